@@ -1,0 +1,190 @@
+"""What an anomaly map says about its image: small functions on stacks of maps.
+
+A descriptor takes maps ``(n, h, w)``, float32 or float64, finite, and returns one float64 number
+an image, ``(n,)``. Higher has to mean more anomalous. It looks at one map at a time: the result
+for an image does not depend on which other images are in the stack. Costs are for one map of
+``m = h * w`` pixels.
+
+A name in :data:`DESCRIPTORS`, ``"top<r>"`` for any percentage ``r``, or any function of the same
+kind selects a descriptor; :func:`compute_descriptors` evaluates several of them. A new descriptor
+is one function in this module and one line in the table; one that belongs to a project of
+yours needs neither, pass the function.
+"""
+
+import re
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["DESCRIPTORS", "compute_descriptors", "descriptor_names", "resolve_descriptor"]
+
+_TOP = re.compile(r"top(\d+(?:\.\d+)?)")
+
+
+def max_value(maps):
+    """Largest pixel, ``max S``: max pooling, the base score. Range that of the map; O(m)."""
+    return maps.max(axis=(1, 2)).astype(np.float64)
+
+
+def std(maps):
+    """Standard deviation over the pixels, ``sqrt(mean (S - mean S)^2)``. Range [0, inf); O(m)."""
+    return maps.std(axis=(1, 2), dtype=np.float64)
+
+
+def mean(maps):
+    """Mean over the pixels. Range that of the map; O(m)."""
+    return maps.mean(axis=(1, 2), dtype=np.float64)
+
+
+def median(maps):
+    """Median over the pixels: the level of the background. Range that of the map; O(m)."""
+    return np.median(maps, axis=(1, 2)).astype(np.float64)
+
+
+def top_mean(maps, percent=1.0):
+    """Mean of the largest ``percent`` % of the pixels.
+
+    ``k = max(1, round(percent / 100 * m))`` pixels count, so that a tiny map gives its
+    maximum. Range that of the map; O(m) by partial sorting.
+    """
+    flat = maps.reshape(len(maps), -1)
+    k = max(1, round(percent / 100 * flat.shape[1]))
+    return np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
+
+
+def total_variation(maps):
+    """Anisotropic total variation a pixel.
+
+    ``(sum |S[i+1, j] - S[i, j]| + sum |S[i, j+1] - S[i, j]|) / m``. Range [0, inf); O(m).
+    """
+    vertical = np.abs(np.diff(maps, axis=1)).sum(axis=(1, 2), dtype=np.float64)
+    horizontal = np.abs(np.diff(maps, axis=2)).sum(axis=(1, 2), dtype=np.float64)
+    return (vertical + horizontal) / (maps.shape[1] * maps.shape[2])
+
+
+def contrast(maps):
+    """Peak above the background, ``max S - median S``. Range [0, inf); O(m)."""
+    return max_value(maps) - median(maps)
+
+
+def smooth_max(maps):
+    """Largest value after a 3 x 3 mean (edges repeated). Range that of the map; O(m).
+
+    A lone noisy patch counts a ninth, a defect that covers several patches in full.
+    """
+    smooth = ndimage.uniform_filter(maps.astype(np.float64), size=(0, 3, 3), mode="nearest")
+    return smooth.max(axis=(1, 2))
+
+
+#: Name -> descriptor. ``top<r>`` with any other percentage is understood as well.
+DESCRIPTORS = {
+    "max": max_value,
+    "std": std,
+    "top1": top_mean,
+    "tv": total_variation,
+    "mean": mean,
+    "median": median,
+    "contrast": contrast,
+    "smoothmax": smooth_max,
+}
+
+
+def _top_percent(percent):
+    def top(maps):
+        return top_mean(maps, percent)
+
+    return top
+
+
+def resolve_descriptor(descriptor):
+    """Return ``(name, function)`` of a registered name, ``"top<r>"`` or a callable.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the percentage of ``top<r>`` is not in (0, 100].
+    """
+    if callable(descriptor):
+        return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
+    if descriptor in DESCRIPTORS:
+        return descriptor, DESCRIPTORS[descriptor]
+    match = _TOP.fullmatch(descriptor) if isinstance(descriptor, str) else None
+    if match and 0 < float(match[1]) <= 100:
+        return descriptor, _top_percent(float(match[1]))
+    raise ValueError(
+        f"Unknown descriptor {descriptor!r}. Known are {', '.join(DESCRIPTORS)}, 'top<r>' with a "
+        "percentage 0 < r <= 100 such as 'top5', and functions of maps (n, h, w) that return (n,)."
+    )
+
+
+def descriptor_names(descriptors):
+    """Names of the descriptors, in order; callables go by their ``__name__``.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or two have the same name.
+    """
+    names = [resolve_descriptor(descriptor)[0] for descriptor in descriptors]
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"Descriptors need distinct names; found twice: {', '.join(duplicates)}.")
+    return names
+
+
+def compute_descriptors(maps, descriptors=("std", "top1", "tv")):
+    """Evaluate descriptors on a stack of anomaly maps.
+
+    Parameters
+    ----------
+    maps : array-like of shape (n, h, w)
+        Anomaly maps, higher is more anomalous.
+    descriptors : sequence of str or callable, default=("std", "top1", "tv")
+        Registered names, ``"top<r>"``, or functions of maps ``(n, h, w)`` that return ``(n,)``.
+        The default is phi of the StructCore paper.
+
+    Returns
+    -------
+    phi : ndarray of shape (n, len(descriptors)), float64
+
+    Raises
+    ------
+    ValueError
+        If the maps are not 3-D, are empty or hold NaN or infinity; if a descriptor is unknown;
+        if one returns another shape than ``(n,)`` or a value that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> maps = np.array([[[0, 0, 0], [0, 9, 0], [0, 0, 0]]])
+    >>> compute_descriptors(maps, ["max", "tv", "mean"])
+    array([[9., 4., 1.]])
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or maps.size == 0:
+        raise ValueError(f"maps must be a non-empty array (n, h, w); found shape {maps.shape}.")
+    if maps.dtype not in (np.float32, np.float64):
+        maps = maps.astype(np.float64)
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise ValueError(
+            f"maps holds NaN or infinity in {len(bad)} of {len(maps)} images, first in "
+            f"image {bad[0]}; the features of that image are the place to look."
+        )
+    names = descriptor_names(descriptors)
+    phi = np.empty((len(maps), len(names)))
+    for column, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):
+        values = np.asarray(resolve_descriptor(descriptor)[1](maps), dtype=np.float64)
+        if values.shape != (len(maps),):
+            raise ValueError(
+                f"Descriptor {name!r} must return one number an image, shape ({len(maps)},); "
+                f"found shape {values.shape}."
+            )
+        if not np.isfinite(values).all():
+            bad = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(
+                f"Descriptor {name!r} returned {values[bad]} for image {bad}; it must be finite."
+            )
+        phi[:, column] = values
+    return phi

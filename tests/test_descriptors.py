@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from skstructcore.descriptors import DESCRIPTORS, compute_descriptors, descriptor_names
+
+MAP = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 18]]], dtype=np.float32)
+
+finite_maps = arrays(np.float64, (2, 4, 5), elements=st.floats(-1e3, 1e3))
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("max", 18),
+        ("mean", 6),  # 54 / 9
+        ("median", 5),
+        ("contrast", 13),  # 18 - 5
+        ("std", np.sqrt((25 + 16 + 9 + 4 + 1 + 0 + 1 + 4 + 144) / 9)),
+        ("top1", 18),  # round(0.09) pixels, at least one
+        ("top33", (18 + 8 + 7) / 3),
+        ("top100", 6),
+        # down the columns 3+3, 3+3, 3+12; along the rows 1+1, 1+1, 1+10
+        ("tv", (6 + 6 + 15 + 2 + 2 + 11) / 9),
+        # the 3 x 3 mean in the lower right corner repeats the edges: 5, 2*6, 2*8, 4*18 over 9
+        ("smoothmax", (5 + 12 + 16 + 72) / 9),
+    ],
+)
+def test_value_worked_out_by_hand_on_a_three_by_three_map(name, expected):
+    assert compute_descriptors(MAP, [name])[0, 0] == pytest.approx(expected)
+
+
+def test_the_default_is_phi_of_the_paper():
+    np.testing.assert_array_equal(
+        compute_descriptors(MAP), compute_descriptors(MAP, ["std", "top1", "tv"])
+    )
+
+
+@given(finite_maps, st.floats(0.1, 10), st.floats(-5, 5))
+def test_every_descriptor_scales_with_the_map_and_none_reacts_to_order(maps, factor, shift):
+    names = list(DESCRIPTORS)
+    phi = compute_descriptors(maps, names)
+    moved = compute_descriptors(maps[::-1] * factor + shift, names)[::-1]
+    offset = np.array([0 if name in ("std", "tv", "contrast") else shift for name in names])
+    np.testing.assert_allclose(moved, phi * factor + offset, rtol=1e-9, atol=1e-8)
+
+
+def test_a_constant_map_has_no_spread():
+    phi = compute_descriptors(np.full((1, 3, 3), 7.0), ["std", "tv", "contrast", "max"])
+    np.testing.assert_array_equal(phi, [[0, 0, 0, 7]])
+
+
+def test_a_single_pixel_is_its_own_everything():
+    np.testing.assert_array_equal(
+        compute_descriptors(np.full((2, 1, 1), 3.0), ["max", "top1", "smoothmax", "tv"]),
+        [[3, 3, 3, 0]] * 2,
+    )
+
+
+def test_a_function_of_the_user_is_a_descriptor():
+    def corner(maps):
+        return maps[:, 0, 0]
+
+    assert descriptor_names([corner, "max"]) == ["corner", "max"]
+    np.testing.assert_array_equal(compute_descriptors(MAP, [corner, "max"]), [[1, 18]])
+
+
+@pytest.mark.parametrize("name", ["sigma", "top0", "top101", "top", 3])
+def test_unknown_name_is_answered_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=r"Unknown descriptor .* Known are max, std"):
+        compute_descriptors(MAP, [name])
+
+
+def test_wrong_shape_and_nan_name_the_descriptor():
+    with pytest.raises(ValueError, match=r"'bad_shape' must return one number an image"):
+        compute_descriptors(MAP, [named("bad_shape", lambda maps: maps[0])])
+    with pytest.raises(ValueError, match=r"'bad_value' returned nan for image 0"):
+        compute_descriptors(MAP, [named("bad_value", lambda maps: np.full(len(maps), np.nan))])
+
+
+def test_two_descriptors_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="found twice: max"):
+        compute_descriptors(MAP, ["max", "max"])
+
+
+@pytest.mark.parametrize("maps", [np.ones((3, 3)), np.ones((0, 3, 3)), np.ones((2, 0, 3))])
+def test_maps_of_a_wrong_shape_are_refused(maps):
+    with pytest.raises(ValueError, match=r"non-empty array \(n, h, w\)"):
+        compute_descriptors(maps)
+
+
+def test_nan_in_the_maps_names_the_image():
+    maps = np.ones((3, 2, 2))
+    maps[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="1 of 3 images, first in image 1"):
+        compute_descriptors(maps)
+
+
+def named(name, function):
+    function.__name__ = name
+    return function
