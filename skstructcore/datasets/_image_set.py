@@ -1,0 +1,122 @@
+"""Images with what is known about them: labels, masks, groups."""
+
+import operator
+
+import numpy as np
+
+GOOD = "good"
+
+
+class ImageSet:
+    """Images with labels, masks, groups, categories and splits that index like an array.
+
+    A light container: it holds paths (or arrays) and reads no image. Because it has
+    `shape` and is indexed like an array, scikit-learn's splitters, `cross_validate` and
+    `GridSearchCV` cut it, and everything that belongs to the images is cut with them.
+
+    Parameters
+    ----------
+    paths : sequence of n str, path-like or ndarray
+        The images: files, or uint8 arrays of shape (h, w) or (h, w, 3).
+    y : array-like of shape (n,), default=None
+        Labels: "good" is normal, every other string is the type of the defect. None: all good.
+    masks : sequence of n str, path-like, ndarray or None, default=None
+        Where the defect is: a file or an array of the size of the image, non-zero = defect.
+        None for an image without a mask. Good images need none.
+    groups : array-like of shape (n,), default=None
+        Which images show the same part, and so must not be on both sides of a split.
+    categories : array-like of shape (n,), default=None
+        Which product each image shows.
+    splits : array-like of shape (n,), default=None
+        "train" or "test" where the data set has a split of its own.
+
+    Attributes
+    ----------
+    paths : list of n str or ndarray
+    y : ndarray of shape (n,), dtype object
+    masks : list of n str, ndarray or None
+    groups, categories, splits : ndarray of shape (n,) or None
+    shape : tuple (n,)
+
+    Raises
+    ------
+    ValueError
+        If something does not have one entry for each image.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import ImageSet
+    >>> images = ImageSet(["a.png", "b.png", "c.png"], ["good", "good", "crack"])
+    >>> images[1]
+    'b.png'
+    >>> images[[0, 2]]
+    ImageSet(n_images=2, good=1, anomalous=1)
+    >>> images[images.y != "good"].paths
+    ['c.png']
+    """
+
+    _PER_IMAGE = ("y", "masks", "groups", "categories", "splits")
+
+    def __init__(self, paths, y=None, *, masks=None, groups=None, categories=None, splits=None):
+        self.paths = [p if isinstance(p, np.ndarray) else str(p) for p in paths]
+        self.y = np.asarray([GOOD] * len(self.paths) if y is None else y, dtype=object)
+        masks = [None] * len(self.paths) if masks is None else masks
+        self.masks = [m if m is None or isinstance(m, np.ndarray) else str(m) for m in masks]
+        self.groups = None if groups is None else np.asarray(groups)
+        self.categories = None if categories is None else np.asarray(categories)
+        self.splits = None if splits is None else np.asarray(splits)
+        for name in self._PER_IMAGE:
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.paths):
+                raise ValueError(
+                    f"{name} has {len(values)} entries for {len(self.paths)} images; "
+                    "one for each image is needed"
+                )
+
+    @property
+    def shape(self):
+        return (len(self.paths),)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __iter__(self):
+        return iter(self.paths)
+
+    def __getitem__(self, key):
+        # scikit-learn indexes whatever has a shape as `X[key, ...]`.
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        try:
+            return self.paths[operator.index(key)]
+        except TypeError:
+            pass
+        index = np.arange(len(self))[np.asarray(key) if isinstance(key, list) else key]
+        if index.ndim != 1:
+            raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
+        cut = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index]
+            for name in ("y", "groups", "categories", "splits")
+        }
+        return type(self)(
+            [self.paths[i] for i in index], masks=[self.masks[i] for i in index], **cut
+        )
+
+    def __repr__(self):
+        good = int(np.sum(self.y == GOOD))
+        return f"ImageSet(n_images={len(self)}, good={good}, anomalous={len(self) - good})"
+
+    @property
+    def train(self):
+        """The images of the split "train"."""
+        return self._of_split("train")
+
+    @property
+    def test(self):
+        """The images of the split "test"."""
+        return self._of_split("test")
+
+    def _of_split(self, name):
+        if self.splits is None:
+            raise AttributeError(f"this ImageSet has no splits, so no {name!r} part")
+        return self[self.splits == name]

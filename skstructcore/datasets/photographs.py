@@ -1,0 +1,211 @@
+"""Small data sets cut from the photographs that scikit-image brings along.
+
+They need no download: real textures and objects, cut into tiles, with painted defects
+in a part of the test tiles. scikit-image is an optional dependency (extra "demo").
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from sklearn.utils import check_random_state
+
+from ._image_set import GOOD, ImageSet
+from .synthetic import DEFECTS, paint_defect
+
+__all__ = ["PHOTOGRAPHS", "make_photographs"]
+
+# A block is this much wider than a tile, so that tiles of one block differ in place.
+_BLOCK = 1.25
+
+
+class _Photograph(NamedTuple):
+    """Which part of a photograph is used, and how much it is enlarged before cutting."""
+
+    file: str
+    box: tuple | None = None  # top, left, bottom, right, in pixels
+    scale: float = 2.0
+
+
+PHOTOGRAPHS = {
+    "brick": _Photograph("brick.png"),
+    "chessboard": _Photograph("chessboard_GRAY.png", scale=4.0),
+    "coins": _Photograph("coins.png", scale=3.0),
+    "faces": _Photograph("lfw_subset.npy"),
+    "grass": _Photograph("grass.png"),
+    "gravel": _Photograph("gravel.png"),
+    "handwriting": _Photograph("text.png", scale=3.0),
+    "hubble": _Photograph("hubble_deep_field.jpg", scale=1.0),
+    "ihc": _Photograph("ihc.png"),
+    "moon": _Photograph("moon.png"),
+    "page": _Photograph("page.png", box=(36, 0, 191, 384), scale=3.0),
+    "retina": _Photograph("retina.jpg", box=(250, 250, 1160, 1160), scale=1.0),
+}
+
+
+def make_photographs(
+    name="brick",
+    *,
+    tile_size=128,
+    n_train=40,
+    n_test_good=20,
+    n_test_defect=5,
+    defects=tuple(DEFECTS),
+    severity=1.0,
+    variation=1.0,
+    random_state=None,
+):
+    """Cut a photograph into training tiles, good test tiles and test tiles with defects.
+
+    The photograph is divided into blocks that do not overlap; each block is either for
+    training or for testing, so no pixel is on both sides. A tile is cut at a random place
+    of a random block, turned by up to 3 degrees, made up to 8 % brighter or darker, and gets
+    a little sensor noise. Tiles of one block overlap: `groups` holds the block of each tile,
+    so that cross-validation can keep them together.
+
+    Parameters
+    ----------
+    name : str, default="brick"
+        One of `PHOTOGRAPHS`.
+    tile_size : int, default=128
+        Height and width of a tile in pixels.
+    n_train, n_test_good : int, default=40, 20
+        Number of good tiles.
+    n_test_defect : int, default=5
+        Number of test tiles for each kind of defect.
+    defects : sequence of str, default=all of `DEFECTS`
+        The kinds of defects that are painted.
+    severity : float, default=1.0
+        Contrast of the defects, see `paint_defect`.
+    variation : float, default=1.0
+        Factor on the differences between tiles in angle, brightness and noise.
+    random_state : int, RandomState instance or None, default=None
+        Same seed, same tiles.
+
+    Returns
+    -------
+    images : ImageSet
+        With `y` ("good" or the kind of the defect), `masks`, `groups`, `categories` (all
+        `name`) and `splits`; `images.train` is for `fit`, `images.test` for evaluation.
+        Each image is a uint8 array of shape (tile_size, tile_size, 3).
+
+    Raises
+    ------
+    ValueError
+        If `name` is unknown or the photograph is too small for tiles of this size.
+    ImportError
+        If scikit-image is not installed.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import make_photographs
+    >>> images = make_photographs("gravel", tile_size=64, n_train=10, n_test_good=5,
+    ...                           n_test_defect=1, random_state=0)
+    >>> images.train, images.test
+    (ImageSet(n_images=10, good=10, anomalous=0), ImageSet(n_images=11, good=5, anomalous=6))
+    """
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"name must be one of {sorted(PHOTOGRAPHS)}, got {name!r}")
+    rng = check_random_state(random_state)
+    blocks = _blocks(name, tile_size)
+    order = rng.permutation(len(blocks))
+    n_blocks_train = max(1, round(0.6 * len(blocks)))
+    train_blocks, test_blocks = order[:n_blocks_train], order[n_blocks_train:]
+
+    wanted = [("train", GOOD)] * n_train + [("test", GOOD)] * n_test_good
+    wanted += [("test", kind) for kind in defects for _ in range(n_test_defect)]
+    tiles, masks, groups = [], [], []
+    for position, (split, kind) in enumerate(wanted):
+        mine = train_blocks if split == "train" else test_blocks
+        # In turn rather than at random, so that all blocks are used before one repeats.
+        block = int(mine[position % len(mine)])
+        tile, mask = _cut_tile(blocks[block], tile_size, variation, rng), None
+        if kind != GOOD:
+            tile, mask = paint_defect(tile, kind, rng, severity)
+        tiles.append(np.stack([tile] * 3, axis=-1) if tile.ndim == 2 else tile)
+        masks.append(mask)
+        groups.append(block)
+    splits, y = zip(*wanted, strict=True)
+    return ImageSet(
+        tiles, y, masks=masks, groups=groups, categories=[name] * len(tiles), splits=splits
+    )
+
+
+def _blocks(name, tile_size):
+    """Parts of the photograph that do not overlap, each a little larger than a tile."""
+    pixels, photograph = _read(name), PHOTOGRAPHS[name]
+    side = round(_BLOCK * tile_size)
+    if pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2]:  # a stack of small pictures
+        zoom = side / pixels.shape[1]
+        return [_enlarge(patch, zoom) for patch in pixels]
+    if photograph.box is not None:
+        top, left, bottom, right = photograph.box
+        pixels = pixels[top:bottom, left:right]
+    pixels = _enlarge(pixels, photograph.scale)
+    n_rows, n_cols = pixels.shape[0] // side, pixels.shape[1] // side
+    if n_rows * n_cols < 4:
+        largest = int(max(min(pixels.shape[0] // r, pixels.shape[1] // c) for r, c in _GRIDS))
+        raise ValueError(
+            f"tile_size={tile_size} is too large for the photograph {name!r}: at most "
+            f"{int(largest / _BLOCK)} gives the four blocks that are needed"
+        )
+    # The blocks share the whole area; what does not divide evenly goes to their margins.
+    rows = np.linspace(0, pixels.shape[0], n_rows + 1).astype(int)
+    cols = np.linspace(0, pixels.shape[1], n_cols + 1).astype(int)
+    return [
+        pixels[rows[r] : rows[r + 1], cols[c] : cols[c + 1]]
+        for r in range(n_rows)
+        for c in range(n_cols)
+    ]
+
+
+_GRIDS = ((2, 2), (1, 4), (4, 1))
+
+
+def _read(name):
+    """The photograph as a uint8 array: (h, w), (h, w, 3) or, of small pictures, (n, s, s)."""
+    try:
+        import skimage.io
+    except ImportError as error:
+        raise ImportError(
+            "the photographs come with scikit-image: pip install 'skstructcore[demo]'"
+        ) from error
+    path = Path(skimage.__file__).parent / "data" / PHOTOGRAPHS[name].file
+    if path.suffix == ".npy":
+        # The first half are faces, the second half are other things.
+        patches = np.load(path)
+        return np.rint(255 * patches[: len(patches) // 2]).astype(np.uint8)
+    return skimage.io.imread(path)
+
+
+def _enlarge(pixels, zoom):
+    if zoom == 1:
+        return pixels
+    if pixels.ndim == 3:
+        return np.stack([_enlarge(pixels[..., c], zoom) for c in range(3)], axis=-1)
+    enlarged = ndimage.zoom(pixels.astype(np.float32), zoom, order=3, mode="reflect")
+    return np.clip(np.rint(enlarged), 0, 255).astype(np.uint8)
+
+
+def _cut_tile(block, tile_size, variation, rng):
+    room = np.array(block.shape[:2]) - tile_size
+    corner = rng.uniform(0, 1, 2) * room
+    angle = np.deg2rad(3.0 * variation * rng.uniform(-1, 1))
+    gain = 1 + 0.08 * variation * rng.uniform(-1, 1)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = np.full(2, (tile_size - 1) / 2)
+    offset = corner + centre - turn @ centre
+    channels = block.astype(np.float32).reshape(*block.shape[:2], -1)
+    shape = (tile_size, tile_size)
+    tile = np.stack(
+        [
+            ndimage.affine_transform(
+                channels[..., c], turn, offset, output_shape=shape, order=1, mode="reflect"
+            )
+            for c in range(channels.shape[2])
+        ],
+        axis=-1,
+    )
+    tile = gain * tile + rng.normal(scale=1.0 * variation, size=(*shape, 1))
+    return np.clip(np.rint(tile), 0, 255).astype(np.uint8).reshape(*shape, *block.shape[2:])

@@ -1,0 +1,213 @@
+"""Defects painted into good images, for demonstrations, tests and label-free selection.
+
+Every kind of defect is one small function in `DEFECTS`: it gets an image as floats and a
+random generator, and returns the image as it would look if the defect were everywhere,
+together with the opacity of the defect at each pixel. `paint_defect` blends the two.
+"""
+
+import numpy as np
+from scipy import ndimage
+from sklearn.utils import check_random_state
+
+__all__ = ["DEFECTS", "paint_defect"]
+
+# An opacity above this counts as defect in the mask: about where the eye puts the edge.
+_MASK_LEVEL = 0.4
+# Mean change, in grey levels, under which a defect would be invisible and is drawn anew.
+_VISIBLE = 7.0
+_TRIALS = 12
+
+
+def paint_defect(image, kind, random_state=None, severity=1.0):
+    """Paint one defect of a given kind at a random place into a good image.
+
+    Size, place and shape are random; the contrast follows the contrast of the image, so
+    that a defect on gravel is stronger than one on a plain surface. A defect that changes
+    the image too little to be seen (a "missing" part where there was nothing) is drawn
+    again at another place, at most 12 times.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3), dtype uint8
+        A good image of at least 8 x 8 pixels. It is not changed.
+    kind : str
+        One of `DEFECTS`: "spot" (small, dark or bright), "scratch" (thin curve), "stain"
+        (wide and faint), "texture" (a region that is blurred, stretched or of more
+        contrast), "missing" (a region filled with the colour around it), "noise" (burst of
+        noise).
+    random_state : int, RandomState instance or None, default=None
+        Same seed, same defect.
+    severity : float, default=1.0
+        Factor on the contrast of the defect; above 0.
+
+    Returns
+    -------
+    painted : ndarray of the shape of `image`, dtype uint8
+    mask : ndarray of shape (h, w), dtype bool
+        True where the defect is; never empty.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown, `severity` is not positive or the image is of another shape.
+    TypeError
+        If the image is not of dtype uint8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.datasets import paint_defect
+    >>> good = np.full((64, 64), 120, dtype=np.uint8)
+    >>> painted, mask = paint_defect(good, "spot", random_state=0)
+    >>> painted.shape, mask.dtype, bool((painted != good)[mask].all())
+    ((64, 64), dtype('bool'), True)
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise TypeError(f"image must be of dtype uint8, got {image.dtype}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ValueError(f"image must be of shape (h, w) or (h, w, 3), got {image.shape}")
+    if min(image.shape[:2]) < 8:
+        raise ValueError(f"image must have at least 8 x 8 pixels, got {image.shape[:2]}")
+    if kind not in DEFECTS:
+        raise ValueError(f"kind must be one of {sorted(DEFECTS)}, got {kind!r}")
+    if not severity > 0:
+        raise ValueError(f"severity must be above 0, got {severity!r}")
+
+    rng = check_random_state(random_state)
+    pixels = image.astype(np.float32).reshape(*image.shape[:2], -1)
+    best = (-1.0, None, None)
+    for _ in range(_TRIALS):
+        defect, opacity = DEFECTS[kind](pixels, rng, severity)
+        blended = pixels + opacity[..., None] * (defect - pixels)
+        painted = np.clip(np.rint(blended), 0, 255)
+        # A thin shape between pixels may stay under the level: its core is the defect then.
+        mask = opacity >= min(_MASK_LEVEL, opacity.max())
+        change = float(np.abs(painted - pixels).max(axis=2)[mask].mean())
+        if change > best[0]:
+            best = (change, painted, mask)
+        if change >= _VISIBLE * min(severity, 1.0):
+            break
+    _, painted, mask = best
+    return painted.astype(np.uint8).reshape(image.shape), mask
+
+
+def _spot(pixels, rng, severity):
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.025, 0.055), roughness=0.25)
+    return _shifted(pixels, opacity, rng, severity * rng.uniform(0.9, 1.3)), opacity
+
+
+def _scratch(pixels, rng, severity):
+    side = min(pixels.shape[:2])
+    start = rng.uniform(0.15, 0.85, 2) * pixels.shape[:2]
+    angle, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.8, 0.8)
+    steps = np.linspace(0, 1, 4 * side)
+    heading = angle + bend * steps
+    length = rng.uniform(0.3, 0.7) * side
+    path = start + np.cumsum(np.c_[np.sin(heading), np.cos(heading)], 0) * length / len(steps)
+    width = max(0.6, rng.uniform(0.005, 0.011) * side)
+    # The pressure of the tip varies along the scratch and fades at both ends.
+    wobble = ndimage.gaussian_filter1d(rng.normal(size=len(steps)), len(steps) / 12)
+    half_width = width * (1 + 0.3 * wobble / max(wobble.std(), 1e-6)) * np.sin(np.pi * steps) ** 0.3
+    opacity = np.zeros(pixels.shape[:2], np.float32)
+    rows, cols = np.rint(path).astype(int).T
+    inside = (rows >= 0) & (rows < opacity.shape[0]) & (cols >= 0) & (cols < opacity.shape[1])
+    on_path = np.ones(opacity.shape, bool)
+    on_path[rows[inside], cols[inside]] = False
+    distance, (near_row, near_col) = ndimage.distance_transform_edt(on_path, return_indices=True)
+    width_at = np.zeros(opacity.shape)
+    np.maximum.at(width_at, (rows[inside], cols[inside]), half_width[inside])
+    opacity = np.clip(width_at[near_row, near_col] + 0.7 - distance, 0, 1).astype(np.float32)
+    return _shifted(pixels, opacity, rng, severity * rng.uniform(0.8, 1.2)), opacity
+
+
+def _stain(pixels, rng, severity):
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25)
+    return _shifted(pixels, opacity, rng, severity * rng.uniform(0.4, 0.6)), opacity
+
+
+def _texture(pixels, rng, severity):
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.11, 0.2), roughness=0.4)
+    side = min(pixels.shape[:2])
+    change = rng.choice(["blur", "stretch", "contrast"])
+    smooth = ndimage.gaussian_filter(pixels, (0.02 * side * severity,) * 2 + (0,))
+    if change == "blur":
+        return smooth, opacity
+    if change == "contrast":
+        return smooth + (1 + 1.5 * severity) * (pixels - smooth), opacity
+    # Stretched along one direction, about the centre of the defect.
+    centre = np.array(ndimage.center_of_mass(opacity))
+    angle, factor = rng.uniform(0, np.pi), 1 + 1.5 * severity
+    axis = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shrink = axis @ np.diag([1 / factor, 1.0]) @ axis.T
+    return _resample(pixels, shrink, centre - shrink @ centre), opacity
+
+
+def _missing(pixels, rng, severity):
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.07, 0.13), roughness=0.3)
+    around = ndimage.maximum_filter(opacity, size=5) > 0
+    around &= opacity < _MASK_LEVEL
+    colour = np.median(pixels[around], axis=0) if around.any() else np.median(pixels, (0, 1))
+    flat = colour + rng.normal(scale=2.0, size=(*pixels.shape[:2], 1)).astype(np.float32)
+    return pixels + min(severity, 1.0) * (flat - pixels), opacity
+
+
+def _noise(pixels, rng, severity):
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.07, 0.13), roughness=0.4, edge=0.2)
+    scale = severity * max(18.0, 0.6 * float(pixels.std()))
+    burst = rng.normal(scale=scale, size=(*pixels.shape[:2], 1)).astype(np.float32)
+    return pixels + burst, opacity
+
+
+DEFECTS = {
+    "spot": _spot,
+    "scratch": _scratch,
+    "stain": _stain,
+    "texture": _texture,
+    "missing": _missing,
+    "noise": _noise,
+}
+
+
+def _blob(shape, rng, radius, roughness, edge=0.0):
+    """Opacity of an irregular round shape; `radius` and `edge` are shares of the short side."""
+    height, width = shape[:2]
+    side = min(height, width)
+    radius = max(1.5, radius * side)
+    margin = min(radius, 0.4 * side)
+    row, col = rng.uniform(margin, height - margin), rng.uniform(margin, width - margin)
+    rows, cols = np.ogrid[:height, :width]
+    tilt, stretch = rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
+    along = (rows - row) * np.cos(tilt) + (cols - col) * np.sin(tilt)
+    across = (cols - col) * np.cos(tilt) - (rows - row) * np.sin(tilt)
+    distance = np.hypot(along, across / stretch)
+    angle = np.arctan2(across, along)
+    outline = np.ones_like(distance)
+    for frequency in range(2, 6):
+        share = roughness * rng.normal() / frequency
+        outline += share * 0.5 * np.cos(frequency * angle + rng.uniform(0, 2 * np.pi))
+    softness = max(1.0, edge * radius / 0.5)
+    inside = radius * np.maximum(outline, 0.35) - distance
+    return np.clip(inside / softness + 0.5, 0, 1).astype(np.float32)
+
+
+def _shifted(pixels, opacity, rng, strength):
+    """The image darker or brighter by a contrast that stands out from its own."""
+    offset = strength * max(45.0, 1.6 * float(pixels.std()))
+    level = float((pixels.mean(axis=2) * opacity).sum() / max(opacity.sum(), 1e-6))
+    room = {-1: level, 1: 255 - level}
+    sign = rng.choice([-1, 1])
+    if room[sign] < offset:
+        sign = max(room, key=room.get)
+    tint = rng.uniform(0.6, 1.0, size=pixels.shape[2]) if pixels.shape[2] == 3 else 1.0
+    # Some of the texture shows through.
+    local = ndimage.gaussian_filter(pixels, (1.5, 1.5, 0))
+    return 0.4 * pixels + 0.6 * local + np.float32(sign * offset) * np.asarray(tint, np.float32)
+
+
+def _resample(pixels, matrix, offset):
+    channels = [
+        ndimage.affine_transform(pixels[..., c], matrix, offset, order=1, mode="reflect")
+        for c in range(pixels.shape[2])
+    ]
+    return np.stack(channels, axis=-1)

@@ -1,0 +1,76 @@
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold, train_test_split
+from sklearn.utils import _safe_indexing, indexable
+
+from skstructcore.datasets import ImageSet
+
+
+@pytest.fixture
+def images():
+    return ImageSet(
+        ["a.png", "b.png", "c.png", "d.png"],
+        ["good", "good", "crack", "stain"],
+        masks=[None, None, "c_mask.png", np.ones((2, 2), bool)],
+        groups=[0, 0, 1, 2],
+        categories=["tile"] * 4,
+        splits=["train", "test", "test", "test"],
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [slice(1, 3), [1, 2], np.array([1, 2]), np.array([False, True, True, False])],
+    ids=["slice", "list", "int array", "bool mask"],
+)
+def test_everything_that_belongs_to_an_image_is_cut_with_it(images, key):
+    for cut in (images[key], _safe_indexing(images, key)):
+        assert isinstance(cut, ImageSet)
+        assert cut.paths == ["b.png", "c.png"]
+        assert list(cut.y) == ["good", "crack"]
+        assert cut.masks == [None, "c_mask.png"]
+        assert list(cut.groups) == [0, 1]
+        assert list(cut.splits) == ["test", "test"]
+
+
+def test_an_integer_gives_one_image(images):
+    assert images[0] == "a.png"
+    assert images[np.int64(-1)] == "d.png"
+    with pytest.raises(IndexError):
+        images[4]
+
+
+def test_the_splits_are_parts(images):
+    assert images.train.paths == ["a.png"]
+    assert len(images.test) == 3
+    with pytest.raises(AttributeError, match="no splits"):
+        ImageSet(["a.png"]).train  # noqa: B018
+
+
+def test_scikit_learn_takes_it_for_an_array(images):
+    indexable(images, images.y)
+    folds = [(len(images[a]), len(images[b])) for a, b in KFold(2).split(images, images.y)]
+    assert folds == [(2, 2), (2, 2)]
+    left, right = train_test_split(images, random_state=0)
+    assert isinstance(left, ImageSet) and len(left) + len(right) == 4
+
+
+def test_pickles_and_hashes_by_content(images):
+    copy = pickle.loads(pickle.dumps(images))
+    assert copy.paths == images.paths
+    assert joblib.hash(copy) == joblib.hash(images)
+    assert joblib.hash(images[:3]) != joblib.hash(images)
+
+
+def test_labels_default_to_good():
+    assert list(ImageSet(["a.png", "b.png"]).y) == ["good", "good"]
+
+
+def test_a_wrong_number_of_anything_is_an_error():
+    with pytest.raises(ValueError, match="masks has 1 entries for 2 images"):
+        ImageSet(["a.png", "b.png"], masks=[None])
+    with pytest.raises(ValueError, match="y has 3 entries for 2 images"):
+        ImageSet(["a.png", "b.png"], ["good"] * 3)
