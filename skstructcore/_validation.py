@@ -1,0 +1,86 @@
+"""Checks of what the estimators are given."""
+
+import numpy as np
+from sklearn.utils.validation import check_array, validate_data
+
+_FLOATS = [np.float32, np.float64]
+
+
+def check_features(estimator, X, *, reset):
+    """Validate patch features (or maps) and set or compare ``n_features_in_``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``n_features_in_`` is set (`reset`) or compared.
+    X : LazyFeatures or array-like of shape (n, h, w, d) or (n, d)
+        Patch features, or a table that is read as n images of one patch each.
+    reset : bool
+        Whether this is `fit`.
+
+    Returns
+    -------
+    X : LazyFeatures or ndarray
+        Finite floating-point features. Lazy features come back untouched: their values are
+        checked where they are computed.
+
+    Raises
+    ------
+    ValueError
+        For any other number of axes, no image, NaN or infinity, or a last axis that is not as
+        long as in `fit`.
+    """
+    if hasattr(X, "iter_batches"):
+        if len(X) == 0:
+            raise ValueError("X has no images: at least one is needed.")
+        _check_last_axis(estimator, X.shape[-1], reset)
+        return X
+    if getattr(X, "ndim", 2) <= 2:
+        return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
+    X = check_array(X, dtype=_FLOATS, allow_nd=True, estimator=estimator, input_name="X")
+    if X.ndim != 4:
+        raise ValueError(
+            "X must be patch features (n_images, h, w, n_features) or a table "
+            f"(n_samples, n_features), got an array of shape {X.shape}."
+        )
+    _check_last_axis(estimator, X.shape[-1], reset)
+    return X
+
+
+def _check_last_axis(estimator, n_features, reset):
+    if reset:
+        estimator.n_features_in_ = n_features
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+
+
+def as_patch_grid(X):
+    """Give a table ``(n, d)`` the shape ``(n, 1, 1, d)`` of one patch an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_patch_grid(np.zeros((3, 2))).shape
+    (3, 1, 1, 2)
+    """
+    return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
+
+
+def check_per_image(values, n_images, name):
+    """Return `values` as a 1-D array with one entry an image, or raise ValueError.
+
+    Examples
+    --------
+    >>> check_per_image(["a", "b"], 2, "groups")
+    array(['a', 'b'], dtype='<U1')
+    """
+    values = np.asarray(values)
+    if values.shape != (n_images,):
+        raise ValueError(
+            f"{name} must have one entry per image: expected {n_images}, "
+            f"got an array of shape {values.shape}."
+        )
+    return values

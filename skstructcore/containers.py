@@ -1,0 +1,214 @@
+"""The small containers that travel beside the numbers from step to step."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryBank:
+    """The patches of normal images that new patches are compared with.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_entries, n_features), float32 or float16
+        The selected patch features.
+    image_index : ndarray of shape (n_entries,), int64
+        Position of the training image that each entry was cut from.
+    groups : ndarray of shape (n_entries,), int64
+        Code of the group (a part, a shot, an exposure series) of that image.
+        Equals `image_index` where no groups were given.
+    routes : ndarray of shape (n_entries,), int64
+        Position in `route_names` of the sub-bank that each entry belongs to.
+    route_names : tuple of str
+        Names of the sub-banks; ``("all",)`` without routing.
+    prototypes : tuple of ndarray of shape (n_prototypes, n_features), or None
+        The routing bank: L2-normalised prototypes of each sub-bank.
+    prototype_groups : tuple of ndarray of shape (n_prototypes,), or None
+        Group code of the image that each prototype was cut from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bank = MemoryBank.of_rows(np.eye(3, dtype=np.float32))
+    >>> len(bank), bank.route_names
+    (3, ('all',))
+    """
+
+    values: np.ndarray
+    image_index: np.ndarray
+    groups: np.ndarray
+    routes: np.ndarray
+    route_names: tuple = ("all",)
+    prototypes: tuple | None = None
+    prototype_groups: tuple | None = None
+
+    def __len__(self):
+        return len(self.values)
+
+    def __repr__(self):
+        size, n_features = self.values.shape
+        return (
+            f"MemoryBank({size} entries x {n_features} features, {len(self.route_names)} route(s))"
+        )
+
+    def select(self, route):
+        """Return the entries of one route, by position, as a bank of their own."""
+        rows = np.flatnonzero(self.routes == route)
+        return replace(
+            self,
+            values=self.values[rows],
+            image_index=self.image_index[rows],
+            groups=self.groups[rows],
+            routes=np.zeros(len(rows), dtype=np.int64),
+            route_names=(self.route_names[route],),
+            prototypes=None if self.prototypes is None else (self.prototypes[route],),
+            prototype_groups=(
+                None if self.prototype_groups is None else (self.prototype_groups[route],)
+            ),
+        )
+
+    @classmethod
+    def of_rows(cls, rows):
+        """Return a bank whose entries are the rows of a table, one image each."""
+        index = np.arange(len(rows), dtype=np.int64)
+        return cls(values=rows, image_index=index, groups=index, routes=np.zeros_like(index))
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageContainer:
+    """Behaviour that patches and maps share: one row is one image."""
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        values = np.asarray(self.values)
+        if dtype is not None and values.dtype != np.dtype(dtype):
+            return values.astype(dtype)
+        return values.copy() if copy else values
+
+    @property
+    def shape(self):
+        return tuple(self.values.shape)
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def dtype(self):
+        return self.values.dtype
+
+    def __repr__(self):
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+
+    def _rows(self, key):
+        """Turn an index into one that keeps the image axis."""
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, tuple):
+            raise IndexError(f"{type(self).__name__} is indexed by image only, got {key!r}")
+        return slice(key, key + 1 or None) if isinstance(key, int | np.integer) else key
+
+
+def _take(value, rows):
+    return None if value is None else value[rows]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Patches(_ImageContainer):
+    """Patch features of images, with the memory bank they are compared with.
+
+    Attributes
+    ----------
+    values : ndarray or LazyFeatures of shape (n_images, h, w, n_features)
+        The patch features.
+    bank : MemoryBank
+        The fitted bank.
+    image_index : ndarray of shape (n_images,), int64, or None
+        Which training image each row is. Only `CoresetBank.fit_transform` knows it;
+        None for every other image.
+    groups : ndarray of shape (n_images,), int64, or None
+        Group code of each training image, None with `image_index`.
+    routes : ndarray of shape (n_images,), int64, or None
+        Route of each training image, None with `image_index`.
+    geometry : Geometry or None
+        Where each patch grid lies on its image; None for plain arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = np.zeros((4, 1, 1, 2), dtype=np.float32)
+    >>> patches = Patches(rows, bank=MemoryBank.of_rows(rows[:, 0, 0]))
+    >>> patches[:2].shape
+    (2, 1, 1, 2)
+    """
+
+    values: np.ndarray
+    bank: MemoryBank
+    image_index: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    routes: np.ndarray | None = None
+    geometry: object | None = None
+
+    def __getitem__(self, key):
+        rows = self._rows(key)
+        return Patches(
+            self.values[rows],
+            self.bank,
+            _take(self.image_index, rows),
+            _take(self.groups, rows),
+            _take(self.routes, rows),
+            _take(self.geometry, rows),
+        )
+
+    def iter_batches(self, batch_size=16):
+        """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
+        if hasattr(self.values, "iter_batches"):
+            yield from self.values.iter_batches()
+        else:
+            for start in range(0, len(self), batch_size):
+                yield self.values[start : start + batch_size]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AnomalyMaps(_ImageContainer):
+    """Anomaly maps on the patch grid: the distance of each patch to normal patches.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_images, h, w), float32
+        Higher is more anomalous.
+    groups : ndarray of shape (n_images,), int64, or None
+        Group code of each training image; None for other images.
+    route : ndarray of shape (n_images,) of str, or None
+        The sub-bank each image was compared with.
+    route_distance : ndarray of shape (n_images,), float64, or None
+        Distance of each image to its routing bank.
+    geometry : Geometry or None
+        Brings a map back onto its own image; None for plain arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> maps = AnomalyMaps(np.zeros((3, 2, 2), dtype=np.float32))
+    >>> np.asarray(maps[1]).shape
+    (1, 2, 2)
+    """
+
+    values: np.ndarray
+    groups: np.ndarray | None = None
+    route: np.ndarray | None = None
+    route_distance: np.ndarray | None = None
+    geometry: object | None = None
+
+    def __getitem__(self, key):
+        rows = self._rows(key)
+        return AnomalyMaps(
+            self.values[rows],
+            _take(self.groups, rows),
+            _take(self.route, rows),
+            _take(self.route_distance, rows),
+            _take(self.geometry, rows),
+        )
