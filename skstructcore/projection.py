@@ -1,0 +1,121 @@
+"""Fixed random projection of patch features."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from ._validation import check_features
+
+
+class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Project the last axis of patch features with a fixed random matrix.
+
+    The matrix depends on `random_state` and the number of features only, never on the
+    data. Squared distances are preserved in expectation (Johnson-Lindenstrauss), with a
+    relative standard deviation of ``sqrt(2 / n_components)``.
+
+    Parameters
+    ----------
+    n_components : int or None, default=512
+        Number of dimensions to project to. None leaves the features as they are.
+    kind : {"gaussian", "sparse"}, default="gaussian"
+        Which of scikit-learn's random matrices to use:
+        :class:`~sklearn.random_projection.GaussianRandomProjection` or
+        :class:`~sklearn.random_projection.SparseRandomProjection`.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the matrix. The same int gives the same matrix on every platform.
+
+    Attributes
+    ----------
+    components_ : ndarray or CSR matrix of shape (n_components, n_features_in_), float32
+        The matrix; None with ``n_components=None``.
+    n_features_in_ : int
+        Number of features seen by `fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import RandomProjection
+    >>> patches = np.ones((2, 4, 4, 100), dtype=np.float32)
+    >>> RandomProjection(n_components=8).fit_transform(patches).shape
+    (2, 4, 4, 8)
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "kind": [StrOptions({"gaussian", "sparse"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, n_components=512, *, kind="gaussian", random_state=0):
+        self.n_components = n_components
+        self.kind = kind
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Draw the matrix for the number of features of `X`.
+
+        Parameters
+        ----------
+        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
+                (n_samples, n_features)
+            Only its last axis matters.
+        y : Ignored
+
+        Returns
+        -------
+        self : RandomProjection
+        """
+        X = check_features(self, X, reset=True)
+        if self.n_components is None:
+            self.components_ = None
+            self._n_features_out = self.n_features_in_
+            return self
+        kinds = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
+        generator = kinds[self.kind](self.n_components, random_state=self.random_state)
+        # The generator looks at the shape of its input only.
+        generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
+        self.components_ = generator.components_.astype(np.float32)
+        self._n_features_out = self.n_components
+        return self
+
+    def transform(self, X):
+        """Project the last axis of `X`.
+
+        Parameters
+        ----------
+        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
+                (n_samples, n_features)
+
+        Returns
+        -------
+        projected : LazyFeatures or ndarray of shape (..., n_components)
+            Lazy if `X` is lazy. Arrays keep float32 and float64.
+        """
+        check_is_fitted(self)
+        X = check_features(self, X, reset=False)
+        if hasattr(X, "map"):
+            return X.map(self._project, self._n_features_out)
+        return self._project(X)
+
+    def _project(self, values):
+        if self.components_ is None:
+            return values
+        rows = values.reshape(-1, values.shape[-1])
+        projected = rows @ self.components_.T.astype(values.dtype, copy=False)
+        return np.asarray(projected).reshape(*values.shape[:-1], self._n_features_out)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
