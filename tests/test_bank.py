@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skstructcore import CoresetBank
+
+
+def textbook_k_center(rows, n_select, start):
+    """Farthest-first traversal, written down directly."""
+    picks = [start]
+    nearest = ((rows - rows[start]) ** 2).sum(axis=1)
+    while len(picks) < n_select:
+        picks.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, ((rows - rows[picks[-1]]) ** 2).sum(axis=1))
+    return picks
+
+
+@pytest.fixture
+def patches():
+    return np.random.default_rng(0).normal(size=(6, 3, 4, 5)).astype(np.float32)
+
+
+def test_bank_is_the_greedy_k_center_selection(patches):
+    bank = CoresetBank(n_patches=10, random_state=1).fit(patches).bank_
+    rows = patches.reshape(-1, 5)
+    start = np.random.RandomState(1).randint(len(rows))
+    np.testing.assert_array_equal(bank.values, rows[textbook_k_center(rows, 10, start)])
+
+
+def test_entries_know_their_image(patches):
+    bank = CoresetBank(n_patches=20, random_state=0).fit(patches).bank_
+    for entry, image in zip(bank.values, bank.image_index, strict=True):
+        assert (patches[image].reshape(-1, 5) == entry).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.25, 18), (1.0, 72), (1e-6, 1)])
+def test_ratio_is_the_share_of_all_patches(patches, ratio, expected):
+    assert len(CoresetBank(ratio, random_state=0).fit(patches).bank_) == expected
+
+
+def test_same_seed_gives_the_same_bank(patches):
+    first, second = (CoresetBank(0.2, random_state=5).fit(patches).bank_ for _ in range(2))
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_fit_transform_patches_know_their_images_and_groups(patches):
+    patches_out = CoresetBank(0.2, random_state=0).fit_transform(
+        patches, groups=["a", "b", "a", "c", "c", "b"]
+    )
+    assert patches_out.image_index.tolist() == [0, 1, 2, 3, 4, 5]
+    assert patches_out.groups.tolist() == [0, 1, 0, 2, 2, 1]
+    bank = patches_out.bank
+    np.testing.assert_array_equal(bank.groups, patches_out.groups[bank.image_index])
+
+
+def test_transform_does_not_know_images(patches):
+    out = CoresetBank(0.2, random_state=0).fit(patches).transform(patches)
+    assert out.image_index is None and out.groups is None
+    np.testing.assert_array_equal(np.asarray(out), patches)
+
+
+def test_float16_storage(patches):
+    bank = CoresetBank(0.5, dtype="float16", random_state=0).fit(patches).bank_
+    assert bank.values.dtype == np.float16
+
+
+def test_more_patches_than_there_are_is_an_error(patches):
+    with pytest.raises(ValueError, match="n_patches=73 is larger than the 72 patches"):
+        CoresetBank(n_patches=73).fit(patches)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [([0, 1], "groups must have one entry per image: expected 6"), ([[0] * 6], "groups")],
+)
+def test_groups_of_the_wrong_length_are_an_error(patches, groups, message):
+    with pytest.raises(ValueError, match=message):
+        CoresetBank().fit(patches, groups=groups)
+
+
+@pytest.mark.parametrize("params", [{"ratio": 0.0}, {"ratio": 1.5}, {"n_patches": 0}])
+def test_parameters_out_of_range_are_errors(patches, params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        CoresetBank(**params).fit(patches)
+
+
+def test_nan_in_features_is_an_error(patches):
+    patches[2, 1, 1, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        CoresetBank().fit(patches)
+
+
+def test_clone_keeps_parameters():
+    assert clone(CoresetBank(0.3, n_patches=4)).n_patches == 4
