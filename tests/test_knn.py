@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from skstructcore import CoresetBank, RoutedKNNScorer
+
+
+@pytest.fixture
+def images():
+    """Ten images of 3 x 4 patches with 6 features."""
+    return np.random.default_rng(0).normal(size=(10, 3, 4, 6)).astype(np.float32)
+
+
+def fitted_patches(images, ratio=0.2, **fit_params):
+    return CoresetBank(ratio, random_state=0).fit_transform(images, **fit_params)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+def test_maps_are_mean_distances_to_the_nearest_entries(images, n_neighbors, metric):
+    bank = CoresetBank(0.2, random_state=0).fit(images)
+    scorer = RoutedKNNScorer(n_neighbors, metric=metric).fit(bank.transform(images))
+    new = np.random.default_rng(1).normal(size=(4, 3, 4, 6)).astype(np.float32)
+    maps = scorer.transform(bank.transform(new))
+    reference = NearestNeighbors(n_neighbors=n_neighbors, metric=metric).fit(bank.bank_.values)
+    expected = reference.kneighbors(new.reshape(-1, 6))[0].mean(axis=1).reshape(4, 3, 4)
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(maps), expected, rtol=1e-5)
+
+
+def test_training_images_are_scored_without_their_own_entries(images):
+    patches = fitted_patches(images)
+    maps = RoutedKNNScorer(2).fit_transform(patches)
+    bank = patches.bank
+    for image in range(len(images)):
+        others = bank.values[bank.image_index != image]
+        reference = NearestNeighbors(n_neighbors=2).fit(others)
+        expected = reference.kneighbors(images[image].reshape(-1, 6))[0].mean(axis=1)
+        np.testing.assert_allclose(maps.values[image].ravel(), expected, rtol=1e-5)
+
+
+def test_groups_are_left_out_together(images):
+    groups = np.repeat(["a", "b"], 5)
+    patches = fitted_patches(images, groups=groups)
+    maps = RoutedKNNScorer(1, calibration="leave-one-group-out").fit_transform(patches)
+    bank = patches.bank
+    others = bank.values[bank.groups == 1]
+    expected = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(images[0].reshape(-1, 6))[0]
+    np.testing.assert_allclose(maps.values[0].ravel(), expected.ravel(), rtol=1e-5)
+
+
+def test_k_fold_scores_with_banks_of_the_same_size_from_the_other_folds(images):
+    patches = fitted_patches(images)
+    maps = RoutedKNNScorer(1, calibration="k-fold", n_folds=10).fit_transform(patches)
+    # With as many folds as images each is scored by a coreset of the nine others: no patch
+    # can be farther than from all patches of the others, scaled by the coverage radius.
+    others = images[1:].reshape(-1, 6)
+    nearest = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(images[0].reshape(-1, 6))[0]
+    assert (maps.values[0].ravel() >= nearest.ravel() - 1e-5).all()
+    assert maps.values[0].min() > 0
+
+
+def test_in_sample_scores_are_those_of_transform(images):
+    patches = fitted_patches(images)
+    scorer = RoutedKNNScorer(1, calibration="in-sample")
+    maps = scorer.fit_transform(patches)
+    np.testing.assert_array_equal(maps.values, scorer.transform(patches).values)
+    assert (maps.values == 0).sum() == len(patches.bank)
+
+
+def test_held_out_scores_are_higher_than_in_sample(images):
+    patches = fitted_patches(images)
+    held_out = RoutedKNNScorer(1).fit_transform(patches).values
+    in_sample = RoutedKNNScorer(1, calibration="in-sample").fit_transform(patches).values
+    assert (held_out >= in_sample).all() and held_out.mean() > in_sample.mean()
+
+
+def test_score_samples_is_minus_max_pooling(images):
+    patches = fitted_patches(images)
+    scorer = RoutedKNNScorer(1).fit(patches)
+    maps = scorer.transform(patches)
+    np.testing.assert_allclose(scorer.score_samples(patches), -maps.values.max(axis=(1, 2)))
+
+
+def test_few_entries_outside_of_a_group_are_averaged_over_those_left():
+    # Two images; the bank holds two entries of image 0 and one of image 1.
+    images = np.array([[0.0, 3.0], [5.0, 5.0]], dtype=np.float32).reshape(2, 1, 2, 1)
+    patches = CoresetBank(n_patches=3, random_state=0).fit_transform(images)
+    maps = RoutedKNNScorer(2).fit_transform(patches)
+    assert maps.values[0].ravel().tolist() == [5.0, 2.0]
+
+
+def test_patches_of_transform_cannot_be_scored_held_out(images):
+    bank = CoresetBank(random_state=0).fit(images)
+    with pytest.raises(ValueError, match=r"CoresetBank\.fit_transform"):
+        RoutedKNNScorer(1).fit_transform(bank.transform(images))
+
+
+def test_one_training_image_is_an_error_that_names_the_way_out(images):
+    with pytest.raises(ValueError, match=r"at least two training images.*in-sample"):
+        RoutedKNNScorer(1).fit_transform(fitted_patches(images[:1]))
+
+
+def test_leave_one_group_out_needs_groups(images):
+    with pytest.raises(ValueError, match="needs groups"):
+        RoutedKNNScorer(1, calibration="leave-one-group-out").fit_transform(fitted_patches(images))
+
+
+def test_more_folds_than_images_is_an_error(images):
+    scorer = RoutedKNNScorer(1, calibration="k-fold", n_folds=11)
+    with pytest.raises(ValueError, match="n_folds=11 is more than the 10"):
+        scorer.fit_transform(fitted_patches(images))
+
+
+def test_more_neighbours_than_entries_is_an_error(images):
+    with pytest.raises(ValueError, match="n_neighbors=9 is larger than the bank"):
+        RoutedKNNScorer(9).fit(CoresetBank(n_patches=8).fit_transform(images))
+
+
+def test_raw_patch_grids_without_a_bank_are_an_error(images):
+    with pytest.raises(ValueError, match="needs a bank"):
+        RoutedKNNScorer(1).fit(images)
