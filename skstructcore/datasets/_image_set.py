@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-GOOD = "good"
+from ..labels import GOOD
 
 
 class ImageSet:

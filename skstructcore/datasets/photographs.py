@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
-from ._image_set import GOOD, ImageSet
+from ..labels import GOOD
+from ._image_set import ImageSet
 from .synthetic import DEFECTS, paint_defect
 
 __all__ = ["PHOTOGRAPHS", "make_photographs"]

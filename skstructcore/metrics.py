@@ -1,0 +1,311 @@
+"""How good anomaly scores and anomaly maps are, given what is really there.
+
+All functions take *anomaly* scores: higher means more anomalous. That is the column
+`anomaly_score` of `StructCoreScorer.describe`, or minus the `score_samples` of an outlier
+detector of scikit-learn. Labels are read by `skstructcore.labels.is_anomalous`.
+"""
+
+import numpy as np
+from scipy import ndimage
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
+
+from .labels import is_anomalous
+
+__all__ = [
+    "aupro_score",
+    "f1_max_score",
+    "fpr_at_tpr_score",
+    "image_ap_score",
+    "image_auroc_score",
+    "pixel_auroc_score",
+]
+
+# So many scores of normal pixels are looked up at once.
+_CHUNK = 1 << 22
+
+
+def image_auroc_score(y_true, anomaly_score):
+    """Area under the ROC curve of image scores.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Labels, see `skstructcore.labels.is_anomalous`; both classes must be there.
+    anomaly_score : array-like of shape (n,)
+        Higher is more anomalous.
+
+    Returns
+    -------
+    auroc : float
+        1 if every anomalous image scores above every normal one, 0.5 for chance.
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, lengths differ or a score is not finite.
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import image_auroc_score
+    >>> image_auroc_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
+    0.75
+    """
+    return float(roc_auc_score(*_checked(y_true, anomaly_score)))
+
+
+def image_ap_score(y_true, anomaly_score):
+    """Average precision of image scores, anomalous images being the positives.
+
+    Parameters, errors and sign are those of `image_auroc_score`.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+    anomaly_score : array-like of shape (n,)
+
+    Returns
+    -------
+    average_precision : float
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import image_ap_score
+    >>> round(image_ap_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9]), 4)
+    0.8333
+    """
+    return float(average_precision_score(*_checked(y_true, anomaly_score)))
+
+
+def f1_max_score(y_true, anomaly_score):
+    """Largest F1 score that any threshold on the scores reaches.
+
+    It uses the labels to choose the threshold, so it bounds what a threshold set without
+    labels can reach. Parameters, errors and sign are those of `image_auroc_score`.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+    anomaly_score : array-like of shape (n,)
+
+    Returns
+    -------
+    f1_max : float
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import f1_max_score
+    >>> f1_max_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
+    0.8
+    """
+    precision, recall, _ = precision_recall_curve(*_checked(y_true, anomaly_score))
+    # The last point is recall 0; no other point has a recall and precision of 0 at once
+    # unless its true positives are 0, where F1 is 0.
+    total = precision + recall
+    return float(np.max(2 * precision * recall / np.where(total > 0, total, 1)))
+
+
+def fpr_at_tpr_score(y_true, anomaly_score, *, tpr=0.95):
+    """Share of good images that are rejected when `tpr` of the anomalous ones are found.
+
+    The threshold is the highest one that finds at least that share. Lower is better.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+    anomaly_score : array-like of shape (n,)
+    tpr : float in (0, 1], default=0.95
+
+    Returns
+    -------
+    false_positive_rate : float
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import fpr_at_tpr_score
+    >>> fpr_at_tpr_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
+    0.5
+    """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr must be in (0, 1], got {tpr!r}")
+    false_rate, true_rate, _ = roc_curve(*_checked(y_true, anomaly_score), drop_intermediate=False)
+    # A rate is k / n; without the tolerance 19 / 20 may fall short of 0.95 by rounding.
+    return float(false_rate[np.argmax(true_rate >= tpr - 1e-12)])
+
+
+def pixel_auroc_score(masks, anomaly_maps):
+    """Area under the ROC curve of all pixels of all images together.
+
+    Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened
+    maps, which would need about ten numbers a pixel at once. Here only anomalous pixels
+    are kept (one float32 and two counters each); the normal ones are looked up among them
+    image by image.
+
+    Parameters
+    ----------
+    masks : sequence of n array-like of shape (h, w)
+        Non-zero (or True) where an image is anomalous; all zero for a good image.
+    anomaly_maps : sequence of n array-like of shape (h, w)
+        Higher is more anomalous; sizes may differ between images. Compared as float32.
+
+    Returns
+    -------
+    auroc : float
+
+    Raises
+    ------
+    ValueError
+        If masks and maps differ in number or size, a map is not finite, or there are no
+        anomalous or no normal pixels.
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import pixel_auroc_score
+    >>> pixel_auroc_score([[[0, 0], [1, 1]]], [[[0.1, 0.4], [0.3, 0.9]]])
+    0.75
+    """
+    masks, maps = _checked_maps(masks, anomaly_maps)
+    anomalous = np.concatenate([s[m] for m, s in zip(masks, maps, strict=True)])
+    values, inverse_counts = np.unique(anomalous, return_counts=True)
+    above, equal, n_normal = _normal_pixels_at(values, masks, maps)
+    below = n_normal - above - equal
+    won = np.sum(inverse_counts * (below + 0.5 * equal))
+    return float(won / (len(anomalous) * n_normal))
+
+
+def aupro_score(masks, anomaly_maps, *, max_fpr=0.3):
+    """Area under the per-region-overlap curve up to a false positive rate.
+
+    At each threshold, the overlap is the share of a defect's pixels that lie above it,
+    averaged over all connected defects (8-connected, every defect counts the same however
+    small); the false positive rate is the share of all normal pixels above it. The area
+    under overlap against false positive rate from 0 to `max_fpr` is divided by `max_fpr`,
+    so that 1 is perfect. Every distinct score is a threshold; nothing is binned. Between
+    the points of equal scores the curve is a straight line, as in an ROC curve.
+
+    Parameters
+    ----------
+    masks : sequence of n array-like of shape (h, w)
+        Non-zero (or True) where an image is anomalous; all zero for a good image.
+    anomaly_maps : sequence of n array-like of shape (h, w)
+        Higher is more anomalous; sizes may differ between images. Compared as float32.
+    max_fpr : float in (0, 1], default=0.3
+        Where the integration ends.
+
+    Returns
+    -------
+    aupro : float
+
+    Raises
+    ------
+    ValueError
+        If masks and maps differ in number or size, a map is not finite, there are no
+        anomalous or no normal pixels, or `max_fpr` is out of range.
+
+    References
+    ----------
+    P. Bergmann et al., "The MVTec Anomaly Detection Dataset", International Journal of
+    Computer Vision 129, 2021, section 5.1.
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import aupro_score
+    >>> mask = [[1, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
+    >>> scores = [[9, 8, 0, 0, 7], [1, 2, 3, 4, 5]]
+    >>> aupro_score([mask], [scores])
+    1.0
+    """
+    if not 0 < max_fpr <= 1:
+        raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr!r}")
+    masks, maps = _checked_maps(masks, anomaly_maps)
+    scores, weights = [], []
+    for mask, scored in zip(masks, maps, strict=True):
+        if mask.any():
+            regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+            regions = regions[mask]
+            weights.append(1 / np.bincount(regions)[regions])
+            scores.append(scored[mask])
+    values, inverse = np.unique(np.concatenate(scores), return_inverse=True)
+    overlap = np.bincount(inverse, weights=np.concatenate(weights))
+    overlap /= overlap.sum()
+
+    above, equal, n_normal = _normal_pixels_at(values, masks, maps)
+    start, end = above / n_normal, (above + equal) / n_normal
+    # What each step of the overlap adds to the area: all that is right of the step. Where
+    # normal pixels share the score, the step is a slope from `start` to `end`.
+    cut = np.clip(max_fpr - start, 0, end - start)
+    slope = 0.5 * cut**2 / np.where(end > start, end - start, 1)
+    area = np.sum(overlap * (slope + np.maximum(max_fpr - end, 0)))
+    return float(area / max_fpr)
+
+
+def _checked(y_true, anomaly_score):
+    anomalous = is_anomalous(y_true, both=True)
+    scores = np.asarray(anomaly_score, dtype=np.float64)
+    if scores.shape != anomalous.shape:
+        raise ValueError(
+            f"one score for each label is needed: {len(anomalous)} labels, scores of shape "
+            f"{scores.shape}"
+        )
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise ValueError(
+            f"{len(wrong)} of {len(scores)} anomaly scores are not finite, the first at "
+            f"position {wrong[0]}: {scores[wrong[0]]}"
+        )
+    return anomalous, scores
+
+
+def _checked_maps(masks, anomaly_maps):
+    """Masks as bool and maps as float32, one array for each image."""
+    if len(masks) != len(anomaly_maps):
+        raise ValueError(
+            f"one mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps"
+        )
+    masks = [np.asarray(mask) != 0 for mask in masks]
+    maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
+    for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
+        if mask.ndim != 2 or mask.shape != scored.shape:
+            raise ValueError(
+                f"mask and map at position {position} must be two-dimensional and of one "
+                f"size, got {mask.shape} and {scored.shape}"
+            )
+        if not np.isfinite(scored).all():
+            raise ValueError(f"the anomaly map at position {position} is not finite")
+    n_pixels = sum(mask.size for mask in masks)
+    n_anomalous = sum(int(np.count_nonzero(mask)) for mask in masks)
+    if n_anomalous in (0, n_pixels):
+        kind = "anomalous" if n_anomalous == 0 else "normal"
+        raise ValueError(f"the masks hold no {kind} pixel; both kinds are needed")
+    return masks, maps
+
+
+def _normal_pixels_at(values, masks, maps):
+    """How many normal pixels score above, and exactly at, each of some sorted values.
+
+    Returns the counts above and at each value, int64 of shape (n_values,), and the number
+    of normal pixels.
+    """
+    between = np.zeros(len(values) + 1, np.int64)
+    equal = np.zeros(len(values), np.int64)
+    waiting, n_waiting, n_normal = [], 0, 0
+    for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
+        waiting.append(scored[~mask])
+        n_waiting += len(waiting[-1])
+        n_normal += len(waiting[-1])
+        if n_waiting < _CHUNK and position < len(masks) - 1:
+            continue
+        # Sorted, neighbouring look-ups touch neighbouring memory.
+        chunk = np.sort(np.concatenate(waiting))
+        place = np.searchsorted(values, chunk)
+        hit = values[np.minimum(place, len(values) - 1)] == chunk
+        equal += np.bincount(place[hit], minlength=len(values))
+        between += np.bincount(place[~hit], minlength=len(values) + 1)
+        waiting, n_waiting = [], 0
+    # between[i] lies above value i-1 and below value i.
+    above = np.cumsum(between[::-1])[::-1][1:] + np.cumsum(equal[::-1])[::-1] - equal
+    return above, equal, n_normal
