@@ -203,6 +203,37 @@ class ImageList:
             ) from error
 
 
+def read_mask(path):
+    """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
+
+    The stored values are taken as they are (indices of a palette, 16-bit values), because
+    masks mark classes by small numbers that look black to the eye. Transparency is ignored.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    mask : ndarray of shape (h, w), dtype bool
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image)
+            if image.mode in ("LA", "RGBA"):
+                values = values[..., :-1]
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise ImageReadError(
+            f"Cannot read the mask {os.fspath(path)!r}: {_reason(error)}."
+        ) from error
+    return values.any(axis=-1) if values.ndim == 3 else values != 0
+
+
 def find_unreadable(X, *, decode=True):
     """Check images and report all that cannot be read, without raising at the first one.
 

@@ -73,3 +73,50 @@ def place_on_image(pixels, geometry, index):
     seen = (rows.stop - rows.start, columns.stop - columns.start)
     placed[rows, columns] = upsample_maps(pixels[np.newaxis], seen)[0]
     return placed
+
+
+def mask_as_seen(mask, size, box=None):
+    """Bring the mask of an image to the part and size of it that a backbone saw.
+
+    The nearest pixel is taken. If that misses everything, because the defects are too thin,
+    the pixels that they fall into are marked instead, so that they do not vanish. What lies
+    outside of the part that was seen does.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (height, width), dtype bool
+        At the size of the upright original.
+    size : tuple of int
+        Height and width of the result, in pixels.
+    box : sequence of 4 float, default=None
+        Top, left, bottom and right of the part that was seen, in pixels of the original; it
+        may reach beyond the image. None: the whole image.
+
+    Returns
+    -------
+    seen : ndarray of shape `size`, dtype bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask_as_seen(np.eye(4, dtype=bool), (2, 2), box=(0, 0, 2, 2)).astype(int)
+    array([[1, 0],
+           [0, 1]])
+    """
+    top, left, bottom, right = (0, 0, *mask.shape) if box is None else box
+    row_step, column_step = (bottom - top) / size[0], (right - left) / size[1]
+    rows = np.floor(top + (np.arange(size[0]) + 0.5) * row_step).astype(np.int64)
+    columns = np.floor(left + (np.arange(size[1]) + 0.5) * column_step).astype(np.int64)
+    inside_rows = (rows >= 0) & (rows < mask.shape[0])
+    inside_columns = (columns >= 0) & (columns < mask.shape[1])
+    seen = np.zeros(size, dtype=bool)
+    seen[np.ix_(inside_rows, inside_columns)] = mask[
+        np.ix_(rows[inside_rows], columns[inside_columns])
+    ]
+    if seen.any():
+        return seen
+    defect = np.argwhere(mask) + 0.5
+    place = np.floor((defect - (top, left)) / (row_step, column_step)).astype(np.int64)
+    place = place[((place >= 0) & (place < size)).all(axis=1)]
+    seen[tuple(place.T)] = True
+    return seen

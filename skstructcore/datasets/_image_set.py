@@ -4,7 +4,9 @@ import operator
 
 import numpy as np
 
+from ..images import as_images, read_mask
 from ..labels import GOOD
+from ..maps import mask_as_seen
 
 
 class ImageSet:
@@ -105,6 +107,43 @@ class ImageSet:
     def __repr__(self):
         good = int(np.sum(self.y == GOOD))
         return f"ImageSet(n_images={len(self)}, good={good}, anomalous={len(self) - good})"
+
+    def name(self, i):
+        """How messages call image i: its path, or its position."""
+        path = self.paths[i]
+        return path if isinstance(path, str) else f"image {i}"
+
+    def load_mask(self, i, size=None):
+        """Read where image i is anomalous.
+
+        Parameters
+        ----------
+        i : int
+            Position of the image.
+        size : tuple of (int, int), default=None
+            Height and width of the result; None: those of the upright image.
+
+        Returns
+        -------
+        mask : ndarray of shape (h, w), dtype bool, or None
+            Without a mask: all False for a good image, None for an anomalous one.
+
+        Raises
+        ------
+        ValueError
+            If the mask cannot be read or is not of the size of the image.
+        """
+        shape = as_images([self.paths[i]]).size(0)
+        mask = self.masks[i]
+        if mask is None:
+            good = self.y[i] == GOOD
+            return np.zeros(shape if size is None else size, dtype=bool) if good else None
+        mask = read_mask(mask) if isinstance(mask, str) else mask != 0
+        if mask.shape != tuple(shape):
+            raise ValueError(
+                f"the mask of {self.name(i)} has {mask.shape} pixels, the image {tuple(shape)}"
+            )
+        return mask if size is None else mask_as_seen(mask, size)
 
     @property
     def train(self):

@@ -1,0 +1,257 @@
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
+from sklearn.pipeline import Pipeline
+
+from skstructcore import scorers
+from skstructcore.containers import AnomalyMaps, Geometry
+from skstructcore.datasets import ImageSet
+from skstructcore.metrics import aupro_score, image_auroc_score, pixel_auroc_score
+from skstructcore.model_selection import MVTecSplit, OneClassKFold
+
+
+class Distance(TransformerMixin, BaseEstimator):
+    """Maps of how far each pixel of the centre of an image is from the mean of training."""
+
+    n_transforms = 0
+
+    def __init__(self, margin=0):
+        self.margin = margin
+
+    def fit(self, X, y=None):
+        assert set(X.y) == {"good"}
+        self.level_ = np.mean([np.mean(image) for image in X])
+        return self
+
+    def transform(self, X):
+        type(self).n_transforms += 1
+        pixels = np.array([np.asarray(image, np.float32) for image in X])
+        n, height, width = pixels.shape
+        m = self.margin
+        box = [m, m, height - m, width - m]
+        geometry = Geometry((height - 2 * m, width - 2 * m), [[height, width]] * n, [box] * n)
+        maps = np.abs(pixels - self.level_)[:, m : height - m, m : width - m]
+        return AnomalyMaps(maps, geometry=geometry)
+
+
+class MaxScore(OutlierMixin, TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return np.asarray(X)
+
+    def score_samples(self, X):
+        return -np.asarray(X).max(axis=(1, 2))
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 120, size=(24, 8, 8)).astype(np.uint8)
+    y = np.array(["good"] * 16 + ["hole"] * 4 + ["crack"] * 4)
+    masks = [None] * 16
+    for i in range(16, 24):
+        mask = np.zeros((8, 8), bool)
+        mask[2:4, 2:5] = True
+        # Half of the defects are so faint that noise hides them.
+        pixels[i][mask] -= 5 if i % 2 else 60
+        masks.append(mask)
+    return ImageSet(list(pixels), y, masks=masks, splits=["train"] * 8 + ["test"] * 16)
+
+
+@pytest.fixture
+def model():
+    Distance.n_transforms = 0
+    return Pipeline([("distance", Distance()), ("score", MaxScore())])
+
+
+def test_the_value_is_that_of_the_metric_on_anomaly_scores(model, images):
+    model.fit(images.train)
+    expected = image_auroc_score(images.test.y, -model.score_samples(images.test))
+    assert 0.5 < expected < 1
+    assert scorers.image_auroc_scorer(model, images.test, images.test.y) == expected
+    assert scorers.image_auroc_scorer(model, images.test) == expected
+    numbers = (images.test.y != "good").astype(int)
+    assert scorers.image_auroc_scorer(model, images.test, numbers) == expected
+
+
+def test_rates_of_errors_are_negative_as_greater_must_be_better(model, images):
+    model.fit(images.train)
+    value = scorers.fpr_at_tpr_scorer(model, images.test, images.test.y)
+    assert -1 <= value < 0
+
+
+@pytest.mark.parametrize("margin", [0, 1])
+def test_pixel_metrics_compare_what_the_backbone_saw(model, images, margin):
+    model.set_params(distance__margin=margin).fit(images.train)
+    maps = model.transform(images.test)
+    whole = [np.zeros((8, 8), bool) if m is None else m for m in images.test.masks]
+    masks = [m[margin : 8 - margin, margin : 8 - margin] for m in whole]
+    assert scorers.aupro_scorer(model, images.test) == aupro_score(masks, maps)
+    assert scorers.pixel_auroc_scorer(model, images.test) == pixel_auroc_score(masks, maps)
+
+
+def test_combined_scorers_run_the_model_once(model, images):
+    model.fit(images.train)
+    combined = scorers.combine_anomaly_scorers(
+        auroc=scorers.image_auroc_scorer,
+        f1=scorers.image_f1max_scorer,
+        aupro=scorers.aupro_scorer,
+    )
+    Distance.n_transforms = 0
+    values = combined(model, images.test, images.test.y)
+    assert Distance.n_transforms == 1
+    assert values == {
+        "auroc": scorers.image_auroc_scorer(model, images.test),
+        "f1": scorers.image_f1max_scorer(model, images.test),
+        "aupro": scorers.aupro_scorer(model, images.test),
+    }
+
+
+def test_any_metric_becomes_a_scorer(model, images):
+    model.fit(images.train)
+    own = scorers.make_anomaly_scorer(average_precision_score)
+    assert own(model, images.test) == scorers.image_ap_scorer(model, images.test)
+    top = scorers.make_anomaly_scorer(aupro_score, on_maps=True, max_fpr=0.05)
+    assert repr(top) == "make_anomaly_scorer(aupro_score, on_maps=True, max_fpr=0.05)"
+    assert top(model, images.test) <= scorers.aupro_scorer(model, images.test)
+    assert pickle.loads(pickle.dumps(top))(model, images.test) == top(model, images.test)
+
+
+def test_searches_and_cross_validation_of_scikit_learn_take_them(model, images):
+    grid = {"distance__margin": [0, 1, 3]}
+    search = GridSearchCV(
+        model,
+        grid,
+        scoring=scorers.image_auroc_scorer,
+        cv=OneClassKFold(3, shuffle=True, random_state=0),
+        error_score="raise",
+        refit=False,
+    ).fit(images, images.y)
+    # With three pixels cut off at each side, the defects are outside, but for a corner.
+    assert search.best_params_["distance__margin"] < 3
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+    both = scorers.combine_anomaly_scorers(
+        auroc=scorers.image_auroc_scorer, aupro=scorers.aupro_scorer
+    )
+    search = GridSearchCV(model, grid, scoring=both, refit=False, cv=MVTecSplit()).fit(
+        images, images.y
+    )
+    assert "mean_test_aupro" in search.cv_results_
+
+    scores = cross_validate(
+        model,
+        images,
+        images.y,
+        cv=OneClassKFold(2),
+        scoring={"auroc": scorers.image_auroc_scorer, "pixels": scorers.pixel_auroc_scorer},
+    )
+    assert np.isfinite(scores["test_auroc"]).all() and np.isfinite(scores["test_pixels"]).all()
+
+
+def test_halving_takes_them(model, images):
+    search = HalvingGridSearchCV(
+        model,
+        {"distance__margin": [0, 1]},
+        scoring=scorers.image_auroc_scorer,
+        cv=OneClassKFold(2, shuffle=True, random_state=0),
+        min_resources=12,
+        random_state=0,
+        error_score="raise",
+        return_train_score=False,
+        refit=False,
+    ).fit(images, images.y)
+    assert np.isfinite(search.best_score_)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "X", "y", "message"),
+    [
+        ("image_auroc", lambda s: s.paths, None, "labels are needed"),
+        ("image_auroc", lambda s: s, ["good"] * 3, "16 images, but 3 labels"),
+        ("image_auroc", lambda s: s[s.y == "good"], None, "only normal labels"),
+        ("aupro", lambda s: s.paths, ["good"] * 8 + ["hole"] * 8, "pass the images as an ImageSet"),
+        ("aupro", lambda s: ImageSet(s.paths, s.y), None, "none of the 8 anomalous images"),
+        (
+            "pixel_auroc",
+            lambda s: ImageSet(s.paths, s.y, masks=[*s.masks[:9], None, *s.masks[10:]]),
+            None,
+            "1 of 4 images of the type 'hole' have no mask .image 9.",
+        ),
+        (
+            "pixel_auroc",
+            lambda s: ImageSet(s.paths, s.y, masks=[*s.masks[:15], np.ones((8, 9))]),
+            None,
+            r"image 15 has \(8, 9\) pixels, the image \(8, 8\)",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_the_model_runs(model, images, scorer, X, y, message):
+    model.fit(images.train)
+    Distance.n_transforms = 0
+    with pytest.raises(ValueError, match=message):
+        getattr(scorers, f"{scorer}_scorer")(model, X(images.test), y)
+    assert Distance.n_transforms == 0
+
+
+def test_values_that_are_not_finite_are_errors(model, images):
+    model.fit(images.train)
+    bad = scorers.make_anomaly_scorer(lambda y, s: np.nan)
+    with pytest.raises(ValueError, match="gave nan"):
+        bad(model, images.test)
+    model[0].level_ = np.nan
+    with pytest.raises(ValueError, match="16 of 16 scores are not finite"):
+        scorers.image_auroc_scorer(model, images.test)
+
+
+def test_types_without_masks_and_empty_masks_do_not_count_as_pixels(images):
+    images = images.test
+    images.masks[12:] = [None] * 4  # cracks: no masks at all
+    images.masks[8] = np.zeros((8, 8), bool)  # a hole whose mask is empty
+    masks, used = scorers.masks_as_seen(images, None, (4, 4))
+    np.testing.assert_array_equal(np.flatnonzero(~used), [8, 12, 13, 14, 15])
+    assert len(masks) == 11 and masks[0].shape == (4, 4)
+
+
+def test_masks_are_read_from_files_whatever_their_coding(tmp_path):
+    Image.new("RGB", (4, 2)).save(tmp_path / "part.png")
+    values = np.zeros((2, 4), np.uint8)
+    values[0, 1] = 1
+    expected = values > 0
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    palette = Image.fromarray(values, mode="P")
+    palette.putpalette([0, 0, 0, 0, 0, 0])  # the defect is as black as the rest
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "wide.png")
+    rgba = np.zeros((2, 4, 4), np.uint8)
+    rgba[..., 3] = 255
+    rgba[0, 1, 0] = 255
+    Image.fromarray(rgba).save(tmp_path / "colour.png")
+    for name in ("grey", "palette", "wide", "colour"):
+        images = ImageSet([tmp_path / "part.png"], ["hole"], masks=[tmp_path / f"{name}.png"])
+        np.testing.assert_array_equal(images.load_mask(0), expected)
+    np.testing.assert_array_equal(images.load_mask(0, size=(1, 2)), [[True, False]])
+    with pytest.raises(ValueError, match=r"mask .*lost.png"):
+        ImageSet([tmp_path / "part.png"], ["hole"], masks=[tmp_path / "lost.png"]).load_mask(0)
+
+
+def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
+    from skstructcore.maps import mask_as_seen
+
+    line = np.zeros((100, 100), bool)
+    line[17, 20:80] = True
+    small = mask_as_seen(line, (10, 10))
+    np.testing.assert_array_equal(np.argwhere(small), [[1, c] for c in range(2, 8)])
+    # Out of the part that was seen, it is gone.
+    assert not mask_as_seen(line, (10, 10), box=(50, 0, 100, 100)).any()
+    # The part may reach beyond the image.
+    assert mask_as_seen(~line, (4, 4), box=(-50, -50, 150, 150)).sum() == 4
