@@ -1,7 +1,21 @@
 """Data sets: containers, readers of published layouts, and made ones."""
 
+from ._checks import DatasetError
 from ._image_set import ImageSet
+from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
 
-__all__ = ["DEFECTS", "PHOTOGRAPHS", "ImageSet", "make_photographs", "paint_defect"]
+__all__ = [
+    "DEFECTS",
+    "PHOTOGRAPHS",
+    "DatasetError",
+    "ImageSet",
+    "load_btad",
+    "load_image_folder",
+    "load_kolektor",
+    "load_mvtec_ad",
+    "load_visa",
+    "make_photographs",
+    "paint_defect",
+]

@@ -1,0 +1,243 @@
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skstructcore.datasets import (
+    DatasetError,
+    load_btad,
+    load_image_folder,
+    load_kolektor,
+    load_mvtec_ad,
+    load_visa,
+)
+
+SIZE = (6, 4)  # height, width
+
+
+def image(path, size=SIZE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), 99, np.uint8)).save(path)
+
+
+def mask(path, *, size=SIZE, value=255):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros(size, np.uint8)
+    pixels[0, 0] = value
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def mvtec(tmp_path):
+    for category in ("bottle", "cable"):
+        folder = tmp_path / category
+        for i in range(2):
+            image(folder / f"train/good/{i:03}.png")
+        image(folder / "test/good/000.png")
+        for i in range(2):
+            image(folder / f"test/crack/{i:03}.png")
+            mask(folder / f"ground_truth/crack/{i:03}_mask.png")
+        image(folder / "test/bent/000.png")  # a type without masks
+        (folder / "license.txt").write_text("")
+    return tmp_path
+
+
+def test_mvtec_ad(mvtec):
+    images = load_mvtec_ad(mvtec, "bottle")
+    assert list(images.train.y) == ["good", "good"]
+    assert list(images.test.y) == ["bent", "crack", "crack", "good"]
+    assert images.test.paths[1] == str(mvtec / "bottle/test/crack/000.png")
+    assert images.test.masks == [
+        None,
+        str(mvtec / "bottle/ground_truth/crack/000_mask.png"),
+        str(mvtec / "bottle/ground_truth/crack/001_mask.png"),
+        None,
+    ]
+    assert images.test.load_mask(1).sum() == 1
+    assert set(images.categories) == {"bottle"} and images.groups is None
+
+
+def test_mvtec_ad_of_all_categories_and_of_the_folder_of_one(mvtec):
+    everything = load_mvtec_ad(mvtec)
+    assert len(everything) == 12 and set(everything.categories) == {"bottle", "cable"}
+    assert load_mvtec_ad(mvtec / "cable").paths == load_mvtec_ad(mvtec, "cable").paths
+
+
+def test_mvtec_ad_with_groups(mvtec):
+    rows = ["split,type,file,group", "train,good,000.png,7", "train,good,001.png,7"]
+    rows += ["test,good,000.png,8", "test,crack,000.png,8", "test,crack,001.png,9"]
+    (mvtec / "bottle/groups.csv").write_text("\n".join([*rows, "test,bent,000.png,9"]))
+
+    images = load_mvtec_ad(mvtec, "bottle")
+    assert list(images.train.groups) == ["bottle/7", "bottle/7"]
+    assert list(images.test.groups) == ["bottle/9", "bottle/8", "bottle/9", "bottle/8"]
+    assert load_mvtec_ad(mvtec, "bottle", groups=None).groups is None
+    # Beside a category without groups, each image of which is its own.
+    assert len(set(load_mvtec_ad(mvtec).groups)) == 3 + 6
+
+    (mvtec / "bottle/groups.csv").write_text("\n".join(rows))
+    with pytest.raises(DatasetError, match=r"bent.000.png: no group in groups.csv"):
+        load_mvtec_ad(mvtec, "bottle")
+    (mvtec / "bottle/groups.csv").write_text("file,group\n")
+    with pytest.raises(DatasetError, match="no column split, type"):
+        load_mvtec_ad(mvtec, "bottle")
+    with pytest.raises(DatasetError, match=r"parts.csv: No such file"):
+        load_mvtec_ad(mvtec, "bottle", groups="parts.csv")
+
+
+def test_one_report_lists_all_problems(mvtec):
+    bottle = mvtec / "bottle"
+    (bottle / "ground_truth/crack/001_mask.png").unlink()
+    mask(bottle / "ground_truth/crack/007_mask.png")
+    mask(bottle / "ground_truth/crack/000_mask.png", size=(5, 4))
+    whole = (bottle / "train/good/001.png").read_bytes()
+    (bottle / "train/good/001.png").write_bytes(whole[:-30])
+    (bottle / "test/good/000.png").write_text("no image")
+
+    with pytest.raises(DatasetError) as report:
+        load_mvtec_ad(mvtec, "bottle")
+
+    problems = "\n".join(report.value.problems)
+    assert len(report.value.problems) == 5
+    for message in (
+        "007_mask.png: a mask without an image",
+        "crack/001.png: no mask, but others of 'crack' have",
+        "000_mask.png: the mask has (5, 4) pixels, its image (6, 4)",
+        "train/good/001.png: ",
+        "test/good/000.png: it is no image file",
+    ):
+        assert message in problems.replace("\\", "/")
+    assert problems in str(report.value).replace("\n- ", "\n")
+    assert pickle.loads(pickle.dumps(report.value)).problems == report.value.problems
+
+
+def test_damaged_masks_and_empty_mask_folders_are_reported(mvtec):
+    (mvtec / "bottle/ground_truth/crack/000_mask.png").write_text("")
+    (mvtec / "bottle/ground_truth/bent").mkdir()
+    with pytest.raises(DatasetError) as report:
+        load_mvtec_ad(mvtec, "bottle")
+    assert len(report.value.problems) == 2
+    assert "Cannot read the mask" in str(report.value)
+    assert "bent: no mask for any of the 1 images" in str(report.value)
+
+
+def test_folders_that_are_no_data_set_are_named(mvtec, tmp_path):
+    with pytest.raises(DatasetError, match=r"spoon: no folder train"):
+        load_mvtec_ad(mvtec, "spoon")
+    with pytest.raises(DatasetError, match="no folder train, and no category has one"):
+        load_mvtec_ad(tmp_path / "bottle/test")
+    (mvtec / "cable/train/good/000.png").unlink()
+    (mvtec / "cable/train/good/001.png").unlink()
+    with pytest.raises(DatasetError, match=r"cable.train.good: no images to train on"):
+        load_mvtec_ad(mvtec, "cable")
+
+
+def test_btad(tmp_path):
+    # As published: products 01 and 03 have bmp images, 02 png; masks are png or bmp.
+    image(tmp_path / "01/train/ok/0000.bmp")
+    image(tmp_path / "01/test/ok/0010.bmp")
+    image(tmp_path / "01/test/ko/0020.bmp")
+    mask(tmp_path / "01/ground_truth/ko/0020.png")
+    image(tmp_path / "03/train/ok/0000.bmp")
+    image(tmp_path / "03/test/ko/0020.bmp")
+    mask(tmp_path / "03/ground_truth/ko/0020.bmp")
+
+    images = load_btad(tmp_path)
+    assert list(images.y) == ["good", "ko", "good", "good", "ko"]
+    assert list(images.categories) == ["01"] * 3 + ["03"] * 2
+    assert images.masks[1].endswith("0020.png") and images.masks[4].endswith("0020.bmp")
+    assert len(load_btad(tmp_path, "03")) == 2
+
+
+def visa_original(root):
+    lines = ["object,split,label,image,mask"]
+    for category in ("candle", "pcb1"):
+        data = f"{category}/Data"
+        for i, split in enumerate(["train", "train", "test"]):
+            image(root / f"{data}/Images/Normal/{i:04}.JPG")
+            lines.append(f"{category},{split},normal,{data}/Images/Normal/{i:04}.JPG,")
+        image(root / f"{data}/Images/Anomaly/000.JPG")
+        mask(root / f"{data}/Masks/Anomaly/000.png", value=2)  # numbers of defect classes
+        lines.append(
+            f"{category},test,anomaly,{data}/Images/Anomaly/000.JPG,{data}/Masks/Anomaly/000.png"
+        )
+    (root / "split_csv").mkdir()
+    (root / "split_csv/1cls.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_visa_as_published(tmp_path):
+    visa_original(tmp_path)
+    images = load_visa(tmp_path)
+    assert len(images) == 8
+    candle = load_visa(tmp_path, "candle")
+    assert list(candle.y) == ["good", "good", "good", "anomaly"]
+    assert list(candle.splits) == ["train", "train", "test", "test"]
+    assert candle.load_mask(3).sum() == 1
+    with pytest.raises(DatasetError, match=r"no category 'fryum'; there are .'candle', 'pcb1'."):
+        load_visa(tmp_path, "fryum")
+    with pytest.raises(DatasetError, match=r"2cls_fewshot.csv: No such file"):
+        load_visa(tmp_path, split="2cls_fewshot")
+    (tmp_path / "pcb1/Data/Images/Normal/0001.JPG").unlink()
+    with pytest.raises(DatasetError, match=r"0001.JPG: there is no such file"):
+        load_visa(tmp_path)
+
+
+def test_visa_as_rearranged_by_its_script(tmp_path):
+    image(tmp_path / "candle/train/good/0000.JPG")
+    image(tmp_path / "candle/test/good/0001.JPG")
+    image(tmp_path / "candle/test/bad/000.JPG")
+    mask(tmp_path / "candle/ground_truth/bad/000.png")
+    images = load_visa(tmp_path)
+    assert list(images.y) == ["good", "bad", "good"]
+    assert images.masks[1].endswith("000.png")
+
+
+def test_kolektor_sdd(tmp_path):
+    for folder in ("kos01", "kos02"):
+        for shot in range(2):
+            image(tmp_path / folder / f"Part{shot}.jpg")
+            value = 1 if (folder, shot) == ("kos02", 1) else 0
+            mask(tmp_path / folder / f"Part{shot}_label.bmp", value=value)
+    images = load_kolektor(tmp_path)
+    assert list(images.y) == ["good", "good", "good", "defect"]
+    assert list(images.groups) == ["kos01", "kos01", "kos02", "kos02"]
+    assert images.splits is None
+    assert images.masks[:3] == [None] * 3 and images.load_mask(3).sum() == 1
+
+
+def test_kolektor_sdd2(tmp_path):
+    for split, number, value in [("train", 1, 0), ("train", 2, 255), ("test", 3, 255)]:
+        image(tmp_path / split / f"1000{number}.png")
+        mask(tmp_path / split / f"1000{number}_GT.png", value=value)
+    images = load_kolektor(tmp_path)
+    assert list(images.y) == ["good", "defect", "defect"]
+    assert list(images.splits) == ["train", "train", "test"]
+
+    image(tmp_path / "test/10004.png")
+    mask(tmp_path / "test/10005_GT.png")
+    (tmp_path / "test/10003_GT.png").write_text("")
+    with pytest.raises(DatasetError) as report:
+        load_kolektor(tmp_path)
+    assert len(report.value.problems) == 3
+    assert "10004.png: no mask 10004_GT" in str(report.value)
+    assert "10005_GT.png: a mask without an image" in str(report.value)
+    assert "Cannot read the mask" in str(report.value)
+    with pytest.raises(DatasetError, match="neither folders train and test"):
+        load_kolektor(tmp_path / "test")
+
+
+def test_image_folder(tmp_path):
+    image(tmp_path / "parts/ok/a.png")
+    image(tmp_path / "parts/dent/b.jpg")
+    mask(tmp_path / "masks/dent/b.png")
+    images = load_image_folder(tmp_path / "parts", good="ok", mask_root=tmp_path / "masks")
+    assert list(images.y) == ["dent", "good"]
+    assert images.splits is None and images.load_mask(0).sum() == 1
+
+    flat = load_image_folder(tmp_path / "parts/ok")
+    assert list(flat.y) == ["good"] and flat.paths == [str(tmp_path / "parts/ok/a.png")]
+
+    image(tmp_path / "parts/c.png")
+    with pytest.raises(DatasetError, match=r"c.png: an image beside folders"):
+        load_image_folder(tmp_path / "parts")
