@@ -16,6 +16,7 @@ _PUBLIC = {
     "RandomProjection": "projection",
     "RoutedKNNScorer": "knn",
     "StructCoreScorer": "structcore",
+    "make_structcore": "pipeline",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -1,0 +1,83 @@
+"""The five steps, put together."""
+
+from sklearn.pipeline import Pipeline
+
+from .bank import CoresetBank
+from .knn import RoutedKNNScorer
+from .projection import RandomProjection
+from .structcore import StructCoreScorer
+
+#: What each preset changes in the defaults of the steps.
+PRESETS = {
+    "default": {},
+    "paper": {
+        "features__resize": 448,
+        "features__crop": True,
+        "projection__random_state": 42,
+        "knn__n_neighbors": 5,
+        "knn__metric": "sqeuclidean",
+        "knn__calibration": "in-sample",
+        "structcore__norm": "l2",
+        "structcore__lam": "auto",
+        "structcore__descriptors": ("std", "top1", "tv"),
+    },
+}
+
+
+def make_structcore(features="dinov2_vitb14", *, preset="default", random_state=0, **params):
+    """Build the pipeline features, projection, bank, knn, structcore.
+
+    Parameters
+    ----------
+    features : str or estimator, default="dinov2_vitb14"
+        Name of a DINOv2 model, ``"efficientnet_lite0"`` (its weights come with a package that
+        is installed with skstructcore, so that it works offline), or a feature estimator.
+    preset : {"default", "paper"}, default="default"
+        "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
+        calibration.
+    random_state : int, default=0
+        Seed of the projection and of the bank.
+    **params
+        Parameters of the steps, ``<step>__<parameter>=value``; they win over the preset.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Steps ``features``, ``projection``, ``bank``, ``knn`` and ``structcore``.
+
+    Examples
+    --------
+    >>> from skstructcore import make_structcore
+    >>> pipe = make_structcore("efficientnet_lite0", bank__ratio=0.02)
+    >>> list(pipe.named_steps)
+    ['features', 'projection', 'bank', 'knn', 'structcore']
+    >>> pipe.named_steps["bank"].ratio
+    0.02
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
+    pipe = Pipeline(
+        [
+            ("features", _features(features)),
+            ("projection", RandomProjection(random_state=random_state)),
+            ("bank", CoresetBank(random_state=random_state)),
+            ("knn", RoutedKNNScorer()),
+            ("structcore", StructCoreScorer()),
+        ]
+    )
+    settings = PRESETS[preset]
+    if features == "efficientnet_lite0" and "projection__n_components" not in params:
+        settings = {**settings, "projection__n_components": 128}
+    return pipe.set_params(**{**settings, **params})
+
+
+def _features(features):
+    if not isinstance(features, str):
+        return features
+    if features.startswith("dinov2"):
+        from .features.dino import DinoFeatures
+
+        return DinoFeatures(features)
+    from .features.conv import ConvFeatures
+
+    return ConvFeatures(features)

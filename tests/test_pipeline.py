@@ -1,0 +1,148 @@
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from skstructcore import ConvFeatures, make_structcore
+from skstructcore.datasets import make_photographs
+from skstructcore.scorers import image_auroc_scorer
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return make_photographs(
+        "brick",
+        tile_size=64,
+        n_train=16,
+        n_test_good=6,
+        n_test_defect=1,
+        severity=3,
+        random_state=0,
+    )
+
+
+@pytest.fixture
+def pipe():
+    return make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+
+
+@pytest.fixture(scope="module")
+def fitted(photographs):
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    return pipe.fit(photographs.train.paths)
+
+
+def test_defects_score_lower_than_good_images(fitted, photographs):
+    test = photographs.test
+    scores = fitted.score_samples(test.paths)
+    assert scores.shape == (12,) and scores.dtype == np.float64
+    assert scores[test.y == "good"].mean() > scores[test.y != "good"].mean()
+
+
+def test_signs_follow_scikit_learns_outlier_detectors(fitted, photographs):
+    images = photographs.test.paths
+    decision = fitted.decision_function(images)
+    np.testing.assert_allclose(decision, fitted.score_samples(images) - fitted[-1].offset_)
+    np.testing.assert_array_equal(fitted.predict(images), np.where(decision < 0, -1, 1))
+
+
+def test_describe_agrees_with_score_samples(fitted, photographs):
+    images = photographs.test.paths
+    parts = fitted[-1].describe(fitted[:-1].transform(images))
+    np.testing.assert_allclose(parts["anomaly_score"], -fitted.score_samples(images), rtol=1e-6)
+    np.testing.assert_array_equal(parts["is_anomalous"], fitted.predict(images) == -1)
+
+
+def test_pixel_maps_have_the_size_that_the_backbone_saw(fitted, photographs):
+    maps = fitted.transform(photographs.test.paths)
+    assert maps.shape == (12, 64, 64) and maps.dtype == np.float32
+    assert np.isfinite(maps).all()
+
+
+def test_folder_list_and_arrays_give_the_same_scores(fitted, photographs, tmp_path):
+    from PIL import Image
+
+    tiles = photographs.test.paths[:3]
+    for position, tile in enumerate(tiles):
+        Image.fromarray(tile).save(tmp_path / f"{position}.png")
+    expected = fitted.score_samples(np.stack(tiles))
+    paths = sorted(tmp_path.iterdir())
+    for images in (tmp_path, paths, tiles, [Image.fromarray(tile) for tile in tiles]):
+        np.testing.assert_allclose(fitted.score_samples(images), expected, rtol=1e-6)
+
+
+def test_saved_pipeline_gives_bit_identical_scores_in_a_new_process(fitted, photographs, tmp_path):
+    model, images, scores = (tmp_path / name for name in ("m.joblib", "i.npy", "s.npy"))
+    joblib.dump(fitted, model)
+    np.save(images, np.stack(photographs.test.paths))
+    code = (
+        "import sys, joblib, numpy as np; model, images, scores = sys.argv[1:]; "
+        "np.save(scores, joblib.load(model).score_samples(np.load(images)))"
+    )
+    subprocess.run([sys.executable, "-c", code, model, images, scores], check=True)
+    np.testing.assert_array_equal(
+        np.load(scores), fitted.score_samples(np.stack(photographs.test.paths))
+    )
+
+
+def test_saved_pipeline_holds_no_backbone_weights(fitted, tmp_path):
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    # The bank has 102 patches of 128 float32; the backbone's weights alone would be 17 MB.
+    assert (tmp_path / "model.joblib").stat().st_size < 300_000
+
+
+def test_groups_reach_the_bank(pipe, photographs):
+    train = photographs.train
+    pipe.fit(train.paths, bank__groups=train.groups)
+    bank = pipe["bank"].bank_
+    codes = np.unique(train.groups, return_inverse=True)[1]
+    np.testing.assert_array_equal(bank.groups, codes[bank.image_index])
+
+
+def test_grid_search_over_three_steps_runs(pipe, photographs):
+    train, test = (np.flatnonzero(photographs.splits == name) for name in ("train", "test"))
+    grid = {
+        "bank__ratio": [0.05, 0.1],
+        "knn__n_neighbors": [1, 3],
+        "structcore__norm": ["l2", "linf"],
+    }
+    # Features are computed once; the sweep is over the tail of the pipeline.
+    features = np.asarray(pipe[:2].fit_transform(photographs.paths))
+    search = GridSearchCV(
+        pipe[2:], grid, scoring=image_auroc_scorer, cv=[(train, test)], error_score="raise"
+    )
+    search.fit(features, photographs.y)
+    assert len(search.cv_results_["params"]) == 8
+    assert search.best_score_ > 0.5
+
+
+def test_clone_and_set_params_reach_every_step(pipe):
+    copy = clone(pipe).set_params(features__image_size=96, structcore__norm="linf")
+    assert copy["features"].image_size == 96 and pipe["features"].image_size == 64
+
+
+def test_html_repr_renders(fitted):
+    html = fitted._repr_html_()
+    for name in ("ConvFeatures", "RandomProjection", "CoresetBank", "StructCoreScorer"):
+        assert name in html
+
+
+def test_a_feature_estimator_can_be_passed():
+    features = ConvFeatures(image_size=96)
+    assert make_structcore(features)["features"] is features
+
+
+def test_unknown_preset_and_parameter_are_errors():
+    with pytest.raises(ValueError, match="preset must be one of"):
+        make_structcore(preset="papr")
+    with pytest.raises(ValueError, match="ratios"):
+        make_structcore("efficientnet_lite0", bank__ratios=0.1)
+
+
+def test_empty_list_is_an_error(pipe):
+    with pytest.raises(ValueError, match="empty"):
+        pipe.fit([])
