@@ -20,9 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-IMAGE_SUFFIXES = frozenset(
-    ".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
+IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _WIDE_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _N_REMEMBERED = 2**17  # files whose size and digest are kept, by path and time stamp
 
@@ -395,4 +393,4 @@ def _scaled_pixels(image, image_size, resize, crop):
     top, left, bottom, right = source_box(image.size[::-1], image_size, resize, crop)
     # Crop and scaling in one step; the filter widens with the reduction, so nothing aliases.
     scaled = image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return np.asarray(scaled)
+    return np.array(scaled)  # writable, as torch wants it

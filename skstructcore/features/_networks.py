@@ -1,0 +1,159 @@
+"""Convolutional torch modules as networks from pixels to patch features."""
+
+import difflib
+import threading
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class _AllCaptured(Exception):
+    """Ends a forward pass once the last layer that is needed has run."""
+
+
+class _Capture(threading.local):
+    """What the hooks of one network have caught in the pass that runs in this thread."""
+
+    maps = None  # a dict while a pass runs
+
+
+class ConvNetwork:
+    """The outputs of named layers of a module, as one grid of patch features.
+
+    Each output is averaged over 3x3 positions, scaled to the finest of the grids and joined
+    to the others. The module runs no further than the last of the layers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes images `(b, 3, H, W)`. It is put into evaluation mode and moved to the device.
+    layers : sequence of str
+        Names of submodules, as `module.named_modules()` gives them.
+    mean, std : sequences of 3 floats
+        What is subtracted from pixels between 0 and 1, and then divided by.
+    normalize : bool
+        Whether each layer's feature vectors are scaled to length 1.
+    device, dtype : torch.device, torch.dtype
+        Where and how precisely to compute.
+    compile : bool
+        Whether to use `torch.compile`.
+    """
+
+    def __init__(self, module, layers, *, mean, std, normalize, device, dtype, compile):
+        self.module = module.eval().to(device, dtype, memory_format=torch.channels_last)
+        self.layers = tuple(layers)
+        self.normalize = normalize
+        self.device = device
+        self.dtype = dtype
+        # Of pixels from 0 to 255.
+        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
+        self._capture = _Capture()
+        named = find_layers(module, self.layers)
+        self._handles = [
+            named[name].register_forward_hook(_hook(name, len(self.layers), self._capture))
+            for name in self.layers
+        ]
+        self._forward = torch.compile(self.module) if compile else self.module
+
+    def __del__(self):
+        for handle in getattr(self, "_handles", ()):
+            handle.remove()
+
+    def output_shape(self, height, width):
+        """Height, width and number of features of the grid for images of this size."""
+        with torch.inference_mode():
+            black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+            return tuple(self(black).shape[1:])
+
+    def __call__(self, pixels):
+        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
+        x = ((x - self._mean) * self._scale).to(self.dtype)
+        captured = self._run(x)
+        maps = [captured[name].float() for name in self.layers]
+        size = max((m.shape[-2:] for m in maps), key=lambda s: s[0] * s[1])
+        maps = [
+            m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps
+        ]
+        if self.normalize:
+            maps = [F.normalize(m, dim=1) for m in maps]
+        return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
+
+    def _run(self, x):
+        self._capture.maps = captured = {}
+        try:
+            self._forward(x)
+        except _AllCaptured:
+            pass
+        finally:
+            self._capture.maps = None
+        missing = [name for name in self.layers if name not in captured]
+        if missing:
+            raise ValueError(f"The layer {missing[0]!r} does not run in the module's forward pass.")
+        return captured
+
+
+def _hook(name, n_layers, capture):
+    def keep(module, inputs, output):
+        if capture.maps is None:  # the user, or another network, runs the module
+            return
+        if not isinstance(output, torch.Tensor) or output.ndim != 4:
+            shape = tuple(getattr(output, "shape", ())) or type(output).__name__
+            raise ValueError(
+                f"The layer {name!r} gives {shape}; patch features need maps of the shape "
+                "(images, channels, height, width)."
+            )
+        # Averaged at once: what follows may work in place on the output itself.
+        capture.maps[name] = F.avg_pool2d(output, 3, 1, 1, count_include_pad=False)
+        if len(capture.maps) == n_layers:
+            raise _AllCaptured
+
+    return keep
+
+
+def find_layers(module, layers):
+    """The submodules with these names, as a dict; an error that lists near names if one is not."""
+    named = {name: part for name, part in module.named_modules() if name}
+    for name in layers:
+        if name not in named:
+            near = difflib.get_close_matches(str(name), named, n=5, cutoff=0.4) or list(named)[:10]
+            raise ValueError(
+                f"The module {type(module).__name__} has no layer {name!r}; names like it are "
+                f"{', '.join(map(repr, near))}."
+            )
+    return named
+
+
+def efficientnet_lite0(weights_file):
+    """EfficientNet-Lite0 with these weights, its batch norms folded into the convolutions."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    module = EfficientNet.from_name("efficientnet-lite0").eval()
+    module.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
+    module._conv_stem, module._bn0 = _fold(module._conv_stem, module._bn0)
+    module._swish = nn.ReLU6(inplace=True)
+    for block in module._blocks:
+        if hasattr(block, "_expand_conv"):
+            block._expand_conv, block._bn0 = _fold(block._expand_conv, block._bn0)
+        block._depthwise_conv, block._bn1 = _fold(block._depthwise_conv, block._bn1)
+        block._project_conv, block._bn2 = _fold(block._project_conv, block._bn2)
+        block._swish = nn.ReLU6(inplace=True)
+    return module
+
+
+def _fold(conv, norm):
+    """One convolution for a padded convolution and its batch norm, and what stays of the norm."""
+    folded = fuse_conv_bn_eval(conv, norm)
+    padding = folded.static_padding
+    sizes = conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride)
+    plain = nn.Conv2d(*sizes, groups=conv.groups)
+    plain.load_state_dict(folded.state_dict())
+    if not isinstance(padding, nn.ZeroPad2d):
+        return plain, nn.Identity()
+    left, right, top, bottom = padding.padding
+    if left == right and top == bottom:  # else (stride 2) the padding stays a step of its own
+        plain.padding = (top, left)
+        return plain, nn.Identity()
+    return nn.Sequential(padding, plain), nn.Identity()

@@ -1,0 +1,173 @@
+"""Patch features of DINOv2 vision transformers."""
+
+import os
+from numbers import Integral
+
+from ._backbone import PatchFeatures
+from ._dino_weights import find_weights, load_weights
+
+
+class DinoFeatures(PatchFeatures):
+    """Patch features of a frozen DINOv2 vision transformer.
+
+    The outputs of some blocks are taken raw, without the final norm; class and register tokens
+    are dropped; each token is scaled to length 1 per block; the blocks are joined. Needs
+    transformers: ``pip install "skstructcore[dino]"``.
+
+    Parameters
+    ----------
+    model : str or None, default="dinov2_vitb14"
+        "dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14" or "dinov2_vitg14", each also with
+        "_reg" at its end (with registers); or a repository on the hub, "owner/name". With
+        `weights` it is checked against them; None takes them as they are.
+    layers : sequence of int, default=(1, 4, 7, 10, 12)
+        Blocks whose outputs are taken, counted from 1. S and B have 12 blocks, L has 24 and g 40.
+    weights : str, path-like or None, default=None
+        None takes the model from the hub: from its local cache, else by download. A folder holds
+        config.json and *.safetensors (or pytorch_model*.bin), as `save_pretrained` writes them.
+        A file is an original checkpoint (.pth) of facebookresearch/dinov2. Nothing is loaded
+        before `fit`.
+    image_size : int or (int, int), default=392
+        Height and width, in pixels, that the network sees; multiples of 14. 392 gives a grid of
+        28 x 28 patches. Position embeddings are interpolated to any grid.
+    resize : int or None, default=None
+        With `crop`: the length that the shorter side is scaled to before the crop. None means
+        the smallest that covers `image_size`.
+    crop : bool, default=False
+        False scales the whole image to `image_size`, which changes the aspect ratio of images
+        of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
+        of it, at the border, are not seen**. The StructCore paper uses `resize=448, crop=True`.
+    normalize : bool, default=True
+        Whether each block's tokens are scaled to length 1.
+    batch_size : int, default=16
+        Images in a batch of features. On the CPU the features do not depend on it.
+    device : str, default="auto"
+        A torch device; "auto" takes a GPU if there is one.
+    dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
+        The precision of the computation; features are float32 always. "auto" is float32 on the
+        CPU and bfloat16 (if it has it, else float16) on a CUDA device.
+    compile : bool, default=False
+        Whether to use `torch.compile`: some seconds more at the start, less for each image.
+    n_jobs : int or None, default=None
+        Threads that read images and, on the CPU, run the network. None means as many as torch
+        would use.
+    memory : str, path-like, joblib.Memory or None, default=None
+        Folder where the features of each image are kept, found by the image's content, the
+        weights and the parameters, so that a parameter sweep runs the network once an image.
+        The default settings take 12 MB an image.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    grid_shape_ : tuple of (int, int)
+        Height and width of the patch grid.
+    n_features_out_ : int
+        Features of each patch.
+    model_checksum_ : str
+        Digest of the weight files. Other weights, at a later use, are an error.
+    model_source_ : str
+        Where the weights came from.
+
+    See Also
+    --------
+    ConvFeatures : Features of a convolutional network, whose weights need no download.
+
+    Notes
+    -----
+    A pickled estimator holds no weights. Where they have moved to, on another machine, is told
+    by ``set_params(weights=...)``; their checksum must be the same.
+
+    References
+    ----------
+    Oquab, M. et al. (2023). DINOv2: Learning robust visual features without supervision.
+    Darcet, T. et al. (2023). Vision transformers need registers.
+
+    Examples
+    --------
+    >>> from skstructcore import DinoFeatures
+    >>> DinoFeatures("dinov2_vits14_reg", layers=(3, 6, 9, 12), image_size=(224, 448))
+    DinoFeatures(image_size=(224, 448), layers=(3, 6, 9, 12),
+                 model='dinov2_vits14_reg')
+    """
+
+    _parameter_constraints = {
+        **PatchFeatures._parameter_constraints,
+        "model": [str, None],
+        "layers": [tuple, list],
+        "weights": [str, os.PathLike, None],
+    }
+
+    def __init__(
+        self,
+        model="dinov2_vitb14",
+        layers=(1, 4, 7, 10, 12),
+        weights=None,
+        image_size=392,
+        batch_size=16,
+        device="auto",
+        memory=None,
+        verbose=0,
+        *,
+        resize=None,
+        crop=False,
+        normalize=True,
+        dtype="auto",
+        compile=False,
+        n_jobs=None,
+    ):
+        self.model = model
+        self.layers = layers
+        self.weights = weights
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+        self.resize = resize
+        self.crop = crop
+        self.normalize = normalize
+        self.dtype = dtype
+        self.compile = compile
+        self.n_jobs = n_jobs
+
+    def _found(self):
+        return find_weights(self.model, self.weights)
+
+    def _checksum(self):
+        return self._found().checksum()
+
+    def _source(self):
+        return self._found().source
+
+    def _recipe(self):
+        return {"layers": self._blocks()}
+
+    def _load(self, device, dtype):
+        from ._vit import VitNetwork
+
+        blocks = self._blocks()
+        transformer = load_weights(self._found(), self.model)
+        n_blocks = transformer.config.num_hidden_layers
+        if max(blocks) > n_blocks:
+            raise ValueError(
+                f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}, there is no "
+                f"block {max(blocks)}."
+            )
+        return VitNetwork(
+            transformer,
+            blocks,
+            normalize=self.normalize,
+            device=device,
+            dtype=dtype,
+            compile=self.compile,
+        )
+
+    def _blocks(self):
+        blocks = list(self.layers)
+        numbers = [n for n in blocks if isinstance(n, Integral) and n >= 1]
+        if not blocks or len(numbers) < len(blocks) or len(set(blocks)) < len(blocks):
+            raise ValueError(
+                f"layers must be numbers of blocks, from 1 on, each once; got {self.layers!r}."
+            )
+        return [int(n) for n in blocks]

@@ -1,0 +1,223 @@
+"""DinoFeatures: weights from three sources against an independent forward pass."""
+
+import subprocess
+import sys
+import textwrap
+
+import dino_reference
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from skstructcore import DinoFeatures
+
+LAYERS = (2, 1)
+
+
+def photos(n=3, height=42, width=56, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(params=["plain", "registers", "swiglu", "swiglu-registers"])
+def state(request):
+    return dino_reference.random_state(
+        128, registers=4 * ("registers" in request.param), swiglu="swiglu" in request.param
+    )
+
+
+def features_of(X, **params):
+    return np.asarray(DinoFeatures(layers=LAYERS, **params).fit_transform(X))
+
+
+# Grids: other than that of the position table, not square; and the table's own.
+@pytest.mark.parametrize("size", [(42, 56), (70, 70)])
+def test_original_checkpoint_gives_the_reference_features(state, size, tmp_path):
+    torch.save(state, tmp_path / "vit.pth")
+    X = photos(3, *size)
+    found = features_of(X, model=None, weights=tmp_path / "vit.pth", image_size=size)
+    expected = dino_reference.forward(state, X, LAYERS, n_heads=2)
+    assert found.shape == (3, size[0] // 14, size[1] // 14, 256)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("as_bin", [False, True])
+def test_folder_gives_the_reference_features(state, as_bin, tmp_path):
+    folder = dino_reference.save_folder(state, tmp_path, n_heads=4, as_bin=as_bin)
+    X = photos()
+    found = features_of(X, model=None, weights=folder, image_size=(42, 56))
+    expected = dino_reference.forward(state, X, LAYERS, n_heads=4)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_hub_name_is_found_in_the_local_cache(state, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    name = f"someone/tiny-{tmp_path.name}"  # names that were found are remembered
+    dino_reference.save_hub_cache(state, tmp_path, name, n_heads=2)
+    X = photos()
+    found = features_of(X, model=name, image_size=(42, 56))
+    expected = dino_reference.forward(state, X, LAYERS, n_heads=2)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_checkpoint_of_a_training_run_is_read(tmp_path):
+    """It holds a teacher whose backbone has its blocks in groups, and heads beside it."""
+    state = dino_reference.random_state(64)
+    nested = {f"backbone.{k.replace('blocks.', 'blocks.0.')}": v for k, v in state.items()}
+    torch.save({"teacher": {**nested, "dino_head.mlp.0.weight": torch.ones(2)}}, tmp_path / "t.pth")
+    X = photos()
+    found = features_of(X, model=None, weights=tmp_path / "t.pth", image_size=(42, 56))
+    expected = dino_reference.forward(state, X, LAYERS, n_heads=1)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_without_normalize_tokens_keep_their_length(tiny_dino):
+    X = photos()
+    raw = features_of(X, model=None, weights=tiny_dino, image_size=70, normalize=False)
+    unit = features_of(X, model=None, weights=tiny_dino, image_size=70)
+    tokens = raw.reshape(3, 5, 5, 2, 32)
+    lengths = np.linalg.norm(tokens, axis=-1, keepdims=True)
+    assert lengths.std() > 0.1
+    np.testing.assert_allclose((tokens / lengths).reshape(unit.shape), unit, atol=1e-6)
+
+
+def test_features_do_not_depend_on_batches_and_threads(tiny_dino):
+    X = photos(7)
+    params = dict(model=None, weights=tiny_dino, image_size=(42, 70))
+    one = features_of(X, **params, batch_size=16)
+    for batch_size, n_jobs in [(1, 1), (3, 2), (7, 4)]:
+        other = features_of(X, **params, batch_size=batch_size, n_jobs=n_jobs)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_half_precision_is_near_single_precision(tiny_dino):
+    X = photos()
+    params = dict(model=None, weights=tiny_dino, image_size=70)
+    half = features_of(X, **params, dtype="bfloat16")
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, features_of(X, **params), atol=0.05)
+
+
+def test_loading_other_weights_after_pickling_is_an_error(tmp_path):
+    folder = dino_reference.save_folder(dino_reference.random_state(), tmp_path, n_heads=2)
+    features = DinoFeatures(None, LAYERS, folder, image_size=70).fit(photos())
+    joblib.dump(features, tmp_path / "features.joblib")
+    assert (tmp_path / "features.joblib").stat().st_size < 2000
+    expected = np.asarray(features.transform(photos()))
+    loaded = joblib.load(tmp_path / "features.joblib")
+    np.testing.assert_array_equal(np.asarray(loaded.transform(photos())), expected)
+
+    dino_reference.save_folder(dino_reference.random_state(seed=1), tmp_path, n_heads=2)
+    with pytest.raises(ValueError, match=r"checksum .* fitted with .* Bring the same weights back"):
+        np.asarray(loaded.transform(photos()))
+
+
+def test_weights_may_move_to_another_folder(tmp_path):
+    state = dino_reference.random_state()
+    here = dino_reference.save_folder(state, tmp_path / "here", n_heads=2)
+    there = dino_reference.save_folder(state, tmp_path / "there", n_heads=2)
+    features = DinoFeatures(None, LAYERS, here, image_size=70).fit(photos())
+    expected = np.asarray(features.transform(photos()))
+    features.set_params(weights=there)
+    np.testing.assert_array_equal(np.asarray(features.transform(photos())), expected)
+
+
+def test_number_of_heads_belongs_to_the_checksum(tmp_path):
+    state = dino_reference.random_state()
+    two = dino_reference.save_folder(state, tmp_path / "two", n_heads=2)
+    four = dino_reference.save_folder(state, tmp_path / "four", n_heads=4)
+    checksums = {
+        DinoFeatures(None, LAYERS, folder, image_size=70).fit(photos()).model_checksum_
+        for folder in (two, four)
+    }
+    assert len(checksums) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"image_size": 80}, ValueError, "multiple of the patch size 14; got 80, and 70 and 84"),
+        ({"image_size": (70, 5)}, ValueError, "got 5, and 14 would do"),
+        ({"layers": (1, 3)}, ValueError, "blocks 1 to 2, there is no block 3"),
+        ({"layers": (0, 1)}, ValueError, "from 1 on, each once"),
+        ({"layers": (1, 1)}, ValueError, "from 1 on, each once"),
+        ({"layers": ()}, ValueError, "from 1 on, each once"),
+        ({"layers": ("one",)}, ValueError, "from 1 on, each once"),
+        ({"model": "dinov2_vits14"}, ValueError, "32 features and 2 blocks.*has 384 features"),
+        ({"model": "dinov3"}, ValueError, "one of dinov2_vits14, "),
+        ({"weights": "nowhere"}, FileNotFoundError, "'nowhere': there is no such file"),
+        ({"weights": None, "model": None}, ValueError, "needs weights"),
+        ({"resize": 80}, ValueError, "effect with crop=True only"),
+        ({"device": 3}, ValueError, "device"),
+    ],
+)
+def test_bad_parameters_are_named(tiny_dino, params, error, message):
+    params = {"model": None, "layers": LAYERS, "weights": tiny_dino, "image_size": 70, **params}
+    with pytest.raises(error, match=message):
+        DinoFeatures(**params).fit(photos())
+
+
+def test_incomplete_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        DinoFeatures(None, weights=tmp_path).fit(photos())
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors"):
+        DinoFeatures(None, weights=tmp_path).fit(photos())
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="model of the type 'vit'"):
+        DinoFeatures(None, weights=tmp_path).fit(photos())
+
+
+def test_checkpoints_of_other_models_are_refused(tmp_path):
+    path = tmp_path / "vit.pth"
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        DinoFeatures(None, weights=path).fit(photos())
+    torch.save({"conv1.weight": torch.ones(3)}, path)
+    with pytest.raises(ValueError, match=r"it lacks cls_token.*it has conv1\.weight"):
+        DinoFeatures(None, weights=path).fit(photos())
+    state = dino_reference.random_state(64)
+    state["blocks.1.norm1.weight"] = torch.ones(63)
+    del state["blocks.0.ls1.gamma"]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"layer_scale1.lambda1 is missing; .*norm1.*another shape"):
+        DinoFeatures(None, LAYERS, path, image_size=70).fit(photos())
+
+
+def test_offline_without_weights_fails_and_names_the_ways(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"(?s)HF_HOME.*weights=<folder>.*weights=<file"):
+        DinoFeatures("dinov2_vitb14").fit(photos())
+
+
+def test_nothing_is_loaded_before_fit():
+    code = """
+        import sys
+        from skstructcore import DinoFeatures
+        DinoFeatures("dinov2_vitg14").get_params()
+        assert not {"torch", "transformers"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_missing_transformers_says_what_to_install(tiny_dino, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    X, params = photos(), dict(layers=(1,), image_size=(14, 28))
+    with pytest.raises(ImportError, match=r'pip install "skstructcore\[dino\]"'):
+        DinoFeatures(None, weights=tiny_dino, **params).fit(X)
+    with pytest.raises(ImportError, match=r'pip install "skstructcore\[dino\]"'):
+        DinoFeatures("dinov2_vits14", **params).fit(X)
+
+
+def test_clone_and_names(tiny_dino):
+    features = DinoFeatures(None, LAYERS, tiny_dino, image_size=70).fit(photos())
+    assert clone(features).get_params() == features.get_params()
+    assert features.get_feature_names_out()[[0, -1]].tolist() == ["dinofeatures0", "dinofeatures63"]
