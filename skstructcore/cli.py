@@ -71,19 +71,18 @@ def demo(output):
     from .evaluation import evaluate, format_table
 
     output.mkdir(parents=True, exist_ok=True)
-    rows = {}
+    rows = []
     for name in ("brick", "gravel", "grass"):
         click.echo(f"{name}: fitting on good tiles, then scoring good and damaged ones")
         images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
         pipe = _pipeline("efficientnet_lite0", "default", {})
         _fit(pipe, images.train)
         evaluation = evaluate(pipe, images.test)
-        rows[name] = evaluation.table().loc["all"]
+        rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
         evaluation.scores.to_csv(output / f"{name}.csv", index=False)
         _save_cases(evaluation, output / f"{name}.png")
-    table = pd.DataFrame(rows).T.convert_dtypes().astype({"image_auroc": float})
     click.echo("\nAreas in percent; false alarms and misses are counts of test tiles.\n")
-    click.echo(format_table(table.astype({"pixel_auroc": float, "aupro": float})))
+    click.echo(format_table(pd.concat(rows).rename_axis("photograph")))
     click.echo(f"\nPictures of the worst and best cases and all scores: {output}/")
 
 
