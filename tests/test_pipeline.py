@@ -131,6 +131,13 @@ def test_html_repr_renders(fitted):
         assert name in html
 
 
+def test_paper_preset_is_the_published_recipe():
+    pipe = make_structcore(preset="paper")
+    assert pipe["features"].resize == 448 and pipe["features"].image_size == 392
+    assert pipe["projection"].n_components == 512 and pipe["projection"].random_state == 42
+    assert pipe["knn"].calibration == "in-sample" and pipe["structcore"].norm == "l2"
+
+
 def test_a_feature_estimator_can_be_passed():
     features = ConvFeatures(image_size=96)
     assert make_structcore(features)["features"] is features
