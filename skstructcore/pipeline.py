@@ -11,8 +11,6 @@ from .structcore import StructCoreScorer
 PRESETS = {
     "default": {},
     "paper": {
-        "features__resize": 448,
-        "features__crop": True,
         "projection__random_state": 42,
         "knn__n_neighbors": 5,
         "knn__metric": "sqeuclidean",
@@ -31,7 +29,8 @@ def make_structcore(features="dinov2_vitb14", *, preset="default", random_state=
     ----------
     features : str or estimator, default="dinov2_vitb14"
         Name of a DINOv2 model, ``"efficientnet_lite0"`` (its weights come with a package that
-        is installed with skstructcore, so that it works offline), or a feature estimator.
+        is installed with skstructcore, so that it works offline), or a feature estimator,
+        which is taken as it is.
     preset : {"default", "paper"}, default="default"
         "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
         calibration.
@@ -56,28 +55,34 @@ def make_structcore(features="dinov2_vitb14", *, preset="default", random_state=
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
+    settings = dict(PRESETS[preset])
+    if isinstance(features, str):
+        features, own_settings = _named_features(features, preset)
+        settings |= own_settings
     pipe = Pipeline(
         [
-            ("features", _features(features)),
+            ("features", features),
             ("projection", RandomProjection(random_state=random_state)),
             ("bank", CoresetBank(random_state=random_state)),
             ("knn", RoutedKNNScorer()),
             ("structcore", StructCoreScorer()),
         ]
     )
-    settings = PRESETS[preset]
-    if features == "efficientnet_lite0" and "projection__n_components" not in params:
-        settings = {**settings, "projection__n_components": 128}
     return pipe.set_params(**{**settings, **params})
 
 
-def _features(features):
-    if not isinstance(features, str):
-        return features
-    if features.startswith("dinov2"):
+def _named_features(name, preset):
+    """Return the feature estimator of a name, and the settings that go with it."""
+    if name.startswith("dinov2"):
         from .features.dino import DinoFeatures
 
-        return DinoFeatures(features)
-    from .features.conv import ConvFeatures
+        features, settings = DinoFeatures(name), {}
+    else:
+        from .features.conv import ConvFeatures
 
-    return ConvFeatures(features)
+        features, settings = ConvFeatures(name), {"projection__n_components": 128}
+    if preset == "paper":
+        # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
+        resize = round(features.image_size * 448 / 392)
+        settings |= {"features__resize": resize, "features__crop": True}
+    return features, settings

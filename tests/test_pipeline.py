@@ -138,6 +138,11 @@ def test_paper_preset_is_the_published_recipe():
     assert pipe["knn"].calibration == "in-sample" and pipe["structcore"].norm == "l2"
 
 
+def test_paper_preset_keeps_its_crop_in_proportion_at_other_sizes():
+    pipe = make_structcore("efficientnet_lite0", preset="paper")
+    assert pipe["features"].image_size == 256 and pipe["features"].resize == 293
+
+
 def test_a_feature_estimator_can_be_passed():
     features = ConvFeatures(image_size=96)
     assert make_structcore(features)["features"] is features
