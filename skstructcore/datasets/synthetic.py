@@ -14,7 +14,7 @@ __all__ = ["DEFECTS", "paint_defect"]
 # An opacity above this counts as defect in the mask: about where the eye puts the edge.
 _MASK_LEVEL = 0.4
 # Mean change, in grey levels, under which a defect would be invisible and is drawn anew.
-_VISIBLE = 7.0
+_VISIBLE = 10.0
 _TRIALS = 12
 
 
@@ -93,7 +93,7 @@ def paint_defect(image, kind, random_state=None, severity=1.0):
 
 
 def _spot(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.025, 0.055), roughness=0.25)
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.03, 0.06), roughness=0.25)
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.9, 1.3)), opacity
 
 
@@ -123,28 +123,28 @@ def _scratch(pixels, rng, severity):
 
 def _stain(pixels, rng, severity):
     opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25)
-    return _shifted(pixels, opacity, rng, severity * rng.uniform(0.4, 0.6)), opacity
+    return _shifted(pixels, opacity, rng, severity * rng.uniform(0.55, 0.85)), opacity
 
 
 def _texture(pixels, rng, severity):
     opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.11, 0.2), roughness=0.4)
     side = min(pixels.shape[:2])
-    change = rng.choice(["blur", "stretch", "contrast"])
+    change = rng.choice(["blur", "stretch", "contrast"], p=[0.2, 0.4, 0.4])
     smooth = ndimage.gaussian_filter(pixels, (0.02 * side * severity,) * 2 + (0,))
     if change == "blur":
         return smooth, opacity
     if change == "contrast":
-        return smooth + (1 + 1.5 * severity) * (pixels - smooth), opacity
+        return smooth + (1 + 2.5 * severity) * (pixels - smooth), opacity
     # Stretched along one direction, about the centre of the defect.
     centre = np.array(ndimage.center_of_mass(opacity))
-    angle, factor = rng.uniform(0, np.pi), 1 + 1.5 * severity
+    angle, factor = rng.uniform(0, np.pi), 1 + 2 * severity
     axis = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shrink = axis @ np.diag([1 / factor, 1.0]) @ axis.T
     return _resample(pixels, shrink, centre - shrink @ centre), opacity
 
 
 def _missing(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.07, 0.13), roughness=0.3)
+    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.09, 0.15), roughness=0.3)
     around = ndimage.maximum_filter(opacity, size=5) > 0
     around &= opacity < _MASK_LEVEL
     colour = np.median(pixels[around], axis=0) if around.any() else np.median(pixels, (0, 1))

@@ -1,0 +1,51 @@
+"""Search settings of the pipeline with Optuna instead of a grid.
+
+Needs two packages more: pip install optuna optuna-integration
+
+Run it with: python examples/search_optuna.py
+"""
+
+import tempfile
+
+import optuna
+from optuna_integration import OptunaSearchCV
+
+from skstructcore import make_structcore
+from skstructcore.datasets import make_photographs
+from skstructcore.model_selection import OneClassGroupKFold
+from skstructcore.scorers import image_auroc_scorer
+
+
+def main():
+    images = make_photographs("gravel", n_train=20, n_test_good=8, n_test_defect=2, random_state=0)
+    with tempfile.TemporaryDirectory() as cache:
+        # With `memory`, the backbone sees each image once for the whole search.
+        pipe = make_structcore(
+            "efficientnet_lite0", features__memory=cache, features__image_size=128
+        )
+        search = OptunaSearchCV(
+            pipe,
+            {
+                "bank__ratio": optuna.distributions.FloatDistribution(0.005, 0.1, log=True),
+                "knn__n_neighbors": optuna.distributions.IntDistribution(1, 5),
+                "structcore__norm": optuna.distributions.CategoricalDistribution(["l2", "linf"]),
+            },
+            cv=OneClassGroupKFold(3),
+            scoring=image_auroc_scorer,
+            n_trials=10,
+            random_state=0,
+            # The refit would be on all images, the anomalous ones too: fit the best settings
+            # on good images instead.
+            refit=False,
+            error_score="raise",
+        )
+        search.fit(images, images.y, groups=images.groups)
+        print(f"best image AUROC, mean of 3 folds: {search.best_score_:.3f}")
+        print(f"settings: {search.best_params_}")
+        good = images[images.y == "good"]
+        pipe.set_params(**search.best_params_).fit(good, bank__groups=good.groups)
+        print(f"threshold: {pipe[-1].offset_:.3f}")
+
+
+if __name__ == "__main__":
+    main()
