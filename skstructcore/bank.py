@@ -1,5 +1,7 @@
 """The memory bank: a coreset of the patches of normal images."""
 
+import logging
+import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,6 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._validation import as_patch_grid, check_features, check_per_image
 from .containers import MemoryBank, Patches
+from .labels import is_anomalous
+
+_logger = logging.getLogger(__name__)
 
 
 class CoresetBank(TransformerMixin, BaseEstimator):
@@ -28,6 +33,11 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         How the bank is stored. float16 halves its size.
     random_state : int, RandomState instance or None, default=None
         Chooses the first pick; all others follow from it.
+    max_memory : int, default=2147483648
+        Bytes that the training patches may take at once. Lazy features that need more are
+        streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`), half of
+        the memory holds its buffers, and the other half the patches of training images drawn
+        at random, which `fit_transform` returns for calibration.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -35,8 +45,11 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     ----------
     bank_ : MemoryBank
         The selected patches and the training image that each was cut from.
+    radius_ : ndarray of shape (n_routes,), float64
+        No training patch lies farther than this from the bank of its route. Exact, but an
+        upper bound after streaming and `partial_fit`.
     n_images_ : int
-        Number of training images.
+        Number of good training images.
     n_features_in_ : int
         Number of features of a patch.
 
@@ -70,15 +83,24 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         "n_patches": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"float32", "float16"})],
         "random_state": ["random_state"],
+        "max_memory": [Interval(Integral, 1, None, closed="left")],
         "verbose": ["verbose"],
     }
 
     def __init__(
-        self, ratio=0.01, n_patches=None, *, dtype="float32", random_state=None, verbose=0
+        self,
+        ratio=0.01,
+        n_patches=None,
+        *,
+        dtype="float32",
+        max_memory=2 * 2**30,
+        random_state=None,
+        verbose=0,
     ):
         self.ratio = ratio
         self.n_patches = n_patches
         self.dtype = dtype
+        self.max_memory = max_memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -90,7 +112,10 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
                 (n_samples, n_features)
             Patch features of normal images; a table is n images of one patch each.
-        y : Ignored
+        y : array-like of shape (n_images,), default=None
+            Labels (see `skstructcore.labels`). Images that they call anomalous are left out, so
+            that a search that refits on all images does not put defects into the bank. For a
+            table, labels that are not strings are ignored, as scikit-learn's detectors do.
         groups : array-like of shape (n_images,), default=None
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored.
@@ -117,24 +142,67 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
+        X, groups, categories = _without_defects(X, y, groups, categories)
         n_images = len(X)
-        groups = _codes(groups, n_images, "groups")[0]
-        routes, route_names = _codes(categories, n_images, "categories", default="all")
+        groups, _ = _codes(groups, n_images)
+        routes, route_names = _codes(categories, n_images, default="all")
+        images = np.arange(n_images)
+        if hasattr(X, "iter_batches") and 4 * math.prod(X.shape) > self.max_memory:
+            values, images = self._fit_stream(X, groups, routes, route_names)
+        else:
+            values = materialize(X)
+            self.bank_, self.radius_ = build_bank(
+                values,
+                groups=groups,
+                routes=routes,
+                route_names=route_names,
+                n_patches=self.n_patches,
+                ratio=self.ratio,
+                random_state=self.random_state,
+                dtype=self.dtype,
+                verbose=self.verbose,
+            )
+        self.n_images_ = n_images
         geometry = getattr(X, "geometry", None)
-        values = materialize(X)
-        self.bank_ = build_bank(
-            values,
+        geometry = geometry if geometry is None else geometry[images]
+        return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
+
+    def _fit_stream(self, X, groups, routes, route_names):
+        """Fit without holding all patches; return those of the images kept for calibration."""
+        from .streaming import StreamingCoreset
+
+        rng = check_random_state(self.random_state)
+        n_images, height, width, n_features = X.shape
+        per_image = height * width
+        half = self.max_memory // 2
+        n_kept = max(2, half // (4 * per_image * n_features))
+        kept = np.sort(rng.permutation(n_images)[:n_kept])
+        values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
+        streams = []
+        for route, name in enumerate(route_names):
+            n_rows = per_image * int((routes == route).sum())
+            wanted = _n_wanted(self.n_patches, self.ratio, n_rows, name)
+            streams.append(StreamingCoreset(wanted, max_memory=half // len(route_names)))
+        done = 0
+        for batch in X.iter_batches():
+            images = np.arange(done, done + len(batch))
+            is_kept = np.isin(images, kept)
+            values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
+            for route in np.unique(routes[images]):
+                mine = routes[images] == route
+                rows = batch[mine].reshape(-1, n_features)
+                streams[route].add(rows, np.repeat(images[mine], per_image))
+            done += len(batch)
+        parts = [stream.result(verbose=self.verbose) for stream in streams]
+        self.bank_ = _join(
+            [(entries, index) for entries, index, _ in parts],
             groups=groups,
             routes=routes,
             route_names=route_names,
-            n_patches=self.n_patches,
-            ratio=self.ratio,
-            random_state=self.random_state,
             dtype=self.dtype,
-            verbose=self.verbose,
         )
-        self.n_images_ = n_images
-        return Patches(values, self.bank_, np.arange(n_images), groups, routes, geometry)
+        self.radius_ = np.array([bound for _, _, bound in parts])
+        return values, kept
 
     def transform(self, X):
         """Pair the patches of images with the bank.
@@ -158,6 +226,34 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _without_defects(X, y, groups, categories):
+    """Leave out the images that the labels call anomalous."""
+    n_images = len(X)
+    groups, categories = (
+        None if labels is None else check_per_image(labels, n_images, name)
+        for labels, name in ((groups, "groups"), (categories, "categories"))
+    )
+    if y is None:
+        return X, groups, categories
+    y = check_per_image(y, n_images, "y")
+    are_strings = all(isinstance(label, str) for label in y.tolist())
+    # The y of a table may be anything: scikit-learn's own detectors ignore it. Numbers that are
+    # all the same mean normal images in one of the codings.
+    is_table = not hasattr(X, "iter_batches")
+    if not are_strings and (is_table or len(np.unique(y)) == 1):
+        return X, groups, categories
+    good = ~is_anomalous(y)
+    if not good.any():
+        raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
+    if not good.all():
+        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), n_images)
+    return (
+        X[good],
+        None if groups is None else groups[good],
+        None if categories is None else categories[good],
+    )
 
 
 def materialize(X):
@@ -205,6 +301,8 @@ def build_bank(
     Returns
     -------
     bank : MemoryBank
+    radius : ndarray of shape (n_routes,), float64
+        Largest distance of a patch to the bank of its route.
 
     Raises
     ------
@@ -214,37 +312,56 @@ def build_bank(
     from .coreset import greedy_k_center
 
     rng = check_random_state(random_state)
-    image_index = np.arange(len(values)) if image_index is None else image_index
     per_image = values.shape[1] * values.shape[2]
-    parts = []
+    parts, radius = [], []
     for route, name in enumerate(route_names):
         images = np.flatnonzero(routes == route)
         # The usual case of one route must not copy all patches.
         chosen = values if len(images) == len(values) else values[images]
         rows = chosen.reshape(-1, values.shape[-1])
         wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
-        wanted = max(1, round(ratio * len(rows))) if wanted is None else int(wanted)
-        if wanted > len(rows):
-            raise ValueError(
-                f"n_patches={wanted} is larger than the {len(rows)} patches there are "
-                f"in route {name!r}: choose fewer, or give more images."
-            )
-        picks, _ = greedy_k_center(rows, wanted, start=int(rng.randint(len(rows))), verbose=verbose)
-        parts.append((rows[picks].astype(dtype), images[picks // per_image]))
+        wanted = _n_wanted(wanted, ratio, len(rows), name)
+        start = int(rng.randint(len(rows)))
+        picks, radii = greedy_k_center(rows, wanted, start=start, verbose=verbose)
+        parts.append((rows[picks], images[picks // per_image]))
+        radius.append(float(radii[-1]))
+    bank = _join(
+        parts,
+        groups=groups,
+        routes=routes,
+        route_names=route_names,
+        dtype=dtype,
+        image_index=image_index,
+    )
+    return bank, np.array(radius)
+
+
+def _n_wanted(n_patches, ratio, n_rows, name):
+    wanted = max(1, round(ratio * n_rows)) if n_patches is None else int(n_patches)
+    if wanted > n_rows:
+        raise ValueError(
+            f"n_patches={wanted} is larger than the {n_rows} patches there are in route "
+            f"{name!r}: choose fewer, or give more images."
+        )
+    return wanted
+
+
+def _join(parts, *, groups, routes, route_names, dtype, image_index=None):
+    """Make one bank of the ``(entries, rows of their images)`` of each route."""
     kept = np.concatenate([images for _, images in parts])
     return MemoryBank(
-        values=np.concatenate([entries for entries, _ in parts]),
-        image_index=image_index[kept],
+        values=np.concatenate([entries.astype(dtype, copy=False) for entries, _ in parts]),
+        image_index=kept if image_index is None else image_index[kept],
         groups=groups[kept],
         routes=routes[kept],
         route_names=tuple(route_names),
     )
 
 
-def _codes(labels, n_images, name, default=None):
+def _codes(labels, n_images, default=None):
     """Number the distinct labels; without labels each image is its own, or all are one."""
     if labels is not None:
-        names, codes = np.unique(check_per_image(labels, n_images, name), return_inverse=True)
+        names, codes = np.unique(labels, return_inverse=True)
         return codes.astype(np.int64), tuple(str(label) for label in names)
     if default is None:
         return np.arange(n_images, dtype=np.int64), None

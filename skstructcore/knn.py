@@ -266,7 +266,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
     def _bank_of(self, patches, rng):
         """Build a bank of the fitted size from the training images in `patches`."""
         available = len(patches) * patches.shape[1] * patches.shape[2]
-        return build_bank(
+        bank, _ = build_bank(
             patches.values,
             groups=patches.groups,
             routes=np.zeros(len(patches), dtype=np.int64),
@@ -275,6 +275,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
             random_state=rng,
             dtype=self.bank_.values.dtype,
         )
+        return bank
 
     def _maps(self, patches, values):
         if not np.isfinite(values).all():

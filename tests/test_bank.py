@@ -92,3 +92,85 @@ def test_nan_in_features_is_an_error(patches):
 
 def test_clone_keeps_parameters():
     assert clone(CoresetBank(0.3, n_patches=4)).n_patches == 4
+
+
+class Generated:
+    """Lazy features that a generator makes, four images a batch."""
+
+    def __init__(self, n_images):
+        self.shape = (n_images, 3, 4, 5)
+        self.dtype = np.dtype(np.float32)
+        self.ndim = 4
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.concatenate(list(self.iter_batches()))[rows]
+
+    def iter_batches(self):
+        rng = np.random.default_rng(0)
+        for start in range(0, len(self), 4):
+            size = min(4, len(self) - start)
+            yield rng.normal(size=(size, *self.shape[1:])).astype(np.float32)
+
+
+def test_lazy_features_that_fit_give_the_bank_of_the_array():
+    values = np.concatenate(list(Generated(10).iter_batches()))
+    lazy = CoresetBank(0.1, random_state=0).fit(Generated(10)).bank_
+    array = CoresetBank(0.1, random_state=0).fit(values).bank_
+    np.testing.assert_array_equal(lazy.values, array.values)
+
+
+def test_streamed_bank_covers_all_patches_within_its_radius():
+    values = np.concatenate(list(Generated(40).iter_batches())).reshape(-1, 5)
+    # 40 images of 240 bytes a patch grid row need 9,600 bytes: 4,000 do not hold them.
+    bank = CoresetBank(n_patches=30, max_memory=4_000, random_state=0).fit(Generated(40))
+    assert len(bank.bank_) == 30
+    distances = np.linalg.norm(values[:, None] - bank.bank_.values[None], axis=-1)
+    assert distances.min(axis=1).max() <= bank.radius_[0]
+    full = CoresetBank(n_patches=30, random_state=0).fit(Generated(40))
+    assert distances.min(axis=1).max() <= 4 * full.radius_[0]
+
+
+def test_streamed_entries_know_their_image_and_group():
+    groups = np.arange(40) // 2
+    values = np.concatenate(list(Generated(40).iter_batches()))
+    patches = CoresetBank(n_patches=30, max_memory=4_000, random_state=0).fit_transform(
+        Generated(40), groups=groups
+    )
+    bank = patches.bank
+    for entry, image, group in zip(bank.values, bank.image_index, bank.groups, strict=True):
+        assert (values[image].reshape(-1, 5) == entry).all(axis=1).any()
+        assert group == groups[image]
+    assert 2 <= len(patches) < 40
+    np.testing.assert_array_equal(np.asarray(patches), values[patches.image_index])
+
+
+def test_radius_is_the_largest_distance_to_the_bank(patches):
+    bank = CoresetBank(n_patches=10, random_state=1).fit(patches)
+    distances = np.linalg.norm(
+        patches.reshape(-1, 1, 5) - bank.bank_.values[np.newaxis], axis=-1
+    ).min(axis=1)
+    np.testing.assert_allclose(bank.radius_, [distances.max()], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "y", [["good", "crack", "good", "hole"], [0, 1, 0, 1], [1, -1, 1, -1], [False, True] * 2]
+)
+def test_images_labelled_anomalous_stay_out_of_the_bank(y):
+    values = np.concatenate(list(Generated(4).iter_batches()))
+    bank = CoresetBank(1.0, random_state=0).fit(Generated(4), y)
+    assert bank.n_images_ == 2
+    expected = CoresetBank(1.0, random_state=0).fit(values[[0, 2]])
+    np.testing.assert_array_equal(bank.bank_.values, expected.bank_.values)
+
+
+def test_labels_of_one_normal_value_keep_all_images():
+    for y in (["good"] * 4, [0] * 4, [1] * 4):
+        assert CoresetBank(1.0).fit(Generated(4), y).n_images_ == 4
+
+
+def test_only_anomalous_training_images_are_an_error():
+    with pytest.raises(ValueError, match="all 4 training images anomalous"):
+        CoresetBank().fit(Generated(4), ["crack"] * 4)
