@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _WIDE_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -179,7 +179,7 @@ class ImageList:
 
     def pixels(self, i, image_size, resize=None, crop=False):
         """Image `i` as a backbone sees it, uint8 `(*image_size, 3)`; see `source_box`."""
-        return self._guard(i, lambda item: _scaled_pixels(_read(item), image_size, resize, crop))
+        return self._guard(i, lambda item: _scaled_pixels(item, image_size, resize, crop))
 
     def box(self, i, image_size, resize=None, crop=False):
         """The part of image `i` that is scaled to `image_size`; see `source_box`."""
@@ -272,10 +272,17 @@ def _reason(error):
     return str(error).rstrip(".") or type(error).__name__
 
 
-def _read(item):
+def _read(item, reduction=1.0):
+    """Decode an image; one that is going to be reduced may come out smaller already."""
     if isinstance(item, str):
-        with Image.open(item) as image:
-            image.load()
+        # Not by its name: Pillow 13 reads uncompressed turned TIFFs wrongly through a memory map.
+        with open(item, "rb") as file, Image.open(file) as image:
+            # A JPEG decodes to 1/2, 1/4 or 1/8 in a fraction of the time. Twice the pixels that
+            # are needed stay: what is then left to filter hides the difference.
+            for scale in (8, 4, 2):
+                if 2 * scale <= reduction and not (image.width % scale or image.height % scale):
+                    image.draft(None, (image.width // scale, image.height // scale))
+                    break
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     if isinstance(item, np.ndarray):
@@ -304,8 +311,7 @@ def _size(item):
         return _file_size(item, _stamp(item))
     if isinstance(item, np.ndarray):
         return item.shape[:2]
-    width, height = item.size
-    return (width, height) if _is_lying(item) else (height, width)
+    return _upright_size(item)
 
 
 def _stamp(path):
@@ -317,11 +323,10 @@ def _stamp(path):
 @lru_cache(_N_REMEMBERED)
 def _file_size(path, stamp):
     with Image.open(path) as image:
-        width, height = image.size
         # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
         if image.format == "PNG" and not _mentions_orientation(path):
-            return height, width
-        return (width, height) if _is_lying(image) else (height, width)
+            return image.size[::-1]
+        return _upright_size(image)
 
 
 def _mentions_orientation(path):
@@ -329,9 +334,14 @@ def _mentions_orientation(path):
     return any(mark in content for mark in (b"eXIf", b"Raw profile type", b"adobe.xmp"))
 
 
-def _is_lying(image):
-    """Whether the EXIF orientation exchanges height and width."""
-    return image.getexif().get(0x0112, 1) >= 5
+def _upright_size(image):
+    """Height and width after the EXIF orientation is applied; five and above exchange them."""
+    width, height = image.size
+    lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    if lying and image.format == "TIFF":  # newer releases of Pillow report the upright size
+        tags = image.tag_v2
+        lying = image.size == (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength])
+    return (width, height) if lying else (height, width)
 
 
 def _digest(item):
@@ -388,9 +398,13 @@ def source_box(size, image_size, resize=None, crop=False):
     return float(top), float(left), float(bottom), float(right)
 
 
-def _scaled_pixels(image, image_size, resize, crop):
+def _scaled_pixels(item, image_size, resize, crop):
+    size = _size(item)
+    box = np.array(source_box(size, image_size, resize, crop))
     height, width = image_size
-    top, left, bottom, right = source_box(image.size[::-1], image_size, resize, crop)
+    image = _read(item, min((box[2] - box[0]) / height, (box[3] - box[1]) / width))
+    box *= image.width / size[1]
     # Crop and scaling in one step; the filter widens with the reduction, so nothing aliases.
+    top, left, bottom, right = box.tolist()
     scaled = image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
     return np.array(scaled)  # writable, as torch wants it

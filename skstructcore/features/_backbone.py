@@ -28,6 +28,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
 
     * `_checksum()`: digest of the weights, without building the network if possible;
     * `_source()`: text that says where the weights come from;
+    * `_identity()`: what tells apart networks with the same weights and recipe in one process;
     * `_recipe()`: dict, writable as JSON, of its own parameters that decide over the features;
     * `_load(device, dtype)`: a network that is called with a uint8 tensor `(b, H, W, 3)`,
       returns a float32 tensor `(b, h, w, d)` on the CPU and has `output_shape(H, W)`.
@@ -165,7 +166,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
-        key = json.dumps([self._full_recipe(), str(device), self.compile], sort_keys=True)
+        recipe = json.dumps(self._full_recipe(), sort_keys=True)
+        key = recipe, self._identity(), str(device), self.compile
         return shared_network(key, lambda: self._load(device, dtype))
 
     def _iter_features(self, images):

@@ -1,5 +1,6 @@
 """Patch features of single images on disk, found by what the images contain."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -55,7 +56,7 @@ class FeatureCache:
                     return False
                 file.readinto(out.reshape(-1).view(np.uint8))
                 file.readinto(word.view(np.uint8))
-        except FileNotFoundError:
+        except OSError:  # not there, or not to be read
             return False
         return word[0] == _check_word(out)
 
@@ -74,7 +75,8 @@ class FeatureCache:
             unfinished.replace(path)
         except OSError as error:  # a full disk must not stop the computation
             logger.warning("Features are not cached: %s", error)
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
 
 
 def _check_word(values):

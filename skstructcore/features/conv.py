@@ -172,6 +172,9 @@ class ConvFeatures(PatchFeatures):
             return self.model.source
         return f"module {type(as_module(self.model)).__name__}"
 
+    def _identity(self):
+        return None if self.model == _LITE0 else id(as_module(self.model))
+
     def _recipe(self):
         mean, std = self._pixel_scaling()
         return {"layers": self._layer_names(), "mean": mean, "std": std}

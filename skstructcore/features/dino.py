@@ -140,6 +140,9 @@ class DinoFeatures(PatchFeatures):
     def _source(self):
         return self._found().source
 
+    def _identity(self):
+        return None
+
     def _recipe(self):
         return {"layers": self._blocks()}
 

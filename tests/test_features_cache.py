@@ -1,0 +1,129 @@
+"""The memory of feature estimators: each image goes through the network once."""
+
+import numpy as np
+import pytest
+from joblib import Memory, Parallel, delayed
+from networks import Blocks, LoggedBlocks
+from PIL import Image
+
+from skstructcore import ConvFeatures
+
+OWN = dict(layers=("stage1", "stage2"), image_size=32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(images / f"{number}.png")
+    return images
+
+
+def run(X, module, memory, **params):
+    """Features from a new estimator, and how many images went through the network for it."""
+    before = module.n_images
+    values = np.asarray(ConvFeatures(module, **OWN | params, memory=memory).fit_transform(X))
+    return values, module.n_images - before
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path, lambda path: Memory(path, verbose=0)])
+def test_an_image_goes_through_the_network_once(kind, folder, tmp_path):
+    module = Blocks()
+    first, n_first = run(folder, module, kind(tmp_path / "cache"))
+    again, n_again = run(folder, module, kind(tmp_path / "cache"))
+    assert (n_first, n_again) == (5, 0)  # one more at first, for the shape of the features
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(again, run(folder, module, None)[0])
+
+
+def test_memory_without_location_caches_nothing(folder):
+    module = Blocks()
+    assert [run(folder, module, Memory(None))[1] for _ in range(2)] == [5, 5]
+
+
+def test_content_decides_not_the_name(folder, tmp_path):
+    module = Blocks()
+    run(folder, module, tmp_path / "cache")
+    (folder / "0.png").rename(folder / "9.png")
+    assert run(folder, module, tmp_path / "cache")[1] == 0
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(folder / "1.png")
+    assert run(folder, module, tmp_path / "cache")[1] == 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"image_size": 30},
+        {"crop": True},
+        {"normalize": True},
+        {"layers": ("stage2", "stage1")},
+        {"mean": (0, 0, 0)},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_parameters_that_matter_have_features_of_their_own(params, folder, tmp_path):
+    module = Blocks()
+    run(folder, module, tmp_path)
+    expected = run(folder, module, None, **params)[0]
+    np.testing.assert_array_equal(run(folder, module, tmp_path, **params)[0], expected)
+
+
+@pytest.mark.parametrize("params", [{"batch_size": 1}, {"n_jobs": 1}, {"verbose": 1}])
+def test_parameters_that_do_not_matter_share_features(params, folder, tmp_path):
+    module = Blocks()
+    run(folder, module, tmp_path)
+    assert run(folder, module, tmp_path, **params)[1] == 0
+
+
+def test_other_weights_have_features_of_their_own(folder, tmp_path):
+    run(folder, Blocks(), tmp_path)
+    assert run(folder, Blocks(), tmp_path)[1] == 0
+    assert run(folder, Blocks(seed=1), tmp_path)[1] == 5
+
+
+def damage_truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def damage_zero(path):
+    path.write_bytes(bytes(len(path.read_bytes())))
+
+
+def damage_flip(path):
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_zero, damage_flip])
+def test_damaged_entries_are_computed_again(damage, folder, tmp_path):
+    module = Blocks()
+    expected, _ = run(folder, module, tmp_path / "cache")
+    entries = [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.suffix != ".json"]
+    assert len(entries) == 4
+    damage(entries[0])
+    values, n_images = run(folder, module, tmp_path / "cache")
+    assert n_images == 1
+    np.testing.assert_array_equal(values, expected)
+    assert run(folder, module, tmp_path / "cache")[1] == 0
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_the_work(folder, tmp_path, caplog):
+    (tmp_path / "file").touch()  # no folder can be made below it
+    values, _ = run(folder, module := Blocks(), tmp_path / "file")
+    np.testing.assert_array_equal(values, run(folder, module, None)[0])
+    assert "Features are not cached" in caplog.text
+
+
+def test_processes_build_no_network_that_they_do_not_need(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOCKS_LOG", str(tmp_path / "log"))
+    features = ConvFeatures(LoggedBlocks, **OWN, memory=tmp_path / "cache").fit(folder)
+    lazy = features.transform(folder)
+    expected = np.asarray(lazy)
+    assert (tmp_path / "log").read_text().split() == ["built"] + ["image"] * 5
+    results = Parallel(n_jobs=2)(delayed(np.asarray)(lazy[i : i + 2]) for i in (0, 2))
+    np.testing.assert_array_equal(np.concatenate(results), expected)
+    lines = (tmp_path / "log").read_text().split()
+    assert lines.count("image") == 5

@@ -1,0 +1,333 @@
+"""Reading images: every kind of file comes out as the upright RGB that a viewer shows."""
+
+import io
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from skstructcore.datasets import ImageSet
+from skstructcore.images import ImageReadError, as_images, find_unreadable, list_images, source_box
+
+
+@pytest.fixture
+def rgb():
+    """A picture without symmetry: 4 rows, 6 columns."""
+    return np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def read(X, i=0):
+    return np.asarray(as_images(X).read(i))
+
+
+def saved(folder, image, name="image.png", **options):
+    path = folder / name
+    image.save(path, **options)
+    return str(path)
+
+
+def test_folder_gives_its_image_files_sorted(tmp_path, rgb):
+    for name in ("b.png", "A.JPG", "c.tif"):
+        saved(tmp_path, Image.fromarray(rgb), name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "deeper").mkdir()
+    saved(tmp_path / "deeper", Image.fromarray(rgb), "d.png")
+    names = [path.rsplit("/", 1)[1] for path in list_images(tmp_path)]
+    assert names == ["A.JPG", "b.png", "c.tif"]
+    assert len(as_images(str(tmp_path))) == 3
+
+
+def test_folder_without_images_says_where_they_may_be(tmp_path):
+    (tmp_path / "good").mkdir()
+    with pytest.raises(ValueError, match=r"No image files .* has folders \(good, \.\.\.\)"):
+        as_images(tmp_path)
+
+
+def test_one_file_or_one_image_is_not_a_list(tmp_path, rgb):
+    path = saved(tmp_path, Image.fromarray(rgb))
+    with pytest.raises(ValueError, match=r"one file: pass a list, \[path\]"):
+        as_images(path)
+    with pytest.raises(ValueError, match=r"not a folder of images. It does not exist"):
+        as_images(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"pass \[image\]"):
+        as_images(Image.fromarray(rgb))
+    with pytest.raises(ValueError, match=r"one colour image: pass it in a list, \[image\]"):
+        as_images(rgb)
+
+
+@pytest.mark.parametrize("kind", ["path", "Path", "PIL", "array", "stack", "ImageSet", "strings"])
+def test_all_kinds_of_input_give_the_same_pixels(kind, tmp_path, rgb):
+    path = saved(tmp_path, Image.fromarray(rgb))
+    X = {
+        "path": [path],
+        "Path": [tmp_path / "image.png"],
+        "PIL": [Image.open(path)],
+        "array": [rgb],
+        "stack": rgb[np.newaxis],
+        "ImageSet": ImageSet([path], ["good"]),
+        "strings": np.array([path]),
+    }[kind]
+    np.testing.assert_array_equal(read(X), rgb)
+    assert as_images(X).sizes().tolist() == [[4, 6]]
+
+
+def test_grey_arrays_become_rgb_of_equal_channels(rgb):
+    grey = rgb[..., 0]
+    expected = np.stack([grey] * 3, axis=-1)
+    for X in ([grey], grey[np.newaxis], [grey[..., np.newaxis]], grey[np.newaxis, ..., np.newaxis]):
+        np.testing.assert_array_equal(read(X), expected)
+
+
+def test_images_of_different_sizes_keep_them(rgb):
+    images = as_images([rgb, rgb[:2, :, 0], Image.fromarray(rgb[:, :1])])
+    assert images.sizes().tolist() == [[4, 6], [2, 6], [4, 1]]
+    assert [images.read(i).size for i in range(3)] == [(6, 4), (6, 2), (1, 4)]
+
+
+def test_palette_with_a_transparent_colour_lies_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    path = saved(tmp_path, image, transparency=1)
+    assert read([path]).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    opaque = saved(tmp_path, image, "opaque.png")
+    assert read([opaque]).tolist() == [[[10, 20, 30], [200, 100, 50]]]
+
+
+def test_alpha_is_composed_on_white(tmp_path):
+    rgba = np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [0, 100, 200, 51]]], dtype=np.uint8)
+    # 20 % of the colour and 80 % of white: 204, 0.2 * 100 + 204 = 224, 0.2 * 200 + 204 = 244
+    expected = [[[0, 0, 0], [255, 255, 255], [204, 224, 244]]]
+    assert read([saved(tmp_path, Image.fromarray(rgba))]).tolist() == expected
+    assert read([rgba]).tolist() == expected
+    la = Image.fromarray(np.array([[[0, 0], [100, 51]]], dtype=np.uint8), "LA")
+    assert read([saved(tmp_path, la, "la.png")]).tolist() == [[[255] * 3, [224] * 3]]
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
+def test_sixteen_bit_files_keep_their_high_byte(name, tmp_path):
+    deep = np.array([[0, 255, 256, 257, 32768, 65535]], dtype=np.uint16)
+    expected = [[[v] * 3 for v in (0, 0, 1, 1, 128, 255)]]
+    assert read([saved(tmp_path, Image.fromarray(deep), name)]).tolist() == expected
+    assert read([deep]).tolist() == expected
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
+    red = read([saved(tmp_path, cmyk, "red.tif")])
+    assert red[0, 0].tolist() == [255, 0, 0]
+    assert np.abs(read([saved(tmp_path, cmyk, "red.jpg")]) - [254, 0, 0]).max() < 6
+
+
+def test_black_and_white_files_are_read(tmp_path):
+    image = Image.fromarray(np.array([[False, True]]))
+    assert read([saved(tmp_path, image)]).tolist() == [[[0] * 3, [255] * 3]]
+
+
+# How each EXIF orientation is undone, by the definition of the tag.
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("name", ["turned.png", "turned.tif", "turned.jpg", "turned.webp"])
+def test_exif_rotated_files_come_out_upright(orientation, name, tmp_path):
+    stored = np.repeat(np.repeat(np.eye(4, 6, k=1, dtype=np.uint8) * 200, 8, 0), 8, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.fromarray(stored), name, exif=exif)
+    upright = ORIENTATIONS[orientation](stored)
+    # Pillow itself reads a lying, uncompressed TIFF wrongly when it is opened by name.
+    for X in ([path], [Image.open(path)]) if name != "turned.tif" else ([path],):
+        found = read(X)
+        assert found.shape[:2] == upright.shape
+        assert np.abs(found[..., 0].astype(int) - upright).mean() < 8  # lossy formats
+        assert as_images(X).sizes().tolist() == [list(upright.shape)]
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts(tmp_path, rgb):
+    """The chunk may stand after the image data; the header is read without decoding them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "png", exif=exif)
+    content = buffer.getvalue()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    chunk, rest = content[start:end], content[:start] + content[end:]
+    path = tmp_path / "late.png"
+    path.write_bytes(rest[:-12] + chunk + rest[-12:])
+    assert as_images([path]).sizes().tolist() == [[6, 4]]
+    np.testing.assert_array_equal(read([path]), np.rot90(rgb, -1))
+
+
+@pytest.fixture
+def damaged(tmp_path, rgb):
+    """Good, missing, truncated, no image, empty, a folder, good."""
+    good = saved(tmp_path, Image.fromarray(rgb), "good.png")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    truncated = tmp_path / "truncated.jpg"
+    Image.fromarray(noise).save(truncated)
+    truncated.write_bytes(truncated.read_bytes()[:-2000])
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    return [good, str(tmp_path / "missing.png"), truncated, text, empty, tmp_path, good]
+
+
+@pytest.mark.parametrize(
+    ("position", "reason"),
+    [
+        (1, "missing.png' .position 1 in the list.: there is no such file"),
+        (2, "truncated.jpg' .position 2 in the list.: image file is truncated"),
+        (3, "text.png' .position 3 in the list.: it is no image file that Pillow knows"),
+        (4, "empty.png' .position 4 in the list.: it is no image file"),
+        (5, "' .position 5 in the list.: it is a folder"),
+    ],
+)
+def test_unreadable_files_are_named_with_their_position(damaged, position, reason):
+    with pytest.raises(ImageReadError, match=reason):
+        read(damaged, position)
+    with pytest.raises(ImageReadError, match=reason):  # a subset knows the position in the whole
+        as_images(damaged)[[position]].read(0)
+
+
+def test_report_lists_all_unreadable_files(damaged):
+    report = find_unreadable(damaged)
+    assert [entry.position for entry in report] == [1, 2, 3, 4, 5]
+    assert report[0].name.endswith("missing.png'")
+    assert report[0].reason == "there is no such file"
+    # The header of the truncated file is in order.
+    assert [e.position for e in find_unreadable(damaged, decode=False)] == [1, 3, 4, 5]
+    assert find_unreadable([damaged[0]]) == []
+
+
+def test_read_error_survives_another_process(damaged):
+    with pytest.raises(ImageReadError) as error:
+        read(damaged, 1)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([], "list of images is empty"),
+        (np.zeros((0, 4, 4), np.uint8), "list of images is empty"),
+        (np.zeros((2, 4, 4, 3)), "array of float64; convert it to uint8 .*multiply by 255"),
+        (np.zeros((2, 4, 5), np.int64), "array of int64; convert it to uint8"),
+        (np.zeros((4, 4), np.uint8), r"shape \(n, h, w\) or \(n, h, w, 3\), got \(4, 4\)"),
+        (np.zeros((2, 4, 4, 2), np.uint8), r"Image 0 is an array of shape \(4, 4, 2\)"),
+        ([np.zeros((4, 4), np.uint8), np.zeros((0, 4), np.uint8)], "Image 1 .* at least one pixel"),
+        ([np.zeros((4, 4, 3), np.uint16)], "colour array of uint16"),
+        ([np.zeros((4, 4), np.uint8), None], "Image 1 is of type NoneType"),
+        (7, "must be a folder, a sequence or an array, not int"),
+    ],
+)
+def test_what_is_no_image_is_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        as_images(X)
+
+
+def test_pixels_beyond_sixteen_bits_are_refused(tmp_path):
+    wide = saved(tmp_path, Image.fromarray(np.array([[70000]], dtype=np.int32)), "wide.tif")
+    real = saved(tmp_path, Image.fromarray(np.array([[0.5]], dtype=np.float32)), "real.tif")
+    with pytest.raises(ImageReadError, match=r"wide.tif.*32-bit pixels"):
+        read([wide])
+    with pytest.raises(ImageReadError, match=r"real.tif.*floating-point"):
+        read([real])
+
+
+def test_digest_follows_content_not_name(tmp_path, rgb):
+    first = saved(tmp_path, Image.fromarray(rgb), "first.png")
+    same = saved(tmp_path, Image.fromarray(rgb), "same.png")
+    images = as_images([first, same, rgb, rgb.copy(), rgb[::-1]])
+    digests = [images.digest(i) for i in range(5)]
+    assert digests[0] == digests[1]
+    assert digests[2] == digests[3] != digests[4]
+    saved(tmp_path, Image.fromarray(rgb[::-1]), "first.png")
+    assert as_images([first]).digest(0) != digests[0]
+
+
+def test_subsets_pickle_and_hash_stably(rgb):
+    images = as_images(["a.png", "b.png", rgb])
+    assert [images[[2, 0]].name(i) for i in range(2)] == ["<ndarray>", "'a.png'"]
+    assert len(images[np.array([True, False, True])]) == 2
+    assert joblib.hash(images) == joblib.hash(pickle.loads(pickle.dumps(images)))
+
+
+def test_whole_image_is_the_default_box():
+    assert source_box((100, 200), (64, 64)) == (0, 0, 100, 200)
+
+
+def test_crop_of_the_paper_by_hand():
+    # 448 x 896 after the resize by 0.5; the crop of 392 starts at (28, 252), in the original at
+    # (56, 504), and is 784 long there.
+    assert source_box((896, 1792), (392, 392), 448, True) == (56, 504, 840, 1288)
+
+
+def test_crop_without_resize_covers_the_input():
+    # The smallest scale that covers 50 x 50 is 0.5: 50 x 100; the middle is cut out.
+    assert source_box((100, 200), (50, 50), None, True) == (0, 50, 100, 150)
+
+
+@given(st.tuples(*[st.integers(1, 500)] * 2), st.tuples(*[st.integers(1, 300)] * 2))
+def test_crop_lies_in_the_image_and_keeps_the_aspect_ratio(size, target):
+    top, left, bottom, right = source_box(size, target, None, True)
+    assert -1e-9 <= top < bottom <= size[0] + 1e-9
+    assert -1e-9 <= left < right <= size[1] + 1e-9
+    # One axis fits exactly; the other is off by the rounding to whole pixels, half a pixel.
+    scaled = max(t / s for t, s in zip(target, size, strict=True)) * np.array(size)
+    factors = np.array([target[0] / (bottom - top), target[1] / (right - left)])
+    assert (np.abs(factors * size - scaled) <= 0.5 + 1e-6).all()
+
+
+def test_crop_that_does_not_fit_names_the_image(tmp_path, rgb):
+    path = saved(tmp_path, Image.fromarray(rgb))
+    with pytest.raises(ImageReadError, match=r"image.png.*resize=8, is smaller than the crop of 9"):
+        as_images([path]).box(0, (9, 9), 8, True)
+
+
+def test_pixels_are_those_of_resize_then_crop():
+    smooth = np.linspace(0, 255, 90 * 60).reshape(90, 60)
+    X = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=-1).astype(np.uint8)
+    found = as_images([X]).pixels(0, (32, 40), 45, True)
+    # By the book: shorter side 60 -> 45, 90 -> 67; crop from (round(17.5), round(2.5)).
+    whole = Image.fromarray(X).resize((45, 67), Image.Resampling.BILINEAR)
+    expected = np.asarray(whole.crop((2, 18, 42, 50)))
+    assert found.shape == (32, 40, 3)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_reduction_does_not_alias():
+    stripes = np.zeros((1, 256, 256), np.uint8)
+    stripes[:, :, ::2] = 255
+    found = as_images(stripes).pixels(0, (32, 32))  # at the border the filter is cut off
+    assert np.ptp(found[1:-1, 1:-1]) <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("rule", [(None, False), (70, True)])
+def test_large_jpegs_give_nearly_the_pixels_of_a_full_decoding(orientation, rule, tmp_path):
+    """They are decoded at a reduced size, which must not show; a shift by a pixel would."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize((904, 600), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, photo, "photo.jpg", exif=exif, quality=95)
+    images = as_images([path, as_images([path]).read(0)])  # the second is decoded in full
+    reduced, full = (images.pixels(i, (64, 48), *rule).astype(int) for i in range(2))
+    assert np.sqrt(np.mean((reduced - full) ** 2)) < 2
+    assert np.sqrt(np.mean((reduced[1:] - full[:-1]) ** 2)) > 20
