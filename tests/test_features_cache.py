@@ -5,8 +5,10 @@ import pytest
 from joblib import Memory, Parallel, delayed
 from networks import Blocks, LoggedBlocks
 from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
-from skstructcore import ConvFeatures
+from skstructcore import ConvFeatures, make_structcore
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 
@@ -127,3 +129,21 @@ def test_processes_build_no_network_that_they_do_not_need(folder, tmp_path, monk
     np.testing.assert_array_equal(np.concatenate(results), expected)
     lines = (tmp_path / "log").read_text().split()
     assert lines.count("image") == 5
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_grid_search_runs_the_network_once_an_image(n_jobs, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOCKS_LOG", str(tmp_path / "log"))
+    pipe = make_structcore(
+        ConvFeatures(LoggedBlocks, **OWN, memory=tmp_path / "cache"), projection__n_components=4
+    )
+    X = sorted(map(str, folder.iterdir()))
+    # As the documentation advises for several processes: the features of all images first.
+    np.asarray(clone(pipe["features"]).fit_transform(X))
+    grid = {"bank__ratio": [0.05, 0.1], "knn__n_neighbors": [1, 2]}
+    GridSearchCV(pipe, grid, scoring=mean_score, cv=2, n_jobs=n_jobs, error_score="raise").fit(X)
+    assert (tmp_path / "log").read_text().split().count("image") == 5
+
+
+def mean_score(pipe, X, y=None):
+    return pipe.score_samples(X).mean()
