@@ -240,6 +240,9 @@ class AnomalyMaps(_ImageContainer):
     ----------
     values : ndarray of shape (n_images, h, w), float32
         Higher is more anomalous.
+    surprise : ndarray of shape (n_images, h, w), float32, or None
+        The same distances, each judged against what is normal for patches of such content
+        (see `skstructcore.surprise`). None where no held-out training scores are known.
     groups : ndarray of shape (n_images,), int64, or None
         Group code of each training image; None for other images.
     route : ndarray of shape (n_images,) of str, or None
@@ -262,6 +265,7 @@ class AnomalyMaps(_ImageContainer):
     route: np.ndarray | None = None
     route_distance: np.ndarray | None = None
     geometry: object | None = None
+    surprise: np.ndarray | None = None
 
     def __getitem__(self, key):
         rows = self._rows(key)
@@ -271,4 +275,5 @@ class AnomalyMaps(_ImageContainer):
             _take(self.route, rows),
             _take(self.route_distance, rows),
             _take(self.geometry, rows),
+            _take(self.surprise, rows),
         )

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._validation import as_patch_grid, check_features
 from .bank import build_bank
 from .containers import AnomalyMaps, MemoryBank, Patches
+from .surprise import N_CONTEXT, fit_expectation
 
 
 class RoutedKNNScorer(TransformerMixin, BaseEstimator):
@@ -46,6 +47,10 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         The bank that patches are compared with.
     index_ : NeighborIndex
         The bank, prepared for search.
+    expectation_ : DistanceExpectation or None
+        Which distances are normal for which content, learned by `fit_transform` from the
+        held-out training scores. None after `fit` alone and with ``calibration="in-sample"``:
+        the maps have no `surprise` then.
     n_features_in_ : int
         Number of features of a patch.
 
@@ -130,7 +135,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         """
         patches = self._fit(X)
         if self.calibration == "in-sample":
-            return self._maps(patches, self._distances(patches, self.index_))
+            return self._maps(patches, *self._score(patches))
         if patches.image_index is None:
             raise ValueError(
                 f"calibration={self.calibration!r} scores training images and has to know "
@@ -143,8 +148,6 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
                 f"groups where groups are given), got n_samples = {len(patches)}: add images "
                 "or use calibration='in-sample'."
             )
-        if self.calibration == "k-fold":
-            return self._maps(patches, self._k_fold_distances(patches))
         if self.calibration == "leave-one-group-out" and np.array_equal(
             patches.groups, patches.image_index
         ):
@@ -152,7 +155,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
                 "calibration='leave-one-group-out' needs groups: pass bank__groups= to the "
                 "pipeline's fit (groups= to CoresetBank)."
             )
-        return self._maps(patches, self._distances(patches, self.index_, held_out=True))
+        return self._maps(patches, *self._score_held_out(patches))
 
     def transform(self, X):
         """Score every patch of the images.
@@ -167,7 +170,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         patches = self._as_patches(X, reset=False)
-        return self._maps(patches, self._distances(patches, self.index_))
+        return self._maps(patches, *self._score(patches))
 
     def score_samples(self, X):
         """Return minus the maximum of each map, the usual score without calibration.
@@ -187,6 +190,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         patches = self._as_patches(X, reset=True)
         self.bank_ = patches.bank
         self.index_ = self._index(self.bank_)
+        self.expectation_ = None
         return patches
 
     def _index(self, bank):
@@ -220,18 +224,51 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         bank = MemoryBank.of_rows(values[:, 0, 0])
         return Patches(values, bank, bank.image_index, bank.groups, bank.routes)
 
-    def _distances(self, patches, index, held_out=False):
-        """Return maps ``(n, h, w)``; `held_out` leaves each image's group out of the bank."""
-        n_images, height, width, n_features = patches.shape
-        maps = np.empty((n_images, height * width), dtype=np.float32)
+    def _score(self, patches):
+        """Return distances ``(n, h, w)`` to the whole bank, and their surprise or None."""
+        distances = np.empty(patches.shape[:3], dtype=np.float32)
+        surprise = None if self.expectation_ is None else np.empty_like(distances)
+        for images, values, neighbors in self._search(patches, self.index_):
+            distances[images] = values.reshape(distances[images].shape)
+            if surprise is not None:
+                judged = self.expectation_.surprise(values, neighbors)
+                surprise[images] = judged.reshape(distances[images].shape)
+        return distances, surprise
+
+    def _score_held_out(self, patches):
+        """The same for training images, each scored without its group; learn the expectation."""
+        n_patches = int(np.prod(patches.shape[:3]))
+        distances = np.empty(n_patches, dtype=np.float32)
+        neighbors = np.empty((n_patches, self._n_context()), dtype=np.int32)
+        per_image = n_patches // len(patches)
+        for images, values, nearest in self._search(patches, self.index_, held_out=True):
+            rows = slice(images.start * per_image, images.stop * per_image)
+            distances[rows], neighbors[rows] = values, nearest
+        if self.calibration == "k-fold":
+            distances = self._k_fold_distances(patches).ravel()
+        self.expectation_, surprise = fit_expectation(
+            distances, neighbors, np.repeat(patches.groups, per_image), len(self.bank_)
+        )
+        return distances.reshape(patches.shape[:3]), surprise.reshape(patches.shape[:3])
+
+    def _search(self, patches, index, held_out=False):
+        """Yield, a batch at a time, the images, their distances and their nearest entries.
+
+        `held_out` leaves the entries of each image's own group out.
+        """
+        n_features = patches.shape[-1]
         done = 0
         for batch in patches.iter_batches():
             images = slice(done, done + len(batch))
-            own = np.repeat(patches.groups[images], height * width) if held_out else None
-            squared, _ = index.query(batch.reshape(-1, n_features), self.n_neighbors, exclude=own)
-            maps[images] = self._mean_distance(squared).reshape(len(batch), -1)
+            rows = batch.reshape(-1, n_features)
+            own = np.repeat(patches.groups[images], len(rows) // len(batch)) if held_out else None
+            squared, neighbors = index.query(rows, self._n_context(), exclude=own)
+            yield images, self._mean_distance(squared[:, : self.n_neighbors]), neighbors
             done += len(batch)
-        return maps.reshape(n_images, height, width)
+
+    def _n_context(self):
+        """How many entries are looked up: the neighbours, and enough to tell the content."""
+        return min(max(self.n_neighbors, N_CONTEXT), len(self.bank_))
 
     def _mean_distance(self, squared):
         distances = np.sqrt(squared) if self.metric == "euclidean" else squared
@@ -260,7 +297,10 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         maps = np.empty(patches.shape[:3], dtype=np.float32)
         for fold in range(self.n_folds):
             bank = self._bank_of(patches[folds != fold], rng)
-            maps[folds == fold] = self._distances(patches[folds == fold], self._index(bank))
+            held_out = patches[folds == fold]
+            found = self._search(held_out, self._index(bank))
+            scored = np.concatenate([distances for _, distances, _ in found])
+            maps[folds == fold] = scored.reshape(held_out.shape[:3])
         return maps
 
     def _bank_of(self, patches, rng):
@@ -277,14 +317,16 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         )
         return bank
 
-    def _maps(self, patches, values):
+    def _maps(self, patches, values, surprise):
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))[0])
             raise ValueError(
                 f"The anomaly map of image {bad} is not finite: its features are NaN or "
                 "infinite. Check the backbone's weights and dtype."
             )
-        return AnomalyMaps(values, groups=patches.groups, geometry=patches.geometry)
+        return AnomalyMaps(
+            values, groups=patches.groups, geometry=patches.geometry, surprise=surprise
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,0 +1,147 @@
+"""How surprising a distance is, given what the patch looks like.
+
+Some normal patches lie far from their nearest bank entries wherever they appear: rare content,
+coarse texture, edges. Their distance says less than the same distance of a plain patch. The
+held-out distances of the training patches tell which content is like that: every bank entry
+gets the location and scale of the log distances of the training patches around it, and a
+distance is judged against those of the entries nearest to it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Bank entries whose expectations are averaged; more than one, because the training patches
+# around a single entry are few.
+N_CONTEXT = 5
+
+# A distance is at least this share of the median, so that the logarithm of a patch that is
+# also in the bank of another image stays finite.
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceExpectation:
+    """What distances are normal around each bank entry.
+
+    Attributes
+    ----------
+    location : ndarray of shape (n_entries,), float64
+        Mean log distance of the training patches whose neighbour the entry is, shrunk.
+    scale : ndarray of shape (n_entries,), float64
+        Standard deviation of the log distances about their expectation, shrunk.
+    floor : float
+        Smaller distances count as this one.
+
+    Examples
+    --------
+    Around entry 1 normal patches are ten times as far away as around entry 0, so that the same
+    distance surprises there less.
+
+    >>> import numpy as np
+    >>> from skstructcore.surprise import DistanceExpectation
+    >>> expectation = DistanceExpectation(np.log([1.0, 10.0]), np.array([0.5, 0.5]), 1e-3)
+    >>> expectation.surprise(np.array([10.0, 10.0]), np.array([[0], [1]])).round(1)
+    array([4.6, 0. ], dtype=float32)
+    """
+
+    location: np.ndarray
+    scale: np.ndarray
+    floor: float
+
+    def surprise(self, distances, neighbors):
+        """Return ``(log d - location) / scale``, both averaged over the neighbours.
+
+        Parameters
+        ----------
+        distances : ndarray of shape (n_patches,)
+        neighbors : ndarray of shape (n_patches, k)
+            Bank entries nearest to each patch; -1 where there are fewer than `k`.
+
+        Returns
+        -------
+        surprise : ndarray of shape (n_patches,), float32
+            0 is a normal distance for such content; 1 is one standard deviation more.
+        """
+        logs = np.log(np.maximum(distances, self.floor, dtype=np.float64))
+        location, scale = _average(self.location, neighbors), _average(self.scale, neighbors)
+        return ((logs - location) / scale).astype(np.float32)
+
+
+def fit_expectation(distances, neighbors, groups, n_entries, prior=20.0):
+    """Learn which distances are normal around each bank entry.
+
+    With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and
+    the mean ``m`` of all log distances, ``location_e = (s_e + prior * m) / (n_e + prior)``;
+    the variance about the expectation is shrunk towards its mean in the same way.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_patches,)
+        Distances of training patches, held out.
+    neighbors : ndarray of shape (n_patches, k)
+        Their nearest bank entries, held out as well; -1 where there are fewer than `k`.
+    groups : ndarray of shape (n_patches,)
+        Image (or group of images) that each patch belongs to.
+    n_entries : int
+        Size of the bank.
+    prior : float, default=20.0
+        How many patches the mean over the whole bank counts for.
+
+    Returns
+    -------
+    expectation : DistanceExpectation
+    surprise : ndarray of shape (n_patches,), float32
+        Of the training patches themselves, each against the expectation that the *other*
+        groups give: what calibration has to see.
+    """
+    floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
+    logs = np.log(np.maximum(distances, floor, dtype=np.float64))
+    centre = logs.mean()
+    counts, sums = _totals(neighbors, logs - centre, n_entries)
+    location = centre + sums / (counts + prior)
+
+    held_out = np.empty_like(logs)
+    rows_of = _rows_of_groups(groups)
+    for rows in rows_of:
+        entries, own = np.unique(neighbors[rows], return_inverse=True)
+        own = own.reshape(neighbors[rows].shape)  # flat in numpy 1
+        own_counts, own_sums = _totals(own, logs[rows] - centre, len(entries))
+        others = counts[entries] - own_counts + prior
+        held_out[rows] = _average(
+            np.where(entries < 0, 0, centre + (sums[entries] - own_sums) / others),
+            np.where(neighbors[rows] < 0, -1, own),
+        )
+    squares = (logs - held_out) ** 2
+    variance = squares.mean()
+    if variance == 0:  # all patches at one distance: nothing to learn a scale from
+        scale = np.ones(n_entries)
+    else:
+        _, sums = _totals(neighbors, squares, n_entries)
+        scale = np.sqrt((sums + prior * variance) / (counts + prior))
+    expectation = DistanceExpectation(location, scale, floor)
+    surprise = (logs - held_out) / _average(scale, neighbors)
+    return expectation, surprise.astype(np.float32)
+
+
+def _totals(neighbors, values, n_entries):
+    """How many patches, and the sum of their values, around each entry."""
+    there = neighbors >= 0
+    entries = neighbors[there]
+    shares = np.broadcast_to(values[:, np.newaxis], neighbors.shape)[there]
+    return np.bincount(entries, minlength=n_entries), np.bincount(entries, shares, n_entries)
+
+
+def _average(table, neighbors):
+    there = neighbors >= 0
+    if there.all():
+        return table[neighbors].mean(axis=1)
+    count = there.sum(axis=1)
+    total = np.where(there, table[neighbors], 0).sum(axis=1)
+    # Without a neighbour nothing is known about the content: what holds for the whole bank.
+    return np.where(count > 0, total / np.maximum(count, 1), table.mean())
+
+
+def _rows_of_groups(groups):
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(np.asarray(groups)[order])) + 1)
