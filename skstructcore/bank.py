@@ -114,8 +114,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             Patch features of normal images; a table is n images of one patch each.
         y : array-like of shape (n_images,), default=None
             Labels (see `skstructcore.labels`). Images that they call anomalous are left out, so
-            that a search that refits on all images does not put defects into the bank. For a
-            table, labels that are not strings are ignored, as scikit-learn's detectors do.
+            that a search that refits on all images does not put defects into the bank. None:
+            the labels of the `ImageSet` that the features come from, if they come from one. For
+            a table, labels that are not strings are ignored, as scikit-learn's detectors do.
         groups : array-like of shape (n_images,), default=None
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored.
@@ -235,14 +236,15 @@ def _without_defects(X, y, groups, categories):
         None if labels is None else check_per_image(labels, n_images, name)
         for labels, name in ((groups, "groups"), (categories, "categories"))
     )
+    y = getattr(X, "labels", None) if y is None else y
     if y is None:
         return X, groups, categories
     y = check_per_image(y, n_images, "y")
     are_strings = all(isinstance(label, str) for label in y.tolist())
-    # The y of a table may be anything: scikit-learn's own detectors ignore it. Numbers that are
-    # all the same mean normal images in one of the codings.
-    is_table = not hasattr(X, "iter_batches")
-    if not are_strings and (is_table or len(np.unique(y)) == 1):
+    # The y of a table may be anything: scikit-learn's own detectors ignore it. Nothing but the
+    # number 1 is what a fold of good images holds where defects are -1.
+    only_ones = y.dtype != bool and (y == 1).all()
+    if not are_strings and (X.ndim == 2 or only_ones):
         return X, groups, categories
     good = ~is_anomalous(y)
     if not good.any():

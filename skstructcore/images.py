@@ -86,8 +86,9 @@ def as_images(X):
         return ImageList(list_images(X))
     if isinstance(X, Image.Image):
         raise ValueError("One PIL image was given where a list is needed: pass [image].")
+    labels = None
     if hasattr(X, "paths"):
-        X = X.paths
+        X, labels = X.paths, getattr(X, "y", None)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         _check_stack(X)
     elif not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
@@ -97,7 +98,8 @@ def as_images(X):
     items = list(X)
     if not items:
         raise ValueError("The list of images is empty: at least one image is needed.")
-    return ImageList([_check_item(item, position) for position, item in enumerate(items)])
+    items = [_check_item(item, position) for position, item in enumerate(items)]
+    return ImageList(items, labels=labels)
 
 
 def _check_stack(X):
@@ -146,11 +148,14 @@ class ImageList:
         Checked images, as `as_images` makes them.
     positions : list of int, default=None
         The positions of `items` in the list that the user gave, for messages.
+    labels : ndarray of shape (n_images,), default=None
+        What each image is, where that came with the images.
     """
 
-    def __init__(self, items, positions=None):
+    def __init__(self, items, positions=None, labels=None):
         self.items = items
         self.positions = range(len(items)) if positions is None else positions
+        self.labels = labels
 
     def __len__(self):
         return len(self.items)
@@ -158,7 +163,11 @@ class ImageList:
     def __getitem__(self, index):
         """The images at `index` (an int, a slice, integers or a mask), as an ImageList."""
         rows = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        return ImageList([self.items[i] for i in rows], [self.positions[i] for i in rows])
+        return ImageList(
+            [self.items[i] for i in rows],
+            [self.positions[i] for i in rows],
+            None if self.labels is None else self.labels[rows],
+        )
 
     def name(self, i):
         """How messages call image `i`: its path, or what it is."""

@@ -100,6 +100,11 @@ class LazyFeatures:
         return LazyFeatures(self.images, self.backbone, (*self.functions, function), n_features)
 
     @property
+    def labels(self):
+        """Labels of the images, if they came as an `ImageSet`; else None."""
+        return self.images.labels
+
+    @property
     def geometry(self):
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
         return self.backbone._geometry(self.images)
