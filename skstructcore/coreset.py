@@ -1,10 +1,12 @@
 """Greedy k-center selection: the memory bank's few rows that cover all the others."""
 
 import numbers
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
+
+from ._threads import parts, thread_pool
 
 __all__ = ["greedy_k_center"]
 
@@ -131,11 +133,8 @@ class _Selection:
 
     def run(self):
         """Make the picks; yield how many are done, after each round."""
-        from numba import get_num_threads
-        from threadpoolctl import threadpool_limits
-
-        with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
-            list(pool.map(self._measure_from_start, _parts(len(self.X), 8 * _BLOCK_ROWS)))
+        with thread_pool() as run_all:
+            run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
             self._check_range()
             # Matrix products lose the less to cancellation the nearer the rows are to 0.
             sample = self.X[:: len(self.X) // 1024 + 1]
@@ -148,8 +147,8 @@ class _Selection:
                 rows, threshold = self._frontier(threshold * ratio)
                 stale = rows[self.seen[rows] < done]
                 stale = stale[np.argsort(self.seen[stale], kind="stable")]
-                tasks = [(stale[part], done, threshold) for part in _parts(len(stale), _BLOCK_ROWS)]
-                list(pool.map(lambda task: self._update(*task), tasks))
+                blocks = [stale[part] for part in parts(len(stale), _BLOCK_ROWS)]
+                run_all(partial(self._update, done=done, threshold=threshold), blocks)
                 live, threshold, last_name = self._live(rows, threshold)
                 before = done
                 done = self.kernels.pick_within(
@@ -230,10 +229,6 @@ class _Selection:
                 names, rows, centred = names[above], rows[above], centred[above]
                 halves, values = halves[above], values[above]
         self.nearest[names], self.seen[names] = values, done
-
-
-def _parts(n, size):
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _check_rows(X):
