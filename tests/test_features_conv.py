@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -112,12 +113,16 @@ def test_features_do_not_depend_on_batches_and_threads():
 
 
 def test_threads_of_torch_are_left_as_they_were():
+    def in_new_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
     before = torch.get_num_threads()
     batches = ConvFeatures(image_size=64, batch_size=1).fit_transform(photos()).iter_batches()
     next(batches)
-    assert torch.get_num_threads() == before
+    assert (torch.get_num_threads(), in_new_thread()) == (before, before)
     batches.close()
-    assert torch.get_num_threads() == before
+    assert (torch.get_num_threads(), in_new_thread()) == (before, before)
 
 
 def test_half_precision_is_near_single_precision():

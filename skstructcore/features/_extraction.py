@@ -13,6 +13,7 @@ _MAX_NETWORKS = 2
 
 _networks = OrderedDict()
 _networks_lock = threading.RLock()
+_threads_lock = threading.Lock()
 
 
 def shared_network(key, load):
@@ -66,10 +67,7 @@ class Extraction:
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
-        import torch
-
-        n_torch_threads = torch.get_num_threads()
-        n_threads = self.n_threads or (n_torch_threads if self.on_cpu else min(8, _n_cores()))
+        n_threads = self.n_threads or _default_n_threads(self.on_cpu)
         n_images = len(self.images)
         pending = deque()
         with (
@@ -84,13 +82,10 @@ class Extraction:
                     if start < _N_AHEAD * batch_size or not pending:
                         continue
                     batch = self._finish(pool, *pending.popleft())
-                    # The workers' own setting has become the default of new threads.
-                    torch.set_num_threads(n_torch_threads)
                     yield batch
                     progress.update(len(batch))
             finally:
                 pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(n_torch_threads)
 
     def _submit(self, pool, rows):
         batch = np.empty((len(rows), *self.shape), np.float32)
@@ -103,10 +98,7 @@ class Extraction:
         pixels = self.read(self.images, i)
         if not self.on_cpu:
             return pixels
-        import torch
-
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # of this thread
+        _compute_in_one_thread()
         out[...] = self._run(pixels[np.newaxis])[0]
         self._store(i, out)
         return None
@@ -131,5 +123,22 @@ class Extraction:
             self.cache.store(self.images.digest(i), values)
 
 
-def _n_cores():
-    return joblib.cpu_count()
+def _default_n_threads(on_cpu):
+    import torch
+
+    return torch.get_num_threads() if on_cpu else min(8, joblib.cpu_count())
+
+
+def _compute_in_one_thread():
+    """Let torch compute in the thread that calls this, without helpers."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    if n_threads > 1:
+        with _threads_lock:
+            # Holds for this thread, but also becomes what threads to come begin with; another
+            # thread puts that back.
+            torch.set_num_threads(1)
+            other = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
+            other.start()
+            other.join()
