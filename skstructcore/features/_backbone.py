@@ -42,7 +42,6 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         "batch_size": [_POSITIVE],
         "device": [str],
         "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
-        "compile": ["boolean"],
         "n_jobs": [None, Integral],
         "memory": [None, str, os.PathLike, HasMethods("cache")],
         "verbose": ["verbose"],
@@ -167,7 +166,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
         recipe = json.dumps(self._full_recipe(), sort_keys=True)
-        key = recipe, self._identity(), str(device), self.compile
+        key = recipe, self._identity(), str(device)
         return shared_network(key, lambda: self._load(device, dtype))
 
     def _iter_features(self, images):

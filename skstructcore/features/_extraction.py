@@ -84,8 +84,9 @@ class Extraction:
                     batch = self._finish(pool, *pending.popleft())
                     yield batch
                     progress.update(len(batch))
-            finally:
+            except BaseException:  # among them: nobody wants the rest
                 pool.shutdown(cancel_futures=True)
+                raise
 
     def _submit(self, pool, rows):
         batch = np.empty((len(rows), *self.shape), np.float32)

@@ -37,11 +37,9 @@ class ConvNetwork:
         Whether each layer's feature vectors are scaled to length 1.
     device, dtype : torch.device, torch.dtype
         Where and how precisely to compute.
-    compile : bool
-        Whether to use `torch.compile`.
     """
 
-    def __init__(self, module, layers, *, mean, std, normalize, device, dtype, compile):
+    def __init__(self, module, layers, *, mean, std, normalize, device, dtype):
         self.module = module.eval().to(device, dtype, memory_format=torch.channels_last)
         self.layers = tuple(layers)
         self.normalize = normalize
@@ -56,7 +54,6 @@ class ConvNetwork:
             named[name].register_forward_hook(_hook(name, len(self.layers), self._capture))
             for name in self.layers
         ]
-        self._forward = torch.compile(self.module) if compile else self.module
 
     def __del__(self):
         for handle in getattr(self, "_handles", ()):
@@ -84,7 +81,7 @@ class ConvNetwork:
     def _run(self, x):
         self._capture.maps = captured = {}
         try:
-            self._forward(x)
+            self.module(x)
         except _AllCaptured:
             pass
         finally:

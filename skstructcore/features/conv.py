@@ -62,8 +62,6 @@ class ConvFeatures(PatchFeatures):
     dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
         The precision of the computation; features are float32 always. "auto" is float32 on the
         CPU and bfloat16 (if it has it, else float16) on a CUDA device.
-    compile : bool, default=False
-        Whether to use `torch.compile`: some seconds more at the start, less for each image.
     n_jobs : int or None, default=None
         Threads that read images and, on the CPU, run the network. None means as many as torch
         would use.
@@ -126,7 +124,6 @@ class ConvFeatures(PatchFeatures):
         batch_size=16,
         device="auto",
         dtype="auto",
-        compile=False,
         n_jobs=None,
         memory=None,
         verbose=0,
@@ -142,7 +139,6 @@ class ConvFeatures(PatchFeatures):
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
-        self.compile = compile
         self.n_jobs = n_jobs
         self.memory = memory
         self.verbose = verbose
@@ -199,7 +195,6 @@ class ConvFeatures(PatchFeatures):
             normalize=self.normalize,
             device=device,
             dtype=dtype,
-            compile=self.compile,
         )
 
     def _layer_names(self):

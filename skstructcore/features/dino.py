@@ -93,6 +93,7 @@ class DinoFeatures(PatchFeatures):
 
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
+        "compile": ["boolean"],
         "model": [str, None],
         "layers": [tuple, list],
         "weights": [str, os.PathLike, None],
@@ -141,7 +142,7 @@ class DinoFeatures(PatchFeatures):
         return self._found().source
 
     def _identity(self):
-        return None
+        return self.compile
 
     def _recipe(self):
         return {"layers": self._blocks()}
