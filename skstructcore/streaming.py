@@ -1,4 +1,4 @@
-"""Greedy k-center over rows that never sit in memory all at once: merge and reduce."""
+"""Greedy k-center over more rows than fit in memory: merge and reduce."""
 
 import numpy as np
 
@@ -6,21 +6,51 @@ from .coreset import greedy_k_center
 
 __all__ = ["StreamingCoreset"]
 
+_WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
+_WORK = 64 * 2**20  # bytes: the selection's blocks
+
 
 class StreamingCoreset:
     """Select rows from a stream, in bounded memory.
 
-    Rows are collected until the buffer is full; then the buffer is *reduced*: greedy
-    k-center keeps `n_select` of its rows. What is kept stays in the buffer and is
-    reduced again together with later rows. While everything fits, nothing is reduced
-    and the result is exactly that of :func:`~skstructcore.coreset.greedy_k_center`.
+    Rows are collected in a buffer. When it is full, what came in since the last time is
+    *reduced* to the `n_select` rows that greedy k-center picks of it; when these summaries take
+    up half of the buffer, they are reduced to one. :meth:`result` reduces all
+    that is held. As long as everything fits, that is the only reduction, and the result is
+    exactly that of :func:`~skstructcore.coreset.greedy_k_center`.
 
     Parameters
     ----------
     n_select : int
         How many rows to select.
     max_memory : int, default=2 * 2**30
-        Bytes that the held rows may take.
+        Bytes that the held rows and the work on them may take.
+    n_rows : int or None, default=None
+        How many rows will come at most, if known: no more room is set aside.
+    dtype : {"float32", "float16"}, default="float32"
+        How rows are held. float16 halves the memory; distances are then those of the
+        rounded rows.
+    verbose : int, default=0
+        Show a progress bar for each reduction if positive.
+
+    Attributes
+    ----------
+    n_seen : int
+        Rows added so far.
+    n_held : int
+        Rows in the buffer.
+    n_reductions : int
+        The largest number of reductions, with that of `result`, that any row goes through.
+
+    Notes
+    -----
+    Let R be the radius of the greedy selection of all rows at once, and OPT the least radius
+    that any `n_select` rows reach. After greedy k-center with radius r, the picks and the row
+    that is farthest from them are n_select + 1 rows at least r apart, two of which share their
+    nearest of the n_select optimal centres; so r ≤ 2 OPT ≤ 2 R, for any subset of the rows.
+    A row is no farther from a row of the result than the radii of all reductions that it went
+    through add up to, so the result's radius is at most ``2 * n_reductions * R``. The bound
+    that `result` returns is that sum for the actual radii, which is usually far smaller.
 
     Examples
     --------
@@ -28,19 +58,28 @@ class StreamingCoreset:
     >>> from skstructcore.streaming import StreamingCoreset
     >>> stream = StreamingCoreset(2)
     >>> for image, x in enumerate([0.0, 1.0, 5.0]):
-    ...     stream.add(np.array([[x]], dtype=np.float32), image)
+    ...     stream.add([[x]], image)
     >>> values, image_index, radius_bound = stream.result()
     >>> values.ravel(), image_index, radius_bound
     (array([0., 5.], dtype=float32), array([0, 2]), 1.0)
     """
 
-    def __init__(self, n_select, *, max_memory=2 * 2**30):
+    def __init__(self, n_select, *, max_memory=2 * 2**30, n_rows=None, dtype="float32", verbose=0):
         self.n_select = n_select
         self.max_memory = max_memory
-        self._rows, self._images, self._bounds = [], [], []
-        self._held = 0
+        self.n_rows = n_rows
+        self.dtype = np.dtype(dtype)
+        self.verbose = verbose
+        self.n_seen = self.n_held = 0
+        self._n_summaries = 0  # held rows that are already the result of a reduction
+        self._depth = 0
+        self._rows = None
 
-    def add(self, rows, image_index):
+    @property
+    def n_reductions(self):
+        return self._depth + 1
+
+    def add(self, rows, image_index, *, radius=0.0):
         """Take in rows.
 
         Parameters
@@ -48,41 +87,89 @@ class StreamingCoreset:
         rows : array-like of shape (n, d)
         image_index : int or array-like of shape (n,)
             Which image each row comes from.
+        radius : float, default=0.0
+            Where the rows are themselves the result of a selection: its radius (bound).
         """
-        rows = np.array(rows, dtype=np.float32)
-        self._rows.append(rows)
-        self._images.append(np.broadcast_to(np.asarray(image_index, np.int64), len(rows)).copy())
-        self._bounds.append(0.0)
-        self._held += len(rows)
-        capacity = max(self.max_memory // (rows.shape[1] * 4), 2 * self.n_select)
-        if self._held > capacity:
-            self._reduce()
+        rows = np.asarray(rows)
+        images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
+        if self._rows is None:
+            self._make_room(rows.shape[1])
+        self.n_seen += len(rows)
+        if self.n_rows is not None and self.n_seen > self.n_rows:
+            raise ValueError(f"n_rows={self.n_rows} were announced, but {self.n_seen} came.")
+        while len(rows):
+            if self.n_held == len(self._rows):
+                self._reduce()
+            n = min(len(rows), len(self._rows) - self.n_held)
+            part = slice(self.n_held, self.n_held + n)
+            self._rows[part] = rows[:n]
+            self._images[part] = images[:n]
+            self._radii[part] = radius
+            self.n_held += n
+            rows, images = rows[n:], images[n:]
 
-    def result(self, *, start=0, verbose=0):
-        """The selection so far.
+    def result(self, *, start=0):
+        """The selection of all rows so far. More rows may be added afterwards.
 
         Parameters
         ----------
         start : int, default=0
-            Which of the held rows is picked first.
-        verbose : int, default=0
-            Show a progress bar if positive.
+            Which of the held rows is picked first; taken modulo their number.
 
         Returns
         -------
         values : ndarray of shape (n_select, d), float32
+            Fewer rows if fewer were added.
         image_index : ndarray of shape (n_select,), int64
         radius_bound : float
             No row of the whole stream lies farther than this from the nearest of `values`.
         """
-        self._reduce(start, verbose)
-        return self._rows[0], self._images[0], self._bounds[0]
+        if self.n_held == 0:
+            raise ValueError("There are no rows to select from: add some first.")
+        picks, radius = self._select(slice(0, self.n_held), start % self.n_held)
+        return self._rows[picks].astype(np.float32), self._images[picks], radius
 
-    def _reduce(self, start=0, verbose=0):
-        rows, images = np.concatenate(self._rows), np.concatenate(self._images)
-        picked, radii = greedy_k_center(
-            rows, min(self.n_select, len(rows)), start=start, verbose=verbose
+    def _make_room(self, n_features):
+        per_row = n_features * self.dtype.itemsize + _WORK_PER_ROW
+        picks = 3 * 4 * n_features * self.n_select
+        capacity = int((self.max_memory - picks - _WORK) // per_row)
+        if capacity < 4 * self.n_select:
+            needed = picks + _WORK + 4 * self.n_select * per_row
+            if self.n_rows is None or capacity < self.n_rows:
+                raise ValueError(
+                    f"max_memory={self.max_memory} bytes is too little to select "
+                    f"{self.n_select} rows of {n_features} features: it takes at least {needed}. "
+                    "Raise it, or select fewer rows."
+                )
+        if self.n_rows is not None:
+            capacity = min(capacity, self.n_rows)
+        # Memory is taken by the system as the rows come in.
+        self._rows = np.empty((capacity, n_features), dtype=self.dtype)
+        self._images = np.empty(capacity, dtype=np.int64)
+        self._radii = np.empty(capacity, dtype=np.float32)
+
+    def _reduce(self):
+        self._replace(slice(self._n_summaries, self.n_held))
+        self._depth = max(self._depth, 1)
+        if 2 * self.n_held > len(self._rows):
+            self._replace(slice(0, self.n_held))
+            self._depth += 1
+        self._n_summaries = self.n_held
+
+    def _replace(self, part):
+        picks, radius = self._select(part, 0)
+        kept = slice(part.start, part.start + len(picks))
+        self._rows[kept], self._images[kept] = self._rows[picks], self._images[picks]
+        self._radii[kept] = radius
+        self.n_held = kept.stop
+
+    def _select(self, part, start):
+        """Positions of greedy picks among the held rows of a part; their radius bound."""
+        n_select = min(self.n_select, part.stop - part.start)
+        picks, radii = greedy_k_center(
+            self._rows[part], n_select, start=start, verbose=self.verbose
         )
-        self._rows, self._images = [rows[picked]], [images[picked]]
-        self._bounds = [max(self._bounds) + float(radii[-1])]
-        self._held = len(picked)
+        # One float32 step up, as the sum must not be rounded down.
+        bound = np.nextafter(radii[-1] + self._radii[part].max(), np.float32(np.inf))
+        exact = self._radii[part].max() == 0.0
+        return part.start + picks, float(radii[-1] if exact else bound)
