@@ -18,6 +18,7 @@ PRESETS = {
         "structcore__norm": "l2",
         "structcore__lam": "auto",
         "structcore__descriptors": ("std", "top1", "tv"),
+        "structcore__threshold": "quantile",
     },
 }
 

@@ -4,56 +4,84 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .calibration import NORMS, fit_calibration
 from .containers import AnomalyMaps
 from .descriptors import compute_descriptors, descriptor_names
 from .maps import upsample_maps
+
+_SURPRISE = "surprise_"
 
 
 class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
-    The anomaly score of an image with map ``S`` is ``base(S) + lam * D_struct(S)``, where
-    ``D_struct`` is the norm of ``z = (phi(S) - mu) / sigma``, the descriptors of the map
-    standardised by those of the good training images.
+    The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where
+    ``D_struct`` combines ``z = (phi - mu) / sigma``, the descriptors of its maps standardised
+    by those of good training images. Descriptors look at the distances ``S`` or at the
+    *surprise* ``U``, the same distances judged by what is normal for such content
+    (`skstructcore.surprise`).
 
     Parameters
     ----------
-    norm : {"l2", "linf"}, default="l2"
-        Norm of ``z``.
-    lam : "auto" or float >= 0, default="auto"
-        Weight of ``D_struct``. "auto" is ``std(base) / std(D_struct)`` over the training maps.
+    norm : {"sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"}, default="sum"
+        How ``z`` becomes ``D_struct``. "sum": signed sum. "l2", "linf": the norms of the
+        paper. "mahalanobis": with the shrunk (Ledoit-Wolf) correlations of the training
+        images. With "+" only values above normal count.
+    lam : "auto", "struct-only" or float >= 0, default="auto"
+        Weight of ``D_struct``. "auto" is the standard deviation of the base score for the sums,
+        so that the base is one more ``z`` of the sum, and ``std(base) / std(D_struct)``, as
+        published, for the norms. "struct-only": the base score does not count.
     quantile : float in (0, 1), default=0.995
-        Quantile of the training scores at which the threshold lies.
-    descriptors : sequence of str or callable, default=("std", "top1", "tv")
-        Parts of ``phi``, see `skstructcore.descriptors`.
+        One minus the false-alarm rate that is asked for on unseen good images. With too few
+        training images to promise it, `fit` warns and says what can be promised.
+    descriptors : sequence of str or callable, default=("contrast", "surprise_max", \
+            "surprise_smoothmax", "surprise_std")
+        Parts of ``phi``, see `skstructcore.descriptors`. ``surprise_<name>`` is evaluated on
+        the surprise map, or on the distances where the maps carry none.
     base : str or callable, default="max"
-        Descriptor that is the base score.
+        Descriptor of the distances that is the base score.
     resolution : {"grid", "full"}, default="grid"
         Whether descriptors look at the patch grid or at the smoothed pixel map.
     sigma : float >= 0, default=4.0
         Standard deviation of the Gaussian that smooths pixel maps, in pixels of the size that
         the backbone saw.
+    threshold : {"conformal", "quantile"}, default="conformal"
+        "conformal" keeps the false-alarm rate for good images that are exchangeable with the
+        training images (groups with groups); "quantile" is the plain quantile of the training
+        scores, as published.
 
     Attributes
     ----------
+    calibration_ : ScoreCalibration
+        What good images look like: location and scale of the descriptors, training scores,
+        threshold and the false-alarm rate that it promises.
+    uses_surprise_ : bool
+        Whether the training maps carried surprise, so that new maps need it too.
     mu_, scale_ : ndarray of shape (n_descriptors,)
         Mean and standard deviation of the descriptors over the training maps. A descriptor
         that is constant there gets scale 1.
     lam_ : float
-        Weight of ``D_struct``; 0 where "auto" finds ``D_struct`` constant.
+        Weight of ``D_struct``.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Width of the maps.
 
+    Warns
+    -----
+    UserWarning
+        In `fit`, if there are too few images (groups) for the false-alarm rate asked for.
+
     References
     ----------
     Chae, J. et al. (2026). StructCore: structure-aware image-level scoring for training-free
-    unsupervised anomaly detection. arXiv:2602.17048.
+    unsupervised anomaly detection. arXiv:2602.17048. ``docs/scoring.md`` says where the
+    defaults depart from it, and why.
 
     Examples
     --------
@@ -61,31 +89,36 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     >>> from skstructcore import StructCoreScorer
     >>> rng = np.random.default_rng(0)
     >>> maps = rng.random((50, 8, 8))
-    >>> scorer = StructCoreScorer().fit(maps[:40].reshape(40, 64))
-    >>> scorer.predict(5 * maps[40:42].reshape(2, 64))
+    >>> scorer = StructCoreScorer(quantile=0.9).fit(maps[:40])
+    >>> scorer.predict(5 * maps[40:42])
     array([-1, -1])
+    >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
+       base  anomaly_score  p_value
+    0   1.0           0.98     0.71
     """
 
     _parameter_constraints = {
-        "norm": [StrOptions({"l2", "linf"})],
-        "lam": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "norm": [StrOptions(set(NORMS))],
+        "lam": [StrOptions({"auto", "struct-only"}), Interval(Real, 0, None, closed="left")],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
         "descriptors": [list, tuple],
         "base": [str, callable],
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
+        "threshold": [StrOptions({"conformal", "quantile"})],
     }
 
     def __init__(
         self,
-        norm="l2",
+        norm="sum",
         lam="auto",
         quantile=0.995,
         *,
-        descriptors=("std", "top1", "tv"),
+        descriptors=("contrast", "surprise_max", "surprise_smoothmax", "surprise_std"),
         base="max",
         resolution="grid",
         sigma=4.0,
+        threshold="conformal",
     ):
         self.norm = norm
         self.lam = lam
@@ -94,6 +127,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         self.base = base
         self.resolution = resolution
         self.sigma = sigma
+        self.threshold = threshold
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -101,7 +135,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
             Maps of good training images, scored held-out; a table is maps of one row.
         y : Ignored
 
@@ -110,38 +144,58 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         self : StructCoreScorer
         """
         maps = self._check_maps(X, reset=True)
+        if len(maps) < 2:
+            raise ValueError(
+                "StructCoreScorer learns what is normal from at least 2 good training images, "
+                f"got n_samples = {len(maps)}."
+            )
+        self.uses_surprise_ = maps.surprise is not None
         base, phi = self._describe_maps(maps)
-        self.mu_ = phi.mean(axis=0)
-        spread = phi.std(axis=0)
-        self.scale_ = np.where(spread > 0, spread, 1.0)
-        d_struct = self._d_struct((phi - self.mu_) / self.scale_)
-        if self.lam == "auto":
-            spread = d_struct.std()
-            self.lam_ = float(base.std() / spread) if spread > 0 else 0.0
-        else:
-            self.lam_ = float(self.lam)
-        self.offset_ = -float(np.quantile(base + self.lam_ * d_struct, self.quantile))
+        self.calibration_ = fit_calibration(
+            base,
+            phi,
+            maps.groups,
+            norm=self.norm,
+            lam=self.lam,
+            quantile=self.quantile,
+            threshold=self.threshold,
+        )
+        self.offset_ = -self.calibration_.threshold
         return self
+
+    @property
+    def mu_(self):
+        return self.calibration_.mu
+
+    @property
+    def scale_(self):
+        return self.calibration_.scale
+
+    @property
+    def lam_(self):
+        return self.calibration_.lam
 
     def score_samples(self, X):
         """Return minus the anomaly score of each image; higher is more normal.
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
 
         Returns
         -------
         scores : ndarray of shape (n_samples,), float64
         """
-        return -self._parts(X)[0]
+        check_is_fitted(self)
+        base, phi = self._describe_maps(self._check_maps(X, reset=False))
+        return -self.calibration_.score(base, phi)[0]
 
     def decision_function(self, X):
         """Return ``score_samples(X) - offset_``; negative means anomalous.
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
 
         Returns
         -------
@@ -154,7 +208,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
 
         Returns
         -------
@@ -167,7 +221,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
             Maps without geometry keep their size and are not smoothed.
 
         Returns
@@ -175,64 +229,138 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         pixels : ndarray of shape (n_samples, H, W), float32
         """
         check_is_fitted(self)
-        return self._pixels(self._check_maps(X, reset=False))
+        maps = self._check_maps(X, reset=False)
+        return self._pixels(maps.values, maps.geometry)
 
     def describe(self, X):
-        """Say how the score of each image comes about.
+        """Say how the score of each image comes about, and where.
 
         Parameters
         ----------
-        X : AnomalyMaps or array-like of shape (n_samples, n_features)
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
 
         Returns
         -------
         parts : DataFrame
-            A row an image: ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples), a
-            column ``z_<descriptor>`` for each descriptor, ``is_anomalous``.
+            A row an image:
+
+            - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
+            - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
+              training images each part is;
+            - ``p_value``: how often a good image scores at least as high;
+            - ``is_anomalous``: the decision;
+            - ``decided_by``: the part with the largest ``z``;
+            - ``route``, where the maps have one;
+            - ``peak_row``, ``peak_col``: where the distance is largest;
+            - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
+              connected patches around the peak whose distance is above the threshold of the
+              base score, NaN where none is;
+            - ``area_over``: share of all patches that are above it.
+
+            Places are in pixels of the upright original image, or in patches where the maps
+            have no geometry.
         """
-        score, base, d_struct, z = self._parts(X)
+        check_is_fitted(self)
+        maps = self._check_maps(X, reset=False)
+        base, phi = self._describe_maps(maps)
+        calibration = self.calibration_
+        score, d_struct, z = calibration.score(base, phi)
+        z = np.column_stack([(base - calibration.base_location) / calibration.base_scale, z])
+        names = descriptor_names([self.base]) + self._names()
         columns = {"base": base, "d_struct": d_struct, "anomaly_score": score}
-        columns |= {
-            f"z_{name}": z[:, i] for i, name in enumerate(descriptor_names(self.descriptors))
-        }
-        columns["is_anomalous"] = -score - self.offset_ < 0
+        columns |= {f"z_{name}": z[:, i] for i, name in enumerate(names)}
+        columns["p_value"] = calibration.p_values(score)
+        columns["is_anomalous"] = score > calibration.threshold
+        columns["decided_by"] = np.array(names, dtype=object)[z.argmax(axis=1)]
+        if maps.route is not None:
+            columns["route"] = maps.route
+        columns |= _places(maps, calibration.base_threshold)
         return pd.DataFrame(columns)
 
-    def _check_maps(self, X, *, reset):
-        if isinstance(X, AnomalyMaps):
-            if reset:
-                self.n_features_in_ = X.shape[-1]
-            return X
-        if getattr(X, "ndim", 2) == 3:
-            return AnomalyMaps(np.asarray(X))
-        table = validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=1 + reset
-        )
-        return AnomalyMaps(table[:, np.newaxis, :])
+    def _names(self):
+        names = []
+        for descriptor in self.descriptors:
+            on_surprise, inner = _split(descriptor)
+            names.append((_SURPRISE if on_surprise else "") + descriptor_names([inner])[0])
+        return names
 
-    def _pixels(self, maps):
-        if maps.geometry is None:
-            return np.asarray(maps.values, dtype=np.float32)
-        return upsample_maps(maps.values, maps.geometry.input_size, self.sigma)
+    def _check_maps(self, X, *, reset):
+        maps = X
+        if not isinstance(X, AnomalyMaps):
+            if getattr(X, "ndim", 2) == 3:
+                maps = AnomalyMaps(np.asarray(X))
+            else:
+                table = validate_data(
+                    self,
+                    X,
+                    reset=reset,
+                    dtype=[np.float64, np.float32],
+                    ensure_min_samples=1 + reset,
+                )
+                return AnomalyMaps(table[:, np.newaxis, :])
+        if reset:
+            self.n_features_in_ = maps.shape[-1]
+        elif self.uses_surprise_ and maps.surprise is None:
+            raise ValueError(
+                "The training maps carried surprise and these do not: score images with the "
+                "RoutedKNNScorer whose fit_transform gave the training maps (with the whole "
+                "pipeline)."
+            )
+        return maps
+
+    def _pixels(self, values, geometry):
+        if geometry is None:
+            return np.asarray(values, dtype=np.float32)
+        return upsample_maps(values, geometry.input_size, self.sigma)
 
     def _describe_maps(self, maps):
-        values = maps.values if self.resolution == "grid" else self._pixels(maps)
-        return (
-            compute_descriptors(values, [self.base])[:, 0],
-            compute_descriptors(values, self.descriptors),
-        )
-
-    def _d_struct(self, z):
-        return np.linalg.norm(z, ord=2 if self.norm == "l2" else np.inf, axis=1)
-
-    def _parts(self, X):
-        check_is_fitted(self)
-        base, phi = self._describe_maps(self._check_maps(X, reset=False))
-        z = (phi - self.mu_) / self.scale_
-        d_struct = self._d_struct(z)
-        return base + self.lam_ * d_struct, base, d_struct, z
+        """Return the base score ``(n,)`` and the descriptors ``(n, p)`` of the maps."""
+        distances, surprise = maps.values, maps.surprise if self.uses_surprise_ else None
+        if self.resolution == "full":
+            distances = self._pixels(distances, maps.geometry)
+            surprise = None if surprise is None else self._pixels(surprise, maps.geometry)
+        base = compute_descriptors(distances, [self.base])[:, 0]
+        phi = np.empty((len(base), len(self.descriptors)))
+        for column, descriptor in enumerate(self.descriptors):
+            on_surprise, inner = _split(descriptor)
+            values = surprise if on_surprise and surprise is not None else distances
+            phi[:, column] = compute_descriptors(values, [inner])[:, 0]
+        return base, phi
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _split(descriptor):
+    """Return whether a descriptor looks at the surprise, and the descriptor itself."""
+    if isinstance(descriptor, str) and descriptor.startswith(_SURPRISE):
+        return True, descriptor.removeprefix(_SURPRISE)
+    return False, descriptor
+
+
+def _places(maps, threshold):
+    """Peak and region over the threshold of each map, as columns of `describe`."""
+    values = np.asarray(maps.values)
+    n_images, height, width = values.shape
+    peaks = np.stack(np.unravel_index(values.reshape(n_images, -1).argmax(axis=1), (height, width)))
+    origin, step = np.zeros((2, n_images)), np.ones((2, n_images))
+    if maps.geometry is not None:
+        boxes = maps.geometry.boxes.T
+        origin = boxes[:2]
+        step = (boxes[2:] - boxes[:2]) / np.array([[height], [width]])
+    columns = {}
+    for axis, name in enumerate(("peak_row", "peak_col")):
+        columns[name] = origin[axis] + (peaks[axis] + (0.5 if maps.geometry else 0)) * step[axis]
+    over = values > threshold
+    corners = np.full((4, n_images), np.nan)  # top, left, bottom, right; in patches
+    for image in np.flatnonzero(over.any(axis=(1, 2))):
+        labels, _ = ndimage.label(over[image], structure=np.ones((3, 3)))
+        rows, cols = ndimage.find_objects(labels)[labels[tuple(peaks[:, image])] - 1]
+        corners[:, image] = rows.start, cols.start, rows.stop, cols.stop
+    for corner, name in enumerate(("top", "left", "bottom", "right")):
+        axis = corner % 2
+        columns[f"region_{name}"] = origin[axis] + corners[corner] * step[axis]
+    columns["area_over"] = over.mean(axis=(1, 2))
+    return columns

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
+
+from skstructcore.calibration import (
+    NORMS,
+    combine,
+    conformal_p_values,
+    conformal_threshold,
+    fit_calibration,
+    location_and_scale,
+)
+
+
+def test_location_and_scale_are_those_of_standard_scaler():
+    phi = np.array([[1.0, 7.0], [3.0, 7.0]])
+    location, scale = location_and_scale(phi)
+    np.testing.assert_array_equal(location, [2, 7])
+    np.testing.assert_array_equal(scale, [1, 1])  # a constant column gets 1
+
+
+def test_signed_sum_counts_what_norms_cannot_see():
+    # One image as far above normal as the other is below: the norms take them for equal.
+    z = np.array([[2.0, 2.0], [-2.0, -2.0]])
+    assert combine(z, "sum").tolist() == [4, -4]
+    for norm in ("l2", "linf"):
+        above, below = combine(z, norm)
+        assert above == below
+    for norm in ("sum+", "l2+", "linf+"):
+        assert combine(z, norm)[1] == 0
+
+
+def test_mahalanobis_is_that_of_the_shrunk_covariance():
+    rng = np.random.default_rng(0)
+    phi = rng.multivariate_normal([1, 2], [[2, 1.2], [1.2, 1]], size=50)
+    calibration = fit_calibration(
+        phi[:, 0], phi, norm="mahalanobis", lam="struct-only", quantile=0.9
+    )
+    z = (phi - phi.mean(axis=0)) / phi.std(axis=0)
+    expected = np.sqrt(LedoitWolf(assume_centered=False).fit(z).mahalanobis(z))
+    np.testing.assert_allclose(calibration.scores, expected)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(-6, 6), st.floats(0, 1))
+def test_p_values_fall_with_the_score_and_stay_in_their_range(calibration, score, step):
+    p = conformal_p_values([score, score + step], calibration)
+    assert 1 / (len(calibration) + 1) - 1e-12 <= p[1] <= p[0] <= 1
+
+
+def test_p_value_at_a_calibration_score_is_its_rank():
+    scores = np.random.default_rng(0).normal(size=99)
+    p = conformal_p_values(np.sort(scores)[::-1], scores)
+    np.testing.assert_allclose(p, np.arange(1, 100) / 100)
+
+
+def test_p_value_and_threshold_agree():
+    rng = np.random.default_rng(1)
+    calibration, groups = rng.normal(size=60), rng.integers(0, 20, size=60)
+    scores = rng.normal(size=1000)
+    for level in (0.07, 0.2, 0.5):
+        threshold, promised = conformal_threshold(calibration, level, groups)
+        assert promised == level
+        p = conformal_p_values(scores, calibration, groups)
+        np.testing.assert_array_equal(scores > threshold, p < level)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
+def test_false_alarm_rate_is_the_one_asked_for(level):
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(1500):
+        threshold, _ = conformal_threshold(rng.standard_exponential(199), level)
+        rates.append(np.exp(-threshold))  # P(a new score is above)
+    assert np.mean(rates) == pytest.approx(level, abs=0.1 * level)
+
+
+def test_groups_keep_the_promise_that_single_images_break():
+    # Ten groups of twenty images that are nearly the same: ten independent values, not 200.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 20)
+    with_groups, without = [], []
+    for _ in range(1000):
+        scores = rng.normal(size=10)[groups] + 0.01 * rng.normal(size=200)
+        new = rng.normal(size=50)
+        threshold, promised = conformal_threshold(scores, 0.02, groups)
+        with_groups.append((new > threshold).mean())
+        threshold, claimed = conformal_threshold(scores, 0.02)
+        without.append((new > threshold).mean())
+    assert promised == 1 / 11 and claimed == 0.02
+    assert np.mean(with_groups) < 1.1 * promised
+    assert np.mean(without) > 3 * claimed
+
+
+def test_equal_calibration_scores_make_an_equal_image_normal():
+    p = conformal_p_values([1.0, 2.0], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(p, [0.75, 0.25])
+
+
+def test_groups_of_the_wrong_length_are_an_error():
+    with pytest.raises(ValueError, match="one group for each of the 3 calibration images, got 2"):
+        conformal_p_values([1.0], [1.0, 2.0, 3.0], groups=[0, 1])
+
+
+def test_too_few_images_for_the_level_say_what_can_be_promised():
+    base = np.arange(31.0)
+    with pytest.warns(UserWarning, match=r"takes 99 .* 31 training images .* 3\.1%") as caught:
+        calibration = fit_calibration(base, base[:, np.newaxis], quantile=0.99)
+    assert calibration.level == 1 / 32
+    assert calibration.threshold == calibration.scores.max()
+    # The quantile that the warning recommends is one that can be promised.
+    assert "quantile=0.968 or less" in str(caught[0].message)
+    fit_calibration(base, base[:, np.newaxis], quantile=0.968)
+    with pytest.warns(UserWarning, match="31 training images in 3 groups"):
+        fit_calibration(base, base[:, np.newaxis], np.arange(31) % 3, quantile=0.968)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("lam", ["auto", "struct-only", 0.5])
+def test_score_is_base_plus_lam_times_d_struct(norm, lam):
+    rng = np.random.default_rng(0)
+    base, phi = rng.normal(size=40), rng.normal(size=(40, 3))
+    calibration = fit_calibration(base, phi, norm=norm, lam=lam, quantile=0.9)
+    score, d_struct, z = calibration.score(base, phi)
+    weight = {"auto": base.std() / d_struct.std(), "struct-only": 1.0}.get(lam, lam)
+    if lam == "auto" and norm.startswith("sum"):
+        weight = base.std()
+    assert calibration.lam == pytest.approx(weight)
+    np.testing.assert_allclose(score, (lam != "struct-only") * base + weight * d_struct)
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_array_equal(calibration.scores, score)

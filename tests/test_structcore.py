@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore.calibration import NORMS
+from skstructcore.containers import Geometry
+from skstructcore.descriptors import compute_descriptors
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
+
+PAPER = {
+    "norm": "l2",
+    "descriptors": ("std", "top1", "tv"),
+    "threshold": "quantile",
+}
+
+
+@pytest.fixture
+def maps():
+    return np.random.default_rng(0).gamma(4.0, size=(60, 6, 8)).astype(np.float32)
+
+
+def with_surprise(values, seed=1):
+    surprise = np.random.default_rng(seed).normal(size=values.shape).astype(np.float32)
+    return AnomalyMaps(values, surprise=surprise)
+
+
+def test_paper_settings_are_the_formula_of_the_paper(maps):
+    scorer = StructCoreScorer(quantile=0.9, **PAPER).fit(maps[:40])
+    values = maps.astype(np.float64)
+    phi = np.column_stack(
+        [
+            values.std(axis=(1, 2)),
+            values.max(axis=(1, 2)),  # 1 % of 48 pixels is one pixel
+            (
+                np.abs(np.diff(values, axis=1)).sum(axis=(1, 2))
+                + np.abs(np.diff(values, axis=2)).sum(axis=(1, 2))
+            )
+            / 48,
+        ]
+    )
+    z = (phi - phi[:40].mean(axis=0)) / phi[:40].std(axis=0)
+    d_struct, base = np.sqrt((z**2).sum(axis=1)), values.max(axis=(1, 2))
+    score = base + base[:40].std() / d_struct[:40].std() * d_struct
+    np.testing.assert_allclose(-scorer.score_samples(maps), score, rtol=1e-5)
+    assert -scorer.offset_ == pytest.approx(np.quantile(score[:40], 0.9), rel=1e-5)
+
+
+def test_default_score_orders_images_by_the_sum_of_all_z(maps):
+    maps = with_surprise(maps)
+    scorer = StructCoreScorer().fit(maps[:40])
+    distance = compute_descriptors(maps.values, ["max", "contrast"])
+    surprise = compute_descriptors(maps.surprise, ["max", "smoothmax", "std"])
+    phi = np.hstack([distance, surprise])
+    z = (phi - phi[:40].mean(axis=0)) / phi[:40].std(axis=0)
+    expected = phi[:40, 0].mean() + phi[:40, 0].std() * z.sum(axis=1)
+    np.testing.assert_allclose(-scorer.score_samples(maps), expected, rtol=1e-6)
+
+
+def test_without_surprise_the_distances_take_its_place(maps):
+    plain = StructCoreScorer().fit(maps[:40])
+    named = StructCoreScorer(descriptors=("contrast", "max", "smoothmax", "std")).fit(maps[:40])
+    np.testing.assert_array_equal(plain.score_samples(maps), named.score_samples(maps))
+    assert not plain.uses_surprise_
+    # Maps that carry more than the training maps did are no obstacle.
+    np.testing.assert_array_equal(
+        plain.score_samples(with_surprise(maps)), plain.score_samples(maps)
+    )
+
+
+def test_maps_without_the_surprise_that_training_had_are_an_error(maps):
+    scorer = StructCoreScorer().fit(with_surprise(maps))
+    with pytest.raises(ValueError, match="training maps carried surprise and these do not"):
+        scorer.predict(AnomalyMaps(maps))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_defects_score_higher_than_any_good_image(maps, norm):
+    maps[50:, 2:4, 3:6] += 40
+    scorer = StructCoreScorer(norm=norm).fit(maps[:40])
+    assert (scorer.predict(maps[50:]) == -1).all()
+    assert scorer.score_samples(maps[50:]).max() < scorer.score_samples(maps[:50]).min()
+
+
+def test_describe_tells_how_the_decision_came_about(maps):
+    maps[50, 2:4, 3:6] = 90
+    scorer = StructCoreScorer(quantile=0.95).fit(maps[:40])
+    parts = scorer.describe(maps)
+    names = ["max", "contrast", "surprise_max", "surprise_smoothmax", "surprise_std"]
+    z = parts[[f"z_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(parts["d_struct"], z[:, 1:].sum(axis=1))
+    np.testing.assert_allclose(
+        parts["anomaly_score"], parts["base"] + scorer.lam_ * parts["d_struct"]
+    )
+    np.testing.assert_allclose(parts["anomaly_score"], -scorer.score_samples(maps))
+    np.testing.assert_array_equal(parts["is_anomalous"], scorer.predict(maps) == -1)
+    np.testing.assert_array_equal(parts["is_anomalous"], parts["p_value"] < 0.05)
+    assert parts["decided_by"].tolist() == [names[i] for i in z.argmax(axis=1)]
+    defect = parts.loc[50]
+    assert defect["is_anomalous"] and defect["p_value"] == pytest.approx(1 / 41)
+    assert 2 <= defect["peak_row"] < 4 and 3 <= defect["peak_col"] < 6
+    box = defect[["region_top", "region_left", "region_bottom", "region_right"]]
+    assert box.tolist() == [2, 3, 4, 6]
+    assert defect["area_over"] == 6 / 48
+
+
+def test_region_is_the_one_that_holds_the_peak_and_nan_without_any(maps):
+    quiet = np.ones((2, 6, 8), dtype=np.float32)
+    quiet[1, 0, 0], quiet[1, 5, 6:] = 100, 200
+    parts = StructCoreScorer().fit(maps).describe(quiet)
+    box = parts[["region_top", "region_left", "region_bottom", "region_right"]]
+    assert box.iloc[0].isna().all()
+    assert box.iloc[1].tolist() == [5, 6, 6, 8]
+    assert parts["area_over"].tolist() == [0, 3 / 48]
+
+
+def test_places_are_in_pixels_of_the_original_image(maps):
+    values = maps.copy()
+    values[0, 1, 2] = 100
+    # The backbone saw columns 20 to 100 and rows 0 to 60: a patch is 10 x 10 pixels.
+    geometry = Geometry((12, 16), [[60, 120]] * 60, [[0, 20, 60, 100]] * 60)
+    parts = StructCoreScorer().fit(maps).describe(AnomalyMaps(values, geometry=geometry))
+    columns = ["peak_row", "peak_col", "region_top", "region_left", "region_bottom", "region_right"]
+    assert parts.loc[0, columns].tolist() == [15, 45, 10, 40, 20, 50]
+
+
+def test_groups_of_the_maps_reach_the_threshold(maps):
+    groups = np.arange(40) // 10
+    with pytest.warns(UserWarning, match="40 training images in 4 groups"):
+        scorer = StructCoreScorer(quantile=0.9).fit(AnomalyMaps(maps[:40], groups=groups))
+    assert scorer.calibration_.level == 1 / 5
+
+
+def test_constant_maps_give_finite_scores():
+    maps = np.full((5, 3, 3), 2.0)
+    scorer = StructCoreScorer().fit(maps)
+    parts = scorer.describe(np.concatenate([maps, 3 * maps[:1]]))
+    assert np.isfinite(parts["anomaly_score"]).all()
+    assert (parts["anomaly_score"][:5] == parts["base"][:5]).all()
+    assert parts["is_anomalous"].tolist() == [False] * 5 + [True]
+
+
+def test_full_resolution_looks_at_the_smoothed_pixel_map(maps):
+    geometry = Geometry((48, 64), [[48, 64]] * 60, [[0, 0, 48, 64]] * 60)
+    smooth = AnomalyMaps(maps, geometry=geometry)
+    scorer = StructCoreScorer(resolution="full", sigma=4.0).fit(smooth)
+    base = scorer.describe(smooth)["base"]
+    np.testing.assert_allclose(base, scorer.transform(smooth).max(axis=(1, 2)))
+    assert (base < maps.max(axis=(1, 2))).all()
+
+
+def test_a_function_of_the_user_is_a_part_of_the_score(maps):
+    def n_components(maps):
+        return np.array([ndimage.label(m > 8)[1] for m in maps])
+
+    scorer = StructCoreScorer(descriptors=["std", n_components]).fit(maps[:40])
+    z = scorer.describe(maps)["z_n_components"]
+    counts = n_components(maps)
+    np.testing.assert_allclose(z, (counts - counts[:40].mean()) / counts[:40].std())
+
+
+def test_bad_input_is_an_error_that_names_it(maps):
+    for quantile in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match="quantile"):
+            StructCoreScorer(quantile=quantile).fit(maps)
+    with pytest.raises(ValueError, match="norm"):
+        StructCoreScorer(norm="l3").fit(maps)
+    with pytest.raises(ValueError, match="Unknown descriptor 'sharpness'"):
+        StructCoreScorer(descriptors=("surprise_sharpness",)).fit(maps)
+    with pytest.raises(ValueError, match="at least 2 good training images"):
+        StructCoreScorer().fit(maps[:1])
+    maps[3, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 60 images, first in image 3"):
+        StructCoreScorer().fit(maps)
