@@ -183,7 +183,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         for route, name in enumerate(route_names):
             n_rows = per_image * int((routes == route).sum())
             wanted = _n_wanted(self.n_patches, self.ratio, n_rows, name)
-            streams.append(StreamingCoreset(wanted, max_memory=half // len(route_names)))
+            streams.append(
+                StreamingCoreset(
+                    wanted,
+                    max_memory=half // len(route_names),
+                    n_rows=n_rows,
+                    verbose=self.verbose,
+                )
+            )
         done = 0
         for batch in X.iter_batches():
             images = np.arange(done, done + len(batch))
@@ -194,7 +201,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
                 rows = batch[mine].reshape(-1, n_features)
                 streams[route].add(rows, np.repeat(images[mine], per_image))
             done += len(batch)
-        parts = [stream.result(verbose=self.verbose) for stream in streams]
+        parts = [stream.result() for stream in streams]
         self.bank_ = _join(
             [(entries, index) for entries, index, _ in parts],
             groups=groups,

@@ -7,7 +7,6 @@ from .coreset import greedy_k_center
 __all__ = ["StreamingCoreset"]
 
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
-_WORK = 64 * 2**20  # bytes: the selection's blocks
 
 
 class StreamingCoreset:
@@ -24,7 +23,8 @@ class StreamingCoreset:
     n_select : int
         How many rows to select.
     max_memory : int, default=2 * 2**30
-        Bytes that the held rows and the work on them may take.
+        Bytes that the held rows and what is kept for each during a reduction may take. The
+        blocks that a reduction works on come on top, 64 MB at most.
     n_rows : int or None, default=None
         How many rows will come at most, if known: no more room is set aside.
     dtype : {"float32", "float16"}, default="float32"
@@ -132,9 +132,9 @@ class StreamingCoreset:
     def _make_room(self, n_features):
         per_row = n_features * self.dtype.itemsize + _WORK_PER_ROW
         picks = 3 * 4 * n_features * self.n_select
-        capacity = int((self.max_memory - picks - _WORK) // per_row)
+        capacity = int((self.max_memory - picks) // per_row)
         if capacity < 4 * self.n_select:
-            needed = picks + _WORK + 4 * self.n_select * per_row
+            needed = picks + 4 * self.n_select * per_row
             if self.n_rows is None or capacity < self.n_rows:
                 raise ValueError(
                     f"max_memory={self.max_memory} bytes is too little to select "

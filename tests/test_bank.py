@@ -124,19 +124,19 @@ def test_lazy_features_that_fit_give_the_bank_of_the_array():
 
 def test_streamed_bank_covers_all_patches_within_its_radius():
     values = np.concatenate(list(Generated(40).iter_batches())).reshape(-1, 5)
-    # 40 images of 240 bytes a patch grid row need 9,600 bytes: 4,000 do not hold them.
-    bank = CoresetBank(n_patches=30, max_memory=4_000, random_state=0).fit(Generated(40))
-    assert len(bank.bank_) == 30
+    # 40 images of 240 bytes a patch grid row need 9,600 bytes: 9,000 do not hold them.
+    bank = CoresetBank(n_patches=10, max_memory=9_000, random_state=0).fit(Generated(40))
+    assert len(bank.bank_) == 10
     distances = np.linalg.norm(values[:, None] - bank.bank_.values[None], axis=-1)
     assert distances.min(axis=1).max() <= bank.radius_[0]
-    full = CoresetBank(n_patches=30, random_state=0).fit(Generated(40))
+    full = CoresetBank(n_patches=10, random_state=0).fit(Generated(40))
     assert distances.min(axis=1).max() <= 4 * full.radius_[0]
 
 
 def test_streamed_entries_know_their_image_and_group():
     groups = np.arange(40) // 2
     values = np.concatenate(list(Generated(40).iter_batches()))
-    patches = CoresetBank(n_patches=30, max_memory=4_000, random_state=0).fit_transform(
+    patches = CoresetBank(n_patches=10, max_memory=9_000, random_state=0).fit_transform(
         Generated(40), groups=groups
     )
     bank = patches.bank
