@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._validation import as_patch_grid, check_features, check_per_image
 from .containers import MemoryBank, Patches
 from .labels import is_anomalous
+from .routing import check_routes, choose_routes, fit_profile, pool_patches
 
 _logger = logging.getLogger(__name__)
 
@@ -28,7 +30,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     ratio : float in (0, 1], default=0.01
         Share of all training patches to keep, at least one. Ignored if `n_patches` is given.
     n_patches : int or None, default=None
-        Number of patches to keep, in each category where there are categories.
+        Number of patches to keep, in each route where there are several.
+    n_routes : int, "auto" or None, default=None
+        For images of several products without labels: group them by k-means on their mean
+        patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
+        finds the number of groups, see `skstructcore.routing.choose_routes`. None: one bank for
+        all, or one for each of the `categories` that `fit` gets.
+    n_prototypes : int, default=16
+        Size of the routing bank of each route.
     dtype : {"float32", "float16"}, default="float32"
         How the bank is stored. float16 halves its size.
     random_state : int, RandomState instance or None, default=None
@@ -81,6 +90,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     _parameter_constraints = {
         "ratio": [Interval(Real, 0, 1, closed="right")],
         "n_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"float32", "float16"})],
         "random_state": ["random_state"],
         "max_memory": [Interval(Integral, 1, None, closed="left")],
@@ -92,6 +103,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         ratio=0.01,
         n_patches=None,
         *,
+        n_routes=None,
+        n_prototypes=16,
         dtype="float32",
         max_memory=2 * 2**30,
         random_state=None,
@@ -99,6 +112,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     ):
         self.ratio = ratio
         self.n_patches = n_patches
+        self.n_routes = n_routes
+        self.n_prototypes = n_prototypes
         self.dtype = dtype
         self.max_memory = max_memory
         self.random_state = random_state
@@ -121,11 +136,17 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored.
         categories : array-like of shape (n_images,), default=None
-            The product that each image shows. Each gets a bank of its own.
+            The product that each image shows. Each gets a bank of its own, and a routing bank
+            that tells its images from others. Excludes `n_routes`.
 
         Returns
         -------
         self : CoresetBank
+
+        Raises
+        ------
+        ValueError
+            If a category has fewer than two good images (groups), or is called "unknown".
         """
         self.fit_transform(X, y, groups=groups, categories=categories)
         return self
@@ -143,15 +164,30 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
+        if categories is not None and self.n_routes is not None:
+            raise ValueError(
+                f"n_routes={self.n_routes!r} groups images that have no labels, but fit got "
+                "categories: set n_routes=None, or leave the categories out."
+            )
+        named = categories
         X, groups, categories = _without_defects(X, y, groups, categories)
         n_images = len(X)
         groups, _ = _codes(groups, n_images)
-        routes, route_names = _codes(categories, n_images, default="all")
         images = np.arange(n_images)
-        if hasattr(X, "iter_batches") and 4 * math.prod(X.shape) > self.max_memory:
+        streamed = hasattr(X, "iter_batches") and 4 * math.prod(X.shape) > self.max_memory
+        values = X if streamed else materialize(X)
+        is_routed = categories is not None or self.n_routes is not None
+        pooled = pool_patches(values) if is_routed else None
+        if self.n_routes is None:
+            routes, route_names = _codes(categories, n_images, default="all")
+        else:
+            routes = choose_routes(pooled, self.n_routes, random_state=self.random_state)
+            route_names = tuple(f"route{i}" for i in range(routes.max() + 1))
+        if is_routed:
+            check_routes(routes, route_names, groups, named)
+        if streamed:
             values, images = self._fit_stream(X, groups, routes, route_names)
         else:
-            values = materialize(X)
             self.bank_, self.radius_ = build_bank(
                 values,
                 groups=groups,
@@ -163,10 +199,22 @@ class CoresetBank(TransformerMixin, BaseEstimator):
                 dtype=self.dtype,
                 verbose=self.verbose,
             )
+        if is_routed:
+            profiles = self._profiles(values, routes[images], pooled, routes)
+            self.bank_ = replace(self.bank_, profiles=profiles)
         self.n_images_ = n_images
         geometry = getattr(X, "geometry", None)
         geometry = geometry if geometry is None else geometry[images]
         return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
+
+    def _profiles(self, values, routes_of_values, pooled, routes):
+        profiles = []
+        for route in range(len(self.bank_.route_names)):
+            rows = values[routes_of_values == route].reshape(-1, values.shape[-1])
+            if len(rows) == 0:  # streamed, and no image of this route was kept
+                rows = self.bank_.select(route).values
+            profiles.append(fit_profile(rows, pooled[routes == route], self.n_prototypes))
+        return tuple(profiles)
 
     def _fit_stream(self, X, groups, routes, route_names):
         """Fit without holding all patches; return those of the images kept for calibration."""
@@ -320,7 +368,6 @@ def build_bank(
     """
     from .coreset import greedy_k_center
 
-    rng = check_random_state(random_state)
     per_image = values.shape[1] * values.shape[2]
     parts, radius = [], []
     for route, name in enumerate(route_names):
@@ -330,7 +377,8 @@ def build_bank(
         rows = chosen.reshape(-1, values.shape[-1])
         wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
         wanted = _n_wanted(wanted, ratio, len(rows), name)
-        start = int(rng.randint(len(rows)))
+        # An int seeds each route anew: its bank does not depend on which others there are.
+        start = int(check_random_state(random_state).randint(len(rows)))
         picks, radii = greedy_k_center(rows, wanted, start=start, verbose=verbose)
         parts.append((rows[picks], images[picks // per_image]))
         radius.append(float(radii[-1]))

@@ -82,10 +82,9 @@ class MemoryBank:
         Position in `route_names` of the sub-bank that each entry belongs to.
     route_names : tuple of str
         Names of the sub-banks; ``("all",)`` without routing.
-    prototypes : tuple of ndarray of shape (n_prototypes, n_features), or None
-        The routing bank: L2-normalised prototypes of each sub-bank.
-    prototype_groups : tuple of ndarray of shape (n_prototypes,), or None
-        Group code of the image that each prototype was cut from.
+    profiles : tuple of RouteProfile, or None
+        What tells the images of each route from others, see `skstructcore.routing`; None
+        without categories or `n_routes`.
 
     Examples
     --------
@@ -100,8 +99,7 @@ class MemoryBank:
     groups: np.ndarray
     routes: np.ndarray
     route_names: tuple = ("all",)
-    prototypes: tuple | None = None
-    prototype_groups: tuple | None = None
+    profiles: tuple | None = None
 
     def __len__(self):
         return len(self.values)
@@ -122,10 +120,7 @@ class MemoryBank:
             groups=self.groups[rows],
             routes=np.zeros(len(rows), dtype=np.int64),
             route_names=(self.route_names[route],),
-            prototypes=None if self.prototypes is None else (self.prototypes[route],),
-            prototype_groups=(
-                None if self.prototype_groups is None else (self.prototype_groups[route],)
-            ),
+            profiles=None if self.profiles is None else (self.profiles[route],),
         )
 
     @classmethod

@@ -1,25 +1,45 @@
-"""Which product does an image show? Prototypes, routing distances and the number of routes.
+"""Which product does an image show, if any? Prototypes, routing distances, unknown products.
 
-The routing bank of a product is a handful of L2-normalised prototypes. An image is compared
-with the prototypes of every product, patch by patch, and goes to the product whose prototypes
-are nearest on the whole. All functions here take arrays and return arrays.
+The routing bank of a product is a handful of prototypes of length one. An image is compared with
+the prototypes of every product, patch by patch, and goes to the product whose prototypes are
+nearest on the whole. Whether it shows that product at all is another question: patches of an
+unknown product often look like *some* patches of a known one. So the mean of the image's patches
+is compared with those of the product's training images (Mahalanobis distance). All functions here
+take arrays and return arrays or small read-only objects. ``docs/routing.md`` has the measurements.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.stats import t as student_t
 from sklearn.cluster import KMeans
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.metrics import silhouette_score
 
 from .coreset import greedy_k_center
 
 __all__ = [
     "AGGREGATES",
+    "UNKNOWN",
+    "DistanceTail",
+    "RouteProfile",
+    "check_routes",
     "choose_routes",
-    "normalize_rows",
+    "fit_profile",
+    "fit_tail",
+    "held_out_distances",
     "pool_patches",
-    "prototype_distances",
     "routing_distances",
     "select_prototypes",
 ]
+
+#: The route of an image of no known product; no category may have this name.
+UNKNOWN = "unknown"
+
+# More patches than these do not change the prototypes visibly.
+_MAX_ROWS = 8192
+# Below this silhouette, groups of images are no products but variation of one.
+MIN_SILHOUETTE = 0.5
 
 
 def normalize_rows(rows):
@@ -37,57 +57,68 @@ def normalize_rows(rows):
     return rows / np.where(norms > 0, norms, 1)
 
 
-def select_prototypes(rows, n_prototypes):
-    """Choose prototypes among patches by greedy k-center on their directions.
+def pool_patches(values):
+    """Mean of the L2-normalised patches of each image.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_images, h, w, n_features), or LazyFeatures
+
+    Returns
+    -------
+    pooled : ndarray of shape (n_images, n_features), float64
+    """
+    # Image by image, so that what one gets does not depend on the others, to the last bit.
+    batches = values.iter_batches() if hasattr(values, "iter_batches") else [values]
+    pooled = [
+        normalize_rows(image).reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64)
+        for batch in batches
+        for image in batch
+    ]
+    return np.stack(pooled)
+
+
+def select_prototypes(rows, n_prototypes, n_iter=20):
+    """Choose prototypes: k-center on the directions of patches, then spherical k-means.
+
+    Greedy k-center alone picks the oddest patches of a product, which say little about the rest;
+    from there k-means moves to where the patches are.
 
     Parameters
     ----------
     rows : array-like of shape (n, n_features)
-        Patches of one product, not normalised.
+        Patches of one product, not normalised. Of more than 8192 a fixed random sample is used.
     n_prototypes : int
-        How many to choose; all rows if there are fewer.
+        How many to choose; as many as there are rows if these are fewer.
+    n_iter : int, default=20
+        Rounds of k-means at most; 0 leaves the k-center picks as they are.
 
     Returns
     -------
     prototypes : ndarray of shape (min(n_prototypes, n), n_features), float32
         L2-normalised.
-    picks : ndarray of shape (min(n_prototypes, n),), int64
-        The row that each prototype is.
 
     Examples
     --------
     >>> import numpy as np
-    >>> select_prototypes(np.array([[2.0, 0.0], [3.0, 0.1], [0.0, 5.0]]), 2)[1]
-    array([0, 2])
+    >>> select_prototypes(np.array([[2.0, 0.0], [9.0, 0.0], [0.0, 5.0]]), 2)
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
     """
+    if len(rows) > _MAX_ROWS:
+        rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), _MAX_ROWS, replace=False))]
     directions = normalize_rows(rows)
     picks, _ = greedy_k_center(directions, min(n_prototypes, len(directions)))
-    return directions[picks], picks
-
-
-def prototype_distances(patches, prototypes, *, exclude=None):
-    """Distance of each patch to the nearest of some prototypes, both of length one.
-
-    Parameters
-    ----------
-    patches : ndarray of shape (n_images, n_patches, n_features), float32
-        L2-normalised.
-    prototypes : ndarray of shape (n_prototypes, n_features), float32
-        L2-normalised.
-    exclude : (image_groups (n_images,), prototype_groups (n_prototypes,)), default=None
-        An image is not compared with prototypes of its own group.
-
-    Returns
-    -------
-    distances : ndarray of shape (n_images, n_patches), float32
-        From 0 to 2; ``inf`` where no prototype is left.
-    """
-    cosines = patches @ prototypes.T
-    if exclude is not None:
-        image_groups, prototype_groups = exclude
-        own = image_groups[:, np.newaxis] == prototype_groups
-        cosines = np.where(own[:, np.newaxis, :], -np.inf, cosines)
-    return np.sqrt(np.maximum(2 - 2 * cosines.max(axis=2), 0))
+    prototypes, nearest = directions[picks], None
+    for _ in range(n_iter):
+        before, nearest = nearest, (directions @ prototypes.T).argmax(axis=1)
+        if before is not None and np.array_equal(nearest, before):
+            break
+        one_hot = nearest[:, np.newaxis] == np.arange(len(prototypes))
+        sums = one_hot.T.astype(np.float32) @ directions
+        empty = np.linalg.norm(sums, axis=1, keepdims=True) == 0
+        prototypes = np.where(empty, prototypes, normalize_rows(sums))
+    return prototypes
 
 
 def _huber(distances):
@@ -101,7 +132,7 @@ def _mean(distances):
 
 
 def _trimmed_mean(distances):
-    """Mean of the nearest three quarters of the patches: a defect has no say."""
+    """Mean over the nearest three quarters of the patches: a defect has no say."""
     keep = max(1, round(0.75 * distances.shape[1]))
     return np.partition(distances, keep - 1, axis=1)[:, :keep].mean(axis=1)
 
@@ -110,39 +141,264 @@ def _trimmed_mean(distances):
 AGGREGATES = {"huber": _huber, "mean": _mean, "trimmed-mean": _trimmed_mean}
 
 
-def routing_distances(patches, prototypes, *, aggregate="huber", exclude=None):
-    """Routing distance of images to every route.
+def routing_distances(patches, prototypes, aggregate="huber"):
+    """Distance of images to the prototypes of every route.
 
     Parameters
     ----------
     patches : array-like of shape (n_images, n_patches, n_features)
         Not normalised.
-    prototypes : sequence of ndarray of shape (n_prototypes, n_features)
-        The routing bank of each route.
+    prototypes : sequence of ndarray of shape (n_prototypes, n_features), float32
+        L2-normalised prototypes of each route.
     aggregate : {"huber", "mean", "trimmed-mean"}, default="huber"
-        What makes one number of the distances of an image's patches, see `AGGREGATES`.
-    exclude : (image_groups, tuple of prototype_groups), default=None
-        Group of each image, and of the prototypes of each route: an image is not compared
-        with prototypes that were cut from its own group.
+        What makes one number of the nearest-prototype distances of an image's patches, each
+        from 0 to 2; see `AGGREGATES`.
 
     Returns
     -------
     distances : ndarray of shape (n_images, n_routes), float64
-        ``inf`` for a route of which no prototype is left.
 
     Examples
     --------
-    >>> import numpy as np
     >>> right, up = np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)
     >>> routing_distances([[[9.0, 0.0], [9.0, 0.0]]], [right, up], aggregate="mean").round(3)
     array([[0.   , 1.414]])
     """
     directions = normalize_rows(patches)
     distances = np.empty((len(directions), len(prototypes)))
+    rows = directions.reshape(-1, directions.shape[-1])
     # Route by route: what an image gets for one route must not depend on the others, to the
     # last bit, and one product with all prototypes together would be free to sum otherwise.
     for route, entries in enumerate(prototypes):
-        own = None if exclude is None else (exclude[0], exclude[1][route])
-        nearest = prototype_distances(directions, entries, exclude=own)
-        distances[:, route] = AGGREGATES[aggregate](nearest.astype(np.float64))
+        cosines = (rows @ entries.T).max(axis=1).astype(np.float64)
+        nearest = np.sqrt(np.maximum(2 - 2 * cosines, 0)).reshape(directions.shape[:2])
+        distances[:, route] = AGGREGATES[aggregate](nearest)
     return distances
+
+
+@dataclass(frozen=True, eq=False)
+class RouteProfile:
+    """What tells the images of one product from others.
+
+    Attributes
+    ----------
+    prototypes : ndarray of shape (n_prototypes, n_features), float32
+        The routing bank, see `select_prototypes`.
+    centre : ndarray of shape (n_features,), float64
+        Mean of the pooled patches of the training images.
+    axes : ndarray of shape (rank, n_features), float64
+        Directions in which they vary.
+    shares : ndarray of shape (rank,), float64
+        How much of the squared distance along each axis is normal variation.
+    floor : float
+        Variance along all other directions, of the Ledoit-Wolf estimate.
+    """
+
+    prototypes: np.ndarray
+    centre: np.ndarray
+    axes: np.ndarray
+    shares: np.ndarray
+    floor: float
+
+    def distance(self, pooled):
+        """Mahalanobis distance of pooled images, (n, n_features) -> (n,)."""
+        return _mahalanobis(pooled, self.centre, self.axes, self.shares, self.floor)
+
+
+def fit_profile(rows, pooled, n_prototypes=16):
+    """Learn the profile of a product.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n, n_features)
+        Patches of its training images.
+    pooled : ndarray of shape (n_images, n_features)
+        The means of its training images, see `pool_patches`.
+    n_prototypes : int, default=16
+
+    Returns
+    -------
+    profile : RouteProfile
+    """
+    return RouteProfile(select_prototypes(rows, n_prototypes), *_fit_gaussian(pooled))
+
+
+def _fit_gaussian(pooled):
+    """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
+    centre = pooled.mean(axis=0)
+    shrinkage = ledoit_wolf_shrinkage(pooled)
+    _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
+    variances = (1 - shrinkage) * singular**2 / len(pooled)
+    floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]
+    # Identical images: any other image is infinitely far, as nearly as numbers allow.
+    floor = max(floor, np.finfo(np.float64).tiny ** 0.25)
+    return centre, axes, variances / (variances + floor), floor
+
+
+def _mahalanobis(pooled, centre, axes, shares, floor):
+    # Image by image: a matrix product may sum differently for another number of rows.
+    distances = np.empty(len(pooled))
+    for image, row in enumerate(pooled - centre):
+        along = axes @ row
+        distances[image] = max(row @ row - shares @ along**2, 0.0) / floor
+    return np.sqrt(distances)
+
+
+def held_out_distances(pooled, groups, n_folds=10):
+    """Distance of each training image to its product, without its own group.
+
+    Parameters
+    ----------
+    pooled : ndarray of shape (n_images, n_features)
+        Training images of one product.
+    groups : ndarray of shape (n_images,)
+        Images of one group are left out together.
+    n_folds : int, default=10
+        At most so many fits; every group is left out of one of them.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_images,), float64
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    # Groups in a fixed random order, so that folds are no stretches of a series.
+    order = np.random.default_rng(0).permutation(codes.max() + 1)
+    folds = order[codes] % n_folds
+    distances = np.empty(len(pooled))
+    for fold in np.unique(folds):
+        out = folds == fold
+        distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[~out]))
+    return distances
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceTail:
+    """How far images of one product are from it, as a log-normal with estimated parameters.
+
+    Attributes
+    ----------
+    location, scale : float
+        Mean and standard deviation of the log distances, held out.
+    n : int
+        Number of independent images (groups) that they were estimated from.
+
+    Examples
+    --------
+    >>> tail = DistanceTail(location=0.0, scale=0.1, n=50)
+    >>> tail.p_values(np.array([1.0, 2.0])).round(3)
+    array([0.5, 0. ])
+    """
+
+    location: float
+    scale: float
+    n: int
+
+    def z(self, distances):
+        """Standardised log distances, with the uncertainty of location and scale."""
+        logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
+        return (logs - self.location) / (self.scale * np.sqrt(1 + 1 / self.n))
+
+    def p_values(self, distances):
+        """Share of new images of the product that are at least as far: Student's t."""
+        return student_t.sf(self.z(distances), self.n - 1)
+
+    def critical_z(self, level):
+        """Standardised distance that a share `level` of new images exceeds."""
+        return float(student_t.isf(level, self.n - 1))
+
+
+def fit_tail(distances, groups=None):
+    """Learn how far images of a product may be from it.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_images,)
+        Held out, of good training images; at least two.
+    groups : ndarray of shape (n_images,), default=None
+
+    Returns
+    -------
+    tail : DistanceTail
+    """
+    logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
+    n_independent = len(logs) if groups is None else len(np.unique(groups))
+    # Where all are equally far, one percent more is already unusual.
+    scale = max(float(logs.std(ddof=1)), 0.01)
+    return DistanceTail(float(logs.mean()), scale, max(n_independent, 2))
+
+
+def choose_routes(pooled, n_routes="auto", *, max_routes=32, random_state=0):
+    """Group images by k-means on their pooled patches.
+
+    Parameters
+    ----------
+    pooled : ndarray of shape (n_images, n_features)
+        See `pool_patches`.
+    n_routes : int or "auto", default="auto"
+        "auto" takes the number of groups, from 2 to `max_routes`, with the largest mean
+        silhouette, among those whose groups all have at least 4 images. If that silhouette is
+        below 0.5, there is one group: the images vary, but they are of one kind.
+    max_routes : int, default=32
+    random_state : int, RandomState instance or None, default=0
+        Of k-means.
+
+    Returns
+    -------
+    routes : ndarray of shape (n_images,), int64
+        Group of each image, numbered in the order in which groups first appear.
+
+    Examples
+    --------
+    >>> pooled = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 5, axis=0)
+    >>> pooled += np.random.default_rng(0).normal(size=(15, 2))
+    >>> choose_routes(pooled)
+    array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    """
+
+    def cluster(k):
+        return KMeans(k, n_init=4, random_state=random_state).fit_predict(pooled)
+
+    if n_routes != "auto":
+        if n_routes > len(pooled):
+            raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
+        labels = cluster(n_routes)
+    else:
+        labels, best = np.zeros(len(pooled), dtype=np.int64), MIN_SILHOUETTE
+        for k in range(2, min(max_routes, len(pooled) // 4) + 1):
+            candidate = cluster(k)
+            if np.bincount(candidate, minlength=k).min() < 4:
+                continue
+            quality = silhouette_score(pooled, candidate)
+            if quality > best:
+                labels, best = candidate, quality
+    _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes].astype(np.int64)
+
+
+def check_routes(routes, route_names, groups, named=None):
+    """Raise ValueError if a route cannot be used.
+
+    Parameters
+    ----------
+    routes, groups : ndarray of shape (n_images,), int64
+        Of the good images.
+    route_names : tuple of str
+    named : array-like of category names or None
+        Of all images: none may be without a good image.
+    """
+    missing = sorted({str(name) for name in ([] if named is None else named)} - set(route_names))
+    if missing:
+        raise ValueError(f"No good image is left in {', '.join(map(repr, missing))}: add some.")
+    for route, name in enumerate(route_names):
+        if name.strip() in ("", UNKNOWN):
+            raise ValueError(
+                f"A category cannot be called {name!r}: images of no known product get the route "
+                f"{UNKNOWN!r}, and a name cannot be empty."
+            )
+        n_groups = len(np.unique(groups[routes == route]))
+        if n_groups < 2:
+            raise ValueError(
+                f"Route {name!r} has {int((routes == route).sum())} good training image(s) in "
+                f"{n_groups} group(s); at least two are needed, to score one by the other. Add "
+                "images or leave it out."
+            )
