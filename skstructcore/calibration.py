@@ -169,6 +169,8 @@ class ScoreCalibration:
         Mean and standard deviation of the base score.
     mu, scale : ndarray of shape (p,)
         Mean and standard deviation of the descriptors.
+    weights : ndarray of shape (p,)
+        Factors of ``z`` before they are combined.
     norm : str
         How ``z`` becomes ``D_struct``, see `combine`.
     precision : ndarray of shape (p, p) or None
@@ -192,6 +194,7 @@ class ScoreCalibration:
     base_scale: float
     mu: np.ndarray
     scale: np.ndarray
+    weights: np.ndarray
     norm: str
     precision: np.ndarray | None
     lam: float
@@ -205,7 +208,7 @@ class ScoreCalibration:
     def score(self, base, phi):
         """Return the anomaly score, ``D_struct`` and ``z``, of shapes (n,), (n,), (n, p)."""
         z = (phi - self.mu) / self.scale
-        d_struct = combine(z, self.norm, self.precision)
+        d_struct = combine(z * self.weights, self.norm, self.precision)
         return self.base_weight * base + self.lam * d_struct, d_struct, z
 
     def p_values(self, scores):
@@ -214,7 +217,15 @@ class ScoreCalibration:
 
 
 def fit_calibration(
-    base, phi, groups=None, *, norm="sum", lam="auto", quantile=0.995, threshold="conformal"
+    base,
+    phi,
+    groups=None,
+    *,
+    norm="sum",
+    lam="auto",
+    quantile=0.995,
+    weights=None,
+    threshold="conformal",
 ):
     """Learn the calibration of one kind of image from held-out good images.
 
@@ -234,6 +245,8 @@ def fit_calibration(
         "struct-only": the base score does not count.
     quantile : float, default=0.995
         One minus the false-alarm rate that is asked for.
+    weights : array-like of shape (p,), default=None
+        Factors of ``z``; None: all 1.
     threshold : {"conformal", "quantile"}, default="conformal"
         "quantile" is the plain quantile of the training scores, which promises nothing.
 
@@ -248,7 +261,13 @@ def fit_calibration(
     """
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     mu, scale = location_and_scale(phi)
-    z = (phi - mu) / scale
+    weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    if weights.shape != phi.shape[1:]:
+        raise ValueError(
+            f"weights must hold one number for each of the {phi.shape[1]} descriptors, got "
+            f"shape {weights.shape}."
+        )
+    z = (phi - mu) / scale * weights
     precision = np.linalg.inv(ledoit_wolf(z)[0]) if norm == "mahalanobis" else None
     d_struct = combine(z, norm, precision)
     base_weight = 0.0 if lam == "struct-only" else 1.0
@@ -272,6 +291,7 @@ def fit_calibration(
         base_scale=float(base_scale),
         mu=mu,
         scale=scale,
+        weights=weights,
         norm=norm,
         precision=precision,
         lam=float(lam),

@@ -172,6 +172,28 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         patches = self._as_patches(X, reset=False)
         return self._maps(patches, *self._score(patches))
 
+    def transform_held_out(self, X):
+        """Score changed copies of training images as if those had not been in the bank.
+
+        Parameters
+        ----------
+        X : Patches
+            With the groups that the images have in ``bank_.groups``; `fit_transform` must
+            have learned what distances are normal.
+
+        Returns
+        -------
+        maps : AnomalyMaps of shape (n_images, h, w)
+        """
+        check_is_fitted(self)
+        if self.expectation_ is None or X.groups is None:
+            raise ValueError(
+                "transform_held_out needs patches with groups, and an expectation_ that "
+                "fit_transform learns unless calibration='in-sample'."
+            )
+        patches = self._as_patches(X, reset=False)
+        return self._maps(patches, *self._score(patches, held_out=True))
+
     def score_samples(self, X):
         """Return minus the maximum of each map, the usual score without calibration.
 
@@ -224,11 +246,11 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         bank = MemoryBank.of_rows(values[:, 0, 0])
         return Patches(values, bank, bank.image_index, bank.groups, bank.routes)
 
-    def _score(self, patches):
+    def _score(self, patches, held_out=False):
         """Return distances ``(n, h, w)`` to the whole bank, and their surprise or None."""
         distances = np.empty(patches.shape[:3], dtype=np.float32)
         surprise = None if self.expectation_ is None else np.empty_like(distances)
-        for images, values, neighbors in self._search(patches, self.index_):
+        for images, values, neighbors in self._search(patches, self.index_, held_out):
             distances[images] = values.reshape(distances[images].shape)
             if surprise is not None:
                 judged = self.expectation_.surprise(values, neighbors)

@@ -43,6 +43,9 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             "surprise_smoothmax", "surprise_std")
         Parts of ``phi``, see `skstructcore.descriptors`. ``surprise_<name>`` is evaluated on
         the surprise map, or on the distances where the maps carry none.
+    weights : array-like of shape (n_descriptors,), default=None
+        Factors of ``z`` before they are combined; None: all 1.
+        `skstructcore.painted.learn_from_painted_defects` learns them without labels.
     base : str or callable, default="max"
         Descriptor of the distances that is the base score.
     resolution : {"grid", "full"}, default="grid"
@@ -102,6 +105,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         "lam": [StrOptions({"auto", "struct-only"}), Interval(Real, 0, None, closed="left")],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
         "descriptors": [list, tuple],
+        "weights": ["array-like", None],
         "base": [str, callable],
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
@@ -115,6 +119,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         quantile=0.995,
         *,
         descriptors=("contrast", "surprise_max", "surprise_smoothmax", "surprise_std"),
+        weights=None,
         base="max",
         resolution="grid",
         sigma=4.0,
@@ -124,6 +129,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         self.lam = lam
         self.quantile = quantile
         self.descriptors = descriptors
+        self.weights = weights
         self.base = base
         self.resolution = resolution
         self.sigma = sigma
@@ -158,6 +164,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             norm=self.norm,
             lam=self.lam,
             quantile=self.quantile,
+            weights=self.weights,
             threshold=self.threshold,
         )
         self.offset_ = -self.calibration_.threshold
@@ -231,6 +238,21 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         maps = self._check_maps(X, reset=False)
         return self._pixels(maps.values, maps.geometry)
+
+    def standardise(self, X):
+        """Return ``z`` of each image: its descriptors in standard deviations of good images.
+
+        Parameters
+        ----------
+        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
+
+        Returns
+        -------
+        z : ndarray of shape (n_samples, n_descriptors)
+        """
+        check_is_fitted(self)
+        base, phi = self._describe_maps(self._check_maps(X, reset=False))
+        return self.calibration_.score(base, phi)[2]
 
     def describe(self, X):
         """Say how the score of each image comes about, and where.

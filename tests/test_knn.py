@@ -120,3 +120,12 @@ def test_more_neighbours_than_entries_is_an_error(images):
 def test_raw_patch_grids_without_a_bank_are_an_error(images):
     with pytest.raises(ValueError, match="needs a bank"):
         RoutedKNNScorer(1).fit(images)
+
+
+def test_copies_of_training_images_are_scored_without_their_originals(images):
+    patches = fitted_patches(images)
+    scorer = RoutedKNNScorer(2)
+    held_out = scorer.fit_transform(patches)
+    np.testing.assert_array_equal(scorer.transform_held_out(patches).values, held_out.values)
+    with pytest.raises(ValueError, match="needs patches with groups"):
+        RoutedKNNScorer(2).fit(patches).transform_held_out(patches)

@@ -173,3 +173,13 @@ def test_bad_input_is_an_error_that_names_it(maps):
     maps[3, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity in 1 of 60 images, first in image 3"):
         StructCoreScorer().fit(maps)
+
+
+def test_weights_multiply_z(maps):
+    scorer = StructCoreScorer(
+        descriptors=("max", "std"), weights=[2.0, -1.0], lam="struct-only"
+    ).fit(maps[:40])
+    z = scorer.standardise(maps)
+    np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
+    with pytest.raises(ValueError, match="one number for each of the 4 descriptors"):
+        StructCoreScorer(weights=[1.0]).fit(maps)

@@ -2,7 +2,6 @@
 
 from ._checks import DatasetError
 from ._image_set import ImageSet
-from .layouts import Layout, find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
@@ -12,8 +11,6 @@ __all__ = [
     "PHOTOGRAPHS",
     "DatasetError",
     "ImageSet",
-    "Layout",
-    "find_layout",
     "load_btad",
     "load_image_folder",
     "load_kolektor",
