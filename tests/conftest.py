@@ -1,5 +1,7 @@
 """Fixtures that several test modules share."""
 
+import os
+
 import dino_reference
 import pytest
 
@@ -12,3 +14,22 @@ def tiny_dino(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("tiny_dino")
     return str(dino_reference.save_folder(dino_reference.random_state(), folder, n_heads=2))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _network_log_file(tmp_path_factory):
+    """Before any test starts processes: they live on, with the environment of that moment."""
+    os.environ["BLOCKS_LOG"] = str(tmp_path_factory.mktemp("networks") / "log")
+
+
+@pytest.fixture
+def network_log(_network_log_file):
+    """How often a word was logged by `networks.LoggedBlocks`, in this process and in others."""
+    path = os.environ["BLOCKS_LOG"]
+    open(path, "w").close()
+
+    def count(word):
+        with open(path) as file:
+            return file.read().split().count(word)
+
+    return count
