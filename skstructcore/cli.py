@@ -40,6 +40,9 @@ _set_option = click.option(
     metavar="STEP__PARAMETER=VALUE",
     help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
 )
+_n_jobs_option = click.option(
+    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,6 +94,92 @@ def demo(output):
 @_features_option
 @_preset_option
 @_set_option
+@click.option(
+    "--model",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to save the fitted pipeline.",
+)
+def fit(folder, features, preset, settings, model):
+    """Fit on the good images in FOLDER and save the model.
+
+    FOLDER holds images of good parts, or folders of images of which the one named "good"
+    counts, or it is laid out as a data set: then its training images are taken.
+    """
+    from .datasets import find_layout, load_image_folder
+
+    with _plain_errors():
+        if (folder / "train").is_dir():
+            layout = find_layout(folder)
+            [category] = layout.categories
+            images = layout.load(category).train
+        else:
+            images = load_image_folder(folder)
+        pipe = _pipeline(features, preset, settings)
+        _fit(pipe, images)
+        _save(pipe, model)
+    click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {model}")
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_n_jobs_option
+@click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
+@click.option("--shard-size", default=64, show_default=True, help="Images a process gets at once.")
+def score(model, images, n_jobs, csv, shard_size):
+    """Score IMAGES, files or folders of files, with a saved MODEL.
+
+    Writes a row an image as CSV, to a file or to the terminal, as soon as it is there. Images
+    that cannot be read have an empty row with the reason in the column "error"; the exit status
+    is 1 then.
+    """
+    import joblib
+
+    from .images import list_images
+    from .parallel import iter_scores
+
+    with _plain_errors():
+        paths = [
+            file for path in images for file in (list_images(path) if path.is_dir() else [path])
+        ]
+        pipe = joblib.load(model)
+        shards = iter_scores(
+            pipe, paths, n_jobs=n_jobs, shard_size=shard_size, verbose=csv is not None
+        )
+        with click.open_file(csv or "-", "w") as file:
+            unreadable = _write_shards(shards, file)
+    if unreadable:
+        message = f'{unreadable} of {len(paths)} images cannot be read, see the column "error"'
+        raise click.ClickException(message)
+
+
+def _write_shards(shards, file):
+    """Write scores as they come; return how many images could not be read."""
+    import pandas as pd
+
+    waiting, columns, unreadable = [], None, 0
+    for shard in shards:
+        waiting.append(shard)
+        unreadable += int(shard["error"].notna().sum())
+        first = columns is None
+        if first and shard["error"].notna().all():
+            continue  # a shard without a score does not know the columns
+        columns = shard.columns if first else columns
+        rows = pd.concat(waiting).reindex(columns=columns)
+        rows.to_csv(file, index=False, header=first)
+        file.flush()
+        waiting.clear()
+    if waiting:
+        pd.concat(waiting).to_csv(file, index=False)
+    return unreadable
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_features_option
+@_preset_option
+@_set_option
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write all scores.")
 @click.option(
     "--picture",
@@ -100,43 +189,88 @@ def demo(output):
 @click.option(
     "--model", type=click.Path(dir_okay=False, path_type=Path), help="Save the fitted pipeline."
 )
-def evaluate(folder, features, preset, settings, csv, picture, model):
-    """Fit on FOLDER/train/good, score FOLDER/test and print a table by defect type.
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the results of several categories. Run again, what is there is not "
+    "computed again.  [default: evaluation]",
+)
+@click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
+@_n_jobs_option
+def evaluate(folder, features, preset, settings, csv, picture, model, output, **many):
+    """Fit on the good training images in FOLDER, score its test images and print a table.
 
-    FOLDER is laid out as MVTec AD is: train/good, test/<type> and, optionally,
+    FOLDER is laid out as MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
     ground_truth/<type>/<stem>_mask.png. A file groups.csv (columns split, type, file, group)
     says which images show the same part.
-    """
-    import joblib
 
-    from .datasets import load_mvtec_ad
-    from .evaluation import evaluate as evaluate_images
-    from .evaluation import format_table
+    Of one category, the table has a row for each type of defect. If FOLDER holds several
+    categories (or with --output), it has a row for each category and the mean, and goes to
+    --output as CSV, JSON and Markdown with the scores of all images.
+    """
+    from .datasets import find_layout
 
     with _plain_errors():
-        images = load_mvtec_ad(folder)
-        pipe = _pipeline(features, preset, settings)
-        _fit(pipe, images.train)
-        if model:
-            joblib.dump(pipe, model)
-        evaluation = evaluate_images(pipe, images.test)
-        if csv:
-            evaluation.scores.to_csv(csv, index=False)
-        if picture:
-            _save_cases(evaluation, picture)
+        several = len(find_layout(folder).categories) > 1
+        if several and (csv or picture or model):
+            raise click.UsageError("--csv, --picture and --model are for one category")
+        pipe = _pipeline(features, preset, settings, verbose=not several)
+        if several or output or any(many.values()):
+            _evaluate_categories(pipe, folder, output or Path("evaluation"), **many)
+        else:
+            _evaluate_one(pipe, folder, csv, picture, model)
+
+
+def _evaluate_one(pipe, folder, csv, picture, model):
+    from .datasets import find_layout
+    from .evaluation import evaluate, format_table
+
+    layout = find_layout(folder)
+    [category] = layout.categories
+    images = layout.load(category)
+    _fit(pipe, images.train)
+    if model:
+        _save(pipe, model)
+    evaluation = evaluate(pipe, images.test)
+    if csv:
+        evaluation.scores.to_csv(csv, index=False)
+    if picture:
+        _save_cases(evaluation, picture)
     click.echo(format_table(evaluation.table()))
 
 
-def _pipeline(features, preset, settings):
+def _evaluate_categories(pipe, folder, output, *, categories, n_jobs, overwrite):
+    from .categories import evaluate_categories, format_markdown
+
+    table = evaluate_categories(
+        pipe,
+        folder,
+        output,
+        categories=categories,
+        n_jobs=n_jobs,
+        overwrite=overwrite,
+        verbose=1,
+    )
+    click.echo(format_markdown(table))
+
+
+def _pipeline(features, preset, settings, *, verbose=True):
     from .pipeline import make_structcore
 
-    return make_structcore(
-        features, preset=preset, **{"features__verbose": 1, "bank__verbose": 1, **settings}
-    )
+    bars = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
+    return make_structcore(features, preset=preset, **{**bars, **settings})
 
 
 def _fit(pipe, images):
-    pipe.fit(images, bank__groups=images.groups)
+    pipe.fit(images, images.y, bank__groups=images.groups)
+
+
+def _save(pipe, path):
+    import joblib
+
+    # The progress bars are for the fit, not for whatever loads the model.
+    joblib.dump(pipe.set_params(features__verbose=0, bank__verbose=0), path)
 
 
 def _save_cases(evaluation, path):

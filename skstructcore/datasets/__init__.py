@@ -2,6 +2,7 @@
 
 from ._checks import DatasetError
 from ._image_set import ImageSet
+from .layouts import Layout, find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
@@ -11,6 +12,8 @@ __all__ = [
     "PHOTOGRAPHS",
     "DatasetError",
     "ImageSet",
+    "Layout",
+    "find_layout",
     "load_btad",
     "load_image_folder",
     "load_kolektor",

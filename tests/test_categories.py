@@ -1,0 +1,160 @@
+import json
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.base import clone
+
+from skstructcore import make_structcore
+from skstructcore.categories import CategoryError, evaluate_categories
+from skstructcore.datasets import find_layout, load_mvtec_ad, paint_defect
+from skstructcore.evaluation import evaluate
+
+
+def write_category(folder, seed):
+    rng = np.random.default_rng(seed)
+    for place, n_images in {"train/good": 6, "test/good": 3, "test/spot": 3}.items():
+        (folder / place).mkdir(parents=True)
+        for i in range(n_images):
+            image = rng.integers(100, 130, (32, 32), dtype=np.uint8)
+            if place == "test/spot":
+                image, mask = paint_defect(image, "spot", i, severity=2)
+                masks = folder / "ground_truth" / "spot"
+                masks.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(masks / f"{i}_mask.png")
+            Image.fromarray(image).save(folder / place / f"{i}.png")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed, name in enumerate(("bolt", "nut", "washer")):
+        write_category(tmp_path / "parts" / name, seed)
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def pipe():
+    return make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.3)
+
+
+def times(output):
+    return {path.name: path.stat().st_mtime_ns for path in (output / "categories").iterdir()}
+
+
+def test_each_row_is_the_evaluation_of_that_category(pipe, root, tmp_path):
+    table = evaluate_categories(pipe, root, tmp_path / "out")
+    assert table.index.tolist() == ["bolt", "nut", "washer", "mean"]
+    images = load_mvtec_ad(root, "nut")
+    evaluation = evaluate(clone(pipe).fit(images.train), images.test)
+    total, row = evaluation.table().loc["all"], table.loc["nut"]
+    for area in ("image_auroc", "pixel_auroc", "aupro"):
+        assert row[area] == pytest.approx(total[area])
+        assert table.loc["mean", area] == pytest.approx(table[area].iloc[:3].mean())
+    assert (row["train_images"], row["test_images"]) == (6, 6)
+    assert row["false_alarm_rate"] == total["false_alarms"] / 3
+    assert row["miss_rate"] == total["missed"] / 3
+    scores = pd.read_csv(tmp_path / "out" / "categories" / "nut.csv")
+    np.testing.assert_allclose(scores["anomaly_score"], evaluation.scores["anomaly_score"])
+
+
+def test_the_table_is_written_as_csv_json_and_markdown(pipe, root, tmp_path):
+    table = evaluate_categories(pipe, root, tmp_path)
+    from_csv = pd.read_csv(tmp_path / "results.csv", index_col="category")
+    np.testing.assert_allclose(from_csv["image_auroc"], table["image_auroc"])
+    from_json = json.loads((tmp_path / "results.json").read_text())
+    assert list(from_json["categories"]) == ["bolt", "nut", "washer"]
+    assert from_json["mean"]["aupro"] == pytest.approx(table.loc["mean", "aupro"])
+    assert from_json["settings"]["bank__ratio"] == "0.3"
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert len(lines) == 6 and lines[-1].startswith("| mean |")
+
+
+def test_what_is_finished_is_not_computed_again(pipe, root, tmp_path):
+    # A run that was killed when it had finished one category, and wrote half of another.
+    evaluate_categories(pipe, root, tmp_path, categories=["nut"])
+    (tmp_path / "categories" / "bolt.json.123").write_text('{"row": {"ima')
+    (tmp_path / "categories" / "bolt.csv").write_text("file,")
+    before = times(tmp_path)
+    table = evaluate_categories(pipe, root, tmp_path)
+    after = times(tmp_path)
+    assert after["nut.json"] == before["nut.json"] and after["nut.csv"] == before["nut.csv"]
+    assert len(pd.read_csv(tmp_path / "categories" / "bolt.csv")) == 6
+    again = evaluate_categories(pipe, root, tmp_path)
+    assert times(tmp_path) == after
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_other_settings_are_an_error_that_names_them_unless_overwritten(pipe, root, tmp_path):
+    evaluate_categories(pipe, root, tmp_path, categories=["nut"])
+    evaluate_categories(clone(pipe).set_params(features__batch_size=3), root, tmp_path)
+    other = clone(pipe).set_params(bank__ratio=0.2)
+    with pytest.raises(ValueError, match=r"bank__ratio: 0\.3 there, 0.2 now"):
+        evaluate_categories(other, root, tmp_path)
+    before = times(tmp_path)
+    evaluate_categories(other, root, tmp_path, overwrite=True)
+    after = times(tmp_path)
+    assert all(after[name] > before[name] for name in before)
+
+
+def test_a_category_whose_files_change_is_computed_again(pipe, root, tmp_path):
+    evaluate_categories(pipe, root, tmp_path)
+    before = times(tmp_path)
+    (root / "nut" / "train" / "good" / "5.png").unlink()
+    assert evaluate_categories(pipe, root, tmp_path).loc["nut", "train_images"] == 5
+    after = times(tmp_path)
+    assert {name for name in after if after[name] > before[name]} == {"nut.json", "nut.csv"}
+
+
+def test_a_broken_category_does_not_stop_the_others(pipe, root, tmp_path):
+    (root / "bolt" / "train" / "good" / "2.png").write_text("no image")
+    with pytest.raises(CategoryError, match=r"1 of 3 categories failed[\s\S]*bolt[\s\S]*2\.png"):
+        evaluate_categories(pipe, root, tmp_path)
+    assert {"nut.json", "washer.json"} <= set(times(tmp_path))
+    (root / "bolt" / "train" / "good" / "2.png").unlink()
+    assert len(evaluate_categories(pipe, root, tmp_path)) == 4
+
+
+def test_unknown_categories_and_folders_are_errors(pipe, root, tmp_path):
+    with pytest.raises(ValueError, match="no category \\['screw'\\]"):
+        evaluate_categories(pipe, root, tmp_path, categories=["screw", "nut"])
+    with pytest.raises(ValueError, match="neither a folder train"):
+        evaluate_categories(pipe, tmp_path, tmp_path)
+
+
+def without_seconds(table):
+    return table.drop(columns="seconds")
+
+
+def test_processes_give_the_table_of_one_process(pipe, root, tmp_path):
+    expected = evaluate_categories(pipe, root, tmp_path / "one")
+    table = evaluate_categories(pipe, root, tmp_path / "two", n_jobs=2)
+    pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_table_of_one_process(pipe, root, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs dask: pip install distributed")
+    expected = evaluate_categories(pipe, root, tmp_path / "one")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        table = evaluate_categories(pipe, root, tmp_path / "cluster")
+    pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
+
+
+def test_layouts_are_recognised_by_their_folders(root, tmp_path):
+    assert list(find_layout(root).categories) == ["bolt", "nut", "washer"]
+    single = find_layout(root / "nut")
+    assert single.categories == {"nut": None} and len(single.load("nut")) == 12
+    for place in ("visa/split_csv", "visa/candle/Data/Images", "btad/01/train/ok"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "visa" / "split_csv" / "1cls.csv").touch()
+    visa, btad = find_layout(tmp_path / "visa"), find_layout(tmp_path / "btad")
+    assert visa.loader.__name__ == "load_visa" and list(visa.categories) == ["candle"]
+    assert btad.loader.__name__ == "load_btad" and list(btad.categories) == ["01"]

@@ -1,0 +1,121 @@
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from skstructcore import make_structcore, parallel
+from skstructcore.parallel import iter_scores, score_images
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(0).integers(0, 256, (24, 64, 64), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipe(photos):
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    return pipe.fit(photos[:12])
+
+
+@pytest.fixture
+def files(photos, tmp_path):
+    for i, photo in enumerate(photos[12:]):
+        Image.fromarray(photo).save(tmp_path / f"{i:02}.png")
+    return sorted(map(str, tmp_path.iterdir()))
+
+
+def break_file(path):
+    with open(path, "wb") as file:
+        file.write(b"no image")
+
+
+def test_scores_are_those_of_the_pipeline_in_the_order_of_the_images(pipe, photos, files):
+    scores = score_images(pipe, files, shard_size=5)
+    assert scores["file"].tolist() == files
+    assert scores.index.tolist() == list(range(12))
+    assert scores["error"].isna().all()
+    np.testing.assert_allclose(-scores["anomaly_score"], pipe.score_samples(files), rtol=1e-5)
+    np.testing.assert_array_equal(scores["is_anomalous"], pipe.predict(files) == -1)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_backends_and_numbers_of_jobs_give_identical_scores(pipe, files, backend):
+    expected = score_images(pipe, files, shard_size=4)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        pd.testing.assert_frame_equal(score_images(pipe, files, shard_size=4), expected)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_identical_scores_and_opens_the_model_once_a_worker(pipe, files):
+    distributed = pytest.importorskip("distributed", reason="needs dask: pip install distributed")
+    expected = score_images(pipe, files, shard_size=2)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        joblib.parallel_config(backend="dask"),
+    ):
+        client.run(count_openings)
+        pd.testing.assert_frame_equal(score_images(pipe, files, shard_size=2), expected)
+        assert set(client.run(lambda: parallel.pickle.loads.n_calls).values()) == {1}
+
+
+def count_openings():
+    load = parallel.pickle.loads
+
+    def loads(data):
+        loads.n_calls += 1
+        return load(data)
+
+    loads.n_calls = 0
+    parallel.pickle = type("Counted", (), {"loads": staticmethod(loads)})
+
+
+def test_unreadable_files_are_reported_and_all_others_scored(pipe, files):
+    expected = score_images(pipe, files, shard_size=4)
+    for i in (1, 6):
+        break_file(files[i])
+    scores = score_images(pipe, files, shard_size=4, n_jobs=2)
+    assert scores.index[scores["error"].notna()].tolist() == [1, 6]
+    assert files[6] in scores["error"][6] and "position 6" in scores["error"][6]
+    assert scores.loc[1].drop(["file", "error"]).isna().all()
+    good = scores["error"].isna()
+    pd.testing.assert_series_equal(scores["is_anomalous"][good], expected["is_anomalous"][good])
+    np.testing.assert_allclose(
+        scores["anomaly_score"][good], expected["anomaly_score"][good], rtol=1e-5
+    )
+
+
+def test_a_shard_without_any_readable_file_keeps_its_rows(pipe, files):
+    types = score_images(pipe, files).dtypes
+    for path in files[:2]:
+        break_file(path)
+    scores = score_images(pipe, files, shard_size=2)
+    assert scores["file"].tolist() == files
+    pd.testing.assert_series_equal(scores.dtypes, types)
+    for path in files:
+        break_file(path)
+    assert list(score_images(pipe, files, shard_size=2).columns) == ["file", "error"]
+
+
+def test_shards_come_one_by_one(pipe, files, capsys):
+    shards = iter_scores(pipe, files, shard_size=5, verbose=1)
+    assert next(shards)["file"].tolist() == files[:5]
+    assert [len(shard) for shard in shards] == [5, 2]
+    assert "12/12" in capsys.readouterr().err
+
+
+def test_arrays_are_named_by_their_position(pipe, photos):
+    assert score_images(pipe, photos[12:15])["file"].tolist() == ["image 0", "image 1", "image 2"]
+
+
+def test_bad_input_is_an_error_before_anything_is_scored(pipe, files, tmp_path):
+    with pytest.raises(ValueError, match="not fitted"):
+        score_images(make_structcore("efficientnet_lite0"), files)
+    with pytest.raises(ValueError, match="shard_size must be at least 1, got 0"):
+        score_images(pipe, files, shard_size=0)
+    with pytest.raises(ValueError, match="empty"):
+        score_images(pipe, [])
