@@ -50,7 +50,7 @@ class ConvFeatures(PatchFeatures):
         False scales the whole image to `image_size`, which changes the aspect ratio of images
         of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
         of it, at the border, are not seen**.
-    normalize : bool, default=False
+    normalize : bool, default=True
         Whether each layer's feature vectors are scaled to length 1.
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what
@@ -118,7 +118,7 @@ class ConvFeatures(PatchFeatures):
         image_size=256,
         resize=None,
         crop=False,
-        normalize=False,
+        normalize=True,
         mean=None,
         std=None,
         batch_size=16,
