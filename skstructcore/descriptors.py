@@ -76,6 +76,53 @@ def smooth_max(maps):
     return smooth.max(axis=(1, 2))
 
 
+def moran(maps):
+    """Spatial autocorrelation, Moran's I over pixels that share an edge.
+
+    With ``c = S - mean S``: the mean of ``c[p] c[q]`` over all neighbouring pixels over the mean
+    of ``c^2``; 0 for a constant map. Range [-1, 1], near 0 for noise and near 1 for one smooth
+    blob; O(m).
+    """
+    centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    variance = np.square(centred).mean(axis=(1, 2))
+    products = [
+        (centred[:, 1:] * centred[:, :-1]).sum(axis=(1, 2)),
+        (centred[:, :, 1:] * centred[:, :, :-1]).sum(axis=(1, 2)),
+    ]
+    height, width = maps.shape[1:]
+    n_pairs = (height - 1) * width + height * (width - 1)
+    scale = n_pairs * np.where(variance > 0, variance, 1.0)
+    return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
+
+
+def concentration(maps):
+    """One minus the entropy of the map, ``1 + sum p log p / log m``.
+
+    ``p`` is the map above its minimum, scaled to sum 1. Range [0, 1]: 0 for a constant map, 1
+    where a single pixel stands out from a flat rest; O(m).
+    """
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    above = flat - flat.min(axis=1, keepdims=True)
+    total = above.sum(axis=1, keepdims=True)
+    share = np.divide(above, total, out=np.full_like(above, 1 / above.shape[1]), where=total > 0)
+    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return 1 + (share * logs).sum(axis=1) / np.log(max(flat.shape[1], 2))
+
+
+def component(maps):
+    """Share of the pixels in the largest connected region above ``mean S + 2 std S``.
+
+    Pixels that touch at a corner are connected. Range [0, 1/4]; O(m).
+    """
+    limit = mean(maps) + 2 * std(maps)
+    sizes = np.zeros(len(maps))
+    for image, over in enumerate(maps > limit[:, np.newaxis, np.newaxis]):
+        labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))
+        if n_regions:
+            sizes[image] = np.bincount(labels.ravel())[1:].max() / over.size
+    return sizes
+
+
 #: Name -> descriptor. ``top<r>`` with any other percentage is understood as well.
 DESCRIPTORS = {
     "max": max_value,
@@ -86,6 +133,9 @@ DESCRIPTORS = {
     "median": median,
     "contrast": contrast,
     "smoothmax": smooth_max,
+    "moran": moran,
+    "concentration": concentration,
+    "component": component,
 }
 
 

@@ -26,6 +26,11 @@ finite_maps = arrays(np.float64, (2, 4, 5), elements=st.floats(-1e3, 1e3))
         ("tv", (6 + 6 + 15 + 2 + 2 + 11) / 9),
         # the 3 x 3 mean in the lower right corner repeats the edges: 5, 2*6, 2*8, 4*18 over 9
         ("smoothmax", (5 + 12 + 16 + 72) / 9),
+        # centred -5 -4 -3 / -2 -1 0 / 1 2 12: products down the columns 10+4+0-2-2+0, along
+        # the rows 20+12+2+0+2+24; 12 pairs; the mean square is 204 / 9
+        ("moran", (10 + 60) / 12 / (204 / 9)),
+        # mean 6 + 2 * 4.76 = 15.5: the pixel of 18 alone
+        ("component", 1 / 9),
     ],
 )
 def test_value_worked_out_by_hand_on_a_three_by_three_map(name, expected):
@@ -40,16 +45,41 @@ def test_the_default_is_phi_of_the_paper():
 
 @given(finite_maps, st.floats(0.1, 10), st.floats(-5, 5))
 def test_every_descriptor_scales_with_the_map_and_none_reacts_to_order(maps, factor, shift):
-    names = list(DESCRIPTORS)
+    names = [name for name in DESCRIPTORS if name != "component"]  # has a limit to round to
     phi = compute_descriptors(maps, names)
     moved = compute_descriptors(maps[::-1] * factor + shift, names)[::-1]
-    offset = np.array([0 if name in ("std", "tv", "contrast") else shift for name in names])
-    np.testing.assert_allclose(moved, phi * factor + offset, rtol=1e-9, atol=1e-8)
+    shape_only = np.isin(names, ["moran", "concentration"])
+    factors = np.where(shape_only, 1.0, factor)
+    still = shape_only | np.isin(names, ["std", "tv", "contrast"])
+    expected = phi * factors + np.where(still, 0.0, shift)
+    np.testing.assert_allclose(moved[:, ~shape_only], expected[:, ~shape_only], atol=1e-8)
+    # Rounding decides what the shape of a constant map is.
+    rough = phi[:, names.index("std")] > 1e-6
+    np.testing.assert_allclose(moved[rough], expected[rough], atol=1e-5)
 
 
 def test_a_constant_map_has_no_spread():
-    phi = compute_descriptors(np.full((1, 3, 3), 7.0), ["std", "tv", "contrast", "max"])
-    np.testing.assert_array_equal(phi, [[0, 0, 0, 7]])
+    phi = compute_descriptors(
+        np.full((1, 3, 3), 7.0), ["std", "tv", "contrast", "moran", "component", "max"]
+    )
+    np.testing.assert_array_equal(phi, [[0, 0, 0, 0, 0, 7]])
+
+
+def test_concentration_goes_from_a_flat_map_to_a_single_peak():
+    peak = np.zeros((1, 3, 3))
+    peak[0, 1, 1] = 5
+    two_peaks = peak.copy()
+    two_peaks[0, 0, 0] = 5  # p = 1/2 twice: entropy log 2 of at most log 9
+    maps = np.concatenate([np.ones((1, 3, 3)), two_peaks, peak])
+    np.testing.assert_allclose(
+        compute_descriptors(maps, ["concentration"])[:, 0], [0, 1 - np.log(2) / np.log(9), 1]
+    )
+
+
+def test_corners_connect_the_pixels_of_a_component():
+    maps = np.zeros((1, 8, 8))
+    maps[0, [0, 1, 6], [0, 1, 6]] = 9
+    assert compute_descriptors(maps, ["component"])[0, 0] == 2 / 64
 
 
 def test_a_single_pixel_is_its_own_everything():
