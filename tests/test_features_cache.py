@@ -1,5 +1,9 @@
 """The memory of feature estimators: each image goes through the network once."""
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from joblib import Memory, Parallel, delayed
@@ -145,3 +149,17 @@ def test_grid_search_runs_the_network_once_an_image(n_jobs, folder, tmp_path, ne
 
 def mean_score(pipe, X, y=None):
     return pipe.score_samples(X).mean()
+
+
+def test_built_in_network_is_not_loaded_when_all_features_are_there(folder, tmp_path):
+    code = f"""
+        import sys
+        import numpy as np
+        from skstructcore import ConvFeatures
+        features = ConvFeatures(image_size=64, memory={str(tmp_path)!r})
+        np.asarray(features.fit_transform({str(folder)!r}))
+        print("efficientnet_lite_pytorch" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    loaded = [subprocess.check_output(command, text=True).strip() for _ in range(2)]
+    assert loaded == ["True", "False"]

@@ -222,3 +222,10 @@ def test_clone_and_names(tiny_dino):
     features = DinoFeatures(None, LAYERS, tiny_dino, image_size=70).fit(photos())
     assert clone(features).get_params() == features.get_params()
     assert features.get_feature_names_out()[[0, -1]].tolist() == ["dinofeatures0", "dinofeatures63"]
+
+
+@pytest.mark.slow
+def test_compiled_network_gives_the_same_features(tiny_dino):
+    params = dict(model=None, weights=tiny_dino, image_size=70)
+    compiled = features_of(photos(), **params, compile=True)
+    np.testing.assert_allclose(compiled, features_of(photos(), **params), atol=1e-5)
