@@ -64,7 +64,9 @@ class DistanceExpectation:
             0 is a normal distance for such content; 1 is one standard deviation more.
         """
         logs = np.log(np.maximum(distances, self.floor, dtype=np.float64))
-        location, scale = _average(self.location, neighbors), _average(self.scale, neighbors)
+        # Without a neighbour nothing is known about the content: what holds for the whole bank.
+        location = _average(self.location, neighbors, default=self.location.mean())
+        scale = _average(self.scale, neighbors, default=self.scale.mean())
         return ((logs - location) / scale).astype(np.float32)
 
 
@@ -97,31 +99,39 @@ def fit_expectation(distances, neighbors, groups, n_entries, prior=20.0):
     """
     floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
     logs = np.log(np.maximum(distances, floor, dtype=np.float64))
-    centre = logs.mean()
-    counts, sums = _totals(neighbors, logs - centre, n_entries)
-    location = centre + sums / (counts + prior)
+    rows_of_groups = _rows_of_groups(groups)
+    location, expected = _shrunk_means(logs, neighbors, rows_of_groups, n_entries, prior)
+    squares = (logs - expected) ** 2
+    if not squares.any():  # all patches at one distance: nothing to learn a scale from
+        return DistanceExpectation(location, np.ones(n_entries), floor), np.zeros(
+            len(logs), np.float32
+        )
+    variance, scale = _shrunk_means(squares, neighbors, rows_of_groups, n_entries, prior, np.sqrt)
+    surprise = ((logs - expected) / scale).astype(np.float32)
+    return DistanceExpectation(location, np.sqrt(variance), floor), surprise
 
-    held_out = np.empty_like(logs)
-    rows_of = _rows_of_groups(groups)
-    for rows in rows_of:
+
+def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform=np.asarray):
+    """Mean of the values around each entry, shrunk towards the mean of all.
+
+    Also, for each patch, the average over its neighbours of `transform` of the means that the
+    other groups alone give. Without that, a group that is far off widens the very scale that
+    it is judged by, and calibration sees images that surprise too little.
+    """
+    centre = values.mean()
+    counts, sums = _totals(neighbors, values - centre, n_entries)
+    by_others = np.empty_like(values)
+    for rows in rows_of_groups:
         entries, own = np.unique(neighbors[rows], return_inverse=True)
         own = own.reshape(neighbors[rows].shape)  # flat in numpy 1
-        own_counts, own_sums = _totals(own, logs[rows] - centre, len(entries))
-        others = counts[entries] - own_counts + prior
-        held_out[rows] = _average(
-            np.where(entries < 0, 0, centre + (sums[entries] - own_sums) / others),
+        own_counts, own_sums = _totals(own, values[rows] - centre, len(entries))
+        means = centre + (sums[entries] - own_sums) / (counts[entries] - own_counts + prior)
+        by_others[rows] = _average(
+            transform(np.where(entries < 0, centre, means)),
             np.where(neighbors[rows] < 0, -1, own),
+            default=transform(centre),
         )
-    squares = (logs - held_out) ** 2
-    variance = squares.mean()
-    if variance == 0:  # all patches at one distance: nothing to learn a scale from
-        scale = np.ones(n_entries)
-    else:
-        _, sums = _totals(neighbors, squares, n_entries)
-        scale = np.sqrt((sums + prior * variance) / (counts + prior))
-    expectation = DistanceExpectation(location, scale, floor)
-    surprise = (logs - held_out) / _average(scale, neighbors)
-    return expectation, surprise.astype(np.float32)
+    return centre + sums / (counts + prior), by_others
 
 
 def _totals(neighbors, values, n_entries):
@@ -132,14 +142,13 @@ def _totals(neighbors, values, n_entries):
     return np.bincount(entries, minlength=n_entries), np.bincount(entries, shares, n_entries)
 
 
-def _average(table, neighbors):
+def _average(table, neighbors, default):
     there = neighbors >= 0
     if there.all():
         return table[neighbors].mean(axis=1)
     count = there.sum(axis=1)
     total = np.where(there, table[neighbors], 0).sum(axis=1)
-    # Without a neighbour nothing is known about the content: what holds for the whole bank.
-    return np.where(count > 0, total / np.maximum(count, 1), table.mean())
+    return np.where(count > 0, total / np.maximum(count, 1), default)
 
 
 def _rows_of_groups(groups):

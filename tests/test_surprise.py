@@ -23,7 +23,21 @@ def test_training_patches_are_judged_by_the_other_groups():
     squares = (np.array([1, 3, 5, 7]) - expected) ** 2
     scale = np.sqrt((squares.reshape(2, 2).sum(axis=1) + 2 * squares.mean()) / 4)
     np.testing.assert_allclose(expectation.scale, scale)
-    np.testing.assert_allclose(surprise, (np.array([1, 3, 5, 7]) - expected) / scale[[0, 0, 1, 1]])
+    # The same for the scale: patch 0 is judged by the square of patch 1 and the mean.
+    own = np.sqrt([*((squares[[1, 0]] + 2 * squares.mean()) / 3), *[squares.mean()] * 2])
+    np.testing.assert_allclose(surprise, (np.array([1, 3, 5, 7]) - expected) / own, rtol=1e-6)
+
+
+def test_a_group_does_not_widen_the_scale_that_it_is_judged_by():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 20)
+    distances = rng.lognormal(sigma=0.1, size=200)
+    distances[groups == 0] *= 10
+    neighbors = np.zeros((200, 1), dtype=int)
+    _, surprise = fit_expectation(distances, neighbors, groups, 1)
+    # The scale with the group in it would give 3.3 at most: log(10) over 0.7.
+    within = np.log(distances).std()
+    assert surprise[groups == 0].mean() > 1.5 * np.log(10) / within
 
 
 def test_content_that_is_always_far_away_surprises_less():
