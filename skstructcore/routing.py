@@ -29,6 +29,7 @@ __all__ = [
     "fit_tail",
     "held_out_distances",
     "pool_patches",
+    "query_together",
     "routing_distances",
     "select_prototypes",
 ]
@@ -174,6 +175,43 @@ def routing_distances(patches, prototypes, aggregate="huber"):
         nearest = np.sqrt(np.maximum(2 - 2 * cosines, 0)).reshape(directions.shape[:2])
         distances[:, route] = AGGREGATES[aggregate](nearest)
     return distances
+
+
+def query_together(indexes, rows, n_neighbors, *, exclude=None):
+    """Nearest entries in the banks of several routes.
+
+    Parameters
+    ----------
+    indexes : sequence of NeighborIndex
+        The banks; entries are numbered as if they stood one after the other.
+    rows : ndarray of shape (q, n_features)
+    n_neighbors : int
+        May be more than there are entries.
+    exclude : ndarray of shape (q,), default=None
+        Group of each row, whose entries are left out.
+
+    Returns
+    -------
+    squared : ndarray of shape (q, n_neighbors), float32
+        Squared distances, ascending; ``inf`` where there is no entry.
+    neighbors : ndarray of shape (q, n_neighbors), int64
+        -1 where there is no entry.
+    """
+    squared = np.full((len(rows), len(indexes), n_neighbors), np.inf, dtype=np.float32)
+    neighbors = np.full(squared.shape, -1, dtype=np.int64)
+    offset = 0
+    for place, index in enumerate(indexes):
+        n_found = min(n_neighbors, len(index.bank))
+        found = index.query(rows, n_found, exclude=exclude)
+        squared[:, place, :n_found] = found[0]
+        neighbors[:, place, :n_found] = np.where(found[1] < 0, -1, found[1] + offset)
+        offset += len(index.bank)
+    squared, neighbors = squared.reshape(len(rows), -1), neighbors.reshape(len(rows), -1)
+    if len(indexes) > 1:
+        order = np.argsort(squared, axis=1, kind="stable")[:, :n_neighbors]
+        squared = np.take_along_axis(squared, order, axis=1)
+        neighbors = np.take_along_axis(neighbors, order, axis=1)
+    return squared, neighbors
 
 
 @dataclass(frozen=True, eq=False)

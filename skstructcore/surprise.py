@@ -134,6 +134,27 @@ def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform
     return centre + sums / (counts + prior), by_others
 
 
+def join_expectations(expectations):
+    """What is normal for the entries of several banks that stand one after the other.
+
+    Parameters
+    ----------
+    expectations : sequence of DistanceExpectation
+        The floor is that of the first.
+
+    Returns
+    -------
+    expectation : DistanceExpectation
+    """
+    if len(expectations) == 1:
+        return expectations[0]
+    return DistanceExpectation(
+        np.concatenate([part.location for part in expectations]),
+        np.concatenate([part.scale for part in expectations]),
+        expectations[0].floor,
+    )
+
+
 def _totals(neighbors, values, n_entries):
     """How many patches, and the sum of their values, around each entry."""
     there = neighbors >= 0

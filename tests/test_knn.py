@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from skstructcore import CoresetBank, RoutedKNNScorer
+from skstructcore import CoresetBank, Patches, RoutedKNNScorer
 
 
 @pytest.fixture
@@ -129,3 +129,86 @@ def test_copies_of_training_images_are_scored_without_their_originals(images):
     np.testing.assert_array_equal(scorer.transform_held_out(patches).values, held_out.values)
     with pytest.raises(ValueError, match="needs patches with groups"):
         RoutedKNNScorer(2).fit(patches).transform_held_out(patches)
+
+
+@pytest.fixture
+def two_products():
+    """Ten images of each of two products that share no content, and their labels."""
+    rng = np.random.default_rng(2)
+    centres = 4 * rng.normal(size=(2, 1, 1, 1, 6))
+    images = centres + rng.normal(size=(2, 10, 3, 4, 6))
+    return images.reshape(20, 3, 4, 6).astype(np.float32), np.repeat(["left", "right"], 10)
+
+
+@pytest.mark.parametrize("routing", ["auto", "top1"])
+def test_routed_images_are_compared_with_the_bank_of_their_route(two_products, routing):
+    images, labels = two_products
+    bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels)
+    scorer = RoutedKNNScorer(2, routing=routing, n_route_patches=5).fit(bank.transform(images))
+    new = images + np.float32(0.1)
+    maps = scorer.transform(bank.transform(new))
+    assert (maps.route == labels).all()
+    for product in ("left", "right"):
+        entries = bank.bank_.values[labels[bank.bank_.image_index] == product]
+        mine = new[labels == product].reshape(-1, 6)
+        expected = NearestNeighbors(n_neighbors=2).fit(entries).kneighbors(mine)[0].mean(axis=1)
+        np.testing.assert_allclose(maps.values[labels == product].ravel(), expected, rtol=1e-5)
+
+
+def test_routed_training_images_are_scored_without_their_own_entries(two_products):
+    images, labels = two_products
+    patches = CoresetBank(0.2, random_state=0).fit_transform(images, categories=labels)
+    maps = RoutedKNNScorer(1, routing="top1").fit_transform(patches)
+    bank = patches.bank
+    others = bank.values[(bank.image_index != 3) & (labels[bank.image_index] == "left")]
+    expected = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(images[3].reshape(-1, 6))[0]
+    np.testing.assert_allclose(maps.values[3].ravel(), expected.ravel(), rtol=1e-5)
+    # Their distance to the route is held out as well: larger than that of a seen image.
+    scorer = RoutedKNNScorer(1, routing="top1").fit(patches)
+    seen = scorer.transform(Patches(images, patches.bank))
+    assert maps.route_distance.mean() > seen.route_distance.mean()
+
+
+def test_all_routes_together_are_the_whole_bank(two_products):
+    images, labels = two_products
+    patches = CoresetBank(0.2, random_state=0).fit_transform(images, categories=labels)
+    for calibration in ("leave-one-image-out", "k-fold", "in-sample"):
+        scorers = [RoutedKNNScorer(2, routing=r, calibration=calibration) for r in (None, "top2")]
+        whole, both = (scorer.fit_transform(patches) for scorer in scorers)
+        if calibration != "k-fold":  # whose banks are selected route by route
+            np.testing.assert_array_equal(whole.values, both.values)
+        assert whole.route is None and (both.route == labels).all()
+
+
+def test_without_routing_a_bank_of_several_routes_is_searched_as_one(two_products):
+    images, labels = two_products
+    bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels)
+    maps = RoutedKNNScorer(1).fit(bank.transform(images)).transform(bank.transform(images))
+    expected = NearestNeighbors(n_neighbors=1).fit(bank.bank_.values)
+    expected = expected.kneighbors(images.reshape(-1, 6))[0]
+    np.testing.assert_allclose(maps.values.ravel(), expected.ravel(), rtol=1e-5, atol=1e-6)
+
+
+def test_routing_auto_without_routes_searches_the_whole_bank(images):
+    patches = fitted_patches(images)
+    auto, none = (RoutedKNNScorer(2, routing=r).fit_transform(patches) for r in ("auto", None))
+    np.testing.assert_array_equal(auto.values, none.values)
+    assert auto.route is None
+
+
+@pytest.mark.parametrize("routing", ["top0", "best", "top", "top-1"])
+def test_unknown_routing_is_an_error(two_products, routing):
+    with pytest.raises(ValueError, match=r"routing must be None, 'auto', 'top1'"):
+        RoutedKNNScorer(1, routing=routing).fit(fitted_patches(two_products[0]))
+
+
+def test_routing_without_routes_is_an_error_that_says_how_to_get_them(images):
+    with pytest.raises(ValueError, match="bank__categories="):
+        RoutedKNNScorer(1, routing="top1").fit(fitted_patches(images))
+
+
+def test_more_neighbours_than_a_route_has_entries_is_an_error_that_names_it(two_products):
+    images, labels = two_products
+    patches = CoresetBank(n_patches=3).fit_transform(images, categories=labels)
+    with pytest.raises(ValueError, match="larger than the bank of route 'left', which has 3"):
+        RoutedKNNScorer(4, routing="top1").fit(patches)
