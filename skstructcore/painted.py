@@ -6,6 +6,8 @@ images. The painted copies pass through the backbone and are scored, as the trai
 are, without the bank entries of their originals.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -68,7 +70,14 @@ def learn_from_painted_defects(
     z = np.vstack([scorer.fit(good).standardise(maps) for maps in (good, bad)])
     is_bad = np.repeat([0, 1], len(images))
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]
-    return scorer.set_params(weights=weights / np.abs(weights).sum()).fit(good)
+    scorer.set_params(weights=weights / np.abs(weights).sum()).fit(good)
+    if scorer.routes_ is not None:
+        # How far images are from their route, held out, only the pipeline's own fit knows.
+        known = pipe[-1].routes_
+        scorer.routes_ = {
+            name: replace(route, tail=known[name].tail) for name, route in scorer.routes_.items()
+        }
+    return scorer
 
 
 def _held_out_maps(pipe, images, codes):

@@ -65,7 +65,7 @@ def make_structcore(features="dinov2_vitb14", *, preset="default", random_state=
             ("features", features),
             ("projection", RandomProjection(random_state=random_state)),
             ("bank", CoresetBank(random_state=random_state)),
-            ("knn", RoutedKNNScorer()),
+            ("knn", RoutedKNNScorer(routing="auto")),
             ("structcore", StructCoreScorer()),
         ]
     )

@@ -264,7 +264,7 @@ def fit_profile(rows, pooled, n_prototypes=16):
 def _fit_gaussian(pooled):
     """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
     centre = pooled.mean(axis=0)
-    shrinkage = ledoit_wolf_shrinkage(pooled)
+    shrinkage = ledoit_wolf_shrinkage(pooled) if len(pooled) > 1 else 1.0
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
     variances = (1 - shrinkage) * singular**2 / len(pooled)
     floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]

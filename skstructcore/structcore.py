@@ -1,6 +1,7 @@
 """The image score: calibrated evidence from the whole anomaly map, not its maximum alone."""
 
-from numbers import Real
+import warnings
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from .calibration import NORMS, fit_calibration
 from .containers import AnomalyMaps
 from .descriptors import compute_descriptors, descriptor_names
 from .maps import upsample_maps
+from .route_calibration import fit_routes, judge, judge_routed
 
 _SURPRISE = "surprise_"
 
@@ -57,12 +59,20 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         "conformal" keeps the false-alarm rate for good images that are exchangeable with the
         training images (groups with groups); "quantile" is the plain quantile of the training
         scores, as published.
+    unknown_level : float in (0, 0.5), default=0.01
+        With routes: the share of images of known products that may be called unknown.
+    min_route_images : int, default=8
+        A route with fewer training images (groups) is judged by the statistics of all routes
+        together.
 
     Attributes
     ----------
     calibration_ : ScoreCalibration
         What good images look like: location and scale of the descriptors, training scores,
-        threshold and the false-alarm rate that it promises.
+        threshold and the false-alarm rate that it promises. With routes, of all together.
+    routes_ : dict of str to RouteCalibration, or None
+        The same for each route, where the training maps have routes. Scores are standardised
+        then: 0 is the mean of the good training images of the route, 1 its threshold.
     uses_surprise_ : bool
         Whether the training maps carried surprise, so that new maps need it too.
     mu_, scale_ : ndarray of shape (n_descriptors,)
@@ -71,14 +81,15 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     lam_ : float
         Weight of ``D_struct``.
     offset_ : float
-        Minus the threshold: ``decision_function = score_samples - offset_``.
+        Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     n_features_in_ : int
         Width of the maps.
 
     Warns
     -----
     UserWarning
-        In `fit`, if there are too few images (groups) for the false-alarm rate asked for.
+        In `fit`, if there are too few images (groups) for the false-alarm rate asked for, or
+        for statistics of a route's own.
 
     References
     ----------
@@ -110,6 +121,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
         "threshold": [StrOptions({"conformal", "quantile"})],
+        "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
+        "min_route_images": [Interval(Integral, 2, None, closed="left")],
     }
 
     def __init__(
@@ -124,6 +137,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         resolution="grid",
         sigma=4.0,
         threshold="conformal",
+        unknown_level=0.01,
+        min_route_images=8,
     ):
         self.norm = norm
         self.lam = lam
@@ -134,6 +149,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         self.resolution = resolution
         self.sigma = sigma
         self.threshold = threshold
+        self.unknown_level = unknown_level
+        self.min_route_images = min_route_images
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -157,17 +174,25 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             )
         self.uses_surprise_ = maps.surprise is not None
         base, phi = self._describe_maps(maps)
-        self.calibration_ = fit_calibration(
-            base,
-            phi,
-            maps.groups,
-            norm=self.norm,
-            lam=self.lam,
-            quantile=self.quantile,
-            weights=self.weights,
-            threshold=self.threshold,
+        options = {
+            "norm": self.norm,
+            "lam": self.lam,
+            "quantile": self.quantile,
+            "weights": self.weights,
+            "threshold": self.threshold,
+        }
+        if maps.route is None:
+            self.calibration_ = fit_calibration(base, phi, maps.groups, **options)
+            self.routes_ = None
+            self.offset_ = -self.calibration_.threshold
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what counts are the routes
+            self.calibration_ = fit_calibration(base, phi, maps.groups, **options)
+        self.routes_ = fit_routes(
+            base, phi, maps, self.calibration_, self.min_route_images, **options
         )
-        self.offset_ = -self.calibration_.threshold
+        self.offset_ = -1.0
         return self
 
     @property
@@ -194,8 +219,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         scores : ndarray of shape (n_samples,), float64
         """
         check_is_fitted(self)
-        base, phi = self._describe_maps(self._check_maps(X, reset=False))
-        return -self.calibration_.score(base, phi)[0]
+        maps = self._check_maps(X, reset=False)
+        return -self._judge(maps, *self._describe_maps(maps))["score"]
 
     def decision_function(self, X):
         """Return ``score_samples(X) - offset_``; negative means anomalous.
@@ -251,8 +276,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         z : ndarray of shape (n_samples, n_descriptors)
         """
         check_is_fitted(self)
-        base, phi = self._describe_maps(self._check_maps(X, reset=False))
-        return self.calibration_.score(base, phi)[2]
+        maps = self._check_maps(X, reset=False)
+        return self._judge(maps, *self._describe_maps(maps))["z"][:, 1:]
 
     def describe(self, X):
         """Say how the score of each image comes about, and where.
@@ -272,7 +297,9 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             - ``p_value``: how often a good image scores at least as high;
             - ``is_anomalous``: the decision;
             - ``decided_by``: the part with the largest ``z``;
-            - ``route``, where the maps have one;
+            - with routes: ``route``, the product that the image shows, or "unknown";
+              ``nearest_route``, the one that it was compared with; ``route_distance`` to it, and
+              ``route_p_value``: how often an image of this product is at least as far;
             - ``peak_row``, ``peak_col``: where the distance is largest;
             - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
               connected patches around the peak whose distance is above the threshold of the
@@ -285,19 +312,31 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         maps = self._check_maps(X, reset=False)
         base, phi = self._describe_maps(maps)
-        calibration = self.calibration_
-        score, d_struct, z = calibration.score(base, phi)
-        z = np.column_stack([(base - calibration.base_location) / calibration.base_scale, z])
+        judged = self._judge(maps, base, phi)
+        score, z = judged["score"], judged["z"]
         names = descriptor_names([self.base]) + self._names()
-        columns = {"base": base, "d_struct": d_struct, "anomaly_score": score}
+        columns = {"base": base, "d_struct": judged["d_struct"], "anomaly_score": score}
         columns |= {f"z_{name}": z[:, i] for i, name in enumerate(names)}
-        columns["p_value"] = calibration.p_values(score)
-        columns["is_anomalous"] = score > calibration.threshold
+        columns["p_value"] = judged["p_value"]
+        columns["is_anomalous"] = score > -self.offset_
         columns["decided_by"] = np.array(names, dtype=object)[z.argmax(axis=1)]
-        if maps.route is not None:
-            columns["route"] = maps.route
-        columns |= _places(maps, calibration.base_threshold)
+        if self.routes_ is not None:
+            columns["route"] = judged["route"]
+            columns["nearest_route"] = judged["nearest_route"]
+            columns["route_distance"] = maps.route_distance
+            columns["route_p_value"] = judged["route_p_value"]
+        columns |= _places(maps, judged["base_threshold"])
         return pd.DataFrame(columns)
+
+    def _judge(self, maps, base, phi):
+        if self.routes_ is None:
+            return judge(self.calibration_, base, phi)
+        if maps.route is None:
+            raise ValueError(
+                "The training maps had routes and these have none: score images with the "
+                "pipeline that was fitted."
+            )
+        return judge_routed(self.routes_, base, phi, maps, self.unknown_level)
 
     def _names(self):
         names = []
@@ -362,7 +401,7 @@ def _split(descriptor):
     return False, descriptor
 
 
-def _places(maps, threshold):
+def _places(maps, thresholds):
     """Peak and region over the threshold of each map, as columns of `describe`."""
     values = np.asarray(maps.values)
     n_images, height, width = values.shape
@@ -375,7 +414,7 @@ def _places(maps, threshold):
     columns = {}
     for axis, name in enumerate(("peak_row", "peak_col")):
         columns[name] = origin[axis] + (peaks[axis] + (0.5 if maps.geometry else 0)) * step[axis]
-    over = values > threshold
+    over = values > thresholds[:, np.newaxis, np.newaxis]
     corners = np.full((4, n_images), np.nan)  # top, left, bottom, right; in patches
     for image in np.flatnonzero(over.any(axis=(1, 2))):
         labels, _ = ndimage.label(over[image], structure=np.ones((3, 3)))

@@ -1,0 +1,108 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from skstructcore import AnomalyMaps, StructCoreScorer
+
+
+def routed_maps(sizes, scales, seed=0, route_scale=0.1):
+    """Maps of routes that differ in scale, with log-normal route distances around 5."""
+    rng = np.random.default_rng(seed)
+    values = [scale * (1 + rng.random((n, 6, 6))) for n, scale in zip(sizes, scales, strict=True)]
+    names = np.repeat([f"p{i}" for i in range(len(sizes))], sizes)
+    distances = 5 * np.exp(route_scale * rng.normal(size=len(names)))
+    return AnomalyMaps(np.concatenate(values), route=names, route_distance=distances)
+
+
+def fitted(maps, **params):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return StructCoreScorer(**params).fit(maps)
+
+
+def test_each_route_is_judged_as_if_it_were_alone():
+    maps = routed_maps([40, 40], [1, 100])
+    new = routed_maps([20, 20], [1, 100], seed=1)
+    together = fitted(maps)
+    for name in ("p0", "p1"):
+        old, mine = maps[maps.route == name], new[new.route == name]
+        alone = fitted(AnomalyMaps(old.values)).describe(AnomalyMaps(mine.values))
+        found = together.describe(mine)
+        for column in ("base", "d_struct", "z_max", "p_value", "is_anomalous", "area_over"):
+            np.testing.assert_allclose(
+                found[column].astype(float), alone[column].astype(float), err_msg=column
+            )
+
+
+def test_standardised_scores_are_0_for_normal_images_and_1_at_the_threshold():
+    maps = routed_maps([40, 60], [1, 100])
+    scorer = fitted(maps, unknown_level=1e-9)
+    assert scorer.offset_ == -1
+    scores = -scorer.score_samples(maps)
+    for name, route in scorer.routes_.items():
+        mine = scores[maps.route == name]
+        assert mine.mean() == pytest.approx(0)
+        threshold, training = route.calibration.threshold, route.calibration.scores
+        expected = (training - training.mean()) / (threshold - training.mean())
+        np.testing.assert_allclose(mine, expected)
+
+
+def test_far_images_are_unknown_and_anomalous_whatever_their_map():
+    maps = routed_maps([40, 40], [1, 1])
+    scorer = fitted(maps)
+    perfect = AnomalyMaps(
+        np.ones((3, 6, 6)), route=np.repeat("p1", 3), route_distance=np.array([5.0, 9.0, 30.0])
+    )
+    parts = scorer.describe(perfect)
+    assert parts["route"].tolist() == ["p1", "unknown", "unknown"]
+    assert parts["nearest_route"].tolist() == ["p1"] * 3
+    assert parts["is_anomalous"].tolist() == [False, True, True]
+    assert scorer.predict(perfect).tolist() == [1, -1, -1]
+    assert parts["anomaly_score"][2] > parts["anomaly_score"][1] > 1
+    tail = scorer.routes_["p1"].tail
+    np.testing.assert_allclose(parts["route_p_value"], tail.p_values(perfect.route_distance))
+
+
+def test_a_stricter_level_calls_fewer_images_unknown():
+    maps, new = routed_maps([60], [1]), routed_maps([200], [1], seed=1, route_scale=0.2)
+    shares = [
+        (fitted(maps, unknown_level=level).describe(new)["route"] == "unknown").mean()
+        for level in (0.2, 0.05, 0.001)
+    ]
+    assert shares[0] > shares[1] > shares[2]
+
+
+def test_a_route_of_few_images_takes_the_pooled_statistics_and_says_so():
+    maps = routed_maps([40, 5], [1, 1])
+    with pytest.warns(UserWarning, match="Fewer than 8 independent training images of p1"):
+        scorer = StructCoreScorer().fit(maps)
+    assert scorer.routes_["p1"].is_pooled and not scorer.routes_["p0"].is_pooled
+    assert scorer.routes_["p1"].calibration is scorer.calibration_
+    assert len(scorer.calibration_.scores) == 45
+
+
+def test_images_of_one_group_count_as_one_for_a_route():
+    maps = routed_maps([40, 16], [1, 1])
+    groups = np.concatenate([np.arange(40), np.repeat([50, 51], 8)])
+    maps = AnomalyMaps(
+        maps.values, groups=groups, route=maps.route, route_distance=maps.route_distance
+    )
+    assert fitted(maps).routes_["p1"].is_pooled
+
+
+def test_routes_that_cannot_promise_the_rate_are_told_once():
+    maps = routed_maps([40, 20, 300], [1, 1, 1])
+    with pytest.warns(UserWarning, match=r"2 of 3 routes .* promise is 4.8% for 'p1'") as told:
+        StructCoreScorer().fit(maps)
+    assert len(told) == 1
+
+
+def test_maps_of_an_unlearned_route_or_of_none_are_errors():
+    scorer = fitted(routed_maps([10], [1]))
+    with pytest.raises(ValueError, match="the route 'p1', for which nothing was learned"):
+        scorer.predict(routed_maps([10, 10], [1, 1]))
+    with pytest.raises(ValueError, match="The training maps had routes"):
+        scorer.predict(np.ones((2, 6, 6)))
+    with pytest.raises(ValueError, match="The training maps had routes"):
+        scorer.predict(np.ones((2, 6)))
