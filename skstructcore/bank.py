@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._validation import as_patch_grid, check_features, check_per_image
 from .containers import MemoryBank, Patches
-from .labels import is_anomalous
+from .labels import is_defect_in_training
 from .routing import check_routes, choose_routes, fit_profile, pool_patches
 
 _logger = logging.getLogger(__name__)
@@ -296,12 +296,10 @@ def _without_defects(X, y, groups, categories):
         return X, groups, categories
     y = check_per_image(y, n_images, "y")
     are_strings = all(isinstance(label, str) for label in y.tolist())
-    # The y of a table may be anything: scikit-learn's own detectors ignore it. Nothing but the
-    # number 1 is what a fold of good images holds where defects are -1.
-    only_ones = y.dtype != bool and (y == 1).all()
-    if not are_strings and (X.ndim == 2 or only_ones):
+    # The y of a table may be anything: scikit-learn's own detectors ignore it.
+    if not are_strings and X.ndim == 2:
         return X, groups, categories
-    good = ~is_anomalous(y)
+    good = ~is_defect_in_training(y)
     if not good.any():
         raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
     if not good.all():

@@ -5,7 +5,7 @@ It is written down here and nowhere else; metrics, scorers and splitters ask `is
 
 import numpy as np
 
-__all__ = ["GOOD", "is_anomalous"]
+__all__ = ["GOOD", "is_anomalous", "is_defect_in_training"]
 
 GOOD = "good"
 
@@ -64,6 +64,33 @@ def is_anomalous(y, *, both=False):
             f"y has only {kind} labels ({_found(y)}); normal and anomalous ones are both needed"
         )
     return anomalous
+
+
+def is_defect_in_training(y):
+    """Read labels of images that are all supposed to be good.
+
+    As `is_anomalous`, but nothing but the number 1 means that all are good: that is what a
+    fold of good images holds where defects are -1.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+
+    Returns
+    -------
+    anomalous : ndarray of shape (n,), dtype bool
+
+    Examples
+    --------
+    >>> from skstructcore.labels import is_defect_in_training
+    >>> is_defect_in_training([1, 1]), is_defect_in_training(["good", "crack"])
+    (array([False, False]), array([False,  True]))
+    """
+    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
+    numbers = [label for label in y.tolist() if not isinstance(label, (str, bool))]
+    if len(numbers) == len(y) and set(numbers) == {1}:
+        return np.zeros(len(y), dtype=bool)
+    return is_anomalous(y)
 
 
 def _all(y, types):
