@@ -16,7 +16,9 @@ _PUBLIC = {
     "RandomProjection": "projection",
     "RoutedKNNScorer": "knn",
     "StructCoreScorer": "structcore",
+    "add_category": "products",
     "make_structcore": "pipeline",
+    "remove_category": "products",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -248,14 +248,17 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
 
     def _fit(self, X):
         patches = self._as_patches(X, reset=True)
-        self.bank_ = patches.bank
-        self.n_searched_ = self._n_searched(self.bank_)
+        self.search_routes_of(patches.bank)
         self.indexes_ = self._indexes(self.bank_)
         self.expectations_ = None
         n_patches = patches.shape[1] * patches.shape[2]
         chosen = check_random_state(self.random_state).permutation(n_patches)
         self.route_patches_ = np.sort(chosen[: self.n_route_patches])
         return patches
+
+    def search_routes_of(self, bank):
+        """Take a bank that `indexes_` and `expectations_` belong to."""
+        self.bank_, self.n_searched_ = bank, self._n_searched(bank)
 
     def _n_searched(self, bank):
         if self.routing is None or (self.routing == "auto" and bank.profiles is None):

@@ -340,6 +340,11 @@ class DistanceTail:
         """Share of new images of the product that are at least as far: Student's t."""
         return student_t.sf(self.z(distances), self.n - 1)
 
+    def critical_distance(self, level):
+        """Distance that a share `level` of new images exceeds."""
+        scale = self.scale * np.sqrt(1 + 1 / self.n)
+        return float(np.exp(self.location + self.critical_z(level) * scale))
+
     def critical_z(self, level):
         """Standardised distance that a share `level` of new images exceeds."""
         return float(student_t.isf(level, self.n - 1))

@@ -1,0 +1,172 @@
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from pandas.testing import assert_frame_equal
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+from skstructcore.products import add_category, remove_category
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than 8")
+
+
+class CountingBackbone(TransformerMixin, BaseEstimator):
+    """Passes patches through and remembers how many images it has seen."""
+
+    def fit(self, X, y=None):
+        self.n_seen_ = 0
+        return self
+
+    def transform(self, X):
+        self.n_seen_ += len(X)
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def product(kind, n_images=12, seed=0):
+    rng = np.random.default_rng([kind, seed])
+    centre = 5 * np.random.default_rng(kind).normal(size=8)
+    return (centre + rng.normal(size=(n_images, 3, 4, 8))).astype(np.float32)
+
+
+def fitted(kinds, **knn):
+    pipe = Pipeline(
+        [
+            ("features", CountingBackbone()),
+            ("bank", CoresetBank(0.2, random_state=0)),
+            ("knn", RoutedKNNScorer(2, **{"routing": "auto", **knn})),
+            ("structcore", StructCoreScorer()),
+        ]
+    )
+    images = np.concatenate([product(kind) for kind in kinds])
+    labels = np.repeat([f"k{kind}" for kind in kinds], 12)
+    return pipe.fit(images, bank__categories=labels)
+
+
+def parts(pipe, images):
+    return pipe[-1].describe(pipe[:-1].transform(images))
+
+
+@pytest.fixture
+def pipe():
+    return fitted([0, 1])
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold", "in-sample"])
+def test_a_product_added_later_is_as_if_it_had_been_there_from_the_start(calibration):
+    options = {"calibration": calibration, "n_folds": 12}
+    grown = add_category(fitted([0, 1], **options), product(2), "k2")
+    whole = fitted([0, 1, 2], **options)
+    new = np.concatenate([product(kind, 5, seed=1) for kind in range(3)])
+    found, expected = parts(grown, new), parts(whole, new)
+    assert found["nearest_route"].tolist() == ["k0"] * 5 + ["k1"] * 5 + ["k2"] * 5
+    if calibration == "k-fold":  # whose folds are drawn anew
+        found, expected = found[["base", "route"]], expected[["base", "route"]]
+    for column in found:
+        np.testing.assert_array_equal(found[column], expected[column], err_msg=column)
+
+
+def test_scores_of_old_products_stay_the_same_to_the_last_bit(pipe):
+    old = np.concatenate([product(0, 6, seed=1), product(1, 6, seed=1)])
+    before = parts(pipe, old)
+    grown = add_category(pipe, product(2), "k2")
+    assert_frame_equal(parts(grown, old), before, check_exact=True)
+    assert_frame_equal(parts(remove_category(grown, "k2"), old), before, check_exact=True)
+    half = before[6:].reset_index(drop=True)
+    assert_frame_equal(parts(remove_category(grown, "k0"), old[6:]), half, check_exact=True)
+
+
+def test_an_unknown_product_becomes_known_and_unknown_again(pipe):
+    new = product(2, 6, seed=1)
+    assert (parts(pipe, new)["route"] == "unknown").all()
+    assert (pipe.predict(new) == -1).all()
+    grown = add_category(pipe, product(2), "k2")
+    assert (parts(grown, new)["route"] == "k2").sum() >= 5
+    assert (parts(remove_category(grown, "k2"), new)["route"] == "unknown").all()
+
+
+def test_backbone_sees_the_new_images_only(pipe):
+    seen = pipe[0].n_seen_
+    grown = add_category(pipe, product(2, 7), "k2")
+    remove_category(grown, "k0")
+    assert pipe[0].n_seen_ == seen + 7
+
+
+def test_groups_of_the_new_product_are_left_out_together(pipe):
+    groups = np.repeat(["a", "b", "c"], 4)
+    with pytest.warns(UserWarning, match="Fewer than 8 independent training images of k2"):
+        grown = add_category(pipe, product(2), "k2", groups=groups)
+    route = grown[-1].routes_["k2"]
+    assert route.is_pooled and route.tail.n == 3
+    assert route.calibration is pipe[-1].calibration_
+    bank = grown["bank"].bank_
+    assert len(np.unique(bank.groups[bank.routes == 2])) <= 3
+    assert not set(bank.groups[bank.routes == 2]) & set(bank.groups[bank.routes < 2])
+
+
+def test_a_grown_pipeline_is_saved_and_loaded(pipe, tmp_path):
+    grown = remove_category(add_category(pipe, product(2), "k2"), "k0")
+    joblib.dump(grown, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib")
+    new = product(2, 4, seed=1)
+    np.testing.assert_array_equal(loaded.score_samples(new), grown.score_samples(new))
+
+
+def test_a_pipeline_that_found_its_products_itself_can_grow():
+    pipe = fitted([0, 1]).set_params(bank__n_routes=2)
+    pipe.fit(np.concatenate([product(0), product(1)]))
+    grown = add_category(pipe, product(2), "k2")
+    assert grown["bank"].bank_.route_names == ("route0", "route1", "k2")
+
+
+@pytest.mark.parametrize(
+    ("name", "n_images", "options", "message"),
+    [
+        ("k1", 12, {}, "already knows 'k1'"),
+        ("unknown", 12, {}, "a name other than 'unknown'"),
+        ("", 12, {}, "a name other than 'unknown', got ''"),
+        (3, 12, {}, "a name other than 'unknown', got 3"),
+        ("k2", 1, {}, r"'k2' has 1 good training image"),
+        ("k2", 12, {"groups": ["a"] * 12}, r"'k2' has 12 good training image\(s\) in 1 group"),
+        ("k2", 12, {"groups": ["a"] * 3}, "groups must have one entry per image: expected 12"),
+    ],
+)
+def test_products_that_cannot_be_added_leave_the_pipeline_as_it_was(
+    pipe, name, n_images, options, message
+):
+    old = product(0, 4, seed=1)
+    before, names = pipe.score_samples(old), pipe["bank"].bank_.route_names
+    with pytest.raises(ValueError, match=message):
+        add_category(pipe, product(2, n_images), name, **options)
+    np.testing.assert_array_equal(pipe.score_samples(old), before)
+    assert pipe["bank"].bank_.route_names == names
+
+
+def test_products_that_are_not_there_or_the_last_one_cannot_be_removed(pipe):
+    with pytest.raises(ValueError, match="knows no 'nut', only 'k0', 'k1'"):
+        remove_category(pipe, "nut")
+    with pytest.raises(ValueError, match="the only product there is"):
+        remove_category(remove_category(pipe, "k0"), "k1")
+
+
+def test_a_pipeline_without_routes_cannot_grow():
+    pipe = fitted([0, 1], routing=None)
+    with pytest.raises(ValueError, match="has no routes: fit it with bank__categories="):
+        add_category(pipe, product(2), "k2")
+
+
+def test_other_pipelines_are_refused(pipe):
+    with pytest.raises(ValueError, match="whose last steps are CoresetBank, RoutedKNNScorer"):
+        add_category(pipe[:-1], product(2), "k2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        with pytest.raises(NotFittedError):
+            add_category(
+                Pipeline([("bank", CoresetBank()), ("knn", RoutedKNNScorer())]), product(2), "k2"
+            )
