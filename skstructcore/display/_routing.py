@@ -1,0 +1,129 @@
+"""Which product each image was taken for, and how far it is from it."""
+
+import numpy as np
+
+from ..routing import UNKNOWN
+
+
+class RoutingDisplay:
+    """Where images were sent, one row a product.
+
+    Parameters
+    ----------
+    nearest_route : array-like of shape (n_images,) of str
+        The product that each image was compared with.
+    ratio : array-like of shape (n_images,)
+        Its distance to the product, in units of the largest at which it is still taken for
+        one: above 1 it is unknown.
+    route_names : sequence of str
+        All products, from top to bottom.
+    labels : array-like of shape (n_images,) of str, default=None
+        What the images really show, drawn as colours; None: one colour.
+
+    Examples
+    --------
+    >>> from skstructcore.display import RoutingDisplay
+    >>> display = RoutingDisplay(["nut", "nut"], [0.8, 4.0], ["nut", "bolt"], ["nut", "pin"])
+    >>> axes = display.plot()
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['nut', 'bolt']
+    """
+
+    def __init__(self, nearest_route, ratio, route_names, labels=None):
+        self.nearest_route = nearest_route
+        self.ratio = ratio
+        self.route_names = route_names
+        self.labels = labels
+
+    @classmethod
+    def from_estimator(cls, pipe, images, labels=None):
+        """Send images through a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            Fitted with routes, as `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ndarray
+        labels : array-like of shape (n_images,) of str, default=None
+
+        Returns
+        -------
+        display : RoutingDisplay
+        """
+        return cls.from_predictions(
+            pipe[-1].describe(pipe[:-1].transform(images)), pipe[-1], labels=labels
+        )
+
+    @classmethod
+    def from_predictions(cls, parts, scorer, labels=None):
+        """Use what is known already.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+            Fitted on maps with routes.
+        labels : array-like of shape (n_images,) of str, default=None
+
+        Returns
+        -------
+        display : RoutingDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are no routes.
+        """
+        if scorer.routes_ is None:
+            raise ValueError(
+                "The pipeline has no routes: fit it with bank__categories= (or set "
+                "bank__n_routes) and knn__routing='auto'."
+            )
+        limits = {
+            name: route.tail.critical_distance(scorer.unknown_level)
+            for name, route in scorer.routes_.items()
+        }
+        nearest = parts["nearest_route"].to_numpy()
+        ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
+        return cls(nearest, ratio, list(limits), labels)
+
+    def plot(self, ax=None):
+        """Draw a dot an image.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        ax : matplotlib.axes.Axes
+        """
+        if ax is None:
+            # Not pyplot: a figure of its own touches no global state and needs no screen.
+            from matplotlib.figure import Figure
+
+            size = (8, 1.5 + 0.5 * len(self.route_names))
+            ax = Figure(figsize=size, layout="constrained").add_subplot()
+        rows = {name: row for row, name in enumerate(self.route_names)}
+        nearest = np.asarray(self.nearest_route)
+        labels = np.full(len(nearest), "images") if self.labels is None else self.labels
+        # Dots of one row beside each other; the same picture at every call.
+        shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(nearest))
+        heights = np.array([rows[name] for name in nearest]) + shift
+        for label in dict.fromkeys(np.asarray(labels).tolist()):
+            mine = np.asarray(labels) == label
+            ax.plot(np.asarray(self.ratio)[mine], heights[mine], "o", label=label, alpha=0.6, ms=5)
+        ax.axvline(1, color="0.3", ls="--", lw=1)
+        ax.annotate(
+            f" {UNKNOWN} →", (1, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9
+        )
+        ax.set_xscale("log")
+        ax.set_yticks(range(len(rows)), list(rows))
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel("distance to the product / largest distance of a known image")
+        ax.set_ylabel("taken for")
+        if self.labels is not None:
+            ax.legend(title="shows", loc="upper left", bbox_to_anchor=(1, 1))
+        return ax
