@@ -122,15 +122,9 @@ def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform
     counts, sums = _totals(neighbors, values - centre, n_entries)
     by_others = np.empty_like(values)
     for rows in rows_of_groups:
-        entries, own = np.unique(neighbors[rows], return_inverse=True)
-        own = own.reshape(neighbors[rows].shape)  # flat in numpy 1
-        own_counts, own_sums = _totals(own, values[rows] - centre, len(entries))
-        means = centre + (sums[entries] - own_sums) / (counts[entries] - own_counts + prior)
-        by_others[rows] = _average(
-            transform(np.where(entries < 0, centre, means)),
-            np.where(neighbors[rows] < 0, -1, own),
-            default=transform(centre),
-        )
+        own_counts, own_sums = _totals(neighbors[rows], values[rows] - centre, n_entries)
+        table = transform(centre + (sums - own_sums) / (counts - own_counts + prior))
+        by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
     return centre + sums / (counts + prior), by_others
 
 
@@ -157,16 +151,17 @@ def join_expectations(expectations):
 
 def _totals(neighbors, values, n_entries):
     """How many patches, and the sum of their values, around each entry."""
-    there = neighbors >= 0
-    entries = neighbors[there]
-    shares = np.broadcast_to(values[:, np.newaxis], neighbors.shape)[there]
+    entries, shares = neighbors.ravel(), np.repeat(values, neighbors.shape[1])
+    there = entries >= 0
+    if not there.all():
+        entries, shares = entries[there], shares[there]
     return np.bincount(entries, minlength=n_entries), np.bincount(entries, shares, n_entries)
 
 
 def _average(table, neighbors, default):
     there = neighbors >= 0
     if there.all():
-        return table[neighbors].mean(axis=1)
+        return table[neighbors] @ np.full(neighbors.shape[1], 1 / neighbors.shape[1])
     count = there.sum(axis=1)
     total = np.where(there, table[neighbors], 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), default)
