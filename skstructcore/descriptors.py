@@ -16,7 +16,13 @@ import re
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["DESCRIPTORS", "compute_descriptors", "descriptor_names", "resolve_descriptor"]
+__all__ = [
+    "DESCRIPTORS",
+    "PAPER_PHI",
+    "compute_descriptors",
+    "descriptor_names",
+    "resolve_descriptor",
+]
 
 _TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 
@@ -123,11 +129,11 @@ def component(maps):
     return sizes
 
 
-#: Name -> descriptor. ``top<r>`` with any other percentage is understood as well.
+#: Name -> descriptor. ``top<r>`` with another percentage than 1 is understood as well.
 DESCRIPTORS = {
     "max": max_value,
     "std": std,
-    "top1": top_mean,
+    "top": top_mean,
     "tv": total_variation,
     "mean": mean,
     "median": median,
@@ -137,6 +143,9 @@ DESCRIPTORS = {
     "concentration": concentration,
     "component": component,
 }
+
+#: phi of the StructCore paper.
+PAPER_PHI = ("std", "top", "tv")
 
 
 def _top_percent(percent):
@@ -182,14 +191,14 @@ def descriptor_names(descriptors):
     return names
 
 
-def compute_descriptors(maps, descriptors=("std", "top1", "tv")):
+def compute_descriptors(maps, descriptors=PAPER_PHI):
     """Evaluate descriptors on a stack of anomaly maps.
 
     Parameters
     ----------
     maps : array-like of shape (n, h, w)
         Anomaly maps, higher is more anomalous.
-    descriptors : sequence of str or callable, default=("std", "top1", "tv")
+    descriptors : sequence of str or callable, default=PAPER_PHI
         Registered names, ``"top<r>"``, or functions of maps ``(n, h, w)`` that return ``(n,)``.
         The default is phi of the StructCore paper.
 

@@ -3,6 +3,7 @@
 from sklearn.pipeline import Pipeline
 
 from .bank import CoresetBank
+from .descriptors import PAPER_PHI
 from .knn import RoutedKNNScorer
 from .projection import RandomProjection
 from .structcore import StructCoreScorer
@@ -17,7 +18,7 @@ PRESETS = {
         "knn__calibration": "in-sample",
         "structcore__norm": "l2",
         "structcore__lam": "auto",
-        "structcore__descriptors": ("std", "top1", "tv"),
+        "structcore__descriptors": PAPER_PHI,
         "structcore__threshold": "quantile",
     },
 }

@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_con
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .calibration import NORMS, fit_calibration
+from .calibration import NORMS, fit_calibration, location_and_scale
 from .containers import AnomalyMaps
-from .descriptors import compute_descriptors, descriptor_names
+from .descriptors import PAPER_PHI, compute_descriptors, descriptor_names
 from .maps import upsample_maps
 from .route_calibration import fit_routes, judge, judge_routed
 
@@ -80,6 +80,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         that is constant there gets scale 1.
     lam_ : float
         Weight of ``D_struct``.
+    phi_location_, phi_scale_ : ndarray of shape (3,)
+        The same of the descriptors of the paper, which `describe` shows in any case.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     n_features_in_ : int
@@ -174,6 +176,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             )
         self.uses_surprise_ = maps.surprise is not None
         base, phi = self._describe_maps(maps)
+        self.phi_location_, self.phi_scale_ = location_and_scale(self._paper_phi(maps))
         options = {
             "norm": self.norm,
             "lam": self.lam,
@@ -293,13 +296,15 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
             - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
             - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
-              training images each part is;
+              training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
+              the paper, are there even where they do not count (then pooled over routes);
             - ``p_value``: how often a good image scores at least as high;
             - ``is_anomalous``: the decision;
             - ``decided_by``: the part with the largest ``z``;
-            - with routes: ``route``, the product that the image shows, or "unknown";
-              ``nearest_route``, the one that it was compared with; ``route_distance`` to it, and
-              ``route_p_value``: how often an image of this product is at least as far;
+            - ``route``: the product that the image shows, or "unknown"; "all" without routes;
+            - with routes: ``nearest_route``, the one that it was compared with;
+              ``route_distance`` to it, and ``route_p_value``: how often an image of this
+              product is at least as far;
             - ``peak_row``, ``peak_col``: where the distance is largest;
             - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
               connected patches around the peak whose distance is above the threshold of the
@@ -316,12 +321,14 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         score, z = judged["score"], judged["z"]
         names = descriptor_names([self.base]) + self._names()
         columns = {"base": base, "d_struct": judged["d_struct"], "anomaly_score": score}
+        paper_z = (self._paper_phi(maps) - self.phi_location_) / self.phi_scale_
+        columns |= {f"z_{name}": paper_z[:, i] for i, name in enumerate(PAPER_PHI)}
         columns |= {f"z_{name}": z[:, i] for i, name in enumerate(names)}
         columns["p_value"] = judged["p_value"]
         columns["is_anomalous"] = score > -self.offset_
         columns["decided_by"] = np.array(names, dtype=object)[z.argmax(axis=1)]
+        columns["route"] = "all" if self.routes_ is None else judged["route"]
         if self.routes_ is not None:
-            columns["route"] = judged["route"]
             columns["nearest_route"] = judged["nearest_route"]
             columns["route_distance"] = maps.route_distance
             columns["route_p_value"] = judged["route_p_value"]
@@ -387,6 +394,12 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             values = surprise if on_surprise and surprise is not None else distances
             phi[:, column] = compute_descriptors(values, [inner])[:, 0]
         return base, phi
+
+    def _paper_phi(self, maps):
+        at_full = self.resolution == "full"
+        return compute_descriptors(
+            self._pixels(maps.values, maps.geometry) if at_full else maps.values, PAPER_PHI
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -27,7 +27,7 @@ def expected_failed_checks(estimator):
         CoresetBank(0.5, random_state=0),
         RoutedKNNScorer(n_neighbors=1),
         StructCoreScorer(),
-        StructCoreScorer("l2", descriptors=("std", "top1", "tv"), threshold="quantile"),
+        StructCoreScorer("l2", descriptors=("std", "top", "tv"), threshold="quantile"),
     ],
     expected_failed_checks=expected_failed_checks,
 )

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 
 PAPER = {
     "norm": "l2",
-    "descriptors": ("std", "top1", "tv"),
+    "descriptors": ("std", "top", "tv"),
     "threshold": "quantile",
 }
 
@@ -103,6 +103,16 @@ def test_describe_tells_how_the_decision_came_about(maps):
     box = defect[["region_top", "region_left", "region_bottom", "region_right"]]
     assert box.tolist() == [2, 3, 4, 6]
     assert defect["area_over"] == 6 / 48
+
+
+def test_describe_shows_the_descriptors_of_the_paper_in_any_case(maps):
+    parts = StructCoreScorer(quantile=0.95).fit(maps[:40]).describe(maps[40:])
+    paper = StructCoreScorer(
+        "l2", quantile=0.95, descriptors=("std", "top", "tv"), threshold="quantile"
+    )
+    expected = paper.fit(maps[:40]).standardise(maps[40:])
+    np.testing.assert_allclose(parts[["z_std", "z_top", "z_tv"]], expected)
+    assert (parts["route"] == "all").all()
 
 
 def test_region_is_the_one_that_holds_the_peak_and_nan_without_any(maps):
