@@ -3,7 +3,9 @@
 import numpy as np
 from numba import njit
 
-from ._coreset_kernels import squared_distance
+from ._coreset_kernels import half_norms, squared_distance
+
+__all__ = ["half_norms", "search_block"]
 
 LANES = 512
 _TINY = np.float32(1e-36)  # outweighs what products lose to underflow
@@ -80,7 +82,7 @@ def search_block(
     n_entries = products.shape[1]
     lanes = np.empty(min(LANES, n_entries), dtype=np.float32)
     k = distances.shape[1]
-    n_likely = min(k + 2, lanes.shape[0])
+    n_likely = min(k, lanes.shape[0])
     likely = np.empty(n_likely, dtype=np.int64)
     likely_values = np.empty(n_likely, dtype=np.float32)
     grouped = bank_groups.shape[0] > 0

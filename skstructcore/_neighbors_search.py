@@ -64,14 +64,16 @@ class ExactSearch:
         """Leading coordinates and length of the rest; half the squared norm, rounded down far
         enough to make up for all rounding in products."""
         centred = rows - self.origin
-        halves = 0.5 * np.einsum("ij,ij->i", centred, centred)
-        halves *= 1 - 4 * (rows.shape[1] + 32) * np.float32(2.0**-24)
+        halves = self.kernels.half_norms(centred) * (
+            1 - 4 * (rows.shape[1] + 32) * np.float32(2.0**-24)
+        )
         if self.axes is None:
             return centred, halves
-        leading = centred @ self.axes
-        rest = centred - leading @ self.axes.T
-        length = np.sqrt(np.einsum("ij,ij->i", rest, rest))
-        return np.column_stack([leading, length]), halves
+        leading = np.empty((len(rows), self.axes.shape[1] + 1), dtype=np.float32)
+        np.matmul(centred, self.axes, out=leading[:, :-1])
+        centred -= leading[:, :-1] @ self.axes.T
+        np.sqrt(2 * self.kernels.half_norms(centred), out=leading[:, -1])
+        return leading, halves
 
 
 def _leading_axes(centred):
