@@ -16,7 +16,7 @@ from ._threads import parts, thread_pool
 _BLOCK_QUERIES = 64
 _BLOCK_ENTRIES = 6144  # 1.5 MB of products for each thread, which stays in cache
 _DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
-_EXPLAINED = 0.92  # share of the variance that the leading coordinates have to carry
+_EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
 _GRAPH_DEGREE = 30
 _EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
 _NO_GROUPS = np.empty(0, dtype=np.int64)
@@ -43,22 +43,26 @@ class ExactSearch:
         distances = np.full((len(queries), k), np.inf)
         indices = np.full((len(queries), k), -1, dtype=np.int64)
         own, groups = (_NO_GROUPS, _NO_GROUPS) if own is None else (own, groups)
-        blocks = parts(len(queries), _BLOCK_QUERIES)
+        # An image's queries are shared out among the threads, too.
+        step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
+        blocks = parts(len(queries), step)
         search = partial(self._search, queries, own, groups, distances, indices)
         with thread_pool(most=len(blocks)) as run_all:
             run_all(search, blocks)
         return distances, indices
 
     def _search(self, queries, own, groups, distances, indices, part):
-        rows = queries[part]
+        rows, own, found = queries[part], own[part], (distances[part], indices[part])
         leading, halves = self._leading(rows)
         if not np.all(halves < 1e36):  # also NaN
             check_range(queries, "queries")
-        for block in parts(len(self.bank), _BLOCK_ENTRIES):
-            self.kernels.search_block(
-                rows, halves, leading @ self.coordinates[:, block], self.bank, block.start,
-                self.offsets[block], own[part], groups, distances[part], indices[part],
-            )  # fmt: skip
+        for some in parts(len(rows), _BLOCK_QUERIES):
+            for block in parts(len(self.bank), _BLOCK_ENTRIES):
+                products = leading[some] @ self.coordinates[:, block]
+                self.kernels.search_block(
+                    rows[some], halves[some], products, self.bank, block.start,
+                    self.offsets[block], own[some], groups, found[0][some], found[1][some],
+                )  # fmt: skip
 
     def _leading(self, rows):
         """Leading coordinates and length of the rest; half the squared norm, rounded down far
