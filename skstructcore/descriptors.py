@@ -116,17 +116,18 @@ def concentration(maps):
 
 
 def component(maps):
-    """Share of the pixels in the largest connected region above ``mean S + 2 std S``.
+    """Size of the largest connected region, ``log(1 + number of its pixels)``.
 
-    Pixels that touch at a corner are connected. Range [0, 1/4]; O(m).
+    The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
+    logarithm, because sizes differ by factors. Range [0, log(1 + m / 4)]; O(m).
     """
     limit = mean(maps) + 2 * std(maps)
     sizes = np.zeros(len(maps))
     for image, over in enumerate(maps > limit[:, np.newaxis, np.newaxis]):
         labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))
         if n_regions:
-            sizes[image] = np.bincount(labels.ravel())[1:].max() / over.size
-    return sizes
+            sizes[image] = np.bincount(labels.ravel())[1:].max()
+    return np.log1p(sizes)
 
 
 #: Name -> descriptor. ``top<r>`` with another percentage than 1 is understood as well.

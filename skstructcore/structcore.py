@@ -42,7 +42,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         One minus the false-alarm rate that is asked for on unseen good images. With too few
         training images to promise it, `fit` warns and says what can be promised.
     descriptors : sequence of str or callable, default=("contrast", "surprise_max", \
-            "surprise_smoothmax", "surprise_std")
+            "surprise_top1", "surprise_smoothmax", "surprise_std", "surprise_component")
         Parts of ``phi``, see `skstructcore.descriptors`. ``surprise_<name>`` is evaluated on
         the surprise map, or on the distances where the maps carry none.
     weights : array-like of shape (n_descriptors,), default=None
@@ -110,7 +110,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     array([-1, -1])
     >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
        base  anomaly_score  p_value
-    0   1.0           0.98     0.71
+    0   1.0           0.99      0.6
     """
 
     _parameter_constraints = {
@@ -133,7 +133,14 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         lam="auto",
         quantile=0.995,
         *,
-        descriptors=("contrast", "surprise_max", "surprise_smoothmax", "surprise_std"),
+        descriptors=(
+            "contrast",
+            "surprise_max",
+            "surprise_top1",
+            "surprise_smoothmax",
+            "surprise_std",
+            "surprise_component",
+        ),
         weights=None,
         base="max",
         resolution="grid",

@@ -51,7 +51,7 @@ def test_default_score_orders_images_by_the_sum_of_all_z(maps):
     maps = with_surprise(maps)
     scorer = StructCoreScorer().fit(maps[:40])
     distance = compute_descriptors(maps.values, ["max", "contrast"])
-    surprise = compute_descriptors(maps.surprise, ["max", "smoothmax", "std"])
+    surprise = compute_descriptors(maps.surprise, ["max", "top1", "smoothmax", "std", "component"])
     phi = np.hstack([distance, surprise])
     z = (phi - phi[:40].mean(axis=0)) / phi[:40].std(axis=0)
     expected = phi[:40, 0].mean() + phi[:40, 0].std() * z.sum(axis=1)
@@ -60,7 +60,8 @@ def test_default_score_orders_images_by_the_sum_of_all_z(maps):
 
 def test_without_surprise_the_distances_take_its_place(maps):
     plain = StructCoreScorer().fit(maps[:40])
-    named = StructCoreScorer(descriptors=("contrast", "max", "smoothmax", "std")).fit(maps[:40])
+    names = [name.removeprefix("surprise_") for name in plain.descriptors]
+    named = StructCoreScorer(descriptors=names).fit(maps[:40])
     np.testing.assert_array_equal(plain.score_samples(maps), named.score_samples(maps))
     assert not plain.uses_surprise_
     # Maps that carry more than the training maps did are no obstacle.
@@ -87,7 +88,7 @@ def test_describe_tells_how_the_decision_came_about(maps):
     maps[50, 2:4, 3:6] = 90
     scorer = StructCoreScorer(quantile=0.95).fit(maps[:40])
     parts = scorer.describe(maps)
-    names = ["max", "contrast", "surprise_max", "surprise_smoothmax", "surprise_std"]
+    names = ["max", *scorer.descriptors]
     z = parts[[f"z_{name}" for name in names]].to_numpy()
     np.testing.assert_allclose(parts["d_struct"], z[:, 1:].sum(axis=1))
     np.testing.assert_allclose(
@@ -191,5 +192,5 @@ def test_weights_multiply_z(maps):
     ).fit(maps[:40])
     z = scorer.standardise(maps)
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
-    with pytest.raises(ValueError, match="one number for each of the 4 descriptors"):
+    with pytest.raises(ValueError, match="one number for each of the 6 descriptors"):
         StructCoreScorer(weights=[1.0]).fit(maps)
