@@ -4,6 +4,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,17 +31,29 @@ def _status(field):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
+class Measured(NamedTuple):
+    """Medians of wall-clock and processor seconds, peak MB above before, the last result."""
+
+    seconds: float
+    cpu_seconds: float
+    peak: float
+    result: object
+
+
 def measure(function, repeats):
-    """Median seconds, peak MB above what was there before, and the last result of a function."""
-    seconds, peaks, result = [], [], None
+    """Run a function some times. Processor time (of all threads) is what to compare where other
+    programs share the machine."""
+    seconds, cpu_seconds, peaks, result = [], [], [], None
     for _ in range(repeats):
         result = None
         before = reset_peak()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         result = function()
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
         peaks.append(peak_above(before))
-    return statistics.median(seconds), max(peaks), result
+    median = statistics.median
+    return Measured(median(seconds), median(cpu_seconds), max(peaks), result)
 
 
 def table(title, header, rows):
