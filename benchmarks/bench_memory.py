@@ -1,10 +1,11 @@
 """Peak memory of CoresetBank.fit, by number of images, on generated features.
 
-    python benchmarks/bench_memory.py [--cases 1000 10000] [--n-patches 4000]
+    python benchmarks/bench_memory.py [--cases 1000 3000 10000]
 
 Each case runs in a process of its own. Features are made up image by image (784 patches of 512
 features, as DINOv2 gives after projection), so that there is no backbone to subtract. Peaks are
 resident memory above what the process holds before `fit`, packages loaded and kernels compiled.
+A second table compares the radius of streamed selections with that of all rows at once.
 """
 
 import argparse
@@ -80,6 +81,27 @@ def rows(chosen):
         )  # fmt: skip
 
 
+def streamed(n_images=200, n_features=128, n_select=1_500):
+    """Radius of streamed selections, true and bound, by how much the buffer holds."""
+    from skstructcore.coreset import greedy_k_center
+    from skstructcore.neighbors import kneighbors
+    from skstructcore.streaming import StreamingCoreset
+
+    batches = list(GeneratedFeatures(n_images, n_features).iter_batches())
+    rows = np.concatenate(batches).reshape(-1, n_features)
+    at_once = greedy_k_center(rows, n_select)[1][-1]
+    for share in (1.1, 0.5, 0.2, 0.1):
+        stream = StreamingCoreset(n_select, max_memory=int(share * 1.1 * rows.nbytes))
+        for number, batch in enumerate(batches):
+            stream.add(batch.reshape(-1, n_features), number)
+        values, _, bound = stream.result()
+        radius = np.sqrt(kneighbors(rows, values)[0].max())
+        yield (
+            f"{len(stream._rows) / len(rows):.2f}", stream.n_reductions,
+            f"{radius / at_once:.3f}", f"{bound / at_once:.2f}", 2 * stream.n_reductions,
+        )  # fmt: skip
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument(
@@ -87,6 +109,14 @@ def main():
     )
     header = ["", "entries", "all patches", "peak of fit", "time", "radius (bound)"]
     table("Memory of CoresetBank.fit", header, rows(options.parse_args().cases))
+    header = [
+        "buffer / rows",
+        "reductions",
+        "radius / at once",
+        "bound returned",
+        "bound in theory",
+    ]
+    table("Radius of streamed selections", header, streamed())
 
 
 if __name__ == "__main__":

@@ -155,14 +155,8 @@ def main():
     bank = half[greedy_k_center(half, N_BANK)[0]]
     queries = np.ascontiguousarray(rows[:N_QUERIES])
     size = f"{len(queries):,} x {N_BANK:,} x {rows.shape[1]}"
-    header = [
-        "",
-        "all queries",
-        f"{PATCHES} queries",
-        "times ours",
-        "peak memory",
-        "same neighbour",
-    ]
+    header = ["", "time", "processor time", f"{PATCHES} queries", "times ours", "processor"]
+    header += ["peak memory", "same neighbour"]
     table(f"{size}, k=1", header, against_peers(bank, queries, 1, options.repeats))
     some = queries[: len(queries) // 10]
     table("A tenth of these, k=5", header, against_peers(bank, some, 5, options.repeats))

@@ -14,7 +14,7 @@ class StreamingCoreset:
 
     Rows are collected in a buffer. When it is full, what came in since the last time is
     *reduced* to the `n_select` rows that greedy k-center picks of it; when these summaries take
-    up half of the buffer, they are reduced to one. :meth:`result` reduces all
+    up half of the buffer, the latest of them are reduced to one. :meth:`result` reduces all
     that is held. As long as everything fits, that is the only reduction, and the result is
     exactly that of :func:`~skstructcore.coreset.greedy_k_center`.
 
@@ -72,12 +72,12 @@ class StreamingCoreset:
         self.verbose = verbose
         self.n_seen = self.n_held = 0
         self._n_summaries = 0  # held rows that are already the result of a reduction
-        self._depth = 0
+        self._starts, self._depths = [], []  # of the summaries: first row, reductions
         self._rows = None
 
     @property
     def n_reductions(self):
-        return self._depth + 1
+        return max(self._depths, default=0) + 1
 
     def add(self, rows, image_index, *, radius=0.0):
         """Take in rows.
@@ -126,7 +126,7 @@ class StreamingCoreset:
         """
         if self.n_held == 0:
             raise ValueError("There are no rows to select from: add some first.")
-        picks, radius = self._select(slice(0, self.n_held), start % self.n_held)
+        picks, radius = self._select(0, start % self.n_held)
         return self._rows[picks].astype(np.float32), self._images[picks], radius
 
     def _make_room(self, n_features):
@@ -149,27 +149,39 @@ class StreamingCoreset:
         self._radii = np.empty(capacity, dtype=np.float32)
 
     def _reduce(self):
-        self._replace(slice(self._n_summaries, self.n_held))
-        self._depth = max(self._depth, 1)
-        if 2 * self.n_held > len(self._rows):
-            self._replace(slice(0, self.n_held))
-            self._depth += 1
+        """Reduce what came in last, and older summaries as long as they take up half the room.
+
+        Of these, only the latest that went through equally many reductions are put together,
+        as digits are carried: so the reductions grow with the logarithm of the rows.
+        """
+        starts, depths = self._starts, self._depths
+        self._replace(self._n_summaries, 1)
+        while 2 * self.n_held > len(self._rows) and len(depths) > 1:
+            first = depths.index(depths[-2])
+            start, depth = starts[first], depths[first] + 1
+            del starts[first:], depths[first:]
+            self._replace(start, depth)
         self._n_summaries = self.n_held
 
-    def _replace(self, part):
-        picks, radius = self._select(part, 0)
-        kept = slice(part.start, part.start + len(picks))
+    def _replace(self, start, depth):
+        """Put a reduction of the held rows from `start` on in their place."""
+        picks, radius = self._select(start, 0)
+        kept = slice(start, start + len(picks))
         self._rows[kept], self._images[kept] = self._rows[picks], self._images[picks]
         self._radii[kept] = radius
         self.n_held = kept.stop
+        self._starts.append(start)
+        self._depths.append(depth)
 
-    def _select(self, part, start):
-        """Positions of greedy picks among the held rows of a part; their radius bound."""
-        n_select = min(self.n_select, part.stop - part.start)
+    def _select(self, start, first):
+        """Greedy picks among the held rows from `start` on, the first of them given, and their
+        radius bound."""
+        rows, radii_before = self._rows[start : self.n_held], self._radii[start : self.n_held]
         picks, radii = greedy_k_center(
-            self._rows[part], n_select, start=start, verbose=self.verbose
+            rows, min(self.n_select, len(rows)), start=first, verbose=self.verbose
         )
-        # One float32 step up, as the sum must not be rounded down.
-        bound = np.nextafter(radii[-1] + self._radii[part].max(), np.float32(np.inf))
-        exact = self._radii[part].max() == 0.0
-        return part.start + picks, float(radii[-1] if exact else bound)
+        radius = radii[-1]
+        if radii_before.any():
+            # One float32 step up, as the sum must not be rounded down.
+            radius = np.nextafter(radius + radii_before.max(), np.float32(np.inf))
+        return start + picks, float(radius)
