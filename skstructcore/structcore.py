@@ -59,7 +59,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         "conformal" keeps the false-alarm rate for good images that are exchangeable with the
         training images (groups with groups); "quantile" is the plain quantile of the training
         scores, as published.
-    unknown_level : float in (0, 0.5), default=0.01
+    unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
     min_route_images : int, default=8
         A route with fewer training images (groups) is judged by the statistics of all routes
@@ -146,7 +146,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         resolution="grid",
         sigma=4.0,
         threshold="conformal",
-        unknown_level=0.01,
+        unknown_level=0.005,
         min_route_images=8,
     ):
         self.norm = norm
