@@ -1,5 +1,7 @@
 """The commands fit, score, and evaluate of several categories."""
 
+import json
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -84,6 +86,24 @@ def test_evaluate_of_several_categories_prints_and_writes_the_table(root, tmp_pa
     assert other.exit_code == 1 and "knn__n_neighbors: 5 there, 1 now" in other.output
     assert run(*arguments, "--set", "knn__n_neighbors=1", "--overwrite").exit_code == 0
     assert run(*arguments, "--category", "screw").exit_code == 1
+
+
+def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
+    root, tmp_path, tiny_dino
+):
+    result = run(
+        *["evaluate", root, "--features", "dinov2_vitb14", "--preset", "paper"],
+        *["--output", tmp_path, "--set", f"features__weights={tiny_dino}"],
+        # What is smaller in these weights than in those of the paper.
+        *["--set", "features__model=None", "--set", "features__layers=(1, 2)"],
+        *["--set", "features__image_size=56", "--set", "features__resize=64"],
+        *["--set", "bank__ratio=0.2"],
+    )
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["settings"]["knn__calibration"] == "'in-sample'"
+    assert results["settings"]["projection__n_components"] == "512"
+    assert 0 <= results["mean"]["base_auroc"] <= 1
 
 
 @pytest.mark.parametrize(
