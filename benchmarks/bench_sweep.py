@@ -9,7 +9,7 @@ Three ways to run the same search over bank, neighbours and score:
 "arithmetic" is the tail's search alone. The overhead of a way is its time without that, in
 units of one run of the backbone over all images.
 
-    python benchmarks/bench_sweep.py magnetic_tile/ --n-images 120
+    python benchmarks/bench_sweep.py magnetic_tile/ --n-images 100
 """
 
 import argparse
@@ -51,8 +51,8 @@ def search(pipe, X, images):
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("folder", help="laid out as MVTec AD is, with groups.csv")
-    options.add_argument("--n-images", type=int, default=120, help="a part, at random")
-    options.add_argument("--image-size", type=int, default=256)
+    options.add_argument("--n-images", type=int, default=100, help="a part, at random")
+    options.add_argument("--image-size", type=int, default=128)
     options = options.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # of few training images
 

@@ -97,6 +97,10 @@ def truth(pipe, train, test):
     return image_auroc_score(test.y, -pipe.score_samples(test))
 
 
+def correlation(results, name):
+    return spearmanr(results[name], results["true AUROC"]).statistic
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("data", nargs="+", help='folders, or "photographs"')
@@ -122,15 +126,18 @@ def main():
 
 def report(results, columns):
     names = columns[1:]
-    print_rows, chosen = [], []
+    overall, within, chosen = [], [], []
     for data, part in results.groupby("data", sort=False):
         true = part["true AUROC"]
-        correlations = [spearmanr(part[name], true).statistic for name in names]
-        print_rows.append([data, *(f"{value:+.2f}" for value in correlations)])
+        overall.append([data, *(f"{correlation(part, name):+.2f}" for name in names)])
+        sizes = [same for _, same in part.groupby("features__image_size")]
+        means = (np.mean([correlation(same, name) for same in sizes]) for name in names)
+        within.append([data, *(f"{value:+.2f}" for value in means)])
         picks = [true[part[name].idxmax()] for name in names]
         spread = (true.min(), true.median(), true.max())
         chosen.append([data, *(f"{100 * value:.1f}" for value in (*spread, *picks))])
-    table("Spearman correlation with the true image AUROC", ["data", *names], print_rows)
+    table("Spearman correlation with the true image AUROC", ["data", *names], overall)
+    table("The same within one image size, mean of the sizes", ["data", *names], within)
     header = ["data", "worst", "median", "best", *names]
     table("True image AUROC (percent) of the setting that each criterion picks", header, chosen)
 
