@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from skstructcore import make_structcore
 from skstructcore.categories import CategoryError, evaluate_categories
-from skstructcore.datasets import find_layout, load_mvtec_ad, paint_defect
+from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 
 
@@ -146,15 +146,3 @@ def test_a_cluster_gives_the_table_of_one_process(pipe, root, tmp_path):
     ):
         table = evaluate_categories(pipe, root, tmp_path / "cluster")
     pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
-
-
-def test_layouts_are_recognised_by_their_folders(root, tmp_path):
-    assert list(find_layout(root).categories) == ["bolt", "nut", "washer"]
-    single = find_layout(root / "nut")
-    assert single.categories == {"nut": None} and len(single.load("nut")) == 12
-    for place in ("visa/split_csv", "visa/candle/Data/Images", "btad/01/train/ok"):
-        (tmp_path / place).mkdir(parents=True)
-    (tmp_path / "visa" / "split_csv" / "1cls.csv").touch()
-    visa, btad = find_layout(tmp_path / "visa"), find_layout(tmp_path / "btad")
-    assert visa.loader.__name__ == "load_visa" and list(visa.categories) == ["candle"]
-    assert btad.loader.__name__ == "load_btad" and list(btad.categories) == ["01"]
