@@ -1,6 +1,23 @@
 """Image anomaly detection without training, as scikit-learn estimators."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bank import CoresetBank as CoresetBank
+    from .containers import AnomalyMaps as AnomalyMaps
+    from .containers import MemoryBank as MemoryBank
+    from .containers import Patches as Patches
+    from .features.conv import ConvFeatures as ConvFeatures
+    from .features.dino import DinoFeatures as DinoFeatures
+    from .knn import RoutedKNNScorer as RoutedKNNScorer
+    from .pipeline import make_structcore as make_structcore
+    from .products import add_category as add_category
+    from .products import remove_category as remove_category
+    from .projection import RandomProjection as RandomProjection
+    from .structcore import StructCoreScorer as StructCoreScorer
 
 __version__ = "0.1.0"
 
@@ -24,7 +41,7 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
@@ -32,5 +49,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

@@ -4,17 +4,29 @@ Pure functions of arrays, and one small object that holds what they learn. Every
 from held-out scores of good training images; no label is used.
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Norm = Literal["sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"]
 
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
 NORMS = ("sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis")
 
 
-def location_and_scale(phi):
+def location_and_scale(
+    phi: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each descriptor over the training images.
 
     A descriptor that is constant there gets scale 1, as in scikit-learn's StandardScaler: a
@@ -34,7 +46,9 @@ def location_and_scale(phi):
     return location, np.where(constant, 1.0, scale)
 
 
-def combine(z, norm, precision=None):
+def combine(
+    z: NDArray[np.floating], norm: str, precision: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
     """Turn standardised descriptors into the structural evidence ``D_struct``.
 
     Parameters
@@ -67,7 +81,9 @@ def combine(z, norm, precision=None):
     return np.linalg.norm(z, ord=2 if norm == "l2" else np.inf, axis=1)
 
 
-def conformal_p_values(scores, calibration_scores, groups=None):
+def conformal_p_values(
+    scores: ArrayLike, calibration_scores: ArrayLike, groups: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Return how often a good image scores at least as high.
 
     Of ``n`` exchangeable good images and a new one, the new one exceeds the ``k``-th largest
@@ -105,7 +121,9 @@ def conformal_p_values(scores, calibration_scores, groups=None):
     return np.maximum(p_values, np.append(at_least, 0.0)[position] / (n_groups + 1))
 
 
-def conformal_threshold(calibration_scores, level, groups=None):
+def conformal_threshold(
+    calibration_scores: ArrayLike, level: float, groups: ArrayLike | None = None
+) -> tuple[float, float]:
     """Return the threshold that a share `level` of good images exceeds.
 
     It is the score whose p-value is `level`, see `conformal_p_values`.
@@ -137,7 +155,7 @@ def conformal_threshold(calibration_scores, level, groups=None):
     return float(np.interp(promised, p_at_level[::-1], levels[::-1])), float(promised)
 
 
-def smallest_level(n_groups):
+def smallest_level(n_groups: int) -> float:
     """False-alarm rate that `n_groups` independent good images can promise at best."""
     return 1 / (n_groups + 1)
 
@@ -192,41 +210,43 @@ class ScoreCalibration:
 
     base_location: float
     base_scale: float
-    mu: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
+    mu: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weights: NDArray[np.float64]
     norm: str
-    precision: np.ndarray | None
+    precision: NDArray[np.float64] | None
     lam: float
     base_weight: float
-    scores: np.ndarray
-    groups: np.ndarray | None
+    scores: NDArray[np.float64]
+    groups: NDArray[Any] | None
     threshold: float
     level: float | None
     base_threshold: float
 
-    def score(self, base, phi):
+    def score(
+        self, base: NDArray[np.floating], phi: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return the anomaly score, ``D_struct`` and ``z``, of shapes (n,), (n,), (n, p)."""
         z = (phi - self.mu) / self.scale
         d_struct = combine(z * self.weights, self.norm, self.precision)
         return self.base_weight * base + self.lam * d_struct, d_struct, z
 
-    def p_values(self, scores):
+    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return conformal p-values of anomaly scores, see `conformal_p_values`."""
         return conformal_p_values(scores, self.scores, self.groups)
 
 
 def fit_calibration(
-    base,
-    phi,
-    groups=None,
+    base: NDArray[np.floating],
+    phi: NDArray[np.floating],
+    groups: NDArray[Any] | None = None,
     *,
-    norm="sum",
-    lam="auto",
-    quantile=0.995,
-    weights=None,
-    threshold="conformal",
-):
+    norm: Norm = "sum",
+    lam: float | Literal["auto", "struct-only"] = "auto",
+    quantile: float = 0.995,
+    weights: ArrayLike | None = None,
+    threshold: Literal["conformal", "quantile"] = "conformal",
+) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
 
     Parameters

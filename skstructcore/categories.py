@@ -1,5 +1,7 @@
 """All categories of a data set: one model each, in parallel, and resumable after a kill."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -7,6 +9,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -18,6 +21,13 @@ from . import __version__
 from .datasets import find_layout
 from .evaluation import evaluate
 from .metrics import f1_max_score, image_ap_score, image_auroc_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sklearn.pipeline import Pipeline
+
+    from .images import StrPath
 
 __all__ = ["CategoryError", "evaluate_categories", "format_markdown"]
 
@@ -34,8 +44,15 @@ class CategoryError(ValueError):
 
 
 def evaluate_categories(
-    pipe, root, output, *, categories=None, n_jobs=None, overwrite=False, verbose=0
-):
+    pipe: Pipeline,
+    root: StrPath,
+    output: StrPath,
+    *,
+    categories: Sequence[str] | None = None,
+    n_jobs: int | None = None,
+    overwrite: bool = False,
+    verbose: int = 0,
+) -> pd.DataFrame:
     """Fit and evaluate a clone of a pipeline on each category of a data set.
 
     The active joblib backend works on the categories:
@@ -129,7 +146,7 @@ def evaluate_categories(
     return table
 
 
-def format_markdown(table):
+def format_markdown(table: pd.DataFrame) -> str:
     """Write a table of `evaluate_categories` as Markdown: areas and rates in percent.
 
     Examples

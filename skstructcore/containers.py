@@ -1,8 +1,21 @@
 """The small containers that travel beside the numbers from step to step."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import DTypeLike, NDArray
+    from typing_extensions import Self
+
+    from .features._lazy import LazyFeatures
+    from .routing import RouteProfile
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +42,9 @@ class Geometry:
     (2, [[80, 60]])
     """
 
-    input_size: tuple
-    original_sizes: np.ndarray
-    boxes: np.ndarray
+    input_size: tuple[int, int]
+    original_sizes: NDArray[np.int64]
+    boxes: NDArray[np.float64]
 
     def __post_init__(self):
         set_ = object.__setattr__  # the class is frozen
@@ -44,15 +57,15 @@ class Geometry:
                 "each image needs one of both."
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Geometry:
         """Geometry of the images at `index`: an int, a slice, integers or a boolean mask."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         return Geometry(self.input_size, self.original_sizes[rows], self.boxes[rows])
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, Geometry):
             return NotImplemented
         return (
@@ -61,7 +74,7 @@ class Geometry:
             and np.array_equal(self.boxes, other.boxes)
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Geometry(n_images={len(self)}, input_size={self.input_size})"
 
 
@@ -94,23 +107,23 @@ class MemoryBank:
     (3, ('all',))
     """
 
-    values: np.ndarray
-    image_index: np.ndarray
-    groups: np.ndarray
-    routes: np.ndarray
-    route_names: tuple = ("all",)
-    profiles: tuple | None = None
+    values: NDArray[np.floating]
+    image_index: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    routes: NDArray[np.int64]
+    route_names: tuple[str, ...] = ("all",)
+    profiles: tuple[RouteProfile, ...] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         size, n_features = self.values.shape
         return (
             f"MemoryBank({size} entries x {n_features} features, {len(self.route_names)} route(s))"
         )
 
-    def select(self, route):
+    def select(self, route: int) -> MemoryBank:
         """Return the entries of one route, by position, as a bank of their own."""
         rows = np.flatnonzero(self.routes == route)
         return replace(
@@ -124,7 +137,7 @@ class MemoryBank:
         )
 
     @classmethod
-    def of_rows(cls, rows):
+    def of_rows(cls, rows: NDArray[np.floating]) -> Self:
         """Return a bank whose entries are the rows of a table, one image each."""
         index = np.arange(len(rows), dtype=np.int64)
         return cls(values=rows, image_index=index, groups=index, routes=np.zeros_like(index))
@@ -134,28 +147,28 @@ class MemoryBank:
 class _ImageContainer:
     """Behaviour that patches and maps share: one row is one image."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         values = np.asarray(self.values)
         if dtype is not None and values.dtype != np.dtype(dtype):
             return values.astype(dtype)
         return values.copy() if copy else values
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return tuple(self.values.shape)
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         return len(self.shape)
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         return self.values.dtype
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
     def _rows(self, key):
@@ -200,14 +213,14 @@ class Patches(_ImageContainer):
     (2, 1, 1, 2)
     """
 
-    values: np.ndarray
+    values: NDArray[np.floating] | LazyFeatures
     bank: MemoryBank
-    image_index: np.ndarray | None = None
-    groups: np.ndarray | None = None
-    routes: np.ndarray | None = None
-    geometry: object | None = None
+    image_index: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
+    routes: NDArray[np.int64] | None = None
+    geometry: Geometry | None = None
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
         rows = self._rows(key)
         return Patches(
             self.values[rows],
@@ -218,7 +231,7 @@ class Patches(_ImageContainer):
             _take(self.geometry, rows),
         )
 
-    def iter_batches(self, batch_size=16):
+    def iter_batches(self, batch_size: int = 16) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
         if hasattr(self.values, "iter_batches"):
             yield from self.values.iter_batches()
@@ -255,14 +268,14 @@ class AnomalyMaps(_ImageContainer):
     (1, 2, 2)
     """
 
-    values: np.ndarray
-    groups: np.ndarray | None = None
-    route: np.ndarray | None = None
-    route_distance: np.ndarray | None = None
-    geometry: object | None = None
-    surprise: np.ndarray | None = None
+    values: NDArray[np.floating]
+    groups: NDArray[np.int64] | None = None
+    route: NDArray[Any] | None = None
+    route_distance: NDArray[np.float64] | None = None
+    geometry: Geometry | None = None
+    surprise: NDArray[np.floating] | None = None
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
         rows = self._rows(key)
         return AnomalyMaps(
             self.values[rows],

@@ -11,10 +11,21 @@ is one function in this module and one line in the table; one that belongs to a 
 yours needs neither, pass the function.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    #: A name, or a function of maps ``(n, h, w)`` that returns ``(n,)``.
+    DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
 
 __all__ = [
     "DESCRIPTORS",
@@ -27,27 +38,27 @@ __all__ = [
 _TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 
 
-def max_value(maps):
+def max_value(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Largest pixel, ``max S``: max pooling, the base score. Range that of the map; O(m)."""
     return maps.max(axis=(1, 2)).astype(np.float64)
 
 
-def std(maps):
+def std(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Standard deviation over the pixels, ``sqrt(mean (S - mean S)^2)``. Range [0, inf); O(m)."""
     return maps.std(axis=(1, 2), dtype=np.float64)
 
 
-def mean(maps):
+def mean(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean over the pixels. Range that of the map; O(m)."""
     return maps.mean(axis=(1, 2), dtype=np.float64)
 
 
-def median(maps):
+def median(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Median over the pixels: the level of the background. Range that of the map; O(m)."""
     return np.median(maps, axis=(1, 2)).astype(np.float64)
 
 
-def top_mean(maps, percent=1.0):
+def top_mean(maps: NDArray[np.floating], percent: float = 1.0) -> NDArray[np.float64]:
     """Mean of the largest ``percent`` % of the pixels.
 
     ``k = max(1, round(percent / 100 * m))`` pixels count, so that a tiny map gives its
@@ -58,7 +69,7 @@ def top_mean(maps, percent=1.0):
     return np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
 
 
-def total_variation(maps):
+def total_variation(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Anisotropic total variation a pixel.
 
     ``(sum |S[i+1, j] - S[i, j]| + sum |S[i, j+1] - S[i, j]|) / m``. Range [0, inf); O(m).
@@ -68,12 +79,12 @@ def total_variation(maps):
     return (vertical + horizontal) / (maps.shape[1] * maps.shape[2])
 
 
-def contrast(maps):
+def contrast(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Peak above the background, ``max S - median S``. Range [0, inf); O(m)."""
     return max_value(maps) - median(maps)
 
 
-def smooth_max(maps):
+def smooth_max(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Largest value after a 3 x 3 mean (edges repeated). Range that of the map; O(m).
 
     A lone noisy patch counts a ninth, a defect that covers several patches in full.
@@ -82,7 +93,7 @@ def smooth_max(maps):
     return smooth.max(axis=(1, 2))
 
 
-def moran(maps):
+def moran(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Spatial autocorrelation, Moran's I over pixels that share an edge.
 
     With ``c = S - mean S``: the mean of ``c[p] c[q]`` over all neighbouring pixels over the mean
@@ -101,7 +112,7 @@ def moran(maps):
     return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
 
 
-def concentration(maps):
+def concentration(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """One minus the entropy of the map, ``1 + sum p log p / log m``.
 
     ``p`` is the map above its minimum, scaled to sum 1. Range [0, 1]: 0 for a constant map, 1
@@ -115,7 +126,7 @@ def concentration(maps):
     return 1 + (share * logs).sum(axis=1) / np.log(max(flat.shape[1], 2))
 
 
-def component(maps):
+def component(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     """Size of the largest connected region, ``log(1 + number of its pixels)``.
 
     The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
@@ -156,7 +167,9 @@ def _top_percent(percent):
     return top
 
 
-def resolve_descriptor(descriptor):
+def resolve_descriptor(
+    descriptor: DescriptorLike,
+) -> tuple[str, Callable[[NDArray[np.floating]], ArrayLike]]:
     """Return ``(name, function)`` of a registered name, ``"top<r>"`` or a callable.
 
     Raises
@@ -177,7 +190,7 @@ def resolve_descriptor(descriptor):
     )
 
 
-def descriptor_names(descriptors):
+def descriptor_names(descriptors: Sequence[DescriptorLike]) -> list[str]:
     """Names of the descriptors, in order; callables go by their ``__name__``.
 
     Raises
@@ -192,7 +205,9 @@ def descriptor_names(descriptors):
     return names
 
 
-def compute_descriptors(maps, descriptors=PAPER_PHI):
+def compute_descriptors(
+    maps: ArrayLike, descriptors: Sequence[DescriptorLike] = PAPER_PHI
+) -> NDArray[np.float64]:
     """Evaluate descriptors on a stack of anomaly maps.
 
     Parameters

@@ -1,6 +1,9 @@
 """Fit on the good images of a data set, score the rest, and say how well that went."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,10 @@ from .labels import GOOD, is_anomalous
 from .maps import place_on_image
 from .metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from .scorers import masks_as_seen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sklearn.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +41,9 @@ class Evaluation:
     images: ImageSet
     scores: pd.DataFrame
     maps: AnomalyMaps
-    pixel_maps: np.ndarray
+    pixel_maps: NDArray[np.float32]
 
-    def table(self):
+    def table(self) -> pd.DataFrame:
         """Summarise the scores by defect type.
 
         Returns
@@ -77,20 +84,20 @@ class Evaluation:
             "aupro": aupro_score(masks, pixels),
         }
 
-    def image(self, i):
+    def image(self, i: int) -> NDArray[np.uint8]:
         """Return test image `i`, upright, as uint8 of shape (h, w, 3)."""
         return np.asarray(as_images(self.images).read(i))
 
-    def mask(self, i):
+    def mask(self, i: int) -> NDArray[np.bool_] | None:
         """Return the mask of test image `i`, or None."""
         return self.images.load_mask(i)
 
-    def map_on_image(self, i):
+    def map_on_image(self, i: int) -> NDArray[np.float32]:
         """Return the pixel map of test image `i` at the size of that image."""
         return place_on_image(self.pixel_maps[i], self.maps.geometry, i)
 
 
-def evaluate(pipe, images):
+def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     """Score images with a fitted pipeline; the backbone runs once.
 
     Parameters
@@ -117,7 +124,7 @@ def evaluate(pipe, images):
     return Evaluation(images, scores, maps, pipe[-1].transform(maps))
 
 
-def format_table(table):
+def format_table(table: pd.DataFrame) -> str:
     """Write a table of `Evaluation.table` for people: areas in percent.
 
     Examples

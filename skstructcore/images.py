@@ -10,15 +10,32 @@ Whatever comes in, upright 8-bit RGB comes out, as an image viewer shows it:
 * of an animation or a file of several pages, the first one is taken.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol, TypeAlias
+
+    from numpy.typing import NDArray
+
+    class _HasPaths(Protocol):
+        @property
+        def paths(self) -> Sequence[Any]: ...
+
+    StrPath = str | os.PathLike[str]
+    #: What `as_images` takes.
+    _Image = StrPath | Image.Image | NDArray[Any]
+    ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _WIDE_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -37,7 +54,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-def list_images(folder):
+def list_images(folder: StrPath) -> list[str]:
     """Paths of the image files that lie directly in a folder, sorted by name.
 
     Folders inside it are not searched: in the usual layouts they hold other classes.
@@ -65,7 +82,7 @@ def list_images(folder):
     return paths
 
 
-def as_images(X):
+def as_images(X: ImagesLike) -> ImageList:
     """Bring any supported kind of image input into one form.
 
     Parameters
@@ -152,15 +169,20 @@ class ImageList:
         What each image is, where that came with the images.
     """
 
-    def __init__(self, items, positions=None, labels=None):
+    def __init__(
+        self,
+        items: Sequence[str | Image.Image | NDArray[Any]],
+        positions: Sequence[int] | None = None,
+        labels: NDArray[Any] | None = None,
+    ) -> None:
         self.items = items
         self.positions = range(len(items)) if positions is None else positions
         self.labels = labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> ImageList:
         """The images at `index` (an int, a slice, integers or a mask), as an ImageList."""
         rows = np.atleast_1d(np.arange(len(self))[index]).tolist()
         return ImageList(
@@ -169,32 +191,36 @@ class ImageList:
             None if self.labels is None else self.labels[rows],
         )
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         """How messages call image `i`: its path, or what it is."""
         item = self.items[i]
         return repr(item) if isinstance(item, str) else f"<{type(item).__name__}>"
 
-    def read(self, i):
+    def read(self, i: int) -> Image.Image:
         """Image `i` as an upright PIL image in mode RGB."""
         return self._guard(i, _read)
 
-    def size(self, i):
+    def size(self, i: int) -> tuple[int, int]:
         """Height and width of upright image `i`; of a file only the header is read."""
         return self._guard(i, _size)
 
-    def digest(self, i):
+    def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
         return self._guard(i, _digest)
 
-    def pixels(self, i, image_size, resize=None, crop=False):
+    def pixels(
+        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
+    ) -> NDArray[np.uint8]:
         """Image `i` as a backbone sees it, uint8 `(*image_size, 3)`; see `source_box`."""
         return self._guard(i, lambda item: _scaled_pixels(item, image_size, resize, crop))
 
-    def box(self, i, image_size, resize=None, crop=False):
+    def box(
+        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
+    ) -> tuple[float, float, float, float]:
         """The part of image `i` that is scaled to `image_size`; see `source_box`."""
         return self._guard(i, lambda item: source_box(_size(item), image_size, resize, crop))
 
-    def sizes(self):
+    def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""
         with ThreadPoolExecutor(4) as pool:  # waits for the disk, mostly
             sizes = list(pool.map(self.size, range(len(self))))
@@ -210,7 +236,7 @@ class ImageList:
             ) from error
 
 
-def read_mask(path):
+def read_mask(path: StrPath) -> NDArray[np.bool_]:
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
     The stored values are taken as they are (indices of a palette, 16-bit values), because
@@ -241,7 +267,7 @@ def read_mask(path):
     return values.any(axis=-1) if values.ndim == 3 else values != 0
 
 
-def find_unreadable(X, *, decode=True):
+def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
     """Check images and report all that cannot be read, without raising at the first one.
 
     Parameters
@@ -367,7 +393,12 @@ def _file_digest(path, stamp):
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
 
 
-def source_box(size, image_size, resize=None, crop=False):
+def source_box(
+    size: tuple[int, int],
+    image_size: tuple[int, int],
+    resize: int | None = None,
+    crop: bool = False,
+) -> tuple[float, float, float, float]:
     """The part of an image that is scaled to the size that the backbone sees.
 
     Parameters

@@ -3,14 +3,21 @@
 It is written down here and nowhere else; metrics, scorers and splitters ask `is_anomalous`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["GOOD", "is_anomalous", "is_defect_in_training"]
 
 GOOD = "good"
 
 
-def is_anomalous(y, *, both=False):
+def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     """Read labels in any of the codings that are in use.
 
     =====================  ==========  =========================
@@ -66,7 +73,7 @@ def is_anomalous(y, *, both=False):
     return anomalous
 
 
-def is_defect_in_training(y):
+def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
     """Read labels of images that are all supposed to be good.
 
     As `is_anomalous`, but nothing but the number 1 means that all are good: that is what a

@@ -1,10 +1,23 @@
 """Resampling of anomaly maps: from the patch grid to pixels, and back onto the image."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def upsample_maps(maps, size, sigma=0.0):
+    from numpy.typing import ArrayLike, NDArray
+
+    from .containers import Geometry
+
+
+def upsample_maps(
+    maps: ArrayLike, size: tuple[int, int], sigma: float = 0.0
+) -> NDArray[np.float32]:
     """Resize maps bilinearly and smooth them with a Gaussian.
 
     Both are linear and act on each axis alone, so that one matrix an axis does the work.
@@ -47,7 +60,9 @@ def _resize_matrix(n_in, n_out, sigma):
     return matrix.astype(np.float32)
 
 
-def place_on_image(pixels, geometry, index):
+def place_on_image(
+    pixels: NDArray[np.floating], geometry: Geometry, index: int
+) -> NDArray[np.float32]:
     """Bring a map at the backbone's input size back onto its own image.
 
     Parameters
@@ -75,7 +90,11 @@ def place_on_image(pixels, geometry, index):
     return placed
 
 
-def mask_as_seen(mask, size, box=None):
+def mask_as_seen(
+    mask: NDArray[np.bool_],
+    size: tuple[int, int],
+    box: Sequence[float] | NDArray[np.floating] | None = None,
+) -> NDArray[np.bool_]:
     """Bring the mask of an image to the part and size of it that a backbone saw.
 
     The nearest pixel is taken. If that misses everything, because the defects are too thin,

@@ -5,6 +5,10 @@ All functions take *anomaly* scores: higher means more anomalous. That is the co
 detector of scikit-learn. Labels are read by `skstructcore.labels.is_anomalous`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
 from sklearn.metrics import (
@@ -15,6 +19,12 @@ from sklearn.metrics import (
 )
 
 from .labels import is_anomalous
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "aupro_score",
@@ -29,7 +39,7 @@ __all__ = [
 _CHUNK = 1 << 22
 
 
-def image_auroc_score(y_true, anomaly_score):
+def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Area under the ROC curve of image scores.
 
     Parameters
@@ -58,7 +68,7 @@ def image_auroc_score(y_true, anomaly_score):
     return float(roc_auc_score(*_checked(y_true, anomaly_score)))
 
 
-def image_ap_score(y_true, anomaly_score):
+def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Average precision of image scores, anomalous images being the positives.
 
     Parameters, errors and sign are those of `image_auroc_score`.
@@ -81,7 +91,7 @@ def image_ap_score(y_true, anomaly_score):
     return float(average_precision_score(*_checked(y_true, anomaly_score)))
 
 
-def f1_max_score(y_true, anomaly_score):
+def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Largest F1 score that any threshold on the scores reaches.
 
     It uses the labels to choose the threshold, so it bounds what a threshold set without
@@ -109,7 +119,7 @@ def f1_max_score(y_true, anomaly_score):
     return float(np.max(2 * precision * recall / np.where(total > 0, total, 1)))
 
 
-def fpr_at_tpr_score(y_true, anomaly_score, *, tpr=0.95):
+def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float = 0.95) -> float:
     """Share of good images that are rejected when `tpr` of the anomalous ones are found.
 
     The threshold is the highest one that finds at least that share. Lower is better.
@@ -137,7 +147,9 @@ def fpr_at_tpr_score(y_true, anomaly_score, *, tpr=0.95):
     return float(false_rate[np.argmax(true_rate >= tpr - 1e-12)])
 
 
-def pixel_auroc_score(masks, anomaly_maps):
+def pixel_auroc_score(
+    masks: Sequence[ArrayLike] | NDArray[Any], anomaly_maps: Sequence[ArrayLike] | NDArray[Any]
+) -> float:
     """Area under the ROC curve of all pixels of all images together.
 
     Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened
@@ -177,7 +189,12 @@ def pixel_auroc_score(masks, anomaly_maps):
     return float(won / (len(anomalous) * n_normal))
 
 
-def aupro_score(masks, anomaly_maps, *, max_fpr=0.3):
+def aupro_score(
+    masks: Sequence[ArrayLike] | NDArray[Any],
+    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    *,
+    max_fpr: float = 0.3,
+) -> float:
     """Area under the per-region-overlap curve up to a false positive rate.
 
     At each threshold, the overlap is the share of a defect's pixels that lie above it,

@@ -6,6 +6,10 @@ that they are splitters as scikit-learn has them, and work wherever `cv=` is a p
 `split(images)` of an `ImageSet` is enough.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.model_selection import (
     BaseCrossValidator,
@@ -17,6 +21,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
 from .labels import is_anomalous
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .datasets import ImageSet
 
 __all__ = [
     "MVTecSplit",
@@ -30,7 +41,9 @@ __all__ = [
 class _OneClassSplitter(BaseCrossValidator):
     """Reads the labels, and checks what the subclass splits."""
 
-    def split(self, X, y=None, groups=None):
+    def split(
+        self, X: ImageSet | ArrayLike, y: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Generate indices of good training images, and of good and anomalous test images.
 
         Parameters
@@ -74,7 +87,7 @@ class _OneClassSplitter(BaseCrossValidator):
                 )
         yield from folds
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of splits; the arguments are ignored.
 
         Parameters
@@ -113,7 +126,13 @@ class OneClassKFold(_OneClassSplitter):
     [0 1] [3 4 5]
     """
 
-    def __init__(self, n_splits=5, *, shuffle=False, random_state=None):
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
@@ -164,7 +183,13 @@ class OneClassGroupKFold(_OneClassSplitter):
 
     __metadata_request__split = {"groups": True}
 
-    def __init__(self, n_splits=5, *, shuffle=False, random_state=None):
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
@@ -201,7 +226,14 @@ class OneClassShuffleSplit(_OneClassSplitter):
     [0 1] [2 3 4 5]
     """
 
-    def __init__(self, n_splits=10, *, test_size=None, train_size=None, random_state=None):
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.test_size = test_size
         self.train_size = train_size
@@ -242,7 +274,14 @@ class OneClassGroupShuffleSplit(_OneClassSplitter):
 
     __metadata_request__split = {"groups": True}
 
-    def __init__(self, n_splits=10, *, test_size=None, train_size=None, random_state=None):
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_splits = n_splits
         self.test_size = test_size
         self.train_size = train_size
@@ -279,7 +318,7 @@ class MVTecSplit(_OneClassSplitter):
 
     n_splits = 1
 
-    def __init__(self, splits=None):
+    def __init__(self, splits: ArrayLike | None = None) -> None:
         self.splits = splits
 
     def _folds(self, X, anomalous, types, groups):

@@ -6,7 +6,10 @@ images. The painted copies pass through the backbone and are scored, as the trai
 are, without the bank entries of their originals.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
@@ -17,10 +20,26 @@ from .containers import Patches
 from .datasets.synthetic import DEFECTS, paint_defect
 from .images import as_images
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from .images import ImagesLike
+    from .structcore import StructCoreScorer
+
 
 def learn_from_painted_defects(
-    pipe, images, *, groups=None, kinds=tuple(DEFECTS), severity=1.0, C=0.01, random_state=None
-):
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    groups: ArrayLike | None = None,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severity: float = 1.0,
+    C: float = 0.01,
+    random_state: int | np.random.RandomState | None = None,
+) -> StructCoreScorer:
     """Learn how much each descriptor counts, and calibrate with these weights.
 
     Parameters

@@ -5,8 +5,11 @@ machine, or with ``joblib.parallel_config(backend="dask")`` those of a cluster. 
 given by path are read where they are scored, so all machines need to see them under that path.
 """
 
+from __future__ import annotations
+
 import hashlib
 import pickle
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -16,12 +19,26 @@ from tqdm.auto import tqdm
 
 from .images import ImageReadError, as_images
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sklearn.pipeline import Pipeline
+
+    from .images import ImagesLike
+
 __all__ = ["iter_scores", "score_images"]
 
 _opened = {}  # digest -> pipeline: the model that this process was sent last
 
 
-def score_images(pipe, images, *, n_jobs=None, shard_size=64, verbose=0):
+def score_images(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    n_jobs: int | None = None,
+    shard_size: int = 64,
+    verbose: int = 0,
+) -> pd.DataFrame:
     """Score images in parallel; a file that cannot be read costs no other image its score.
 
     Parameters
@@ -77,7 +94,14 @@ def score_images(pipe, images, *, n_jobs=None, shard_size=64, verbose=0):
     return pd.concat(shards)[columns]
 
 
-def iter_scores(pipe, images, *, n_jobs=None, shard_size=64, verbose=0):
+def iter_scores(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    n_jobs: int | None = None,
+    shard_size: int = 64,
+    verbose: int = 0,
+) -> Iterator[pd.DataFrame]:
     """Yield the rows of `score_images` shard by shard, in order, as soon as they are there.
 
     Parameters

@@ -1,5 +1,9 @@
 """The five steps, put together."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sklearn.pipeline import Pipeline
 
 from .bank import CoresetBank
@@ -7,6 +11,11 @@ from .descriptors import PAPER_PHI
 from .knn import RoutedKNNScorer
 from .projection import RandomProjection
 from .structcore import StructCoreScorer
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from sklearn.base import BaseEstimator
 
 #: What each preset changes in the defaults of the steps.
 PRESETS = {
@@ -24,7 +33,13 @@ PRESETS = {
 }
 
 
-def make_structcore(features="dinov2_vitb14", *, preset="default", random_state=0, **params):
+def make_structcore(
+    features: str | BaseEstimator = "dinov2_vitb14",
+    *,
+    preset: Literal["default", "paper"] = "default",
+    random_state: int = 0,
+    **params: Any,
+) -> Pipeline:
     """Build the pipeline features, projection, bank, knn, structcore.
 
     Parameters

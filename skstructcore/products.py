@@ -1,7 +1,10 @@
 """Add products to a fitted pipeline, or take them out, without touching the others."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
@@ -13,10 +16,18 @@ from .knn import RoutedKNNScorer
 from .routing import UNKNOWN
 from .structcore import StructCoreScorer
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from .images import ImagesLike
+
 __all__ = ["add_category", "remove_category"]
 
 
-def add_category(pipe, images, name, *, groups=None):
+def add_category(
+    pipe: Pipeline, images: ImagesLike, name: str, *, groups: ArrayLike | None = None
+) -> Pipeline:
     """Teach a fitted pipeline one more product.
 
     The backbone runs on the new images only. An image that is sent to one of the old products
@@ -95,7 +106,7 @@ def add_category(pipe, images, name, *, groups=None):
     return _with_steps(pipe, bank, knn, scorer)
 
 
-def remove_category(pipe, name):
+def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     """Make a fitted pipeline forget a product.
 
     Parameters

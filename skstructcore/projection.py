@@ -1,6 +1,9 @@
 """Fixed random projection of patch features."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import (
@@ -14,6 +17,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._validation import check_features
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
+
+    from .features._lazy import LazyFeatures
 
 
 class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -56,13 +67,19 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "random_state": ["random_state"],
     }
 
-    def __init__(self, n_components=512, *, kind="gaussian", random_state=0):
+    def __init__(
+        self,
+        n_components: int | None = 512,
+        *,
+        kind: Literal["gaussian", "sparse"] = "gaussian",
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
         self.n_components = n_components
         self.kind = kind
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: LazyFeatures | ArrayLike, y: object = None) -> Self:
         """Draw the matrix for the number of features of `X`.
 
         Parameters
@@ -89,7 +106,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self._n_features_out = self.n_components
         return self
 
-    def transform(self, X):
+    def transform(self, X: LazyFeatures | ArrayLike) -> LazyFeatures | NDArray[np.floating]:
         """Project the last axis of `X`.
 
         Parameters

@@ -7,13 +7,23 @@ of no known product; its score is then at least the ratio of its standardised ro
 the largest that is still known, which is above 1.
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .calibration import ScoreCalibration, fit_calibration
 from .routing import UNKNOWN, DistanceTail, fit_tail
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from .containers import AnomalyMaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +44,21 @@ class RouteCalibration:
     tail: DistanceTail
     is_pooled: bool = False
 
-    def standardise(self, scores):
+    def standardise(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scale anomaly scores: 0 is the mean of good training images, 1 the threshold."""
         location = float(self.calibration.scores.mean())
         span = self.calibration.threshold - location
         return (scores - location) / (span if span > 0 else 1.0)
 
 
-def fit_routes(base, phi, maps, pooled, min_images, **options):
+def fit_routes(
+    base: NDArray[np.floating],
+    phi: NDArray[np.floating],
+    maps: AnomalyMaps,
+    pooled: ScoreCalibration,
+    min_images: int,
+    **options: Any,
+) -> dict[str, RouteCalibration]:
     """Calibrate every route.
 
     Parameters
@@ -107,7 +124,13 @@ def _warn_of_levels(routes, quantile):
         )
 
 
-def judge_routed(routes, base, phi, maps, unknown_level):
+def judge_routed(
+    routes: dict[str, RouteCalibration],
+    base: NDArray[np.floating],
+    phi: NDArray[np.floating],
+    maps: AnomalyMaps,
+    unknown_level: float,
+) -> dict[str, NDArray[Any]]:
     """Judge images, each by its own route.
 
     Parameters
@@ -152,7 +175,9 @@ def judge_routed(routes, base, phi, maps, unknown_level):
     return judged
 
 
-def judge(calibration, base, phi):
+def judge(
+    calibration: ScoreCalibration, base: NDArray[np.floating], phi: NDArray[np.floating]
+) -> dict[str, NDArray[Any]]:
     """Judge images by one calibration; see `judge_routed` for what is returned."""
     score, d_struct, z = calibration.score(base, phi)
     base_z = (base - calibration.base_location) / calibration.base_scale

@@ -5,12 +5,26 @@ and turn the sign of `score_samples`, so that the metrics get anomaly scores. La
 and masks are checked before the estimator computes anything.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from . import metrics
 from .labels import is_anomalous
 from .maps import mask_as_seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .containers import Geometry
+    from .datasets import ImageSet
+    from .images import ImagesLike
 
 __all__ = [
     "aupro_scorer",
@@ -25,7 +39,13 @@ __all__ = [
 ]
 
 
-def make_anomaly_scorer(metric, *, on_maps=False, greater_is_better=True, **kwargs):
+def make_anomaly_scorer(
+    metric: Callable[..., float],
+    *,
+    on_maps: bool = False,
+    greater_is_better: bool = True,
+    **kwargs: Any,
+) -> _AnomalyScorer:
     """Make a scorer of a metric, usable as `scoring=` in `GridSearchCV` and `cross_validate`.
 
     Parameters
@@ -60,7 +80,7 @@ def make_anomaly_scorer(metric, *, on_maps=False, greater_is_better=True, **kwar
     return _AnomalyScorer(metric, on_maps, greater_is_better, kwargs)
 
 
-def combine_anomaly_scorers(**scorers):
+def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """Make one scorer of several, so that the model runs once for all of them.
 
     Given a dict of scorers, scikit-learn runs the model for each of them; the combined one
@@ -95,7 +115,9 @@ class _AnomalyScorer:
         self.greater_is_better = greater_is_better
         self.kwargs = kwargs
 
-    def __call__(self, estimator, X, y=None):
+    def __call__(
+        self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
+    ) -> float:
         return _evaluate({"score": self}, estimator, X, y)["score"]
 
     def __repr__(self):
@@ -109,7 +131,9 @@ class _CombinedScorer:
     def __init__(self, scorers):
         self.scorers = scorers
 
-    def __call__(self, estimator, X, y=None):
+    def __call__(
+        self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
+    ) -> dict[str, float]:
         return _evaluate(self.scorers, estimator, X, y)
 
     def __repr__(self):
@@ -180,7 +204,9 @@ def _run(estimator, X, on_scores, on_maps):
     return score, maps
 
 
-def masks_as_seen(images, geometry, size):
+def masks_as_seen(
+    images: ImageSet, geometry: Geometry | None, size: tuple[int, int]
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
     """Masks of the images at the size of their anomaly maps, for pixel metrics.
 
     Each mask is brought the way that its image went: cut to the part that the backbone saw,

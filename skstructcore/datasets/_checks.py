@@ -1,11 +1,18 @@
 """Finding everything that is wrong with a data set at once."""
 
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..images import ImageReadError, as_images, find_unreadable, read_mask
 from ..labels import GOOD
+
+if TYPE_CHECKING:
+    from ..images import StrPath
+    from ._image_set import ImageSet
 
 
 class DatasetError(ValueError):
@@ -19,7 +26,7 @@ class DatasetError(ValueError):
         One for each file that something is wrong with.
     """
 
-    def __init__(self, root, problems):
+    def __init__(self, root: StrPath, problems: list[str]) -> None:
         self.root = root
         self.problems = problems
         super().__init__(
@@ -31,7 +38,7 @@ class DatasetError(ValueError):
         return type(self), (self.root, self.problems)
 
 
-def find_problems(images, *, decode=True):
+def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
     """Check the files of an image set, without stopping at the first problem.
 
     Parameters

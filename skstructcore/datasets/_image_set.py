@@ -1,12 +1,23 @@
 """Images with what is known about them: labels, masks, groups."""
 
+from __future__ import annotations
+
 import operator
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from ..images import as_images, read_mask
 from ..labels import GOOD
 from ..maps import mask_as_seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..images import StrPath
 
 
 class ImageSet:
@@ -59,7 +70,16 @@ class ImageSet:
 
     _PER_IMAGE = ("y", "masks", "groups", "categories", "splits")
 
-    def __init__(self, paths, y=None, *, masks=None, groups=None, categories=None, splits=None):
+    def __init__(
+        self,
+        paths: Sequence[StrPath | NDArray[Any]] | NDArray[Any],
+        y: ArrayLike | None = None,
+        *,
+        masks: Sequence[StrPath | NDArray[Any] | None] | NDArray[Any] | None = None,
+        groups: ArrayLike | None = None,
+        categories: ArrayLike | None = None,
+        splits: ArrayLike | None = None,
+    ) -> None:
         self.paths = [p if isinstance(p, np.ndarray) else str(p) for p in paths]
         self.y = np.asarray([GOOD] * len(self.paths) if y is None else y, dtype=object)
         masks = [None] * len(self.paths) if masks is None else masks
@@ -76,16 +96,24 @@ class ImageSet:
                 )
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int]:
         return (len(self.paths),)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str | NDArray[Any]]:
         return iter(self.paths)
 
-    def __getitem__(self, key):
+    @overload
+    def __getitem__(self, key: int) -> str | NDArray[Any]: ...
+
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> ImageSet: ...
+
+    def __getitem__(
+        self, key: int | slice | Sequence[int] | NDArray[Any]
+    ) -> str | NDArray[Any] | ImageSet:
         # scikit-learn indexes whatever has a shape as `X[key, ...]`.
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
@@ -104,16 +132,16 @@ class ImageSet:
             [self.paths[i] for i in index], masks=[self.masks[i] for i in index], **cut
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         good = int(np.sum(self.y == GOOD))
         return f"ImageSet(n_images={len(self)}, good={good}, anomalous={len(self) - good})"
 
-    def name(self, i):
+    def name(self, i: int) -> str:
         """How messages call image i: its path, or its position."""
         path = self.paths[i]
         return path if isinstance(path, str) else f"image {i}"
 
-    def load_mask(self, i, size=None):
+    def load_mask(self, i: int, size: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
         """Read where image i is anomalous.
 
         Parameters
@@ -146,12 +174,12 @@ class ImageSet:
         return mask if size is None else mask_as_seen(mask, size)
 
     @property
-    def train(self):
+    def train(self) -> ImageSet:
         """The images of the split "train"."""
         return self._of_split("train")
 
     @property
-    def test(self):
+    def test(self) -> ImageSet:
         """The images of the split "test"."""
         return self._of_split("test")
 

@@ -1,10 +1,19 @@
 """Telling which published layout a folder has, and which categories are in it."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._checks import DatasetError
 from .loaders import load_btad, load_mvtec_ad, load_visa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..images import StrPath
+    from ._image_set import ImageSet
 
 __all__ = ["Layout", "find_layout"]
 
@@ -24,15 +33,15 @@ class Layout(NamedTuple):
     """
 
     root: Path
-    loader: object
-    categories: dict
+    loader: Callable[..., ImageSet]
+    categories: dict[str, str | None]
 
-    def load(self, category, **params):
+    def load(self, category: str, **params: Any) -> ImageSet:
         """Read one category; `params` go to the loader."""
         return self.loader(self.root, self.categories[category], **params)
 
 
-def find_layout(root):
+def find_layout(root: StrPath) -> Layout:
     """Recognise the layout of MVTec AD, VisA or BTAD, of one or of many categories.
 
     Only names of folders are looked at; no image is read.

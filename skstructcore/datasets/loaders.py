@@ -4,10 +4,13 @@ Nothing is downloaded. Every reader checks what it finds and raises one `Dataset
 lists all problems: files that cannot be read, masks that are missing or of another size.
 """
 
+from __future__ import annotations
+
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +18,9 @@ from ..images import IMAGE_SUFFIXES, ImageReadError, list_images, read_mask
 from ..labels import GOOD
 from ._checks import DatasetError, find_problems
 from ._image_set import ImageSet
+
+if TYPE_CHECKING:
+    from ..images import StrPath
 
 __all__ = [
     "load_btad",
@@ -25,7 +31,9 @@ __all__ = [
 ]
 
 
-def load_mvtec_ad(root, category=None, *, groups="auto", check=True):
+def load_mvtec_ad(
+    root: StrPath, category: str | None = None, *, groups: str | None = "auto", check: bool = True
+) -> ImageSet:
     """Read a folder in the layout of MVTec AD.
 
     ::
@@ -73,7 +81,7 @@ def load_mvtec_ad(root, category=None, *, groups="auto", check=True):
     return _load_trees(root, category, good=GOOD, groups=groups, check=check)
 
 
-def load_btad(root, category=None, *, check=True):
+def load_btad(root: StrPath, category: str | None = None, *, check: bool = True) -> ImageSet:
     """Read BTAD (beanTech) as it was published.
 
     ::
@@ -104,7 +112,9 @@ def load_btad(root, category=None, *, check=True):
     return _load_trees(root, category, good="ok", groups=None, check=check)
 
 
-def load_visa(root, category=None, *, split="1cls", check=True):
+def load_visa(
+    root: StrPath, category: str | None = None, *, split: str = "1cls", check: bool = True
+) -> ImageSet:
     """Read VisA in either of its layouts.
 
     As it was published, with the splits in CSV files (columns object, split, label, image and
@@ -162,7 +172,7 @@ def load_visa(root, category=None, *, split="1cls", check=True):
     return _checked(root, images, [], check)
 
 
-def load_kolektor(root, *, check=True):
+def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     """Read KolektorSDD or KolektorSDD2 as they were published.
 
     The first has no split; the shots of one commutator are a group::
@@ -228,7 +238,9 @@ def load_kolektor(root, *, check=True):
     return _checked(root, images, problems, check)
 
 
-def load_image_folder(root, *, good=GOOD, mask_root=None, check=True):
+def load_image_folder(
+    root: StrPath, *, good: str = GOOD, mask_root: StrPath | None = None, check: bool = True
+) -> ImageSet:
     """Read a folder with one folder for each label, or with images directly inside.
 
     ::

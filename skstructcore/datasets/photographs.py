@@ -4,8 +4,10 @@ They need no download: real textures and objects, cut into tiles, with painted d
 in a part of the test tiles. scikit-image is an optional dependency (extra "demo").
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -14,6 +16,9 @@ from sklearn.utils import check_random_state
 from ..labels import GOOD
 from ._image_set import ImageSet
 from .synthetic import DEFECTS, paint_defect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["PHOTOGRAPHS", "make_photographs"]
 
@@ -46,17 +51,17 @@ PHOTOGRAPHS = {
 
 
 def make_photographs(
-    name="brick",
+    name: str = "brick",
     *,
-    tile_size=128,
-    n_train=40,
-    n_test_good=20,
-    n_test_defect=5,
-    defects=tuple(DEFECTS),
-    severity=1.0,
-    variation=1.0,
-    random_state=None,
-):
+    tile_size: int = 128,
+    n_train: int = 40,
+    n_test_good: int = 20,
+    n_test_defect: int = 5,
+    defects: Sequence[str] = tuple(DEFECTS),
+    severity: float = 1.0,
+    variation: float = 1.0,
+    random_state: int | np.random.RandomState | None = None,
+) -> ImageSet:
     """Cut a photograph into training tiles, good test tiles and test tiles with defects.
 
     The photograph is divided into blocks that do not overlap; each block is either for

@@ -5,9 +5,16 @@ random generator, and returns the image as it would look if the defect were ever
 together with the opacity of the defect at each pixel. `paint_defect` blends the two.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["DEFECTS", "paint_defect"]
 
@@ -18,7 +25,12 @@ _VISIBLE = 10.0
 _TRIALS = 12
 
 
-def paint_defect(image, kind, random_state=None, severity=1.0):
+def paint_defect(
+    image: ArrayLike,
+    kind: str,
+    random_state: int | np.random.RandomState | None = None,
+    severity: float = 1.0,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paint one defect of a given kind at a random place into a good image.
 
     Size, place and shape are random; the contrast follows the contrast of the image, so

@@ -1,8 +1,21 @@
 """The cases a person wants to look at first: the worst and the best."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..labels import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from ..evaluation import Evaluation
 
 _CASES = {
     "hardest defects": (False, 1),
@@ -42,7 +55,15 @@ class CasesDisplay:
     2
     """
 
-    def __init__(self, images, maps, masks, titles, rows, limits):
+    def __init__(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        maps: Sequence[NDArray[np.floating]],
+        masks: Sequence[NDArray[np.bool_] | None],
+        titles: Sequence[str],
+        rows: list[str],
+        limits: tuple[float, float],
+    ) -> None:
         self.images = images
         self.maps = maps
         self.masks = masks
@@ -51,7 +72,7 @@ class CasesDisplay:
         self.limits = limits
 
     @classmethod
-    def from_evaluation(cls, evaluation, n_cases=3):
+    def from_evaluation(cls, evaluation: Evaluation, n_cases: int = 3) -> Self:
         """Choose the worst and best cases of an evaluation.
 
         Parameters
@@ -90,7 +111,7 @@ class CasesDisplay:
             limits,
         )
 
-    def plot(self):
+    def plot(self) -> Figure:
         """Draw the cases, a row for each kind.
 
         Returns

@@ -1,8 +1,24 @@
 """Which product each image was taken for, and how far it is from it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..routing import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images import ImagesLike
+    from ..structcore import StructCoreScorer
 
 
 class RoutingDisplay:
@@ -29,14 +45,22 @@ class RoutingDisplay:
     ['nut', 'bolt']
     """
 
-    def __init__(self, nearest_route, ratio, route_names, labels=None):
+    def __init__(
+        self,
+        nearest_route: ArrayLike,
+        ratio: ArrayLike,
+        route_names: Sequence[str],
+        labels: ArrayLike | None = None,
+    ) -> None:
         self.nearest_route = nearest_route
         self.ratio = ratio
         self.route_names = route_names
         self.labels = labels
 
     @classmethod
-    def from_estimator(cls, pipe, images, labels=None):
+    def from_estimator(
+        cls, pipe: Pipeline, images: ImagesLike, labels: ArrayLike | None = None
+    ) -> Self:
         """Send images through a fitted pipeline; the backbone runs.
 
         Parameters
@@ -55,7 +79,9 @@ class RoutingDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, parts, scorer, labels=None):
+    def from_predictions(
+        cls, parts: pd.DataFrame, scorer: StructCoreScorer, labels: ArrayLike | None = None
+    ) -> Self:
         """Use what is known already.
 
         Parameters
@@ -88,7 +114,7 @@ class RoutingDisplay:
         ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
         return cls(nearest, ratio, list(limits), labels)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw a dot an image.
 
         Parameters

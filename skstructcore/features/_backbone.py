@@ -1,10 +1,13 @@
 """What all feature estimators share: parameters, fit, and the way of images to features."""
 
+from __future__ import annotations
+
 import copy
 import functools
 import json
 import os
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -17,6 +20,12 @@ from ..images import as_images
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
 from ._lazy import LazyFeatures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from ..images import ImagesLike
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -48,7 +57,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ImagesLike, y: object = None) -> Self:
         """Check the images and the weights; nothing is learned from the images.
 
         Parameters
@@ -77,7 +86,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         self.n_features_out_ = shape[2]
         return self
 
-    def transform(self, X):
+    def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images.
 
         Parameters
@@ -94,7 +103,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         # A copy: what happens to this estimator later must not change what it has given.
         return LazyFeatures(as_images(X), copy.copy(self))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the features: the lower-case class name and a number.
 
         Parameters

@@ -1,6 +1,20 @@
 """Patch features that are computed when they are needed."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from ..containers import Geometry
+    from ..images import ImageList
+    from ._backbone import PatchFeatures
 
 
 class LazyFeatures:
@@ -39,40 +53,54 @@ class LazyFeatures:
     dtype = np.dtype(np.float32)
     ndim = 4
 
-    def __init__(self, images, backbone, functions=(), n_features=None):
+    def __init__(
+        self,
+        images: ImageList,
+        backbone: PatchFeatures,
+        functions: Sequence[Callable[[NDArray[np.floating]], NDArray[np.floating]]] = (),
+        n_features: int | None = None,
+    ) -> None:
         self.images = images
         self.backbone = backbone
         self.functions = tuple(functions)
         self.n_features = backbone.n_features_out_ if n_features is None else int(n_features)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int, int, int]:
         return (len(self.images), *self.backbone.grid_shape_, self.n_features)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LazyFeatures(shape={self.shape}, dtype={self.dtype})"
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> LazyFeatures: ...
+
+    def __getitem__(
+        self, index: int | slice | Sequence[int] | NDArray[Any]
+    ) -> NDArray[np.float32] | LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
         subset = LazyFeatures(self.images[index], self.backbone, self.functions, self.n_features)
         if isinstance(index, (int, np.integer)):
             return np.asarray(subset)[0]
         return subset
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self.iter_batches()
 
-    def iter_batches(self):
+    def iter_batches(self) -> Iterator[NDArray[np.float32]]:
         """Yield float32 arrays `(n_in_batch, height, width, n_features)`, in order."""
         for batch in self.backbone._iter_features(self.images):
             for function in self.functions:
                 batch = function(batch)
             yield np.asarray(batch, dtype=np.float32)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("Lazy features have to be computed: they cannot avoid a copy.")
         values = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
@@ -82,7 +110,9 @@ class LazyFeatures:
             start += len(batch)
         return values
 
-    def map(self, function, n_features):
+    def map(
+        self, function: Callable[[NDArray[np.floating]], NDArray[np.floating]], n_features: int
+    ) -> LazyFeatures:
         """Lazy features to which `function` is applied, batch by batch.
 
         Parameters
@@ -100,11 +130,11 @@ class LazyFeatures:
         return LazyFeatures(self.images, self.backbone, (*self.functions, function), n_features)
 
     @property
-    def labels(self):
+    def labels(self) -> NDArray[Any] | None:
         """Labels of the images, if they came as an `ImageSet`; else None."""
         return self.images.labels
 
     @property
-    def geometry(self):
+    def geometry(self) -> Geometry:
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
         return self.backbone._geometry(self.images)

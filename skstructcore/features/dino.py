@@ -1,10 +1,21 @@
 """Patch features of DINOv2 vision transformers."""
 
+from __future__ import annotations
+
 import os
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 from ._backbone import PatchFeatures
 from ._dino_weights import find_weights, load_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    import joblib
+
+    from ..images import StrPath
 
 
 class DinoFeatures(PatchFeatures):
@@ -101,22 +112,22 @@ class DinoFeatures(PatchFeatures):
 
     def __init__(
         self,
-        model="dinov2_vitb14",
-        layers=(1, 4, 7, 10, 12),
-        weights=None,
-        image_size=392,
-        batch_size=16,
-        device="auto",
-        memory=None,
-        verbose=0,
+        model: str | None = "dinov2_vitb14",
+        layers: Sequence[int] = (1, 4, 7, 10, 12),
+        weights: StrPath | None = None,
+        image_size: int | tuple[int, int] = 392,
+        batch_size: int = 16,
+        device: str = "auto",
+        memory: StrPath | joblib.Memory | None = None,
+        verbose: int = 0,
         *,
-        resize=None,
-        crop=False,
-        normalize=True,
-        dtype="auto",
-        compile=False,
-        n_jobs=None,
-    ):
+        resize: int | None = None,
+        crop: bool = False,
+        normalize: bool = True,
+        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        compile: bool = False,
+        n_jobs: int | None = None,
+    ) -> None:
         self.model = model
         self.layers = layers
         self.weights = weights
