@@ -1,9 +1,12 @@
 """The memory bank: a coreset of the patches of normal images."""
 
+from __future__ import annotations
+
 import logging
 import math
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -15,6 +18,15 @@ from ._validation import as_patch_grid, check_features, check_per_image
 from .containers import MemoryBank, Patches
 from .labels import is_defect_in_training
 from .routing import check_routes, choose_routes, fit_profile, pool_patches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
+
+    from .features._lazy import LazyFeatures
 
 _logger = logging.getLogger(__name__)
 
@@ -100,16 +112,16 @@ class CoresetBank(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        ratio=0.01,
-        n_patches=None,
+        ratio: float = 0.01,
+        n_patches: int | None = None,
         *,
-        n_routes=None,
-        n_prototypes=16,
-        dtype="float32",
-        max_memory=2 * 2**30,
-        random_state=None,
-        verbose=0,
-    ):
+        n_routes: int | Literal["auto"] | None = None,
+        n_prototypes: int = 16,
+        dtype: Literal["float32", "float16"] = "float32",
+        max_memory: int = 2 * 2**30,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.ratio = ratio
         self.n_patches = n_patches
         self.n_routes = n_routes
@@ -119,7 +131,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, groups=None, categories=None):
+    def fit(
+        self,
+        X: LazyFeatures | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        categories: ArrayLike | None = None,
+    ) -> Self:
         """Select the bank from the patches of normal images.
 
         Parameters
@@ -152,7 +171,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None, *, groups=None, categories=None):
+    def fit_transform(
+        self,
+        X: LazyFeatures | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        categories: ArrayLike | None = None,
+    ) -> Patches:
         """Fit, and return the training patches with the image that each belongs to.
 
         Parameters
@@ -260,7 +286,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         self.radius_ = np.array([bound for _, _, bound in parts])
         return values, kept
 
-    def transform(self, X):
+    def transform(self, X: LazyFeatures | ArrayLike) -> Patches:
         """Pair the patches of images with the bank.
 
         Parameters
@@ -311,7 +337,7 @@ def _without_defects(X, y, groups, categories):
     )
 
 
-def materialize(X):
+def materialize(X: LazyFeatures | ArrayLike) -> NDArray[np.float32]:
     """Return lazy or given features as one float32 array ``(n, h, w, d)``."""
     if not hasattr(X, "iter_batches"):
         return as_patch_grid(np.asarray(X, dtype=np.float32))
@@ -324,18 +350,18 @@ def materialize(X):
 
 
 def build_bank(
-    values,
+    values: NDArray[np.float32],
     *,
-    groups,
-    routes,
-    route_names,
-    n_patches=None,
-    ratio=0.01,
-    image_index=None,
-    random_state=None,
-    dtype="float32",
-    verbose=0,
-):
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
+    n_patches: int | Sequence[int] | None = None,
+    ratio: float = 0.01,
+    image_index: NDArray[np.int64] | None = None,
+    random_state: int | np.random.RandomState | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    verbose: int = 0,
+) -> tuple[MemoryBank, NDArray[np.float64]]:
     """Select a bank from patch features, route by route.
 
     Parameters

@@ -1,12 +1,19 @@
 """Greedy k-center selection: the memory bank's few rows that cover all the others."""
 
+from __future__ import annotations
+
 import numbers
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ._threads import parts, thread_pool
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["greedy_k_center"]
 
@@ -16,7 +23,14 @@ _DEVICE_BLOCK = 2**25  # values of the differences that a torch device holds at 
 _LIVE_ROWS = 8192  # most rows that one round copies to pick among
 
 
-def greedy_k_center(X, n_select, *, start=0, verbose=0, device="cpu"):
+def greedy_k_center(
+    X: ArrayLike,
+    n_select: int,
+    *,
+    start: int = 0,
+    verbose: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Select rows farthest first, exactly.
 
     The first pick is `start`; every further pick is the row that lies farthest from

@@ -1,9 +1,11 @@
 """Anomaly maps: how far each patch is from the nearest normal patches."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import replace
 from numbers import Integral
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -16,6 +18,12 @@ from .bank import build_bank
 from .containers import AnomalyMaps, MemoryBank, Patches
 from .routing import AGGREGATES, held_out_distances, pool_patches, query_together, routing_distances
 from .surprise import N_CONTEXT, fit_expectation, join_expectations
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
 
 _TOP = re.compile(r"top([1-9]\d*)")
 
@@ -119,16 +127,18 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_neighbors=5,
-        routing=None,
-        calibration="leave-one-image-out",
+        n_neighbors: int = 5,
+        routing: str | None = None,
+        calibration: Literal[
+            "leave-one-image-out", "leave-one-group-out", "k-fold", "in-sample"
+        ] = "leave-one-image-out",
         *,
-        metric="euclidean",
-        n_folds=5,
-        routing_aggregate="huber",
-        n_route_patches=128,
-        random_state=0,
-    ):
+        metric: Literal["euclidean", "sqeuclidean"] = "euclidean",
+        n_folds: int = 5,
+        routing_aggregate: Literal["huber", "mean", "trimmed-mean"] = "huber",
+        n_route_patches: int | None = 128,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.routing = routing
         self.calibration = calibration
@@ -139,7 +149,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Patches | ArrayLike, y: object = None) -> Self:
         """Prepare the bank of `X` for search.
 
         Parameters
@@ -156,7 +166,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Patches | ArrayLike, y: object = None) -> AnomalyMaps:
         """Fit, and score the training images held out, as `calibration` says.
 
         Parameters
@@ -194,7 +204,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
             )
         return self._maps(patches, *self._score_held_out(patches), training=True)
 
-    def transform(self, X):
+    def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images.
 
         Parameters
@@ -209,7 +219,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         patches = self._as_patches(X, reset=False)
         return self._maps(patches, *self._score(patches))
 
-    def transform_held_out(self, X):
+    def transform_held_out(self, X: Patches) -> AnomalyMaps:
         """Score changed copies of training images as if those had not been in the bank.
 
         Parameters
@@ -232,7 +242,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         scored = self._score(patches, self._known_routes(patches), held_out=True)
         return self._maps(patches, *scored)
 
-    def score_samples(self, X):
+    def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
         """Return minus the maximum of each map, the usual score without calibration.
 
         Parameters
@@ -256,7 +266,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         self.route_patches_ = np.sort(chosen[: self.n_route_patches])
         return patches
 
-    def search_routes_of(self, bank):
+    def search_routes_of(self, bank: MemoryBank) -> None:
         """Take a bank that `indexes_` and `expectations_` belong to."""
         self.bank_, self.n_searched_ = bank, self._n_searched(bank)
 

@@ -5,6 +5,10 @@ model that was fitted on some of them tells the others from copies with painted 
 How well that ranks settings is measured in ``docs/model_selection.md``; read it before use.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .datasets.synthetic import DEFECTS, paint_defect
@@ -12,14 +16,25 @@ from .images import as_images
 from .labels import is_defect_in_training
 from .metrics import image_auroc_score
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .images import ImagesLike
+
 __all__ = ["make_painted_defects_scorer", "painted_defects_scorer", "score_painted"]
 
 _CHUNK = 16  # images that are painted at a time
 
 
 def make_painted_defects_scorer(
-    *, kinds=tuple(DEFECTS), severities=(0.25, 0.5, 1.0), random_state=0
-):
+    *,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severities: Sequence[float] = (0.25, 0.5, 1.0),
+    random_state: int = 0,
+) -> _PaintedDefectsScorer:
     """Make a scorer for searches on good images: AUROC against painted copies of them.
 
     Parameters
@@ -58,8 +73,13 @@ def make_painted_defects_scorer(
 
 
 def score_painted(
-    estimator, images, *, kinds=tuple(DEFECTS), severities=(0.25, 0.5, 1.0), random_state=0
-):
+    estimator: Any,
+    images: ImagesLike,
+    *,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severities: Sequence[float] = (0.25, 0.5, 1.0),
+    random_state: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Anomaly scores of good images and of copies of them with painted defects.
 
     Parameters
@@ -94,7 +114,7 @@ class _PaintedDefectsScorer:
         self.severities = severities
         self.random_state = random_state
 
-    def __call__(self, estimator, X, y=None):
+    def __call__(self, estimator: Any, X: ImagesLike, y: ArrayLike | None = None) -> float:
         y = getattr(X, "y", None) if y is None else y
         if y is not None and is_defect_in_training(y).any():
             raise ValueError(

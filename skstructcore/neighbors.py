@@ -1,8 +1,18 @@
 """Nearest neighbours in a memory bank, exact or approximate."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ._neighbors_search import ApproximateSearch, DeviceSearch, ExactSearch, check_range
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    import torch
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["NeighborIndex", "kneighbors"]
 
@@ -11,8 +21,15 @@ _RECALL_NEIGHBORS = 5
 
 
 def kneighbors(
-    queries, bank, n_neighbors=1, *, exclude=None, algorithm="auto", device="cpu", random_state=None
-):
+    queries: ArrayLike,
+    bank: ArrayLike,
+    n_neighbors: int = 1,
+    *,
+    exclude: tuple[ArrayLike, ArrayLike] | None = None,
+    algorithm: Literal["auto", "exact", "approximate"] = "auto",
+    device: str | torch.device = "cpu",
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Nearest bank entries of each query row.
 
     Parameters
@@ -95,7 +112,15 @@ class NeighborIndex:
     Only the bank and its groups are pickled; the rest is prepared again at the next query.
     """
 
-    def __init__(self, bank, *, groups=None, algorithm="auto", device="cpu", random_state=None):
+    def __init__(
+        self,
+        bank: ArrayLike,
+        *,
+        groups: ArrayLike | None = None,
+        algorithm: Literal["auto", "exact", "approximate"] = "auto",
+        device: str | torch.device = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         bank = np.asarray(bank)
         if bank.dtype not in (np.float32, np.float16):
             bank = bank.astype(np.float32)
@@ -126,7 +151,9 @@ class NeighborIndex:
             "_search": self._search if self.algorithm == "approximate" else None,
         }
 
-    def query(self, queries, n_neighbors=1, *, exclude=None):
+    def query(
+        self, queries: ArrayLike, n_neighbors: int = 1, *, exclude: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Nearest bank entries of each query row.
 
         Parameters

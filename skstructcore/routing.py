@@ -8,7 +8,10 @@ is compared with those of the product's training images (Mahalanobis distance). 
 take arrays and return arrays or small read-only objects. ``docs/routing.md`` has the measurements.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -17,6 +20,15 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.metrics import silhouette_score
 
 from .coreset import greedy_k_center
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .features._lazy import LazyFeatures
+    from .neighbors import NeighborIndex
 
 __all__ = [
     "AGGREGATES",
@@ -43,7 +55,7 @@ _MAX_ROWS = 8192
 MIN_SILHOUETTE = 0.5
 
 
-def normalize_rows(rows):
+def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
     """Scale the last axis to length one; zero vectors stay zero.
 
     Examples
@@ -58,7 +70,7 @@ def normalize_rows(rows):
     return rows / np.where(norms > 0, norms, 1)
 
 
-def pool_patches(values):
+def pool_patches(values: LazyFeatures | NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean of the L2-normalised patches of each image.
 
     Parameters
@@ -79,7 +91,9 @@ def pool_patches(values):
     return np.stack(pooled)
 
 
-def select_prototypes(rows, n_prototypes, n_iter=20):
+def select_prototypes(
+    rows: NDArray[np.floating], n_prototypes: int, n_iter: int = 20
+) -> NDArray[np.float32]:
     """Choose prototypes: k-center on the directions of patches, then spherical k-means.
 
     Greedy k-center alone picks the oddest patches of a product, which say little about the rest;
@@ -142,7 +156,11 @@ def _trimmed_mean(distances):
 AGGREGATES = {"huber": _huber, "mean": _mean, "trimmed-mean": _trimmed_mean}
 
 
-def routing_distances(patches, prototypes, aggregate="huber"):
+def routing_distances(
+    patches: ArrayLike,
+    prototypes: Sequence[NDArray[np.float32]],
+    aggregate: Literal["huber", "mean", "trimmed-mean"] = "huber",
+) -> NDArray[np.float64]:
     """Distance of images to the prototypes of every route.
 
     Parameters
@@ -177,7 +195,13 @@ def routing_distances(patches, prototypes, aggregate="huber"):
     return distances
 
 
-def query_together(indexes, rows, n_neighbors, *, exclude=None):
+def query_together(
+    indexes: Sequence[NeighborIndex],
+    rows: NDArray[np.floating],
+    n_neighbors: int,
+    *,
+    exclude: ArrayLike | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Nearest entries in the banks of several routes.
 
     Parameters
@@ -232,18 +256,20 @@ class RouteProfile:
         Variance along all other directions, of the Ledoit-Wolf estimate.
     """
 
-    prototypes: np.ndarray
-    centre: np.ndarray
-    axes: np.ndarray
-    shares: np.ndarray
+    prototypes: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    shares: NDArray[np.float64]
     floor: float
 
-    def distance(self, pooled):
+    def distance(self, pooled: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mahalanobis distance of pooled images, (n, n_features) -> (n,)."""
         return _mahalanobis(pooled, self.centre, self.axes, self.shares, self.floor)
 
 
-def fit_profile(rows, pooled, n_prototypes=16):
+def fit_profile(
+    rows: NDArray[np.floating], pooled: NDArray[np.floating], n_prototypes: int = 16
+) -> RouteProfile:
     """Learn the profile of a product.
 
     Parameters
@@ -282,7 +308,9 @@ def _mahalanobis(pooled, centre, axes, shares, floor):
     return np.sqrt(distances)
 
 
-def held_out_distances(pooled, groups, n_folds=10):
+def held_out_distances(
+    pooled: NDArray[np.floating], groups: ArrayLike, n_folds: int = 10
+) -> NDArray[np.float64]:
     """Distance of each training image to its product, without its own group.
 
     Parameters
@@ -331,26 +359,26 @@ class DistanceTail:
     scale: float
     n: int
 
-    def z(self, distances):
+    def z(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
         """Standardised log distances, with the uncertainty of location and scale."""
         logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
         return (logs - self.location) / (self.scale * np.sqrt(1 + 1 / self.n))
 
-    def p_values(self, distances):
+    def p_values(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
         """Share of new images of the product that are at least as far: Student's t."""
         return student_t.sf(self.z(distances), self.n - 1)
 
-    def critical_distance(self, level):
+    def critical_distance(self, level: float) -> float:
         """Distance that a share `level` of new images exceeds."""
         scale = self.scale * np.sqrt(1 + 1 / self.n)
         return float(np.exp(self.location + self.critical_z(level) * scale))
 
-    def critical_z(self, level):
+    def critical_z(self, level: float) -> float:
         """Standardised distance that a share `level` of new images exceeds."""
         return float(student_t.isf(level, self.n - 1))
 
 
-def fit_tail(distances, groups=None):
+def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -> DistanceTail:
     """Learn how far images of a product may be from it.
 
     Parameters
@@ -370,7 +398,13 @@ def fit_tail(distances, groups=None):
     return DistanceTail(float(logs.mean()), scale, max(n_independent, 2))
 
 
-def choose_routes(pooled, n_routes="auto", *, max_routes=32, random_state=0):
+def choose_routes(
+    pooled: NDArray[np.floating],
+    n_routes: int | Literal["auto"] = "auto",
+    *,
+    max_routes: int = 32,
+    random_state: int | np.random.RandomState | None = 0,
+) -> NDArray[np.int64]:
     """Group images by k-means on their pooled patches.
 
     Parameters
@@ -418,7 +452,12 @@ def choose_routes(pooled, n_routes="auto", *, max_routes=32, random_state=0):
     return np.argsort(np.argsort(first))[codes].astype(np.int64)
 
 
-def check_routes(routes, route_names, groups, named=None):
+def check_routes(
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
+    groups: NDArray[np.int64],
+    named: ArrayLike | None = None,
+) -> None:
     """Raise ValueError if a route cannot be used.
 
     Parameters

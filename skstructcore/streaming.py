@@ -1,8 +1,17 @@
 """Greedy k-center over more rows than fit in memory: merge and reduce."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .coreset import greedy_k_center
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["StreamingCoreset"]
 
@@ -64,7 +73,15 @@ class StreamingCoreset:
     (array([0., 5.], dtype=float32), array([0, 2]), 1.0)
     """
 
-    def __init__(self, n_select, *, max_memory=2 * 2**30, n_rows=None, dtype="float32", verbose=0):
+    def __init__(
+        self,
+        n_select: int,
+        *,
+        max_memory: int = 2 * 2**30,
+        n_rows: int | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+        verbose: int = 0,
+    ) -> None:
         self.n_select = n_select
         self.max_memory = max_memory
         self.n_rows = n_rows
@@ -76,10 +93,10 @@ class StreamingCoreset:
         self._rows = None
 
     @property
-    def n_reductions(self):
+    def n_reductions(self) -> int:
         return max(self._depths, default=0) + 1
 
-    def add(self, rows, image_index, *, radius=0.0):
+    def add(self, rows: ArrayLike, image_index: ArrayLike, *, radius: float = 0.0) -> None:
         """Take in rows.
 
         Parameters
@@ -108,7 +125,7 @@ class StreamingCoreset:
             self.n_held += n
             rows, images = rows[n:], images[n:]
 
-    def result(self, *, start=0):
+    def result(self, *, start: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
         """The selection of all rows so far. More rows may be added afterwards.
 
         Parameters

@@ -1,7 +1,10 @@
 """The image score: calibrated evidence from the whole anomaly map, not its maximum alone."""
 
+from __future__ import annotations
+
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,16 @@ from .containers import AnomalyMaps
 from .descriptors import PAPER_PHI, compute_descriptors, descriptor_names
 from .maps import upsample_maps
 from .route_calibration import fit_routes, judge, judge_routed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
+
+    from .calibration import Norm
+    from .descriptors import DescriptorLike
 
 _SURPRISE = "surprise_"
 
@@ -129,11 +142,11 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        norm="sum",
-        lam="auto",
-        quantile=0.995,
+        norm: Norm = "sum",
+        lam: float | Literal["auto", "struct-only"] = "auto",
+        quantile: float = 0.995,
         *,
-        descriptors=(
+        descriptors: Sequence[DescriptorLike] = (
             "contrast",
             "surprise_max",
             "surprise_top1",
@@ -141,14 +154,14 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             "surprise_std",
             "surprise_component",
         ),
-        weights=None,
-        base="max",
-        resolution="grid",
-        sigma=4.0,
-        threshold="conformal",
-        unknown_level=0.005,
-        min_route_images=8,
-    ):
+        weights: ArrayLike | None = None,
+        base: DescriptorLike = "max",
+        resolution: Literal["grid", "full"] = "grid",
+        sigma: float = 4.0,
+        threshold: Literal["conformal", "quantile"] = "conformal",
+        unknown_level: float = 0.005,
+        min_route_images: int = 8,
+    ) -> None:
         self.norm = norm
         self.lam = lam
         self.quantile = quantile
@@ -162,7 +175,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         self.min_route_images = min_route_images
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: AnomalyMaps | ArrayLike, y: object = None) -> Self:
         """Learn what maps of good images look like.
 
         Parameters
@@ -206,18 +219,18 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         return self
 
     @property
-    def mu_(self):
+    def mu_(self) -> NDArray[np.float64]:
         return self.calibration_.mu
 
     @property
-    def scale_(self):
+    def scale_(self) -> NDArray[np.float64]:
         return self.calibration_.scale
 
     @property
-    def lam_(self):
+    def lam_(self) -> float:
         return self.calibration_.lam
 
-    def score_samples(self, X):
+    def score_samples(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return minus the anomaly score of each image; higher is more normal.
 
         Parameters
@@ -232,7 +245,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         maps = self._check_maps(X, reset=False)
         return -self._judge(maps, *self._describe_maps(maps))["score"]
 
-    def decision_function(self, X):
+    def decision_function(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``; negative means anomalous.
 
         Parameters
@@ -245,7 +258,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.int64]:
         """Return +1 for normal and -1 for anomalous images.
 
         Parameters
@@ -258,7 +271,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def transform(self, X):
+    def transform(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float32]:
         """Return pixel maps: bilinear to the size that the backbone saw, Gaussian-smoothed.
 
         Parameters
@@ -274,7 +287,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         maps = self._check_maps(X, reset=False)
         return self._pixels(maps.values, maps.geometry)
 
-    def standardise(self, X):
+    def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return ``z`` of each image: its descriptors in standard deviations of good images.
 
         Parameters
@@ -289,7 +302,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         maps = self._check_maps(X, reset=False)
         return self._judge(maps, *self._describe_maps(maps))["z"][:, 1:]
 
-    def describe(self, X):
+    def describe(self, X: AnomalyMaps | ArrayLike) -> pd.DataFrame:
         """Say how the score of each image comes about, and where.
 
         Parameters

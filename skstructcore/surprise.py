@@ -7,9 +7,18 @@ gets the location and scale of the log distances of the training patches around 
 distance is judged against those of the entries nearest to it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
 
 # Bank entries whose expectations are averaged; more than one, because the training patches
 # around a single entry are few.
@@ -45,11 +54,13 @@ class DistanceExpectation:
     array([4.6, 0. ], dtype=float32)
     """
 
-    location: np.ndarray
-    scale: np.ndarray
+    location: NDArray[np.float64]
+    scale: NDArray[np.float64]
     floor: float
 
-    def surprise(self, distances, neighbors):
+    def surprise(
+        self, distances: NDArray[np.floating], neighbors: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
         """Return ``(log d - location) / scale``, both averaged over the neighbours.
 
         Parameters
@@ -70,7 +81,13 @@ class DistanceExpectation:
         return ((logs - location) / scale).astype(np.float32)
 
 
-def fit_expectation(distances, neighbors, groups, n_entries, prior=20.0):
+def fit_expectation(
+    distances: NDArray[np.floating],
+    neighbors: NDArray[np.integer],
+    groups: NDArray[Any],
+    n_entries: int,
+    prior: float = 20.0,
+) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn which distances are normal around each bank entry.
 
     With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and
@@ -128,7 +145,7 @@ def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform
     return centre + sums / (counts + prior), by_others
 
 
-def join_expectations(expectations):
+def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
     """What is normal for the entries of several banks that stand one after the other.
 
     Parameters
