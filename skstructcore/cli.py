@@ -1,11 +1,17 @@
 """The command line: ``skstructcore --help``."""
 
+from __future__ import annotations
+
 import ast
 import logging
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # Heavy imports are inside the commands, so that --help answers at once.
 
@@ -55,7 +61,7 @@ _n_jobs_option = click.option(
 @click.version_option(package_name="skstructcore")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
 @click.pass_context
-def main(context, verbose):
+def main(context: click.Context, verbose: bool) -> None:
     """Image anomaly detection without training."""
     context.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
@@ -71,7 +77,7 @@ def main(context, verbose):
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the pictures and the table.",
 )
-def demo(output):
+def demo(output: Path) -> None:
     """Find painted defects on photographs of brick, gravel and grass.
 
     Fits a pipeline on good tiles of each photograph, scores the others, prints a table and
@@ -112,7 +118,7 @@ def demo(output):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to save the fitted pipeline.",
 )
-def fit(folder, features, preset, settings, model):
+def fit(folder: Path, features: str, preset: str, settings: dict[str, Any], model: Path) -> None:
     """Fit on the good images in FOLDER and save the model.
 
     FOLDER holds images of good parts, or folders of images of which the one named "good"
@@ -139,7 +145,9 @@ def fit(folder, features, preset, settings, model):
 @_n_jobs_option
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
 @click.option("--shard-size", default=64, show_default=True, help="Images a process gets at once.")
-def score(model, images, n_jobs, csv, shard_size):
+def score(
+    model: Path, images: tuple[Path, ...], n_jobs: int | None, csv: Path | None, shard_size: int
+) -> None:
     """Score IMAGES, files or folders of files, with a saved MODEL.
 
     Writes a row an image as CSV, to a file or to the terminal, as soon as it is there. Images
@@ -210,7 +218,17 @@ def _write_shards(shards, file):
 @click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
 @_n_jobs_option
-def evaluate(folder, features, preset, settings, csv, picture, model, output, **many):
+def evaluate(
+    folder: Path,
+    features: str,
+    preset: str,
+    settings: dict[str, Any],
+    csv: Path | None,
+    picture: Path | None,
+    model: Path | None,
+    output: Path | None,
+    **many: Any,
+) -> None:
     """Fit on the good training images in FOLDER, score its test images and print a table.
 
     FOLDER is laid out as MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
