@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from ._validation import as_patch_grid, check_features
 from .bank import build_bank
 from .containers import AnomalyMaps, MemoryBank, Patches
-from .routing import AGGREGATES, held_out_distances, pool_patches, query_together, routing_distances
+from .routing import (
+    AGGREGATES,
+    held_out_distances,
+    n_routes_searched,
+    pool_patches,
+    query_together,
+    routing_distances,
+)
 from .surprise import N_CONTEXT, fit_expectation, join_expectations
 
 if TYPE_CHECKING:
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
-
-_TOP = re.compile(r"top([1-9]\d*)")
 
 
 class _Found(NamedTuple):
@@ -268,24 +272,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
 
     def search_routes_of(self, bank: MemoryBank) -> None:
         """Take a bank that `indexes_` and `expectations_` belong to."""
-        self.bank_, self.n_searched_ = bank, self._n_searched(bank)
-
-    def _n_searched(self, bank):
-        if self.routing is None or (self.routing == "auto" and bank.profiles is None):
-            return 0
-        if self.routing == "auto":
-            return 1
-        top = _TOP.fullmatch(self.routing)
-        if top is None:
-            raise ValueError(
-                f"routing must be None, 'auto', 'top1', 'top2', ..., got {self.routing!r}."
-            )
-        if bank.profiles is None:
-            raise ValueError(
-                f"routing={self.routing!r} needs a bank with routes: pass bank__categories= to "
-                "the pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
-            )
-        return min(int(top[1]), len(bank.route_names))
+        self.bank_, self.n_searched_ = bank, n_routes_searched(self.routing, bank)
 
     def _indexes(self, bank):
         from .neighbors import NeighborIndex
@@ -502,6 +489,15 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
                 distances[mine] = self.bank_.profiles[route].distance(pooled[mine])
         names = np.array(self.bank_.route_names)
         return replace(maps, route=names[nearest], route_distance=distances)
+
+    def __getstate__(self):
+        # The indexes hold the same entries as the bank: a pickle needs them once.
+        return {key: value for key, value in super().__getstate__().items() if key != "indexes_"}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "bank_" in state:
+            self.indexes_ = self._indexes(self.bank_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calibration import ScoreCalibration, fit_calibration
+from .calibration import ScoreCalibration, fit_calibration, location_and_scale
 from .routing import UNKNOWN, DistanceTail, fit_tail
 
 if TYPE_CHECKING:
@@ -36,12 +36,16 @@ class RouteCalibration:
         Of its own training images, or of those of all routes.
     tail : DistanceTail
         How far they are from the route.
+    phi_location, phi_scale : ndarray of shape (3,)
+        Mean and standard deviation of the paper's descriptors, which are shown only.
     is_pooled : bool
         Whether the route had too few images for a calibration of its own.
     """
 
     calibration: ScoreCalibration
     tail: DistanceTail
+    phi_location: NDArray[np.float64]
+    phi_scale: NDArray[np.float64]
     is_pooled: bool = False
 
     def standardise(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -54,6 +58,7 @@ class RouteCalibration:
 def fit_routes(
     base: NDArray[np.floating],
     phi: NDArray[np.floating],
+    paper_phi: NDArray[np.floating],
     maps: AnomalyMaps,
     pooled: ScoreCalibration,
     min_images: int,
@@ -66,6 +71,8 @@ def fit_routes(
     base : ndarray of shape (n,)
     phi : ndarray of shape (n, p)
         Base scores and descriptors of the training images.
+    paper_phi : ndarray of shape (n, 3)
+        The descriptors of the paper.
     maps : AnomalyMaps
         Their maps, with `route` and held-out `route_distance`.
     pooled : ScoreCalibration
@@ -89,14 +96,15 @@ def fit_routes(
         mine = maps.route == name
         groups = None if maps.groups is None else maps.groups[mine]
         tail = fit_tail(maps.route_distance[mine], groups)
+        shown = location_and_scale(paper_phi[mine])
         n_independent = int(mine.sum()) if groups is None else len(np.unique(groups))
         if n_independent < min_images:
-            routes[str(name)] = RouteCalibration(pooled, tail, is_pooled=True)
+            routes[str(name)] = RouteCalibration(pooled, tail, *shown, is_pooled=True)
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # told once for all routes, below
             calibration = fit_calibration(base[mine], phi[mine], groups, **options)
-        routes[str(name)] = RouteCalibration(calibration, tail)
+        routes[str(name)] = RouteCalibration(calibration, tail, *shown)
     few = [name for name, route in routes.items() if route.is_pooled]
     if few:
         warnings.warn(

@@ -10,6 +10,7 @@ take arrays and return arrays or small read-only objects. ``docs/routing.md`` ha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from .containers import MemoryBank
     from .features._lazy import LazyFeatures
     from .neighbors import NeighborIndex
 
@@ -40,6 +42,7 @@ __all__ = [
     "fit_profile",
     "fit_tail",
     "held_out_distances",
+    "n_routes_searched",
     "pool_patches",
     "query_together",
     "routing_distances",
@@ -193,6 +196,28 @@ def routing_distances(
         nearest = np.sqrt(np.maximum(2 - 2 * cosines, 0)).reshape(directions.shape[:2])
         distances[:, route] = AGGREGATES[aggregate](nearest)
     return distances
+
+
+def n_routes_searched(routing: str | None, bank: MemoryBank) -> int:
+    """Return how many routes of a bank are searched for an image; 0: the bank as a whole.
+
+    Parameters
+    ----------
+    routing : None, "auto", "top1", "top2", ...
+        See `RoutedKNNScorer`.
+    bank : MemoryBank
+    """
+    if routing is None or (routing == "auto" and bank.profiles is None):
+        return 0
+    top = re.fullmatch(r"top([1-9]\d*)", "top1" if routing == "auto" else routing)
+    if top is None:
+        raise ValueError(f"routing must be None, 'auto', 'top1', 'top2', ..., got {routing!r}.")
+    if bank.profiles is None:
+        raise ValueError(
+            f"routing={routing!r} needs a bank with routes: pass bank__categories= to the "
+            "pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
+        )
+    return min(int(top[1]), len(bank.route_names))
 
 
 def query_together(

@@ -196,7 +196,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             )
         self.uses_surprise_ = maps.surprise is not None
         base, phi = self._describe_maps(maps)
-        self.phi_location_, self.phi_scale_ = location_and_scale(self._paper_phi(maps))
+        paper_phi = self._paper_phi(maps)
+        self.phi_location_, self.phi_scale_ = location_and_scale(paper_phi)
         options = {
             "norm": self.norm,
             "lam": self.lam,
@@ -213,7 +214,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             warnings.simplefilter("ignore", UserWarning)  # what counts are the routes
             self.calibration_ = fit_calibration(base, phi, maps.groups, **options)
         self.routes_ = fit_routes(
-            base, phi, maps, self.calibration_, self.min_route_images, **options
+            base, phi, paper_phi, maps, self.calibration_, self.min_route_images, **options
         )
         self.offset_ = -1.0
         return self
@@ -341,7 +342,12 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         score, z = judged["score"], judged["z"]
         names = descriptor_names([self.base]) + self._names()
         columns = {"base": base, "d_struct": judged["d_struct"], "anomaly_score": score}
-        paper_z = (self._paper_phi(maps) - self.phi_location_) / self.phi_scale_
+        location, scale = self.phi_location_, self.phi_scale_
+        if self.routes_ is not None:
+            routes = [self.routes_[name] for name in maps.route]
+            location = np.stack([route.phi_location for route in routes])
+            scale = np.stack([route.phi_scale for route in routes])
+        paper_z = (self._paper_phi(maps) - location) / scale
         columns |= {f"z_{name}": paper_z[:, i] for i, name in enumerate(PAPER_PHI)}
         columns |= {f"z_{name}": z[:, i] for i, name in enumerate(names)}
         columns["p_value"] = judged["p_value"]

@@ -174,3 +174,16 @@ def test_labels_of_one_normal_value_keep_all_images():
 def test_only_anomalous_training_images_are_an_error():
     with pytest.raises(ValueError, match="all 4 training images anomalous"):
         CoresetBank().fit(Generated(4), ["crack"] * 4)
+
+
+def test_streamed_categories_have_banks_and_profiles_of_their_own():
+    categories = np.repeat(["a", "b"], 20)
+    bank = CoresetBank(n_patches=5, n_prototypes=3, max_memory=9_000, random_state=0)
+    patches = bank.fit_transform(Generated(40), categories=categories)
+    entries = patches.bank
+    assert (categories[entries.image_index] == np.array(["a", "b"])[entries.routes]).all()
+    assert len(patches) < 40
+    whole = CoresetBank(n_patches=5, random_state=0).fit(Generated(40), categories=categories)
+    for streamed, full in zip(entries.profiles, whole.bank_.profiles, strict=True):
+        assert streamed.prototypes.shape == (3, 5)
+        np.testing.assert_allclose(streamed.centre, full.centre, atol=1e-6)
