@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._validation import as_patch_grid, check_features, check_per_image
 from .containers import MemoryBank, Patches
 from .labels import is_defect_in_training
-from .routing import check_routes, choose_routes, fit_profile, pool_patches
+from .route_profile import fit_profile
+from .routing import check_routes, choose_routes, pool_patches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

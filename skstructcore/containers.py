@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .features._lazy import LazyFeatures
-    from .routing import RouteProfile
+    from .route_profile import RouteProfile
 
 
 @dataclass(frozen=True, eq=False)

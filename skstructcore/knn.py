@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._validation import as_patch_grid, check_features
 from .bank import build_bank
 from .containers import AnomalyMaps, MemoryBank, Patches
+from .route_profile import held_out_distances
 from .routing import (
     AGGREGATES,
-    held_out_distances,
+    assign_folds,
     n_routes_searched,
     pool_patches,
     query_together,
@@ -435,12 +436,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
                 "groups) there are: use fewer folds or calibration='leave-one-image-out'."
             )
         rng = check_random_state(self.random_state)
-        folds = np.empty(len(patches), dtype=np.int64)
-        # Route by route, so that no fold holds all images of one.
-        for route in range(len(self.indexes_)):
-            mine = routes[:, 0] == route
-            groups, codes = np.unique(patches.groups[mine], return_inverse=True)
-            folds[mine] = rng.permutation(np.arange(len(groups)) % self.n_folds)[codes]
+        folds = assign_folds(patches.groups, routes[:, 0], self.n_folds, rng)
         distances = np.empty((len(patches), patches.shape[1] * patches.shape[2]), np.float32)
         for fold in np.unique(folds):
             out = folds == fold

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .calibration import ScoreCalibration, fit_calibration, location_and_scale
-from .routing import UNKNOWN, DistanceTail, fit_tail
+from .route_profile import DistanceTail, fit_tail
+from .routing import UNKNOWN
 
 if TYPE_CHECKING:
     from typing import Any
