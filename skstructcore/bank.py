@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
-
+    from ._typing import ArrayLike, NDArray, RandomState, Self, Storage
     from .features._lazy import LazyFeatures
 
 _logger = logging.getLogger(__name__)
@@ -118,9 +116,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         *,
         n_routes: int | Literal["auto"] | None = None,
         n_prototypes: int = 16,
-        dtype: Literal["float32", "float16"] = "float32",
+        dtype: Storage = "float32",
         max_memory: int = 2 * 2**30,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ) -> None:
         self.ratio = ratio
@@ -359,8 +357,8 @@ def build_bank(
     n_patches: int | Sequence[int] | None = None,
     ratio: float = 0.01,
     image_index: NDArray[np.int64] | None = None,
-    random_state: int | np.random.RandomState | None = None,
-    dtype: Literal["float32", "float16"] = "float32",
+    random_state: RandomState = None,
+    dtype: Storage = "float32",
     verbose: int = 0,
 ) -> tuple[MemoryBank, NDArray[np.float64]]:
     """Select a bank from patch features, route by route.

@@ -27,10 +27,7 @@ from .routing import (
 from .surprise import N_CONTEXT, fit_expectation, join_expectations
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
+    from ._typing import Aggregate, ArrayLike, Calibration, Metric, NDArray, RandomState, Self
 
 
 class _Found(NamedTuple):
@@ -134,15 +131,13 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         self,
         n_neighbors: int = 5,
         routing: str | None = None,
-        calibration: Literal[
-            "leave-one-image-out", "leave-one-group-out", "k-fold", "in-sample"
-        ] = "leave-one-image-out",
+        calibration: Calibration = "leave-one-image-out",
         *,
-        metric: Literal["euclidean", "sqeuclidean"] = "euclidean",
+        metric: Metric = "euclidean",
         n_folds: int = 5,
-        routing_aggregate: Literal["huber", "mean", "trimmed-mean"] = "huber",
+        routing_aggregate: Aggregate = "huber",
         n_route_patches: int | None = 128,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.routing = routing

@@ -25,8 +25,7 @@ from .labels import is_anomalous
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import ArrayLike, NDArray
-
+    from ._typing import ArrayLike, NDArray, RandomState
     from .datasets import ImageSet
 
 __all__ = [
@@ -127,11 +126,7 @@ class OneClassKFold(_OneClassSplitter):
     """
 
     def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        shuffle: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
     ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
@@ -184,11 +179,7 @@ class OneClassGroupKFold(_OneClassSplitter):
     __metadata_request__split = {"groups": True}
 
     def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        shuffle: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
     ) -> None:
         self.n_splits = n_splits
         self.shuffle = shuffle
@@ -232,7 +223,7 @@ class OneClassShuffleSplit(_OneClassSplitter):
         *,
         test_size: float | None = None,
         train_size: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.n_splits = n_splits
         self.test_size = test_size
@@ -280,7 +271,7 @@ class OneClassGroupShuffleSplit(_OneClassSplitter):
         *,
         test_size: float | None = None,
         train_size: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.n_splits = n_splits
         self.test_size = test_size

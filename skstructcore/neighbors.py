@@ -9,10 +9,9 @@ import numpy as np
 from ._neighbors_search import ApproximateSearch, DeviceSearch, ExactSearch, check_range
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     import torch
-    from numpy.typing import ArrayLike, NDArray
+
+    from ._typing import Algorithm, ArrayLike, NDArray, RandomState
 
 __all__ = ["NeighborIndex", "kneighbors"]
 
@@ -26,9 +25,9 @@ def kneighbors(
     n_neighbors: int = 1,
     *,
     exclude: tuple[ArrayLike, ArrayLike] | None = None,
-    algorithm: Literal["auto", "exact", "approximate"] = "auto",
+    algorithm: Algorithm = "auto",
     device: str | torch.device = "cpu",
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Nearest bank entries of each query row.
 
@@ -117,9 +116,9 @@ class NeighborIndex:
         bank: ArrayLike,
         *,
         groups: ArrayLike | None = None,
-        algorithm: Literal["auto", "exact", "approximate"] = "auto",
+        algorithm: Algorithm = "auto",
         device: str | torch.device = "cpu",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         bank = np.asarray(bank)
         if bank.dtype not in (np.float32, np.float16):

@@ -23,9 +23,9 @@ from .images import as_images
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
+    from ._typing import ArrayLike, RandomState
     from .images import ImagesLike
     from .structcore import StructCoreScorer
 
@@ -38,7 +38,7 @@ def learn_from_painted_defects(
     kinds: Sequence[str] = tuple(DEFECTS),
     severity: float = 1.0,
     C: float = 0.01,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> StructCoreScorer:
     """Learn how much each descriptor counts, and calibrate with these weights.
 

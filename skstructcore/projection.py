@@ -21,9 +21,7 @@ from ._validation import check_features
 if TYPE_CHECKING:
     from typing import Literal
 
-    from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
-
+    from ._typing import ArrayLike, NDArray, RandomState, Self
     from .features._lazy import LazyFeatures
 
 
@@ -72,7 +70,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         n_components: int | None = 512,
         *,
         kind: Literal["gaussian", "sparse"] = "gaussian",
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.n_components = n_components
         self.kind = kind

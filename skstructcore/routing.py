@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from numpy.typing import ArrayLike, NDArray
-
+    from ._typing import Aggregate, ArrayLike, NDArray, RandomState
     from .containers import MemoryBank
     from .features._lazy import LazyFeatures
     from .neighbors import NeighborIndex
@@ -151,9 +150,7 @@ AGGREGATES = {"huber": _huber, "mean": _mean, "trimmed-mean": _trimmed_mean}
 
 
 def routing_distances(
-    patches: ArrayLike,
-    prototypes: Sequence[NDArray[np.float32]],
-    aggregate: Literal["huber", "mean", "trimmed-mean"] = "huber",
+    patches: ArrayLike, prototypes: Sequence[NDArray[np.float32]], aggregate: Aggregate = "huber"
 ) -> NDArray[np.float64]:
     """Distance of images to the prototypes of every route.
 
@@ -212,10 +209,7 @@ def n_routes_searched(routing: str | None, bank: MemoryBank) -> int:
 
 
 def assign_folds(
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    n_folds: int,
-    rng: np.random.RandomState,
+    groups: NDArray[np.int64], routes: NDArray[np.int64], n_folds: int, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
     """Assign images to folds at random, groups together and every route spread over all.
 
@@ -285,7 +279,7 @@ def choose_routes(
     n_routes: int | Literal["auto"] = "auto",
     *,
     max_routes: int = 32,
-    random_state: int | np.random.RandomState | None = 0,
+    random_state: RandomState = 0,
 ) -> NDArray[np.int64]:
     """Group images by k-means on their pooled patches.
 

@@ -9,9 +9,7 @@ import numpy as np
 from .coreset import greedy_k_center
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import ArrayLike, NDArray
+    from ._typing import ArrayLike, NDArray, Storage
 
 __all__ = ["StreamingCoreset"]
 
@@ -79,7 +77,7 @@ class StreamingCoreset:
         *,
         max_memory: int = 2 * 2**30,
         n_rows: int | None = None,
-        dtype: Literal["float32", "float16"] = "float32",
+        dtype: Storage = "float32",
         verbose: int = 0,
     ) -> None:
         self.n_select = n_select

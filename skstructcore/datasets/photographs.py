@@ -20,6 +20,8 @@ from .synthetic import DEFECTS, paint_defect
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._typing import RandomState
+
 __all__ = ["PHOTOGRAPHS", "make_photographs"]
 
 # A block is this much wider than a tile, so that tiles of one block differ in place.
@@ -60,7 +62,7 @@ def make_photographs(
     defects: Sequence[str] = tuple(DEFECTS),
     severity: float = 1.0,
     variation: float = 1.0,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> ImageSet:
     """Cut a photograph into training tiles, good test tiles and test tiles with defects.
 

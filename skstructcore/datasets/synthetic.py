@@ -14,7 +14,7 @@ from scipy import ndimage
 from sklearn.utils import check_random_state
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from .._typing import ArrayLike, NDArray, RandomState
 
 __all__ = ["DEFECTS", "paint_defect"]
 
@@ -26,10 +26,7 @@ _TRIALS = 12
 
 
 def paint_defect(
-    image: ArrayLike,
-    kind: str,
-    random_state: int | np.random.RandomState | None = None,
-    severity: float = 1.0,
+    image: ArrayLike, kind: str, random_state: RandomState = None, severity: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paint one defect of a given kind at a random place into a good image.
 

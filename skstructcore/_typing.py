@@ -1,0 +1,20 @@
+"""Types that several signatures share. Only type checkers import this module."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike as ArrayLike
+from numpy.typing import NDArray as NDArray
+from typing_extensions import Self as Self
+
+RandomState = int | np.random.RandomState | None
+#: How a bank stores its rows.
+Storage = Literal["float32", "float16"]
+#: How the nearest entries are searched.
+Algorithm = Literal["auto", "exact", "approximate"]
+#: How `RoutedKNNScorer` scores training images.
+Calibration = Literal["leave-one-image-out", "leave-one-group-out", "k-fold", "in-sample"]
+#: Plain or squared distance.
+Metric = Literal["euclidean", "sqeuclidean"]
+#: What makes one routing distance of many.
+Aggregate = Literal["huber", "mean", "trimmed-mean"]
