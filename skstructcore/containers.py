@@ -96,7 +96,7 @@ class MemoryBank:
     route_names : tuple of str
         Names of the sub-banks; ``("all",)`` without routing.
     profiles : tuple of RouteProfile, or None
-        What tells the images of each route from others, see `skstructcore.routing`; None
+        What tells the images of each route from others, see `skstructcore.route_profile`; None
         without categories or `n_routes`.
 
     Examples
@@ -256,7 +256,7 @@ class AnomalyMaps(_ImageContainer):
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.
     route_distance : ndarray of shape (n_images,), float64, or None
-        Distance of each image to its routing bank.
+        Mahalanobis distance of the mean of its patches to the training images of the route.
     geometry : Geometry or None
         Brings a map back onto its own image; None for plain arrays.
 

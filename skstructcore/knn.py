@@ -69,7 +69,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
     routing_aggregate : {"huber", "mean", "trimmed-mean"}, default="huber"
         What makes one routing distance of the nearest-prototype distances of all patches; see
         `skstructcore.routing.AGGREGATES`.
-    n_route_patches : int or None, default=128
+    n_route_patches : int or None, default=64
         How many patches of an image, drawn once at random, are compared with the prototypes;
         None: all. Without influence on the maps.
     random_state : int, RandomState instance or None, default=0
@@ -136,7 +136,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
         metric: Metric = "euclidean",
         n_folds: int = 5,
         routing_aggregate: Aggregate = "huber",
-        n_route_patches: int | None = 128,
+        n_route_patches: int | None = 64,
         random_state: RandomState = 0,
     ) -> None:
         self.n_neighbors = n_neighbors

@@ -175,15 +175,17 @@ def routing_distances(
     array([[0.   , 1.414]])
     """
     directions = normalize_rows(patches)
-    distances = np.empty((len(directions), len(prototypes)))
-    rows = directions.reshape(-1, directions.shape[-1])
-    # Route by route: what an image gets for one route must not depend on the others, to the
-    # last bit, and one product with all prototypes together would be free to sum otherwise.
+    n_images, n_patches, _ = directions.shape
+    columns = directions.transpose(0, 2, 1)
+    cosines = np.empty((len(prototypes), n_images, n_patches), dtype=np.float32)
+    # Route by route and image by image: what an image gets for one route must not depend on the
+    # others, to the last bit, and one product of all would be free to sum otherwise. Products of
+    # this size are also too small to be worth threads, which wait for each other.
     for route, entries in enumerate(prototypes):
-        cosines = (rows @ entries.T).max(axis=1).astype(np.float64)
-        nearest = np.sqrt(np.maximum(2 - 2 * cosines, 0)).reshape(directions.shape[:2])
-        distances[:, route] = AGGREGATES[aggregate](nearest)
-    return distances
+        np.max(np.matmul(entries, columns), axis=1, out=cosines[route])
+    nearest = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))
+    found = AGGREGATES[aggregate](nearest.reshape(-1, n_patches))
+    return found.reshape(len(prototypes), n_images).T
 
 
 def n_routes_searched(routing: str | None, bank: MemoryBank) -> int:
