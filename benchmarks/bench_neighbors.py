@@ -104,10 +104,10 @@ def each_query(bank, queries):
 
 def curves(rows, path):
     queries = np.ascontiguousarray(rows[: 4 * PATCHES])
-    selected = rows_like(rows[4 * PATCHES :], 200_000)
-    picks, _ = greedy_k_center(selected, 100_000)
+    selected = rows_like(rows[4 * PATCHES :], 100_000)
+    picks, _ = greedy_k_center(selected, 30_000)
     measured = {"bank": [], "features": []}
-    for m in (300, 1_000, 3_000, 10_000, 30_000, 100_000):
+    for m in (300, 1_000, 3_000, 10_000, 30_000):
         bank = np.ascontiguousarray(selected[picks[:m]])
         measured["bank"].append((m, *each_query(bank, queries)))
     bank = selected[picks[:N_BANK]]

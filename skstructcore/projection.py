@@ -16,6 +16,7 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._threads import parts, thread_pool
 from ._validation import check_features
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from ._typing import ArrayLike, NDArray, RandomState, Self
     from .features._lazy import LazyFeatures
+
+_BLOCK_ROWS = 4096
 
 
 class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -127,8 +130,17 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.components_ is None:
             return values
         rows = values.reshape(-1, values.shape[-1])
-        projected = rows @ self.components_.T.astype(values.dtype, copy=False)
-        return np.asarray(projected).reshape(*values.shape[:-1], self._n_features_out)
+        matrix = self.components_.T.astype(values.dtype, copy=False)
+        projected = np.empty((len(rows), self._n_features_out), dtype=values.dtype)
+
+        def project(part):
+            projected[part] = rows[part] @ matrix
+
+        # The matrix library's own threads would mostly wait for each other.
+        blocks = parts(len(rows), _BLOCK_ROWS)
+        with thread_pool(most=len(blocks)) as run_all:
+            run_all(project, blocks)
+        return projected.reshape(*values.shape[:-1], self._n_features_out)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
