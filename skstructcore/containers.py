@@ -126,12 +126,15 @@ class MemoryBank:
     def select(self, route: int) -> MemoryBank:
         """Return the entries of one route, by position, as a bank of their own."""
         rows = np.flatnonzero(self.routes == route)
+        size = len(rows)
+        if size and rows[-1] - rows[0] == size - 1:
+            rows = slice(rows[0], rows[-1] + 1)  # a view: the entries need no second memory
         return replace(
             self,
             values=self.values[rows],
             image_index=self.image_index[rows],
             groups=self.groups[rows],
-            routes=np.zeros(len(rows), dtype=np.int64),
+            routes=np.zeros(size, dtype=np.int64),
             route_names=(self.route_names[route],),
             profiles=None if self.profiles is None else (self.profiles[route],),
         )

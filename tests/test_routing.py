@@ -185,3 +185,10 @@ def test_categories_and_n_routes_exclude_each_other():
     images, labels = products()
     with pytest.raises(ValueError, match="n_routes=2 groups images that have no labels"):
         CoresetBank(0.2, n_routes=2).fit(images, categories=labels)
+
+
+def test_bank_of_a_route_shares_the_memory_of_the_whole():
+    images, labels = products()
+    bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels).bank_
+    assert np.shares_memory(bank.select(1).values, bank.values)
+    np.testing.assert_array_equal(bank.select(1).values, bank.values[bank.routes == 1])
