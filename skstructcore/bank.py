@@ -55,9 +55,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         Chooses the first pick; all others follow from it.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
-        streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`), half of
-        the memory holds its buffers, and the other half the patches of training images drawn
-        at random, which `fit_transform` returns for calibration.
+        streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
+        the memory, or more for a large bank, holds its buffers, and the rest the patches of
+        training images drawn at random, which `fit_transform` returns for calibration.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -243,27 +243,38 @@ class CoresetBank(TransformerMixin, BaseEstimator):
 
     def _fit_stream(self, X, groups, routes, route_names):
         """Fit without holding all patches; return those of the images kept for calibration."""
-        from .streaming import StreamingCoreset
+        from .streaming import StreamingCoreset, least_memory
 
         rng = check_random_state(self.random_state)
         n_images, height, width, n_features = X.shape
         per_image = height * width
-        half = self.max_memory // 2
-        n_kept = max(2, half // (4 * per_image * n_features))
+        n_rows = per_image * np.bincount(routes, minlength=len(route_names))
+        wanted = [
+            _n_wanted(self.n_patches, self.ratio, int(n), name)
+            for n, name in zip(n_rows, route_names, strict=True)
+        ]
+        # Half for the streams and half for calibration, but more for the streams if they need it.
+        needed = np.array([least_memory(n, n_features) for n in wanted])
+        for_streams = max(self.max_memory // 2, int(needed.sum()))
+        bytes_per_image = 4 * per_image * n_features
+        if for_streams + 2 * bytes_per_image > self.max_memory:
+            raise ValueError(
+                f"max_memory={self.max_memory} bytes is too little to stream a bank of "
+                f"{sum(wanted)} patches of {n_features} features: it takes at least "
+                f"{for_streams + 2 * bytes_per_image}. Raise it, or keep fewer patches (ratio, "
+                "n_patches)."
+            )
+        n_kept = (self.max_memory - for_streams) // bytes_per_image
         kept = np.sort(rng.permutation(n_images)[:n_kept])
         values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
-        streams = []
-        for route, name in enumerate(route_names):
-            n_rows = per_image * int((routes == route).sum())
-            wanted = _n_wanted(self.n_patches, self.ratio, n_rows, name)
-            streams.append(
-                StreamingCoreset(
-                    wanted,
-                    max_memory=half // len(route_names),
-                    n_rows=n_rows,
-                    verbose=self.verbose,
-                )
+        streams = [
+            StreamingCoreset(
+                n, max_memory=int(share), n_rows=int(n_route_rows), verbose=self.verbose
             )
+            for n, share, n_route_rows in zip(
+                wanted, for_streams * (needed / needed.sum()), n_rows, strict=True
+            )
+        ]
         done = 0
         for batch in X.iter_batches():
             images = np.arange(done, done + len(batch))

@@ -11,9 +11,21 @@ from .coreset import greedy_k_center
 if TYPE_CHECKING:
     from ._typing import ArrayLike, NDArray, Storage
 
-__all__ = ["StreamingCoreset"]
+__all__ = ["StreamingCoreset", "least_memory"]
 
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
+
+
+def least_memory(n_select: int, n_features: int, dtype: Storage = "float32") -> int:
+    """Bytes that a `StreamingCoreset` has to have to select so many rows.
+
+    Examples
+    --------
+    >>> least_memory(1000, 128)
+    3712000
+    """
+    per_row = n_features * np.dtype(dtype).itemsize + _WORK_PER_ROW
+    return 3 * 4 * n_features * n_select + 4 * n_select * per_row
 
 
 class StreamingCoreset:
@@ -148,8 +160,8 @@ class StreamingCoreset:
         per_row = n_features * self.dtype.itemsize + _WORK_PER_ROW
         picks = 3 * 4 * n_features * self.n_select
         capacity = int((self.max_memory - picks) // per_row)
-        if capacity < 4 * self.n_select:
-            needed = picks + 4 * self.n_select * per_row
+        needed = least_memory(self.n_select, n_features, self.dtype)
+        if self.max_memory < needed:
             if self.n_rows is None or capacity < self.n_rows:
                 raise ValueError(
                     f"max_memory={self.max_memory} bytes is too little to select "

@@ -187,3 +187,21 @@ def test_streamed_categories_have_banks_and_profiles_of_their_own():
     for streamed, full in zip(entries.profiles, whole.bank_.profiles, strict=True):
         assert streamed.prototypes.shape == (3, 5)
         np.testing.assert_allclose(streamed.centre, full.centre, atol=1e-6)
+
+
+def test_a_large_bank_takes_memory_from_calibration_before_it_is_refused():
+    # 10 of 480 patches in 12 bytes * 5 features * 10 + 4 * 10 * 52 bytes = 2,680; an image has 240.
+    tight = CoresetBank(n_patches=10, max_memory=2_680 + 2 * 240, random_state=0)
+    patches = tight.fit_transform(Generated(40))
+    assert len(patches.bank) == 10 and len(patches) == 2
+    too_little = CoresetBank(n_patches=10, max_memory=2_680 + 2 * 240 - 1, random_state=0)
+    with pytest.raises(ValueError, match=r"max_memory=3159 bytes is too little.*at least 3160"):
+        too_little.fit(Generated(40))
+
+
+def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
+    from skstructcore.streaming import least_memory
+
+    bank = CoresetBank()
+    entries = round(bank.ratio * 10_000 * 784)
+    assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
