@@ -318,7 +318,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
             - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
             - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
               training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
-              the paper, are there even where they do not count (then pooled over routes);
+              the paper, are there even where they do not count;
             - ``p_value``: how often a good image scores at least as high;
             - ``is_anomalous``: the decision;
             - ``decided_by``: the part with the largest ``z``;
@@ -409,10 +409,9 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
 
     def _describe_maps(self, maps):
         """Return the base score ``(n,)`` and the descriptors ``(n, p)`` of the maps."""
-        distances, surprise = maps.values, maps.surprise if self.uses_surprise_ else None
-        if self.resolution == "full":
-            distances = self._pixels(distances, maps.geometry)
-            surprise = None if surprise is None else self._pixels(surprise, maps.geometry)
+        distances, surprise = self._looked_at(maps.values, maps.geometry), None
+        if self.uses_surprise_ and maps.surprise is not None:
+            surprise = self._looked_at(maps.surprise, maps.geometry)
         base = compute_descriptors(distances, [self.base])[:, 0]
         phi = np.empty((len(base), len(self.descriptors)))
         for column, descriptor in enumerate(self.descriptors):
@@ -422,10 +421,11 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         return base, phi
 
     def _paper_phi(self, maps):
-        at_full = self.resolution == "full"
-        return compute_descriptors(
-            self._pixels(maps.values, maps.geometry) if at_full else maps.values, PAPER_PHI
-        )
+        return compute_descriptors(self._looked_at(maps.values, maps.geometry), PAPER_PHI)
+
+    def _looked_at(self, values, geometry):
+        """Return maps at the resolution that descriptors look at."""
+        return self._pixels(values, geometry) if self.resolution == "full" else values
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
