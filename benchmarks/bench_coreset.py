@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from _measure import measure, parser, patch_features, rows_like, table
 
-from skstructcore.coreset import greedy_k_center
+from skstructcore.neighbors.coreset import greedy_k_center
 
 try:
     from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy

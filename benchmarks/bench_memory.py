@@ -83,9 +83,9 @@ def rows(chosen):
 
 def streamed(n_images=200, n_features=128, n_select=1_500):
     """Radius of streamed selections, true and bound, by how much the buffer holds."""
-    from skstructcore.coreset import greedy_k_center
     from skstructcore.neighbors import kneighbors
-    from skstructcore.streaming import StreamingCoreset
+    from skstructcore.neighbors.coreset import greedy_k_center
+    from skstructcore.neighbors.streaming import StreamingCoreset
 
     batches = list(GeneratedFeatures(n_images, n_features).iter_batches())
     rows = np.concatenate(batches).reshape(-1, n_features)

@@ -12,8 +12,8 @@ import numpy as np
 from _measure import measure, parser, patch_features, rows_like, table
 from sklearn.neighbors import NearestNeighbors
 
-from skstructcore.coreset import greedy_k_center
 from skstructcore.neighbors import NeighborIndex
+from skstructcore.neighbors.coreset import greedy_k_center
 
 try:
     import faiss

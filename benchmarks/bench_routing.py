@@ -32,7 +32,7 @@ from skstructcore import (
     remove_category,
 )
 from skstructcore.datasets import PHOTOGRAPHS, load_mvtec_ad, make_photographs
-from skstructcore.labels import GOOD
+from skstructcore.images.labels import GOOD
 from skstructcore.metrics import image_auroc_score
 from skstructcore.routing import routing_distances, select_prototypes
 

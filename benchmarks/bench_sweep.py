@@ -24,7 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad
 from skstructcore.model_selection import OneClassGroupKFold
-from skstructcore.scorers import image_auroc_scorer
+from skstructcore.model_selection.scorers import image_auroc_scorer
 
 GRID = {
     "bank__ratio": [0.005, 0.01, 0.02, 0.03],

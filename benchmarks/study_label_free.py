@@ -19,8 +19,8 @@ from sklearn.model_selection import GroupKFold, KFold, ParameterSampler
 
 from skstructcore import make_structcore
 from skstructcore.datasets import DEFECTS, load_mvtec_ad, make_photographs
-from skstructcore.label_free import score_painted
 from skstructcore.metrics import image_auroc_score
+from skstructcore.model_selection.label_free import score_painted
 
 SETTINGS = {
     "features__image_size": [128, 192, 256],

@@ -10,8 +10,8 @@ from dask.distributed import Client, LocalCluster
 
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
+from skstructcore.evaluation.parallel import score_images
 from skstructcore.metrics import image_auroc_score
-from skstructcore.parallel import score_images
 
 
 def main():

@@ -13,7 +13,7 @@ from optuna_integration import OptunaSearchCV
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.model_selection import OneClassGroupKFold
-from skstructcore.scorers import image_auroc_scorer
+from skstructcore.model_selection.scorers import image_auroc_scorer
 
 
 def main():

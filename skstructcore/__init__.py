@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from ._utils.moved import redirect_moved_modules
+
 if TYPE_CHECKING:
-    from .bank import CoresetBank as CoresetBank
+    from .bank.coreset_bank import CoresetBank as CoresetBank
     from .containers import AnomalyMaps as AnomalyMaps
     from .containers import MemoryBank as MemoryBank
     from .containers import Patches as Patches
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
-    from .knn import RoutedKNNScorer as RoutedKNNScorer
+    from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
+    from .lifecycle.products import add_category as add_category
+    from .lifecycle.products import remove_category as remove_category
     from .pipeline import make_structcore as make_structcore
-    from .products import add_category as add_category
-    from .products import remove_category as remove_category
     from .projection import RandomProjection as RandomProjection
-    from .structcore import StructCoreScorer as StructCoreScorer
+    from .scoring.structcore import StructCoreScorer as StructCoreScorer
 
 __version__ = "0.1.0"
 
@@ -26,16 +28,16 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AnomalyMaps": "containers",
     "ConvFeatures": "features.conv",
-    "CoresetBank": "bank",
+    "CoresetBank": "bank.coreset_bank",
     "DinoFeatures": "features.dino",
     "MemoryBank": "containers",
     "Patches": "containers",
     "RandomProjection": "projection",
-    "RoutedKNNScorer": "knn",
-    "StructCoreScorer": "structcore",
-    "add_category": "products",
+    "RoutedKNNScorer": "knn.scorer",
+    "StructCoreScorer": "scoring.structcore",
+    "add_category": "lifecycle.products",
     "make_structcore": "pipeline",
-    "remove_category": "products",
+    "remove_category": "lifecycle.products",
 }
 
 __all__ = sorted(_PUBLIC)
@@ -51,3 +53,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+redirect_moved_modules()

@@ -86,7 +86,7 @@ def demo(output: Path) -> None:
     import pandas as pd
 
     from .datasets import make_photographs
-    from .evaluation import evaluate, format_table
+    from .evaluation.single import evaluate, format_table
 
     # The training tiles come from about ten parts of a photograph: a false-alarm rate of 10 %
     # is what so few can promise.
@@ -156,8 +156,8 @@ def score(
     """
     import joblib
 
-    from .images import list_images
-    from .parallel import iter_scores
+    from .evaluation.parallel import iter_scores
+    from .images.image_list import list_images
 
     with _plain_errors():
         paths = [
@@ -254,7 +254,7 @@ def evaluate(
 
 def _evaluate_one(pipe, folder, csv, picture, model):
     from .datasets import find_layout
-    from .evaluation import evaluate, format_table
+    from .evaluation.single import evaluate, format_table
 
     layout = find_layout(folder)
     [category] = layout.categories
@@ -271,7 +271,7 @@ def _evaluate_one(pipe, folder, csv, picture, model):
 
 
 def _evaluate_categories(pipe, folder, output, *, categories, n_jobs, overwrite):
-    from .categories import evaluate_categories, format_markdown
+    from .evaluation.categories import evaluate_categories, format_markdown
 
     table = evaluate_categories(
         pipe,

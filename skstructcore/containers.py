@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .images.geometry import Geometry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
@@ -15,67 +17,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .features._lazy import LazyFeatures
-    from .route_profile import RouteProfile
+    from .routing.profile import RouteProfile
 
 
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where the backbone's input lies on each original image.
-
-    Parameters
-    ----------
-    input_size : tuple of (int, int)
-        Height and width of the input that the backbone saw, in pixels.
-    original_sizes : ndarray of shape (n_images, 2), int64
-        Height and width of each upright original image, in pixels.
-    boxes : ndarray of shape (n_images, 4), float64
-        The part of each original that was scaled to `input_size`: top, left, bottom,
-        right, in pixels of the upright original. Without a crop it is the whole image.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skstructcore.containers import Geometry
-    >>> geometry = Geometry((224, 224), np.array([[100, 200], [80, 60]]),
-    ...                     np.array([[0, 50, 100, 150], [0, 0, 80, 60.0]]))
-    >>> len(geometry), geometry[1].original_sizes.tolist()
-    (2, [[80, 60]])
-    """
-
-    input_size: tuple[int, int]
-    original_sizes: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-
-    def __post_init__(self):
-        set_ = object.__setattr__  # the class is frozen
-        set_(self, "input_size", tuple(int(side) for side in self.input_size))
-        set_(self, "original_sizes", np.asarray(self.original_sizes, np.int64).reshape(-1, 2))
-        set_(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
-        if len(self.original_sizes) != len(self.boxes):
-            raise ValueError(
-                f"original_sizes has {len(self.original_sizes)} rows and boxes {len(self.boxes)}: "
-                "each image needs one of both."
-            )
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Geometry:
-        """Geometry of the images at `index`: an int, a slice, integers or a boolean mask."""
-        rows = np.atleast_1d(np.arange(len(self))[index])
-        return Geometry(self.input_size, self.original_sizes[rows], self.boxes[rows])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Geometry):
-            return NotImplemented
-        return (
-            self.input_size == other.input_size
-            and np.array_equal(self.original_sizes, other.original_sizes)
-            and np.array_equal(self.boxes, other.boxes)
-        )
-
-    def __repr__(self) -> str:
-        return f"Geometry(n_images={len(self)}, input_size={self.input_size})"
+__all__ = ["AnomalyMaps", "Geometry", "MemoryBank", "Patches"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +41,7 @@ class MemoryBank:
     route_names : tuple of str
         Names of the sub-banks; ``("all",)`` without routing.
     profiles : tuple of RouteProfile, or None
-        What tells the images of each route from others, see `skstructcore.route_profile`; None
+        What tells the images of each route from others, see `skstructcore.routing.profile`; None
         without categories or `n_routes`.
 
     Examples
@@ -253,7 +198,7 @@ class AnomalyMaps(_ImageContainer):
         Higher is more anomalous.
     surprise : ndarray of shape (n_images, h, w), float32, or None
         The same distances, each judged against what is normal for patches of such content
-        (see `skstructcore.surprise`). None where no held-out training scores are known.
+        (see `skstructcore.knn.surprise`). None where no held-out training scores are known.
     groups : ndarray of shape (n_images,), int64, or None
         Group code of each training image; None for other images.
     route : ndarray of shape (n_images,) of str, or None

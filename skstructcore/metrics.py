@@ -2,7 +2,7 @@
 
 All functions take *anomaly* scores: higher means more anomalous. That is the column
 `anomaly_score` of `StructCoreScorer.describe`, or minus the `score_samples` of an outlier
-detector of scikit-learn. Labels are read by `skstructcore.labels.is_anomalous`.
+detector of scikit-learn. Labels are read by `skstructcore.images.labels.is_anomalous`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from .labels import is_anomalous
+from .images.labels import is_anomalous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     Parameters
     ----------
     y_true : array-like of shape (n,)
-        Labels, see `skstructcore.labels.is_anomalous`; both classes must be there.
+        Labels, see `skstructcore.images.labels.is_anomalous`; both classes must be there.
     anomaly_score : array-like of shape (n,)
         Higher is more anomalous.
 

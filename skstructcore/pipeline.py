@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sklearn.pipeline import Pipeline
 
-from .bank import CoresetBank
-from .descriptors import PAPER_PHI
-from .knn import RoutedKNNScorer
+from .bank.coreset_bank import CoresetBank
+from .knn.scorer import RoutedKNNScorer
 from .projection import RandomProjection
-from .structcore import StructCoreScorer
+from .scoring.descriptors import PAPER_PHI
+from .scoring.structcore import StructCoreScorer
 
 if TYPE_CHECKING:
     from typing import Any, Literal

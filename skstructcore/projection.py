@@ -16,13 +16,13 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._threads import parts, thread_pool
-from ._validation import check_features
+from ._utils.threads import parts, thread_pool
+from ._utils.validation import check_features
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from ._typing import ArrayLike, NDArray, RandomState, Self
+    from ._utils.typing import ArrayLike, NDArray, RandomState, Self
     from .features._lazy import LazyFeatures
 
 _BLOCK_ROWS = 4096

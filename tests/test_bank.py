@@ -200,7 +200,7 @@ def test_a_large_bank_takes_memory_from_calibration_before_it_is_refused():
 
 
 def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
-    from skstructcore.streaming import least_memory
+    from skstructcore.neighbors.streaming import least_memory
 
     bank = CoresetBank()
     entries = round(bank.ratio * 10_000 * 784)

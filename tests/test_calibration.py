@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
-from skstructcore.calibration import (
+from skstructcore.scoring.calibration import (
     NORMS,
     combine,
     conformal_p_values,

@@ -8,9 +8,9 @@ from PIL import Image
 from sklearn.base import clone
 
 from skstructcore import make_structcore
-from skstructcore.categories import CategoryError, evaluate_categories
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
+from skstructcore.evaluation.categories import CategoryError, evaluate_categories
 
 
 def write_category(folder, seed):

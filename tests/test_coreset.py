@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skstructcore import coreset
-from skstructcore.coreset import greedy_k_center
+from skstructcore.neighbors import coreset
+from skstructcore.neighbors.coreset import greedy_k_center
 
 
 def textbook(X, n_select, start=0):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skstructcore.descriptors import DESCRIPTORS, compute_descriptors, descriptor_names
+from skstructcore.scoring.descriptors import DESCRIPTORS, compute_descriptors, descriptor_names
 
 MAP = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 18]]], dtype=np.float32)
 

@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from skstructcore import make_structcore
 from skstructcore.datasets import ImageSet
 from skstructcore.images import as_images
-from skstructcore.label_free import (
+from skstructcore.model_selection.label_free import (
     make_painted_defects_scorer,
     painted_defects_scorer,
     score_painted,

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skstructcore.labels import is_anomalous
+from skstructcore.images.labels import is_anomalous
 
 EXPECTED = [False, True, False]
 

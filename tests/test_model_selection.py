@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import check_cv
 
 from skstructcore.datasets import ImageSet
-from skstructcore.labels import is_anomalous
+from skstructcore.images.labels import is_anomalous
 from skstructcore.model_selection import (
     MVTecSplit,
     OneClassGroupKFold,

@@ -4,7 +4,7 @@ from sklearn.pipeline import Pipeline
 
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs, paint_defect
-from skstructcore.painted import learn_from_painted_defects
+from skstructcore.scoring.painted import learn_from_painted_defects
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skstructcore import make_structcore, parallel
-from skstructcore.parallel import iter_scores, score_images
+from skstructcore import make_structcore
+from skstructcore.evaluation import parallel
+from skstructcore.evaluation.parallel import iter_scores, score_images
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.datasets import make_photographs
-from skstructcore.scorers import image_auroc_scorer
+from skstructcore.model_selection.scorers import image_auroc_scorer
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
 
-from skstructcore import scorers
 from skstructcore.containers import AnomalyMaps, Geometry
 from skstructcore.datasets import ImageSet
 from skstructcore.metrics import aupro_score, image_auroc_score, pixel_auroc_score
-from skstructcore.model_selection import MVTecSplit, OneClassKFold
+from skstructcore.model_selection import MVTecSplit, OneClassKFold, scorers
 
 
 class Distance(TransformerMixin, BaseEstimator):
@@ -245,7 +244,7 @@ def test_masks_are_read_from_files_whatever_their_coding(tmp_path):
 
 
 def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
-    from skstructcore.maps import mask_as_seen
+    from skstructcore.images import mask_as_seen
 
     line = np.zeros((100, 100), bool)
     line[17, 20:80] = True

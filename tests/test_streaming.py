@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skstructcore import streaming
-from skstructcore.coreset import greedy_k_center
-from skstructcore.streaming import StreamingCoreset
+from skstructcore.neighbors import streaming
+from skstructcore.neighbors.coreset import greedy_k_center
+from skstructcore.neighbors.streaming import StreamingCoreset
 
 
 def room_for(n_rows, n_select, n_features, itemsize=4):

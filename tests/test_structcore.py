@@ -3,9 +3,9 @@ import pytest
 from scipy import ndimage
 
 from skstructcore import AnomalyMaps, StructCoreScorer
-from skstructcore.calibration import NORMS
 from skstructcore.containers import Geometry
-from skstructcore.descriptors import compute_descriptors
+from skstructcore.scoring.calibration import NORMS
+from skstructcore.scoring.descriptors import compute_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 

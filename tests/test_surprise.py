@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skstructcore import CoresetBank, RoutedKNNScorer
-from skstructcore.surprise import fit_expectation
+from skstructcore.knn.surprise import fit_expectation
 
 
 def test_location_is_the_shrunk_mean_log_distance_around_an_entry():

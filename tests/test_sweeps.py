@@ -11,7 +11,7 @@ from skstructcore import ConvFeatures, make_structcore
 from skstructcore.datasets import ImageSet, paint_defect
 from skstructcore.features import _extraction
 from skstructcore.model_selection import OneClassGroupKFold
-from skstructcore.scorers import image_auroc_scorer
+from skstructcore.model_selection.scorers import image_auroc_scorer
 
 # 4 x 3 x 2 = 24 candidates.
 GRID = {

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..images import ImageReadError, as_images, find_unreadable, read_mask
-from ..labels import GOOD
+from ..images.image_list import ImageReadError, as_images, find_unreadable
+from ..images.labels import GOOD
+from ..images.masks import read_mask
 
 if TYPE_CHECKING:
-    from ..images import StrPath
+    from ..images.image_list import StrPath
     from ._image_set import ImageSet
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from ..images import as_images, read_mask
-from ..labels import GOOD
-from ..maps import mask_as_seen
+from ..images.image_list import as_images
+from ..images.labels import GOOD
+from ..images.masks import mask_as_seen, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from ..images import StrPath
+    from ..images.image_list import StrPath
 
 
 class ImageSet:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..images import StrPath
+    from ..images.image_list import StrPath
     from ._image_set import ImageSet
 
 __all__ = ["Layout", "find_layout"]

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..images import IMAGE_SUFFIXES, ImageReadError, list_images, read_mask
-from ..labels import GOOD
+from ..images.image_list import IMAGE_SUFFIXES, ImageReadError, list_images
+from ..images.labels import GOOD
+from ..images.masks import read_mask
 from ._checks import DatasetError, find_problems
 from ._image_set import ImageSet
 
 if TYPE_CHECKING:
-    from ..images import StrPath
+    from ..images.image_list import StrPath
 
 __all__ = [
     "load_btad",

@@ -13,14 +13,14 @@ import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
-from ..labels import GOOD
+from ..images.labels import GOOD
 from ._image_set import ImageSet
 from .synthetic import DEFECTS, paint_defect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._typing import RandomState
+    from .._utils.typing import RandomState
 
 __all__ = ["PHOTOGRAPHS", "make_photographs"]
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from sklearn.utils import check_random_state
 
 if TYPE_CHECKING:
-    from .._typing import ArrayLike, NDArray, RandomState
+    from .._utils.typing import ArrayLike, NDArray, RandomState
 
 __all__ = ["DEFECTS", "paint_defect"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..labels import GOOD
+from ..images.labels import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from ..evaluation import Evaluation
+    from ..evaluation.single import Evaluation
 
 _CASES = {
     "hardest defects": (False, 1),

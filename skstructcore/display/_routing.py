@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..routing import UNKNOWN
+from ..routing.grouping import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..images import ImagesLike
-    from ..structcore import StructCoreScorer
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
 
 
 class RoutingDisplay:

@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ..containers import Geometry
-from ..images import as_images
+from ..images.geometry import Geometry
+from ..images.image_list import as_images
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
 from ._lazy import LazyFeatures
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from ..images import ImagesLike
+    from ..images.image_list import ImagesLike
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 

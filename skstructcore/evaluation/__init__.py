@@ -1,0 +1,16 @@
+"""Score data sets: one category or many, on one core or on a cluster."""
+
+from .categories import CategoryError, evaluate_categories, format_markdown
+from .parallel import iter_scores, score_images
+from .single import Evaluation, evaluate, format_table
+
+__all__ = [
+    "CategoryError",
+    "Evaluation",
+    "evaluate",
+    "evaluate_categories",
+    "format_markdown",
+    "format_table",
+    "iter_scores",
+    "score_images",
+]

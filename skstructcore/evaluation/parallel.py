@@ -1,0 +1,171 @@
+"""Scoring any number of images, on all cores of a machine or on many machines.
+
+The images are split into shards, which the active joblib backend works on: processes of this
+machine, or with ``joblib.parallel_config(backend="dask")`` those of a cluster. Images that are
+given by path are read where they are scored, so all machines need to see them under that path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import TYPE_CHECKING
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from ..images.image_list import ImageReadError, as_images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["iter_scores", "score_images"]
+
+_opened = {}  # digest -> pipeline: the model that this process was sent last
+
+
+def score_images(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    n_jobs: int | None = None,
+    shard_size: int = 64,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Score images in parallel; a file that cannot be read costs no other image its score.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. Each process gets it once.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray
+        Images in any form that `skstructcore.images.as_images` takes. Prefer paths: the
+        pixels of arrays have to be sent to the processes.
+    n_jobs : int, default=None
+        Number of processes; -1: all there are. None: what `joblib.parallel_config` says, and
+        1 without it.
+    shard_size : int, default=64
+        Images that a process works on at a time.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    scores : DataFrame
+        A row an image, in order: ``file`` (path, or "image <position>"), the columns of
+        `StructCoreScorer.describe`, and ``error``, which says why an image cannot be read and
+        is None for all others. Of an image that cannot be read there are no scores; therefore
+        ``is_anomalous`` has pandas' type "boolean", which knows missing values.
+
+    See Also
+    --------
+    iter_scores : The same shard by shard, for results that are kept as they come.
+
+    Notes
+    -----
+    The scores depend neither on `n_jobs` nor on the backend, as long as all processors compute
+    alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import make_structcore
+    >>> from skstructcore.evaluation.parallel import score_images
+    >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
+    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    >>> pipe = pipe.fit(photos[:6])
+    >>> score_images(pipe, photos[6:], shard_size=2)[["file", "error"]]
+          file error
+    0  image 0  None
+    1  image 1  None
+    2  image 2  None
+    """
+    shards = iter_scores(pipe, images, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
+    shards = list(shards)
+    # A shard in which no image can be read does not know the columns of the scores.
+    columns = max((shard.columns for shard in shards), key=len)
+    return pd.concat(shards)[columns]
+
+
+def iter_scores(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    n_jobs: int | None = None,
+    shard_size: int = 64,
+    verbose: int = 0,
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `score_images` shard by shard, in order, as soon as they are there.
+
+    Parameters
+    ----------
+    pipe, images, n_jobs, shard_size, verbose : see `score_images`
+
+    Yields
+    ------
+    scores : DataFrame
+        Of the images of one shard; the index holds their positions among all images. Columns
+        of scores are absent if no image of the shard can be read.
+    """
+    check_is_fitted(pipe)
+    images = as_images(images)
+    if shard_size < 1:
+        raise ValueError(f"shard_size must be at least 1, got {shard_size!r}.")
+    starts = range(0, len(images), shard_size)
+    # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
+    # each worker once; an estimator would be sent with every shard.
+    model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
+    digest = hashlib.sha256(model).hexdigest()
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    shards = parallel(
+        joblib.delayed(_score_shard)(model, digest, images[start : start + shard_size], start)
+        for start in starts
+    )
+    with tqdm(total=len(images), desc="scores", unit="image", disable=not verbose) as progress:
+        for shard in shards:
+            yield shard
+            progress.update(len(shard))
+
+
+def _score_shard(model, digest, images, start):
+    pipe = _open(model, digest)
+    errors = [None] * len(images)
+    try:
+        scores = _describe(pipe, images)
+    except ImageReadError:
+        parts = []
+        for i in range(len(images)):
+            try:
+                parts.append(_describe(pipe, images[i]).set_axis([i]))
+            except ImageReadError as error:
+                errors[i] = str(error)
+        scores = pd.concat(parts) if parts else pd.DataFrame()
+        scores = scores.reindex(range(len(images)))
+    names = [
+        item if isinstance(item, str) else f"image {position}"
+        for item, position in zip(images.items, images.positions, strict=True)
+    ]
+    scores.insert(0, "file", names)
+    scores["error"] = pd.Series(errors, dtype=object)
+    return scores.set_axis(range(start, start + len(images)))
+
+
+def _open(model, digest):
+    pipe = _opened.get(digest)
+    if pipe is None:
+        pipe = pickle.loads(model.tobytes())
+        _opened.clear()
+        _opened[digest] = pipe
+    return pipe
+
+
+def _describe(pipe, images):
+    scores = pipe[-1].describe(pipe[:-1].transform(images))
+    return scores.astype({"is_anomalous": "boolean"})

@@ -1,0 +1,142 @@
+"""Fit on the good images of a data set, score the rest, and say how well that went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..containers import AnomalyMaps
+from ..datasets import ImageSet
+from ..images.image_list import as_images
+from ..images.labels import GOOD, is_anomalous
+from ..images.resampling import place_on_image
+from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
+from ..model_selection.scorers import masks_as_seen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sklearn.pipeline import Pipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a fitted pipeline made of the test images of a data set.
+
+    Attributes
+    ----------
+    images : ImageSet
+        The test images.
+    scores : DataFrame
+        A row an image: ``file``, ``defect_type`` and the columns of
+        `StructCoreScorer.describe`.
+    maps : AnomalyMaps of shape (n_images, h, w)
+        On the patch grid.
+    pixel_maps : ndarray of shape (n_images, H, W), float32
+        At the size that the backbone saw.
+    """
+
+    images: ImageSet
+    scores: pd.DataFrame
+    maps: AnomalyMaps
+    pixel_maps: NDArray[np.float32]
+
+    def table(self) -> pd.DataFrame:
+        """Summarise the scores by defect type.
+
+        Returns
+        -------
+        table : DataFrame
+            A row for each defect type, against all good images, and a last row ``all``.
+            Columns: ``images``, ``image_auroc``, ``pixel_auroc`` and ``aupro`` (NaN where no
+            image of the type has a mask), ``missed`` (defects accepted), and in the row
+            ``good`` ``false_alarms`` (good images rejected). Areas are in [0, 1].
+        """
+        types = self.scores["defect_type"].to_numpy()
+        good = types == GOOD
+        rejected = self.scores["is_anomalous"].to_numpy()
+        rows = {GOOD: {"images": int(good.sum()), "false_alarms": int(rejected[good].sum())}}
+        kinds = sorted(set(types[~good]))
+        for kind in [*kinds, "all"]:
+            members = ~good if kind == "all" else types == kind
+            rows[kind] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
+            rows[kind] |= self._areas(good | members)
+        rows["all"] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
+        columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
+        table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+        counts = ["false_alarms", "missed"]
+        return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
+
+    def _areas(self, members):
+        images = self.images[members]
+        areas = {"image_auroc": image_auroc_score(images.y, self.scores["anomaly_score"][members])}
+        try:
+            masks, used = masks_as_seen(
+                images, self.maps[members].geometry, self.pixel_maps.shape[1:]
+            )
+        except ValueError:  # none of these images has a mask
+            return areas
+        pixels = self.pixel_maps[members][used]
+        return areas | {
+            "pixel_auroc": pixel_auroc_score(masks, pixels),
+            "aupro": aupro_score(masks, pixels),
+        }
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Return test image `i`, upright, as uint8 of shape (h, w, 3)."""
+        return np.asarray(as_images(self.images).read(i))
+
+    def mask(self, i: int) -> NDArray[np.bool_] | None:
+        """Return the mask of test image `i`, or None."""
+        return self.images.load_mask(i)
+
+    def map_on_image(self, i: int) -> NDArray[np.float32]:
+        """Return the pixel map of test image `i` at the size of that image."""
+        return place_on_image(self.pixel_maps[i], self.maps.geometry, i)
+
+
+def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
+    """Score images with a fitted pipeline; the backbone runs once.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it.
+    images : ImageSet
+        Test images with labels, and masks where there are any.
+
+    Returns
+    -------
+    evaluation : Evaluation
+
+    Raises
+    ------
+    ValueError
+        If the images are all good or all anomalous; this is checked before any is scored.
+    """
+    is_anomalous(images.y, both=True)
+    maps = pipe[:-1].transform(images)
+    scores = pipe[-1].describe(maps)
+    scores.insert(0, "file", [images.name(i) for i in range(len(images))])
+    scores.insert(1, "defect_type", images.y.astype(str))
+    return Evaluation(images, scores, maps, pipe[-1].transform(maps))
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Write a table of `Evaluation.table` for people: areas in percent.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> print(format_table(pd.DataFrame({"images": [3], "image_auroc": [0.98765]}, ["all"])))
+         images image_auroc
+    all       3        98.8
+    """
+    areas = table.select_dtypes("float").columns
+    percent = {
+        name: table[name].map(lambda area: "" if pd.isna(area) else f"{100 * area:.1f}")
+        for name in areas
+    }
+    return table.astype(object).assign(**percent).fillna("").to_string(index_names=False)

@@ -1,0 +1,34 @@
+"""Images as they come in, what is known of them, and the way from maps back to their pixels."""
+
+from .geometry import Geometry
+from .image_list import (
+    IMAGE_SUFFIXES,
+    ImageList,
+    Unreadable,
+    as_images,
+    find_unreadable,
+    list_images,
+)
+from .labels import GOOD, is_anomalous, is_defect_in_training
+from .masks import mask_as_seen, read_mask
+from .reading import ImageReadError, source_box
+from .resampling import place_on_image, upsample_maps
+
+__all__ = [
+    "GOOD",
+    "IMAGE_SUFFIXES",
+    "Geometry",
+    "ImageList",
+    "ImageReadError",
+    "Unreadable",
+    "as_images",
+    "find_unreadable",
+    "is_anomalous",
+    "is_defect_in_training",
+    "list_images",
+    "mask_as_seen",
+    "place_on_image",
+    "read_mask",
+    "source_box",
+    "upsample_maps",
+]

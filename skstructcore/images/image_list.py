@@ -1,0 +1,260 @@
+"""Any kind of image input as one list of images that are read when asked for."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .reading import (
+    ImageReadError,
+    digest,
+    read,
+    reason_of,
+    scaled_pixels,
+    source_box,
+    upright_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol, TypeAlias
+
+    from numpy.typing import NDArray
+
+    from .reading import StrPath
+
+    class _HasPaths(Protocol):
+        @property
+        def paths(self) -> Sequence[Any]: ...
+
+    #: What `as_images` takes.
+    _Image = StrPath | Image.Image | NDArray[Any]
+    ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
+
+
+IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
+
+
+class Unreadable(NamedTuple):
+    """One entry of the report of `find_unreadable`."""
+
+    position: int
+    name: str
+    reason: str
+
+
+def list_images(folder: StrPath) -> list[str]:
+    """Paths of the image files that lie directly in a folder, sorted by name.
+
+    Folders inside it are not searched: in the usual layouts they hold other classes.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`.
+
+    Returns
+    -------
+    paths : list of str
+        At least one path, sorted.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
+        raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
+    entries = sorted(folder.iterdir())
+    paths = [str(p) for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    if not paths:
+        inside = [p.name for p in entries if p.is_dir()][:5]
+        hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
+        raise ValueError(f"No image files in the folder {str(folder)!r}.{hint}")
+    return paths
+
+
+def as_images(X: ImagesLike) -> ImageList:
+    """Bring any supported kind of image input into one form.
+
+    Parameters
+    ----------
+    X : str, path-like, ImageList, object with `paths`, sequence or ndarray
+        A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)`,
+        `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)`; or one array `(n, h, w)` or `(n, h, w, 3)`.
+        Arrays hold uint8 (or uint16, read as 16-bit images).
+
+    Returns
+    -------
+    images : ImageList
+        The images in the order of the input; no file has been opened.
+    """
+    if isinstance(X, ImageList):
+        return X
+    if isinstance(X, (str, os.PathLike)):
+        return ImageList(list_images(X))
+    if isinstance(X, Image.Image):
+        raise ValueError("One PIL image was given where a list is needed: pass [image].")
+    labels = None
+    if hasattr(X, "paths"):
+        X, labels = X.paths, getattr(X, "y", None)
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
+        _check_stack(X)
+    elif not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
+        raise ValueError(
+            f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
+        )
+    items = list(X)
+    if not items:
+        raise ValueError("The list of images is empty: at least one image is needed.")
+    items = [_check_item(item, position) for position, item in enumerate(items)]
+    return ImageList(items, labels=labels)
+
+
+def _check_stack(X):
+    if X.ndim not in (3, 4):
+        raise ValueError(
+            f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
+        )
+    if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
+        raise ValueError(
+            f"An array of shape {X.shape} looks like one colour image: pass it in a list, [image]."
+        )
+
+
+def _check_item(item, position):
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    if isinstance(item, Image.Image):
+        return item
+    if not isinstance(item, np.ndarray):
+        raise ValueError(
+            f"Image {position} is of type {type(item).__name__}; expected a path, a PIL image "
+            "or a uint8 array."
+        )
+    if item.dtype not in (np.uint8, np.uint16):
+        scale = " (values from 0 to 1: multiply by 255 first)" if item.dtype.kind == "f" else ""
+        raise ValueError(
+            f"Image {position} is an array of {item.dtype}; convert it to uint8{scale}."
+        )
+    channels = item.shape[2] if item.ndim == 3 else 1
+    if item.ndim not in (2, 3) or channels not in (1, 3, 4) or not item.size:
+        raise ValueError(
+            f"Image {position} is an array of shape {item.shape}; expected (h, w), (h, w, 1), "
+            "(h, w, 3) or (h, w, 4), with at least one pixel."
+        )
+    if item.dtype == np.uint16 and channels != 1:
+        raise ValueError(f"Image {position} is a colour array of uint16; convert it to uint8.")
+    return item
+
+
+class ImageList:
+    """Images that are read one at a time, when asked for.
+
+    Parameters
+    ----------
+    items : list of str, PIL.Image.Image or ndarray
+        Checked images, as `as_images` makes them.
+    positions : list of int, default=None
+        The positions of `items` in the list that the user gave, for messages.
+    labels : ndarray of shape (n_images,), default=None
+        What each image is, where that came with the images.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[str | Image.Image | NDArray[Any]],
+        positions: Sequence[int] | None = None,
+        labels: NDArray[Any] | None = None,
+    ) -> None:
+        self.items = items
+        self.positions = range(len(items)) if positions is None else positions
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> ImageList:
+        """The images at `index` (an int, a slice, integers or a mask), as an ImageList."""
+        rows = np.atleast_1d(np.arange(len(self))[index]).tolist()
+        return ImageList(
+            [self.items[i] for i in rows],
+            [self.positions[i] for i in rows],
+            None if self.labels is None else self.labels[rows],
+        )
+
+    def name(self, i: int) -> str:
+        """How messages call image `i`: its path, or what it is."""
+        item = self.items[i]
+        return repr(item) if isinstance(item, str) else f"<{type(item).__name__}>"
+
+    def read(self, i: int) -> Image.Image:
+        """Image `i` as an upright PIL image in mode RGB."""
+        return self._guard(i, read)
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of upright image `i`; of a file only the header is read."""
+        return self._guard(i, upright_size)
+
+    def digest(self, i: int) -> str:
+        """Hexadecimal digest of the content of image `i`, independent of its file name."""
+        return self._guard(i, digest)
+
+    def pixels(
+        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
+    ) -> NDArray[np.uint8]:
+        """Image `i` as a backbone sees it, uint8 `(*image_size, 3)`; see `source_box`."""
+        return self._guard(i, lambda item: scaled_pixels(item, image_size, resize, crop))
+
+    def box(
+        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
+    ) -> tuple[float, float, float, float]:
+        """The part of image `i` that is scaled to `image_size`; see `source_box`."""
+        return self._guard(i, lambda item: source_box(upright_size(item), image_size, resize, crop))
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Heights and widths of all upright images, an int64 array of shape (n, 2)."""
+        with ThreadPoolExecutor(4) as pool:  # waits for the disk, mostly
+            sizes = list(pool.map(self.size, range(len(self))))
+        return np.array(sizes, dtype=np.int64).reshape(-1, 2)
+
+    def _guard(self, i, function):
+        try:
+            return function(self.items[i])
+        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+            raise ImageReadError(
+                f"Cannot read image {self.name(i)} (position {self.positions[i]} in the list): "
+                f"{reason_of(error)}."
+            ) from error
+
+
+def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
+    """Check images and report all that cannot be read, without raising at the first one.
+
+    Parameters
+    ----------
+    X : anything that `as_images` takes
+        The images.
+    decode : bool, default=True
+        Whether to decode each image to its end, which finds truncated files, or to read its
+        header only.
+
+    Returns
+    -------
+    report : list of Unreadable
+        Position, name and reason of each unreadable image, in order; empty if all is well.
+    """
+    images = as_images(X)
+    check = read if decode else upright_size
+
+    def reason(item):
+        try:
+            check(item)
+        except Exception as error:
+            return reason_of(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = pool.map(reason, images.items)
+        return [Unreadable(i, images.name(i), why) for i, why in enumerate(reasons) if why]

@@ -1,0 +1,194 @@
+"""Add products to a fitted pipeline, or take them out, without touching the others."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from ..bank.coreset_bank import CoresetBank
+from ..containers import MemoryBank
+from ..knn.scorer import RoutedKNNScorer
+from ..routing.grouping import UNKNOWN
+from ..scoring.structcore import StructCoreScorer
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["add_category", "remove_category"]
+
+
+def add_category(
+    pipe: Pipeline, images: ImagesLike, name: str, *, groups: ArrayLike | None = None
+) -> Pipeline:
+    """Teach a fitted pipeline one more product.
+
+    The backbone runs on the new images only. An image that is sent to one of the old products
+    gets the same score as before, to the last bit.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted with routes (``bank__categories=`` or ``n_routes``), as `make_structcore` builds
+        it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray
+        Good images of the product, at least two; whatever `pipe` takes. Those of an `ImageSet`
+        that are labelled as defects are left out.
+    name : str
+        Name of the product.
+    groups : array-like of shape (n_images,), default=None
+        The part, shot or series that each image shows, as in `CoresetBank.fit`.
+
+    Returns
+    -------
+    pipe : Pipeline
+        With the product. It shares what it can with the old one.
+
+    Raises
+    ------
+    ValueError
+        If `pipe` has no routes, the name is taken or cannot be used, or the images are too few.
+    NotFittedError
+        If `pipe` is not fitted.
+
+    Examples
+    --------
+    Patches of one image a row, instead of images:
+
+    >>> import numpy as np
+    >>> from sklearn.pipeline import Pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore.lifecycle.products import add_category, remove_category
+    >>> rng = np.random.default_rng(0)
+    >>> nuts, bolts, pins = 9 * np.eye(3)[:, None] + rng.normal(size=(3, 200, 3))
+    >>> pipe = Pipeline([("bank", CoresetBank(0.1, random_state=0)),
+    ...                  ("knn", RoutedKNNScorer(routing="top1")),
+    ...                  ("structcore", StructCoreScorer(descriptors=["max"]))])
+    >>> pipe = pipe.fit(np.r_[nuts, bolts], bank__categories=["nut"] * 200 + ["bolt"] * 200)
+    >>> more = add_category(pipe, pins, "pin")
+    >>> more[-1].describe(more[:-1].transform(9 * np.eye(3)))["route"].tolist()
+    ['nut', 'bolt', 'pin']
+    >>> remove_category(more, "nut")["bank"].bank_.route_names
+    ('bolt', 'pin')
+    """
+    bank, knn, scorer = _routed_steps(pipe)
+    known = bank.bank_.route_names
+    if not isinstance(name, str) or name.strip() in ("", UNKNOWN):
+        raise ValueError(f"A product needs a name other than {UNKNOWN!r}, got {name!r}.")
+    if name in known:
+        raise ValueError(
+            f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
+        )
+    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    new_bank = clone(bank).set_params(n_routes=None)
+    patches = new_bank.fit_transform(features, groups=groups, categories=[name] * len(features))
+    new_knn = clone(knn).set_params(routing="top1")
+    route = clone(scorer).fit(new_knn.fit_transform(patches)).routes_[name]
+    if route.is_pooled:
+        route = replace(route, calibration=scorer.calibration_)
+
+    bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
+    bank.bank_ = _join(bank.bank_, new_bank.bank_)
+    bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
+    bank.n_images_ += new_bank.n_images_
+    knn.indexes_ += new_knn.indexes_
+    if knn.expectations_ is not None:
+        knn.expectations_ += new_knn.expectations_
+    knn.search_routes_of(bank.bank_)
+    scorer.routes_ = {**scorer.routes_, name: route}
+    return _with_steps(pipe, bank, knn, scorer)
+
+
+def remove_category(pipe: Pipeline, name: str) -> Pipeline:
+    """Make a fitted pipeline forget a product.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted with routes. It is not changed.
+    name : str
+        One of ``pipe["bank"].bank_.route_names``.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Without the product. Images of it are unknown now, unless they look like another.
+
+    Raises
+    ------
+    ValueError
+        If `pipe` has no routes, does not know the name, or knows no other.
+    """
+    bank, knn, scorer = _routed_steps(pipe)
+    names = bank.bank_.route_names
+    if name not in names:
+        raise ValueError(f"The pipeline knows no {name!r}, only {', '.join(map(repr, names))}.")
+    if len(names) == 1:
+        raise ValueError(f"{name!r} is the only product there is: it cannot be removed.")
+    gone = names.index(name)
+    kept = [route for route in range(len(names)) if route != gone]
+
+    bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
+    rows = bank.bank_.routes != gone
+    old = bank.bank_
+    bank.bank_ = MemoryBank(
+        values=old.values[rows],
+        image_index=old.image_index[rows],
+        groups=old.groups[rows],
+        routes=np.searchsorted(kept, old.routes[rows]),
+        route_names=tuple(names[route] for route in kept),
+        profiles=tuple(old.profiles[route] for route in kept),
+    )
+    bank.radius_ = bank.radius_[kept]
+    knn.indexes_ = tuple(knn.indexes_[route] for route in kept)
+    if knn.expectations_ is not None:
+        knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
+    knn.search_routes_of(bank.bank_)
+    scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
+    return _with_steps(pipe, bank, knn, scorer)
+
+
+def _routed_steps(pipe):
+    check_is_fitted(pipe)
+    steps = [estimator for _, estimator in pipe.steps[-3:]]
+    wanted = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
+    if [type(step) for step in steps] != list(wanted):
+        raise ValueError(
+            "Products can be added to a pipeline whose last steps are "
+            f"{', '.join(kind.__name__ for kind in wanted)}, as make_structcore builds it; got "
+            f"{', '.join(type(step).__name__ for step in steps)}."
+        )
+    for step in steps:
+        check_is_fitted(step)
+    if steps[1].n_searched_ == 0:
+        raise ValueError(
+            "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "
+            "and knn__routing='auto'."
+        )
+    return steps
+
+
+def _join(old, new):
+    """One bank of both; images and groups of the new one are numbered on."""
+    return MemoryBank(
+        values=np.concatenate([old.values, new.values]),
+        image_index=np.concatenate([old.image_index, new.image_index + old.image_index.max() + 1]),
+        groups=np.concatenate([old.groups, new.groups + old.groups.max() + 1]),
+        routes=np.concatenate([old.routes, new.routes + len(old.route_names)]),
+        route_names=old.route_names + new.route_names,
+        profiles=old.profiles + new.profiles,
+    )
+
+
+def _with_steps(pipe, *last):
+    changed = copy.copy(pipe)
+    names = [name for name, _ in pipe.steps[-3:]]
+    changed.steps = [*pipe.steps[:-3], *zip(names, last, strict=True)]
+    return changed

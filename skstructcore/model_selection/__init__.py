@@ -1,0 +1,39 @@
+"""Splits, scorers and criteria to compare pipelines by."""
+
+from .label_free import make_painted_defects_scorer, painted_defects_scorer, score_painted
+from .scorers import (
+    aupro_scorer,
+    combine_anomaly_scorers,
+    fpr_at_tpr_scorer,
+    image_ap_scorer,
+    image_auroc_scorer,
+    image_f1max_scorer,
+    make_anomaly_scorer,
+    pixel_auroc_scorer,
+)
+from .splitters import (
+    MVTecSplit,
+    OneClassGroupKFold,
+    OneClassGroupShuffleSplit,
+    OneClassKFold,
+    OneClassShuffleSplit,
+)
+
+__all__ = [
+    "MVTecSplit",
+    "OneClassGroupKFold",
+    "OneClassGroupShuffleSplit",
+    "OneClassKFold",
+    "OneClassShuffleSplit",
+    "aupro_scorer",
+    "combine_anomaly_scorers",
+    "fpr_at_tpr_scorer",
+    "image_ap_scorer",
+    "image_auroc_scorer",
+    "image_f1max_scorer",
+    "make_anomaly_scorer",
+    "make_painted_defects_scorer",
+    "painted_defects_scorer",
+    "pixel_auroc_scorer",
+    "score_painted",
+]

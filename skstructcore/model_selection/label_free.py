@@ -1,0 +1,143 @@
+"""Comparing settings without a single labelled defect: painted defects in held-out good images.
+
+A user who has only good images cannot compute an AUROC. What can be computed is how well a
+model that was fitted on some of them tells the others from copies with painted defects.
+How well that ranks settings is measured in ``docs/model_selection.md``; read it before use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..datasets.synthetic import DEFECTS, paint_defect
+from ..images.image_list import as_images
+from ..images.labels import is_defect_in_training
+from ..metrics import image_auroc_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["make_painted_defects_scorer", "painted_defects_scorer", "score_painted"]
+
+_CHUNK = 16  # images that are painted at a time
+
+
+def make_painted_defects_scorer(
+    *,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severities: Sequence[float] = (0.25, 0.5, 1.0),
+    random_state: int = 0,
+) -> _PaintedDefectsScorer:
+    """Make a scorer for searches on good images: AUROC against painted copies of them.
+
+    Parameters
+    ----------
+    kinds : sequence of str, default=all of `DEFECTS`
+        Kinds of defects; each copy gets one, at random.
+    severities : sequence of float, default=(0.25, 0.5, 1.0)
+        Contrasts of the defects, see `paint_defect`; each image gets a copy for each. Faint
+        ones keep the criterion from reaching 1 for all settings.
+    random_state : int, default=0
+        The same seed and the same image give the same copies, whatever the fold, so that
+        all settings are compared on the same copies and a feature cache knows them.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None) -> float`` for ``scoring=`` of `GridSearchCV` and the
+        like. `X` holds held-out good images in any form that `as_images` takes.
+
+    Raises
+    ------
+    ValueError
+        From the scorer, if labels call an image anomalous, or `X` are not images (features
+        that were computed in advance cannot be painted on).
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV, KFold
+    >>> from skstructcore import make_structcore
+    >>> from skstructcore.model_selection.label_free import painted_defects_scorer
+    >>> search = GridSearchCV(make_structcore(), {"knn__n_neighbors": [1, 5]},
+    ...                       scoring=painted_defects_scorer, cv=KFold(3))
+    >>> search.fit(good_images)                       # doctest: +SKIP
+    """
+    return _PaintedDefectsScorer(tuple(kinds), tuple(severities), random_state)
+
+
+def score_painted(
+    estimator: Any,
+    images: ImagesLike,
+    *,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severities: Sequence[float] = (0.25, 0.5, 1.0),
+    random_state: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Anomaly scores of good images and of copies of them with painted defects.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `score_samples`
+    images : good images that the estimator was not fitted on
+    kinds, severities, random_state : see `make_painted_defects_scorer`
+
+    Returns
+    -------
+    good : ndarray of shape (n_images,), float64
+    painted : ndarray of shape (n_severities, n_images), float64
+    """
+    images = as_images(images)
+    good, painted = [], []
+    # In chunks, because the copies of all images may not fit into memory.
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        copies = [
+            _painted_copy(chunk, i, kinds, severity, random_state)
+            for severity in severities
+            for i in range(len(chunk))
+        ]
+        good.append(-estimator.score_samples(chunk))
+        painted.append(-estimator.score_samples(copies).reshape(len(severities), -1))
+    return np.concatenate(good), np.concatenate(painted, axis=1)
+
+
+class _PaintedDefectsScorer:
+    def __init__(self, kinds, severities, random_state):
+        self.kinds = kinds
+        self.severities = severities
+        self.random_state = random_state
+
+    def __call__(self, estimator: Any, X: ImagesLike, y: ArrayLike | None = None) -> float:
+        y = getattr(X, "y", None) if y is None else y
+        if y is not None and is_defect_in_training(y).any():
+            raise ValueError(
+                "painted defects are compared with good images, but y calls some images "
+                "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer"
+            )
+        good, painted = score_painted(estimator, X, **vars(self))
+        labels = np.repeat([0, 1], [good.size, painted.size])
+        return image_auroc_score(labels, np.r_[good, painted.ravel()])
+
+    def __repr__(self):
+        parameters = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"make_painted_defects_scorer({parameters})"
+
+
+def _painted_copy(images, i, kinds, severity, random_state):
+    seed = int(images.digest(i)[:8], 16) ^ random_state
+    rng = np.random.RandomState(seed)
+    pixels = np.asarray(images.read(i))
+    if (pixels == pixels[..., :1]).all():  # grey: a coloured defect would give itself away
+        pixels = pixels[..., 0]
+    kind = kinds[rng.randint(len(kinds))]
+    return paint_defect(pixels, kind, rng, severity)[0]
+
+
+painted_defects_scorer = make_painted_defects_scorer()

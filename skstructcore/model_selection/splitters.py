@@ -1,0 +1,347 @@
+"""Splitters for models that are trained on good images only.
+
+Training folds hold good images only; anomalous images are always for testing. Apart from
+that they are splitters as scikit-learn has them, and work wherever `cv=` is a parameter.
+`y` is read by `skstructcore.images.labels.is_anomalous`; where it is None, `X.y` is used, so
+`split(images)` of an `ImageSet` is enough.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    KFold,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _num_samples
+
+from ..images.labels import is_anomalous
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._utils.typing import ArrayLike, NDArray, RandomState
+    from ..datasets import ImageSet
+
+__all__ = [
+    "MVTecSplit",
+    "OneClassGroupKFold",
+    "OneClassGroupShuffleSplit",
+    "OneClassKFold",
+    "OneClassShuffleSplit",
+]
+
+
+class _OneClassSplitter(BaseCrossValidator):
+    """Reads the labels, and checks what the subclass splits."""
+
+    def split(
+        self, X: ImageSet | ArrayLike, y: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Generate indices of good training images, and of good and anomalous test images.
+
+        Parameters
+        ----------
+        X : ImageSet or array-like of shape (n, ...)
+            The images; only their number matters, and `X.y` and `X.groups` where `y` and
+            `groups` are None.
+        y : array-like of shape (n,), default=None
+            Labels.
+        groups : array-like of shape (n,), default=None
+            Which images belong together. Only the group-aware splitters use them.
+
+        Yields
+        ------
+        train, test : ndarray of int64
+        """
+        n_images = _num_samples(X)
+        y = getattr(X, "y", None) if y is None else y
+        if y is None:
+            raise ValueError(f"{type(self).__name__} needs labels: pass y")
+        anomalous = is_anomalous(y)
+        if len(anomalous) != n_images:
+            raise ValueError(f"{n_images} images, but {len(anomalous)} labels")
+        if not anomalous.any() or anomalous.all():
+            kind, wanted = ("good", "anomalous") if not anomalous.any() else ("anomalous", "good")
+            raise ValueError(
+                f"all {n_images} images are {kind}; without {wanted} ones there is nothing to "
+                "evaluate"
+            )
+        types = np.where(anomalous, np.asarray(y).astype(str), "")
+        if groups is None:
+            groups = getattr(X, "groups", None)
+        folds = list(self._folds(X, anomalous, types, groups))
+        for number, (train, test) in enumerate(folds):
+            if not len(train) or anomalous[test].all() or not anomalous[test].any():
+                n_anomalous = int(anomalous[test].sum())
+                raise ValueError(
+                    f"split {number} of {self!r} has {len(train)} training images, "
+                    f"{len(test) - n_anomalous} good and {n_anomalous} anomalous test images; "
+                    "each must be at least 1: use fewer or larger splits"
+                )
+        yield from folds
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Return the number of splits; the arguments are ignored.
+
+        Parameters
+        ----------
+        X, y, groups : object, default=None
+
+        Returns
+        -------
+        n_splits : int
+        """
+        return self.n_splits
+
+
+class OneClassKFold(_OneClassSplitter):
+    """K folds; each is tested on its good and anomalous images, the good others train.
+
+    Every image is tested exactly once. Good images are cut into consecutive folds as in
+    `KFold`; anomalous images are dealt out so that each fold has its share of each type.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shuffle : bool, default=False
+        Whether to shuffle the images first.
+    random_state : int, RandomState instance or None, default=None
+        Seed, with `shuffle=True`.
+
+    Examples
+    --------
+    >>> from skstructcore.model_selection import OneClassKFold
+    >>> y = ["good", "good", "crack", "good", "crack", "good"]
+    >>> for train, test in OneClassKFold(2).split(y, y):
+    ...     print(train, test)
+    [3 5] [0 1 2]
+    [0 1] [3 4 5]
+    """
+
+    def __init__(
+        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def _folds(self, X, anomalous, types, groups):
+        good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
+        for kind, members in (("good", good), ("anomalous", bad)):
+            if len(members) < self.n_splits:
+                raise ValueError(
+                    f"n_splits={self.n_splits} is more than the {len(members)} {kind} images"
+                )
+        rng = check_random_state(self.random_state)
+        if self.shuffle:
+            bad = rng.permutation(bad)
+        bad = bad[np.argsort(types[bad], kind="stable")]
+        folds = KFold(
+            self.n_splits, shuffle=self.shuffle, random_state=rng if self.shuffle else None
+        )
+        for number, (train, test) in enumerate(folds.split(good)):
+            yield good[train], np.sort(np.r_[good[test], bad[number :: self.n_splits]])
+
+
+class OneClassGroupKFold(_OneClassSplitter):
+    """K folds that keep groups together, each tested on its good and anomalous images.
+
+    A group (one part under several exposures, say) is in one fold with all its images, good
+    and anomalous. Folds get about equal numbers of both, by `StratifiedGroupKFold`. An
+    anomalous image is never trained on, and neither is a group that is tested.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2 and at most the number of groups.
+    shuffle : bool, default=False
+        Whether to shuffle the groups first.
+    random_state : int, RandomState instance or None, default=None
+        Seed, with `shuffle=True`.
+
+    Examples
+    --------
+    >>> from skstructcore.model_selection import OneClassGroupKFold
+    >>> y = ["good", "good", "crack", "good", "crack", "good"]
+    >>> for train, test in OneClassGroupKFold(2).split(y, y, groups=[0, 0, 0, 1, 1, 1]):
+    ...     print(train, test)
+    [3 5] [0 1 2]
+    [0 1] [3 4 5]
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    def __init__(
+        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def _folds(self, X, anomalous, types, groups):
+        groups = _checked_groups(self, groups, len(anomalous))
+        folds = StratifiedGroupKFold(
+            self.n_splits, shuffle=self.shuffle, random_state=self.random_state
+        )
+        for train, test in folds.split(groups, anomalous, groups):
+            yield train[~anomalous[train]], test
+
+
+class OneClassShuffleSplit(_OneClassSplitter):
+    """Random splits of the good images; all anomalous images are in each test set.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits.
+    test_size : float or int, default=None
+        Share (or number) of good images that are held out; None is scikit-learn's default.
+    train_size : float or int, default=None
+        Share (or number) of good images to train on; None: all that are not held out.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    Examples
+    --------
+    >>> from skstructcore.model_selection import OneClassShuffleSplit
+    >>> y = ["good", "good", "crack", "good", "crack", "good"]
+    >>> for train, test in OneClassShuffleSplit(1, test_size=0.5, random_state=0).split(y, y):
+    ...     print(train, test)
+    [0 1] [2 3 4 5]
+    """
+
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: RandomState = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.train_size = train_size
+        self.random_state = random_state
+
+    def _folds(self, X, anomalous, types, groups):
+        good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
+        for train, test in _shuffled(self, good):
+            yield np.sort(good[train]), np.sort(np.r_[good[test], bad])
+
+
+class OneClassGroupShuffleSplit(_OneClassSplitter):
+    """Random splits of groups of good images, tested on all that shares no group with them.
+
+    Groups that have good images are split; the test set has the good images of the groups
+    that are held out, and every anomalous image whose group is not trained on.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits.
+    test_size : float or int, default=None
+        Share (or number) of groups that are held out; None is scikit-learn's default.
+    train_size : float or int, default=None
+        Share (or number) of groups to train on; None: all that are not held out.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    Examples
+    --------
+    >>> from skstructcore.model_selection import OneClassGroupShuffleSplit
+    >>> y = ["good", "good", "crack", "good", "crack", "good"]
+    >>> splitter = OneClassGroupShuffleSplit(1, test_size=0.5, random_state=0)
+    >>> for train, test in splitter.split(y, y, groups=[0, 0, 0, 1, 1, 1]):
+    ...     print(train, test)
+    [0 1] [3 4 5]
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: RandomState = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.train_size = train_size
+        self.random_state = random_state
+
+    def _folds(self, X, anomalous, types, groups):
+        groups = _checked_groups(self, groups, len(anomalous))
+        with_good = np.unique(groups[~anomalous])
+        for train, test in _shuffled(self, with_good):
+            train = np.isin(groups, with_good[train])
+            test = np.isin(groups, with_good[test]) | (anomalous & ~train)
+            yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
+
+
+class MVTecSplit(_OneClassSplitter):
+    """The one split that a data set comes with: trained on "train", tested on "test".
+
+    Anomalous images of the training part, where a data set has any, are left out.
+
+    Parameters
+    ----------
+    splits : array-like of shape (n,), default=None
+        "train" or "test" for each image; None takes `X.splits`, as the loaders set it.
+
+    Examples
+    --------
+    >>> from skstructcore.model_selection import MVTecSplit
+    >>> y = ["good", "good", "crack", "good"]
+    >>> splitter = MVTecSplit(splits=["train", "train", "test", "test"])
+    >>> for train, test in splitter.split(y, y):
+    ...     print(train, test)
+    [0 1] [2 3]
+    """
+
+    n_splits = 1
+
+    def __init__(self, splits: ArrayLike | None = None) -> None:
+        self.splits = splits
+
+    def _folds(self, X, anomalous, types, groups):
+        splits = getattr(X, "splits", None) if self.splits is None else self.splits
+        if splits is None:
+            raise ValueError(
+                "MVTecSplit needs to know the split: pass splits=, or an ImageSet that has splits"
+            )
+        splits = np.asarray(splits)
+        if len(splits) != len(anomalous):
+            raise ValueError(f"splits has {len(splits)} entries for {len(anomalous)} images")
+        train, test = splits == "train", splits == "test"
+        if not (train | test).all():
+            raise ValueError(f'splits must hold "train" and "test", got {np.unique(splits)}')
+        yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
+
+
+def _shuffled(splitter, members):
+    return ShuffleSplit(
+        splitter.n_splits,
+        test_size=splitter.test_size,
+        train_size=splitter.train_size,
+        random_state=splitter.random_state,
+    ).split(members)
+
+
+def _checked_groups(splitter, groups, n_images):
+    if groups is None:
+        raise ValueError(
+            f"{type(splitter).__name__} needs groups: pass groups=, or an ImageSet that has groups"
+        )
+    groups = np.asarray(groups)
+    if len(groups) != n_images:
+        raise ValueError(f"{n_images} images, but {len(groups)} groups")
+    return groups

@@ -1,0 +1,7 @@
+"""Arrays in, arrays out: farthest-first selection and nearest neighbours, and their kernels."""
+
+from .coreset import greedy_k_center
+from .index import NeighborIndex, kneighbors
+from .streaming import StreamingCoreset, least_memory
+
+__all__ = ["NeighborIndex", "StreamingCoreset", "greedy_k_center", "kneighbors", "least_memory"]

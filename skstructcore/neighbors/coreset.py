@@ -1,0 +1,259 @@
+"""Greedy k-center selection: the memory bank's few rows that cover all the others."""
+
+from __future__ import annotations
+
+import numbers
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .._utils.threads import parts, thread_pool
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["greedy_k_center"]
+
+_BLOCK_ROWS = 1024  # rows and picks of one matrix product: 1 MB of products, which stays in cache
+_BLOCK_PICKS = 256
+_DEVICE_BLOCK = 2**25  # values of the differences that a torch device holds at a time
+_LIVE_ROWS = 8192  # most rows that one round copies to pick among
+
+
+def greedy_k_center(
+    X: ArrayLike,
+    n_select: int,
+    *,
+    start: int = 0,
+    verbose: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Select rows farthest first, exactly.
+
+    The first pick is `start`; every further pick is the row that lies farthest from
+    all picks so far (Gonzalez 1985, at most twice the best covering radius there is).
+    Distances are those of the float32 rows, summed in float64; of equally far rows
+    the one with the lowest index is picked. Where `X` has fewer distinct rows than
+    `n_select`, the remaining picks are the lowest indices not picked yet, at radius 0,
+    so that the indices are always distinct.
+
+    Beside `X` this takes about 20 bytes a row, three copies of the picked rows and 32 MB
+    or so of blocks. ``device="cpu"`` uses as many threads as numba is set to use.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d), float32 or float16
+        Rows to select from, finite; other types are converted to float32. Not modified.
+    n_select : int
+        How many rows to select, 1 to n.
+    start : int, default=0
+        Index of the first pick.
+    verbose : int, default=0
+        Show a progress bar if positive.
+    device : str or torch.device, default="cpu"
+        "cpu", or a torch device ("cuda", "mps", …; "torch:cpu" for torch on the CPU).
+        There, distances are summed in float32, so that picks may differ where two rows
+        are equally far up to rounding.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_select,), int64
+        The picks, in order.
+    radii : ndarray of shape (n_select,), float32
+        ``radii[i]``: the largest distance of any row to its nearest among the first
+        ``i + 1`` picks, in the units of `X`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.neighbors.coreset import greedy_k_center
+    >>> X = np.array([[0.0], [1.0], [2.0], [10.0]], dtype=np.float32)
+    >>> indices, radii = greedy_k_center(X, 3)
+    >>> indices
+    array([0, 3, 2])
+    >>> radii
+    array([10.,  2.,  1.], dtype=float32)
+    """
+    X = _check_rows(X)
+    _check_integer("n_select", n_select, 1, X.shape[0])
+    _check_integer("start", start, 0, X.shape[0] - 1)
+    indices = np.full(n_select, start, dtype=np.int64)
+    radii = np.full(n_select, np.nan, dtype=np.float32)
+    if str(device) == "cpu":
+        rounds = _Selection(X, indices, radii).run()
+    else:
+        rounds = _select_on_device(X, indices, radii, str(device).removeprefix("torch:"))
+    with tqdm(total=n_select, disable=not verbose, desc="k-center", unit="pick") as bar:
+        for done in rounds:
+            bar.update(done - bar.n)
+    return indices, radii
+
+
+def _select_on_device(X, indices, radii, device):
+    """The textbook loop in torch; yields how many picks are done, now and then."""
+    import torch
+
+    rows = torch.from_numpy(X).to(device, torch.float32)
+    nearest = torch.full((len(rows),), torch.inf, device=device)
+    if not torch.isfinite(rows).all():
+        row = int(torch.isfinite(rows).all(dim=1).logical_not().nonzero()[0])
+        raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
+    step = max(1, _DEVICE_BLOCK // X.shape[1])
+    picks = torch.from_numpy(indices).to(device)
+    found = torch.empty(len(indices), device=device)
+    for i in range(len(indices)):
+        centre = rows[picks[i]]
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            distance = (rows[part] - centre).square_().sum(dim=1)
+            torch.minimum(nearest[part], distance, out=nearest[part])
+        nearest[picks[i]] = -1.0
+        found[i], farthest = nearest.max(dim=0)
+        if i + 1 < len(indices):
+            picks[i + 1] = farthest
+        if i % 64 == 63 or i + 1 == len(indices):
+            indices[: i + 2] = picks[: i + 2].cpu().numpy()  # waits for the device
+            yield i + 1
+    radii[:] = found.clamp_(min=0).sqrt_().cpu().numpy()
+
+
+class _Selection:
+    """Lazy evaluation of farthest first.
+
+    A row's distance to its nearest pick only ever falls, so a value that was computed
+    some picks ago is an upper bound. Each round brings up to date only the rows whose
+    bound reaches a threshold just below the current radius, by blocked matrix products
+    that filter the few exact distances needed, and then picks among these until the
+    radius has fallen to the threshold. Most rows are never looked at again once they
+    lie closer to a pick than the final radius.
+    """
+
+    def __init__(self, X, indices, radii):
+        from . import _coreset_kernels
+
+        self.kernels = _coreset_kernels
+        self.X, self.indices, self.radii = X, indices, radii
+        n, d = X.shape
+        n_select = len(indices)
+        self.nearest = np.empty(n)
+        self.seen = np.ones(n, dtype=np.int32)
+        self.slack = 2 * (d + 16) * 2.0**-24  # rounding of products and norms, relative to norms
+        self.picks = np.empty((n_select, d), dtype=np.float32)
+        self.centred_picks = np.empty_like(self.picks)
+        self.offsets = np.empty(n_select, dtype=np.float32)
+
+    def run(self):
+        """Make the picks; yield how many are done, after each round."""
+        with thread_pool() as run_all:
+            run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
+            self._check_range()
+            # Matrix products lose the less to cancellation the nearer the rows are to 0.
+            sample = self.X[:: len(self.X) // 1024 + 1]
+            self.origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+            self._take_up(0, 1)
+            yield 1
+            n_select = len(self.indices)
+            done, threshold, ratio = 1, self.nearest.max(), 0.9
+            while np.isnan(self.radii[-1]):  # until what the last pick leaves is known
+                rows, threshold = self._frontier(threshold * ratio)
+                stale = rows[self.seen[rows] < done]
+                stale = stale[np.argsort(self.seen[stale], kind="stable")]
+                blocks = [stale[part] for part in parts(len(stale), _BLOCK_ROWS)]
+                run_all(partial(self._update, done=done, threshold=threshold), blocks)
+                live, threshold, last_name = self._live(rows, threshold)
+                before = done
+                done = self.kernels.pick_within(
+                    self._rows(live), live, threshold, last_name, self.slack,
+                    self.nearest, self.seen, self.indices, self.radii, done,
+                )  # fmt: skip
+                self._take_up(before, done)
+                yield done
+                if done == len(self.X):
+                    self.radii[-1] = 0.0
+                wanted = min(max(8, done // 10), n_select - done)
+                change = wanted / (done - before + 1)
+                ratio = min(max(1 - (1 - ratio) * min(max(change, 0.5), 2.0), 0.5), 0.999)
+
+    def _frontier(self, threshold):
+        """Rows whose upper bound reaches the threshold, lowered where none does."""
+        rows = np.flatnonzero(self.nearest >= threshold)
+        if len(rows) == 0:
+            threshold = 0.98 * self.nearest.max()
+            rows = np.flatnonzero(self.nearest >= threshold)
+        return rows, threshold
+
+    def _live(self, rows, threshold):
+        """Rows to pick among, of those that are up to date: the first `_LIVE_ROWS` by value, then
+        by index; the least value and, of those that have it, the last row."""
+        values = self.nearest[rows]
+        rows, values = rows[values >= threshold], values[values >= threshold]
+        if len(rows) <= _LIVE_ROWS:
+            return rows, threshold, len(self.X)
+        threshold = np.partition(values, -_LIVE_ROWS)[-_LIVE_ROWS]
+        above, at = rows[values > threshold], rows[values == threshold]
+        at = at[: _LIVE_ROWS - len(above)]
+        return np.sort(np.concatenate([above, at])), threshold, at[-1]
+
+    def _rows(self, which):
+        return self.X[which].astype(np.float32, copy=False)
+
+    def _measure_from_start(self, part):
+        start = self._rows(self.indices[:1])[0]
+        rows = self.X[part].astype(np.float32, copy=False)
+        self.kernels.distances_to(rows, start, self.nearest[part])
+
+    def _check_range(self):
+        if self.nearest.max() < 1e36:  # false for NaN
+            return
+        for row in (self.indices[0], *np.flatnonzero(~np.isfinite(self.nearest))):
+            if not np.isfinite(self.X[row]).all():
+                raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
+        raise ValueError(
+            "X must be smaller: squared distances up to "
+            f"{self.nearest.max():.3g} overflow float32. Divide X by a constant."
+        )
+
+    def _take_up(self, first, last):
+        """Make picks `first` to `last - 1` ready for matrix products."""
+        part = slice(first, last)
+        self.picks[part] = self._rows(self.indices[part])
+        self.centred_picks[part] = self.picks[part] - self.origin
+        halves = self.kernels.half_norms(self.centred_picks[part])
+        self.offsets[part] = halves * (1 - self.slack)
+        self.nearest[self.indices[part]] = -1.0  # never again in a frontier
+
+    def _update(self, names, done, threshold):
+        """Bring rows up to date with all picks, or until they fall below the threshold."""
+        rows = self._rows(names)
+        centred = rows - self.origin
+        halves = self.kernels.half_norms(centred) * (1 - self.slack)
+        values = self.nearest[names]
+        for first in range(self.seen[names[0]], done, _BLOCK_PICKS):
+            part = slice(first, min(first + _BLOCK_PICKS, done))
+            products = centred @ self.centred_picks[part].T
+            self.kernels.lower_to_block(
+                rows, halves, self.picks[part], self.offsets[part], products, values
+            )
+            above = values >= threshold
+            if 4 * np.count_nonzero(above) < 3 * len(names):
+                self.nearest[names], self.seen[names] = values, part.stop
+                names, rows, centred = names[above], rows[above], centred[above]
+                halves, values = halves[above], values[above]
+        self.nearest[names], self.seen[names] = values, done
+
+
+def _check_rows(X):
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] == 0:
+        raise ValueError(f"X must be a non-empty table of rows (n, d); got shape {X.shape}.")
+    if X.dtype not in (np.float32, np.float16):
+        X = X.astype(np.float32)
+    return X
+
+
+def _check_integer(name, value, low, high):
+    if not isinstance(value, numbers.Integral) or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")

@@ -1,0 +1,214 @@
+"""Greedy k-center over more rows than fit in memory: merge and reduce."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .coreset import greedy_k_center
+
+if TYPE_CHECKING:
+    from .._utils.typing import ArrayLike, NDArray, Storage
+
+__all__ = ["StreamingCoreset", "least_memory"]
+
+_WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
+
+
+def least_memory(n_select: int, n_features: int, dtype: Storage = "float32") -> int:
+    """Bytes that a `StreamingCoreset` has to have to select so many rows.
+
+    Examples
+    --------
+    >>> least_memory(1000, 128)
+    3712000
+    """
+    per_row = n_features * np.dtype(dtype).itemsize + _WORK_PER_ROW
+    return 3 * 4 * n_features * n_select + 4 * n_select * per_row
+
+
+class StreamingCoreset:
+    """Select rows from a stream, in bounded memory.
+
+    Rows are collected in a buffer. When it is full, what came in since the last time is
+    *reduced* to the `n_select` rows that greedy k-center picks of it; when these summaries take
+    up half of the buffer, the latest of them are reduced to one. :meth:`result` reduces all
+    that is held. As long as everything fits, that is the only reduction, and the result is
+    exactly that of :func:`~skstructcore.neighbors.coreset.greedy_k_center`.
+
+    Parameters
+    ----------
+    n_select : int
+        How many rows to select.
+    max_memory : int, default=2 * 2**30
+        Bytes that the held rows and what is kept for each during a reduction may take. The
+        blocks that a reduction works on come on top, 64 MB at most.
+    n_rows : int or None, default=None
+        How many rows will come at most, if known: no more room is set aside.
+    dtype : {"float32", "float16"}, default="float32"
+        How rows are held. float16 halves the memory; distances are then those of the
+        rounded rows.
+    verbose : int, default=0
+        Show a progress bar for each reduction if positive.
+
+    Attributes
+    ----------
+    n_seen : int
+        Rows added so far.
+    n_held : int
+        Rows in the buffer.
+    n_reductions : int
+        The largest number of reductions, with that of `result`, that any row goes through.
+
+    Notes
+    -----
+    Let R be the radius of the greedy selection of all rows at once, and OPT the least radius
+    that any `n_select` rows reach. After greedy k-center with radius r, the picks and the row
+    that is farthest from them are n_select + 1 rows at least r apart, two of which share their
+    nearest of the n_select optimal centres; so r ≤ 2 OPT ≤ 2 R, for any subset of the rows.
+    A row is no farther from a row of the result than the radii of all reductions that it went
+    through add up to, so the result's radius is at most ``2 * n_reductions * R``. The bound
+    that `result` returns is that sum for the actual radii, which is usually far smaller.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.neighbors.streaming import StreamingCoreset
+    >>> stream = StreamingCoreset(2)
+    >>> for image, x in enumerate([0.0, 1.0, 5.0]):
+    ...     stream.add([[x]], image)
+    >>> values, image_index, radius_bound = stream.result()
+    >>> values.ravel(), image_index, radius_bound
+    (array([0., 5.], dtype=float32), array([0, 2]), 1.0)
+    """
+
+    def __init__(
+        self,
+        n_select: int,
+        *,
+        max_memory: int = 2 * 2**30,
+        n_rows: int | None = None,
+        dtype: Storage = "float32",
+        verbose: int = 0,
+    ) -> None:
+        self.n_select = n_select
+        self.max_memory = max_memory
+        self.n_rows = n_rows
+        self.dtype = np.dtype(dtype)
+        self.verbose = verbose
+        self.n_seen = self.n_held = 0
+        self._n_summaries = 0  # held rows that are already the result of a reduction
+        self._starts, self._depths = [], []  # of the summaries: first row, reductions
+        self._rows = None
+
+    @property
+    def n_reductions(self) -> int:
+        return max(self._depths, default=0) + 1
+
+    def add(self, rows: ArrayLike, image_index: ArrayLike, *, radius: float = 0.0) -> None:
+        """Take in rows.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n, d)
+        image_index : int or array-like of shape (n,)
+            Which image each row comes from.
+        radius : float, default=0.0
+            Where the rows are themselves the result of a selection: its radius (bound).
+        """
+        rows = np.asarray(rows)
+        images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
+        if self._rows is None:
+            self._make_room(rows.shape[1])
+        self.n_seen += len(rows)
+        if self.n_rows is not None and self.n_seen > self.n_rows:
+            raise ValueError(f"n_rows={self.n_rows} were announced, but {self.n_seen} came.")
+        while len(rows):
+            if self.n_held == len(self._rows):
+                self._reduce()
+            n = min(len(rows), len(self._rows) - self.n_held)
+            part = slice(self.n_held, self.n_held + n)
+            self._rows[part] = rows[:n]
+            self._images[part] = images[:n]
+            self._radii[part] = radius
+            self.n_held += n
+            rows, images = rows[n:], images[n:]
+
+    def result(self, *, start: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
+        """The selection of all rows so far. More rows may be added afterwards.
+
+        Parameters
+        ----------
+        start : int, default=0
+            Which of the held rows is picked first; taken modulo their number.
+
+        Returns
+        -------
+        values : ndarray of shape (n_select, d), float32
+            Fewer rows if fewer were added.
+        image_index : ndarray of shape (n_select,), int64
+        radius_bound : float
+            No row of the whole stream lies farther than this from the nearest of `values`.
+        """
+        if self.n_held == 0:
+            raise ValueError("There are no rows to select from: add some first.")
+        picks, radius = self._select(0, start % self.n_held)
+        return self._rows[picks].astype(np.float32), self._images[picks], radius
+
+    def _make_room(self, n_features):
+        per_row = n_features * self.dtype.itemsize + _WORK_PER_ROW
+        picks = 3 * 4 * n_features * self.n_select
+        capacity = int((self.max_memory - picks) // per_row)
+        needed = least_memory(self.n_select, n_features, self.dtype)
+        if self.max_memory < needed:
+            if self.n_rows is None or capacity < self.n_rows:
+                raise ValueError(
+                    f"max_memory={self.max_memory} bytes is too little to select "
+                    f"{self.n_select} rows of {n_features} features: it takes at least {needed}. "
+                    "Raise it, or select fewer rows."
+                )
+        if self.n_rows is not None:
+            capacity = min(capacity, self.n_rows)
+        # Memory is taken by the system as the rows come in.
+        self._rows = np.empty((capacity, n_features), dtype=self.dtype)
+        self._images = np.empty(capacity, dtype=np.int64)
+        self._radii = np.empty(capacity, dtype=np.float32)
+
+    def _reduce(self):
+        """Reduce what came in last, and older summaries as long as they take up half the room.
+
+        Of these, only the latest that went through equally many reductions are put together,
+        as digits are carried: so the reductions grow with the logarithm of the rows.
+        """
+        starts, depths = self._starts, self._depths
+        self._replace(self._n_summaries, 1)
+        while 2 * self.n_held > len(self._rows) and len(depths) > 1:
+            first = depths.index(depths[-2])
+            start, depth = starts[first], depths[first] + 1
+            del starts[first:], depths[first:]
+            self._replace(start, depth)
+        self._n_summaries = self.n_held
+
+    def _replace(self, start, depth):
+        """Put a reduction of the held rows from `start` on in their place."""
+        picks, radius = self._select(start, 0)
+        kept = slice(start, start + len(picks))
+        self._rows[kept], self._images[kept] = self._rows[picks], self._images[picks]
+        self._radii[kept] = radius
+        self.n_held = kept.stop
+        self._starts.append(start)
+        self._depths.append(depth)
+
+    def _select(self, start, first):
+        """Greedy picks among the held rows from `start` on, the first of them given, and their
+        radius bound."""
+        rows, radii_before = self._rows[start : self.n_held], self._radii[start : self.n_held]
+        picks, radii = greedy_k_center(
+            rows, min(self.n_select, len(rows)), start=first, verbose=self.verbose
+        )
+        radius = radii[-1]
+        if radii_before.any():
+            # One float32 step up, as the sum must not be rounded down.
+            radius = np.nextafter(radius + radii_before.max(), np.float32(np.inf))
+        return start + picks, float(radius)

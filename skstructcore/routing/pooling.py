@@ -1,0 +1,47 @@
+"""The mean patch of an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .._utils.typing import ArrayLike, NDArray
+    from ..features._lazy import LazyFeatures
+
+
+def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
+    """Scale the last axis to length one; zero vectors stay zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normalize_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    rows = np.asarray(rows, dtype=np.float32)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def pool_patches(values: LazyFeatures | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean of the L2-normalised patches of each image.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_images, h, w, n_features), or LazyFeatures
+
+    Returns
+    -------
+    pooled : ndarray of shape (n_images, n_features), float64
+    """
+    # Image by image, so that what one gets does not depend on the others, to the last bit.
+    batches = values.iter_batches() if hasattr(values, "iter_batches") else [values]
+    pooled = [
+        normalize_rows(image).reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64)
+        for batch in batches
+        for image in batch
+    ]
+    return np.stack(pooled)

@@ -1,0 +1,182 @@
+"""What the images of a product look like as a whole, and which are too far from it.
+
+Patches of an unknown product often look like *some* patches of a known one, so that distances of
+patches do not tell it apart. The mean of an image's patches does: it is compared with those of the
+product's training images (Mahalanobis distance). ``docs/routing.md`` has the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import t as student_t
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from .prototypes import select_prototypes
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["DistanceTail", "RouteProfile", "fit_profile", "fit_tail", "held_out_distances"]
+
+
+@dataclass(frozen=True, eq=False)
+class RouteProfile:
+    """What tells the images of one product from others.
+
+    Attributes
+    ----------
+    prototypes : ndarray of shape (n_prototypes, n_features), float32
+        The routing bank, see `select_prototypes`.
+    centre : ndarray of shape (n_features,), float64
+        Mean of the pooled patches of the training images.
+    axes : ndarray of shape (rank, n_features), float64
+        Directions in which they vary.
+    shares : ndarray of shape (rank,), float64
+        How much of the squared distance along each axis is normal variation.
+    floor : float
+        Variance along all other directions, of the Ledoit-Wolf estimate.
+    """
+
+    prototypes: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    floor: float
+
+    def distance(self, pooled: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mahalanobis distance of pooled images, (n, n_features) -> (n,)."""
+        return _mahalanobis(pooled, self.centre, self.axes, self.shares, self.floor)
+
+
+def fit_profile(
+    rows: NDArray[np.floating], pooled: NDArray[np.floating], n_prototypes: int = 16
+) -> RouteProfile:
+    """Learn the profile of a product.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n, n_features)
+        Patches of its training images.
+    pooled : ndarray of shape (n_images, n_features)
+        The means of its training images, see `pool_patches`.
+    n_prototypes : int, default=16
+
+    Returns
+    -------
+    profile : RouteProfile
+    """
+    return RouteProfile(select_prototypes(rows, n_prototypes), *_fit_gaussian(pooled))
+
+
+def _fit_gaussian(pooled):
+    """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
+    centre = pooled.mean(axis=0)
+    shrinkage = ledoit_wolf_shrinkage(pooled) if len(pooled) > 1 else 1.0
+    _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
+    variances = (1 - shrinkage) * singular**2 / len(pooled)
+    floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]
+    # Identical images: any other image is infinitely far, as nearly as numbers allow.
+    floor = max(floor, np.finfo(np.float64).tiny ** 0.25)
+    return centre, axes, variances / (variances + floor), floor
+
+
+def _mahalanobis(pooled, centre, axes, shares, floor):
+    # Image by image: a matrix product may sum differently for another number of rows.
+    distances = np.empty(len(pooled))
+    for image, row in enumerate(pooled - centre):
+        along = axes @ row
+        distances[image] = max(row @ row - shares @ along**2, 0.0) / floor
+    return np.sqrt(distances)
+
+
+def held_out_distances(
+    pooled: NDArray[np.floating], groups: ArrayLike, n_folds: int = 10
+) -> NDArray[np.float64]:
+    """Distance of each training image to its product, without its own group.
+
+    Parameters
+    ----------
+    pooled : ndarray of shape (n_images, n_features)
+        Training images of one product.
+    groups : ndarray of shape (n_images,)
+        Images of one group are left out together.
+    n_folds : int, default=10
+        At most so many fits; every group is left out of one of them.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_images,), float64
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    # Groups in a fixed random order, so that folds are no stretches of a series.
+    order = np.random.default_rng(0).permutation(codes.max() + 1)
+    folds = order[codes] % n_folds
+    distances = np.empty(len(pooled))
+    for fold in np.unique(folds):
+        out = folds == fold
+        distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[~out]))
+    return distances
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceTail:
+    """How far images of one product are from it, as a log-normal with estimated parameters.
+
+    Attributes
+    ----------
+    location, scale : float
+        Mean and standard deviation of the log distances, held out.
+    n : int
+        Number of independent images (groups) that they were estimated from.
+
+    Examples
+    --------
+    >>> tail = DistanceTail(location=0.0, scale=0.1, n=50)
+    >>> tail.p_values(np.array([1.0, 2.0])).round(3)
+    array([0.5, 0. ])
+    """
+
+    location: float
+    scale: float
+    n: int
+
+    def z(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Standardised log distances, with the uncertainty of location and scale."""
+        logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
+        return (logs - self.location) / (self.scale * np.sqrt(1 + 1 / self.n))
+
+    def p_values(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Share of new images of the product that are at least as far: Student's t."""
+        return student_t.sf(self.z(distances), self.n - 1)
+
+    def critical_distance(self, level: float) -> float:
+        """Distance that a share `level` of new images exceeds."""
+        scale = self.scale * np.sqrt(1 + 1 / self.n)
+        return float(np.exp(self.location + self.critical_z(level) * scale))
+
+    def critical_z(self, level: float) -> float:
+        """Standardised distance that a share `level` of new images exceeds."""
+        return float(student_t.isf(level, self.n - 1))
+
+
+def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -> DistanceTail:
+    """Learn how far images of a product may be from it.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_images,)
+        Held out, of good training images; at least two.
+    groups : ndarray of shape (n_images,), default=None
+
+    Returns
+    -------
+    tail : DistanceTail
+    """
+    logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
+    n_independent = len(logs) if groups is None else len(np.unique(groups))
+    # Where all are equally far, one percent more is already unusual.
+    scale = max(float(logs.std(ddof=1)), 0.01)
+    return DistanceTail(float(logs.mean()), scale, max(n_independent, 2))

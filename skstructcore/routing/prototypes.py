@@ -1,0 +1,131 @@
+"""Which product does an image show? Prototypes and routing distances.
+
+The routing bank of a product is a handful of prototypes of length one. An image is compared with
+the prototypes of every product, patch by patch, and goes to the product whose prototypes are
+nearest on the whole. Whether it shows that product at all is another question, see
+`skstructcore.routing.profile`. ``docs/routing.md`` has the measurements.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..neighbors.coreset import greedy_k_center
+from .pooling import normalize_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._utils.typing import Aggregate, ArrayLike, NDArray
+
+__all__ = ["AGGREGATES", "routing_distances", "select_prototypes"]
+
+
+# More patches than these do not change the prototypes visibly.
+_MAX_ROWS = 8192
+
+
+def select_prototypes(
+    rows: NDArray[np.floating], n_prototypes: int, n_iter: int = 20
+) -> NDArray[np.float32]:
+    """Choose prototypes: k-center on the directions of patches, then spherical k-means.
+
+    Greedy k-center alone picks the oddest patches of a product, which say little about the rest;
+    from there k-means moves to where the patches are.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n, n_features)
+        Patches of one product, not normalised. Of more than 8192 a fixed random sample is used.
+    n_prototypes : int
+        How many to choose; as many as there are rows if these are fewer.
+    n_iter : int, default=20
+        Rounds of k-means at most; 0 leaves the k-center picks as they are.
+
+    Returns
+    -------
+    prototypes : ndarray of shape (min(n_prototypes, n), n_features), float32
+        L2-normalised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> select_prototypes(np.array([[2.0, 0.0], [9.0, 0.0], [0.0, 5.0]]), 2)
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    if len(rows) > _MAX_ROWS:
+        rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), _MAX_ROWS, replace=False))]
+    directions = normalize_rows(rows)
+    picks, _ = greedy_k_center(directions, min(n_prototypes, len(directions)))
+    prototypes, nearest = directions[picks], None
+    for _ in range(n_iter):
+        before, nearest = nearest, (directions @ prototypes.T).argmax(axis=1)
+        if before is not None and np.array_equal(nearest, before):
+            break
+        one_hot = nearest[:, np.newaxis] == np.arange(len(prototypes))
+        sums = one_hot.T.astype(np.float32) @ directions
+        empty = np.linalg.norm(sums, axis=1, keepdims=True) == 0
+        prototypes = np.where(empty, prototypes, normalize_rows(sums))
+    return prototypes
+
+
+def _huber(distances):
+    """Mean Huber loss with delta = 1: squares of near patches, far ones count linearly."""
+    return np.where(distances <= 1, distances**2 / 2, distances - 0.5).mean(axis=1)
+
+
+def _mean(distances):
+    """Mean distance."""
+    return distances.mean(axis=1)
+
+
+def _trimmed_mean(distances):
+    """Mean over the nearest three quarters of the patches: a defect has no say."""
+    keep = max(1, round(0.75 * distances.shape[1]))
+    return np.partition(distances, keep - 1, axis=1)[:, :keep].mean(axis=1)
+
+
+#: Name -> function of distances (n_images, n_patches) that returns (n_images,).
+AGGREGATES = {"huber": _huber, "mean": _mean, "trimmed-mean": _trimmed_mean}
+
+
+def routing_distances(
+    patches: ArrayLike, prototypes: Sequence[NDArray[np.float32]], aggregate: Aggregate = "huber"
+) -> NDArray[np.float64]:
+    """Distance of images to the prototypes of every route.
+
+    Parameters
+    ----------
+    patches : array-like of shape (n_images, n_patches, n_features)
+        Not normalised.
+    prototypes : sequence of ndarray of shape (n_prototypes, n_features), float32
+        L2-normalised prototypes of each route.
+    aggregate : {"huber", "mean", "trimmed-mean"}, default="huber"
+        What makes one number of the nearest-prototype distances of an image's patches, each
+        from 0 to 2; see `AGGREGATES`.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_images, n_routes), float64
+
+    Examples
+    --------
+    >>> right, up = np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)
+    >>> routing_distances([[[9.0, 0.0], [9.0, 0.0]]], [right, up], aggregate="mean").round(3)
+    array([[0.   , 1.414]])
+    """
+    directions = normalize_rows(patches)
+    n_images, n_patches, _ = directions.shape
+    columns = directions.transpose(0, 2, 1)
+    cosines = np.empty((len(prototypes), n_images, n_patches), dtype=np.float32)
+    # Route by route and image by image: what an image gets for one route must not depend on the
+    # others, to the last bit, and one product of all would be free to sum otherwise. Products of
+    # this size are also too small to be worth threads, which wait for each other.
+    for route, entries in enumerate(prototypes):
+        np.max(np.matmul(entries, columns), axis=1, out=cosines[route])
+    nearest = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))
+    found = AGGREGATES[aggregate](nearest.reshape(-1, n_patches))
+    return found.reshape(len(prototypes), n_images).T
