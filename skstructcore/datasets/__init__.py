@@ -4,6 +4,7 @@ from ._checks import DatasetError
 from ._image_set import ImageSet
 from .layouts import Layout, find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
+from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
 
@@ -20,5 +21,6 @@ __all__ = [
     "load_mvtec_ad",
     "load_visa",
     "make_photographs",
+    "paint_copies",
     "paint_defect",
 ]

@@ -1,8 +1,9 @@
 """Defects painted into good images, for demonstrations, tests and label-free selection.
 
-Every kind of defect is one small function in `DEFECTS`: it gets an image as floats and a
-random generator, and returns the image as it would look if the defect were everywhere,
-together with the opacity of the defect at each pixel. `paint_defect` blends the two.
+Every kind of defect is one small function in `DEFECTS`: it gets an image as floats, a random
+generator, the severity and the size (or None), and returns the image as it would look if the
+defect were everywhere, together with the opacity of the defect at each pixel. `paint_defect`
+blends the two; `skstructcore.datasets.paint_copies` does it for a list of images.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ _TRIALS = 12
 
 
 def paint_defect(
-    image: ArrayLike, kind: str, random_state: RandomState = None, severity: float = 1.0
+    image: ArrayLike,
+    kind: str,
+    random_state: RandomState = None,
+    severity: float = 1.0,
+    *,
+    size: float | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paint one defect of a given kind at a random place into a good image.
 
@@ -48,6 +54,10 @@ def paint_defect(
         Same seed, same defect.
     severity : float, default=1.0
         Factor on the contrast of the defect; above 0.
+    size : float, default=None
+        Longest extent of the defect in pixels, to a pixel or two or a tenth: at least 1, and at
+        most the shorter side of the image. None: random, a share of the shorter side that
+        depends on the kind.
 
     Returns
     -------
@@ -58,7 +68,8 @@ def paint_defect(
     Raises
     ------
     ValueError
-        If `kind` is unknown, `severity` is not positive or the image is of another shape.
+        If `kind` is unknown, `severity` is not positive, `size` does not fit into the image or
+        the image is of another shape.
     TypeError
         If the image is not of dtype uint8.
 
@@ -82,12 +93,17 @@ def paint_defect(
         raise ValueError(f"kind must be one of {sorted(DEFECTS)}, got {kind!r}")
     if not severity > 0:
         raise ValueError(f"severity must be above 0, got {severity!r}")
+    if size is not None and not 1 <= size <= min(image.shape[:2]):
+        raise ValueError(
+            f"size must be at least 1 and at most {min(image.shape[:2])}, the shorter side of the "
+            f"image, got {size!r}"
+        )
 
     rng = check_random_state(random_state)
     pixels = image.astype(np.float32).reshape(*image.shape[:2], -1)
     best = (-1.0, None, None)
     for _ in range(_TRIALS):
-        defect, opacity = DEFECTS[kind](pixels, rng, severity)
+        defect, opacity = DEFECTS[kind](pixels, rng, severity, size)
         blended = pixels + opacity[..., None] * (defect - pixels)
         painted = np.clip(np.rint(blended), 0, 255)
         # A thin shape between pixels may stay under the level: its core is the defect then.
@@ -101,12 +117,12 @@ def paint_defect(
     return painted.astype(np.uint8).reshape(image.shape), mask
 
 
-def _spot(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.03, 0.06), roughness=0.25)
+def _spot(pixels, rng, severity, size=None):
+    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.03, 0.06), roughness=0.25)
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.9, 1.3)), opacity
 
 
-def _scratch(pixels, rng, severity):
+def _scratch(pixels, rng, severity, size=None):
     side = min(pixels.shape[:2])
     start = rng.uniform(0.15, 0.85, 2) * pixels.shape[:2]
     angle, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.8, 0.8)
@@ -115,6 +131,8 @@ def _scratch(pixels, rng, severity):
     length = rng.uniform(0.3, 0.7) * side
     path = start + np.cumsum(np.c_[np.sin(heading), np.cos(heading)], 0) * length / len(steps)
     width = max(0.6, rng.uniform(0.005, 0.011) * side)
+    if size is not None:
+        path, width = _resized(path, size, pixels.shape[:2]), max(0.6, width * size / length)
     # The pressure of the tip varies along the scratch and fades at both ends.
     wobble = ndimage.gaussian_filter1d(rng.normal(size=len(steps)), len(steps) / 12)
     half_width = width * (1 + 0.3 * wobble / max(wobble.std(), 1e-6)) * np.sin(np.pi * steps) ** 0.3
@@ -130,13 +148,22 @@ def _scratch(pixels, rng, severity):
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.8, 1.2)), opacity
 
 
-def _stain(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25)
+def _resized(path, size, shape):
+    """A path whose ends are `size` pixels apart, inclusive, pushed into the image."""
+    path = path[0] + (path - path[0]) * (size - 1) / np.hypot(*(path[-1] - path[0]))
+    path -= np.minimum(path.min(axis=0), 0)
+    return path - np.maximum(path.max(axis=0) - (np.array(shape) - 1), 0)
+
+
+def _stain(pixels, rng, severity, size=None):
+    opacity = _blob(
+        pixels.shape, rng, size, radius=rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25
+    )
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.55, 0.85)), opacity
 
 
-def _texture(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.11, 0.2), roughness=0.4)
+def _texture(pixels, rng, severity, size=None):
+    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.11, 0.2), roughness=0.4)
     side = min(pixels.shape[:2])
     change = rng.choice(["blur", "stretch", "contrast"], p=[0.2, 0.4, 0.4])
     smooth = ndimage.gaussian_filter(pixels, (0.02 * side * severity,) * 2 + (0,))
@@ -152,8 +179,8 @@ def _texture(pixels, rng, severity):
     return _resample(pixels, shrink, centre - shrink @ centre), opacity
 
 
-def _missing(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.09, 0.15), roughness=0.3)
+def _missing(pixels, rng, severity, size=None):
+    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.09, 0.15), roughness=0.3)
     around = ndimage.maximum_filter(opacity, size=5) > 0
     around &= opacity < _MASK_LEVEL
     colour = np.median(pixels[around], axis=0) if around.any() else np.median(pixels, (0, 1))
@@ -161,8 +188,10 @@ def _missing(pixels, rng, severity):
     return pixels + min(severity, 1.0) * (flat - pixels), opacity
 
 
-def _noise(pixels, rng, severity):
-    opacity = _blob(pixels.shape, rng, radius=rng.uniform(0.07, 0.13), roughness=0.4, edge=0.2)
+def _noise(pixels, rng, severity, size=None):
+    opacity = _blob(
+        pixels.shape, rng, size, radius=rng.uniform(0.07, 0.13), roughness=0.4, edge=0.2
+    )
     scale = severity * max(18.0, 0.6 * float(pixels.std()))
     burst = rng.normal(scale=scale, size=(*pixels.shape[:2], 1)).astype(np.float32)
     return pixels + burst, opacity
@@ -178,26 +207,46 @@ DEFECTS = {
 }
 
 
-def _blob(shape, rng, radius, roughness, edge=0.0):
-    """Opacity of an irregular round shape; `radius` and `edge` are shares of the short side."""
+def _blob(shape, rng, size, radius, roughness, edge=0.0):
+    """Opacity of an irregular round shape, `size` pixels long.
+
+    Without a size, `radius` is that of the shape, as a share of the shorter side.
+    """
     height, width = shape[:2]
     side = min(height, width)
-    radius = max(1.5, radius * side)
-    margin = min(radius, 0.4 * side)
+    radius = max(1.5, radius * side) if size is None else size / 2
+    margin = min(radius, (0.4 if size is None else 0.5) * side)
     row, col = rng.uniform(margin, height - margin), rng.uniform(margin, width - margin)
     rows, cols = np.ogrid[:height, :width]
     tilt, stretch = rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
     along = (rows - row) * np.cos(tilt) + (cols - col) * np.sin(tilt)
     across = (cols - col) * np.cos(tilt) - (rows - row) * np.sin(tilt)
     distance = np.hypot(along, across / stretch)
-    angle = np.arctan2(across, along)
-    outline = np.ones_like(distance)
-    for frequency in range(2, 6):
-        share = roughness * rng.normal() / frequency
-        outline += share * 0.5 * np.cos(frequency * angle + rng.uniform(0, 2 * np.pi))
+    waves = [
+        (frequency, 0.5 * roughness * rng.normal() / frequency, rng.uniform(0, 2 * np.pi))
+        for frequency in range(2, 6)
+    ]
     softness = max(1.0, edge * radius / 0.5)
-    inside = radius * np.maximum(outline, 0.35) - distance
+    if size is not None:
+        # The mask reaches a little beyond the middle of a soft edge.
+        radius = size * (1 - 0.2 * edge) / _longest_extent(waves, stretch)
+    inside = radius * _outline(waves, np.arctan2(across, along)) - distance
     return np.clip(inside / softness + 0.5, 0, 1).astype(np.float32)
+
+
+def _outline(waves, angle):
+    """How far the edge is from the centre in each direction, as a multiple of the radius."""
+    outline = np.ones_like(angle)
+    for frequency, share, phase in waves:
+        outline += share * np.cos(frequency * angle + phase)
+    return np.maximum(outline, 0.35)
+
+
+def _longest_extent(waves, stretch):
+    """Largest distance between opposite points of the edge, in radii."""
+    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    edge = _outline(waves, angle) / np.hypot(np.cos(angle), np.sin(angle) / stretch)
+    return float((edge + np.roll(edge, 180)).max())
 
 
 def _shifted(pixels, opacity, rng, strength):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..datasets.synthetic import DEFECTS, paint_defect
+from ..datasets import DEFECTS, paint_copies
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ..metrics import image_auroc_score
@@ -42,7 +42,7 @@ def make_painted_defects_scorer(
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects; each copy gets one, at random.
     severities : sequence of float, default=(0.25, 0.5, 1.0)
-        Contrasts of the defects, see `paint_defect`; each image gets a copy for each. Faint
+        Contrasts of the defects, see `paint_copies`; each image gets a copy for each. Faint
         ones keep the criterion from reaching 1 for all settings.
     random_state : int, default=0
         The same seed and the same image give the same copies, whatever the fold, so that
@@ -99,9 +99,11 @@ def score_painted(
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         copies = [
-            _painted_copy(chunk, i, kinds, severity, random_state)
+            copy
             for severity in severities
-            for i in range(len(chunk))
+            for copy in paint_copies(
+                chunk, kinds=kinds, severity=severity, random_state=random_state
+            )
         ]
         good.append(-estimator.score_samples(chunk))
         painted.append(-estimator.score_samples(copies).reshape(len(severities), -1))
@@ -128,16 +130,6 @@ class _PaintedDefectsScorer:
     def __repr__(self):
         parameters = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"make_painted_defects_scorer({parameters})"
-
-
-def _painted_copy(images, i, kinds, severity, random_state):
-    seed = int(images.digest(i)[:8], 16) ^ random_state
-    rng = np.random.RandomState(seed)
-    pixels = np.asarray(images.read(i))
-    if (pixels == pixels[..., :1]).all():  # grey: a coloured defect would give itself away
-        pixels = pixels[..., 0]
-    kind = kinds[rng.randint(len(kinds))]
-    return paint_defect(pixels, kind, rng, severity)[0]
 
 
 painted_defects_scorer = make_painted_defects_scorer()

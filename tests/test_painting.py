@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from skstructcore.datasets import DEFECTS, ImageSet, paint_copies, paint_defect
+
+
+@pytest.fixture
+def good():
+    return np.random.default_rng(0).integers(90, 160, (8, 48, 64), dtype=np.uint8)
+
+
+def test_the_copy_of_an_image_does_not_depend_on_the_others_or_on_its_file(good, tmp_path):
+    copies = paint_copies(good, random_state=3)
+    part = paint_copies(good[5:7], random_state=3)
+    np.testing.assert_array_equal(part.paths, copies[5:7].paths)
+    assert part.y.tolist() == copies.y[5:7].tolist()
+    for name in ("a.png", "b.png"):  # the digest is that of the content, not of the name
+        Image.fromarray(good[0]).save(tmp_path / name)
+    first, second = paint_copies([tmp_path / "a.png", tmp_path / "b.png"])
+    np.testing.assert_array_equal(first, second)
+    other = paint_copies(good, random_state=4)
+    assert any((a != b).any() for a, b in zip(copies, other, strict=True))
+
+
+def test_copies_are_labelled_and_masked_and_keep_what_is_known(good):
+    images = ImageSet(good, groups=list("aabbccdd"), categories=["nut"] * 8)
+    copies = paint_copies(images, kinds=["spot", "noise"], severity=2.0)
+    assert set(copies.y) <= {"spot", "noise"} and len(set(copies.y)) == 2
+    assert copies.groups.tolist() == list("aabbccdd")
+    assert copies.categories.tolist() == ["nut"] * 8 and copies.splits is None
+    for original, copy, mask in zip(good, copies, copies.masks, strict=True):
+        assert copy.shape == mask.shape == (48, 64)
+        assert (copy != original)[mask].mean() > 0.8
+        assert (copy != original)[~mask].mean() < 0.25
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+def test_grey_stays_grey_and_colour_stays_colour(good, kind):
+    grey = np.repeat(good[..., np.newaxis], 3, axis=-1)
+    assert paint_copies(grey, kinds=[kind]).paths[0].shape == (48, 64)
+    coloured = grey.copy()
+    coloured[:, 0, 0, 0] ^= 1  # one pixel is enough
+    assert paint_copies(coloured, kinds=[kind]).paths[0].shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+@pytest.mark.parametrize("size", [4, 12, 40])
+def test_a_defect_is_as_long_as_asked(kind, size):
+    flat = np.random.default_rng(0).integers(90, 160, (64, 80), dtype=np.uint8)
+    for seed in range(5):
+        _, mask = paint_defect(flat, kind, seed, size=size)
+        pixels = np.argwhere(mask)
+        apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=2).max() + 1
+        # Counted in whole pixels, and on a bent outline, it is not exact.
+        assert abs(apart - size) <= max(2.0, 0.1 * size), (seed, apart)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kinds": ["dent"]}, r"kinds must hold some of \['missing'.*got \['dent'\]"),
+        ({"kinds": []}, "kinds must hold some of"),
+        ({"size": 49}, r"painted on <ndarray>: size must be .* at most 48.* got 49"),
+        ({"size": 0}, "size must be at least 1"),
+        ({"severity": -1}, "severity must be above 0"),
+    ],
+)
+def test_what_cannot_be_painted_is_named(good, options, message):
+    with pytest.raises(ValueError, match=message):
+        paint_copies(good, **options)
+
+
+def test_no_seed_and_a_generator_are_taken_too(good):
+    rng = np.random.RandomState(0)
+    first, second = (paint_copies(good[:1], random_state=rng).paths[0] for _ in range(2))
+    assert (first != second).any()
+    assert len(paint_copies(good, random_state=None)) == 8
+    assert len(paint_copies(good, random_state=-1)) == 8
