@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
@@ -18,8 +20,8 @@ def fitted_patches(images, ratio=0.2, **fit_params):
 @pytest.mark.parametrize("n_neighbors", [1, 3])
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
 def test_maps_are_mean_distances_to_the_nearest_entries(images, n_neighbors, metric):
-    bank = CoresetBank(0.2, random_state=0).fit(images)
-    scorer = RoutedKNNScorer(n_neighbors, metric=metric).fit(bank.transform(images))
+    bank = CoresetBank(0.2, random_state=0)
+    scorer = RoutedKNNScorer(n_neighbors, metric=metric).fit(bank.fit_transform(images))
     new = np.random.default_rng(1).normal(size=(4, 3, 4, 6)).astype(np.float32)
     maps = scorer.transform(bank.transform(new))
     reference = NearestNeighbors(n_neighbors=n_neighbors, metric=metric).fit(bank.bank_.values)
@@ -92,8 +94,38 @@ def test_few_entries_outside_of_a_group_are_averaged_over_those_left():
 
 def test_patches_of_transform_cannot_be_scored_held_out(images):
     bank = CoresetBank(random_state=0).fit(images)
-    with pytest.raises(ValueError, match=r"CoresetBank\.fit_transform"):
-        RoutedKNNScorer(1).fit_transform(bank.transform(images))
+    for learn in (RoutedKNNScorer(1).fit, RoutedKNNScorer(1).fit_transform):
+        with pytest.raises(ValueError, match=r"CoresetBank\.fit_transform.*'in-sample'"):
+            learn(bank.transform(images))
+    in_sample = RoutedKNNScorer(1, calibration="in-sample").fit(bank.transform(images))
+    assert in_sample.expectations_ is None
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold", "in-sample"])
+def test_fit_and_fit_transform_leave_the_same_state(images, calibration):
+    patches = fitted_patches(images)
+    one = RoutedKNNScorer(2, calibration=calibration).fit(patches)
+    other = RoutedKNNScorer(2, calibration=calibration)
+    other.fit_transform(patches)
+    assert vars(one).keys() == vars(other).keys()
+    seen = [
+        scorer.transform(Patches(images + np.float32(0.1), patches.bank)) for scorer in (one, other)
+    ]
+    np.testing.assert_array_equal(seen[0].values, seen[1].values)
+    if calibration == "in-sample":
+        assert seen[0].surprise is None and seen[1].surprise is None
+    else:
+        np.testing.assert_array_equal(seen[0].surprise, seen[1].surprise)
+
+
+def test_patches_of_another_bank_are_an_error(images):
+    scorer = RoutedKNNScorer(1).fit(fitted_patches(images))
+    other = CoresetBank(0.3, random_state=1).fit(images)
+    with pytest.raises(ValueError, match="another memory bank than the one"):
+        scorer.transform(other.transform(images))
+    # A bank that was saved and loaded by itself is the same bank.
+    copy = pickle.loads(pickle.dumps(CoresetBank(0.2, random_state=0).fit(images)))
+    scorer.transform(copy.transform(images))
 
 
 def test_one_training_image_is_an_error_that_names_the_way_out(images):
@@ -128,7 +160,7 @@ def test_copies_of_training_images_are_scored_without_their_originals(images):
     held_out = scorer.fit_transform(patches)
     np.testing.assert_array_equal(scorer.transform_held_out(patches).values, held_out.values)
     with pytest.raises(ValueError, match="needs patches with groups"):
-        RoutedKNNScorer(2).fit(patches).transform_held_out(patches)
+        RoutedKNNScorer(2, calibration="in-sample").fit(patches).transform_held_out(patches)
 
 
 @pytest.fixture
@@ -143,8 +175,9 @@ def two_products():
 @pytest.mark.parametrize("routing", ["auto", "top1"])
 def test_routed_images_are_compared_with_the_bank_of_their_route(two_products, routing):
     images, labels = two_products
-    bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels)
-    scorer = RoutedKNNScorer(2, routing=routing, n_route_patches=5).fit(bank.transform(images))
+    bank = CoresetBank(0.2, random_state=0)
+    patches = bank.fit_transform(images, categories=labels)
+    scorer = RoutedKNNScorer(2, routing=routing, n_route_patches=5).fit(patches)
     new = images + np.float32(0.1)
     maps = scorer.transform(bank.transform(new))
     assert (maps.route == labels).all()
@@ -182,8 +215,9 @@ def test_all_routes_together_are_the_whole_bank(two_products):
 
 def test_without_routing_a_bank_of_several_routes_is_searched_as_one(two_products):
     images, labels = two_products
-    bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels)
-    maps = RoutedKNNScorer(1).fit(bank.transform(images)).transform(bank.transform(images))
+    bank = CoresetBank(0.2, random_state=0)
+    scorer = RoutedKNNScorer(1).fit(bank.fit_transform(images, categories=labels))
+    maps = scorer.transform(bank.transform(images))
     expected = NearestNeighbors(n_neighbors=1).fit(bank.bank_.values)
     expected = expected.kneighbors(images.reshape(-1, 6))[0]
     np.testing.assert_allclose(maps.values.ravel(), expected.ravel(), rtol=1e-5, atol=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skstructcore import CoresetBank, RoutedKNNScorer
+from skstructcore import CoresetBank, Patches, RoutedKNNScorer
 from skstructcore.knn.surprise import fit_expectation
 
 
@@ -80,7 +80,7 @@ def test_maps_carry_surprise_once_held_out_scores_are_known(calibration):
     assert held_out.surprise.shape == held_out.shape == (10, 3, 4)
     assert abs(held_out.surprise.mean()) < 0.5
     new = scorer.transform(patches[:2])
-    odd = scorer.transform(CoresetBank(0.3).fit(images).transform(10 * images[:2]))
+    odd = scorer.transform(Patches(10 * images[:2], patches.bank))
     assert new.surprise.shape == (2, 3, 4)
     assert odd.surprise.mean() > held_out.surprise.max()
     np.testing.assert_array_equal(new[1].surprise, new.surprise[1:])
@@ -89,5 +89,6 @@ def test_maps_carry_surprise_once_held_out_scores_are_known(calibration):
 def test_surprise_needs_held_out_scores():
     images = np.random.default_rng(0).random((10, 2, 2, 3))
     patches = CoresetBank(0.3, random_state=0).fit_transform(images)
-    assert RoutedKNNScorer(1).fit(patches).transform(patches).surprise is None
-    assert RoutedKNNScorer(1, calibration="in-sample").fit_transform(patches).surprise is None
+    scorer = RoutedKNNScorer(1, calibration="in-sample")
+    assert scorer.fit_transform(patches).surprise is None
+    assert scorer.transform(patches).surprise is None

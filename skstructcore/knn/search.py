@@ -1,29 +1,178 @@
-"""Search in the banks of one or several routes."""
+"""Search: a memory bank and its routes in, distances and nearest entries of patches out."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ..routing.prototypes import routing_distances
+from .surprise import N_CONTEXT
 
-    from .._utils.typing import ArrayLike, NDArray
-    from ..containers import MemoryBank
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .._utils.typing import Aggregate, ArrayLike, Metric, NDArray
+    from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
 
 
-def n_routes_searched(routing: str | None, bank: MemoryBank) -> int:
-    """Return how many routes of a bank are searched for an image; 0: the bank as a whole.
+class Found(NamedTuple):
+    """What a search found for images of one batch that were compared with the same routes.
 
-    Parameters
+    Entries are numbered as if the banks of these routes stood one after the other.
+    """
+
+    images: NDArray[np.int64]  # (b,), their positions
+    routes: NDArray[np.int64]  # (k,)
+    features: NDArray[np.floating]  # (b, h, w, d)
+    distances: NDArray[np.floating]  # (b, h, w)
+    neighbors: NDArray[np.int64]  # (b * h * w, n_context), nearest first; -1 where there is none
+
+
+@dataclass(frozen=True, eq=False)
+class BankSearch:
+    """A bank made ready to be searched, route by route where images are routed.
+
+    Attributes
     ----------
+    bank : MemoryBank
+    n_neighbors : int
+        Number of nearest entries whose distances are averaged.
     routing : None, "auto", "top1", "top2", ...
         See `RoutedKNNScorer`.
-    bank : MemoryBank
+    metric : {"euclidean", "sqeuclidean"}
+    aggregate : str
+        See `skstructcore.routing.AGGREGATES`.
+    route_patches : ndarray of int64
+        The patches of an image that are compared with the prototypes, by position.
+
+    Raises
+    ------
+    ValueError
+        If `routing` is unknown or needs routes that the bank has not, or a bank has fewer
+        entries than `n_neighbors`.
     """
+
+    bank: MemoryBank
+    n_neighbors: int
+    routing: str | None
+    metric: Metric
+    aggregate: Aggregate
+    route_patches: NDArray[np.int64]
+
+    def __post_init__(self):
+        sizes = np.bincount(self.bank.routes) if self.n_searched else [len(self.bank)]
+        for route, size in enumerate(sizes):
+            if self.n_neighbors > size:
+                name = self.bank.route_names[route]
+                where = f"the bank of route {name!r}" if self.n_searched else "the bank"
+                raise ValueError(
+                    f"n_neighbors={self.n_neighbors} is larger than {where}, which has "
+                    f"{size} entries: use fewer neighbours or a larger ratio."
+                )
+
+    def of(self, bank: MemoryBank) -> BankSearch:
+        """The same search in another bank."""
+        return replace(self, bank=bank)
+
+    @cached_property
+    def n_searched(self) -> int:
+        """How many routes are searched for an image; 0: the bank as a whole."""
+        return _n_routes_searched(self.routing, self.bank)
+
+    @property
+    def n_context(self) -> int:
+        """How many entries are looked up: the neighbours, and enough to tell the content."""
+        return max(self.n_neighbors, N_CONTEXT)
+
+    @cached_property
+    def indexes(self) -> tuple[NeighborIndex, ...]:
+        """The sub-bank of each route, prepared; without routing the whole bank."""
+        from ..neighbors.index import NeighborIndex
+
+        banks = [self.bank]
+        if self.n_searched:
+            banks = [self.bank.select(route) for route in range(len(self.bank.route_names))]
+        return tuple(NeighborIndex(bank.values, groups=bank.groups) for bank in banks)
+
+    def __getstate__(self):
+        # The indexes hold the same entries as the bank: a pickle needs them once.
+        return {key: value for key, value in self.__dict__.items() if key != "indexes"}
+
+    def search(
+        self, patches: Patches, routes: NDArray[np.int64] | None = None, *, held_out: bool = False
+    ) -> Iterator[Found]:
+        """Find the nearest entries of all patches, batch by batch.
+
+        Parameters
+        ----------
+        patches : Patches of n images
+        routes : ndarray of shape (n, n_routes), default=None
+            The routes that each image is compared with, nearest first; None: those whose
+            prototypes are nearest.
+        held_out : bool, default=False
+            Whether the entries of each image's own group are left out.
+
+        Yields
+        ------
+        found : Found
+            Of the images of a batch that are compared with the same routes.
+        """
+        done = 0
+        for batch in patches.iter_batches():
+            rows = np.arange(done, done + len(batch))
+            chosen = self.nearest_routes(batch) if routes is None else routes[rows]
+            for key in np.unique(chosen, axis=0):
+                mine = (chosen == key).all(axis=1)
+                own = patches.groups[rows[mine]] if held_out else None
+                yield self._find(rows[mine], key, batch[mine], own)
+            done += len(batch)
+
+    def _find(self, images, routes, features, groups):
+        rows = features.reshape(-1, features.shape[-1])
+        own = None if groups is None else np.repeat(groups, len(rows) // len(features))
+        squared, neighbors = _query_together(
+            [self.indexes[route] for route in routes],
+            rows,
+            self.n_context,
+            exclude=own,
+        )
+        distances = _mean_distance(squared[:, : self.n_neighbors], self.metric)
+        return Found(images, routes, features, distances.reshape(features.shape[:3]), neighbors)
+
+    def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Routes ``(n, n_searched)`` whose prototypes are nearest to images ``(n, h, w, d)``."""
+        if self.n_searched == 0:
+            return np.zeros((len(images), 1), dtype=np.int64)
+        flat = images.reshape(len(images), -1, images.shape[-1])
+        if flat.shape[1] > self.route_patches[-1]:
+            flat = flat[:, self.route_patches]
+        prototypes = [profile.prototypes for profile in self.bank.profiles]
+        distances = routing_distances(flat, prototypes, self.aggregate)
+        return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
+
+    def known_routes(self, patches: Patches) -> NDArray[np.int64] | None:
+        """Routes of training images: their own first, then the nearest others."""
+        if self.n_searched == 0:
+            return np.zeros((len(patches), 1), dtype=np.int64)
+        if patches.routes is None:
+            return None
+        own = patches.routes[:, np.newaxis]
+        if self.n_searched == 1:
+            return own
+        nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
+        # Own route to the front; where it was not among them, the farthest drops out.
+        is_own = nearest == own
+        is_own[:, -1] |= ~is_own.any(axis=1)
+        others = nearest[~is_own].reshape(len(patches), -1)
+        return np.column_stack([own, others])
+
+
+def _n_routes_searched(routing, bank):
     if routing is None or (routing == "auto" and bank.profiles is None):
         return 0
     top = re.fullmatch(r"top([1-9]\d*)", "top1" if routing == "auto" else routing)
@@ -37,32 +186,14 @@ def n_routes_searched(routing: str | None, bank: MemoryBank) -> int:
     return min(int(top[1]), len(bank.route_names))
 
 
-def query_together(
+def _query_together(
     indexes: Sequence[NeighborIndex],
     rows: NDArray[np.floating],
     n_neighbors: int,
     *,
     exclude: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Nearest entries in the banks of several routes.
-
-    Parameters
-    ----------
-    indexes : sequence of NeighborIndex
-        The banks; entries are numbered as if they stood one after the other.
-    rows : ndarray of shape (q, n_features)
-    n_neighbors : int
-        May be more than there are entries.
-    exclude : ndarray of shape (q,), default=None
-        Group of each row, whose entries are left out.
-
-    Returns
-    -------
-    squared : ndarray of shape (q, n_neighbors), float32
-        Squared distances, ascending; ``inf`` where there is no entry.
-    neighbors : ndarray of shape (q, n_neighbors), int64
-        -1 where there is no entry.
-    """
+    """Squared distances and nearest entries in several banks; inf and -1 where there is none."""
     squared = np.full((len(rows), len(indexes), n_neighbors), np.inf, dtype=np.float32)
     neighbors = np.full(squared.shape, -1, dtype=np.int64)
     offset = 0
@@ -78,3 +209,18 @@ def query_together(
         squared = np.take_along_axis(squared, order, axis=1)
         neighbors = np.take_along_axis(neighbors, order, axis=1)
     return squared, neighbors
+
+
+def _mean_distance(squared, metric):
+    distances = np.sqrt(squared) if metric == "euclidean" else squared
+    # Where a group holds most of the bank, fewer than n_neighbors entries are left.
+    left = np.isfinite(distances)
+    if left.all():
+        return distances.mean(axis=1)
+    if not left.any(axis=1).all():
+        raise ValueError(
+            "The whole bank comes from one training image (or group), so that nothing is "
+            "left to score that image with: use a larger ratio, more images, or "
+            "calibration='k-fold'."
+        )
+    return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)

@@ -98,10 +98,9 @@ def add_category(
     bank.bank_ = _join(bank.bank_, new_bank.bank_)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
     bank.n_images_ += new_bank.n_images_
-    knn.indexes_ += new_knn.indexes_
     if knn.expectations_ is not None:
         knn.expectations_ += new_knn.expectations_
-    knn.search_routes_of(bank.bank_)
+    knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
     return _with_steps(pipe, bank, knn, scorer)
 
@@ -147,10 +146,9 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         profiles=tuple(old.profiles[route] for route in kept),
     )
     bank.radius_ = bank.radius_[kept]
-    knn.indexes_ = tuple(knn.indexes_[route] for route in kept)
     if knn.expectations_ is not None:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
-    knn.search_routes_of(bank.bank_)
+    knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
     return _with_steps(pipe, bank, knn, scorer)
 
@@ -167,7 +165,7 @@ def _routed_steps(pipe):
         )
     for step in steps:
         check_is_fitted(step)
-    if steps[1].n_searched_ == 0:
+    if steps[1].search_.n_searched == 0:
         raise ValueError(
             "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "
             "and knn__routing='auto'."

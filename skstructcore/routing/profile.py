@@ -17,9 +17,18 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from .prototypes import select_prototypes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DistanceTail", "RouteProfile", "fit_profile", "fit_tail", "held_out_distances"]
+__all__ = [
+    "DistanceTail",
+    "RouteProfile",
+    "fit_profile",
+    "fit_tail",
+    "held_out_distances",
+    "route_distances",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +127,38 @@ def held_out_distances(
     for fold in np.unique(folds):
         out = folds == fold
         distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[~out]))
+    return distances
+
+
+def route_distances(
+    profiles: Sequence[RouteProfile],
+    pooled: NDArray[np.floating],
+    routes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Distance of each image to its route.
+
+    Parameters
+    ----------
+    profiles : sequence of RouteProfile
+        Of all routes.
+    pooled : ndarray of shape (n_images, n_features)
+    routes : ndarray of shape (n_images,), int64
+        The route of each image, by position.
+    groups : ndarray of shape (n_images,), default=None
+        Of training images: each is judged by the other groups, see `held_out_distances`.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_images,), float64
+    """
+    distances = np.empty(len(pooled))
+    for route in np.unique(routes):
+        mine = routes == route
+        if groups is None:
+            distances[mine] = profiles[route].distance(pooled[mine])
+        else:
+            distances[mine] = held_out_distances(pooled[mine], groups[mine])
     return distances
 
 

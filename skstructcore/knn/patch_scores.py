@@ -1,0 +1,248 @@
+"""Scores of patches: of new images, and of training images held out.
+
+There is one function for each kind of held-out calibration. It takes a `BankSearch` and the
+patches of training images, and returns their `PatchScores` and the expectations that were learned
+on the way. Images of one group are left out together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bank.build import build_bank
+from ..containers import AnomalyMaps
+from ..routing.grouping import assign_folds
+from ..routing.pooling import pool_patches
+from ..routing.profile import route_distances
+from .surprise import fit_expectation, join_expectations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._utils.typing import NDArray
+    from ..containers import Patches
+    from .search import BankSearch, Found
+    from .surprise import DistanceExpectation
+
+
+@dataclass(frozen=True, eq=False)
+class PatchScores:
+    """What was found out about the patches of n images.
+
+    Attributes
+    ----------
+    distances : ndarray of shape (n, h, w), float32
+    surprise : ndarray of shape (n, h, w), float32, or None
+    routes : ndarray of shape (n,), int64
+        The route that each image was compared with; the nearest of several.
+    pooled : ndarray of shape (n, n_features), float64, or None
+        Mean patch of each image, see `pool_patches`; None without routing.
+    """
+
+    distances: NDArray[np.float32]
+    surprise: NDArray[np.float32] | None
+    routes: NDArray[np.int64]
+    pooled: NDArray[np.float64] | None
+
+
+def score_patches(
+    search: BankSearch,
+    patches: Patches,
+    expectations: Sequence[DistanceExpectation] | None = None,
+    routes: NDArray[np.int64] | None = None,
+    *,
+    held_out: bool = False,
+) -> PatchScores:
+    """Score patches by a bank, judged by what is expected of such content.
+
+    Parameters
+    ----------
+    search : BankSearch
+    patches : Patches of n images
+    expectations : sequence of DistanceExpectation, one a route, default=None
+        None: there is no surprise.
+    routes : ndarray of shape (n, n_routes), default=None
+        See `BankSearch.search`.
+    held_out : bool, default=False
+        Whether the entries of each image's own group are left out.
+    """
+    if expectations is None:
+        return _collect(search, patches, None, None, routes, held_out)
+    surprise = np.empty(patches.shape[:3], dtype=np.float32)
+
+    def judge(found):
+        expectation = join_expectations([expectations[route] for route in found.routes])
+        judged = expectation.surprise(found.distances.ravel(), found.neighbors)
+        surprise[found.images] = judged.reshape(found.distances.shape)
+
+    return _collect(search, patches, surprise, judge, routes, held_out)
+
+
+def _collect(
+    search: BankSearch,
+    patches: Patches,
+    surprise: NDArray[np.float32] | None,
+    look: Callable[[Found], None] | None,
+    routes: NDArray[np.int64] | None,
+    held_out: bool,
+) -> PatchScores:
+    """Gather what the search finds, image by image; `look` sees each part on the way."""
+    distances = np.empty(patches.shape[:3], dtype=np.float32)
+    nearest = np.zeros(len(patches), dtype=np.int64)
+    pooled = np.empty((len(patches), patches.shape[-1])) if search.n_searched else None
+    for found in search.search(patches, routes, held_out=held_out):
+        distances[found.images] = found.distances
+        if look is not None:
+            look(found)
+        if pooled is not None:
+            nearest[found.images] = found.routes[0]
+            pooled[found.images] = pool_patches(found.features)
+    return PatchScores(distances, surprise, nearest, pooled)
+
+
+def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:
+    """Put what was found out about patches, and what is known of their images, together.
+
+    Parameters
+    ----------
+    scores : PatchScores
+    patches : Patches
+        The same.
+    training : bool, default=False
+        Whether they are training images, whose distance to their route is held out as well.
+
+    Raises
+    ------
+    ValueError
+        If a map is not finite.
+    """
+    finite = np.isfinite(scores.distances).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(
+            f"The anomaly map of image {int(np.argmin(finite))} is not finite: its features "
+            "are NaN or infinite. Check the backbone's weights and dtype."
+        )
+    maps = AnomalyMaps(
+        scores.distances,
+        groups=patches.groups,
+        geometry=patches.geometry,
+        surprise=scores.surprise,
+    )
+    if scores.pooled is None:
+        return maps
+    groups = patches.groups if training else None
+    bank = patches.bank
+    distances = route_distances(bank.profiles, scores.pooled, scores.routes, groups)
+    names = np.array(bank.route_names)
+    return replace(maps, route=names[scores.routes], route_distance=distances)
+
+
+def check_training_images(patches: Patches, calibration: str) -> None:
+    """Raise ValueError if training images cannot be scored held out."""
+    if patches.image_index is None:
+        raise ValueError(
+            f"calibration={calibration!r} scores training images and has to know "
+            "them: pass the patches that CoresetBank.fit_transform returns (its transform "
+            "does not know the images), or use calibration='in-sample'."
+        )
+    if len(np.unique(patches.groups)) < 2:
+        raise ValueError(
+            f"calibration={calibration!r} needs at least two training images (two "
+            f"groups where groups are given), got n_samples = {len(patches)}: add images "
+            "or use calibration='in-sample'."
+        )
+    if calibration == "leave-one-group-out" and np.array_equal(patches.groups, patches.image_index):
+        raise ValueError(
+            "calibration='leave-one-group-out' needs groups: pass bank__groups= to the "
+            "pipeline's fit (groups= to CoresetBank)."
+        )
+
+
+def leave_groups_out(
+    search: BankSearch, patches: Patches
+) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+    """Score each training image without the entries of its group, and learn what is normal."""
+    return _learn(search, patches, lambda distances, routes: distances)
+
+
+def k_fold(
+    search: BankSearch, patches: Patches, n_folds: int, rng: np.random.RandomState
+) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+    """Score each training image by a bank of the same size, built from the other folds.
+
+    What content a patch has is told by the entries of the whole bank, its own group left out.
+
+    Raises
+    ------
+    ValueError
+        If there are more folds than groups.
+    """
+    n_groups = len(np.unique(patches.groups))
+    if n_folds > n_groups:
+        raise ValueError(
+            f"n_folds={n_folds} is more than the {n_groups} training images (or "
+            "groups) there are: use fewer folds or calibration='leave-one-image-out'."
+        )
+
+    def distances_of_folds(distances, routes):
+        folds = assign_folds(patches.groups, routes[:, 0], n_folds, rng)
+        distances = np.empty_like(distances)
+        for fold in np.unique(folds):
+            out = folds == fold
+            others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
+            rows = np.flatnonzero(out)
+            for found in others.search(patches[out], routes[out]):
+                distances[rows[found.images]] = found.distances
+        return distances
+
+    return _learn(search, patches, distances_of_folds)
+
+
+def _learn(search, patches, distances_of):
+    """Expectations of each route, and what its training patches are by those of other groups."""
+    neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
+
+    def remember(found):
+        neighbors[found.images] = found.neighbors.reshape(-1, *neighbors.shape[1:])
+
+    routes = search.known_routes(patches)
+    surprise = np.empty(patches.shape[:3], dtype=np.float32)
+    scores = _collect(search, patches, surprise, remember, routes, held_out=True)
+    distances = distances_of(scores.distances, routes)
+    per_image = patches.shape[1] * patches.shape[2]
+    expectations = []
+    for route, index in enumerate(search.indexes):
+        mine = routes[:, 0] == route
+        # Of the entries found in other routes, those know what is normal.
+        nearest = neighbors[mine].reshape(-1, neighbors.shape[-1])
+        expectation, judged = fit_expectation(
+            distances[mine].ravel(),
+            np.where(nearest < len(index.bank), nearest, -1),
+            np.repeat(patches.groups[mine], per_image),
+            len(index.bank),
+        )
+        surprise[mine] = judged.reshape(-1, *surprise.shape[1:])
+        expectations.append(expectation)
+    return PatchScores(distances, surprise, routes[:, 0], scores.pooled), tuple(expectations)
+
+
+def _bank_of(search, patches, routes, rng):
+    """Build a bank of the fitted sizes from the training images in `patches`."""
+    per_image = patches.shape[1] * patches.shape[2]
+    sizes = [
+        min(len(index.bank), per_image * int((routes == route).sum()))
+        for route, index in enumerate(search.indexes)
+    ]
+    bank, _ = build_bank(
+        patches.values,
+        groups=patches.groups,
+        routes=routes,
+        route_names=search.bank.route_names if search.n_searched else ("all",),
+        n_patches=sizes,
+        random_state=rng,
+        dtype=search.bank.values.dtype,
+    )
+    return replace(bank, profiles=search.bank.profiles)
