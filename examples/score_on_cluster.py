@@ -17,7 +17,7 @@ from skstructcore.metrics import image_auroc_score
 def main():
     images = make_photographs("brick", n_train=60, n_test_good=40, n_test_defect=5, random_state=0)
     pipe = make_structcore("efficientnet_lite0", features__image_size=128)
-    pipe.fit(images.train, bank__groups=images.train.groups)
+    pipe.fit(images.train)
 
     # For a real cluster: Client("scheduler:8786"), and paths that all its machines can read.
     with (

@@ -37,7 +37,7 @@ def main():
             error_score="raise",
         )
         # The refit with the best settings is on the good ones among all images.
-        search.fit(images, images.y, groups=images.groups, bank__groups=images.groups)
+        search.fit(images, images.y, groups=images.groups)
         print(f"best image AUROC, mean of 3 folds: {search.best_score_:.3f}")
         print(f"settings: {search.best_params_}")
         print(f"threshold: {search.best_estimator_[-1].offset_:.3f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import replace
 from numbers import Integral, Real
@@ -14,21 +13,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.validation import as_patch_grid, check_features, check_per_image
+from .._utils.validation import as_patch_grid, check_features
 from ..containers import Patches
-from ..images.labels import is_defect_in_training
 from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile
 from .build import build_bank, codes_of, join_routes, materialize, n_wanted
+from .training import training_images
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from .._utils.typing import ArrayLike, RandomState, Self, Storage
     from ..features._lazy import LazyFeatures
-
-_logger = logging.getLogger(__name__)
 
 
 class CoresetBank(TransformerMixin, BaseEstimator):
@@ -136,8 +133,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         X: LazyFeatures | ArrayLike,
         y: ArrayLike | None = None,
         *,
-        groups: ArrayLike | None = None,
-        categories: ArrayLike | None = None,
+        groups: ArrayLike | Literal["auto"] | None = "auto",
+        categories: ArrayLike | Literal["auto"] | None = "auto",
     ) -> Self:
         """Select the bank from the patches of normal images.
 
@@ -151,12 +148,15 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             that a search that refits on all images does not put defects into the bank. None:
             the labels of the `ImageSet` that the features come from, if they come from one. For
             a table, labels that are not strings are ignored, as scikit-learn's detectors do.
-        groups : array-like of shape (n_images,), default=None
+        groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows. Images of one group are left out
-            together when training images are scored.
-        categories : array-like of shape (n_images,), default=None
+            together when training images are scored. "auto": those of the `ImageSet` that the
+            features come from, if it has any. None: each image is a group of its own.
+        categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a routing bank
-            that tells its images from others. Excludes `n_routes`.
+            that tells its images from others. Excludes `n_routes`. "auto": those of the
+            `ImageSet`, if it has two or more and `n_routes` is None; images that are all of one
+            category get one bank and no routing. None: one bank for all.
 
         Returns
         -------
@@ -176,8 +176,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         X: LazyFeatures | ArrayLike,
         y: ArrayLike | None = None,
         *,
-        groups: ArrayLike | None = None,
-        categories: ArrayLike | None = None,
+        groups: ArrayLike | Literal["auto"] | None = "auto",
+        categories: ArrayLike | Literal["auto"] | None = "auto",
     ) -> Patches:
         """Fit, and return the training patches with the image that each belongs to.
 
@@ -190,13 +190,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
-        if categories is not None and self.n_routes is not None:
-            raise ValueError(
-                f"n_routes={self.n_routes!r} groups images that have no labels, but fit got "
-                "categories: set n_routes=None, or leave the categories out."
-            )
-        named = categories
-        X, groups, categories = _without_defects(X, y, groups, categories)
+        X, groups, categories, names = training_images(
+            X, y, groups, categories, n_routes=self.n_routes
+        )
         n_images = len(X)
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
@@ -210,7 +206,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             routes = choose_routes(pooled, self.n_routes, random_state=self.random_state)
             route_names = tuple(f"route{i}" for i in range(routes.max() + 1))
         if is_routed:
-            check_routes(routes, route_names, groups, named)
+            check_routes(routes, route_names, groups, names)
         if streamed:
             values, images = self._fit_stream(X, groups, routes, route_names)
         else:
@@ -319,30 +315,3 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _without_defects(X, y, groups, categories):
-    """Leave out the images that the labels call anomalous."""
-    n_images = len(X)
-    groups, categories = (
-        None if labels is None else check_per_image(labels, n_images, name)
-        for labels, name in ((groups, "groups"), (categories, "categories"))
-    )
-    y = getattr(X, "labels", None) if y is None else y
-    if y is None:
-        return X, groups, categories
-    y = check_per_image(y, n_images, "y")
-    are_strings = all(isinstance(label, str) for label in y.tolist())
-    # The y of a table may be anything: scikit-learn's own detectors ignore it.
-    if not are_strings and X.ndim == 2:
-        return X, groups, categories
-    good = ~is_defect_in_training(y)
-    if not good.any():
-        raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
-    if not good.all():
-        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), n_images)
-    return (
-        X[good],
-        None if groups is None else groups[good],
-        None if categories is None else categories[good],
-    )

@@ -187,7 +187,7 @@ def _evaluate_one(pipe, layout, name):
     try:
         images = layout.load(name)
         train, test = images.train, images.test
-        pipe.fit(train, train.y, bank__groups=train.groups)
+        pipe.fit(train, train.y)
         evaluation = evaluate(pipe, test)
     except (ValueError, OSError) as error:
         return name, None, str(error)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+    from ..images.annotations import Annotations
     from ..images.geometry import Geometry
     from ..images.image_list import ImageList
     from ._backbone import PatchFeatures
@@ -130,9 +131,9 @@ class LazyFeatures:
         return LazyFeatures(self.images, self.backbone, (*self.functions, function), n_features)
 
     @property
-    def labels(self) -> NDArray[Any] | None:
-        """Labels of the images, if they came as an `ImageSet`; else None."""
-        return self.images.labels
+    def annotations(self) -> Annotations:
+        """What came with the images: the labels, groups and categories of an `ImageSet`."""
+        return self.images.annotations
 
     @property
     def geometry(self) -> Geometry:

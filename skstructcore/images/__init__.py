@@ -1,5 +1,6 @@
 """Images as they come in, what is known of them, and the way from maps back to their pixels."""
 
+from .annotations import Annotations
 from .geometry import Geometry
 from .image_list import (
     IMAGE_SUFFIXES,
@@ -17,6 +18,7 @@ from .resampling import place_on_image, upsample_maps
 __all__ = [
     "GOOD",
     "IMAGE_SUFFIXES",
+    "Annotations",
     "Geometry",
     "ImageList",
     "ImageReadError",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .annotations import Annotations
 from .reading import (
     ImageReadError,
     digest,
@@ -84,7 +85,8 @@ def as_images(X: ImagesLike) -> ImageList:
     X : str, path-like, ImageList, object with `paths`, sequence or ndarray
         A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)`,
         `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)`; or one array `(n, h, w)` or `(n, h, w, 3)`.
-        Arrays hold uint8 (or uint16, read as 16-bit images).
+        Arrays hold uint8 (or uint16, read as 16-bit images). Of an `ImageSet`, the labels,
+        groups and categories come along.
 
     Returns
     -------
@@ -97,9 +99,9 @@ def as_images(X: ImagesLike) -> ImageList:
         return ImageList(list_images(X))
     if isinstance(X, Image.Image):
         raise ValueError("One PIL image was given where a list is needed: pass [image].")
-    labels = None
+    annotations = Annotations()
     if hasattr(X, "paths"):
-        X, labels = X.paths, getattr(X, "y", None)
+        X, annotations = X.paths, Annotations.of(X)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         _check_stack(X)
     elif not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
@@ -110,7 +112,7 @@ def as_images(X: ImagesLike) -> ImageList:
     if not items:
         raise ValueError("The list of images is empty: at least one image is needed.")
     items = [_check_item(item, position) for position, item in enumerate(items)]
-    return ImageList(items, labels=labels)
+    return ImageList(items, annotations=annotations)
 
 
 def _check_stack(X):
@@ -159,19 +161,19 @@ class ImageList:
         Checked images, as `as_images` makes them.
     positions : list of int, default=None
         The positions of `items` in the list that the user gave, for messages.
-    labels : ndarray of shape (n_images,), default=None
-        What each image is, where that came with the images.
+    annotations : Annotations, default=None
+        What came with the images: labels, groups, categories. None: nothing.
     """
 
     def __init__(
         self,
         items: Sequence[str | Image.Image | NDArray[Any]],
         positions: Sequence[int] | None = None,
-        labels: NDArray[Any] | None = None,
+        annotations: Annotations | None = None,
     ) -> None:
         self.items = items
         self.positions = range(len(items)) if positions is None else positions
-        self.labels = labels
+        self.annotations = Annotations() if annotations is None else annotations
 
     def __len__(self) -> int:
         return len(self.items)
@@ -182,7 +184,7 @@ class ImageList:
         return ImageList(
             [self.items[i] for i in rows],
             [self.positions[i] for i in rows],
-            None if self.labels is None else self.labels[rows],
+            self.annotations[rows],
         )
 
     def name(self, i: int) -> str:

@@ -17,6 +17,8 @@ from ..routing.grouping import UNKNOWN
 from ..scoring.structcore import StructCoreScorer
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
@@ -26,7 +28,11 @@ __all__ = ["add_category", "remove_category"]
 
 
 def add_category(
-    pipe: Pipeline, images: ImagesLike, name: str, *, groups: ArrayLike | None = None
+    pipe: Pipeline,
+    images: ImagesLike,
+    name: str,
+    *,
+    groups: ArrayLike | Literal["auto"] | None = "auto",
 ) -> Pipeline:
     """Teach a fitted pipeline one more product.
 
@@ -43,7 +49,7 @@ def add_category(
         that are labelled as defects are left out.
     name : str
         Name of the product.
-    groups : array-like of shape (n_images,), default=None
+    groups : array-like of shape (n_images,), "auto" or None, default="auto"
         The part, shot or series that each image shows, as in `CoresetBank.fit`.
 
     Returns

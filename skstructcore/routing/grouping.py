@@ -115,9 +115,11 @@ def check_routes(
     named : array-like of category names or None
         Of all images: none may be without a good image.
     """
-    missing = sorted({str(name) for name in ([] if named is None else named)} - set(route_names))
+    named = {str(name) for name in ([] if named is None else named)}
+    missing = sorted(named - set(route_names))
     if missing:
         raise ValueError(f"No good image is left in {', '.join(map(repr, missing))}: add some.")
+    way_out = "fit without categories (categories=None)" if named else "set a smaller n_routes"
     for route, name in enumerate(route_names):
         if name.strip() in ("", UNKNOWN):
             raise ValueError(
@@ -129,5 +131,5 @@ def check_routes(
             raise ValueError(
                 f"Route {name!r} has {int((routes == route).sum())} good training image(s) in "
                 f"{n_groups} group(s); at least two are needed, to score one by the other. Add "
-                "images or leave it out."
+                f"images, leave it out, or {way_out}."
             )

@@ -49,7 +49,8 @@ def learn_from_painted_defects(
     images : list of paths, ImageSet or ndarray
         The good training images.
     groups : array-like of shape (n_images,), default=None
-        The groups that the pipeline was fitted with (``bank__groups``).
+        The groups that the pipeline was fitted with (``bank__groups``). None: those of the
+        `ImageSet`, if it has any.
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects to paint, in turn; one defect an image.
     severity : float, default=1.0
@@ -72,6 +73,7 @@ def learn_from_painted_defects(
         If `groups` is not of the length of `images`, or the pipeline was fitted in-sample.
     """
     images = as_images(images)
+    groups = images.annotations.groups if groups is None else groups
     if groups is not None and len(groups) != len(images):
         raise ValueError(f"groups has {len(groups)} entries for {len(images)} images.")
     rng = check_random_state(random_state)

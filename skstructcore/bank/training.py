@@ -1,0 +1,161 @@
+"""Which images a bank is made of, and what is known of them: passed to fit, or carried by them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .._utils.validation import check_per_image
+from ..images.annotations import Annotations
+from ..images.labels import is_defect_in_training
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from .._utils.typing import ArrayLike, NDArray
+    from ..features._lazy import LazyFeatures
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainingImages(NamedTuple):
+    """The good images of a fit.
+
+    Attributes
+    ----------
+    X : LazyFeatures or ndarray of shape (n_images, ...)
+    groups : ndarray of shape (n_images,) or None
+        None: each image is a group of its own.
+    categories : ndarray of shape (n_images,) or None
+        None: the images are not told apart.
+    category_names : list of str
+        Of all images, also of those that were left out as defects.
+    """
+
+    X: LazyFeatures | NDArray[np.floating]
+    groups: NDArray[Any] | None
+    categories: NDArray[Any] | None
+    category_names: list[str]
+
+
+def training_images(
+    X: LazyFeatures | NDArray[np.floating],
+    y: ArrayLike | None = None,
+    groups: ArrayLike | Literal["auto"] | None = "auto",
+    categories: ArrayLike | Literal["auto"] | None = "auto",
+    *,
+    n_routes: int | str | None = None,
+) -> TrainingImages:
+    """Leave out the images that are labelled anomalous, and find what is known of the others.
+
+    What is passed comes first, then what the images carry (see `Annotations`).
+
+    Parameters
+    ----------
+    X, y, groups, categories
+        See `CoresetBank.fit`.
+    n_routes : int, "auto" or None
+        Parameter of `CoresetBank`: categories that the images carry do not override it.
+
+    Returns
+    -------
+    images : TrainingImages
+
+    Raises
+    ------
+    ValueError
+        If something has not one entry an image, or no good image is there.
+    """
+    carried = getattr(X, "annotations", None) or Annotations()
+    if categories is not None and not _is_auto(categories) and n_routes is not None:
+        raise ValueError(
+            f"n_routes={n_routes!r} groups images that have no labels, but fit got "
+            "categories: set n_routes=None, or leave the categories out."
+        )
+    groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
+    several = _several(carried.categories) if n_routes is None else None
+    categories = _passed_or_carried(categories, several, "categories", len(X))
+    names = [] if categories is None else sorted({str(name) for name in categories})
+    good = _good_images(X, carried.labels if y is None else y)
+    if good is None:
+        return TrainingImages(X, groups, categories, names)
+    groups, categories = (None if part is None else part[good] for part in (groups, categories))
+    return TrainingImages(X[good], groups, categories, names)
+
+
+def _is_auto(value):
+    return isinstance(value, str) and value == "auto"
+
+
+def _several(categories):
+    """Categories that tell images apart: one for all is no reason for routing."""
+    if categories is None or len({str(name) for name in categories}) < 2:
+        return None
+    return categories
+
+
+def _passed_or_carried(passed, carried, name, n_images):
+    if passed is None or (_is_auto(passed) and carried is None):
+        return None
+    if not _is_auto(passed):
+        return check_labels(passed, n_images, name)
+    values = check_labels(carried, n_images, name)
+    _logger.info(
+        "Took the %s of the images: %d for %d images (pass %s=None to fit without)",
+        name,
+        len(np.unique(values)),
+        n_images,
+        name,
+    )
+    return values
+
+
+def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
+    """Return names of groups or categories, one an image and none missing, or raise ValueError.
+
+    Examples
+    --------
+    >>> check_labels(["a", "b", "a"], 3, "groups")
+    array(['a', 'b', 'a'], dtype='<U1')
+    >>> check_labels(["a", None, "a"], 3, "groups")
+    Traceback (most recent call last):
+    ValueError: groups has no entry for image 1: got None. Give every image one.
+    """
+    if isinstance(values, str):
+        raise ValueError(f"{name} must have one entry per image, or be 'auto' or None: {values!r}.")
+    values = check_per_image(values, n_images, name)
+    missing = np.flatnonzero(pd.isna(values))
+    if len(missing):
+        raise ValueError(
+            f"{name} has no entry for image {missing[0]}: got {values[missing[0]]}. Give every "
+            "image one."
+        )
+    try:
+        np.unique(values)
+    except TypeError:
+        types = sorted({type(value).__name__ for value in values})
+        raise ValueError(
+            f"{name} mixes the types {', '.join(types)}: use one type for all images."
+        ) from None
+    return values
+
+
+def _good_images(X, y):
+    """Which images are not labelled anomalous; None: all."""
+    n_images = len(X)
+    if y is None:
+        return None
+    y = check_per_image(y, n_images, "y")
+    are_strings = all(isinstance(label, str) for label in y.tolist())
+    # The y of a table may be anything: scikit-learn's own detectors ignore it.
+    if not are_strings and X.ndim == 2:
+        return None
+    good = ~is_defect_in_training(y)
+    if not good.any():
+        raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
+    if not good.all():
+        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), n_images)
+    return good
