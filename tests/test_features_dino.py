@@ -229,3 +229,12 @@ def test_compiled_network_gives_the_same_features(tiny_dino):
     params = dict(model=None, weights=tiny_dino, image_size=70)
     compiled = features_of(photos(), **params, compile=True)
     np.testing.assert_allclose(compiled, features_of(photos(), **params), atol=1e-5)
+
+
+def test_tiles_without_overlap_are_images_of_their_own(tmp_path):
+    torch.save(dino_reference.random_state(64), tmp_path / "vit.pth")
+    X = photos(2, 56, 84)
+    params = dict(model=None, weights=tmp_path / "vit.pth")
+    tiled = features_of(X, image_size=(56, 84), tile_size=(28, 42), **params)
+    alone = features_of(X[:, 28:, 42:], image_size=(28, 42), **params)
+    np.testing.assert_array_equal(tiled[:, 2:, 3:], alone)

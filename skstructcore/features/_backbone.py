@@ -20,6 +20,7 @@ from ..images.image_list import as_images
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
 from ._lazy import LazyFeatures
+from ._tiling import TiledExtraction, Tiling, check_tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,8 +44,14 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
       returns a float32 tensor `(b, h, w, d)` on the CPU and has `output_shape(H, W)`.
     """
 
+    # Estimators of earlier releases, in pickles, were made without these parameters.
+    tile_size = None
+    tile_overlap = 0
+
     _parameter_constraints = {
         "image_size": [_POSITIVE, tuple, list],
+        "tile_size": [_POSITIVE, tuple, list, None],
+        "tile_overlap": [Interval(Integral, 0, None, closed="left")],
         "resize": [None, _POSITIVE],
         "crop": ["boolean"],
         "normalize": ["boolean"],
@@ -72,14 +79,19 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         self : object
         """
         images = as_images(X)
-        size = self._input_size()
+        size, tile = self._input_size(), self._tile_size()
         self._geometry(images)
         self.model_checksum_ = self._checksum()
         self.model_source_ = self._source()
         cache = self._cache()
         shape = cache.load_shape() if cache else None
         if shape is None:
-            shape = tuple(int(n) for n in self._network().output_shape(*size))
+            shape = self._shape_of(*(tile or size))
+            if tile:
+                doubled = self._shape_of(2 * tile[0], 2 * tile[1])
+                grids = shape[:2], doubled[:2]
+                tiling = Tiling.of_grids(size, tile, self.tile_overlap, *grids)
+                shape = (*tiling.grid_shape, shape[2])
             if cache:
                 cache.store_shape(shape)
         self.grid_shape_ = shape[:2]
@@ -127,19 +139,26 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         return tags
 
     def _input_size(self):
-        size = self.image_size
-        size = (size, size) if isinstance(size, Integral) else tuple(size)
-        if len(size) != 2 or not all(isinstance(side, Integral) and side > 0 for side in size):
-            raise ValueError(
-                "image_size must be a positive integer or two, (height, width); "
-                f"got {self.image_size!r}."
-            )
+        size = _two_sides(self.image_size, "image_size")
         if self.resize is not None and not self.crop:
             raise ValueError(
                 f"resize={self.resize} has an effect with crop=True only: without a crop the "
                 "whole image is scaled to image_size."
             )
-        return int(size[0]), int(size[1])
+        return size
+
+    def _tile_size(self):
+        """Height and width of the tiles, or None if the network sees images as a whole."""
+        if self.tile_size is None:
+            if self.tile_overlap:
+                raise ValueError(
+                    f"tile_overlap={self.tile_overlap} has an effect with tile_size only: without "
+                    "it the network sees each image as a whole."
+                )
+            return None
+        tile = _two_sides(self.tile_size, "tile_size")
+        check_tiles(self._input_size(), tile, self.tile_overlap)
+        return tile
 
     def _scaling(self):
         return self._input_size(), self.resize, self.crop
@@ -157,6 +176,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             "normalize": self.normalize,
             "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
             **self._recipe(),
+            # Only where there are tiles: what is cached of whole images stays valid.
+            **({"tiles": (*tile, self.tile_overlap)} if (tile := self._tile_size()) else {}),
         }
 
     def _cache(self):
@@ -178,8 +199,18 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         key = recipe, self._identity(), str(device)
         return shared_network(key, lambda: self._load(device, dtype))
 
+    def _shape_of(self, height, width):
+        return tuple(int(n) for n in self._network().output_shape(height, width))
+
     def _iter_features(self, images):
-        extraction = Extraction(
+        size, tile = self._input_size(), self._tile_size()
+        kind = Extraction
+        if tile:
+            steps = [side // cells for side, cells in zip(size, self.grid_shape_, strict=True)]
+            kind = functools.partial(
+                TiledExtraction, tiling=Tiling(size, tile, self.tile_overlap, tuple(steps))
+            )
+        extraction = kind(
             images,
             (*self.grid_shape_, self.n_features_out_),
             read=self._pixels,
@@ -192,6 +223,15 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
 
     def _pixels(self, images, i):
         return images.pixels(i, *self._scaling())
+
+
+def _two_sides(size, name):
+    sides = (size, size) if isinstance(size, Integral) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(
+            f"{name} must be a positive integer or two, (height, width); got {size!r}."
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def _device_and_dtype(device, dtype):

@@ -67,7 +67,7 @@ class Extraction:
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
-        n_threads = self.n_threads or _default_n_threads(self.on_cpu)
+        n_threads = self.n_threads or default_n_threads(self.on_cpu)
         n_images = len(self.images)
         pending = deque()
         with (
@@ -99,7 +99,7 @@ class Extraction:
         pixels = self.read(self.images, i)
         if not self.on_cpu:
             return pixels
-        _compute_in_one_thread()
+        compute_in_one_thread()
         out[...] = self._run(pixels[np.newaxis])[0]
         self._store(i, out)
         return None
@@ -124,13 +124,13 @@ class Extraction:
             self.cache.store(self.images.digest(i), values)
 
 
-def _default_n_threads(on_cpu):
+def default_n_threads(on_cpu):
     import torch
 
     return torch.get_num_threads() if on_cpu else min(8, joblib.cpu_count())
 
 
-def _compute_in_one_thread():
+def compute_in_one_thread():
     """Let torch compute in the thread that calls this, without helpers."""
     import torch
 

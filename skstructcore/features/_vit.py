@@ -52,8 +52,8 @@ class VitNetwork:
             low = wrong[0] // patch * patch
             near = f"{low} and {low + patch}" if low else f"{patch}"
             raise ValueError(
-                f"image_size must be a multiple of the patch size {patch}; got {wrong[0]}, and "
-                f"{near} would do."
+                f"image_size (with tiles: tile_size) must be a multiple of the patch size {patch}; "
+                f"got {wrong[0]}, and {near} would do."
             )
         return height // patch, width // patch, self.n_features
 

@@ -62,13 +62,20 @@ class ConvFeatures(PatchFeatures):
         False scales the whole image to `image_size`, which changes the aspect ratio of images
         of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
         of it, at the border, are not seen**.
+    tile_size : int or (int, int) or None, default=None
+        Height and width, in pixels of the scaled image, of tiles that the network sees one by
+        one; None: the image as a whole. For images too large for that, see ``docs/pictures.md``:
+        `image_size` may then be as large as the camera's, and the grid stays one.
+    tile_overlap : int, default=0
+        Pixels that neighbouring tiles share at least; their features are blended there. All
+        these sizes are multiples of the finest stride of the layers.
     normalize : bool, default=True
         Whether each layer's feature vectors are scaled to length 1.
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what
         EfficientNet-Lite0 needs, and ImageNet's usual values for other networks.
     batch_size : int, default=16
-        Images in a batch of features. On the CPU the features do not depend on it.
+        Images (with `tile_size`: tiles) in a batch. On the CPU the features do not depend on it.
     device : str, default="auto"
         A torch device; "auto" takes a GPU if there is one.
     dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
@@ -130,6 +137,8 @@ class ConvFeatures(PatchFeatures):
         image_size: int | tuple[int, int] = 256,
         resize: int | None = None,
         crop: bool = False,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_overlap: int = 0,
         normalize: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -145,6 +154,8 @@ class ConvFeatures(PatchFeatures):
         self.image_size = image_size
         self.resize = resize
         self.crop = crop
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
         self.normalize = normalize
         self.mean = mean
         self.std = std

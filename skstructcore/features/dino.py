@@ -48,10 +48,17 @@ class DinoFeatures(PatchFeatures):
         False scales the whole image to `image_size`, which changes the aspect ratio of images
         of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
         of it, at the border, are not seen**. The StructCore paper uses `resize=448, crop=True`.
+    tile_size : int or (int, int) or None, default=None
+        Height and width, in pixels of the scaled image, of tiles that the network sees one by
+        one; None: the image as a whole. For images too large for that, see ``docs/pictures.md``:
+        `image_size` may then be as large as the camera's, and the grid stays one.
+    tile_overlap : int, default=0
+        Pixels that neighbouring tiles share at least; their features are blended there. All
+        these sizes are multiples of the patch size.
     normalize : bool, default=True
         Whether each block's tokens are scaled to length 1.
     batch_size : int, default=16
-        Images in a batch of features. On the CPU the features do not depend on it.
+        Images (with `tile_size`: tiles) in a batch. On the CPU the features do not depend on it.
     device : str, default="auto"
         A torch device; "auto" takes a GPU if there is one.
     dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
@@ -123,6 +130,8 @@ class DinoFeatures(PatchFeatures):
         *,
         resize: int | None = None,
         crop: bool = False,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_overlap: int = 0,
         normalize: bool = True,
         dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
         compile: bool = False,
@@ -138,6 +147,8 @@ class DinoFeatures(PatchFeatures):
         self.verbose = verbose
         self.resize = resize
         self.crop = crop
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
         self.normalize = normalize
         self.dtype = dtype
         self.compile = compile

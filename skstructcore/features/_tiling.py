@@ -1,0 +1,237 @@
+"""Large images in overlapping tiles, whose grids of features are blended into one."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, product
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .._utils.threads import parts
+from ._extraction import Extraction, compute_in_one_thread, default_n_threads
+
+
+def check_tiles(image_size, tile_size, overlap):
+    """Raise ValueError if tiles of this size and overlap cannot cover an image of that size."""
+    for side, tile in zip(image_size, tile_size, strict=True):
+        if tile > side:
+            raise ValueError(
+                f"tile_size={tile} is larger than the scaled image, image_size={side}: lower it, "
+                "raise image_size, or set tile_size=None to take the image as a whole."
+            )
+    if overlap >= min(tile_size):
+        raise ValueError(f"tile_overlap={overlap} must be smaller than tile_size={min(tile_size)}.")
+
+
+def tile_starts(side, tile, overlap, step=1):
+    """Where tiles begin along one axis: as few as cover it, evenly spread, on multiples of `step`.
+
+    Neighbours overlap by at least `overlap`. All lengths are multiples of `step`.
+
+    Examples
+    --------
+    >>> tile_starts(32, 16, 0), tile_starts(40, 16, 0, step=4)
+    ([0, 16], [0, 12, 24])
+    """
+    n_tiles = -(-(side - overlap) // (tile - overlap))
+    free = (side - tile) // step
+    return [i * free // max(n_tiles - 1, 1) * step for i in range(n_tiles)]
+
+
+def blend_weights(starts, tile, side):
+    """Share that each tile has in each position that it covers, along one axis.
+
+    It falls linearly from the middle of a tile to its edges, where the network knows least of
+    the surroundings; the shares of all tiles at one position add up to 1.
+
+    Examples
+    --------
+    >>> blend_weights([0, 2], 4, 6)
+    array([[1.  , 1.  , 0.75, 0.25],
+           [0.25, 0.75, 1.  , 1.  ]])
+    """
+    position = np.arange(tile) + 0.5
+    tent = np.minimum(position, tile - position)
+    total = np.zeros(side)
+    for start in starts:
+        total[start : start + tile] += tent
+    return np.stack([tent / total[start : start + tile] for start in starts])
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a scaled image is cut into tiles, and its grid of features put together.
+
+    Parameters
+    ----------
+    image_size, tile_size : tuple of (int, int)
+        Height and width in pixels.
+    overlap : int
+        Pixels that neighbours share at least.
+    steps : tuple of (int, int)
+        Pixels from one patch to the next. All other lengths are multiples of them.
+    """
+
+    image_size: tuple[int, int]
+    tile_size: tuple[int, int]
+    overlap: int
+    steps: tuple[int, int]
+
+    @classmethod
+    def of_grids(cls, image_size, tile_size, overlap, tile_grid, doubled_grid):
+        """The tiling for a network that gives a tile, and one twice its size, these grids.
+
+        ValueError if it gives no whole number of pixels a patch, or a length is no multiple.
+        """
+        steps = []
+        for axis, (side, tile) in enumerate(zip(image_size, tile_size, strict=True)):
+            more = doubled_grid[axis] - tile_grid[axis]
+            step = max(round(tile / max(more, 1)), 1)
+            for name, length in (
+                ("tile_size", tile),
+                ("tile_overlap", overlap),
+                ("image_size", side),
+            ):
+                if length % step:
+                    low = length // step * step
+                    near = f"{low} and {low + step}" if low else f"{step}"
+                    raise ValueError(
+                        f"With tiles, {name} must be a multiple of {step}, the pixels from one "
+                        f"patch to the next; got {length}, and {near} would do."
+                    )
+            if tile_grid[axis] * step != tile:
+                raise ValueError(
+                    f"The network gives {tile_grid[axis]} patches for a tile of {tile} pixels, and "
+                    f"{more} more for one twice its size: such tiles do not fit together. Choose "
+                    "another tile_size, or None."
+                )
+            steps.append(step)
+        return cls(tuple(image_size), tuple(tile_size), overlap, tuple(steps))
+
+    @property
+    def grid_shape(self):
+        return tuple(s // step for s, step in zip(self.image_size, self.steps, strict=True))
+
+    @cached_property
+    def _axes(self):
+        """For each axis: starts in patches, patches of a tile, weights of each tile."""
+        axes = []
+        for axis, step in enumerate(self.steps):
+            side, tile = self.grid_shape[axis], self.tile_size[axis] // step
+            starts = tile_starts(side, tile, self.overlap // step)
+            axes.append((starts, tile, blend_weights(starts, tile, side).astype(np.float32)))
+        return axes
+
+    @cached_property
+    def corners(self):
+        """Top and left patch of each tile, row by row, with their numbers along both axes."""
+        (rows, _, _), (cols, _, _) = self._axes
+        return [(top, left, i, j) for (i, top), (j, left) in product(*map(enumerate, (rows, cols)))]
+
+    def __len__(self):
+        return len(self.corners)
+
+    def cut(self, pixels, tile):
+        """Pixels of one tile: a view of those of the scaled image."""
+        top, left, _, _ = self.corners[tile]
+        row, col = top * self.steps[0], left * self.steps[1]
+        return pixels[row : row + self.tile_size[0], col : col + self.tile_size[1]]
+
+    def blend(self, grid, tile, features):
+        """Add the features of a tile, weighted, to the grid of the image, which begins as 0."""
+        top, left, i, j = self.corners[tile]
+        (_, height, by_row), (_, width, by_col) = self._axes
+        weights = by_row[i][:, np.newaxis] * by_col[j]
+        place = grid[top : top + height, left : left + width]
+        place += weights[..., np.newaxis] * features
+
+
+class TiledExtraction(Extraction):
+    """One run over a list of images in tiles: the memory of one grid and of some tiles.
+
+    Threads work on tiles, not on images, so that one large image keeps all of them busy. The
+    tiles are blended in their order: the features depend neither on the number of threads nor,
+    on the CPU, on the batch size.
+
+    Parameters
+    ----------
+    *args, **kwargs : see `Extraction`
+    tiling : Tiling
+    """
+
+    def __init__(self, *args, tiling, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tiling = tiling
+
+    def iter_batches(self, batch_size, verbose=0):
+        """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
+        n_threads = self.n_threads or default_n_threads(self.on_cpu)
+        n_tiles = 1 if self.on_cpu else batch_size  # of one job
+        n_ahead = 2 * n_threads if self.on_cpu else 2
+        n_images = len(self.images)
+        with (
+            tqdm(total=n_images, desc="features", unit="image", disable=not verbose) as progress,
+            ThreadPoolExecutor(n_threads) as pool,
+        ):
+            try:
+                for grid in self._grids(self._jobs(pool, n_tiles), n_ahead):
+                    yield grid[np.newaxis]
+                    progress.update()
+            except BaseException:  # among them: nobody wants the rest
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _jobs(self, pool, n_tiles):
+        """Submit the work in order; yield (image, its pixels or features, tiles, their job)."""
+        n_images = len(self.images)
+        opened = deque([pool.submit(self._open, 0)])
+        for i in range(n_images):
+            if i + 1 < n_images:  # decoded while the tiles of this one are in work
+                opened.append(pool.submit(self._open, i + 1))
+            image = opened.popleft()
+            for tiles in parts(len(self.tiling), n_tiles):
+                yield i, image, tiles, pool.submit(self._work_on_tiles, image, tiles)
+
+    def _grids(self, jobs, n_ahead):
+        """Blend tiles to the grids of their images, with so many jobs in work beside."""
+        pending = deque(islice(jobs, n_ahead))
+        while pending:
+            i, image, tiles, job = pending.popleft()
+            found = job.result()
+            pending.extend(islice(jobs, 1))
+            grid, pixels = image.result()
+            if pixels is not None:
+                if tiles.start == 0:
+                    blended = np.zeros(self.shape, np.float32)
+                found = found if self.on_cpu else self._run(found)
+                for tile, features in enumerate(found, start=tiles.start):
+                    self.tiling.blend(blended, tile, features)
+            if tiles.stop < len(self.tiling):
+                continue
+            if pixels is not None:
+                grid = blended
+                self._store(i, grid)
+            yield grid
+
+    def _open(self, i):
+        """The features of an image and None if they are cached, else None and its pixels."""
+        if self.cache is not None:
+            grid = np.empty(self.shape, np.float32)
+            if self.cache.load(self.images.digest(i), grid):
+                return grid, None
+        return None, self.read(self.images, i)
+
+    def _work_on_tiles(self, image, tiles):
+        """Features of some tiles; on other devices than the CPU their pixels; None if cached."""
+        _, pixels = image.result()
+        if pixels is None:
+            return None
+        cut = np.stack([self.tiling.cut(pixels, t) for t in range(tiles.start, tiles.stop)])
+        if not self.on_cpu:
+            return cut
+        compute_in_one_thread()
+        return self._run(cut)

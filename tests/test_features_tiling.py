@@ -1,0 +1,196 @@
+"""Tiles: where they lie, how their features become one grid, and what that costs."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import Blocks
+
+from skstructcore import ConvFeatures, make_structcore
+from skstructcore.features._tiling import TiledExtraction, Tiling, blend_weights, tile_starts
+from skstructcore.images import as_images
+
+OWN = dict(layers=("stage1", "stage2"), image_size=(48, 64))
+
+
+def photos(n=2, height=48, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+def features_of(X, module, **params):
+    return np.asarray(ConvFeatures(module, **{**OWN, **params}).fit_transform(X))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 39), st.integers(1, 9))
+def test_tiles_cover_the_axis_with_the_overlap_asked_for(side, tile, overlap, step):
+    side, tile = side + tile, tile
+    overlap = min(overlap, tile - 1)
+    starts = tile_starts(side * step, tile * step, overlap * step, step)
+    assert (starts[0], starts[-1]) == (0, (side - tile) * step)
+    assert all(start % step == 0 for start in starts)
+    assert all(b - a <= (tile - overlap) * step for a, b in pairwise(starts))
+    assert len(starts) == 1 + -(-(side - tile) // (tile - overlap))  # no fewer would do
+    weights = blend_weights(tile_starts(side, tile, overlap), tile, side)
+    total = np.zeros(side)
+    for start, share in zip(tile_starts(side, tile, overlap), weights, strict=True):
+        total[start : start + tile] += share
+    np.testing.assert_allclose(total, 1)
+
+
+def test_overlapping_tiles_are_blended_linearly():
+    """Two tiles of 4 patches on 6: where both are, the left one counts 3/4 and then 1/4."""
+    tiling = Tiling((1, 12), (1, 8), 4, (1, 2))
+    assert len(tiling) == 2
+    grid = np.zeros((1, 6, 1), np.float32)
+    tiling.blend(grid, 0, np.full((1, 4, 1), 8.0, np.float32))
+    tiling.blend(grid, 1, np.full((1, 4, 1), 4.0, np.float32))
+    assert grid.ravel().tolist() == [8, 8, 7, 5, 4, 4]
+    pixels = np.arange(12)[np.newaxis, :, np.newaxis]
+    assert tiling.cut(pixels, 1).ravel().tolist() == list(range(4, 12))
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("tile, overlap", [(16, 0), (16, 4), (16, 12), ((24, 32), 8), (48, 0)])
+def test_tiles_do_not_show_where_each_patch_is_seen_alone(tile, overlap, on_cpu):
+    tile = (tile, tile) if isinstance(tile, int) else tile
+    tiling, X = Tiling((48, 64), tile, overlap, (4, 4)), photos()
+
+    def means(pixels):
+        return pixels.float().unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).mean((2, 4))
+
+    extraction = TiledExtraction(
+        as_images(X),
+        (*tiling.grid_shape, 3),
+        read=lambda images, i: images.pixels(i, (48, 64)),
+        network=lambda: means,
+        cache=None,
+        on_cpu=on_cpu,
+        n_threads=2,
+        tiling=tiling,
+    )
+    grids = list(extraction.iter_batches(4))
+    assert [grid.shape for grid in grids] == [(1, 12, 16, 3)] * 2
+    np.testing.assert_allclose(np.concatenate(grids), means(torch.from_numpy(X)), rtol=1e-5)
+
+
+def test_without_overlap_each_tile_is_an_image_of_its_own():
+    X = photos()
+    tiled = features_of(X, Blocks(), tile_size=(24, 32))
+    tiles = [X[:, row : row + 24, col : col + 32] for row in (0, 24) for col in (0, 32)]
+    grids = [features_of(tile, Blocks(), image_size=(24, 32)) for tile in tiles]
+    np.testing.assert_array_equal(tiled[:, :12, :16], grids[0])
+    np.testing.assert_array_equal(tiled[:, 12:, 16:], grids[3])
+
+
+def test_one_tile_is_the_whole_image():
+    whole = features_of(photos(), Blocks())
+    np.testing.assert_array_equal(features_of(photos(), Blocks(), tile_size=(48, 64)), whole)
+
+
+@pytest.mark.parametrize("params", [{"batch_size": 5}, {"n_jobs": 1}, {"n_jobs": 3}])
+def test_features_do_not_depend_on_batches_or_threads(params):
+    options = dict(tile_size=16, tile_overlap=8)
+    expected = features_of(photos(3), Blocks(), **options)
+    np.testing.assert_array_equal(features_of(photos(3), Blocks(), **options, **params), expected)
+
+
+def test_other_devices_get_batches_of_tiles():
+    sizes = []
+
+    def network(pixels):
+        sizes.append(len(pixels))
+        return torch.zeros(len(pixels), 4, 4, 1)
+
+    tiling = Tiling((48, 64), (16, 16), 4, (4, 4))
+    extraction = TiledExtraction(
+        as_images(photos()),
+        (12, 16, 1),
+        read=lambda images, i: images.pixels(i, (48, 64)),
+        network=lambda: network,
+        cache=None,
+        on_cpu=False,
+        n_threads=2,
+        tiling=tiling,
+    )
+    list(extraction.iter_batches(8))
+    assert sizes == [8, 8, 4] * 2  # 4 x 5 tiles an image
+
+
+def test_only_some_tiles_are_in_work():
+    module = Blocks()
+    lazy = ConvFeatures(module, **OWN, tile_size=8, n_jobs=2).fit_transform(photos(20))
+    module.n_images = 0
+    batches = lazy.iter_batches()
+    assert next(batches).shape == (1, 24, 32, 10)
+    batches.close()
+    assert module.n_images <= 48 + 2 * 2  # the tiles of one image, and those ahead
+
+
+def test_grids_are_cached_as_those_of_whole_images_are(tmp_path):
+    module = Blocks()
+    params = dict(memory=tmp_path, tile_size=16, tile_overlap=8)
+    expected = features_of(photos(), module, **params)
+    module.n_images = 0
+    np.testing.assert_array_equal(features_of(photos(), module, **params), expected)
+    assert module.n_images == 0
+    other = features_of(photos(), module, **{**params, "tile_overlap": 0})
+    assert module.n_images > 0
+    assert not np.array_equal(other, expected)
+
+
+def test_whole_images_keep_the_key_that_they_had_in_caches():
+    features = ConvFeatures(Blocks(), **OWN).fit(photos())
+    assert "tiles" not in features._full_recipe()
+    features.set_params(tile_size=16)
+    assert features._full_recipe()["tiles"] == (16, 16, 0)
+
+
+def test_estimators_of_earlier_releases_have_no_tiles():
+    features = ConvFeatures(Blocks(), **OWN).fit(photos())
+    expected = np.asarray(features.transform(photos()))
+    del features.tile_size, features.tile_overlap
+    np.testing.assert_array_equal(np.asarray(features.transform(photos())), expected)
+
+
+def test_places_of_a_tiled_image_are_those_of_the_image():
+    """A dot that no training image has, in an image that is enlarged and cut into tiles."""
+    X = np.full((6, 60, 80), 120, np.uint8) + photos(6, 60, 80)[..., 0] // 32
+    bad = X[:1].copy()
+    bad[0, 40:46, 12:18] = 255
+    pipe = make_structcore(
+        ConvFeatures(image_size=(192, 256), tile_size=64, tile_overlap=16),
+        projection__n_components=32,
+        bank__n_patches=60,
+        structcore__quantile=0.8,
+    ).fit(X)
+    parts = pipe[-1].describe(pipe[:-1].transform(bad)).iloc[0]
+    assert abs(parts["peak_row"] - 43) < 6
+    assert abs(parts["peak_col"] - 15) < 6
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        (dict(tile_size=128), "tile_size=128 is larger than the scaled image, image_size=48"),
+        (dict(tile_size=(16, 128)), "tile_size=128 is larger than the scaled image, image_size=64"),
+        (dict(tile_size=16, tile_overlap=16), "tile_overlap=16 must be smaller than tile_size=16"),
+        (dict(tile_overlap=8), "tile_overlap=8 has an effect with tile_size only"),
+        (dict(tile_size=(16, 16, 16)), "tile_size must be a positive integer or two"),
+        (dict(tile_size=16, tile_overlap=3), "tile_overlap must be a multiple of 2.* 2 and 4"),
+        (dict(tile_size=16, image_size=49), "image_size must be a multiple of 2.* 48 and 50"),
+        (dict(tile_size=0), "'tile_size' parameter"),
+        (dict(tile_size=16, tile_overlap=-2), "'tile_overlap' parameter"),
+    ],
+)
+def test_tiles_that_cannot_be_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        ConvFeatures(Blocks(), **{**OWN, **params}).fit(photos())
+
+
+def test_a_tile_that_is_no_whole_number_of_patches_is_refused():
+    """Lite0 has no whole patch for the last pixels of 36."""
+    with pytest.raises(ValueError, match="tile_size must be a multiple of"):
+        ConvFeatures(image_size=72, tile_size=36).fit(photos())
