@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
+    from .lifecycle.persistence import info as info
+    from .lifecycle.persistence import load as load
+    from .lifecycle.persistence import save as save
     from .lifecycle.products import add_category as add_category
     from .lifecycle.products import remove_category as remove_category
     from .pipeline import make_structcore as make_structcore
@@ -36,8 +39,11 @@ _PUBLIC = {
     "RoutedKNNScorer": "knn.scorer",
     "StructCoreScorer": "scoring.structcore",
     "add_category": "lifecycle.products",
+    "info": "lifecycle.persistence",
+    "load": "lifecycle.persistence",
     "make_structcore": "pipeline",
     "remove_category": "lifecycle.products",
+    "save": "lifecycle.persistence",
 }
 
 __all__ = sorted(_PUBLIC)

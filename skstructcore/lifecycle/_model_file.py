@@ -1,0 +1,204 @@
+"""The file that a model is kept in: a text head, then the bytes of all arrays.
+
+The layout is that of the safetensors format: the length of the head as 8 bytes, the head as
+JSON with the type, shape and place of every array, then the arrays without gaps. It can say
+numbers and text and nothing else, so that reading it runs no code, and an array can be mapped
+into memory where it lies. Written here because the library of that name copies all arrays
+before it writes them and maps none for numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import BinaryIO, Literal
+
+    from numpy.typing import NDArray
+
+    from ..images.image_list import StrPath
+
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+_CODES = {np.dtype(name): code for code, name in _TYPES.items()}
+_ALIGNMENT = 64
+_LONGEST_HEAD = 100 * 2**20  # as the safetensors library allows
+_BLOCK = 2**20
+
+
+class ModelFileError(OSError, ValueError):
+    """A model file cannot be used; the message names the file and says why."""
+
+
+def can_hold(dtype: np.dtype) -> bool:
+    """Whether arrays of this type can be kept."""
+    return dtype.newbyteorder("<") in _CODES
+
+
+def write_model_file(
+    file: BinaryIO, arrays: dict[str, NDArray], text: dict[str, str], name: str = "sha256"
+) -> None:
+    """Write arrays and text, with a checksum of both under `name` beside the text.
+
+    Parameters
+    ----------
+    file : binary file, open for writing
+    arrays : dict of str to C-contiguous ndarray
+    text : dict of str to str
+    name : str, default="sha256"
+    """
+    # Larger items first: so each array begins at a multiple of the size of its items.
+    order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
+    places, start = {}, 0
+    for key in order:
+        array = arrays[key]
+        stop = start + array.nbytes
+        places[key] = {
+            "dtype": _CODES[array.dtype.newbyteorder("<")],
+            "shape": list(array.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    content = [_little_endian(arrays[key]) for key in order]
+    digest = hashlib.sha256()
+    for array in content:
+        digest.update(_bytes_of(array))
+    text = {**text, "arrays_sha256": digest.hexdigest()}
+    text[name] = _digest_of_head(text, places)
+    head = json.dumps({"__metadata__": text, **places}).encode()
+    head += b" " * (-(8 + len(head)) % _ALIGNMENT)
+    file.write(len(head).to_bytes(8, "little"))
+    file.write(head)
+    for array in content:
+        file.write(_bytes_of(array))
+
+
+def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
+    """Read and check the text and the places of the arrays; the arrays are not looked at.
+
+    Returns
+    -------
+    text : dict of str to str
+    places : dict of str to dict
+        Type, shape and place of each array.
+    start : int
+        Where the arrays begin in the file.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ModelFileError(f"{os.fspath(path)!r} is {kind}, so it holds no model.")
+    with open(path, "rb") as file:
+        first = file.read(8)
+        length = int.from_bytes(first, "little")
+        if len(first) < 8 or not 2 <= length <= min(status.st_size - 8, _LONGEST_HEAD):
+            raise ModelFileError(f"{os.fspath(path)!r} {_what_it_is(first)}")
+        head = file.read(length)
+    try:
+        entries = json.loads(head, object_pairs_hook=_without_repetition)
+        text = entries.pop("__metadata__")
+        if not all(isinstance(value, str) for value in text.values()):
+            raise ValueError("the head holds something else than text")
+        _check_places(entries, status.st_size - 8 - length)
+        found = text.pop("sha256")
+    except RecursionError:
+        raise _damaged(path, "its head is nested too deeply") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    if found != _digest_of_head(text, entries):
+        raise _damaged(path, "the checksum of its head does not fit")
+    return text, entries, 8 + length
+
+
+def read_arrays(
+    path: StrPath, text: dict[str, str], places: dict, start: int, mmap_mode: Literal["r"] | None
+) -> dict[str, NDArray]:
+    """Read (or map) all arrays, and compare their checksum."""
+    size = max((place["data_offsets"][1] for place in places.values()), default=0)
+    if mmap_mode is None:
+        content = np.empty(size, np.uint8)
+        with open(path, "rb") as file:
+            file.seek(start)
+            if file.readinto(content) != size:
+                raise _damaged(path, "it is shorter than its head says")
+    else:
+        if start % _ALIGNMENT:
+            raise _damaged(path, "its arrays do not lie where they can be mapped")
+        whole = np.memmap(path, np.uint8, "r", offset=start, shape=(size,)) if size else b""
+        content = np.frombuffer(whole, np.uint8)
+    digest = hashlib.sha256()
+    for block in range(0, size, _BLOCK):
+        digest.update(content[block : block + _BLOCK])
+    if digest.hexdigest() != text["arrays_sha256"]:
+        raise _damaged(path, "the checksum of its arrays does not fit")
+    return {
+        key: content[slice(*place["data_offsets"])]
+        .view(_TYPES[place["dtype"]])
+        .reshape(place["shape"])
+        for key, place in places.items()
+    }
+
+
+def _little_endian(array):
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _bytes_of(array):
+    return array.reshape(-1).view(np.uint8)
+
+
+def _digest_of_head(text, places):
+    return hashlib.sha256(json.dumps([text, places], sort_keys=True).encode()).hexdigest()
+
+
+def _check_places(places, size):
+    expected = 0
+    for place in sorted(places.values(), key=lambda place: place["data_offsets"]):
+        start, stop = place["data_offsets"]
+        shape, dtype = place["shape"], np.dtype(_TYPES[place["dtype"]])
+        if any(type(n) is not int or n < 0 for n in (start, stop, *shape)):
+            raise ValueError("an array has a size that is no number")
+        if start != expected or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError("the arrays do not lie one after the other")
+        if start % dtype.itemsize:
+            raise ValueError("an array does not lie where its items can be read")
+        expected = stop
+    if expected != size:
+        raise ValueError(f"{size} bytes of arrays where the head says {expected}")
+
+
+def _without_repetition(pairs: Iterable):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("its head says something twice")
+    return entries
+
+
+def _damaged(path, reason):
+    return ModelFileError(
+        f"{os.fspath(path)!r} is damaged or no model file of skstructcore: {reason}. Take a copy, "
+        "or fit again."
+    )
+
+
+def _what_it_is(first):
+    # What pickle, gzip, xz, bz2, lzma, zlib and lz4 files begin with, as joblib writes them.
+    marks = (b"\x80", b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x5d\x00", b"x", b"ZF", b"\x04\x22\x4d")
+    if not first:
+        return "is empty."
+    if first.startswith(marks):
+        return (
+            "looks like a pickle, as joblib.dump writes it. Reading such a file can run any code: "
+            "if you trust it, joblib.load it, and keep it by skstructcore.save from now on."
+        )
+    return "is no model file of skstructcore. Models are written by skstructcore.save."

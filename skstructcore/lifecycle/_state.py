@@ -1,0 +1,252 @@
+"""Fitted estimators as a tree of text and numbered arrays, and back.
+
+What can be kept is a closed list: the estimators and dataclasses of this package, scikit-learn's
+`Pipeline`, arrays and sparse matrices of numbers, strings, numbers, None, and lists, tuples and
+dicts of them. Everything else is refused by name, when it is written and when it is read, so
+that a file cannot make a program run what it was not meant to run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+from pathlib import Path, PurePath
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from ..features._backbone import PatchFeatures
+from ._model_file import can_hold
+
+_PACKAGE = __name__.partition(".")[0]
+_CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
+_PIPELINE = "sklearn.pipeline:Pipeline"
+_SPARSE = {"csr_matrix": sparse.csr_matrix, "csr_array": sparse.csr_array}
+
+
+class Writer:
+    """Turns objects into nodes that JSON can write; `arrays` collects the arrays."""
+
+    def __init__(self):
+        self.arrays = {}
+        self._seen = {}  # id -> (node, object): what is shared stays shared
+
+    def node(self, value, place):
+        """Node of a value; `place` says in messages where it was found."""
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if isinstance(value, np.generic) and not isinstance(value, np.str_):
+            return self._scalar(value, place)
+        if isinstance(value, str):
+            return str(value)
+        if type(value) is float:
+            return value if np.isfinite(value) else {"float": repr(value)}
+        if type(value) is list:
+            return [self.node(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        if type(value) is tuple:
+            return {"tuple": self.node(list(value), place)}
+        if type(value) is dict:
+            return {"dict": [[self.node(k, place), self.node(v, f"{place}[{k!r}]")]
+                             for k, v in value.items()]}  # fmt: skip
+        if isinstance(value, PurePath):
+            return {"path": str(value)}
+        if id(value) in self._seen:
+            return self._seen[id(value)][0]
+        node, again = self._object(value, place)
+        self._seen[id(value)] = again, value
+        return node
+
+    def _scalar(self, value, place):
+        if not can_hold(value.dtype):
+            raise _refusal(value, place)
+        return {"scalar": [value.dtype.name, self.node(value.item(), place)]}
+
+    def _object(self, value, place):
+        if isinstance(value, np.ndarray):
+            node = self._array(value, place)
+            return node, node
+        if type(value).__name__ in _SPARSE and sparse.issparse(value):
+            parts = {name: getattr(value, name) for name in ("data", "indices", "indptr")}
+            node = {name: self.node(part, place) for name, part in parts.items()}
+            node = {"sparse": type(value).__name__, "shape": [*map(int, value.shape)], **node}
+            return node, node
+        number = len(self._seen)
+        self._seen[id(value)] = {"same": number}, value  # before its parts, which are numbered on
+        name, state = _class_name(value), _state_of(value, place)
+        parts = {key: self.node(part, f"{place}.{key}") for key, part in state.items()}
+        return {"new": name, "number": number, "state": parts}, {"same": number}
+
+    def _array(self, value, place):
+        if value.dtype.kind == "U" or (
+            value.dtype == object and all(type(item) is str for item in value.ravel())
+        ):
+            kind = "object" if value.dtype == object else value.dtype.str[1:]
+            return {"strings": [*map(str, value.ravel())], "shape": [*value.shape], "type": kind}
+        if not can_hold(value.dtype):
+            raise _refusal(value, place)
+        # A product may sum in another order for another layout: it is kept.
+        turned = value.ndim > 1 and value.flags.f_contiguous and not value.flags.c_contiguous
+        name = f"{len(self.arrays)}:{place}"
+        self.arrays[name] = np.ascontiguousarray(value.T if turned else value)
+        return {"array": name, "turned": True} if turned else {"array": name}
+
+
+class Reader:
+    """Turns nodes back into objects; raises ValueError for anything that it does not know."""
+
+    def __init__(self, arrays):
+        self._arrays = arrays
+        self._objects = {}
+
+    def value(self, node):
+        if node is None or isinstance(node, (bool, int, float, str)):
+            return node
+        if isinstance(node, list):
+            return [self.value(item) for item in node]
+        for kind, read in _KINDS.items():
+            if kind in node:
+                return read(self, node)
+        raise ValueError(f"it holds an entry of an unknown kind, {sorted(node)[:3]}")
+
+    def _tuple(self, node):
+        return tuple(self.value(node["tuple"]))
+
+    def _dict(self, node):
+        return {self.value(key): self.value(value) for key, value in node["dict"]}
+
+    def _float(self, node):
+        return float(node["float"])
+
+    def _path(self, node):
+        return Path(node["path"])
+
+    def _scalar(self, node):
+        dtype, value = node["scalar"]
+        if not can_hold(np.dtype(dtype)):
+            raise ValueError(f"it holds a number of the type {dtype!r}")
+        return np.dtype(dtype).type(self.value(value))
+
+    def _array(self, node):
+        array = self._arrays[node["array"]]
+        return array.T if node.get("turned") else array
+
+    def _strings(self, node):
+        dtype = object if node["type"] == "object" else node["type"]
+        if dtype is not object and not re.fullmatch(r"U\d+", dtype):
+            raise ValueError(f"it holds text of the type {dtype!r}")
+        return np.array(node["strings"], dtype=dtype).reshape(node["shape"])
+
+    def _sparse(self, node):
+        parts = [self.value(node[name]) for name in ("data", "indices", "indptr")]
+        matrix = _SPARSE[node["sparse"]](tuple(parts), shape=tuple(node["shape"]))
+        matrix.check_format()
+        return matrix
+
+    def _same(self, node):
+        return self._objects[node["same"]]
+
+    def _new(self, node):
+        state = {key: self.value(value) for key, value in node["state"].items()}
+        new = _build(node["new"], state)
+        self._objects[node["number"]] = new
+        return new
+
+
+_KINDS = {
+    "new": Reader._new, "same": Reader._same, "array": Reader._array, "tuple": Reader._tuple,
+    "dict": Reader._dict, "scalar": Reader._scalar, "float": Reader._float,
+    "strings": Reader._strings, "sparse": Reader._sparse, "path": Reader._path,
+}  # fmt: skip
+
+
+def _class_name(value):
+    return f"{type(value).__module__}:{type(value).__qualname__}".removeprefix(f"{_PACKAGE}.")
+
+
+def _state_of(value, place):
+    kind = type(value)
+    if kind is Pipeline:
+        return {"steps": value.steps, "verbose": value.verbose}
+    if kind.__module__.split(".")[0] != _PACKAGE:
+        raise _refusal(value, place)
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if not isinstance(value, BaseEstimator):
+        raise _refusal(value, place)
+    state = dict(value.__getstate__())
+    if isinstance(value, PatchFeatures):
+        # Where features are kept is a matter of the machine. A file from elsewhere must not
+        # name the folder that is read from, and written to.
+        state["memory"] = None
+    return state
+
+
+def _build(name, state):
+    """Make an object of a class of this package from its state."""
+    if name == _PIPELINE:
+        return Pipeline(**state)
+    match = _CLASS.fullmatch(name)
+    if match is None or name.startswith("sklearn"):
+        raise ValueError(f"it holds a {name}, which is no class of {_PACKAGE}")
+    try:
+        kind = getattr(importlib.import_module(f"{_PACKAGE}.{match[1]}"), match[2])
+    except (ImportError, AttributeError):
+        kind = None
+    is_ours = inspect.isclass(kind) and kind.__module__.startswith(f"{_PACKAGE}.")
+    if is_ours and dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, state)
+    if is_ours and issubclass(kind, BaseEstimator):
+        return _build_estimator(kind, state)
+    raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
+
+
+def _build_dataclass(kind, state):
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    missing = dataclasses.MISSING
+    for key, field in fields.items():
+        if key not in state:
+            if field.default is missing:
+                raise ValueError(f"its {kind.__name__} lacks {key!r}, which this release needs")
+            state[key] = field.default
+    _check_known(kind, state, fields)
+    new = kind.__new__(kind)
+    for key, value in state.items():
+        object.__setattr__(new, key, value)  # the classes are frozen
+    return new
+
+
+def _build_estimator(kind, state):
+    parameters = set(kind._get_param_names())
+    learned = {key for key in state if key.endswith("_") or key.startswith("_")}
+    _check_known(kind, state, parameters | {key for key in learned if not key.startswith("__")})
+    # A parameter that the file does not know does by default what was done before it.
+    new = kind.__new__(kind)
+    defaults = inspect.signature(kind.__init__).parameters
+    absent = {key: defaults[key].default for key in parameters - set(state)}
+    new.__setstate__({**absent, **state})
+    new._validate_params()
+    return new
+
+
+def _check_known(kind, state, known):
+    unknown = sorted(set(state) - set(known))
+    if unknown:
+        raise ValueError(f"its {kind.__name__} has {unknown[0]!r}, which this release has not")
+
+
+def _refusal(value, place):
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, np.ndarray):
+        name += f" of {value.dtype}"
+    elif callable(value) and hasattr(value, "__qualname__"):
+        name += f" ({value.__module__}.{value.__qualname__})"
+    return TypeError(
+        f"{place} is a {name}, which a model file does not hold: it holds estimators of "
+        f"{_PACKAGE}, numbers and text, and no code. Use joblib.dump for this pipeline, and load "
+        "its file only where you trust it."
+    )

@@ -1,0 +1,210 @@
+"""Models on disk: written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .. import __version__
+from ._atomic import atomic_file
+from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
+from ._state import Reader, Writer
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from sklearn.base import BaseEstimator
+
+    from ..images.image_list import StrPath
+
+__all__ = ["ModelFileError", "info", "load", "save"]
+
+#: Raised when what is fitted changes so that files of before would give other scores.
+FORMAT = 1
+_LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "pillow", "numba")
+
+
+def save(model: BaseEstimator, path: StrPath) -> None:
+    """Write a fitted pipeline, so that `load` gives it back with the same scores, bit by bit.
+
+    The file is written beside `path` and then renamed: whenever the machine stops, `path` is
+    the old file or the new one. It holds numbers and text only, no code, and no weights of the
+    backbone: their name and checksum are in it.
+
+    Parameters
+    ----------
+    model : Pipeline or estimator
+        Fitted, of estimators of this package.
+    path : str or path-like
+        The file; one that is there is replaced. The name may end as you like.
+
+    Raises
+    ------
+    TypeError
+        If the model holds what a file cannot hold, a function of your own for instance. The
+        message names it. ``joblib.dump`` keeps such a model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import skstructcore
+    >>> photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    >>> pipe = skstructcore.make_structcore(
+    ...     "efficientnet_lite0", features__image_size=64, bank__ratio=0.1
+    ... ).fit(photos)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skstructcore.save(pipe, f"{folder}/model.structcore")
+    ...     header = skstructcore.info(f"{folder}/model.structcore")
+    ...     again = skstructcore.load(f"{folder}/model.structcore")
+    >>> header["training"]["n_images"]
+    6
+    >>> bool((again.score_samples(photos) == pipe.score_samples(photos)).all())
+    True
+    """
+    check_is_fitted(model)
+    writer = Writer()
+    state = writer.node(model, type(model).__name__)
+    text = {
+        "format": f"skstructcore {FORMAT}",
+        "header": json.dumps(_header(model)),
+        "state": json.dumps(state),
+    }
+    with atomic_file(path) as file:
+        write_model_file(file, writer.arrays, text)
+
+
+def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
+    """Read a fitted pipeline that `save` has written; no code in the file can run.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mmap_mode : {"r"} or None, default=None
+        "r" maps the arrays into memory, read-only, instead of reading them: processes that load
+        the same file share one copy of the bank.
+
+    Returns
+    -------
+    model : Pipeline or estimator
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, no model file, of another format, or names a type that is not
+        of this package. It is an OSError and a ValueError.
+
+    Notes
+    -----
+    The checksum in the file finds accidents. It does not say who wrote the file: whoever can
+    replace your models can make them accept everything.
+    """
+    if mmap_mode not in (None, "r"):
+        raise ValueError(f"mmap_mode must be None or 'r', got {mmap_mode!r}.")
+    text, places, start = _read_head(path)
+    arrays = read_arrays(path, text, places, start, mmap_mode)
+    try:
+        model = Reader(arrays).value(json.loads(text["state"]))
+        check_is_fitted(model)
+    except RecursionError:
+        raise _refused(path, text, "its entries are nested too deeply") from None
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise _refused(path, text, reason) from error
+    return model
+
+
+def info(path: StrPath) -> dict[str, Any]:
+    """Read what a model file says about itself, without its bank.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    header : dict
+        "created" (UTC); "versions" of this package and of the libraries below it; "steps";
+        "training", with the number of good images, of bank entries and of routes, and a
+        "digest" of the bank and of the training scores, the same for the same training;
+        "promised_level", the false-alarm rate that the threshold promises (with routes: of each),
+        None where it promises nothing; "backbone", the name and checksum of the weights;
+        "format", and "bytes", the size of the file.
+    """
+    text, _, _ = _read_head(path)
+    return {
+        **json.loads(text["header"]),
+        "format": text["format"],
+        "bytes": os.stat(path).st_size,
+    }
+
+
+def _read_head(path):
+    text, places, start = read_head(path)
+    if text.get("format") != f"skstructcore {FORMAT}":
+        found = text.get("format", "no format that this package knows")
+        raise ModelFileError(
+            f"{os.fspath(path)!r} has {found!r}; this release ({__version__}) reads 'skstructcore "
+            f"{FORMAT}'. Load it with the release that wrote it, or fit again with this one."
+        )
+    missing = {"header", "state", "arrays_sha256"} - set(text)
+    if missing:
+        raise ModelFileError(f"{os.fspath(path)!r} lacks {sorted(missing)}: fit again.")
+    return text, places, start
+
+
+def _refused(path, text, reason):
+    try:
+        by = f"skstructcore {json.loads(text['header'])['versions']['skstructcore']}"
+    except (ValueError, KeyError, TypeError):
+        by = "nobody who says so"
+    return ModelFileError(
+        f"{os.fspath(path)!r}, written by {by}, cannot be used by {__version__}: {reason}. Load it "
+        "with the release that wrote it, or fit again with this one."
+    )
+
+
+def _header(model):
+    steps = [step for _, step in getattr(model, "steps", [("", model)])]
+    found = dict.fromkeys(
+        "model_source_ model_checksum_ bank_ n_images_ calibration_ routes_".split()
+    )
+    for step in reversed(steps):
+        found |= {name: getattr(step, name) for name in found if hasattr(step, name)}
+    versions = {"skstructcore": __version__}
+    versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions,
+        "steps": [type(step).__name__ for step in steps],
+        "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
+        "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
+        "promised_level": _promised_level(found["calibration_"], found["routes_"]),
+    }
+
+
+def _training(n_images, bank, calibration):
+    digest = hashlib.sha256()
+    for owner, names in ((bank, ("values", "image_index")), (calibration, ("scores",))):
+        for name in names:
+            if owner is not None:
+                digest.update(np.ascontiguousarray(getattr(owner, name)))
+    return {
+        "n_images": n_images,
+        "n_bank_entries": None if bank is None else len(bank),
+        "n_routes": None if bank is None else len(bank.route_names),
+        "digest": digest.hexdigest(),
+    }
+
+
+def _promised_level(calibration, routes):
+    if routes is not None:
+        return {name: route.calibration.level for name, route in routes.items()}
+    return None if calibration is None else calibration.level
