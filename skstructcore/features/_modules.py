@@ -1,11 +1,11 @@
 """Weights that are not pickled: checksums, and a user's modules found again by them."""
 
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from .._utils.files import file_digest as file_checksum  # noqa: F401 (of files of weights)
 
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
@@ -18,21 +18,6 @@ class AbsentModule:
 
     checksum: str
     source: str
-
-
-def file_checksum(path):
-    """SHA-256 of a file, as hexadecimal digits; computed again only if the file changes."""
-    status = os.stat(path)
-    return _file_checksum(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-@lru_cache(64)
-def _file_checksum(path, *stamp):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def is_module(model):

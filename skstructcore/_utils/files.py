@@ -1,0 +1,174 @@
+"""Files that are written whole or not at all, digests of files, and their names as text."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    StrPath = str | os.PathLike[str]
+
+_BLOCK = 1 << 20
+# What breaks a row of a table, a terminal or an encoder: control characters, line separators,
+# and the surrogates by which Python spells bytes of a name that are not UTF-8.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FORMULA = ("=", "+", "-", "@")
+
+
+def check_writable(path: StrPath) -> Path:
+    """Return where `path` leads, or raise OSError if no file can be written there.
+
+    To be asked before work whose result is to be written: nothing is created.
+    """
+    path = Path(os.path.realpath(path))  # through a link, as every other writer does
+    if path.exists() and not path.is_file():
+        raise OSError(f"{str(path)!r} is no file that could be replaced: choose another name.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to: make it.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {str(path.parent)!r} cannot be written to.")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file beside `path` for writing; it takes that name when the block has ended.
+
+    After an error, and after a kill at any moment, `path` is what it was. A kill leaves the
+    unfinished file behind, ``.<name>.<letters>.unfinished``.
+
+    Parameters
+    ----------
+    path : str or path-like
+        In a folder that is there; a file of this name is replaced.
+    durable : bool, default=True
+        Whether to wait for the disk, so that the content outlives a power cut. False where
+        many files are written and a damaged one would be noticed.
+
+    Yields
+    ------
+    file : binary file
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_file(Path(folder, "a.txt")) as file:
+    ...         _ = file.write(b"whole")
+    ...     Path(folder, "a.txt").read_text()
+    'whole'
+    """
+    path = check_writable(path)
+    # A part of the name, which may be as long as names can be.
+    descriptor, unfinished = tempfile.mkstemp(".unfinished", f".{path.name[:40]}.", path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())  # before the name: else a crash can leave an empty file
+        os.chmod(unfinished, 0o666 & ~_umask())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def write_text(path: StrPath, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def _umask():
+    # The process has no way to ask but to set it; threads may create files meanwhile.
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1], 8) for line in status if line.startswith("Umask"))
+    except (OSError, StopIteration, ValueError):
+        return 0o022
+
+
+def _sync_folder(folder):
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def file_digest(path: StrPath) -> str:
+    """SHA-256 of a file, as hexadecimal digits; computed again only if the file changes."""
+    status = os.stat(path)
+    return _file_digest(os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(4096)
+def _file_digest(path, *stamp):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def escape_name(name: str) -> str:
+    """Spell a name so that every text file, table and terminal shows it, and in one way.
+
+    Nearly all names stay as they are. One with control characters or bytes that are not
+    UTF-8, and one that a spreadsheet would take for a formula, is quoted as shells do it:
+    ``$'...'``. `unescape_name` gives the name back.
+
+    Examples
+    --------
+    >>> escape_name("parts/nut 1.png"), escape_name("=1+1.png")
+    ('parts/nut 1.png', "$'=1+1.png'")
+    >>> print(escape_name("a\\nb.png"), escape_name("\\udcfc.png"))
+    $'a\\x0ab.png' $'\\xfc.png'
+    """
+    if not (_UNSAFE.search(name) or name.startswith((*_FORMULA, "$'"))):
+        return name
+    quoted = re.sub(r"[\\']", r"\\\g<0>", name)
+    return f"$'{_UNSAFE.sub(_escape, quoted)}'"
+
+
+def _escape(match):
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+
+
+def unescape_name(text: str) -> str:
+    """The name that `escape_name` has spelled as `text`.
+
+    Examples
+    --------
+    >>> unescape_name("$'=1+1.png'"), unescape_name("nut 1.png")
+    ('=1+1.png', 'nut 1.png')
+    """
+    if not (text.startswith("$'") and text.endswith("'") and len(text) > 2):
+        return text
+    return re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", _unescape, text[2:-1], flags=re.DOTALL)
+
+
+def _unescape(match):
+    what = match[1]
+    if what[0] not in "xu" or len(what) == 1:
+        return what
+    code = int(what[1:], 16)
+    return chr(code + 0xDC00 if what[0] == "x" and code >= 0x80 else code)

@@ -1,0 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from skstructcore._utils.files import (
+    atomic_file,
+    check_writable,
+    escape_name,
+    file_digest,
+    unescape_name,
+    write_text,
+)
+
+# Also what Python makes of bytes that are not UTF-8.
+names = st.text(st.characters(exclude_categories=()), max_size=20)
+
+
+@given(names)
+@example("$'\\x41'")
+@example("$'")
+@example("\\")
+@example("\udcff\x80")
+@example("a\\x0ab\n")
+def test_every_name_has_one_spelling_that_leads_back(name):
+    text = escape_name(name)
+    assert unescape_name(text) == name
+    assert text.encode().decode() == text  # can be written
+    assert len(text.splitlines()) <= 1 and not text.startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "über/ß 1.png", "C:\\parts\\1.png", "it's.png", "1%.png"]
+)
+def test_ordinary_names_stay_as_they_are(name):
+    assert escape_name(name) == name
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    code = (
+        "import os, signal, sys; from skstructcore._utils.files import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as file:\n"
+        "    file.write(b'x' * 100000); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, path])
+    assert run.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path):
+    texts = [str(i) * 100_000 for i in range(8)]
+    threads = [
+        threading.Thread(target=write_text, args=(tmp_path / "a.txt", text)) for text in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "a.txt").read_text() in texts and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_names_as_long_as_names_can_be_and_links_are_written(tmp_path):
+    write_text(tmp_path / ("n" * 251 + ".txt"), "long")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real" / "file.txt")
+    write_text(tmp_path / "link.txt", "through")
+    assert (tmp_path / "real" / "file.txt").read_text() == "through"
+    assert (tmp_path / "link.txt").is_symlink()
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
+        check_writable(tmp_path / "absent" / "scores.csv")
+    with pytest.raises(OSError, match="no file that could be replaced"):
+        check_writable(tmp_path)
+    assert check_writable(tmp_path / "scores.csv") and not list(tmp_path.iterdir())
+
+
+def test_the_digest_follows_the_content(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"abc")
+    # SHA-256 of "abc", from FIPS 180-2.
+    assert file_digest(path).startswith("ba7816bf8f01cfea") and len(file_digest(path)) == 64
+    path.write_bytes(b"abcd")
+    assert file_digest(str(path)).startswith("88d4266fd4e6338d")
