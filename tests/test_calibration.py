@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,16 @@ from sklearn.covariance import LedoitWolf
 from skstructcore.scoring.calibration import (
     NORMS,
     combine,
-    conformal_p_values,
-    conformal_threshold,
+    explain_shortage,
     fit_calibration,
     location_and_scale,
 )
+from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
+from skstructcore.scoring.evidence import Evidence
+
+
+def evidence(base, phi):
+    return Evidence(base, phi, np.zeros((len(base), 3)))
 
 
 def test_location_and_scale_are_those_of_standard_scaler():
@@ -36,7 +43,7 @@ def test_mahalanobis_is_that_of_the_shrunk_covariance():
     rng = np.random.default_rng(0)
     phi = rng.multivariate_normal([1, 2], [[2, 1.2], [1.2, 1]], size=50)
     calibration = fit_calibration(
-        phi[:, 0], phi, norm="mahalanobis", lam="struct-only", quantile=0.9
+        evidence(phi[:, 0], phi), norm="mahalanobis", lam="struct-only", quantile=0.9
     )
     z = (phi - phi.mean(axis=0)) / phi.std(axis=0)
     expected = np.sqrt(LedoitWolf(assume_centered=False).fit(z).mahalanobis(z))
@@ -49,21 +56,36 @@ def test_p_values_fall_with_the_score_and_stay_in_their_range(calibration, score
     assert 1 / (len(calibration) + 1) - 1e-12 <= p[1] <= p[0] <= 1
 
 
-def test_p_value_at_a_calibration_score_is_its_rank():
-    scores = np.random.default_rng(0).normal(size=99)
-    p = conformal_p_values(np.sort(scores)[::-1], scores)
-    np.testing.assert_allclose(p, np.arange(1, 100) / 100)
+def test_p_value_is_the_rank_that_the_image_would_have():
+    scores = np.arange(1.0, 100.0)
+    p = conformal_p_values([99.5, 98.5, 50.5, 0.5, 98.0], scores)
+    # Above 99 of 99; above 98; above 50; above none; at the second highest, which counts.
+    np.testing.assert_allclose(p, [0.01, 0.02, 0.50, 1.0, 0.03])
+
+
+@pytest.mark.parametrize("n", [7, 31, 210])
+def test_p_values_of_good_images_are_never_too_small_between_the_ranks_either(n):
+    # Exactly: the new image takes each of the n + 1 places among n others alike often.
+    places = np.arange(n + 1)
+    calibration = [np.delete(places, place) for place in places]
+    p = np.array([conformal_p_values([i], c)[0] for i, c in zip(places, calibration, strict=True)])
+    for level in (0.005, 0.01, 0.05, 1.5 / (n + 1), 0.3):
+        assert (p <= level).mean() <= level
+        alarms = [i > conformal_threshold(c, level)[0] for i, c in enumerate(calibration)]
+        promised = conformal_threshold(calibration[0], level)[1]
+        assert np.mean(alarms) <= promised + 1e-12
+        assert promised <= level or promised == pytest.approx(1 / (n + 1))
 
 
 def test_p_value_and_threshold_agree():
     rng = np.random.default_rng(1)
     calibration, groups = rng.normal(size=60), rng.integers(0, 20, size=60)
-    scores = rng.normal(size=1000)
+    scores = np.concatenate([rng.normal(size=1000), calibration])
     for level in (0.07, 0.2, 0.5):
         threshold, promised = conformal_threshold(calibration, level, groups)
-        assert promised == level
+        assert level - 1 / 21 < promised <= level
         p = conformal_p_values(scores, calibration, groups)
-        np.testing.assert_array_equal(scores > threshold, p < level)
+        np.testing.assert_array_equal(scores > threshold, p <= level + 1e-12)
 
 
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
@@ -88,14 +110,14 @@ def test_groups_keep_the_promise_that_single_images_break():
         with_groups.append((new > threshold).mean())
         threshold, claimed = conformal_threshold(scores, 0.02)
         without.append((new > threshold).mean())
-    assert promised == 1 / 11 and claimed == 0.02
+    assert promised == 1 / 11 and claimed == 4 / 201
     assert np.mean(with_groups) < 1.1 * promised
     assert np.mean(without) > 3 * claimed
 
 
 def test_equal_calibration_scores_make_an_equal_image_normal():
     p = conformal_p_values([1.0, 2.0], [1.0, 1.0, 1.0])
-    np.testing.assert_allclose(p, [0.75, 0.25])
+    np.testing.assert_allclose(p, [1.0, 0.25])
 
 
 def test_groups_of_the_wrong_length_are_an_error():
@@ -105,15 +127,17 @@ def test_groups_of_the_wrong_length_are_an_error():
 
 def test_too_few_images_for_the_level_say_what_can_be_promised():
     base = np.arange(31.0)
-    with pytest.warns(UserWarning, match=r"takes 99 .* 31 training images .* 3\.1%") as caught:
-        calibration = fit_calibration(base, base[:, np.newaxis], quantile=0.99)
-    assert calibration.level == 1 / 32
+    data = evidence(base, base[:, np.newaxis])
+    calibration = fit_calibration(data, quantile=0.99)
+    assert calibration.level == 1 / 32 and not calibration.keeps_promise
     assert calibration.threshold == calibration.scores.max()
-    # The quantile that the warning recommends is one that can be promised.
-    assert "quantile=0.968 or less" in str(caught[0].message)
-    fit_calibration(base, base[:, np.newaxis], quantile=0.968)
-    with pytest.warns(UserWarning, match="31 training images in 3 groups"):
-        fit_calibration(base, base[:, np.newaxis], np.arange(31) % 3, quantile=0.968)
+    message = explain_shortage(calibration)
+    assert re.search(r"takes 99 .* 31 training images .* 3\.1%", message)
+    # The quantile that the message recommends is one that can be promised.
+    assert "quantile=0.968 or less" in message
+    assert explain_shortage(fit_calibration(data, quantile=0.968)) is None
+    grouped = fit_calibration(data, np.arange(31) % 3, quantile=0.968)
+    assert "31 training images in 3 groups" in explain_shortage(grouped)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -121,8 +145,10 @@ def test_too_few_images_for_the_level_say_what_can_be_promised():
 def test_score_is_base_plus_lam_times_d_struct(norm, lam):
     rng = np.random.default_rng(0)
     base, phi = rng.normal(size=40), rng.normal(size=(40, 3))
-    calibration = fit_calibration(base, phi, norm=norm, lam=lam, quantile=0.9)
-    score, d_struct, z = calibration.score(base, phi)
+    data = evidence(base, phi)
+    calibration = fit_calibration(data, norm=norm, lam=lam, quantile=0.9)
+    score, d_struct = calibration.score(data)
+    z = calibration.judge(data)["z"][:, 1:]
     weight = {"auto": base.std() / d_struct.std(), "struct-only": 1.0}.get(lam, lam)
     if lam == "auto" and norm.startswith("sum"):
         weight = base.std()

@@ -13,9 +13,19 @@ EXPECTED_FAILED_CHECKS = {
         "check_transformer_data_not_an_array": _HELD_OUT,
     },
 }
+# 300 images allow the conformal threshold none of 300 above it, at the default level of 0.5 %.
+_TOO_FEW_FOR_AN_OUTLIER = dict.fromkeys(
+    ["check_outliers_fit_predict", "check_outliers_train"],
+    "at 0.5 % no training sample of 300 may be rejected; passes with quantile=0.99",
+)
 
 
 def expected_failed_checks(estimator):
+    if isinstance(estimator, StructCoreScorer) and (estimator.threshold, estimator.quantile) == (
+        "conformal",
+        0.995,
+    ):
+        return _TOO_FEW_FOR_AN_OUTLIER
     return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
 
 
@@ -27,6 +37,7 @@ def expected_failed_checks(estimator):
         CoresetBank(0.5, random_state=0),
         RoutedKNNScorer(n_neighbors=1),
         StructCoreScorer(),
+        StructCoreScorer(quantile=0.99),
         StructCoreScorer("l2", descriptors=("std", "top", "tv"), threshold="quantile"),
     ],
     expected_failed_checks=expected_failed_checks,

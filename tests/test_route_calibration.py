@@ -104,5 +104,9 @@ def test_maps_of_an_unlearned_route_or_of_none_are_errors():
         scorer.predict(routed_maps([10, 10], [1, 1]))
     with pytest.raises(ValueError, match="The training maps had routes"):
         scorer.predict(np.ones((2, 6, 6)))
-    with pytest.raises(ValueError, match="The training maps had routes"):
-        scorer.predict(np.ones((2, 6)))
+
+
+def test_too_few_groups_to_call_anything_unknown_are_told():
+    with pytest.warns(UserWarning, match=r"Fewer than 5 independent .* of p1: hardly any") as told:
+        StructCoreScorer().fit(routed_maps([300, 4], [1, 1]))
+    assert len(told) == 1

@@ -55,3 +55,21 @@ def test_images_of_one_group_count_as_one_in_the_tail():
     distances = np.exp([0.0, 0.1, 1.0, 1.1])
     single, grouped = fit_tail(distances), fit_tail(distances, [0, 0, 1, 1])
     assert grouped.p_values([9.0]) > single.p_values([9.0])
+
+
+def test_unequal_groups_keep_the_level():
+    # One group of 200 images that are nearly the same, and nine single images.
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([np.zeros(200, dtype=int), np.arange(1, 10)])
+    unknown = []
+    for _ in range(2000):
+        logs = rng.normal(size=10)[groups] + 0.01 * rng.normal(size=209)
+        tail = fit_tail(np.exp(logs), groups)
+        unknown.append(tail.p_values(np.exp(rng.normal(size=20))) < 0.02)
+    assert np.mean(unknown) == pytest.approx(0.02, abs=0.004)
+
+
+def test_equal_groups_of_one_are_the_plain_mean_and_deviation():
+    logs = np.random.default_rng(0).normal(size=12)
+    tail = fit_tail(np.exp(logs))
+    assert (tail.location, tail.scale) == pytest.approx((logs.mean(), logs.std(ddof=1)))

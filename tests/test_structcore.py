@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from sklearn.pipeline import make_pipeline
 
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.containers import Geometry
@@ -62,6 +63,8 @@ def test_without_surprise_the_distances_take_its_place(maps):
     plain = StructCoreScorer().fit(maps[:40])
     names = [name.removeprefix("surprise_") for name in plain.descriptors]
     named = StructCoreScorer(descriptors=names).fit(maps[:40])
+    assert plain.descriptors_ == names
+    assert not any("surprise" in column for column in plain.describe(maps).columns)
     np.testing.assert_array_equal(plain.score_samples(maps), named.score_samples(maps))
     assert not plain.uses_surprise_
     # Maps that carry more than the training maps did are no obstacle.
@@ -88,7 +91,7 @@ def test_describe_tells_how_the_decision_came_about(maps):
     maps[50, 2:4, 3:6] = 90
     scorer = StructCoreScorer(quantile=0.95).fit(maps[:40])
     parts = scorer.describe(maps)
-    names = ["max", *scorer.descriptors]
+    names = ["max", *scorer.descriptors_]
     z = parts[[f"z_{name}" for name in names]].to_numpy()
     np.testing.assert_allclose(parts["d_struct"], z[:, 1:].sum(axis=1))
     np.testing.assert_allclose(
@@ -194,3 +197,21 @@ def test_weights_multiply_z(maps):
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
     with pytest.raises(ValueError, match="one number for each of the 6 descriptors"):
         StructCoreScorer(weights=[1.0]).fit(maps)
+
+
+def test_maps_of_another_size_or_kind_are_an_error(maps):
+    scorer = StructCoreScorer().fit(maps)
+    with pytest.raises(ValueError, match=r"The maps have 6 x 4 patches, but .* with 6 x 8"):
+        scorer.predict(maps[:, :, :4])
+    with pytest.raises(ValueError, match="real numbers; found dtype complex64"):
+        scorer.predict(maps.astype(np.complex64))
+    with pytest.raises(ValueError, match="real numbers; found dtype <U"):
+        StructCoreScorer().fit(maps.astype(str))
+
+
+def test_a_warning_points_at_the_line_of_the_user(maps):
+    with pytest.warns(UserWarning, match="asks for a false-alarm rate") as caught:
+        StructCoreScorer(quantile=0.99).fit(maps[:40])
+    with pytest.warns(UserWarning) as piped:
+        make_pipeline(StructCoreScorer(quantile=0.99)).fit(maps[:40])
+    assert [w.filename for w in (*caught, *piped)] == [__file__] * 2

@@ -206,18 +206,32 @@ class DistanceTail:
 def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -> DistanceTail:
     """Learn how far images of a product may be from it.
 
+    Each group has weight one, shared by its images: mean and deviation are those of an image of a
+    new group, however unequal the groups are.
+
     Parameters
     ----------
     distances : ndarray of shape (n_images,)
         Held out, of good training images; at least two.
     groups : ndarray of shape (n_images,), default=None
+        Images of one group are alike and count as one.
 
     Returns
     -------
     tail : DistanceTail
+
+    Examples
+    --------
+    >>> fit_tail(np.exp([0.0, 2.0, 1.0, 1.0]), groups=["a", "a", "b", "c"]).location
+    1.0
     """
     logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
-    n_independent = len(logs) if groups is None else len(np.unique(groups))
+    if groups is None:
+        groups = np.arange(len(logs))
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    n = max(len(sizes), 2)
+    weights = 1 / sizes[codes] / len(sizes)
+    location = float(weights @ logs)
+    variance = float(weights @ (logs - location) ** 2) * n / (n - 1)
     # Where all are equally far, one percent more is already unusual.
-    scale = max(float(logs.std(ddof=1)), 0.01)
-    return DistanceTail(float(logs.mean()), scale, max(n_independent, 2))
+    return DistanceTail(location, max(float(np.sqrt(variance)), 0.01), n)

@@ -1,4 +1,4 @@
-"""From descriptors of good images to scores, p-values and thresholds that keep a promise.
+"""From descriptors of good images to scores, and to what is normal for them.
 
 Pure functions of arrays, and one small object that holds what they learn. Every number comes
 from held-out scores of good training images; no label is used.
@@ -6,17 +6,20 @@ from held-out scores of good training images; no label is used.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
+from .conformal import ROUNDING, conformal_p_values, conformal_threshold
+
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike, NDArray
+
+    from .evidence import Evidence
 
     Norm = Literal["sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"]
 
@@ -81,102 +84,6 @@ def combine(
     return np.linalg.norm(z, ord=2 if norm == "l2" else np.inf, axis=1)
 
 
-def conformal_p_values(
-    scores: ArrayLike, calibration_scores: ArrayLike, groups: ArrayLike | None = None
-) -> NDArray[np.float64]:
-    """Return how often a good image scores at least as high.
-
-    Of ``n`` exchangeable good images and a new one, the new one exceeds the ``k``-th largest
-    score with probability ``k / (n + 1)``; this is the p-value at that score, and between two
-    scores it is interpolated. Images of one group are alike, so that they count as one: each of
-    the ``G`` groups has weight one, shared by its images, and the p-value at a calibration score
-    is ``(1 + weight of all higher ones) / (G + 1)``. That bounds the false-alarm rate for good
-    images of new groups (hierarchical conformal prediction, Lee, Barber & Willett 2023).
-
-    Parameters
-    ----------
-    scores : array-like of shape (n_scores,)
-        Higher is more anomalous.
-    calibration_scores : array-like of shape (n,)
-        Held-out scores of good images.
-    groups : array-like of shape (n,), default=None
-        Group of each calibration image; None: each is its own.
-
-    Returns
-    -------
-    p_values : ndarray of shape (n_scores,), in [1 / (G + 1), 1]
-
-    Examples
-    --------
-    >>> conformal_p_values([0.5, 3, 3.5, 9], [1, 2, 3, 4])
-    array([1. , 0.4, 0.3, 0.2])
-    >>> conformal_p_values([3], [1, 2, 3, 4], groups=["a", "a", "a", "b"]).round(2)
-    array([0.67])
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    levels, p_at_level, at_least, n_groups = _tail(calibration_scores, groups)
-    p_values = np.interp(scores, levels, p_at_level, left=1.0)
-    # Equal scores: a new image like them is as usual as all of them together.
-    position = np.searchsorted(levels, scores, side="left")
-    return np.maximum(p_values, np.append(at_least, 0.0)[position] / (n_groups + 1))
-
-
-def conformal_threshold(
-    calibration_scores: ArrayLike, level: float, groups: ArrayLike | None = None
-) -> tuple[float, float]:
-    """Return the threshold that a share `level` of good images exceeds.
-
-    It is the score whose p-value is `level`, see `conformal_p_values`.
-
-    Parameters
-    ----------
-    calibration_scores : array-like of shape (n,)
-        Held-out scores of good images.
-    level : float in (0, 1)
-        The false-alarm rate that is asked for.
-    groups : array-like of shape (n,), default=None
-
-    Returns
-    -------
-    threshold : float
-    promised : float
-        `level`, or the smallest level that so few images can promise, ``1 / (G + 1)``, if
-        that is larger: the threshold is the largest calibration score then.
-
-    Examples
-    --------
-    >>> conformal_threshold(range(1, 20), 0.1)
-    (18.0, 0.1)
-    >>> conformal_threshold([1, 2, 3], 0.01)
-    (3.0, 0.25)
-    """
-    levels, p_at_level, _, n_groups = _tail(calibration_scores, groups)
-    promised = max(level, smallest_level(n_groups))
-    return float(np.interp(promised, p_at_level[::-1], levels[::-1])), float(promised)
-
-
-def smallest_level(n_groups: int) -> float:
-    """False-alarm rate that `n_groups` independent good images can promise at best."""
-    return 1 / (n_groups + 1)
-
-
-def _tail(scores, groups):
-    """Distinct scores ascending, p-value at each, weight of all at least as high, groups."""
-    scores = np.asarray(scores, dtype=np.float64)
-    if groups is None:
-        groups = np.arange(len(scores))
-    if len(groups) != len(scores):
-        raise ValueError(
-            f"groups must hold one group for each of the {len(scores)} calibration images, "
-            f"got {len(groups)}."
-        )
-    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    levels, place = np.unique(scores, return_inverse=True)
-    at_least = np.cumsum(np.bincount(place, 1 / size[group])[::-1])[::-1]
-    higher = np.append(at_least[1:], 0.0)
-    return levels, (1 + higher) / (len(size) + 1), at_least, len(size)
-
-
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
     """What good images of one kind look like, and what follows for the score.
@@ -187,6 +94,8 @@ class ScoreCalibration:
         Mean and standard deviation of the base score.
     mu, scale : ndarray of shape (p,)
         Mean and standard deviation of the descriptors.
+    paper_mu, paper_scale : ndarray of shape (3,)
+        The same of the descriptors of the paper, which are shown even where they do not count.
     weights : ndarray of shape (p,)
         Factors of ``z`` before they are combined.
     norm : str
@@ -202,8 +111,10 @@ class ScoreCalibration:
     groups : ndarray of shape (n,) or None
     threshold : float
         Scores above it are anomalous.
+    asked_level : float
+        The false-alarm rate that was asked for.
     level : float or None
-        The false-alarm rate that the threshold promises; None for a plain quantile.
+        The one that the threshold promises; None for a plain quantile.
     base_threshold : float
         The same for the base score alone.
     """
@@ -212,6 +123,8 @@ class ScoreCalibration:
     base_scale: float
     mu: NDArray[np.float64]
     scale: NDArray[np.float64]
+    paper_mu: NDArray[np.float64]
+    paper_scale: NDArray[np.float64]
     weights: NDArray[np.float64]
     norm: str
     precision: NDArray[np.float64] | None
@@ -220,16 +133,45 @@ class ScoreCalibration:
     scores: NDArray[np.float64]
     groups: NDArray[Any] | None
     threshold: float
+    asked_level: float
     level: float | None
     base_threshold: float
 
-    def score(
-        self, base: NDArray[np.floating], phi: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return the anomaly score, ``D_struct`` and ``z``, of shapes (n,), (n,), (n, p)."""
-        z = (phi - self.mu) / self.scale
+    @property
+    def n_groups(self) -> int:
+        """Number of independent calibration images."""
+        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def keeps_promise(self) -> bool:
+        """Whether there are enough images to promise the rate that was asked for."""
+        return self.level is None or self.level <= self.asked_level + ROUNDING
+
+    def score(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the anomaly score and ``D_struct`` of n images, of shape (n,) each."""
+        z = (evidence.phi - self.mu) / self.scale
         d_struct = combine(z * self.weights, self.norm, self.precision)
-        return self.base_weight * base + self.lam * d_struct, d_struct, z
+        return self.base_weight * evidence.base + self.lam * d_struct, d_struct
+
+    def judge(self, evidence: Evidence) -> dict[str, NDArray[Any]]:
+        """Judge n images.
+
+        Returns
+        -------
+        judged : dict of str to ndarray, each with one row an image
+            "score", "d_struct", "p_value", "base_threshold"; "z" of the base score and the
+            descriptors, "paper_z" of the descriptors of the paper.
+        """
+        score, d_struct = self.score(evidence)
+        z = (evidence.phi - self.mu) / self.scale
+        return {
+            "score": score,
+            "d_struct": d_struct,
+            "z": np.column_stack([(evidence.base - self.base_location) / self.base_scale, z]),
+            "paper_z": (evidence.paper_phi - self.paper_mu) / self.paper_scale,
+            "p_value": self.p_values(score),
+            "base_threshold": np.full(len(score), self.base_threshold),
+        }
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return conformal p-values of anomaly scores, see `conformal_p_values`."""
@@ -237,8 +179,7 @@ class ScoreCalibration:
 
 
 def fit_calibration(
-    base: NDArray[np.floating],
-    phi: NDArray[np.floating],
+    evidence: Evidence,
     groups: NDArray[Any] | None = None,
     *,
     norm: Norm = "sum",
@@ -251,10 +192,8 @@ def fit_calibration(
 
     Parameters
     ----------
-    base : ndarray of shape (n,)
-        Base scores.
-    phi : ndarray of shape (n, p)
-        Descriptors.
+    evidence : Evidence
+        Of n images.
     groups : ndarray of shape (n,), default=None
         Images of one group are alike and count as one.
     norm : str, default="sum"
@@ -273,14 +212,12 @@ def fit_calibration(
     Returns
     -------
     calibration : ScoreCalibration
-
-    Warns
-    -----
-    UserWarning
-        If there are too few images (groups) to promise the false-alarm rate.
+        Its ``keeps_promise`` says whether there are enough images (groups) for `quantile`.
     """
+    base, phi, paper_phi = evidence
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     mu, scale = location_and_scale(phi)
+    paper_mu, paper_scale = location_and_scale(paper_phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
     if weights.shape != phi.shape[1:]:
         raise ValueError(
@@ -304,13 +241,13 @@ def fit_calibration(
     else:
         found = [conformal_threshold(s, 1 - quantile, groups) for s in (scores, base)]
         limits, level = [limit for limit, _ in found], found[0][1]
-        if level > 1 - quantile + 1e-12:
-            _warn_too_few(len(scores), groups, quantile, level)
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
         mu=mu,
         scale=scale,
+        paper_mu=paper_mu,
+        paper_scale=paper_scale,
         weights=weights,
         norm=norm,
         precision=precision,
@@ -319,22 +256,25 @@ def fit_calibration(
         scores=scores,
         groups=groups,
         threshold=float(limits[0]),
+        asked_level=1 - quantile,
         level=level,
         base_threshold=float(limits[1]),
     )
 
 
-def _warn_too_few(n_images, groups, quantile, level):
-    n_groups = n_images if groups is None else len(np.unique(groups))
+def explain_shortage(calibration: ScoreCalibration) -> str | None:
+    """Say that there are too few images for the rate that was asked for; None if there are not."""
+    if calibration.keeps_promise:
+        return None
+    n_images, n_groups = len(calibration.scores), calibration.n_groups
+    asked, level = calibration.asked_level, calibration.level
     found = f"{n_images} training images"
     if n_groups < n_images:
         found += f" in {n_groups} groups"
-    needed = int(np.ceil(1 / (1 - quantile) - 1 - 1e-9))
-    warnings.warn(
-        f"quantile={quantile:g} asks for a false-alarm rate of {1 - quantile:.2%}, which takes "
+    needed = int(np.ceil(1 / asked - 1 - 1e-9))
+    return (
+        f"quantile={1 - asked:g} asks for a false-alarm rate of {asked:.2%}, which takes "
         f"{needed} independent good images; with {found} the best promise is {level:.1%}. The "
         f"threshold is the largest training score. Add images, or ask for "
-        f"quantile={np.floor(1000 * (1 - level)) / 1000:.3f} or less.",
-        UserWarning,
-        stacklevel=2,
+        f"quantile={np.floor(1000 * (1 - level)) / 1000:.3f} or less."
     )

@@ -6,9 +6,10 @@ for an image does not depend on which other images are in the stack. Costs are f
 ``m = h * w`` pixels.
 
 A name in :data:`DESCRIPTORS`, ``"top<r>"`` for any percentage ``r``, or any function of the same
-kind selects a descriptor; :func:`compute_descriptors` evaluates several of them. A new descriptor
-is one function in this module and one line in the table; one that belongs to a project of
-yours needs neither, pass the function.
+kind selects a descriptor; :func:`compute_descriptors` evaluates several of them. With
+``surprise_`` before its name, a descriptor looks at the surprise map instead of the distances.
+A new descriptor is one function in this module and one line in the table; one that belongs to a
+project of yours needs neither, pass the function.
 """
 
 from __future__ import annotations
@@ -156,6 +157,19 @@ DESCRIPTORS = {
     "component": component,
 }
 
+#: Before the name of a descriptor: it looks at the surprise, see `skstructcore.knn.surprise`.
+SURPRISE = "surprise_"
+
+#: phi by default; ``docs/scoring_study.md`` has the measurements.
+DEFAULT_PHI = (
+    "contrast",
+    "surprise_max",
+    "surprise_top1",
+    "surprise_smoothmax",
+    "surprise_std",
+    "surprise_component",
+)
+
 #: phi of the StructCore paper.
 PAPER_PHI = ("std", "top", "tv")
 
@@ -172,6 +186,8 @@ def resolve_descriptor(
 ) -> tuple[str, Callable[[NDArray[np.floating]], ArrayLike]]:
     """Return ``(name, function)`` of a registered name, ``"top<r>"`` or a callable.
 
+    The function is the same whether or not the name begins with ``surprise_``.
+
     Raises
     ------
     ValueError
@@ -181,6 +197,8 @@ def resolve_descriptor(
         return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
     if descriptor in DESCRIPTORS:
         return descriptor, DESCRIPTORS[descriptor]
+    if looks_at_surprise(descriptor):
+        return descriptor, resolve_descriptor(descriptor.removeprefix(SURPRISE))[1]
     match = _TOP.fullmatch(descriptor) if isinstance(descriptor, str) else None
     if match and 0 < float(match[1]) <= 100:
         return descriptor, _top_percent(float(match[1]))
@@ -188,6 +206,23 @@ def resolve_descriptor(
         f"Unknown descriptor {descriptor!r}. Known are {', '.join(DESCRIPTORS)}, 'top<r>' with a "
         "percentage 0 < r <= 100 such as 'top5', and functions of maps (n, h, w) that return (n,)."
     )
+
+
+def looks_at_surprise(descriptor: DescriptorLike) -> bool:
+    """Whether a descriptor looks at the surprise map, not at the distances."""
+    return isinstance(descriptor, str) and descriptor.startswith(SURPRISE)
+
+
+def without_surprise(descriptors: Sequence[DescriptorLike]) -> list[DescriptorLike]:
+    """The descriptors for maps that have distances only, each once.
+
+    Examples
+    --------
+    >>> without_surprise(["std", "surprise_max", "surprise_std"])
+    ['std', 'max']
+    """
+    plain = [d.removeprefix(SURPRISE) if looks_at_surprise(d) else d for d in descriptors]
+    return list(dict.fromkeys(plain))
 
 
 def descriptor_names(descriptors: Sequence[DescriptorLike]) -> list[str]:
@@ -206,7 +241,10 @@ def descriptor_names(descriptors: Sequence[DescriptorLike]) -> list[str]:
 
 
 def compute_descriptors(
-    maps: ArrayLike, descriptors: Sequence[DescriptorLike] = PAPER_PHI
+    maps: ArrayLike,
+    descriptors: Sequence[DescriptorLike] = PAPER_PHI,
+    *,
+    surprise: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Evaluate descriptors on a stack of anomaly maps.
 
@@ -215,8 +253,10 @@ def compute_descriptors(
     maps : array-like of shape (n, h, w)
         Anomaly maps, higher is more anomalous.
     descriptors : sequence of str or callable, default=PAPER_PHI
-        Registered names, ``"top<r>"``, or functions of maps ``(n, h, w)`` that return ``(n,)``.
-        The default is phi of the StructCore paper.
+        Registered names, ``"top<r>"``, ``"surprise_<name>"``, or functions of maps ``(n, h, w)``
+        that return ``(n,)``. The default is phi of the StructCore paper.
+    surprise : array-like of shape (n, h, w), default=None
+        What the descriptors with ``surprise_`` before their name look at.
 
     Returns
     -------
@@ -225,8 +265,9 @@ def compute_descriptors(
     Raises
     ------
     ValueError
-        If the maps are not 3-D, are empty or hold NaN or infinity; if a descriptor is unknown;
-        if one returns another shape than ``(n,)`` or a value that is not finite.
+        If the maps are not 3-D, are empty or hold NaN or infinity; if a descriptor is unknown,
+        there twice, or needs a surprise that is not given; if one returns another shape than
+        ``(n,)`` or a value that is not finite.
 
     Examples
     --------
@@ -234,26 +275,25 @@ def compute_descriptors(
     >>> maps = np.array([[[0, 0, 0], [0, 9, 0], [0, 0, 0]]])
     >>> compute_descriptors(maps, ["max", "tv", "mean"])
     array([[9., 4., 1.]])
+    >>> compute_descriptors(maps, ["max", "surprise_max"], surprise=maps / 9)
+    array([[9., 1.]])
     """
-    maps = np.asarray(maps)
-    if maps.ndim != 3 or maps.size == 0:
-        raise ValueError(f"maps must be a non-empty array (n, h, w); found shape {maps.shape}.")
-    if maps.dtype not in (np.float32, np.float64):
-        maps = maps.astype(np.float64)
-    finite = np.isfinite(maps).all(axis=(1, 2))
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
-        raise ValueError(
-            f"maps holds NaN or infinity in {len(bad)} of {len(maps)} images, first in "
-            f"image {bad[0]}; the features of that image are the place to look."
-        )
     names = descriptor_names(descriptors)
-    phi = np.empty((len(maps), len(names)))
+    stacks = {False: check_map_stack(maps)}
+    if surprise is not None:
+        stacks[True] = check_map_stack(surprise, "surprise")
+    phi = np.empty((len(stacks[False]), len(names)))
     for column, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):
-        values = np.asarray(resolve_descriptor(descriptor)[1](maps), dtype=np.float64)
-        if values.shape != (len(maps),):
+        stack = stacks.get(looks_at_surprise(descriptor))
+        if stack is None:
             raise ValueError(
-                f"Descriptor {name!r} must return one number an image, shape ({len(maps)},); "
+                f"Descriptor {name!r} looks at the surprise, and these maps have none: only a fit "
+                "with held-out calibration learns it."
+            )
+        values = np.asarray(resolve_descriptor(descriptor)[1](stack), dtype=np.float64)
+        if values.shape != (len(stack),):
+            raise ValueError(
+                f"Descriptor {name!r} must return one number an image, shape ({len(stack)},); "
                 f"found shape {values.shape}."
             )
         if not np.isfinite(values).all():
@@ -263,3 +303,22 @@ def compute_descriptors(
             )
         phi[:, column] = values
     return phi
+
+
+def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]:
+    """Return `maps` as a finite floating-point stack ``(n, h, w)``, or raise ValueError."""
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or maps.size == 0:
+        raise ValueError(f"{name} must be a non-empty array (n, h, w); found shape {maps.shape}.")
+    if maps.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers; found dtype {maps.dtype}.")
+    if maps.dtype not in (np.float32, np.float64):
+        maps = maps.astype(np.float64)
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise ValueError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(maps)} images, first in "
+            f"image {bad[0]}; the features of that image are the place to look."
+        )
+    return maps

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy import ndimage
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..containers import AnomalyMaps
+from .._utils.warning import warn_user
 from ..images.resampling import upsample_maps
-from .calibration import NORMS, fit_calibration, location_and_scale
-from .descriptors import PAPER_PHI, compute_descriptors, descriptor_names
-from .routed import fit_routes, judge, judge_routed
+from .calibration import NORMS, explain_shortage, fit_calibration
+from .describe import describe_maps
+from .descriptors import DEFAULT_PHI, descriptor_names, looks_at_surprise, without_surprise
+from .evidence import check_maps, collect_evidence
+from .routed import explain_routes, fit_routes, judge_routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
+    from ..containers import AnomalyMaps
     from .calibration import Norm
     from .descriptors import DescriptorLike
-
-_SURPRISE = "surprise_"
 
 
 class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
@@ -56,8 +55,9 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         training images to promise it, `fit` warns and says what can be promised.
     descriptors : sequence of str or callable, default=("contrast", "surprise_max", \
             "surprise_top1", "surprise_smoothmax", "surprise_std", "surprise_component")
-        Parts of ``phi``, see `skstructcore.scoring.descriptors`. ``surprise_<name>`` is that of
-        the surprise map, or of the distances where the maps carry none.
+        Parts of ``phi``, see `skstructcore.scoring.descriptors`. ``surprise_<name>`` looks at
+        the surprise map. Where the training maps carry none (``calibration="in-sample"``, plain
+        arrays), ``<name>`` takes its place, under its own name.
     weights : array-like of shape (n_descriptors,), default=None
         Factors of ``z`` before they are combined; None: all 1.
         `skstructcore.scoring.painted.learn_from_painted_defects` learns them without labels.
@@ -86,15 +86,17 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     routes_ : dict of str to RouteCalibration, or None
         The same for each route, where the training maps have routes. Scores are standardised
         then: 0 is the mean of the good training images of the route, 1 its threshold.
+    descriptors_ : sequence of str or callable
+        `descriptors`, as far as the training maps have what they look at.
     uses_surprise_ : bool
-        Whether the training maps carried surprise, so that new maps need it too.
+        Whether any of them looks at the surprise, so that new maps need it too.
+    map_shape_ : tuple of (int, int)
+        Height and width of the maps, in patches.
     mu_, scale_ : ndarray of shape (n_descriptors,)
         Mean and standard deviation of the descriptors over the training maps. A descriptor
         that is constant there gets scale 1.
     lam_ : float
         Weight of ``D_struct``.
-    phi_location_, phi_scale_ : ndarray of shape (3,)
-        The same of the descriptors of the paper, which `describe` shows in any case.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     n_features_in_ : int
@@ -103,8 +105,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     Warns
     -----
     UserWarning
-        In `fit`, if there are too few images (groups) for the false-alarm rate asked for, or
-        for statistics of a route's own.
+        In `fit`, once: if there are too few images (groups) for the false-alarm rate asked for,
+        for statistics of a route's own, or to tell unknown products.
 
     References
     ----------
@@ -123,7 +125,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     array([-1, -1])
     >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
        base  anomaly_score  p_value
-    0   1.0           0.99      0.6
+    0   1.0           0.99     0.61
     """
 
     _parameter_constraints = {
@@ -146,14 +148,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         lam: float | Literal["auto", "struct-only"] = "auto",
         quantile: float = 0.995,
         *,
-        descriptors: Sequence[DescriptorLike] = (
-            "contrast",
-            "surprise_max",
-            "surprise_top1",
-            "surprise_smoothmax",
-            "surprise_std",
-            "surprise_component",
-        ),
+        descriptors: Sequence[DescriptorLike] = DEFAULT_PHI,
         weights: ArrayLike | None = None,
         base: DescriptorLike = "max",
         resolution: Literal["grid", "full"] = "grid",
@@ -188,35 +183,25 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         -------
         self : StructCoreScorer
         """
-        maps = self._check_maps(X, reset=True)
-        if len(maps) < 2:
-            raise ValueError(
-                "StructCoreScorer learns what is normal from at least 2 good training images, "
-                f"got n_samples = {len(maps)}."
-            )
-        self.uses_surprise_ = maps.surprise is not None
-        base, phi = self._describe_maps(maps)
-        paper_phi = self._paper_phi(maps)
-        self.phi_location_, self.phi_scale_ = location_and_scale(paper_phi)
-        options = {
-            "norm": self.norm,
-            "lam": self.lam,
-            "quantile": self.quantile,
-            "weights": self.weights,
-            "threshold": self.threshold,
-        }
+        maps = check_maps(self, X, reset=True)
+        bare = maps.surprise is None
+        self.descriptors_ = without_surprise(self.descriptors) if bare else self.descriptors
+        evidence = self._evidence(maps)
+        names = ("norm", "lam", "quantile", "weights", "threshold")
+        options = {name: getattr(self, name) for name in names}
+        self.calibration_ = fit_calibration(evidence, maps.groups, **options)
         if maps.route is None:
-            self.calibration_ = fit_calibration(base, phi, maps.groups, **options)
             self.routes_ = None
             self.offset_ = -self.calibration_.threshold
-            return self
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what counts are the routes
-            self.calibration_ = fit_calibration(base, phi, maps.groups, **options)
-        self.routes_ = fit_routes(
-            base, phi, paper_phi, maps, self.calibration_, self.min_route_images, **options
-        )
-        self.offset_ = -1.0
+            messages = [explain_shortage(self.calibration_)]
+        else:
+            self.routes_ = fit_routes(
+                evidence, maps, self.calibration_, self.min_route_images, **options
+            )
+            self.offset_ = -1.0
+            messages = explain_routes(self.routes_, self.min_route_images)
+        if any(messages):
+            warn_user(" ".join(messages))
         return self
 
     @property
@@ -231,6 +216,10 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
     def lam_(self) -> float:
         return self.calibration_.lam
 
+    @property
+    def uses_surprise_(self) -> bool:
+        return any(looks_at_surprise(descriptor) for descriptor in self.descriptors_)
+
     def score_samples(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return minus the anomaly score of each image; higher is more normal.
 
@@ -242,225 +231,69 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n_samples,), float64
         """
-        check_is_fitted(self)
-        maps = self._check_maps(X, reset=False)
-        return -self._judge(maps, *self._describe_maps(maps))["score"]
+        return -self._judge(self._fitted_maps(X))[1]["score"]
 
     def decision_function(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
-        """Return ``score_samples(X) - offset_``; negative means anomalous.
-
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,), float64
-        """
+        """Return ``score_samples(X) - offset_``, (n_samples,), float64; negative is anomalous."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.int64]:
-        """Return +1 for normal and -1 for anomalous images.
-
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,), int64
-        """
+        """Return +1 for normal and -1 for anomalous images, (n_samples,), int64."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def transform(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float32]:
         """Return pixel maps: bilinear to the size that the backbone saw, Gaussian-smoothed.
 
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-            Maps without geometry keep their size and are not smoothed.
-
-        Returns
-        -------
-        pixels : ndarray of shape (n_samples, H, W), float32
+        They are float32, (n_samples, H, W). Maps without geometry keep their size and are not
+        smoothed.
         """
-        check_is_fitted(self)
-        maps = self._check_maps(X, reset=False)
+        maps = self._fitted_maps(X)
         return self._pixels(maps.values, maps.geometry)
 
     def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
-        """Return ``z`` of each image: its descriptors in standard deviations of good images.
-
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-
-        Returns
-        -------
-        z : ndarray of shape (n_samples, n_descriptors)
-        """
-        check_is_fitted(self)
-        maps = self._check_maps(X, reset=False)
-        return self._judge(maps, *self._describe_maps(maps))["z"][:, 1:]
+        """Return the descriptors in standard deviations of good images, (n_samples, p)."""
+        return self._judge(self._fitted_maps(X))[1]["z"][:, 1:]
 
     def describe(self, X: AnomalyMaps | ArrayLike) -> pd.DataFrame:
-        """Say how the score of each image comes about, and where.
+        """Say how the score of each image comes about, and where: a DataFrame, a row an image.
 
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-
-        Returns
-        -------
-        parts : DataFrame
-            A row an image:
-
-            - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
-            - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
-              training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
-              the paper, are there even where they do not count;
-            - ``p_value``: how often a good image scores at least as high;
-            - ``is_anomalous``: the decision;
-            - ``decided_by``: the part with the largest ``z``;
-            - ``route``: the product that the image shows, or "unknown"; "all" without routes;
-            - with routes: ``nearest_route``, the one that it was compared with;
-              ``route_distance`` to it, and ``route_p_value``: how often an image of this
-              product is at least as far;
-            - ``peak_row``, ``peak_col``: where the distance is largest;
-            - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
-              connected patches around the peak whose distance is above the threshold of the
-              base score, NaN where none is;
-            - ``area_over``: share of all patches that are above it.
-
-            Places are in pixels of the upright original image, or in patches where the maps
-            have no geometry.
+        `skstructcore.scoring.describe.describe_maps` says what is in each column.
         """
-        check_is_fitted(self)
-        maps = self._check_maps(X, reset=False)
-        base, phi = self._describe_maps(maps)
-        judged = self._judge(maps, base, phi)
-        score, z = judged["score"], judged["z"]
-        names = descriptor_names([self.base]) + self._names()
-        columns = {"base": base, "d_struct": judged["d_struct"], "anomaly_score": score}
-        location, scale = self.phi_location_, self.phi_scale_
-        if self.routes_ is not None:
-            routes = [self.routes_[name] for name in maps.route]
-            location = np.stack([route.phi_location for route in routes])
-            scale = np.stack([route.phi_scale for route in routes])
-        paper_z = (self._paper_phi(maps) - location) / scale
-        columns |= {f"z_{name}": paper_z[:, i] for i, name in enumerate(PAPER_PHI)}
-        columns |= {f"z_{name}": z[:, i] for i, name in enumerate(names)}
-        columns["p_value"] = judged["p_value"]
-        columns["is_anomalous"] = score > -self.offset_
-        columns["decided_by"] = np.array(names, dtype=object)[z.argmax(axis=1)]
-        columns["route"] = "all" if self.routes_ is None else judged["route"]
-        if self.routes_ is not None:
-            columns["nearest_route"] = judged["nearest_route"]
-            columns["route_distance"] = maps.route_distance
-            columns["route_p_value"] = judged["route_p_value"]
-        columns |= _places(maps, judged["base_threshold"])
-        return pd.DataFrame(columns)
+        maps = self._fitted_maps(X)
+        names = descriptor_names([self.base]) + descriptor_names(self.descriptors_)
+        return describe_maps(maps, *self._judge(maps), names, -self.offset_)
 
-    def _judge(self, maps, base, phi):
+    def _judge(self, maps):
+        evidence = self._evidence(maps)
         if self.routes_ is None:
-            return judge(self.calibration_, base, phi)
+            return evidence, self.calibration_.judge(evidence)
         if maps.route is None:
             raise ValueError(
                 "The training maps had routes and these have none: score images with the "
                 "pipeline that was fitted."
             )
-        return judge_routed(self.routes_, base, phi, maps, self.unknown_level)
+        return evidence, judge_routed(self.routes_, evidence, maps, self.unknown_level)
 
-    def _names(self):
-        names = []
-        for descriptor in self.descriptors:
-            on_surprise, inner = _split(descriptor)
-            names.append((_SURPRISE if on_surprise else "") + descriptor_names([inner])[0])
-        return names
+    def _fitted_maps(self, X):
+        check_is_fitted(self)
+        return check_maps(self, X, reset=False)
 
-    def _check_maps(self, X, *, reset):
-        maps = X
-        if not isinstance(X, AnomalyMaps):
-            if getattr(X, "ndim", 2) == 3:
-                maps = AnomalyMaps(np.asarray(X))
-            else:
-                table = validate_data(
-                    self,
-                    X,
-                    reset=reset,
-                    dtype=[np.float64, np.float32],
-                    ensure_min_samples=1 + reset,
-                )
-                return AnomalyMaps(table[:, np.newaxis, :])
-        if reset:
-            self.n_features_in_ = maps.shape[-1]
-        elif self.uses_surprise_ and maps.surprise is None:
-            raise ValueError(
-                "The training maps carried surprise and these do not: score images with the "
-                "RoutedKNNScorer whose fit_transform gave the training maps (with the whole "
-                "pipeline)."
-            )
-        return maps
+    def _evidence(self, maps):
+        surprise = None
+        if self.uses_surprise_:
+            surprise = self._looked_at(maps.surprise, maps.geometry)
+        distances = self._looked_at(maps.values, maps.geometry)
+        return collect_evidence(distances, surprise, self.base, self.descriptors_)
+
+    def _looked_at(self, values, geometry):
+        return self._pixels(values, geometry) if self.resolution == "full" else values
 
     def _pixels(self, values, geometry):
         if geometry is None:
             return np.asarray(values, dtype=np.float32)
         return upsample_maps(values, geometry.input_size, self.sigma)
 
-    def _describe_maps(self, maps):
-        """Return the base score ``(n,)`` and the descriptors ``(n, p)`` of the maps."""
-        distances, surprise = self._looked_at(maps.values, maps.geometry), None
-        if self.uses_surprise_ and maps.surprise is not None:
-            surprise = self._looked_at(maps.surprise, maps.geometry)
-        base = compute_descriptors(distances, [self.base])[:, 0]
-        phi = np.empty((len(base), len(self.descriptors)))
-        for column, descriptor in enumerate(self.descriptors):
-            on_surprise, inner = _split(descriptor)
-            values = surprise if on_surprise and surprise is not None else distances
-            phi[:, column] = compute_descriptors(values, [inner])[:, 0]
-        return base, phi
-
-    def _paper_phi(self, maps):
-        return compute_descriptors(self._looked_at(maps.values, maps.geometry), PAPER_PHI)
-
-    def _looked_at(self, values, geometry):
-        """Return maps at the resolution that descriptors look at."""
-        return self._pixels(values, geometry) if self.resolution == "full" else values
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _split(descriptor):
-    """Return whether a descriptor looks at the surprise, and the descriptor itself."""
-    if isinstance(descriptor, str) and descriptor.startswith(_SURPRISE):
-        return True, descriptor.removeprefix(_SURPRISE)
-    return False, descriptor
-
-
-def _places(maps, thresholds):
-    """Peak and region over the threshold of each map, as columns of `describe`."""
-    values = np.asarray(maps.values)
-    n_images, height, width = values.shape
-    peaks = np.stack(np.unravel_index(values.reshape(n_images, -1).argmax(axis=1), (height, width)))
-    origin, step = np.zeros((2, n_images)), np.ones((2, n_images))
-    if maps.geometry is not None:
-        boxes = maps.geometry.boxes.T
-        origin = boxes[:2]
-        step = (boxes[2:] - boxes[:2]) / np.array([[height], [width]])
-    columns = {}
-    for axis, name in enumerate(("peak_row", "peak_col")):
-        columns[name] = origin[axis] + (peaks[axis] + (0.5 if maps.geometry else 0)) * step[axis]
-    over = values > thresholds[:, np.newaxis, np.newaxis]
-    corners = np.full((4, n_images), np.nan)  # top, left, bottom, right; in patches
-    for image in np.flatnonzero(over.any(axis=(1, 2))):
-        labels, _ = ndimage.label(over[image], structure=np.ones((3, 3)))
-        rows, cols = ndimage.find_objects(labels)[labels[tuple(peaks[:, image])] - 1]
-        corners[:, image] = rows.start, cols.start, rows.stop, cols.stop
-    for corner, name in enumerate(("top", "left", "bottom", "right")):
-        axis = corner % 2
-        columns[f"region_{name}"] = origin[axis] + corners[corner] * step[axis]
-    columns["area_over"] = over.mean(axis=(1, 2))
-    return columns

@@ -1,0 +1,107 @@
+"""P-values and thresholds that keep a promise, from held-out scores of good images alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+#: Levels that differ by less are the same: shares of groups add up with rounding.
+ROUNDING = 1e-12
+
+
+def conformal_p_values(
+    scores: ArrayLike, calibration_scores: ArrayLike, groups: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Return how often a good image scores at least as high.
+
+    With ``n`` exchangeable good images and a new one, the p-value of a score is ``(1 + number of
+    calibration scores that are at least as high) / (n + 1)``; a good image gets one of at most
+    ``a`` with a probability of at most ``a``. Images of one group are alike, so that they count
+    as one: each of the ``G`` groups has weight one, shared by its images, and the p-value is
+    ``(1 + weight of all that are at least as high) / (G + 1)``. That bounds the false-alarm rate
+    for good images of new groups (hierarchical conformal prediction, Lee, Barber & Willett 2023).
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_scores,)
+        Higher is more anomalous.
+    calibration_scores : array-like of shape (n,)
+        Held-out scores of good images.
+    groups : array-like of shape (n,), default=None
+        Group of each calibration image; None: each is its own.
+
+    Returns
+    -------
+    p_values : ndarray of shape (n_scores,), in [1 / (G + 1), 1]
+
+    Examples
+    --------
+    >>> conformal_p_values([0.5, 3, 3.5, 9], [1, 2, 3, 4])
+    array([1. , 0.6, 0.4, 0.2])
+    >>> conformal_p_values([3], [1, 2, 3, 4], groups=["a", "a", "a", "b"]).round(2)
+    array([0.78])
+    """
+    levels, at_least, n_groups = _tail(calibration_scores, groups)
+    position = np.searchsorted(levels, np.asarray(scores, dtype=np.float64), side="left")
+    return (1 + np.append(at_least, 0.0)[position]) / (n_groups + 1)
+
+
+def conformal_threshold(
+    calibration_scores: ArrayLike, level: float, groups: ArrayLike | None = None
+) -> tuple[float, float]:
+    """Return the threshold that at most a share `level` of good images exceeds.
+
+    It is the lowest calibration score above which all p-values are at most `level`, see
+    `conformal_p_values`: between two ranks nothing is interpolated, as that would promise more
+    than holds.
+
+    Parameters
+    ----------
+    calibration_scores : array-like of shape (n,)
+        Held-out scores of good images.
+    level : float in (0, 1)
+        The false-alarm rate that is asked for.
+    groups : array-like of shape (n,), default=None
+
+    Returns
+    -------
+    threshold : float
+    promised : float
+        The false-alarm rate that the threshold promises: the largest p-value above it. At most
+        `level`, unless so few images cannot promise that: then the threshold is the largest
+        calibration score and the promise is ``1 / (G + 1)``.
+
+    Examples
+    --------
+    >>> conformal_threshold(range(1, 20), 0.1)
+    (18.0, 0.1)
+    >>> conformal_threshold(range(1, 20), 0.14)
+    (18.0, 0.1)
+    >>> conformal_threshold([1, 2, 3], 0.01)
+    (3.0, 0.25)
+    """
+    levels, at_least, n_groups = _tail(calibration_scores, groups)
+    above = (1 + np.append(at_least[1:], 0.0)) / (n_groups + 1)
+    keeps = np.flatnonzero(above <= level + ROUNDING)
+    place = keeps[0] if len(keeps) else -1
+    return float(levels[place]), float(above[place])
+
+
+def _tail(scores, groups):
+    """Distinct scores ascending, weight of all that are at least as high, number of groups."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if groups is None:
+        groups = np.arange(len(scores))
+    if len(groups) != len(scores):
+        raise ValueError(
+            f"groups must hold one group for each of the {len(scores)} calibration images, "
+            f"got {len(groups)}."
+        )
+    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+    levels, place = np.unique(scores, return_inverse=True)
+    at_least = np.cumsum(np.bincount(place, 1 / size[group])[::-1])[::-1]
+    return levels, at_least, len(size)

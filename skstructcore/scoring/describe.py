@@ -1,0 +1,121 @@
+"""In words and numbers: how a score came about, and where on the image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from .descriptors import PAPER_PHI
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ..containers import AnomalyMaps
+    from .evidence import Evidence
+
+
+def describe_maps(
+    maps: AnomalyMaps,
+    evidence: Evidence,
+    judged: dict[str, NDArray[Any]],
+    names: list[str],
+    threshold: float,
+) -> pd.DataFrame:
+    """Put together what `StructCoreScorer.describe` returns.
+
+    Parameters
+    ----------
+    maps : AnomalyMaps of n images
+    evidence : Evidence
+        Of the same images.
+    judged : dict of str to ndarray
+        See `ScoreCalibration.judge` and `judge_routed`.
+    names : list of str
+        Of the base score and the descriptors.
+    threshold : float
+        Anomaly scores above it are anomalous.
+
+    Returns
+    -------
+    parts : DataFrame
+        A row an image:
+
+        - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
+        - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
+          training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
+          the paper, are there even where they do not count;
+        - ``p_value``: how often a good image scores at least as high;
+        - ``is_anomalous``: the decision;
+        - ``decided_by``: the part with the largest ``z``;
+        - ``route``: the product that the image shows, or "unknown"; "all" without routes;
+        - with routes: ``nearest_route``, the one that it was compared with;
+          ``route_distance`` to it, and ``route_p_value``: how often an image of this
+          product is at least as far;
+        - ``peak_row``, ``peak_col``: where the distance is largest;
+        - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
+          connected patches around the peak whose distance is above the threshold of the
+          base score, NaN where none is;
+        - ``area_over``: share of all patches that are above it.
+
+        Places are in pixels of the upright original image, or in patches where the maps
+        have no geometry.
+    """
+    columns = {
+        "base": evidence.base,
+        "d_struct": judged["d_struct"],
+        "anomaly_score": judged["score"],
+    }
+    columns |= {f"z_{name}": judged["paper_z"][:, i] for i, name in enumerate(PAPER_PHI)}
+    columns |= {f"z_{name}": judged["z"][:, i] for i, name in enumerate(names)}
+    columns["p_value"] = judged["p_value"]
+    columns["is_anomalous"] = judged["score"] > threshold
+    columns["decided_by"] = np.array(names, dtype=object)[judged["z"].argmax(axis=1)]
+    columns["route"] = judged.get("route", "all")
+    if "route" in judged:
+        columns["nearest_route"] = judged["nearest_route"]
+        columns["route_distance"] = maps.route_distance
+        columns["route_p_value"] = judged["route_p_value"]
+    return pd.DataFrame(columns | places(maps, judged["base_threshold"]))
+
+
+def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Peak of each map, and the region around it that is over the threshold.
+
+    Parameters
+    ----------
+    maps : AnomalyMaps of n images
+    thresholds : ndarray of shape (n,)
+
+    Returns
+    -------
+    columns : dict of str to ndarray of shape (n,)
+        "peak_row", "peak_col", "region_top", "region_left", "region_bottom", "region_right" and
+        "area_over"; see `StructCoreScorer.describe`.
+    """
+    values = np.asarray(maps.values)
+    n_images, height, width = values.shape
+    peaks = np.stack(np.unravel_index(values.reshape(n_images, -1).argmax(axis=1), (height, width)))
+    origin, step = np.zeros((2, n_images)), np.ones((2, n_images))
+    if maps.geometry is not None:
+        boxes = maps.geometry.boxes.T
+        origin = boxes[:2]
+        step = (boxes[2:] - boxes[:2]) / np.array([[height], [width]])
+    columns = {}
+    for axis, name in enumerate(("peak_row", "peak_col")):
+        columns[name] = origin[axis] + (peaks[axis] + (0.5 if maps.geometry else 0)) * step[axis]
+    over = values > thresholds[:, np.newaxis, np.newaxis]
+    corners = np.full((4, n_images), np.nan)  # top, left, bottom, right; in patches
+    for image in np.flatnonzero(over.any(axis=(1, 2))):
+        labels, _ = ndimage.label(over[image], structure=np.ones((3, 3)))
+        rows, cols = ndimage.find_objects(labels)[labels[tuple(peaks[:, image])] - 1]
+        corners[:, image] = rows.start, cols.start, rows.stop, cols.stop
+    for corner, name in enumerate(("top", "left", "bottom", "right")):
+        axis = corner % 2
+        columns[f"region_{name}"] = origin[axis] + corners[corner] * step[axis]
+    columns["area_over"] = over.mean(axis=(1, 2))
+    return columns
