@@ -108,14 +108,6 @@ def test_alpha_is_composed_on_white(tmp_path):
     assert read([saved(tmp_path, la, "la.png")]).tolist() == [[[255] * 3, [224] * 3]]
 
 
-@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
-def test_sixteen_bit_files_keep_their_high_byte(name, tmp_path):
-    deep = np.array([[0, 255, 256, 257, 32768, 65535]], dtype=np.uint16)
-    expected = [[[v] * 3 for v in (0, 0, 1, 1, 128, 255)]]
-    assert read([saved(tmp_path, Image.fromarray(deep), name)]).tolist() == expected
-    assert read([deep]).tolist() == expected
-
-
 def test_cmyk_becomes_rgb(tmp_path):
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
     red = read([saved(tmp_path, cmyk, "red.tif")])
@@ -226,12 +218,11 @@ def test_read_error_survives_another_process(damaged):
     [
         ([], "list of images is empty"),
         (np.zeros((0, 4, 4), np.uint8), "list of images is empty"),
-        (np.zeros((2, 4, 4, 3)), "array of float64; convert it to uint8 .*multiply by 255"),
-        (np.zeros((2, 4, 5), np.int64), "array of int64; convert it to uint8"),
+        (np.zeros((2, 4, 4, 3), complex), "array of complex128; convert it to uint8"),
+        (np.zeros((2, 4, 5), object), "Image 0 is an array of object; convert it to uint8"),
         (np.zeros((4, 4), np.uint8), r"shape \(n, h, w\) or \(n, h, w, 3\), got \(4, 4\)"),
-        (np.zeros((2, 4, 4, 2), np.uint8), r"Image 0 is an array of shape \(4, 4, 2\)"),
+        ([np.zeros((4, 4, 3, 1), np.uint8)], r"Image 0 is an array of shape \(4, 4, 3, 1\)"),
         ([np.zeros((4, 4), np.uint8), np.zeros((0, 4), np.uint8)], "Image 1 .* at least one pixel"),
-        ([np.zeros((4, 4, 3), np.uint16)], "colour array of uint16"),
         ([np.zeros((4, 4), np.uint8), None], "Image 1 is of type NoneType"),
         (7, "must be a folder, a sequence or an array, not int"),
     ],
@@ -239,15 +230,6 @@ def test_read_error_survives_another_process(damaged):
 def test_what_is_no_image_is_refused(X, message):
     with pytest.raises(ValueError, match=message):
         as_images(X)
-
-
-def test_pixels_beyond_sixteen_bits_are_refused(tmp_path):
-    wide = saved(tmp_path, Image.fromarray(np.array([[70000]], dtype=np.int32)), "wide.tif")
-    real = saved(tmp_path, Image.fromarray(np.array([[0.5]], dtype=np.float32)), "real.tif")
-    with pytest.raises(ImageReadError, match=r"wide.tif.*32-bit pixels"):
-        read([wide])
-    with pytest.raises(ImageReadError, match=r"real.tif.*floating-point"):
-        read([real])
 
 
 def test_digest_follows_content_not_name(tmp_path, rgb):
@@ -320,14 +302,24 @@ def test_reduction_does_not_alias():
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("rule", [(None, False), (70, True)])
-def test_large_jpegs_give_nearly_the_pixels_of_a_full_decoding(orientation, rule, tmp_path):
-    """They are decoded at a reduced size, which must not show; a shift by a pixel would."""
+def test_large_jpegs_give_the_same_pixels_however_they_come(orientation, rule, tmp_path):
+    """A reduced decoding, possible for paths only, would make another picture of them."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8)
     photo = Image.fromarray(noise).resize((904, 600), Image.Resampling.BICUBIC)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, photo, "photo.jpg", exif=exif, quality=95)
-    images = as_images([path, as_images([path]).read(0)])  # the second is decoded in full
-    reduced, full = (images.pixels(i, (64, 48), *rule).astype(int) for i in range(2))
-    assert np.sqrt(np.mean((reduced - full) ** 2)) < 2
-    assert np.sqrt(np.mean((reduced[1:] - full[:-1]) ** 2)) > 20
+    upright = np.asarray(as_images([path]).read(0))
+    images = as_images([path, Image.open(path), upright])
+    path_pixels, *others = (images.pixels(i, (64, 48), *rule) for i in range(3))
+    for pixels in others:
+        np.testing.assert_array_equal(pixels, path_pixels)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_orientations_that_do_not_exist_are_ignored(orientation, tmp_path, rgb):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.fromarray(rgb), exif=exif)
+    assert as_images([path]).sizes().tolist() == [[4, 6]]
+    np.testing.assert_array_equal(read([path]), rgb)

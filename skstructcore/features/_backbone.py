@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+from dataclasses import astuple
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..images.geometry import Geometry
 from ..images.image_list import as_images
+from ..images.intensity import Intensity, as_channels, check_window, training_intensity
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
 from ._lazy import LazyFeatures
@@ -40,13 +42,17 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
     * `_source()`: text that says where the weights come from;
     * `_identity()`: what tells apart networks with the same weights and recipe in one process;
     * `_recipe()`: dict, writable as JSON, of its own parameters that decide over the features;
-    * `_load(device, dtype)`: a network that is called with a uint8 tensor `(b, H, W, 3)`,
-      returns a float32 tensor `(b, h, w, d)` on the CPU and has `output_shape(H, W)`.
+    * `_load(device, dtype)`: a network that is called with levels from 0 to 255, a tensor
+      `(b, H, W, 3)` of uint8 or float32, returns a float32 tensor `(b, h, w, d)` on the CPU
+      and has `output_shape(H, W)`.
     """
 
-    # Estimators of earlier releases, in pickles, were made without these parameters.
+    # Estimators of earlier releases, in pickles, were made without these.
     tile_size = None
     tile_overlap = 0
+    window = "auto"
+    window_ = None
+    channels = None
 
     _parameter_constraints = {
         "image_size": [_POSITIVE, tuple, list],
@@ -54,6 +60,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         "tile_overlap": [Interval(Integral, 0, None, closed="left")],
         "resize": [None, _POSITIVE],
         "crop": ["boolean"],
+        "window": "no_validation",
+        "channels": "no_validation",
         "normalize": ["boolean"],
         "batch_size": [_POSITIVE],
         "device": [str],
@@ -65,7 +73,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ImagesLike, y: object = None) -> Self:
-        """Check the images and the weights; nothing is learned from the images.
+        """Check the images and the weights; only the window of deep images is learned.
 
         Parameters
         ----------
@@ -81,6 +89,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         images = as_images(X)
         size, tile = self._input_size(), self._tile_size()
         self._geometry(images)
+        check_window(self.window)
+        self.window_ = training_intensity(images, self.window, self.channels).window
         self.model_checksum_ = self._checksum()
         self.model_source_ = self._source()
         cache = self._cache()
@@ -169,12 +179,14 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
 
     def _full_recipe(self):
         """All that decides over the features of an image, as far as this machine knows it."""
+        intensity = self._intensity()
         return {
             "estimator": type(self).__name__,
             "weights": self.model_checksum_,
             "scaling": self._scaling(),
             "normalize": self.normalize,
             "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
+            **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
             **self._recipe(),
             # Only where there are tiles: what is cached of whole images stays valid.
             **({"tiles": (*tile, self.tile_overlap)} if (tile := self._tile_size()) else {}),
@@ -222,7 +234,10 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         return extraction.iter_batches(self.batch_size, self.verbose)
 
     def _pixels(self, images, i):
-        return images.pixels(i, *self._scaling())
+        return images.pixels(i, *self._scaling(), self._intensity())
+
+    def _intensity(self):
+        return Intensity(self.window_, as_channels(self.channels))
 
 
 def _two_sides(size, name):

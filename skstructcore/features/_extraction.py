@@ -45,7 +45,7 @@ class Extraction:
     shape : tuple of (int, int, int)
         Shape of the features of one image.
     read : callable
-        `read(images, i)` gives the uint8 pixels `(H, W, 3)` for the network.
+        `read(images, i)` gives the levels `(H, W, 3)` for the network.
     network : callable
         Without arguments; returns the loaded network. Called only if it is needed.
     cache : FeatureCache or None

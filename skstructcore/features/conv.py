@@ -69,6 +69,15 @@ class ConvFeatures(PatchFeatures):
     tile_overlap : int, default=0
         Pixels that neighbouring tiles share at least; their features are blended there. All
         these sizes are multiples of the finest stride of the layers.
+    window : "auto" or (float, float), default="auto"
+        Which values of images with more than 8 bits become black and white. "auto" finds in the
+        training images which bit depth they use (8, 10, 12, 14 or 16), and keeps it as
+        `window_`. Floating-point images need the numbers: (0, 1), for instance. Images of 8
+        bits are taken as they are.
+    channels : sequence of 3 int, or of 3 rows of floats, or None, default=None
+        Which channels are red, green and blue, counted from 0, or the weights of all channels
+        for each of them. None takes one channel as grey and three as RGB; other numbers of
+        channels need it.
     normalize : bool, default=True
         Whether each layer's feature vectors are scaled to length 1.
     mean, std : sequence of 3 floats or None, default=None
@@ -96,6 +105,8 @@ class ConvFeatures(PatchFeatures):
         Height and width of the patch grid.
     n_features_out_ : int
         Features of each patch.
+    window_ : tuple of (float, float) or None
+        What `window` came to; None if it is "auto" and all training images have 8 bits.
     model_checksum_ : str
         Digest of the weights. Other weights, at a later use, are an error.
     model_source_ : str
@@ -139,6 +150,8 @@ class ConvFeatures(PatchFeatures):
         crop: bool = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
+        window: Literal["auto"] | tuple[float, float] = "auto",
+        channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
         normalize: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -156,6 +169,8 @@ class ConvFeatures(PatchFeatures):
         self.crop = crop
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
+        self.window = window
+        self.channels = channels
         self.normalize = normalize
         self.mean = mean
         self.std = std

@@ -11,9 +11,12 @@ import numpy as np
 from PIL import Image
 
 from .annotations import Annotations
+from .intensity import Intensity
 from .reading import (
     ImageReadError,
     digest,
+    kind,
+    own_bit_depth_window,
     read,
     reason_of,
     scaled_pixels,
@@ -83,10 +86,11 @@ def as_images(X: ImagesLike) -> ImageList:
     Parameters
     ----------
     X : str, path-like, ImageList, object with `paths`, sequence or ndarray
-        A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)`,
-        `(h, w, 1)`, `(h, w, 3)` or `(h, w, 4)`; or one array `(n, h, w)` or `(n, h, w, 3)`.
-        Arrays hold uint8 (or uint16, read as 16-bit images). Of an `ImageSet`, the labels,
-        groups and categories come along.
+        A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)` or
+        `(h, w, n_channels)`; or one array `(n, h, w)` or `(n, h, w, n_channels)`. One channel
+        is grey, three are RGB, four of uint8 are RGB and alpha. Other numbers of channels, and
+        values of other types than uint8, need what an `Intensity` says, see there.
+        Of an `ImageSet`, the labels, groups and categories come along.
 
     Returns
     -------
@@ -136,19 +140,13 @@ def _check_item(item, position):
             f"Image {position} is of type {type(item).__name__}; expected a path, a PIL image "
             "or a uint8 array."
         )
-    if item.dtype not in (np.uint8, np.uint16):
-        scale = " (values from 0 to 1: multiply by 255 first)" if item.dtype.kind == "f" else ""
+    if item.dtype.kind not in "uif":
+        raise ValueError(f"Image {position} is an array of {item.dtype}; convert it to uint8.")
+    if item.ndim not in (2, 3) or not item.size:
         raise ValueError(
-            f"Image {position} is an array of {item.dtype}; convert it to uint8{scale}."
+            f"Image {position} is an array of shape {item.shape}; expected (h, w) or "
+            "(h, w, n_channels), with at least one pixel."
         )
-    channels = item.shape[2] if item.ndim == 3 else 1
-    if item.ndim not in (2, 3) or channels not in (1, 3, 4) or not item.size:
-        raise ValueError(
-            f"Image {position} is an array of shape {item.shape}; expected (h, w), (h, w, 1), "
-            "(h, w, 3) or (h, w, 4), with at least one pixel."
-        )
-    if item.dtype == np.uint16 and channels != 1:
-        raise ValueError(f"Image {position} is a colour array of uint16; convert it to uint8.")
     return item
 
 
@@ -192,9 +190,23 @@ class ImageList:
         item = self.items[i]
         return repr(item) if isinstance(item, str) else f"<{type(item).__name__}>"
 
-    def read(self, i: int) -> Image.Image:
-        """Image `i` as an upright PIL image in mode RGB."""
-        return self._guard(i, read)
+    def read(self, i: int, intensity: Intensity | None = None) -> Image.Image:
+        """Image `i` as an upright PIL image in mode RGB; by default for people to look at."""
+        return self._guard(i, lambda item: read(item, intensity))
+
+    def check(self, i: int, intensity: Intensity) -> str:
+        """What values image `i` holds, see `Kind`; an error if the intensity cannot take them."""
+
+        def check(item):
+            found = kind(item)
+            intensity.check(found)
+            return found.values
+
+        return self._guard(i, check)
+
+    def bit_depth_window(self, i: int) -> tuple[float, float]:
+        """The window of the bit depth that deep image `i` uses; see `bit_depth_window`."""
+        return self._guard(i, own_bit_depth_window)
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of upright image `i`; of a file only the header is read."""
@@ -205,10 +217,18 @@ class ImageList:
         return self._guard(i, digest)
 
     def pixels(
-        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
-    ) -> NDArray[np.uint8]:
-        """Image `i` as a backbone sees it, uint8 `(*image_size, 3)`; see `source_box`."""
-        return self._guard(i, lambda item: scaled_pixels(item, image_size, resize, crop))
+        self,
+        i: int,
+        image_size: tuple[int, int],
+        resize: int | None = None,
+        crop: bool = False,
+        intensity: Intensity = Intensity(),  # noqa: B008 -- it cannot be changed
+    ) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Image `i` as a backbone sees it, `(*image_size, 3)`; see `source_box`.
+
+        Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits.
+        """
+        return self._guard(i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity))
 
     def box(
         self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False

@@ -1,12 +1,12 @@
 """Reading and checking images: the only module that opens image files.
 
-Whatever comes in, upright 8-bit RGB comes out, as an image viewer shows it:
+Whatever comes in is brought into the form in which an image viewer shows it:
 
 * the EXIF orientation is applied;
 * transparent pixels (RGBA, LA, a palette or a colour marked as transparent) lie on white;
-* 16-bit values keep their high byte (0-65535 becomes 0-255), whatever range they use;
-* CMYK, YCbCr, palette, grey and black-and-white images are converted by Pillow, without
+* CMYK, YCbCr, palette, grey and black-and-white images are converted to RGB by Pillow, without
   colour profiles;
+* values of more than 8 bits (deep images) become levels from 0 to 255 by an `Intensity`;
 * of an animation or a file of several pages, the first one is taken.
 """
 
@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from .intensity import Intensity, Kind, bit_depth_window
+
 if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
-_WIDE_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 _N_REMEMBERED = 2**17  # files whose size and digest are kept, by path and time stamp
 
 
@@ -42,43 +44,113 @@ def reason_of(error):
     return str(error).rstrip(".") or type(error).__name__
 
 
-def read(item, reduction=1.0):
-    """Decode an image; one that is going to be reduced may come out smaller already."""
+def read(item, intensity=None):
+    """An image as upright 8-bit RGB; without an intensity a deep one by its own bit depth."""
+    if intensity is None:
+        is_deep = kind(item).values == "integers"
+        intensity = Intensity(bit_depth_window(*_extremes(item)) if is_deep else None)
+    levels = decode(item, intensity)
+    if not isinstance(levels, Image.Image):
+        levels = Image.fromarray(np.rint(levels).astype(np.uint8))
+    return levels.convert("RGB")  # a copy, also of an image that the user has opened
+
+
+def decode(item, intensity):
+    """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
+    intensity.check(kind(item))
+    image = _upright(item)
+    if isinstance(image, Image.Image) and image.mode not in _DEEP_MODES:
+        image = _to_rgb(image)
+        if intensity.channels is None:
+            return image
+    # An alpha channel of an array is composed only where it is not asked for by number.
+    elif isinstance(image, np.ndarray) and image.shape[2:] == (4,) and intensity.channels is None:
+        return _to_rgb(Image.fromarray(image))
+    levels = intensity.levels(_values(image))
+    transparent = getattr(image, "info", {}).get("transparency")
+    if transparent is not None and levels.ndim == 2:
+        levels[_values(image) == transparent] = 255
+    if levels.dtype != np.uint8:
+        return levels
+    return Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
+
+
+def _upright(item):
+    """A decoded PIL image in the mode that it is stored in, or an array."""
     if isinstance(item, str):
         # Not by its name: Pillow 13 reads uncompressed turned TIFFs wrongly through a memory map.
         with open(item, "rb") as file, Image.open(file) as image:
-            # A JPEG decodes to 1/2, 1/4 or 1/8 in a fraction of the time. Twice the pixels that
-            # are needed stay: what is then left to filter hides the difference.
-            for scale in (8, 4, 2):
-                if 2 * scale <= reduction and not (image.width % scale or image.height % scale):
-                    image.draft(None, (image.width // scale, image.height // scale))
-                    break
+            _refuse_deep_transparency(image)
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            image.load()
+            return image
     if isinstance(item, np.ndarray):
-        channels = item.shape[2] if item.ndim == 3 else 1
-        return _to_rgb(Image.fromarray(item[..., 0] if item.ndim == 3 and channels == 1 else item))
-    return _to_rgb(ImageOps.exif_transpose(item))
+        return item
+    _refuse_deep_transparency(item)
+    return ImageOps.exif_transpose(item)
+
+
+def _values(image):
+    values = np.asarray(image)
+    return values[..., 0] if values.shape[2:] == (1,) else values
+
+
+def _refuse_deep_transparency(image):
+    # Pillow keeps the high bytes of 16-bit colours, but compares them with all of this one.
+    if image.mode == "RGB" and max(np.ravel(image.info.get("transparency", 0))) > 255:
+        raise ValueError(
+            "it marks a colour of 16 bits as transparent, which Pillow cannot apply; save it "
+            "without, or with an alpha channel"
+        )
 
 
 def _to_rgb(image):
-    if image.mode in _WIDE_MODES:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("its 32-bit pixels exceed 16 bits; convert it to 8 or 16 bits")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; convert it to 8 or 16 bits")
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def kind(item):
+    """What kind of values an image holds; of a file only the header is read."""
+    if isinstance(item, str):
+        return _file_header(item, _stamp(item))[1]
+    if isinstance(item, np.ndarray):
+        values = {"u": "integers", "i": "integers", "f": "floats"}[item.dtype.kind]
+        if item.dtype == np.uint8:
+            values = "levels"
+        return Kind(values, item.shape[2] if item.ndim == 3 else 1)
+    return _kind_of_mode(item.mode)
+
+
+def _kind_of_mode(mode):
+    if mode in _DEEP_MODES:
+        return Kind("floats" if mode == "F" else "integers", 1)
+    return Kind("levels", 3)
+
+
+def own_bit_depth_window(item):
+    """The window of the bit depth that a deep image uses, see `bit_depth_window`."""
+    return bit_depth_window(*_extremes(item))
+
+
+def _extremes(item):
+    """The lowest and the highest value of a deep image."""
+    if isinstance(item, str):
+        return _file_extremes(item, _stamp(item))
+    values = np.asarray(item)
+    return values.min().item(), values.max().item()
+
+
+@lru_cache(_N_REMEMBERED)
+def _file_extremes(path, stamp):
+    return _extremes(_upright(path))
 
 
 def upright_size(item):
     if isinstance(item, str):
-        return _file_size(item, _stamp(item))
+        return _file_header(item, _stamp(item))[0]
     if isinstance(item, np.ndarray):
         return item.shape[:2]
     return _upright_size(item)
@@ -91,12 +163,14 @@ def _stamp(path):
 
 
 @lru_cache(_N_REMEMBERED)
-def _file_size(path, stamp):
+def _file_header(path, stamp):
+    """Upright size and kind of values of a file."""
     with Image.open(path) as image:
+        kind = _kind_of_mode(image.mode)
         # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
         if image.format == "PNG" and not _mentions_orientation(path):
-            return image.size[::-1]
-        return _upright_size(image)
+            return image.size[::-1], kind
+        return _upright_size(image), kind
 
 
 def _mentions_orientation(path):
@@ -105,9 +179,9 @@ def _mentions_orientation(path):
 
 
 def _upright_size(image):
-    """Height and width after the EXIF orientation is applied; five and above exchange them."""
+    """Height and width after the EXIF orientation is applied; five to eight exchange them."""
     width, height = image.size
-    lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     if lying and image.format == "TIFF":  # newer releases of Pillow report the upright size
         tags = image.tag_v2
         lying = image.size == (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength])
@@ -117,7 +191,10 @@ def _upright_size(image):
 def digest(item):
     if isinstance(item, str):
         return _file_digest(item, _stamp(item))
-    pixels = item if isinstance(item, np.ndarray) else np.asarray(read(item))
+    pixels = item
+    if not isinstance(item, np.ndarray):
+        is_deep = kind(item).values != "levels"
+        pixels = np.asarray(ImageOps.exif_transpose(item) if is_deep else read(item))
     digest = hashlib.blake2b(f"{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
     digest.update(np.ascontiguousarray(pixels))
     return digest.hexdigest()
@@ -173,13 +250,18 @@ def source_box(
     return float(top), float(left), float(bottom), float(right)
 
 
-def scaled_pixels(item, image_size, resize, crop):
-    size = upright_size(item)
-    box = np.array(source_box(size, image_size, resize, crop))
+def scaled_pixels(item, image_size, resize, crop, intensity):
+    """An image as a backbone sees it: levels `(*image_size, 3)`, uint8, or float32 if deep."""
     height, width = image_size
-    image = read(item, min((box[2] - box[0]) / height, (box[3] - box[1]) / width))
-    box *= image.width / size[1]
-    # Crop and scaling in one step; the filter widens with the reduction, so nothing aliases.
-    top, left, bottom, right = box.tolist()
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return np.array(scaled)  # writable, as torch wants it
+    top, left, bottom, right = source_box(upright_size(item), image_size, resize, crop)
+
+    def scaled(image):
+        # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
+        return image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
+
+    levels = decode(item, intensity)
+    if isinstance(levels, Image.Image):
+        return np.array(scaled(levels).convert("RGB"))  # writable, as torch wants it
+    planes = [levels] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
+    planes = [np.asarray(scaled(Image.fromarray(plane.copy()))) for plane in planes]
+    return np.stack(planes if len(planes) == 3 else planes * 3, axis=-1)

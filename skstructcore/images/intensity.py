@@ -1,0 +1,204 @@
+"""From the values in a file or an array to levels from 0 to 255, as networks expect them.
+
+Images of 8 bits (uint8 arrays, and all files but the following) hold levels already. Images
+with more, called *deep*, are 16- and 32-bit integers and floating-point numbers: a window says
+which of their values become 0 and 255. They stay unrounded until the network has them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from .image_list import ImageList
+
+FULL_RANGE = (0.0, 65535.0)
+_DEPTHS = (8, 10, 12, 14, 16)
+# Of a single deep image: from here on its values are taken for those of 16 bits, see `own_window`.
+_USES_THE_RANGE = 2**13
+
+
+class Kind(NamedTuple):
+    """What kind of values an image holds."""
+
+    values: Literal["levels", "integers", "floats"]
+    n_channels: int
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How the values of an image become levels of red, green and blue.
+
+    Parameters
+    ----------
+    window : tuple of (float, float) or None, default=None
+        The values of deep images that become 0 and 255; those beyond become the same. None
+        decides for each image alone, see `own_window`. Images of 8 bits are left as they are.
+    channels : tuple of 3 int, of 3 tuples of float, or None, default=None
+        Which three channels are red, green and blue, or the weights of all channels for each
+        of them. None takes one channel as grey and three as they come.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Intensity(window=(0, 4095)).levels(np.array([[0, 2048, 5000]], dtype=np.uint16))
+    array([[  0.      , 127.531136, 255.      ]], dtype=float32)
+    >>> Intensity(channels=(4, 2, 0)).levels(np.arange(5, dtype=np.uint8).reshape(1, 1, 5))
+    array([[[4, 2, 0]]], dtype=uint8)
+    """
+
+    window: tuple[float, float] | None = None
+    channels: tuple[Any, ...] | None = None
+
+    def check(self, kind: Kind) -> None:
+        """Raise ValueError if images of this kind cannot be taken."""
+        if kind.values == "floats" and self.window is None:
+            raise ValueError(
+                "its values are floating-point numbers, of a range that is not known; convert it "
+                "to uint8 (values from 0 to 1: multiply by 255 first), or give the feature "
+                "estimator window=(low, high), the values that are black and white"
+            )
+        if self.channels is None:
+            if kind.n_channels not in ((1, 3, 4) if kind.values == "levels" else (1, 3)):
+                raise ValueError(
+                    f"it has {kind.n_channels} channels of {kind.values}; expected 1 or 3 (or 4 "
+                    "of uint8: with alpha), the last axis. Give the feature estimator "
+                    "channels=(i, j, k), those to take as red, green and blue; where channels "
+                    "stand first move the axis: np.moveaxis(image, 0, -1)"
+                )
+            return
+        weighted = isinstance(self.channels[0], tuple)
+        needed = len(self.channels[0]) if weighted else max(self.channels) + 1
+        if (needed != kind.n_channels) if weighted else (needed > kind.n_channels):
+            raise ValueError(
+                f"it has {kind.n_channels} channels, but channels={self.channels} is for "
+                f"{'' if weighted else 'at least '}{needed}"
+            )
+
+    def levels(self, values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Levels of an image's values `(h, w)` or `(h, w, n_channels)`.
+
+        Whole numbers come back as uint8: 8 bits in a deeper file are an image of 8 bits.
+        """
+        if values.dtype != np.uint8:
+            values = self._windowed(values)
+        if self.channels is not None:
+            values = values if values.ndim == 3 else values[..., np.newaxis]
+            if isinstance(self.channels[0], tuple):
+                values = values @ np.array(self.channels, dtype=np.float32).T
+                values = np.clip(values, 0, 255)
+            else:
+                values = values[..., list(self.channels)]
+        if values.dtype == np.uint8:
+            return values
+        whole = values.astype(np.uint8)
+        return whole if np.array_equal(whole, values) else values
+
+    def _windowed(self, values):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.count_nonzero(~np.isfinite(values))
+            raise ValueError(
+                f"{bad} of its {values.size} values are NaN or infinite; replace them first"
+            )
+        low, high = self.window or own_window(values.min(), values.max())
+        levels = (values.astype(np.float64) - low) * (255 / (high - low))
+        return np.clip(levels, 0, 255).astype(np.float32)
+
+
+def bit_depth_window(low: float, high: float) -> tuple[float, float]:
+    """The window of 8, 10, 12, 14 or 16 bits, as few as hold integers from `low` to `high`.
+
+    Examples
+    --------
+    >>> bit_depth_window(17, 3071)
+    (0.0, 4095.0)
+    """
+    if low < 0 or high > FULL_RANGE[1]:
+        raise ValueError(
+            f"its values from {low} to {high} do not fit 16 bits; convert it to 8 or 16 bits, or "
+            "give the feature estimator window=(low, high), the values that are black and white"
+        )
+    return 0.0, next(2.0**depth for depth in _DEPTHS if high < 2**depth) - 1
+
+
+def own_window(low: float, high: float) -> tuple[float, float]:
+    """The window of a deep image of which nothing is known but its lowest and highest value.
+
+    Up to 255 it holds 8 bits, from 8192 on 16. What lies between, where it may as well be of
+    any depth as dark, is an error.
+    """
+    window = bit_depth_window(low, high)
+    if window[1] > 255 and high < _USES_THE_RANGE:
+        raise ValueError(
+            f"its integers end at {high}: whether they are of {round(np.log2(window[1] + 1))} "
+            "bits, or of 16 and dark, cannot be told, as no training image had more than 8 bits. "
+            f"Fit with window=(0, {window[1]:.0f}) or (0, 65535), or on such images"
+        )
+    return FULL_RANGE if window[1] > 255 else window
+
+
+def training_intensity(
+    images: ImageList, window: Literal["auto"] | Sequence[float], channels: object
+) -> Intensity:
+    """The intensity that all images of a model are seen through.
+
+    Parameters
+    ----------
+    images : ImageList
+        The training images. Deep ones are decoded if the window is to be found.
+    window : "auto" or (float, float)
+        "auto" takes the window of the bit depth that holds the values of all deep images.
+    channels : see `Intensity`
+
+    Returns
+    -------
+    intensity : Intensity
+        Its window is None if it was to be found and no image is deep.
+    """
+    find = isinstance(window, str)
+    given = Intensity(None if find else (float(window[0]), float(window[1])), as_channels(channels))
+    deep = [i for i in range(len(images)) if images.check(i, given) != "levels"]
+    if not find or not deep:
+        return given
+    with ThreadPoolExecutor() as pool:
+        return replace(given, window=max(pool.map(images.bit_depth_window, deep)))
+
+
+def check_window(window: object) -> None:
+    """Raise ValueError unless `window` is "auto" or two finite numbers, the lower first."""
+    if isinstance(window, str) and window == "auto":
+        return
+    numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
+    if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
+        raise ValueError(
+            "window must be 'auto' or (low, high), the values of deep images that are black and "
+            f"white, low below high; got {window!r}."
+        )
+
+
+def as_channels(channels: object) -> tuple[Any, ...] | None:
+    """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
+    if channels is None:
+        return None
+    rows = list(channels) if isinstance(channels, (tuple, list, np.ndarray)) else []
+    if len(rows) == 3:
+        if all(isinstance(c, Integral) and not isinstance(c, bool) and c >= 0 for c in rows):
+            return tuple(map(int, rows))
+        if all(isinstance(row, (tuple, list, np.ndarray)) and len(row) > 0 for row in rows):
+            numbers = all(isinstance(w, Real) and np.isfinite(w) for row in rows for w in row)
+            if numbers and len({len(row) for row in rows}) == 1:
+                return tuple(tuple(map(float, row)) for row in rows)
+    raise ValueError(
+        "channels must be three channels, counted from 0, or three rows of a weight for each "
+        f"channel; got {channels!r}."
+    )
