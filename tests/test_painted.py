@@ -41,7 +41,7 @@ def test_training_scores_are_those_that_the_pipeline_was_calibrated_with(images,
     base = pipe[-1].calibration_
     learned = scorer.calibration_
     assert learned.base_location == pytest.approx(base.base_location, rel=1e-4)
-    np.testing.assert_allclose(learned.mu[1:], base.mu, rtol=0.2, atol=0.2)
+    np.testing.assert_allclose(learned.location[1:], base.location, rtol=0.2, atol=0.2)
 
 
 def test_weights_favour_parts_that_react_to_defects(images, pipe):

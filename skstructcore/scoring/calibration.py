@@ -92,9 +92,9 @@ class ScoreCalibration:
     ----------
     base_location, base_scale : float
         Mean and standard deviation of the base score.
-    mu, scale : ndarray of shape (p,)
+    location, scale : ndarray of shape (p,)
         Mean and standard deviation of the descriptors.
-    paper_mu, paper_scale : ndarray of shape (3,)
+    paper_location, paper_scale : ndarray of shape (3,)
         The same of the descriptors of the paper, which are shown even where they do not count.
     weights : ndarray of shape (p,)
         Factors of ``z`` before they are combined.
@@ -121,9 +121,9 @@ class ScoreCalibration:
 
     base_location: float
     base_scale: float
-    mu: NDArray[np.float64]
+    location: NDArray[np.float64]
     scale: NDArray[np.float64]
-    paper_mu: NDArray[np.float64]
+    paper_location: NDArray[np.float64]
     paper_scale: NDArray[np.float64]
     weights: NDArray[np.float64]
     norm: str
@@ -149,8 +149,7 @@ class ScoreCalibration:
 
     def score(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the anomaly score and ``D_struct`` of n images, of shape (n,) each."""
-        z = (evidence.phi - self.mu) / self.scale
-        d_struct = combine(z * self.weights, self.norm, self.precision)
+        d_struct = combine(self._z(evidence) * self.weights, self.norm, self.precision)
         return self.base_weight * evidence.base + self.lam * d_struct, d_struct
 
     def judge(self, evidence: Evidence) -> dict[str, NDArray[Any]]:
@@ -163,15 +162,18 @@ class ScoreCalibration:
             descriptors, "paper_z" of the descriptors of the paper.
         """
         score, d_struct = self.score(evidence)
-        z = (evidence.phi - self.mu) / self.scale
+        base_z = (evidence.base - self.base_location) / self.base_scale
         return {
             "score": score,
             "d_struct": d_struct,
-            "z": np.column_stack([(evidence.base - self.base_location) / self.base_scale, z]),
-            "paper_z": (evidence.paper_phi - self.paper_mu) / self.paper_scale,
+            "z": np.column_stack([base_z, self._z(evidence)]),
+            "paper_z": (evidence.paper_phi - self.paper_location) / self.paper_scale,
             "p_value": self.p_values(score),
             "base_threshold": np.full(len(score), self.base_threshold),
         }
+
+    def _z(self, evidence):
+        return (evidence.phi - self.location) / self.scale
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return conformal p-values of anomaly scores, see `conformal_p_values`."""
@@ -216,15 +218,15 @@ def fit_calibration(
     """
     base, phi, paper_phi = evidence
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
-    mu, scale = location_and_scale(phi)
-    paper_mu, paper_scale = location_and_scale(paper_phi)
+    location, scale = location_and_scale(phi)
+    paper_location, paper_scale = location_and_scale(paper_phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
     if weights.shape != phi.shape[1:]:
         raise ValueError(
             f"weights must hold one number for each of the {phi.shape[1]} descriptors, got "
             f"shape {weights.shape}."
         )
-    z = (phi - mu) / scale * weights
+    z = (phi - location) / scale * weights
     precision = np.linalg.inv(ledoit_wolf(z)[0]) if norm == "mahalanobis" else None
     d_struct = combine(z, norm, precision)
     base_weight = 0.0 if lam == "struct-only" else 1.0
@@ -244,9 +246,9 @@ def fit_calibration(
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
-        mu=mu,
+        location=location,
         scale=scale,
-        paper_mu=paper_mu,
+        paper_location=paper_location,
         paper_scale=paper_scale,
         weights=weights,
         norm=norm,

@@ -49,7 +49,7 @@ class RouteCalibration:
     tail: DistanceTail
     is_pooled: bool = False
 
-    def standardise(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scale anomaly scores: 0 is the mean of good training images, 1 the threshold."""
         location = float(self.calibration.scores.mean())
         span = self.calibration.threshold - location
@@ -168,7 +168,7 @@ def judge_routed(
         tail, distances = route.tail, maps.route_distance[mine]
         p_values = tail.p_values(distances)
         beyond = tail.z(distances) / tail.critical_z(unknown_level)
-        scores = route.standardise(part["score"])
+        scores = route.scale_scores(part["score"])
         part["score"] = np.where(p_values < unknown_level, np.maximum(scores, beyond), scores)
         for key, values in part.items():
             judged.setdefault(key, np.empty((len(maps), *values.shape[1:])))[mine] = values

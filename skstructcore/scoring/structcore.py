@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.warning import warn_user
 from ..images.resampling import upsample_maps
+from ._old_names import OldNames
 from .calibration import NORMS, explain_shortage, fit_calibration
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, descriptor_names, looks_at_surprise, without_surprise
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from .descriptors import DescriptorLike
 
 
-class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
+class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
     The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where
-    ``D_struct`` combines ``z = (phi - mu) / sigma``, the descriptors of its maps standardised
+    ``D_struct`` combines ``z = (phi - location) / scale``, the descriptors of its maps standardised
     by those of good training images. Descriptors look at the distances ``S`` or at the
     *surprise* ``U``, the same distances judged by what is normal for such content
     (`skstructcore.knn.surprise`).
@@ -92,7 +93,7 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         Whether any of them looks at the surprise, so that new maps need it too.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
-    mu_, scale_ : ndarray of shape (n_descriptors,)
+    location_, scale_ : ndarray of shape (n_descriptors,)
         Mean and standard deviation of the descriptors over the training maps. A descriptor
         that is constant there gets scale 1.
     lam_ : float
@@ -205,8 +206,8 @@ class StructCoreScorer(OutlierMixin, TransformerMixin, BaseEstimator):
         return self
 
     @property
-    def mu_(self) -> NDArray[np.float64]:
-        return self.calibration_.mu
+    def location_(self) -> NDArray[np.float64]:
+        return self.calibration_.location
 
     @property
     def scale_(self) -> NDArray[np.float64]:
