@@ -51,7 +51,7 @@ def draw(displays, picture):
 
     figure = Figure(figsize=(9, 9), layout="constrained")
     for ax, (stage, display) in zip(figure.subplots(len(displays)), displays.items(), strict=True):
-        display.plot(ax).set_title(stage, loc="left", fontweight="bold")
+        display.plot(ax).ax_.set_title(stage, loc="left", fontweight="bold")
     figure.savefig(picture)
 
 

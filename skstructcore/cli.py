@@ -304,9 +304,9 @@ def _save(pipe, path):
 
 
 def _save_cases(evaluation, path):
-    from .display import CasesDisplay
+    from .display import AnomalyMapDisplay
 
-    CasesDisplay.from_evaluation(evaluation).plot().savefig(path, dpi=110)
+    AnomalyMapDisplay.from_evaluation(evaluation).plot().figure_.savefig(path, dpi=110)
 
 
 class _plain_errors:

@@ -33,6 +33,7 @@ __all__ = [
     "image_ap_score",
     "image_auroc_score",
     "pixel_auroc_score",
+    "pro_curve",
 ]
 
 # So many scores of normal pixels are looked up at once.
@@ -238,6 +239,51 @@ def aupro_score(
     """
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr!r}")
+    overlap, start, end = _overlap_steps(masks, anomaly_maps)
+    # What each step of the overlap adds to the area: all that is right of the step. Where
+    # normal pixels share the score, the step is a slope from `start` to `end`.
+    cut = np.clip(max_fpr - start, 0, end - start)
+    slope = 0.5 * cut**2 / np.where(end > start, end - start, 1)
+    area = np.sum(overlap * (slope + np.maximum(max_fpr - end, 0)))
+    return float(area / max_fpr)
+
+
+def pro_curve(
+    masks: Sequence[ArrayLike] | NDArray[Any], anomaly_maps: Sequence[ArrayLike] | NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per-region-overlap curve: the points that `aupro_score` integrates.
+
+    Parameters
+    ----------
+    masks, anomaly_maps : see `aupro_score`
+
+    Returns
+    -------
+    false_positive_rate, overlap : ndarray of shape (n_points,)
+        From (0, 0) to (1, 1), straight in between; two points for each distinct score of an
+        anomalous pixel.
+
+    Examples
+    --------
+    >>> from skstructcore.metrics import pro_curve
+    >>> rates, overlap = pro_curve([[[1, 1, 0, 0]]], [[[9, 3, 4, 1]]])
+    >>> rates.tolist(), overlap.tolist()
+    ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
+    """
+    overlap, start, end = (values[::-1] for values in _overlap_steps(masks, anomaly_maps))
+    after = np.minimum(np.cumsum(overlap), 1)
+    before = np.r_[0.0, after[:-1]]
+    rates = np.column_stack([start, end]).ravel()
+    reached = np.column_stack([before, after]).ravel()
+    return np.r_[0.0, rates, 1.0], np.r_[0.0, reached, 1.0]
+
+
+def _overlap_steps(masks, anomaly_maps):
+    """Step of the overlap at each distinct score of an anomalous pixel, ascending.
+
+    And the false positive rates at which it starts and ends, which differ where normal pixels have
+    the same score.
+    """
     masks, maps = _checked_maps(masks, anomaly_maps)
     scores, weights = [], []
     for mask, scored in zip(masks, maps, strict=True):
@@ -251,13 +297,7 @@ def aupro_score(
     overlap /= overlap.sum()
 
     above, equal, n_normal = _normal_pixels_at(values, masks, maps)
-    start, end = above / n_normal, (above + equal) / n_normal
-    # What each step of the overlap adds to the area: all that is right of the step. Where
-    # normal pixels share the score, the step is a slope from `start` to `end`.
-    cut = np.clip(max_fpr - start, 0, end - start)
-    slope = 0.5 * cut**2 / np.where(end > start, end - start, 1)
-    area = np.sum(overlap * (slope + np.maximum(max_fpr - end, 0)))
-    return float(area / max_fpr)
+    return overlap, above / n_normal, (above + equal) / n_normal
 
 
 def _checked(y_true, anomaly_score):

@@ -28,7 +28,7 @@ def test_ratio_above_one_is_what_describe_calls_unknown(scorer):
 
 def test_plot_has_a_dot_an_image_in_the_row_of_its_route():
     display = RoutingDisplay(["a", "b", "b"], [0.5, 2, 3], ["a", "b"], ["x", "y", "x"])
-    ax = display.plot()
+    ax = display.plot().ax_
     dots = {line.get_label(): line.get_xydata() for line in ax.lines[:2]}
     np.testing.assert_allclose(dots["x"][:, 0], [0.5, 3])
     np.testing.assert_array_equal(dots["x"][:, 1].round(), [0, 1])
@@ -39,7 +39,7 @@ def test_drawing_into_given_axes():
     from matplotlib.figure import Figure
 
     ax = Figure().add_subplot()
-    assert RoutingDisplay(["a"], [1.0], ["a"]).plot(ax) is ax
+    assert RoutingDisplay(["a"], [1.0], ["a"]).plot(ax).ax_ is ax
 
 
 def test_without_routes_there_is_nothing_to_draw():

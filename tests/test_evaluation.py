@@ -7,7 +7,6 @@ from PIL import Image
 from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.datasets import ImageSet, make_photographs
-from skstructcore.display import CasesDisplay
 from skstructcore.evaluation import evaluate, format_table
 from skstructcore.metrics import image_auroc_score, pixel_auroc_score
 
@@ -77,22 +76,6 @@ def test_only_good_images_are_refused_before_anything_is_computed():
     images = ImageSet(np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="only normal labels"):
         evaluate(None, images)
-
-
-def test_display_shows_the_worst_and_best_cases(evaluation):
-    display = CasesDisplay.from_evaluation(evaluation, n_cases=2)
-    assert display.rows == [
-        *["hardest defects"] * 2,
-        *["most suspicious good images"] * 2,
-        *["clearest defects"] * 2,
-        *["plainest good images"] * 2,
-    ]
-    score = evaluation.scores["anomaly_score"]
-    defect = evaluation.scores["defect_type"] != "good"
-    assert f"score {score[defect].min():.3g}" in display.titles[0]
-    assert f"score {score[~defect].max():.3g}" in display.titles[2]
-    assert all(heat.shape == (64, 64) for heat in display.maps)
-    assert len(display.plot().axes) == 16
 
 
 def test_evaluate_command_prints_the_table_and_writes_scores_picture_and_model(

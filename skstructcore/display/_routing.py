@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..routing.grouping import UNKNOWN
+from ._inputs import describe_images
+from ._style import begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +36,18 @@ class RoutingDisplay:
     route_names : sequence of str
         All products, from top to bottom.
     labels : array-like of shape (n_images,) of str, default=None
-        What the images really show, drawn as colours; None: one colour.
+        What the images really show, drawn as colours and marks; None: all alike.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
     >>> from skstructcore.display import RoutingDisplay
     >>> display = RoutingDisplay(["nut", "nut"], [0.8, 4.0], ["nut", "bolt"], ["nut", "pin"])
-    >>> axes = display.plot()
-    >>> [label.get_text() for label in axes.get_yticklabels()]
+    >>> [label.get_text() for label in display.plot().ax_.get_yticklabels()]
     ['nut', 'bolt']
     """
 
@@ -74,9 +80,7 @@ class RoutingDisplay:
         -------
         display : RoutingDisplay
         """
-        return cls.from_predictions(
-            pipe[-1].describe(pipe[:-1].transform(images)), pipe[-1], labels=labels
-        )
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels=labels)
 
     @classmethod
     def from_predictions(
@@ -114,8 +118,8 @@ class RoutingDisplay:
         ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
         return cls(nearest, ratio, list(limits), labels)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw a dot an image.
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw a mark an image.
 
         Parameters
         ----------
@@ -124,23 +128,21 @@ class RoutingDisplay:
 
         Returns
         -------
-        ax : matplotlib.axes.Axes
+        self : RoutingDisplay
         """
-        if ax is None:
-            # Not pyplot: a figure of its own touches no global state and needs no screen.
-            from matplotlib.figure import Figure
-
-            size = (8, 1.5 + 0.5 * len(self.route_names))
-            ax = Figure(figsize=size, layout="constrained").add_subplot()
+        ax = begin(self, ax, (8, 1.5 + 0.5 * len(self.route_names)))
         rows = {name: row for row, name in enumerate(self.route_names)}
         nearest = np.asarray(self.nearest_route)
         labels = np.full(len(nearest), "images") if self.labels is None else self.labels
-        # Dots of one row beside each other; the same picture at every call.
+        labels = np.asarray(labels).astype(str)
+        # Marks of one row beside each other; the same picture at every call.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(nearest))
         heights = np.array([rows[name] for name in nearest]) + shift
-        for label in dict.fromkeys(np.asarray(labels).tolist()):
-            mine = np.asarray(labels) == label
-            ax.plot(np.asarray(self.ratio)[mine], heights[mine], "o", label=label, alpha=0.6, ms=5)
+        for label, style in kind_styles(labels).items():
+            mine = labels == label
+            if mine.any():
+                ratio = np.asarray(self.ratio)[mine]
+                ax.plot(ratio, heights[mine], ls="", label=label, alpha=0.6, ms=5, **style)
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.annotate(
             f" {UNKNOWN} →", (1, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9
@@ -153,5 +155,5 @@ class RoutingDisplay:
         ax.set_xlabel("distance to the product / largest distance of a known image")
         ax.set_ylabel("taken for")
         if self.labels is not None:
-            ax.legend(title="shows", loc="upper left", bbox_to_anchor=(1, 1))
-        return ax
+            legend_beside(ax, title="shows")
+        return self

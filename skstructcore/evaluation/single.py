@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
+    from ..scoring.structcore import StructCoreScorer
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -36,12 +38,15 @@ class Evaluation:
         On the patch grid.
     pixel_maps : ndarray of shape (n_images, H, W), float32
         At the size that the backbone saw.
+    scorer : StructCoreScorer
+        That decided: pictures need its thresholds.
     """
 
     images: ImageSet
     scores: pd.DataFrame
     maps: AnomalyMaps
     pixel_maps: NDArray[np.float32]
+    scorer: StructCoreScorer
 
     def table(self) -> pd.DataFrame:
         """Summarise the scores by defect type.
@@ -121,7 +126,7 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     scores = pipe[-1].describe(maps)
     scores.insert(0, "file", [images.name(i) for i in range(len(images))])
     scores.insert(1, "defect_type", images.y.astype(str))
-    return Evaluation(images, scores, maps, pipe[-1].transform(maps))
+    return Evaluation(images, scores, maps, pipe[-1].transform(maps), pipe[-1])
 
 
 def format_table(table: pd.DataFrame) -> str:

@@ -1,0 +1,346 @@
+"""Images beside their anomaly maps, all on one colour scale that marks the threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images.image_list import as_images
+from ..images.labels import GOOD
+from ..images.resampling import place_on_image
+from ._inputs import kinds_of
+from ._style import SKY, map_limits, new_figure, overlay_colors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..containers import AnomalyMaps
+    from ..evaluation.single import Evaluation
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+_OURS = "distance / threshold"
+_CASES = {
+    "hardest defects": (False, 1),
+    "most suspicious good images": (True, -1),
+    "clearest defects": (False, -1),
+    "plainest good images": (True, 1),
+}
+
+
+class AnomalyMapDisplay:
+    """Images, and one or several anomaly maps of each beside it.
+
+    Parameters
+    ----------
+    images : sequence of n ndarray of shape (h, w, 3), uint8
+        The upright images.
+    maps : mapping of str to sequence of n ndarray of shape (h, w)
+        Maps of each method, on the images; NaN where nothing was seen. A method's maps share
+        one colour scale.
+    masks : sequence of n ndarray of shape (h, w), bool, or None
+        True defects, drawn as a dashed outline; None for an image without one.
+    titles : sequence of n str, default=None
+        What stands above each image.
+    thresholds : mapping of str to float, default=None
+        A value of a method's maps that matters, marked in the colour bar and drawn as an outline.
+    rows : sequence of n str, default=None
+        Images of one kind stand beside each other under this heading; None: no headings.
+
+    Attributes
+    ----------
+    limits : dict of str to tuple of float
+        For each method, the values that are drawn transparent and in full colour.
+    figure_ : matplotlib.figure.Figure
+    axes_ : ndarray of shape (n_images, 1 + n_methods) of Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.display import AnomalyMapDisplay
+    >>> photo, heat = np.zeros((8, 8, 3), np.uint8), np.eye(8)
+    >>> display = AnomalyMapDisplay([photo], {"ours": [heat], "other": [heat.T]}).plot()
+    >>> display.axes_.shape
+    (1, 3)
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        maps: Mapping[str, Sequence[NDArray[np.floating]]],
+        *,
+        masks: Sequence[NDArray[np.bool_] | None] | None = None,
+        titles: Sequence[str] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        rows: Sequence[str] | None = None,
+    ) -> None:
+        if not len(images):
+            raise ValueError("There are no images to show: at least one is needed.")
+        for name, stack in maps.items():
+            if len(stack) != len(images):
+                raise ValueError(f"maps[{name!r}] has {len(stack)} maps for {len(images)} images.")
+            for i, (image, heat) in enumerate(zip(images, stack, strict=True)):
+                if np.shape(image)[:2] != np.shape(heat):
+                    raise ValueError(
+                        f"maps[{name!r}][{i}] has {np.shape(heat)} pixels, its image "
+                        f"{np.shape(image)[:2]}: bring maps onto the images, see from_predictions."
+                    )
+        self.images = images
+        self.maps = maps
+        self.masks = [None] * len(images) if masks is None else masks
+        self.titles = [""] * len(images) if titles is None else titles
+        self.thresholds = {} if thresholds is None else thresholds
+        self.rows = rows
+        self.limits = {
+            name: map_limits(stack, self.thresholds.get(name)) for name, stack in maps.items()
+        }
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        y: ArrayLike | None = None,
+        *,
+        others: Mapping[str, AnomalyMaps | ArrayLike] | None = None,
+    ) -> Self:
+        """Compute the maps of images; the backbone runs.
+
+        The map is that of the patches, not the smoothed one of ``pipe.transform``: what scores
+        and regions come from. It is divided by the threshold of the base score of its route.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            Fitted, as `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+            An `ImageSet` brings masks and labels.
+        y : array-like of shape (n_images,), default=None
+            What the images show.
+        others : mapping of str to AnomalyMaps or array of shape (n_images, H, W), default=None
+            Maps of other methods for the same images, to stand beside.
+
+        Returns
+        -------
+        display : AnomalyMapDisplay
+        """
+        maps = pipe[:-1].transform(images)
+        parts = pipe[-1].describe(maps)
+        relative = {_OURS: relative_to_threshold(maps, parts, pipe[-1]), **(others or {})}
+        return cls.from_predictions(
+            images, relative, titles=titles_of(parts, kinds_of(images, y)), thresholds={_OURS: 1.0}
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        images: ImagesLike,
+        maps: Mapping[str, AnomalyMaps | ArrayLike],
+        *,
+        titles: Sequence[str] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        rows: Sequence[str] | None = None,
+    ) -> Self:
+        """Bring maps that are known already onto their images.
+
+        Parameters
+        ----------
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        maps : mapping of str to AnomalyMaps or array of shape (n_images, H, W)
+            For each method. `AnomalyMaps` know where they lie; an array covers the whole image.
+        titles, thresholds, rows : see the class
+
+        Returns
+        -------
+        display : AnomalyMapDisplay
+        """
+        listed = as_images(images)
+        pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
+        masks = None
+        if hasattr(images, "load_mask"):
+            masks = [images.load_mask(i) for i in range(len(listed))]
+        placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
+        return cls(pixels, placed, masks=masks, titles=titles, thresholds=thresholds, rows=rows)
+
+    @classmethod
+    def from_evaluation(cls, evaluation: Evaluation, n_cases: int = 3) -> Self:
+        """Choose the worst and best cases of an evaluation.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+        n_cases : int, default=3
+            How many images of each kind.
+
+        Returns
+        -------
+        display : AnomalyMapDisplay
+        """
+        scores = evaluation.scores
+        is_good = scores["defect_type"].to_numpy() == GOOD
+        ranks = scores["anomaly_score"].to_numpy()
+        chosen, rows = [], []
+        for kind, (good, direction) in _CASES.items():
+            candidates = np.flatnonzero(is_good == good)
+            ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
+            chosen += ranked[:n_cases].tolist()
+            rows += [kind] * min(n_cases, len(ranked))
+        parts = scores.iloc[chosen]
+        maps = relative_to_threshold(evaluation.maps[chosen], parts, evaluation.scorer)
+        return cls.from_predictions(
+            evaluation.images[chosen],
+            {_OURS: maps},
+            titles=titles_of(parts, parts["defect_type"].to_numpy()),
+            thresholds={_OURS: 1.0},
+            rows=rows,
+        )
+
+    def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
+        """Draw the images.
+
+        Parameters
+        ----------
+        axes : ndarray of shape (n_images, 1 + n_methods) of Axes, default=None
+            None: a figure of its own, with colour bars and a legend.
+
+        Returns
+        -------
+        self : AnomalyMapDisplay
+        """
+        own = axes is None
+        self.axes_ = self._new_axes() if own else np.asarray(axes, dtype=object)
+        self.figure_ = self.axes_.flat[0].figure
+        drawn = {}
+        for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
+            for axis in self.axes_[i]:
+                axis.imshow(image)
+                axis.set_axis_off()
+                axis.set_anchor("N")
+            for axis, (name, stack) in zip(self.axes_[i, 1:], self.maps.items(), strict=True):
+                low, high = self.limits[name]
+                drawn[name] = axis.imshow(stack[i], cmap=overlay_colors(), vmin=low, vmax=high)
+                _outline(axis, stack[i], self.thresholds.get(name), colors="white")
+            for axis in self.axes_[i]:
+                if mask is not None and mask.any() and not mask.all():
+                    _outline(axis, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
+            self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
+            if own and self.rows is None and len(self.maps) > 1 and i == 0:
+                for axis, name in zip(self.axes_[0, 1:], self.maps, strict=True):
+                    axis.set_title(name, fontsize=8)
+        if own:
+            self._explain(drawn)
+        return self
+
+    def _new_axes(self):
+        rows = [""] * len(self.images) if self.rows is None else list(self.rows)
+        width = 1 + len(self.maps)
+        most = max(rows.count(row) for row in rows)
+        per_line = min(most, max(1, 6 // width)) if self.rows is None else most
+        lines = []  # heading or None, positions
+        for heading in dict.fromkeys(rows):
+            members = [i for i, row in enumerate(rows) if row == heading]
+            for start in range(0, len(members), per_line):
+                lines.append((heading if start == 0 else "", members[start : start + per_line]))
+        figure = new_figure((2.1 * width * per_line, 2.6 * len(lines) + 0.9))
+        # A heading has a line of the grid to itself, so that no title runs into it.
+        heights = [h for heading, _ in lines for h in (0.2 if heading else 0.01, 1)]
+        grid = figure.add_gridspec(2 * len(lines), width * per_line, height_ratios=heights)
+        axes = np.empty((len(rows), width), dtype=object)
+        for line, (heading, members) in enumerate(lines):
+            if heading:
+                band = figure.add_subplot(grid[2 * line, :])
+                band.set_axis_off()
+                band.text(0, 0.5, heading, fontsize=11, fontweight="bold", va="center")
+            for place, i in enumerate(members):
+                for column in range(width):
+                    cell = grid[2 * line + 1, place * width + column]
+                    axes[i, column] = figure.add_subplot(cell)
+        return axes
+
+    def _explain(self, drawn):
+        """Say what the colours mean: a bar for each method, and a legend of the outlines."""
+        from matplotlib.lines import Line2D
+
+        all_axes = self.axes_.ravel().tolist()
+        for name, image in drawn.items():
+            bar = self.figure_.colorbar(
+                image, ax=all_axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
+            )
+            bar.set_label(f"{name} (transparent: as in good images)", fontsize=9)
+            bar.ax.tick_params(labelsize=8)
+            bar.ax.set_facecolor("0.6")
+            threshold = self.thresholds.get(name)
+            if threshold is not None:
+                bar.ax.axvline(threshold, color="black", lw=2)
+                bar.ax.set_title("threshold", x=_share(threshold, *self.limits[name]), fontsize=8)
+        handles = []
+        if any(mask is not None and mask.any() for mask in self.masks):
+            handles.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
+        if self.thresholds:
+            line = Line2D([], [], color="white", label="over the threshold")
+            handles.append(line)
+        if handles:
+            self.figure_.legend(
+                handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
+            )
+
+
+def relative_to_threshold(
+    maps: AnomalyMaps, parts: pd.DataFrame, scorer: StructCoreScorer
+) -> AnomalyMaps:
+    """Divide maps by the threshold of the base score of their routes."""
+    from dataclasses import replace
+
+    limits = base_thresholds(parts, scorer)[:, np.newaxis, np.newaxis]
+    return replace(maps, values=maps.values / np.where(limits > 0, limits, 1))
+
+
+def base_thresholds(parts: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
+    """Threshold of the base score for each image, by its route."""
+    if scorer.routes_ is None:
+        return np.full(len(parts), scorer.calibration_.base_threshold)
+    limits = {name: r.calibration.base_threshold for name, r in scorer.routes_.items()}
+    return np.array([limits[name] for name in parts["nearest_route"]])
+
+
+def titles_of(parts: pd.DataFrame, kinds: ArrayLike | None) -> list[str]:
+    """Two short lines above each image: what it is and what was decided, and its p-value."""
+    verdicts = np.where(parts["is_anomalous"].to_numpy(bool), "rejected", "accepted")
+    kinds = [""] * len(parts) if kinds is None else [f"{kind}, " for kind in kinds]
+    return [
+        f"{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
+        for kind, verdict, p, score in zip(
+            kinds, verdicts, parts["p_value"], parts["anomaly_score"], strict=True
+        )
+    ]
+
+
+def _placed(maps, images):
+    geometry = getattr(maps, "geometry", None)
+    values = np.asarray(maps)
+    if len(values) != len(images):
+        raise ValueError(f"There are {len(values)} maps for {len(images)} images.")
+    if geometry is None:
+        from ..images.resampling import upsample_maps
+
+        return [
+            upsample_maps(heat[np.newaxis], image.shape[:2])[0]
+            for heat, image in zip(values, images, strict=True)
+        ]
+    return [place_on_image(values[i], geometry, i) for i in range(len(values))]
+
+
+def _outline(axis, values, level, **style):
+    known = values[np.isfinite(values)]
+    if level is not None and known.size and known.min() < level < known.max():
+        axis.contour(values, levels=[level], linewidths=1.2, **style)
+
+
+def _share(value, low, high):
+    return (value - low) / (high - low)

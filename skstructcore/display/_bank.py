@@ -1,0 +1,173 @@
+"""What the memory bank holds, and which training images it comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from ._inputs import check_same_length
+from ._style import BLUE, GREY, begin, kind_styles, legend_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..containers import MemoryBank
+
+
+class BankDisplay:
+    """The entries of a bank in two dimensions, by the training image that each was cut from.
+
+    Parameters
+    ----------
+    coordinates : array-like of shape (n_entries, 2)
+        Places of the entries, by principal components usually.
+    image_index : array-like of shape (n_entries,)
+        Position of the training image that each entry was cut from.
+    routes : array-like of shape (n_entries,) of str, default=None
+        The product that each entry belongs to.
+    explained : float, default=None
+        Share of the variance that the two dimensions show.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import BankDisplay
+    >>> BankDisplay([[0, 0], [1, 0], [0, 1]], [0, 4, 4]).entries_per_image().tolist()
+    [1, 0, 0, 0, 2]
+    """
+
+    def __init__(
+        self,
+        coordinates: ArrayLike,
+        image_index: ArrayLike,
+        routes: ArrayLike | None = None,
+        explained: float | None = None,
+    ) -> None:
+        check_same_length(coordinates=coordinates, image_index=image_index, routes=routes)
+        self.coordinates = np.asarray(coordinates)
+        self.image_index = np.asarray(image_index)
+        self.routes = None if routes is None else np.asarray(routes)
+        self.explained = explained
+
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline) -> Self:
+        """Show the bank of a fitted pipeline.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            With a step ``bank``, as `make_structcore` builds it.
+
+        Returns
+        -------
+        display : BankDisplay
+        """
+        return cls.from_predictions(pipe["bank"].bank_)
+
+    @classmethod
+    def from_predictions(cls, bank: MemoryBank) -> Self:
+        """Show a bank.
+
+        Parameters
+        ----------
+        bank : MemoryBank
+
+        Returns
+        -------
+        display : BankDisplay
+        """
+        rows = np.asarray(bank.values, dtype=np.float32)
+        pca = PCA(min(2, *rows.shape), random_state=0).fit(rows)
+        coordinates = np.zeros((len(rows), 2))
+        coordinates[:, : pca.n_components_] = pca.transform(rows)
+        routes = None
+        if len(bank.route_names) > 1:
+            routes = np.array(bank.route_names, dtype=object)[bank.routes]
+        explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
+        return cls(coordinates, bank.image_index, routes, explained)
+
+    def entries_per_image(self) -> NDArray[np.int64]:
+        """Count the entries that come from each training image, by its position."""
+        return np.bincount(self.image_index)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw an entry a mark; its colour is the place of its image in the sequence.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : BankDisplay
+        """
+        ax = begin(self, ax, (6.8, 4.8))
+        routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
+        span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
+        for route, style in kind_styles(routes).items():
+            mine = routes == route
+            if not mine.any():
+                continue
+            drawn = ax.scatter(
+                *self.coordinates[mine].T,
+                c=self.image_index[mine],
+                marker="o" if self.routes is None else style["marker"],
+                cmap="cividis",
+                s=18,
+                alpha=0.8,
+                linewidths=0,
+                label=route,
+                **span,
+            )
+        self.figure_.colorbar(drawn, ax=ax, label="training image, by position")
+        share = "" if self.explained is None else f" ({100 * self.explained:.0f} % of the variance)"
+        ax.set_xlabel(f"two principal components{share}")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        if self.routes is not None:
+            ax.legend(title="product", fontsize=8)
+        return self
+
+    def plot_images(self, ax: Axes | None = None) -> Self:
+        """Draw how many entries come from each training image.
+
+        A few images with very many entries are unlike all others: look at them, they may be no
+        good parts.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : BankDisplay
+        """
+        ax = begin(self, ax, (7.4, 3.2))
+        counts = self.entries_per_image()
+        ax.fill_between(np.arange(len(counts)), counts, step="mid", color=BLUE, lw=0)
+        ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")
+        for image in np.argsort(-counts, kind="stable")[:3]:
+            ax.annotate(
+                str(image),
+                (image, counts[image]),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        ax.set_ylim(0, 1.12 * counts.max())
+        ax.set_xlabel("training image, by position")
+        ax.set_ylabel("entries of the bank")
+        legend_beside(ax)
+        return self

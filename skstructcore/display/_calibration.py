@@ -1,0 +1,196 @@
+"""Whether the false-alarm rate that was asked for is kept on unseen good images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import beta
+
+from ..images.labels import is_anomalous
+from ._inputs import LEVELS, describe_images, kinds_of, rejected_at
+from ._style import BLUE, GREY, begin, percent_axis
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+
+class CalibrationDisplay:
+    """False alarms that were asked for, against those on unseen good images.
+
+    Parameters
+    ----------
+    asked : array-like of shape (n_levels,)
+        False-alarm rates.
+    false_alarms : array-like of shape (n_levels,)
+        How many good images are rejected at each.
+    n_good : int
+        Number of good images.
+    n_independent : int, default=None
+        How many of them are independent (groups); None: all. It sets the width of the band.
+    promised : float, default=None
+        The smallest rate that the training images can promise; below it, that rate is what
+        counts.
+
+    Attributes
+    ----------
+    measured : ndarray of shape (n_levels,)
+        Shares of the good images.
+    lower, upper : ndarray of shape (n_levels,)
+        95 % interval of each (Clopper and Pearson).
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    See Also
+    --------
+    sklearn.calibration.CalibrationDisplay : Of probabilities, for classifiers.
+
+    Examples
+    --------
+    >>> from skstructcore.display import CalibrationDisplay
+    >>> display = CalibrationDisplay([0.05, 0.1], [0, 3], n_good=20)
+    >>> display.measured, display.upper.round(3)
+    (array([0.  , 0.15]), array([0.168, 0.379]))
+    """
+
+    def __init__(
+        self,
+        asked: ArrayLike,
+        false_alarms: ArrayLike,
+        n_good: int,
+        n_independent: int | None = None,
+        promised: float | None = None,
+    ) -> None:
+        self.asked = np.asarray(asked, dtype=np.float64)
+        self.false_alarms = np.asarray(false_alarms)
+        self.n_good = n_good
+        self.n_independent = n_good if n_independent is None else n_independent
+        self.promised = promised
+        self.measured = self.false_alarms / n_good
+        n = self.n_independent
+        hits = self.measured * n
+        # At no and at all false alarms the interval is closed on that side.
+        with np.errstate(invalid="ignore"):
+            self.lower = np.nan_to_num(beta.ppf(0.025, hits, n - hits + 1), nan=0.0)
+            self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        y: ArrayLike | None = None,
+        *,
+        levels: ArrayLike = LEVELS,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Score unseen images with a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+            Not those of the fit. Only the good ones count.
+        y : array-like of shape (n_images,), default=None
+            Labels; None: those of the `ImageSet`, or all good.
+        levels : array-like, default=from 0.1 % to 30 %
+            False-alarm rates to ask for.
+        groups : array-like of shape (n_images,), default=None
+            Images of one group are alike and count as one in the band; None: those of the
+            `ImageSet`.
+
+        Returns
+        -------
+        display : CalibrationDisplay
+        """
+        groups = getattr(images, "groups", None) if groups is None else groups
+        y = kinds_of(images, y)
+        parts = describe_images(pipe, images)
+        return cls.from_predictions(parts, pipe[-1], y, levels=levels, groups=groups)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        parts: pd.DataFrame,
+        scorer: StructCoreScorer,
+        y: ArrayLike | None = None,
+        *,
+        levels: ArrayLike = LEVELS,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Use scores that are known already.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y, levels, groups : see `from_estimator`
+
+        Returns
+        -------
+        display : CalibrationDisplay
+        """
+        good = np.ones(len(parts), dtype=bool) if y is None else ~is_anomalous(y)
+        if not good.any():
+            raise ValueError("No good image is among them: false alarms cannot be counted.")
+        false_alarms = rejected_at(parts[good], scorer, levels).sum(axis=1)
+        n_independent = None if groups is None else len(np.unique(np.asarray(groups)[good]))
+        promised = float(rejectable_from(scorer))
+        return cls(levels, false_alarms, int(good.sum()), n_independent, promised)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the measured rates with their band, and the diagonal that was asked for.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : CalibrationDisplay
+        """
+        ax = begin(self, ax, (5.6, 4.8))
+        most = 1.05 * max(self.asked.max(), min(self.upper.max(), 2 * self.asked.max()))
+        ax.fill_between(
+            self.asked, self.lower, self.upper, color=BLUE, alpha=0.18, lw=0, label="95 % interval"
+        )
+        label = f"measured on {self.n_good} good images"
+        if self.n_independent != self.n_good:
+            label += f"\n({self.n_independent} groups)"
+        ax.plot(self.asked, self.measured, "o-", color=BLUE, ms=4, label=label)
+        line = np.linspace(0, most, 200)
+        kept = line if self.promised is None else np.maximum(line, self.promised)
+        ax.plot(line, kept, "--", color=GREY, label="promised")
+        # Roots along the axes: small rates are the ones that people ask for, and 0 is one.
+        for set_scale in (ax.set_xscale, ax.set_yscale):
+            set_scale("function", functions=(_root, np.square))
+        for axis in (ax.xaxis, ax.yaxis):
+            percent_axis(axis, [0, *(t for t in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5) if t <= most)])
+        ax.set_xlim(0, most)
+        ax.set_ylim(0, most)
+        ax.set_xlabel("false alarms asked for")
+        ax.set_ylabel("false alarms")
+        ax.legend(loc="upper left", frameon=False, fontsize=9)
+        return self
+
+
+def rejectable_from(scorer: StructCoreScorer) -> float:
+    """Smallest false-alarm rate that all routes of a scorer can promise."""
+    calibrations = [scorer.calibration_]
+    if scorer.routes_ is not None:
+        calibrations = [route.calibration for route in scorer.routes_.values()]
+    return max(float(calibration.p_values([np.inf])[0]) for calibration in calibrations)
+
+
+def _root(values):
+    return np.sqrt(np.maximum(values, 0))

@@ -1,0 +1,94 @@
+"""Which training images explain each other: dependence along the sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._inputs import check_same_length
+from ._style import BLUE, GREY, ORANGE, begin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from typing_extensions import Self
+
+
+class DependenceDisplay:
+    """How much more often than by chance training images explain each other, by lag.
+
+    Parameters
+    ----------
+    lags : array-like of shape (n_lags,)
+        Distances in the sequence of the training images; of a range of lags, the smallest.
+    ratio : array-like of shape (n_lags,)
+        How many patches have their nearest bank entry in an image at this lag, divided by what
+        the shares of the entries let expect: 1 where images are independent.
+    limit : float or array-like of shape (n_lags,), default=None
+        What the ratio would not exceed by chance.
+    block_length : int, default=None
+        Consecutive images that are held out together.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import DependenceDisplay
+    >>> display = DependenceDisplay([1, 2, 4, 8], [5.2, 3.7, 1.4, 1.0], limit=1.2).plot()
+    >>> display.ax_.get_ylabel()
+    'explained / expected by chance'
+    """
+
+    def __init__(
+        self,
+        lags: ArrayLike,
+        ratio: ArrayLike,
+        limit: ArrayLike | None = None,
+        block_length: int | None = None,
+    ) -> None:
+        check_same_length(lags=lags, ratio=ratio)
+        self.lags = np.asarray(lags)
+        self.ratio = np.asarray(ratio, dtype=np.float64)
+        self.limit = limit
+        self.block_length = block_length
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the ratio against the lag.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : DependenceDisplay
+        """
+        ax = begin(self, ax, (6.4, 4))
+        ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")
+        ax.plot(self.lags, self.ratio, "o-", color=BLUE, label="training images")
+        if self.limit is not None:
+            limit = np.broadcast_to(np.asarray(self.limit, np.float64), self.ratio.shape)
+            ax.plot(self.lags, limit, ":", color=GREY, label="by chance at most")
+        if self.block_length is not None:
+            ax.axvspan(
+                self.lags[0],
+                self.block_length,
+                color=ORANGE,
+                alpha=0.12,
+                lw=0,
+                hatch="//",
+                label=f"held out together: {self.block_length}",
+            )
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(self.lags, [str(lag) for lag in self.lags])
+        ax.set_xticks([], minor=True)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("lag in the sequence of training images")
+        ax.set_ylabel("explained / expected by chance")
+        ax.legend(frameon=False)
+        return self

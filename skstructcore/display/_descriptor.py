@@ -1,0 +1,154 @@
+"""How far each part of the score is from normal, and which part decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..images.labels import GOOD
+from ..scoring.descriptors import descriptor_names
+from ._inputs import check_same_length, describe_images, kinds_of
+from ._style import BLUE, GREY, ORANGE, begin, legend_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+
+class DescriptorDisplay:
+    """The standardised descriptors of images: what the score adds up.
+
+    Parameters
+    ----------
+    z : DataFrame of shape (n_images, n_descriptors)
+        Standard deviations above good training images; a column a descriptor.
+    kinds : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skstructcore.display import DescriptorDisplay
+    >>> z = pd.DataFrame({"max": [0.1, 5.0, 1.0], "contrast": [0.3, 2.0, 4.0]})
+    >>> DescriptorDisplay(z, ["good", "dent", "dent"]).quantiles().loc[("contrast", "defects")]
+    5%     2.1
+    25%    2.5
+    50%    3.0
+    75%    3.5
+    95%    3.9
+    Name: (contrast, defects), dtype: float64
+    """
+
+    def __init__(self, z: pd.DataFrame, kinds: ArrayLike | None = None) -> None:
+        check_same_length(z=z, kinds=kinds)
+        self.z = z
+        self.kinds = None if kinds is None else np.asarray(kinds)
+
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None) -> Self:
+        """Describe images with a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        y : array-like of shape (n_images,), default=None
+            Labels; None: those of the `ImageSet`.
+
+        Returns
+        -------
+        display : DescriptorDisplay
+        """
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds_of(images, y))
+
+    @classmethod
+    def from_predictions(
+        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
+    ) -> Self:
+        """Use what is known already.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y : array-like of shape (n_images,), default=None
+
+        Returns
+        -------
+        display : DescriptorDisplay
+        """
+        z = parts[part_columns(scorer)]
+        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds_of(None, y))
+
+    def quantiles(self) -> pd.DataFrame:
+        """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor and kind."""
+        rows = {}
+        for name in self.z:
+            for kind, mine in self._members().items():
+                values = np.quantile(self.z[name].to_numpy()[mine], [0.05, 0.25, 0.5, 0.75, 0.95])
+                rows[name, kind] = values
+        return pd.DataFrame.from_dict(
+            rows, orient="index", columns=["5%", "25%", "50%", "75%", "95%"]
+        ).set_axis(pd.MultiIndex.from_tuples(rows))
+
+    def _members(self):
+        if self.kinds is None:
+            return {"images": np.ones(len(self.z), dtype=bool)}
+        good = self.kinds == GOOD
+        members = {GOOD: good, "defects": ~good}
+        return {kind: mine for kind, mine in members.items() if mine.any()}
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw where the middle half and nine tenths of the images lie, a row a descriptor.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : DescriptorDisplay
+        """
+        names = list(self.z)
+        ax = begin(self, ax, (7.4, 1.2 + 0.5 * len(names)))
+        table, members = self.quantiles(), self._members()
+        looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
+        for k, (kind, mine) in enumerate(members.items()):
+            color, marker = looks[kind]
+            rows = np.arange(len(names)) + 0.3 * (k - (len(members) - 1) / 2)
+            q = table.xs(kind, level=1).loc[names].to_numpy()
+            ax.hlines(rows, q[:, 0], q[:, 4], color=color, lw=1.2)
+            ax.hlines(rows, q[:, 1], q[:, 3], color=color, lw=5, alpha=0.5)
+            ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{kind} ({mine.sum()})")
+        ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
+        ax.axvline(0, color=GREY, lw=1)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_xlabel(
+            "standard deviations above good training images\n"
+            "(mark: median, thick: middle half, thin: 5 to 95 %)"
+        )
+        legend_beside(ax)
+        return self
+
+
+def part_columns(scorer: StructCoreScorer) -> list[str]:
+    """Columns of `describe` that the score adds up: of the base score and each descriptor."""
+    own = getattr(scorer, "descriptors_", None)
+    own = scorer._names() if own is None else descriptor_names(own)
+    return [f"z_{name}" for name in descriptor_names([scorer.base]) + own]

@@ -1,0 +1,124 @@
+"""How the evidence that a line has changed grows, image by image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, begin, legend_beside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from typing_extensions import Self
+
+_LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
+
+
+class DriftDisplay:
+    """The martingales of a `DriftMonitor` over the images of a line.
+
+    Parameters
+    ----------
+    log10_evidence : DataFrame of shape (n_images, n_tests)
+        After each image; a column a test. 0 is where each starts.
+    log10_alarm : mapping of column to float
+        Where each test gives an alarm.
+    alarms : sequence of (position, text), default=()
+        What was noticed.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skstructcore.display import DriftDisplay
+    >>> evidence = pd.DataFrame({"higher scores": [0.0, -0.1, 0.8, 2.2]})
+    >>> display = DriftDisplay(evidence, {"higher scores": 2.0}, [(3, "higher scores")])
+    >>> display.plot().ax_.get_ylabel()
+    'evidence of a change (log10)'
+    """
+
+    def __init__(
+        self,
+        log10_evidence: pd.DataFrame,
+        log10_alarm: Mapping[str, float],
+        alarms: Sequence[tuple[int, str]] = (),
+    ) -> None:
+        missing = [name for name in log10_evidence if name not in log10_alarm]
+        if missing:
+            raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
+        self.log10_evidence = log10_evidence
+        self.log10_alarm = log10_alarm
+        self.alarms = list(alarms)
+
+    @classmethod
+    def from_predictions(cls, parts: pd.DataFrame, monitor: Any) -> Self:
+        """Feed a monitor with images one by one, and keep what it says after each.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From `StructCoreScorer.describe`, in the order in which the images were made.
+        monitor : DriftMonitor
+            It takes the images in.
+
+        Returns
+        -------
+        display : DriftDisplay
+        """
+        before = len(monitor.alarms_)
+        first = monitor.n_images_
+        rows, limits = [], {}
+        for i in range(len(parts)):
+            monitor.update(parts.iloc[i : i + 1])
+            table = monitor.evidence()
+            names = [
+                kind if route == "all" else f"{route}: {kind}"
+                for route, kind in zip(table["route"], table["kind"], strict=True)
+            ]
+            rows.append(dict(zip(names, table["log10_evidence"], strict=True)))
+            limits |= dict(zip(names, table["log10_alarm"], strict=True))
+        evidence = pd.DataFrame(rows, index=np.arange(first, first + len(parts)))
+        alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[before:]]
+        return cls(evidence, limits, alarms)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the evidence of each test, where it gives an alarm, and the alarms.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : DriftDisplay
+        """
+        ax = begin(self, ax, (8, 3.8))
+        for k, name in enumerate(self.log10_evidence):
+            color, dashes = _LOOKS[k % len(_LOOKS)]
+            ax.plot(self.log10_evidence[name], dashes, color=color, lw=1.5, label=name)
+        for limit in sorted(set(self.log10_alarm.values())):
+            ax.axhline(limit, color=GREY, lw=1)
+            ax.annotate(
+                "alarm", (0, limit), (3, 2), xycoords=("axes fraction", "data"),
+                textcoords="offset points", fontsize=8, color=GREY,
+            )  # fmt: skip
+        for position, text in self.alarms:
+            ax.axvline(position, color="black", lw=1, ls=":")
+            ax.annotate(
+                f" {text}: {position}", (position, 0.02), xycoords=("data", "axes fraction"),
+                rotation=90, va="bottom", ha="right", fontsize=8,
+            )  # fmt: skip
+        ax.set_xlabel("image, by position in the stream")
+        ax.set_ylabel("evidence of a change (log10)")
+        legend_beside(ax)
+        return self

@@ -1,0 +1,183 @@
+"""What each false-alarm rate costs in good parts and brings in defects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..images.labels import is_anomalous
+from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
+from ._style import BLUE, GREEN, GREY, ORANGE, begin, percent_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+
+class OperatingPointDisplay:
+    """Defects found and good images rejected, at every false-alarm rate that one may ask for.
+
+    Parameters
+    ----------
+    asked : array-like of shape (n_levels,)
+        False-alarm rates, above 0.
+    found : array-like of shape (n_levels,)
+        Share of the defects that is found at each.
+    false_alarms : array-like of shape (n_levels,), default=None
+        Share of unseen good images that is rejected.
+    smallest_defect : array-like of shape (n_levels,), default=None
+        Size in pixels of the smallest painted defect that is still found, NaN where none is.
+    chosen : float, default=None
+        The rate that the pipeline was fitted with, marked by a line.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    smallest_ax_ : matplotlib.axes.Axes or None
+        Of the smallest defect, with the same horizontal axis.
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import OperatingPointDisplay
+    >>> display = OperatingPointDisplay([0.01, 0.1], [0.4, 0.8], [0.0, 0.12], chosen=0.01)
+    >>> display.table()
+           asked  found  false_alarms
+    0   0.01    0.4          0.00
+    1   0.10    0.8          0.12
+    """
+
+    def __init__(
+        self,
+        asked: ArrayLike,
+        found: ArrayLike,
+        false_alarms: ArrayLike | None = None,
+        smallest_defect: ArrayLike | None = None,
+        chosen: float | None = None,
+    ) -> None:
+        check_same_length(
+            asked=asked, found=found, false_alarms=false_alarms, smallest_defect=smallest_defect
+        )
+        self.asked = np.asarray(asked, dtype=np.float64)
+        if not (self.asked > 0).all():
+            raise ValueError(f"False-alarm rates must be above 0, got {self.asked.min():g}.")
+        self.found = np.asarray(found, dtype=np.float64)
+        self.false_alarms = false_alarms
+        self.smallest_defect = smallest_defect
+        self.chosen = chosen
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        y: ArrayLike | None = None,
+        *,
+        levels: ArrayLike = LEVELS,
+    ) -> Self:
+        """Score labelled images with a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        y : array-like of shape (n_images,), default=None
+            Labels; None: those of the `ImageSet`.
+        levels : array-like, default=from 0.1 % to 30 %
+
+        Returns
+        -------
+        display : OperatingPointDisplay
+        """
+        kinds = kinds_of(images, y)
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds, levels=levels)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        parts: pd.DataFrame,
+        scorer: StructCoreScorer,
+        y: ArrayLike,
+        *,
+        levels: ArrayLike = LEVELS,
+    ) -> Self:
+        """Use scores that are known already.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y : array-like of shape (n_images,)
+            Good images and defects, both.
+        levels : array-like, default=from 0.1 % to 30 %
+
+        Returns
+        -------
+        display : OperatingPointDisplay
+        """
+        if y is None:
+            raise ValueError("Labels are needed to count defects found: pass y, or an ImageSet.")
+        anomalous = is_anomalous(y, both=True)
+        rejected = rejected_at(parts, scorer, levels)
+        return cls(
+            levels,
+            rejected[:, anomalous].mean(axis=1),
+            rejected[:, ~anomalous].mean(axis=1),
+            chosen=1 - scorer.quantile,
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers of the picture, a row a rate."""
+        columns = {
+            "asked": self.asked,
+            "found": self.found,
+            "false_alarms": self.false_alarms,
+            "smallest_defect": self.smallest_defect,
+        }
+        return pd.DataFrame({key: value for key, value in columns.items() if value is not None})
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw both shares against the rate that is asked for.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : OperatingPointDisplay
+        """
+        ax = begin(self, ax, (6.6, 4.4))
+        ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
+        if self.false_alarms is not None:
+            ax.plot(self.asked, self.false_alarms, "s--", color=BLUE, label="good images rejected")
+        ax.plot(self.asked, self.asked, ":", color=GREY, label="asked for")
+        ax.set_xscale("log")
+        percent_axis(ax.xaxis, self.asked)
+        ax.tick_params(axis="x", rotation=45)
+        percent_axis(ax.yaxis, np.linspace(0, 1, 6))
+        ax.set_ylim(-0.02, 1.02)
+        ax.grid(alpha=0.25)
+        if self.chosen is not None:
+            ax.axvline(self.chosen, color="black", lw=1, ls="-.", label="as fitted")
+        ax.set_xlabel("false alarms asked for")
+        ax.set_ylabel("share of the images")
+        self.smallest_ax_ = None
+        if self.smallest_defect is not None:
+            self.smallest_ax_ = ax.twinx()
+            self.smallest_ax_.plot(self.asked, self.smallest_defect, "D-.", color=GREEN)
+            self.smallest_ax_.set_ylabel("smallest painted defect found, pixels", color=GREEN)
+            self.smallest_ax_.set_ylim(bottom=0)
+            ax.plot([], [], "D-.", color=GREEN, label="smallest painted defect")
+        ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        return self

@@ -1,0 +1,164 @@
+"""How much of each defect the map covers, at every rate of false pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..metrics import aupro_score, pro_curve
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, begin, percent_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..datasets import ImageSet
+
+# Points of the curve that are drawn; there is one for each pixel of a defect.
+_MOST_POINTS = 2000
+_OTHERS = (
+    {"color": ORANGE, "ls": "--"},
+    {"color": GREEN, "ls": "-."},
+    {"color": PURPLE, "ls": ":"},
+)
+
+
+class RegionOverlapDisplay:
+    """The per-region-overlap curve of anomaly maps, whose area is the AUPRO.
+
+    Parameters
+    ----------
+    false_positive_rate, overlap : array-like of shape (n_points,)
+        From `skstructcore.metrics.pro_curve`.
+    aupro : float, default=None
+        Area under the curve up to `max_fpr`, divided by it.
+    max_fpr : float, default=0.3
+    name : str, default=None
+        What the curve is of.
+
+    Attributes
+    ----------
+    line_ : matplotlib.lines.Line2D
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import RegionOverlapDisplay
+    >>> mask, heat = [[1, 1, 0, 0]], [[9, 3, 4, 1]]
+    >>> display = RegionOverlapDisplay.from_predictions([mask], [heat], max_fpr=1.0)
+    >>> display.overlap.tolist(), display.aupro
+    ([0.0, 0.0, 0.5, 0.5, 1.0, 1.0], 0.75)
+    """
+
+    def __init__(
+        self,
+        false_positive_rate: ArrayLike,
+        overlap: ArrayLike,
+        aupro: float | None = None,
+        max_fpr: float = 0.3,
+        name: str | None = None,
+    ) -> None:
+        self.false_positive_rate = np.asarray(false_positive_rate)
+        self.overlap = np.asarray(overlap)
+        self.aupro = aupro
+        self.max_fpr = max_fpr
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, pipe: Pipeline, images: ImageSet, *, max_fpr: float = 0.3, name: str | None = None
+    ) -> Self:
+        """Compute the pixel maps of images with masks; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : ImageSet
+            With masks; defects without one are left out.
+        max_fpr : float, default=0.3
+        name : str, default=None
+
+        Returns
+        -------
+        display : RegionOverlapDisplay
+        """
+        from ..model_selection.scorers import masks_as_seen
+
+        maps = pipe[:-1].transform(images)
+        pixels = pipe[-1].transform(maps)
+        masks, used = masks_as_seen(images, maps.geometry, pixels.shape[1:])
+        return cls.from_predictions(masks, pixels[used], max_fpr=max_fpr, name=name)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        masks: Sequence[ArrayLike],
+        anomaly_maps: Sequence[ArrayLike],
+        *,
+        max_fpr: float = 0.3,
+        name: str | None = None,
+    ) -> Self:
+        """Use maps that are known already.
+
+        Parameters
+        ----------
+        masks, anomaly_maps : sequence of n array-like of shape (h, w)
+            See `skstructcore.metrics.aupro_score`.
+        max_fpr : float, default=0.3
+        name : str, default=None
+
+        Returns
+        -------
+        display : RegionOverlapDisplay
+        """
+        aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr)
+        return cls(*pro_curve(masks, anomaly_maps), aupro, max_fpr, name)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the curve, its area shaded.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own. Draw several displays into one to compare them.
+
+        Returns
+        -------
+        self : RegionOverlapDisplay
+        """
+        ax = begin(self, ax, (5.6, 4.4))
+        x, y = self.false_positive_rate, self.overlap
+        if len(x) > _MOST_POINTS:
+            # Evenly along the way that the curve takes, so that no bend is lost.
+            way = np.linspace(0, 2, _MOST_POINTS)
+            kept = np.unique(np.clip(np.searchsorted(x + y, way), 0, len(x) - 1))
+            x, y = x[kept], y[kept]
+        first = not ax.lines
+        label = "" if self.aupro is None else f"AUPRO {100 * self.aupro:.1f} %"
+        label = f"{self.name}: {label}" if self.name else label
+        # The second line of the axes is the end of the area.
+        style = {"color": BLUE} if first else _OTHERS[(len(ax.lines) - 2) % len(_OTHERS)]
+        (self.line_,) = ax.plot(x, y, label=label, **style)
+        if first:
+            inside = x <= self.max_fpr
+            ax.fill_between(x[inside], y[inside], color=BLUE, alpha=0.15, lw=0)
+            ax.axvline(self.max_fpr, color=GREY, ls="--", lw=1)
+            ax.annotate(
+                " end of the area", (self.max_fpr, 0.5), fontsize=8, color=GREY, va="center"
+            )
+        percent_axis(ax.xaxis, np.linspace(0, 1, 6))
+        percent_axis(ax.yaxis, np.linspace(0, 1, 6))
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.02)
+        ax.set_xlabel("normal pixels over the threshold")
+        ax.set_ylabel("share of a defect over the threshold (mean)")
+        if label:
+            ax.legend(loc="lower right")
+        return self

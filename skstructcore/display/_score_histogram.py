@@ -1,0 +1,156 @@
+"""How the scores of good and defective images are spread about the threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images.labels import GOOD
+from ._inputs import DEFECT, check_same_length, describe_images, kinds_of
+from ._style import BLUE, GREY, ORANGE, begin, legend_beside
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+_TRAINING = "good, training (held out)"
+
+
+class ScoreHistogramDisplay:
+    """Anomaly scores of good images, of defects and of the training images.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_images,)
+        Higher is more anomalous.
+    threshold : float
+        Scores above it are anomalous.
+    kinds : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+    calibration_scores : array-like of shape (n_training_images,), default=None
+        Held-out scores of the good training images, which the threshold comes from. Where
+        new good images score differently, something has changed since.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (n_bins + 1,)
+        The bins; all histograms share them.
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import ScoreHistogramDisplay
+    >>> display = ScoreHistogramDisplay([1, 2, 2, 9], 3, ["good", "good", "good", "dent"])
+    >>> {name: values.tolist() for name, values in display.groups().items()}
+    {'good': [1, 2, 2], 'defects': [9]}
+    """
+
+    def __init__(
+        self,
+        scores: ArrayLike,
+        threshold: float,
+        kinds: ArrayLike | None = None,
+        calibration_scores: ArrayLike | None = None,
+    ) -> None:
+        check_same_length(scores=scores, kinds=kinds)
+        self.scores = np.asarray(scores)
+        self.threshold = threshold
+        self.kinds = None if kinds is None else np.asarray(kinds)
+        self.calibration_scores = np.asarray(
+            [] if calibration_scores is None else calibration_scores, dtype=np.float64
+        )
+        everything = np.concatenate([self.scores, self.calibration_scores])
+        n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
+        self.edges = np.histogram_bin_edges(everything, bins=n_bins)
+
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None) -> Self:
+        """Score images with a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        y : array-like of shape (n_images,), default=None
+            Labels; None: those of the `ImageSet`.
+
+        Returns
+        -------
+        display : ScoreHistogramDisplay
+        """
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds_of(images, y))
+
+    @classmethod
+    def from_predictions(
+        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
+    ) -> Self:
+        """Use scores that are known already.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y : array-like of shape (n_images,), default=None
+
+        Returns
+        -------
+        display : ScoreHistogramDisplay
+        """
+        training = scorer.calibration_.scores
+        if scorer.routes_ is not None:
+            routes = [route for route in scorer.routes_.values() if not route.is_pooled]
+            own = [route.standardise(route.calibration.scores) for route in routes]
+            training = np.concatenate([*own, np.empty(0)])
+        kinds = kinds_of(None, y)
+        return cls(parts["anomaly_score"], -scorer.offset_, kinds, training)
+
+    def groups(self) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of each histogram."""
+        if self.kinds is None:
+            groups = {"images": self.scores}
+        else:
+            good = self.kinds == GOOD
+            groups = {GOOD: self.scores[good], f"{DEFECT}s": self.scores[~good]}
+        groups[_TRAINING] = self.calibration_scores
+        return {name: values for name, values in groups.items() if len(values)}
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the share of each group that falls into each bin.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : ScoreHistogramDisplay
+        """
+        ax = begin(self, ax, (7.4, 4))
+        looks = {
+            GOOD: {"color": BLUE, "alpha": 0.55},
+            "images": {"color": BLUE, "alpha": 0.55},
+            f"{DEFECT}s": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
+            _TRAINING: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
+        }
+        for name, values in self.groups().items():
+            share = np.full(len(values), 1 / len(values))
+            label = f"{name} ({len(values)})"
+            ax.hist(
+                values, self.edges, weights=share, histtype="stepfilled", label=label, **looks[name]
+            )
+        ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
+        ax.set_xlabel("anomaly score")
+        ax.set_ylabel("share of the images of a kind")
+        legend_beside(ax)
+        return self

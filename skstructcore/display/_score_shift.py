@@ -1,0 +1,231 @@
+"""Which images the structure term moves over the threshold: Figure 2 of the paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..images.labels import GOOD
+from ._anomaly_map import base_thresholds
+from ._inputs import check_same_length, describe_images, kinds_of
+from ._style import BLUE, GREY, ORANGE, begin, kind_styles, legend_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
+
+_REGIONS = ("both", "only_hybrid", "only_base", "neither")
+
+
+class ScoreShiftDisplay:
+    """The base score (max pooling) of images against their hybrid score, with both thresholds.
+
+    Parameters
+    ----------
+    base, hybrid : array-like of shape (n_images,)
+        Higher is more anomalous.
+    base_threshold, threshold : float
+        Scores above them are anomalous.
+    kinds : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from skstructcore.display import ScoreShiftDisplay
+    >>> display = ScoreShiftDisplay(
+    ...     [1, 1, 3, 3], [1, 5, 1, 5], 2, 4, ["good", "dent", "good", "dent"]
+    ... )
+    >>> display.counts()
+             both  only_hybrid  only_base  neither
+    good        0            0          1        1
+    defects     1            1          0        0
+    """
+
+    def __init__(
+        self,
+        base: ArrayLike,
+        hybrid: ArrayLike,
+        base_threshold: float,
+        threshold: float,
+        kinds: ArrayLike | None = None,
+    ) -> None:
+        check_same_length(base=base, hybrid=hybrid, kinds=kinds)
+        self.base = np.asarray(base)
+        self.hybrid = np.asarray(hybrid)
+        self.base_threshold = base_threshold
+        self.threshold = threshold
+        self.kinds = None if kinds is None else np.asarray(kinds)
+
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None) -> Self:
+        """Score images with a fitted pipeline; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        y : array-like of shape (n_images,), default=None
+            Labels; None: those of the `ImageSet`.
+
+        Returns
+        -------
+        display : ScoreShiftDisplay
+        """
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds_of(images, y))
+
+    @classmethod
+    def from_predictions(
+        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
+    ) -> Self:
+        """Use scores that are known already.
+
+        With routes the base score is divided by the threshold of its route, as the hybrid score
+        is standardised already, so that images of all products fit into one picture.
+
+        Parameters
+        ----------
+        parts : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y : array-like of shape (n_images,), default=None
+
+        Returns
+        -------
+        display : ScoreShiftDisplay
+        """
+        base, base_threshold = parts["base"].to_numpy(), None
+        if scorer.routes_ is None:
+            base_threshold = scorer.calibration_.base_threshold
+        else:
+            base, base_threshold = base / base_thresholds(parts, scorer), 1.0
+        hybrid = parts["anomaly_score"].to_numpy()
+        return cls(base, hybrid, base_threshold, -scorer.offset_, kinds_of(None, y))
+
+    def counts(self) -> pd.DataFrame:
+        """Count images by which of the two scores rejects them.
+
+        Returns
+        -------
+        counts : DataFrame
+            A row for good images and one for defects, or one row for all images where the kinds
+            are not known. Columns ``both``, ``only_hybrid``, ``only_base``, ``neither``.
+        """
+        by_base, by_hybrid = self.base > self.base_threshold, self.hybrid > self.threshold
+        regions = (
+            by_base & by_hybrid,
+            ~by_base & by_hybrid,
+            by_base & ~by_hybrid,
+            ~by_base & ~by_hybrid,
+        )
+        if self.kinds is None:
+            members = {"images": np.ones(len(self.base), dtype=bool)}
+        else:
+            members = {GOOD: self.kinds == GOOD, "defects": self.kinds != GOOD}
+        rows = [[int((r & mine).sum()) for r in regions] for mine in members.values()]
+        return pd.DataFrame(rows, index=list(members), columns=list(_REGIONS))
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw a mark an image, and shade the regions by who rejects them.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            None: a figure of its own.
+
+        Returns
+        -------
+        self : ScoreShiftDisplay
+        """
+        ax = begin(self, ax, (7.4, 5))
+        kinds = np.full(len(self.base), "images") if self.kinds is None else self.kinds
+        styles = kind_styles(kinds)
+        present = dict.fromkeys(kinds.tolist())
+        for kind in sorted(present, key=lambda kind: kind != GOOD):  # defects above good images
+            mine = kinds == kind
+            ax.scatter(
+                self.base[mine],
+                self.hybrid[mine],
+                s=22,
+                alpha=0.75,
+                linewidths=0.4,
+                edgecolors="white",
+                label=f"{kind} ({mine.sum()})",
+                **styles[kind],
+            )
+        self._frame(ax)
+        self._shade(ax)
+        ax.axvline(self.base_threshold, color=GREY, ls="--", lw=1.2, label="threshold, base")
+        ax.axhline(self.threshold, color="black", ls="-", lw=1.2, label="threshold, hybrid")
+        ax.set_xlabel("base score (farthest patch)")
+        ax.set_ylabel("hybrid score (with structure)")
+        legend_beside(ax)
+        return self
+
+    def _frame(self, ax):
+        for values, limit, set_limits in (
+            (self.base, self.base_threshold, ax.set_xlim),
+            (self.hybrid, self.threshold, ax.set_ylim),
+        ):
+            low, high = min(values.min(), limit), max(values.max(), limit)
+            margin = 0.08 * (high - low or 1)
+            set_limits(low - margin, high + 1.5 * margin)
+
+    def _shade(self, ax):
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        x, y = self.base_threshold, self.threshold
+        counts = self.counts()
+        regions = {
+            "both": (x, right, y, top, GREY, None, "right", "top"),
+            "only_hybrid": (left, x, y, top, BLUE, "//", "left", "top"),
+            "only_base": (x, right, bottom, y, ORANGE, "\\\\", "right", "bottom"),
+            "neither": (left, x, bottom, y, "white", None, "left", "bottom"),
+        }
+        for name, (x0, x1, y0, y1, color, hatch, ha, va) in regions.items():
+            ax.fill_between(
+                [x0, x1], y0, y1, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0
+            )
+            place = (x0 if ha == "left" else x1, y0 if va == "bottom" else y1)
+            offset = (5 if ha == "left" else -5, 5 if va == "bottom" else -5)
+            ax.annotate(
+                _words(name, counts[name]),
+                place,
+                offset,
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                fontsize=8,
+                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+            )
+
+
+def _words(region, counts):
+    """What a region means, and how many images are in it: gained, lost or the same."""
+    heading = {
+        "both": "both reject",
+        "only_hybrid": "only hybrid rejects",
+        "only_base": "only base rejects",
+        "neither": "both accept",
+    }[region]
+    if "images" in counts:
+        return f"{heading}\n{counts['images']} images"
+    good, defects = counts[GOOD], counts["defects"]
+    lines = {
+        "only_hybrid": (f"+{defects} defects found", f"+{good} false alarms"),
+        "only_base": (f"−{defects} defects lost", f"−{good} false alarms"),
+        "both": (f"{defects} defects", f"{good} good"),
+        "neither": (f"{defects} defects", f"{good} good"),
+    }[region]
+    return "\n".join([heading, *lines])

@@ -1,0 +1,116 @@
+"""What all pictures share: axes without pyplot, colours, and words along the axes.
+
+Colours are those of Okabe and Ito, which the colour-blind tell apart; nothing is told by colour
+alone, so that a print in grey still says it: kinds of images differ in their markers, lines in
+their dashes, regions in their hatches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images.labels import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
+_KINDS = (
+    (ORANGE, "^"),
+    (GREEN, "s"),
+    (PURPLE, "D"),
+    (AMBER, "v"),
+    (SKY, "P"),
+    ("#000000", "X"),
+    ("#8C6D1F", "<"),
+    (GREY, ">"),
+)
+#: Where `limits` are no other: the share of map values that is drawn in the last colour.
+_TOP = 0.995
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return a figure of its own: no pyplot, no global state, no screen."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn with matplotlib: pip install 'skstructcore[plot]'"
+        ) from error
+    return Figure(figsize=size, layout="constrained")
+
+
+def begin(display: Any, ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
+    """Set `ax_` and `figure_` of a display, and return the axes to draw into."""
+    display.ax_ = new_figure(size).add_subplot() if ax is None else ax
+    display.figure_ = display.ax_.figure
+    return display.ax_
+
+
+def kind_styles(kinds: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Give every kind of image a colour and a marker; good images have always the same.
+
+    Examples
+    --------
+    >>> kind_styles(["dent", "good"])["good"]
+    {'color': '#0072B2', 'marker': 'o'}
+    """
+    others = [kind for kind in dict.fromkeys(kinds) if kind != GOOD]
+    styles = {GOOD: {"color": BLUE, "marker": "o"}}
+    for position, kind in enumerate(others):
+        color, marker = _KINDS[position % len(_KINDS)]
+        styles[kind] = {"color": color, "marker": marker}
+    return styles
+
+
+def overlay_colors() -> ListedColormap:
+    """Colours of an anomaly map on its image: transparent, then purple, red and yellow.
+
+    They grow brighter all the way, so that they keep their order in grey. The opacity is a part of
+    them, so that the colour bar shows what the picture shows.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    steps = np.linspace(0, 1, 256)
+    colors = colormaps["inferno"](0.25 + 0.72 * steps)
+    colors[:, 3] = 0.85 * np.sqrt(steps)
+    return ListedColormap(colors, name="overlay")
+
+
+def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
+    """Values of maps that are drawn transparent and in full colour, for all images the same.
+
+    From the median of all values to the largest but a few; a threshold lies in between.
+    """
+    values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
+    low, high = np.quantile(values, [0.5, _TOP])
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    return float(low), float(high if high > low else low + 1)
+
+
+def percent_axis(axis: Any, ticks: Sequence[float]) -> None:
+    """Write shares in percent along an axis, at given places only."""
+    axis.set_major_locator(_fixed(ticks))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+    axis.set_minor_locator(_fixed([]))
+
+
+def _fixed(ticks):
+    from matplotlib.ticker import FixedLocator
+
+    return FixedLocator(list(ticks))
+
+
+def legend_beside(ax: Axes, **options: Any) -> None:
+    """Put the legend right of the axes, where it hides nothing."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, **options)

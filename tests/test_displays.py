@@ -1,0 +1,405 @@
+"""Displays: the numbers that they hold, and what of them is drawn. No pixels are compared."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+import skstructcore.display as display_room
+from skstructcore import AnomalyMaps, StructCoreScorer, make_structcore
+from skstructcore.datasets import ImageSet
+from skstructcore.display import (
+    AnomalyMapDisplay,
+    BankDisplay,
+    CalibrationDisplay,
+    DependenceDisplay,
+    DescriptorDisplay,
+    DriftDisplay,
+    OperatingPointDisplay,
+    RegionOverlapDisplay,
+    RoutingDisplay,
+    ScoreHistogramDisplay,
+    ScoreShiftDisplay,
+)
+from skstructcore.display._inputs import kinds_of, rejected_at
+from skstructcore.evaluation import evaluate
+from skstructcore.metrics import aupro_score, pro_curve
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Twelve good images, and four with a bright square and its mask."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(90, 110, (16, 48, 48, 3), dtype=np.uint8)
+    masks = [None] * 12
+    for i in range(12, 16):
+        pixels[i, 8:24, 8:24] = 250
+        mask = np.zeros((48, 48), bool)
+        mask[8:24, 8:24] = True
+        masks.append(mask)
+    return ImageSet(list(pixels), ["good"] * 12 + ["spot"] * 4, masks=masks)
+
+
+@pytest.fixture(scope="module")
+def pipe(images):
+    pipe = make_structcore(
+        "efficientnet_lite0", features__image_size=48, bank__ratio=0.1, structcore__quantile=0.8
+    )
+    return pipe.fit(images[:8])
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    rng = np.random.default_rng(0)
+    return StructCoreScorer(quantile=0.9, descriptors=["max"]).fit(rng.random((19, 4, 4)))
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def labels(ax):
+    return ax.get_legend_handles_labels()[1]
+
+
+EVERY = [
+    AnomalyMapDisplay,
+    CalibrationDisplay,
+    DescriptorDisplay,
+    OperatingPointDisplay,
+    RegionOverlapDisplay,
+    ScoreHistogramDisplay,
+    ScoreShiftDisplay,
+]
+
+
+@pytest.mark.parametrize("display", EVERY)
+def test_every_display_draws_what_a_pipeline_makes_of_images(display, pipe, images):
+    drawn = display.from_estimator(pipe, images[8:]).plot()
+    assert type(drawn) is display
+    drawn.figure_.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        ScoreShiftDisplay([1.0], [1.0], 0, 0),
+        ScoreHistogramDisplay([1.0, 2.0], 1.5),
+        CalibrationDisplay([0.1], [0], 3),
+        OperatingPointDisplay([0.1, 0.2], [0.5, 0.6]),
+        DescriptorDisplay(pd.DataFrame({"max": [1.0]})),
+        BankDisplay([[0, 0]], [0]),
+        DependenceDisplay([1, 2], [2.0, 1.0]),
+        DriftDisplay(pd.DataFrame({"a": [0.0, 1.0]}), {"a": 2.0}),
+        RegionOverlapDisplay([0, 1], [0, 1]),
+        RoutingDisplay(["a"], [0.5], ["a"]),
+    ],
+    ids=lambda display: type(display).__name__,
+)
+def test_every_display_draws_into_given_axes_and_without_labels(display):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert display.plot(ax) is display
+    assert display.ax_ is ax and display.figure_ is figure
+    figure.draw_without_rendering()
+
+
+def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"skstructcore\[plot\]"):
+        DependenceDisplay([1], [1.0]).plot()
+
+
+def test_the_old_name_of_the_display_of_cases_warns_and_leads_on():
+    with pytest.warns(DeprecationWarning, match="AnomalyMapDisplay"):
+        assert display_room.CasesDisplay is AnomalyMapDisplay
+
+
+def test_lengths_that_differ_are_named():
+    with pytest.raises(ValueError, match="base has 2, hybrid has 3"):
+        ScoreShiftDisplay([1, 2], [1, 2, 3], 0, 0)
+
+
+# --- inputs -----------------------------------------------------------------------------------
+
+
+def test_labels_of_an_image_set_are_taken_unless_others_are_given(images):
+    assert kinds_of(images, None).tolist() == images.y.tolist()
+    assert kinds_of(images, [0] * 15 + [1]).tolist() == ["good"] * 15 + ["defect"]
+    assert kinds_of([1, 2], None) is None
+
+
+def test_rejected_at_the_fitted_level_is_what_the_scorer_decides(scorer):
+    parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
+    assert 0 < parts["is_anomalous"].sum() < 300
+    (rejected,) = rejected_at(parts, scorer, [0.1])
+    np.testing.assert_array_equal(rejected, parts["is_anomalous"])
+
+
+def test_rejected_at_less_than_can_be_promised_is_at_the_least_that_can(scorer):
+    # 19 training images promise 1 in 20 at best.
+    parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
+    few, least = rejected_at(parts, scorer, [0.001, 0.05])
+    np.testing.assert_array_equal(few, least)
+    assert few.any()
+
+
+# --- anomaly maps -----------------------------------------------------------------------------
+
+
+def test_maps_of_all_images_share_limits_that_hold_the_threshold():
+    photo = np.zeros((4, 4, 3), np.uint8)
+    maps = [np.zeros((4, 4)), np.full((4, 4), 0.5)]
+    display = AnomalyMapDisplay([photo, photo], {"ours": maps}, thresholds={"ours": 1.0}).plot()
+    assert display.limits["ours"] == (0.25, 1.0)
+    limits = {image.get_clim() for ax in display.axes_[:, 1] for image in ax.images[1:]}
+    assert limits == {(0.25, 1.0)}
+
+
+def test_the_colour_bar_marks_the_threshold_and_the_legend_says_what_lines_mean():
+    photo, heat = np.zeros((4, 4, 3), np.uint8), np.arange(16.0).reshape(4, 4)
+    display = AnomalyMapDisplay(
+        [photo], {"ours": [heat]}, masks=[heat > 12], thresholds={"ours": 9.0}
+    ).plot()
+    bar = display.figure_.axes[-1]
+    assert bar.get_title() == "threshold" and bar.lines[0].get_xdata()[0] == 9.0
+    (legend,) = display.figure_.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["true defect", "over the threshold"]
+
+
+def test_our_map_is_in_units_of_the_threshold(pipe, images):
+    display = AnomalyMapDisplay.from_estimator(
+        pipe, images[11:13], others={"other": np.ones((2, 3, 3))}
+    )
+    maps = pipe[:-1].transform(images[11:13])
+    (name, other) = display.maps
+    ratio = maps.values.max(axis=(1, 2)) / pipe[-1].calibration_.base_threshold
+    # Between the patches the map is interpolated, so that its maximum can only be lower.
+    for heat, most in zip(display.maps[name], ratio, strict=True):
+        assert heat.shape == (48, 48)
+        assert 0.8 * most < heat.max() <= most + 1e-6
+    assert other == "other" and display.thresholds == {name: 1.0}
+    assert display.masks[1].sum() == 256
+    assert display.titles[1].startswith("spot, rejected")
+
+
+def test_the_cases_of_an_evaluation_stand_under_their_headings(pipe, images):
+    evaluation = evaluate(pipe, images[8:])
+    display = AnomalyMapDisplay.from_evaluation(evaluation, n_cases=2)
+    headings = [
+        "hardest defects",
+        "most suspicious good images",
+        "clearest defects",
+        "plainest good images",
+    ]
+    assert display.rows == [heading for heading in headings for _ in range(2)]
+    score, defect = evaluation.scores["anomaly_score"], evaluation.scores["defect_type"] != "good"
+    assert f"score {score[defect].min():.3g}" in display.titles[0]
+    assert f"score {score[~defect].max():.3g}" in display.titles[2]
+    display.plot()
+    assert display.axes_.shape == (8, 2)
+    drawn = [text for ax in display.figure_.axes for text in texts(ax)]
+    assert [text for text in drawn if text in headings] == headings
+
+
+def test_no_title_overlaps_another_title_or_heading(pipe, images):
+    display = AnomalyMapDisplay.from_evaluation(evaluate(pipe, images[8:]), n_cases=2).plot()
+    for _ in range(2):  # titles find their place after the axes have found theirs
+        display.figure_.draw_without_rendering()
+    artists = [text for ax in display.figure_.axes for text in ax.texts]
+    artists += [ax._left_title for ax in display.axes_[:, 0]]
+    boxes = [artist.get_window_extent() for artist in artists]
+    overlapping = [
+        (artists[i].get_text(), artists[j].get_text())
+        for i in range(len(boxes))
+        for j in range(i)
+        if boxes[i].overlaps(boxes[j])
+    ]
+    assert overlapping == []
+
+
+def test_maps_that_do_not_fit_their_image_are_refused():
+    photo = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"maps\['a'\]\[0\] has \(2, 2\) pixels"):
+        AnomalyMapDisplay([photo], {"a": [np.zeros((2, 2))]})
+    with pytest.raises(ValueError, match="2 maps for 1 images"):
+        AnomalyMapDisplay([photo], {"a": [np.zeros((4, 4))] * 2})
+    with pytest.raises(ValueError, match="no images to show"):
+        AnomalyMapDisplay([], {})
+
+
+# --- scores -----------------------------------------------------------------------------------
+
+
+def test_score_shift_counts_who_crosses_over_and_writes_it_into_the_regions():
+    # good: one only the hybrid rejects; defects: two gained, one lost.
+    base, hybrid = [1, 1, 1, 1, 3, 3], [1, 5, 5, 5, 1, 5]
+    kinds = ["good", "good", "dent", "crack", "dent", "dent"]
+    display = ScoreShiftDisplay(base, hybrid, 2, 4, kinds)
+    assert display.counts().loc["defects"].tolist() == [1, 2, 1, 0]
+    assert display.counts().loc["good"].tolist() == [0, 1, 0, 1]
+    ax = display.plot().ax_
+    written = "\n".join(texts(ax))
+    for words in ("+2 defects found\n+1 false alarms", "−1 defects lost\n−0 false alarms"):
+        assert words in written
+    assert labels(ax)[:3] == ["good (2)", "dent (3)", "crack (1)"]
+    vertical, horizontal = ax.lines
+    assert vertical.get_xdata()[0] == 2 and horizontal.get_ydata()[0] == 4
+
+
+def test_score_shift_of_routes_puts_all_products_on_one_scale():
+    rng = np.random.default_rng(0)
+    maps = AnomalyMaps(
+        rng.random((60, 4, 4)) * np.repeat([1, 50], 30)[:, None, None],
+        route=np.repeat(["nut", "bolt"], 30),
+        route_distance=np.exp(0.1 * rng.normal(size=60)),
+    )
+    scorer = StructCoreScorer(quantile=0.9).fit(maps)
+    parts = scorer.describe(maps)
+    display = ScoreShiftDisplay.from_predictions(parts, scorer)
+    for name in ("nut", "bolt"):
+        mine = (parts["nearest_route"] == name).to_numpy()
+        limit = scorer.routes_[name].calibration.base_threshold
+        np.testing.assert_allclose(display.base[mine], parts["base"][mine] / limit)
+    assert (display.base_threshold, display.threshold) == (1.0, 1.0)
+
+
+def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer):
+    parts = scorer.describe(np.random.default_rng(1).random((6, 4, 4)))
+    display = ScoreHistogramDisplay.from_predictions(parts, scorer, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(
+        display.groups()["good, training (held out)"], scorer.calibration_.scores
+    )
+    ax = display.plot().ax_
+    assert labels(ax) == [
+        *["good (3)", "defects (3)", "good, training (held out) (19)", "threshold"]
+    ]
+    for patch in ax.patches:  # the outline of a histogram: its tops over widths are 1 in all
+        xy = patch.get_xy()
+        width = np.diff(display.edges)[0]
+        steps = xy[1 : 2 * len(display.edges) - 1 : 2, 1]
+        assert steps.sum() == pytest.approx(1) and width > 0
+
+
+def test_calibration_band_is_the_interval_of_clopper_and_pearson():
+    display = CalibrationDisplay([0.05, 0.1], [0, 3], n_good=20, n_independent=10)
+    # At the ends of the interval of 1.5 false alarms in 10, the tails hold 2.5 %.
+    assert display.lower[0] == 0
+    assert (1 - display.upper[0]) ** 10 == pytest.approx(0.025)
+    whole = CalibrationDisplay([0.1], [3], n_good=20)
+    assert binom.sf(2, 20, whole.lower[0]) == pytest.approx(0.025)
+    assert binom.cdf(3, 20, whole.upper[0]) == pytest.approx(0.025)
+    assert CalibrationDisplay([0.1], [20], n_good=20).upper[0] == 1
+    assert display.upper[1] > CalibrationDisplay([0.1], [3], n_good=20).upper[0]
+
+
+def test_calibration_counts_good_images_and_groups_only(scorer):
+    parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
+    y = ["good"] * 30 + ["dent"] * 10
+    groups = np.repeat(np.arange(10), 4)
+    display = CalibrationDisplay.from_predictions(parts, scorer, y, levels=[0.1], groups=groups)
+    assert display.false_alarms == parts["is_anomalous"][:30].sum()
+    assert (display.n_good, display.n_independent) == (30, 8)
+    assert display.promised == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="No good image"):
+        CalibrationDisplay.from_predictions(parts, scorer, ["dent"] * 40)
+
+
+def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
+    parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
+    anomalous = np.arange(40) >= 30
+    display = OperatingPointDisplay.from_predictions(parts, scorer, anomalous, levels=[0.1, 0.5])
+    table = display.table()
+    assert table.loc[0, "found"] == parts["is_anomalous"][30:].mean()
+    assert table.loc[0, "false_alarms"] == parts["is_anomalous"][:30].mean()
+    assert display.chosen == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="Labels are needed"):
+        OperatingPointDisplay.from_predictions(parts, scorer, None)
+    with pytest.raises(ValueError, match="above 0"):
+        OperatingPointDisplay([0.0], [0.0])
+
+
+def test_the_smallest_defect_has_an_axis_of_its_own():
+    display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_defect=[30, 12]).plot()
+    np.testing.assert_array_equal(display.smallest_ax_.lines[0].get_ydata(), [30, 12])
+    assert "smallest painted defect" in labels(display.ax_)
+
+
+def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
+    display = DescriptorDisplay.from_estimator(pipe, images[8:])
+    parts = pipe[-1].describe(pipe[:-1].transform(images[8:]))
+    assert list(display.z) == ["max", *pipe[-1].descriptors]
+    np.testing.assert_array_equal(display.z["contrast"], parts["z_contrast"])
+    median = display.quantiles().loc[("max", "good"), "50%"]
+    assert median == pytest.approx(np.median(parts["z_max"][:4]))
+    ticks = [tick.get_text() for tick in display.plot().ax_.get_yticklabels()]
+    assert ticks == list(display.z)
+
+
+# --- bank, pixels, dependence, drift ----------------------------------------------------------
+
+
+def test_bank_display_projects_the_entries_and_counts_them_by_image(pipe):
+    display = BankDisplay.from_estimator(pipe)
+    bank = pipe["bank"].bank_
+    assert display.coordinates.shape == (len(bank), 2)
+    assert display.entries_per_image().sum() == len(bank)
+    centred = bank.values - bank.values.mean(axis=0)
+    explained = (np.linalg.svd(centred, compute_uv=False) ** 2)[:2].sum() / (centred**2).sum()
+    assert display.explained == pytest.approx(explained, rel=1e-3)
+    (marks,) = display.plot().ax_.collections
+    np.testing.assert_array_equal(marks.get_array(), bank.image_index)
+    named = texts(display.plot_images().ax_)
+    assert named[0] == str(display.entries_per_image().argmax())
+
+
+def test_bank_of_one_feature_can_be_drawn():
+    from skstructcore import MemoryBank
+
+    bank = MemoryBank.of_rows(np.arange(3.0)[:, None])
+    assert BankDisplay.from_predictions(bank).plot().coordinates[:, 1].tolist() == [0, 0, 0]
+
+
+def test_pro_curve_has_the_area_that_aupro_says():
+    rng = np.random.default_rng(0)
+    masks = rng.random((3, 12, 12)) > 0.7
+    maps = np.round(rng.random((3, 12, 12)) + 0.3 * masks, 1)  # many equal scores
+    rates, overlap = pro_curve(masks, maps)
+    assert (np.diff(rates) >= 0).all() and (np.diff(overlap) >= 0).all()
+    for most in (0.3, 1.0):
+        inside = rates <= most
+        x = np.r_[rates[inside], most]
+        y = np.r_[overlap[inside], np.interp(most, rates, overlap)]
+        area = np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2 / most
+        assert area == pytest.approx(aupro_score(masks, maps, max_fpr=most))
+
+
+def test_region_overlap_draws_a_thinned_curve_and_names_its_area():
+    rng = np.random.default_rng(0)
+    masks = [np.add.outer(np.arange(80), np.arange(80)) < 60]
+    maps = [rng.random((80, 80)) + 0.5 * masks[0]]
+    display = RegionOverlapDisplay.from_predictions(masks, maps, name="ours").plot()
+    assert len(display.false_positive_rate) > 2000 >= len(display.line_.get_xdata())
+    assert display.line_.get_ydata()[-1] == 1
+    assert display.line_.get_label() == f"ours: AUPRO {100 * display.aupro:.1f} %"
+    other = RegionOverlapDisplay([0, 1], [0, 1], name="chance").plot(display.ax_)
+    assert other.line_.get_linestyle() == "--"
+
+
+def test_dependence_display_shades_what_is_held_out_together():
+    display = DependenceDisplay([1, 2, 4], [5.0, 3.0, 1.0], limit=[1.5, 1.4, 1.2], block_length=3)
+    ax = display.plot().ax_
+    assert "held out together: 3" in labels(ax)
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [5, 3, 1])
+
+
+def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
+    evidence = pd.DataFrame({"a": [0.0, 2.5], "b": [0.0, 0.1]})
+    ax = DriftDisplay(evidence, {"a": 2.0, "b": 2.0}, [(1, "a")]).plot().ax_
+    assert " a: 1" in texts(ax) and texts(ax).count("alarm") == 1
+    with pytest.raises(ValueError, match=r"no entry for the tests \['b'\]"):
+        DriftDisplay(evidence, {"a": 2.0})
