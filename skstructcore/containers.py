@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ._utils.lazy import iter_batches
 from .images.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Self
 
-    from .features._lazy import LazyFeatures
+    from ._utils.lazy import LazyRows
     from .routing.profile import RouteProfile
 
 
@@ -161,7 +162,7 @@ class Patches(_ImageContainer):
     (2, 1, 1, 2)
     """
 
-    values: NDArray[np.floating] | LazyFeatures
+    values: NDArray[np.floating] | LazyRows
     bank: MemoryBank
     image_index: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
@@ -181,11 +182,7 @@ class Patches(_ImageContainer):
 
     def iter_batches(self, batch_size: int = 16) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
-        if hasattr(self.values, "iter_batches"):
-            yield from self.values.iter_batches()
-        else:
-            for start in range(0, len(self), batch_size):
-                yield self.values[start : start + batch_size]
+        return iter_batches(self.values, batch_size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,14 +16,15 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._utils.lazy import is_lazy
 from ._utils.threads import parts, thread_pool
 from ._utils.validation import check_features
 
 if TYPE_CHECKING:
     from typing import Literal
 
+    from ._utils.lazy import LazyRows
     from ._utils.typing import ArrayLike, NDArray, RandomState, Self
-    from .features._lazy import LazyFeatures
 
 _BLOCK_ROWS = 4096
 
@@ -80,7 +81,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: LazyFeatures | ArrayLike, y: object = None) -> Self:
+    def fit(self, X: LazyRows | ArrayLike, y: object = None) -> Self:
         """Draw the matrix for the number of features of `X`.
 
         Parameters
@@ -107,7 +108,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self._n_features_out = self.n_components
         return self
 
-    def transform(self, X: LazyFeatures | ArrayLike) -> LazyFeatures | NDArray[np.floating]:
+    def transform(self, X: LazyRows | ArrayLike) -> LazyRows | NDArray[np.floating]:
         """Project the last axis of `X`.
 
         Parameters
@@ -122,7 +123,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
-        if hasattr(X, "map"):
+        if is_lazy(X):
             return X.map(self._project, self._n_features_out)
         return self._project(X)
 

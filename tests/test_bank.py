@@ -122,6 +122,7 @@ def test_lazy_features_that_fit_give_the_bank_of_the_array():
     np.testing.assert_array_equal(lazy.values, array.values)
 
 
+@pytest.mark.filterwarnings("ignore:The patches of")
 def test_streamed_bank_covers_all_patches_within_its_radius():
     values = np.concatenate(list(Generated(40).iter_batches())).reshape(-1, 5)
     # 40 images of 240 bytes a patch grid row need 9,600 bytes: 9,000 do not hold them.
@@ -133,6 +134,7 @@ def test_streamed_bank_covers_all_patches_within_its_radius():
     assert distances.min(axis=1).max() <= 4 * full.radius_[0]
 
 
+@pytest.mark.filterwarnings("ignore:The patches of")
 def test_streamed_entries_know_their_image_and_group():
     groups = np.arange(40) // 2
     values = np.concatenate(list(Generated(40).iter_batches()))
@@ -176,6 +178,7 @@ def test_only_anomalous_training_images_are_an_error():
         CoresetBank().fit(Generated(4), ["crack"] * 4)
 
 
+@pytest.mark.filterwarnings("ignore:The patches of")
 def test_streamed_categories_have_banks_and_profiles_of_their_own():
     categories = np.repeat(["a", "b"], 20)
     bank = CoresetBank(n_patches=5, n_prototypes=3, max_memory=9_000, random_state=0)
@@ -189,6 +192,7 @@ def test_streamed_categories_have_banks_and_profiles_of_their_own():
         np.testing.assert_allclose(streamed.centre, full.centre, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The patches of")
 def test_a_large_bank_takes_memory_from_calibration_before_it_is_refused():
     # 10 of 480 patches in 12 bytes * 5 features * 10 + 4 * 10 * 52 bytes = 2,680; an image has 240.
     tight = CoresetBank(n_patches=10, max_memory=2_680 + 2 * 240, random_state=0)
@@ -205,3 +209,56 @@ def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
     bank = CoresetBank()
     entries = round(bank.ratio * 10_000 * 784)
     assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
+
+
+STREAM = dict(n_patches=10, max_memory=9_000)
+
+
+@pytest.mark.filterwarnings("ignore:The patches of")
+def test_random_state_decides_over_the_streamed_bank():
+    first, again, other = (
+        CoresetBank(**STREAM, random_state=seed).fit(Generated(40)).bank_ for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.values, again.values)
+    assert not np.array_equal(first.values, other.values)
+
+
+@pytest.mark.filterwarnings("ignore:The patches of")
+def test_streamed_float16_rows_leave_room_for_more_images():
+    banks = {
+        dtype: CoresetBank(n_patches=10, max_memory=3_000, dtype=dtype, random_state=0)
+        for dtype in ("float32", "float16")
+    }
+    # In float32, 10 patches of 5 features take 12 * 5 * 10 + 40 * (20 + 32) = 2,680 bytes; in
+    # float16, 600 + 40 * (10 + 32) = 2,280. Two images take 480.
+    with pytest.raises(ValueError, match="at least 3160"):
+        banks["float32"].fit(Generated(40))
+    assert len(banks["float16"].fit_transform(Generated(40))) == (3_000 - 2_280) // 240
+
+
+def test_a_fit_from_a_stream_says_what_it_means_for_thresholds():
+    with pytest.warns(UserWarning, match=r"40 training images take 9600 bytes.*max_memory=9000"):
+        CoresetBank(**STREAM, random_state=0).fit(Generated(40))
+
+
+def test_images_are_counted_by_route(patches):
+    bank = CoresetBank(0.2).fit(patches, categories=["b", "a", "b", "a", "b", "b"])
+    assert bank.bank_.route_names == ("a", "b")
+    assert bank.n_images_per_route_.tolist() == [2, 4] and bank.n_images_ == 6
+
+
+@pytest.mark.filterwarnings("ignore:The patches of")
+@pytest.mark.parametrize("memory", [2**31, 9_000], ids=["in memory", "streamed"])
+def test_a_torch_device_selects_the_same_patches(memory):
+    fits = [
+        CoresetBank(n_patches=10, max_memory=memory, device=device, random_state=0)
+        for device in ("cpu", "torch:cpu")
+    ]
+    ours, torchs = (bank.fit(Generated(40)) for bank in fits)
+    np.testing.assert_array_equal(ours.bank_.values, torchs.bank_.values)
+    np.testing.assert_allclose(ours.radius_, torchs.radius_, rtol=1e-5)
+
+
+def test_a_device_that_is_not_there_is_an_error(patches):
+    with pytest.raises(ValueError, match=r"device='cuda:77' cannot be used here: .*'auto'"):
+        CoresetBank(device="cuda:77").fit(patches)

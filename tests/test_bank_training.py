@@ -146,6 +146,9 @@ def test_carried_groups_of_the_wrong_length_are_an_error(features):
         annotations = Annotations(groups=np.arange(3))
         iter_batches = features.iter_batches
 
+        def __getitem__(self, rows):
+            return features[rows]
+
         def __len__(self):
             return 10
 

@@ -98,6 +98,15 @@ def test_backbone_sees_the_new_images_only(pipe):
     assert pipe[0].n_seen_ == seen + 7
 
 
+def test_training_images_are_counted_as_products_come_and_go(pipe):
+    before = pipe["bank"].n_images_
+    grown = add_category(pipe, product(2, 7), "k2")
+    assert grown["bank"].n_images_ == before + 7
+    assert grown["bank"].n_images_per_route_.tolist() == [before // 2, before // 2, 7]
+    assert remove_category(grown, "k0")["bank"].n_images_ == before // 2 + 7
+    assert pipe["bank"].n_images_ == before
+
+
 def test_groups_of_the_new_product_are_left_out_together(pipe):
     groups = np.repeat(["a", "b", "c"], 4)
     with pytest.warns(UserWarning, match="Fewer than 8 independent training images of k2"):

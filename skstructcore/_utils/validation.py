@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
+from .lazy import is_lazy
+
 _FLOATS = [np.float32, np.float64]
 
 
@@ -30,7 +32,7 @@ def check_features(estimator, X, *, reset):
         For any other number of axes, no image, NaN or infinity, or a last axis that is not as
         long as in `fit`.
     """
-    if hasattr(X, "iter_batches"):
+    if is_lazy(X):
         if len(X) == 0:
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._utils.lazy import is_lazy
 from .._utils.validation import as_patch_grid
 from ..containers import MemoryBank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState, Storage
-    from ..features._lazy import LazyFeatures
 
 
-def materialize(X: LazyFeatures | ArrayLike) -> NDArray[np.float32]:
+def materialize(X: LazyRows | ArrayLike) -> NDArray[np.float32]:
     """Return lazy or given features as one float32 array ``(n, h, w, d)``."""
-    if not hasattr(X, "iter_batches"):
+    if not is_lazy(X):
         return as_patch_grid(np.asarray(X, dtype=np.float32))
     values = np.empty(X.shape, dtype=np.float32)
     start = 0
@@ -40,6 +41,7 @@ def build_bank(
     image_index: NDArray[np.int64] | None = None,
     random_state: RandomState = None,
     dtype: Storage = "float32",
+    device: str = "cpu",
     verbose: int = 0,
 ) -> tuple[MemoryBank, NDArray[np.float64]]:
     """Select a bank from patch features, route by route.
@@ -57,6 +59,8 @@ def build_bank(
         Position of each image in the training set; None: its row.
     random_state : int, RandomState instance or None
     dtype : {"float32", "float16"}
+    device : str
+        See `greedy_k_center`.
     verbose : int
 
     Returns
@@ -81,9 +85,8 @@ def build_bank(
         rows = chosen.reshape(-1, values.shape[-1])
         wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
         wanted = n_wanted(wanted, ratio, len(rows), name)
-        # An int seeds each route anew: its bank does not depend on which others there are.
-        start = int(check_random_state(random_state).randint(len(rows)))
-        picks, radii = greedy_k_center(rows, wanted, start=start, verbose=verbose)
+        start = first_pick(random_state, len(rows))
+        picks, radii = greedy_k_center(rows, wanted, start=start, device=device, verbose=verbose)
         parts.append((rows[picks], images[picks // per_image]))
         radius.append(float(radii[-1]))
     bank = join_routes(
@@ -95,6 +98,11 @@ def build_bank(
         image_index=image_index,
     )
     return bank, np.array(radius)
+
+
+def first_pick(random_state, n_rows):
+    # An int seeds each route anew: its bank does not depend on which others there are.
+    return int(check_random_state(random_state).randint(n_rows))
 
 
 def n_wanted(n_patches, ratio, n_rows, name):

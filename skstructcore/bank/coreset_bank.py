@@ -5,27 +5,31 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.device import find_device
+from .._utils.lazy import is_lazy
+from .._utils.typing import Storage
 from .._utils.validation import as_patch_grid, check_features
+from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile
-from .build import build_bank, codes_of, join_routes, materialize, n_wanted
+from .build import build_bank, codes_of, materialize
+from .stream import stream_bank
 from .training import training_images
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from .._utils.typing import ArrayLike, RandomState, Self, Storage
-    from ..features._lazy import LazyFeatures
+    from .._utils.lazy import LazyRows
+    from .._utils.typing import ArrayLike, RandomState, Self
 
 
 class CoresetBank(TransformerMixin, BaseEstimator):
@@ -49,13 +53,19 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         Size of the routing bank of each route.
     dtype : {"float32", "float16"}, default="float32"
         How the bank is stored. float16 halves its size.
+    device : str, default="auto"
+        Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
+        "cpu", or a torch device ("cuda:1", "mps", …). A GPU sums distances in float32, so that
+        picks may differ where two patches are equally far up to rounding.
     random_state : int, RandomState instance or None, default=None
-        Chooses the first pick; all others follow from it.
+        Chooses the first pick, from which all others follow, and the images that are kept for
+        calibration when features are streamed.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
         streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
-        the memory, or more for a large bank, holds its buffers, and the rest the patches of
-        training images drawn at random, which `fit_transform` returns for calibration.
+        the memory, or more for a large bank, holds its buffers (as `dtype`), and the rest the
+        patches of training images drawn at random, which `fit_transform` returns for
+        calibration. A warning says so: thresholds differ somewhat from those of a fit in memory.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -65,9 +75,11 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         The selected patches and the training image that each was cut from.
     radius_ : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route. Exact, but an
-        upper bound after streaming and `partial_fit`.
+        upper bound after streaming; up to the rounding of float16.
+    n_images_per_route_ : ndarray of shape (n_routes,), int64
+        Number of good training images of each route.
     n_images_ : int
-        Number of good training images.
+        Number of all good training images.
     n_features_in_ : int
         Number of features of a patch.
 
@@ -101,7 +113,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         "n_patches": [Interval(Integral, 1, None, closed="left"), None],
         "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "n_prototypes": [Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions({"float32", "float16"})],
+        "dtype": [StrOptions(set(get_args(Storage)))],
+        "device": [str],
         "random_state": ["random_state"],
         "max_memory": [Interval(Integral, 1, None, closed="left")],
         "verbose": ["verbose"],
@@ -115,6 +128,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         n_routes: int | Literal["auto"] | None = None,
         n_prototypes: int = 16,
         dtype: Storage = "float32",
+        device: str = "auto",
         max_memory: int = 2 * 2**30,
         random_state: RandomState = None,
         verbose: int = 0,
@@ -124,13 +138,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         self.n_routes = n_routes
         self.n_prototypes = n_prototypes
         self.dtype = dtype
+        self.device = device
         self.max_memory = max_memory
         self.random_state = random_state
         self.verbose = verbose
 
     def fit(
         self,
-        X: LazyFeatures | ArrayLike,
+        X: LazyRows | ArrayLike,
         y: ArrayLike | None = None,
         *,
         groups: ArrayLike | Literal["auto"] | None = "auto",
@@ -173,7 +188,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(
         self,
-        X: LazyFeatures | ArrayLike,
+        X: LazyRows | ArrayLike,
         y: ArrayLike | None = None,
         *,
         groups: ArrayLike | Literal["auto"] | None = "auto",
@@ -196,7 +211,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         n_images = len(X)
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
-        streamed = hasattr(X, "iter_batches") and 4 * math.prod(X.shape) > self.max_memory
+        n_bytes = 4 * math.prod(X.shape)
+        streamed = is_lazy(X) and n_bytes > self.max_memory
         values = X if streamed else materialize(X)
         is_routed = categories is not None or self.n_routes is not None
         pooled = pool_patches(values) if is_routed else None
@@ -207,93 +223,47 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             route_names = tuple(f"route{i}" for i in range(routes.max() + 1))
         if is_routed:
             check_routes(routes, route_names, groups, names)
+        how = dict(
+            groups=groups,
+            routes=routes,
+            route_names=route_names,
+            n_patches=self.n_patches,
+            ratio=self.ratio,
+            random_state=self.random_state,
+            dtype=self.dtype,
+            device=find_device(self.device),
+            verbose=self.verbose,
+        )
         if streamed:
-            values, images = self._fit_stream(X, groups, routes, route_names)
-        else:
-            self.bank_, self.radius_ = build_bank(
-                values,
-                groups=groups,
-                routes=routes,
-                route_names=route_names,
-                n_patches=self.n_patches,
-                ratio=self.ratio,
-                random_state=self.random_state,
-                dtype=self.dtype,
-                verbose=self.verbose,
+            bank, self.radius_, values, images = stream_bank(X, max_memory=self.max_memory, **how)
+            warn_user(
+                f"The patches of {n_images} training images take {n_bytes} bytes, more than "
+                f"max_memory={self.max_memory}: the bank was selected from a stream, and "
+                f"{len(images)} images drawn at random are left for calibration. Thresholds differ "
+                "somewhat from those of a fit in memory; raise max_memory for one."
             )
+        else:
+            bank, self.radius_ = build_bank(values, **how)
         if is_routed:
-            profiles = self._profiles(values, routes[images], pooled, routes)
-            self.bank_ = replace(self.bank_, profiles=profiles)
+            profiles = self._profiles(bank, values, routes[images], pooled, routes)
+            bank = replace(bank, profiles=profiles)
+        self.bank_ = bank
         self.n_images_ = n_images
+        self.n_images_per_route_ = np.bincount(routes, minlength=len(route_names))
         geometry = getattr(X, "geometry", None)
         geometry = geometry if geometry is None else geometry[images]
         return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
 
-    def _profiles(self, values, routes_of_values, pooled, routes):
+    def _profiles(self, bank, values, routes_of_values, pooled, routes):
         profiles = []
-        for route in range(len(self.bank_.route_names)):
+        for route in range(len(bank.route_names)):
             rows = values[routes_of_values == route].reshape(-1, values.shape[-1])
             if len(rows) == 0:  # streamed, and no image of this route was kept
-                rows = self.bank_.select(route).values
+                rows = bank.select(route).values
             profiles.append(fit_profile(rows, pooled[routes == route], self.n_prototypes))
         return tuple(profiles)
 
-    def _fit_stream(self, X, groups, routes, route_names):
-        """Fit without holding all patches; return those of the images kept for calibration."""
-        from ..neighbors.streaming import StreamingCoreset, least_memory
-
-        rng = check_random_state(self.random_state)
-        n_images, height, width, n_features = X.shape
-        per_image = height * width
-        n_rows = per_image * np.bincount(routes, minlength=len(route_names))
-        wanted = [
-            n_wanted(self.n_patches, self.ratio, int(n), name)
-            for n, name in zip(n_rows, route_names, strict=True)
-        ]
-        # Half for the streams and half for calibration, but more for the streams if they need it.
-        needed = np.array([least_memory(n, n_features) for n in wanted])
-        for_streams = max(self.max_memory // 2, int(needed.sum()))
-        bytes_per_image = 4 * per_image * n_features
-        if for_streams + 2 * bytes_per_image > self.max_memory:
-            raise ValueError(
-                f"max_memory={self.max_memory} bytes is too little to stream a bank of "
-                f"{sum(wanted)} patches of {n_features} features: it takes at least "
-                f"{for_streams + 2 * bytes_per_image}. Raise it, or keep fewer patches (ratio, "
-                "n_patches)."
-            )
-        n_kept = (self.max_memory - for_streams) // bytes_per_image
-        kept = np.sort(rng.permutation(n_images)[:n_kept])
-        values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
-        streams = [
-            StreamingCoreset(
-                n, max_memory=int(share), n_rows=int(n_route_rows), verbose=self.verbose
-            )
-            for n, share, n_route_rows in zip(
-                wanted, for_streams * (needed / needed.sum()), n_rows, strict=True
-            )
-        ]
-        done = 0
-        for batch in X.iter_batches():
-            images = np.arange(done, done + len(batch))
-            is_kept = np.isin(images, kept)
-            values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
-            for route in np.unique(routes[images]):
-                mine = routes[images] == route
-                rows = batch[mine].reshape(-1, n_features)
-                streams[route].add(rows, np.repeat(images[mine], per_image))
-            done += len(batch)
-        parts = [stream.result() for stream in streams]
-        self.bank_ = join_routes(
-            [(entries, index) for entries, index, _ in parts],
-            groups=groups,
-            routes=routes,
-            route_names=route_names,
-            dtype=self.dtype,
-        )
-        self.radius_ = np.array([bound for _, _, bound in parts])
-        return values, kept
-
-    def transform(self, X: LazyFeatures | ArrayLike) -> Patches:
+    def transform(self, X: LazyRows | ArrayLike) -> Patches:
         """Pair the patches of images with the bank.
 
         Parameters
@@ -308,7 +278,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
-        values = X if hasattr(X, "iter_batches") else as_patch_grid(X)
+        values = X if is_lazy(X) else as_patch_grid(X)
         return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))
 
     def __sklearn_tags__(self):

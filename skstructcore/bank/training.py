@@ -15,8 +15,8 @@ from ..images.labels import is_defect_in_training
 if TYPE_CHECKING:
     from typing import Any, Literal
 
+    from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray
-    from ..features._lazy import LazyFeatures
 
 _logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class TrainingImages(NamedTuple):
 
     Attributes
     ----------
-    X : LazyFeatures or ndarray of shape (n_images, ...)
+    X : LazyRows or ndarray of shape (n_images, ...)
     groups : ndarray of shape (n_images,) or None
         None: each image is a group of its own.
     categories : ndarray of shape (n_images,) or None
@@ -35,14 +35,14 @@ class TrainingImages(NamedTuple):
         Of all images, also of those that were left out as defects.
     """
 
-    X: LazyFeatures | NDArray[np.floating]
+    X: LazyRows | NDArray[np.floating]
     groups: NDArray[Any] | None
     categories: NDArray[Any] | None
     category_names: list[str]
 
 
 def training_images(
-    X: LazyFeatures | NDArray[np.floating],
+    X: LazyRows | NDArray[np.floating],
     y: ArrayLike | None = None,
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | Literal["auto"] | None = "auto",

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.lazy import is_lazy
 from .._utils.typing import Calibration, Metric
 from .._utils.validation import as_patch_grid, check_features
 from ..containers import MemoryBank, Patches
@@ -282,7 +283,7 @@ class RoutedKNNScorer(TransformerMixin, BaseEstimator):
 
     def _check_values(self, X, *, reset):
         rows = check_features(self, X, reset=reset)
-        if hasattr(rows, "iter_batches"):
+        if is_lazy(rows):
             raise TypeError(
                 "RoutedKNNScorer compares patches with a bank: pass what CoresetBank returns, "
                 "not the lazy features themselves."

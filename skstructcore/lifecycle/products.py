@@ -103,7 +103,10 @@ def add_category(
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     bank.bank_ = _join(bank.bank_, new_bank.bank_)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
-    bank.n_images_ += new_bank.n_images_
+    bank.n_images_per_route_ = np.concatenate(
+        [bank.n_images_per_route_, new_bank.n_images_per_route_]
+    )
+    bank.n_images_ = int(bank.n_images_per_route_.sum())
     if knn.expectations_ is not None:
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
@@ -152,6 +155,8 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         profiles=tuple(old.profiles[route] for route in kept),
     )
     bank.radius_ = bank.radius_[kept]
+    bank.n_images_per_route_ = bank.n_images_per_route_[kept]
+    bank.n_images_ = int(bank.n_images_per_route_.sum())
     if knn.expectations_ is not None:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)

@@ -102,7 +102,7 @@ class DeviceSearch:
     def __init__(self, bank, device):
         import torch
 
-        self.torch, self.device = torch, torch.device(device)
+        self.torch, self.device = torch, torch.device(device.removeprefix("torch:"))
         self.double = torch.float32 if self.device.type == "mps" else torch.float64
         self.origin = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.bank = torch.from_numpy(bank).to(self.device)

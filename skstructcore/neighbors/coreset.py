@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from .._utils.device import find_device
 from .._utils.threads import parts, thread_pool
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def greedy_k_center(
     verbose : int, default=0
         Show a progress bar if positive.
     device : str or torch.device, default="cpu"
-        "cpu", or a torch device ("cuda", "mps", …; "torch:cpu" for torch on the CPU).
-        There, distances are summed in float32, so that picks may differ where two rows
-        are equally far up to rounding.
+        "cpu", "auto" (a CUDA GPU where there is one), or a torch device ("cuda", "mps", …;
+        "torch:cpu" for torch on the CPU). There, distances are summed in float32, so that
+        picks may differ where two rows are equally far up to rounding.
 
     Returns
     -------
@@ -82,10 +83,11 @@ def greedy_k_center(
     _check_integer("start", start, 0, X.shape[0] - 1)
     indices = np.full(n_select, start, dtype=np.int64)
     radii = np.full(n_select, np.nan, dtype=np.float32)
-    if str(device) == "cpu":
+    device = find_device(str(device))
+    if device == "cpu":
         rounds = _Selection(X, indices, radii).run()
     else:
-        rounds = _select_on_device(X, indices, radii, str(device).removeprefix("torch:"))
+        rounds = _select_on_device(X, indices, radii, device.removeprefix("torch:"))
     with tqdm(total=n_select, disable=not verbose, desc="k-center", unit="pick") as bar:
         for done in rounds:
             bar.update(done - bar.n)

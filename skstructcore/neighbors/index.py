@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.device import find_device
 from ._search import ApproximateSearch, DeviceSearch, ExactSearch, check_range
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class NeighborIndex:
         (pynndescent), which pays for banks of many 100,000 entries only, and states its
         recall. "auto" is "exact".
     device : str or torch.device, default="cpu"
-        "cpu" or, for the exact search, a torch device ("cuda", …; "torch:cpu" for torch on
-        the CPU).
+        "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
+        ("cuda", …; "torch:cpu" for torch on the CPU).
     random_state : int, RandomState or None, default=None
         For the approximate algorithm.
 
@@ -138,6 +139,8 @@ class NeighborIndex:
             )
         self.algorithm = algorithm
         self.device = device
+        if device != "auto":  # which may be another one where a pickle is opened
+            find_device(str(device))
         self.random_state = random_state
         check_range(bank, "bank")
         self._search = None
@@ -189,9 +192,8 @@ class NeighborIndex:
         rows = np.ascontiguousarray(self.bank, dtype=np.float32)
         if self.algorithm == "approximate":
             return ApproximateSearch(rows, self.random_state)
-        if str(self.device) == "cpu":
-            return ExactSearch(rows)
-        return DeviceSearch(rows, str(self.device).removeprefix("torch:"))
+        device = find_device(str(self.device))
+        return ExactSearch(rows) if device == "cpu" else DeviceSearch(rows, device)
 
     def _measure_recall(self):
         self._search = self._prepare()

@@ -9,6 +9,8 @@ import numpy as np
 from .coreset import greedy_k_center
 
 if TYPE_CHECKING:
+    import torch
+
     from .._utils.typing import ArrayLike, NDArray, Storage
 
 __all__ = ["StreamingCoreset", "least_memory"]
@@ -49,6 +51,8 @@ class StreamingCoreset:
     dtype : {"float32", "float16"}, default="float32"
         How rows are held. float16 halves the memory; distances are then those of the
         rounded rows.
+    device : str or torch.device, default="cpu"
+        Of the reductions, see :func:`~skstructcore.neighbors.coreset.greedy_k_center`.
     verbose : int, default=0
         Show a progress bar for each reduction if positive.
 
@@ -90,12 +94,14 @@ class StreamingCoreset:
         max_memory: int = 2 * 2**30,
         n_rows: int | None = None,
         dtype: Storage = "float32",
+        device: str | torch.device = "cpu",
         verbose: int = 0,
     ) -> None:
         self.n_select = n_select
         self.max_memory = max_memory
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype)
+        self.device = device
         self.verbose = verbose
         self.n_seen = self.n_held = 0
         self._n_summaries = 0  # held rows that are already the result of a reduction
@@ -205,7 +211,11 @@ class StreamingCoreset:
         radius bound."""
         rows, radii_before = self._rows[start : self.n_held], self._radii[start : self.n_held]
         picks, radii = greedy_k_center(
-            rows, min(self.n_select, len(rows)), start=first, verbose=self.verbose
+            rows,
+            min(self.n_select, len(rows)),
+            start=first,
+            device=self.device,
+            verbose=self.verbose,
         )
         radius = radii[-1]
         if radii_before.any():

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.lazy import iter_batches
+
 if TYPE_CHECKING:
+    from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray
-    from ..features._lazy import LazyFeatures
 
 
 def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
@@ -26,7 +28,7 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
     return rows / np.where(norms > 0, norms, 1)
 
 
-def pool_patches(values: LazyFeatures | NDArray[np.floating]) -> NDArray[np.float64]:
+def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean of the L2-normalised patches of each image.
 
     Parameters
@@ -38,10 +40,9 @@ def pool_patches(values: LazyFeatures | NDArray[np.floating]) -> NDArray[np.floa
     pooled : ndarray of shape (n_images, n_features), float64
     """
     # Image by image, so that what one gets does not depend on the others, to the last bit.
-    batches = values.iter_batches() if hasattr(values, "iter_batches") else [values]
     pooled = [
         normalize_rows(image).reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64)
-        for batch in batches
+        for batch in iter_batches(values)
         for image in batch
     ]
     return np.stack(pooled)

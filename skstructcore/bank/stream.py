@@ -1,0 +1,118 @@
+"""Selecting a memory bank from more patches than fit into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from .build import first_pick, join_routes, n_wanted
+
+if TYPE_CHECKING:
+    from .._utils.lazy import LazyRows
+    from .._utils.typing import NDArray, RandomState, Storage
+    from ..containers import MemoryBank
+
+
+def stream_bank(
+    X: LazyRows,
+    *,
+    max_memory: int,
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
+    n_patches: int | None = None,
+    ratio: float = 0.01,
+    random_state: RandomState = None,
+    dtype: Storage = "float32",
+    device: str = "cpu",
+    verbose: int = 0,
+) -> tuple[MemoryBank, NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+    """Select a bank while the features pass by, and keep the patches of some images.
+
+    Half of the memory, or more for a large bank, holds the buffers of a `StreamingCoreset` for
+    each route, and the rest the patches of images drawn at random.
+
+    Parameters
+    ----------
+    X : LazyRows of shape (n_images, h, w, n_features)
+        Computed once, batch by batch.
+    max_memory : int
+        Bytes for all that is held at once.
+    groups, routes, route_names, n_patches, ratio, random_state, dtype, device, verbose
+        See `build_bank`. Rows are held as `dtype`, too.
+
+    Returns
+    -------
+    bank : MemoryBank
+    radius : ndarray of shape (n_routes,), float64
+        No patch lies farther than this from the bank of its route.
+    values : ndarray of shape (n_kept, h, w, n_features), float32
+        The patches of the images that were drawn.
+    kept : ndarray of shape (n_kept,), int64
+        Their positions, ascending.
+
+    Raises
+    ------
+    ValueError
+        If `max_memory` is too little for the bank and two images.
+    """
+    from ..neighbors.streaming import StreamingCoreset
+
+    n_images, height, width, n_features = X.shape
+    per_image = height * width
+    n_rows = per_image * np.bincount(routes, minlength=len(route_names))
+    wanted = [
+        n_wanted(n_patches, ratio, int(n), name)
+        for n, name in zip(n_rows, route_names, strict=True)
+    ]
+    shares, n_kept = _share_memory(
+        max_memory, wanted, n_features, 4 * per_image * n_features, dtype
+    )
+    starts = [first_pick(random_state, int(n)) for n in n_rows]
+    kept = np.sort(check_random_state(random_state).permutation(n_images)[:n_kept])
+    values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
+    streams = [
+        StreamingCoreset(
+            n, max_memory=share, n_rows=int(total), dtype=dtype, device=device, verbose=verbose
+        )
+        for n, share, total in zip(wanted, shares, n_rows, strict=True)
+    ]
+    done = 0
+    for batch in X.iter_batches():
+        images = np.arange(done, done + len(batch))
+        is_kept = np.isin(images, kept)
+        values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
+        for route in np.unique(routes[images]):
+            mine = routes[images] == route
+            rows = batch[mine].reshape(-1, n_features)
+            streams[route].add(rows, np.repeat(images[mine], per_image))
+        done += len(batch)
+    parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
+    bank = join_routes(
+        [(entries, index) for entries, index, _ in parts],
+        groups=groups,
+        routes=routes,
+        route_names=route_names,
+        dtype=dtype,
+    )
+    return bank, np.array([bound for _, _, bound in parts]), values, kept
+
+
+def _share_memory(max_memory, wanted, n_features, bytes_per_image, dtype):
+    """Bytes for the stream of each route, and how many images can be kept."""
+    from ..neighbors.streaming import least_memory
+
+    # Half for the streams and half for calibration, but more for the streams if they need it.
+    needed = np.array([least_memory(n, n_features, dtype) for n in wanted])
+    for_streams = max(max_memory // 2, int(needed.sum()))
+    least = for_streams + 2 * bytes_per_image
+    if least > max_memory:
+        raise ValueError(
+            f"max_memory={max_memory} bytes is too little to stream a bank of {sum(wanted)} "
+            f"patches of {n_features} features: it takes at least {least}. Raise it, or keep "
+            "fewer patches (ratio, n_patches)."
+        )
+    shares = [int(share) for share in for_streams * (needed / needed.sum())]
+    return shares, (max_memory - for_streams) // bytes_per_image
