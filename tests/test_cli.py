@@ -1,6 +1,11 @@
-"""The commands fit, score, and evaluate of several categories."""
+"""The commands."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import joblib
 import numpy as np
@@ -10,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 from test_categories import write_category
 
+import skstructcore
 from skstructcore.cli import main
 
 SMALL = ["--set", "features__image_size=32", "--set", "bank__ratio=0.3"]
@@ -29,7 +35,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(root, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.joblib"
+    path = tmp_path_factory.mktemp("model") / "bolt.model"
     result = run("fit", root / "bolt" / "train" / "good", "--model", path, *SMALL)
     assert result.exit_code == 0, result.output
     assert "Fitted on 6 good images" in result.output
@@ -41,7 +47,7 @@ def test_fit_takes_the_good_images_of_a_data_set_or_of_labelled_folders(
     root, model, tmp_path, place
 ):
     assert run("fit", root / place, "--model", tmp_path / "m", *SMALL).exit_code == 0
-    bank, expected = (joblib.load(path)["bank"].bank_ for path in (tmp_path / "m", model))
+    bank, expected = (skstructcore.load(path)["bank"].bank_ for path in (tmp_path / "m", model))
     np.testing.assert_array_equal(bank.values, expected.values)
 
 
@@ -54,9 +60,9 @@ def test_score_writes_a_row_an_image_in_order(root, model, tmp_path):
     scores = pd.read_csv(csv)
     paths = [*sorted(folders[0].iterdir()), *sorted(folders[1].iterdir()), single]
     assert scores["file"].tolist() == list(map(str, paths))
-    expected = -joblib.load(model).score_samples(paths)
+    expected = -skstructcore.load(model).score_samples(paths)
     np.testing.assert_allclose(scores["anomaly_score"], expected, rtol=1e-5)
-    assert run("score", model, single).output.startswith("file,")
+    assert run("score", model, single).stdout.startswith("file,")
 
 
 @pytest.mark.parametrize("broken", [[0, 1], [4], [0, 1, 2, 3, 4, 5]])
@@ -68,7 +74,7 @@ def test_score_reports_unreadable_files_and_scores_the_others(root, model, tmp_p
         (tmp_path / f"{i}.png").write_text("no image")
     csv = tmp_path / "scores.csv"
     result = run("score", model, tmp_path, "--csv", csv, "--shard-size", 2)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"{len(broken)} of 6 images cannot be read" in result.output
     scores = pd.read_csv(csv)
     assert np.flatnonzero(scores["error"].notna()).tolist() == broken
@@ -83,9 +89,9 @@ def test_evaluate_of_several_categories_prints_and_writes_the_table(root, tmp_pa
         assert word in result.output
     assert (tmp_path / "out" / "results.csv").exists()
     other = run(*arguments, "--set", "knn__n_neighbors=1")
-    assert other.exit_code == 1 and "knn__n_neighbors: 5 there, 1 now" in other.output
+    assert other.exit_code == 2 and "knn__n_neighbors: 5 there, 1 now" in other.output
     assert run(*arguments, "--set", "knn__n_neighbors=1", "--overwrite").exit_code == 0
-    assert run(*arguments, "--category", "screw").exit_code == 1
+    assert run(*arguments, "--category", "screw").exit_code == 2
 
 
 def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
@@ -119,3 +125,96 @@ def test_bad_input_is_a_message(root, model, arguments, message):
     result = run(*(names.get(argument, argument) for argument in arguments))
     assert result.exit_code > 0 and message in result.output
     assert "Traceback" not in result.output
+
+
+def test_bad_usage_ends_with_status_2(root, model, tmp_path):
+    image = root / "bolt" / "train" / "good" / "0.png"
+    for arguments in (
+        ["fit", root / "bolt", "--model", tmp_path / "m", "--false-alarms", "1.5"],
+        ["fit", root / "bolt", "--model", tmp_path / "no" / "m"],
+        ["score", image, image],
+        ["info", image],
+        ["score", model],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert "Error" in result.output and "Traceback" not in result.output
+
+
+def test_the_missing_folder_of_the_model_is_found_before_the_fit(root, tmp_path):
+    result = run("fit", root / "bolt", "--model", tmp_path / "no" / "m", *SMALL)
+    assert "There is no folder" in result.output
+    assert "features" not in result.output  # no progress bar: nothing was computed
+
+
+def test_rejected_images_change_the_exit_status_only_if_asked(root, model):
+    spots = root / "bolt" / "test" / "spot"
+    as_json = run("score", model, spots, "--json")
+    assert as_json.exit_code == 0
+    found = json.loads(as_json.stdout)
+    assert found["rejected"] == sum(row["is_anomalous"] for row in found["scores"]) > 0
+    assert found["images"] == len(list(spots.iterdir())) and found["unreadable"] == 0
+    assert run("score", model, spots, "--exit-code").exit_code == 1
+    good = root / "bolt" / "train" / "good"
+    assert run("score", model, good, "--exit-code").exit_code == 0
+
+
+def test_a_joblib_file_is_loaded_only_if_it_is_trusted(root, model, tmp_path):
+    pickled = tmp_path / "model.joblib"
+    joblib.dump(skstructcore.load(model), pickled)
+    image = root / "bolt" / "train" / "good" / "0.png"
+    refused = run("score", pickled, image)
+    assert refused.exit_code == 2 and "--trust" in refused.output
+    assert run("score", pickled, image, "--trust").stdout == run("score", model, image).stdout
+
+
+def test_info_says_what_is_inside(model):
+    text = run("info", model).output
+    assert "6 good images" in text and "efficientnet_lite0" in text
+    header = json.loads(run("info", model, "--json").stdout)
+    assert header == json.loads(json.dumps(skstructcore.info(model)))
+
+
+def test_score_goes_on_after_a_kill(root, model, tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for i in range(40):
+        image = Image.open(root / "bolt" / "train" / "good" / f"{i % 6}.png")
+        image.save(folder / f"{i:02d}.png")
+    csv = tmp_path / "scores.csv"
+    arguments = ["score", str(model), str(folder), "--csv", str(csv), "--shard-size", "1"]
+    code = "import sys; from skstructcore.cli import main; main(sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+    part = tmp_path / "scores.csv.part"
+    while not (part.exists() and part.read_text().count("\n") > 3):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not csv.exists()
+    with open(part, "a") as file:
+        file.write("half a r")  # as a kill may leave it
+    result = run(*arguments)
+    assert result.exit_code == 0 and "Going on after" in result.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "scores.csv"]
+    whole = run("score", model, folder, "--csv", tmp_path / "whole.csv")
+    assert whole.exit_code == 0
+    assert csv.read_text() == (tmp_path / "whole.csv").read_text()
+
+
+def test_rows_of_another_run_are_not_taken_up(root, model, tmp_path):
+    good = root / "bolt" / "train" / "good"
+    csv = tmp_path / "scores.csv"
+    (tmp_path / "scores.csv.part").write_text("file,error\nx.png,\n")
+    (tmp_path / "scores.csv.part.json").write_text('{"fingerprint": "another"}')
+    result = run("score", model, good, "--csv", csv)
+    assert result.exit_code == 0 and "Going on" not in result.output
+    assert len(pd.read_csv(csv)) == 6
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_has_help_with_two_examples(name):
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert result.output.count(f"\n  skstructcore {name}") == 2
+    assert "--json" in result.output

@@ -1,0 +1,199 @@
+"""What the commands share: options, messages, models in and out, JSON."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.pipeline import Pipeline
+
+    from ..datasets import ImageSet
+
+# Heavy imports are inside functions, so that --help answers at once.
+
+REJECTED, USAGE, UNREADABLE = 1, 2, 3
+#: Ends the help of commands that decide about images.
+EXIT_CODES = (
+    "Exit status: 0 done; 1 images were rejected, with --exit-code only; 2 wrong usage or input; "
+    "3 images cannot be read."
+)
+
+
+class Refused(click.ClickException):
+    """Wrong input, as a message instead of a traceback."""
+
+    exit_code = USAGE
+
+
+class plain_errors:
+    """Show bad input as a message, not as a traceback."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, ValueError | TypeError | OSError | ImportError):
+            raise Refused(str(error)) from error
+
+
+def _settings(context, parameter, pairs):
+    """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
+    settings = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
+        try:
+            settings[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[name] = text
+    return settings
+
+
+def _rate(context, parameter, value):
+    if value is not None and not 0 < value < 1:
+        raise click.BadParameter(f"{value:g} is no share between 0 and 1; 0.02 means 2 %")
+    return value
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+features_option = click.option(
+    "--features",
+    default="efficientnet_lite0",
+    show_default=True,
+    help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
+)
+preset_option = click.option(
+    "--preset", default="default", show_default=True, help='Settings: "default" or "paper".'
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_settings,
+    metavar="STEP__PARAMETER=VALUE",
+    help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
+)
+false_alarms_option = click.option(
+    "--false-alarms",
+    type=float,
+    callback=_rate,
+    metavar="RATE",
+    help="Share of good images that may be rejected, 0.02 for 2 %.",
+)
+n_jobs_option = click.option(
+    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON document."
+)
+exit_code_option = click.option(
+    "--exit-code", is_flag=True, help="Exit with status 1 if an image is rejected."
+)
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Load a joblib file as well: whoever wrote it can run code on this machine.",
+)
+model_argument = click.argument(
+    "model", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+
+
+def new_model_option(text: str, *, aliases: tuple[str, ...] = ()):
+    """Option ``--output`` for the file of a model that a command writes."""
+    return click.option("output", "--output", "-o", *aliases, required=True, type=_FILE, help=text)
+
+
+def make_pipeline(
+    features: str, preset: str, settings: dict[str, Any], false_alarms: float | None, verbose: bool
+) -> Pipeline:
+    """Build the pipeline that the options ask for."""
+    from ..pipeline import make_structcore
+
+    given = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
+    if false_alarms is not None:
+        given["structcore__quantile"] = 1 - false_alarms
+    return make_structcore(features, preset=preset, **{**given, **settings})
+
+
+def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = None) -> Pipeline:
+    """Read a saved model, by default one that cannot hold code; move its threshold if asked."""
+    import joblib
+
+    from ..lifecycle import ModelFileError, load
+
+    try:
+        pipe = load(path)
+    except ModelFileError as error:
+        if not trust:
+            raise Refused(
+                f"{error}\nIf it is a joblib file: loading one can run code, and needs --trust."
+            ) from None
+        pipe = joblib.load(path)
+    return pipe if false_alarms is None else with_false_alarms(pipe, false_alarms)
+
+
+def with_false_alarms(pipe: Pipeline, rate: float) -> Pipeline:
+    """The model with its threshold at another false-alarm rate; nothing else changes."""
+    from ..lifecycle import recalibrate
+
+    return recalibrate(pipe, quantile=1 - rate)
+
+
+def save_model(pipe: Pipeline, path: Path) -> None:
+    """Write a model; the progress bars are for the fit, not for whatever loads it."""
+    from ..lifecycle import save
+
+    quiet = {name: 0 for name in pipe.get_params() if name.endswith("__verbose")}
+    save(pipe.set_params(**quiet), path)
+
+
+def load_good(folder: Path) -> ImageSet:
+    """The good images of a folder: all, those named "good", or the training split."""
+    from ..datasets import find_layout, load_image_folder
+
+    if not (folder / "train").is_dir():
+        return load_image_folder(folder)
+    layout = find_layout(folder)
+    [category] = layout.categories
+    return layout.load(category).train
+
+
+def list_files(images: tuple[Path, ...]) -> list[str]:
+    """Paths of all images that were named, folders replaced by what is in them."""
+    from ..images import list_images
+
+    return [str(f) for path in images for f in (list_images(path) if path.is_dir() else [path])]
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output; what is not there is null."""
+    click.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value):
+    """The same in types that JSON has."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(value, pd.DataFrame):
+        return [_plain(row) for row in value.to_dict("records")]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic,)):
+        value = value.item()
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

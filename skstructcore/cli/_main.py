@@ -1,0 +1,40 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import click
+
+from .demo import demo
+from .evaluate import evaluate
+from .fit import fit
+from .info import info
+from .score import score
+
+
+def _show_warning(message, *_):
+    """Write a warning for people: without the line of the library that gave it."""
+    click.echo(f"Warning: {message}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skstructcore")
+@click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
+@click.pass_context
+def main(context: click.Context, verbose: bool) -> None:
+    """Image anomaly detection without training.
+
+    \b
+    skstructcore fit line3/good -o line3.model --false-alarms 0.02
+    skstructcore score line3.model line3/new --csv scores.csv
+    """
+    context.with_resource(warnings.catch_warnings())
+    warnings.showwarning = _show_warning
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+
+
+for command in (demo, evaluate, fit, info, score):
+    main.add_command(command)

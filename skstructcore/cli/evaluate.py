@@ -1,0 +1,132 @@
+"""``skstructcore evaluate``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ._common import (
+    false_alarms_option,
+    features_option,
+    json_option,
+    make_pipeline,
+    n_jobs_option,
+    plain_errors,
+    preset_option,
+    print_json,
+    save_model,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@false_alarms_option
+@features_option
+@preset_option
+@set_option
+@click.option("--csv", type=_FILE, help="Write all scores.")
+@click.option("--picture", type=_FILE, help="Write a picture of the worst and best cases.")
+@click.option("--model", type=_FILE, help="Save the fitted model.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the results of several categories. Run again, what is there is not "
+    "computed again.  [default: evaluation]",
+)
+@click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
+@n_jobs_option
+@json_option
+def evaluate(
+    folder: Path,
+    false_alarms: float | None,
+    features: str,
+    preset: str,
+    settings: dict[str, Any],
+    csv: Path | None,
+    picture: Path | None,
+    model: Path | None,
+    output: Path | None,
+    as_json: bool,
+    **many: Any,
+) -> None:
+    """Fit on the good training images in FOLDER, score its test images and print a table.
+
+    FOLDER is laid out as MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
+    ground_truth/<type>/<stem>_mask.png. A file groups.csv (columns split, type, file, group)
+    says which images show the same part.
+
+    Of one category, the table has a row for each type of defect. If FOLDER holds several
+    categories (or with --output), it has a row for each category and the mean, and goes to
+    --output as CSV, JSON and Markdown with the scores of all images.
+
+    \b
+    skstructcore evaluate mvtec_ad/bottle --csv scores.csv --picture cases.png
+    skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
+    """
+    from .._utils.files import check_writable
+    from ..datasets import find_layout
+
+    with plain_errors():
+        several = len(find_layout(folder).categories) > 1
+        if several and (csv or picture or model):
+            raise click.UsageError("--csv, --picture and --model are for one category")
+        for path in filter(None, (csv, picture, model)):
+            check_writable(path)
+        pipe = make_pipeline(features, preset, settings, false_alarms, not several)
+        if several or output or any(many.values()):
+            _evaluate_categories(pipe, folder, output or Path("evaluation"), as_json, **many)
+        else:
+            _evaluate_one(pipe, folder, csv, picture, model, as_json)
+
+
+def _evaluate_one(pipe, folder, csv, picture, model, as_json):
+    from .._utils.files import atomic_file
+    from ..datasets import find_layout
+    from ..display import CasesDisplay
+    from ..evaluation import evaluate, format_table
+
+    layout = find_layout(folder)
+    [category] = layout.categories
+    images = layout.load(category)
+    pipe.fit(images.train, images.train.y)
+    if model:
+        save_model(pipe, model)
+    evaluation = evaluate(pipe, images.test)
+    if csv:
+        with atomic_file(csv) as file:
+            evaluation.scores.to_csv(file, index=False)
+    if picture:
+        CasesDisplay.from_evaluation(evaluation).plot().savefig(picture, dpi=110)
+    table = evaluation.table()
+    if as_json:
+        print_json(table.reset_index())
+    else:
+        click.echo(format_table(table))
+
+
+def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, overwrite):
+    from ..evaluation import evaluate_categories, format_markdown
+
+    table = evaluate_categories(
+        pipe,
+        folder,
+        output,
+        categories=categories,
+        n_jobs=n_jobs,
+        overwrite=overwrite,
+        verbose=1,
+    )
+    if as_json:
+        print_json(table.reset_index())
+    else:
+        click.echo(format_markdown(table))

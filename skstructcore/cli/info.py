@@ -1,0 +1,52 @@
+"""``skstructcore info``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import json_option, model_argument, plain_errors, print_json
+
+
+@click.command()
+@model_argument
+@json_option
+def info(model: Path, as_json: bool) -> None:
+    """Say what is inside a saved MODEL, without loading it.
+
+    \b
+    skstructcore info line3.model
+    skstructcore info line3.model --json
+    """
+    from ..lifecycle import info as read_info
+
+    with plain_errors():
+        header = read_info(model)
+    if as_json:
+        print_json(header)
+        return
+    for line in _lines(header):
+        click.echo(line)
+
+
+def _lines(header):
+    training, levels = header["training"], header["promised_level"]
+    yield f"{header['format']}, {header['bytes'] / 1e6:.1f} MB, written {header['created']}"
+    yield "steps         " + " > ".join(header["steps"])
+    checksum = header["backbone"]["checksum"] or ""
+    yield f"backbone      {header['backbone']['source']}  (checksum {checksum[:12]})"
+    counted = f"{training['n_images']} good images, {training['n_bank_entries']} bank entries"
+    if training["n_routes"] and training["n_routes"] > 1:
+        counted += f", {training['n_routes']} routes"
+    yield f"training      {counted}  (digest {training['digest'][:12]})"
+    if isinstance(levels, dict):
+        for name, level in levels.items():
+            yield f"false alarms  {name}: {_promise(level)}"
+    else:
+        yield f"false alarms  {_promise(levels)}"
+    yield "versions      " + ", ".join(f"{k} {v}" for k, v in header["versions"].items())
+
+
+def _promise(level):
+    return "nothing is promised" if level is None else f"at most {level:.2%} are promised"

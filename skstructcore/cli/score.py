@@ -1,0 +1,190 @@
+"""``skstructcore score``"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+
+from ._common import (
+    EXIT_CODES,
+    REJECTED,
+    UNREADABLE,
+    exit_code_option,
+    false_alarms_option,
+    json_option,
+    list_files,
+    load_model,
+    model_argument,
+    n_jobs_option,
+    plain_errors,
+    print_json,
+    trust_option,
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@model_argument
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
+@false_alarms_option
+@n_jobs_option
+@click.option("--shard-size", default=64, show_default=True, help="Images a process gets at once.")
+@exit_code_option
+@json_option
+@trust_option
+@click.pass_context
+def score(
+    context: click.Context,
+    model: Path,
+    images: tuple[Path, ...],
+    csv: Path | None,
+    false_alarms: float | None,
+    n_jobs: int | None,
+    shard_size: int,
+    exit_code: bool,
+    as_json: bool,
+    trust: bool,
+) -> None:
+    """Score IMAGES, files or folders of files, with a saved MODEL.
+
+    Writes a row an image as CSV, to a file or to the terminal. Images that cannot be read have an
+    empty row with the reason in the column "error"; the others are scored.
+
+    The file of --csv appears when it is complete. Until then rows are kept beside it, in
+    <file>.part; the same command goes on from there after a kill.
+
+    \b
+    skstructcore score line3.model line3/new --csv scores.csv --n-jobs 4
+    skstructcore score line3.model part.png --json --exit-code
+    """
+    from ..evaluation import iter_scores
+
+    with plain_errors():
+        paths = list_files(images)
+        pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+        output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
+        left, bars = paths[output.n_done :], int(csv is not None or as_json)
+        shards = iter_scores(pipe, left, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
+        with output:
+            for shard in shards if left else ():
+                output.write(shard)
+    found = output.counts
+    if as_json:
+        rows = {} if csv else {"scores": output.rows()}
+        print_json({**found, **rows})
+    elif csv:
+        click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
+    if found["unreadable"]:
+        click.echo(
+            f'{found["unreadable"]} of {len(paths)} images cannot be read, see the column "error"',
+            err=True,
+        )
+        context.exit(UNREADABLE)
+    if exit_code and found["rejected"]:
+        context.exit(REJECTED)
+
+
+def _fingerprint(model, paths, false_alarms):
+    """What has to be the same for rows that were written before a kill to be of this run."""
+    digest = hashlib.sha256(model.read_bytes())
+    digest.update(json.dumps([paths, false_alarms]).encode())
+    return digest.hexdigest()
+
+
+class _Output:
+    """Rows as they come: to the terminal, to be printed as JSON, or to a file that goes on."""
+
+    def __init__(self, csv, as_json, paths, fingerprint):
+        self.csv, self.as_json, self.paths = csv, as_json, paths
+        self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
+        self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
+        self.file = None
+        if csv is not None:
+            from .._utils.files import check_writable
+
+            check_writable(csv)
+            self.part = csv.with_name(f"{csv.name}.part")
+            self.note = csv.with_name(f"{csv.name}.part.json")
+            self.fingerprint = fingerprint
+            self._take_up()
+
+    def _take_up(self):
+        """Go on after the last whole row of a run that was ended."""
+        try:
+            known = json.loads(self.note.read_text())
+            text = self.part.read_text()
+        except (OSError, ValueError):
+            return
+        if known != {"fingerprint": self.fingerprint} or "\n" not in text:
+            return
+        import io
+
+        import pandas as pd
+
+        whole = text[: text.rindex("\n") + 1]
+        rows = pd.read_csv(io.StringIO(whole))
+        if not len(rows):
+            return
+        self.part.write_text(whole)
+        self.columns, self.n_done = rows.columns, len(rows)
+        self._count(rows)
+        click.echo(f"Going on after {self.n_done} images that are scored already.", err=True)
+
+    def __enter__(self):
+        if self.csv is not None:
+            self.note.write_text(json.dumps({"fingerprint": self.fingerprint}))
+            self.file = open(self.part, "a" if self.n_done else "w")
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None and self.waiting:  # no image could be read
+            self._put(self.waiting, header=self.columns is None)
+        if self.file is None:
+            return
+        self.file.close()
+        if kind is None:
+            self.part.replace(self.csv)
+            self.note.unlink()
+
+    def write(self, shard):
+        self._count(shard)
+        if self.csv is None and self.as_json:
+            self.kept.append(shard)
+            return
+        self.waiting.append(shard)
+        first = self.columns is None
+        if first and shard["error"].notna().all():
+            return  # a shard without a score does not know the columns
+        self.columns = shard.columns if first else self.columns
+        self._put(self.waiting, header=first)
+        self.waiting = []
+
+    def _put(self, shards, header):
+        import pandas as pd
+
+        from .._utils.files import escape_name
+
+        rows = pd.concat(shards)
+        rows = rows if self.columns is None else rows.reindex(columns=self.columns)
+        text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
+        text = rows.assign(**text).to_csv(index=False, header=header)
+        if self.file is None:
+            click.echo(text, nl=False)
+        else:
+            self.file.write(text)
+            self.file.flush()
+
+    def _count(self, rows):
+        self.counts["images"] += len(rows)
+        self.counts["unreadable"] += int(rows["error"].notna().sum())
+        if "is_anomalous" in rows:
+            rejected = rows["is_anomalous"].astype("boolean").fillna(False)
+            self.counts["rejected"] += int(rejected.sum())
+
+    def rows(self):
+        import pandas as pd
+
+        return pd.concat(self.kept)
