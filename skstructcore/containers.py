@@ -140,7 +140,7 @@ class Patches(_ImageContainer):
     Attributes
     ----------
     values : ndarray or LazyFeatures of shape (n_images, h, w, n_features)
-        The patch features.
+        The patch features. Those of ignored patches are NaN.
     bank : MemoryBank
         The fitted bank.
     image_index : ndarray of shape (n_images,), int64, or None
@@ -198,6 +198,9 @@ class AnomalyMaps(_ImageContainer):
         (see `skstructcore.knn.surprise`). None where no held-out training scores are known.
     groups : ndarray of shape (n_images,), int64, or None
         Group code of each training image; None for other images.
+    ignored : ndarray of shape (n_images, h, w), dtype bool, or None
+        Patches that do not count (see `ignore` and `foreground` of the feature estimators). Their
+        distance and surprise are 0; None where there are none.
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.
     route_distance : ndarray of shape (n_images,), float64, or None
@@ -219,6 +222,7 @@ class AnomalyMaps(_ImageContainer):
     route_distance: NDArray[np.float64] | None = None
     geometry: Geometry | None = None
     surprise: NDArray[np.floating] | None = None
+    ignored: NDArray[np.bool_] | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
         rows = self._rows(key)
@@ -229,4 +233,5 @@ class AnomalyMaps(_ImageContainer):
             _take(self.route_distance, rows),
             _take(self.geometry, rows),
             _take(self.surprise, rows),
+            _take(self.ignored, rows),
         )

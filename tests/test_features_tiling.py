@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Blocks
 
@@ -24,6 +24,7 @@ def features_of(X, module, **params):
     return np.asarray(ConvFeatures(module, **{**OWN, **params}).fit_transform(X))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 39), st.integers(1, 9))
 def test_tiles_cover_the_axis_with_the_overlap_asked_for(side, tile, overlap, step):
     side, tile = side + tile, tile

@@ -23,14 +23,14 @@ def check_features(estimator, X, *, reset):
     Returns
     -------
     X : LazyFeatures or ndarray
-        Finite floating-point features. Lazy features come back untouched: their values are
-        checked where they are computed.
+        Floating-point features, finite but for ignored patches, all of whose features are NaN.
+        Lazy features come back untouched: their values are checked where they are computed.
 
     Raises
     ------
     ValueError
-        For any other number of axes, no image, NaN or infinity, or a last axis that is not as
-        long as in `fit`.
+        For any other number of axes, no image, infinity, NaN in some features of a patch (or
+        anywhere in a table), or a last axis that is not as long as in `fit`.
     """
     if is_lazy(X):
         if len(X) == 0:
@@ -39,14 +39,59 @@ def check_features(estimator, X, *, reset):
         return X
     if getattr(X, "ndim", 2) <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    X = check_array(X, dtype=_FLOATS, allow_nd=True, estimator=estimator, input_name="X")
+    # NaN is told apart below: a patch of nothing else is ignored.
+    X = check_array(
+        X,
+        dtype=_FLOATS,
+        allow_nd=True,
+        estimator=estimator,
+        input_name="X",
+        ensure_all_finite="allow-nan" if np.ndim(X) == 4 else True,
+    )
     if X.ndim != 4:
         raise ValueError(
             "X must be patch features (n_images, h, w, n_features) or a table "
             f"(n_samples, n_features), got an array of shape {X.shape}."
         )
     _check_last_axis(estimator, X.shape[-1], reset)
+    ignored = ignored_patches(X)
+    if not np.isfinite(X if ignored is None else X[~ignored]).all() or (
+        ignored is not None and not np.isnan(X[ignored]).all()
+    ):
+        raise ValueError(
+            "Input X contains NaN: a patch is ignored if all of its features are NaN, but here "
+            "some are and some are not. Check the backbone's weights and dtype."
+        )
     return X
+
+
+def ignored_patches(features):
+    """Which patches of features ``(..., d)`` are ignored: those of NaN. None where none is.
+
+    Examples
+    --------
+    >>> ignored_patches(np.array([[1.0, 2.0], [np.nan, np.nan]]))
+    array([False,  True])
+    """
+    ignored = np.isnan(features[..., 0])
+    return ignored if ignored.any() else None
+
+
+def counted_rows(features):
+    """Rows ``(m, d)`` of all patches that are not ignored, and their places; None: all are there.
+
+    Examples
+    --------
+    >>> rows, places = counted_rows(np.array([[[np.nan], [1.0]], [[2.0], [3.0]]]))
+    >>> rows.ravel(), places
+    (array([1., 2., 3.]), array([1, 2, 3]))
+    """
+    rows = features.reshape(-1, features.shape[-1])
+    ignored = ignored_patches(rows)
+    if ignored is None:
+        return rows, None
+    places = np.flatnonzero(~ignored)
+    return rows[places], places
 
 
 def _check_last_axis(estimator, n_features, reset):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .._utils.lazy import is_lazy
-from .._utils.validation import as_patch_grid
+from .._utils.validation import as_patch_grid, counted_rows
 from ..containers import MemoryBank
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def build_bank(
     Parameters
     ----------
     values : ndarray of shape (n_images, h, w, n_features), float32
+        Ignored patches (NaN) are never selected, and `ratio` is a share of the others.
     groups, routes : ndarray of shape (n_images,), int64
         Group code and route of each image.
     route_names : tuple of str
@@ -82,12 +83,13 @@ def build_bank(
         images = np.flatnonzero(routes == route)
         # The usual case of one route must not copy all patches.
         chosen = values if len(images) == len(values) else values[images]
-        rows = chosen.reshape(-1, values.shape[-1])
+        rows, places = counted_rows(chosen)
         wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
         wanted = n_wanted(wanted, ratio, len(rows), name)
         start = first_pick(random_state, len(rows))
         picks, radii = greedy_k_center(rows, wanted, start=start, device=device, verbose=verbose)
-        parts.append((rows[picks], images[picks // per_image]))
+        of_all = picks if places is None else places[picks]
+        parts.append((rows[picks], images[of_all // per_image]))
         radius.append(float(radii[-1]))
     bank = join_routes(
         parts,

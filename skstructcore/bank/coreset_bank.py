@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.device import find_device
 from .._utils.lazy import is_lazy
 from .._utils.typing import Storage
-from .._utils.validation import as_patch_grid, check_features
+from .._utils.validation import as_patch_grid, check_features, counted_rows
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.grouping import check_routes, choose_routes
@@ -208,6 +208,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         X, groups, categories, names = training_images(
             X, y, groups, categories, n_routes=self.n_routes
         )
+        if getattr(X, "ignored_by_category", None) is not None:
+            X = X.showing(categories)
         n_images = len(X)
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
@@ -257,7 +259,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     def _profiles(self, bank, values, routes_of_values, pooled, routes):
         profiles = []
         for route in range(len(bank.route_names)):
-            rows = values[routes_of_values == route].reshape(-1, values.shape[-1])
+            rows, _ = counted_rows(values[routes_of_values == route])
             if len(rows) == 0:  # streamed, and no image of this route was kept
                 rows = bank.select(route).values
             profiles.append(fit_profile(rows, pooled[routes == route], self.n_prototypes))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._utils.validation import counted_rows
 from .build import first_pick, join_routes, n_wanted
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def stream_bank(
     Parameters
     ----------
     X : LazyRows of shape (n_images, h, w, n_features)
-        Computed once, batch by batch.
+        Computed once, batch by batch. Ignored patches are never selected, but `ratio` is a share
+        of all: how many are ignored is known when all have passed.
     max_memory : int
         Bytes for all that is held at once.
     groups, routes, route_names, n_patches, ratio, random_state, dtype, device, verbose
@@ -86,8 +88,9 @@ def stream_bank(
         values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
         for route in np.unique(routes[images]):
             mine = routes[images] == route
-            rows = batch[mine].reshape(-1, n_features)
-            streams[route].add(rows, np.repeat(images[mine], per_image))
+            rows, places = counted_rows(batch[mine])
+            owners = np.repeat(images[mine], per_image)
+            streams[route].add(rows, owners if places is None else owners[places])
         done += len(batch)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
     bank = join_routes(

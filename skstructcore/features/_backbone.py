@@ -21,6 +21,7 @@ from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window, training_intensity
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
+from ._ignored import Ignored, is_background
 from ._lazy import LazyFeatures
 from ._tiling import TiledExtraction, Tiling, check_tiles
 
@@ -47,9 +48,12 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
       and has `output_shape(H, W)`.
     """
 
-    # Estimators of earlier releases, in pickles, were made without these.
+    # Estimators of earlier releases, in pickles, were made and fitted without these.
     tile_size = None
     tile_overlap = 0
+    ignore = None
+    foreground = None
+    ignored_ = None
     window = "auto"
     window_ = None
     channels = None
@@ -58,6 +62,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         "image_size": [_POSITIVE, tuple, list],
         "tile_size": [_POSITIVE, tuple, list, None],
         "tile_overlap": [Interval(Integral, 0, None, closed="left")],
+        "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],
+        "foreground": [StrOptions({"auto"}), None],
         "resize": [None, _POSITIVE],
         "crop": ["boolean"],
         "window": "no_validation",
@@ -88,7 +94,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         """
         images = as_images(X)
         size, tile = self._input_size(), self._tile_size()
-        self._geometry(images)
+        geometry = self._geometry(images)
         check_window(self.window)
         self.window_ = training_intensity(images, self.window, self.channels).window
         self.model_checksum_ = self._checksum()
@@ -106,6 +112,9 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
                 cache.store_shape(shape)
         self.grid_shape_ = shape[:2]
         self.n_features_out_ = shape[2]
+        self.ignored_ = None if self.ignore is None else Ignored.of(self.ignore, geometry)
+        if self.ignored_ is not None:
+            self.ignored_.check(images, geometry, self.grid_shape_)
         return self
 
     def transform(self, X: ImagesLike) -> LazyFeatures:
@@ -176,6 +185,17 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
     def _geometry(self, images):
         boxes = [images.box(i, *self._scaling()) for i in range(len(images))]
         return Geometry(self._input_size(), images.sizes(), boxes)
+
+    def _mark_ignored(self, features, images):
+        """Turn the features of patches that do not count into NaN, in place."""
+        if self.ignored_ is not None:
+            ignored = self.ignored_.patches(images, self._geometry(images), self.grid_shape_)
+            if ignored is not None:
+                features[ignored] = np.nan
+        if self.foreground is not None:
+            for i, image in enumerate(features):
+                image[is_background(self._pixels(images, i), self.grid_shape_)] = np.nan
+        return features
 
     def _full_recipe(self):
         """All that decides over the features of an image, as far as this machine knows it."""

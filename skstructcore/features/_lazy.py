@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+
+from ._ignored import IgnoredByCategory, names_in_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from ..images.annotations import Annotations
     from ..images.geometry import Geometry
     from ..images.image_list import ImageList
     from ._backbone import PatchFeatures
+
+_logger = logging.getLogger(__name__)
 
 
 class LazyFeatures:
@@ -36,6 +41,8 @@ class LazyFeatures:
         Applied to each batch one after the other.
     n_features : int, default=None
         Length of the last axis after `functions`; None means that of the backbone.
+    categories : array of shape (n_images,), default=None
+        What each image shows, where that is known; see `showing`.
 
     Examples
     --------
@@ -60,11 +67,13 @@ class LazyFeatures:
         backbone: PatchFeatures,
         functions: Sequence[Callable[[NDArray[np.floating]], NDArray[np.floating]]] = (),
         n_features: int | None = None,
+        categories: Sequence[str] | None = None,
     ) -> None:
         self.images = images
         self.backbone = backbone
         self.functions = tuple(functions)
         self.n_features = backbone.n_features_out_ if n_features is None else int(n_features)
+        self.categories = categories
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -86,7 +95,11 @@ class LazyFeatures:
         self, index: int | slice | Sequence[int] | NDArray[Any]
     ) -> NDArray[np.float32] | LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
-        subset = LazyFeatures(self.images[index], self.backbone, self.functions, self.n_features)
+        rows = [index] if isinstance(index, (int, np.integer)) else index
+        categories = None if self.categories is None else self.categories[rows]
+        subset = LazyFeatures(
+            self.images[index], self.backbone, self.functions, self.n_features, categories
+        )
         if isinstance(index, (int, np.integer)):
             return np.asarray(subset)[0]
         return subset
@@ -95,15 +108,33 @@ class LazyFeatures:
         return self.iter_batches()
 
     def iter_batches(self) -> Iterator[NDArray[np.float32]]:
-        """Yield float32 arrays `(n_in_batch, height, width, n_features)`, in order."""
+        """Yield float32 arrays `(n_in_batch, height, width, n_features)`, in order.
+
+        The features of ignored patches are NaN.
+        """
+        by_category = self._ignored_by_category()
+        done = 0
         for batch in self.backbone._iter_features(self.images):
             for function in self.functions:
                 batch = function(batch)
-            yield np.asarray(batch, dtype=np.float32)
+            batch = np.asarray(batch, dtype=np.float32)
+            rows = np.arange(done, done + len(batch))
+            images = self.images[rows]
+            done += len(batch)
+            _check_finite(batch, images)
+            self.backbone._mark_ignored(batch, images)
+            if by_category is not None and self.categories is not None:
+                by_category.mark(batch, rows, self.categories[rows])
+            yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("Lazy features have to be computed: they cannot avoid a copy.")
+        if self.ignored_by_category is not None:
+            raise ValueError(
+                "An array cannot hold what ignore says, because that depends on the category of "
+                "each image: pass on the lazy features themselves."
+            )
         values = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
         start = 0
         for batch in self.iter_batches():
@@ -128,7 +159,34 @@ class LazyFeatures:
         -------
         mapped : LazyFeatures
         """
-        return LazyFeatures(self.images, self.backbone, (*self.functions, function), n_features)
+        functions = (*self.functions, function)
+        return LazyFeatures(self.images, self.backbone, functions, n_features, self.categories)
+
+    def showing(self, categories: ArrayLike | None) -> LazyFeatures:
+        """The same features, once it is known which category each image shows.
+
+        Parameters
+        ----------
+        categories : array-like of shape (n_images,) or None
+            None where nobody knows it, which is an error if `ignore` depends on it.
+
+        Returns
+        -------
+        features : LazyFeatures
+            Patches that `ignore` takes out of images of that category are NaN.
+        """
+        if self.ignored_by_category is None:
+            return self
+        if categories is None:
+            raise ValueError(
+                "ignore is a dict of categories, so fit has to know the category of each image: "
+                "pass bank__categories= to the pipeline's fit, or an ImageSet with categories."
+            )
+        categories = np.asarray(categories).astype(str)
+        unknown = sorted(set(self.backbone.ignored_.regions) - set(categories.tolist()))
+        if unknown:  # no error: `add_category` comes with the images of one category
+            _logger.warning("ignore has regions of %s, of which there is no image", unknown)
+        return LazyFeatures(self.images, self.backbone, self.functions, self.n_features, categories)
 
     @property
     def annotations(self) -> Annotations:
@@ -136,6 +194,28 @@ class LazyFeatures:
         return self.images.annotations
 
     @property
+    def ignored_by_category(self) -> IgnoredByCategory | None:
+        """Which patches are ignored, while that waits for the category of images; else None."""
+        return None if self.categories is not None else self._ignored_by_category()
+
+    def _ignored_by_category(self):
+        ignored = self.backbone.ignored_
+        if ignored is None or not ignored.by_category:
+            return None
+        names = names_in_list(self.images)
+        return IgnoredByCategory(ignored.regions, self.geometry, self.backbone.grid_shape_, names)
+
+    @property
     def geometry(self) -> Geometry:
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
         return self.backbone._geometry(self.images)
+
+
+def _check_finite(features, images):
+    """NaN means an ignored patch: what a network cannot compute must not pass for one."""
+    finite = np.isfinite(features).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise ValueError(
+            f"The features of {names_in_list(images)[int(np.argmin(finite))]} are not finite. "
+            "Check the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
+        )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import joblib
     import torch
 
+    from ..images.ignoring import RegionLike
     from ..images.image_list import StrPath
 
 _LITE0 = "efficientnet_lite0"
@@ -78,6 +79,15 @@ class ConvFeatures(PatchFeatures):
         Which channels are red, green and blue, counted from 0, or the weights of all channels
         for each of them. None takes one channel as grey and three as RGB; other numbers of
         channels need it.
+    ignore : mask, polygons, dict or None, default=None
+        Where images are never looked at: a mask of the size of the upright originals (a file or
+        an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
+        in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
+        width and height; or a dict of category to one of these. A patch is ignored if at least
+        half of it is. Stored in `fit`; see ``docs/pictures.md``.
+    foreground : "auto" or None, default=None
+        "auto" ignores the plain background that surrounds a part, found in each image by the
+        colour of its border. **What is missing at the outline of a part looks like background.**
     normalize : bool, default=True
         Whether each layer's feature vectors are scaled to length 1.
     mean, std : sequence of 3 floats or None, default=None
@@ -152,6 +162,8 @@ class ConvFeatures(PatchFeatures):
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
         channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
+        ignore: RegionLike | dict[str, RegionLike] | None = None,
+        foreground: Literal["auto"] | None = None,
         normalize: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -171,6 +183,8 @@ class ConvFeatures(PatchFeatures):
         self.tile_overlap = tile_overlap
         self.window = window
         self.channels = channels
+        self.ignore = ignore
+        self.foreground = foreground
         self.normalize = normalize
         self.mean = mean
         self.std = std

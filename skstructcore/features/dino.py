@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import joblib
 
+    from ..images.ignoring import RegionLike
     from ..images.image_list import StrPath
 
 
@@ -64,6 +65,15 @@ class DinoFeatures(PatchFeatures):
         Which channels are red, green and blue, counted from 0, or the weights of all channels
         for each of them. None takes one channel as grey and three as RGB; other numbers of
         channels need it.
+    ignore : mask, polygons, dict or None, default=None
+        Where images are never looked at: a mask of the size of the upright originals (a file or
+        an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
+        in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
+        width and height; or a dict of category to one of these. A patch is ignored if at least
+        half of it is. Stored in `fit`; see ``docs/pictures.md``.
+    foreground : "auto" or None, default=None
+        "auto" ignores the plain background that surrounds a part, found in each image by the
+        colour of its border. **What is missing at the outline of a part looks like background.**
     normalize : bool, default=True
         Whether each block's tokens are scaled to length 1.
     batch_size : int, default=16
@@ -145,6 +155,8 @@ class DinoFeatures(PatchFeatures):
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
         channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
+        ignore: RegionLike | dict[str, RegionLike] | None = None,
+        foreground: Literal["auto"] | None = None,
         normalize: bool = True,
         dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
         compile: bool = False,
@@ -164,6 +176,8 @@ class DinoFeatures(PatchFeatures):
         self.tile_overlap = tile_overlap
         self.window = window
         self.channels = channels
+        self.ignore = ignore
+        self.foreground = foreground
         self.normalize = normalize
         self.dtype = dtype
         self.compile = compile

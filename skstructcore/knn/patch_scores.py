@@ -40,12 +40,15 @@ class PatchScores:
         The route that each image was compared with; the nearest of several.
     pooled : ndarray of shape (n, n_features), float64, or None
         Mean patch of each image, see `pool_patches`; None without routing.
+    ignored : ndarray of shape (n, h, w), dtype bool, or None
+        Patches that do not count, whose distance and surprise are 0; None: there are none.
     """
 
     distances: NDArray[np.float32]
     surprise: NDArray[np.float32] | None
     routes: NDArray[np.int64]
     pooled: NDArray[np.float64] | None
+    ignored: NDArray[np.bool_] | None = None
 
 
 def score_patches(
@@ -76,7 +79,8 @@ def score_patches(
     def judge(found):
         expectation = join_expectations([expectations[route] for route in found.routes])
         judged = expectation.surprise(found.distances.ravel(), found.neighbors)
-        surprise[found.images] = judged.reshape(found.distances.shape)
+        judged = judged.reshape(found.distances.shape)
+        surprise[found.images] = judged if found.ignored is None else judged * ~found.ignored
 
     return _collect(search, patches, surprise, judge, routes, held_out)
 
@@ -93,14 +97,18 @@ def _collect(
     distances = np.empty(patches.shape[:3], dtype=np.float32)
     nearest = np.zeros(len(patches), dtype=np.int64)
     pooled = np.empty((len(patches), patches.shape[-1])) if search.n_searched else None
+    ignored = None
     for found in search.search(patches, routes, held_out=held_out):
         distances[found.images] = found.distances
+        if found.ignored is not None:
+            ignored = np.zeros(distances.shape, dtype=bool) if ignored is None else ignored
+            ignored[found.images] = found.ignored
         if look is not None:
             look(found)
         if pooled is not None:
             nearest[found.images] = found.routes[0]
             pooled[found.images] = pool_patches(found.features)
-    return PatchScores(distances, surprise, nearest, pooled)
+    return PatchScores(distances, surprise, nearest, pooled, ignored)
 
 
 def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:
@@ -130,6 +138,7 @@ def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) ->
         groups=patches.groups,
         geometry=patches.geometry,
         surprise=scores.surprise,
+        ignored=scores.ignored,
     )
     if scores.pooled is None:
         return maps
@@ -216,24 +225,32 @@ def _learn(search, patches, distances_of):
     expectations = []
     for route, index in enumerate(search.indexes):
         mine = routes[:, 0] == route
+        counted = slice(None) if scores.ignored is None else ~scores.ignored[mine].ravel()
         # Of the entries found in other routes, those know what is normal.
         nearest = neighbors[mine].reshape(-1, neighbors.shape[-1])
         expectation, judged = fit_expectation(
-            distances[mine].ravel(),
-            np.where(nearest < len(index.bank), nearest, -1),
-            np.repeat(patches.groups[mine], per_image),
+            distances[mine].ravel()[counted],
+            np.where(nearest < len(index.bank), nearest, -1)[counted],
+            np.repeat(patches.groups[mine], per_image)[counted],
             len(index.bank),
         )
-        surprise[mine] = judged.reshape(-1, *surprise.shape[1:])
+        of_route = np.zeros(len(nearest), dtype=np.float32)
+        of_route[counted] = judged
+        surprise[mine] = of_route.reshape(-1, *surprise.shape[1:])
         expectations.append(expectation)
-    return PatchScores(distances, surprise, routes[:, 0], scores.pooled), tuple(expectations)
+    scores = PatchScores(distances, surprise, routes[:, 0], scores.pooled, scores.ignored)
+    return scores, tuple(expectations)
+
+
+def _n_counted(values, images):
+    """How many patches of some images are not ignored."""
+    return int(np.count_nonzero(~np.isnan(values[images, :, :, 0])))
 
 
 def _bank_of(search, patches, routes, rng):
     """Build a bank of the fitted sizes from the training images in `patches`."""
-    per_image = patches.shape[1] * patches.shape[2]
     sizes = [
-        min(len(index.bank), per_image * int((routes == route).sum()))
+        min(len(index.bank), _n_counted(patches.values, routes == route))
         for route, index in enumerate(search.indexes)
     ]
     bank, _ = build_bank(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .._utils.validation import counted_rows, ignored_patches
 from ..routing.prototypes import routing_distances
 from .surprise import N_CONTEXT
 
@@ -31,6 +32,7 @@ class Found(NamedTuple):
     features: NDArray[np.floating]  # (b, h, w, d)
     distances: NDArray[np.floating]  # (b, h, w)
     neighbors: NDArray[np.int64]  # (b * h * w, n_context), nearest first; -1 where there is none
+    ignored: NDArray[np.bool_] | None  # (b, h, w), patches with distance 0; None: there are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,7 @@ class BankSearch:
         found : Found
             Of the images of a batch that are compared with the same routes.
         """
+        by_category = self._ignored_by_category(patches)
         done = 0
         for batch in patches.iter_batches():
             rows = np.arange(done, done + len(batch))
@@ -129,12 +132,23 @@ class BankSearch:
             for key in np.unique(chosen, axis=0):
                 mine = (chosen == key).all(axis=1)
                 own = patches.groups[rows[mine]] if held_out else None
-                yield self._find(rows[mine], key, batch[mine], own)
+                features = batch[mine]
+                if by_category is not None:
+                    names = [self.bank.route_names[key[0]]] * len(features)
+                    by_category.mark(features, rows[mine], names)
+                yield self._find(rows[mine], key, features, own)
             done += len(batch)
 
     def _find(self, images, routes, features, groups):
-        rows = features.reshape(-1, features.shape[-1])
-        own = None if groups is None else np.repeat(groups, len(rows) // len(features))
+        ignored = ignored_patches(features)
+        rows, places = counted_rows(features)
+        if ignored is not None and ignored.all(axis=(1, 2)).any():
+            image = images[int(np.argmax(ignored.all(axis=(1, 2))))]
+            raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
+        per_image = features.shape[1] * features.shape[2]
+        own = None if groups is None else np.repeat(groups, per_image)
+        if own is not None and places is not None:
+            own = own[places]
         squared, neighbors = _query_together(
             [self.indexes[route] for route in routes],
             rows,
@@ -142,18 +156,50 @@ class BankSearch:
             exclude=own,
         )
         distances = _mean_distance(squared[:, : self.n_neighbors], self.metric)
-        return Found(images, routes, features, distances.reshape(features.shape[:3]), neighbors)
+        if places is not None:
+            n_all = len(features) * per_image
+            distances = _spread(distances, places, n_all, fill=0)
+            neighbors = _spread(neighbors, places, n_all, fill=-1)
+        distances = distances.reshape(features.shape[:3])
+        return Found(images, routes, features, distances, neighbors, ignored)
+
+    def _ignored_by_category(self, patches):
+        """What waits for the route of an image to be ignored; None: nothing does."""
+        by_category = getattr(patches.values, "ignored_by_category", None)
+        if by_category is not None and self.n_searched == 0:
+            raise ValueError(
+                "ignore is a dict of categories, but images are not routed, so that the category "
+                "of an image is not known: use routing='auto' or 'top1'."
+            )
+        return by_category
 
     def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
         """Routes ``(n, n_searched)`` whose prototypes are nearest to images ``(n, h, w, d)``."""
         if self.n_searched == 0:
             return np.zeros((len(images), 1), dtype=np.int64)
         flat = images.reshape(len(images), -1, images.shape[-1])
+        ignored = ignored_patches(flat)
+        if ignored is not None:
+            return np.stack(
+                [self._nearest_of(*image) for image in zip(flat, ~ignored, strict=True)]
+            )
         if flat.shape[1] > self.route_patches[-1]:
             flat = flat[:, self.route_patches]
+        return self._nearest(flat)
+
+    def _nearest(self, patches):
+        """The same for the patches ``(n, m, d)`` that are compared with prototypes."""
         prototypes = [profile.prototypes for profile in self.bank.profiles]
-        distances = routing_distances(flat, prototypes, self.aggregate)
+        distances = routing_distances(patches, prototypes, self.aggregate)
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
+
+    def _nearest_of(self, patches, counted):
+        """The same for one image, some of whose patches are ignored: as many of the others."""
+        left = np.flatnonzero(counted)
+        if len(left) == 0:
+            raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
+        chosen = np.unique(self.route_patches * len(left) // len(patches))
+        return self._nearest(patches[np.newaxis, left[chosen]])[0]
 
     def known_routes(self, patches: Patches) -> NDArray[np.int64] | None:
         """Routes of training images: their own first, then the nearest others."""
@@ -209,6 +255,13 @@ def _query_together(
         squared = np.take_along_axis(squared, order, axis=1)
         neighbors = np.take_along_axis(neighbors, order, axis=1)
     return squared, neighbors
+
+
+def _spread(values, places, n_all, fill):
+    """Values of some patches in an array of all."""
+    spread = np.full((n_all, *values.shape[1:]), fill, dtype=values.dtype)
+    spread[places] = values
+    return spread
 
 
 def _mean_distance(squared, metric):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.lazy import iter_batches
+from .._utils.validation import counted_rows
 
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
@@ -29,7 +30,7 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
 
 
 def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of the L2-normalised patches of each image.
+    """Mean of the L2-normalised patches of each image; ignored patches do not count.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]
     """
     # Image by image, so that what one gets does not depend on the others, to the last bit.
     pooled = [
-        normalize_rows(image).reshape(-1, image.shape[-1]).mean(axis=0, dtype=np.float64)
+        normalize_rows(counted_rows(image)[0]).mean(axis=0, dtype=np.float64)
         for batch in iter_batches(values)
         for image in batch
     ]

@@ -1,0 +1,239 @@
+"""Parts of images that do not count: regions that a user gives, and the background."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from .masks import read_mask
+from .polygons import fill_polygons
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypeAlias
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .geometry import Geometry
+    from .reading import StrPath
+
+    #: A mask (file or array) or polygons.
+    RegionLike: TypeAlias = "StrPath | NDArray[Any] | Sequence[ArrayLike]"
+
+# Of a patch: with this share of its area ignored, it is.
+_SHARE = 0.5 - 1e-4  # of a patch of many pixels, a half may be less by rounding
+
+
+@dataclass(frozen=True, eq=False)
+class IgnoredRegion:
+    """One region, as a mask of images of one size or as polygons for images of any size.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (height, width), dtype bool, or None
+    polygons : tuple of ndarray of shape (n, 2), or None
+        x and y of their corners as shares of width and height.
+    """
+
+    mask: NDArray[np.bool_] | None = None
+    polygons: tuple[NDArray[np.float64], ...] | None = None
+
+    def on_image(self, size: tuple[int, int], name: str) -> NDArray[np.bool_]:
+        """The region on an upright image of this height and width; `name` is for messages."""
+        size = tuple(int(side) for side in size)
+        if self.mask is None:
+            height, width = size
+            return fill_polygons([p * (width, height) for p in self.polygons], size)
+        if self.mask.shape != size:
+            raise ValueError(
+                f"{name} has {size[0]} x {size[1]} pixels, but ignore is a region of images of "
+                f"{self.mask.shape[0]} x {self.mask.shape[1]}. For images of several sizes give "
+                "polygons whose coordinates are shares of width and height, from 0 to 1."
+            )
+        return self.mask
+
+    def patches(
+        self, geometry: Geometry, grid_shape: tuple[int, int], names: Sequence[str]
+    ) -> NDArray[np.bool_]:
+        """Which patches are ignored: those at least half of which lies in the region.
+
+        Parameters
+        ----------
+        geometry : Geometry of n images
+        grid_shape : tuple of (int, int)
+        names : sequence of n str
+            What messages call the images.
+
+        Returns
+        -------
+        ignored : ndarray of shape (n, *grid_shape), dtype bool
+        """
+        ignored, known = np.empty((len(geometry), *grid_shape), dtype=bool), {}
+        for i, (size, box) in enumerate(zip(geometry.original_sizes, geometry.boxes, strict=True)):
+            key = (*size, *box)
+            if key not in known:
+                known[key] = shares_of_patches(self.on_image(size, names[i]), box, grid_shape)
+            ignored[i] = known[key] >= _SHARE
+        return ignored
+
+
+def shares_of_patches(
+    mask: NDArray[np.bool_], box: Sequence[float], grid_shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Which share of each patch a mask covers.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (height, width), dtype bool
+        In pixels of the upright original.
+    box : sequence of 4 float
+        Top, left, bottom and right of what the backbone saw.
+    grid_shape : tuple of (int, int)
+
+    Returns
+    -------
+    shares : ndarray of shape `grid_shape`, float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((4, 4), dtype=bool)
+    >>> mask[:, 3] = True
+    >>> shares_of_patches(mask, (0, 0, 4, 4), (1, 2))
+    array([[0. , 0.5]], dtype=float32)
+    """
+    top, left, bottom, right = box
+    rows = _overlaps(top, bottom, grid_shape[0], mask.shape[0])
+    columns = _overlaps(left, right, grid_shape[1], mask.shape[1])
+    return rows @ mask.astype(np.float32) @ columns.T
+
+
+def _overlaps(start, stop, n_cells, n_pixels):
+    """Share of each cell between start and stop that lies in each pixel, along one axis."""
+    edges = np.linspace(start, stop, n_cells + 1)[:, np.newaxis]
+    pixels = np.arange(n_pixels)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return (np.maximum(overlap, 0) * n_cells / (stop - start)).astype(np.float32)
+
+
+def as_region(
+    ignore: RegionLike, sizes: NDArray[np.integer] | None, name: str = "ignore"
+) -> IgnoredRegion:
+    """Bring a region, as a user may give it, into the one form that is kept.
+
+    Parameters
+    ----------
+    ignore : str, path-like, ndarray of shape (height, width), or sequence of polygons
+        A mask file or array, whose pixels that are not 0 are ignored; or polygons, arrays of
+        shape (n, 2) with x (to the right) and y (down) of their corners: in pixels of the
+        upright original, or, if all lie between 0 and 1, as shares of its width and height.
+    sizes : ndarray of shape (n_images, 2)
+        Heights and widths of the training images: polygons in pixels are for images of one size.
+    name : str, default="ignore"
+        What messages call it.
+
+    Returns
+    -------
+    region : IgnoredRegion
+
+    Raises
+    ------
+    ValueError
+        If it is of another form, or empty.
+    ImageReadError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> as_region([[(0, 0), (2, 0), (2, 1), (0, 1)]], np.array([[2, 3]])).mask.astype(int)
+    array([[1, 1, 0],
+           [0, 0, 0]])
+    """
+    if isinstance(ignore, (str, os.PathLike)):
+        mask, name = read_mask(ignore), f"{name} ({os.fspath(ignore)!r})"
+    elif isinstance(ignore, np.ndarray):
+        if ignore.ndim != 2 or ignore.dtype.kind not in "biu":
+            raise ValueError(
+                f"{name} is an array of {ignore.dtype} of shape {ignore.shape}; a mask is an array "
+                "(height, width) of booleans or integers. Polygons are given in a list."
+            )
+        mask = ignore != 0
+    else:
+        polygons = _as_polygons(ignore, name)
+        if all((0 <= p).all() and (p <= 1).all() for p in polygons):
+            return IgnoredRegion(polygons=polygons)
+        distinct = np.unique(sizes, axis=0)
+        if len(distinct) > 1:
+            (h, w), (other_h, other_w) = distinct[:2]
+            raise ValueError(
+                f"{name} holds polygons in pixels, but the training images have several sizes "
+                f"({h} x {w}, {other_h} x {other_w}, ...): give coordinates as shares of width and "
+                "height, from 0 to 1."
+            )
+        mask = fill_polygons(polygons, tuple(distinct[0]))
+    if not mask.any():
+        raise ValueError(
+            f"{name} is empty: no pixel of the image lies in it. To ignore nothing, pass None."
+        )
+    return IgnoredRegion(mask=mask)
+
+
+def _as_polygons(ignore, name):
+    try:
+        polygons = tuple(np.asarray(polygon, dtype=np.float64) for polygon in ignore)
+    except (TypeError, ValueError):
+        polygons = ()
+    if not polygons or any(p.ndim != 2 or p.shape[1] != 2 or len(p) < 3 for p in polygons):
+        raise ValueError(
+            f"{name} must be a mask (a file, or an array of the size of the image), or a list of "
+            f"polygons, each with x and y of three corners or more; got {ignore!r}."
+        )
+    if not all(np.isfinite(p).all() for p in polygons):
+        raise ValueError(f"{name} holds a polygon with a corner that is not finite.")
+    return polygons
+
+
+# The frame of an image that is taken for background, as a share of the shorter side.
+_FRAME = 0.02
+# Grey levels that the sensor may add to the differences within the background.
+_NOISE = 12.0
+
+
+def find_foreground(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the part is, on a plain background that surrounds it.
+
+    The background has the median colour of the image's outermost pixels; what differs from it
+    clearly more than they do among themselves is the part, without holes and specks. Where that
+    is next to nothing the whole image is returned: an image without a part must not pass unseen.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (h, w, 3), uint8
+
+    Returns
+    -------
+    foreground : ndarray of shape (h, w), dtype bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.full((64, 64, 3), 20, np.uint8)
+    >>> image[16:48, 16:48] = 200
+    >>> image[30:34, 30:34] = 20  # a hole of the part's is seen
+    >>> int(find_foreground(image).sum()), 32 * 32
+    (1024, 1024)
+    """
+    width = max(1, round(_FRAME * min(pixels.shape[:2])))
+    frame = np.ones(pixels.shape[:2], dtype=bool)
+    frame[width:-width, width:-width] = False
+    colour = np.median(pixels[frame], axis=0)
+    distance = np.linalg.norm(pixels - colour, axis=2)
+    # The median: parts that reach the border must not raise it.
+    limit = _NOISE + 3 * np.median(distance[frame])
+    part = ndimage.binary_opening(distance > limit, np.ones((3, 3)))
+    part = ndimage.binary_fill_holes(part)
+    return part if part.mean() >= 0.01 else np.ones_like(part)
