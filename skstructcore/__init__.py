@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
+    from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.persistence import info as info
     from .lifecycle.persistence import load as load
     from .lifecycle.persistence import save as save
     from .lifecycle.products import add_category as add_category
     from .lifecycle.products import remove_category as remove_category
+    from .lifecycle.recalibrate import recalibrate as recalibrate
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
@@ -33,6 +35,7 @@ _PUBLIC = {
     "ConvFeatures": "features.conv",
     "CoresetBank": "bank.coreset_bank",
     "DinoFeatures": "features.dino",
+    "DriftMonitor": "lifecycle.drift",
     "MemoryBank": "containers",
     "Patches": "containers",
     "RandomProjection": "projection",
@@ -42,6 +45,7 @@ _PUBLIC = {
     "info": "lifecycle.persistence",
     "load": "lifecycle.persistence",
     "make_structcore": "pipeline",
+    "recalibrate": "lifecycle.recalibrate",
     "remove_category": "lifecycle.products",
     "save": "lifecycle.persistence",
 }

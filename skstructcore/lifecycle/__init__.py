@@ -1,6 +1,19 @@
 """What happens to a fitted pipeline after its fit."""
 
+from .drift import DriftAlarm, DriftMonitor
 from .persistence import ModelFileError, info, load, save
 from .products import add_category, remove_category
+from .recalibrate import Recalibration, recalibrate
 
-__all__ = ["ModelFileError", "add_category", "info", "load", "remove_category", "save"]
+__all__ = [
+    "DriftAlarm",
+    "DriftMonitor",
+    "ModelFileError",
+    "Recalibration",
+    "add_category",
+    "info",
+    "load",
+    "recalibrate",
+    "remove_category",
+    "save",
+]

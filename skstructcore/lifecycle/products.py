@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 
-from ..bank.coreset_bank import CoresetBank
 from ..containers import MemoryBank
-from ..knn.scorer import RoutedKNNScorer
 from ..routing.grouping import UNKNOWN
-from ..scoring.structcore import StructCoreScorer
+from ._steps import structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -111,7 +108,7 @@ def add_category(
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
-    return _with_steps(pipe, bank, knn, scorer)
+    return with_steps(pipe, bank, knn, scorer)
 
 
 def remove_category(pipe: Pipeline, name: str) -> Pipeline:
@@ -161,21 +158,11 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
-    return _with_steps(pipe, bank, knn, scorer)
+    return with_steps(pipe, bank, knn, scorer)
 
 
 def _routed_steps(pipe):
-    check_is_fitted(pipe)
-    steps = [estimator for _, estimator in pipe.steps[-3:]]
-    wanted = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
-    if [type(step) for step in steps] != list(wanted):
-        raise ValueError(
-            "Products can be added to a pipeline whose last steps are "
-            f"{', '.join(kind.__name__ for kind in wanted)}, as make_structcore builds it; got "
-            f"{', '.join(type(step).__name__ for step in steps)}."
-        )
-    for step in steps:
-        check_is_fitted(step)
+    steps = structcore_steps(pipe)
     if steps[1].search_.n_searched == 0:
         raise ValueError(
             "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "
@@ -194,10 +181,3 @@ def _join(old, new):
         route_names=old.route_names + new.route_names,
         profiles=old.profiles + new.profiles,
     )
-
-
-def _with_steps(pipe, *last):
-    changed = copy.copy(pipe)
-    names = [name for name, _ in pipe.steps[-3:]]
-    changed.steps = [*pipe.steps[:-3], *zip(names, last, strict=True)]
-    return changed

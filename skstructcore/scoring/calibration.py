@@ -108,6 +108,8 @@ class ScoreCalibration:
         1, or 0 where only ``D_struct`` counts.
     scores : ndarray of shape (n,)
         Anomaly scores of the calibration images.
+    base_scores : ndarray of shape (n,)
+        Their base scores.
     groups : ndarray of shape (n,) or None
     threshold : float
         Scores above it are anomalous.
@@ -117,6 +119,8 @@ class ScoreCalibration:
         The one that the threshold promises; None for a plain quantile.
     base_threshold : float
         The same for the base score alone.
+    score_weights : ndarray of shape (n,) or None
+        What each calibration image counts; None: all 1. See `recalibrate`.
     """
 
     base_location: float
@@ -131,11 +135,13 @@ class ScoreCalibration:
     lam: float
     base_weight: float
     scores: NDArray[np.float64]
+    base_scores: NDArray[np.float64]
     groups: NDArray[Any] | None
     threshold: float
     asked_level: float
     level: float | None
     base_threshold: float
+    score_weights: NDArray[np.float64] | None = None
 
     @property
     def n_groups(self) -> int:
@@ -177,7 +183,7 @@ class ScoreCalibration:
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return conformal p-values of anomaly scores, see `conformal_p_values`."""
-        return conformal_p_values(scores, self.scores, self.groups)
+        return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
 
 
 def fit_calibration(
@@ -256,6 +262,7 @@ def fit_calibration(
         lam=float(lam),
         base_weight=base_weight,
         scores=scores,
+        base_scores=base,
         groups=groups,
         threshold=float(limits[0]),
         asked_level=1 - quantile,

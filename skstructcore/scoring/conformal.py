@@ -14,7 +14,10 @@ ROUNDING = 1e-12
 
 
 def conformal_p_values(
-    scores: ArrayLike, calibration_scores: ArrayLike, groups: ArrayLike | None = None
+    scores: ArrayLike,
+    calibration_scores: ArrayLike,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Return how often a good image scores at least as high.
 
@@ -33,6 +36,9 @@ def conformal_p_values(
         Held-out scores of good images.
     groups : array-like of shape (n,), default=None
         Group of each calibration image; None: each is its own.
+    weights : array-like of shape (n,), default=None
+        What each calibration image counts, compared with the new one; None: all 1. What is
+        promised holds exactly for equal weights of 1 only.
 
     Returns
     -------
@@ -45,13 +51,16 @@ def conformal_p_values(
     >>> conformal_p_values([3], [1, 2, 3, 4], groups=["a", "a", "a", "b"]).round(2)
     array([0.78])
     """
-    levels, at_least, n_groups = _tail(calibration_scores, groups)
+    levels, at_least, total = _tail(calibration_scores, groups, weights)
     position = np.searchsorted(levels, np.asarray(scores, dtype=np.float64), side="left")
-    return (1 + np.append(at_least, 0.0)[position]) / (n_groups + 1)
+    return (1 + np.append(at_least, 0.0)[position]) / (total + 1)
 
 
 def conformal_threshold(
-    calibration_scores: ArrayLike, level: float, groups: ArrayLike | None = None
+    calibration_scores: ArrayLike,
+    level: float,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Return the threshold that at most a share `level` of good images exceeds.
 
@@ -65,7 +74,7 @@ def conformal_threshold(
         Held-out scores of good images.
     level : float in (0, 1)
         The false-alarm rate that is asked for.
-    groups : array-like of shape (n,), default=None
+    groups, weights : see `conformal_p_values`
 
     Returns
     -------
@@ -84,15 +93,15 @@ def conformal_threshold(
     >>> conformal_threshold([1, 2, 3], 0.01)
     (3.0, 0.25)
     """
-    levels, at_least, n_groups = _tail(calibration_scores, groups)
-    above = (1 + np.append(at_least[1:], 0.0)) / (n_groups + 1)
+    levels, at_least, total = _tail(calibration_scores, groups, weights)
+    above = (1 + np.append(at_least[1:], 0.0)) / (total + 1)
     keeps = np.flatnonzero(above <= level + ROUNDING)
     place = keeps[0] if len(keeps) else -1
     return float(levels[place]), float(above[place])
 
 
-def _tail(scores, groups):
-    """Distinct scores ascending, weight of all that are at least as high, number of groups."""
+def _tail(scores, groups, weights):
+    """Distinct scores ascending, weight of all that are at least as high, weight of all groups."""
     scores = np.asarray(scores, dtype=np.float64)
     if groups is None:
         groups = np.arange(len(scores))
@@ -103,5 +112,6 @@ def _tail(scores, groups):
         )
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     levels, place = np.unique(scores, return_inverse=True)
-    at_least = np.cumsum(np.bincount(place, 1 / size[group])[::-1])[::-1]
-    return levels, at_least, len(size)
+    counts = (1.0 if weights is None else np.asarray(weights, np.float64)) / size[group]
+    at_least = np.cumsum(np.bincount(place, counts)[::-1])[::-1]
+    return levels, at_least, len(size) if weights is None else float(counts.sum())

@@ -1,0 +1,238 @@
+"""The three tests that `DriftMonitor` runs for each route, and what they remember."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._martingale import (
+    ANY_CHANGE,
+    RISING,
+    OnlineRanks,
+    StartMixture,
+    log_beta_bets,
+    log_count_bets,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ..scoring.calibration import ScoreCalibration
+
+HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
+
+# With fewer images before the change, calibration says what was normal.
+_MIN_BEFORE = 20
+
+_ROUNDING = 1e-12
+
+
+class RouteTests:
+    """Tests of one route, and the last of its images.
+
+    Parameters
+    ----------
+    reference : sequence of float
+        P-values of the calibration images, one a group, that pass and are not the last to pass.
+    lowest : float
+        P-value of the last: images with smaller ones are not ranked.
+    log_alarm : float
+        Log capital at which a test gives an alarm.
+    tolerated_rejects : float
+    kinds : sequence of str
+        Which tests run.
+    window : int
+    """
+
+    def __init__(self, reference, lowest, log_alarm, tolerated_rejects, kinds, window):
+        self.log_alarm = log_alarm
+        self.tolerated_rejects = tolerated_rejects
+        self.lowest = lowest
+        # An image with the p-value of a calibration image scores at most as high as that one.
+        passing = [-p + 1e-9 for p in reference]
+        self.ranks = {
+            kind: OnlineRanks(passing if kind == HIGHER else [])
+            for kind in (HIGHER, CHANGED)
+            if kind in kinds
+        }
+        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
+        self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
+        self.steps = {kind: [] for kind in kinds}  # image of each step since gains began
+        self.over = set()
+        self.recent = deque(maxlen=window)
+        self.before = [0, 0.0, 0.0]  # images older than the window: number, sum, sum of squares
+        self.columns, self.grid, self.lot = [], None, None
+
+    @classmethod
+    def begin(
+        cls,
+        calibration: ScoreCalibration,
+        alpha: float,
+        tolerated_rejects: float,
+        held_out: bool,
+        window: int,
+    ) -> RouteTests:
+        """Begin with what a calibration knows, sharing `alpha` among the tests."""
+        kinds = [HIGHER, CHANGED, REJECTS] if held_out else [CHANGED, REJECTS]
+        scores = calibration.scores
+        if calibration.groups is not None:
+            # Images of one group are alike: one of each, drawn at random.
+            order = np.random.default_rng(0).permutation(len(scores))
+            _, first = np.unique(calibration.groups[order], return_index=True)
+            scores = scores[order[first]]
+        # Given the last calibration image that passes, those before it are a sample of what new
+        # images that pass before it look like: these are compared.
+        last = calibration.scores[calibration.scores <= calibration.threshold].max()
+        (lowest,) = calibration.p_values([last]).tolist()
+        reference = calibration.p_values(scores[scores < last]).tolist()
+        log_alarm = float(np.log(len(kinds) / alpha))
+        return cls(reference, lowest, log_alarm, tolerated_rejects, kinds, window)
+
+    def begins_lot(self, lot: Any) -> bool:
+        """Whether an image is the first of its lot, where lots come in runs."""
+        is_new = self.lot is None or str(lot) != self.lot
+        self.lot = str(lot)
+        return is_new
+
+    def add(
+        self, image: int, p_value: float, rejected: bool | None, ties: Sequence[float]
+    ) -> Iterator[dict[str, Any]]:
+        """Take in an image; yield what `DriftAlarm` has to say of each alarm."""
+        if rejected is None:
+            rejected = p_value < self.lowest - _ROUNDING
+        bets = {REJECTS: log_count_bets(bool(rejected), self.tolerated_rejects)}
+        if not rejected and p_value >= self.lowest - _ROUNDING:
+            for tie, (kind, ranks) in zip(ties, self.ranks.items(), strict=False):
+                rank = ranks.add(-p_value, tie)
+                bets[kind] = log_beta_bets(rank, RISING if kind == HIGHER else ANY_CHANGE)
+        for kind, capital in self.capital.items():
+            if kind in self.over or kind not in bets:
+                continue
+            log_value = capital.add(bets[kind])
+            self._note_step(kind, image)
+            if log_value >= self.log_alarm:
+                self.over.add(kind)
+                since = self.steps[kind][capital.start - capital.n_steps]
+                yield {
+                    "kind": kind,
+                    "image": image,
+                    "since": since,
+                    "evidence": float(np.exp(min(log_value, 700))),
+                    **self._shift(since),
+                }
+
+    def _note_step(self, kind, image):
+        """Keep the images from the first on that belongs to a growing bet."""
+        capital, steps = self.capital[kind], self.steps[kind]
+        steps.append(image)
+        del steps[: len(steps) - (capital.n_steps - int(capital.since.min()))]
+
+    def remember(
+        self,
+        image: int,
+        columns: Sequence[str],
+        z: NDArray[np.float64],
+        anomaly_map: NDArray[np.floating] | None,
+    ) -> None:
+        """Keep descriptors and map of an image, to say later what has shifted."""
+        if len(columns) == 0:
+            return
+        if self.columns != list(columns):
+            self.columns = list(columns)
+            self.recent.clear()
+            self.before = [0, 0.0, 0.0]
+        row = z
+        self.grid = None if anomaly_map is None else anomaly_map.shape
+        if anomaly_map is not None:
+            row = np.concatenate([z, anomaly_map.ravel().astype(np.float64)])
+        if self.recent and len(self.recent[-1][1]) != len(row):  # maps come, or no longer come
+            self.recent.clear()
+            self.before = [0, 0.0, 0.0]
+        if len(self.recent) == self.recent.maxlen:
+            old = self.recent[0][1]
+            n, total, squares = self.before
+            self.before = [n + 1, total + old, squares + old**2]
+        self.recent.append((image, row))
+
+    def _shift(self, since):
+        """Which descriptor, and which place, has moved most since an image."""
+        after = np.array([row for image, row in self.recent if image >= since])
+        if len(after) == 0:
+            return {}
+        earlier = np.array([row for image, row in self.recent if image < since])
+        n, total, squares = self.before
+        n += len(earlier)
+        n_z, n_after = len(self.columns), len(after)
+        location, variance = np.zeros(after.shape[1]), np.ones(after.shape[1])
+        knows_before = n >= _MIN_BEFORE
+        if knows_before:
+            location = (total + earlier.sum(axis=0)) / n
+            variance = (squares + (earlier**2).sum(axis=0)) / n - location**2
+            variance = np.maximum(variance, 1e-12) * (1 + n_after / n)
+        shift = (after.mean(axis=0) - location) / np.sqrt(variance / n_after)
+        largest = int(np.abs(shift[:n_z]).argmax())
+        found = {"descriptor": self.columns[largest], "shift": float(shift[largest])}
+        if self.grid not in (None, (1, 1)) and knows_before:
+            row, column = np.unravel_index(np.abs(shift[n_z:]).argmax(), self.grid)
+            height, width = self.grid
+            found["place"] = (float((row + 0.5) / height), float((column + 0.5) / width))
+        return found
+
+    def evidence(self, route: str) -> Iterator[dict[str, Any]]:
+        """Yield a row for each test."""
+        for kind, capital in self.capital.items():
+            yield {
+                "route": route,
+                "kind": kind,
+                "n_images": capital.n_steps,
+                "log10_evidence": capital.log_value / np.log(10),
+                "log10_alarm": self.log_alarm / np.log(10),
+                "is_over": kind in self.over,
+            }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what changes with the images, as plain lists and numbers."""
+        return {
+            "ranks": {kind: ranks.values for kind, ranks in self.ranks.items()},
+            "capital": {
+                kind: {
+                    "log_capital": [None if np.isinf(x) else float(x) for x in c.log_capital],
+                    "gain": c.gain.tolist(),
+                    "since": c.since.tolist(),
+                    "n_steps": c.n_steps,
+                }
+                for kind, c in self.capital.items()
+            },
+            "steps": self.steps,
+            "over": sorted(self.over),
+            "lot": self.lot,
+            "columns": self.columns,
+            "grid": None if self.grid is None else list(self.grid),
+            "before": [np.asarray(part).tolist() for part in self.before],
+            "recent": [[image, row.tolist()] for image, row in self.recent],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what `to_dict` returned."""
+        for kind, values in state["ranks"].items():
+            self.ranks[kind].values = list(values)
+        for kind, saved in state["capital"].items():
+            capital = self.capital[kind]
+            logs = [-np.inf if x is None else x for x in saved["log_capital"]]
+            capital.log_capital = np.array(logs)
+            capital.gain = np.array(saved["gain"])
+            capital.since = np.array(saved["since"], dtype=np.int64)
+            capital.n_steps = saved["n_steps"]
+        self.steps = {kind: list(images) for kind, images in state["steps"].items()}
+        self.over, self.lot = set(state["over"]), state["lot"]
+        self.columns = list(state["columns"])
+        self.grid = None if state["grid"] is None else tuple(state["grid"])
+        n, total, squares = state["before"]
+        self.before = [n, np.array(total), np.array(squares)]
+        self.recent.clear()
+        self.recent.extend((image, np.array(row)) for image, row in state["recent"])

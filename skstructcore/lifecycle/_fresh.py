@@ -1,0 +1,115 @@
+"""Fresh good images for a fitted pipeline: scored, and checked for what they should not be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bank.training import training_images
+from ._steps import calibrations_of, structcore_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    import pandas as pd
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from ..bank.training import TrainingImages
+    from ..images.image_list import ImagesLike
+    from ..scoring.calibration import ScoreCalibration
+
+# Scores this many times as far above the median as the most anomalous calibration image.
+_WIDE = 2.0
+_FORCE = "If they are as they should be, pass force=True."
+
+
+def take_good(
+    pipe: Pipeline,
+    images: ImagesLike,
+    groups: ArrayLike | Literal["auto"] | None,
+    categories: ArrayLike | str | None,
+) -> TrainingImages:
+    """Features of the good ones of some images, with what is known of them."""
+    scorer = structcore_steps(pipe)[-1]
+    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    if len(features) == 0:
+        raise ValueError("The list of images is empty: at least one good image is needed.")
+    if scorer.routes_ is None:
+        categories = None
+    elif isinstance(categories, str) and categories != "auto":
+        categories = np.full(len(features), categories, dtype=object)
+    good = training_images(features, None, groups, categories)
+    if good.categories is not None:
+        known = list(scorer.routes_)
+        unknown = sorted({str(name) for name in good.categories} - set(known))
+        if unknown:
+            raise ValueError(
+                f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
+                f"{', '.join(map(repr, known))}: add_category teaches it a new product."
+            )
+    return good
+
+
+def describe_fresh(pipe: Pipeline, good: TrainingImages) -> pd.DataFrame:
+    """Score images that are not in the bank.
+
+    Returns
+    -------
+    fresh : DataFrame
+        What `describe` says, and ``raw_score``, not scaled by the threshold of the route;
+        ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
+    """
+    bank, knn, scorer = structcore_steps(pipe)
+    fresh = scorer.describe(knn.transform(bank.transform(good.X)))
+    if "nearest_route" not in fresh:
+        fresh["nearest_route"] = "all"
+    calibrations = calibrations_of(scorer)
+    lam = fresh["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
+    weight = fresh["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
+    fresh["raw_score"] = weight * fresh["base"] + lam * fresh["d_struct"]
+    n_images = len(fresh)
+    fresh["group"] = np.arange(n_images) if good.groups is None else good.groups
+    fresh["category"] = None if good.categories is None else good.categories.astype(str)
+    return fresh
+
+
+def check_products(fresh: pd.DataFrame) -> None:
+    """Raise ValueError if images are of no known product, or of another than was said."""
+    unknown = fresh["route"] == "unknown"
+    if unknown.any():
+        raise ValueError(
+            f"{_count(unknown)} of no product that the pipeline knows (the nearest is "
+            f"{fresh.loc[unknown, 'nearest_route'].mode()[0]!r}). {_FORCE}"
+        )
+    other = fresh["category"].notna() & (fresh["category"] != fresh["nearest_route"])
+    if other.any():
+        first = fresh[other].iloc[0]
+        raise ValueError(
+            f"{_count(other)} of another product than was said: the first was called "
+            f"{first['category']!r} and looks like {first['nearest_route']!r}. {_FORCE}"
+        )
+
+
+def check_margin(fresh: pd.DataFrame, calibrations: Mapping[str, ScoreCalibration]) -> None:
+    """Raise ValueError if images are so anomalous that good ones can hardly be."""
+    limits = {}
+    for name, calibration in calibrations.items():
+        median = float(np.median(calibration.scores))
+        limits[name] = median + _WIDE * (float(calibration.scores.max()) - median)
+    far = fresh["raw_score"] > fresh["nearest_route"].map(limits)
+    if far.any():
+        raise ValueError(
+            f"{_count(far)} anomalous by a wide margin, with scores more than {_WIDE:g} times as "
+            "far above the median of good images as the highest of these: defects, or another "
+            f"product, must not be among good images. {_FORCE}"
+        )
+
+
+def _count(which):
+    places = np.flatnonzero(which)
+    shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
+    are = "is" if len(places) == 1 else "are"
+    return f"{len(places)} of {len(which)} images (at position {shown}) {are}"

@@ -1,0 +1,311 @@
+"""Notice that a line has changed, with a bound on the chance of ever being wrong about it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ._drift_tests import RouteTests
+from ._steps import calibrations_of, structcore_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["DriftAlarm", "DriftMonitor"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DriftAlarm:
+    """What a `DriftMonitor` has noticed.
+
+    Attributes
+    ----------
+    route : str
+        The product whose images have changed; "all" without routes.
+    kind : {"higher scores", "changed scores", "more rejects"}
+        Which of the three tests gave the alarm, see `DriftMonitor`.
+    image : int
+        Position in the whole stream of the image that gave it.
+    since : int
+        Position of the image from which the evidence has grown.
+    evidence : float
+        Value of the martingale. It started at 1 and reached ``1 / alpha`` of this test.
+    descriptor : str or None
+        Column of `describe` that has shifted most; None if only p-values were seen.
+    shift : float
+        By how many of its standard errors.
+    place : tuple of (float, float) or None
+        Where the maps have changed most, as shares of the image's height and width.
+    """
+
+    route: str
+    kind: str
+    image: int
+    since: int
+    evidence: float
+    descriptor: str | None = None
+    shift: float = float("nan")
+    place: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.kind} since about image {self.since} (noticed at {self.image})"
+        if self.route != "all":
+            text = f"{self.route}: {text}"
+        if self.descriptor is not None:
+            text += f"; most in {self.descriptor} ({self.shift:+.1f} standard errors)"
+        if self.place is not None:
+            row, column = self.place
+            text += f"; most at {row:.0%} of the height and {column:.0%} of the width"
+        return text
+
+
+class DriftMonitor:
+    """Watch the images of a line as they come, and say when they are no longer the same.
+
+    For each route three martingales bet against "nothing has changed":
+
+    - *higher scores*: images that pass rank higher than calibration says. Scores of training
+      images are held out, so that new ones are a little lower, never higher;
+    - *changed scores*: images that pass rank otherwise among those that came before them, in
+      any direction; it needs no calibration, but cannot see a change that was there from the start;
+    - *more rejects*: more than `tolerated_rejects` of all images are decided anomalous.
+
+    Only images that pass are ranked, against the calibration scores that would pass: real
+    defects on an unchanged line are no drift.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed, and not saved in the state.
+    alpha : float in (0, 1), default=0.01
+        Bound on the chance of *ever* raising an alarm on an unchanged line, over all routes and
+        tests together.
+    tolerated_rejects : float in (0, 1), default=0.1
+        Share of images that may be decided anomalous without being news: the defects that the
+        line makes, and false alarms.
+    window : int, default=200
+        How many of the last images of a route are kept to say what has shifted, and where.
+    random_state : int, default=0
+        Orders images of equal p-value.
+
+    Attributes
+    ----------
+    alarms_ : list of DriftAlarm
+        All alarms so far. A test that has given one is over: when the line has been put right
+        or the pipeline recalibrated, begin a new monitor.
+    n_images_ : int
+        How many images came.
+
+    See Also
+    --------
+    recalibrate : A threshold for what the line looks like now.
+
+    Notes
+    -----
+    The bound holds while good images are exchangeable with the calibration images: exactly
+    after `recalibrate`; with the held-out scores of training images as far as those are not
+    lower than scores of new images. All p-values share one calibration set, so that they are not
+    independent; what is bet on is the rank of each image among calibration *and* all images
+    before it, which is. After an in-sample fit, whose calibration scores are too low, "higher
+    scores" is not tested. Images that come in lots are no independent evidence: pass their lots
+    as `groups`, and the first image of each counts.
+
+    References
+    ----------
+    Vovk, V. (2021). Testing randomness online. Statistical Science 36(4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore.lifecycle.drift import DriftMonitor
+    >>> X = np.random.default_rng(0).normal(size=(300, 4))
+    >>> pipe = make_pipeline(CoresetBank(0.1, random_state=0), RoutedKNNScorer(),
+    ...                      StructCoreScorer(descriptors=["max"]))
+    >>> monitor = DriftMonitor(pipe.fit(X[:100]))
+    >>> monitor.update(X[100:200])
+    []
+    >>> monitor.update(X[200:] + 1.5)[0].kind
+    'higher scores'
+    """
+
+    def __init__(
+        self,
+        pipe: Pipeline,
+        alpha: float = 0.01,
+        *,
+        tolerated_rejects: float = 0.1,
+        window: int = 200,
+        random_state: int = 0,
+    ) -> None:
+        for name, value in (("alpha", alpha), ("tolerated_rejects", tolerated_rejects)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")
+        self.pipe, self.alpha = pipe, alpha
+        self.tolerated_rejects, self.window, self.random_state = (
+            tolerated_rejects,
+            window,
+            random_state,
+        )
+        knn, scorer = structcore_steps(pipe)[1:]
+        held_out = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
+        calibrations = calibrations_of(scorer)
+        if not held_out:
+            _logger.warning(
+                "The pipeline was calibrated in-sample: that scores are higher than in training "
+                "says nothing, and is not tested. recalibrate it with good images."
+            )
+        per_route = alpha / len(calibrations)
+        self._tests = {
+            name: RouteTests.begin(c, per_route, tolerated_rejects, held_out, window)
+            for name, c in calibrations.items()
+        }
+        self._random = np.random.default_rng(random_state)
+        self.alarms_, self.n_images_ = [], 0
+
+    def update(
+        self, X: ImagesLike | pd.DataFrame | ArrayLike, groups: ArrayLike | None = None
+    ) -> list[DriftAlarm]:
+        """Take in images, in the order in which they were made.
+
+        Parameters
+        ----------
+        X : images, DataFrame or array-like of shape (n_images,)
+            What the pipeline takes; or the table that `describe` gave for the images; or, where
+            there are no routes, their p-values. Only images tell at which place a shift is.
+        groups : array-like of shape (n_images,), default=None
+            The lot of each image, in runs. Of a lot only the first image counts.
+
+        Returns
+        -------
+        alarms : list of DriftAlarm
+            What was noticed in these images; usually nothing.
+        """
+        table, maps = self._describe(X)
+        groups = None if groups is None else np.asarray(groups)
+        if groups is not None and len(groups) != len(table):
+            raise ValueError(f"groups has {len(groups)} entries for {len(table)} images.")
+        routes = table.get("nearest_route", pd.Series("all", table.index)).to_numpy()
+        unknown = sorted({str(name) for name in routes} - set(self._tests))
+        if unknown:
+            raise ValueError(
+                f"The table has the routes {', '.join(unknown)}, but the pipeline knows "
+                f"{', '.join(self._tests)}: give the table of this pipeline's describe."
+            )
+        p_values = table["p_value"].to_numpy(np.float64)
+        z = table.filter(regex="^z_").astype(np.float64)
+        new = []
+        for i, tie in enumerate(self._random.random((len(table), 2))):
+            tests = self._tests[str(routes[i])]
+            if groups is None or tests.begins_lot(groups[i]):
+                rejected = None if "is_anomalous" not in table else table["is_anomalous"].iat[i]
+                row = None if maps is None else maps[i]
+                tests.remember(self.n_images_, z.columns, z.to_numpy()[i], row)
+                for found in tests.add(self.n_images_, p_values[i], rejected, tie):
+                    new.append(DriftAlarm(str(routes[i]), **found))
+            self.n_images_ += 1
+        for alarm in new:
+            _logger.warning("Drift: %s", alarm)
+        self.alarms_ += new
+        return new
+
+    def evidence(self) -> pd.DataFrame:
+        """Return the martingales as they stand.
+
+        Returns
+        -------
+        table : DataFrame
+            A row a route and test: ``route``, ``kind``, ``n_images`` that counted,
+            ``log10_evidence``, ``log10_alarm`` at which it alarms, and ``is_over``.
+        """
+        rows = [row for name, tests in self._tests.items() for row in tests.evidence(name)]
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state, of plain lists and numbers, ready for `json.dump`."""
+        return {
+            "version": 1,
+            "fingerprint": _fingerprint(self.pipe),
+            "alpha": self.alpha,
+            "tolerated_rejects": self.tolerated_rejects,
+            "window": self.window,
+            "random_state": self.random_state,
+            "generator": self._random.bit_generator.state,
+            "n_images": self.n_images_,
+            "alarms": [vars(alarm) for alarm in self.alarms_],
+            "routes": {name: tests.to_dict() for name, tests in self._tests.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
+        """Continue where `to_dict` was called.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            The same pipeline, with the same calibration.
+        state : dict
+
+        Returns
+        -------
+        monitor : DriftMonitor
+        """
+        if state.get("version") != 1:
+            raise ValueError(f"state is no state of DriftMonitor.to_dict: {sorted(state)[:5]}.")
+        if state["fingerprint"] != _fingerprint(pipe):
+            raise ValueError(
+                "The state belongs to another pipeline, or to one with another calibration "
+                "(recalibrated or refitted since): begin a new DriftMonitor."
+            )
+        names = ("alpha", "tolerated_rejects", "window", "random_state")
+        monitor = cls(pipe, **{name: state[name] for name in names})
+        monitor._random.bit_generator.state = state["generator"]
+        monitor.n_images_ = state["n_images"]
+        for alarm in state["alarms"]:
+            place = None if alarm["place"] is None else tuple(alarm["place"])
+            monitor.alarms_.append(DriftAlarm(**{**alarm, "place": place}))
+        for name, tests in monitor._tests.items():
+            tests.set_state(state["routes"][name])
+        return monitor
+
+    def _describe(self, X):
+        """Table with p-values, and maps where images were given."""
+        if isinstance(X, pd.DataFrame):
+            if "p_value" not in X:
+                raise ValueError("X is a table without p_value: give what describe returns.")
+            return X, None
+        if np.ndim(X) == 1 and np.asarray(X).dtype.kind in "fiu":
+            p_values = np.asarray(X, dtype=np.float64)
+            if not ((p_values >= 0) & (p_values <= 1)).all():
+                raise ValueError("A vector of numbers must hold p-values between 0 and 1.")
+            if set(self._tests) != {"all"}:
+                raise ValueError(
+                    "p-values alone do not say which product an image shows: pass the table of "
+                    "describe, or the images."
+                )
+            return pd.DataFrame({"p_value": p_values}), None
+        maps = self.pipe[:-1].transform(X)
+        return self.pipe[-1].describe(maps), np.asarray(maps.values)
+
+
+def _fingerprint(pipe):
+    digest = hashlib.blake2b(digest_size=16)
+    for name, calibration in calibrations_of(pipe[-1]).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(calibration.scores))
+        digest.update(np.float64(calibration.threshold))
+    return digest.hexdigest()

@@ -1,0 +1,293 @@
+"""A new threshold for a fitted pipeline, without a new fit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .._utils.warning import warn_user
+from ..routing.profile import fit_tail
+from ..scoring.calibration import explain_shortage
+from ..scoring.conformal import conformal_threshold
+from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
+from ._fresh import check_margin, check_products, describe_fresh, take_good
+from ._steps import calibrations_of, structcore_steps, with_steps
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.calibration import ScoreCalibration
+
+__all__ = ["Recalibration", "recalibrate"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """What `recalibrate` has changed.
+
+    Attributes
+    ----------
+    thresholds : DataFrame
+        A row a route: ``route``, ``n_images`` and ``n_groups`` that were given for it,
+        ``old_threshold`` and ``new_threshold`` of the anomaly score, ``old_level`` and
+        ``new_level`` that they promise. With routes, anomaly scores of `describe` are scaled so
+        that the threshold is 1; here they are not.
+    decisions : DataFrame
+        A row an image that was given: ``route``, ``anomaly_score``, ``was_anomalous``,
+        ``is_anomalous``, ``changed``. With routes scores are not scaled here either.
+    """
+
+    thresholds_: dict[str, list[Any]]
+    decisions_: dict[str, list[Any]]
+
+    @property
+    def thresholds(self) -> pd.DataFrame:
+        return pd.DataFrame(self.thresholds_)
+
+    @property
+    def decisions(self) -> pd.DataFrame:
+        return pd.DataFrame(self.decisions_)
+
+    def __repr__(self) -> str:
+        lines = []
+        for row in self.thresholds.itertuples():
+            level = "" if row.new_level is None else f", promises {row.new_level:.2%}"
+            lines.append(
+                f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
+                f"{level} ({row.n_images} images)"
+            )
+        decisions = self.decisions
+        if len(decisions):
+            lines.append(f"{int(decisions.changed.sum())} of {len(decisions)} decisions changed")
+        return f"Recalibration({'; '.join(lines)})"
+
+
+def recalibrate(
+    pipe: Pipeline,
+    images: ImagesLike | None = None,
+    *,
+    groups: ArrayLike | Literal["auto"] | None = "auto",
+    categories: ArrayLike | str | None = "auto",
+    quantile: float | None = None,
+    weight_old: float = 0.0,
+    force: bool = False,
+) -> Pipeline:
+    """Set the threshold of a fitted pipeline anew, from fresh good images.
+
+    Bank and statistics stay, so that scores stay; threshold and p-values become those of the
+    fresh images. As these had no part in the fit, the promise is exact for further images like
+    them: a good image is rejected with a probability of at most the level (split-conformal).
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
+        Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
+        are labelled as defects are left out. None: only `quantile` changes, and the scores
+        that calibrated the pipeline give the threshold.
+    groups : array-like of shape (n_images,), "auto" or None, default="auto"
+        The part, shot or lot that each image shows; see `CoresetBank.fit`.
+    categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
+        With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
+        the route that each image is sent to. Only routes with images are recalibrated.
+    quantile : float in (0, 1), default=None
+        One minus the false-alarm rate that is asked for; None: as before.
+    weight_old : float in [0, 1], default=0.0
+        What an image that calibrated the pipeline before counts, compared with a fresh one.
+        Above 0 the promise is exact only as far as the line has not changed.
+    force : bool, default=False
+        Whether to take images that look like defects, another product or another camera.
+
+    Returns
+    -------
+    pipe : Pipeline
+        With a new last step; its ``recalibration_`` is the `Recalibration` that says what has
+        changed. All other steps are shared with the old one.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or images are anomalous by a wide margin, of the bank, of another
+        product or of another size than those of the fit.
+
+    Warns
+    -----
+    UserWarning
+        If the images are too few for the level that is asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore.lifecycle.recalibrate import recalibrate
+    >>> X = np.random.default_rng(0).normal(size=(300, 4))
+    >>> pipe = make_pipeline(CoresetBank(0.1, random_state=0), RoutedKNNScorer(),
+    ...                      StructCoreScorer(quantile=0.9)).fit(X[:100])
+    >>> later = recalibrate(pipe, X[100:199] * 1.1)
+    >>> later[-1].recalibration_.thresholds[["n_images", "old_level", "new_level"]].round(2)
+       n_images  old_level  new_level
+    0        99        0.1        0.1
+    >>> int(later[-1].recalibration_.decisions["is_anomalous"].sum())
+    9
+    >>> strict = recalibrate(pipe, quantile=0.95)
+    >>> round(strict[-1].calibration_.level, 2)
+    0.05
+    """
+    scorer = structcore_steps(pipe)[-1]
+    _check_numbers(quantile, weight_old)
+    if images is None and quantile is None:
+        raise ValueError("Give fresh good images, a quantile, or both.")
+    changed = copy.copy(scorer)
+    if quantile is not None:
+        changed.quantile = float(quantile)
+    if images is None:
+        decisions = {}
+        _move_all(changed, 1 - quantile)
+    else:
+        good = take_good(pipe, images, groups, categories)
+        fresh = describe_fresh(pipe, good)
+        if not force:
+            check_products(fresh)
+            check_margin(fresh, calibrations_of(scorer))
+        changed.threshold = "conformal"
+        _calibrate(changed, fresh, weight_old)
+        decisions = _decisions(fresh, scorer, changed)
+    changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
+    _logger.info("%s", changed.recalibration_)
+    short = [explain_shortage(c) for c in calibrations_of(changed).values()]
+    if any(short):
+        warn_user(next(filter(None, short)))
+    return with_steps(pipe, changed)
+
+
+def _check_numbers(quantile, weight_old):
+    if quantile is not None and not 0 < quantile < 1:
+        raise ValueError(f"quantile must be between 0 and 1, got {quantile!r}.")
+    if not 0 <= weight_old <= 1:
+        raise ValueError(f"weight_old must be from 0 to 1, got {weight_old!r}.")
+
+
+def _move_all(scorer, level):
+    """Take another quantile of the scores that are there."""
+    scorer.calibration_ = _at_level(scorer.calibration_, level, scorer.threshold)
+    if scorer.routes_ is None:
+        scorer.offset_ = -scorer.calibration_.threshold
+        return
+    scorer.routes_ = {
+        name: replace(route, calibration=_at_level(route.calibration, level, scorer.threshold))
+        for name, route in scorer.routes_.items()
+    }
+
+
+def _at_level(calibration, level, kind):
+    if kind == "quantile":
+        both = (calibration.scores, calibration.base_scores)
+        threshold, base_threshold = np.quantile(both, 1 - level, axis=1)
+        promised = None
+    else:
+        spread = (calibration.groups, calibration.score_weights)
+        threshold, promised = conformal_threshold(calibration.scores, level, *spread)
+        base_threshold, _ = conformal_threshold(calibration.base_scores, level, *spread)
+    return replace(
+        calibration,
+        threshold=float(threshold),
+        asked_level=level,
+        level=promised,
+        base_threshold=float(base_threshold),
+    )
+
+
+def _calibrate(scorer, fresh, weight_old):
+    """Put fresh scores in the place of those that calibrated the scorer."""
+    level = 1 - scorer.quantile
+    if scorer.routes_ is None:
+        scorer.calibration_ = _with_scores(scorer.calibration_, fresh, level, weight_old)
+        scorer.offset_ = -scorer.calibration_.threshold
+        return
+    routes = dict(scorer.routes_)
+    for name, mine in fresh.groupby("nearest_route"):
+        route = routes[name]
+        tail = route.tail
+        if mine["group"].nunique() >= MIN_GROUPS_FOR_UNKNOWN and weight_old == 0:
+            tail = fit_tail(mine["route_distance"].to_numpy(), mine["group"].to_numpy())
+        calibration = _with_scores(route.calibration, mine, level, weight_old)
+        routes[name] = replace(route, calibration=calibration, tail=tail, is_pooled=False)
+    scorer.routes_ = routes
+
+
+def _with_scores(
+    calibration: ScoreCalibration, fresh: pd.DataFrame, level: float, weight_old: float
+) -> ScoreCalibration:
+    """The same statistics, with the scores of fresh images, and of old ones at a weight."""
+    scores, base = fresh["raw_score"].to_numpy(), fresh["base"].to_numpy()
+    groups: NDArray[np.int64] = np.unique(fresh["group"], return_inverse=True)[1]
+    weights = None
+    if weight_old > 0:
+        old = _codes(calibration.groups, len(calibration.scores))
+        before = calibration.score_weights
+        before = np.ones(len(old)) if before is None else before
+        weights = np.concatenate([weight_old * before, np.ones(len(scores))])
+        groups = np.concatenate([old, groups + old.max() + 1])
+        scores = np.concatenate([calibration.scores, scores])
+        base = np.concatenate([calibration.base_scores, base])
+    groups = None if len(np.unique(groups)) == len(groups) else groups
+    changed = replace(
+        calibration, scores=scores, base_scores=base, groups=groups, score_weights=weights
+    )
+    return _at_level(changed, level, "conformal")
+
+
+def _codes(groups, n_images):
+    return np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def _decisions(fresh, old, new):
+    """What was, and what is decided about the fresh images by their scores."""
+    after = calibrations_of(new)
+    routes, scores = fresh["nearest_route"], fresh["raw_score"].to_numpy()
+    was = fresh["is_anomalous"].to_numpy(bool)
+    limits = np.array([after[name].threshold for name in routes])
+    now = scores > limits
+    if old.routes_ is not None:
+        tails = [new.routes_[name].tail for name in routes]
+        distances = fresh["route_distance"].to_numpy()
+        far = [t.p_values(np.array([d]))[0] for t, d in zip(tails, distances, strict=True)]
+        now |= np.array(far) < new.unknown_level
+    return {
+        "route": routes.tolist(),
+        "anomaly_score": scores.tolist(),
+        "was_anomalous": was.tolist(),
+        "is_anomalous": now.tolist(),
+        "changed": (was != now).tolist(),
+        "group": fresh["group"].tolist(),
+    }
+
+
+def _thresholds(old, new, decisions):
+    before, after = calibrations_of(old), calibrations_of(new)
+    given = pd.DataFrame(decisions or {"route": [], "group": []})
+    per_route = given.groupby("route")["group"]
+    n_images, n_groups = per_route.size().to_dict(), per_route.nunique().to_dict()
+    names = list(after)
+    return {
+        "route": names,
+        "n_images": [int(n_images.get(name, 0)) for name in names],
+        "n_groups": [int(n_groups.get(name, 0)) for name in names],
+        "old_threshold": [before[name].threshold for name in names],
+        "new_threshold": [after[name].threshold for name in names],
+        "old_level": [before[name].level for name in names],
+        "new_level": [after[name].level for name in names],
+    }

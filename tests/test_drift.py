@@ -1,0 +1,270 @@
+import json
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, binom, kstest
+from sklearn.pipeline import make_pipeline
+
+from skstructcore import (
+    CoresetBank,
+    DriftMonitor,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    recalibrate,
+)
+from skstructcore.lifecycle._drift_tests import CHANGED, HIGHER, REJECTS, RouteTests
+from skstructcore.lifecycle._martingale import (
+    ANY_CHANGE,
+    OnlineRanks,
+    StartMixture,
+    log_beta_bets,
+    log_count_bets,
+)
+from skstructcore.scoring.calibration import conformal_p_values
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than 8")
+
+
+def patches(n, seed, shift=0.0, patch=None):
+    X = np.random.default_rng(seed).normal(size=(n, 3, 4, 6)).astype(np.float32)
+    if patch is None:
+        return X + np.float32(shift)
+    X[(slice(None), *patch)] += shift
+    return X
+
+
+def fitted(**fit_params):
+    pipe = make_pipeline(
+        CoresetBank(0.2, random_state=0), RoutedKNNScorer(2), StructCoreScorer(quantile=0.95)
+    )
+    return pipe.fit(patches(80, 0), **fit_params)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return fitted()
+
+
+def test_rank_counts_what_is_above_and_orders_equals_by_the_tie():
+    ranks = OnlineRanks([1.0, 2.0, 2.0])
+    # One of four places is above 1.5 for certain: two values are, of 3 + itself.
+    assert ranks.add(1.5, 0.5) == (2 + 0.5) / 4
+    # 2.0 equals two of four values: anywhere in the three places they share.
+    assert ranks.add(2.0, 0.0) == 0.0
+    assert ranks.values == [1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+def test_ranks_of_p_values_with_one_calibration_set_are_uniform_and_independent():
+    # The p-values themselves are neither: their mean differs from set to set.
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        calibration, new = rng.normal(size=15), rng.normal(size=4)
+        ranks = OnlineRanks(1e-9 - conformal_p_values(calibration, calibration))
+        p_values = conformal_p_values(new, calibration)
+        found.append([ranks.add(-p, tie) for p, tie in zip(p_values, rng.random(4), strict=True)])
+    found = np.array(found)
+    for column in found.T:
+        assert kstest(column, "uniform").pvalue > 0.001
+    correlation = np.corrcoef(found.T)[np.triu_indices(4, 1)]
+    assert np.abs(correlation).max() < 4 / np.sqrt(2000)
+
+
+def test_no_bet_gains_on_average_while_nothing_changes():
+    for rank in (0.01, 0.3, 0.99):  # densities have mean 1 under uniform ranks
+        expected = [beta.logpdf(rank, a, b) for a, b in ANY_CHANGE]
+        np.testing.assert_allclose(log_beta_bets(rank, ANY_CHANGE), expected)
+    gain = 0.1 * np.exp(log_count_bets(True, 0.1)) + 0.9 * np.exp(log_count_bets(False, 0.1))
+    np.testing.assert_allclose(gain, 1)
+
+
+def test_capital_is_that_of_all_starts_together():
+    rng = np.random.default_rng(0)
+    factors = rng.uniform(0.5, 1.6, size=(6, 2))
+    mixture = StartMixture(2)
+    logs = [mixture.add(np.log(row)) for row in factors]
+    shares = np.log(2) / np.log(np.arange(8) + 2.0)
+    for t in range(6):
+        laid = shares[: t + 1] - shares[1 : t + 2]
+        grown = [np.prod(factors[start : t + 1], axis=0).mean() for start in range(t + 1)]
+        expected = shares[t + 1] + laid @ np.array(grown)
+        assert logs[t] == pytest.approx(np.log(expected))
+
+
+def test_start_is_where_the_best_stretch_begins():
+    mixture = StartMixture(1)
+    for gain in [0.5, -1.0, -0.5, 0.3, 0.4]:
+        mixture.add([gain])
+    assert mixture.start == 3
+    assert mixture.gain[0] == pytest.approx(0.7)
+
+
+def simulate(n_streams, n_images, alpha, defects=0.0):
+    """Kinds of alarms of unchanged streams, each with a calibration of its own."""
+    rng, alarms = np.random.default_rng(0), []
+    for _ in range(n_streams):
+        calibration = fake_calibration(rng.normal(size=60))
+        scores = rng.normal(size=n_images)
+        scores[rng.random(n_images) < defects] = 9.0
+        p_values = conformal_p_values(scores, calibration.scores)
+        tests = RouteTests.begin(calibration, alpha, 0.1, True, 5)
+        ties = rng.random((n_images, 2))
+        alarms.append(
+            {
+                found["kind"]
+                for i, p in enumerate(p_values)
+                for found in tests.add(i, p, None, ties[i])
+            }
+        )
+    return alarms
+
+
+def fake_calibration(scores, level=0.05):
+    class Calibration:
+        threshold = np.sort(scores)[-int(level * (len(scores) + 1))]
+        groups = None
+
+        @staticmethod
+        def p_values(new):
+            return conformal_p_values(new, scores)
+
+    Calibration.scores = scores
+    return Calibration()
+
+
+@pytest.mark.parametrize("defects", [0.0, 0.05])
+def test_unchanged_streams_alarm_no_more_often_than_alpha(defects):
+    alarms = simulate(150, 120, alpha=0.3, defects=defects)
+    # One-sided bound at 1 in 1,000: a real rate of 0.3 or less passes.
+    assert sum(map(bool, alarms)) <= binom.ppf(0.999, 150, 0.3)
+
+
+def test_an_unchanged_line_gives_no_alarm_and_a_changed_one_does(pipe):
+    monitor = DriftMonitor(pipe)
+    assert monitor.update(patches(150, 1)) == []
+    (first, *_) = monitor.update(patches(60, 2, shift=1.0))
+    assert first.kind in (HIGHER, CHANGED, REJECTS)
+    assert first.route == "all" and 150 <= first.image < 210
+    assert 140 <= first.since <= first.image
+    assert first.evidence >= 3 / monitor.alpha
+    assert first.descriptor.startswith("z_") and first.shift > 3
+    assert "since about image" in str(first)
+    assert monitor.alarms_[0] is first
+
+
+def test_a_change_from_the_first_image_on_is_seen_by_calibration(pipe):
+    monitor = DriftMonitor(recalibrate(pipe, patches(300, 4), quantile=0.98, force=True))
+    # Nothing came before that could be compared, and few images are rejected.
+    assert [alarm.kind for alarm in monitor.update(patches(60, 2, shift=0.5))] == [HIGHER]
+
+
+def test_scores_that_fall_are_a_change_too(pipe):
+    monitor = DriftMonitor(pipe)
+    monitor.update(patches(150, 1))
+    kinds = {alarm.kind for alarm in monitor.update(0.5 * patches(150, 2))}
+    assert kinds == {CHANGED}
+
+
+def test_a_line_that_rejects_everything_alarms(pipe):
+    monitor = DriftMonitor(pipe)
+    alarms = monitor.update(patches(20, 1, shift=9.0))
+    assert {alarm.kind for alarm in alarms} == {REJECTS}
+
+
+def test_the_place_of_a_shift_is_found(pipe):
+    monitor = DriftMonitor(pipe)
+    monitor.update(patches(100, 1))
+    alarms = monitor.update(patches(100, 2, shift=2.0, patch=(2, 1)))
+    # Row 2 of 3, column 1 of 4: its centre is at 5/6 of the height and 3/8 of the width.
+    assert alarms[0].place == pytest.approx((5 / 6, 3 / 8))
+
+
+def test_tables_and_images_and_p_values_say_the_same(pipe):
+    images = np.concatenate([patches(100, 1), patches(60, 2, shift=1.0)])
+    table = pipe[-1].describe(pipe[:-1].transform(images))
+    by = [DriftMonitor(pipe) for _ in range(3)]
+    alarms = [
+        [(alarm.kind, alarm.image, alarm.since) for alarm in monitor.update(X)]
+        for monitor, X in zip(by, (images, table, table["p_value"].to_numpy()), strict=True)
+    ]
+    assert alarms[0] == alarms[1] == alarms[2] != []
+
+
+@pytest.mark.parametrize("through", ["json", "joblib"])
+def test_a_saved_monitor_goes_on_as_if_it_had_not_been_saved(pipe, tmp_path, through):
+    first, then = patches(90, 1), patches(60, 2, shift=1.0)
+    whole = DriftMonitor(pipe, window=30)
+    whole.update(first)
+    if through == "json":
+        saved = DriftMonitor.from_dict(pipe, json.loads(json.dumps(whole.to_dict())))
+    else:
+        joblib.dump(whole, tmp_path / "monitor.joblib")
+        saved = joblib.load(tmp_path / "monitor.joblib")
+    assert saved.update(then) == whole.update(then) != []
+    pd.testing.assert_frame_equal(saved.evidence(), whole.evidence())
+
+
+def test_state_of_another_calibration_is_refused(pipe):
+    other = fitted(coresetbank__groups=np.arange(80) // 2)
+    with pytest.raises(ValueError, match="belongs to another pipeline"):
+        DriftMonitor.from_dict(other, DriftMonitor(pipe).to_dict())
+
+
+def test_of_a_lot_only_the_first_image_counts(pipe):
+    monitor = DriftMonitor(pipe)
+    lots = np.repeat(["a", "b", "c"], 20)
+    monitor.update(patches(60, 1), groups=lots)
+    monitor.update(patches(5, 3), groups=["c"] * 5)
+    assert set(monitor.evidence()["n_images"]) <= {2, 3}
+    assert monitor.n_images_ == 65
+
+
+def test_each_route_is_watched_by_itself():
+    images = np.concatenate([patches(40, 0), patches(40, 1, shift=20.0)])
+    pipe = make_pipeline(
+        CoresetBank(0.2, random_state=0),
+        RoutedKNNScorer(2, routing="auto"),
+        StructCoreScorer(quantile=0.9),
+    ).fit(images, coresetbank__categories=["a"] * 40 + ["b"] * 40)
+    monitor = DriftMonitor(pipe)
+    monitor.update(np.concatenate([patches(100, 2), patches(100, 3, shift=20.0)]))
+    assert monitor.alarms_ == []
+    alarms = monitor.update(np.concatenate([patches(40, 4, shift=0.3), patches(80, 5, shift=21.0)]))
+    assert {alarm.route for alarm in alarms} == {"b"}
+    with pytest.raises(ValueError, match="do not say which product"):
+        monitor.update([0.5])
+
+
+def test_in_sample_scores_are_no_reference(caplog):
+    pipe = make_pipeline(
+        CoresetBank(0.2, random_state=0), RoutedKNNScorer(2, calibration="in-sample"),
+        StructCoreScorer(quantile=0.9),
+    ).fit(patches(60, 0))  # fmt: skip
+    monitor = DriftMonitor(pipe)
+    assert "calibrated in-sample" in caplog.text
+    assert HIGHER not in set(monitor.evidence()["kind"])
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([0.5, 1.5], "p-values between 0 and 1"),
+        (pd.DataFrame({"base": [1.0]}), "without p_value"),
+        (pd.DataFrame({"p_value": [0.5], "nearest_route": ["nut"]}), "has the routes nut"),
+    ],
+)
+def test_what_is_no_stream_is_refused_and_changes_nothing(pipe, X, message):
+    monitor = DriftMonitor(pipe)
+    monitor.update([0.5])
+    before = json.dumps(monitor.to_dict())
+    with pytest.raises(ValueError, match=message):
+        monitor.update(X)
+    assert json.dumps(monitor.to_dict()) == before
+
+
+@pytest.mark.parametrize("params", [{"alpha": 0}, {"alpha": 1.5}, {"tolerated_rejects": 1}])
+def test_shares_lie_between_0_and_1(pipe, params):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
+        DriftMonitor(pipe, **params)

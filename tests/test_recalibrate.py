@@ -1,0 +1,222 @@
+import numpy as np
+import pytest
+from scipy.stats import beta, binom
+from sklearn.pipeline import make_pipeline
+
+from skstructcore import (
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    load,
+    recalibrate,
+    save,
+)
+from skstructcore.lifecycle.recalibrate import _with_scores
+from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+
+
+def patches(n, seed, scale=1.0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return (shift + scale * rng.normal(size=(n, 3, 4, 6))).astype(np.float32)
+
+
+def steps(**knn):
+    return make_pipeline(
+        CoresetBank(0.2, random_state=0), RoutedKNNScorer(2, **knn), StructCoreScorer(quantile=0.9)
+    )
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return steps().fit(patches(60, 0))
+
+
+@pytest.fixture(scope="module")
+def routed():
+    images = np.concatenate([patches(30, 0), patches(30, 1, shift=20)])
+    return steps(routing="auto").fit(images, coresetbank__categories=["a"] * 30 + ["b"] * 30)
+
+
+def snapshot(pipe, images):
+    table = pipe[-1].describe(pipe[:-1].transform(images))
+    return table.to_csv(), pipe[-1].offset_, pipe[-1].quantile
+
+
+def test_threshold_is_the_conformal_one_of_the_fresh_scores_alone(pipe):
+    fresh = patches(49, 1, scale=1.1)
+    later = recalibrate(pipe, fresh)
+    scores = -pipe.score_samples(fresh)
+    np.testing.assert_allclose(-later.score_samples(fresh), scores)
+    # A tenth of 49 + 1 places is five: four fresh images lie above the threshold.
+    assert -later[-1].offset_ == np.sort(scores)[-5]
+    new = patches(20, 2)
+    found = later[-1].describe(later[:-1].transform(new))["p_value"]
+    np.testing.assert_allclose(found, conformal_p_values(-pipe.score_samples(new), scores))
+
+
+def test_the_promise_is_exact_on_a_line_that_is_not_the_one_of_the_fit(pipe):
+    """Simulation: 300 times 19 fresh images, then one more; at 10 % two of 20 places reject."""
+    maps = pipe[:-1].transform(patches(300 * 20, 3, scale=1.3))
+    table = pipe[-1].describe(maps)
+    scores = table["anomaly_score"].to_numpy().reshape(300, 20)
+    fresh = np.zeros(300, dtype=bool)
+    table = table.assign(raw_score=table["anomaly_score"], group=np.arange(len(table)))
+    for i in range(300):
+        mine = table.iloc[20 * i : 20 * i + 19]
+        calibration = _with_scores(pipe[-1].calibration_, mine, 0.1, 0.0)
+        fresh[i] = scores[i, 19] > calibration.threshold
+    # Without recalibration nearly everything is rejected; with it exactly 2 of 20 on average.
+    assert (scores[:, 19] > pipe[-1].calibration_.threshold).mean() > 0.5
+    low, high = binom.ppf([0.0005, 0.9995], 300, 0.1)
+    assert low <= fresh.sum() <= high
+
+
+def test_the_false_alarm_rate_of_one_calibration_follows_its_beta_distribution():
+    # Of n scores with k above the threshold, the rate is Beta(k + 1, n - k): mean level.
+    rng, rates = np.random.default_rng(0), []
+    for _ in range(500):
+        threshold, _ = conformal_threshold(rng.standard_exponential(49), 0.1)
+        rates.append(np.exp(-threshold))
+    expected = beta(5, 45)
+    assert np.mean(rates) == pytest.approx(expected.mean(), abs=4 * expected.std() / 500**0.5)
+    assert np.mean(np.array(rates) > 0.15) == pytest.approx(expected.sf(0.15), abs=0.05)
+
+
+def test_old_pipeline_is_untouched_and_the_other_steps_are_shared(pipe):
+    new = patches(10, 2)
+    before = snapshot(pipe, new)
+    later = recalibrate(pipe, patches(30, 1, scale=1.1), quantile=0.8)
+    assert snapshot(pipe, new) == before
+    assert not hasattr(pipe[-1], "recalibration_")
+    assert later[0] is pipe[0] and later[1] is pipe[1]
+    assert later[-1].get_params()["quantile"] == 0.8
+
+
+def test_report_says_what_has_changed(pipe):
+    fresh = patches(49, 1, scale=1.1)
+    later = recalibrate(pipe, fresh)
+    report = later[-1].recalibration_
+    (row,) = report.thresholds.itertuples()
+    assert (row.route, row.n_images, row.n_groups) == ("all", 49, 49)
+    assert (row.old_threshold, row.new_threshold) == (-pipe[-1].offset_, -later[-1].offset_)
+    assert row.new_level == pytest.approx(0.1)
+    decisions = report.decisions
+    np.testing.assert_array_equal(decisions["was_anomalous"], pipe.predict(fresh) == -1)
+    np.testing.assert_array_equal(decisions["is_anomalous"], later.predict(fresh) == -1)
+    assert decisions["changed"].sum() == (pipe.predict(fresh) != later.predict(fresh)).sum() > 0
+    assert "decisions changed" in repr(report)
+
+
+def test_another_quantile_needs_no_images_and_is_what_a_fit_with_it_gives(pipe):
+    images = patches(60, 0)
+    other = recalibrate(pipe, quantile=0.8)
+    refitted = steps().set_params(structcorescorer__quantile=0.8).fit(images)
+    new = patches(20, 1)
+    assert snapshot(other, new) == snapshot(refitted, new)
+    assert other[-1].recalibration_.decisions.empty
+    back = recalibrate(other, quantile=0.9)
+    assert snapshot(back, new) == snapshot(pipe, new)
+
+
+def test_the_quantile_of_a_plain_threshold_moves_as_a_plain_one():
+    model = steps(calibration="in-sample").set_params(structcorescorer__threshold="quantile")
+    pipe = model.fit(patches(60, 0))
+    other = recalibrate(pipe, quantile=0.7)
+    assert -other[-1].offset_ == np.quantile(pipe[-1].calibration_.scores, 0.7)
+    assert other[-1].calibration_.level is None
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+def test_old_images_count_as_much_as_they_are_told_to(pipe, weight):
+    fresh = patches(39, 1, scale=1.05)
+    later = recalibrate(pipe, fresh, weight_old=weight)
+    old, new = pipe[-1].calibration_.scores, -pipe.score_samples(fresh)
+    score = np.median(new)
+    at_least = weight * (old >= score).sum() + (new >= score).sum()
+    (p,) = later[-1].calibration_.p_values([score])
+    assert p == pytest.approx((1 + at_least) / (1 + weight * 60 + 39))
+    assert later[-1].calibration_.level <= 0.1 + 1e-12
+    again = recalibrate(later, patches(39, 2), weight_old=0.5)
+    assert again[-1].calibration_.score_weights.sum() == 0.5 * (weight * 60 + 39) + 39
+
+
+def test_images_of_one_lot_count_as_one(pipe):
+    lots = np.repeat(np.arange(10), 4)
+    later = recalibrate(pipe, patches(40, 1), groups=lots, quantile=0.8)
+    assert later[-1].calibration_.n_groups == 10
+    assert later[-1].recalibration_.thresholds["n_groups"].tolist() == [10]
+
+
+def test_only_routes_with_fresh_images_change(routed):
+    fresh = patches(30, 5, scale=1.05, shift=20)
+    later = recalibrate(routed, fresh, categories="b")
+    old, new = routed[-1].routes_, later[-1].routes_
+    assert new["a"] is old["a"]
+    assert new["b"].calibration.threshold != old["b"].calibration.threshold
+    scores = later[-1].recalibration_.decisions["anomaly_score"]
+    assert new["b"].calibration.scores.tolist() == scores.tolist()
+    of_a = patches(10, 6)
+    np.testing.assert_array_equal(later.score_samples(of_a), routed.score_samples(of_a))
+    decided = later[-1].recalibration_.decisions["is_anomalous"]
+    np.testing.assert_array_equal(decided, later.predict(fresh) == -1)
+    assert later[-1].recalibration_.thresholds["n_images"].tolist() == [0, 30]
+
+
+def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
+    later = recalibrate(pipe, patches(30, 1), weight_old=0.5)
+    save(later, tmp_path / "model")
+    loaded, new = load(tmp_path / "model"), patches(5, 2)
+    np.testing.assert_array_equal(loaded.predict(new), later.predict(new))
+    assert repr(loaded[-1].recalibration_) == repr(later[-1].recalibration_)
+
+
+def test_too_few_images_for_the_level_are_said(pipe):
+    with pytest.warns(UserWarning, match="best promise is 25.0%"):
+        later = recalibrate(pipe, patches(3, 1))
+    assert later[-1].calibration_.level == 0.25
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (None, {}, "fresh good images, a quantile, or both"),
+        ([], {}, "list of images is empty"),
+        (patches(0, 0), {}, "list of images is empty"),
+        (patches(5, 1), {"quantile": 1.5}, "quantile must be between 0 and 1, got 1.5"),
+        (patches(5, 1), {"weight_old": -1}, "weight_old must be from 0 to 1, got -1"),
+        (patches(5, 1), {"groups": [1, 2]}, "groups must have one entry per image"),
+        (patches(5, 1)[..., :3], {}, "features"),
+        (np.zeros((5, 6, 6, 6), np.float32), {}, "fitted with 3 x 4"),
+        (np.r_[patches(5, 1), patches(3, 1, shift=9)], {},
+         r"3 of 8 images \(at position 5, 6, 7\) are anomalous by a wide margin.*force=True"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_good_images_is_refused_and_nothing_changes(pipe, images, options, message):
+    new = patches(5, 2)
+    before = snapshot(pipe, new)
+    with pytest.raises(ValueError, match=message):
+        recalibrate(pipe, images, **options)
+    assert snapshot(pipe, new) == before
+
+
+def test_force_takes_what_was_refused(pipe):
+    later = recalibrate(pipe, patches(40, 1, shift=9), force=True)
+    assert (later.predict(patches(40, 2, shift=9)) == 1).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("images", "categories", "message"),
+    [
+        (patches(9, 5, shift=-20), "auto", "9 of 9 images .* of no product that the pipeline"),
+        (patches(9, 5), "b", "9 of 9 .* was called 'b' and looks like 'a'"),
+        (patches(9, 5), "c", "knows no 'c', only 'a', 'b'"),
+        (patches(9, 5), ["a"] * 3, "categories must have one entry per image"),
+    ],
+)
+def test_images_of_another_product_are_refused(routed, images, categories, message):
+    before = snapshot(routed, patches(5, 2))
+    with pytest.raises(ValueError, match=message):
+        recalibrate(routed, images, categories=categories)
+    assert snapshot(routed, patches(5, 2)) == before
