@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .containers import Patches as Patches
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
-    from .features.joined import JoinedFeatures as JoinedFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.persistence import info as info
@@ -37,7 +36,6 @@ _PUBLIC = {
     "CoresetBank": "bank.coreset_bank",
     "DinoFeatures": "features.dino",
     "DriftMonitor": "lifecycle.drift",
-    "JoinedFeatures": "features.joined",
     "MemoryBank": "containers",
     "Patches": "containers",
     "RandomProjection": "projection",

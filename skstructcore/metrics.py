@@ -149,7 +149,10 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
 
 
 def pixel_auroc_score(
-    masks: Sequence[ArrayLike] | NDArray[Any], anomaly_maps: Sequence[ArrayLike] | NDArray[Any]
+    masks: Sequence[ArrayLike] | NDArray[Any],
+    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    *,
+    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
 ) -> float:
     """Area under the ROC curve of all pixels of all images together.
 
@@ -164,6 +167,8 @@ def pixel_auroc_score(
         Non-zero (or True) where an image is anomalous; all zero for a good image.
     anomaly_maps : sequence of n array-like of shape (h, w)
         Higher is more anomalous; sizes may differ between images. Compared as float32.
+    ignored : sequence of n ndarray of shape (h, w), dtype bool, default=None
+        Pixels that do not count, in no place.
 
     Returns
     -------
@@ -181,10 +186,10 @@ def pixel_auroc_score(
     >>> pixel_auroc_score([[[0, 0], [1, 1]]], [[[0.1, 0.4], [0.3, 0.9]]])
     0.75
     """
-    masks, maps = _checked_maps(masks, anomaly_maps)
+    masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
     anomalous = np.concatenate([s[m] for m, s in zip(masks, maps, strict=True)])
     values, inverse_counts = np.unique(anomalous, return_counts=True)
-    above, equal, n_normal = _normal_pixels_at(values, masks, maps)
+    above, equal, n_normal = _normal_pixels_at(values, normal, maps)
     below = n_normal - above - equal
     won = np.sum(inverse_counts * (below + 0.5 * equal))
     return float(won / (len(anomalous) * n_normal))
@@ -195,6 +200,7 @@ def aupro_score(
     anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
     *,
     max_fpr: float = 0.3,
+    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
 ) -> float:
     """Area under the per-region-overlap curve up to a false positive rate.
 
@@ -213,6 +219,7 @@ def aupro_score(
         Higher is more anomalous; sizes may differ between images. Compared as float32.
     max_fpr : float in (0, 1], default=0.3
         Where the integration ends.
+    ignored : see `pixel_auroc_score`
 
     Returns
     -------
@@ -239,7 +246,7 @@ def aupro_score(
     """
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr!r}")
-    overlap, start, end = _overlap_steps(masks, anomaly_maps)
+    overlap, start, end = _overlap_steps(masks, anomaly_maps, ignored)
     # What each step of the overlap adds to the area: all that is right of the step. Where
     # normal pixels share the score, the step is a slope from `start` to `end`.
     cut = np.clip(max_fpr - start, 0, end - start)
@@ -249,13 +256,16 @@ def aupro_score(
 
 
 def pro_curve(
-    masks: Sequence[ArrayLike] | NDArray[Any], anomaly_maps: Sequence[ArrayLike] | NDArray[Any]
+    masks: Sequence[ArrayLike] | NDArray[Any],
+    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    *,
+    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per-region-overlap curve: the points that `aupro_score` integrates.
 
     Parameters
     ----------
-    masks, anomaly_maps : see `aupro_score`
+    masks, anomaly_maps, ignored : see `aupro_score`
 
     Returns
     -------
@@ -270,7 +280,7 @@ def pro_curve(
     >>> rates.tolist(), overlap.tolist()
     ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    overlap, start, end = (values[::-1] for values in _overlap_steps(masks, anomaly_maps))
+    overlap, start, end = (values[::-1] for values in _overlap_steps(masks, anomaly_maps, ignored))
     after = np.minimum(np.cumsum(overlap), 1)
     before = np.r_[0.0, after[:-1]]
     rates = np.column_stack([start, end]).ravel()
@@ -278,13 +288,13 @@ def pro_curve(
     return np.r_[0.0, rates, 1.0], np.r_[0.0, reached, 1.0]
 
 
-def _overlap_steps(masks, anomaly_maps):
+def _overlap_steps(masks, anomaly_maps, ignored):
     """Step of the overlap at each distinct score of an anomalous pixel, ascending.
 
     And the false positive rates at which it starts and ends, which differ where normal pixels have
     the same score.
     """
-    masks, maps = _checked_maps(masks, anomaly_maps)
+    masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
     scores, weights = [], []
     for mask, scored in zip(masks, maps, strict=True):
         if mask.any():
@@ -296,7 +306,7 @@ def _overlap_steps(masks, anomaly_maps):
     overlap = np.bincount(inverse, weights=np.concatenate(weights))
     overlap /= overlap.sum()
 
-    above, equal, n_normal = _normal_pixels_at(values, masks, maps)
+    above, equal, n_normal = _normal_pixels_at(values, normal, maps)
     return overlap, above / n_normal, (above + equal) / n_normal
 
 
@@ -317,8 +327,8 @@ def _checked(y_true, anomaly_score):
     return anomalous, scores
 
 
-def _checked_maps(masks, anomaly_maps):
-    """Masks as bool and maps as float32, one array for each image."""
+def _checked_maps(masks, anomaly_maps, ignored=None):
+    """Anomalous and normal pixels as bool and maps as float32, one array for each image."""
     if len(masks) != len(anomaly_maps):
         raise ValueError(
             f"one mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps"
@@ -333,15 +343,20 @@ def _checked_maps(masks, anomaly_maps):
             )
         if not np.isfinite(scored).all():
             raise ValueError(f"the anomaly map at position {position} is not finite")
-    n_pixels = sum(mask.size for mask in masks)
-    n_anomalous = sum(int(np.count_nonzero(mask)) for mask in masks)
-    if n_anomalous in (0, n_pixels):
-        kind = "anomalous" if n_anomalous == 0 else "normal"
-        raise ValueError(f"the masks hold no {kind} pixel; both kinds are needed")
-    return masks, maps
+    normal = [~mask for mask in masks]
+    if ignored is not None:
+        ignored = [np.asarray(out, dtype=bool) for out in ignored]
+        if [out.shape for out in ignored] != [mask.shape for mask in masks]:
+            raise ValueError("ignored must hold one array of the size of its mask for each image")
+        masks = [mask & ~out for mask, out in zip(masks, ignored, strict=True)]
+        normal = [good & ~out for good, out in zip(normal, ignored, strict=True)]
+    for kind, parts in (("anomalous", masks), ("normal", normal)):
+        if not any(part.any() for part in parts):
+            raise ValueError(f"the masks hold no {kind} pixel; both kinds are needed")
+    return masks, normal, maps
 
 
-def _normal_pixels_at(values, masks, maps):
+def _normal_pixels_at(values, normal, maps):
     """How many normal pixels score above, and exactly at, each of some sorted values.
 
     Returns the counts above and at each value, int64 of shape (n_values,), and the number
@@ -350,11 +365,11 @@ def _normal_pixels_at(values, masks, maps):
     between = np.zeros(len(values) + 1, np.int64)
     equal = np.zeros(len(values), np.int64)
     waiting, n_waiting, n_normal = [], 0, 0
-    for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
-        waiting.append(scored[~mask])
+    for position, (good, scored) in enumerate(zip(normal, maps, strict=True)):
+        waiting.append(scored[good])
         n_waiting += len(waiting[-1])
         n_normal += len(waiting[-1])
-        if n_waiting < _CHUNK and position < len(masks) - 1:
+        if n_waiting < _CHUNK and position < len(maps) - 1:
             continue
         # Sorted, neighbouring look-ups touch neighbouring memory.
         chunk = np.sort(np.concatenate(waiting))

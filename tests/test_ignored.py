@@ -1,5 +1,6 @@
 """What is ignored: how it is given, and that nothing after it counts it."""
 
+import joblib
 import numpy as np
 import pytest
 from networks import Blocks
@@ -14,8 +15,13 @@ from skstructcore import (
     make_structcore,
 )
 from skstructcore.datasets import ImageSet
+from skstructcore.evaluation import evaluate
 from skstructcore.features._ignored import is_background
+from skstructcore.images import upsample_counted
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
+from skstructcore.metrics import aupro_score, pixel_auroc_score
+from skstructcore.model_selection import scorers
+from skstructcore.scoring.descriptors import compute_descriptors
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 
@@ -330,3 +336,183 @@ def test_shares_of_a_box_that_is_no_whole_pixel():
     mask = np.ones((1, 4), dtype=bool)
     mask[0, 0] = False
     assert shares_of_patches(mask, (0, 0.5, 1, 3.5), (1, 3)).tolist() == [[0.5, 1.0, 1.0]]
+
+
+DESCRIPTORS_OF_VALUES = [
+    "max",
+    "mean",
+    "std",
+    "median",
+    "top",
+    "top30",
+    "contrast",
+    "concentration",
+]
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS_OF_VALUES)
+def test_descriptors_of_values_are_those_of_the_patches_that_are_left(name):
+    maps = np.random.default_rng(0).gamma(2.0, size=(2, 6, 7))
+    ignored = np.zeros(maps.shape, dtype=bool)
+    ignored[0, 2:5, 3:] = True
+    left = maps[0][~ignored[0]].reshape(1, 5, 6)
+    found = compute_descriptors(maps, [name], ignored=ignored)
+    np.testing.assert_allclose(found[0], compute_descriptors(left, [name])[0])
+    np.testing.assert_array_equal(found[1], compute_descriptors(maps, [name])[1])
+
+
+def test_descriptors_that_look_around_do_not_look_at_ignored_patches():
+    """9 is ignored. Differences: 1 and 3 from 1 to 2 and 5, none to 9. Means of what is left of
+    each 3 x 3, edges repeated: at 5 of (1, 1, 2), (1, 1, 2), (5, 5, -): 17 / 8."""
+    maps, ignored = (
+        np.array([[[1.0, 2.0], [5.0, 9.0]]]),
+        np.array([[[False, False], [False, True]]]),
+    )
+    found = compute_descriptors(maps, ["tv", "smoothmax"], ignored=ignored)
+    # At 5, rows 1, 1 (repeated) and 0: the corner 5 is there twice by rows and twice by columns.
+    neighbours = np.pad(maps[0], 1, mode="edge")[1:4, 0:3]
+    counted = ~np.pad(ignored[0], 1, mode="edge")[1:4, 0:3]
+    np.testing.assert_allclose(found, [[(1 + 4) / 3, neighbours[counted].mean()]])
+
+
+@pytest.mark.parametrize("name", ["tv", "smoothmax", "moran", "component"])
+def test_what_is_ignored_may_hold_anything(name):
+    maps = np.random.default_rng(0).gamma(2.0, size=(3, 8, 9))
+    ignored = np.zeros(maps.shape, dtype=bool)
+    ignored[:, 2:5, 3:] = True
+    expected = compute_descriptors(maps, [name], ignored=ignored)
+    other = np.where(ignored, 100.0, maps)
+    np.testing.assert_allclose(compute_descriptors(other, [name], ignored=ignored), expected)
+    nothing = np.zeros_like(ignored)
+    np.testing.assert_allclose(
+        compute_descriptors(maps, [name], ignored=nothing), compute_descriptors(maps, [name])
+    )
+
+
+def test_moran_counts_pairs_of_which_neither_is_ignored():
+    maps = np.random.default_rng(0).normal(size=(1, 4, 5))
+    ignored = np.random.default_rng(1).random((1, 4, 5)) < 0.3
+    values = dict(np.ndenumerate(np.where(ignored, np.nan, maps)[0]))
+    left = {place: value for place, value in values.items() if not np.isnan(value)}
+    centre, variance = np.mean(list(left.values())), np.var(list(left.values()))
+    products = [
+        (left[r, c] - centre) * (left[other] - centre)
+        for r, c in left
+        for other in ((r + 1, c), (r, c + 1))
+        if other in left
+    ]
+    found = compute_descriptors(maps, ["moran"], ignored=ignored)
+    np.testing.assert_allclose(found, [[np.mean(products) / variance]])
+
+
+def test_own_descriptors_get_what_is_left():
+    def spread(maps):
+        return maps.max(axis=(1, 2)) - maps.min(axis=(1, 2))
+
+    maps, ignored = (
+        np.array([[[1.0, 2.0], [5.0, 0.0]]]),
+        np.array([[[False, False], [False, True]]]),
+    )
+    assert compute_descriptors(maps, [spread], ignored=ignored).tolist() == [[4.0]]
+
+
+def fitted(X, **params):
+    """A pipeline that ignores the right half; each patch sees 3 pixels around its own."""
+    mask = np.zeros(X.shape[1:3], dtype=bool)
+    mask[:, X.shape[2] // 2 :] = True
+    return make_structcore(
+        ConvFeatures(Blocks(), ("stage1",), image_size=64, ignore=mask),
+        projection__n_components=None,
+        bank__n_patches=50,
+        structcore__quantile=0.8,
+        **params,
+    ).fit(X)
+
+
+@pytest.mark.parametrize("resolution", ["grid", "full"])
+def test_nothing_in_the_ignored_half_changes_the_judgement(resolution):
+    X = photos(12) // 4
+    pipe = fitted(X, structcore__resolution=resolution)
+    other = X[:3].copy()
+    other[:, :, 40:] = 255
+    described = [pipe[-1].describe(pipe[:-1].transform(images)) for images in (X[:3], other)]
+    assert described[0].equals(described[1])
+    pixels = pipe.transform(other)
+    np.testing.assert_array_equal(pixels, pipe.transform(X[:3]))
+    assert not pixels[:, :, 32:].any() and pixels[:, :, :32].all()
+
+
+def test_area_over_is_a_share_of_what_counts():
+    X = photos(12) // 4
+    pipe = fitted(X)
+    bad = X[:1].copy()
+    bad[:, 32:, :32] = 255 - bad[:, 32:, :32]  # the lower half of the left half
+    parts = pipe[-1].describe(pipe[:-1].transform(bad)).iloc[0]
+    assert 0.45 < parts["area_over"] < 0.6
+    assert parts["region_right"] <= 32
+
+
+def test_pixel_maps_are_smoothed_by_what_counts_alone():
+    ignored = np.zeros((1, 4, 4), dtype=bool)
+    ignored[:, 2:, 1:] = True
+    maps = np.where(ignored, 0.0, 3.0)
+    pixels = upsample_counted(maps, ignored, (32, 32), sigma=4.0)
+    out = np.kron(ignored[0], np.ones((8, 8), dtype=bool))
+    np.testing.assert_allclose(pixels[0], np.where(out, 0, 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [pixel_auroc_score, aupro_score])
+def test_pixel_metrics_do_not_count_ignored_pixels(metric):
+    rng = np.random.default_rng(0)
+    masks, maps = np.zeros((3, 8, 9), dtype=bool), rng.normal(size=(3, 8, 9))
+    masks[0, 1:4, 1:3] = masks[1, 5:, 2:4] = True
+    ignored = np.zeros_like(masks)
+    ignored[:, :, 5:] = True
+    expected = metric(masks[:, :, :5], maps[:, :, :5])
+    masks[2, 4:, 6:], maps[:, :, 7] = True, 50
+    assert metric(masks, maps, ignored=ignored) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="no anomalous pixel"):
+        metric(masks[2:], maps[2:], ignored=ignored[2:])
+    with pytest.raises(ValueError, match="one array of the size of its mask"):
+        metric(masks, maps, ignored=ignored[:, :, 1:])
+
+
+def test_evaluation_and_scorers_leave_ignored_pixels_out():
+    X = photos(16) // 4
+    pipe = fitted(X[:12])
+    masks = np.zeros((4, 64, 64), dtype=bool)
+    masks[2, 10:20, 10:20] = masks[3, 30:60, 5:15] = True
+    test = X[12:].copy()
+    test[masks] = 255
+    images = ImageSet(test, ["good", "good", "spot", "spot"], masks=[None, None, *masks[2:]])
+    row = evaluate(pipe, images).table().loc["all"]
+    worse = test.copy()
+    worse[:, :, 50:] = 255  # nothing but false alarms, if it counted
+    again = ImageSet(worse, images.y, masks=images.masks)
+    assert evaluate(pipe, again).table().loc["all"].equals(row)
+    assert scorers.aupro_scorer(pipe, again) == row["aupro"]
+    assert row["pixel_auroc"] > 0.9
+
+    def area(masks, maps):
+        return 1.0
+
+    with pytest.raises(ValueError, match="area takes no argument ignored"):
+        scorers.make_anomaly_scorer(area, on_maps=True)(pipe, images)
+
+
+def test_models_with_ignored_regions_can_be_kept_and_grown(tmp_path):
+    from skstructcore.lifecycle import load, save
+
+    X = photos(12) // 4
+    pipe = fitted(X)
+    save(pipe, tmp_path / "model.skstruct")
+    images = [Image.fromarray(image) for image in X[:2]]
+    expected = pipe.score_samples(images)
+    for again in (load(tmp_path / "model.skstruct"), joblib_copy(pipe, tmp_path)):
+        again["features"].set_params(model=pipe["features"].model)
+        np.testing.assert_array_equal(again.score_samples(images), expected)
+
+
+def joblib_copy(pipe, folder):
+    joblib.dump(pipe, folder / "model.joblib")
+    return joblib.load(folder / "model.joblib")

@@ -10,13 +10,12 @@ from .image_list import (
     find_unreadable,
     list_images,
 )
-from .labels import ANOMALOUS, GOOD, defect_types, is_anomalous, is_defect_in_training
+from .labels import GOOD, is_anomalous, is_defect_in_training
 from .masks import mask_as_seen, read_mask
 from .reading import ImageReadError, source_box
-from .resampling import place_on_image, upsample_maps
+from .resampling import ignored_pixels, place_on_image, upsample_counted, upsample_maps
 
 __all__ = [
-    "ANOMALOUS",
     "GOOD",
     "IMAGE_SUFFIXES",
     "Annotations",
@@ -25,8 +24,8 @@ __all__ = [
     "ImageReadError",
     "Unreadable",
     "as_images",
-    "defect_types",
     "find_unreadable",
+    "ignored_pixels",
     "is_anomalous",
     "is_defect_in_training",
     "list_images",
@@ -34,5 +33,6 @@ __all__ = [
     "place_on_image",
     "read_mask",
     "source_box",
+    "upsample_counted",
     "upsample_maps",
 ]

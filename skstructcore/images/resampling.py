@@ -58,6 +58,51 @@ def _resize_matrix(n_in, n_out, sigma):
     return matrix.astype(np.float32)
 
 
+def upsample_counted(
+    maps: ArrayLike, ignored: NDArray[np.bool_], size: tuple[int, int], sigma: float = 0.0
+) -> NDArray[np.float32]:
+    """Resize and smooth maps as `upsample_maps` does, by what is not ignored alone.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n, h, w)
+    ignored : ndarray of shape (n, h, w), dtype bool
+    size, sigma : see `upsample_maps`
+
+    Returns
+    -------
+    pixels : ndarray of shape (n, *size), float32
+        0 where pixels are ignored, see `ignored_pixels`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> upsample_counted([[[4.0, 0.0]]], np.array([[[False, True]]]), (1, 4))
+    array([[[4., 4., 0., 0.]]], dtype=float32)
+    """
+    counted = (~ignored).astype(np.float32)
+    shares = upsample_maps(counted, size, sigma)
+    pixels = upsample_maps(np.asarray(maps) * counted, size, sigma)
+    out = ignored_pixels(ignored, size)
+    return np.where(out, 0, pixels / np.where(out, 1, shares)).astype(np.float32)
+
+
+def ignored_pixels(ignored: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels ``(n, *size)`` whose centre lies in an ignored patch, from patches ``(n, h, w)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ignored_pixels(np.array([[[False, True]]]), (1, 3))
+    array([[[False,  True,  True]]])
+    """
+    rows, columns = (
+        (2 * np.arange(pixels) + 1) * patches // (2 * pixels)
+        for pixels, patches in zip(size, ignored.shape[1:], strict=True)
+    )
+    return ignored[:, rows[:, np.newaxis], columns]
+
+
 def place_on_image(
     pixels: NDArray[np.floating], geometry: Geometry, index: int
 ) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ def describe_maps(
         - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
           connected patches around the peak whose distance is above the threshold of the
           base score, NaN where none is;
-        - ``area_over``: share of all patches that are above it.
+        - ``area_over``: share of the patches (ignored ones apart) that are above it.
 
         Places are in pixels of the upright original image, or in patches where the maps
         have no geometry.
@@ -117,5 +117,6 @@ def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDA
     for corner, name in enumerate(("top", "left", "bottom", "right")):
         axis = corner % 2
         columns[f"region_{name}"] = origin[axis] + corners[corner] * step[axis]
-    columns["area_over"] = over.mean(axis=(1, 2))
+    counted = height * width if maps.ignored is None else (~maps.ignored).sum(axis=(1, 2))
+    columns["area_over"] = over.sum(axis=(1, 2)) / counted
     return columns

@@ -10,10 +10,15 @@ kind selects a descriptor; :func:`compute_descriptors` evaluates several of them
 ``surprise_`` before its name, a descriptor looks at the surprise map instead of the distances.
 A new descriptor is one function in this module and one line in the table; one that belongs to a
 project of yours needs neither, pass the function.
+
+Ignored pixels do not count. What looks at a pixel's neighbours takes ``ignored``, a boolean stack
+like the maps, as a second argument; any other descriptor gets the pixels that are left as a map of
+one row.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING
 
@@ -70,14 +75,22 @@ def top_mean(maps: NDArray[np.floating], percent: float = 1.0) -> NDArray[np.flo
     return np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
 
 
-def total_variation(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+def total_variation(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Anisotropic total variation a pixel.
 
     ``(sum |S[i+1, j] - S[i, j]| + sum |S[i, j+1] - S[i, j]|) / m``. Range [0, inf); O(m).
     """
-    vertical = np.abs(np.diff(maps, axis=1)).sum(axis=(1, 2), dtype=np.float64)
-    horizontal = np.abs(np.diff(maps, axis=2)).sum(axis=(1, 2), dtype=np.float64)
-    return (vertical + horizontal) / (maps.shape[1] * maps.shape[2])
+    vertical, horizontal = np.abs(np.diff(maps, axis=1)), np.abs(np.diff(maps, axis=2))
+    n_pixels = maps.shape[1] * maps.shape[2]
+    if ignored is not None:
+        vertical[ignored[:, 1:] | ignored[:, :-1]] = 0
+        horizontal[ignored[:, :, 1:] | ignored[:, :, :-1]] = 0
+        n_pixels = (~ignored).sum(axis=(1, 2))
+    vertical = vertical.sum(axis=(1, 2), dtype=np.float64)
+    horizontal = horizontal.sum(axis=(1, 2), dtype=np.float64)
+    return (vertical + horizontal) / n_pixels
 
 
 def contrast(maps: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -85,30 +98,49 @@ def contrast(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     return max_value(maps) - median(maps)
 
 
-def smooth_max(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+def smooth_max(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Largest value after a 3 x 3 mean (edges repeated). Range that of the map; O(m).
 
-    A lone noisy patch counts a ninth, a defect that covers several patches in full.
+    A lone noisy patch counts a ninth, a defect that covers several patches in full. Beside ignored
+    patches the mean is one of fewer.
     """
-    smooth = ndimage.uniform_filter(maps.astype(np.float64), size=(0, 3, 3), mode="nearest")
+    values = maps.astype(np.float64)
+    if ignored is None:
+        return ndimage.uniform_filter(values, size=(0, 3, 3), mode="nearest").max(axis=(1, 2))
+    counted = (~ignored).astype(np.float64)
+    total, share = (
+        ndimage.uniform_filter(part, size=(0, 3, 3), mode="nearest")
+        for part in (values * counted, counted)
+    )
+    smooth = np.where(ignored, -np.inf, total / np.where(ignored, 1, share))
     return smooth.max(axis=(1, 2))
 
 
-def moran(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+def moran(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Spatial autocorrelation, Moran's I over pixels that share an edge.
 
     With ``c = S - mean S``: the mean of ``c[p] c[q]`` over all neighbouring pixels over the mean
     of ``c^2``; 0 for a constant map. Range [-1, 1], near 0 for noise and near 1 for one smooth
     blob; O(m).
     """
-    centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    variance = np.square(centred).mean(axis=(1, 2))
+    counted = True if ignored is None else ~ignored
+    centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64, where=counted)
+    variance = np.square(centred).mean(axis=(1, 2), where=counted)
+    if ignored is not None:
+        centred[ignored] = 0
     products = [
         (centred[:, 1:] * centred[:, :-1]).sum(axis=(1, 2)),
         (centred[:, :, 1:] * centred[:, :, :-1]).sum(axis=(1, 2)),
     ]
     height, width = maps.shape[1:]
     n_pairs = (height - 1) * width + height * (width - 1)
+    if ignored is not None:
+        pairs = [counted[:, 1:] & counted[:, :-1], counted[:, :, 1:] & counted[:, :, :-1]]
+        n_pairs = sum(pair.sum(axis=(1, 2)) for pair in pairs)
     scale = n_pairs * np.where(variance > 0, variance, 1.0)
     return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
 
@@ -127,15 +159,23 @@ def concentration(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     return 1 + (share * logs).sum(axis=1) / np.log(max(flat.shape[1], 2))
 
 
-def component(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+def component(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Size of the largest connected region, ``log(1 + number of its pixels)``.
 
     The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
     logarithm, because sizes differ by factors. Range [0, log(1 + m / 4)]; O(m).
     """
-    limit = mean(maps) + 2 * std(maps)
+    if ignored is None:
+        limit = mean(maps) + 2 * std(maps)
+        over_limit = maps > limit[:, np.newaxis, np.newaxis]
+    else:
+        where = {"axis": (1, 2), "dtype": np.float64, "where": ~ignored}
+        limit = maps.mean(**where) + 2 * maps.std(**where)
+        over_limit = (maps > limit[:, np.newaxis, np.newaxis]) & ~ignored
     sizes = np.zeros(len(maps))
-    for image, over in enumerate(maps > limit[:, np.newaxis, np.newaxis]):
+    for image, over in enumerate(over_limit):
         labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))
         if n_regions:
             sizes[image] = np.bincount(labels.ravel())[1:].max()
@@ -245,6 +285,7 @@ def compute_descriptors(
     descriptors: Sequence[DescriptorLike] = PAPER_PHI,
     *,
     surprise: ArrayLike | None = None,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Evaluate descriptors on a stack of anomaly maps.
 
@@ -257,6 +298,8 @@ def compute_descriptors(
         that return ``(n,)``. The default is phi of the StructCore paper.
     surprise : array-like of shape (n, h, w), default=None
         What the descriptors with ``surprise_`` before their name look at.
+    ignored : ndarray of shape (n, h, w), dtype bool, default=None
+        Pixels that do not count; at least one of each image does.
 
     Returns
     -------
@@ -290,7 +333,9 @@ def compute_descriptors(
                 f"Descriptor {name!r} looks at the surprise, and these maps have none: only a fit "
                 "with held-out calibration learns it."
             )
-        values = np.asarray(resolve_descriptor(descriptor)[1](stack), dtype=np.float64)
+        function = resolve_descriptor(descriptor)[1]
+        found = function(stack) if ignored is None else _of_counted(function, stack, ignored)
+        values = np.asarray(found, dtype=np.float64)
         if values.shape != (len(stack),):
             raise ValueError(
                 f"Descriptor {name!r} must return one number an image, shape ({len(stack)},); "
@@ -303,6 +348,19 @@ def compute_descriptors(
             )
         phi[:, column] = values
     return phi
+
+
+def _of_counted(descriptor, maps, ignored):
+    """A descriptor of the pixels that are not ignored."""
+    looks_around = "ignored" in inspect.signature(descriptor).parameters
+    values = np.empty(len(maps))
+    for i, (image, out) in enumerate(zip(maps, ignored, strict=True)):
+        if looks_around and out.any():
+            found = descriptor(image[np.newaxis], out[np.newaxis])
+        else:
+            found = descriptor(image[~out].reshape(1, 1, -1) if out.any() else image[np.newaxis])
+        values[i] = np.asarray(found).item()
+    return values
 
 
 def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ..containers import AnomalyMaps
-from .descriptors import PAPER_PHI, check_map_stack, compute_descriptors
+from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
+from .descriptors import PAPER_PHI, check_map_stack, compute_descriptors, looks_at_surprise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,28 +80,59 @@ class Evidence(NamedTuple):
         return Evidence(*(part[images] for part in self))
 
 
+def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
+    """Bring maps to the size that the backbone saw, and smooth them; see `upsample_maps`.
+
+    Ignored pixels are 0 and have no part in what is around them. Maps without geometry stay as
+    they are.
+    """
+    if maps.geometry is None:
+        return maps
+    size = maps.geometry.input_size
+
+    def resized(values):
+        if values is None:
+            return None
+        if maps.ignored is None:
+            return upsample_maps(values, size, sigma)
+        return upsample_counted(values, maps.ignored, size, sigma)
+
+    return replace(
+        maps,
+        values=resized(maps.values),
+        surprise=resized(maps.surprise),
+        ignored=None if maps.ignored is None else ignored_pixels(maps.ignored, size),
+    )
+
+
 def collect_evidence(
-    distances: ArrayLike,
-    surprise: ArrayLike | None,
+    maps: AnomalyMaps,
     base: DescriptorLike,
     descriptors: Sequence[DescriptorLike],
+    *,
+    sigma: float | None = None,
 ) -> Evidence:
     """Evaluate the base score, the descriptors and those of the paper, each once.
 
     Parameters
     ----------
-    distances : array-like of shape (n, h, w)
-    surprise : array-like of shape (n, h, w), or None
+    maps : AnomalyMaps of n images
+        What is ignored does not count.
     base : str or callable
         Looks at the distances.
     descriptors : sequence of str or callable
+    sigma : float, default=None
+        Look at the pixel maps, smoothed by so much; None: at the patch grid.
 
     Returns
     -------
     evidence : Evidence
     """
     wanted = list(dict.fromkeys([base, *descriptors, *PAPER_PHI]))
-    values = compute_descriptors(distances, wanted, surprise=surprise)
+    if not any(looks_at_surprise(descriptor) for descriptor in wanted):
+        maps = replace(maps, surprise=None)
+    maps = maps if sigma is None else at_pixels(maps, sigma)
+    values = compute_descriptors(maps.values, wanted, surprise=maps.surprise, ignored=maps.ignored)
 
     def columns(part):
         return values[:, [wanted.index(descriptor) for descriptor in part]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.warning import warn_user
-from ..images.resampling import upsample_maps
 from ._old_names import OldNames
 from .calibration import NORMS, explain_shortage, fit_calibration
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, descriptor_names, looks_at_surprise, without_surprise
-from .evidence import check_maps, collect_evidence
+from .evidence import at_pixels, check_maps, collect_evidence
 from .routed import explain_routes, fit_routes, judge_routed
 
 if TYPE_CHECKING:
@@ -246,10 +246,10 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         """Return pixel maps: bilinear to the size that the backbone saw, Gaussian-smoothed.
 
         They are float32, (n_samples, H, W). Maps without geometry keep their size and are not
-        smoothed.
+        smoothed. Ignored pixels are 0.
         """
-        maps = self._fitted_maps(X)
-        return self._pixels(maps.values, maps.geometry)
+        maps = replace(self._fitted_maps(X), surprise=None)
+        return np.asarray(at_pixels(maps, self.sigma).values, dtype=np.float32)
 
     def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return the descriptors in standard deviations of good images, (n_samples, p)."""
@@ -280,19 +280,8 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         return check_maps(self, X, reset=False)
 
     def _evidence(self, maps):
-        surprise = None
-        if self.uses_surprise_:
-            surprise = self._looked_at(maps.surprise, maps.geometry)
-        distances = self._looked_at(maps.values, maps.geometry)
-        return collect_evidence(distances, surprise, self.base, self.descriptors_)
-
-    def _looked_at(self, values, geometry):
-        return self._pixels(values, geometry) if self.resolution == "full" else values
-
-    def _pixels(self, values, geometry):
-        if geometry is None:
-            return np.asarray(values, dtype=np.float32)
-        return upsample_maps(values, geometry.input_size, self.sigma)
+        sigma = self.sigma if self.resolution == "full" else None
+        return collect_evidence(maps, self.base, self.descriptors_, sigma=sigma)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
