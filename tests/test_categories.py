@@ -1,16 +1,22 @@
 import json
+import os
+import shutil
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.pipeline import Pipeline
 
 from skstructcore import make_structcore
+from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 from skstructcore.evaluation.categories import CategoryError, evaluate_categories
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 
 
 def write_category(folder, seed):
@@ -146,3 +152,109 @@ def test_a_cluster_gives_the_table_of_one_process(pipe, root, tmp_path):
     ):
         table = evaluate_categories(pipe, root, tmp_path / "cluster")
     pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
+
+
+def test_a_data_set_without_masks_has_a_table_without_pixel_areas(pipe, root, tmp_path):
+    for category in root.iterdir():
+        shutil.rmtree(category / "ground_truth")
+    table = evaluate_categories(pipe, root, tmp_path)
+    assert table["image_auroc"].notna().all() and len(table) == 4
+    assert table["pixel_auroc"].isna().all() and table["aupro"].isna().all()
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["mean"]["aupro"] is None  # no bare NaN
+    # What was stored can be read again.
+    pd.testing.assert_frame_equal(evaluate_categories(pipe, root, tmp_path), table)
+
+
+class Picky(TransformerMixin, BaseEstimator):
+    """Fails on images of the category "bolt", in a way that nobody has foreseen."""
+
+    def fit(self, X, y=None):
+        if "bolt" in X.categories:
+            raise ZeroDivisionError("by bolts")
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def test_whatever_a_category_fails_with_the_others_are_evaluated(pipe, root, tmp_path):
+    picky = Pipeline([("picky", Picky()), *pipe.steps])
+    with pytest.raises(CategoryError, match=r"1 of 3 [\s\S]*bolt: ZeroDivisionError: by bolts"):
+        evaluate_categories(picky, root, tmp_path)
+    table = pd.read_csv(tmp_path / "results.csv", index_col="category")
+    assert table.index.tolist() == ["nut", "washer", "mean"]
+
+
+def test_results_that_cannot_be_written_cost_only_their_category(pipe, root, tmp_path, monkeypatch):
+    from skstructcore.evaluation import results
+
+    def full_disk(path, text, write=results.write_text):
+        if path.name == "bolt.csv":
+            raise OSError("No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(results, "write_text", full_disk)
+    with pytest.raises(CategoryError, match=r"bolt: its results cannot be written: No space left"):
+        evaluate_categories(pipe, root, tmp_path)
+    assert {"nut.json", "washer.json"} <= set(times(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "nut.csv").unlink(),
+        lambda folder: (folder / "nut.csv").write_text("file,\n"),
+        lambda folder: (folder / "nut.json").write_text('{"row": {"ima'),
+        lambda folder: (folder / "nut.json").write_bytes(b"\xff\xfe\x00"),
+        lambda folder: (folder / "nut.json").write_text("[]"),
+        lambda folder: (folder / "nut.json").write_text(
+            (folder / "nut.json").read_text().replace('"aupro"', '"aupr"')
+        ),
+    ],
+    ids=["no scores", "other scores", "cut", "bytes", "list", "other columns"],
+)
+def test_what_is_damaged_is_computed_again(pipe, root, tmp_path, caplog, damage):
+    names = ["nut", "washer"]
+    expected = evaluate_categories(pipe, root, tmp_path, categories=names)
+    before = times(tmp_path)
+    damage(tmp_path / "categories")
+    table = evaluate_categories(pipe, root, tmp_path, categories=names)
+    pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
+    assert times(tmp_path)["nut.json"] > before["nut.json"]
+    assert times(tmp_path)["washer.json"] == before["washer.json"]
+    assert "result of nut" in caplog.text and "will be computed again" in caplog.text
+
+
+def test_odd_names_of_files_and_categories_come_through(pipe, root, tmp_path):
+    odd = os.fsdecode(b"a|<b>\xff\n.d")
+    os.rename(root / "nut", root / odd)
+    good = root / odd / "test" / "good"
+    os.rename(good / "0.png", good / os.fsdecode(b"\xff0.png"))
+    expected = evaluate_categories(pipe, root, tmp_path, categories=[odd])
+    quoted = r"$'a|<b>\xff\x0a.d'"
+    table = pd.read_csv(tmp_path / "results.csv", index_col="category")
+    assert table.index.tolist() == [quoted, "mean"]
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert len(lines) == 4 and "<b>" not in lines[2] and lines[2].count("|") == 13
+    assert odd in json.loads((tmp_path / "results.json").read_text())["categories"]
+    scores = pd.read_csv(tmp_path / "categories" / f"{odd}.csv")
+    assert (
+        unescape_name(scores["file"].iloc[2])
+        .encode(errors="surrogateescape")
+        .endswith(b"/\xff0.png")
+    )
+    before = times(tmp_path)
+    again = evaluate_categories(pipe, root, tmp_path, categories=[odd])
+    assert times(tmp_path) == before
+    pd.testing.assert_frame_equal(again, expected)
+
+
+def test_an_output_folder_that_cannot_be_is_found_before_the_work(pipe, root, tmp_path):
+    (tmp_path / "file").write_text("")
+    pipe.set_params(features__image_size="never looked at")
+    with pytest.raises(OSError, match="file"):
+        evaluate_categories(pipe, root, tmp_path / "file" / "out")

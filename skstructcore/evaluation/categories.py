@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -12,19 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
-import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from tqdm.auto import tqdm
 
 from .. import __version__
 from ..datasets import find_layout
+from ..images.labels import is_anomalous
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
+from .results import (
+    COUNTS,
+    Result,
+    format_markdown,
+    make_table,
+    read_result,
+    write_result,
+    write_tables,
+)
 from .single import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import StrPath
@@ -67,7 +75,8 @@ def evaluate_categories(
     root : str or path-like
         Folder in the layout of MVTec AD, VisA or BTAD, of all categories or of one.
     output : str or path-like
-        Folder for the results; made if it is not there. The table is in ``results.csv``,
+        Folder for the results; made if it is not there. What is missing or damaged in it is
+        computed again. The table is in ``results.csv``,
         ``results.json`` and ``results.md``; in ``categories/`` each category has its
         ``<category>.csv``, the scores of all test images, and ``<category>.json``, its row of
         the table with the settings.
@@ -95,7 +104,10 @@ def evaluate_categories(
     ValueError
         If a category is unknown, or `output` holds results of other settings.
     CategoryError
-        If categories could not be evaluated. It says which, and why; the others are stored.
+        If categories could not be evaluated. It says which, and why; the others are stored,
+        and the tables hold them.
+    OSError
+        If `output` cannot be made.
 
     Examples
     --------
@@ -106,21 +118,24 @@ def evaluate_categories(
     layout, output = find_layout(root), Path(output)
     names = _checked_names(layout, categories)
     settings = _settings(pipe)
-    stamps = {name: _stamp(layout, name) for name in names}
-    done = {name: _read_result(_result_file(output, name)) for name in names}
+    (output / "categories").mkdir(parents=True, exist_ok=True)
+    done = {name: read_result(output, name) for name in names}
     done = {name: result for name, result in done.items() if result}
     if not overwrite:
         _check_settings(done, settings, output)
-    rows = {
-        name: result["row"]
-        for name, result in done.items()
-        if result["settings"] == settings and result["data"] == stamps[name]
-    }
-    (output / "categories").mkdir(parents=True, exist_ok=True)
-    missing = [name for name in names if name not in rows]
+    rows, stamps, failed = {}, {}, {}
+    for name in names:
+        try:
+            stamps[name] = _stamp(layout, name)
+        except OSError as error:
+            failed[name] = str(error)
+            continue
+        result = done.get(name)
+        if result and result.settings == settings and result.data == stamps[name]:
+            rows[name] = result.row
     logger.info("%d of %d categories are done already", len(rows), len(names))
 
-    failed = {}
+    missing = [name for name in stamps if name not in rows]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_evaluate_one)(clone(pipe), layout, name) for name in missing)
     progress = tqdm(total=len(names), initial=len(rows), unit="category", disable=not verbose)
@@ -129,48 +144,23 @@ def evaluate_categories(
             if row is None:
                 failed[name] = outcome
                 continue
-            _write(_scores_file(output, name), outcome.to_csv(index=False))
-            result = {"row": row, "settings": settings, "data": stamps[name]}
-            # Last: what has this file is finished.
-            _write(_result_file(output, name), json.dumps(result, indent=1))
+            try:
+                write_result(output, name, Result(row, settings, stamps[name]), outcome)
+            except OSError as error:
+                failed[name] = f"its results cannot be written: {error}"
+                continue
             rows[name] = row
             progress.update()
+    table = make_table({name: rows[name] for name in names if name in rows})
+    if rows:
+        write_tables(output, table, settings)
     if failed:
         reasons = "\n".join(f"- {name}: {failed[name]}" for name in sorted(failed))
         raise CategoryError(
             f"{len(failed)} of {len(names)} categories failed; the others are stored in "
             f"{str(output)!r} and will not be computed again:\n{reasons}"
         )
-    table = _table({name: rows[name] for name in names})
-    _write_tables(table, settings, output)
     return table
-
-
-def format_markdown(table: pd.DataFrame) -> str:
-    """Write a table of `evaluate_categories` as Markdown: areas and rates in percent.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"test_images": [83], "image_auroc": [0.98765]}, ["bottle"])
-    >>> print(format_markdown(table.rename_axis("category")))
-    | category | test_images | image_auroc |
-    |---|---|---|
-    | bottle | 83 | 98.8 |
-    """
-    lines = [[table.index.name, *table.columns]]
-    for name, row in table.iterrows():
-        lines.append([name, *(_text(column, value) for column, value in row.items())])
-    head, *body = ("| " + " | ".join(line) + " |" for line in lines)
-    return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
-
-
-def _text(column, value):
-    if pd.isna(value):
-        return ""
-    if column in ("train_images", "test_images", "seconds"):
-        return f"{value:.0f}"
-    return f"{100 * value:.1f}"
 
 
 def _checked_names(layout, categories):
@@ -189,10 +179,20 @@ def _evaluate_one(pipe, layout, name):
         train, test = images.train, images.test
         pipe.fit(train, train.y)
         evaluation = evaluate(pipe, test)
+        return name, _row(pipe, evaluation, start), evaluation.scores
     except (ValueError, OSError) as error:
         return name, None, str(error)
-    scores, total = evaluation.scores, evaluation.table().loc["all"]
-    n_good = int((scores["defect_type"] == "good").sum())
+    except Exception as error:  # whatever it is, it must not stop the other categories
+        logger.exception("%r failed", name)
+        return name, None, f"{type(error).__name__}: {error}"
+
+
+def _row(pipe, evaluation, start):
+    scores, test = evaluation.scores, evaluation.images
+    table = evaluation.table()
+    # Cell by cell: a row as a whole has a type that turns NaN into pandas' NA.
+    total = {column: table.at["all", column] for column in table}
+    n_anomalous = int(is_anomalous(test.y).sum())
     row = {
         "train_images": pipe["bank"].n_images_,
         "test_images": len(test),
@@ -202,13 +202,12 @@ def _evaluate_one(pipe, layout, name):
         "f1_max": f1_max_score(test.y, scores["anomaly_score"]),
         "pixel_auroc": total["pixel_auroc"],
         "aupro": total["aupro"],
-        "false_alarm_rate": total["false_alarms"] / n_good,
-        "miss_rate": total["missed"] / (len(test) - n_good),
+        "false_alarm_rate": total["false_alarms"] / (len(test) - n_anomalous),
+        "miss_rate": total["missed"] / n_anomalous,
         "seconds": time.perf_counter() - start,
     }
-    counts = ("train_images", "test_images")
-    row = {key: int(value) if key in counts else float(value) for key, value in row.items()}
-    return name, {key: None if math.isnan(value) else value for key, value in row.items()}, scores
+    row = {key: int(value) if key in COUNTS else float(value) for key, value in row.items()}
+    return {key: None if math.isnan(value) else value for key, value in row.items()}
 
 
 def _settings(pipe):
@@ -229,7 +228,7 @@ def _settings(pipe):
 
 def _check_settings(done, settings, output):
     for name, result in done.items():
-        there = result["settings"]
+        there = result.settings
         changed = [
             f"{key}: {there.get(key, 'absent')} there, {settings.get(key, 'absent')} now"
             for key in sorted({**there, **settings})
@@ -253,45 +252,5 @@ def _stamp(layout, name):
         if path.is_file():
             status = path.stat()
             place = path.relative_to(layout.root).as_posix()
-            digest.update(f"{place} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{place} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()
-
-
-def _result_file(output, name):
-    return output / "categories" / f"{name}.json"
-
-
-def _scores_file(output, name):
-    return output / "categories" / f"{name}.csv"
-
-
-def _read_result(path):
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-
-
-def _write(path, text):
-    """Write a file so that nobody ever sees a part of it."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
-
-
-def _table(rows):
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("category")
-    counts = ["train_images", "test_images"]
-    areas = [column for column in table if column not in counts]
-    table[areas] = table[areas].astype(np.float64)
-    table.loc["mean", areas] = table[areas].mean()
-    return table.astype(dict.fromkeys(counts, "Int64"))
-
-
-def _write_tables(table, settings, output):
-    _write(output / "results.csv", table.to_csv())
-    rows = json.loads(table.to_json(orient="index", double_precision=15))
-    mean = rows.pop("mean")
-    text = json.dumps({"settings": settings, "categories": rows, "mean": mean}, indent=1)
-    _write(output / "results.json", text)
-    _write(output / "results.md", format_markdown(table) + "\n")
