@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from .lifecycle.recalibrate import recalibrate as recalibrate
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
+    from .scoring.region_files import label_masks as label_masks
+    from .scoring.region_files import to_coco as to_coco
+    from .scoring.region_files import to_geojson as to_geojson
+    from .scoring.region_files import write_label_masks as write_label_masks
+    from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
 
 __version__ = "0.1.0"
@@ -45,9 +50,14 @@ _PUBLIC = {
     "info": "lifecycle.persistence",
     "load": "lifecycle.persistence",
     "make_structcore": "pipeline",
+    "label_masks": "scoring.region_files",
     "recalibrate": "lifecycle.recalibrate",
+    "regions": "scoring.regions",
     "remove_category": "lifecycle.products",
     "save": "lifecycle.persistence",
+    "to_coco": "scoring.region_files",
+    "to_geojson": "scoring.region_files",
+    "write_label_masks": "scoring.region_files",
 }
 
 __all__ = sorted(_PUBLIC)

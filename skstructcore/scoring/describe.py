@@ -100,19 +100,15 @@ def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDA
     values = np.asarray(maps.values)
     n_images, height, width = values.shape
     peaks = np.stack(np.unravel_index(values.reshape(n_images, -1).argmax(axis=1), (height, width)))
-    origin, step = np.zeros((2, n_images)), np.ones((2, n_images))
-    if maps.geometry is not None:
-        boxes = maps.geometry.boxes.T
-        origin = boxes[:2]
-        step = (boxes[2:] - boxes[:2]) / np.array([[height], [width]])
+    origin, step = origin_and_step(maps)
     columns = {}
     for axis, name in enumerate(("peak_row", "peak_col")):
         columns[name] = origin[axis] + (peaks[axis] + (0.5 if maps.geometry else 0)) * step[axis]
     over = values > thresholds[:, np.newaxis, np.newaxis]
     corners = np.full((4, n_images), np.nan)  # top, left, bottom, right; in patches
     for image in np.flatnonzero(over.any(axis=(1, 2))):
-        labels, _ = ndimage.label(over[image], structure=np.ones((3, 3)))
-        rows, cols = ndimage.find_objects(labels)[labels[tuple(peaks[:, image])] - 1]
+        labels, boxes = label_regions(over[image])
+        rows, cols = boxes[labels[tuple(peaks[:, image])] - 1]
         corners[:, image] = rows.start, cols.start, rows.stop, cols.stop
     for corner, name in enumerate(("top", "left", "bottom", "right")):
         axis = corner % 2
@@ -120,3 +116,33 @@ def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDA
     counted = height * width if maps.ignored is None else (~maps.ignored).sum(axis=(1, 2))
     columns["area_over"] = over.sum(axis=(1, 2)) / counted
     return columns
+
+
+def label_regions(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
+    """Number the connected patches of a map, also at corners, and find the box of each region.
+
+    Parameters
+    ----------
+    over : ndarray of shape (h, w), dtype bool
+
+    Returns
+    -------
+    labels : ndarray of shape (h, w), int32
+        0 where `over` is False, else the number of the region, from 1.
+    boxes : list of (slice, slice)
+        Rows and columns of each region.
+    """
+    labels, _ = ndimage.label(over, structure=np.ones((3, 3)))
+    return labels, ndimage.find_objects(labels)
+
+
+def origin_and_step(maps: AnomalyMaps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Row and column of the upper left patch of each map on its original, and of the step to next.
+
+    Both are of shape (2, n_images); 0 and 1 where maps have no geometry.
+    """
+    n_images, height, width = maps.shape
+    if maps.geometry is None:
+        return np.zeros((2, n_images)), np.ones((2, n_images))
+    boxes = maps.geometry.boxes.T
+    return boxes[:2], (boxes[2:] - boxes[:2]) / np.array([[height], [width]])

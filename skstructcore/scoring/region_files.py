@@ -1,0 +1,212 @@
+"""Regions in the forms that other programs read: COCO, GeoJSON, label masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .._utils.files import atomic_file
+from ..images.image_list import as_images
+from ..images.polygons import fill_polygons
+from .regions import image_names
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from ..images.image_list import ImagesLike, StrPath
+
+__all__ = ["label_masks", "to_coco", "to_geojson", "write_label_masks"]
+
+# Columns that become properties as they are.
+_PROPERTIES = (
+    "region",
+    "area",
+    "mean",
+    "peak",
+    "peak_row",
+    "peak_col",
+    "p_value",
+    "touches_border",
+    "too_small",
+    "route",
+)
+
+
+def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str, Any]:
+    """Regions as a COCO data set, for ``json.dump``.
+
+    Parameters
+    ----------
+    regions : DataFrame
+        As `skstructcore.regions` returns it, or some of its rows.
+    images : folder, sequence of paths, ..., default=None
+        The images that were looked at: those without a region are in the list then, too.
+
+    Returns
+    -------
+    coco : dict
+        "images", "categories" (one, "anomaly") and "annotations": polygon, area, box and, as
+        "score", the peak; the rest of a region's columns under their own names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions, to_coco
+    >>> scorer = StructCoreScorer(quantile=0.9).fit(np.random.default_rng(0).random((40, 4, 4)))
+    >>> maps = np.zeros((1, 4, 4))
+    >>> maps[0, 1, 2:] = 3
+    >>> to_coco(regions(scorer, AnomalyMaps(maps)))["annotations"][0]["bbox"]
+    [2.0, 1.0, 2.0, 1.0]
+    """
+    sizes = _sizes(regions, images)
+    numbers = {name: number for number, name in enumerate(sizes, start=1)}
+    return {
+        "info": {"description": "Regions found by skstructcore"},
+        "images": [
+            {"id": numbers[name], "file_name": name, "height": height, "width": width}
+            for name, (height, width) in sizes.items()
+        ],
+        "categories": [{"id": 1, "name": "anomaly"}],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": numbers[row["image"]],
+                "category_id": 1,
+                "segmentation": [np.ravel(row["polygon"]).tolist()],
+                "bbox": [
+                    row["left"],
+                    row["top"],
+                    row["right"] - row["left"],
+                    row["bottom"] - row["top"],
+                ],
+                "iscrowd": 0,
+                "score": row["peak"],
+                **_properties(row),
+            }
+            for number, row in enumerate(regions.to_dict("records"), start=1)
+        ],
+    }
+
+
+def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
+    """Regions as a GeoJSON-like FeatureCollection of polygons, for ``json.dump``.
+
+    Coordinates are x and y in pixels of the upright original, y *down*; rings are closed.
+
+    Parameters
+    ----------
+    regions : DataFrame
+        As `skstructcore.regions` returns it, or some of its rows.
+
+    Returns
+    -------
+    collection : dict
+        A feature a region, whose properties are its other columns.
+    """
+    features = []
+    for row in regions.to_dict("records"):
+        polygon = np.asarray(row["polygon"])
+        ring = np.concatenate([polygon, polygon[:1]]).tolist()
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"image": row["image"], **_properties(row)},
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def label_masks(
+    regions: pd.DataFrame, images: ImagesLike | None = None
+) -> dict[str, NDArray[np.uint16]]:
+    """Masks of the regions of each image, at the size of the upright original.
+
+    Parameters
+    ----------
+    regions, images : see `to_coco`
+
+    Returns
+    -------
+    masks : dict of image to ndarray of shape (height, width), uint16
+        0 outside of regions, else the number of the region. Holes of a region belong to it.
+    """
+    masks = {
+        name: np.zeros(size, dtype=np.uint16) for name, size in _sizes(regions, images).items()
+    }
+    # The largest first, so that what lies in a hole of another stays visible.
+    for row in regions.sort_values("area", ascending=False).to_dict("records"):
+        mask = masks[row["image"]]
+        top, left = max(int(row["top"]), 0), max(int(row["left"]), 0)
+        bottom, right = int(np.ceil(row["bottom"])), int(np.ceil(row["right"]))
+        part = mask[top:bottom, left:right]
+        part[fill_polygons([row["polygon"] - [left, top]], part.shape)] = row["region"]
+    return masks
+
+
+def write_label_masks(
+    regions: pd.DataFrame, folder: StrPath, images: ImagesLike | None = None
+) -> list[str]:
+    """Write `label_masks` as PNG files, ``<name of the image>_regions.png``.
+
+    Parameters
+    ----------
+    regions, images : see `to_coco`
+    folder : str or path-like
+        Made if it is not there. Files of these names are replaced.
+
+    Returns
+    -------
+    paths : list of str
+        8 bits deep, or 16 where an image has more than 255 regions.
+
+    Raises
+    ------
+    ValueError
+        If two images have the same name.
+    """
+    masks = label_masks(regions, images)
+    paths = {name: Path(folder) / f"{Path(name).stem}_regions.png" for name in masks}
+    twice = [name for name, path in paths.items() if list(paths.values()).count(path) > 1]
+    if twice:
+        raise ValueError(
+            f"Masks of the images {', '.join(map(repr, twice[:2]))} would have the same name: "
+            "write them to different folders."
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, mask in masks.items():
+        deep = mask.max(initial=0) > 255
+        with atomic_file(paths[name], durable=False) as file:
+            Image.fromarray(mask if deep else mask.astype(np.uint8)).save(file, format="png")
+    return [str(path) for path in paths.values()]
+
+
+def _sizes(regions, images):
+    """Height and width of each image, in order."""
+    known = {
+        row["image"]: (int(row["height"]), int(row["width"]))
+        for row in regions[["image", "height", "width"]].to_dict("records")
+    }
+    if images is None:
+        return known
+    images = as_images(images)
+    names = image_names(images)
+    strangers = sorted(set(known) - set(names))
+    if strangers:
+        raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")
+    sizes = images.sizes().tolist()
+    return {name: (height, width) for name, (height, width) in zip(names, sizes, strict=True)}
+
+
+def _properties(row):
+    """Columns as plain Python values."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in ((name, row[name]) for name in _PROPERTIES)
+    }

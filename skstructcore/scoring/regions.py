@@ -1,0 +1,225 @@
+"""Regions: where on its image a map is higher than good images are, one row a region."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from ..containers import AnomalyMaps
+from ..images.image_list import as_images
+from ..images.polygons import outline
+from .conformal import conformal_p_values, conformal_threshold
+from .describe import label_regions, origin_and_step
+from .evidence import at_pixels, check_maps
+from .structcore import StructCoreScorer
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImageList, ImagesLike
+    from .calibration import ScoreCalibration
+
+__all__ = ["regions"]
+
+_logger = logging.getLogger(__name__)
+
+#: Columns of `regions`, and how they are stored where there is no region.
+COLUMNS = {
+    "image": object,
+    "region": np.int64,
+    "polygon": object,
+    "area": np.float64,
+    "n_patches": np.int64,
+    "mean": np.float64,
+    "peak": np.float64,
+    "peak_row": np.float64,
+    "peak_col": np.float64,
+    "top": np.float64,
+    "left": np.float64,
+    "bottom": np.float64,
+    "right": np.float64,
+    "p_value": np.float64,
+    "touches_border": bool,
+    "too_small": bool,
+    "route": object,
+    "height": np.int64,
+    "width": np.int64,
+}
+
+
+def regions(
+    pipe: Pipeline | StructCoreScorer,
+    X: ImagesLike | AnomalyMaps,
+    *,
+    level: float | None = None,
+    min_area: float = 0.0,
+) -> pd.DataFrame:
+    """Find the regions of images that are higher than good images are.
+
+    A region is a set of connected patches (also at corners) whose distance is above the threshold
+    of the base score: one that at most a share `level` of good images exceeds anywhere. Whether
+    the *image* is anomalous is decided by `predict`, which knows more than the height of maps: an
+    image may be rejected without a region, and have one without being rejected.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it; its last step alone where `X` are maps.
+    X : folder, sequence of paths, PIL images or arrays, ndarray, ImageSet, or AnomalyMaps
+        Images, or their maps as ``pipe[:-1].transform(images)`` gives them.
+    level : float in (0, 1), default=None
+        How many good images may have a region; None: ``1 - quantile`` of the last step. A larger
+        one shows fainter regions.
+    min_area : float, default=0.0
+        In pixels of the original. Smaller regions stay in the table, marked `too_small`: what a
+        fixed minimum hides is missed for ever.
+
+    Returns
+    -------
+    regions : DataFrame
+        A row a region, by image and from the highest peak down:
+
+        - ``image``: path of the image, or "image <position>"; ``region``: number in it, from 1;
+        - ``polygon``: ndarray of shape (n, 2), x and y of the corners of its outline, along the
+          edges of patches; ``area`` without holes, and ``n_patches``;
+        - ``mean`` and ``peak``: of its distances; ``peak_row``, ``peak_col``: where that is;
+        - ``top``, ``left``, ``bottom``, ``right``: its box;
+        - ``p_value``: how often a good image has, somewhere, a distance as high as the peak;
+        - ``touches_border``: whether it goes on beyond what the backbone saw;
+        - ``too_small``: whether it is smaller than `min_area`;
+        - ``route``: the product that the image was compared with; "all" without routes;
+        - ``height``, ``width``: of the upright original.
+
+        Places are in pixels of the upright original, or in patches where maps have no geometry.
+
+    Raises
+    ------
+    TypeError
+        If the last step is no StructCoreScorer.
+    ValueError
+        If its base score is not the largest distance ("max"), so that no height of a map is
+        calibrated, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
+    >>> rng = np.random.default_rng(0)
+    >>> scorer = StructCoreScorer(quantile=0.9).fit(rng.random((40, 8, 8)))
+    >>> maps = 0.9 * rng.random((2, 8, 8))
+    >>> maps[1, 2:4, 5:8] = 3
+    >>> found = regions(scorer, AnomalyMaps(maps))
+    >>> found[["image", "region", "area", "peak", "touches_border"]]
+         image  region  area  peak  touches_border
+    0  image 1       1   6.0   3.0            True
+    >>> found["polygon"][0].tolist()
+    [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
+    """
+    scorer = _checked_scorer(pipe, level, min_area)
+    if isinstance(X, AnomalyMaps):
+        maps, names = X, [f"image {i}" for i in range(len(X))]
+    elif pipe is scorer:
+        raise TypeError("StructCoreScorer looks at maps: pass AnomalyMaps, or a whole pipeline.")
+    else:
+        images = as_images(X)
+        maps, names = pipe[:-1].transform(images), image_names(images)
+    maps = check_maps(scorer, maps, reset=False)
+    if scorer.resolution == "full":
+        maps = at_pixels(maps, scorer.sigma)
+    rows = []
+    for i, name in enumerate(names):
+        route = "all" if scorer.routes_ is None else str(maps.route[i])
+        known = scorer.calibration_ if scorer.routes_ is None else scorer.routes_[route].calibration
+        rows += _regions_of(maps[i], known, level, {"image": name, "route": route})
+    found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    found["too_small"] = found["area"] < min_area
+    if found["too_small"].any():
+        _logger.info(
+            "%d of %d regions are smaller than min_area=%g (column too_small)",
+            found["too_small"].sum(),
+            len(found),
+            min_area,
+        )
+    return found
+
+
+def image_names(images: ImageList) -> list[str]:
+    """What tables call images: their path, or "image <position>"."""
+    return [
+        item if isinstance(item, str) else f"image {position}"
+        for item, position in zip(images.items, images.positions, strict=True)
+    ]
+
+
+def _checked_scorer(pipe, level, min_area):
+    scorer = pipe[-1] if hasattr(pipe, "steps") else pipe
+    if not isinstance(scorer, StructCoreScorer):
+        raise TypeError(
+            "regions needs a pipeline whose last step is a StructCoreScorer, got "
+            f"{type(scorer).__name__}."
+        )
+    check_is_fitted(scorer)
+    if scorer.base != "max":
+        raise ValueError(
+            f"Regions are compared with the largest distances of good images, but the base score "
+            f"is {scorer.base!r}: fit with structcore__base='max'."
+        )
+    if level is not None and not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+    if not min_area >= 0:
+        raise ValueError(f"min_area must be 0 or more pixels, got {min_area!r}.")
+    return scorer
+
+
+def _regions_of(maps: AnomalyMaps, known: ScoreCalibration, level, common) -> list[dict]:
+    """Rows of one image."""
+    values = np.asarray(maps.values[0], dtype=np.float64)
+    spread = (known.groups, known.score_weights)
+    threshold = known.base_threshold
+    if level is not None:
+        threshold, _ = conformal_threshold(known.base_scores, level, *spread)
+    labels, boxes = label_regions(values > threshold)
+    (y, x), (dy, dx) = (part[:, 0] for part in origin_and_step(maps))
+    original = values.shape if maps.geometry is None else maps.geometry.original_sizes[0]
+    rows = []
+    for number, (box_rows, box_cols) in enumerate(boxes, start=1):
+        inside = labels[box_rows, box_cols] == number
+        part = np.where(inside, values[box_rows, box_cols], -np.inf)
+        peak_row, peak_col = np.unravel_index(part.argmax(), part.shape)
+        corners = [*outline(inside), box_cols.start, box_rows.start]
+        half = 0.0 if maps.geometry is None else 0.5
+        rows.append(
+            {
+                **common,
+                "polygon": corners * [dx, dy] + [x, y],
+                "area": inside.sum() * dx * dy,
+                "n_patches": int(inside.sum()),
+                "mean": part[inside].mean(),
+                "peak": part.max(),
+                "peak_row": y + (box_rows.start + peak_row + half) * dy,
+                "peak_col": x + (box_cols.start + peak_col + half) * dx,
+                "top": y + box_rows.start * dy,
+                "left": x + box_cols.start * dx,
+                "bottom": y + box_rows.stop * dy,
+                "right": x + box_cols.stop * dx,
+                "touches_border": _touches(box_rows, values.shape[0])
+                or _touches(box_cols, values.shape[1]),
+                "too_small": False,
+                "height": int(original[0]),
+                "width": int(original[1]),
+            }
+        )
+    peaks = np.array([row["peak"] for row in rows])
+    p_values = conformal_p_values(peaks, known.base_scores, *spread) if rows else []
+    for row, p_value in zip(rows, p_values, strict=True):
+        row["p_value"] = p_value
+    rows.sort(key=lambda row: -row["peak"])
+    return [{**row, "region": number} for number, row in enumerate(rows, start=1)]
+
+
+def _touches(box: slice, length: int) -> bool:
+    return box.start == 0 or box.stop == length

@@ -1,0 +1,235 @@
+"""Regions: which, where, how high, how rare; and the forms that other programs read."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from networks import Blocks
+from PIL import Image
+
+from skstructcore import (
+    AnomalyMaps,
+    ConvFeatures,
+    StructCoreScorer,
+    label_masks,
+    make_structcore,
+    regions,
+    to_coco,
+    to_geojson,
+    write_label_masks,
+)
+from skstructcore.images import Geometry
+
+N_TRAIN = 19
+
+
+@pytest.fixture
+def scorer():
+    """Good images whose largest distances are 1, 2, ..., 19."""
+    maps = np.full((N_TRAIN, 4, 6), 0.5)
+    maps[:, 1, 1] = np.arange(1, N_TRAIN + 1)
+    return StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(AnomalyMaps(maps))
+
+
+@pytest.fixture
+def maps():
+    """Over 15, of which 4 of 19 training images are higher, (1 + 4) / 20 = 0.25 with ties."""
+    values = np.full((3, 4, 6), 0.5)
+    values[1, 0, 0:2] = [17, 30]  # at the border
+    values[1, 2, 3], values[1, 3, 4] = 18, 16.5  # connected at a corner
+    values[2, 1, 1] = 15.5
+    sizes, boxes = np.tile([40, 60], (3, 1)), np.tile([0, 0, 40, 60.0], (3, 1))
+    sizes[2], boxes[2] = (100, 100), (20, 10, 60, 70)  # a crop
+    return AnomalyMaps(values, geometry=Geometry((32, 48), sizes, boxes))
+
+
+def test_rows_are_worked_out_by_hand(scorer, maps):
+    assert scorer.calibration_.base_threshold == 16  # (1 + 3) / 20 = 0.2 of good images exceed it
+    found = regions(scorer, maps)
+    assert found["image"].tolist() == ["image 1", "image 1"]
+    assert found["region"].tolist() == [1, 2]
+    assert found["polygon"][0].tolist() == [[0, 0], [20, 0], [20, 10], [0, 10]]
+    corner = [[30, 20], [40, 20], [40, 30], [50, 30], [50, 40], [40, 40], [40, 30], [30, 30]]
+    assert found["polygon"][1].tolist() == corner
+    assert found["area"].tolist() == [200, 200]
+    assert found["n_patches"].tolist() == [2, 2]
+    assert found["mean"].tolist() == [23.5, 17.25]
+    assert found["peak"].tolist() == [30, 18]
+    assert found[["peak_row", "peak_col"]].to_numpy().tolist() == [[5, 15], [25, 35]]
+    boxes = found[["top", "left", "bottom", "right"]].to_numpy().tolist()
+    assert boxes == [[0, 0, 10, 20], [20, 30, 40, 50]]
+    # No good image is as high as 30; 18 and 19 are as high as 18.
+    assert found["p_value"].tolist() == [1 / 20, 3 / 20]
+    assert found["touches_border"].tolist() == [True, True]
+    assert not found["too_small"].any()
+    assert set(found["route"]) == {"all"}
+    assert found[["height", "width"]].to_numpy().tolist() == [[40, 60]] * 2
+
+
+def test_a_larger_level_shows_fainter_regions_and_a_crop_lies_on_its_original(scorer, maps):
+    found = regions(scorer, maps, level=0.3)  # over 14: (1 + 5) / 20
+    row = found[found["image"] == "image 2"].iloc[0]
+    assert (row["top"], row["left"], row["bottom"], row["right"]) == (30, 20, 40, 30)
+    assert row["p_value"] == 5 / 20 and not row["touches_border"]
+    assert (row["height"], row["width"]) == (100, 100)
+
+
+def test_small_regions_are_marked_not_dropped(scorer, maps, caplog):
+    maps.values[1, 0, 0] = 0
+    with caplog.at_level("INFO"):
+        found = regions(scorer, maps, min_area=150)
+    assert found["too_small"].tolist() == [True, False]
+    assert "1 of 2 regions are smaller than min_area=150" in caplog.text
+
+
+def test_the_box_around_the_peak_is_that_of_describe(scorer, maps):
+    described = scorer.describe(maps).iloc[1]
+    found = regions(scorer, maps).iloc[0]
+    for side in ("top", "left", "bottom", "right"):
+        assert described[f"region_{side}"] == found[side]
+    assert (described["peak_row"], described["peak_col"]) == (found["peak_row"], found["peak_col"])
+
+
+def test_groups_count_as_one_and_routes_have_their_own_threshold():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0, 1, (40, 3, 3))
+    values[20:] *= 10
+    routes = np.repeat(["nut", "pin"], 20)
+    maps = AnomalyMaps(
+        values,
+        groups=np.repeat(np.arange(20), 2),
+        route=routes,
+        route_distance=rng.uniform(1, 2, 40),
+    )
+    scorer = StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(maps)
+    new = np.zeros((2, 3, 3))
+    new[:, 1, 1] = 5
+    images = AnomalyMaps(new, route=np.array(["nut", "pin"]), route_distance=np.ones(2))
+    found = regions(scorer, images)
+    assert found[["image", "route"]].to_numpy().tolist() == [["image 0", "nut"]]
+    assert found["p_value"].tolist() == [1 / 11]  # ten groups of nuts
+
+
+def test_ignored_patches_are_in_no_region(scorer, maps):
+    ignored = np.zeros(maps.shape, dtype=bool)
+    ignored[1, :2] = True
+    values = np.where(ignored, 0, maps.values)
+    found = regions(scorer, AnomalyMaps(values, geometry=maps.geometry, ignored=ignored))
+    assert found["peak"].tolist() == [18]
+
+
+def test_no_region_is_an_empty_table_with_all_columns(scorer, maps):
+    found = regions(scorer, maps[:1])
+    assert len(found) == 0
+    full = regions(scorer, maps)
+    assert found.dtypes.equals(full.dtypes)
+    assert to_coco(found)["annotations"] == [] and to_geojson(found)["features"] == []
+
+
+@pytest.fixture
+def pipe_and_images(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.integers(100, 130, (13, 40, 60), dtype=np.uint8)
+    pipe = make_structcore(
+        ConvFeatures(Blocks(), ("stage1",), image_size=(40, 60)),
+        projection__n_components=None,
+        bank__n_patches=60,
+        structcore__quantile=0.9,
+    ).fit(X[:10])
+    paths = [tmp_path / f"part{i}.png" for i in range(3)]
+    X[11, 10:16, 20:28] = 255
+    for path, image in zip(paths, X[10:], strict=True):
+        Image.fromarray(image).save(path)
+    return pipe, [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("resolution", ["grid", "full"])
+def test_a_defect_is_found_where_it_is(pipe_and_images, resolution):
+    pipe, paths = pipe_and_images
+    if resolution == "full":
+        pipe.set_params(structcore__resolution="full")
+        training = np.random.default_rng(0).integers(100, 130, (13, 40, 60), dtype=np.uint8)
+        pipe.fit(training[:10])
+    found = regions(pipe, paths)
+    row = found[found["image"] == paths[1]].iloc[0]
+    assert row["top"] < 13 < row["bottom"] and row["left"] < 24 < row["right"]
+    assert row["area"] < 40 * 60 / 4
+    assert row["p_value"] == 1 / 11
+    maps = pipe[:-1].transform(paths)
+    pd.testing.assert_frame_equal(
+        regions(pipe, maps).drop(columns="image"), found.drop(columns="image")
+    )
+
+
+def test_exports_hold_the_same_regions(pipe_and_images, tmp_path):
+    pipe, paths = pipe_and_images
+    found = regions(pipe, paths)
+    coco = json.loads(json.dumps(to_coco(found, paths)))
+    assert [image["file_name"] for image in coco["images"]] == paths
+    assert coco["images"][0] | {"id": 1} == coco["images"][0]
+    assert len(coco["annotations"]) == len(found)
+    for annotation, (_, row) in zip(coco["annotations"], found.iterrows(), strict=True):
+        assert annotation["image_id"] == paths.index(row["image"]) + 1
+        assert (
+            np.reshape(annotation["segmentation"][0], (-1, 2)).tolist() == row["polygon"].tolist()
+        )
+        assert annotation["area"] == row["area"] and annotation["score"] == row["peak"]
+    geojson = json.loads(json.dumps(to_geojson(found)))
+    ring = geojson["features"][0]["geometry"]["coordinates"][0]
+    assert ring[0] == ring[-1] and len(ring) == len(found["polygon"][0]) + 1
+    assert geojson["features"][0]["properties"]["p_value"] == found["p_value"][0]
+
+
+def test_label_masks_are_as_large_as_their_images(pipe_and_images, tmp_path):
+    pipe, paths = pipe_and_images
+    found = regions(pipe, paths)
+    masks = label_masks(found, paths)
+    assert list(masks) == paths and masks[paths[0]].shape == (40, 60)
+    assert masks[paths[1]][13, 24] == 1
+    for _, row in found.iterrows():  # patches are 2 x 2 whole pixels, without holes here
+        assert (masks[row["image"]] == row["region"]).sum() >= row["area"]
+    written = write_label_masks(found, tmp_path / "masks", paths)
+    assert [path.rpartition("/")[2] for path in written] == [
+        f"part{i}_regions.png" for i in range(3)
+    ]
+    for path, mask in zip(written, masks.values(), strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), mask)
+
+
+def test_a_region_in_the_hole_of_another_stays_visible(scorer):
+    values = np.zeros((1, 9, 9))
+    values[0, 1:8, 1:8], values[0, 2:7, 2:7], values[0, 4, 4] = 20, 0, 30
+    scorer = StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(
+        AnomalyMaps(np.random.default_rng(0).random((9, 9, 9)))
+    )
+    mask = label_masks(regions(scorer, AnomalyMaps(values)))["image 0"]
+    assert mask[4, 4] == 1 and mask[1, 1] == 2 and mask[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "params, error, message",
+    [
+        (dict(level=0.0), ValueError, "level must be between 0 and 1, got 0.0"),
+        (dict(min_area=-1), ValueError, "min_area must be 0 or more"),
+        (dict(min_area=np.nan), ValueError, "min_area must be 0 or more"),
+    ],
+)
+def test_wrong_parameters_are_refused(scorer, maps, params, error, message):
+    with pytest.raises(error, match=message):
+        regions(scorer, maps, **params)
+
+
+def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
+    with pytest.raises(ValueError, match=r"base score is 'mean'.*structcore__base='max'"):
+        regions(StructCoreScorer(base="mean").fit(np.random.default_rng(0).random((9, 3, 3))), maps)
+    with pytest.raises(TypeError, match="last step is a StructCoreScorer, got ConvFeatures"):
+        regions(ConvFeatures(), maps)
+    with pytest.raises(TypeError, match="looks at maps"):
+        regions(scorer, np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="not among the images"):
+        to_coco(regions(scorer, maps), np.zeros((1, 8, 8), np.uint8))
+    found = regions(scorer, maps, level=0.3)
+    found["image"] = np.where(found["image"] == "image 1", "a/part.png", "b/part.jpg")
+    with pytest.raises(ValueError, match="the same name"):
+        write_label_masks(found, tmp_path)
