@@ -190,12 +190,12 @@ def _regions_of(maps: AnomalyMaps, known: ScoreCalibration, level, common) -> li
         inside = labels[box_rows, box_cols] == number
         part = np.where(inside, values[box_rows, box_cols], -np.inf)
         peak_row, peak_col = np.unravel_index(part.argmax(), part.shape)
-        corners = [*outline(inside), box_cols.start, box_rows.start]
+        corners = outline(inside) + np.array([box_cols.start, box_rows.start])
         half = 0.0 if maps.geometry is None else 0.5
         rows.append(
             {
                 **common,
-                "polygon": corners * [dx, dy] + [x, y],
+                "polygon": corners * np.array([dx, dy]) + np.array([x, y]),
                 "area": inside.sum() * dx * dy,
                 "n_patches": int(inside.sum()),
                 "mean": part[inside].mean(),
