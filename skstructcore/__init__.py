@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .lifecycle.products import add_category as add_category
     from .lifecycle.products import remove_category as remove_category
     from .lifecycle.recalibrate import recalibrate as recalibrate
+    from .lifecycle.update import forget as forget
+    from .lifecycle.update import update as update
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.region_files import label_masks as label_masks
@@ -47,6 +49,7 @@ _PUBLIC = {
     "RoutedKNNScorer": "knn.scorer",
     "StructCoreScorer": "scoring.structcore",
     "add_category": "lifecycle.products",
+    "forget": "lifecycle.update",
     "info": "lifecycle.persistence",
     "load": "lifecycle.persistence",
     "make_structcore": "pipeline",
@@ -57,6 +60,7 @@ _PUBLIC = {
     "save": "lifecycle.persistence",
     "to_coco": "scoring.region_files",
     "to_geojson": "scoring.region_files",
+    "update": "lifecycle.update",
     "write_label_masks": "scoring.region_files",
 }
 

@@ -198,6 +198,8 @@ class AnomalyMaps(_ImageContainer):
         (see `skstructcore.knn.surprise`). None where no held-out training scores are known.
     groups : ndarray of shape (n_images,), int64, or None
         Group code of each training image; None for other images.
+    image_index : ndarray of shape (n_images,), int64, or None
+        Which training image each map is of; None for other images.
     ignored : ndarray of shape (n_images, h, w), dtype bool, or None
         Patches that do not count (see `ignore` and `foreground` of the feature estimators). Their
         distance and surprise are 0; None where there are none.
@@ -223,6 +225,7 @@ class AnomalyMaps(_ImageContainer):
     geometry: Geometry | None = None
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
+    image_index: NDArray[np.int64] | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
         rows = self._rows(key)
@@ -234,4 +237,5 @@ class AnomalyMaps(_ImageContainer):
             _take(self.geometry, rows),
             _take(self.surprise, rows),
             _take(self.ignored, rows),
+            _take(self.image_index, rows),
         )

@@ -22,6 +22,7 @@ from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile
 from .build import build_bank, codes_of, materialize
+from .record import record_of
 from .stream import stream_bank
 from .training import training_images
 
@@ -76,6 +77,8 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     radius_ : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route. Exact, but an
         upper bound after streaming; up to the rounding of float16.
+    images_ : TrainingRecord
+        Digest, group, route and size of each training image.
     n_images_per_route_ : ndarray of shape (n_routes,), int64
         Number of good training images of each route.
     n_images_ : int
@@ -250,6 +253,7 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             profiles = self._profiles(bank, values, routes[images], pooled, routes)
             bank = replace(bank, profiles=profiles)
         self.bank_ = bank
+        self.images_ = record_of(X, groups, routes, pooled)
         self.n_images_ = n_images
         self.n_images_per_route_ = np.bincount(routes, minlength=len(route_names))
         geometry = getattr(X, "geometry", None)

@@ -17,7 +17,12 @@ from ..containers import AnomalyMaps
 from ..routing.grouping import assign_folds
 from ..routing.pooling import pool_patches
 from ..routing.profile import route_distances
-from .surprise import fit_expectation, join_expectations
+from .surprise import (
+    contributions,
+    extend_expectation,
+    fit_expectation,
+    join_expectations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from .._utils.typing import NDArray
     from ..containers import Patches
     from .search import BankSearch, Found
-    from .surprise import DistanceExpectation
+    from .surprise import DistanceExpectation, ExpectationSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +144,7 @@ def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) ->
         geometry=patches.geometry,
         surprise=scores.surprise,
         ignored=scores.ignored,
+        image_index=patches.image_index,
     )
     if scores.pooled is None:
         return maps
@@ -210,7 +216,46 @@ def k_fold(
     return _learn(search, patches, distances_of_folds)
 
 
-def _learn(search, patches, distances_of):
+def add_images(
+    search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
+) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+    """Score more training images without the entries of their groups, and learn from them.
+
+    Parameters
+    ----------
+    search : BankSearch
+        In the bank that has their entries already.
+    patches : Patches
+        Of the new images.
+    expectations : sequence of DistanceExpectation
+        What was learned before, for the entries of this bank.
+    """
+
+    def learn(route, distances, neighbors, groups, n_entries):
+        return extend_expectation(expectations[route], distances, neighbors, groups)
+
+    return _learn(search, patches, lambda distances, routes: distances, learn)
+
+
+def contributions_of(
+    search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
+) -> tuple[ExpectationSums, ...]:
+    """What training images have contributed to the expectations of each route."""
+    sums = []
+
+    def learn(route, distances, neighbors, groups, n_entries):
+        sums.append(contributions(expectations[route], distances, neighbors, groups))
+        return expectations[route], np.zeros(len(distances), dtype=np.float32)
+
+    _learn(search, patches, lambda distances, routes: distances, learn)
+    return tuple(sums)
+
+
+def _fit_expectation(route, *found):
+    return fit_expectation(*found)
+
+
+def _learn(search, patches, distances_of, learn=_fit_expectation):
     """Expectations of each route, and what its training patches are by those of other groups."""
     neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
 
@@ -228,7 +273,8 @@ def _learn(search, patches, distances_of):
         counted = slice(None) if scores.ignored is None else ~scores.ignored[mine].ravel()
         # Of the entries found in other routes, those know what is normal.
         nearest = neighbors[mine].reshape(-1, neighbors.shape[-1])
-        expectation, judged = fit_expectation(
+        expectation, judged = learn(
+            route,
             distances[mine].ravel()[counted],
             np.where(nearest < len(index.bank), nearest, -1)[counted],
             np.repeat(patches.groups[mine], per_image)[counted],

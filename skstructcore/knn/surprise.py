@@ -9,7 +9,7 @@ distance is judged against those of the entries nearest to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +24,87 @@ if TYPE_CHECKING:
 # around a single entry are few.
 N_CONTEXT = 5
 
+#: How many patches the mean over the whole bank counts for, at each entry.
+PRIOR = 20.0
+
 # A distance is at least this share of the median, so that the logarithm of a patch that is
 # also in the bank of another image stays finite.
 _FLOOR = 1e-3
+
+
+# Sums leave this much of a mean square by rounding where all distances are equal.
+_NO_SPREAD = 1e-15
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectationSums:
+    """What an expectation was learned from, so that patches can be added and taken away.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n_entries,), int64
+        How many training patches have each entry among their neighbours.
+    logs : ndarray of shape (n_entries,), float64
+        Sum of their log distances.
+    squares : ndarray of shape (n_entries,), float64
+        Sum of the squares of these about their expectation.
+    totals : ndarray of shape (3,), float64
+        Number of all patches, and the sums of their log distances and squares.
+    """
+
+    counts: NDArray[np.int64]
+    logs: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    totals: NDArray[np.float64]
+
+    def __add__(self, other: ExpectationSums) -> ExpectationSums:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return ExpectationSums(*(mine + new for mine, new in pairs))
+
+    def __sub__(self, other: ExpectationSums) -> ExpectationSums:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return ExpectationSums(*(mine - gone for mine, gone in pairs))
+
+    def at(self, places: NDArray[np.int64], n_entries: int) -> ExpectationSums:
+        """The same for a bank of `n_entries`, in which this one's entries have these places."""
+        spread = []
+        for values in (self.counts, self.logs, self.squares):
+            spread.append(np.zeros(n_entries, dtype=values.dtype))
+            spread[-1][places] = values
+        return ExpectationSums(*spread, self.totals)
+
+    def keep(self, entries: NDArray[np.bool_]) -> ExpectationSums:
+        """Without some entries; the patches around them still count in all."""
+        return ExpectationSums(
+            self.counts[entries], self.logs[entries], self.squares[entries], self.totals
+        )
+
+    def location(self, prior: float = PRIOR) -> NDArray[np.float64]:
+        """Mean log distance around each entry, shrunk."""
+        return _shrunk(self.counts, self.logs, self.totals[1] / self.totals[0], prior)
+
+    def recentred(self, old: NDArray[np.float64], new: NDArray[np.float64]) -> ExpectationSums:
+        """The same with squares about other locations.
+
+        ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``; the patches
+        themselves are not needed.
+        """
+        shift = new - old
+        change = self.counts * shift**2 - 2 * shift * (self.logs - self.counts * old)
+        # A patch is around several entries, and once in the totals.
+        total = change.sum() * self.totals[0] / max(self.counts.sum(), 1)
+        totals = self.totals + np.array([0.0, 0.0, total])
+        return replace(self, squares=self.squares + change, totals=totals)
+
+    def expectation(self, floor: float, prior: float = PRIOR) -> DistanceExpectation:
+        """What `fit_expectation` makes of these sums."""
+        n_patches, _, squares = self.totals
+        location = self.location(prior)
+        variance = np.ones_like(location)
+        if squares > _NO_SPREAD * n_patches:
+            variance = _shrunk(self.counts, self.squares, squares / n_patches, prior)
+            variance = np.maximum(variance, _NO_SPREAD)
+        return DistanceExpectation(location, np.sqrt(variance), floor, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +119,8 @@ class DistanceExpectation:
         Standard deviation of the log distances about their expectation, shrunk.
     floor : float
         Smaller distances count as this one.
+    sums : ExpectationSums or None
+        What they were learned from.
 
     Examples
     --------
@@ -57,6 +137,7 @@ class DistanceExpectation:
     location: NDArray[np.float64]
     scale: NDArray[np.float64]
     floor: float
+    sums: ExpectationSums | None = None
 
     def surprise(
         self, distances: NDArray[np.floating], neighbors: NDArray[np.integer]
@@ -86,7 +167,7 @@ def fit_expectation(
     neighbors: NDArray[np.integer],
     groups: NDArray[Any],
     n_entries: int,
-    prior: float = 20.0,
+    prior: float = PRIOR,
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn which distances are normal around each bank entry.
 
@@ -104,7 +185,7 @@ def fit_expectation(
         Image (or group of images) that each patch belongs to.
     n_entries : int
         Size of the bank.
-    prior : float, default=20.0
+    prior : float, default=PRIOR
         How many patches the mean over the whole bank counts for.
 
     Returns
@@ -119,13 +200,130 @@ def fit_expectation(
     rows_of_groups = _rows_of_groups(groups)
     location, expected = _shrunk_means(logs, neighbors, rows_of_groups, n_entries, prior)
     squares = (logs - expected) ** 2
+    sums = _sums(logs, squares, neighbors, n_entries)
     if not squares.any():  # all patches at one distance: nothing to learn a scale from
-        return DistanceExpectation(location, np.ones(n_entries), floor), np.zeros(
-            len(logs), np.float32
-        )
+        flat = DistanceExpectation(location, np.ones(n_entries), floor, sums)
+        return flat, np.zeros(len(logs), np.float32)
     variance, scale = _shrunk_means(squares, neighbors, rows_of_groups, n_entries, prior, np.sqrt)
     surprise = ((logs - expected) / scale).astype(np.float32)
-    return DistanceExpectation(location, np.sqrt(variance), floor), surprise
+    return DistanceExpectation(location, np.sqrt(variance), floor, sums), surprise
+
+
+def extend_expectation(
+    expectation: DistanceExpectation,
+    distances: NDArray[np.floating],
+    neighbors: NDArray[np.integer],
+    groups: NDArray[Any],
+    prior: float = PRIOR,
+) -> tuple[DistanceExpectation, NDArray[np.float32]]:
+    """Learn from more training patches what distances are normal.
+
+    The sums of what was learned before stay; their squares are taken about what is expected now.
+
+    Parameters
+    ----------
+    expectation : DistanceExpectation
+        Of the bank's entries, with sums; 0 for entries that are new.
+    distances, neighbors, groups, prior : see `fit_expectation`
+        Of the new patches.
+
+    Returns
+    -------
+    expectation : DistanceExpectation
+    surprise : ndarray of shape (n_patches,), float32
+        Of the new patches, each against what all but its own group give.
+    """
+    logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
+    before, n_entries = expectation.sums, len(expectation.location)
+    rows_of_groups = _rows_of_groups(groups)
+    new = _sums(logs, np.zeros_like(logs), neighbors, n_entries)
+    both = before + new
+    expected = _by_others(logs, both.counts, both.logs, both.totals[1] / both.totals[0],
+                          neighbors, rows_of_groups, prior)  # fmt: skip
+    squares = (logs - expected) ** 2
+    before = before.recentred(expectation.location, both.location(prior))
+    after = before + _sums(logs, squares, neighbors, n_entries)
+    scale = np.ones_like(logs)
+    if after.totals[2] > _NO_SPREAD * after.totals[0]:
+        scale = _by_others(squares, after.counts, after.squares, after.totals[2] / after.totals[0],
+                           neighbors, rows_of_groups, prior, np.sqrt)  # fmt: skip
+    surprise = ((logs - expected) / scale).astype(np.float32)
+    return after.expectation(expectation.floor, prior), surprise
+
+
+def reduce_expectation(
+    expectation: DistanceExpectation,
+    gone: ExpectationSums,
+    entries: NDArray[np.bool_],
+    prior: float = PRIOR,
+) -> DistanceExpectation:
+    """Take away what patches have contributed, and all but some `entries` of the bank.
+
+    Parameters
+    ----------
+    expectation : DistanceExpectation
+    gone : ExpectationSums
+        See `contributions`.
+    entries : ndarray of shape (n_entries,), dtype bool
+        Those that stay.
+    prior : float, default=PRIOR
+
+    Returns
+    -------
+    expectation : DistanceExpectation
+    """
+    left = (expectation.sums - gone).keep(entries)
+    left = left.recentred(expectation.location[entries], left.location(prior))
+    return left.expectation(expectation.floor, prior)
+
+
+def contributions(
+    expectation: DistanceExpectation,
+    distances: NDArray[np.floating],
+    neighbors: NDArray[np.integer],
+    groups: NDArray[Any],
+    prior: float = PRIOR,
+) -> ExpectationSums:
+    """What training patches have contributed to an expectation, to be taken away again.
+
+    Parameters
+    ----------
+    expectation : DistanceExpectation
+        That they are part of.
+    distances, neighbors, groups, prior : see `fit_expectation`
+        As they were when it was learned.
+    """
+    logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
+    sums = expectation.sums
+    expected = _by_others(logs, sums.counts, sums.logs, sums.totals[1] / sums.totals[0],
+                          neighbors, _rows_of_groups(groups), prior)  # fmt: skip
+    return _sums(logs, (logs - expected) ** 2, neighbors, len(sums.counts))
+
+
+def _sums(logs, squares, neighbors, n_entries):
+    counts, log_sums = _totals(neighbors, logs, n_entries)
+    square_sums = _totals(neighbors, squares, n_entries)[1]
+    totals = np.array([len(logs), logs.sum(), squares.sum()], dtype=np.float64)
+    return ExpectationSums(counts, log_sums, square_sums, totals)
+
+
+def _shrunk(counts, sums, centre, prior):
+    """Means of sums of values, shrunk towards the mean of all."""
+    return centre + (sums - counts * centre) / (counts + prior)
+
+
+def _by_others(
+    values, counts, sums, centre, neighbors, rows_of_groups, prior, transform=np.asarray
+):
+    """For each patch, the average over its neighbours of what all but its group expect."""
+    by_others = np.empty_like(values)
+    for rows in rows_of_groups:
+        own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
+        # Rounding must not make a variance negative.
+        others = _shrunk(counts - own_counts, sums - own_sums, centre, prior)
+        table = transform(np.maximum(others, 0) if transform is np.sqrt else others)
+        by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
+    return by_others
 
 
 def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform=np.asarray):

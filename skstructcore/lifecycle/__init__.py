@@ -4,6 +4,7 @@ from .drift import DriftAlarm, DriftMonitor
 from .persistence import ModelFileError, info, load, save
 from .products import add_category, remove_category
 from .recalibrate import Recalibration, recalibrate
+from .update import forget, update
 
 __all__ = [
     "DriftAlarm",
@@ -11,9 +12,11 @@ __all__ = [
     "ModelFileError",
     "Recalibration",
     "add_category",
+    "forget",
     "info",
     "load",
     "recalibrate",
     "remove_category",
     "save",
+    "update",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..bank.training import TrainingImages
+    from ..containers import Patches
     from ..images.image_list import ImagesLike
     from ..scoring.calibration import ScoreCalibration
 
@@ -53,8 +54,10 @@ def take_good(
     return good
 
 
-def describe_fresh(pipe: Pipeline, good: TrainingImages) -> pd.DataFrame:
-    """Score images that are not in the bank.
+def describe_fresh(
+    pipe: Pipeline, good: TrainingImages, patches: Patches | None = None
+) -> pd.DataFrame:
+    """Score images that are not in the bank; `patches` are theirs, where they are known.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def describe_fresh(pipe: Pipeline, good: TrainingImages) -> pd.DataFrame:
         ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
     """
     bank, knn, scorer = structcore_steps(pipe)
-    fresh = scorer.describe(knn.transform(bank.transform(good.X)))
+    patches = bank.transform(good.X) if patches is None else patches
+    fresh = scorer.describe(knn.transform(patches))
     if "nearest_route" not in fresh:
         fresh["nearest_route"] = "all"
     calibrations = calibrations_of(scorer)

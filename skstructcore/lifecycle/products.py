@@ -93,12 +93,21 @@ def add_category(
     new_bank = clone(bank).set_params(n_routes=None)
     patches = new_bank.fit_transform(features, groups=groups, categories=[name] * len(features))
     new_knn = clone(knn).set_params(routing="top1")
-    route = clone(scorer).fit(new_knn.fit_transform(patches)).routes_[name]
+    new_scorer = clone(scorer).fit(new_knn.fit_transform(patches))
+    route = new_scorer.routes_[name]
     if route.is_pooled:
         route = replace(route, calibration=scorer.calibration_)
 
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
-    bank.bank_ = _join(bank.bank_, new_bank.bank_)
+    # Images and groups of the new product are numbered on.
+    first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
+    bank.bank_ = _join(bank.bank_, new_bank.bank_, first_image, first_group)
+    new_images = replace(
+        new_bank.images_,
+        groups=new_bank.images_.groups + first_group,
+        routes=np.full(len(new_bank.images_), len(known)),
+    )
+    bank.images_ = bank.images_.join(new_images)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
     bank.n_images_per_route_ = np.concatenate(
         [bank.n_images_per_route_, new_bank.n_images_per_route_]
@@ -108,6 +117,13 @@ def add_category(
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
+    new_training = new_scorer.training_
+    new_training = replace(
+        new_training,
+        groups=new_training.groups + first_group,
+        image_index=new_training.image_index + first_image,
+    )
+    scorer.training_ = scorer.training_.join(new_training)
     return with_steps(pipe, bank, knn, scorer)
 
 
@@ -151,6 +167,8 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         route_names=tuple(names[route] for route in kept),
         profiles=tuple(old.profiles[route] for route in kept),
     )
+    bank.images_ = bank.images_.forget(bank.images_.routes == gone)
+    bank.images_ = replace(bank.images_, routes=np.searchsorted(kept, bank.images_.routes))
     bank.radius_ = bank.radius_[kept]
     bank.n_images_per_route_ = bank.n_images_per_route_[kept]
     bank.n_images_ = int(bank.n_images_per_route_.sum())
@@ -158,6 +176,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
+    scorer.training_ = scorer.training_.take(scorer.training_.route != name)
     return with_steps(pipe, bank, knn, scorer)
 
 
@@ -171,12 +190,12 @@ def _routed_steps(pipe):
     return steps
 
 
-def _join(old, new):
-    """One bank of both; images and groups of the new one are numbered on."""
+def _join(old, new, first_image, first_group):
+    """One bank of both."""
     return MemoryBank(
         values=np.concatenate([old.values, new.values]),
-        image_index=np.concatenate([old.image_index, new.image_index + old.image_index.max() + 1]),
-        groups=np.concatenate([old.groups, new.groups + old.groups.max() + 1]),
+        image_index=np.concatenate([old.image_index, new.image_index + first_image]),
+        groups=np.concatenate([old.groups, new.groups + first_group]),
         routes=np.concatenate([old.routes, new.routes + len(old.route_names)]),
         route_names=old.route_names + new.route_names,
         profiles=old.profiles + new.profiles,

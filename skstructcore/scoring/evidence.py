@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -103,6 +103,56 @@ def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
         surprise=resized(maps.surprise),
         ignored=None if maps.ignored is None else ignored_pixels(maps.ignored, size),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingEvidence:
+    """What a scorer keeps of its training images, so that it can learn what is normal anew.
+
+    Attributes
+    ----------
+    base : ndarray of shape (n,)
+    phi : ndarray of shape (n, p)
+    paper_phi : ndarray of shape (n, 3)
+        See `Evidence`.
+    groups, image_index, route, route_distance : ndarray of shape (n,), or None
+        See `AnomalyMaps`.
+    """
+
+    base: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    paper_phi: NDArray[np.float64]
+    groups: NDArray[np.int64] | None = None
+    image_index: NDArray[np.int64] | None = None
+    route: NDArray[Any] | None = None
+    route_distance: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.base, self.phi, self.paper_phi)
+
+    @classmethod
+    def of_maps(cls, evidence: Evidence, maps: AnomalyMaps) -> TrainingEvidence:
+        """What the maps of training images say, and what is known of the images."""
+        known = ("groups", "image_index", "route", "route_distance")
+        return cls(*evidence, **{name: getattr(maps, name) for name in known})
+
+    def take(self, rows: NDArray[Any]) -> TrainingEvidence:
+        """Some of the images, by position or mask."""
+        parts = vars(self).items()
+        return TrainingEvidence(**{k: None if v is None else v[rows] for k, v in parts})
+
+    def join(self, other: TrainingEvidence) -> TrainingEvidence:
+        """Both, one after the other; what one of them does not know is lost."""
+        parts = {}
+        for name, mine in vars(self).items():
+            new = getattr(other, name)
+            both = mine is not None and new is not None
+            parts[name] = np.concatenate([mine, new]) if both else None
+        return TrainingEvidence(**parts)
 
 
 def collect_evidence(

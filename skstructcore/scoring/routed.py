@@ -16,7 +16,7 @@ import numpy as np
 
 from ..routing.grouping import UNKNOWN
 from ..routing.profile import DistanceTail, fit_tail
-from .calibration import ScoreCalibration, fit_calibration
+from .calibration import ScoreCalibration, explain_shortage, fit_calibration
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..containers import AnomalyMaps
-    from .evidence import Evidence
+    from .evidence import Evidence, TrainingEvidence
 
 
 #: With fewer independent images than these, next to nothing is far enough away to be unknown.
@@ -56,9 +56,37 @@ class RouteCalibration:
         return (scores - location) / (span if span > 0 else 1.0)
 
 
+def calibrate(
+    training: TrainingEvidence, min_images: int, **options: Any
+) -> tuple[ScoreCalibration, dict[str, RouteCalibration] | None, list[str]]:
+    """Calibrate all images together and, where they have routes, each route.
+
+    Parameters
+    ----------
+    training : TrainingEvidence
+    min_images : int
+        See `fit_routes`.
+    **options
+        For `fit_calibration`.
+
+    Returns
+    -------
+    calibration : ScoreCalibration
+    routes : dict of str to RouteCalibration, or None
+    messages : list of str
+        What too few images cost; empty if all is well.
+    """
+    calibration = fit_calibration(training.evidence, training.groups, **options)
+    if training.route is None:
+        shortage = explain_shortage(calibration)
+        return calibration, None, [] if shortage is None else [shortage]
+    routes = fit_routes(training.evidence, training, calibration, min_images, **options)
+    return calibration, routes, explain_routes(routes, min_images)
+
+
 def fit_routes(
     evidence: Evidence,
-    maps: AnomalyMaps,
+    maps: AnomalyMaps | TrainingEvidence,
     pooled: ScoreCalibration,
     min_images: int,
     **options: Any,
@@ -69,8 +97,8 @@ def fit_routes(
     ----------
     evidence : Evidence
         Of the training images.
-    maps : AnomalyMaps
-        Their maps, with `route` and held-out `route_distance`.
+    maps : AnomalyMaps or TrainingEvidence
+        Their maps, with `groups`, `route` and held-out `route_distance`.
     pooled : ScoreCalibration
         Of all training images, for routes with fewer than `min_images` images (groups).
     min_images : int

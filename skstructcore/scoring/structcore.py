@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.warning import warn_user
 from ._old_names import OldNames
-from .calibration import NORMS, explain_shortage, fit_calibration
+from .calibration import NORMS
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, descriptor_names, looks_at_surprise, without_surprise
-from .evidence import at_pixels, check_maps, collect_evidence
-from .routed import explain_routes, fit_routes, judge_routed
+from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
+from .routed import calibrate, judge_routed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +91,8 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         `descriptors`, as far as the training maps have what they look at.
     uses_surprise_ : bool
         Whether any of them looks at the surprise, so that new maps need it too.
+    training_ : TrainingEvidence
+        Base score, descriptors, group and route of each training image.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
     location_, scale_ : ndarray of shape (n_descriptors,)
@@ -187,21 +189,22 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         maps = check_maps(self, X, reset=True)
         bare = maps.surprise is None
         self.descriptors_ = without_surprise(self.descriptors) if bare else self.descriptors
-        evidence = self._evidence(maps)
+        self.training_ = self.evidence_of(maps)
+        return self.calibrate()
+
+    def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:
+        """Return what is kept of the maps of training images."""
+        return TrainingEvidence.of_maps(self._evidence(maps), maps)
+
+    def calibrate(self) -> Self:
+        """Learn what is normal from ``training_``: the last part of `fit`."""
         names = ("norm", "lam", "quantile", "weights", "threshold")
         options = {name: getattr(self, name) for name in names}
-        self.calibration_ = fit_calibration(evidence, maps.groups, **options)
-        if maps.route is None:
-            self.routes_ = None
-            self.offset_ = -self.calibration_.threshold
-            messages = [explain_shortage(self.calibration_)]
-        else:
-            self.routes_ = fit_routes(
-                evidence, maps, self.calibration_, self.min_route_images, **options
-            )
-            self.offset_ = -1.0
-            messages = explain_routes(self.routes_, self.min_route_images)
-        if any(messages):
+        self.calibration_, self.routes_, messages = calibrate(
+            self.training_, self.min_route_images, **options
+        )
+        self.offset_ = -1.0 if self.routes_ else -self.calibration_.threshold
+        if messages:
             warn_user(" ".join(messages))
         return self
 

@@ -1,0 +1,100 @@
+"""Which images a bank was made of: what is kept of them so that they can be told again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .._utils.lazy import LazyRows
+    from .._utils.typing import ArrayLike, NDArray
+
+#: In the place of a digest: the image was forgotten.
+FORGOTTEN = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRecord:
+    """The training images of a bank, by position (`MemoryBank.image_index`).
+
+    Attributes
+    ----------
+    digests : ndarray of shape (n_images,) of str
+        Of the content of each image; "" once it is forgotten.
+    groups, routes : ndarray of shape (n_images,), int64
+        Group code and route of each.
+    sizes : ndarray of shape (n_images, 2), int64, or None
+        Height and width of each original; None where features were given instead of images.
+    pooled : ndarray of shape (n_images, n_features), float32, or None
+        Mean patch of each image; None without routes.
+    """
+
+    digests: NDArray[np.str_]
+    groups: NDArray[np.int64]
+    routes: NDArray[np.int64]
+    sizes: NDArray[np.int64] | None = None
+    pooled: NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def is_there(self) -> NDArray[np.bool_]:
+        """Which images have not been forgotten."""
+        return self.digests != FORGOTTEN
+
+    def find(self, digests: ArrayLike) -> NDArray[np.int64]:
+        """Position of the first image of each digest that is there; -1 where none is."""
+        place = {digest: i for i, digest in reversed([*enumerate(self.digests.tolist())])}
+        place.pop(FORGOTTEN, None)
+        return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
+
+    def join(self, other: TrainingRecord) -> TrainingRecord:
+        """Both, one after the other; groups and routes are numbered as they are."""
+        parts = {}
+        for name, mine in vars(self).items():
+            new = getattr(other, name)
+            both = mine is not None and new is not None
+            parts[name] = np.concatenate([mine, new]) if both else None
+        return TrainingRecord(**parts)
+
+    def forget(self, which: NDArray[np.bool_]) -> TrainingRecord:
+        """The same, without the digests of some images; positions stay."""
+        return replace(self, digests=np.where(which, FORGOTTEN, self.digests))
+
+
+def record_of(
+    X: LazyRows | NDArray[np.floating],
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    pooled: NDArray[np.floating] | None = None,
+) -> TrainingRecord:
+    """Record the images that features come from, or the features where they were given."""
+    geometry = getattr(X, "geometry", None)
+    return TrainingRecord(
+        digests=digests_of(X),
+        groups=groups,
+        routes=routes,
+        sizes=None if geometry is None else geometry.original_sizes,
+        pooled=None if pooled is None else np.asarray(pooled, dtype=np.float32),
+    )
+
+
+def digests_of(X: LazyRows | NDArray[np.floating]) -> NDArray[np.str_]:
+    """Digest of the content of each image, or of its features where there is no image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a, b, again = digests_of(np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]]))
+    >>> a == b, a == again
+    (False, True)
+    """
+    images = getattr(X, "images", None)
+    if images is not None:
+        return np.array([images.digest(i) for i in range(len(images))])
+    rows = np.ascontiguousarray(X, dtype=np.float32).reshape(len(X), -1)
+    return np.array([hashlib.blake2b(row, digest_size=32).hexdigest() for row in rows])

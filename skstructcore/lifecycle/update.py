@@ -1,0 +1,359 @@
+"""Good images added to a fitted pipeline, or taken out of it, without a new fit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._utils.validation import counted_rows
+from .._utils.warning import warn_user
+from ..bank.build import materialize
+from ..bank.record import digests_of, record_of
+from ..containers import MemoryBank, Patches
+from ..knn.patch_scores import add_images, as_maps, contributions_of, score_patches
+from ..knn.surprise import reduce_expectation
+from ..routing.pooling import pool_patches
+from ..routing.profile import fit_profile, held_out_distances
+from ._fresh import check_margin, check_products, describe_fresh, take_good
+from ._steps import calibrations_of, structcore_steps, with_steps
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["forget", "update"]
+
+_logger = logging.getLogger(__name__)
+
+
+def update(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    groups: ArrayLike | Literal["auto"] | None = "auto",
+    categories: ArrayLike | str | None = "auto",
+    force: bool = False,
+) -> Pipeline:
+    """Add good images to the bank of a fitted pipeline, and calibrate it with them.
+
+    The backbone runs on the new images only. Their patches that lie farthest from the bank join
+    it (k-center goes on from the entries that are there), as many as keep its density. The new
+    images are scored held out, as the training images were at fit; what distances are normal is
+    learned from both.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray
+        Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
+        are labelled as defects are left out.
+    groups : array-like of shape (n_images,), "auto" or None, default="auto"
+        The part, shot or lot that each image shows; none of them is one of the fit. See
+        `CoresetBank.fit`.
+    categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
+        With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
+        the route that each image is sent to.
+    force : bool, default=False
+        Whether to take images that look like defects or another product.
+
+    Returns
+    -------
+    pipe : Pipeline
+        With the images. Only the last three steps are new.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or images that are in the bank already, anomalous by a wide margin
+        or of another product.
+
+    Warns
+    -----
+    UserWarning
+        If a recalibration is lost: thresholds are those of training images again.
+
+    See Also
+    --------
+    recalibrate : A new threshold alone.
+    add_category : A new product.
+
+    Notes
+    -----
+    What holds, compared with a fit of all images together:
+
+    - No training patch, old or new, lies farther from the bank than ``radius_``. With
+      ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
+      the larger of both radii; with ``ratio=1`` by nothing.
+    - No distance of any image becomes larger than it was.
+    - The old images' patches are gone, so that their held-out scores are kept. Distances to
+      the larger bank would be the same or smaller: thresholds of distances err to the safe side.
+    """
+    bank, knn, scorer = structcore_steps(pipe)
+    good = take_good(pipe, images, groups, categories)
+    _check_new(bank.images_, digests_of(good.X))
+    geometry = getattr(good.X, "geometry", None)
+    values = materialize(good.X)
+    fresh = describe_fresh(pipe, good, Patches(values, bank.bank_, geometry=geometry))
+    if not force:
+        check_products(fresh)
+        check_margin(fresh, calibrations_of(scorer))
+    routes = np.zeros(len(values), dtype=np.int64)
+    if scorer.routes_ is not None:
+        names = np.where(fresh["category"].isna(), fresh["nearest_route"], fresh["category"])
+        routes = np.array([bank.bank_.route_names.index(name) for name in names])
+    codes = np.unique(fresh["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
+
+    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X)
+    patches = Patches(
+        values,
+        new_bank.bank_,
+        np.arange(len(bank.images_), len(new_bank.images_)),
+        codes,
+        routes,
+        geometry,
+    )
+    new_knn = copy.copy(knn)
+    new_knn.search_ = knn.search_.of(new_bank.bank_)
+    if knn.expectations_ is None:
+        search = new_knn.search_
+        scores = score_patches(search, patches, routes=search.known_routes(patches))
+    else:
+        before = _expectations_at(knn, new_bank.bank_, old_rows)
+        scores, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
+    maps = as_maps(scores, patches, training=True)
+    training = scorer.training_.join(scorer.evidence_of(maps))
+    return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
+
+
+def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
+    """Take images out of a fitted pipeline: their bank entries, scores and expectations.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray
+        Training images, told by their content: names and places do not matter.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Without the images. Only the last three steps are new.
+
+    Raises
+    ------
+    ValueError
+        If an image is not one that the pipeline was fitted with, or too few are left.
+
+    Warns
+    -----
+    UserWarning
+        If a recalibration is lost: thresholds are those of training images again.
+
+    Notes
+    -----
+    What holds, compared with a fit without the images:
+
+    - ``radius_`` remains a bound on the distance of all other training patches to the bank. With
+      ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
+      the larger of both radii; with ``ratio=1`` by nothing.
+    - Other images keep their held-out scores. Those whose nearest entries were of a forgotten
+      image would be farther from the bank now: thresholds may be a little too low until new
+      images come. Nothing differs where a forgotten image was near no other, as a defect is.
+    """
+    bank, knn, scorer = structcore_steps(pipe)
+    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    if len(features) == 0:
+        raise ValueError("The list of images is empty: at least one is needed.")
+    places = _check_known(bank.images_, digests_of(features))
+    is_gone = np.isin(np.arange(len(bank.images_)), places)
+    _check_left(bank.images_, bank.bank_, is_gone)
+
+    new_bank, kept = _shrunk_bank(bank, is_gone)
+    new_knn = copy.copy(knn)
+    new_knn.search_ = knn.search_.of(new_bank.bank_)
+    if knn.expectations_ is not None:
+        record = bank.images_
+        known = (places, record.groups[places], record.routes[places])
+        gone = Patches(materialize(features), bank.bank_, *known)
+        sums = contributions_of(knn.search_, gone, knn.expectations_)
+        parts = zip(knn.expectations_, sums, _rows_of(knn, bank.bank_), strict=True)
+        new_knn.expectations_ = tuple(
+            reduce_expectation(old, part, kept[rows]) for old, part, rows in parts
+        )
+    training = scorer.training_
+    training = training.take(~is_gone[training.image_index])
+    return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
+
+
+def _check_new(record, digests):
+    there = np.flatnonzero(record.find(digests) >= 0)
+    if len(there):
+        raise ValueError(
+            f"{len(there)} of {len(digests)} images are in the bank already (the first at position "
+            f"{there[0]}): give new ones."
+        )
+
+
+def _check_known(record, digests):
+    places = record.find(digests)
+    unknown = np.flatnonzero(places < 0)
+    if len(unknown):
+        raise ValueError(
+            f"{len(unknown)} of {len(digests)} images are none that the pipeline was fitted with "
+            f"(the first at position {unknown[0]}), or were forgotten before."
+        )
+    return places
+
+
+def _check_left(record, bank, is_gone):
+    left = record.is_there & ~is_gone
+    for route, name in enumerate(bank.route_names):
+        n_groups = len(np.unique(record.groups[left & (record.routes == route)]))
+        if n_groups < 2:
+            of_route = "" if len(bank.route_names) == 1 else f" of {name!r}"
+            raise ValueError(
+                f"Only {n_groups} training image(s) or group(s){of_route} would be left: at least "
+                "two are needed."
+            )
+
+
+def _grown_bank(bank, values, routes, groups, X):
+    """Bank step with more entries, and the row of each old entry in the new bank."""
+    from ..neighbors.extend import continue_k_center
+
+    old, first = bank.bank_, len(bank.images_)
+    images = np.arange(first, first + len(values))
+    parts, radius, old_rows, n_rows = [], [], np.empty(len(old), dtype=np.int64), 0
+    for route in range(len(old.route_names)):
+        mine, entries = np.flatnonzero(routes == route), np.flatnonzero(old.routes == route)
+        new = np.empty((0, old.values.shape[1]), dtype=np.float32)
+        owners, far = np.empty(0, dtype=np.int64), 0.0
+        if len(mine):
+            rows, places = counted_rows(values[mine])
+            per_image = values.shape[1] * values.shape[2]
+            places = np.arange(len(rows)) if places is None else places
+            share = len(entries) / (bank.n_images_per_route_[route] * per_image)
+            n_new = min(len(rows), round(share * len(rows)))
+            picks, far = continue_k_center(rows, old.values[entries], n_new)
+            new, owners = rows[picks], mine[places[picks] // per_image]
+        old_rows[entries] = n_rows + np.arange(len(entries))
+        n_rows += len(entries) + len(new)
+        parts.append((entries, new, owners, np.full(len(entries) + len(new), route)))
+        radius.append(max(float(bank.radius_[route]), far))
+
+    def both(olds, news):
+        return np.concatenate([x for e, _, o, _ in parts for x in (olds[e], news[o])])
+
+    changed = copy.copy(bank)
+    values_of = [x for e, new, _, _ in parts for x in (old.values[e], new.astype(old.values.dtype))]
+    pooled = None if old.profiles is None else pool_patches(values)
+    changed.images_ = bank.images_.join(record_of(X, groups, routes, pooled))
+    changed.bank_ = MemoryBank(
+        values=np.concatenate(values_of),
+        image_index=both(old.image_index, images),
+        groups=both(old.groups, groups),
+        routes=np.concatenate([r for *_, r in parts]).astype(np.int64),
+        route_names=old.route_names,
+        profiles=old.profiles,
+    )
+    rows = [values[routes == route] for route in range(len(radius))]
+    return _finish(bank, changed, radius, rows), old_rows
+
+
+def _shrunk_bank(bank, is_gone):
+    """Bank step without the entries of some images, and which entries were kept."""
+    from ..neighbors.index import kneighbors
+
+    old = bank.bank_
+    kept = ~is_gone[old.image_index]
+    radius = []
+    for route, name in enumerate(old.route_names):
+        mine = old.routes == route
+        if not (mine & kept).any():
+            raise ValueError(
+                f"All entries of the bank of {name!r} come from these images: nothing would be "
+                "left."
+            )
+        far = 0.0
+        if (mine & ~kept).any():
+            # A patch within the radius of an entry that goes is this much farther from the rest.
+            far = kneighbors(old.values[mine & ~kept], old.values[mine & kept])[0].max() ** 0.5
+        radius.append(float(bank.radius_[route] + far))
+    changed = copy.copy(bank)
+    changed.images_ = bank.images_.forget(is_gone)
+    changed.bank_ = replace(
+        old,
+        values=old.values[kept],
+        image_index=old.image_index[kept],
+        groups=old.groups[kept],
+        routes=old.routes[kept],
+    )
+    return _finish(bank, changed, radius, [()] * len(radius)), kept
+
+
+def _finish(bank, changed, radius, new_values):
+    """What follows from the entries and the record of a changed bank."""
+    record = changed.images_
+    changed.radius_ = np.array(radius)
+    counts = np.bincount(record.routes[record.is_there], minlength=len(radius))
+    changed.n_images_per_route_, changed.n_images_ = counts, int(counts.sum())
+    if changed.bank_.profiles is not None:
+        profiles = list(changed.bank_.profiles)
+        for route in np.flatnonzero(counts != bank.n_images_per_route_):
+            rows = changed.bank_.select(route).values
+            if len(new_values[route]):
+                rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
+            mine = record.is_there & (record.routes == route)
+            pooled = record.pooled[mine].astype(np.float64)
+            profiles[route] = fit_profile(rows, pooled, bank.n_prototypes)
+        changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))
+    return changed
+
+
+def _rows_of(knn, bank):
+    """Entries of each index of the search, by their rows in the bank."""
+    if knn.search_.n_searched == 0:
+        return [np.arange(len(bank))]
+    return [np.flatnonzero(bank.routes == route) for route in range(len(bank.route_names))]
+
+
+def _expectations_at(knn, bank, old_rows):
+    """The expectations for a bank with more entries."""
+    spread = []
+    before = _rows_of(knn, knn.bank_)
+    for old, was, now in zip(knn.expectations_, before, _rows_of(knn, bank), strict=True):
+        places = np.searchsorted(now, old_rows[was])
+        spread.append(old.sums.at(places, len(now)).expectation(old.floor))
+    return tuple(spread)
+
+
+def _calibrated(scorer, training, bank):
+    """Scorer that has learned what is normal from training images."""
+    if hasattr(scorer, "recalibration_"):
+        warn_user(
+            "The pipeline had been recalibrated with fresh images; its threshold is that of the "
+            "training images again. recalibrate it anew."
+        )
+    changed = copy.copy(scorer)
+    if hasattr(changed, "recalibration_"):
+        del changed.recalibration_
+    if training.route is not None:
+        distances, record = training.route_distance.copy(), bank.images_
+        for route in range(len(bank.bank_.route_names)):
+            mine = training.route == bank.bank_.route_names[route]
+            pooled = record.pooled[training.image_index[mine]].astype(np.float64)
+            distances[mine] = held_out_distances(pooled, training.groups[mine])
+        training = replace(training, route_distance=distances)
+    changed.training_ = training
+    _logger.info("Calibrated with %d training images", len(training))
+    return changed.calibrate()

@@ -1,0 +1,256 @@
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+
+from skstructcore import (
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    add_category,
+    forget,
+    load,
+    recalibrate,
+    remove_category,
+    save,
+    update,
+)
+from skstructcore.knn.surprise import fit_expectation
+from skstructcore.neighbors.coreset import greedy_k_center
+from skstructcore.neighbors.extend import continue_k_center
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+
+
+def patches(n, seed, scale=1.0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return (shift + scale * rng.normal(size=(n, 3, 4, 6))).astype(np.float32)
+
+
+def fitted(images, ratio=0.2, n_neighbors=2, categories=None, **knn):
+    pipe = make_pipeline(
+        CoresetBank(ratio, random_state=0),
+        RoutedKNNScorer(n_neighbors, routing="auto", **knn),
+        StructCoreScorer(quantile=0.9),
+    )
+    return pipe.fit(images, coresetbank__categories=categories)
+
+
+def maps(pipe, images):
+    return pipe[:-1].transform(images)
+
+
+def snapshot(pipe, images):
+    return pipe[-1].describe(maps(pipe, images)).to_csv(), pipe[-1].offset_, len(pipe[0].bank_)
+
+
+OLD, NEW, TEST = patches(30, 0), patches(10, 1), patches(20, 2)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return fitted(OLD)
+
+
+@pytest.fixture(scope="module")
+def routed():
+    images = np.concatenate([OLD, patches(30, 3, shift=20)])
+    return fitted(images, categories=["a"] * 30 + ["b"] * 30)
+
+
+def test_k_center_that_goes_on_is_k_center():
+    rows = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
+    picks, radii = greedy_k_center(rows, 60, start=7)
+    more, radius = continue_k_center(rows, rows[picks[:20]], 40)
+    np.testing.assert_array_equal(more, picks[20:])
+    assert radius == pytest.approx(radii[-1], rel=1e-5)
+
+
+def test_k_center_goes_on_where_rows_are_equal_or_all_are_wanted():
+    rows = np.repeat(np.arange(3, dtype=np.float32), 4)[:, np.newaxis]
+    picks, radius = continue_k_center(rows, [[0.0]], 12)
+    assert sorted(picks.tolist()) == list(range(12)) and radius == 0
+    picks, radius = continue_k_center(rows, [[0.0]], 0)
+    assert len(picks) == 0 and radius == 2
+    with pytest.raises(ValueError, match="from 0 to 12, got 13"):
+        continue_k_center(rows, [[0.0]], 13)
+
+
+def test_sums_of_an_expectation_give_the_expectation_and_can_be_split():
+    rng = np.random.default_rng(0)
+    distances, groups = rng.lognormal(size=400), np.repeat(np.arange(20), 20)
+    neighbors = rng.integers(-1, 15, size=(400, 3))
+    whole, _ = fit_expectation(distances, neighbors, groups, 15)
+    again = whole.sums.expectation(whole.floor)
+    np.testing.assert_allclose(again.location, whole.location)
+    np.testing.assert_allclose(again.scale, whole.scale)
+
+
+def test_with_all_patches_in_the_bank_update_finds_the_distances_of_a_refit():
+    grown = update(fitted(OLD, ratio=1.0), NEW)
+    whole = fitted(np.concatenate([OLD, NEW]), ratio=1.0)
+    assert len(grown[0].bank_) == len(whole[0].bank_) == 480
+    np.testing.assert_array_equal(maps(grown, TEST).values, maps(whole, TEST).values)
+    # The new images are scored held out as a refit does; the old ones as before, never lower.
+    base, expected = grown[-1].training_.base, whole[-1].training_.base
+    np.testing.assert_array_equal(base[30:], expected[30:])
+    assert (base[:30] >= expected[:30]).all()
+    assert -grown[-1].training_.base.max() <= -whole[-1].training_.base.max()
+
+
+def test_distances_after_update_differ_from_a_refit_by_the_radius_at_most():
+    grown = update(fitted(OLD, n_neighbors=1), NEW)
+    whole = fitted(np.concatenate([OLD, NEW]), n_neighbors=1)
+    bound = max(grown[0].radius_[0], whole[0].radius_[0])
+    found = np.abs(maps(grown, TEST).values - maps(whole, TEST).values).max()
+    assert 0 < found <= bound * (1 + 1e-6)
+    # The radius is what it says: no training patch lies farther from the bank.
+    both = maps(grown, np.concatenate([OLD, NEW])).values
+    assert both.max() <= grown[0].radius_[0] * (1 + 1e-5)
+
+
+def test_no_distance_grows_and_the_density_stays(pipe):
+    grown = update(pipe, NEW)
+    assert (maps(grown, TEST).values <= maps(pipe, TEST).values).all()
+    assert len(grown[0].bank_) == len(pipe[0].bank_) * 40 // 30
+    assert grown[0].n_images_ == 40
+    # New entries are of new images, and old ones are all there.
+    np.testing.assert_array_equal(grown[0].bank_.values[:72], pipe[0].bank_.values)
+    assert set(grown[0].bank_.image_index[72:]) <= set(range(30, 40))
+
+
+def test_scores_of_new_images_are_held_out(pipe):
+    grown = update(pipe, NEW)
+    in_bank = -grown.score_samples(NEW)
+    assert np.median(grown[-1].calibration_.scores[30:]) > np.median(in_bank)
+
+
+def test_update_in_two_steps_has_the_images_of_one(pipe):
+    twice = update(update(pipe, NEW[:5]), NEW[5:])
+    once = update(pipe, NEW)
+    assert twice[0].images_.digests.tolist() == once[0].images_.digests.tolist()
+    assert len(twice[-1].training_) == 40 and len(twice[0].bank_) == len(once[0].bank_)
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "in-sample"])
+def test_forgetting_what_was_added_gives_back_what_was(calibration):
+    pipe = fitted(OLD, calibration=calibration)
+    back = forget(update(pipe, NEW, force=True), NEW)
+    np.testing.assert_array_equal(back[0].bank_.values, pipe[0].bank_.values)
+    np.testing.assert_allclose(back.score_samples(TEST), pipe.score_samples(TEST), rtol=1e-9)
+    np.testing.assert_allclose(back[-1].offset_, pipe[-1].offset_)
+    assert back[0].n_images_ == 30
+
+
+def test_forgetting_images_that_were_near_no_other_equals_a_refit_without_them():
+    # With all patches in the bank, two defects far from everything and from each other.
+    defects = np.concatenate([patches(1, 8, shift=60), patches(1, 9, shift=-60)])
+    without = fitted(OLD, ratio=1.0)
+    contaminated = fitted(np.concatenate([OLD[:9], defects, OLD[9:]]), ratio=1.0)
+    assert contaminated.score_samples(TEST).mean() > without.score_samples(TEST).mean()
+    clean = forget(contaminated, defects)
+    np.testing.assert_array_equal(maps(clean, TEST).values, maps(without, TEST).values)
+    np.testing.assert_allclose(clean[-1].training_.base, without[-1].training_.base, rtol=1e-6)
+    # Squares about what was expected while the defects were there are corrected to first order.
+    found, expected = (maps(p, TEST).surprise.ravel() for p in (clean, without))
+    before = maps(contaminated, TEST).surprise.ravel()
+    error, error_before = np.abs(found - expected).mean(), np.abs(before - expected).mean()
+    assert error < 0.1 and error < 0.3 * error_before
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def test_distances_after_forget_differ_from_a_refit_by_the_radius_at_most():
+    pipe = fitted(np.concatenate([OLD, NEW]), n_neighbors=1)
+    shrunk, whole = forget(pipe, NEW), fitted(OLD, n_neighbors=1)
+    bound = max(shrunk[0].radius_[0], whole[0].radius_[0])
+    found = np.abs(maps(shrunk, TEST).values - maps(whole, TEST).values).max()
+    assert 0 < found <= bound * (1 + 1e-6)
+    assert maps(shrunk, OLD).values.max() <= shrunk[0].radius_[0] * (1 + 1e-5)
+    assert not set(shrunk[0].bank_.image_index) & set(range(30, 40))
+    assert shrunk[-1].training_.image_index.tolist() == list(range(30))
+
+
+def test_images_are_told_by_content_not_by_place(pipe):
+    by_one = forget(pipe, OLD[[17, 3]])
+    assert sorted(set(range(30)) - set(by_one[-1].training_.image_index)) == [3, 17]
+    by_two = forget(forget(pipe, OLD[[3]]), OLD[[17]])
+    np.testing.assert_allclose(by_two.score_samples(TEST), by_one.score_samples(TEST), atol=0.05)
+
+
+def test_only_the_route_of_the_new_images_changes(routed):
+    of_a, of_b = TEST, patches(20, 4, shift=20)
+    grown = update(routed, patches(10, 5, shift=20), categories="b")
+    np.testing.assert_array_equal(grown.score_samples(of_a), routed.score_samples(of_a))
+    assert (grown.score_samples(of_b) != routed.score_samples(of_b)).any()
+    assert grown[0].n_images_per_route_.tolist() == [30, 40]
+    back = forget(grown, patches(10, 5, shift=20))
+    np.testing.assert_allclose(back.score_samples(of_b), routed.score_samples(of_b), rtol=1e-6)
+
+
+def test_route_distances_after_update_are_those_of_a_refit(routed):
+    new = patches(10, 5, shift=20)
+    grown = update(routed, new)
+    images = np.concatenate([OLD, patches(30, 3, shift=20), new])
+    whole = fitted(images, categories=["a"] * 30 + ["b"] * 40)
+    found, expected = (p[-1].training_.route_distance for p in (grown, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    found, expected = (p[-1].routes_["b"].tail for p in (grown, whole))
+    assert found.n == expected.n and found.location == pytest.approx(expected.location, rel=1e-3)
+
+
+def test_products_that_come_and_go_are_remembered(routed):
+    pins = patches(12, 6, shift=-20)
+    grown = update(add_category(routed, pins, "c"), patches(6, 7, shift=-20), categories="c")
+    assert grown[0].n_images_per_route_.tolist() == [30, 30, 18]
+    smaller = forget(remove_category(grown, "a"), pins[:2])
+    assert smaller[0].n_images_per_route_.tolist() == [30, 16]
+    with pytest.raises(ValueError, match="30 of 30 images are none that the pipeline was fitted"):
+        forget(smaller, OLD)
+    assert (smaller.predict(patches(20, 9, shift=-20)) == 1).mean() > 0.6
+
+
+@pytest.mark.parametrize("change", [lambda p: update(p, NEW), lambda p: forget(p, OLD[:3])])
+def test_the_old_pipeline_is_untouched_and_the_new_one_is_saved(pipe, change, tmp_path):
+    before = snapshot(pipe, TEST)
+    changed = change(pipe)
+    assert snapshot(pipe, TEST) == before
+    save(changed, tmp_path / "model")
+    assert snapshot(load(tmp_path / "model"), TEST) == snapshot(changed, TEST)
+
+
+def test_a_loaded_pipeline_is_updated_like_the_one_that_was_saved(pipe, tmp_path):
+    save(pipe, tmp_path / "model")
+    loaded = update(load(tmp_path / "model"), NEW)
+    assert snapshot(loaded, TEST) == snapshot(update(pipe, NEW), TEST)
+
+
+def test_a_lost_recalibration_is_said(pipe):
+    fresh = recalibrate(pipe, patches(30, 5))
+    with pytest.warns(UserWarning, match="had been recalibrated"):
+        grown = update(fresh, NEW)
+    assert not hasattr(grown[-1], "recalibration_")
+    assert hasattr(fresh[-1], "recalibration_")
+
+
+@pytest.mark.parametrize(
+    ("function", "images", "message"),
+    [
+        (update, [], "list of images is empty"),
+        (update, np.concatenate([NEW[:2], OLD[4:5]]), r"1 of 3 images are in the bank already"),
+        (update, patches(4, 1, shift=50), "4 of 4 images .* anomalous by a wide margin"),
+        (forget, [], "list of images is empty"),
+        (forget, np.concatenate([OLD[:1], NEW[:1]]), r"1 of 2 images are none .* at position 1"),
+        (forget, OLD[:29], r"Only 1 training image"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_and_nothing_changes(pipe, function, images, message):
+    before = snapshot(pipe, TEST)
+    with pytest.raises(ValueError, match=message):
+        function(pipe, images)
+    assert snapshot(pipe, TEST) == before
+
+
+def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):
+    once = forget(pipe, OLD[:3])
+    with pytest.raises(ValueError, match="or were forgotten before"):
+        forget(once, OLD[:1])
+    assert update(once, OLD[:3])[0].n_images_ == 30
