@@ -24,9 +24,9 @@ from skstructcore.containers import AnomalyMaps, Geometry
 from skstructcore.datasets import load_mvtec_ad, make_photographs
 from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images.resampling import upsample_maps
+from skstructcore.lifecycle.painted import learn_from_painted_defects
 from skstructcore.metrics import aupro_score, pixel_auroc_score
 from skstructcore.model_selection.scorers import masks_as_seen
-from skstructcore.scoring.painted import learn_from_painted_defects
 
 REAL = ("magnetic_tile", "cookie")
 #: name -> parameters of RoutedKNNScorer

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skstructcore import make_structcore
-from skstructcore.datasets import make_photographs, paint_defect
-from skstructcore.scoring.painted import learn_from_painted_defects
+from skstructcore.datasets import ImageSet, make_photographs
+from skstructcore.lifecycle import painted
+from skstructcore.lifecycle.painted import learn_from_painted_defects
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 
@@ -19,12 +22,12 @@ def pipe(images):
     pipe = make_structcore(
         "efficientnet_lite0", features__image_size=64, bank__ratio=0.1, knn__n_neighbors=2
     )
-    return pipe.fit(images.train, bank__groups=images.train.groups)
+    return pipe.fit(images.train)
 
 
 def test_learned_score_is_the_weighted_sum_of_z(images, pipe):
     groups = images.train.groups
-    scorer = learn_from_painted_defects(pipe, images.train, groups=groups, random_state=0)
+    scorer = learn_from_painted_defects(pipe, images.train, groups=groups)
     maps = pipe[:-1].transform(images.test)
     assert len(scorer.weights) == 1 + len(pipe[-1].descriptors)
     assert np.abs(scorer.weights).sum() == pytest.approx(1)
@@ -44,16 +47,89 @@ def test_training_scores_are_those_that_the_pipeline_was_calibrated_with(images,
     np.testing.assert_allclose(learned.location[1:], base.location, rtol=0.2, atol=0.2)
 
 
-def test_weights_favour_parts_that_react_to_defects(images, pipe):
-    scorer = learn_from_painted_defects(
-        pipe, images.train, groups=images.train.groups, severity=2.0, random_state=0
+def test_weights_follow_what_reacts_to_defects(images, pipe):
+    # One part never reacts; of the two others one is minus the other, so that the penalty
+    # divides the evidence evenly between them: weights 0, 1/2 and -1/2.
+    pipe = clone(pipe).set_params(
+        structcore__base=nothing, structcore__descriptors=["max", minus_max]
     )
-    assert np.sum(scorer.weights) > 0
-    painted = [paint_defect(image, "spot", 0, 2.0)[0] for image in images.test.paths[:6]]
-    good = scorer.score_samples(pipe[:-1].transform(images.test.paths[:6]))
-    assert scorer.score_samples(pipe[:-1].transform(painted)).mean() < good.mean()
+    scorer = learn_from_painted_defects(pipe.fit(images.train), images.train, severity=2.0)
+    np.testing.assert_allclose(scorer.weights, [0, 0.5, -0.5], atol=1e-3)
 
 
-def test_groups_of_the_wrong_length_are_an_error(images, pipe):
-    with pytest.raises(ValueError, match="groups has 3 entries for 12 images"):
+def minus_max(maps):
+    return -maps.max(axis=(1, 2))
+
+
+def nothing(maps):
+    return np.zeros(len(maps))
+
+
+def test_a_labelled_defect_among_the_images_changes_nothing(images, pipe):
+    train = images.train
+    order = [*range(5), len(train), *range(5, len(train))]  # a defect in sixth place
+    spot = images[images.y == "spot"][:1]
+    mixed = ImageSet(
+        [*train.paths, *spot.paths],
+        [*train.y, *spot.y],
+        groups=[*train.groups, *spot.groups],
+        splits=["train"] * (len(train) + 1),
+    )[order]
+    expected = learn_from_painted_defects(pipe, train)
+    found = learn_from_painted_defects(clone(pipe).fit(mixed), mixed)
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-5)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-5)
+
+
+def test_copies_of_grey_images_are_grey(images, pipe, monkeypatch):
+    seen = []
+    paint = painted.paint_copies
+    monkeypatch.setattr(
+        painted,
+        "paint_copies",
+        lambda *args, **kwargs: seen.append(paint(*args, **kwargs)) or seen[0],
+    )
+    learn_from_painted_defects(pipe, images.train)  # brick is a grey photograph
+    assert {copy.ndim for copy in seen[0]} == {2}
+
+
+def test_the_same_seed_gives_the_same_weights_wherever_the_steps_are(images, pipe):
+    renamed = Pipeline([("scaling", FunctionTransformer()), *[(f"{n}_", s) for n, s in pipe.steps]])
+    first, second = (learn_from_painted_defects(p, images.train) for p in (pipe, renamed))
+    np.testing.assert_array_equal(first.weights, second.weights)
+    other = learn_from_painted_defects(pipe, images.train, random_state=1)
+    assert (other.weights != first.weights).any()
+
+
+def test_images_or_groups_of_another_fit_are_an_error(images, pipe):
+    with pytest.raises(ValueError, match="groups must have one entry per image"):
         learn_from_painted_defects(pipe, images.train, groups=[0, 1, 2])
+    for changed in (
+        {"images": images.train[:-1]},
+        {"images": images.train[::-1]},
+        {"images": images.train, "groups": None},
+    ):
+        with pytest.raises(ValueError, match="knows 12 training images in other groups"):
+            learn_from_painted_defects(pipe, **changed)
+
+
+def test_a_pipeline_of_other_steps_is_an_error(images, pipe):
+    with pytest.raises(ValueError, match="last steps are CoresetBank"):
+        learn_from_painted_defects(pipe[:-1], images.train)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_with_routes_each_image_is_compared_with_its_own(images):
+    train = ImageSet(images.train.paths, categories=["left"] * 6 + ["right"] * 6)
+    pipe = make_structcore(
+        "efficientnet_lite0",
+        features__image_size=64,
+        bank__ratio=0.1,
+        knn__n_neighbors=2,
+        structcore__min_route_images=3,
+    ).fit(train)
+    scorer = learn_from_painted_defects(pipe, train)
+    assert set(scorer.routes_) == {"left", "right"}
+    for name, route in scorer.routes_.items():
+        # Six training images each, as in the fit; the nearest prototypes would mix them.
+        assert len(route.calibration.scores) == 6 and route.tail is pipe[-1].routes_[name].tail

@@ -15,7 +15,7 @@ MOVED = {
     "label_free": "model_selection.label_free",
     "labels": "images.labels",
     "maps": "images.resampling",
-    "painted": "scoring.painted",
+    "painted": "lifecycle.painted",
     "parallel": "evaluation.parallel",
     "products": "lifecycle.products",
     "route_calibration": "scoring.routed",

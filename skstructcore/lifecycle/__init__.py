@@ -1,6 +1,7 @@
 """What happens to a fitted pipeline after its fit."""
 
 from .drift import DriftAlarm, DriftMonitor
+from .painted import learn_from_painted_defects
 from .persistence import ModelFileError, info, load, save
 from .products import add_category, remove_category
 from .recalibrate import Recalibration, recalibrate
@@ -14,6 +15,7 @@ __all__ = [
     "add_category",
     "forget",
     "info",
+    "learn_from_painted_defects",
     "load",
     "recalibrate",
     "remove_category",

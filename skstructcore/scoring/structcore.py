@@ -61,7 +61,7 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         arrays), ``<name>`` takes its place, under its own name.
     weights : array-like of shape (n_descriptors,), default=None
         Factors of ``z`` before they are combined; None: all 1.
-        `skstructcore.scoring.painted.learn_from_painted_defects` learns them without labels.
+        `skstructcore.lifecycle.painted.learn_from_painted_defects` learns them without labels.
     base : str or callable, default="max"
         Descriptor of the distances that is the base score.
     resolution : {"grid", "full"}, default="grid"
