@@ -333,7 +333,7 @@ def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
     display = DescriptorDisplay.from_estimator(pipe, images[8:])
     parts = pipe[-1].describe(pipe[:-1].transform(images[8:]))
     assert list(display.z) == ["max", *pipe[-1].descriptors]
-    np.testing.assert_array_equal(display.z["contrast"], parts["z_contrast"])
+    np.testing.assert_array_equal(display.z["std"], parts["z_std"])
     median = display.quantiles().loc[("max", "good"), "50%"]
     assert median == pytest.approx(np.median(parts["z_max"][:4]))
     ticks = [tick.get_text() for tick in display.plot().ax_.get_yticklabels()]

@@ -60,7 +60,7 @@ def both(pipe, path, **options):
     [
         ({}, {}),
         ({"preset": "paper"}, {}),
-        ({"structcore__norm": "mahalanobis", "structcore__weights": np.ones(6)}, {}),
+        ({"structcore__norm": "mahalanobis", "structcore__weights": np.ones(8)}, {}),
         ({"projection__kind": "sparse", "bank__dtype": "float16"}, {}),
         ({"projection__n_components": None, "structcore__lam": 0.5}, {}),
         ({"knn__calibration": "k-fold"}, {"bank__groups": np.arange(16) // 2}),

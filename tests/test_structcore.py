@@ -6,7 +6,7 @@ from sklearn.pipeline import make_pipeline
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.containers import Geometry
 from skstructcore.scoring.calibration import NORMS
-from skstructcore.scoring.descriptors import compute_descriptors
+from skstructcore.scoring.descriptors import compute_descriptors, default_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
 
@@ -48,21 +48,29 @@ def test_paper_settings_are_the_formula_of_the_paper(maps):
     assert -scorer.offset_ == pytest.approx(np.quantile(score[:40], 0.9), rel=1e-5)
 
 
-def test_default_score_orders_images_by_the_sum_of_all_z(maps):
+def test_default_score_is_a_weighted_sum_of_all_z(maps):
     maps = with_surprise(maps)
     scorer = StructCoreScorer().fit(maps[:40])
-    distance = compute_descriptors(maps.values, ["max", "contrast"])
-    surprise = compute_descriptors(maps.surprise, ["max", "top1", "smoothmax", "std", "component"])
-    phi = np.hstack([distance, surprise])
+    distance = compute_descriptors(maps.values, ["max", "std", "top1"])
+    names = ["max", "top1", "smoothmax", "contrast", "component", "moran"]
+    phi = np.hstack([distance, compute_descriptors(maps.surprise, names)])
     z = (phi - phi[:40].mean(axis=0)) / phi[:40].std(axis=0)
-    expected = phi[:40, 0].mean() + phi[:40, 0].std() * z.sum(axis=1)
+    weights = np.array([1, 1 / 2, 1 / 4] + 6 * [1 / 4])
+    expected = phi[:40, 0].mean() + phi[:40, 0].std() * (z @ weights)
     np.testing.assert_allclose(-scorer.score_samples(maps), expected, rtol=1e-6)
+
+
+def test_other_descriptors_count_the_same_unless_weights_are_given(maps):
+    z = StructCoreScorer(descriptors=("std", "tv")).fit(maps[:40])
+    expected = StructCoreScorer(descriptors=("std", "tv"), weights=(1, 1)).fit(maps[:40])
+    np.testing.assert_array_equal(z.score_samples(maps), expected.score_samples(maps))
 
 
 def test_without_surprise_the_distances_take_its_place(maps):
     plain = StructCoreScorer().fit(maps[:40])
-    names = [name.removeprefix("surprise_") for name in plain.descriptors]
-    named = StructCoreScorer(descriptors=names).fit(maps[:40])
+    names = ["std", "top1", "max", "smoothmax", "contrast", "component", "moran"]
+    weights = [0.5] + 6 * [0.25]
+    named = StructCoreScorer(descriptors=names, weights=weights).fit(maps[:40])
     assert plain.descriptors_ == names
     assert not any("surprise" in column for column in plain.describe(maps).columns)
     np.testing.assert_array_equal(plain.score_samples(maps), named.score_samples(maps))
@@ -93,7 +101,8 @@ def test_describe_tells_how_the_decision_came_about(maps):
     parts = scorer.describe(maps)
     names = ["max", *scorer.descriptors_]
     z = parts[[f"z_{name}" for name in names]].to_numpy()
-    np.testing.assert_allclose(parts["d_struct"], z[:, 1:].sum(axis=1))
+    weighted = z[:, 1:] @ default_weights(scorer.descriptors_)
+    np.testing.assert_allclose(parts["d_struct"], weighted)
     np.testing.assert_allclose(
         parts["anomaly_score"], parts["base"] + scorer.lam_ * parts["d_struct"]
     )
@@ -195,7 +204,7 @@ def test_weights_multiply_z(maps):
     ).fit(maps[:40])
     z = scorer.standardise(maps)
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
-    with pytest.raises(ValueError, match="one number for each of the 6 descriptors"):
+    with pytest.raises(ValueError, match="one number for each of the 7 descriptors"):
         StructCoreScorer(weights=[1.0]).fit(maps)
 
 

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
 
 __all__ = [
+    "DEFAULT_PHI",
+    "DEFAULT_WEIGHTS",
     "DESCRIPTORS",
     "PAPER_PHI",
     "compute_descriptors",
+    "default_weights",
     "descriptor_names",
     "resolve_descriptor",
 ]
@@ -200,15 +203,21 @@ DESCRIPTORS = {
 #: Before the name of a descriptor: it looks at the surprise, see `skstructcore.knn.surprise`.
 SURPRISE = "surprise_"
 
-#: phi by default; ``docs/scoring_study.md`` has the measurements.
-DEFAULT_PHI = (
-    "contrast",
-    "surprise_max",
-    "surprise_top1",
-    "surprise_smoothmax",
-    "surprise_std",
-    "surprise_component",
-)
+#: phi by default, and how much each part counts beside the base score, which counts 1: the
+#: distances and the surprise about the same. ``docs/scoring_study.md`` has the measurements.
+DEFAULT_WEIGHTS = {
+    "std": 0.5,
+    "top1": 0.25,
+    "surprise_max": 0.25,
+    "surprise_top1": 0.25,
+    "surprise_smoothmax": 0.25,
+    "surprise_contrast": 0.25,
+    "surprise_component": 0.25,
+    "surprise_moran": 0.25,
+}
+
+#: phi by default.
+DEFAULT_PHI = tuple(DEFAULT_WEIGHTS)
 
 #: phi of the StructCore paper.
 PAPER_PHI = ("std", "top", "tv")
@@ -263,6 +272,30 @@ def without_surprise(descriptors: Sequence[DescriptorLike]) -> list[DescriptorLi
     """
     plain = [d.removeprefix(SURPRISE) if looks_at_surprise(d) else d for d in descriptors]
     return list(dict.fromkeys(plain))
+
+
+def default_weights(descriptors: Sequence[DescriptorLike]) -> list[float]:
+    """Weights of descriptors for which none are given: of the default rule, or all 1.
+
+    The default rule keeps its weights on maps that have distances only.
+
+    Examples
+    --------
+    >>> default_weights(["max", "tv"])
+    [1.0, 1.0]
+    >>> default_weights(DEFAULT_PHI) == list(DEFAULT_WEIGHTS.values())
+    True
+    >>> default_weights(without_surprise(DEFAULT_PHI))
+    [0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
+    """
+    if list(descriptors) == list(DEFAULT_PHI):
+        return list(DEFAULT_WEIGHTS.values())
+    if list(descriptors) == without_surprise(DEFAULT_PHI):
+        weights = {}
+        for name, weight in DEFAULT_WEIGHTS.items():
+            weights.setdefault(name.removeprefix(SURPRISE), weight)
+        return list(weights.values())
+    return [1.0] * len(descriptors)
 
 
 def descriptor_names(descriptors: Sequence[DescriptorLike]) -> list[str]:

@@ -15,7 +15,7 @@ from .._utils.warning import warn_user
 from ._old_names import OldNames
 from .calibration import NORMS
 from .describe import describe_maps
-from .descriptors import DEFAULT_PHI, descriptor_names, looks_at_surprise, without_surprise
+from .descriptors import DEFAULT_PHI, default_weights, descriptor_names, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
 from .routed import calibrate, judge_routed
 
@@ -48,19 +48,19 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         paper. "mahalanobis": with the shrunk (Ledoit-Wolf) correlations of the training
         images. With "+" only values above normal count.
     lam : "auto", "struct-only" or float >= 0, default="auto"
-        Weight of ``D_struct``. "auto" is the standard deviation of the base score for the sums,
-        so that the base is one more ``z`` of the sum, and ``std(base) / std(D_struct)``, as
-        published, for the norms. "struct-only": the base score does not count.
+        Weight of ``D_struct``. "auto": ``std(base)`` for the sums, so that the base is one more
+        ``z`` of the sum, with weight 1, and, as published, ``std(base) / std(D_struct)`` for
+        the norms. "struct-only": the base score does not count.
     quantile : float in (0, 1), default=0.995
         One minus the false-alarm rate that is asked for on unseen good images. With too few
         training images to promise it, `fit` warns and says what can be promised.
-    descriptors : sequence of str or callable, default=("contrast", "surprise_max", \
-            "surprise_top1", "surprise_smoothmax", "surprise_std", "surprise_component")
+    descriptors : sequence of str or callable, default=DEFAULT_PHI
         Parts of ``phi``, see `skstructcore.scoring.descriptors`. ``surprise_<name>`` looks at
         the surprise map. Where the training maps carry none (``calibration="in-sample"``, plain
         arrays), ``<name>`` takes its place, under its own name.
     weights : array-like of shape (n_descriptors,), default=None
-        Factors of ``z`` before they are combined; None: all 1.
+        Factors of ``z`` before they are combined. None: those of the default descriptors
+        (`DEFAULT_WEIGHTS`), and 1 for each of any other choice.
         `skstructcore.lifecycle.painted.learn_from_painted_defects` learns them without labels.
     base : str or callable, default="max"
         Descriptor of the distances that is the base score.
@@ -71,8 +71,7 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         the backbone saw.
     threshold : {"conformal", "quantile"}, default="conformal"
         "conformal" keeps the false-alarm rate for good images that are exchangeable with the
-        training images (groups with groups); "quantile" is the plain quantile of the training
-        scores, as published.
+        training images (groups with groups); "quantile": of the training scores, as published.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
     min_route_images : int, default=8
@@ -96,8 +95,7 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
     location_, scale_ : ndarray of shape (n_descriptors,)
-        Mean and standard deviation of the descriptors over the training maps. A descriptor
-        that is constant there gets scale 1.
+        Mean and standard deviation (1 if it is 0) of the descriptors over the training maps.
     lam_ : float
         Weight of ``D_struct``.
     offset_ : float
@@ -128,7 +126,7 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
     array([-1, -1])
     >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
        base  anomaly_score  p_value
-    0   1.0           0.99     0.61
+    0   1.0           0.98     0.56
     """
 
     _parameter_constraints = {
@@ -198,8 +196,10 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
-        names = ("norm", "lam", "quantile", "weights", "threshold")
-        options = {name: getattr(self, name) for name in names}
+        names = ("norm", "lam", "quantile", "threshold")
+        options = {name: getattr(self, name) for name in names} | {
+            "weights": default_weights(self.descriptors_) if self.weights is None else self.weights
+        }
         self.calibration_, self.routes_, messages = calibrate(
             self.training_, self.min_route_images, **options
         )
@@ -222,7 +222,7 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
 
     @property
     def uses_surprise_(self) -> bool:
-        return any(looks_at_surprise(descriptor) for descriptor in self.descriptors_)
+        return list(self.descriptors_) != without_surprise(self.descriptors_)
 
     def score_samples(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return minus the anomaly score of each image; higher is more normal.
