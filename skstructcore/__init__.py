@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .features.dino import DinoFeatures as DinoFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.drift import DriftMonitor as DriftMonitor
+    from .lifecycle.operating_points import operating_points as operating_points
     from .lifecycle.persistence import info as info
     from .lifecycle.persistence import load as load
     from .lifecycle.persistence import save as save
@@ -54,6 +55,7 @@ _PUBLIC = {
     "load": "lifecycle.persistence",
     "make_structcore": "pipeline",
     "label_masks": "scoring.region_files",
+    "operating_points": "lifecycle.operating_points",
     "recalibrate": "lifecycle.recalibrate",
     "regions": "scoring.regions",
     "remove_category": "lifecycle.products",

@@ -1,6 +1,7 @@
 """What happens to a fitted pipeline after its fit."""
 
 from .drift import DriftAlarm, DriftMonitor
+from .operating_points import operating_points
 from .painted import learn_from_painted_defects
 from .persistence import ModelFileError, info, load, save
 from .products import add_category, remove_category
@@ -17,6 +18,7 @@ __all__ = [
     "info",
     "learn_from_painted_defects",
     "load",
+    "operating_points",
     "recalibrate",
     "remove_category",
     "save",

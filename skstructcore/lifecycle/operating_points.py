@@ -1,0 +1,253 @@
+"""What each false-alarm rate would cost and bring: thresholds, promises, and what is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from ..bank.build import materialize
+from ..bank.record import digests_of
+from ..containers import Patches
+from ..datasets.painting import paint_copies
+from ..datasets.synthetic import DEFECTS
+from ..images.image_list import as_images
+from ..images.labels import is_anomalous
+from ..scoring.conformal import ROUNDING, conformal_threshold
+from ._steps import calibrations_of, structcore_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["LEVELS", "operating_points"]
+
+#: Levels that are asked for by default.
+LEVELS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_FOUND = 0.9  # the share that the smallest defect is found with
+
+
+def operating_points(
+    pipe: Pipeline,
+    images: ImagesLike | None = None,
+    y: ArrayLike | None = None,
+    *,
+    levels: Sequence[float] = LEVELS,
+    sizes: Sequence[float] = (0.02, 0.04, 0.08, 0.16, 0.32),
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severity: float = 1.0,
+    n_painted: int = 40,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Say for several false-alarm rates what the threshold is, what it promises and finds.
+
+    ``recalibrate(pipe, quantile=1 - level)`` sets the one that is chosen; no fit is needed.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
+        Good images, training images or others, into whose copies defects are painted; with
+        labels also defects. None: no estimate of what is found.
+    y : array-like of shape (n_images,), default=None
+        Labels (see `skstructcore.images.labels`). None: those of the `ImageSet`; else all good.
+    levels : sequence of float in (0, 1), default=LEVELS
+        False-alarm rates that are asked for.
+    sizes : sequence of float in (0, 1], default=(0.02, 0.04, 0.08, 0.16, 0.32)
+        Longest extent of painted defects, as shares of the shorter side of the image.
+    kinds : sequence of str, default=all of `DEFECTS`
+        Kinds of painted defects, at random.
+    severity : float, default=1.0
+        Contrast of painted defects, see `paint_defect`.
+    n_painted : int, default=40
+        How many good images get a defect of each size; drawn at random.
+    random_state : int, default=0
+        Draws the images and paints the defects.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a level, or a level and route:
+
+        - ``route``, ``level`` that was asked for, ``promised`` (larger where images are too few),
+          ``threshold`` of the anomaly score (with routes: not scaled);
+        - with images, over all routes: ``painted_found``, the share of painted defects found,
+          of all sizes alike, and ``smallest_found``: from which size on, as a share of the shorter
+          side, at least 90 % are found (NaN: at none);
+        - with labels: ``false_alarms`` and ``found``, measured shares of good images that are not
+          in the bank and of defects, with ``…_low`` and ``…_high``, their 95 % confidence limits
+          (Clopper-Pearson).
+
+        ``table.attrs["painted"]`` holds the share found for each size, a list for each level.
+
+    Notes
+    -----
+    Painted copies of training images are scored as if the originals had not been in the bank.
+    Painted defects are not yours: the estimate ranks operating points, and says which sizes are
+    out of reach; ``docs/field.md`` compares it with what is found on real sets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore.lifecycle.operating_points import operating_points
+    >>> X = np.random.default_rng(0).normal(size=(99, 4))
+    >>> pipe = make_pipeline(CoresetBank(0.2, random_state=0), RoutedKNNScorer(),
+    ...                      StructCoreScorer(quantile=0.9)).fit(X)
+    >>> operating_points(pipe, levels=[0.001, 0.1])[["route", "level", "promised"]]
+      route  level  promised
+    0   all  0.001      0.01
+    1   all  0.100      0.10
+    """
+    scorer = structcore_steps(pipe)[-1]
+    for level in levels:
+        if not 0 < level < 1:
+            raise ValueError(f"levels must be between 0 and 1, got {level!r}.")
+    calibrations = calibrations_of(scorer)
+    rows = []
+    for level in levels:
+        for name, calibration in calibrations.items():
+            threshold, promised = conformal_threshold(
+                calibration.scores, level, calibration.groups, calibration.score_weights
+            )
+            rows.append((name, float(level), promised, threshold))
+    table = pd.DataFrame(rows, columns=["route", "level", "promised", "threshold"])
+    if images is None:
+        if y is not None:
+            raise ValueError("y labels images: give them as well.")
+        return table
+    promised = table.pivot(index="level", columns="route", values="promised")
+    images = as_images(images)
+    good = _good(images, y)
+    _add_painted(
+        table, pipe, images[good], promised, sizes, kinds, severity, n_painted, random_state
+    )
+    if not good.all():
+        _add_measured(table, pipe, images, good, promised)
+    return table
+
+
+def _good(images, y):
+    labels = images.annotations.labels if y is None else y
+    if labels is None:
+        return np.ones(len(images), dtype=bool)
+    if len(labels) != len(images):
+        raise ValueError(f"y has {len(labels)} entries for {len(images)} images.")
+    good = ~is_anomalous(labels, both=False)
+    if not good.any():
+        raise ValueError("There is no good image into which defects could be painted: give some.")
+    return good
+
+
+def _add_painted(table, pipe, images, promised, sizes, kinds, severity, n_painted, random_state):
+    """Columns of what is found of painted defects, and the share of each size."""
+    rng = np.random.default_rng(random_state)
+    chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
+    side = chosen.sizes().min(axis=1)
+    found = {level: [] for level in promised.index}
+    for size in sizes:
+        copies = []
+        for i in range(len(chosen)):
+            pixels = float(np.clip(size * side[i], 1, side[i]))
+            one = paint_copies(
+                chosen[[i]], kinds=kinds, severity=severity, size=pixels, random_state=random_state
+            )
+            copies += one.paths
+        parts = _describe_held_out(pipe, chosen, copies)
+        for level in promised.index:
+            found[level].append(float(_rejected(parts, promised.loc[level]).mean()))
+    table["painted_found"] = table["level"].map({k: float(np.mean(v)) for k, v in found.items()})
+    smallest = {level: smallest_size(sizes, shares) for level, shares in found.items()}
+    table["smallest_found"] = table["level"].map(smallest)
+    table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in found.items()}}
+
+
+def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float = _FOUND) -> float:
+    """Size from which on at least a share `wanted` is found; NaN if there is none.
+
+    Between two sizes the share is interpolated over the logarithm of the size; it must hold for
+    all larger sizes too.
+
+    Examples
+    --------
+    >>> round(smallest_size([1, 10, 100], [0.0, 0.8, 1.0]), 1)
+    31.6
+    >>> smallest_size([1, 10], [1.0, 0.5])
+    nan
+    """
+    order = np.argsort(sizes)
+    sizes, shares = np.asarray(sizes, float)[order], np.asarray(shares, float)[order]
+    below = np.flatnonzero(shares < wanted)
+    if len(below) == 0:
+        return float(sizes[0])
+    last = below[-1]
+    if last == len(sizes) - 1:
+        return float("nan")
+    part = (wanted - shares[last]) / (shares[last + 1] - shares[last])
+    return float(sizes[last] * (sizes[last + 1] / sizes[last]) ** part)
+
+
+def _describe_held_out(pipe, originals, copies):
+    """Describe changed copies, those of training images without these in the bank."""
+    bank, knn, scorer = structcore_steps(pipe)
+    lazy = pipe[:-3].transform(list(copies))
+    geometry = getattr(lazy, "geometry", None)
+    values = materialize(lazy)
+    # As the features of these originals would be told, but the backbone need not run.
+    places = bank.images_.find(digests_of(_Originals(originals)))
+    parts = []
+    for is_in_bank in (True, False):
+        rows = np.flatnonzero((places >= 0) == is_in_bank)
+        if len(rows) == 0:
+            continue
+        where = None if geometry is None else geometry[rows]
+        if is_in_bank:
+            known = places[rows]
+            record = bank.images_
+            patches = Patches(
+                values[rows], bank.bank_, known, record.groups[known], record.routes[known], where
+            )
+            maps = knn.transform_held_out(patches)
+        else:
+            maps = knn.transform(Patches(values[rows], bank.bank_, geometry=where))
+        parts.append(scorer.describe(maps))
+    return pd.concat(parts, ignore_index=True)
+
+
+class _Originals:
+    """Images, as `digests_of` takes features of them."""
+
+    def __init__(self, images):
+        self.images = images
+
+
+def _rejected(parts: pd.DataFrame, promised: pd.Series) -> NDArray[np.bool_]:
+    """Which images are anomalous at the level that each route promises."""
+    routes = parts.get("nearest_route", pd.Series("all", parts.index))
+    limit = routes.map(promised).to_numpy(np.float64)
+    return (parts["p_value"].to_numpy() <= limit + ROUNDING) | (parts["route"] == "unknown")
+
+
+def _add_measured(table, pipe, images, good, promised):
+    """Columns of what labels tell, with confidence limits."""
+    bank = structcore_steps(pipe)[0]
+    fresh = bank.images_.find(digests_of(_Originals(images))) < 0
+    for name, which in (("false_alarms", good & fresh), ("found", ~good)):
+        if not which.any():
+            continue
+        parts = pipe[-1].describe(pipe[:-1].transform(images[which]))
+        shares = {}
+        for level in promised.index:
+            hits = int(_rejected(parts, promised.loc[level]).sum())
+            interval = binomtest(hits, len(parts)).proportion_ci(0.95, method="exact")
+            shares[level] = (hits / len(parts), float(interval.low), float(interval.high))
+        for i, suffix in enumerate(("", "_low", "_high")):
+            table[name + suffix] = table["level"].map({k: v[i] for k, v in shares.items()})

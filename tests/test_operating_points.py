@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from skstructcore import ConvFeatures, make_structcore, operating_points, recalibrate
+from skstructcore.datasets import ImageSet, make_photographs
+from skstructcore.lifecycle.operating_points import smallest_size
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return make_photographs("brick", n_train=24, n_test_good=12, n_test_defect=2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def pipe(photographs):
+    features = ConvFeatures("efficientnet_lite0", image_size=64)
+    model = make_structcore(features, bank__ratio=0.05, structcore__quantile=0.9)
+    return model.fit(photographs.train)
+
+
+def test_thresholds_and_promises_are_those_of_a_recalibration(pipe):
+    table = operating_points(pipe, levels=[0.005, 0.1, 0.3])
+    assert list(table) == ["route", "level", "promised", "threshold"]
+    for row in table.itertuples():
+        moved = recalibrate(pipe, quantile=1 - row.level)[-1].calibration_
+        assert (row.threshold, row.promised) == (moved.threshold, moved.level)
+    # n images promise 1 in n + 1 at best.
+    n_images = len(pipe[-1].calibration_.scores)
+    assert table["promised"][0] == pytest.approx(1 / (n_images + 1)) > 0.005
+    assert (table["promised"][1:] <= table["level"][1:]).all()
+
+
+def test_painted_and_labelled_defects_say_what_is_found(pipe, photographs):
+    test = photographs.test
+    table = operating_points(
+        pipe, test, levels=[0.05, 0.3], sizes=[0.05, 0.6], n_painted=8, severity=2.0
+    )
+    painted = table.attrs["painted"]
+    assert painted["sizes"] == [0.05, 0.6]
+    np.testing.assert_allclose(
+        table["painted_found"], [np.mean(painted["0.05"]), np.mean(painted["0.3"])]
+    )
+    assert table["painted_found"].is_monotonic_increasing
+    found = pipe[-1].describe(pipe[:-1].transform(test))["p_value"] <= table["promised"][0] + 1e-9
+    bad = test.y != "good"
+    assert table["found"][0] == found[bad].mean()
+    assert table["false_alarms"][0] == found[~bad].mean()
+    hits, n = found[bad].sum(), bad.sum()
+    assert table["found_low"][0] == pytest.approx(beta.ppf(0.025, hits, n - hits + 1))
+
+
+def test_training_images_are_no_evidence_of_false_alarms_and_their_copies_are_held_out(
+    pipe, photographs
+):
+    train, test = photographs.train, photographs.test
+    both = ImageSet([*train.paths, *test.paths], [*train.y, *test.y])
+    options = {"levels": [0.2], "sizes": [0.3], "n_painted": 4}
+    assert operating_points(pipe, both, **options)["false_alarms"].tolist() == (
+        operating_points(pipe, test, **options)["false_alarms"].tolist()
+    )
+    # A copy with a defect that cannot be seen scores as its original did, held out.
+    faint = operating_points(pipe, train, **{**options, "n_painted": 24}, severity=1e-3)
+    at_level = pipe[-1].calibration_.p_values(pipe[-1].calibration_.scores) <= faint["promised"][0]
+    assert faint["painted_found"][0] == pytest.approx(at_level.mean(), abs=0.1)
+
+
+def test_smallest_size_must_hold_for_all_larger_ones():
+    assert smallest_size([1, 10, 100], [0.95, 0.5, 1.0]) == pytest.approx(10 * 10**0.8)
+    assert smallest_size([1, 10], [0.9, 1.0]) == 1
+    assert np.isnan(smallest_size([1, 10], [1.0, 0.89]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"levels": [0.0]}, "levels must be between 0 and 1, got 0.0"),
+        ({"y": ["good"]}, "y labels images"),
+        ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["good"]}, "y has 1 entries for 2"),
+        ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["a", "b"]}, "no good image"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        operating_points(pipe, **arguments)
