@@ -126,7 +126,12 @@ class _ImageContainer:
             key = key[0]
         if isinstance(key, tuple):
             raise IndexError(f"{type(self).__name__} is indexed by image only, got {key!r}")
-        return slice(key, key + 1 or None) if isinstance(key, int | np.integer) else key
+        if not isinstance(key, int | np.integer):
+            return key
+        if not -len(self) <= key < len(self):
+            # Also what ends a loop over the images: without it the loop would have no end.
+            raise IndexError(f"there is no image {key}, there are {len(self)}")
+        return slice(key, key + 1 or None)
 
 
 def _take(value, rows):

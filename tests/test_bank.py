@@ -3,6 +3,7 @@ import pytest
 from sklearn.base import clone
 
 from skstructcore import CoresetBank
+from skstructcore.containers import AnomalyMaps
 
 
 def textbook_k_center(rows, n_select, start):
@@ -262,3 +263,12 @@ def test_a_torch_device_selects_the_same_patches(memory):
 def test_a_device_that_is_not_there_is_an_error(patches):
     with pytest.raises(ValueError, match=r"device='cuda:77' cannot be used here: .*'auto'"):
         CoresetBank(device="cuda:77").fit(patches)
+
+
+def test_a_loop_over_the_images_of_a_container_ends():
+    maps = AnomalyMaps(np.zeros((3, 2, 2), np.float32))
+    images = iter(maps)
+    assert [next(images, None) is not None for _ in range(4)] == [True, True, True, False]
+    with pytest.raises(IndexError, match="no image 3, there are 3"):
+        maps[3]
+    assert maps[-1].shape == (1, 2, 2)
