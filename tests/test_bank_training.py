@@ -154,3 +154,19 @@ def test_carried_groups_of_the_wrong_length_are_an_error(features):
 
     with pytest.raises(ValueError, match="groups must have one entry per image: expected 10"):
         CoresetBank(0.5).fit(Wrong())
+
+
+@pytest.mark.parametrize("odd", [np.nan, 1, None])
+@pytest.mark.parametrize("as_table", [False, True])
+def test_labels_of_mixed_kinds_are_an_error(features, odd, as_table):
+    X = np.random.default_rng(0).random((10, 3)) if as_table else features
+    with pytest.raises(ValueError, match="y mixes labels of the types"):
+        CoresetBank(0.5).fit(X, ["good"] * 9 + [odd])
+
+
+def test_names_of_groups_of_mixed_kinds_are_an_error(features):
+    # numpy alone would make the strings "nan" and "1" of them.
+    with pytest.raises(ValueError, match="groups has no entry for image 9: got nan"):
+        CoresetBank(0.5).fit(features, groups=["p"] * 9 + [np.nan])
+    with pytest.raises(ValueError, match="groups mixes the types int, str"):
+        CoresetBank(0.5).fit(features, groups=["p"] * 9 + [1])

@@ -74,3 +74,28 @@ def test_a_wrong_number_of_anything_is_an_error():
         ImageSet(["a.png", "b.png"], masks=[None])
     with pytest.raises(ValueError, match="y has 3 entries for 2 images"):
         ImageSet(["a.png", "b.png"], ["good"] * 3)
+
+
+@pytest.mark.parametrize("y", [[0, 1, 1], [1, -1, -1], [False, True, True], np.array([0.0, 1, 1])])
+def test_numbers_become_labels_that_say_the_same_in_every_part(y):
+    images = ImageSet(np.zeros((3, 4, 4), np.uint8), y)
+    assert images.y.tolist() == ["good", "anomalous", "anomalous"]
+    # A part of it, here a lone good image or defect, means what it meant in the whole.
+    assert images[:1].y.tolist() == ["good"] and images[1:2].y.tolist() == ["anomalous"]
+    assert repr(images) == "ImageSet(n_images=3, good=1, anomalous=2)"
+    # Good images need no mask, defects without a mask have none.
+    assert not images.load_mask(0).any() and images.load_mask(1) is None
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["good", 1], "types"),
+        (["good", np.nan], "types"),
+        ([1, 1], "nothing but 1"),
+        (["good", "GOOD"], "exactly"),
+    ],
+)
+def test_labels_that_may_be_read_in_two_ways_are_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        ImageSet(["a.png", "b.png"], y)

@@ -119,11 +119,20 @@ def as_patch_grid(X):
 def check_per_image(values, n_images, name):
     """Return `values` as a 1-D array with one entry an image, or raise ValueError.
 
+    A list that mixes strings with anything else stays as it is, of dtype object.
+
     Examples
     --------
     >>> check_per_image(["a", "b"], 2, "groups")
     array(['a', 'b'], dtype='<U1')
+    >>> check_per_image(["a", float("nan")], 2, "groups")
+    array(['a', nan], dtype=object)
     """
+    if not hasattr(values, "dtype"):
+        # numpy would make the strings "nan", "None" and "1" of what stands beside a string.
+        is_string = [isinstance(value, str) for value in values]
+        mixed = any(is_string) and not all(is_string)
+        values = np.asarray(values, dtype=object if mixed else None)
     values = np.asarray(values)
     if values.shape != (n_images,):
         raise ValueError(

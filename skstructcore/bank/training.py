@@ -149,9 +149,9 @@ def _good_images(X, y):
     if y is None:
         return None
     y = check_per_image(y, n_images, "y")
-    are_strings = all(isinstance(label, str) for label in y.tolist())
-    # The y of a table may be anything: scikit-learn's own detectors ignore it.
-    if not are_strings and X.ndim == 2:
+    any_string = any(isinstance(label, str) for label in y.tolist())
+    # The y of a table may be any numbers: scikit-learn's own detectors ignore it.
+    if not any_string and X.ndim == 2:
         return None
     good = ~is_defect_in_training(y)
     if not good.any():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from ..images.image_list import as_images
-from ..images.labels import GOOD
+from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_as_seen, read_mask
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class ImageSet:
     paths : sequence of n str, path-like or ndarray
         The images: files, or uint8 arrays of shape (h, w) or (h, w, 3).
     y : array-like of shape (n,), default=None
-        Labels: "good" is normal, every other string is the type of the defect. None: all good.
+        Labels: "good" is normal, every other string is the type of the defect. Numbers (see
+        `skstructcore.images.labels`) become "good" and "anomalous". None: all good.
     masks : sequence of n str, path-like, ndarray or None, default=None
         Where the defect is: a file or an array of the size of the image, non-zero = defect.
         None for an image without a mask. Good images need none.
@@ -54,7 +55,8 @@ class ImageSet:
     Raises
     ------
     ValueError
-        If something does not have one entry for each image.
+        If something does not have one entry for each image, or labels are mixed or may be read
+        in two ways.
 
     Examples
     --------
@@ -82,6 +84,8 @@ class ImageSet:
     ) -> None:
         self.paths = [p if isinstance(p, np.ndarray) else str(p) for p in paths]
         self.y = np.asarray([GOOD] * len(self.paths) if y is None else y, dtype=object)
+        if self.y.ndim == 1 and len(self.y):
+            self.y = defect_types(y if hasattr(y, "dtype") else self.y)
         masks = [None] * len(self.paths) if masks is None else masks
         self.masks = [m if m is None or isinstance(m, np.ndarray) else str(m) for m in masks]
         self.groups = None if groups is None else np.asarray(groups)

@@ -10,12 +10,13 @@ from .image_list import (
     find_unreadable,
     list_images,
 )
-from .labels import GOOD, is_anomalous, is_defect_in_training
+from .labels import ANOMALOUS, GOOD, defect_types, is_anomalous, is_defect_in_training
 from .masks import mask_as_seen, read_mask
 from .reading import ImageReadError, source_box
 from .resampling import ignored_pixels, place_on_image, upsample_counted, upsample_maps
 
 __all__ = [
+    "ANOMALOUS",
     "GOOD",
     "IMAGE_SUFFIXES",
     "Annotations",
@@ -24,6 +25,7 @@ __all__ = [
     "ImageReadError",
     "Unreadable",
     "as_images",
+    "defect_types",
     "find_unreadable",
     "ignored_pixels",
     "is_anomalous",

@@ -1,6 +1,7 @@
 """The label convention: which value of y means normal and which anomalous.
 
-It is written down here and nowhere else; metrics, scorers and splitters ask `is_anomalous`.
+It is written down here and nowhere else: metrics, scorers and splitters ask `is_anomalous`, and
+`ImageSet` spells all labels as `defect_types` does.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["GOOD", "is_anomalous", "is_defect_in_training"]
+__all__ = ["ANOMALOUS", "GOOD", "defect_types", "is_anomalous", "is_defect_in_training"]
 
 GOOD = "good"
+#: The type of a defect of which numbers say no more.
+ANOMALOUS = "anomalous"
 
 
 def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
@@ -71,6 +74,32 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
             f"y has only {kind} labels ({_found(y)}); normal and anomalous ones are both needed"
         )
     return anomalous
+
+
+def defect_types(y: ArrayLike) -> NDArray[np.object_]:
+    """Spell labels as strings: "good", and the type of the defect.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        In any coding of `is_anomalous`; errors are those of `is_anomalous`.
+
+    Returns
+    -------
+    types : ndarray of shape (n,), dtype object
+        Strings as they are; numbers as "good" and "anomalous".
+
+    Examples
+    --------
+    >>> from skstructcore.images.labels import defect_types
+    >>> defect_types([0, 1, 0]).tolist(), defect_types(["good", "crack"]).tolist()
+    (['good', 'anomalous', 'good'], ['good', 'crack'])
+    """
+    anomalous = is_anomalous(y)
+    y = np.asarray(y, dtype=object)
+    if isinstance(y[0], str):
+        return np.array([str(label) for label in y], dtype=object)
+    return np.where(anomalous, ANOMALOUS, GOOD).astype(object)
 
 
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
