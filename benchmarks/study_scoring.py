@@ -21,12 +21,11 @@ import pandas as pd
 
 from skstructcore import RoutedKNNScorer, StructCoreScorer, make_structcore
 from skstructcore.containers import AnomalyMaps, Geometry
-from skstructcore.datasets import load_mvtec_ad, make_photographs
+from skstructcore.datasets import load_mvtec_ad, make_photographs, masks_as_seen
 from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images.resampling import upsample_maps
 from skstructcore.lifecycle.painted import learn_from_painted_defects
 from skstructcore.metrics import aupro_score, pixel_auroc_score
-from skstructcore.model_selection.scorers import masks_as_seen
 
 REAL = ("magnetic_tile", "cookie")
 #: name -> parameters of RoutedKNNScorer

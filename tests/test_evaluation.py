@@ -6,6 +6,7 @@ from PIL import Image
 
 from skstructcore import make_structcore
 from skstructcore.cli import main
+from skstructcore.containers import AnomalyMaps
 from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation import evaluate, format_table
 from skstructcore.metrics import image_auroc_score, pixel_auroc_score
@@ -115,3 +116,77 @@ def test_bad_options_are_messages_not_tracebacks(mvtec_folder, arguments, messag
 def test_folder_without_images_is_a_message(tmp_path):
     result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
     assert result.exit_code == 1 and str(tmp_path) in result.output
+
+
+class Flat:
+    """A fitted pipeline that finds nothing, and counts how often it is asked."""
+
+    n_calls = 0
+
+    def __getitem__(self, key):
+        return self
+
+    def transform(self, X):
+        type(self).n_calls += 1
+        return (
+            AnomalyMaps(np.zeros((len(X), 8, 8), np.float32))
+            if isinstance(X, ImageSet)
+            else X.values
+        )
+
+    def describe(self, maps):
+        n = len(maps)
+        return pd.DataFrame({"anomaly_score": np.arange(n) / n, "is_anomalous": np.arange(n) > 1})
+
+
+@pytest.fixture
+def four():
+    """Two good images and two defects with masks."""
+    hole = np.eye(8, dtype=bool)
+    return ImageSet(
+        np.zeros((4, 8, 8), np.uint8),
+        ["good", "good", "hole", "hole"],
+        masks=[None, None] + [hole] * 2,
+    )
+
+
+def test_a_mask_that_is_wrong_is_an_error_before_any_image_is_scored(four, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    for mask, message in (
+        (None, "image 3: no mask, but others of 'hole' have"),
+        (np.eye(9, dtype=bool), r"mask of image 3: the mask has \(9, 9\) pixels"),
+        (str(tmp_path / "absent.png"), "absent.png'?: there is no such file"),
+        (str(tmp_path / "damaged.png"), "damaged.png'?: it is no image file"),
+    ):
+        four.masks[3] = mask
+        Flat.n_calls = 0
+        with pytest.raises(ValueError, match=message):
+            evaluate(Flat(), four)
+        assert Flat.n_calls == 0
+
+
+def test_without_masks_only_the_areas_of_pixels_are_missing(four):
+    four.masks = [None] * 4
+    total = evaluate(Flat(), four).table().loc["all"]
+    assert total["image_auroc"] == 1.0
+    assert pd.isna(total["pixel_auroc"]) and pd.isna(total["aupro"])
+
+
+def test_numeric_labels_give_the_table_and_the_masks_of_strings(four):
+    numbers = ImageSet(four.paths, [0, 0, 1, 1], masks=four.masks)
+    table = evaluate(Flat(), numbers).table()
+    assert table.index.tolist() == ["good", "anomalous", "all"]
+    expected = evaluate(Flat(), four).table().rename({"hole": "anomalous"})
+    pd.testing.assert_frame_equal(table, expected)
+    assert table.loc["all", "pixel_auroc"] == 0.5  # flat maps know nothing
+
+
+def test_names_that_break_tables_are_quoted_in_the_scores(four, tmp_path):
+    four.paths[0] = "\udcff.png"  # as os.listdir gives a byte that is not UTF-8
+    four.paths[1] = "=1+1.png"
+    four.y[2:] = "a\nb"
+    scores = evaluate(Flat(), four).scores
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    again = pd.read_csv(tmp_path / "scores.csv")
+    assert again["file"].tolist()[:2] == [r"$'\xff.png'", "$'=1+1.png'"]
+    assert again["defect_type"].tolist()[2] == r"$'a\x0ab'"

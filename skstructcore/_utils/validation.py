@@ -128,7 +128,7 @@ def check_per_image(values, n_images, name):
     >>> check_per_image(["a", float("nan")], 2, "groups")
     array(['a', nan], dtype=object)
     """
-    if not hasattr(values, "dtype"):
+    if isinstance(values, (list, tuple)):
         # numpy would make the strings "nan", "None" and "1" of what stands beside a string.
         is_string = [isinstance(value, str) for value in values]
         mixed = any(is_string) and not all(is_string)

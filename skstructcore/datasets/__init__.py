@@ -4,6 +4,7 @@ from ._checks import DatasetError
 from ._image_set import ImageSet
 from .layouts import Layout, find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
+from .masks import NoMasksError, check_masks, masks_as_seen
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
@@ -14,6 +15,8 @@ __all__ = [
     "DatasetError",
     "ImageSet",
     "Layout",
+    "NoMasksError",
+    "check_masks",
     "find_layout",
     "load_btad",
     "load_image_folder",
@@ -21,6 +24,7 @@ __all__ = [
     "load_mvtec_ad",
     "load_visa",
     "make_photographs",
+    "masks_as_seen",
     "paint_copies",
     "paint_defect",
 ]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..images.image_list import ImageReadError, as_images, find_unreadable
-from ..images.labels import GOOD
-from ..images.masks import read_mask
+from ..images.image_list import find_unreadable
+from .masks import find_mask_problems
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
@@ -57,32 +53,4 @@ def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
     """
     unreadable = find_unreadable(images, decode=decode)
     problems = [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
-    broken = {i for i, *_ in unreadable}
-    without = np.array([mask is None for mask in images.masks])
-    for key in dict.fromkeys(zip(_categories(images), images.y, strict=True)):
-        members = np.array([k == key for k in zip(_categories(images), images.y, strict=True)])
-        if key[1] != GOOD and not without[members].all():
-            missing = np.flatnonzero(members & without)
-            problems += [
-                f"{images.name(i)}: no mask, but others of {key[1]!r} have" for i in missing
-            ]
-    with_mask = [i for i in np.flatnonzero(~without) if i not in broken]
-    with ThreadPoolExecutor() as pool:
-        return problems + [p for p in pool.map(lambda i: _wrong_mask(images, i), with_mask) if p]
-
-
-def _categories(images):
-    return [None] * len(images) if images.categories is None else images.categories
-
-
-def _wrong_mask(images, i):
-    mask = images.masks[i]
-    try:
-        shape = (read_mask(mask) if isinstance(mask, str) else mask).shape
-    except ImageReadError as error:
-        return str(error)
-    size = tuple(as_images([images.paths[i]]).size(0))
-    if shape == size:
-        return None
-    name = mask if isinstance(mask, str) else f"mask of image {i}"
-    return f"{name}: the mask has {shape} pixels, its image {size}"
+    return problems + find_mask_problems(images, {i for i, *_ in unreadable})

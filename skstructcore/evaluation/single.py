@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from .._utils.files import escape_name
 from ..containers import AnomalyMaps
-from ..datasets import ImageSet
+from ..datasets import ImageSet, NoMasksError, check_masks, masks_as_seen
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
-from ..model_selection.scorers import masks_as_seen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,8 @@ class Evaluation:
         The test images.
     scores : DataFrame
         A row an image: ``file``, ``defect_type`` and the columns of
-        `StructCoreScorer.describe`.
+        `StructCoreScorer.describe`. Names that would break a table (bytes that are not UTF-8,
+        line ends, formulas) are quoted as ``$'...'``.
     maps : AnomalyMaps of shape (n_images, h, w)
         On the patch grid.
     pixel_maps : ndarray of shape (n_images, H, W), float32
@@ -56,8 +58,8 @@ class Evaluation:
         table : DataFrame
             A row for each defect type, against all good images, and a last row ``all``.
             Columns: ``images``, ``image_auroc``, ``pixel_auroc`` and ``aupro`` (NaN where no
-            image of the type has a mask), ``missed`` (defects accepted), and in the row
-            ``good`` ``false_alarms`` (good images rejected). Areas are in [0, 1].
+            image of the type has a mask with a defect in it), ``missed`` (defects accepted),
+            and in the row ``good`` ``false_alarms`` (good images rejected). Areas are in [0, 1].
         """
         types = self.scores["defect_type"].to_numpy()
         good = types == GOOD
@@ -81,7 +83,7 @@ class Evaluation:
             masks, used = masks_as_seen(
                 images, self.maps[members].geometry, self.pixel_maps.shape[1:]
             )
-        except ValueError:  # none of these images has a mask
+        except NoMasksError:
             return areas
         pixels, ignored = self.pixel_maps[members][used], None
         if self.maps.ignored is not None:
@@ -121,13 +123,17 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     Raises
     ------
     ValueError
-        If the images are all good or all anomalous; this is checked before any is scored.
+        If the images are all good or all anomalous, or masks are missing beside others of
+        their type, unreadable or of another size than their images. All of this is checked
+        before any image is scored.
     """
     is_anomalous(images.y, both=True)
+    with contextlib.suppress(NoMasksError):
+        check_masks(images)
     maps = pipe[:-1].transform(images)
     scores = pipe[-1].describe(maps)
-    scores.insert(0, "file", [images.name(i) for i in range(len(images))])
-    scores.insert(1, "defect_type", images.y.astype(str))
+    scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
+    scores.insert(1, "defect_type", [escape_name(kind) for kind in images.y])
     return Evaluation(images, scores, maps, pipe[-1].transform(maps), pipe[-1])
 
 

@@ -14,18 +14,16 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .. import metrics
+from ..datasets import check_masks, masks_as_seen
 from ..images.labels import is_anomalous
-from ..images.masks import mask_as_seen
 from ..images.resampling import ignored_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-    from ..datasets import ImageSet
-    from ..images.geometry import Geometry
     from ..images.image_list import ImagesLike
 
 __all__ = [
@@ -60,7 +58,8 @@ def make_anomaly_scorer(
         where the pipeline ignores parts of images.
     on_maps : bool, default=False
         Whether the metric takes masks and maps instead of labels and scores. The images must
-        be an `ImageSet` with masks then; see `masks_as_seen` for the images that count.
+        be an `ImageSet` with masks then; see `skstructcore.datasets.masks_as_seen` for the
+        images that count.
     greater_is_better : bool, default=True
         False turns the sign, because scikit-learn always looks for the largest value.
     **kwargs
@@ -149,13 +148,13 @@ def _evaluate(scorers, estimator, X, y):
     anomalous = _labels(X, y)
     on_maps = any(scorer.on_maps for scorer in scorers.values())
     on_scores = not all(scorer.on_maps for scorer in scorers.values())
-    masks = _masks(X, anomalous) if on_maps else None
-
+    if on_maps:
+        check_masks(X, anomalous)
     score, maps = _run(estimator, X, on_scores, on_maps)
     ignoring = {}
     if on_maps:
         maps, geometry, ignored = maps
-        masks, used = _fit_masks(masks, geometry, maps.shape[1:])
+        masks, used = masks_as_seen(X, geometry, maps.shape[1:], anomalous=anomalous)
         maps = maps[used]
         if ignored is not None:
             ignoring["ignored"] = ignored_pixels(ignored[used], maps.shape[1:])
@@ -220,96 +219,6 @@ def _run(estimator, X, on_scores, on_maps):
         ignored = getattr(X, "ignored", getattr(maps, "ignored", None))
         maps = np.asarray(maps), geometry, ignored
     return score, maps
-
-
-def masks_as_seen(
-    images: ImageSet, geometry: Geometry | None, size: tuple[int, int]
-) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
-    """Masks of the images at the size of their anomaly maps, for pixel metrics.
-
-    Each mask is brought the way that its image went: cut to the part that the backbone saw,
-    then scaled by taking the nearest pixel. Good images count with an empty mask. Anomalous
-    images whose mask is empty, or whose type of defect has no masks at all, say nothing about
-    pixels and are left out.
-
-    Parameters
-    ----------
-    images : ImageSet
-    geometry : Geometry or None
-        What the backbone saw of each image; None: the whole images.
-    size : tuple of (int, int)
-        Height and width of the maps.
-
-    Returns
-    -------
-    masks : list of ndarray of shape `size`, dtype bool
-        Of the images that count.
-    used : ndarray of shape (n,), dtype bool
-        Which images count.
-
-    Raises
-    ------
-    ValueError
-        If no anomalous image has a mask, some images of a type of defect have masks and
-        others have none, or a mask is not of the size of its image.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skstructcore.datasets import ImageSet
-    >>> from skstructcore.model_selection.scorers import masks_as_seen
-    >>> pictures = np.zeros((3, 4, 4), dtype=np.uint8)
-    >>> images = ImageSet(pictures, ["good", "hole", "crack"],
-    ...                   masks=[None, np.eye(4), np.zeros((4, 4))])
-    >>> masks, used = masks_as_seen(images, None, (2, 2))
-    >>> used
-    array([ True,  True, False])
-    >>> masks[1].astype(int)
-    array([[1, 0],
-           [0, 1]])
-    """
-    return _fit_masks(_masks(images, is_anomalous(images.y)), geometry, size)
-
-
-def _masks(images, anomalous):
-    """For each image its own mask, False for a good image, None for one that does not count."""
-    if not hasattr(images, "masks"):
-        raise ValueError(
-            f"pixel metrics need masks: pass the images as an ImageSet, not {type(images).__name__}"
-        )
-    without = np.array([mask is None for mask in images.masks])
-    for kind in np.unique(images.y[anomalous].astype(str)).tolist():
-        members = anomalous & (images.y == kind)
-        missing = np.flatnonzero(members & without)
-        if 0 < len(missing) < members.sum():
-            names = ", ".join(images.name(i) for i in missing[:5])
-            raise ValueError(
-                f"{len(missing)} of {members.sum()} images of the type {kind!r} have no mask "
-                f"({names}{', …' if len(missing) > 5 else ''}); add them, or take all masks "
-                "of this type away to leave it out of pixel metrics"
-            )
-    masks = [images.load_mask(i) if anomalous[i] else False for i in range(len(images))]
-    masks = [
-        None if mask is None or (mask is not False and not mask.any()) else mask for mask in masks
-    ]
-    if not any(isinstance(mask, np.ndarray) for mask in masks):
-        raise ValueError(
-            f"pixel metrics need masks, and none of the {anomalous.sum()} anomalous images "
-            "has one with a defect in it"
-        )
-    return masks
-
-
-def _fit_masks(masks, geometry, size):
-    used = np.array([mask is not None for mask in masks])
-    fitted = [
-        np.zeros(size, bool)
-        if mask is False
-        else mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i])
-        for i, mask in enumerate(masks)
-        if used[i]
-    ]
-    return fitted, used
 
 
 image_auroc_scorer = make_anomaly_scorer(metrics.image_auroc_score)

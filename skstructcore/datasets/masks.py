@@ -1,0 +1,178 @@
+"""Masks of an image set, for pixel metrics: checked at once, and brought to the size of maps."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images.image_list import as_images
+from ..images.labels import GOOD, is_anomalous
+from ..images.masks import mask_as_seen, read_mask
+from ..images.reading import ImageReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..images.geometry import Geometry
+    from ._image_set import ImageSet
+
+__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "masks_as_seen"]
+
+
+class NoMasksError(ValueError):
+    """No anomalous image has a mask with a defect in it, so that pixels cannot be judged."""
+
+
+def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> list[str]:
+    """Check the masks of an image set, without stopping at the first problem.
+
+    Parameters
+    ----------
+    images : ImageSet
+    unreadable : collection of int, default=()
+        Positions of images that cannot be read, whose masks are not looked at.
+
+    Returns
+    -------
+    problems : list of str
+        Anomalous images without a mask although others of their type (and category) have one,
+        masks that cannot be read, and masks that are not of the size of their image.
+    """
+    without = np.array([mask is None for mask in images.masks])
+    categories = [None] * len(images) if images.categories is None else images.categories
+    members = {}
+    for i, key in enumerate(zip(categories, images.y, strict=True)):
+        members.setdefault(key, []).append(i)
+    problems = []
+    for (_, kind), positions in members.items():
+        missing = [i for i in positions if without[i]]
+        if kind != GOOD and 0 < len(missing) < len(positions):
+            problems += [f"{images.name(i)}: no mask, but others of {kind!r} have" for i in missing]
+    with_mask = [i for i in np.flatnonzero(~without).tolist() if i not in unreadable]
+    with ThreadPoolExecutor() as pool:
+        return problems + [p for p in pool.map(lambda i: _wrong_mask(images, i), with_mask) if p]
+
+
+def _wrong_mask(images, i):
+    mask = images.masks[i]
+    try:
+        shape = (read_mask(mask) if isinstance(mask, str) else mask).shape
+        size = tuple(as_images([images.paths[i]]).size(0))
+    except ImageReadError as error:
+        return str(error)
+    if shape == size:
+        return None
+    name = mask if isinstance(mask, str) else f"mask of {images.name(i)}"
+    return f"{name}: the mask has {shape} pixels, its image {size}"
+
+
+def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
+    """Raise an error that lists everything that is wrong with masks, before work is done.
+
+    Parameters
+    ----------
+    images : ImageSet
+    anomalous : array-like of shape (n,), dtype bool, default=None
+        Which images are anomalous; None: those that `images.y` calls so.
+
+    Raises
+    ------
+    NoMasksError
+        If `images` is no ImageSet, or no anomalous image has a mask.
+    ValueError
+        If masks are missing, unreadable or of another size than their images.
+    """
+    if not hasattr(images, "masks"):
+        raise NoMasksError(
+            f"pixel metrics need masks: pass the images as an ImageSet, not {type(images).__name__}"
+        )
+    anomalous = is_anomalous(images.y) if anomalous is None else np.asarray(anomalous)
+    if not any(images.masks[i] is not None for i in np.flatnonzero(anomalous)):
+        raise _no_masks(anomalous)
+    problems = find_mask_problems(images)
+    if problems:
+        raise ValueError(
+            f"{len(problems)} problem(s) with the masks; mend them, or take all masks of a type "
+            "away to leave it out of pixel metrics:\n" + "\n".join(f"- {p}" for p in problems)
+        )
+
+
+def _no_masks(anomalous):
+    return NoMasksError(
+        f"pixel metrics need masks, and none of the {int(np.sum(anomalous))} anomalous images has "
+        "one with a defect in it"
+    )
+
+
+def masks_as_seen(
+    images: ImageSet,
+    geometry: Geometry | None,
+    size: tuple[int, int],
+    *,
+    anomalous: ArrayLike | None = None,
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
+    """Masks of the images at the size of their anomaly maps, for pixel metrics.
+
+    Each mask is brought the way that its image went: cut to the part that the backbone saw,
+    then scaled by taking the nearest pixel. Good images count with an empty mask. Anomalous
+    images whose mask is empty, or whose type of defect has no masks at all, say nothing about
+    pixels and are left out.
+
+    Parameters
+    ----------
+    images : ImageSet
+    geometry : Geometry or None
+        What the backbone saw of each image; None: the whole images.
+    size : tuple of (int, int)
+        Height and width of the maps.
+    anomalous : array-like of shape (n,), dtype bool, default=None
+        Which images are anomalous; None: those that `images.y` calls so.
+
+    Returns
+    -------
+    masks : list of ndarray of shape `size`, dtype bool
+        Of the images that count.
+    used : ndarray of shape (n,), dtype bool
+        Which images count.
+
+    Raises
+    ------
+    NoMasksError
+        If no anomalous image has a mask with a defect in it.
+    ValueError
+        If a mask cannot be read or is not of the size of its image. What is missing beside
+        others, only `check_masks` finds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.datasets import ImageSet, masks_as_seen
+    >>> pictures = np.zeros((3, 4, 4), dtype=np.uint8)
+    >>> images = ImageSet(pictures, ["good", "hole", "crack"],
+    ...                   masks=[None, np.eye(4), np.zeros((4, 4))])
+    >>> masks, used = masks_as_seen(images, None, (2, 2))
+    >>> used
+    array([ True,  True, False])
+    >>> masks[1].astype(int)
+    array([[1, 0],
+           [0, 1]])
+    """
+    anomalous = is_anomalous(images.y) if anomalous is None else np.asarray(anomalous)
+    masks, used = [], np.zeros(len(images), dtype=bool)
+    for i in range(len(images)):
+        if not anomalous[i]:
+            masks.append(np.zeros(size, dtype=bool))
+            used[i] = True
+            continue
+        mask = images.load_mask(i)
+        if mask is not None and mask.any():
+            masks.append(mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i]))
+            used[i] = True
+    if not (used & anomalous).any():
+        raise _no_masks(anomalous)
+    return masks, used
