@@ -71,7 +71,7 @@ def test_real_defects_and_features_instead_of_images_are_errors(good):
         painted_defects_scorer(Contrast(), good, ["good"] * 19 + ["crack"])
     with pytest.raises(ValueError, match="y calls some images anomalous"):
         painted_defects_scorer(Contrast(), ImageSet(good, ["good"] * 19 + ["crack"]))
-    with pytest.raises(ValueError, match="Image"):
+    with pytest.raises(ValueError, match="image <ndarray>"):
         painted_defects_scorer(Contrast(), np.zeros((4, 8, 8, 5), np.float32))
 
 
