@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .containers import Patches as Patches
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
+    from .features.joined import JoinedFeatures as JoinedFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.operating_points import operating_points as operating_points
@@ -44,6 +45,7 @@ _PUBLIC = {
     "CoresetBank": "bank.coreset_bank",
     "DinoFeatures": "features.dino",
     "DriftMonitor": "lifecycle.drift",
+    "JoinedFeatures": "features.joined",
     "MemoryBank": "containers",
     "Patches": "containers",
     "RandomProjection": "projection",

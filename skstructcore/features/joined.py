@@ -1,0 +1,252 @@
+"""The patch features of several networks on one grid."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils.validation import check_is_fitted
+
+from ..images.image_list import as_images
+from ..images.resampling import upsample_maps
+from ._backbone import PatchFeatures
+from ._lazy import LazyFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+
+
+class JoinedFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """Patch features of several networks, joined.
+
+    The features of each are scaled to the finest of the grids (bilinear) and put behind each
+    other. Computed lazily and cached one by one, each by its own `memory`.
+
+    Parameters
+    ----------
+    features : sequence of feature estimators
+        `ConvFeatures`, `DinoFeatures` or `TimmFeatures`, fitted in place as the steps of a
+        pipeline are. Their `image_size`, `resize` and `crop` must be the same, so that they see
+        the same part of each image. Their parameters go by their position:
+        ``set_params(features__0__batch_size=8)`` in a pipeline whose step is called "features".
+        `ignore` and `foreground` are given to the first and hold for all.
+
+    Attributes
+    ----------
+    grid_shape_ : tuple of (int, int)
+        Height and width of the finest grid.
+    n_features_out_ : int
+        Features of each patch, of all networks.
+    model_checksum_ : str
+        Digest of the checksums of all weights.
+    model_source_ : str
+        Where the weights came from.
+
+    See Also
+    --------
+    ConvFeatures : Patch features of one convolutional network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import ConvFeatures, JoinedFeatures
+    >>> fine = ConvFeatures(layers=["_blocks.2"], image_size=64)
+    >>> coarse = ConvFeatures(layers=["_blocks.10"], image_size=64)
+    >>> JoinedFeatures([fine, coarse]).fit_transform(np.zeros((2, 80, 80), np.uint8))
+    LazyFeatures(shape=(2, 16, 16, 136), dtype=float32)
+    """
+
+    _parameter_constraints = {"features": [list, tuple]}
+
+    def __init__(self, features: Sequence[PatchFeatures]) -> None:
+        self.features = features
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """Parameters, those of the estimators as ``<position>__<parameter>``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list those of the estimators.
+
+        Returns
+        -------
+        params : dict
+        """
+        params = {"features": self.features}
+        if deep:
+            for position, part in enumerate(self.features):
+                params[str(position)] = part
+                params |= {f"{position}__{k}": v for k, v in part.get_params(deep=True).items()}
+        return params
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters by the names that `get_params` gives.
+
+        Parameters
+        ----------
+        **params : dict
+            ``features``, ``<position>`` or ``<position>__<parameter>``.
+
+        Returns
+        -------
+        self : object
+        """
+        if "features" in params:
+            self.features = params.pop("features")
+        positions = [name for name in params if name.isdigit() and int(name) < len(self.features)]
+        if positions:
+            parts = list(self.features)
+            for name in positions:
+                parts[int(name)] = params.pop(name)
+            self.features = type(self.features)(parts)
+        return super().set_params(**params)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ImagesLike, y: object = None) -> Self:
+        """Fit all estimators to the images.
+
+        Parameters
+        ----------
+        X : folder, sequence of paths, PIL images or arrays, or ndarray
+            Images in any form that `skstructcore.images.as_images` takes.
+        y : ignored
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_parts()
+        images = as_images(X)
+        for part in self.features:
+            part.fit(images)
+        grids = [part.grid_shape_ for part in self.features]
+        self.grid_shape_ = max(grids, key=lambda grid: grid[0] * grid[1])
+        self.n_features_out_ = sum(part.n_features_out_ for part in self.features)
+        checksums = " ".join(part.model_checksum_ for part in self.features)
+        self.model_checksum_ = hashlib.sha256(checksums.encode()).hexdigest()
+        self.model_source_ = " + ".join(part.model_source_ for part in self.features)
+        return self
+
+    def transform(self, X: ImagesLike) -> LazyFeatures:
+        """Patch features of images.
+
+        Parameters
+        ----------
+        X : folder, sequence of paths, PIL images or arrays, or ndarray
+            Images in any form that `skstructcore.images.as_images` takes.
+
+        Returns
+        -------
+        features : LazyFeatures of shape (n_images, height, width, n_features), float32
+            Computed batch by batch when they are used.
+        """
+        check_is_fitted(self)
+        # Copies: what happens to the estimators later must not change what they have given.
+        frozen = copy.copy(self)
+        frozen.features = [copy.copy(part) for part in self.features]
+        return LazyFeatures(as_images(X), frozen)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Names of the features: the position of their estimator and what it calls them.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str objects, shape (n_features_out_,)
+        """
+        check_is_fitted(self)
+        parts = enumerate(self.features)
+        names = [f"{k}__{name}" for k, part in parts for name in part.get_feature_names_out()]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _check_parts(self):
+        others = [part for part in self.features if not isinstance(part, PatchFeatures)]
+        if others or not self.features:
+            found = f"{type(others[0]).__name__} among them" if others else "none"
+            raise ValueError(
+                "features must be feature estimators, ConvFeatures for instance, at least one; "
+                f"got {found}."
+            )
+        first, *rest = self.features
+        for position, part in enumerate(rest, start=1):
+            if part is first or any(part is other for other in rest[: position - 1]):
+                raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
+            for name, here, there in zip(
+                ("image_size", "resize", "crop"), first._scaling(), part._scaling(), strict=True
+            ):
+                if here != there:
+                    raise ValueError(
+                        f"{name} must be the same for all joined features: features[0] has "
+                        f"{here}, features[{position}] {there}."
+                    )
+            if part.ignore is not None or part.foreground is not None:
+                raise ValueError(
+                    f"features[{position}]: give ignore and foreground to features[0] only; they "
+                    "hold for all."
+                )
+
+    # What LazyFeatures needs of a backbone.
+
+    @property
+    def ignored_(self):
+        return self.features[0].ignored_
+
+    def _geometry(self, images):
+        return self.features[0]._geometry(images)
+
+    def _mark_ignored(self, features, images):
+        marker = copy.copy(self.features[0])
+        marker.grid_shape_ = self.grid_shape_
+        return marker._mark_ignored(features, images)
+
+    def _iter_features(self, images):
+        for batches in _in_step([part._iter_features(images) for part in self.features]):
+            yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batches], axis=-1)
+
+
+def _in_step(iterators):
+    """Yield a list of arrays of equal lengths, one of each iterator; theirs may differ."""
+    rests = [()] * len(iterators)
+    try:
+        while True:
+            rests = [
+                rest if len(rest) else next(it, ())
+                for rest, it in zip(rests, iterators, strict=True)
+            ]
+            n = min(map(len, rests))
+            if n == 0:
+                return
+            yield [rest[:n] for rest in rests]
+            rests = [rest[n:] for rest in rests]
+    finally:
+        for iterator in iterators:
+            iterator.close()
+
+
+def _at_grid(features, grid):
+    """Features `(n, h, w, d)` at another grid, bilinear."""
+    n, *shape, d = features.shape
+    if tuple(shape) == tuple(grid):
+        return features
+    maps = np.moveaxis(features, -1, 1).reshape(n * d, *shape)
+    return np.moveaxis(upsample_maps(maps, grid).reshape(n, d, *grid), 1, -1)

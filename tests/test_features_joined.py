@@ -1,0 +1,135 @@
+"""JoinedFeatures: several networks on one grid, lazily."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Blocks
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+import skstructcore
+from skstructcore import ConvFeatures, JoinedFeatures, RandomProjection, make_structcore
+
+X = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
+
+
+def fine(**params):
+    return ConvFeatures(Blocks, ("stage1",), image_size=32, **params)
+
+
+def coarse(**params):
+    return ConvFeatures(Blocks, ("stage2",), image_size=32, **params)
+
+
+def test_features_are_those_of_the_parts_at_the_finest_grid():
+    joined = JoinedFeatures([coarse(), fine()]).fit(X)
+    small, large = (np.asarray(part.fit_transform(X)) for part in (coarse(), fine()))
+    scaled = F.interpolate(torch.tensor(small).permute(0, 3, 1, 2), (16, 16), mode="bilinear")
+    expected = np.concatenate([scaled.permute(0, 2, 3, 1), large], axis=-1)
+    lazy = joined.transform(X)
+    assert lazy.shape == expected.shape == (5, 16, 16, 10)
+    np.testing.assert_allclose(np.asarray(lazy), expected, atol=1e-6)
+    assert joined.grid_shape_ == (16, 16)
+    names = joined.get_feature_names_out()
+    assert (names[0], names[-1], len(names)) == ("0__convfeatures0", "1__convfeatures3", 10)
+
+
+def test_parts_with_batches_of_other_sizes_stay_in_step():
+    parts = [coarse(batch_size=2), fine(batch_size=3)]
+    lazy = JoinedFeatures(parts).fit_transform(X)
+    assert [len(batch) for batch in lazy] == [2, 1, 1, 1]
+    expected = np.asarray(JoinedFeatures([coarse(), fine()]).fit_transform(X))
+    np.testing.assert_array_equal(np.asarray(lazy), expected)
+    np.testing.assert_array_equal(np.asarray(lazy[[3, 0]]), expected[[3, 0]])
+
+
+def test_tiled_and_whole_parts_are_joined():
+    tiled = fine(tile_size=16, tile_overlap=8)
+    found = np.asarray(JoinedFeatures([tiled, coarse()]).fit_transform(X))
+    expected = np.asarray(fine(tile_size=16, tile_overlap=8).fit_transform(X))
+    np.testing.assert_array_equal(found[..., :4], expected)
+
+
+def test_parts_are_cached_by_themselves(tmp_path):
+    module = Blocks()
+    parts = [ConvFeatures(module, (f"stage{k}",), image_size=32, memory=tmp_path) for k in (1, 2)]
+    lazy = JoinedFeatures(parts).fit_transform(X)
+    expected = np.asarray(lazy)
+    module.n_images = 0
+    np.testing.assert_array_equal(np.asarray(lazy), expected)
+    assert module.n_images == 0
+
+
+def test_parameters_go_by_position():
+    joined = JoinedFeatures([fine(), coarse()])
+    pipe = Pipeline([("features", joined), ("projection", RandomProjection(2))])
+    pipe.set_params(features__1__batch_size=3, features__0=fine(normalize=False))
+    assert joined.features[1].batch_size == 3
+    assert joined.get_params()["0__normalize"] is False
+    assert type(joined.features) is list
+    with pytest.raises(ValueError, match="Invalid parameter '2'"):
+        joined.set_params(**{"2__batch_size": 3})
+    with pytest.raises(ValueError, match="Invalid parameter 'batch'"):
+        joined.set_params(**{"0__batch": 3})
+
+
+def test_clone_and_pickle():
+    joined = JoinedFeatures([fine(), coarse()]).fit(X)
+    copied = clone(joined)
+    assert not hasattr(copied, "grid_shape_")
+    assert copied.features[0] is not joined.features[0]
+    expected = np.asarray(joined.transform(X))
+    loaded = pickle.loads(pickle.dumps(joined))
+    np.testing.assert_array_equal(np.asarray(loaded.transform(X)), expected)
+    lazy = joined.transform(["a.png"])
+    assert joblib.hash(lazy) == joblib.hash(pickle.loads(pickle.dumps(lazy)))
+
+
+def test_later_parameters_do_not_change_what_was_given():
+    joined = JoinedFeatures([fine(), coarse()]).fit(X)
+    lazy = joined.transform(X)
+    expected = np.asarray(lazy)
+    joined.set_params(**{"0__normalize": False})
+    np.testing.assert_array_equal(np.asarray(lazy), expected)
+
+
+def test_ignored_patches_are_those_of_the_first():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:20] = 1
+    ignoring = JoinedFeatures([coarse(ignore=mask), fine()]).fit_transform(X)
+    found = np.asarray(ignoring)
+    assert np.isnan(found[:, :8]).all()
+    expected = np.asarray(JoinedFeatures([coarse(), fine()]).fit_transform(X))
+    np.testing.assert_array_equal(found[:, 8:], expected[:, 8:])
+
+
+def test_pipeline_is_fitted_scored_and_saved(tmp_path):
+    parts = [ConvFeatures(layers=[f"_blocks.{k}"], image_size=64) for k in (2, 10)]
+    pipe = make_structcore(JoinedFeatures(parts), projection__n_components=8)
+    with pytest.warns(UserWarning, match="independent good images"):
+        pipe.fit(X)
+    scores = pipe.score_samples(X)
+    assert np.isfinite(scores).all()
+    skstructcore.save(pipe, tmp_path / "model")
+    np.testing.assert_array_equal(skstructcore.load(tmp_path / "model").score_samples(X), scores)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (lambda: [], "at least one; got none"),
+        (lambda: [fine(), RandomProjection()], "got RandomProjection among them"),
+        (lambda: [fine(), fine().set_params(image_size=64)], r"image_size .*\(32, 32\).*\[1\]"),
+        (lambda: [fine(), fine().set_params(crop=True)], r"crop must be the same"),
+        (lambda: [fine(), fine(foreground="auto")], r"features\[1\]: give ignore and foreground"),
+        (lambda: [part := fine(), part], r"features\[1\] is there twice"),
+        (lambda: [fine().set_params(batch_size=0)], "batch_size"),
+    ],
+)
+def test_what_cannot_be_joined_is_named(parts, message):
+    with pytest.raises(ValueError, match=message):
+        JoinedFeatures(parts()).fit(X)
