@@ -115,7 +115,7 @@ def test_bad_options_are_messages_not_tracebacks(mvtec_folder, arguments, messag
 
 def test_folder_without_images_is_a_message(tmp_path):
     result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
-    assert result.exit_code == 1 and str(tmp_path) in result.output
+    assert result.exit_code == 2 and str(tmp_path) in result.output
 
 
 class Flat:

@@ -31,7 +31,7 @@ def demo(output: Path, as_json: bool) -> None:
     import pandas as pd
 
     from ..datasets import make_photographs
-    from ..display import CasesDisplay
+    from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate, format_table
 
     # The training tiles come from about ten parts of a photograph: a false-alarm rate of 10 %
@@ -48,7 +48,8 @@ def demo(output: Path, as_json: bool) -> None:
             evaluation = evaluate(pipe.fit(images.train), images.test)
             rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
             evaluation.scores.to_csv(output / f"{name}.csv", index=False)
-            CasesDisplay.from_evaluation(evaluation).plot().savefig(output / f"{name}.png", dpi=110)
+            display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
+            display.figure_.savefig(output / f"{name}.png", dpi=110)
     table = pd.concat(rows).rename_axis("photograph")
     if as_json:
         print_json(table.reset_index())

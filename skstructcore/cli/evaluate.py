@@ -92,7 +92,7 @@ def evaluate(
 def _evaluate_one(pipe, folder, csv, picture, model, as_json):
     from .._utils.files import atomic_file
     from ..datasets import find_layout
-    from ..display import CasesDisplay
+    from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate, format_table
 
     layout = find_layout(folder)
@@ -106,7 +106,7 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
         with atomic_file(csv) as file:
             evaluation.scores.to_csv(file, index=False)
     if picture:
-        CasesDisplay.from_evaluation(evaluation).plot().savefig(picture, dpi=110)
+        AnomalyMapDisplay.from_evaluation(evaluation).plot().figure_.savefig(picture, dpi=110)
     table = evaluation.table()
     if as_json:
         print_json(table.reset_index())

@@ -143,7 +143,7 @@ def masks_as_seen(
     Raises
     ------
     NoMasksError
-        If no anomalous image has a mask with a defect in it.
+        If no anomalous image has a mask with a defect in the part that was seen.
     ValueError
         If a mask cannot be read or is not of the size of its image. What is missing beside
         others, only `check_masks` finds.
@@ -173,6 +173,6 @@ def masks_as_seen(
         if mask is not None and mask.any():
             masks.append(mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i]))
             used[i] = True
-    if not (used & anomalous).any():
+    if not any(mask.any() for mask in masks):
         raise _no_masks(anomalous)
     return masks, used

@@ -58,8 +58,9 @@ class Evaluation:
         table : DataFrame
             A row for each defect type, against all good images, and a last row ``all``.
             Columns: ``images``, ``image_auroc``, ``pixel_auroc`` and ``aupro`` (NaN where no
-            image of the type has a mask with a defect in it), ``missed`` (defects accepted),
-            and in the row ``good`` ``false_alarms`` (good images rejected). Areas are in [0, 1].
+            image of the type has a mask with a defect in what counts), ``missed`` (defects
+            accepted), and in the row ``good`` ``false_alarms`` (good images rejected). Areas are
+            in [0, 1].
         """
         types = self.scores["defect_type"].to_numpy()
         good = types == GOOD
@@ -88,6 +89,8 @@ class Evaluation:
         pixels, ignored = self.pixel_maps[members][used], None
         if self.maps.ignored is not None:
             ignored = ignored_pixels(self.maps.ignored[members][used], pixels.shape[1:])
+            if not any((mask & ~out).any() for mask, out in zip(masks, ignored, strict=True)):
+                return areas
         return areas | {
             "pixel_auroc": pixel_auroc_score(masks, pixels, ignored=ignored),
             "aupro": aupro_score(masks, pixels, ignored=ignored),
