@@ -213,10 +213,7 @@ def _build_dataclass(kind, state):
                 raise ValueError(f"its {kind.__name__} lacks {key!r}, which this release needs")
             state[key] = field.default
     _check_known(kind, state, fields)
-    new = kind.__new__(kind)
-    for key, value in state.items():
-        object.__setattr__(new, key, value)  # the classes are frozen
-    return new
+    return kind(**state)
 
 
 def _build_estimator(kind, state):
