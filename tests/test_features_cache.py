@@ -1,8 +1,10 @@
 """The memory of feature estimators: each image goes through the network once."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skstructcore import ConvFeatures, make_structcore
+from skstructcore.features._cache import _word_of_old, cache_size, prune_cache
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 
@@ -103,7 +106,13 @@ def damage_flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [damage_truncate, damage_zero, damage_flip])
+def damage_swap(path):
+    """Two pages change places, which leaves every sum as it is."""
+    content = path.read_bytes()
+    path.write_bytes(content[256:512] + content[:256] + content[512:])
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_zero, damage_flip, damage_swap])
 def test_damaged_entries_are_computed_again(damage, folder, tmp_path):
     module = Blocks()
     expected, _ = run(folder, module, tmp_path / "cache")
@@ -163,3 +172,81 @@ def test_built_in_network_is_not_loaded_when_all_features_are_there(folder, tmp_
     command = [sys.executable, "-c", textwrap.dedent(code)]
     loaded = [subprocess.check_output(command, text=True).strip() for _ in range(2)]
     assert loaded == ["True", "False"]
+
+
+@pytest.mark.parametrize("shape", ["[4, 4, 10]", '{"shape": [4, 4, 10], "crc32": 0}', "{", "7"])
+def test_a_damaged_shape_is_not_trusted(shape, folder, tmp_path):
+    expected, _ = run(folder, Blocks(), tmp_path)
+    [path] = tmp_path.rglob("shape.json")
+    path.write_text(shape)
+    values, n_images = run(folder, Blocks(), tmp_path)
+    assert n_images == 1  # to learn the shape again
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_entries_of_earlier_releases_are_read(folder, tmp_path):
+    expected, _ = run(folder, Blocks(), tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.suffix == "":
+            values = np.frombuffer(path.read_bytes()[:-4], np.float32)
+            path.write_bytes(values.tobytes() + _word_of_old(values).tobytes())
+    values, n_images = run(folder, Blocks(), tmp_path)
+    assert n_images == 0
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_two_writers_of_one_cache_do_not_disturb_each_other(folder, tmp_path):
+    """Threads of two estimators compute and store the same entries at the same time."""
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: run(folder, Blocks(), tmp_path)[0], range(4)))
+    expected = run(folder, Blocks(), None)[0]
+    for values in (*runs, run(folder, Blocks(), tmp_path)[0]):
+        np.testing.assert_array_equal(values, expected)
+    cached = (tmp_path / "skstructcore").rglob("*")
+    assert {p.name for p in cached if "." in p.name} == {"shape.json"}  # nothing unfinished
+
+
+def test_a_full_disk_costs_the_cache_and_nothing_else(folder, tmp_path, caplog):
+    """A limit of 500 bytes a file: every entry fails half-written."""
+    code = f"""
+        import resource, signal
+        import numpy as np
+        from networks import Blocks
+        from skstructcore import ConvFeatures
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+        features = ConvFeatures(
+            Blocks(), layers=("stage1", "stage2"), image_size=32, memory={str(tmp_path)!r}
+        )
+        print(float(np.asarray(features.fit_transform({str(folder)!r})).sum(dtype=float)))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert float(out.stdout) == float(run(folder, Blocks(), None)[0].sum(dtype=float))
+    assert "Features are not cached" in out.stderr
+    left = [p for p in (tmp_path / "skstructcore").rglob("*") if p.is_file()]
+    assert [p.name for p in left] == ["shape.json"]  # small enough; no half-written entry
+
+
+def test_the_size_of_a_cache_is_told_and_pruned(folder, tmp_path):
+    cache = tmp_path / "cache"
+    assert cache_size(cache) == (0, 0)
+    run(folder, Blocks(), cache)
+    (cache / "note.txt").write_text("of somebody else")
+    n_images, n_bytes = cache_size(cache)
+    assert n_images == 4
+    entries = [p for p in (cache / "skstructcore").rglob("*") if p.is_file() and p.suffix == ""]
+    size = entries[0].stat().st_size
+    assert n_bytes == 4 * size
+    for age, path in enumerate(entries):
+        os.utime(path, (1e9 - age, 1e9 - age))  # the last one is the oldest
+    assert prune_cache(cache, max_bytes=3 * size) == (1, size)
+    assert not entries[-1].exists()
+    assert prune_cache(cache, max_bytes=3 * size) == (0, 0)
+    assert prune_cache(cache, max_age=1) == (3, 3 * size)
+    assert cache_size(cache) == (0, 0)
+    assert (cache / "note.txt").exists()
+    assert run(folder, Blocks(), cache)[1] == 4  # computed again; the shape is still known
+    with pytest.raises(ValueError, match="max_age must be 0 or more, got -1"):
+        prune_cache(cache, max_age=-1)

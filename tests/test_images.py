@@ -1,7 +1,9 @@
 """Reading images: every kind of file comes out as the upright RGB that a viewer shows."""
 
 import io
+import os
 import pickle
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -323,3 +325,32 @@ def test_orientations_that_do_not_exist_are_ignored(orientation, tmp_path, rgb):
     path = saved(tmp_path, Image.fromarray(rgb), exif=exif)
     assert as_images([path]).sizes().tolist() == [[4, 6]]
     np.testing.assert_array_equal(read([path]), rgb)
+
+
+def test_files_of_a_folder_that_are_left_out_are_told(tmp_path, rgb, caplog):
+    for name in ("a.png", "b.jfif", "c.TGA"):
+        Image.fromarray(rgb).save(tmp_path / name, {"a": "png", "b": "jpeg", "c": "tga"}[name[0]])
+    (tmp_path / "d.png").symlink_to("nothing")
+    for name in ("raw.cr2", "readme.txt", ".hidden"):
+        (tmp_path / name).touch()
+    images = as_images(tmp_path)
+    assert [Path(item).name for item in images.items] == ["a.png", "b.jfif", "c.TGA", "d.png"]
+    assert "1 files in" in caplog.text and "'raw.cr2'" in caplog.text
+    assert [(r.position, r.reason) for r in find_unreadable(images)] == [
+        (3, "there is no such file")
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_an_error_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    images = as_images(tmp_path)
+    for use in (images.read, images.size, images.digest):
+        with pytest.raises(ImageReadError, match=r"pipe\.png.*it is no regular file"):
+            use(0)
+
+
+@pytest.mark.parametrize("X", [{"a.png"}, frozenset({"a.png"}), {"a.png": 1}, {"a": 1}.keys()])
+def test_images_without_an_order_are_refused(X):
+    with pytest.raises(ValueError, match="must come in an order"):
+        as_images(X)

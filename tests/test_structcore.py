@@ -236,3 +236,18 @@ def test_old_names_of_fitted_attributes_lead_to_the_new_ones(maps):
     ):
         with pytest.warns(FutureWarning, match="Use "):
             assert getattr(scorer, old) is new
+
+
+def test_a_score_that_is_no_number_is_never_an_acceptance():
+    maps = np.random.default_rng(0).random((40, 6, 6))
+    scorer = StructCoreScorer(quantile=0.9).fit(maps)
+    scorer.calibration_.weights[0] = np.nan  # a damaged model, say
+    assert np.isnan(scorer.score_samples(maps)).all()
+    assert (scorer.predict(maps) == -1).all()
+    assert scorer.describe(maps)["is_anomalous"].all()
+
+
+def test_weights_that_are_no_numbers_are_refused_by_fit():
+    maps = np.random.default_rng(0).random((40, 6, 6))
+    with pytest.raises(ValueError, match=r"weights must be finite numbers, got \[nan"):
+        StructCoreScorer(weights=[np.nan, *np.ones(5)]).fit(maps)

@@ -57,6 +57,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
     window = "auto"
     window_ = None
     channels = None
+    recipe_ = None
 
     _parameter_constraints = {
         "image_size": [_POSITIVE, tuple, list],
@@ -99,6 +100,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         self.window_ = training_intensity(images, self.window, self.channels).window
         self.model_checksum_ = self._checksum()
         self.model_source_ = self._source()
+        self.recipe_ = self._fitted_recipe()
         cache = self._cache()
         shape = cache.load_shape() if cache else None
         if shape is None:
@@ -131,6 +133,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             Computed batch by batch when they are used.
         """
         check_is_fitted(self)
+        self._check_recipe()
         # A copy: what happens to this estimator later must not change what it has given.
         return LazyFeatures(as_images(X), copy.copy(self))
 
@@ -211,6 +214,26 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
             # Only where there are tiles: what is cached of whole images stays valid.
             **({"tiles": (*tile, self.tile_overlap)} if (tile := self._tile_size()) else {}),
         }
+
+    def _fitted_recipe(self):
+        """What of the recipe must be the same after `fit`: all but where it is computed."""
+        recipe = self._full_recipe()
+        size, resize, crop = recipe.pop("scaling")
+        del recipe["weights"], recipe["dtype"]
+        recipe |= {"image_size": size, "resize": resize, "crop": crop}
+        return json.loads(json.dumps(recipe))  # tuples or lists, it is the same
+
+    def _check_recipe(self):
+        if self.recipe_ is None:  # of an earlier release
+            return
+        now = self._fitted_recipe()
+        for name in {**self.recipe_, **now}:
+            if now.get(name) != self.recipe_.get(name):
+                raise ValueError(
+                    f"{name} is {now.get(name)!r}, but {type(self).__name__} was fitted with "
+                    f"{self.recipe_.get(name)!r}: the bank holds other features. Set it back, or "
+                    "fit again."
+                )
 
     def _cache(self):
         memory = self.memory

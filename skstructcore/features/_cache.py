@@ -4,8 +4,12 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
+import stat
 import threading
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +24,9 @@ _MAGIC = np.uint32(0x5C0DE)
 class FeatureCache:
     """One folder of features that were made by one recipe, one file an image.
 
-    A file holds the float32 values and a check word, is written under another name first and
+    A file holds the float32 values and their CRC-32, is written under another name first and
     then renamed: whoever reads sees the whole file or none. What is damaged counts as absent.
+    That guards against accidents: whoever may write to the folder decides over the features.
 
     Parameters
     ----------
@@ -38,14 +43,19 @@ class FeatureCache:
         self.folder = Path(location) / "skstructcore" / "features" / key
 
     def load_shape(self):
-        """Shape of the features of one image, or None if nobody has stored it."""
+        """Shape of the features of one image, or None if it is not there or damaged."""
         try:
-            return tuple(json.loads((self.folder / "shape.json").read_text()))
-        except (OSError, ValueError):
+            stored = json.loads((self.folder / "shape.json").read_text())
+            shape = tuple(stored["shape"])
+            is_whole = stored["crc32"] == _crc_of_shape(shape)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+        return shape if is_whole else None
 
     def store_shape(self, shape):
-        self._write(self.folder / "shape.json", json.dumps([int(n) for n in shape]).encode())
+        shape = [int(n) for n in shape]
+        content = {"shape": shape, "crc32": _crc_of_shape(shape)}
+        self._write(self.folder / "shape.json", json.dumps(content).encode())
 
     def load(self, digest, out):
         """Read the features of the image with this digest into `out`; whether they were there."""
@@ -58,11 +68,11 @@ class FeatureCache:
                 file.readinto(word.view(np.uint8))
         except OSError:  # not there, or not to be read
             return False
-        return word[0] == _check_word(out)
+        return word[0] == _crc(out) or word[0] == _word_of_old(out)
 
     def store(self, digest, values):
         values = np.ascontiguousarray(values, np.float32)
-        self._write(self._path(digest), values.tobytes() + _check_word(values).tobytes())
+        self._write(self._path(digest), values.tobytes() + _crc(values).tobytes())
 
     def _path(self, digest):
         return self.folder / digest[:2] / digest[2:]
@@ -79,5 +89,79 @@ class FeatureCache:
                 unfinished.unlink()
 
 
-def _check_word(values):
+def _crc(values):
+    return np.uint32(zlib.crc32(values.reshape(-1).view(np.uint8)))
+
+
+def _crc_of_shape(shape):
+    return zlib.crc32(json.dumps([int(n) for n in shape]).encode())
+
+
+def _word_of_old(values):
+    """The check word of entries that earlier releases wrote."""
     return np.bitwise_xor.reduce(values.reshape(-1).view(np.uint32)) ^ _MAGIC
+
+
+def cache_size(location):
+    """Number of cached images and bytes below a folder that was given as `memory`.
+
+    Parameters
+    ----------
+    location : str or path-like
+
+    Returns
+    -------
+    n_images, n_bytes : int
+        Unfinished files, which killed processes have left, count in bytes only.
+    """
+    files = list(_files(location))
+    return sum(path.suffix == "" for path, _ in files), sum(status.st_size for _, status in files)
+
+
+def prune_cache(location, *, max_bytes=None, max_age=None):
+    """Delete cached features that have not been read for longest.
+
+    Features that are missing are computed again: pruning costs time, and never a result.
+
+    Parameters
+    ----------
+    location : str or path-like
+        The folder that was given as `memory`. Nothing else in it is touched.
+    max_bytes : int, default=None
+        Delete until no more than that is left.
+    max_age : float, default=None
+        Delete what has been neither read nor written for so many days (on file systems that
+        keep no time of reading: not written).
+
+    Returns
+    -------
+    n_deleted, bytes_deleted : int
+    """
+    for name, value in (("max_bytes", max_bytes), ("max_age", max_age)):
+        if value is not None and value < 0:
+            raise ValueError(f"{name} must be 0 or more, got {value!r}.")
+    files = sorted(_files(location), key=lambda found: _last_use(found[1]))
+    left = sum(status.st_size for _, status in files)
+    oldest = -math.inf if max_age is None else time.time() - 86400 * max_age
+    n_deleted = bytes_deleted = 0
+    for path, status in files:
+        if _last_use(status) >= oldest and (max_bytes is None or left <= max_bytes):
+            break
+        with contextlib.suppress(FileNotFoundError):  # somebody else prunes
+            path.unlink()
+        left -= status.st_size
+        n_deleted, bytes_deleted = n_deleted + 1, bytes_deleted + status.st_size
+    return n_deleted, bytes_deleted
+
+
+def _last_use(status):
+    return max(status.st_atime, status.st_mtime)
+
+
+def _files(location):
+    """Files of features, with their status; no links, and no other files."""
+    for path in (Path(location) / "skstructcore" / "features").glob("*/*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                yield path, status

@@ -1,6 +1,7 @@
 """Weights that are not pickled: checksums, and a user's modules found again by them."""
 
 import hashlib
+import inspect
 import sys
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -54,19 +55,67 @@ def as_module(model):
 
 
 def module_checksum(module):
-    """SHA-256 of the names, types and values of all parameters and buffers of a module."""
-    tensors = sorted(module.state_dict().items())
-    state = [(t.data_ptr(), -1 if t.is_inference() else t._version) for _, t in tensors]
+    """SHA-256 of what a module computes: its structure, its code, its parameters and buffers.
+
+    Of the code, the source of all classes that are not torch's own; of their settings, the
+    numbers, strings and switches among their attributes. Whole numbers are left out, as far as
+    the structure does not show them: a module may count in them.
+    """
+    tensors = sorted(module.state_dict(keep_vars=True).items())
+    structure = _structure(module)
+    state = structure, [_quick_look(tensor) for _, tensor in tensors]
     if _checksums.get(module, (None,))[0] != state:
         import torch
 
-        digest = hashlib.sha256(type(module).__qualname__.encode())
+        digest = hashlib.sha256(structure.encode())
         for name, tensor in tensors:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             values = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(values.view(torch.uint8).numpy())
         _checksums[module] = state, digest.hexdigest()
     return _checksums[module][1]
+
+
+def _quick_look(tensor):
+    """What changes with the values of a tensor: its sum also where torch counts no versions."""
+    version = -1 if tensor.is_inference() else tensor._version
+    values = tensor.detach()
+    total = values.double().sum().item() if values.is_floating_point() else None
+    return values.data_ptr(), version, None if total != total else total
+
+
+def _structure(module):
+    """Text of the kinds, settings and code of a module and of all that it is made of."""
+    lines, seen = [repr(module)], set()
+    for name, part in module.named_modules():
+        kind = type(part)
+        lines.append(f"{name} {kind.__qualname__}")
+        if "forward" in vars(part):  # put over that of the class
+            lines.append(_source(part.forward))
+        if kind.__module__.startswith("torch."):
+            continue
+        settings = {
+            key: value
+            for key, value in sorted(vars(part).items())
+            if not key.startswith("_")
+            and key != "training"
+            and (isinstance(value, bool | float | str | tuple) or value is None)
+        }
+        lines.append(repr(settings))
+        for base in kind.__mro__:
+            if base not in seen and base.__module__.split(".")[0] not in ("torch", "builtins"):
+                seen.add(base)
+                lines += [_source(part) for part in vars(base).values() if callable(part)]
+    return "\n".join(lines)
+
+
+def _source(function):
+    """The lines of a function; where there are none, its instructions, of this Python."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
 
 
 def without_module(model):

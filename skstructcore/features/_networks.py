@@ -79,6 +79,8 @@ class ConvNetwork:
         return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
 
     def _run(self, x):
+        if any(part.training for part in self.module.modules()):
+            self.module.eval()  # somebody has trained it since
         self._capture.maps = captured = {}
         try:
             self.module(x)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,7 +43,14 @@ if TYPE_CHECKING:
     ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
 
 
-IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
+    ".webp".split()
+)
+# What usually lies beside images: nobody has to be told that it is none.
+_COMPANIONS = frozenset(".csv .db .ini .json .md .txt .xml .yaml .yml".split())
+
+_logger = logging.getLogger(__name__)
 
 
 class Unreadable(NamedTuple):
@@ -60,7 +69,8 @@ def list_images(folder: StrPath) -> list[str]:
     Parameters
     ----------
     folder : str or path-like
-        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`.
+        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`; that others
+        are left out is logged. A link to nothing counts: reading it is an error.
 
     Returns
     -------
@@ -72,12 +82,26 @@ def list_images(folder: StrPath) -> list[str]:
         hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
         raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
     entries = sorted(folder.iterdir())
-    paths = [str(p) for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    files = [p for p in entries if not p.is_dir()]
+    paths = [str(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    _tell_of_others([p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES | _COMPANIONS])
     if not paths:
         inside = [p.name for p in entries if p.is_dir()][:5]
         hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
         raise ValueError(f"No image files in the folder {str(folder)!r}.{hint}")
     return paths
+
+
+def _tell_of_others(files):
+    files = [path for path in files if not path.name.startswith(".")]
+    if files:
+        names = ", ".join(repr(path.name) for path in files[:3]) + (", ..." if files[3:] else "")
+        _logger.warning(
+            "%d files in %r are left out, their suffix is not that of an image: %s",
+            len(files),
+            str(files[0].parent),
+            names,
+        )
 
 
 def as_images(X: ImagesLike) -> ImageList:
@@ -108,7 +132,11 @@ def as_images(X: ImagesLike) -> ImageList:
         X, annotations = X.paths, Annotations.of(X)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         _check_stack(X)
-    elif not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
+    elif isinstance(X, Set | Mapping):
+        raise ValueError(
+            f"Images must come in an order, and a {type(X).__name__} has none: pass a list."
+        )
+    elif not hasattr(X, "__len__") or isinstance(X, bytes):
         raise ValueError(
             f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
         )

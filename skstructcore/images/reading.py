@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,6 +160,8 @@ def upright_size(item):
 def _stamp(path):
     """What changes when a file is written again."""
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise OSError("it is no regular file")  # reading a pipe would wait for ever
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 

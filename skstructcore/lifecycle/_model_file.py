@@ -31,6 +31,7 @@ _TYPES = {
     "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
 _CODES = {np.dtype(name): code for code, name in _TYPES.items()}
+NUMBER_TYPES = frozenset(dtype.name for dtype in _CODES)
 _ALIGNMENT = 64
 _LONGEST_HEAD = 100 * 2**20  # as the safetensors library allows
 _BLOCK = 2**20

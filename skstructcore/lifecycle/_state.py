@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from ..features._backbone import PatchFeatures
-from ._model_file import can_hold
+from ._model_file import NUMBER_TYPES, can_hold
 
 _PACKAGE = __name__.partition(".")[0]
 _CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
@@ -126,7 +126,7 @@ class Reader:
 
     def _scalar(self, node):
         dtype, value = node["scalar"]
-        if not can_hold(np.dtype(dtype)):
+        if dtype not in NUMBER_TYPES:
             raise ValueError(f"it holds a number of the type {dtype!r}")
         return np.dtype(dtype).type(self.value(value))
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
-from ._atomic import atomic_file
+from .._utils.files import atomic_file
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import Reader, Writer
 

@@ -232,6 +232,8 @@ def fit_calibration(
             f"weights must hold one number for each of the {phi.shape[1]} descriptors, got "
             f"shape {weights.shape}."
         )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"weights must be finite numbers, got {weights.tolist()}.")
     z = (phi - location) / scale * weights
     precision = np.linalg.inv(ledoit_wolf(z)[0]) if norm == "mahalanobis" else None
     d_struct = combine(z, norm, precision)

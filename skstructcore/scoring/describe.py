@@ -73,7 +73,7 @@ def describe_maps(
     columns |= {f"z_{name}": judged["paper_z"][:, i] for i, name in enumerate(PAPER_PHI)}
     columns |= {f"z_{name}": judged["z"][:, i] for i, name in enumerate(names)}
     columns["p_value"] = judged["p_value"]
-    columns["is_anomalous"] = judged["score"] > threshold
+    columns["is_anomalous"] = ~(judged["score"] <= threshold)  # NaN accepts nothing
     columns["decided_by"] = np.array(names, dtype=object)[judged["z"].argmax(axis=1)]
     columns["route"] = judged.get("route", "all")
     if "route" in judged:

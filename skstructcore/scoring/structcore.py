@@ -242,8 +242,11 @@ class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.int64]:
-        """Return +1 for normal and -1 for anomalous images, (n_samples,), int64."""
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        """Return +1 for normal and -1 for anomalous images, (n_samples,), int64.
+
+        A score that is not a number, of an image that could not be judged, is no acceptance.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def transform(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float32]:
         """Return pixel maps: bilinear to the size that the backbone saw, Gaussian-smoothed.

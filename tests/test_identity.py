@@ -1,0 +1,152 @@
+"""A fitted model takes only the network and the settings that it was fitted with."""
+
+import numpy as np
+import pytest
+import torch
+from networks import Blocks
+from torch import nn
+
+from skstructcore import ConvFeatures
+from skstructcore.features._modules import module_checksum
+
+PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+
+
+def net(activation=None, padding="zeros", seed=0):
+    torch.manual_seed(seed)
+    first = nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding)
+    return nn.Sequential(first, activation or nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+
+
+class Scaled(nn.Module):
+    """A setting that torch's representation does not show."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 1)
+        nn.init.constant_(self.layer.weight, 0.5)
+        nn.init.constant_(self.layer.bias, 0.0)
+        self.factor = factor
+
+    def forward(self, x):
+        return self.layer(x) * self.factor
+
+
+def scaled_by_other_code():
+    class Scaled(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 2, 1)
+            nn.init.constant_(self.layer.weight, 0.5)
+            nn.init.constant_(self.layer.bias, 0.0)
+            self.factor = factor
+
+        def forward(self, x):
+            return self.layer(-x) * self.factor
+
+    Scaled.__qualname__ = "Scaled"
+    return Scaled(1.0)
+
+
+def patched():
+    module = net()
+    module.forward = lambda x: module[0](-x)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (net, lambda: net(nn.Sigmoid())),
+        (net, lambda: net(padding="reflect")),
+        (net, lambda: net(nn.LeakyReLU(0.2))),
+        (lambda: net(nn.LeakyReLU(0.1)), lambda: net(nn.LeakyReLU(0.2))),
+        (net, lambda: net(seed=1)),
+        (lambda: Scaled(1.0), lambda: Scaled(2.0)),
+        (lambda: Scaled(1.0), scaled_by_other_code),
+        (net, patched),
+    ],
+)
+def test_networks_that_compute_otherwise_have_other_checksums(one, other):
+    assert module_checksum(one()) == module_checksum(one())
+    assert module_checksum(one()) != module_checksum(other())
+
+
+def test_use_and_mode_do_not_change_the_checksum():
+    module = Blocks().eval()
+    before = module_checksum(module)
+    module(torch.zeros(1, 3, 8, 8))  # it counts the images
+    module.train()
+    assert module_checksum(module) == before
+
+
+@pytest.mark.parametrize("other", [net(nn.Sigmoid()), net(padding="reflect")])
+def test_the_cache_tells_structures_apart(other, tmp_path):
+    settings = dict(layers=("2",), image_size=32)
+    values = {}
+    for name, module in (("one", net()), ("other", other)):
+        for memory in (None, tmp_path):
+            features = ConvFeatures(module, **settings, memory=memory)
+            values[name, memory] = np.asarray(features.fit_transform(PHOTOS))
+        np.testing.assert_array_equal(values[name, None], values[name, tmp_path])
+    assert not np.array_equal(values["one", None], values["other", None])
+
+
+def test_another_structure_is_refused_after_fit():
+    features = ConvFeatures(net(), layers=("2",), image_size=32).fit(PHOTOS)
+    features.set_params(model=net(nn.Sigmoid()))
+    with pytest.raises(ValueError, match=r"checksum .* but it was fitted with"):
+        np.asarray(features.transform(PHOTOS))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda weight: weight.mul_(2), lambda weight: weight.data.mul_(2)]
+)
+def test_weights_changed_in_place_are_refused(change):
+    module = net()
+    features = ConvFeatures(module, layers=("2",), image_size=32).fit(PHOTOS)
+    before = np.asarray(features.transform(PHOTOS))
+    with torch.no_grad():
+        change(module[0].weight)
+    with pytest.raises(ValueError, match="it was fitted with"):
+        np.asarray(features.transform(PHOTOS))
+    with torch.no_grad():
+        module[0].weight.data.div_(2)
+    np.testing.assert_array_equal(np.asarray(features.transform(PHOTOS)), before)
+
+
+@pytest.mark.parametrize("part", [lambda m: m, lambda m: m.stage2])
+def test_a_module_left_in_training_mode_is_put_back(part):
+    module = Blocks()
+    features = ConvFeatures(module, layers=("stage1", "stage2"), image_size=32).fit(PHOTOS)
+    before = np.asarray(features.transform(PHOTOS))
+    part(module).train()
+    np.testing.assert_array_equal(np.asarray(features.transform(PHOTOS)), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"normalize": False}, "normalize"),
+        ({"layers": ("stage2",)}, "layers"),
+        ({"crop": True}, "crop"),
+        ({"crop": True, "resize": 40}, "resize"),
+        ({"mean": (0, 0, 0)}, "mean"),
+        ({"std": (1, 1, 1)}, "std"),
+        ({"image_size": 64}, "image_size"),
+    ],
+)
+def test_settings_changed_after_fit_are_named(change, name):
+    features = ConvFeatures(Blocks(), layers=("stage1", "stage2"), image_size=32).fit(PHOTOS)
+    features.set_params(**change)
+    with pytest.raises(ValueError, match=f"{name} is .*was fitted with"):
+        features.transform(PHOTOS)
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 1}, {"n_jobs": 1}, {"layers": ["stage1"]}])
+def test_settings_without_effect_may_be_changed(change):
+    features = ConvFeatures(Blocks(), layers=("stage1",), image_size=32).fit(PHOTOS)
+    before = np.asarray(features.transform(PHOTOS))
+    np.testing.assert_array_equal(
+        np.asarray(features.set_params(**change).transform(PHOTOS)), before
+    )
