@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -241,3 +242,40 @@ def test_image_folder(tmp_path):
     image(tmp_path / "parts/c.png")
     with pytest.raises(DatasetError, match=r"c.png: an image beside folders"):
         load_image_folder(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("place", ["../secret.png", "/etc/secret.png", "a/../../secret.png"])
+def test_a_table_cannot_name_files_outside_of_its_data_set(tmp_path, place):
+    root = tmp_path / "visa"
+    visa_original(root)
+    table = root / "split_csv" / "1cls.csv"
+    image(tmp_path / "secret.png")  # readable, but none of this data set
+    table.write_text(table.read_text() + f"candle,train,normal,{place},\n")
+    with pytest.raises(DatasetError, match="points outside of the data set"):
+        load_visa(root)
+
+
+def test_links_are_followed_and_dangling_ones_are_named(mvtec, tmp_path):
+    image(tmp_path / "elsewhere" / "7.png")
+    good = mvtec / "bottle" / "train" / "good"
+    (good / "7.png").symlink_to(tmp_path / "elsewhere" / "7.png")
+    assert str(good / "7.png") in load_mvtec_ad(mvtec, "bottle").train.paths
+    (good / "8.png").symlink_to(tmp_path / "elsewhere" / "8.png")
+    with pytest.raises(DatasetError, match=r"8\.png.*there is no such file"):
+        load_mvtec_ad(mvtec, "bottle")
+
+
+def test_names_that_are_not_utf_8_are_read_from_folders_and_tables(mvtec):
+    folder = mvtec / "bottle"
+    odd = os.fsdecode(b"\xff.png")
+    image(folder / "train" / "good" / "x.png")
+    os.rename(folder / "train" / "good" / "x.png", folder / "train" / "good" / odd)
+    rows = ["split,type,file,group"]
+    for path in sorted(folder.glob("*/*/*.png")):
+        split, kind, file = path.relative_to(folder).parts
+        if split != "ground_truth":
+            rows.append(f"{split},{kind},{file},{kind}-1")
+    (folder / "groups.csv").write_bytes(os.fsencode("\n".join(rows)))
+    images = load_mvtec_ad(mvtec, "bottle")
+    at = images.paths.index(str(folder / "train" / "good" / odd))
+    assert images.groups[at] == "bottle/good-1"

@@ -54,3 +54,14 @@ def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
     unreadable = find_unreadable(images, decode=decode)
     problems = [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
     return problems + find_mask_problems(images, {i for i, *_ in unreadable})
+
+
+def checked(root: StrPath, images: ImageSet, problems: list[str], decode: bool) -> ImageSet:
+    """Return the images, or raise `DatasetError` with these and all other problems."""
+    if len(images):
+        problems = problems + find_problems(images, decode=decode)
+    elif not problems:
+        problems = ["there are no images"]
+    if problems:
+        raise DatasetError(root, problems)
+    return images

@@ -2,23 +2,25 @@
 
 Nothing is downloaded. Every reader checks what it finds and raises one `DatasetError` that
 lists all problems: files that cannot be read, masks that are missing or of another size.
+
+Links are followed, wherever they lead: data sets are often put together from links, and whoever
+can make links here can put files here. A table cannot name files outside of its data set, because
+tables come with downloads. Whatever is opened is only ever read as an image.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..images.image_list import IMAGE_SUFFIXES, ImageReadError, list_images
+from ..images.image_list import ImageReadError, list_images
 from ..images.labels import GOOD
 from ..images.masks import read_mask
-from ._checks import DatasetError, find_problems
+from ._checks import DatasetError, checked
+from ._folders import folders_in, images_in, inside, masks_of, read_table
 from ._image_set import ImageSet
+from ._trees import load_trees
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
@@ -79,7 +81,7 @@ def load_mvtec_ad(
     >>> bottle = load_mvtec_ad("mvtec_ad", "bottle")  # doctest: +SKIP
     >>> pipe.fit(bottle.train).predict(bottle.test)   # doctest: +SKIP
     """
-    return _load_trees(root, category, good=GOOD, groups=groups, check=check)
+    return load_trees(root, category, good=GOOD, groups=groups, check=check)
 
 
 def load_btad(root: StrPath, category: str | None = None, *, check: bool = True) -> ImageSet:
@@ -110,7 +112,7 @@ def load_btad(root: StrPath, category: str | None = None, *, check: bool = True)
     DatasetError
         If files are unreadable, missing or do not belong together; it lists all of them.
     """
-    return _load_trees(root, category, good="ok", groups=None, check=check)
+    return load_trees(root, category, good="ok", groups=None, check=check)
 
 
 def load_visa(
@@ -154,23 +156,27 @@ def load_visa(
     """
     root = Path(root)
     if not (root / "split_csv").is_dir():
-        return _load_trees(root, category, good=GOOD, groups=None, check=check)
-    rows = _read_table(
-        root / "split_csv" / f"{split}.csv", ("object", "split", "label", "image", "mask")
-    )
+        return load_trees(root, category, good=GOOD, groups=None, check=check)
+    table = root / "split_csv" / f"{split}.csv"
+    rows = read_table(table, ("object", "split", "label", "image", "mask"))
     categories = sorted({row["object"] for row in rows})
     if category is not None:
         if category not in categories:
             raise DatasetError(root, [f"no category {category!r}; there are {categories}"])
         rows = [row for row in rows if row["object"] == category]
+    problems = []
+    paths = [inside(root, row["image"], table, problems) for row in rows]
+    masks = [inside(root, row["mask"], table, problems) if row["mask"] else None for row in rows]
+    if problems:  # before any file is opened
+        raise DatasetError(root, problems)
     images = ImageSet(
-        [root / row["image"] for row in rows],
+        paths,
         [GOOD if row["label"] == "normal" else row["label"] for row in rows],
-        masks=[root / row["mask"] if row["mask"] else None for row in rows],
+        masks=masks,
         categories=[row["object"] for row in rows],
         splits=[row["split"] for row in rows],
     )
-    return _checked(root, images, [], check)
+    return checked(root, images, [], check)
 
 
 def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
@@ -216,7 +222,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     ending = "_GT" if second else "_label"
     paths, mask_files, places, problems = [], [], [], []
     for part in parts:
-        found = {path.stem: path for path in _image_files(part)}
+        found = {path.stem: path for path in images_in(part)}
         for stem, path in found.items():
             if stem.endswith(ending):
                 if stem.removesuffix(ending) not in found:
@@ -236,7 +242,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
         groups=None if second else places,
         splits=places if second else None,
     )
-    return _checked(root, images, problems, check)
+    return checked(root, images, problems, check)
 
 
 def load_image_folder(
@@ -274,141 +280,21 @@ def load_image_folder(
         If files are unreadable, missing or do not belong together; it lists all of them.
     """
     root = Path(root)
-    folders = _folders(root)
+    folders = folders_in(root)
     if not folders:
-        return _checked(root, ImageSet(list_images(root)), [], check)
-    problems = [f"{path}: an image beside folders of images" for path in _image_files(root)]
+        return checked(root, ImageSet(list_images(root)), [], check)
+    problems = [f"{path}: an image beside folders of images" for path in images_in(root)]
     paths, y, masks = [], [], []
     for folder in folders:
-        files = _image_files(folder)
+        files = images_in(folder)
         label = GOOD if folder.name == good else folder.name
         if label != GOOD and mask_root is not None:
-            masks += _masks_of(files, Path(mask_root) / folder.name, problems)
+            masks += masks_of(files, Path(mask_root) / folder.name, problems)
         else:
             masks += [None] * len(files)
         paths += files
         y += [label] * len(files)
-    return _checked(root, ImageSet(paths, y, masks=masks), problems, check)
-
-
-def _load_trees(root, category, *, good, groups, check):
-    """Read categories that have the folders train, test and ground_truth."""
-    root = Path(root)
-    if category is not None:
-        folders = [root / category]
-    elif (root / "train").is_dir():
-        folders = [root]
-    else:
-        folders = [folder for folder in _folders(root) if (folder / "train").is_dir()]
-    if not folders or not (folders[0] / "train").is_dir():
-        raise DatasetError(
-            root, [f"{folders[0] if folders else root}: no folder train, and no category has one"]
-        )
-    parts, problems = [], []
-    for folder in folders:
-        parts.append(_read_tree(Path(os.path.abspath(folder)), good, groups, problems))
-    images = _joined(parts)
-    return _checked(root, images, problems, check)
-
-
-def _read_tree(folder, good, groups, problems):
-    files, y, masks, splits = [], [], [], []
-    for split in ("train", "test"):
-        for type_folder in _folders(folder / split):
-            found = _image_files(type_folder)
-            label = GOOD if type_folder.name == good else type_folder.name
-            files += found
-            y += [label] * len(found)
-            splits += [split] * len(found)
-            if label == GOOD:
-                masks += [None] * len(found)
-            else:
-                masks += _masks_of(found, folder / "ground_truth" / type_folder.name, problems)
-    if ("train", GOOD) not in zip(splits, y, strict=True):
-        problems.append(f"{folder / 'train' / good}: no images to train on")
-    return ImageSet(
-        files,
-        y,
-        masks=masks,
-        groups=_read_groups(folder, files, groups, problems),
-        categories=[folder.name] * len(files),
-        splits=splits,
-    )
-
-
-def _masks_of(files, folder, problems):
-    """The mask of each file: `<stem>_mask` or `<stem>`, with any suffix; None without folder."""
-    masks = {path.stem: path for path in _image_files(folder)} if folder.is_dir() else {}
-    stems = {path.stem for path in files}
-    problems += [
-        f"{path}: a mask without an image"
-        for stem, path in masks.items()
-        if stem not in stems and stem.removesuffix("_mask") not in stems
-    ]
-    found = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
-    if folder.is_dir() and not any(found):
-        problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
-    return found
-
-
-def _read_groups(folder, files, groups, problems):
-    """Names of groups, made unique by the category; None where there is no file."""
-    if groups is None or (groups == "auto" and not (folder / "groups.csv").exists()):
-        return None
-    table = folder / ("groups.csv" if groups == "auto" else groups)
-    rows = _read_table(table, ("split", "type", "file", "group"))
-    group_of = {(row["split"], row["type"], row["file"]): row["group"] for row in rows}
-    found = [group_of.get(path.relative_to(folder).parts) for path in files]
-    problems += [
-        f"{path}: no group in {table.name}"
-        for path, group in zip(files, found, strict=True)
-        if group is None
-    ]
-    return [f"{folder.name}/{group}" for group in found]
-
-
-def _read_table(path, columns):
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except OSError as error:
-        raise DatasetError(path.parent, [f"{path}: {error.strerror}"]) from error
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
-    return rows
-
-
-def _joined(parts):
-    """One ImageSet of several; where only some have groups, the others' images are their own."""
-    if len(parts) == 1:
-        return parts[0]
-    groups = None
-    if any(part.groups is not None for part in parts):
-        groups = [
-            group
-            for part in parts
-            for group in (part.paths if part.groups is None else part.groups)
-        ]
-    return ImageSet(
-        [path for part in parts for path in part.paths],
-        np.concatenate([part.y for part in parts]),
-        masks=[mask for part in parts for mask in part.masks],
-        groups=groups,
-        categories=np.concatenate([part.categories for part in parts]),
-        splits=np.concatenate([part.splits for part in parts]),
-    )
-
-
-def _checked(root, images, problems, check):
-    if len(images):
-        problems = problems + find_problems(images, decode=check)
-    elif not problems:
-        problems = ["there are no images"]
-    if problems:
-        raise DatasetError(root, problems)
-    return images
+    return checked(root, ImageSet(paths, y, masks=masks), problems, check)
 
 
 def _marks_anything(mask_file):
@@ -416,11 +302,3 @@ def _marks_anything(mask_file):
         return bool(read_mask(mask_file).any())
     except ImageReadError:
         return True  # so that the check of the masks reports it
-
-
-def _folders(folder):
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _image_files(folder):
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,0 +1,60 @@
+"""Looking into the folders and tables of a data set on disk."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..images.image_list import IMAGE_SUFFIXES
+from ._checks import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; none if it is not there."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def images_in(folder: Path) -> list[Path]:
+    """What has the name of an image in a folder, sorted; links are followed."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[Path | None]:
+    """The mask of each file: `<stem>_mask` or `<stem>`, with any suffix; None without folder."""
+    masks = {path.stem: path for path in images_in(folder)} if folder.is_dir() else {}
+    stems = {path.stem for path in files}
+    problems += [
+        f"{path}: a mask without an image"
+        for stem, path in masks.items()
+        if stem not in stems and stem.removesuffix("_mask") not in stems
+    ]
+    found = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
+    if folder.is_dir() and not any(found):
+        problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
+    return found
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file that has to have some columns; names may be of any bytes."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, restval="")
+            rows = list(reader)
+    except OSError as error:
+        raise DatasetError(path.parent, [f"{path}: {error.strerror}"]) from error
+    missing = [column for column in columns if column not in (reader.fieldnames or [])]
+    if missing:
+        raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
+    return rows
+
+
+def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:
+    """The file that a table names; one that would lie outside of the data set is a problem."""
+    parts = PurePosixPath(place.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
+        problems.append(f"{table}: {place!r} points outside of the data set")
+    return root / place
