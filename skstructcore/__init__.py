@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .features.dino import DinoFeatures as DinoFeatures
     from .features.joined import JoinedFeatures as JoinedFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
+    from .lifecycle.audit import audit as audit
     from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.operating_points import operating_points as operating_points
     from .lifecycle.persistence import info as info
@@ -52,6 +53,7 @@ _PUBLIC = {
     "RoutedKNNScorer": "knn.scorer",
     "StructCoreScorer": "scoring.structcore",
     "add_category": "lifecycle.products",
+    "audit": "lifecycle.audit",
     "forget": "lifecycle.update",
     "info": "lifecycle.persistence",
     "load": "lifecycle.persistence",

@@ -1,5 +1,6 @@
 """What happens to a fitted pipeline after its fit."""
 
+from .audit import audit
 from .drift import DriftAlarm, DriftMonitor
 from .operating_points import operating_points
 from .painted import learn_from_painted_defects
@@ -14,6 +15,7 @@ __all__ = [
     "ModelFileError",
     "Recalibration",
     "add_category",
+    "audit",
     "forget",
     "info",
     "learn_from_painted_defects",

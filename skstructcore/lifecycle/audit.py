@@ -1,0 +1,197 @@
+"""Which training images are no good examples: what looks like a defect, and what is there twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student_t
+
+from .._utils.validation import counted_rows
+from ..bank.record import digests_of
+from ._steps import calibrations_of, structcore_steps
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["audit", "false_discovery_rates", "tail_p_values"]
+
+# Degrees of freedom of the tail: good images are a little heavier-tailed than a normal.
+_TAIL = 8
+# Patches this much nearer to those of another image than is usual are copies of them.
+_COPY = 0.1
+
+
+def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1) -> pd.DataFrame:
+    """Look for training images that are defects, or copies of others.
+
+    ``forget(pipe, [...])`` takes them out. Look at each first: what is rare and good looks like a
+    defect too.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it, with held-out calibration.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
+        The training images. With them the table has names, and near-duplicates are found, not
+        exact copies alone. Others among them are passed over.
+    fdr : float in (0, 1), default=0.1
+        Bound on the expected share of good images among the suspects (Benjamini-Hochberg), as
+        far as the scores of good images have the tail that is assumed.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a training image, most suspicious first:
+
+        - ``image``, its position in the fit; with images ``name``;
+        - ``route`` and ``group``;
+        - ``anomaly_score``, held out (with routes: not scaled);
+        - ``p_value``: share of good images that would score as high by the tail of a robust fit.
+          Ranks among the images themselves could not tell a defect: one of n is always highest;
+        - ``q_value`` and ``suspect``: the false-discovery rate up to it, and whether that is at
+          most `fdr`;
+        - ``copy_of``: position of another image, not of its group, that it repeats; -1 if there
+          is none. ``copy_distance``: how far apart their patches are, as a share of what is
+          usual (0 for equal files; NaN if not looked for).
+
+    Raises
+    ------
+    ValueError
+        After an in-sample fit, whose scores cannot tell.
+
+    Notes
+    -----
+    Scores are standardised by median and median absolute deviation and compared with Student's t
+    of 8 degrees of freedom, which contamination of a few percent does not move. ``docs/field.md``
+    has the rates that were realised with real defects among good images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore.lifecycle.audit import audit
+    >>> X = np.random.default_rng(0).normal(size=(200, 30))
+    >>> X[17], X[30] = 9, X[31]
+    >>> pipe = make_pipeline(CoresetBank(0.5, random_state=0), RoutedKNNScorer(),
+    ...                      StructCoreScorer(quantile=0.9)).fit(X)
+    >>> table = audit(pipe)
+    >>> table.loc[table["suspect"], "image"].tolist()
+    [17]
+    >>> table.loc[table["copy_of"] >= 0, ["image", "copy_of"]].to_numpy().tolist()
+    [[31, 30]]
+    """
+    if not 0 < fdr < 1:
+        raise ValueError(f"fdr must be between 0 and 1, got {fdr!r}.")
+    bank, knn, scorer = structcore_steps(pipe)
+    if knn.calibration == "in-sample":
+        raise ValueError(
+            "The pipeline was calibrated in-sample: every training image is in the bank that it "
+            "was compared with, and looks good. Fit with another knn__calibration."
+        )
+    record, training = bank.images_, scorer.training_
+    table = pd.DataFrame({"image": training.image_index, "route": "all"})
+    if training.route is not None:
+        table["route"] = training.route
+    table["group"] = record.groups[training.image_index]
+    for name, calibration in calibrations_of(scorer).items():
+        mine = np.flatnonzero(table["route"] == name)
+        scores, _ = calibration.score(training.take(mine).evidence)
+        table.loc[mine, "anomaly_score"] = scores
+        table.loc[mine, "p_value"] = tail_p_values(scores)
+    table["q_value"] = false_discovery_rates(table["p_value"])
+    table["suspect"] = table["q_value"] <= fdr
+    copies = _equal_images(record)
+    if images is not None:
+        features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+        places = record.find(digests_of(features))
+        names = getattr(features, "images", None)
+        known = {} if names is None else {p: names.name(i) for i, p in enumerate(places) if p >= 0}
+        table.insert(1, "name", table["image"].map(known))
+        copies = _near_images(bank, features, places, copies)
+    table["copy_of"] = table["image"].map({i: other for i, (other, _) in copies.items()})
+    table["copy_of"] = table["copy_of"].fillna(-1).astype(np.int64)
+    table["copy_distance"] = table["image"].map({i: far for i, (_, far) in copies.items()})
+    return table.sort_values("p_value", kind="stable", ignore_index=True)
+
+
+def tail_p_values(scores: ArrayLike) -> NDArray[np.float64]:
+    """Share of good images that score as high, by a t distribution about median and MAD.
+
+    Examples
+    --------
+    >>> tail_p_values([1.0, 2.0, 3.0, 4.0, 5.0, 40.0]).round(4)
+    array([0.8635, 0.75  , 0.5901, 0.4099, 0.25  , 0.    ])
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    median = np.median(scores)
+    scale = np.median(np.abs(scores - median)) / student_t.ppf(0.75, _TAIL)
+    z = (scores - median) / max(scale, np.finfo(np.float64).tiny)
+    return student_t.sf(np.clip(z, -1e9, 1e9), _TAIL)
+
+
+def false_discovery_rates(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Smallest false-discovery rate at which each p-value is a discovery (Benjamini-Hochberg).
+
+    Examples
+    --------
+    >>> false_discovery_rates([0.01, 0.4, 0.02, 0.9]).round(2)
+    array([0.04, 0.53, 0.04, 0.9 ])
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_values)[::-1]
+    rates = p_values[order] * len(order) / np.arange(len(order), 0, -1)
+    found = np.empty_like(rates)
+    found[order] = np.minimum(np.minimum.accumulate(rates), 1.0)
+    return found
+
+
+def _equal_images(record):
+    """Images whose content is that of an earlier one of another group."""
+    first, copies = {}, {}
+    for image in np.flatnonzero(record.is_there):
+        other = first.setdefault(record.digests[image], image)
+        if other != image and record.groups[other] != record.groups[image]:
+            copies[int(image)] = (int(other), 0.0)
+    return copies
+
+
+def _near_images(bank, features, places, copies):
+    """Images that explain the bank entries of another one nearly exactly."""
+    from ..neighbors.index import kneighbors
+
+    entries, record = bank.bank_, bank.images_
+    nearest = np.full((len(record), len(entries)), np.nan, dtype=np.float32)
+    done = 0
+    batches = features.iter_batches() if hasattr(features, "iter_batches") else [features]
+    for batch in batches:
+        for offset, image in enumerate(places[done : done + len(batch)]):
+            if image >= 0:
+                rows, _ = counted_rows(np.asarray(batch[offset], dtype=np.float32)[np.newaxis])
+                rows = rows.reshape(-1, entries.values.shape[1])
+                nearest[image] = np.sqrt(kneighbors(entries.values, rows)[0][:, 0])
+        done += len(batch)
+    nearest[entries.groups == record.groups[:, np.newaxis]] = np.nan  # its own entries
+    given = ~np.isnan(nearest).all(axis=1)
+    if given.sum() < 2:
+        return copies
+    with np.errstate(invalid="ignore"):
+        usual = np.nanmedian(nearest[given], axis=0)
+    share = nearest / np.maximum(usual, np.finfo(np.float32).tiny)
+    found = dict(copies)
+    owners = np.unique(entries.image_index)
+    of_owner = [np.flatnonzero(entries.image_index == owner) for owner in owners]
+    for image in np.flatnonzero(given):
+        # All entries of the other image must be there, not a patch that happens to be alike.
+        far = np.array([share[image, rows].max() for rows in of_owner])
+        if np.isnan(far).all():
+            continue
+        best = int(np.nanargmin(far))
+        if far[best] <= _COPY and int(image) not in found:
+            found[int(image)] = (int(owners[best]), float(far[best]))
+    return found

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student_t
+from sklearn.pipeline import make_pipeline
+
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, audit, forget, recalibrate
+from skstructcore.lifecycle.audit import false_discovery_rates, tail_p_values
+
+pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+
+
+def patches(n, seed, shift=0.0):
+    return (shift + np.random.default_rng(seed).normal(size=(n, 3, 4, 6))).astype(np.float32)
+
+
+def fitted(images, categories=None, groups=None, **knn):
+    pipe = make_pipeline(
+        CoresetBank(0.2, random_state=0),
+        RoutedKNNScorer(2, routing="auto", **knn),
+        StructCoreScorer(quantile=0.9),
+    )
+    return pipe.fit(images, coresetbank__categories=categories, coresetbank__groups=groups)
+
+
+def test_rates_are_those_of_benjamini_and_hochberg():
+    p = np.random.default_rng(0).uniform(size=200) ** 3
+    np.testing.assert_allclose(false_discovery_rates(p), false_discovery_control(p))
+
+
+def test_tail_is_students_and_a_few_defects_do_not_move_it():
+    scores = student_t(8).rvs(size=20_000, random_state=0)
+    expected = student_t.sf(scores, 8)
+    np.testing.assert_allclose(tail_p_values(scores), expected, atol=0.02)
+    moved = tail_p_values(np.append(scores, np.full(1000, 50.0)))
+    assert (moved[-1000:] < 1e-6).all()
+    np.testing.assert_allclose(moved[:-1000], expected, atol=0.04)
+
+
+def test_of_clean_sets_few_have_a_suspect():
+    # The false-discovery rate of a clean set is the chance of any suspect at all.
+    rng = np.random.default_rng(0)
+    scores = student_t(8).rvs(size=(400, 100), random_state=rng)
+    any_found = [(false_discovery_rates(tail_p_values(row)) <= 0.1).any() for row in scores]
+    assert np.mean(any_found) < 0.2  # location and scale of 100 images are estimates
+
+
+def test_planted_defects_are_suspects_and_forgetting_them_restores_the_threshold():
+    # Each of its own kind: defects that are alike explain each other, and hide.
+    clean, defects = patches(80, 0), patches(4, 1)
+    defects += 12 * np.eye(6, dtype=np.float32)[:4, np.newaxis, np.newaxis]
+    pipe = fitted(np.concatenate([clean[:50], defects, clean[50:]]))
+    table = audit(pipe)
+    assert sorted(table.loc[table["suspect"], "image"]) == [50, 51, 52, 53]
+    assert table["image"].head(4).isin([50, 51, 52, 53]).all()
+    again = audit(forget(pipe, defects))
+    assert not again["suspect"].any() and len(again) == 80
+    assert sorted(again["image"]) == [*range(50), *range(54, 84)]
+
+
+def test_scores_are_those_of_training_even_after_a_recalibration():
+    pipe = fitted(patches(40, 0))
+    later = recalibrate(pipe, patches(40, 1))
+    by_image = audit(pipe).set_index("image").sort_index()
+    np.testing.assert_allclose(by_image["anomaly_score"], pipe[-1].calibration_.scores)
+    after = audit(later).set_index("image").sort_index()
+    np.testing.assert_allclose(after["anomaly_score"], by_image["anomaly_score"])
+
+
+def test_each_route_has_its_own_scores():
+    images = np.concatenate([patches(40, 0), 3 * patches(40, 1) + 40])
+    images[70] += 30
+    table = audit(fitted(images, categories=["a"] * 40 + ["b"] * 40))
+    assert table["route"][0] == "b" and table["image"][0] == 70
+    assert table.loc[table["suspect"], "image"].tolist() == [70]
+
+
+def test_equal_images_are_found_without_images_and_near_ones_with_them():
+    images = patches(30, 0)
+    images[7] = images[3]
+    near = images.copy()
+    near[21] = near[12] + 0.01 * patches(1, 5)[0]
+    table = audit(fitted(near))
+    copies = table[table["copy_of"] >= 0]
+    assert copies[["image", "copy_of", "copy_distance"]].to_numpy().tolist() == [[7, 3, 0]]
+    table = audit(fitted(near), near[::-1])
+    pairs = {
+        frozenset(pair)
+        for pair in table.loc[table["copy_of"] >= 0, ["image", "copy_of"]].to_numpy()
+    }
+    assert pairs == {frozenset({3, 7}), frozenset({12, 21})}
+    # Copies within a group are what a group is for.
+    groups = np.arange(30)
+    groups[[7, 21]] = 3, 12
+    assert (audit(fitted(near, groups=groups), near)["copy_of"] == -1).all()
+
+
+def test_what_cannot_be_audited_is_refused():
+    with pytest.raises(ValueError, match="calibrated in-sample"):
+        audit(fitted(patches(20, 0), calibration="in-sample"))
+    with pytest.raises(ValueError, match="fdr must be between 0 and 1, got 1"):
+        audit(fitted(patches(20, 0)), fdr=1)
