@@ -197,8 +197,9 @@ def test_entries_of_earlier_releases_are_read(folder, tmp_path):
 
 def test_two_writers_of_one_cache_do_not_disturb_each_other(folder, tmp_path):
     """Threads of two estimators compute and store the same entries at the same time."""
+    modules = [Blocks() for _ in range(4)]  # here: seeds are not for threads
     with ThreadPoolExecutor(4) as pool:
-        runs = list(pool.map(lambda _: run(folder, Blocks(), tmp_path)[0], range(4)))
+        runs = list(pool.map(lambda module: run(folder, module, tmp_path)[0], modules))
     expected = run(folder, Blocks(), None)[0]
     for values in (*runs, run(folder, Blocks(), tmp_path)[0]):
         np.testing.assert_array_equal(values, expected)
