@@ -250,4 +250,4 @@ def test_a_score_that_is_no_number_is_never_an_acceptance():
 def test_weights_that_are_no_numbers_are_refused_by_fit():
     maps = np.random.default_rng(0).random((40, 6, 6))
     with pytest.raises(ValueError, match=r"weights must be finite numbers, got \[nan"):
-        StructCoreScorer(weights=[np.nan, *np.ones(5)]).fit(maps)
+        StructCoreScorer(descriptors=("std", "top"), weights=[np.nan, 1]).fit(maps)
