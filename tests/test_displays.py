@@ -155,9 +155,9 @@ def test_maps_of_all_images_share_limits_that_hold_the_threshold():
     photo = np.zeros((4, 4, 3), np.uint8)
     maps = [np.zeros((4, 4)), np.full((4, 4), 0.5)]
     display = AnomalyMapDisplay([photo, photo], {"ours": maps}, thresholds={"ours": 1.0}).plot()
-    assert display.limits["ours"] == (0.25, 1.0)
+    assert display.limits["ours"] == (0.25, 1.375)  # the threshold at two thirds of the way
     limits = {image.get_clim() for ax in display.axes_[:, 1] for image in ax.images[1:]}
-    assert limits == {(0.25, 1.0)}
+    assert limits == {(0.25, 1.375)}
 
 
 def test_the_colour_bar_marks_the_threshold_and_the_legend_says_what_lines_mean():

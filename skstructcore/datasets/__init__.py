@@ -8,6 +8,7 @@ from .masks import NoMasksError, check_masks, masks_as_seen
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .synthetic import DEFECTS, paint_defect
+from .verdicts import load_verdicts
 
 __all__ = [
     "DEFECTS",
@@ -22,6 +23,7 @@ __all__ = [
     "load_image_folder",
     "load_kolektor",
     "load_mvtec_ad",
+    "load_verdicts",
     "load_visa",
     "make_photographs",
     "masks_as_seen",

@@ -14,6 +14,7 @@ from ._descriptor import DescriptorDisplay
 from ._drift import DriftDisplay
 from ._operating_point import OperatingPointDisplay
 from ._region_overlap import RegionOverlapDisplay
+from ._report import report
 from ._routing import RoutingDisplay
 from ._score_histogram import ScoreHistogramDisplay
 from ._score_shift import ScoreShiftDisplay
@@ -30,6 +31,7 @@ __all__ = [
     "RoutingDisplay",
     "ScoreHistogramDisplay",
     "ScoreShiftDisplay",
+    "report",
 ]
 
 

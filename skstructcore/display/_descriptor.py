@@ -149,6 +149,5 @@ class DescriptorDisplay:
 
 def part_columns(scorer: StructCoreScorer) -> list[str]:
     """Columns of `describe` that the score adds up: of the base score and each descriptor."""
-    own = getattr(scorer, "descriptors_", None)
-    own = scorer._names() if own is None else descriptor_names(own)
-    return [f"z_{name}" for name in descriptor_names([scorer.base]) + own]
+    names = descriptor_names([scorer.base]) + descriptor_names(scorer.descriptors_)
+    return [f"z_{name}" for name in names]

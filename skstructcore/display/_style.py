@@ -89,12 +89,15 @@ def overlay_colors() -> ListedColormap:
 def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
     """Values of maps that are drawn transparent and in full colour, for all images the same.
 
-    From the median of all values to the largest but a few; a threshold lies in between.
+    From the median of all values to the largest but a few; a threshold lies in between, at two
+    thirds of the way at most.
     """
     values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
     low, high = np.quantile(values, [0.5, _TOP])
     if threshold is not None:
-        low, high = min(low, threshold), max(high, threshold)
+        low = min(low, threshold)
+        # What is far over the threshold must not look like what is just over it.
+        high = max(high, threshold + 0.5 * (threshold - low))
     return float(low), float(high if high > low else low + 1)
 
 

@@ -1,0 +1,76 @@
+"""People's verdicts on images, as a report exports them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._utils.files import unescape_name
+from ..images.image_list import ImageReadError, as_images
+from ..images.labels import GOOD
+from ._checks import DatasetError
+from ._image_set import ImageSet
+from .loaders import _read_table
+
+if TYPE_CHECKING:
+    from ..images.image_list import StrPath
+
+__all__ = ["VERDICT_COLUMNS", "load_verdicts"]
+
+#: Columns of the file; others are ignored.
+VERDICT_COLUMNS = ("file", "digest", "verdict", "decision", "p_value", "route", "time")
+
+_LABELS = {"good": GOOD, "defect": "defect", "unsure": None}
+
+
+def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
+    """Read the verdicts that people gave in a report, as labelled images.
+
+    Parameters
+    ----------
+    path : str or path-like
+        CSV file with the columns ``file``, ``digest`` (of the content, may be empty), ``verdict``
+        ("good", "defect" or "unsure"), ``decision``, ``p_value``, ``route`` and ``time``.
+    root : str or path-like, default=None
+        Folder that relative file names start from; None: the folder one is in.
+
+    Returns
+    -------
+    images : ImageSet
+        The images that people are sure of, labelled "good" or "defect". Those of which they are
+        unsure are left out. Where an image has several rows the last one counts.
+
+    Raises
+    ------
+    DatasetError
+        If the file is none of verdicts, or images are missing, or have changed since the report
+        was written; it lists all of them.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import load_verdicts
+    >>> images = load_verdicts("verdicts.csv")  # doctest: +SKIP
+    >>> images[images.y == "good"].paths        # doctest: +SKIP
+    ['line/0012.png', 'line/0015.png']
+    """
+    path = Path(path)
+    found, problems = {}, []
+    for number, row in enumerate(_read_table(path, ("file", "verdict")), start=2):
+        verdict = (row["verdict"] or "").strip()
+        if verdict not in _LABELS:
+            problems.append(
+                f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_LABELS)}"
+            )
+            continue
+        file = Path(unescape_name(row["file"]))
+        found[str(file if root is None else root / file)] = (_LABELS[verdict], row.get("digest"))
+    sure = {file: entry for file, entry in found.items() if entry[0] is not None}
+    for file, (_, digest) in sure.items():
+        try:
+            if digest and as_images([file]).digest(0) != digest:
+                problems.append(f"{file}: it has changed since the report was written")
+        except ImageReadError as error:
+            problems.append(str(error))
+    if problems:
+        raise DatasetError(path, problems)
+    return ImageSet(list(sure), [label for label, _ in sure.values()])

@@ -1,0 +1,274 @@
+"""Put a report together: score, count, and fill the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ... import __version__
+from ..._utils.files import atomic_file, check_writable
+from ...images.image_list import as_images
+from ...images.labels import GOOD
+from ...routing.grouping import UNKNOWN
+from .._anomaly_map import base_thresholds
+from .._descriptor import part_columns
+from .._inputs import check_same_length, kinds_of, smallest_levels
+from .._style import map_limits
+from .collect import collect
+from .pictures import encode_map
+from .summary import facts, operating_points
+from .words import part_in_words, reasons
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
+
+    from ...images.image_list import ImagesLike, StrPath
+
+# Pictures of so many images are one block of the page, which is read when one of them is shown.
+_BLOCK = 50
+
+
+def report(
+    pipe: Pipeline,
+    images: ImagesLike,
+    path: StrPath,
+    *,
+    y: ArrayLike | None = None,
+    title: str = "Inspection report",
+    thumbnail: int = 256,
+    max_images: int | None = 5000,
+    batch_size: int = 64,
+    verbose: int = 0,
+) -> Path:
+    """Write what a fitted pipeline makes of images as one HTML file.
+
+    The file holds everything and asks nothing of any network: what was fitted on what, what each
+    false-alarm rate would reject, base against hybrid scores, and a gallery in which each image
+    opens to its map, region and reasons. People's verdicts on images are exported as CSV, which
+    `skstructcore.datasets.load_verdicts` reads.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it.
+    images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        An `ImageSet` brings labels and masks. Files that cannot be read are listed with the
+        reason.
+    path : str or path-like
+        The file; one that is there is replaced.
+    y : array-like of shape (n_images,), default=None
+        What the images show; None: the labels of the `ImageSet`, else unknown.
+    title : str, default="Inspection report"
+    thumbnail : int, default=256
+        Longer side of the pictures in the page, in pixels; the size of the file follows it.
+    max_images : int or None, default=5000
+        More are refused before anything is computed, as browsers grow slow. None: no limit.
+    batch_size : int, default=64
+        Images that are scored at a time.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    path : Path
+        Of the file.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, too many, or none that can be read; or if the pipeline does not
+        fit this version of skstructcore.
+    OSError
+        If `path` cannot be written; this is checked first.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skstructcore import make_structcore
+    >>> from skstructcore.display import report
+    >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
+    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    >>> pipe = pipe.fit(photos[:6])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = report(pipe, photos[6:], f"{folder}/report.html").read_text()
+    >>> page[:15]
+    '<!doctype html>'
+    """
+    path = check_writable(path)
+    _check_pipeline(pipe)
+    n_images = len(as_images(images))
+    if max_images is not None and n_images > max_images:
+        raise ValueError(
+            f"{n_images} images are more than max_images={max_images}: no browser shows so many "
+            "well. Score them first (skstructcore.evaluation.score_images), and report those "
+            "that matter, with the smallest p-values for instance; or raise max_images."
+        )
+    kinds = kinds_of(images, y)
+    check_same_length(images=range(n_images), y=kinds)
+    try:
+        collected = collect(
+            pipe, images, thumbnail=thumbnail, batch_size=batch_size, verbose=verbose
+        )
+        page = _render(_content(pipe, collected, kinds, title))
+    except AttributeError as error:
+        raise ValueError(
+            f"The pipeline does not fit skstructcore {__version__} ({error}): it was fitted with "
+            "another version. Fit it again, or write the report with the version it was fitted "
+            "with."
+        ) from error
+    with atomic_file(path) as file:
+        file.write(page.encode())
+    return path
+
+
+def _check_pipeline(pipe):
+    check_is_fitted(pipe)
+    names = getattr(pipe, "named_steps", {})
+    if "bank" not in names or not hasattr(pipe[-1], "describe"):
+        raise ValueError(
+            "A report needs a pipeline as make_structcore builds it: a step 'bank', and "
+            f"StructCoreScorer as the last one; got {list(names) or type(pipe).__name__}."
+        )
+
+
+def _content(pipe, collected, kinds, title):
+    """All that the template needs; `data` and `blocks` are read by the page's script."""
+    scorer, parts = pipe[-1], collected.parts
+    known = parts.index.to_numpy()
+    known_kinds = None if kinds is None else kinds[known]
+    least = smallest_levels(scorer, parts)
+    ratio = parts["base"].to_numpy() / np.where(
+        base_thresholds(parts, scorer) > 0, base_thresholds(parts, scorer), 1
+    )
+    limits = map_limits([collected.maps[i] for i in known], 1.0)
+    columns = part_columns(scorer)
+    rows = parts.to_dict("records")
+    described = {
+        int(i): {
+            "p": row["p_value"],
+            "least": float(least[k]),
+            "score": row["anomaly_score"],
+            "base": row["base"] if scorer.routes_ is None else float(ratio[k]),
+            "rejected": bool(row["is_anomalous"]),
+            "unknown": row["route"] == UNKNOWN,
+            "route": row["route"],
+            "decided": row["decided_by"],
+            "z": [row[column] for column in columns],
+            "why": reasons(row, float(least[k]), float(ratio[k])),
+            "peak": [row["peak_row"], row["peak_col"]],
+            "region": [row[f"region_{side}"] for side in ("top", "left", "bottom", "right")],
+        }
+        for k, (i, row) in enumerate(zip(known, rows, strict=True))
+    }
+    images = [
+        {
+            "file": collected.names[i],
+            "digest": collected.digests[i],
+            "kind": None if kinds is None else str(kinds[i]),
+            "error": collected.errors[i],
+            "note": collected.notes[i],
+            "size": collected.sizes[i],
+            **described.get(i, {}),
+        }
+        for i in range(len(collected.names))
+    ]
+    pictures = [
+        {
+            "image": collected.uris[i],
+            "map": None if collected.maps[i] is None else encode_map(collected.maps[i], *limits),
+            "box": collected.boxes[i],
+            "mask": collected.masks[i],
+        }
+        for i in range(len(images))
+    ]
+    base_threshold = 1.0 if scorer.routes_ is not None else scorer.calibration_.base_threshold
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    data = {
+        "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
+        "created": created,
+        "images": images,
+        "parts": [
+            {"name": name.removeprefix("z_"), "words": part_in_words(name.removeprefix("z_"))}
+            for name in columns
+        ],
+        "labelled": kinds is not None,
+        "routed": scorer.routes_ is not None,
+        "asked": 1 - scorer.quantile,
+        "threshold": -float(scorer.offset_),
+        "baseThreshold": float(base_threshold),
+        "limits": list(limits),
+        "blockSize": _BLOCK,
+    }
+    rejected = int(parts["is_anomalous"].sum())
+    return {
+        "title": title,
+        "created": created,
+        "facts": facts(pipe),
+        "points": operating_points(parts, scorer, known_kinds),
+        "n_images": len(images),
+        "n_known": len(parts),
+        "n_rejected": rejected,
+        "n_unreadable": len(images) - len(parts),
+        "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
+        "labelled": kinds is not None,
+        "routed": scorer.routes_ is not None,
+        "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
+        "routes": sorted(set(parts["route"])),
+        "data": _json(data),
+        "blocks": [
+            _json(pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)
+        ],
+    }
+
+
+def _json(value):
+    """JSON that may stand in a script element: nothing in it can end that element."""
+    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _finite(value):
+    """The same with numbers as short as they need to be, and None for what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def _render(content):
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ImportError(
+            "Reports are filled with Jinja2: pip install 'skstructcore[report]'"
+        ) from error
+    folder = files(__package__)
+    script, style = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
+    )
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    # Only these two may run; a script in a file name could not, even if it got into the page.
+    hashes = {"script_hash": _csp_hash(script), "style_hash": _csp_hash(style)}
+    return template.render(script=script, style=style, **hashes, **content)
+
+
+def _csp_hash(text):
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

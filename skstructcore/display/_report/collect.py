@@ -1,0 +1,152 @@
+"""Score the images of a report batch by batch, and keep what its page needs of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ..._utils.files import escape_name
+from ...images.image_list import ImageReadError, as_images
+from .._anomaly_map import base_thresholds
+from .pictures import encode_mask, image_uri, reduce_map
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.pipeline import Pipeline
+
+    from ...images.image_list import ImageList, ImagesLike
+
+
+@dataclass
+class Collected:
+    """What is known about the images of a report.
+
+    Attributes
+    ----------
+    names, digests, errors, notes : list of n str or None
+        How each is called, the digest of its content, why it cannot be read, and what else is
+        wrong with it.
+    uris : list of n str or None
+        Thumbnails.
+    sizes : list of n tuple of (int, int) or None
+        Height and width of the originals.
+    maps : list of n ndarray or None
+        Maps, divided by the threshold of the base score.
+    boxes : list of n tuple of 4 floats or None
+        Where the map lies, in pixels of the original: top, left, bottom, right.
+    masks : list of n dict or None
+    parts : DataFrame
+        From `describe`; the index holds the positions of the images that could be read.
+    """
+
+    names: list[str]
+    digests: list[str | None] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
+    notes: list[str | None] = field(default_factory=list)
+    uris: list[str | None] = field(default_factory=list)
+    sizes: list[tuple[int, int] | None] = field(default_factory=list)
+    maps: list[Any] = field(default_factory=list)
+    boxes: list[Any] = field(default_factory=list)
+    masks: list[Any] = field(default_factory=list)
+    parts: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def _append(self, **values):
+        for name in ("digests", "errors", "notes", "uris", "sizes", "maps", "boxes", "masks"):
+            getattr(self, name).append(values.get(name))
+
+
+def collect(
+    pipe: Pipeline,
+    images: ImagesLike,
+    *,
+    thumbnail: int,
+    batch_size: int,
+    verbose: int = 0,
+) -> Collected:
+    """Score images and make their small pictures; a file that cannot be read stops nothing.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+    images : folder, sequence of paths, PIL images or arrays, or ImageSet
+    thumbnail : int
+        Longer side of the pictures, in pixels.
+    batch_size : int
+        Images that are scored at a time.
+    verbose : int
+
+    Returns
+    -------
+    collected : Collected
+    """
+    listed = as_images(images)
+    collected = Collected(
+        [
+            escape_name(item) if isinstance(item, str) else f"image {i}"
+            for i, item in enumerate(listed.items)
+        ]
+    )
+    tables = []
+    starts = range(0, len(listed), batch_size)
+    with tqdm(total=len(listed), desc="report", unit="image", disable=not verbose) as progress:
+        for start in starts:
+            batch = listed[start : start + batch_size]
+            for positions, parts, maps in _score(pipe, batch, start, collected, thumbnail):
+                tables.append(parts.set_axis(positions))
+                _place(collected, positions, maps, base_thresholds(parts, pipe[-1]))
+            progress.update(len(batch))
+    if not tables:
+        raise ValueError(
+            f"None of the {len(listed)} images can be read. The first: {collected.errors[0]}"
+        )
+    collected.parts = pd.concat(tables)
+    if hasattr(images, "load_mask"):
+        for i in collected.parts.index:
+            _add_mask(collected, images, i)
+    return collected
+
+
+def _score(pipe, batch, start, collected, thumbnail):
+    """Yield positions, descriptions and maps of the images of a batch that can be read."""
+    readable = []
+    for i in range(len(batch)):
+        try:
+            picture = batch.read(i)
+            uri = image_uri(picture, thumbnail)
+            digest = batch.digest(i)
+        except ImageReadError as error:
+            collected._append(errors=escape_name(str(error)))
+            continue
+        collected._append(uris=uri, digests=digest, sizes=picture.size[::-1])
+        readable.append(i)
+    if not readable:
+        return
+    kept: ImageList = batch if len(readable) == len(batch) else batch[readable]
+    maps = pipe[:-1].transform(kept)
+    yield [start + i for i in readable], pipe[-1].describe(maps), maps
+
+
+def _place(collected, positions, maps, limits):
+    for k, i in enumerate(positions):
+        height, width = collected.sizes[i]
+        box = (0.0, 0.0, float(height), float(width))
+        if maps.geometry is not None:
+            box = tuple(maps.geometry.boxes[k].tolist())
+        collected.maps[i] = reduce_map(np.asarray(maps.values[k]) / (limits[k] or 1.0))
+        collected.boxes[i] = box
+
+
+def _add_mask(collected, images, i):
+    try:
+        mask = images.load_mask(i)
+    except (ValueError, OSError) as error:
+        # The page is about decisions: a wrong mask is worth a word, not a refusal.
+        collected.notes[i] = escape_name(str(error))
+        return
+    if mask is not None:
+        collected.masks[i] = encode_mask(mask)

@@ -1,0 +1,495 @@
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const data = JSON.parse($("data").textContent);
+  const images = data.images;
+  const STEP = 60; // cards that are made at a time
+  // Steps of the slider: false-alarm rates from 0.1 % to 50 %, evenly on a logarithmic scale.
+  const LEVELS = Array.from({ length: 101 }, (_, k) => 0.001 * Math.pow(500, k / 100));
+  // The colours of skstructcore's maps on images: transparent, purple, red, yellow.
+  const STOPS = [[87, 16, 110], [124, 29, 109], [160, 42, 99], [195, 59, 79], [224, 85, 54],
+    [243, 120, 25], [252, 161, 8], [248, 205, 55], [243, 246, 138]];
+  const MARKS = [["#D55E00", "triangle"], ["#009E73", "square"], ["#CC79A7", "diamond"],
+    ["#E69F00", "down"], ["#56B4E9", "plus"], ["#000000", "cross"]];
+  const WORDS = { good: "good after all", defect: "defect", unsure: "unsure" };
+  const STORE = "skstructcore-report-" + data.id;
+
+  let level = null; // null: as fitted
+  let order = [];
+  let shown = 0;
+  let open = -1; // place in `order`
+  const verdicts = loadVerdicts();
+  const blocks = new Map();
+
+  // --- small helpers -----------------------------------------------------------------------
+  function element(name, attributes = {}, ...children) {
+    const svg = ["svg", "circle", "path", "rect", "line", "text", "g", "title"].includes(name);
+    const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name)
+      : document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (value !== null && value !== undefined) made.setAttribute(key, value);
+    }
+    made.append(...children.filter((child) => child !== null));
+    return made;
+  }
+  function percent(share) {
+    const value = 100 * share;
+    return (value > 99 ? value.toPrecision(3) : value.toPrecision(2)).replace(/(\.\d*?)0+$/, "$1")
+      .replace(/\.$/, "") + " %";
+  }
+  function number(value, digits = 3) {
+    return value === null || value === undefined ? "–" : Number(value.toPrecision(digits)).toString();
+  }
+  function isKnown(image) { return image.error === null; }
+  function isRejected(image) {
+    if (level === null) return image.rejected;
+    return image.unknown || image.p <= Math.max(level, image.least) + 1e-9;
+  }
+  function decisionOf(image) {
+    if (!isKnown(image)) return "unreadable";
+    return isRejected(image) ? "rejected" : "accepted";
+  }
+  function isWrong(image) {
+    return data.labelled && isKnown(image) && (image.kind === "good") === isRejected(image);
+  }
+  function pictureOf(i) {
+    const block = Math.floor(i / data.blockSize);
+    if (!blocks.has(block)) {
+      blocks.set(block, JSON.parse($("pictures-" + block).textContent));
+    }
+    return blocks.get(block)[i % data.blockSize];
+  }
+
+  // --- pictures ----------------------------------------------------------------------------
+  function color(share) {
+    const place = share * (STOPS.length - 1);
+    const k = Math.min(Math.floor(place), STOPS.length - 2);
+    const rgb = STOPS[k].map((low, c) => low + (place - k) * (STOPS[k + 1][c] - low));
+    return [...rgb, 255 * 0.85 * Math.sqrt(share)];
+  }
+  function bytes(text) { return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)); }
+  function mapCanvas(picture, size) {
+    const { w, h, v } = picture.map;
+    const canvas = element("canvas", { width: w, height: h, "aria-hidden": "true" });
+    const pixels = canvas.getContext("2d").createImageData(w, h);
+    bytes(v).forEach((value, k) => pixels.data.set(color(value / 255), 4 * k));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    const [top, left, bottom, right] = picture.box;
+    canvas.style.top = `${100 * top / size[0]}%`;
+    canvas.style.left = `${100 * left / size[1]}%`;
+    canvas.style.height = `${100 * (bottom - top) / size[0]}%`;
+    canvas.style.width = `${100 * (right - left) / size[1]}%`;
+    return canvas;
+  }
+  function maskCanvas(mask) {
+    const canvas = element("canvas", { width: mask.w, height: mask.h, class: "mask", "aria-hidden": "true" });
+    const inside = new Uint8Array(mask.w * mask.h);
+    let place = 0;
+    mask.r.forEach((run, k) => { inside.fill(k % 2, place, place + run); place += run; });
+    const context = canvas.getContext("2d");
+    const pixels = context.createImageData(mask.w, mask.h);
+    for (let k = 0; k < inside.length; k += 1) {
+      const x = k % mask.w;
+      const edge = inside[k] && (x === 0 || x === mask.w - 1 || !inside[k - 1] || !inside[k + 1]
+        || !inside[k - mask.w] || !inside[k + mask.w]);
+      if (edge) pixels.data.set([86, 180, 233, 255], 4 * k);
+    }
+    context.putImageData(pixels, 0, 0);
+    return canvas;
+  }
+  function fitted(image, picture, width, height, alt) {
+    const scale = Math.min(width / image.size[1], height / image.size[0]);
+    const box = element("div", { class: "fit" });
+    box.style.width = `${scale * image.size[1]}px`;
+    box.style.height = `${scale * image.size[0]}px`;
+    box.append(element("img", { src: picture.image, alt, decoding: "async" }));
+    return box;
+  }
+
+  // --- cards -------------------------------------------------------------------------------
+  function shortName(image) { return image.file.split(/[\\/]/).pop(); }
+  function label(image) {
+    const parts = [shortName(image)];
+    if (image.kind) parts.push(image.kind);
+    parts.push(decisionOf(image) === "unreadable" ? "cannot be read" : decisionOf(image));
+    if (isKnown(image)) parts.push(`p-value ${number(image.p, 2)}`);
+    return parts.join(", ");
+  }
+  function card(i) {
+    const image = images[i];
+    const button = element("button", { type: "button", class: "card", "data-i": i });
+    const frame = element("span", { class: "frame" });
+    if (isKnown(image)) {
+      const picture = pictureOf(i);
+      const box = fitted(image, picture, 160, 150, "");
+      if ($("overlay").checked) box.append(mapCanvas(picture, image.size));
+      frame.append(box);
+    } else {
+      frame.append(element("span", { class: "missing" }, "cannot be read"));
+    }
+    button.append(frame, element("span", { class: "name", title: image.file }, shortName(image)),
+      element("span", { class: "badge" }), element("span", { class: "more" }));
+    button.addEventListener("click", () => show(order.indexOf(i)));
+    refresh(button);
+    return element("li", {}, button);
+  }
+  function refresh(button) {
+    const i = Number(button.dataset.i);
+    const image = images[i];
+    const decision = decisionOf(image);
+    const badge = button.querySelector(".badge");
+    badge.className = `badge ${decision}`;
+    badge.textContent = decision === "unreadable" ? "cannot be read" : decision;
+    const rest = [image.kind, data.routed && isKnown(image) ? image.route : null,
+      isKnown(image) ? `p ${number(image.p, 2)}` : null].filter(Boolean);
+    button.querySelector(".more").textContent = ` ${rest.join(" · ")}`;
+    button.classList.toggle("wrong", isWrong(image));
+    button.querySelector(".verdict-mark")?.remove();
+    const verdict = verdicts.get(i);
+    if (verdict) {
+      badge.before(element("span", { class: "verdict-mark" }, WORDS[verdict.verdict]));
+    }
+    const said = verdict ? `, verdict ${WORDS[verdict.verdict]}` : "";
+    button.setAttribute("aria-label", label(image) + said);
+  }
+  const compare = {
+    p: (a, b) => a.p - b.p || b.score - a.score,
+    "p-desc": (a, b) => b.p - a.p || a.score - b.score,
+    score: (a, b) => b.score - a.score,
+    file: (a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : 0),
+    kind: (a, b) => a.kind.localeCompare(b.kind) || compare.p(a, b),
+    route: (a, b) => a.route.localeCompare(b.route) || compare.p(a, b),
+  };
+  function matches(image, i) {
+    const kind = $("kind")?.value;
+    const route = $("route")?.value;
+    const decision = $("decision").value;
+    const verdict = $("verdict").value;
+    const most = $("p-max").value === "" ? null : Number($("p-max").value);
+    const text = $("search").value.toLowerCase();
+    if (kind && image.kind !== kind) return false;
+    if (route && image.route !== route) return false;
+    if (decision === "false-alarm") {
+      if (!isWrong(image) || image.kind !== "good") return false;
+    } else if (decision === "missed") {
+      if (!isWrong(image) || image.kind === "good") return false;
+    } else if (decision && decisionOf(image) !== decision) return false;
+    if (verdict && (verdicts.get(i)?.verdict ?? "none") !== verdict) return false;
+    if (most !== null && !(isKnown(image) && image.p <= most)) return false;
+    return image.file.toLowerCase().includes(text);
+  }
+  function list() {
+    const by = compare[$("sort").value];
+    order = images.map((_, i) => i).filter((i) => matches(images[i], i));
+    // What cannot be read has no numbers: it stands at the end, except by name.
+    order.sort((a, b) => {
+      if ($("sort").value !== "file" && isKnown(images[a]) !== isKnown(images[b])) {
+        return isKnown(images[a]) ? -1 : 1;
+      }
+      return (isKnown(images[a]) && isKnown(images[b]) ? by(images[a], images[b]) : 0)
+        || compare.file(images[a], images[b]) || a - b;
+    });
+    $("cards").replaceChildren();
+    shown = 0;
+    more();
+    $("count").textContent = `${order.length} of ${images.length} images.`;
+  }
+  function more() {
+    const next = order.slice(shown, shown + STEP).map(card);
+    $("cards").append(...next);
+    shown += next.length;
+    $("more").hidden = shown >= order.length;
+    $("more").textContent = `Show more images (${order.length - shown} left)`;
+  }
+
+  // --- operating point ---------------------------------------------------------------------
+  function count() {
+    const known = images.filter(isKnown);
+    const rejected = known.filter(isRejected);
+    const words = [`${rejected.length} of ${known.length} images are rejected`];
+    if (data.labelled) {
+      const good = known.filter((image) => image.kind === "good");
+      const false_alarms = good.filter(isRejected).length;
+      words.push(`${false_alarms} of ${good.length} good ones`);
+      words.push(`${rejected.length - false_alarms} of ${known.length - good.length} defects are found`);
+    }
+    $("now").textContent = words.join("; ") + ".";
+    $("level-text").textContent = level === null ? `${percent(data.asked)} (as fitted)` : percent(level);
+    $("level").setAttribute("aria-valuetext", $("level-text").textContent);
+    document.querySelectorAll("tr[data-level]").forEach((row) => {
+      const asked = level === null ? data.asked : level;
+      row.classList.toggle("current", Math.abs(Number(row.dataset.level) - asked) < 1e-9);
+    });
+  }
+  function setLevel(next) {
+    level = next;
+    count();
+    if (["rejected", "accepted", "false-alarm", "missed"].includes($("decision").value)) list();
+    else document.querySelectorAll(".card").forEach(refresh);
+    paint();
+  }
+  function resetSlider() {
+    const distance = LEVELS.map((value) => Math.abs(Math.log(value / data.asked)));
+    $("level").value = distance.indexOf(Math.min(...distance));
+  }
+
+  // --- base against hybrid score -----------------------------------------------------------
+  function styleOf(kind) {
+    if (kind === null || kind === "good") return ["#0072B2", "circle"];
+    const kinds = [...new Set(images.map((image) => image.kind))].filter((k) => k !== "good").sort();
+    return MARKS[kinds.indexOf(kind) % MARKS.length];
+  }
+  function mark(shape, x, y, fill) {
+    const r = 4.5;
+    if (shape === "circle") return element("circle", { cx: x, cy: y, r: 4, fill });
+    const paths = {
+      triangle: `M${x} ${y - r}l${r} ${2 * r}h${-2 * r}z`,
+      down: `M${x} ${y + r}l${r} ${-2 * r}h${-2 * r}z`,
+      square: `M${x - 4} ${y - 4}h8v8h-8z`,
+      diamond: `M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`,
+      plus: `M${x - 1.5} ${y - r}h3v3h3v3h-3v3h-3v-3h-3v-3h3z`,
+      cross: `M${x - 4} ${y - 4}l3 0l1 2l1 -2l3 0l-2 4l2 4l-3 0l-1 -2l-1 2l-3 0l2 -4z`,
+    };
+    return element("path", { d: paths[shape], fill });
+  }
+  let marks = [];
+  function plot() {
+    const svg = $("shift");
+    const known = images.map((image, i) => [image, i]).filter(([image]) => isKnown(image));
+    const range = (values) => {
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      const margin = 0.06 * (high - low || 1);
+      return [low - margin, high + margin];
+    };
+    const [x0, x1] = range([...known.map(([image]) => image.base), data.baseThreshold]);
+    const [y0, y1] = range([...known.map(([image]) => image.score), data.threshold]);
+    const X = (value) => 60 + 645 * (value - x0) / (x1 - x0);
+    const Y = (value) => 395 - 380 * (value - y0) / (y1 - y0);
+    const [tx, ty] = [X(data.baseThreshold), Y(data.threshold)];
+    const region = (x, y, w, h, fill) => element("rect", { x, y, width: w, height: h, fill, "fill-opacity": 0.1 });
+    svg.append(region(60, 15, tx - 60, ty - 15, "#0072B2"), region(tx, 15, 705 - tx, ty - 15, "#555555"),
+      region(tx, ty, 705 - tx, 395 - ty, "#D55E00"));
+    for (const [low, high, place, axis] of [[x0, x1, X, "x"], [y0, y1, Y, "y"]]) {
+      const step = Math.pow(10, Math.floor(Math.log10((high - low) / 3)));
+      const wide = step * [1, 2, 5, 10].find((k) => (high - low) / (k * step) <= 8);
+      for (let value = Math.ceil(low / wide) * wide; value <= high; value += wide) {
+        const text = number(Math.abs(value) < wide / 1e6 ? 0 : value, 4);
+        svg.append(axis === "x"
+          ? element("text", { x: place(value), y: 412, "text-anchor": "middle" }, text)
+          : element("text", { x: 54, y: place(value) + 4, "text-anchor": "end" }, text));
+      }
+    }
+    svg.append(element("text", { x: 382, y: 432, "text-anchor": "middle" }, "base score (farthest patch)"),
+      element("text", { x: 14, y: 205, "text-anchor": "middle", transform: "rotate(-90 14 205)" }, "hybrid score (with structure)"));
+    known.sort(([a], [b]) => (b.kind === "good") - (a.kind === "good"));
+    marks = known.map(([image, i]) => {
+      const [fill, shape] = styleOf(image.kind);
+      const drawn = mark(shape, X(image.base), Y(image.score), fill);
+      drawn.setAttribute("class", "mark");
+      drawn.append(element("title", {}, label(image)));
+      drawn.addEventListener("click", () => {
+        if (!order.includes(i)) { $("controls").reset(); list(); }
+        show(order.indexOf(i));
+      });
+      svg.append(drawn);
+      return [drawn, image];
+    });
+    svg.append(element("line", { x1: tx, x2: tx, y1: 15, y2: 395, stroke: "#333", "stroke-dasharray": "6 4" }),
+      element("line", { x1: 60, x2: 705, y1: ty, y2: ty, stroke: "#000" }),
+      element("rect", { x: 60, y: 15, width: 645, height: 380, fill: "none", stroke: "#888" }));
+    const crossed = (hybrid, base) => known.filter(([image]) =>
+      (image.score > data.threshold) === hybrid && (image.base > data.baseThreshold) === base);
+    const words = (members, sign, what) => {
+      if (!data.labelled) return [`${sign}${members.length} images`];
+      const good = members.filter(([image]) => image.kind === "good").length;
+      return [`${sign}${members.length - good} defects ${what}`, `${sign}${good} false alarms`];
+    };
+    const gained = ["only hybrid rejects", ...words(crossed(true, false), "+", "found")];
+    const lost = ["only base rejects", ...words(crossed(false, true), "−", "lost")];
+    const write = (lines, x, y, anchor) => lines.forEach((line, k) => svg.append(
+      element("text", { x, y: y + 14 * k, "text-anchor": anchor, "font-weight": k ? 400 : 600,
+        "paint-order": "stroke", stroke: "#fff", "stroke-width": 3 }, line)));
+    write(gained, 66, 30, "start");
+    write(lost, 699, 391 - 14 * (lost.length - 1), "end");
+    $("shift-words").textContent = `${gained.join(", ")}; ${lost.join(", ")}.`;
+    const kinds = data.labelled ? [...new Set(images.filter(isKnown).map((image) => image.kind))] : [null];
+    kinds.sort((a, b) => (b === "good") - (a === "good") || (a < b ? -1 : 1));
+    for (const kind of kinds) {
+      const [fill, shape] = styleOf(kind);
+      const icon = element("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, mark(shape, 8, 8, fill));
+      const n = known.filter(([image]) => kind === null || image.kind === kind).length;
+      $("shift-legend").append(element("li", {}, icon, `${kind ?? "images"} (${n})`));
+    }
+    $("shift-legend").append(element("li", {}, "┄ threshold, base"), element("li", {}, "─ threshold, hybrid"),
+      element("li", {}, "faint: accepted now"));
+    paint();
+  }
+  function paint() {
+    for (const [drawn, image] of marks) drawn.setAttribute("fill-opacity", isRejected(image) ? 0.95 : 0.35);
+  }
+
+  // --- one image ---------------------------------------------------------------------------
+  function show(place) {
+    open = place;
+    const i = order[place];
+    const image = images[i];
+    $("detail-title").textContent = image.file + (image.kind ? ` (${image.kind})` : "");
+    drawStage(i);
+    const why = isKnown(image) ? [...image.why] : [`It cannot be read: ${image.error}`];
+    if (isKnown(image) && isRejected(image) !== image.rejected) {
+      why.unshift(`At ${percent(level)} false alarms it is ${decisionOf(image)}. As fitted:`);
+    }
+    if (image.note) why.push(`Note: ${image.note}`);
+    $("why").replaceChildren(...why.map((sentence) => element("p", {}, sentence)));
+    drawNumbers(image);
+    drawVerdict(i);
+    $("previous").disabled = place === 0;
+    $("next").disabled = place === order.length - 1;
+    if (!$("detail").open) $("detail").showModal();
+  }
+  function drawStage(i) {
+    const image = images[i];
+    const stage = $("stage");
+    stage.replaceChildren();
+    if (!isKnown(image)) {
+      stage.append(element("span", { class: "missing" }, "no picture"));
+      return;
+    }
+    const picture = pictureOf(i);
+    const box = fitted(image, picture, stage.clientWidth || 520, 440, `Image ${shortName(image)}`);
+    if ($("show-map").checked) box.append(mapCanvas(picture, image.size));
+    if ($("show-mask").checked && picture.mask) box.append(maskCanvas(picture.mask));
+    const drawing = element("svg", { viewBox: `0 0 ${image.size[1]} ${image.size[0]}`,
+      preserveAspectRatio: "none", "aria-hidden": "true" });
+    const line = { fill: "none", stroke: "#fff", "stroke-width": 2, "vector-effect": "non-scaling-stroke" };
+    if ($("show-region").checked && image.region[0] !== null) {
+      const [top, left, bottom, right] = image.region;
+      drawing.append(element("rect", { x: left, y: top, width: right - left, height: bottom - top, ...line }));
+    }
+    const arm = 0.02 * Math.max(...image.size);
+    const [row, column] = image.peak;
+    if ($("show-region").checked) {
+      drawing.append(element("path", { d: `M${column - arm} ${row}h${2 * arm}M${column} ${row - arm}v${2 * arm}`, ...line }));
+    }
+    box.append(drawing);
+    stage.append(box);
+  }
+  function drawNumbers(image) {
+    if (!isKnown(image)) { $("numbers").replaceChildren(); return; }
+    const rows = [["p-value", number(image.p)], ["anomaly score", `${number(image.score)} (threshold ${number(data.threshold)})`]];
+    if (data.routed) rows.push(["product", image.route]);
+    const made = rows.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value)));
+    data.parts.forEach((part, k) => {
+      const z = image.z[k];
+      const bar = element("span", { class: z > 3 ? "z high" : "z" });
+      bar.style.width = `${Math.min(Math.max(z ?? 0, 0) * 8, 120)}px`;
+      const words = element("th", { scope: "row", title: part.name }, part.words);
+      made.push(element("tr", {}, words, element("td", {}, `${z === null ? "–" : z.toFixed(1)} σ `, bar)));
+    });
+    $("numbers").replaceChildren(element("caption", {}, "σ: standard deviations above good training images"),
+      element("tbody", {}, ...made));
+  }
+  function step(by) {
+    if (open + by >= 0 && open + by < order.length) show(open + by);
+  }
+
+  // --- verdicts ----------------------------------------------------------------------------
+  function loadVerdicts() {
+    try {
+      return new Map(JSON.parse(localStorage.getItem("skstructcore-report-" + data.id) ?? "[]"));
+    } catch { return new Map(); } // the browser keeps nothing for files: verdicts last as long as the page
+  }
+  function give(verdict) {
+    const i = order[open];
+    if (verdicts.get(i)?.verdict === verdict) verdicts.delete(i);
+    else {
+      const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+      verdicts.set(i, { verdict, time, decision: decisionOf(images[i]) });
+    }
+    try { localStorage.setItem(STORE, JSON.stringify([...verdicts])); } catch { /* as above */ }
+    drawVerdict(i);
+    const button = document.querySelector(`.card[data-i="${i}"]`);
+    if (button) refresh(button);
+    drawExport();
+  }
+  function drawVerdict(i) {
+    document.querySelectorAll("[data-verdict]").forEach((button) => {
+      button.setAttribute("aria-pressed", verdicts.get(i)?.verdict === button.dataset.verdict);
+    });
+  }
+  function drawExport() {
+    $("export").disabled = verdicts.size === 0;
+    $("export").textContent = verdicts.size ? `Save ${verdicts.size} verdicts (CSV)` : "Save verdicts (CSV)";
+  }
+  function csv() {
+    const quote = (value) => {
+      const text = value === null || value === undefined ? "" : String(value);
+      return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    const rows = [["file", "digest", "verdict", "decision", "p_value", "route", "time"]];
+    for (const [i, { verdict, time, decision }] of [...verdicts].sort(([a], [b]) => a - b)) {
+      const image = images[i];
+      rows.push([image.file, image.digest, verdict, decision, image.p, image.route, time]);
+    }
+    return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
+  }
+  function save() {
+    const link = element("a", { download: "verdicts.csv" });
+    link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  // --- wiring ------------------------------------------------------------------------------
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+  for (const id of ["sort", "kind", "route", "decision", "verdict", "overlay"]) {
+    $(id)?.addEventListener("change", list);
+  }
+  for (const id of ["p-max", "search"]) $(id).addEventListener("input", list);
+  $("more").addEventListener("click", () => {
+    const next = shown;
+    more();
+    $("cards").children[next]?.querySelector("button").focus();
+  });
+  new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting) && shown < order.length) more();
+  }, { rootMargin: "400px" }).observe($("more"));
+  $("level").addEventListener("input", () => setLevel(LEVELS[Number($("level").value)]));
+  $("as-fitted").addEventListener("click", () => { resetSlider(); setLevel(null); });
+  $("export").addEventListener("click", save);
+  $("close").addEventListener("click", () => $("detail").close());
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
+  document.querySelectorAll("[data-verdict]").forEach((button) => {
+    button.addEventListener("click", () => give(button.dataset.verdict));
+  });
+  for (const id of ["show-map", "show-region", "show-mask"]) {
+    $(id).addEventListener("change", () => drawStage(order[open]));
+  }
+  $("detail").addEventListener("close", () => {
+    const i = order[open];
+    if ($("verdict").value) list(); // a new verdict may have moved it out of what is shown
+    (document.querySelector(`.card[data-i="${i}"]`) ?? document.querySelector(".card") ?? $("gallery")).focus();
+  });
+  $("detail").addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => give("good"),
+      d: () => give("defect"), u: () => give("unsure"),
+      o: () => { $("show-map").checked = !$("show-map").checked; drawStage(order[open]); } };
+    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+  });
+  const context = $("bar").getContext("2d");
+  const strip = context.createImageData(256, 1);
+  for (let k = 0; k < 256; k += 1) strip.data.set(color(k / 255), 4 * k);
+  const [low, high] = data.limits;
+  const tick = Math.min(Math.round(255 * (1 - low) / (high - low)), 254);
+  for (const k of [tick, tick + 1]) strip.data.set([0, 0, 0, 255], 4 * k);
+  context.putImageData(strip, 0, 0);
+  $("bar-text").textContent = `Distance of each patch, from ${number(low)} (as in good images) to `
+    + `${number(high)} and more; the black line is the threshold, 1. White box: region over it; cross: farthest patch.`;
+  resetSlider();
+  count();
+  plot();
+  list();
+  drawExport();
+})();

@@ -1,0 +1,128 @@
+"""What `StructCoreScorer.describe` found, in words for the person at the line."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from ...routing.grouping import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_PARTS = {
+    "max": "the distance of its farthest patch",
+    "std": "the spread of its distances",
+    "tv": "how much distances change from patch to patch",
+    "mean": "the mean distance of its patches",
+    "median": "the distance of its middle patch",
+    "contrast": "its farthest patch against its middle one",
+    "smoothmax": "the distance of its farthest 3 × 3 patches",
+    "component": "the size of its largest unusual region",
+    "moran": "how clustered its unusual patches are",
+    "concentration": "how concentrated its distances are",
+}
+_TOP = re.compile(r"top([\d.]+)")
+_SURPRISE = "surprise_"
+
+
+def part_in_words(name: str) -> str:
+    """Say what a part of the score looks at.
+
+    Parameters
+    ----------
+    name : str
+        Of a descriptor, as in the columns ``z_<name>`` of `describe`.
+
+    Returns
+    -------
+    words : str
+        A descriptor of your own is called by its name.
+
+    Examples
+    --------
+    >>> part_in_words("top5"), part_in_words("surprise_max")
+    ('its 5 % farthest patches', 'the distance of its farthest patch, given what it shows')
+    """
+    inner = name.removeprefix(_SURPRISE)
+    top = _TOP.fullmatch(inner)
+    words = f"its {top[1]} % farthest patches" if top else _PARTS.get(inner, inner)
+    return f"{words}, given what it shows" if name.startswith(_SURPRISE) else words
+
+
+def percent(share: float) -> str:
+    """Write a share for people: two digits, and no more precision than it has.
+
+    Examples
+    --------
+    >>> percent(0.0123), percent(0.5), percent(1.0), percent(0.00049), percent(0.996)
+    ('1.2 %', '50 %', '100 %', '0.049 %', '99.6 %')
+    """
+    value = 100 * share
+    return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"
+
+
+def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
+    """Explain the decision about one image.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of `describe`.
+    least : float
+        The smallest p-value that there is, by the number of independent training images.
+    ratio : float
+        Its base score, divided by the threshold of the base score.
+
+    Returns
+    -------
+    sentences : list of str
+        The first says what was decided, and why.
+    """
+    is_unknown = row["route"] == UNKNOWN
+    if is_unknown:
+        first = f"Rejected: it shows no known product. The nearest is {row['nearest_route']}, and"
+        first += f" only {percent(row['route_p_value'])} of its good images are as far from it."
+    elif row["is_anomalous"]:
+        first = f"Rejected: it scores higher than {_how_many(row['p_value'], least)}."
+    else:
+        first = f"Accepted: {percent(row['p_value'])} of good images score at least as high."
+    sentences = [first]
+    z = row[f"z_{row['decided_by']}"]
+    if math.isfinite(z):
+        verb = "Decided by" if row["is_anomalous"] and not is_unknown else "What stands out most is"
+        sentences.append(
+            f"{verb} {part_in_words(row['decided_by'])}: {abs(z):.1f} standard deviations "
+            f"{'above' if z >= 0 else 'below'} good images."
+        )
+    if math.isfinite(ratio):
+        place = f"row {row['peak_row']:.0f}, column {row['peak_col']:.0f}"
+        sentences.append(
+            f"Its farthest patch, at {place}, is at {ratio:.2f} times the threshold distance."
+        )
+    if math.isfinite(row["region_top"]):
+        height, width = (
+            (row["region_bottom"] - row["region_top"]),
+            (row["region_right"] - row["region_left"]),
+        )
+        sentences.append(
+            f"Around it a region of {width:.0f} × {height:.0f} pixels is over the threshold, "
+            f"{percent(row['area_over'])} of the image in all."
+        )
+    else:
+        sentences.append("No patch is over the threshold distance.")
+    if "nearest_route" in row and not is_unknown:
+        sentences.append(
+            f"It was taken for {row['route']}: {percent(row['route_p_value'])} of that product's "
+            "images are at least as far from it."
+        )
+    return sentences
+
+
+def _how_many(p_value, least):
+    if p_value > least * 1.000001:
+        return f"{percent(1 - p_value)} of good images"
+    n_independent = round(1 / least) - 1
+    return f"all {n_independent} independent good images that there are to compare with"

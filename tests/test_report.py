@@ -1,0 +1,323 @@
+"""The HTML report: what its page holds and refuses; test_report_browser looks how it behaves."""
+
+import base64
+import hashlib
+import json
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_pages import KINDS, fit_pipe, write_images
+
+from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
+from skstructcore.display import report
+from skstructcore.display._report.pictures import encode_map, encode_mask, image_uri, reduce_map
+from skstructcore.display._report.words import reasons
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return fit_pipe()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    return write_images(folder)
+
+
+@pytest.fixture(scope="module")
+def page(pipe, images, folder):
+    return report(pipe, images, folder / "report.html", title="Tiles & <b>bolts</b>").read_text()
+
+
+def block(page, name):
+    pattern = rf'<script type="application/json" id="{name}">(.*?)</script>'
+    return json.loads(re.search(pattern, page, re.DOTALL)[1])
+
+
+def test_the_page_holds_what_describe_says_of_every_image(page, pipe, images):
+    data = block(page, "data")
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    assert [entry["file"] for entry in data["images"]] == images.paths
+    assert [entry["kind"] for entry in data["images"]] == KINDS
+    for column, name in (("p_value", "p"), ("anomaly_score", "score"), ("base", "base")):
+        found = [entry[name] for entry in data["images"]]
+        np.testing.assert_allclose(found, parts[column], rtol=1e-4)
+    assert [entry["rejected"] for entry in data["images"]] == parts["is_anomalous"].tolist()
+    names = [part["name"] for part in data["parts"]]
+    assert names == ["max", *pipe[-1].descriptors]
+    z = np.array([entry["z"] for entry in data["images"]])
+    np.testing.assert_allclose(z, parts[[f"z_{name}" for name in names]], rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_masks_and_maps_are_inside_the_page(page, images):
+    pictures = block(page, "pictures-0")
+    assert len(pictures) == len(images)
+    content = base64.b64decode(pictures[0]["image"].removeprefix("data:image/webp;base64,"))
+    assert Image.open(BytesIO(content)).size == (64, 48)
+    assert pictures[0]["mask"] is None
+    mask = pictures[8]["mask"]
+    runs = np.repeat(np.arange(len(mask["r"])) % 2, mask["r"]).reshape(mask["h"], mask["w"])
+    np.testing.assert_array_equal(runs, images.masks[8])
+    assert pictures[8]["box"] == [0, 0, 48, 64]
+
+
+def test_the_operating_points_of_the_page_are_counts_of_its_images(page, pipe, images):
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    rejected = parts["is_anomalous"].to_numpy()
+    good = images.y == "good"
+    row = re.search(r'<tr data-level="0.1">(.*?)</tr>', page, re.DOTALL)[1]
+    cells = re.findall(r"<td>(\d+) of (\d+)</td>", row)
+    expected = [(rejected, 13), (rejected[good], 8), (rejected[~good], 5)]
+    assert cells == [(str(int(which.sum())), str(n)) for which, n in expected]
+
+
+def test_the_page_says_what_was_fitted_on_what(page):
+    assert "19 good images" in page and "10 %" in page
+    assert "ConvFeatures, model efficientnet_lite0" in page
+
+
+def test_nothing_in_the_page_leads_outside_and_only_its_own_script_may_run(page):
+    addresses = set(re.findall(r"https?://[^\s\"'<]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg"}  # a name, not an address
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    for tag in ("script", "style"):
+        text = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not re.search(r"<[^>]+ style=", page)
+
+
+def test_titles_kinds_and_names_cannot_become_markup(page, pipe, tmp_path):
+    assert "Tiles &amp; &lt;b&gt;bolts&lt;/b&gt;" in page and "<b>bolts" not in page
+    name = "=1+1<img src=x onerror=alert(1)>.png"
+    Image.new("RGB", (48, 48), "grey").save(tmp_path / name)
+    kind = "</script><script>alert(1)</script>"
+    images = ImageSet([str(tmp_path / name)], [kind])
+    odd = report(pipe, images, tmp_path / "r.html").read_text()
+    assert "<img src=x" not in odd and "<script>alert" not in odd
+    (entry,) = block(odd, "data")["images"]
+    assert entry["kind"] == kind and entry["file"].endswith(name)
+
+
+def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, images, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    paths = [images.paths[0], str(tmp_path / "broken.png"), images.paths[9]]
+    page = report(pipe, paths, tmp_path / "r.html", batch_size=2).read_text()
+    first, broken, last = block(page, "data")["images"]
+    assert "broken.png" in broken["error"] and "p" not in broken
+    assert first["error"] is None and last["rejected"]
+    assert "1 cannot be read" in page and not block(page, "data")["labelled"]
+
+
+def test_a_mask_of_another_size_is_a_note_and_missing_ones_are_nothing(pipe, images, tmp_path):
+    odd = ImageSet(images.paths[8:10], ["dent"] * 2, masks=[np.ones((3, 3), bool), None])
+    page = report(pipe, odd, tmp_path / "r.html").read_text()
+    wrong, missing = block(page, "data")["images"]
+    assert "(3, 3) pixels" in wrong["note"] and missing["note"] is None
+    assert [p["mask"] for p in block(page, "pictures-0")] == [None, None]
+
+
+def test_images_of_any_sizes_and_labels_of_any_coding(pipe, tmp_path):
+    arrays = [np.full((30, 90), 100, np.uint8), np.full((200, 40, 3), 100, np.uint8)]
+    page = report(pipe, arrays, tmp_path / "r.html", y=[0, 1], thumbnail=50).read_text()
+    data = block(page, "data")
+    assert [entry["size"] for entry in data["images"]] == [[30, 90], [200, 40]]
+    assert [entry["kind"] for entry in data["images"]] == ["good", "defect"]
+    assert [entry["file"] for entry in data["images"]] == ["image 0", "image 1"]
+
+
+def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
+    from skstructcore import make_structcore
+
+    rng = np.random.default_rng(0)
+    train = np.r_[
+        rng.integers(90, 110, (10, 48, 48, 3), dtype=np.uint8),
+        rng.integers(0, 255, (10, 48, 48, 3), dtype=np.uint8),
+    ]
+    pipe = make_structcore(
+        "efficientnet_lite0", features__image_size=48, bank__ratio=0.1, structcore__quantile=0.8
+    ).fit(train, bank__categories=["plain"] * 10 + ["noise"] * 10)
+    page = report(pipe, train[::5], tmp_path / "r.html").read_text()
+    data = block(page, "data")
+    assert data["routed"] and data["threshold"] == data["baseThreshold"] == 1
+    assert {entry["route"] for entry in data["images"]} <= {"plain", "noise", "unknown"}
+    assert "2: noise, plain" in page
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        ([], {}, "list of images is empty"),
+        (np.zeros((3, 8, 8), np.uint8), {"max_images": 2}, "3 images are more than max_images=2"),
+        (np.zeros((3, 8, 8), np.uint8), {"y": [0, 1]}, "y has 2"),
+        (["nowhere.png"], {}, "None of the 1 images can be read.*nowhere.png"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_and_no_file_is_left(
+    pipe, tmp_path, images, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        report(pipe, images, tmp_path / "r.html", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fifty_thousand_images_are_refused_before_one_is_read(pipe, tmp_path):
+    with pytest.raises(ValueError, match="smallest p-values"):
+        report(pipe, ["nowhere.png"] * 50_000, tmp_path / "r.html")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, pipe):
+    with pytest.raises(OSError, match="no folder"):
+        report(pipe, ["nowhere.png"], tmp_path / "missing" / "r.html")
+
+
+def test_a_model_of_another_version_is_named_as_such(pipe, images, tmp_path):
+    import copy
+
+    old = copy.deepcopy(pipe)
+    del old[-1].routes_
+    with pytest.raises(ValueError, match=r"fitted with\s+another version"):
+        report(old, images, tmp_path / "r.html")
+
+
+def test_what_is_no_pipeline_of_this_package_is_refused(tmp_path):
+    from sklearn.ensemble import IsolationForest
+
+    with pytest.raises(ValueError, match="make_structcore"):
+        report(IsolationForest().fit([[0], [1]]), ["a.png"], tmp_path / "r.html")
+
+
+# --- words and small pictures -------------------------------------------------------------------
+
+
+def row(**changes):
+    values = {
+        "route": "all",
+        "is_anomalous": True,
+        "p_value": 0.05,
+        "decided_by": "max",
+        "z_max": 4.2,
+        "peak_row": 10.2,
+        "peak_col": 20.0,
+        "region_top": 5.0,
+        "region_bottom": 15.0,
+        "region_left": 10.0,
+        "region_right": 30.0,
+        "area_over": 0.034,
+    }
+    return {**values, **changes}
+
+
+def test_a_rejection_says_how_rare_it_is_what_decided_and_where():
+    sentences = reasons(row(), least=0.01, ratio=1.5)
+    assert sentences == [
+        "Rejected: it scores higher than 95 % of good images.",
+        "Decided by the distance of its farthest patch: 4.2 standard deviations above good images.",
+        "Its farthest patch, at row 10, column 20, is at 1.50 times the threshold distance.",
+        "Around it a region of 20 × 10 pixels is over the threshold, 3.4 % of the image in all.",
+    ]
+
+
+def test_the_smallest_p_value_says_with_how_many_images_it_was_compared():
+    first = reasons(row(p_value=0.05), least=0.05, ratio=1.5)[0]
+    assert "all 19 independent good images" in first
+
+
+def test_an_accepted_image_says_how_usual_it_is():
+    sentences = reasons(
+        row(is_anomalous=False, p_value=0.42, z_max=-0.5, region_top=np.nan), 0.01, 0.8
+    )
+    assert sentences[0] == "Accepted: 42 % of good images score at least as high."
+    assert "0.5 standard deviations below" in sentences[1]
+    assert sentences[-1] == "No patch is over the threshold distance."
+
+
+def test_an_unknown_product_is_named_as_the_reason():
+    routed = {"route": "unknown", "nearest_route": "nut", "route_p_value": 0.001}
+    first, *others = reasons(row(**routed), 0.01, 1.5)
+    assert "no known product" in first and "nut" in first and "0.1 %" in first
+    assert not any("Decided by" in sentence for sentence in others)
+    known = reasons(row(route="nut", nearest_route="nut", route_p_value=0.3), 0.01, 1.5)
+    assert "taken for nut: 30 %" in known[-1]
+
+
+def test_a_descriptor_of_ones_own_is_called_by_its_name():
+    def wrinkles(maps):
+        return maps.max(axis=(1, 2))
+
+    scorer = StructCoreScorer(descriptors=[wrinkles], quantile=0.9)
+    maps = AnomalyMaps(np.random.default_rng(0).random((20, 4, 4)))
+    parts = scorer.fit(maps).describe(maps[:1])
+    parts["decided_by"] = "wrinkles"
+    assert "wrinkles" in reasons(parts.to_dict("records")[0], 0.05, 1.0)[1]
+
+
+def test_small_pictures_keep_their_proportion_and_the_largest_values():
+    uri = image_uri(Image.new("RGB", (400, 100)), 100)
+    content = base64.b64decode(uri.partition(",")[2])
+    assert Image.open(BytesIO(content)).size == (100, 25)
+    heat = np.zeros((200, 100))
+    heat[137, 42] = 9
+    assert reduce_map(heat).shape == (50, 25) and reduce_map(heat).max() == 9
+    assert (
+        encode_map(np.array([[0.0, 1.0, 2.0]]), 0, 2)["v"]
+        == base64.b64encode(bytes([0, 128, 255])).decode()
+    )
+
+
+def test_a_thin_mask_does_not_vanish_when_it_is_reduced():
+    mask = np.zeros((1000, 10), bool)
+    mask[500, 3] = True
+    packed = encode_mask(mask)
+    assert sum(packed["r"]) == packed["w"] * packed["h"] and sum(packed["r"][1::2]) == 1
+    assert encode_mask(np.zeros((4, 4), bool)) is None
+    assert encode_mask(np.ones((2, 2), bool))["r"] == [0, 4]
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+
+def write_verdicts(path, *rows):
+    head = "file,digest,verdict,decision,p_value,route,time"
+    path.write_text("\r\n".join([head, *rows]) + "\r\n")
+    return path
+
+
+def test_verdicts_become_labelled_images_and_the_last_word_counts(images, tmp_path):
+    a, b, c = images.paths[:3]
+    path = write_verdicts(
+        tmp_path / "v.csv", f"{a},,good,rejected,0.01,all,t", f"{b},,unsure,,,,",
+        f"{c},,good,,,,", f"{c},,defect,accepted,0.5,all,t",
+    )  # fmt: skip
+    found = load_verdicts(path)
+    assert found.paths == [a, c] and found.y.tolist() == ["good", "defect"]
+
+
+def test_verdicts_of_changed_or_missing_images_are_all_listed(images, tmp_path):
+    a = images.paths[0]
+    path = write_verdicts(
+        tmp_path / "v.csv", f"{a},00ff,good,,,,", "nowhere.png,,maybe,,,,",
+        "nowhere.png,aa,good,,,,",
+    )  # fmt: skip
+    with pytest.raises(DatasetError) as caught:
+        load_verdicts(path)
+    text = str(caught.value)
+    assert "3 problem(s)" in text and "has changed" in text and "'maybe'" in text
+    with pytest.raises(DatasetError, match="no column verdict"):
+        (tmp_path / "w.csv").write_text("file\na\n")
+        load_verdicts(tmp_path / "w.csv")
+
+
+def test_relative_names_start_from_the_root(images, folder, tmp_path):
+    path = write_verdicts(tmp_path / "v.csv", "good_00.png,,good,,,,")
+    assert load_verdicts(path, folder).paths == [images.paths[0]]

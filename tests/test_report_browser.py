@@ -1,0 +1,296 @@
+"""The report in a real browser: Chromium without a window, driven by playwright."""
+
+import csv
+import io
+import shutil
+
+import pytest
+from report_pages import KINDS, fit_pipe, write_images
+
+from skstructcore.datasets import load_verdicts
+from skstructcore.display import report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return fit_pipe()
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    return write_images(folder)
+
+
+@pytest.fixture(scope="module")
+def written(pipe, images, folder):
+    return report(pipe, images, folder / "report.html")
+
+
+@pytest.fixture
+def page(browser, written):
+    """The open report; afterwards: no error, and nothing was asked of any other address."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(written.as_uri())
+    page.wait_for_selector(".card")
+    yield page
+    page.close()
+    assert complaints == []
+    outside = [url for url in requests if not url.startswith(("data:", "blob:", written.as_uri()))]
+    assert outside == []
+
+
+def names(page):
+    return page.locator(".card .name").all_text_contents()
+
+
+def kinds(page):
+    return [name.split("_")[0] for name in names(page)]
+
+
+def test_all_images_are_shown_with_the_smallest_p_values_first(page, pipe, images):
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    order = parts.sort_values(["p_value", "anomaly_score"], ascending=[True, False]).index
+    assert names(page) == [images.paths[i].rsplit("/")[-1] for i in order]
+    assert page.locator("#count").inner_text() == "13 of 13 images."
+    decoded = "async all => (await Promise.all(all.map((image) => image.decode()))).length"
+    assert page.locator(".card img").evaluate_all(decoded) == 13
+
+
+@pytest.mark.parametrize(
+    ("by", "key"),
+    [("file", lambda name: name), ("kind", lambda name: name.split("_")[0])],
+)
+def test_sorting(page, by, key):
+    page.select_option("#sort", by)
+    found = [key(name) for name in names(page)]
+    assert found == sorted(found) and len(found) == 13
+
+
+def test_sorting_by_score_and_by_largest_p_value(page, pipe, images):
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    page.select_option("#sort", "score")
+    best = images.paths[parts["anomaly_score"].idxmax()].rsplit("/")[-1]
+    assert names(page)[0] == best
+    page.select_option("#sort", "p-desc")
+    calmest = images.paths[parts["anomaly_score"].idxmin()].rsplit("/")[-1]
+    assert names(page)[0] == calmest
+
+
+def test_filters_by_kind_decision_p_value_and_name(page, pipe, images):
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    rejected = parts["is_anomalous"].to_numpy()
+    page.select_option("#kind", "stain")
+    assert kinds(page) == ["stain"] * 2
+    page.select_option("#kind", "")
+    page.select_option("#decision", "rejected")
+    assert len(names(page)) == rejected.sum()
+    page.select_option("#decision", "accepted")
+    assert len(names(page)) == (~rejected).sum()
+    page.select_option("#decision", "missed")
+    assert len(names(page)) == (~rejected & (images.y != "good")).sum()
+    page.select_option("#decision", "false-alarm")
+    assert len(names(page)) == (rejected & (images.y == "good")).sum()
+    page.select_option("#decision", "")
+    page.fill("#p-max", "0.2")
+    assert len(names(page)) == (parts["p_value"] <= 0.2).sum()
+    page.fill("#p-max", "")
+    page.fill("#search", "DENT_09")
+    assert names(page) == ["dent_09.png"]
+    assert page.locator("#count").inner_text() == "1 of 13 images."
+
+
+def test_the_slider_counts_rejects_from_the_p_values_and_as_fitted_goes_back(page, pipe, images):
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    fitted = page.locator("#now").inner_text()
+    assert fitted.startswith(f"{parts['is_anomalous'].sum()} of 13 images are rejected")
+    page.locator("#level").fill("100")  # 50 %
+    assert "50 %" in page.locator("#level-text").inner_text()
+    expected = int((parts["p_value"] <= 0.5).sum())
+    assert page.locator("#now").inner_text().startswith(f"{expected} of 13 images are rejected")
+    assert page.locator(".badge.rejected").count() == expected
+    page.locator("#level").fill("0")  # 0.1 %, less than 19 images can promise
+    least = int((parts["p_value"] <= 1 / 20 + 1e-9).sum())
+    assert page.locator("#now").inner_text().startswith(f"{least} of 13 images are rejected")
+    page.click("#as-fitted")
+    assert page.locator("#now").inner_text() == fitted
+
+
+def test_a_card_opens_to_image_map_region_and_reasons(page):
+    page.locator(".card", has_text="dent_09").click()
+    assert page.locator("#detail").is_visible()
+    why = page.locator("#why").inner_text()
+    assert why.startswith("Rejected: it scores higher than") and "Decided by" in why
+    assert page.locator("#stage canvas").count() == 2  # map and true defect
+    assert page.locator("#stage rect").count() == 1
+    assert page.locator("#numbers tr").count() == 2 + 7
+    page.uncheck("#show-map")
+    page.uncheck("#show-mask")
+    page.uncheck("#show-region")
+    assert page.locator("#stage canvas").count() == 0
+    page.click("#close")
+    assert not page.locator("#detail").is_visible()
+
+
+def test_the_region_lies_over_the_defect(page):
+    page.locator(".card", has_text="dent_09").click()
+    image = page.locator("#stage img").bounding_box()
+    region = page.locator("#stage rect").bounding_box()
+    # The defect is in rows 8 to 24 of 48 and columns 8 to 33 of 64.
+    centre = (
+        (region["x"] + region["width"] / 2 - image["x"]) / image["width"],
+        (region["y"] + region["height"] / 2 - image["y"]) / image["height"],
+    )
+    assert 0.1 < centre[0] < 0.6 and 0.1 < centre[1] < 0.6
+
+
+def test_the_plot_has_a_mark_an_image_that_opens_it(page):
+    marks = page.locator("#shift .mark")
+    assert marks.count() == 13
+    page.select_option("#kind", "stain")
+    marks.first.dispatch_event("click")  # of a good image: the filter makes way
+    assert "good" in page.locator("#detail-title").inner_text()
+    assert "only hybrid rejects" in page.locator("#shift-words").text_content()
+
+
+def test_everything_can_be_done_by_keyboard(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    page.locator(".card").first.focus()
+    page.keyboard.press("Enter")
+    first = page.locator("#detail-title").inner_text()
+    page.keyboard.press("g")
+    assert page.locator('[data-verdict="good"]').get_attribute("aria-pressed") == "true"
+    page.keyboard.press("ArrowRight")
+    second = page.locator("#detail-title").inner_text()
+    assert second != first
+    page.keyboard.press("d")
+    page.keyboard.press("o")
+    assert not page.locator("#show-map").is_checked()
+    for _ in range(20):  # the focus stays in the dialog
+        page.keyboard.press("Tab")
+        inside = "document.activeElement === document.body || "
+        inside += "document.getElementById('detail').contains(document.activeElement)"
+        assert page.evaluate(inside)
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#detail-title").inner_text() == first
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+    assert page.evaluate("document.activeElement.dataset.i") is not None
+    assert page.locator("#export").inner_text() == "Save 2 verdicts (CSV)"
+
+
+def test_controls_have_names_for_those_who_cannot_see(page):
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button, input, select')].filter((e) =>
+        !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim())).length"""
+    )
+    assert nameless == 0
+    label = page.locator(".card").first.get_attribute("aria-label")
+    assert "rejected" in label and "p-value" in label
+
+
+def test_verdicts_are_exported_as_the_file_that_load_verdicts_reads(page, images, tmp_path):
+    for name, verdict in (("good_00", "good"), ("dent_08", "defect"), ("stain_11", "unsure")):
+        page.locator(".card", has_text=name).click()
+        page.click(f'[data-verdict="{verdict}"]')
+        page.click("#close")
+    assert "good after all" in page.locator(".card", has_text="good_00").inner_text()
+    with page.expect_download() as download:
+        page.click("#export")
+    assert download.value.suggested_filename == "verdicts.csv"
+    path = tmp_path / "verdicts.csv"
+    download.value.save_as(path)
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [row["verdict"] for row in rows] == ["good", "defect", "unsure"]
+    assert list(rows[0]) == "file digest verdict decision p_value route time".split()
+    assert rows[1]["decision"] == "rejected" and rows[1]["time"].endswith("Z")
+    found = load_verdicts(path)  # the digests are those of the files
+    assert found.paths == [images.paths[0], images.paths[8]]
+    assert found.y.tolist() == ["good", "defect"]
+
+
+def test_a_second_click_takes_a_verdict_back_and_the_filter_follows(page):
+    page.locator(".card", has_text="dent_10").click()
+    page.keyboard.press("u")
+    page.click("#close")
+    page.select_option("#verdict", "unsure")
+    assert names(page) == ["dent_10.png"]
+    page.locator(".card").click()
+    page.keyboard.press("u")
+    page.click("#close")
+    sync_api.expect(page.locator(".card")).to_have_count(0)
+    page.select_option("#verdict", "none")
+    assert len(names(page)) == len(KINDS)
+
+
+def test_verdicts_outlive_the_page(browser, written):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(written.as_uri())
+    page.locator(".card").first.click()
+    page.keyboard.press("d")
+    page.reload()
+    assert page.locator("#export").inner_text() == "Save 1 verdicts (CSV)"
+    context.close()
+
+
+def test_many_images_are_made_into_cards_as_one_scrolls(browser, pipe, images, tmp_path):
+    import numpy as np
+
+    pixels = np.random.default_rng(0).integers(90, 110, (150, 16, 16), dtype=np.uint8)
+    written = report(pipe, pixels, tmp_path / "many.html")
+    page = browser.new_page(viewport={"width": 800, "height": 600})
+    page.goto(written.as_uri())
+    assert page.locator(".card").count() == 60
+    page.locator("#more").scroll_into_view_if_needed()
+    sync_api.expect(page.locator(".card")).to_have_count(120)
+    page.locator("#more").focus()
+    page.keyboard.press("Enter")  # for those who do not scroll
+    sync_api.expect(page.locator(".card")).to_have_count(150)
+    assert page.locator("#more").is_hidden()
+    assert page.locator("#kind").count() == 0  # nothing is known of what they show
+    page.close()
+
+
+def test_names_and_errors_that_look_like_markup_stay_text(browser, pipe, images, tmp_path):
+    name = "<img src=x onerror=document.title='owned'>.png"
+    (tmp_path / name).write_text("no image")
+    written = report(pipe, [images.paths[0], str(tmp_path / name)], tmp_path / "odd.html")
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    page.select_option("#decision", "unreadable")
+    page.locator(".card").click()
+    assert "It cannot be read" in page.locator("#why").inner_text()
+    assert page.locator("#why img, #detail-title img").count() == 0
+    assert page.title() == "Inspection report"
+    page.close()
