@@ -144,14 +144,14 @@ def test_the_slider_counts_rejects_from_the_p_values_and_as_fitted_goes_back(pag
     assert page.locator("#now").inner_text() == fitted
 
 
-def test_a_card_opens_to_image_map_region_and_reasons(page):
+def test_a_card_opens_to_image_map_region_and_reasons(page, pipe):
     page.locator(".card", has_text="dent_09").click()
     assert page.locator("#detail").is_visible()
     why = page.locator("#why").inner_text()
     assert why.startswith("Rejected: it scores higher than") and "Decided by" in why
     assert page.locator("#stage canvas").count() == 2  # map and true defect
     assert page.locator("#stage rect").count() == 1
-    assert page.locator("#numbers tr").count() == 2 + 7
+    assert page.locator("#numbers tr").count() == 2 + 1 + len(pipe[-1].descriptors)
     page.uncheck("#show-map")
     page.uncheck("#show-mask")
     page.uncheck("#show-region")

@@ -9,8 +9,8 @@ from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import GOOD
 from ._checks import DatasetError
+from ._folders import read_table
 from ._image_set import ImageSet
-from .loaders import _read_table
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
@@ -55,7 +55,7 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
     """
     path = Path(path)
     found, problems = {}, []
-    for number, row in enumerate(_read_table(path, ("file", "verdict")), start=2):
+    for number, row in enumerate(read_table(path, ("file", "verdict")), start=2):
         verdict = (row["verdict"] or "").strip()
         if verdict not in _LABELS:
             problems.append(

@@ -471,8 +471,8 @@
     if ($("verdict").value) list(); // a new verdict may have moved it out of what is shown
     (document.querySelector(`.card[data-i="${i}"]`) ?? document.querySelector(".card") ?? $("gallery")).focus();
   });
-  $("detail").addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+  document.addEventListener("keydown", (event) => {
+    if (!$("detail").open || event.ctrlKey || event.altKey || event.metaKey) return;
     const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => give("good"),
       d: () => give("defect"), u: () => give("unsure"),
       o: () => { $("show-map").checked = !$("show-map").checked; drawStage(order[open]); } };
