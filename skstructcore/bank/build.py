@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from .._utils.lazy import is_lazy
 from .._utils.validation import as_patch_grid, counted_rows
 from ..containers import MemoryBank
+from ..routing.profile import fit_profile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,3 +138,14 @@ def codes_of(labels, n_images, default=None):
     if default is None:
         return np.arange(n_images, dtype=np.int64), None
     return np.zeros(n_images, dtype=np.int64), (default,)
+
+
+def profiles_of(bank, values, routes_of_values, pooled, routes, n_prototypes):
+    """What the images of each route look like as a whole, see `fit_profile`."""
+    profiles = []
+    for route in range(len(bank.route_names)):
+        rows, _ = counted_rows(values[routes_of_values == route])
+        if len(rows) == 0:  # streamed, and no image of this route was kept
+            rows = bank.select(route).values
+        profiles.append(fit_profile(rows, pooled[routes == route], n_prototypes))
+    return tuple(profiles)

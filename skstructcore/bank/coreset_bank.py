@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.device import find_device
 from .._utils.lazy import is_lazy
 from .._utils.typing import Storage
-from .._utils.validation import as_patch_grid, check_features, counted_rows
+from .._utils.validation import as_patch_grid, check_features
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
-from ..routing.profile import fit_profile
-from .build import build_bank, codes_of, materialize
+from .build import build_bank, codes_of, materialize, profiles_of
+from .dependence import find_groups_of_routes
 from .record import record_of
 from .stream import stream_bank
 from .training import training_images
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from .._utils.lazy import LazyRows
-    from .._utils.typing import ArrayLike, RandomState, Self
+    from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 
 class CoresetBank(TransformerMixin, BaseEstimator):
@@ -77,6 +77,10 @@ class CoresetBank(TransformerMixin, BaseEstimator):
     radius_ : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route. Exact, but an
         upper bound after streaming; up to the rounding of float16.
+    groups_ : ndarray of shape (n_images_,)
+        Group of each good training image, given or found.
+    dependence_ : dict of str to Dependence, or None
+        For each route how its images depend on each other, where ``groups="auto"`` found out.
     images_ : TrainingRecord
         Digest, group, route and size of each training image.
     n_images_per_route_ : ndarray of shape (n_routes,), int64
@@ -169,7 +173,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored. "auto": those of the `ImageSet` that the
-            features come from, if it has any. None: each image is a group of its own.
+            features come from, if it has any; else images that depend on each other, along the
+            sequence that they are given in or as clusters that look alike, are found (not in
+            a table), and independent ones stay their own. None: each image is a group of its own.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a routing bank
             that tells its images from others. Excludes `n_routes`. "auto": those of the
@@ -208,12 +214,14 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
+        # A table has one patch an image: too little to tell what depends on what.
+        find = isinstance(groups, str) and X.ndim == 4
         X, groups, categories, names = training_images(
             X, y, groups, categories, n_routes=self.n_routes
         )
         if getattr(X, "ignored_by_category", None) is not None:
             X = X.showing(categories)
-        n_images = len(X)
+        n_images, find = len(X), find and groups is None
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
         n_bytes = 4 * math.prod(X.shape)
@@ -249,8 +257,12 @@ class CoresetBank(TransformerMixin, BaseEstimator):
             )
         else:
             bank, self.radius_ = build_bank(values, **how)
+        self.dependence_ = None
+        if find:
+            groups, self.dependence_ = find_groups_of_routes(values, images, routes, bank)
+            bank = replace(bank, groups=groups[bank.image_index])
         if is_routed:
-            profiles = self._profiles(bank, values, routes[images], pooled, routes)
+            profiles = profiles_of(bank, values, routes[images], pooled, routes, self.n_prototypes)
             bank = replace(bank, profiles=profiles)
         self.bank_ = bank
         self.images_ = record_of(X, groups, routes, pooled)
@@ -260,14 +272,9 @@ class CoresetBank(TransformerMixin, BaseEstimator):
         geometry = geometry if geometry is None else geometry[images]
         return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
 
-    def _profiles(self, bank, values, routes_of_values, pooled, routes):
-        profiles = []
-        for route in range(len(bank.route_names)):
-            rows, _ = counted_rows(values[routes_of_values == route])
-            if len(rows) == 0:  # streamed, and no image of this route was kept
-                rows = bank.select(route).values
-            profiles.append(fit_profile(rows, pooled[routes == route], self.n_prototypes))
-        return tuple(profiles)
+    @property
+    def groups_(self) -> NDArray[np.int64]:
+        return self.images_.groups
 
     def transform(self, X: LazyRows | ArrayLike) -> Patches:
         """Pair the patches of images with the bank.

@@ -113,6 +113,8 @@ def _what_the_bank_knows(bank, known):
     """The codes that the fitted bank has for images and their groups, and their routes."""
     entries = bank.bank_
     codes, _ = codes_of(known.groups, len(known.X))
+    if known.groups is None and bank.dependence_ and len(codes) == bank.n_images_:
+        codes = bank.groups_  # found by the fit
     if len(codes) != bank.n_images_ or (codes[entries.image_index] != entries.groups).any():
         raise ValueError(
             f"The memory bank knows {bank.n_images_} training images in other groups than these "

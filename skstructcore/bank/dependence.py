@@ -1,0 +1,212 @@
+"""Training images that are not independent: lots, exposures of one part, near-duplicates.
+
+A held-out score says how a *new* good image would do. Where the images come in lots, the bank
+holds patches of an image's own lot, its held-out score is too low, and so is every threshold. So
+it is counted whose bank entries explain whose patches: for patches of each image, the image that
+the nearest entry of *another* image was cut from, compared with what the shares of the entries
+let expect. Independent images explain each other alike, whatever their distance in the sequence.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .explained import (
+    LEVEL,
+    blocks,
+    cluster,
+    dependence_reach,
+    lag_profile,
+    pair_counts,
+    who_explains_whom,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from .._utils.typing import NDArray
+    from ..containers import MemoryBank
+
+_logger = logging.getLogger(__name__)
+
+# Fewer images say nothing about a sequence.
+_MIN_IMAGES = 12
+# Neighbours in the sequence have to explain each other this much more often than by chance: a
+# tiny dependence that many images make significant does no harm to thresholds.
+_MIN_RATIO = 1.5
+# At least so many blocks are kept, however long the dependence.
+_MIN_BLOCKS = 5
+# A handful of clusters may be the variants of a product, each of independent images.
+_MIN_CLUSTERS = 8
+
+# Clusters count if they explain at least this share of all patches; independent images that
+# happen to look alike reach a few percent, tiles of one material up to 24 %.
+_MIN_EXPLAINED = 0.3
+# Counting pairs takes memory and time of their square and more.
+_MAX_CLUSTERED = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Dependence:
+    """How the training images of a route depend on each other.
+
+    Attributes
+    ----------
+    found : {"independent", "sequence", "clusters"}
+        What the groups follow: nothing (each image is its own), blocks of the sequence, or
+        clusters of images that explain each other.
+    n_images, n_groups : int
+    reach : int
+        Estimate of how many consecutive images depend on each other; 0 if none do.
+    block_length : int
+        Consecutive images that are held out together: twice the reach where the groups follow the
+        sequence, else 1.
+    lags : ndarray of shape (n_lags,), int64
+        Distances in the sequence, 1, 2, ….
+    ratio : ndarray of shape (n_lags,), float64
+        How many patches are explained by an image at this lag, divided by what the shares of the
+        bank entries let expect: 1 where images are independent.
+    limit : ndarray of shape (n_lags,), float64
+        What 99 % of the random orders of the same images do not exceed.
+    p_value : float
+        Share of random orders in which neighbours explain each other at least as often.
+    explained : float
+        Share of the patches that are explained by images of the own cluster.
+    """
+
+    found: Literal["independent", "sequence", "clusters"]
+    n_images: int
+    n_groups: int
+    reach: int
+    block_length: int
+    lags: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+    limit: NDArray[np.float64]
+    p_value: float
+    explained: float
+
+    def __str__(self) -> str:
+        if self.found == "independent":
+            return f"{self.n_images} training images explain each other no more than by chance"
+        how = "look alike in clusters"
+        if self.found == "sequence":
+            how = f"come in lots (neighbours explain each other {self.ratio[0]:.1f} times as often"
+            how += f" as by chance) and are held out in blocks of {self.block_length}"
+        least = 1 / (self.n_groups + 1)
+        return (
+            f"{self.n_images} training images {how}: they count as {self.n_groups} independent "
+            f"ones, which can promise a false-alarm rate of {least:.1%} at best"
+        )
+
+
+def find_groups_of_routes(
+    values: NDArray[np.floating],
+    images: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    bank: MemoryBank,
+) -> tuple[NDArray[np.int64], dict[str, Dependence]]:
+    """Find groups of training images, each route by itself, and say in the log what was found.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, h, w, n_features)
+        Patches of training images; all, or those that were kept of a stream.
+    images : ndarray of shape (n,), int64
+        Their positions in the training set, ascending.
+    routes : ndarray of shape (n_images,), int64
+        Of all training images.
+    bank : MemoryBank
+
+    Returns
+    -------
+    groups : ndarray of shape (n_images,), int64
+        Numbered as they first appear; ``arange(n_images)`` if all images are independent.
+    dependence : dict of str to Dependence
+        Of the routes that have enough images to tell.
+    """
+    first_of_group, dependence = np.arange(len(routes)), {}
+    for route, name in enumerate(bank.route_names):
+        mine, part = np.flatnonzero(routes == route), bank.select(route)
+        here = np.flatnonzero(routes[images] == route)
+        part = replace(part, image_index=np.searchsorted(mine, part.image_index))
+        own = values if len(here) == len(values) else values[here]
+        places = np.searchsorted(mine, images[here])
+        codes, found = find_groups(own, places, part, len(mine))
+        first_of_group[mine] = mine[np.unique(codes, return_index=True)[1]][codes]
+        if found is None:
+            continue
+        dependence[name] = found
+        level = logging.INFO if found.found == "independent" else logging.WARNING
+        _logger.log(level, "Route %r: %s", name, found)
+    return np.unique(first_of_group, return_inverse=True)[1], dependence
+
+
+def find_groups(
+    values: NDArray[np.floating],
+    images: NDArray[np.int64],
+    bank: MemoryBank,
+    n_images: int,
+) -> tuple[NDArray[np.int64], Dependence | None]:
+    """Find which training images of a route depend on each other.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, h, w, n_features)
+        Patches of training images; all, or a part that was kept of a stream.
+    images : ndarray of shape (n,), int64
+        Which of the `n_images` they are, ascending.
+    bank : MemoryBank
+        With `image_index` among the `n_images`.
+    n_images : int
+
+    Returns
+    -------
+    groups : ndarray of shape (n_images,), int64
+        Code of the group of each image; ``arange(n_images)`` if they are independent.
+    dependence : Dependence or None
+        None if there are too few images, or entries of too few, to tell.
+    """
+    alone = np.arange(n_images)
+    if len(values) < _MIN_IMAGES or len(np.unique(bank.image_index)) < _MIN_IMAGES // 2:
+        return alone, None
+    owner, source, weight = who_explains_whom(values, images, bank)
+    shares = np.bincount(bank.image_index, minlength=n_images) / len(bank)
+    ratio, limit, p_value, baseline = lag_profile(owner, source, weight, shares)
+    candidates, reach, explained = {}, 0, 0.0
+    if p_value <= LEVEL and ratio[0] >= _MIN_RATIO:
+        reach = dependence_reach(ratio, baseline)
+        # Twice: the images at both ends of a block resemble those of the next.
+        length = min(2 * reach, n_images // _MIN_BLOCKS)
+        candidates["sequence"] = blocks(n_images, length)
+    if len(values) == n_images <= _MAX_CLUSTERED:
+        labels = cluster(*pair_counts(owner, source, weight, shares))
+        same = labels[owner] == labels[source]
+        explained = float(weight[same].sum() / weight.sum())
+        if explained >= _MIN_EXPLAINED and labels.max() + 1 >= _MIN_CLUSTERS:
+            candidates["clusters"] = labels
+
+    def excess(found):
+        """Share of the patches that the own group explains, above what is expected."""
+        groups = candidates[found]
+        same = groups[owner] == groups[source]
+        own = np.bincount(groups, shares)[groups] - shares
+        return weight[same].sum() / weight.sum() - np.mean(own / np.maximum(1 - shares, 1e-12))
+
+    found = max(candidates, key=excess, default="independent")
+    groups = candidates.get(found, alone)
+    return groups, Dependence(
+        found=found,
+        n_images=n_images,
+        n_groups=len(np.unique(groups)),
+        reach=reach,
+        block_length=length if found == "sequence" else 1,
+        lags=np.arange(1, len(ratio) + 1),
+        ratio=ratio,
+        limit=limit,
+        p_value=p_value,
+        explained=explained,
+    )
