@@ -8,6 +8,8 @@ given by path are read where they are scored, so all machines need to see them u
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import pickle
 from typing import TYPE_CHECKING
 
@@ -18,23 +20,31 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from ..images.image_list import ImageReadError, as_images
+from ..lifecycle.persistence import info, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Literal
 
+    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImagesLike
+    from ..images.image_list import ImagesLike, StrPath
 
-__all__ = ["iter_scores", "score_images"]
+    OnError = Literal["skip", "raise"]
+
+__all__ = ["iter_scores", "predict", "score_images", "score_samples"]
+
+logger = logging.getLogger(__name__)
 
 _opened = {}  # digest -> pipeline: the model that this process was sent last
 
 
 def score_images(
-    pipe: Pipeline,
+    pipe: Pipeline | StrPath,
     images: ImagesLike,
     *,
+    on_error: OnError = "skip",
     n_jobs: int | None = None,
     shard_size: int = 64,
     verbose: int = 0,
@@ -43,11 +53,15 @@ def score_images(
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it. Each process gets it once.
+    pipe : Pipeline or path
+        Fitted, as `make_structcore` builds it; each process gets it once. Or the file that
+        `skstructcore.save` has written: the processes map it into memory, and share one bank.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Images in any form that `skstructcore.images.as_images` takes. Prefer paths: the
         pixels of arrays have to be sent to the processes.
+    on_error : {"skip", "raise"}, default="skip"
+        What an image that cannot be read does: "skip" gives it a row without scores, and the
+        reason; "raise" ends the work with an `ImageReadError`.
     n_jobs : int, default=None
         Number of processes; -1: all there are. None: what `joblib.parallel_config` says, and
         1 without it.
@@ -87,17 +101,18 @@ def score_images(
     1  image 1  None
     2  image 2  None
     """
-    shards = iter_scores(pipe, images, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    shards = list(shards)
+    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
+    shards = list(iter_scores(pipe, images, **options))
     # A shard in which no image can be read does not know the columns of the scores.
     columns = max((shard.columns for shard in shards), key=len)
     return pd.concat(shards)[columns]
 
 
 def iter_scores(
-    pipe: Pipeline,
+    pipe: Pipeline | StrPath,
     images: ImagesLike,
     *,
+    on_error: OnError = "skip",
     n_jobs: int | None = None,
     shard_size: int = 64,
     verbose: int = 0,
@@ -106,7 +121,7 @@ def iter_scores(
 
     Parameters
     ----------
-    pipe, images, n_jobs, shard_size, verbose : see `score_images`
+    pipe, images, on_error, n_jobs, shard_size, verbose : see `score_images`
 
     Yields
     ------
@@ -114,18 +129,18 @@ def iter_scores(
         Of the images of one shard; the index holds their positions among all images. Columns
         of scores are absent if no image of the shard can be read.
     """
-    check_is_fitted(pipe)
     images = as_images(images)
+    if on_error not in ("skip", "raise"):
+        raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, got {shard_size!r}.")
+    model, digest = _as_sent(pipe)
     starts = range(0, len(images), shard_size)
-    # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
-    # each worker once; an estimator would be sent with every shard.
-    model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
-    digest = hashlib.sha256(model).hexdigest()
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     shards = parallel(
-        joblib.delayed(_score_shard)(model, digest, images[start : start + shard_size], start)
+        joblib.delayed(_score_shard)(
+            model, digest, images[start : start + shard_size], start, on_error
+        )
         for start in starts
     )
     with tqdm(total=len(images), desc="scores", unit="image", disable=not verbose) as progress:
@@ -134,12 +149,73 @@ def iter_scores(
             progress.update(len(shard))
 
 
-def _score_shard(model, digest, images, start):
+def score_samples(
+    pipe: Pipeline | StrPath, images: ImagesLike, *, on_error: OnError = "skip", **options: Any
+) -> NDArray[np.float64]:
+    """Return what ``pipe.score_samples`` returns, and NaN for images that cannot be read.
+
+    Parameters
+    ----------
+    pipe, images, on_error : see `score_images`
+    **options
+        For `score_images`.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_images,), float64
+        Higher is more normal. The images that have none are logged in the end, with the reason.
+    """
+    table = score_images(pipe, images, on_error=on_error, **options)
+    if "anomaly_score" not in table:  # none could be read
+        table["anomaly_score"] = np.nan
+    failed = table["error"].dropna()
+    if len(failed):
+        logger.warning(
+            "%d of %d images have no score:\n%s", len(failed), len(table), "\n".join(failed)
+        )
+    return -table["anomaly_score"].to_numpy(np.float64)
+
+
+def predict(
+    pipe: Pipeline | StrPath, images: ImagesLike, *, on_error: OnError = "skip", **options: Any
+) -> NDArray[np.int64]:
+    """Return what ``pipe.predict`` returns, and -1 for images that cannot be read.
+
+    Parameters
+    ----------
+    pipe, images, on_error, **options : see `score_samples`
+
+    Returns
+    -------
+    decisions : ndarray of shape (n_images,), int64
+        +1 for normal and -1 for anomalous: what cannot be judged is never accepted.
+    """
+    model = load(pipe, mmap_mode="r") if isinstance(pipe, str | os.PathLike) else pipe
+    scores = score_samples(pipe, images, on_error=on_error, **options)
+    return np.where(scores >= model[-1].offset_, 1, -1)
+
+
+def _as_sent(pipe):
+    """The model as it goes to the processes, and what tells it from others."""
+    if isinstance(pipe, str | os.PathLike):
+        path = os.path.abspath(pipe)
+        info(path)  # an error here if it is none
+        return path, (path, *os.stat(path)[6:9])
+    check_is_fitted(pipe)
+    # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
+    # each worker once; an estimator would be sent with every shard.
+    model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
+    return model, hashlib.sha256(model).hexdigest()
+
+
+def _score_shard(model, digest, images, start, on_error):
     pipe = _open(model, digest)
     errors = [None] * len(images)
     try:
         scores = _describe(pipe, images)
     except ImageReadError:
+        if on_error == "raise":
+            raise
         parts = []
         for i in range(len(images)):
             try:
@@ -160,7 +236,8 @@ def _score_shard(model, digest, images, start):
 def _open(model, digest):
     pipe = _opened.get(digest)
     if pipe is None:
-        pipe = pickle.loads(model.tobytes())
+        is_file = isinstance(model, str)
+        pipe = load(model, mmap_mode="r") if is_file else pickle.loads(model.tobytes())
         _opened.clear()
         _opened[digest] = pipe
     return pipe
