@@ -1,8 +1,8 @@
-"""Score images on a dask cluster; here one of two workers on this machine.
+"""
+Score on a dask cluster
+=======================
 
-Needs one package more: pip install "skstructcore[distributed]"
-
-Run it with: python examples/score_on_cluster.py
+Here it is one of two workers on this machine. Needs ``pip install "skstructcore[distributed]"``.
 """
 
 import joblib
@@ -10,13 +10,15 @@ from dask.distributed import Client, LocalCluster
 
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
-from skstructcore.evaluation.parallel import score_images
+from skstructcore.evaluation import score_images
 from skstructcore.metrics import image_auroc_score
 
 
 def main():
-    images = make_photographs("brick", n_train=60, n_test_good=40, n_test_defect=5, random_state=0)
-    pipe = make_structcore("efficientnet_lite0", features__image_size=128)
+    images = make_photographs("brick", n_train=40, n_test_good=20, n_test_defect=2, random_state=0)
+    pipe = make_structcore(
+        "efficientnet_lite0", features__image_size=128, structcore__quantile=0.85
+    )
     pipe.fit(images.train)
 
     # For a real cluster: Client("scheduler:8786"), and paths that all its machines can read.
@@ -25,8 +27,8 @@ def main():
         Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        scores = score_images(pipe, images.test, shard_size=8, verbose=1)
-    print(scores[["file", "anomaly_score", "p_value"]].tail())
+        scores = score_images(pipe, images.test, shard_size=8)
+    print(scores[["file", "anomaly_score", "p_value"]].tail().round(3).to_string())
     print(f"image AUROC: {image_auroc_score(images.test.y, scores['anomaly_score']):.3f}")
 
 

@@ -49,7 +49,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     Attributes
     ----------
-    components_ : ndarray or CSR matrix of shape (n_components, n_features_in_), float32
+    components_ : ndarray or CSR matrix of shape (n_components, n_features), float32
         The matrix; None with ``n_components=None``.
     n_features_in_ : int
         Number of features seen by `fit`.
