@@ -1,14 +1,22 @@
 """Displays: the numbers that they hold, and what of them is drawn. No pixels are compared."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
+from sklearn.pipeline import make_pipeline
 
 import skstructcore.display as display_room
-from skstructcore import AnomalyMaps, StructCoreScorer, make_structcore
+from skstructcore import (
+    AnomalyMaps,
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    make_structcore,
+)
 from skstructcore.datasets import ImageSet
 from skstructcore.display import (
     AnomalyMapDisplay,
@@ -25,6 +33,7 @@ from skstructcore.display import (
 )
 from skstructcore.display._inputs import kinds_of, rejected_at
 from skstructcore.evaluation import evaluate
+from skstructcore.lifecycle import DriftMonitor
 from skstructcore.metrics import aupro_score, pro_curve
 
 
@@ -324,9 +333,27 @@ def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
 
 
 def test_the_smallest_defect_has_an_axis_of_its_own():
-    display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_defect=[30, 12]).plot()
-    np.testing.assert_array_equal(display.smallest_ax_.lines[0].get_ydata(), [30, 12])
+    display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_defect=[0.3, 0.1]).plot()
+    np.testing.assert_array_equal(display.smallest_ax_.lines[0].get_ydata(), [0.3, 0.1])
     assert "smallest painted defect" in labels(display.ax_)
+
+
+def test_operating_points_of_the_lifecycle_can_be_drawn():
+    table = pd.DataFrame(
+        {
+            "route": ["a", "b"] * 2,
+            "level": [0.01, 0.01, 0.1, 0.1],
+            "painted_found": [0.2, 0.2, 0.6, 0.6],
+            "smallest_found": [np.nan, np.nan, 0.08, 0.08],
+        }
+    )
+    display = OperatingPointDisplay.from_table(table, chosen=0.1).plot()
+    assert display.asked.tolist() == [0.01, 0.1] and display.found.tolist() == [0.2, 0.6]
+    assert display.false_alarms is None and display.smallest_ax_ is not None
+    measured = OperatingPointDisplay.from_table(table.assign(found=0.5, false_alarms=0.1))
+    assert measured.found.tolist() == [0.5, 0.5]
+    with pytest.raises(ValueError, match="with images"):
+        OperatingPointDisplay.from_table(table[["route", "level"]])
 
 
 def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
@@ -397,9 +424,40 @@ def test_dependence_display_shades_what_is_held_out_together():
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [5, 3, 1])
 
 
+def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
+    found = SimpleNamespace(lags=np.arange(1, 40), ratio=np.ones(39), limit=1.2, block_length=1)
+    pipe = {"bank": SimpleNamespace(dependence_={"nut": found})}
+    display = DependenceDisplay.from_estimator(pipe, "nut").plot()
+    assert display.block_length is None  # nothing is held out together
+    ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
+    assert ticks == ["1", "2", "4", "8", "16", "32"]
+    with pytest.raises(ValueError, match="one of 'nut'"):
+        DependenceDisplay.from_estimator(pipe)
+    with pytest.raises(ValueError, match="did not look for dependence"):
+        DependenceDisplay.from_estimator({"bank": SimpleNamespace()})
+
+
 def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
     evidence = pd.DataFrame({"a": [0.0, 2.5], "b": [0.0, 0.1]})
     ax = DriftDisplay(evidence, {"a": 2.0, "b": 2.0}, [(1, "a")]).plot().ax_
     assert " a: 1" in texts(ax) and texts(ax).count("alarm") == 1
     with pytest.raises(ValueError, match=r"no entry for the tests \['b'\]"):
         DriftDisplay(evidence, {"a": 2.0})
+
+
+def test_drift_display_keeps_what_a_monitor_says_after_every_image():
+    X = np.random.default_rng(0).normal(size=(220, 4))
+    pipe = make_pipeline(
+        CoresetBank(0.1, random_state=0), RoutedKNNScorer(), StructCoreScorer(descriptors=["max"])
+    ).fit(X[:100])
+    stream = np.r_[X[100:150], X[150:] + 2]
+    display = DriftDisplay.from_estimator(pipe, stream, alpha=0.05)
+    monitor = DriftMonitor(pipe, alpha=0.05)
+    monitor.update(stream)
+    assert display.alarms == [(alarm.image, alarm.kind) for alarm in monitor.alarms_]
+    assert display.alarms and min(position for position, _ in display.alarms) >= 50
+    last = monitor.evidence().set_index("kind")["log10_evidence"]
+    np.testing.assert_allclose(display.log10_evidence.iloc[-1][last.index], last)
+    display.plot().figure_.draw_without_rendering()
+    with pytest.raises(ValueError, match="no images to watch"):
+        DriftDisplay.from_predictions(pd.DataFrame(), monitor)

@@ -12,7 +12,10 @@ from ._style import BLUE, GREY, ORANGE, begin
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
+
+    from ..bank.dependence import Dependence
 
 
 class DependenceDisplay:
@@ -56,6 +59,47 @@ class DependenceDisplay:
         self.limit = limit
         self.block_length = block_length
 
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline, route: str = "all") -> Self:
+        """Show what a fitted pipeline has found in its training images.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            Fitted, as `make_structcore` builds it, without groups of your own.
+        route : str, default="all"
+            The product, where there are several.
+
+        Returns
+        -------
+        display : DependenceDisplay
+        """
+        found = getattr(pipe["bank"], "dependence_", None)
+        if not found:
+            raise ValueError(
+                "The bank did not look for dependence, as it was fitted with groups or without "
+                "looking for them: fit with bank__groups='auto'."
+            )
+        if route not in found:
+            raise ValueError(f"route must be one of {', '.join(map(repr, found))}, got {route!r}.")
+        return cls.from_predictions(found[route])
+
+    @classmethod
+    def from_predictions(cls, dependence: Dependence) -> Self:
+        """Show what is known already.
+
+        Parameters
+        ----------
+        dependence : Dependence
+            From `CoresetBank.dependence_`.
+
+        Returns
+        -------
+        display : DependenceDisplay
+        """
+        block = dependence.block_length if dependence.block_length > 1 else None
+        return cls(dependence.lags, dependence.ratio, dependence.limit, block)
+
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the ratio against the lag.
 
@@ -70,7 +114,7 @@ class DependenceDisplay:
         """
         ax = begin(self, ax, (6.4, 4))
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")
-        ax.plot(self.lags, self.ratio, "o-", color=BLUE, label="training images")
+        ax.plot(self.lags, self.ratio, "o-", ms=4, color=BLUE, label="training images")
         if self.limit is not None:
             limit = np.broadcast_to(np.asarray(self.limit, np.float64), self.ratio.shape)
             ax.plot(self.lags, limit, ":", color=GREY, label="by chance at most")
@@ -85,7 +129,8 @@ class DependenceDisplay:
                 label=f"held out together: {self.block_length}",
             )
         ax.set_xscale("log", base=2)
-        ax.set_xticks(self.lags, [str(lag) for lag in self.lags])
+        doubled = 2 ** np.arange(int(np.log2(max(self.lags.max(), 1))) + 1)
+        ax.set_xticks(doubled, [str(lag) for lag in doubled])
         ax.set_xticks([], minor=True)
         ax.set_ylim(bottom=0)
         ax.set_xlabel("lag in the sequence of training images")

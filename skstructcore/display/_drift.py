@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..lifecycle.drift import DriftMonitor
+from ._inputs import describe_images
 from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, begin, legend_beside
 
 if TYPE_CHECKING:
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
+    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
 
 _LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 
@@ -60,7 +65,26 @@ class DriftDisplay:
         self.alarms = list(alarms)
 
     @classmethod
-    def from_predictions(cls, parts: pd.DataFrame, monitor: Any) -> Self:
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, **options: Any) -> Self:
+        """Watch images with a new monitor; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            Fitted, as `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+            In the order in which they were made.
+        **options
+            Of the `DriftMonitor`.
+
+        Returns
+        -------
+        display : DriftDisplay
+        """
+        return cls.from_predictions(describe_images(pipe, images), DriftMonitor(pipe, **options))
+
+    @classmethod
+    def from_predictions(cls, parts: pd.DataFrame, monitor: DriftMonitor) -> Self:
         """Feed a monitor with images one by one, and keep what it says after each.
 
         Parameters
@@ -74,6 +98,8 @@ class DriftDisplay:
         -------
         display : DriftDisplay
         """
+        if not len(parts):
+            raise ValueError("There are no images to watch: at least one is needed.")
         before = len(monitor.alarms_)
         first = monitor.n_images_
         rows, limits = [], {}

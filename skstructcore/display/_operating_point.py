@@ -33,7 +33,8 @@ class OperatingPointDisplay:
     false_alarms : array-like of shape (n_levels,), default=None
         Share of unseen good images that is rejected.
     smallest_defect : array-like of shape (n_levels,), default=None
-        Size in pixels of the smallest painted defect that is still found, NaN where none is.
+        Size from which on painted defects are found, as a share of the shorter side of the image;
+        NaN where none is.
     chosen : float, default=None
         The rate that the pipeline was fitted with, marked by a line.
 
@@ -135,6 +136,31 @@ class OperatingPointDisplay:
             chosen=1 - scorer.quantile,
         )
 
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, chosen: float | None = None) -> Self:
+        """Use the table of `skstructcore.lifecycle.operating_points`.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Made with images: what is found of painted defects stands for what is found, unless
+            defects were among the images.
+        chosen : float, default=None
+
+        Returns
+        -------
+        display : OperatingPointDisplay
+        """
+        # What is found is the same in the rows of all routes.
+        table = table.drop_duplicates("level")
+        found = next((name for name in ("found", "painted_found") if name in table), None)
+        if found is None:
+            raise ValueError(
+                "The table does not say what is found: call operating_points with images."
+            )
+        optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
+        return cls(table["level"], table[found], *optional, chosen)
+
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""
         columns = {
@@ -176,8 +202,11 @@ class OperatingPointDisplay:
         if self.smallest_defect is not None:
             self.smallest_ax_ = ax.twinx()
             self.smallest_ax_.plot(self.asked, self.smallest_defect, "D-.", color=GREEN)
-            self.smallest_ax_.set_ylabel("smallest painted defect found, pixels", color=GREEN)
+            self.smallest_ax_.set_ylabel(
+                "smallest painted defect found, of the shorter side", color=GREEN
+            )
             self.smallest_ax_.set_ylim(bottom=0)
+            self.smallest_ax_.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
             ax.plot([], [], "D-.", color=GREEN, label="smallest painted defect")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         return self

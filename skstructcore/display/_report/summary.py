@@ -43,6 +43,8 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
         if hasattr(features, name):
             backbone += f", {name} {_short(getattr(features, name))}"
     rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
+    for name, dependence in (getattr(bank, "dependence_", None) or {}).items():
+        rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
     if scorer.routes_ is not None:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     entries, n_features = bank.bank_.values.shape
