@@ -112,7 +112,7 @@ def update(
         routes = np.array([bank.bank_.route_names.index(name) for name in names])
     codes = np.unique(fresh["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X)
+    new_bank, old_rows = _grown_bank(bank, knn.search_, values, routes, codes, good.X)
     patches = Patches(
         values,
         new_bank.bank_,
@@ -227,7 +227,7 @@ def _check_left(record, bank, is_gone):
             )
 
 
-def _grown_bank(bank, values, routes, groups, X):
+def _grown_bank(bank, search, values, routes, groups, X):
     """Bank step with more entries, and the row of each old entry in the new bank."""
     from ..neighbors.extend import continue_k_center
 
@@ -244,7 +244,7 @@ def _grown_bank(bank, values, routes, groups, X):
             places = np.arange(len(rows)) if places is None else places
             share = len(entries) / (bank.n_images_per_route_[route] * per_image)
             n_new = min(len(rows), round(share * len(rows)))
-            picks, far = continue_k_center(rows, old.values[entries], n_new)
+            picks, far = continue_k_center(rows, _squared(search, route, entries, rows), n_new)
             new, owners = rows[picks], mine[places[picks] // per_image]
         old_rows[entries] = n_rows + np.arange(len(entries))
         n_rows += len(entries) + len(new)
@@ -268,6 +268,16 @@ def _grown_bank(bank, values, routes, groups, X):
     )
     rows = [values[routes == route] for route in range(len(radius))]
     return _finish(bank, changed, radius, rows), old_rows
+
+
+def _squared(search, route, entries, rows):
+    """Squared distances of rows to the bank of a route."""
+    from ..neighbors.index import kneighbors
+
+    bank = search.bank
+    if search.n_searched or len(bank.route_names) == 1:  # an index of these entries is there
+        return search.indexes[route].query(rows, 1)[0][:, 0]
+    return kneighbors(rows, bank.values[entries])[0][:, 0]
 
 
 def _shrunk_bank(bank, is_gone):

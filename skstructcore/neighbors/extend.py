@@ -18,14 +18,15 @@ _BLOCK_ROWS = 8192
 
 
 def continue_k_center(
-    X: ArrayLike, centres: ArrayLike, n_select: int
+    X: ArrayLike, squared: ArrayLike, n_select: int
 ) -> tuple[NDArray[np.int64], float]:
-    """Select rows farthest first, from `centres` on: each is farthest from these and all picks.
+    """Select rows farthest first: each is farthest from given centres and all picks before it.
 
     Parameters
     ----------
     X : array-like of shape (n, d), float32
-    centres : array-like of shape (m, d)
+    squared : array-like of shape (n,)
+        Squared distance of each row to its nearest centre.
     n_select : int
         How many rows to select, 0 to n.
 
@@ -41,13 +42,13 @@ def continue_k_center(
     >>> import numpy as np
     >>> from skstructcore.neighbors.extend import continue_k_center
     >>> X = np.array([[0.0], [4.0], [9.0], [10.0]], dtype=np.float32)
-    >>> continue_k_center(X, [[0.0]], 2)
+    >>> continue_k_center(X, X[:, 0] ** 2, 2)
     (array([3, 1]), 1.0)
     """
     X = np.asarray(X, dtype=np.float32)
     if not 0 <= n_select <= len(X):
         raise ValueError(f"n_select must be from 0 to {len(X)}, got {n_select}.")
-    nearest = NeighborIndex(np.asarray(centres, dtype=np.float32)).query(X, 1)[0][:, 0]
+    nearest = np.array(squared, dtype=np.float32)
     picks, seen = [], 0
     is_picked = np.zeros(len(X), dtype=bool)
     while True:
