@@ -88,14 +88,18 @@ def test_p_value_and_threshold_agree():
         np.testing.assert_array_equal(scores > threshold, p <= level + 1e-12)
 
 
-@pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
-def test_false_alarm_rate_is_the_one_asked_for(level):
+@pytest.mark.parametrize(("level", "kept"), [(0.013, 0.01), (0.05, 0.05), (0.123, 0.12)])
+def test_false_alarm_rate_is_the_highest_rank_within_the_one_asked_for(level, kept):
+    # 199 images tell multiples of 1/200 apart, and no more than asked is kept: 2/200, 24/200.
     rng = np.random.default_rng(0)
     rates = []
     for _ in range(1500):
-        threshold, _ = conformal_threshold(rng.standard_exponential(199), level)
+        threshold, promised = conformal_threshold(rng.standard_exponential(199), level)
         rates.append(np.exp(-threshold))  # P(a new score is above)
-    assert np.mean(rates) == pytest.approx(level, abs=0.1 * level)
+    assert promised == pytest.approx(kept)
+    # The rate is the k-th smallest of 199 uniform numbers: a Beta variable with this error.
+    error = np.sqrt(kept * (1 - kept) / 201 / 1500)
+    assert np.mean(rates) == pytest.approx(kept, abs=4 * error)
 
 
 def test_groups_keep_the_promise_that_single_images_break():

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from skstructcore.neighbors import NeighborIndex, kneighbors
+from skstructcore.neighbors import index as neighbors
+from skstructcore.neighbors._search import ExactSearch
 
 DEVICES = ["cpu", "torch:cpu"]
 
@@ -135,17 +137,41 @@ def test_matrix_library_has_its_threads_back_after_a_query():
     assert set(blas) == {2}
 
 
+@pytest.mark.parametrize("n_wrong", [0, 1, 3])
+def test_recall_is_the_share_of_true_neighbours_that_are_found(monkeypatch, n_wrong):
+    class KnownErrors:
+        """Finds all neighbours but the last few, in whose place it gives what is excluded."""
+
+        def __init__(self, rows, random_state):
+            self.exact = ExactSearch(rows)
+
+        def __call__(self, rows, k, own, groups):
+            distances, found = self.exact(rows, k, own, groups)
+            if n_wrong:
+                found[:, -n_wrong:] = own[:, np.newaxis]
+            return distances, found
+
+    monkeypatch.setattr(neighbors, "ApproximateSearch", KnownErrors)
+    index = NeighborIndex(low_rank(300, 16, seed=14), algorithm="approximate")
+    assert index.recall_ == 1 - n_wrong / neighbors._RECALL_NEIGHBORS
+
+
 @pytest.mark.slow
 def test_approximate_states_its_recall_and_honours_exclusion():
-    bank, queries = low_rank(3000, 32, seed=14), low_rank(400, 32, seed=15)
-    groups, own = np.arange(3000) % 10, np.arange(400) % 10
+    bank = low_rank(3000, 32, seed=14)
+    # Queries like the entries that the recall is measured with: entries, without themselves.
+    queries, own = bank[::8], np.arange(3000)[::8]
+    groups = np.arange(3000)
     index = NeighborIndex(bank, groups=groups, algorithm="approximate", random_state=0)
-    distances, indices = index.query(queries, 5, exclude=own)
-    expected, expected_indices = brute_force(queries, bank, 5, own, groups)
+    distances, indices = index.query(queries, neighbors._RECALL_NEIGHBORS, exclude=own)
+    expected, expected_indices = brute_force(
+        queries, bank, neighbors._RECALL_NEIGHBORS, own, groups
+    )
     found = (indices[:, :, None] == expected_indices[:, None]).any(axis=2).mean()
-    assert abs(found - index.recall_) < 0.25
+    assert found > 0.5
+    assert found == pytest.approx(index.recall_, abs=0.05)
     assert not np.any(groups[indices] == own[:, None])
-    assert np.all(distances >= expected.astype(np.float32))
+    assert np.all(distances >= expected.astype(np.float32) * (1 - 1e-5))
 
 
 def test_exact_recall_is_one():
