@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 from sklearn.pipeline import make_pipeline
@@ -216,6 +217,16 @@ def test_maps_of_another_size_or_kind_are_an_error(maps):
         scorer.predict(maps.astype(np.complex64))
     with pytest.raises(ValueError, match="real numbers; found dtype <U"):
         StructCoreScorer().fit(maps.astype(str))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_image_alone_is_judged_as_one_of_many_to_the_last_bit(maps, norm):
+    maps = with_surprise(maps)
+    scorer = StructCoreScorer(norm).fit(maps)
+    alone = [scorer.describe(maps[i]) for i in range(len(maps))]
+    pd.testing.assert_frame_equal(
+        scorer.describe(maps), pd.concat(alone, ignore_index=True), check_exact=True
+    )
 
 
 def test_a_warning_points_at_the_line_of_the_user(maps):

@@ -75,6 +75,8 @@ def combine(
     >>> [float(combine(z, norm)[0]) for norm in ("sum", "sum+", "l2", "linf", "linf+")]
     [-1.0, 3.0, 5.0, 4.0, 3.0]
     """
+    # In the order of the rows: an image alone is summed as one of many, to the last bit.
+    z = np.ascontiguousarray(z)
     if norm.endswith("+"):
         z, norm = np.maximum(z, 0), norm[:-1]
     if norm == "sum":
