@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .features.conv import ConvFeatures as ConvFeatures
     from .features.dino import DinoFeatures as DinoFeatures
     from .features.joined import JoinedFeatures as JoinedFeatures
+    from .features.timm_features import TimmFeatures as TimmFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.audit import audit as audit
     from .lifecycle.drift import DriftMonitor as DriftMonitor
@@ -52,6 +53,7 @@ _PUBLIC = {
     "RandomProjection": "projection",
     "RoutedKNNScorer": "knn.scorer",
     "StructCoreScorer": "scoring.structcore",
+    "TimmFeatures": "features.timm_features",
     "add_category": "lifecycle.products",
     "audit": "lifecycle.audit",
     "forget": "lifecycle.update",

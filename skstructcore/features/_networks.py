@@ -69,14 +69,7 @@ class ConvNetwork:
         x = pixels.to(self.device).permute(0, 3, 1, 2).float()
         x = ((x - self._mean) * self._scale).to(self.dtype)
         captured = self._run(x)
-        maps = [captured[name].float() for name in self.layers]
-        size = max((m.shape[-2:] for m in maps), key=lambda s: s[0] * s[1])
-        maps = [
-            m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps
-        ]
-        if self.normalize:
-            maps = [F.normalize(m, dim=1) for m in maps]
-        return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
+        return join_maps([captured[name].float() for name in self.layers], self.normalize)
 
     def _run(self, x):
         if any(part.training for part in self.module.modules()):
@@ -94,6 +87,20 @@ class ConvNetwork:
         return captured
 
 
+def average_3x3(maps):
+    """Means over 3x3 positions, of those that lie on the map."""
+    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
+
+
+def join_maps(maps, normalize):
+    """Maps `(b, d, h, w)` of layers as features `(b, h, w, d)` at the finest of their grids."""
+    size = max((m.shape[-2:] for m in maps), key=lambda s: s[0] * s[1])
+    maps = [m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps]
+    if normalize:
+        maps = [F.normalize(m, dim=1) for m in maps]
+    return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
+
+
 def _hook(name, n_layers, capture):
     def keep(module, inputs, output):
         if capture.maps is None:  # the user, or another network, runs the module
@@ -105,7 +112,7 @@ def _hook(name, n_layers, capture):
                 "(images, channels, height, width)."
             )
         # Averaged at once: what follows may work in place on the output itself.
-        capture.maps[name] = F.avg_pool2d(output, 3, 1, 1, count_include_pad=False)
+        capture.maps[name] = average_3x3(output)
         if len(capture.maps) == n_layers:
             raise _AllCaptured
 
