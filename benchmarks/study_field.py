@@ -10,6 +10,7 @@ import argparse
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -401,12 +402,17 @@ def main():
         "--repeats", type=int, default=3, help="of planting; four times as many ramps"
     )
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--n-train", type=int, default=None, help="so many good images, in groups")
     parser.add_argument("--plot", default=None, help="where to write the picture of the ramps")
     args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     for folder in args.data:
         data, name = load_mvtec_ad(folder, check=False), Path(folder).name
-        pipe = pipeline(args.cache).fit(data.train)
+        train = data.train
+        if args.n_train is not None and args.n_train < len(train):
+            train, _ = split(train, args.n_train / len(train), np.random.default_rng(1))
+        data = SimpleNamespace(train=train, test=data.test)
+        pipe = pipeline(args.cache).fit(train)
         for part in args.parts:
             globals()[f"part_{part}"](name, data, pipe, args)
 

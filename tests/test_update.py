@@ -19,7 +19,9 @@ from skstructcore.neighbors import kneighbors
 from skstructcore.neighbors.coreset import greedy_k_center
 from skstructcore.neighbors.extend import continue_k_center
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:quantile=", "ignore:Fewer than", "ignore:.*training images are forgotten"
+)
 
 
 def patches(n, seed, scale=1.0, shift=0.0):
@@ -250,6 +252,11 @@ def test_what_cannot_be_done_is_refused_and_nothing_changes(pipe, function, imag
     with pytest.raises(ValueError, match=message):
         function(pipe, images)
     assert snapshot(pipe, TEST) == before
+
+
+def test_forgetting_many_images_is_no_refit_and_says_so(pipe):
+    with pytest.warns(UserWarning, match="30% of the training images are forgotten"):
+        forget(pipe, OLD[:9])
 
 
 def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):

@@ -36,6 +36,9 @@ _FLOOR = 1e-3
 _NO_SPREAD = 1e-15
 
 
+_MOST_OF_SQUARES = 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class ExpectationSums:
     """What an expectation was learned from, so that patches can be added and taken away.
@@ -91,6 +94,8 @@ class ExpectationSums:
         """
         shift = new - old
         change = self.counts * shift**2 - 2 * shift * (self.logs - self.counts * old)
+        # Expected was the average of several entries: what this takes for one may be too much.
+        change = np.maximum(change, -_MOST_OF_SQUARES * self.squares)
         # A patch is around several entries, and once in the totals.
         total = change.sum() * self.totals[0] / max(self.counts.sum(), 1)
         totals = self.totals + np.array([0.0, 0.0, total])

@@ -33,6 +33,9 @@ __all__ = ["forget", "update"]
 
 _logger = logging.getLogger(__name__)
 
+# Up to this share of forgotten images, scores are close to those of a refit (docs/field.md).
+_MANY = 0.2
+
 
 def update(
     pipe: Pipeline,
@@ -157,7 +160,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     Warns
     -----
     UserWarning
-        If a recalibration is lost: thresholds are those of training images again.
+        If a recalibration is lost, so that thresholds are those of training images again, or if
+        more than a fifth of the images are forgotten.
 
     Notes
     -----
@@ -178,6 +182,12 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     is_gone = np.isin(np.arange(len(bank.images_)), places)
     _check_left(bank.images_, bank.bank_, is_gone)
 
+    share = len(places) / bank.images_.is_there.sum()
+    if share > _MANY:
+        warn_user(
+            f"{share:.0%} of the training images are forgotten. The others keep scores that had "
+            "these in the bank, which are too low by now: fit again with the images that are left."
+        )
     new_bank, kept = _shrunk_bank(bank, is_gone)
     new_knn = copy.copy(knn)
     new_knn.search_ = knn.search_.of(new_bank.bank_)
