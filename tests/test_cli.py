@@ -218,3 +218,93 @@ def test_every_command_has_help_with_two_examples(name):
     assert result.exit_code == 0
     assert result.output.count(f"\n  skstructcore {name}") == 2
     assert "--json" in result.output
+
+
+@pytest.fixture(scope="module")
+def good(root):
+    return root / "bolt" / "train" / "good"
+
+
+def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_path):
+    result = run("fit", good, "-o", tmp_path / "m", "--false-alarms", "0.25", "--json", *SMALL)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["promised_level"] == pytest.approx(1 / 7)
+    points = found["operating_points"]
+    assert [0 < p["level"] < 1 and 0 <= p["painted_found"] <= 1 for p in points] == [True] * len(
+        points
+    )
+    pipe = skstructcore.load(tmp_path / "m")
+    assert pipe["structcore"].quantile == 0.75
+    text = run("fit", good, "-o", tmp_path / "m", "--no-estimate", *SMALL)
+    assert "promised" in text.output and "painted_found" not in text.output
+
+
+def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_path):
+    output = tmp_path / "b.model"
+    result = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", "--json")
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(result.stdout)["thresholds"]
+    moved = skstructcore.load(output)
+    assert row["new_threshold"] == -moved[-1].offset_ < row["old_threshold"]
+    fresh = root / "bolt" / "test" / "good"
+    result = run("recalibrate", model, fresh, "-o", output, "--force")
+    assert result.exit_code == 0 and "decided otherwise" in result.output
+    assert run("recalibrate", model, "-o", output).exit_code == 2
+
+
+def test_update_and_forget_change_the_bank_and_leave_the_model(root, good, model, tmp_path):
+    fresh = root / "bolt" / "test" / "good"
+    larger, smaller = tmp_path / "larger", tmp_path / "smaller"
+    before = model.read_bytes()
+    result = run("update", model, fresh, "-o", larger, "--force")
+    assert result.exit_code == 0, result.output
+    n_new = len(list(fresh.iterdir()))
+    assert f"6 good images before, {6 + n_new} now" in result.output
+    result = run("forget", larger, good / "0.png", "-o", smaller, "--json")
+    assert json.loads(result.stdout)["images"] == 5 + n_new
+    assert model.read_bytes() == before
+
+
+def test_audit_names_the_training_images(model, good):
+    result = run("audit", model, good, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert sorted(row["name"] for row in found["images"]) == sorted(map(str, good.iterdir()))
+    assert "training images are suspects" in run("audit", model).output
+
+
+def test_monitor_goes_on_with_its_state(root, good, model, tmp_path):
+    state = tmp_path / "drift.json"
+    first = run("monitor", model, good, "--state", state, "--json")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["images"] == 6
+    spots = root / "bolt" / "test" / "spot"
+    second = run("monitor", model, spots, "--state", state)
+    assert f"{6 + len(list(spots.iterdir()))} images seen" in second.output
+
+
+def test_cache_is_measured_and_pruned(good, tmp_path):
+    folder = tmp_path / "cache"
+    arguments = ["--no-estimate", "--set", f"features__memory={folder}", *SMALL]
+    assert run("fit", good, "-o", tmp_path / "m", *arguments).exit_code == 0
+    found = json.loads(run("cache", folder, "--json").stdout)
+    assert found["images"] == 6 and found["files_deleted"] == 0
+    pruned = json.loads(run("cache", folder, "--max-size", "0", "--json").stdout)
+    assert pruned["images"] == 0 and pruned["bytes_deleted"] == found["bytes"]
+    assert run("cache", folder, "--max-size", "two").exit_code == 2
+
+
+def test_report_of_a_data_set_has_its_labels(root, model, tmp_path):
+    page = tmp_path / "report.html"
+    result = run("report", model, root / "bolt", "-o", page, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["bytes"] == page.stat().st_size and "spot" in page.read_text()
+    assert run("report", model, root, "-o", page).exit_code == 2
+
+
+def test_an_unreadable_image_ends_the_command_if_asked(model, good, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    result = run("score", model, good, tmp_path / "broken.png", "--on-error", "raise")
+    assert result.exit_code == 2 and "broken.png" in result.output

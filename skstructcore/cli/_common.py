@@ -169,6 +169,18 @@ def load_good(folder: Path) -> ImageSet:
     return layout.load(category).train
 
 
+images_argument = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
+def named_images(images: tuple[Path, ...]) -> list[str] | ImageSet:
+    """Images of files and folders, or those that a table of verdicts speaks of, with labels."""
+    if len(images) == 1 and images[0].suffix.lower() == ".csv":
+        from ..datasets import load_verdicts
+
+        return load_verdicts(images[0])
+    return list_files(images)
+
+
 def list_files(images: tuple[Path, ...]) -> list[str]:
     """Paths of all images that were named, folders replaced by what is in them."""
     from ..images import list_images
@@ -179,6 +191,16 @@ def list_files(images: tuple[Path, ...]) -> list[str]:
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output; what is not there is null."""
     click.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def print_table(table: Any, percent: tuple[str, ...] = ()) -> None:
+    """Write a table for people; the columns named are shares."""
+    import pandas as pd
+
+    shown = table.copy()
+    for name in set(percent) & set(shown):
+        shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
+    click.echo(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep=""))
 
 
 def _plain(value):

@@ -7,10 +7,13 @@ import warnings
 
 import click
 
+from .cache import cache
 from .demo import demo
 from .evaluate import evaluate
 from .fit import fit
 from .info import info
+from .maintain import audit, forget, monitor, recalibrate, update
+from .report import report
 from .score import score
 
 
@@ -36,5 +39,8 @@ def main(context: click.Context, verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
 
 
-for command in (demo, evaluate, fit, info, score):
+for command in (
+    *(audit, cache, demo, evaluate, fit, forget, info),
+    *(monitor, recalibrate, report, score, update),
+):
     main.add_command(command)

@@ -17,12 +17,19 @@ from ._common import (
     plain_errors,
     preset_option,
     print_json,
+    print_table,
     save_model,
     set_option,
 )
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+_LEGEND = """
+level: false alarms that are asked for; promised: what so many images can keep.
+painted_found: share of painted defects found; smallest_found: from which size on, as a share of
+the shorter side, 90 % of them are."""
 
 
 @click.command()
@@ -32,6 +39,11 @@ if TYPE_CHECKING:
 @features_option
 @preset_option
 @set_option
+@click.option(
+    "--estimate/--no-estimate",
+    default=True,
+    help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
+)
 @json_option
 def fit(
     folder: Path,
@@ -40,6 +52,7 @@ def fit(
     features: str,
     preset: str,
     settings: dict[str, Any],
+    estimate: bool,
     as_json: bool,
 ) -> None:
     """Fit on the good images in FOLDER and save the model.
@@ -47,15 +60,15 @@ def fit(
     FOLDER holds images of good parts, or folders of images of which the one named "good"
     counts, or it is laid out as a data set: then its training images are taken.
 
-    Prints which false-alarm rates so many images can promise. The rate of the model can be changed
-    later without a new fit: `skstructcore recalibrate`.
+    Prints for several false-alarm rates which so many images can promise, and what they are
+    estimated to find. The rate can be changed later without a new fit: `skstructcore recalibrate`.
 
     \b
     skstructcore fit line3/good -o line3.model
     skstructcore fit line3/good -o line3.model --false-alarms 0.02 --set bank__ratio=0.02
     """
     from .._utils.files import check_writable
-    from ..lifecycle import info
+    from ..lifecycle import info, operating_points
 
     with plain_errors():
         check_writable(output)
@@ -63,7 +76,10 @@ def fit(
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
         pipe.fit(images, images.y)
         save_model(pipe, output)
+        points = operating_points(pipe, images if estimate else None)
         if as_json:
-            print_json({"model": output, **info(output)})
+            print_json({"model": output, **info(output), "operating_points": points})
             return
-    click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}")
+    click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
+    print_table(points, ("level", "promised", "painted_found", "smallest_found"))
+    click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])

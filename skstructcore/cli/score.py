@@ -32,6 +32,13 @@ from ._common import (
 @false_alarms_option
 @n_jobs_option
 @click.option("--shard-size", default=64, show_default=True, help="Images a process gets at once.")
+@click.option(
+    "--on-error",
+    default="skip",
+    show_default=True,
+    type=click.Choice(["skip", "raise"]),
+    help="Whether images that cannot be read are passed over, or end the command.",
+)
 @exit_code_option
 @json_option
 @trust_option
@@ -44,6 +51,7 @@ def score(
     false_alarms: float | None,
     n_jobs: int | None,
     shard_size: int,
+    on_error: str,
     exit_code: bool,
     as_json: bool,
     trust: bool,
@@ -67,7 +75,9 @@ def score(
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
         left, bars = paths[output.n_done :], int(csv is not None or as_json)
-        shards = iter_scores(pipe, left, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
+        shards = iter_scores(
+            pipe, left, on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars
+        )
         with output:
             for shard in shards if left else ():
                 output.write(shard)

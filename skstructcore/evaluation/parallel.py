@@ -224,11 +224,7 @@ def _score_shard(model, digest, images, start, on_error):
                 errors[i] = str(error)
         scores = pd.concat(parts) if parts else pd.DataFrame()
         scores = scores.reindex(range(len(images)))
-    names = [
-        item if isinstance(item, str) else f"image {position}"
-        for item, position in zip(images.items, images.positions, strict=True)
-    ]
-    scores.insert(0, "file", names)
+    scores.insert(0, "file", images.file_names())
     scores["error"] = pd.Series(errors, dtype=object)
     return scores.set_axis(range(start, start + len(images)))
 

@@ -213,6 +213,13 @@ class ImageList:
             self.annotations[rows],
         )
 
+    def file_names(self) -> list[str]:
+        """What tables call each image: its path, or "image <position>"."""
+        return [
+            item if isinstance(item, str) else f"image {position}"
+            for item, position in zip(self.items, self.positions, strict=True)
+        ]
+
     def name(self, i: int) -> str:
         """How messages call image `i`: its path, or what it is."""
         item = self.items[i]

@@ -110,8 +110,8 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     if images is not None:
         features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
         places = record.find(digests_of(features))
-        names = getattr(features, "images", None)
-        known = {} if names is None else {p: names.name(i) for i, p in enumerate(places) if p >= 0}
+        names = features.images.file_names() if hasattr(features, "images") else []
+        known = {place: name for place, name in zip(places, names, strict=False) if place >= 0}
         table.insert(1, "name", table["image"].map(known))
         copies = _near_images(bank, features, places, copies)
     table["copy_of"] = table["image"].map({i: other for i, (other, _) in copies.items()})

@@ -11,7 +11,6 @@ from PIL import Image
 from .._utils.files import atomic_file
 from ..images.image_list import as_images
 from ..images.polygons import fill_polygons
-from .regions import image_names
 
 if TYPE_CHECKING:
     from typing import Any
@@ -196,7 +195,7 @@ def _sizes(regions, images):
     if images is None:
         return known
     images = as_images(images)
-    names = image_names(images)
+    names = images.file_names()
     strangers = sorted(set(known) - set(names))
     if strangers:
         raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")

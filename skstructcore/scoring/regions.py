@@ -20,7 +20,7 @@ from .structcore import StructCoreScorer
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImageList, ImagesLike
+    from ..images.image_list import ImagesLike
     from .calibration import ScoreCalibration
 
 __all__ = ["regions"]
@@ -126,7 +126,7 @@ def regions(
         raise TypeError("StructCoreScorer looks at maps: pass AnomalyMaps, or a whole pipeline.")
     else:
         images = as_images(X)
-        maps, names = pipe[:-1].transform(images), image_names(images)
+        maps, names = pipe[:-1].transform(images), images.file_names()
     maps = check_maps(scorer, maps, reset=False)
     if scorer.resolution == "full":
         maps = at_pixels(maps, scorer.sigma)
@@ -145,14 +145,6 @@ def regions(
             min_area,
         )
     return found
-
-
-def image_names(images: ImageList) -> list[str]:
-    """What tables call images: their path, or "image <position>"."""
-    return [
-        item if isinstance(item, str) else f"image {position}"
-        for item, position in zip(images.items, images.positions, strict=True)
-    ]
 
 
 def _checked_scorer(pipe, level, min_area):

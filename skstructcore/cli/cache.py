@@ -1,0 +1,53 @@
+"""``skstructcore cache``"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ._common import json_option, plain_errors, print_json
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def _bytes(context, parameter, text):
+    """Read a size such as 2GB or 500M."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9.]+) *([kmgt]?)b?", text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no size; 2GB and 500MB are")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--max-size", callback=_bytes, help="Delete the least used until so much is left.")
+@click.option("--max-age", type=float, help="Delete what was not used for so many days.")
+@json_option
+def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bool) -> None:
+    """Say how large the feature cache in FOLDER (`features__memory`) is, and prune it.
+
+    Nothing is deleted without --max-size or --max-age. What is deleted is computed again when it is
+    needed.
+
+    \b
+    skstructcore cache features-cache
+    skstructcore cache features-cache --max-size 2GB --max-age 30
+    """
+    from ..features import cache_size, prune_cache
+
+    with plain_errors():
+        n_deleted = bytes_deleted = 0
+        if max_size is not None or max_age is not None:
+            n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
+        n_images, n_bytes = cache_size(folder)
+    if as_json:
+        left = {"images": n_images, "bytes": n_bytes}
+        print_json({**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted})
+        return
+    if n_deleted:
+        click.echo(f"Deleted {n_deleted} files, {bytes_deleted / 1e6:.1f} MB.")
+    click.echo(f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}")

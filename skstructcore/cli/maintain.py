@@ -1,0 +1,248 @@
+"""``skstructcore recalibrate``, ``update``, ``forget``, ``audit`` and ``monitor``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ._common import (
+    EXIT_CODES,
+    REJECTED,
+    exit_code_option,
+    false_alarms_option,
+    images_argument,
+    json_option,
+    load_model,
+    model_argument,
+    named_images,
+    new_model_option,
+    plain_errors,
+    print_json,
+    print_table,
+    save_model,
+    trust_option,
+)
+
+_SHARES = ("old_level", "new_level", "level", "promised", "p_value", "q_value")
+
+_force_option = click.option(
+    "--force", is_flag=True, help="Take images that look like defects or another product."
+)
+
+
+@click.command()
+@model_argument
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@new_model_option("Where to save the recalibrated model.")
+@false_alarms_option
+@click.option(
+    "--weight-old",
+    default=0.0,
+    show_default=True,
+    help="What an image that calibrated the model before counts, compared with a fresh one.",
+)
+@_force_option
+@json_option
+@trust_option
+def recalibrate(
+    model: Path,
+    images: tuple[Path, ...],
+    output: Path,
+    false_alarms: float | None,
+    weight_old: float,
+    force: bool,
+    as_json: bool,
+    trust: bool,
+) -> None:
+    """Set the threshold of MODEL anew, from fresh good IMAGES; bank and scores stay.
+
+    IMAGES are files, folders, or the table of verdicts that a report has exported. Without
+    IMAGES only --false-alarms changes.
+
+    \b
+    skstructcore recalibrate line3.model line3/fresh -o line3b.model
+    skstructcore recalibrate line3.model -o strict.model --false-alarms 0.1
+    """
+    from ..lifecycle import recalibrate as recalibrate_
+
+    with plain_errors():
+        pipe = load_model(model, trust=trust)
+        quantile = None if false_alarms is None else 1 - false_alarms
+        fresh = named_images(images) if images else None
+        if fresh is None and quantile is None:
+            raise click.UsageError("give fresh images, or --false-alarms")
+        pipe = recalibrate_(pipe, fresh, quantile=quantile, weight_old=weight_old, force=force)
+        save_model(pipe, output)
+    report = pipe[-1].recalibration_
+    if as_json:
+        print_json({"model": output, "thresholds": report.thresholds, "images": report.decisions})
+        return
+    print_table(report.thresholds, _SHARES)
+    if len(report.decisions):
+        changed = int(report.decisions["changed"].sum())
+        click.echo(f"{changed} of {len(report.decisions)} images are decided otherwise now.")
+    click.echo(f"Saved: {output}")
+
+
+def _change(function, model, images, output, as_json, trust, **options):
+    with plain_errors():
+        pipe = load_model(model, trust=trust)
+        before = pipe["bank"].n_images_
+        changed = function(pipe, named_images(images), **options)
+        save_model(changed, output)
+    bank = changed["bank"]
+    if as_json:
+        counts = {"images_before": before, "images": bank.n_images_}
+        print_json({"model": output, **counts, "bank_entries": len(bank.bank_)})
+    else:
+        click.echo(f"{before} good images before, {bank.n_images_} now: {output}")
+
+
+@click.command()
+@model_argument
+@images_argument
+@new_model_option("Where to save the larger model.")
+@_force_option
+@json_option
+@trust_option
+def update(
+    model: Path, images: tuple[Path, ...], output: Path, force: bool, as_json: bool, trust: bool
+) -> None:
+    """Add good IMAGES to the bank of MODEL, and calibrate it with them, without a new fit.
+
+    IMAGES are files, folders, or the table of verdicts that a report has exported.
+
+    \b
+    skstructcore update line3.model line3/new-good -o line3b.model
+    skstructcore update line3.model verdicts.csv -o line3b.model
+    """
+    from ..lifecycle import update as update_
+
+    _change(update_, model, images, output, as_json, trust, force=force)
+
+
+@click.command()
+@model_argument
+@images_argument
+@new_model_option("Where to save the smaller model.")
+@json_option
+@trust_option
+def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, trust: bool) -> None:
+    """Take training IMAGES out of MODEL; they are told by their content.
+
+    \b
+    skstructcore forget line3.model line3/good/017.png -o line3b.model
+    skstructcore forget line3.model suspects/ -o line3b.model --json
+    """
+    from ..lifecycle import forget as forget_
+
+    _change(forget_, model, images, output, as_json, trust)
+
+
+@click.command(epilog=EXIT_CODES.replace("rejected", "suspects"))
+@model_argument
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--fdr",
+    default=0.1,
+    show_default=True,
+    help="Expected share of good images among the suspects.",
+)
+@click.option("--most", default=20, show_default=True, help="How many rows are shown.")
+@exit_code_option
+@json_option
+@trust_option
+@click.pass_context
+def audit(
+    context: click.Context,
+    model: Path,
+    images: tuple[Path, ...],
+    fdr: float,
+    most: int,
+    exit_code: bool,
+    as_json: bool,
+    trust: bool,
+) -> None:
+    """Look for defects and copies among the images that MODEL was fitted on.
+
+    With the training IMAGES the table has their names, and near-duplicates are found.
+
+    \b
+    skstructcore audit line3.model line3/good
+    skstructcore audit line3.model line3/good --fdr 0.05 --json
+    """
+    from ..lifecycle import audit as audit_
+
+    with plain_errors():
+        pipe = load_model(model, trust=trust)
+        table = audit_(pipe, named_images(images) if images else None, fdr=fdr)
+    n_suspects = int(table["suspect"].sum())
+    if as_json:
+        print_json({"suspects": n_suspects, "images": table})
+    else:
+        print_table(table.head(most), _SHARES)
+        click.echo(f"{n_suspects} of {len(table)} training images are suspects.")
+    if exit_code and n_suspects:
+        context.exit(REJECTED)
+
+
+@click.command(epilog=EXIT_CODES.replace("images were rejected", "an alarm was raised"))
+@model_argument
+@images_argument
+@click.option(
+    "--state",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that keeps what was seen; made if it is not there, continued if it is.",
+)
+@click.option(
+    "--alpha",
+    default=0.01,
+    show_default=True,
+    help="Chance of ever raising an alarm on an unchanged line; for a new state.",
+)
+@exit_code_option
+@json_option
+@trust_option
+@click.pass_context
+def monitor(
+    context: click.Context,
+    model: Path,
+    images: tuple[Path, ...],
+    state: Path,
+    alpha: float,
+    exit_code: bool,
+    as_json: bool,
+    trust: bool,
+) -> None:
+    """Watch for drift: take in IMAGES in the order in which they were made.
+
+    \b
+    skstructcore monitor line3.model line3/today --state line3.drift.json
+    skstructcore monitor line3.model line3/today --state line3.drift.json --exit-code
+    """
+    from .._utils.files import atomic_file, check_writable
+    from ..lifecycle import DriftMonitor
+
+    with plain_errors():
+        check_writable(state)
+        pipe = load_model(model, trust=trust)
+        if state.exists():
+            watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
+        else:
+            watch = DriftMonitor(pipe, alpha=alpha)
+        alarms = watch.update(named_images(images))
+        with atomic_file(state) as file:
+            file.write(json.dumps(watch.to_dict()).encode())
+    if as_json:
+        print_json({"images": watch.n_images_, "alarms": [vars(alarm) for alarm in alarms]})
+    else:
+        for alarm in alarms:
+            click.echo(f"ALARM: {alarm}")
+        before = len(watch.alarms_) - len(alarms)
+        earlier = f" ({before} alarms before)" if before else ""
+        click.echo(f"{watch.n_images_} images seen, {len(alarms)} new alarms{earlier}.")
+    if exit_code and alarms:
+        context.exit(REJECTED)

@@ -1,0 +1,76 @@
+"""``skstructcore report``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import (
+    Refused,
+    false_alarms_option,
+    images_argument,
+    json_option,
+    list_files,
+    load_model,
+    model_argument,
+    plain_errors,
+    print_json,
+    trust_option,
+)
+
+
+@click.command()
+@model_argument
+@images_argument
+@click.option(
+    "--output",
+    "-o",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page: one file, to be opened in any browser, offline.",
+)
+@click.option("--title", default="Inspection report", show_default=True)
+@click.option("--max-images", default=5000, show_default=True, help="More are refused.")
+@false_alarms_option
+@json_option
+@trust_option
+def report(
+    model: Path,
+    images: tuple[Path, ...],
+    output: Path,
+    title: str,
+    max_images: int,
+    false_alarms: float | None,
+    as_json: bool,
+    trust: bool,
+) -> None:
+    """Write what MODEL makes of IMAGES as one HTML page to decide by.
+
+    IMAGES are files or folders of files. A folder laid out as a data set is scored with the labels
+    and masks of its test images.
+
+    \b
+    skstructcore report line3.model line3/new -o report.html
+    skstructcore report bottle.model mvtec_ad/bottle --false-alarms 0.02
+    """
+    from ..datasets import find_layout
+    from ..display import report as write_report
+
+    with plain_errors():
+        shown = None
+        if len(images) == 1 and (images[0] / "test").is_dir():
+            layout = find_layout(images[0])
+            if len(layout.categories) > 1:
+                raise Refused(f"{str(images[0])!r} holds several categories: name one of them.")
+            [category] = layout.categories
+            shown = layout.load(category).test
+        shown = list_files(images) if shown is None else shown
+        pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+        write_report(pipe, shown, output, title=title, max_images=max_images, verbose=1)
+    size = output.stat().st_size
+    if as_json:
+        print_json({"report": output, "images": len(shown), "bytes": size})
+    else:
+        click.echo(f"{len(shown)} images, {size / 1e6:.1f} MB: {output}")
