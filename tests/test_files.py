@@ -51,6 +51,14 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["result.txt"]
 
 
+def test_who_reads_while_a_file_is_written_reads_the_old_one_to_its_end(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+    with open(path) as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"  # a new file has taken the name; this one is untouched
+
+
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from skstructcore.containers import AnomalyMaps, Geometry
 from skstructcore.datasets import ImageSet, masks_as_seen
+from skstructcore.images import mask_as_seen
 from skstructcore.metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from skstructcore.model_selection import MVTecSplit, OneClassKFold, scorers
 
@@ -243,9 +244,19 @@ def test_masks_are_read_from_files_whatever_their_coding(tmp_path):
         ImageSet([tmp_path / "part.png"], ["hole"], masks=[tmp_path / "lost.png"]).load_mask(0)
 
 
-def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
-    from skstructcore.images import mask_as_seen
+def test_a_reduced_mask_takes_the_pixels_at_the_centres_of_its_own():
+    # Each pixel of the result is 3 x 2 of the mask; its centre lies in the second row, and on the
+    # edge between both columns, of which the right one counts.
+    mask = np.zeros((6, 4), bool)
+    mask[1, 1] = mask[4, 3] = mask[4, 0] = True
+    np.testing.assert_array_equal(mask_as_seen(mask, (2, 2)), [[True, False], [False, True]])
+    # The same part of an image, and then one row and column further.
+    np.testing.assert_array_equal(
+        mask_as_seen(mask, (1, 1), box=(3, 2, 6, 4)), mask_as_seen(mask, (2, 2))[1:, 1:]
+    )
 
+
+def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
     line = np.zeros((100, 100), bool)
     line[17, 20:80] = True
     small = mask_as_seen(line, (10, 10))
