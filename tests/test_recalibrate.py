@@ -4,12 +4,15 @@ from scipy.stats import beta, binom
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
+    ConvFeatures,
     CoresetBank,
     RoutedKNNScorer,
     StructCoreScorer,
     load,
+    make_structcore,
     recalibrate,
     save,
+    update,
 )
 from skstructcore.lifecycle.recalibrate import _with_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
@@ -199,6 +202,27 @@ def test_what_cannot_be_good_images_is_refused_and_nothing_changes(pipe, images,
     with pytest.raises(ValueError, match=message):
         recalibrate(pipe, images, **options)
     assert snapshot(pipe, new) == before
+
+
+def test_images_of_the_bank_are_not_fresh_even_by_force(pipe):
+    images = np.concatenate([patches(5, 1), patches(60, 0)[7:8]])
+    with pytest.raises(ValueError, match=r"1 of 6 images are in the bank already \(the first at"):
+        recalibrate(pipe, images, force=True)
+
+
+def test_another_camera_is_refused():
+    rng = np.random.default_rng(0)
+    train, fresh = (rng.integers(0, 256, (n, 64, 48, 3), dtype=np.uint8) for n in (12, 6))
+    features = ConvFeatures("efficientnet_lite0", image_size=64)
+    pipe = make_structcore(features, bank__ratio=0.1, structcore__quantile=0.8).fit(train)
+    before = -pipe[-1].offset_
+    with pytest.raises(ValueError, match=r"6 of 6 .* another size .* 128 x 48 pixels.* 64 to 64"):
+        recalibrate(pipe, np.repeat(fresh, 2, axis=1))
+    with pytest.raises(ValueError, match="of another size"):
+        update(pipe, np.repeat(fresh, 2, axis=1))
+    assert -pipe[-1].offset_ == before
+    assert recalibrate(pipe, np.repeat(fresh, 2, axis=1), force=True)[-1].calibration_.n_groups == 6
+    recalibrate(pipe, fresh, force=True)
 
 
 def test_force_takes_what_was_refused(pipe):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bank.record import digests_of
 from ..bank.training import training_images
 from ._steps import calibrations_of, structcore_steps
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
+    from ..bank.coreset_bank import CoresetBank
     from ..bank.training import TrainingImages
     from ..containers import Patches
     from ..images.image_list import ImagesLike
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 # Scores this many times as far above the median as the most anomalous calibration image.
 _WIDE = 2.0
+# Sides this many times larger or smaller than those of all training images are of another camera.
+_OTHER_SIZE = 1.25
 _FORCE = "If they are as they should be, pass force=True."
 
 
@@ -78,6 +82,35 @@ def describe_fresh(
     fresh["group"] = np.arange(n_images) if good.groups is None else good.groups
     fresh["category"] = None if good.categories is None else good.categories.astype(str)
     return fresh
+
+
+def check_new(bank: CoresetBank, good: TrainingImages) -> None:
+    """Raise ValueError if images are in the bank already."""
+    digests = digests_of(good.X)
+    there = np.flatnonzero(bank.images_.find(digests) >= 0)
+    if len(there):
+        raise ValueError(
+            f"{len(there)} of {len(digests)} images are in the bank already (the first at position "
+            f"{there[0]}): give new ones."
+        )
+
+
+def check_sizes(bank: CoresetBank, good: TrainingImages) -> None:
+    """Raise ValueError if images are larger or smaller than any that the bank was made of."""
+    geometry, known = getattr(good.X, "geometry", None), bank.images_.sizes
+    if geometry is None or known is None:
+        return
+    sizes = geometry.original_sizes
+    low, high = known.min(axis=0) / _OTHER_SIZE, known.max(axis=0) * _OTHER_SIZE
+    other = ((sizes < low) | (sizes > high)).any(axis=1)
+    if other.any():
+        height, width = sizes[np.argmax(other)]
+        (h0, w0), (h1, w1) = known.min(axis=0), known.max(axis=0)
+        raise ValueError(
+            f"{_count(other)} of another size than the training images, the first {height} x "
+            f"{width} pixels, where those had {h0} to {h1} x {w0} to {w1}: another camera, or "
+            f"another part of the image? {_FORCE}"
+        )
 
 
 def check_products(fresh: pd.DataFrame) -> None:

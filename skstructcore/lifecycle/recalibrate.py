@@ -15,7 +15,14 @@ from ..routing.profile import fit_tail
 from ..scoring.calibration import explain_shortage
 from ..scoring.conformal import conformal_threshold
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
-from ._fresh import check_margin, check_products, describe_fresh, take_good
+from ._fresh import (
+    check_margin,
+    check_new,
+    check_products,
+    check_sizes,
+    describe_fresh,
+    take_good,
+)
 from ._steps import calibrations_of, structcore_steps, with_steps
 
 if TYPE_CHECKING:
@@ -158,6 +165,10 @@ def recalibrate(
         _move_all(changed, 1 - quantile)
     else:
         good = take_good(pipe, images, groups, categories)
+        bank = structcore_steps(pipe)[0]
+        check_new(bank, good)
+        if not force:
+            check_sizes(bank, good)
         fresh = describe_fresh(pipe, good)
         if not force:
             check_products(fresh)

@@ -18,7 +18,14 @@ from ..knn.patch_scores import add_images, as_maps, contributions_of, score_patc
 from ..knn.surprise import reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
-from ._fresh import check_margin, check_products, describe_fresh, take_good
+from ._fresh import (
+    check_margin,
+    check_new,
+    check_products,
+    check_sizes,
+    describe_fresh,
+    take_good,
+)
 from ._steps import calibrations_of, structcore_steps, with_steps
 
 if TYPE_CHECKING:
@@ -102,7 +109,9 @@ def update(
     """
     bank, knn, scorer = structcore_steps(pipe)
     good = take_good(pipe, images, groups, categories)
-    _check_new(bank.images_, digests_of(good.X))
+    check_new(bank, good)
+    if not force:
+        check_sizes(bank, good)
     geometry = getattr(good.X, "geometry", None)
     values = materialize(good.X)
     fresh = describe_fresh(pipe, good, Patches(values, bank.bank_, geometry=geometry))
@@ -203,15 +212,6 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     training = scorer.training_
     training = training.take(~is_gone[training.image_index])
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
-
-
-def _check_new(record, digests):
-    there = np.flatnonzero(record.find(digests) >= 0)
-    if len(there):
-        raise ValueError(
-            f"{len(there)} of {len(digests)} images are in the bank already (the first at position "
-            f"{there[0]}): give new ones."
-        )
 
 
 def _check_known(record, digests):
