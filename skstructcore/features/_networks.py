@@ -66,10 +66,14 @@ class ConvNetwork:
             return tuple(self(black).shape[1:])
 
     def __call__(self, pixels):
+        return join_maps(self.maps(pixels), self.normalize)
+
+    def maps(self, pixels):
+        """The averaged outputs `(b, d, h, w)` of the layers."""
         x = pixels.to(self.device).permute(0, 3, 1, 2).float()
         x = ((x - self._mean) * self._scale).to(self.dtype)
         captured = self._run(x)
-        return join_maps([captured[name].float() for name in self.layers], self.normalize)
+        return [captured[name].float() for name in self.layers]
 
     def _run(self, x):
         if any(part.training for part in self.module.modules()):

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from sklearn.base import clone
+from sklearn.utils._param_validation import StrOptions
 
 from ._backbone import PatchFeatures
 from ._built_in import BUILT_IN, SCALING
@@ -97,6 +98,10 @@ class ConvFeatures(PatchFeatures):
     dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
         The precision of the computation; features are float32 always. "auto" is float32 on the
         CPU and bfloat16 (if it has it, else float16) on a CUDA device.
+    runtime : {"torch", "openvino"}, default="torch"
+        What runs the network. OpenVINO (``pip install "skstructcore[openvino]"``) is nearly
+        twice as fast on CPUs; it needs `device` "cpu" (or "auto" without a GPU) and float32.
+        Features differ by rounding (1e-6), and are cached apart.
     n_jobs : int or None, default=None
         Threads that read images and, on the CPU, run the network. None means as many as torch
         would use.
@@ -145,7 +150,9 @@ class ConvFeatures(PatchFeatures):
         "layers": [None, tuple, list],
         "mean": [None, tuple, list],
         "std": [None, tuple, list],
+        "runtime": [StrOptions({"torch", "openvino"})],
     }
+    runtime = "torch"  # of estimators of earlier releases, in pickles
 
     def __init__(
         self,
@@ -167,6 +174,7 @@ class ConvFeatures(PatchFeatures):
         batch_size: int = 16,
         device: str = "auto",
         dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        runtime: Literal["torch", "openvino"] = "torch",
         n_jobs: int | None = None,
         memory: StrPath | joblib.Memory | None = None,
         verbose: int = 0,
@@ -188,6 +196,7 @@ class ConvFeatures(PatchFeatures):
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
+        self.runtime = runtime
         self.n_jobs = n_jobs
         self.memory = memory
         self.verbose = verbose
@@ -223,7 +232,8 @@ class ConvFeatures(PatchFeatures):
 
     def _recipe(self):
         mean, std = self._pixel_scaling()
-        return {"layers": self._layer_names(), "mean": mean, "std": std}
+        runtime = {} if self.runtime == "torch" else {"runtime": self.runtime}
+        return {"layers": self._layer_names(), "mean": mean, "std": std, **runtime}
 
     def _load(self, device, dtype):
         import torch
@@ -237,15 +247,17 @@ class ConvFeatures(PatchFeatures):
             if dtype != torch.float32:  # the user's own weights keep their precision
                 module = copy.deepcopy(module)
         mean, std = self._pixel_scaling()
-        return ConvNetwork(
-            module,
-            self._layer_names(),
-            mean=mean,
-            std=std,
-            normalize=self.normalize,
-            device=device,
-            dtype=dtype,
-        )
+        options = dict(mean=mean, std=std, normalize=self.normalize, device=device, dtype=dtype)
+        network = ConvNetwork(module, self._layer_names(), **options)
+        if self.runtime == "torch":
+            return network
+        if device.type != "cpu" or dtype != torch.float32:
+            raise ValueError(
+                f"runtime='openvino' runs on the CPU in float32; got device {device}, {dtype}."
+            )
+        from ._openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(network)
 
     def _built_in(self):
         return BUILT_IN.get(self.model) if isinstance(self.model, str) else None
