@@ -15,6 +15,8 @@ from .._utils.threads import parts, thread_pool
 
 _BLOCK_QUERIES = 64
 _BLOCK_ENTRIES = 6144  # 1.5 MB of products for each thread, which stays in cache
+_PRODUCTS_A_THREAD = 2**25  # multiplications that are worth a second thread
+_SMALL = 3  # entries a feature: below, coordinates cost more than they save
 _DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
 _EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
 _GRAPH_DEGREE = 30
@@ -43,11 +45,14 @@ class ExactSearch:
         distances = np.full((len(queries), k), np.inf)
         indices = np.full((len(queries), k), -1, dtype=np.int64)
         own, groups = (_NO_GROUPS, _NO_GROUPS) if own is None else (own, groups)
-        # An image's queries are shared out among the threads, too.
+        # An image's queries are shared out among the threads, too, unless they are done before a
+        # thread has started.
         step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
         blocks = parts(len(queries), step)
+        n_products = len(queries) * self.coordinates.size
+        most = min(len(blocks), max(1, n_products // _PRODUCTS_A_THREAD))
         search = partial(self._search, queries, own, groups, distances, indices)
-        with thread_pool(most=len(blocks)) as run_all:
+        with thread_pool(most=most) as run_all:
             run_all(search, blocks)
         return distances, indices
 
@@ -56,7 +61,8 @@ class ExactSearch:
         leading, halves = self._leading(rows)
         if not np.all(halves < 1e36):  # also NaN
             check_range(queries, "queries")
-        for some in parts(len(rows), _BLOCK_QUERIES):
+        n_together = max(_BLOCK_QUERIES, _BLOCK_QUERIES * _BLOCK_ENTRIES // len(self.bank))
+        for some in parts(len(rows), n_together):
             for block in parts(len(self.bank), _BLOCK_ENTRIES):
                 products = leading[some] @ self.coordinates[:, block]
                 self.kernels.search_block(
@@ -81,8 +87,11 @@ class ExactSearch:
 
 
 def _leading_axes(centred):
-    """Orthonormal axes (d, p) of most of the variance, or None if that takes most of them."""
+    """Orthonormal axes (d, p) of most of the variance, or None if that takes most of them, or
+    the bank is so small that plain products of whole rows are faster."""
     n_features = centred.shape[1]
+    if len(centred) < _SMALL * n_features:
+        return None
     sample = centred[:: len(centred) // 4096 + 1]
     most = min(n_features // 2, 127, len(sample))
     if most < 7:
