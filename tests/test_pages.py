@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skstructcore import ConvFeatures
 from skstructcore.datasets import load_image_folder, paint_copies
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,8 @@ def test_blocks_are_found_with_their_lines_and_reasons():
 
 @pytest.mark.parametrize(("page", "blocks"), pages_with_blocks())
 def test_the_blocks_of_a_page_run(page, blocks, tmp_path, monkeypatch):
+    # So that all pages together take seconds: 96 pixels where a page does not ask for a size.
+    monkeypatch.setitem(ConvFeatures.__init__.__kwdefaults__, "image_size", 96)
     _write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = world()
