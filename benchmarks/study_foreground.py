@@ -1,0 +1,68 @@
+"""What foreground="auto" gains or loses on a data set: the same pipeline with and without.
+
+python benchmarks/study_foreground.py cookie/ magnetic_tile/ [--memory CACHE]
+"""
+
+import argparse
+import warnings
+
+import numpy as np
+from _measure import table
+
+from skstructcore import ConvFeatures, make_structcore
+from skstructcore.datasets import find_layout
+from skstructcore.evaluation import evaluate
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("folders", nargs="+", help="laid out as MVTec AD is")
+    options.add_argument("--memory", help="folder of a feature cache")
+    options = options.parse_args()
+    warnings.simplefilter("ignore", UserWarning)  # of few training images
+
+    def rows():
+        for folder in options.folders:
+            layout = find_layout(folder)
+            [name] = layout.categories
+            images = layout.load(name)
+            for foreground in (None, "auto"):
+                pipe = make_structcore(
+                    ConvFeatures(foreground=foreground, memory=options.memory),
+                    projection__n_components=128,
+                    structcore__quantile=0.95,
+                ).fit(images.train)
+                evaluation = evaluate(pipe, images.test)
+                ignored = evaluation.maps.ignored
+                result = evaluation.table()
+                yield [
+                    layout.root.name,
+                    foreground,
+                    f"{0 if ignored is None else 100 * np.mean(ignored):.0f} %",
+                    *(
+                        f"{100 * result.loc['all', column]:.1f}"
+                        for column in ("image_auroc", "pixel_auroc", "aupro")
+                    ),
+                    *(result.loc["all", column] for column in ("false_alarms", "missed")),
+                    len(images.test),
+                ]
+
+    table(
+        "The same pipeline on the whole image and on the part alone",
+        [
+            "data",
+            "foreground",
+            "ignored",
+            "image AUROC",
+            "pixel AUROC",
+            "AUPRO",
+            "false alarms",
+            "missed",
+            "images",
+        ],
+        rows(),
+    )
+
+
+if __name__ == "__main__":
+    main()
