@@ -23,6 +23,16 @@ def test_distances_hold_over_twenty_orders_of_magnitude(scale):
     np.testing.assert_allclose(found, reference(queries, bank), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [(1e20, "must be smaller"), (1e-23, "must be larger"), (1e-30, "must be larger")],
+)
+def test_beyond_the_range_of_float32_there_is_an_error(scale, message):
+    rows = scale * np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(ValueError, match=f"bank {message}.*by a constant"):
+        RoutedKNNScorer(n_neighbors=1).fit(rows)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1000.0])
 def test_near_duplicates_far_from_the_origin_are_told_apart(offset):
     """Where |a|² + |b|² - 2ab loses everything."""

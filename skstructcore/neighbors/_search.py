@@ -188,6 +188,16 @@ class ApproximateSearch:
         return distances, indices
 
 
+def check_not_vanishing(bank):
+    """Raise ValueError for a bank so small that all squared distances become 0 in float32."""
+    largest = float(np.abs(bank).max(initial=0))
+    if 0 < largest < 1e-21:
+        raise ValueError(
+            f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
+            "float32. Multiply queries and bank by a constant."
+        )
+
+
 def check_range(rows, name):
     """Raise ValueError for rows with NaN, infinity, or squares that overflow float32."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))

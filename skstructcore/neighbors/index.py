@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.device import find_device
-from ._search import ApproximateSearch, DeviceSearch, ExactSearch, check_range
+from ._search import ApproximateSearch, DeviceSearch, ExactSearch, check_not_vanishing, check_range
 
 if TYPE_CHECKING:
     import torch
@@ -143,6 +143,7 @@ class NeighborIndex:
             find_device(str(device))
         self.random_state = random_state
         check_range(bank, "bank")
+        check_not_vanishing(bank)
         self._search = None
         self.recall_ = self._measure_recall() if algorithm == "approximate" else 1.0
 
