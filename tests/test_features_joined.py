@@ -97,6 +97,13 @@ def test_later_parameters_do_not_change_what_was_given():
     np.testing.assert_array_equal(np.asarray(lazy), expected)
 
 
+def test_parameters_of_parts_that_changed_after_fit_are_an_error():
+    joined = JoinedFeatures([fine(), coarse()]).fit(X)
+    joined.set_params(**{"1__normalize": False})
+    with pytest.raises(ValueError, match="normalize"):
+        joined.transform(X)
+
+
 def test_ignored_patches_are_those_of_the_first():
     mask = np.zeros((40, 40), np.uint8)
     mask[:20] = 1

@@ -44,6 +44,13 @@ def test_tiles_pickles_and_the_cache_work_as_with_torch(openvino, tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded.transform(X)), expected)
 
 
+def test_a_model_may_be_fitted_by_torch_and_run_by_openvino(openvino):
+    features = ConvFeatures(**OWN).fit(X)
+    expected = np.asarray(features.transform(X))
+    features.set_params(runtime="openvino")
+    np.testing.assert_allclose(np.asarray(features.transform(X)), expected, atol=2e-5)
+
+
 def test_half_precision_is_refused(openvino):
     with pytest.raises(ValueError, match=r"CPU in float32; got device cpu, .*bfloat16"):
         ConvFeatures(**OWN, runtime="openvino", dtype="bfloat16").fit(X)

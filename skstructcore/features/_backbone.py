@@ -220,6 +220,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None)
         recipe = self._full_recipe()
         size, resize, crop = recipe.pop("scaling")
         del recipe["weights"], recipe["dtype"]
+        recipe.pop("runtime", None)
         recipe |= {"image_size": size, "resize": resize, "crop": crop}
         return json.loads(json.dumps(recipe))  # tuples or lists, it is the same
 

@@ -150,6 +150,8 @@ class JoinedFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
             Computed batch by batch when they are used.
         """
         check_is_fitted(self)
+        for part in self.features:
+            part._check_recipe()
         # Copies: what happens to the estimators later must not change what they have given.
         frozen = copy.copy(self)
         frozen.features = [copy.copy(part) for part in self.features]
