@@ -1,7 +1,8 @@
 """Compiled loops of the greedy k-center selection: arrays in, arrays out."""
 
 import numpy as np
-from numba import njit
+
+from .._utils.compiled import compiled
 
 # The order of a sum is left to the compiler, which vectorises it; NaN and infinity keep
 # their meaning. Every distance that decides anything comes out of `squared_distance`.
@@ -9,7 +10,7 @@ _REORDER = {"reassoc", "nsz", "contract"}
 _TINY = np.float32(1e-36)  # outweighs what products lose to underflow
 
 
-@njit(cache=True, nogil=True, fastmath=_REORDER)
+@compiled(fastmath=_REORDER)
 def squared_distance(x, y):
     """Squared distance of two float32 rows, summed in float64."""
     total = 0.0
@@ -19,7 +20,7 @@ def squared_distance(x, y):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_REORDER)
+@compiled(fastmath=_REORDER)
 def _rough_distance(x, y):
     total = np.float32(0.0)
     for j in range(x.shape[0]):
@@ -28,14 +29,14 @@ def _rough_distance(x, y):
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def distances_to(rows, centre, out):
     """Write the squared distance of every row to `centre`."""
     for i in range(rows.shape[0]):
         out[i] = squared_distance(rows[i], centre)
 
 
-@njit(cache=True, nogil=True, fastmath=_REORDER)
+@compiled(fastmath=_REORDER)
 def half_norms(rows):
     """Half the squared norm of every row, in float32."""
     out = np.empty(rows.shape[0], dtype=np.float32)
@@ -47,7 +48,7 @@ def half_norms(rows):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _smallest(offsets, products):
     """A lower bound of ``offsets - products``, of at most 256, and where it is (nearly) reached.
 
@@ -66,7 +67,7 @@ def _smallest(offsets, products):
     return bits.view(np.float32), smallest & 255
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_below(offsets, products, bound):
     count = np.int32(0)
     for j in range(products.shape[0]):
@@ -74,7 +75,7 @@ def _count_below(offsets, products, bound):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def lower_to_block(rows, halves, picks, offsets, products, nearest):
     """Lower `nearest` to the exact distance to the picks, where one of at most 256 is nearer.
 
@@ -93,7 +94,7 @@ def lower_to_block(rows, halves, picks, offsets, products, nearest):
                     nearest[i] = min(nearest[i], squared_distance(rows[i], picks[j]))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def pick_within(rows, names, threshold, last_name, slack, nearest, seen, indices, radii, done):
     """Farthest-first picks among some rows, as long as they come before all the others.
 

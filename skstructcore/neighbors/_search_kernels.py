@@ -1,8 +1,8 @@
 """Compiled loops of the exact nearest-neighbour search: arrays in, arrays out."""
 
 import numpy as np
-from numba import njit
 
+from .._utils.compiled import compiled
 from ._coreset_kernels import half_norms, squared_distance
 
 __all__ = ["half_norms", "search_block"]
@@ -12,7 +12,7 @@ _TINY = np.float32(1e-36)  # outweighs what products lose to underflow
 _INFINITE = np.float32(np.inf)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _lower_lanes(offsets, products, lanes):
     """Minimum of ``offsets - products`` over every `LANES`-th entry, for each remainder."""
     n_lanes = lanes.shape[0]
@@ -28,7 +28,7 @@ def _lower_lanes(offsets, products, lanes):
             lanes[lane] = value if value < lowest else lowest
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _smallest_lane(lanes):
     """Lane with (nearly) the smallest value: integers, as compilers vectorise their minimum."""
     smallest = np.int32(0x7FFFFFFF)
@@ -40,7 +40,7 @@ def _smallest_lane(lanes):
     return smallest & (LANES - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _any_within(values, bound):
     count = np.int32(0)
     for j in range(values.shape[0]):
@@ -48,7 +48,7 @@ def _any_within(values, bound):
     return count > 0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _insert(distance, index, distances, indices):
     """Put an entry where it belongs among the k best, unless it is there or lies beyond."""
     k = distances.shape[0]
@@ -69,7 +69,7 @@ def _insert(distance, index, distances, indices):
     indices[position] = index
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def search_block(
     queries, halves, products, bank, first, offsets, query_groups, bank_groups, distances, indices
 ):

@@ -1,0 +1,37 @@
+"""What numba compiles is kept outside of the package."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = (
+    "from skstructcore.neighbors import _coreset_kernels as a, _search_kernels as b\n"
+    "from numba.core import config\n"
+    "kernels = [k for m in (a, b) for k in vars(m).values() if hasattr(k, 'py_func')]\n"
+    "print(*{k._cache.cache_path for k in kernels}, repr(config.CACHE_DIR), sep='\\n')"
+)
+
+
+def cache_paths(**environment):
+    clean = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    run = subprocess.run(
+        [sys.executable, "-c", CODE],
+        capture_output=True, text=True, check=True, env=clean | environment,
+    )  # fmt: skip
+    return run.stdout.split("\n")[:-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the user's cache folder is elsewhere")
+def test_kernels_are_kept_in_the_users_cache_folder(tmp_path):
+    *paths, setting = cache_paths(XDG_CACHE_HOME=str(tmp_path))
+    assert all(Path(path).is_relative_to(tmp_path / "skstructcore") for path in paths)
+    assert setting == "''"  # numba's own setting is as it was: other packages do as they did
+
+
+def test_the_folder_that_the_user_has_set_for_numba_is_taken(tmp_path):
+    *paths, setting = cache_paths(NUMBA_CACHE_DIR=str(tmp_path))
+    assert all(Path(path).is_relative_to(tmp_path) for path in paths)
+    assert setting == repr(str(tmp_path))
