@@ -37,7 +37,7 @@ def make_structcore(
     features: str | BaseEstimator = "dinov2_vitb14",
     *,
     preset: Literal["default", "paper"] = "default",
-    random_state: int = 0,
+    random_state: int | None = None,
     **params: Any,
 ) -> Pipeline:
     """Build the pipeline features, projection, bank, knn, structcore.
@@ -45,14 +45,16 @@ def make_structcore(
     Parameters
     ----------
     features : str or estimator, default="dinov2_vitb14"
-        Name of a DINOv2 model, ``"efficientnet_lite0"`` (its weights come with a package that
+        Name of a DINOv2 model or of its repository on the hub (``"facebook/dinov2-base"``),
+        ``"efficientnet_lite0"`` (its weights come with a package that
         is installed with skstructcore, so that it works offline), or a feature estimator,
         which is taken as it is.
     preset : {"default", "paper"}, default="default"
         "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
         calibration.
-    random_state : int, default=0
-        Seed of the projection and of the bank.
+    random_state : int or None, default=None
+        Seed of every step that has one; it wins over the preset. None: 0, or 42 for the
+        projection of the preset "paper".
     **params
         Parameters of the steps, ``<step>__<parameter>=value``; they win over the preset.
 
@@ -79,25 +81,37 @@ def make_structcore(
     pipe = Pipeline(
         [
             ("features", features),
-            ("projection", RandomProjection(random_state=random_state)),
-            ("bank", CoresetBank(random_state=random_state)),
+            ("projection", RandomProjection(random_state=0)),
+            ("bank", CoresetBank(random_state=0)),
             ("knn", RoutedKNNScorer(routing="auto")),
             ("structcore", StructCoreScorer()),
         ]
     )
+    if random_state is not None:
+        seeds = [f"{name}__random_state" for name, step in pipe.steps]
+        settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
     return pipe.set_params(**{**settings, **params})
 
 
 def _named_features(name, preset):
     """Return the feature estimator of a name, and the settings that go with it."""
-    if name.startswith("dinov2"):
+    from .features._built_in import BUILT_IN
+    from .features._dino_weights import ARCHITECTURES
+
+    if name in ARCHITECTURES or "/" in name:
         from .features.dino import DinoFeatures
 
         features, settings = DinoFeatures(name), {}
-    else:
+    elif name in BUILT_IN:
         from .features.conv import ConvFeatures
 
         features, settings = ConvFeatures(name), {"projection__n_components": 128}
+    else:
+        raise ValueError(
+            f"features={name!r} is unknown. It is one of {', '.join([*BUILT_IN, *ARCHITECTURES])}, "
+            "the name of a DINOv2 repository on the hub ('facebook/dinov2-base'), or a feature "
+            "estimator, ConvFeatures(your_network, layers) for instance."
+        )
     if preset == "paper":
         # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
         resize = round(features.image_size * 448 / 392)

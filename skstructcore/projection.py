@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._utils.lazy import is_lazy
+from ._utils.output import ContainerOutputMixin
 from ._utils.threads import parts, thread_pool
 from ._utils.validation import check_features
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 4096
 
 
-class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class RandomProjection(
+    ContainerOutputMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Project the last axis of patch features with a fixed random matrix.
 
     The matrix depends on `random_state` and the number of features only, never on the

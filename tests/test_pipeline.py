@@ -4,10 +4,11 @@ import sys
 import joblib
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from skstructcore import ConvFeatures, make_structcore
+from skstructcore import ConvFeatures, DinoFeatures, make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.model_selection.scorers import image_auroc_scorer
 
@@ -158,3 +159,39 @@ def test_unknown_preset_and_parameter_are_errors():
 def test_empty_list_is_an_error(pipe):
     with pytest.raises(ValueError, match="empty"):
         pipe.fit([])
+
+
+@pytest.mark.parametrize("name", ["resnet50", "dinov2_vitb15", "efficientnet_lite9"])
+def test_an_unknown_name_is_an_error_with_the_names_there_are(name):
+    with pytest.raises(
+        ValueError, match=rf"'{name}' is unknown.*efficientnet_lite0.*dinov2_vits14"
+    ):
+        make_structcore(name)
+
+
+def test_a_repository_on_the_hub_is_a_dinov2_model():
+    pipe = make_structcore("facebook/dinov2-base")
+    assert isinstance(pipe["features"], DinoFeatures)
+    assert pipe["features"].model == "facebook/dinov2-base"
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_random_state_reaches_every_step_and_wins_over_the_preset(preset):
+    pipe = make_structcore("efficientnet_lite0", preset=preset, random_state=7)
+    seeds = {n: v for n, v in pipe.get_params().items() if n.endswith("__random_state")}
+    assert {"projection", "bank", "knn"} <= {name.partition("__")[0] for name in seeds}
+    assert set(seeds.values()) == {7}
+    pipe = make_structcore("efficientnet_lite0", random_state=7, bank__random_state=8)
+    assert pipe["bank"].random_state == 8
+
+
+def test_set_output_changes_nothing(fitted, photographs):
+    images = photographs.test.paths[:2]
+    expected = fitted.score_samples(images)
+    pandas = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    pandas = pandas.set_output(transform="pandas").fit(photographs.train.paths)
+    np.testing.assert_array_equal(pandas.score_samples(images), expected)
+    with config_context(transform_output="pandas"):
+        pipe = clone(fitted).fit(photographs.train.paths)
+        np.testing.assert_array_equal(pipe.score_samples(images), expected)
+        assert isinstance(pipe.transform(images), np.ndarray)

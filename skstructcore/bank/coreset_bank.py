@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.device import find_device
 from .._utils.lazy import is_lazy
+from .._utils.output import ContainerOutputMixin
 from .._utils.typing import Storage
 from .._utils.validation import as_patch_grid, check_features
 from .._utils.warning import warn_user
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 
-class CoresetBank(TransformerMixin, BaseEstimator):
+class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Keep the few patches of normal images that cover all of them.
 
     Patches are selected by greedy k-center (farthest first): each pick is the patch that is

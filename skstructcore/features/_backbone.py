@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.output import ContainerOutputMixin
 from ..images.geometry import Geometry
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window, training_intensity
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
-class PatchFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Base of the feature estimators. Subclasses say where weights are and how to run them.
 
     A subclass has the parameters that are constrained here and these methods:

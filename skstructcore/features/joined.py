@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.output import ContainerOutputMixin
 from ..images.image_list import as_images
 from ..images.resampling import upsample_maps
 from ._backbone import PatchFeatures
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..images.image_list import ImagesLike
 
 
-class JoinedFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Patch features of several networks, joined.
 
     The features of each are scaled to the finest of the grids (bilinear) and put behind each

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.lazy import is_lazy
+from .._utils.output import ContainerOutputMixin
 from .._utils.typing import Calibration, Metric
 from .._utils.validation import as_patch_grid, check_features
 from ..containers import MemoryBank, Patches
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..containers import AnomalyMaps
 
 
-class RoutedKNNScorer(TransformerMixin, BaseEstimator):
+class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Score each patch by its mean distance to the nearest entries of the memory bank.
 
     Parameters

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_con
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from ._old_names import OldNames
 from .calibration import NORMS
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from .descriptors import DescriptorLike
 
 
-class StructCoreScorer(OldNames, OutlierMixin, TransformerMixin, BaseEstimator):
+class StructCoreScorer(
+    OldNames, OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator
+):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
     The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where
