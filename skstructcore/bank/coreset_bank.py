@@ -253,8 +253,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             warn_user(
                 f"The patches of {n_images} training images take {n_bytes} bytes, more than "
                 f"max_memory={self.max_memory}: the bank was selected from a stream, and "
-                f"{len(images)} images drawn at random are left for calibration. Thresholds differ "
-                "somewhat from those of a fit in memory; raise max_memory for one."
+                f"{len(images)} images drawn at random are left to set thresholds with."
             )
         else:
             bank, self.radius_ = build_bank(values, **how)
