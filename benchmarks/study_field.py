@@ -269,7 +269,10 @@ def part_streams(name, data, pipe, args):
     good = data.test[data.test.y == "good"]
     pool = parts_of(pipe, good)["anomaly_score"].to_numpy()
     rows = []
-    for source, n_images in (("normal scores", 500), (f"scores of {name}, permuted", None)):
+    for source, n_images in (
+        ("normal scores", args.n_images),
+        (f"scores of {name}, permuted", None),
+    ):
         alarms, rng = [], np.random.default_rng(0)
         for _ in range(args.streams):
             if n_images:
@@ -308,7 +311,7 @@ def part_drift(name, data, pipe, args):
     # Single images at random, so that both parts are alike: lots are another matter.
     order = np.random.default_rng(0).permutation(len(good))
     n_fresh = round(0.6 * len(good))
-    fresh, chosen = good[np.sort(order[:n_fresh])], good[np.sort(order[n_fresh:])]
+    fresh, chosen = good[np.sort(order[:n_fresh])], good[np.sort(order[n_fresh:][: args.n_stream])]
     station = recalibrate(pipe, fresh, groups=None, quantile=0.95, force=True)
     calibration = station[-1].calibration_
     images = as_images(chosen)
@@ -402,6 +405,8 @@ def main():
         "--repeats", type=int, default=3, help="of planting; four times as many ramps"
     )
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--n-stream", type=int, default=None, help="images that drift, per ramp")
+    parser.add_argument("--n-images", type=int, default=500, help="length of unchanged streams")
     parser.add_argument("--n-train", type=int, default=None, help="so many good images, in groups")
     parser.add_argument("--plot", default=None, help="where to write the picture of the ramps")
     args = parser.parse_args()
