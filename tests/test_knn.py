@@ -246,3 +246,29 @@ def test_more_neighbours_than_a_route_has_entries_is_an_error_that_names_it(two_
     patches = CoresetBank(n_patches=3).fit_transform(images, categories=labels)
     with pytest.raises(ValueError, match="larger than the bank of route 'left', which has 3"):
         RoutedKNNScorer(4, routing="top1").fit(patches)
+
+
+@pytest.mark.parametrize("routing", [None, "top1"])
+def test_a_torch_device_finds_what_the_processor_finds(two_products, routing):
+    images, labels = two_products
+    patches = CoresetBank(0.3, random_state=0, device="cpu").fit_transform(
+        images, categories=labels
+    )
+    maps = [
+        RoutedKNNScorer(2, routing=routing, device=device).fit_transform(patches)
+        for device in ("cpu", "torch:cpu")
+    ]
+    np.testing.assert_allclose(maps[1].values, maps[0].values, rtol=1e-5)
+    with pytest.raises(ValueError, match="device='cuda:9' cannot be used here"):
+        RoutedKNNScorer(2, device="cuda:9").fit(patches)
+
+
+def test_the_approximate_search_says_what_it_misses():
+    images = np.random.default_rng(0).normal(size=(30, 4, 4, 6)).astype(np.float32)
+    patches = CoresetBank(0.5, random_state=0).fit_transform(images)
+    exact, near = (RoutedKNNScorer(1, algorithm=a).fit(patches) for a in ("exact", "approximate"))
+    assert exact.recall_ == 1.0 and 0.8 < near.recall_ <= 1.0
+    new = Patches(images + np.float32(0.3), patches.bank)
+    values = [scorer.transform(new).values for scorer in (exact, near)]
+    assert (values[1] >= values[0] - 1e-6).all()  # it can miss the nearest, never invent one
+    assert (values[1] == values[0]).mean() > 0.8

@@ -21,6 +21,8 @@ from .patch_scores import as_maps, check_training_images, k_fold, leave_groups_o
 from .search import BankSearch
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from .._utils.typing import Aggregate, ArrayLike, NDArray, RandomState, Self
     from ..containers import AnomalyMaps
 
@@ -57,6 +59,11 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_route_patches : int or None, default=64
         How many patches of an image, drawn once at random, are compared with the prototypes;
         None: all. Without influence on the maps.
+    algorithm : {"exact", "approximate"}, default="exact"
+        "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
+        100,000 entries only; `recall_` says what it misses.
+    device : str, default="auto"
+        Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
     random_state : int, RandomState instance or None, default=0
         Assigns images to folds and draws the route patches.
 
@@ -70,6 +77,9 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         For the sub-bank of each route (without routing, for the whole bank), which distances
         are normal for which content, learned from the held-out training scores. None with
         ``calibration="in-sample"``: the maps have no `surprise` then.
+    recall_ : float
+        Share of the nearest entries that the search finds, measured on entries of the bank;
+        1.0 for the exact search.
     n_features_in_ : int
         Number of features of a patch.
 
@@ -104,6 +114,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "routing_aggregate": [StrOptions(set(AGGREGATES))],
         "n_route_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "algorithm": [StrOptions({"exact", "approximate"})],
+        "device": [str],
         "random_state": ["random_state"],
     }
 
@@ -117,6 +129,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         n_folds: int = 5,
         routing_aggregate: Aggregate = "huber",
         n_route_patches: int | None = 64,
+        algorithm: Literal["exact", "approximate"] = "exact",
+        device: str = "auto",
         random_state: RandomState = 0,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -126,6 +140,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.n_folds = n_folds
         self.routing_aggregate = routing_aggregate
         self.n_route_patches = n_route_patches
+        self.algorithm = algorithm
+        self.device = device
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -173,20 +189,11 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return as_maps(scores, patches, training=True)
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
-        """Score every patch of the images.
+        """Score every patch of the images: anomaly maps of shape (n_images, h, w).
 
         Parameters
         ----------
-        X : Patches or array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        maps : AnomalyMaps of shape (n_images, h, w)
-
-        Raises
-        ------
-        ValueError
-            If the patches come with another bank than the fitted one.
+        X : Patches of the fitted bank, or array-like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
         patches = self._fitted_patches(X)
@@ -200,10 +207,6 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X : Patches
             With the groups that the images have in ``bank_.groups``, and their routes, where
             there are routes.
-
-        Returns
-        -------
-        maps : AnomalyMaps of shape (n_images, h, w)
         """
         check_is_fitted(self)
         if self.expectations_ is None or X.groups is None:
@@ -217,22 +220,16 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return as_maps(scores, patches)
 
     def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
-        """Return minus the maximum of each map, the usual score without calibration.
-
-        Parameters
-        ----------
-        X : Patches or array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        scores : ndarray of shape (n_images,), float64
-            Higher is more normal.
-        """
+        """Return minus the maximum of each map, (n_images,), float64: max pooling."""
         return -self.transform(X).values.max(axis=(1, 2)).astype(np.float64)
 
     @property
     def bank_(self) -> MemoryBank:
         return self.search_.bank
+
+    @property
+    def recall_(self) -> float:
+        return min(index.recall_ for index in self.search_.indexes)
 
     def _prepare(self, X):
         """Make the bank of training patches ready for search."""
@@ -257,6 +254,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             metric=self.metric,
             aggregate=self.routing_aggregate,
             route_patches=np.sort(chosen[: self.n_route_patches]),
+            algorithm=self.algorithm,
+            device=self.device,
         )
         self.expectations_ = None
         return patches

@@ -16,7 +16,7 @@ from .surprise import N_CONTEXT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .._utils.typing import Aggregate, ArrayLike, Metric, NDArray
+    from .._utils.typing import Aggregate, Algorithm, ArrayLike, Metric, NDArray
     from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
 
@@ -51,6 +51,9 @@ class BankSearch:
         See `skstructcore.routing.AGGREGATES`.
     route_patches : ndarray of int64
         The patches of an image that are compared with the prototypes, by position.
+    algorithm : {"exact", "approximate"}
+    device : str
+        See `RoutedKNNScorer`.
 
     Raises
     ------
@@ -65,6 +68,8 @@ class BankSearch:
     metric: Metric
     aggregate: Aggregate
     route_patches: NDArray[np.int64]
+    algorithm: Algorithm = "exact"
+    device: str = "auto"
 
     def __post_init__(self):
         sizes = np.bincount(self.bank.routes) if self.n_searched else [len(self.bank)]
@@ -99,7 +104,10 @@ class BankSearch:
         banks = [self.bank]
         if self.n_searched:
             banks = [self.bank.select(route) for route in range(len(self.bank.route_names))]
-        return tuple(NeighborIndex(bank.values, groups=bank.groups) for bank in banks)
+        options = {"algorithm": self.algorithm, "random_state": 0}
+        if self.algorithm == "exact":
+            options["device"] = self.device
+        return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)
 
     def __getstate__(self):
         # The indexes hold the same entries as the bank: a pickle needs them once.
