@@ -30,6 +30,7 @@ for name, features in {
     }
 
 # %%
-# One photograph proves nothing; ``docs/features.md`` has what joining gained on real sets.
+# One photograph proves nothing. On two real sets joining gained nothing (``docs/features.md``):
+# measure on yours before you pay for two networks.
 
 pd.DataFrame(rows).T.round(3)
