@@ -35,3 +35,16 @@ def test_the_folder_that_the_user_has_set_for_numba_is_taken(tmp_path):
     *paths, setting = cache_paths(NUMBA_CACHE_DIR=str(tmp_path))
     assert all(Path(path).is_relative_to(tmp_path) for path in paths)
     assert setting == repr(str(tmp_path))
+
+
+def test_without_a_folder_to_write_to_kernels_are_compiled_and_not_kept(tmp_path, monkeypatch):
+    from numba.core import config
+
+    from skstructcore._utils.compiled import compiled
+
+    blocked = tmp_path / "no folder"
+    blocked.write_text("")
+    monkeypatch.setattr(config, "CACHE_DIR", str(blocked))
+    code = compile("def double(x):\n    return 2 * x\n", "<nowhere>", "exec")
+    exec(code, names := {})
+    assert compiled()(names["double"])(3) == 6

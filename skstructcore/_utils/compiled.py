@@ -26,6 +26,8 @@ def compiled(**options):
         config.CACHE_DIR = before or user_cache_dir("skstructcore", appauthor=False)
         try:
             return njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # no locator: nowhere to keep it
+            return njit(nogil=True, **options)(function)
         finally:
             config.CACHE_DIR = before
 

@@ -78,7 +78,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     radius_ : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route. Exact, but an
         upper bound after streaming; up to the rounding of float16.
-    groups_ : ndarray of shape (n_images_,)
+    groups_ : ndarray of shape (n_images,)
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
         For each route how its images depend on each other, where ``groups="auto"`` found out.

@@ -45,7 +45,7 @@ class TimmFeatures(PatchFeatures):
         `DinoFeatures` takes, (0, 3, 6, 9, 11), and of others the same shares of the depth.
     weights : "hub" or path, default=None
         "hub" has timm bring those that it knows, from the hub or its local cache. A path is a
-        file of them, *.safetensors or as `torch.save` writes tensors (.pth, .bin); other
+        file of them, ``.safetensors`` or as `torch.save` writes tensors (.pth, .bin); other
         content is not loaded. There is no default: nothing is downloaded unasked.
     model_params : dict or None, default=None
         More arguments for `timm.create_model`: ``{"img_size": 448}`` for networks of a fixed
