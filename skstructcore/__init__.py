@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> module that defines it. Resolved on first use, so that importing
 # the package loads neither torch nor numba.
