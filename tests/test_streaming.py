@@ -68,19 +68,6 @@ def test_result_can_be_asked_for_again_after_more_rows():
     np.testing.assert_array_equal(stream.result()[0], X[picks])
 
 
-def test_an_earlier_selection_brings_its_radius_along():
-    X = rows_of(400, 4, seed=2)
-    first = StreamingCoreset(15)
-    first.add(X[:200], 0)
-    values, images, radius = first.result()
-    second = StreamingCoreset(15)
-    second.add(values, images, radius=radius)
-    second.add(X[200:], 1)
-    values, images, bound = second.result()
-    assert covering_radius(X, values) <= bound
-    assert set(images) <= {0, 1}
-
-
 def test_memory_stays_below_max_memory():
     n_select, d = 500, 64
     limit = room_for(4000, n_select, d)

@@ -1,0 +1,101 @@
+"""What travels beside the numbers: one row is one image, whatever is done to it."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+
+from skstructcore import AnomalyMaps, MemoryBank, Patches
+from skstructcore.images import Geometry
+
+
+@pytest.fixture
+def bank():
+    return MemoryBank(
+        values=np.arange(12, dtype=np.float32).reshape(6, 2),
+        image_index=np.array([0, 0, 1, 2, 2, 3]),
+        groups=np.array([0, 0, 0, 1, 1, 1]),
+        routes=np.array([0, 1, 0, 1, 1, 0]),
+        route_names=("left", "right"),
+    )
+
+
+@pytest.fixture
+def maps():
+    values = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    return AnomalyMaps(
+        values,
+        groups=np.array([0, 0, 1, 1]),
+        route=np.array(["a", "b", "a", "b"]),
+        route_distance=np.arange(4.0),
+        geometry=Geometry((8, 12), [[8, 12]] * 4, [[i, 0, 8, 12] for i in range(4)]),
+        surprise=-values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        (2, [2]),
+        (-1, [3]),
+        (slice(1, 3), [1, 2]),
+        ([3, 0], [3, 0]),
+        (np.array([True, False, False, True]), [0, 3]),
+        ((slice(0, 2), Ellipsis), [0, 1]),
+    ],
+)
+def test_all_that_belongs_to_an_image_is_cut_with_it(maps, key, rows):
+    cut = maps[key]
+    np.testing.assert_array_equal(cut.values, maps.values[rows])
+    np.testing.assert_array_equal(cut.surprise, maps.surprise[rows])
+    assert cut.groups.tolist() == maps.groups[rows].tolist()
+    assert cut.route.tolist() == maps.route[rows].tolist()
+    assert cut.route_distance.tolist() == rows
+    assert cut.geometry.boxes[:, 0].tolist() == rows
+
+
+def test_indexing_pixels_is_an_error_and_a_loop_ends(maps):
+    with pytest.raises(IndexError, match="indexed by image only"):
+        maps[0, 1]
+    assert [np.asarray(one).shape for one in maps] == [(1, 2, 3)] * 4
+
+
+def test_they_are_arrays_to_numpy(maps):
+    assert (maps.shape, maps.ndim, maps.dtype, len(maps)) == ((4, 2, 3), 3, np.float32, 4)
+    assert np.asarray(maps) is maps.values
+    assert np.asarray(maps, dtype=np.float64).dtype == np.float64
+    copy = np.array(maps)
+    copy[:] = 0
+    assert maps.values.max() == 23
+
+
+def test_pickles_keep_the_values_and_hashes_tell_content_apart(maps, bank):
+    for thing in (maps, bank, Patches(maps.values[..., None], bank)):
+        again = pickle.loads(pickle.dumps(thing))
+        np.testing.assert_array_equal(again.values, thing.values)
+        assert joblib.hash(pickle.loads(pickle.dumps(again))) == joblib.hash(again)
+    changed = maps.values.copy()
+    changed[3, 1, 2] += 1
+    plain = AnomalyMaps(maps.values)
+    assert joblib.hash(AnomalyMaps(maps.values.copy())) == joblib.hash(plain)
+    assert joblib.hash(AnomalyMaps(changed)) != joblib.hash(plain)
+
+
+def test_the_bank_of_a_route_is_its_entries(bank):
+    right = bank.select(1)
+    assert right.values[:, 0].tolist() == [2, 6, 8] and right.image_index.tolist() == [0, 2, 2]
+    assert right.route_names == ("right",) and right.routes.tolist() == [0, 0, 0]
+    whole = MemoryBank.of_rows(bank.values)
+    assert np.shares_memory(whole.select(0).values, bank.values)  # a stretch needs no copy
+
+
+def test_patches_keep_what_only_training_images_have(bank):
+    values = np.zeros((4, 1, 1, 2), dtype=np.float32)
+    index = np.arange(4)
+    patches = Patches(values, bank, image_index=index, groups=index // 2, routes=index % 2)
+    cut = patches[1:3]
+    assert cut.image_index.tolist() == [1, 2] and cut.groups.tolist() == [0, 1]
+    assert cut.bank is bank and Patches(values, bank)[0].image_index is None
+    batches = [batch.shape for batch in patches.iter_batches(3)]
+    assert batches == [(3, 1, 1, 2), (1, 1, 1, 2)]
