@@ -99,14 +99,10 @@ def test_importing_the_package_loads_neither_torch_nor_numba():
     assert run.stdout.strip() == "[]"
 
 
-# What may be larger for now: the descriptors have yet to be parted from the table that names them.
-LONG = {"scoring.descriptors": 450}
-
-
 @pytest.mark.parametrize("module", sorted(_modules()))
 def test_no_module_has_grown_beyond_one_concept(module):
     n_lines = len(_modules()[module].read_text().splitlines())
-    assert n_lines <= LONG.get(module, 400), "a concept wants out"
+    assert n_lines <= 400, "a concept wants out"
 
 
 def test_no_module_of_a_public_estimator_is_longer_than_300_lines():

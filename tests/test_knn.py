@@ -263,6 +263,7 @@ def test_a_torch_device_finds_what_the_processor_finds(two_products, routing):
         RoutedKNNScorer(2, device="cuda:9").fit(patches)
 
 
+@pytest.mark.slow  # pynndescent compiles for a minute
 def test_the_approximate_search_says_what_it_misses():
     images = np.random.default_rng(0).normal(size=(30, 4, 4, 6)).astype(np.float32)
     patches = CoresetBank(0.5, random_state=0).fit_transform(images)

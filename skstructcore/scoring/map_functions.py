@@ -1,0 +1,176 @@
+"""What an anomaly map says about its image: small functions on stacks of maps.
+
+Each takes maps ``(n, h, w)``, float32 or float64, finite, and returns one float64 number an image,
+``(n,)``. Higher has to mean more anomalous. It looks at one map at a time: the result for an image
+does not depend on which other images are in the stack. Costs are for one map of ``m = h * w``
+pixels. A new one is a function here and a line in :data:`DESCRIPTORS`; one that belongs to a
+project of yours needs neither, pass the function.
+
+Ignored pixels do not count. What looks at a pixel's neighbours takes ``ignored``, a boolean stack
+like the maps, as a second argument; any other function gets the pixels that are left as a map of
+one row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def max_value(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Largest pixel, ``max S``: max pooling, the base score. Range that of the map; O(m)."""
+    return maps.max(axis=(1, 2)).astype(np.float64)
+
+
+def std(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Standard deviation over the pixels, ``sqrt(mean (S - mean S)^2)``. Range [0, inf); O(m)."""
+    return maps.std(axis=(1, 2), dtype=np.float64)
+
+
+def mean(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean over the pixels. Range that of the map; O(m)."""
+    return maps.mean(axis=(1, 2), dtype=np.float64)
+
+
+def median(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Median over the pixels: the level of the background. Range that of the map; O(m)."""
+    return np.median(maps, axis=(1, 2)).astype(np.float64)
+
+
+def top_mean(maps: NDArray[np.floating], percent: float = 1.0) -> NDArray[np.float64]:
+    """Mean of the largest ``percent`` % of the pixels.
+
+    ``k = max(1, round(percent / 100 * m))`` pixels count, so that a tiny map gives its
+    maximum. Range that of the map; O(m) by partial sorting.
+    """
+    flat = maps.reshape(len(maps), -1)
+    k = max(1, round(percent / 100 * flat.shape[1]))
+    return np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
+
+
+def total_variation(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Anisotropic total variation a pixel.
+
+    ``(sum |S[i+1, j] - S[i, j]| + sum |S[i, j+1] - S[i, j]|) / m``. Range [0, inf); O(m).
+    """
+    vertical, horizontal = np.abs(np.diff(maps, axis=1)), np.abs(np.diff(maps, axis=2))
+    n_pixels = maps.shape[1] * maps.shape[2]
+    if ignored is not None:
+        vertical[ignored[:, 1:] | ignored[:, :-1]] = 0
+        horizontal[ignored[:, :, 1:] | ignored[:, :, :-1]] = 0
+        n_pixels = (~ignored).sum(axis=(1, 2))
+    vertical = vertical.sum(axis=(1, 2), dtype=np.float64)
+    horizontal = horizontal.sum(axis=(1, 2), dtype=np.float64)
+    return (vertical + horizontal) / n_pixels
+
+
+def contrast(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Peak above the background, ``max S - median S``. Range [0, inf); O(m)."""
+    return max_value(maps) - median(maps)
+
+
+def smooth_max(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Largest value after a 3 x 3 mean (edges repeated). Range that of the map; O(m).
+
+    A lone noisy patch counts a ninth, a defect that covers several patches in full. Beside ignored
+    patches the mean is one of fewer.
+    """
+    values = maps.astype(np.float64)
+    if ignored is None:
+        return ndimage.uniform_filter(values, size=(0, 3, 3), mode="nearest").max(axis=(1, 2))
+    counted = (~ignored).astype(np.float64)
+    total, share = (
+        ndimage.uniform_filter(part, size=(0, 3, 3), mode="nearest")
+        for part in (values * counted, counted)
+    )
+    smooth = np.where(ignored, -np.inf, total / np.where(ignored, 1, share))
+    return smooth.max(axis=(1, 2))
+
+
+def moran(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Spatial autocorrelation, Moran's I over pixels that share an edge.
+
+    With ``c = S - mean S``: the mean of ``c[p] c[q]`` over all neighbouring pixels over the mean
+    of ``c^2``; 0 for a constant map. Range [-1, 1], near 0 for noise and near 1 for one smooth
+    blob; O(m).
+    """
+    counted = True if ignored is None else ~ignored
+    centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64, where=counted)
+    variance = np.square(centred).mean(axis=(1, 2), where=counted)
+    if ignored is not None:
+        centred[ignored] = 0
+    products = [
+        (centred[:, 1:] * centred[:, :-1]).sum(axis=(1, 2)),
+        (centred[:, :, 1:] * centred[:, :, :-1]).sum(axis=(1, 2)),
+    ]
+    height, width = maps.shape[1:]
+    n_pairs = (height - 1) * width + height * (width - 1)
+    if ignored is not None:
+        pairs = [counted[:, 1:] & counted[:, :-1], counted[:, :, 1:] & counted[:, :, :-1]]
+        n_pairs = sum(pair.sum(axis=(1, 2)) for pair in pairs)
+    scale = n_pairs * np.where(variance > 0, variance, 1.0)
+    return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
+
+
+def concentration(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """One minus the entropy of the map, ``1 + sum p log p / log m``.
+
+    ``p`` is the map above its minimum, scaled to sum 1. Range [0, 1]: 0 for a constant map, 1
+    where a single pixel stands out from a flat rest; O(m).
+    """
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    above = flat - flat.min(axis=1, keepdims=True)
+    total = above.sum(axis=1, keepdims=True)
+    share = np.divide(above, total, out=np.full_like(above, 1 / above.shape[1]), where=total > 0)
+    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return 1 + (share * logs).sum(axis=1) / np.log(max(flat.shape[1], 2))
+
+
+def component(
+    maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Size of the largest connected region, ``log(1 + number of its pixels)``.
+
+    The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
+    logarithm, because sizes differ by factors. Range [0, log(1 + m / 4)]; O(m).
+    """
+    if ignored is None:
+        limit = mean(maps) + 2 * std(maps)
+        over_limit = maps > limit[:, np.newaxis, np.newaxis]
+    else:
+        where = {"axis": (1, 2), "dtype": np.float64, "where": ~ignored}
+        limit = maps.mean(**where) + 2 * maps.std(**where)
+        over_limit = (maps > limit[:, np.newaxis, np.newaxis]) & ~ignored
+    sizes = np.zeros(len(maps))
+    for image, over in enumerate(over_limit):
+        labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))
+        if n_regions:
+            sizes[image] = np.bincount(labels.ravel())[1:].max()
+    return np.log1p(sizes)
+
+
+#: Name -> descriptor. ``top<r>`` with another percentage than 1 is understood as well.
+DESCRIPTORS = {
+    "max": max_value,
+    "std": std,
+    "top": top_mean,
+    "tv": total_variation,
+    "mean": mean,
+    "median": median,
+    "contrast": contrast,
+    "smoothmax": smooth_max,
+    "moran": moran,
+    "concentration": concentration,
+    "component": component,
+}
