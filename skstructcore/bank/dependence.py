@@ -10,7 +10,7 @@ let expect. Independent images explain each other alike, whatever their distance
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,9 +83,9 @@ class Dependence:
     n_groups: int
     reach: int
     block_length: int
-    lags: NDArray[np.int64]
-    ratio: NDArray[np.float64]
-    limit: NDArray[np.float64]
+    lags: NDArray[np.int64] = field(repr=False)
+    ratio: NDArray[np.float64] = field(repr=False)
+    limit: NDArray[np.float64] = field(repr=False)
     p_value: float
     explained: float
 

@@ -7,12 +7,13 @@ import logging
 import math
 import os
 import stat
-import threading
 import time
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from .._utils.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +79,12 @@ class FeatureCache:
         return self.folder / digest[:2] / digest[2:]
 
     def _write(self, path, content):
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
+            with atomic_file(path, durable=False) as file:
+                file.write(content)
         except OSError as error:  # a full disk must not stop the computation
             logger.warning("Features are not cached: %s", error)
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
 
 
 def _crc(values):
