@@ -89,6 +89,30 @@ def by_call(bank, queries):
             yield peers
 
 
+def small_banks(bank, queries):
+    """The patches of one image in banks of some hundred entries, beside a plain product.
+
+    The product (numpy, float32, its own threads) gives the nearest entry up to rounding, and no
+    exact distance.
+    """
+    image = queries[:PATCHES]
+    for m in (100, 300, 600, 1_000, 3_000):
+        some = np.ascontiguousarray(bank[:m])
+        index, norms = NeighborIndex(some), np.square(some).sum(axis=1)
+        cells = []
+        for k in (1, 5):
+
+            def product():
+                rough = norms - 2 * image @ some.T  # noqa: B023
+                return rough.argmin(axis=1) if k == 1 else rough.argpartition(k, axis=1)[:, :k]  # noqa: B023
+
+            for search in (lambda: index.query(image, k), product):  # noqa: B023
+                search()
+                seconds = [measure(search, 1).seconds for _ in range(40)]
+                cells.append(f"{np.median(seconds) * 1e3:.2f} ms")
+        yield f"{m:,}", *cells
+
+
 def each_query(bank, queries):
     """Processor microseconds a query: ours, and faiss if there."""
     index = NeighborIndex(bank)
@@ -165,6 +189,8 @@ def main():
     )
     header = ["k", "queries", "skstructcore", "faiss"]
     table("A single call", header, by_call(bank, queries))
+    header = ["entries", "k=1", "plain product", "k=5", "plain product"]
+    table(f"{PATCHES} queries, small banks", header, small_banks(bank, queries))
     if options.curves:
         curves(rows, options.curves)
     header = ["k", "a query", "processor time", "recall", "recall_ stated at fit"]
