@@ -1,6 +1,6 @@
 """A station from its fit to months later: recalibrate, update, forget, audit, drift, choose.
 
-    python benchmarks/study_field.py magnetic_tile/ cookie/ --cache /tmp/cache --plot drift.png
+    python benchmarks/study_field.py magnetic_tile/ cookie/ --cache CACHE --plot drift.png
 
 Each part prints its own comparison; `--parts` runs some of them. Features come from the cache if it
 is filled; changed images are new ones, for which the backbone runs.

@@ -26,7 +26,7 @@ def demo(output: Path, as_json: bool) -> None:
 
     \b
     skstructcore demo
-    skstructcore demo --output /tmp/demo --json
+    skstructcore demo --output first-look --json
     """
     import pandas as pd
 
