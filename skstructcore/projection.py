@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -140,8 +141,15 @@ class RandomProjection(
         def project(part):
             projected[part] = rows[part] @ matrix
 
+        # Image by image: on some processors the last digits of a product depend on how many rows
+        # it has, and what an image scores must not depend on which others are in its batch.
+        per_image = math.prod(values.shape[1:-1]) if values.ndim > 2 else len(rows)
+        blocks = [
+            slice(start + part.start, start + part.stop)
+            for start in range(0, len(rows), max(per_image, 1))
+            for part in parts(per_image, _BLOCK_ROWS)
+        ]
         # The matrix library's own threads would mostly wait for each other.
-        blocks = parts(len(rows), _BLOCK_ROWS)
         with thread_pool(most=len(blocks)) as run_all:
             run_all(project, blocks)
         return projected.reshape(*values.shape[:-1], self._n_features_out)

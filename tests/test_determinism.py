@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -158,6 +159,22 @@ def test_another_process_fits_and_scores_alike(environment, files, expected):
     command = [sys.executable, "-c", textwrap.dedent(code)]
     out = subprocess.check_output(command, text=True, env={**os.environ, **environment})
     np.testing.assert_array_equal(eval(out), expected)
+
+
+def test_other_matrix_kernels_also_give_one_score_alone_and_in_any_batch(saved, files):
+    """Those of OpenBLAS for AVX2 round a row otherwise where there are other numbers of rows."""
+    cpu = Path("/proc/cpuinfo")
+    if not cpu.exists() or "avx2" not in cpu.read_text():
+        pytest.skip("this processor, or system, does not run these kernels")
+    code = f"""
+        import skstructcore
+        pipe, files = skstructcore.load({saved!r}), {files!r}
+        together = pipe.score_samples(files).tolist()
+        print([pipe.score_samples([file])[0] for file in files] == together)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
+    assert subprocess.check_output(command, text=True, env=environment).strip() == "True"
 
 
 def test_nothing_is_asked_from_the_network(files, tmp_path):

@@ -381,7 +381,7 @@ def _totals(neighbors, values, n_entries):
 def _average(table, neighbors, default):
     there = neighbors >= 0
     if there.all():
-        return table[neighbors] @ np.full(neighbors.shape[1], 1 / neighbors.shape[1])
+        return table[neighbors].mean(axis=1)
     count = there.sum(axis=1)
     total = np.where(there, table[neighbors], 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), default)
