@@ -293,3 +293,18 @@ def test_files_are_checked_before_the_network_runs(tmp_path):
     Image.fromarray(photos()[0]).save(good)
     with pytest.raises(ValueError, match=r"bad.png' \(position 1 in the list\): there is no such"):
         ConvFeatures().fit([good, tmp_path / "bad.png"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda:77"}, "device='cuda:77' cannot be used here: .*'auto'"),
+        ({"device": "meta"}, "device='meta' cannot be used here"),
+        ({"device": "quark"}, "device='quark' cannot be used here"),
+        ({"image_size": 8}, r"8 x 8 pixels \(image_size\): .*Small networks need 32 or more"),
+    ],
+)
+def test_what_the_network_cannot_do_is_said_by_fit(settings, message):
+    photos = np.zeros((2, 40, 40), dtype=np.uint8)
+    with pytest.raises(ValueError, match=message):
+        ConvFeatures(**{"image_size": 64, **settings}).fit(photos)

@@ -140,3 +140,20 @@ def test_pipeline_is_fitted_scored_and_saved(tmp_path):
 def test_what_cannot_be_joined_is_named(parts, message):
     with pytest.raises(ValueError, match=message):
         JoinedFeatures(parts()).fit(X)
+
+
+@pytest.mark.parametrize("change", ["order", "one left out", "one not fitted", "a setting"])
+def test_estimators_changed_after_fit_are_refused(change):
+    one, other = fine(), coarse()  # of the same weights
+    joined = JoinedFeatures([one, other]).fit(X)
+    if change == "a setting":
+        joined.set_params(**{"1__normalize": False})
+    else:
+        parts = {
+            "order": [other, one],
+            "one left out": [one],
+            "one not fitted": [one, clone(other)],
+        }
+        joined.set_params(features=parts[change])
+    with pytest.raises(ValueError, match=r"in another order|normalize is False|not fitted"):
+        joined.transform(X)

@@ -1,5 +1,7 @@
 """A fitted model takes only the network and the settings that it was fitted with."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,13 @@ def test_a_module_left_in_training_mode_is_put_back(part):
         ({"mean": (0, 0, 0)}, "mean"),
         ({"std": (1, 1, 1)}, "std"),
         ({"image_size": 64}, "image_size"),
+        ({"window": (0, 4095)}, "window"),
+        ({"channels": (2, 1, 0)}, "intensity"),
+        ({"foreground": "auto"}, "foreground"),
+        ({"ignore": np.eye(32, dtype=bool)}, "ignore"),
+        ({"ignore": [[(0, 0), (0.5, 0), (0, 0.5)]]}, "ignore"),
+        ({"ignore": {"nut": Path("nut.png")}}, "ignore"),
+        ({"tile_size": 16}, "tiles"),
     ],
 )
 def test_settings_changed_after_fit_are_named(change, name):
@@ -141,6 +150,23 @@ def test_settings_changed_after_fit_are_named(change, name):
     features.set_params(**change)
     with pytest.raises(ValueError, match=f"{name} is .*was fitted with"):
         features.transform(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 0}, {"n_jobs": "two"}, {"foreground": "all"}, {"window": "none"}]
+)
+def test_settings_that_are_none_are_named_after_fit_too(change):
+    features = ConvFeatures(Blocks(), layers=("stage1",), image_size=32).fit(PHOTOS)
+    with pytest.raises(ValueError, match=next(iter(change))):
+        features.set_params(**change).transform(PHOTOS)
+
+
+def test_a_region_that_is_given_again_is_the_same():
+    corner = [[(0, 0), (0.6, 0), (0, 0.6)]]
+    options = {"layers": ("stage1",), "image_size": 32}
+    features = ConvFeatures(Blocks(), ignore={"a": corner, "b": np.eye(32) > 0}, **options)
+    features.fit(PHOTOS).set_params(ignore={"b": np.eye(32) > 0, "a": corner})
+    assert features.transform(PHOTOS).shape[0] == 3
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 1}, {"n_jobs": 1}, {"layers": ["stage1"]}])

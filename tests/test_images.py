@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skstructcore.datasets import ImageSet
-from skstructcore.images import ImageReadError, as_images, find_unreadable, list_images, source_box
+from skstructcore.images import (
+    ImageReadError,
+    as_images,
+    find_unreadable,
+    list_images,
+    read_mask,
+    source_box,
+)
 
 
 @pytest.fixture
@@ -354,3 +361,10 @@ def test_a_pipe_is_an_error_and_does_not_hang(tmp_path):
 def test_images_without_an_order_are_refused(X):
     with pytest.raises(ValueError, match="must come in an order"):
         as_images(X)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_mask_is_an_error_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "mask.png")
+    with pytest.raises(ImageReadError, match=r"mask\.png.*it is no regular file"):
+        read_mask(tmp_path / "mask.png")

@@ -284,3 +284,15 @@ def test_transparent_colour_of_16_bits_is_refused(tmp_path):
     path.write_bytes(png(np.array([[[0, 300, 600], [7, 8, 9]]]), (0, 300, 600)))
     with pytest.raises(ImageReadError, match=r"colour.png.*colour of 16 bits as transparent"):
         read([path])
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_8_bits_in_a_deeper_container_are_told_where_they_become_black(dtype, tmp_path, caplog):
+    deep = [16 * image.astype(np.uint16) for image in LEVELS]
+    features = ConvFeatures(Blocks(), **OWN).fit(deep)
+    assert features.window_ == (0, 4095)
+    path = saved(tmp_path, LEVELS[0].astype(dtype), "image.tif")
+    np.asarray(features.transform([deep[0], LEVELS[0], path]))
+    (record,) = caplog.records
+    assert "image.tif' (position 2 in the list) has no value above 255" in record.message
+    assert "from 0 to 4095 it is next to black" in record.message

@@ -36,7 +36,7 @@ def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
         there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
         return next((name for name in among if there[name]()), "cpu")
     try:
-        torch.zeros(1, device=str(device).removeprefix("torch:"))
+        torch.zeros(1, device=str(device).removeprefix("torch:")).cpu()  # "meta" computes nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
         raise ValueError(

@@ -16,13 +16,14 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.device import find_device
 from .._utils.output import ContainerOutputMixin
 from ..images.geometry import Geometry
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window, training_intensity
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
-from ._ignored import Ignored, is_background
+from ._ignored import Ignored, digest_of, is_background
 from ._lazy import LazyFeatures
 from ._tiling import TiledExtraction, Tiling, check_tiles
 
@@ -223,9 +224,14 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         del recipe["weights"], recipe["dtype"]
         recipe.pop("runtime", None)
         recipe |= {"image_size": size, "resize": resize, "crop": crop}
+        check_window(self.window)
+        window = None if isinstance(self.window, str) else [float(end) for end in self.window]
+        recipe |= {"window": window, "foreground": self.foreground}
+        recipe |= {"ignore": digest_of(self.ignore)}
         return json.loads(json.dumps(recipe))  # tuples or lists, it is the same
 
     def _check_recipe(self):
+        self._validate_params()
         if self.recipe_ is None:  # of an earlier release
             return
         now = self._fitted_recipe()
@@ -257,7 +263,15 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return shared_network(key, lambda: self._load(device, dtype))
 
     def _shape_of(self, height, width):
-        return tuple(int(n) for n in self._network().output_shape(height, width))
+        network = self._network()
+        try:
+            return tuple(int(n) for n in network.output_shape(height, width))
+        except RuntimeError as error:  # of torch, about sizes within the network
+            what = "image_size" if self.tile_size is None else "tile_size"
+            raise ValueError(
+                f"The network cannot take images of {height} x {width} pixels ({what}): {error}. "
+                "Small networks need 32 or more."
+            ) from error
 
     def _iter_features(self, images):
         size, tile = self._input_size(), self._tile_size()
@@ -297,13 +311,7 @@ def _two_sides(size, name):
 def _device_and_dtype(device, dtype):
     import torch
 
-    if device == "auto":
-        device = "cpu"
-        if torch.cuda.is_available():
-            device = "cuda"
-        elif torch.backends.mps.is_available():
-            device = "mps"
-    device = torch.device(device)
+    device = torch.device(find_device(device, among=("cuda", "mps")).removeprefix("torch:"))
     if dtype == "auto":
         dtype = "float32"
         if device.type == "cuda":

@@ -6,6 +6,8 @@ by mistake: what comes after either leaves them out or refuses them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -150,6 +152,30 @@ class IgnoredByCategory:
             for image, out in zip(mine, ignored, strict=True):
                 features[image][out] = np.nan
         return features
+
+
+def digest_of(ignore: object) -> str | None:
+    """Text that tells one `ignore` of a user from another; None where nothing is ignored.
+
+    Examples
+    --------
+    >>> corner, other = [(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 0), (0, 1)]
+    >>> digest_of([corner]) == digest_of((corner,)), digest_of([corner]) == digest_of([other])
+    (True, False)
+    """
+    if ignore is None:
+        return None
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            content = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+            return [value.shape, value.dtype.str, content]
+        return value.item() if isinstance(value, np.generic) else str(value)
+
+    if isinstance(ignore, Mapping):
+        ignore = sorted((str(category), region) for category, region in ignore.items())
+    text = json.dumps(ignore, default=plain)
+    return f"regions {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def is_background(pixels: NDArray[np.uint8], grid_shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -66,6 +66,7 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints = {"features": [list, tuple]}
+    recipe_ = None  # of estimators of earlier releases, in pickles
 
     def __init__(self, features: Sequence[PatchFeatures]) -> None:
         self.features = features
@@ -134,6 +135,7 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.n_features_out_ = sum(part.n_features_out_ for part in self.features)
         checksums = " ".join(part.model_checksum_ for part in self.features)
         self.model_checksum_ = hashlib.sha256(checksums.encode()).hexdigest()
+        self.recipe_ = _recipe_of(self.features)
         self.model_source_ = " + ".join(part.model_source_ for part in self.features)
         return self
 
@@ -152,7 +154,13 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         for part in self.features:
+            check_is_fitted(part)
             part._check_recipe()
+        if self.recipe_ not in (None, _recipe_of(self.features)):
+            raise ValueError(
+                "features are not those that JoinedFeatures was fitted with, or in another order: "
+                "the bank holds other features. Set them back, or fit again."
+            )
         # Copies: what happens to the estimators later must not change what they have given.
         frozen = copy.copy(self)
         frozen.features = [copy.copy(part) for part in self.features]
@@ -253,3 +261,8 @@ def _at_grid(features, grid):
         return features
     maps = np.moveaxis(features, -1, 1).reshape(n * d, *shape)
     return np.moveaxis(upsample_maps(maps, grid).reshape(n, d, *grid), 1, -1)
+
+
+def _recipe_of(features):
+    """What the features of fitted estimators, one behind the other, are made of."""
+    return [[part.model_checksum_, part.recipe_] for part in features]

@@ -261,9 +261,25 @@ class ImageList:
     ) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Image `i` as a backbone sees it, `(*image_size, 3)`; see `source_box`.
 
-        Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits.
+        Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits. It is
+        logged if such an image is next to black because its values are those of 8 bits.
         """
-        return self._guard(i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity))
+        levels = self._guard(
+            i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity)
+        )
+        low, high = intensity.window or (0, 0)
+        brightest = low + levels.max() * (high - low) / 255
+        if high >= 1023 and brightest <= 255 and kind(self.items[i]).values == "integers":
+            _logger.warning(
+                "Image %s (position %d in the list) has no value above 255: seen through the "
+                "window from %g to %g it is next to black. If it holds 8 bits in a deeper file, "
+                "convert it to 8 bits",
+                self.name(i),
+                self.positions[i],
+                low,
+                high,
+            )
+        return levels
 
     def box(
         self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False

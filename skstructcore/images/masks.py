@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .reading import ImageReadError, reason_of
+from .reading import ImageReadError, check_regular, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ def read_mask(path: StrPath) -> NDArray[np.bool_]:
         If the file cannot be read; the message names it.
     """
     try:
+        check_regular(path)
         with Image.open(path) as image:
             values = np.asarray(image)
             if image.mode in ("LA", "RGBA"):

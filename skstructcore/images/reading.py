@@ -157,11 +157,17 @@ def upright_size(item):
     return _upright_size(item)
 
 
-def _stamp(path):
-    """What changes when a file is written again."""
+def check_regular(path: StrPath) -> os.stat_result:
+    """Status of a file or folder; an error for a pipe, reading which would wait for ever."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise OSError("it is no regular file")  # reading a pipe would wait for ever
+        raise OSError("it is no regular file")
+    return status
+
+
+def _stamp(path):
+    """What changes when a file is written again."""
+    status = check_regular(path)
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
