@@ -164,9 +164,25 @@ def test_labels_of_mixed_kinds_are_an_error(features, odd, as_table):
         CoresetBank(0.5).fit(X, ["good"] * 9 + [odd])
 
 
-def test_names_of_groups_of_mixed_kinds_are_an_error(features):
+@pytest.mark.parametrize("name", ["groups", "categories"])
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (np.nan, "has no entry for image 9: got nan"),
+        (None, "has no entry for image 9: got None"),
+        (1, "mixes the types int, str"),
+    ],
+)
+def test_names_of_mixed_kinds_are_an_error(features, name, odd, message):
     # numpy alone would make the strings "nan" and "1" of them.
-    with pytest.raises(ValueError, match="groups has no entry for image 9: got nan"):
-        CoresetBank(0.5).fit(features, groups=["p"] * 9 + [np.nan])
-    with pytest.raises(ValueError, match="groups mixes the types int, str"):
-        CoresetBank(0.5).fit(features, groups=["p"] * 9 + [1])
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        CoresetBank(0.5).fit(features, **{name: ["p"] * 9 + [odd]})
+
+
+def test_copies_among_training_images_are_told_unless_they_are_one_group(caplog):
+    X = np.random.default_rng(0).random((4, 2, 2, 3)).astype(np.float32)
+    X[3] = X[1]
+    CoresetBank(0.5).fit(X, groups=["a", "b", "c", "b"])
+    assert not caplog.records
+    CoresetBank(0.5).fit(X)
+    assert "1 of 4 good images are copies of others (the first: image 3 of image 1)" in caplog.text

@@ -244,3 +244,12 @@ def test_images_of_another_product_are_refused(routed, images, categories, messa
     with pytest.raises(ValueError, match=message):
         recalibrate(routed, images, categories=categories)
     assert snapshot(routed, patches(5, 2)) == before
+
+
+@pytest.mark.parametrize("change", [recalibrate, update])
+def test_copies_among_fresh_images_count_as_one(pipe, change):
+    fresh = patches(5, 1)
+    fresh[2:] = fresh[1]
+    later = change(pipe, fresh)
+    groups = later[-1].calibration_.groups
+    assert len(np.unique(groups)) == (2 if change is recalibrate else 62)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray
+
+_logger = logging.getLogger(__name__)
 
 #: In the place of a digest: the image was forgotten.
 FORGOTTEN = ""
@@ -73,14 +76,31 @@ def record_of(
     pooled: NDArray[np.floating] | None = None,
 ) -> TrainingRecord:
     """Record the images that features come from, or the features where they were given."""
-    geometry = getattr(X, "geometry", None)
+    geometry, digests = getattr(X, "geometry", None), digests_of(X)
+    if len(X.shape) == 4:  # rows of a table may well be equal
+        _tell_of_copies(digests, groups)
     return TrainingRecord(
-        digests=digests_of(X),
+        digests=digests,
         groups=groups,
         routes=routes,
         sizes=None if geometry is None else geometry.original_sizes,
         pooled=None if pooled is None else np.asarray(pooled, dtype=np.float32),
     )
+
+
+def _tell_of_copies(digests, groups):
+    _, first, which = np.unique(digests, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(groups != groups[first[which]])
+    if len(copies):
+        _logger.warning(
+            "%d of %d good images are copies of others (the first: image %d of image %d), but "
+            "count as independent: held out, a copy is explained by the other, and thresholds "
+            "come out too low. Leave copies out, or give them one group",
+            len(copies),
+            len(digests),
+            copies[0],
+            first[which[copies[0]]],
+        )
 
 
 def digests_of(X: LazyRows | NDArray[np.floating]) -> NDArray[np.str_]:

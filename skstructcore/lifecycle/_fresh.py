@@ -78,8 +78,11 @@ def describe_fresh(
     lam = fresh["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
     weight = fresh["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
     fresh["raw_score"] = weight * fresh["base"] + lam * fresh["d_struct"]
-    n_images = len(fresh)
-    fresh["group"] = np.arange(n_images) if good.groups is None else good.groups
+    if good.groups is None:  # each image its own, and that of its copies
+        _, first, which = np.unique(digests_of(good.X), return_index=True, return_inverse=True)
+        fresh["group"] = first[which]
+    else:
+        fresh["group"] = good.groups
     fresh["category"] = None if good.categories is None else good.categories.astype(str)
     return fresh
 
