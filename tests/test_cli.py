@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,3 +309,70 @@ def test_an_unreadable_image_ends_the_command_if_asked(model, good, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     result = run("score", model, good, tmp_path / "broken.png", "--on-error", "raise")
     assert result.exit_code == 2 and "broken.png" in result.output
+
+
+def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
+    copy, image, table = tmp_path / "a.model", tmp_path / "a.png", tmp_path / "a.csv"
+    shutil.copy(model, copy)
+    shutil.copy(sorted(good.iterdir())[0], image)
+    table.write_text("file,verdict\n")
+    folder = image.parent
+    for arguments in (
+        ["score", copy, folder, "--csv", copy],
+        ["score", copy, folder, "--csv", image],
+        ["report", copy, folder, "-o", image],
+        ["monitor", copy, folder, "--state", copy],
+        ["fit", folder, "-o", image],
+        ["recalibrate", copy, "--false-alarms", "0.3", "-o", table],
+        ["update", copy, folder, "-o", image],
+        ["evaluate", root / "bolt", "--csv", copy],
+        ["evaluate", root / "bolt", "--model", table],
+    ):
+        before = {path: path.read_bytes() for path in (copy, image, table)}
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "is there and is not" in result.output and "is not replaced" in result.output
+        assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recalibrate", "--false-alarms", "0.3", "-o", "nowhere/b.model"], "no folder"),
+        (["update", "GOOD", "-o", "nowhere/b.model"], "no folder"),
+        (["forget", "GOOD", "-o", "nowhere/b.model"], "no folder"),
+        (["monitor", "GOOD", "--state", "damaged.json"], "damaged.json' is no state to go on from"),
+        (["monitor", "GOOD", "--state", "list.json"], "list.json' is no state to go on from"),
+        (["audit", "--most", "-3"], "--most"),
+    ],
+)
+def test_what_cannot_be_written_or_continued_is_found_first(
+    model, good, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.json").write_text('{"version": 1, "finger')
+    (tmp_path / "list.json").write_text("[]")
+    name, *rest = [good if argument == "GOOD" else argument for argument in arguments]
+    result = run(name, model, *rest)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize("picture", ["a.nope", "a", "bolt/a.png"])
+def test_a_picture_that_cannot_be_is_found_before_the_fit(root, picture, monkeypatch):
+    monkeypatch.chdir(root)
+    result = run("evaluate", "bolt", "--picture", picture)
+    assert result.exit_code == 2
+    assert "--picture" in result.output
+
+
+def test_names_cannot_break_the_terminal(tmp_path, good):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, path in enumerate(sorted(good.iterdir())):
+        shutil.copy(path, folder / f"\x1b[2J={i}\udcff.png")
+    fitted = run("fit", folder, "-o", tmp_path / "odd.model", "--no-estimate", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    result = run("audit", tmp_path / "odd.model", folder)
+    assert result.exit_code == 0, result.output
+    assert r"\x1b[2J=0\xff.png'" in result.output and "\x1b" not in result.output

@@ -109,6 +109,29 @@ model_argument = click.argument(
 )
 
 
+def check_output(path: Path, *, text: bool = True) -> None:
+    """Refuse, before the work, a file that cannot be written or would replace one of another kind.
+
+    A table, a page or a state is text; a model is not. So a slip of the hand costs no model and
+    no image.
+    """
+    from .._utils.files import check_writable
+    from ..images import IMAGE_SUFFIXES
+
+    check_writable(path)
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    is_text = b"\0" not in start
+    if start and (is_text != text or path.suffix.lower() in IMAGE_SUFFIXES):
+        wanted = "a text file" if text else "a model"
+        raise Refused(
+            f"{str(path)!r} is there and is not {wanted}: it is not replaced. Choose another name, "
+            "or delete it."
+        )
+
+
 def new_model_option(text: str, *, aliases: tuple[str, ...] = ()):
     """Option ``--output`` for the file of a model that a command writes."""
     return click.option("output", "--output", "-o", *aliases, required=True, type=_FILE, help=text)
@@ -197,7 +220,9 @@ def print_table(table: Any, percent: tuple[str, ...] = ()) -> None:
     """Write a table for people; the columns named are shares."""
     import pandas as pd
 
-    shown = table.copy()
+    from .._utils.files import escape_name
+
+    shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
     for name in set(percent) & set(shown):
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
     click.echo(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep=""))

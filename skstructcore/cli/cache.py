@@ -16,7 +16,7 @@ def _bytes(context, parameter, text):
     """Read a size such as 2GB or 500M."""
     if text is None:
         return None
-    found = re.fullmatch(r"([0-9.]+) *([kmgt]?)b?", text.strip().lower())
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) *([kmgt]?)b?", text.strip().lower())
     if not found:
         raise click.BadParameter(f"{text!r} is no size; 2GB and 500MB are")
     return int(float(found[1]) * _UNITS[found[2]])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    check_output,
     false_alarms_option,
     features_option,
     json_option,
@@ -73,20 +74,35 @@ def evaluate(
     skstructcore evaluate mvtec_ad/bottle --csv scores.csv --picture cases.png
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
-    from .._utils.files import check_writable
     from ..datasets import find_layout
 
     with plain_errors():
         several = len(find_layout(folder).categories) > 1
         if several and (csv or picture or model):
             raise click.UsageError("--csv, --picture and --model are for one category")
-        for path in filter(None, (csv, picture, model)):
-            check_writable(path)
+        if csv:
+            check_output(csv)
+        if picture:
+            _check_picture(picture, folder)
+        if model:
+            check_output(model, text=False)
         pipe = make_pipeline(features, preset, settings, false_alarms, not several)
         if several or output or any(many.values()):
             _evaluate_categories(pipe, folder, output or Path("evaluation"), as_json, **many)
         else:
             _evaluate_one(pipe, folder, csv, picture, model, as_json)
+
+
+def _check_picture(path, folder):
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    from .._utils.files import check_writable
+
+    if check_writable(path).is_relative_to(folder.resolve()):
+        raise click.UsageError(f"--picture {str(path)!r} lies in the data set")
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
 
 
 def _evaluate_one(pipe, folder, csv, picture, model, as_json):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    check_output,
     false_alarms_option,
     features_option,
     json_option,
@@ -67,11 +68,10 @@ def fit(
     skstructcore fit line3/good -o line3.model
     skstructcore fit line3/good -o line3.model --false-alarms 0.02 --set bank__ratio=0.02
     """
-    from .._utils.files import check_writable
     from ..lifecycle import info, operating_points
 
     with plain_errors():
-        check_writable(output)
+        check_output(output, text=False)
         images = load_good(folder)
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
         pipe.fit(images, images.y)

@@ -10,6 +10,8 @@ import click
 from ._common import (
     EXIT_CODES,
     REJECTED,
+    Refused,
+    check_output,
     exit_code_option,
     false_alarms_option,
     images_argument,
@@ -68,6 +70,7 @@ def recalibrate(
     from ..lifecycle import recalibrate as recalibrate_
 
     with plain_errors():
+        check_output(output, text=False)
         pipe = load_model(model, trust=trust)
         quantile = None if false_alarms is None else 1 - false_alarms
         fresh = named_images(images) if images else None
@@ -88,6 +91,7 @@ def recalibrate(
 
 def _change(function, model, images, output, as_json, trust, **options):
     with plain_errors():
+        check_output(output, text=False)
         pipe = load_model(model, trust=trust)
         before = pipe["bank"].n_images_
         changed = function(pipe, named_images(images), **options)
@@ -150,7 +154,13 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
     show_default=True,
     help="Expected share of good images among the suspects.",
 )
-@click.option("--most", default=20, show_default=True, help="How many rows are shown.")
+@click.option(
+    "--most",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many rows are shown.",
+)
 @exit_code_option
 @json_option
 @trust_option
@@ -223,16 +233,13 @@ def monitor(
     skstructcore monitor line3.model line3/today --state line3.drift.json
     skstructcore monitor line3.model line3/today --state line3.drift.json --exit-code
     """
-    from .._utils.files import atomic_file, check_writable
+    from .._utils.files import atomic_file
     from ..lifecycle import DriftMonitor
 
     with plain_errors():
-        check_writable(state)
+        check_output(state)
         pipe = load_model(model, trust=trust)
-        if state.exists():
-            watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
-        else:
-            watch = DriftMonitor(pipe, alpha=alpha)
+        watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
         alarms = watch.update(named_images(images))
         with atomic_file(state) as file:
             file.write(json.dumps(watch.to_dict()).encode())
@@ -246,3 +253,12 @@ def monitor(
         click.echo(f"{watch.n_images_} images seen, {len(alarms)} new alarms{earlier}.")
     if exit_code and alarms:
         context.exit(REJECTED)
+
+
+def _continued(pipe, state):
+    from ..lifecycle import DriftMonitor
+
+    try:
+        return DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
+    except ValueError as error:  # of JSON, of UTF-8 and of the monitor
+        raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error

@@ -8,6 +8,7 @@ import click
 
 from ._common import (
     Refused,
+    check_output,
     false_alarms_option,
     images_argument,
     json_option,
@@ -59,6 +60,7 @@ def report(
     from ..display import report as write_report
 
     with plain_errors():
+        check_output(output)
         shown = None
         if len(images) == 1 and (images[0] / "test").is_dir():
             layout = find_layout(images[0])

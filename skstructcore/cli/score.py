@@ -12,6 +12,7 @@ from ._common import (
     EXIT_CODES,
     REJECTED,
     UNREADABLE,
+    check_output,
     exit_code_option,
     false_alarms_option,
     json_option,
@@ -71,6 +72,8 @@ def score(
     from ..evaluation import iter_scores
 
     with plain_errors():
+        if csv is not None:
+            check_output(csv)
         paths = list_files(images)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
@@ -113,9 +116,6 @@ class _Output:
         self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
         self.file = None
         if csv is not None:
-            from .._utils.files import check_writable
-
-            check_writable(csv)
             self.part = csv.with_name(f"{csv.name}.part")
             self.note = csv.with_name(f"{csv.name}.part.json")
             self.fingerprint = fingerprint
