@@ -98,5 +98,5 @@ def test_equal_images_are_found_without_images_and_near_ones_with_them():
 def test_what_cannot_be_audited_is_refused():
     with pytest.raises(ValueError, match="calibrated in-sample"):
         audit(fitted(patches(20, 0), calibration="in-sample"))
-    with pytest.raises(ValueError, match="fdr must be between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match=r"fdr must be a float in the range \(0.0, 1.0\), got 1"):
         audit(fitted(patches(20, 0)), fdr=1)

@@ -250,7 +250,10 @@ def test_in_sample_scores_are_no_reference(caplog):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([0.5, 1.5], "p-values between 0 and 1"),
+        ([0.5, 1.5], "p-values must be between 0 and 1, got 1.5 for image 1"),
+        (pd.DataFrame({"p_value": [0.5, np.nan]}), "got nan for image 1. Leave out images that"),
+        (pd.DataFrame({"p_value": [7.0]}), "p-values must be between 0 and 1, got 7"),
+        (pd.DataFrame({"p_value": ["high"]}), "p-values must be between 0 and 1"),
         (pd.DataFrame({"base": [1.0]}), "without p_value"),
         (pd.DataFrame({"p_value": [0.5], "nearest_route": ["nut"]}), "has the routes nut"),
     ],
@@ -264,7 +267,48 @@ def test_what_is_no_stream_is_refused_and_changes_nothing(pipe, X, message):
     assert json.dumps(monitor.to_dict()) == before
 
 
-@pytest.mark.parametrize("params", [{"alpha": 0}, {"alpha": 1.5}, {"tolerated_rejects": 1}])
-def test_shares_lie_between_0_and_1(pipe, params):
-    with pytest.raises(ValueError, match="must be between 0 and 1"):
-        DriftMonitor(pipe, **params)
+@pytest.mark.parametrize("groups", [["a"], "ab", [None, None], [np.nan, 1.0]])
+def test_lots_that_are_none_are_refused(pipe, groups):
+    with pytest.raises(ValueError, match=r"groups (must|has no)"):
+        DriftMonitor(pipe).update([0.5, 0.4], groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("alpha", value) for value in (0, 1.5, np.nan, "0.1")),
+        ("tolerated_rejects", 1),
+        *(("window", value) for value in (0, 2.5, "9")),
+        *(("random_state", value) for value in (-1, "x")),
+    ],
+)
+def test_parameters_out_of_range_are_named(pipe, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be an? .*, got"):
+        DriftMonitor(pipe, **{name: value})
+
+
+@pytest.mark.parametrize("state", [None, [], 3, {}, {"version": 1}, {"version": 2}])
+def test_what_is_no_state_is_named(pipe, state):
+    with pytest.raises(ValueError, match=r"state is no state|belongs to another"):
+        DriftMonitor.from_dict(pipe, state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(n_images=-5),
+        lambda state: state.update(alarms=None),
+        lambda state: state.update(routes={}),
+        lambda state: state.pop("generator"),
+        lambda state: state["routes"]["all"].update(capital={}),
+        lambda state: state["routes"]["all"]["ranks"]["changed scores"].pop(),
+    ],
+)
+def test_a_state_that_was_changed_is_refused(pipe, change):
+    monitor = DriftMonitor(pipe)
+    monitor.update([0.5, 0.4])
+    state = json.loads(json.dumps(monitor.to_dict()))
+    assert DriftMonitor.from_dict(pipe, state).n_images_ == 2
+    change(state)
+    with pytest.raises(ValueError, match="not as it was written"):
+        DriftMonitor.from_dict(pipe, state)

@@ -76,7 +76,14 @@ def test_smallest_size_must_hold_for_all_larger_ones():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": [0.0]}, "levels must be between 0 and 1, got 0.0"),
+        ({"levels": 0.1}, "levels must be a list of numbers"),
+        ({"levels": [0.1, 0.1]}, "levels must be a list of numbers, each once"),
+        ({"levels": ["0.1"]}, "levels must be a float"),
+        ({"sizes": []}, "sizes must be a list of numbers"),
+        ({"sizes": [5.0]}, "sizes must be a float in the range"),
+        ({"severity": np.inf}, "severity must be a float in the range"),
+        ({"n_painted": -1}, "n_painted must be an int in the range"),
+        ({"levels": [0.0]}, r"levels must be a float in the range \(0.0, 1.0\), got 0.0"),
         ({"y": ["good"]}, "y labels images"),
         ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["good"]}, "y has 1 entries for 2"),
         ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["a", "b"]}, "no good image"),

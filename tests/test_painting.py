@@ -63,7 +63,8 @@ def test_a_defect_is_as_long_as_asked(kind, size):
         ({"kinds": []}, "kinds must hold some of"),
         ({"size": 49}, r"painted on <ndarray>: size must be .* at most 48.* got 49"),
         ({"size": 0}, "size must be at least 1"),
-        ({"severity": -1}, "severity must be above 0"),
+        ({"severity": -1}, "severity must be a float in the range"),
+        ({"severity": np.inf}, "severity must be a float in the range"),
     ],
 )
 def test_what_cannot_be_painted_is_named(good, options, message):

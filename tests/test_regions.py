@@ -210,9 +210,9 @@ def test_a_region_in_the_hole_of_another_stays_visible(scorer):
 @pytest.mark.parametrize(
     "params, error, message",
     [
-        (dict(level=0.0), ValueError, "level must be between 0 and 1, got 0.0"),
-        (dict(min_area=-1), ValueError, "min_area must be 0 or more"),
-        (dict(min_area=np.nan), ValueError, "min_area must be 0 or more"),
+        (dict(level=0.0), ValueError, r"level must be a float in the range \(0.0, 1.0\), got 0.0"),
+        (dict(min_area=-1), ValueError, "min_area must be a float in the range"),
+        (dict(min_area=np.nan), ValueError, "min_area must be a float in the range"),
     ],
 )
 def test_wrong_parameters_are_refused(scorer, maps, params, error, message):

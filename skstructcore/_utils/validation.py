@@ -1,6 +1,9 @@
 """Checks of what the estimators are given."""
 
+from numbers import Real
+
 import numpy as np
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_array, validate_data
 
 from .lazy import is_lazy
@@ -114,6 +117,23 @@ def as_patch_grid(X):
     (3, 1, 1, 2)
     """
     return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
+
+
+def check_number(value, name, low, high=None, *, closed="neither", kind=Real):
+    """Raise ValueError unless a parameter of a function is a number of an interval.
+
+    As scikit-learn checks the parameters of estimators.
+
+    Examples
+    --------
+    >>> check_number(0.5, "fdr", 0, 1)
+    >>> check_number("0.5", "fdr", 0, 1)
+    Traceback (most recent call last):
+    ValueError: fdr must be a float in the range (0.0, 1.0), got '0.5'.
+    """
+    wanted = Interval(kind, low, high, closed=closed)
+    if isinstance(value, bool) or not wanted.is_satisfied_by(value):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
 
 def check_per_image(values, n_images, name):

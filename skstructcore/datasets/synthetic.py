@@ -14,6 +14,8 @@ import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
+from .._utils.validation import check_number
+
 if TYPE_CHECKING:
     from .._utils.typing import ArrayLike, NDArray, RandomState
 
@@ -91,8 +93,7 @@ def paint_defect(
         raise ValueError(f"image must have at least 8 x 8 pixels, got {image.shape[:2]}")
     if kind not in DEFECTS:
         raise ValueError(f"kind must be one of {sorted(DEFECTS)}, got {kind!r}")
-    if not severity > 0:
-        raise ValueError(f"severity must be above 0, got {severity!r}")
+    check_number(severity, "severity", 0)
     if size is not None and not 1 <= size <= min(image.shape[:2]):
         raise ValueError(
             f"size must be at least 1 and at most {min(image.shape[:2])}, the shorter side of the "

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import pickle
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import joblib
@@ -19,6 +20,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from .._utils.validation import check_number
 from ..images.image_list import ImageReadError, as_images
 from ..lifecycle.persistence import info, load
 
@@ -132,8 +134,7 @@ def iter_scores(
     images = as_images(images)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
-    if shard_size < 1:
-        raise ValueError(f"shard_size must be at least 1, got {shard_size!r}.")
+    check_number(shard_size, "shard_size", 1, closed="left", kind=Integral)
     model, digest = _as_sent(pipe)
     starts = range(0, len(images), shard_size)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from .._utils.validation import counted_rows
+from .._utils.validation import check_number, counted_rows
 from ..bank.record import digests_of
 from ._steps import calibrations_of, structcore_steps
 
@@ -86,8 +86,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     >>> table.loc[table["copy_of"] >= 0, ["image", "copy_of"]].to_numpy().tolist()
     [[31, 30]]
     """
-    if not 0 < fdr < 1:
-        raise ValueError(f"fdr must be between 0 and 1, got {fdr!r}.")
+    check_number(fdr, "fdr", 0, 1)
     bank, knn, scorer = structcore_steps(pipe)
     if knn.calibration == "in-sample":
         raise ValueError(

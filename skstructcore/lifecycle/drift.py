@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from .._utils.validation import check_number
+from ..bank.training import check_labels
 from ._drift_tests import RouteTests
 from ._steps import calibrations_of, structcore_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from numpy.typing import ArrayLike
@@ -152,9 +156,10 @@ class DriftMonitor:
         window: int = 200,
         random_state: int = 0,
     ) -> None:
-        for name, value in (("alpha", alpha), ("tolerated_rejects", tolerated_rejects)):
-            if not 0 < value < 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")
+        check_number(alpha, "alpha", 0, 1)
+        check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
+        check_number(window, "window", 1, closed="left", kind=Integral)
+        check_number(random_state, "random_state", 0, closed="left", kind=Integral)
         self.pipe, self.alpha = pipe, alpha
         self.tolerated_rejects, self.window, self.random_state = (
             tolerated_rejects,
@@ -196,9 +201,7 @@ class DriftMonitor:
             What was noticed in these images; usually nothing.
         """
         table, maps = self._describe(X)
-        groups = None if groups is None else np.asarray(groups)
-        if groups is not None and len(groups) != len(table):
-            raise ValueError(f"groups has {len(groups)} entries for {len(table)} images.")
+        groups = None if groups is None else check_labels(groups, len(table), "groups")
         routes = table.get("nearest_route", pd.Series("all", table.index)).to_numpy()
         unknown = sorted({str(name) for name in routes} - set(self._tests))
         if unknown:
@@ -237,7 +240,7 @@ class DriftMonitor:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state, of plain lists and numbers, ready for `json.dump`."""
-        return {
+        state = {
             "version": 1,
             "fingerprint": _fingerprint(self.pipe),
             "alpha": self.alpha,
@@ -249,6 +252,7 @@ class DriftMonitor:
             "alarms": [vars(alarm) for alarm in self.alarms_],
             "routes": {name: tests.to_dict() for name, tests in self._tests.items()},
         }
+        return {**state, "checksum": _checksum(state)}
 
     @classmethod
     def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
@@ -264,12 +268,18 @@ class DriftMonitor:
         -------
         monitor : DriftMonitor
         """
-        if state.get("version") != 1:
-            raise ValueError(f"state is no state of DriftMonitor.to_dict: {sorted(state)[:5]}.")
-        if state["fingerprint"] != _fingerprint(pipe):
+        if not isinstance(state, Mapping) or state.get("version") != 1:
+            found = sorted(state)[:5] if isinstance(state, Mapping) else repr(state)[:50]
+            raise ValueError(f"state is no state of DriftMonitor.to_dict: {found}.")
+        if state.get("fingerprint") != _fingerprint(pipe):
             raise ValueError(
                 "The state belongs to another pipeline, or to one with another calibration "
                 "(recalibrated or refitted since): begin a new DriftMonitor."
+            )
+        if state.get("checksum") != _checksum(state):
+            raise ValueError(
+                "The state is not as it was written, its checksum is another: begin a new "
+                "DriftMonitor."
             )
         names = ("alpha", "tolerated_rejects", "window", "random_state")
         monitor = cls(pipe, **{name: state[name] for name in names})
@@ -287,11 +297,11 @@ class DriftMonitor:
         if isinstance(X, pd.DataFrame):
             if "p_value" not in X:
                 raise ValueError("X is a table without p_value: give what describe returns.")
+            _check_p_values(pd.to_numeric(X["p_value"], errors="coerce"))
             return X, None
         if np.ndim(X) == 1 and np.asarray(X).dtype.kind in "fiu":
             p_values = np.asarray(X, dtype=np.float64)
-            if not ((p_values >= 0) & (p_values <= 1)).all():
-                raise ValueError("A vector of numbers must hold p-values between 0 and 1.")
+            _check_p_values(p_values)
             if set(self._tests) != {"all"}:
                 raise ValueError(
                     "p-values alone do not say which product an image shows: pass the table of "
@@ -300,6 +310,21 @@ class DriftMonitor:
             return pd.DataFrame({"p_value": p_values}), None
         maps = self.pipe[:-1].transform(X)
         return self.pipe[-1].describe(maps), np.asarray(maps.values)
+
+
+def _check_p_values(p_values):
+    wrong = np.flatnonzero(~((p_values >= 0) & (p_values <= 1)))
+    if len(wrong):
+        raise ValueError(
+            f"p-values must be between 0 and 1, got {p_values[wrong[0]]} for image {wrong[0]}. "
+            "Leave out images that have no score."
+        )
+
+
+def _checksum(state):
+    """Digest of a state, whether or not it has been JSON since it was made."""
+    text = json.dumps({k: v for k, v in state.items() if k != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fingerprint(pipe):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from .._utils.validation import check_number
 from ..bank.build import materialize
 from ..bank.record import digests_of
 from ..containers import Patches
@@ -108,9 +110,10 @@ def operating_points(
     1   all  0.100      0.10
     """
     scorer = structcore_steps(pipe)[-1]
-    for level in levels:
-        if not 0 < level < 1:
-            raise ValueError(f"levels must be between 0 and 1, got {level!r}.")
+    _check_numbers(levels, "levels", 0, 1)
+    _check_numbers(sizes, "sizes", 0, 1, closed="right")
+    check_number(severity, "severity", 0)
+    check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
     calibrations = calibrations_of(scorer)
     rows = []
     for level in levels:
@@ -133,6 +136,13 @@ def operating_points(
     if not good.all():
         _add_measured(table, pipe, images, good, promised)
     return table
+
+
+def _check_numbers(values, name, *limits, **options):
+    if isinstance(values, str) or np.ndim(values) != 1 or not 0 < len(set(values)) == len(values):
+        raise ValueError(f"{name} must be a list of numbers, each once; got {values!r}.")
+    for value in values:
+        check_number(value, name, *limits, **options)
 
 
 def _good(images, y):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
 from ..scoring.calibration import explain_shortage
@@ -185,10 +186,9 @@ def recalibrate(
 
 
 def _check_numbers(quantile, weight_old):
-    if quantile is not None and not 0 < quantile < 1:
-        raise ValueError(f"quantile must be between 0 and 1, got {quantile!r}.")
-    if not 0 <= weight_old <= 1:
-        raise ValueError(f"weight_old must be from 0 to 1, got {weight_old!r}.")
+    if quantile is not None:
+        check_number(quantile, "quantile", 0, 1)
+    check_number(weight_old, "weight_old", 0, 1, closed="both")
 
 
 def _move_all(scorer, level):

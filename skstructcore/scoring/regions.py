@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.validation import check_number
 from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.polygons import outline
@@ -160,10 +161,9 @@ def _checked_scorer(pipe, level, min_area):
             f"Regions are compared with the largest distances of good images, but the base score "
             f"is {scorer.base!r}: fit with structcore__base='max'."
         )
-    if level is not None and not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level!r}.")
-    if not min_area >= 0:
-        raise ValueError(f"min_area must be 0 or more pixels, got {min_area!r}.")
+    if level is not None:
+        check_number(level, "level", 0, 1)
+    check_number(min_area, "min_area", 0, closed="left")
     return scorer
 
 
