@@ -141,6 +141,28 @@ def test_started_processes_do_not_matter_nor_hang(method, saved, files, expected
     np.testing.assert_array_equal(scores, expected)
 
 
+def test_a_process_that_is_killed_does_not_stop_those_it_was_forked_with(saved, files):
+    """The lock of tqdm is one for all of them, and a kill may come while it is held."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    code = f"""
+        import os, signal, skstructcore
+        from tqdm.auto import tqdm
+        pipe = skstructcore.load({saved!r})
+        pipe.score_samples({files[:2]!r})
+        tqdm.get_lock()
+        child = os.fork()
+        if not child:
+            tqdm.get_lock().acquire()
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        signal.alarm(60)
+        for verbose in (0, 1):
+            pipe.set_params(features__verbose=verbose).score_samples({files[:2]!r})
+    """
+    assert subprocess.call([sys.executable, "-c", textwrap.dedent(code)]) == 0
+
+
 @pytest.mark.parametrize(
     "environment",
     [

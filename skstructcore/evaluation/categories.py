@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import joblib
 from sklearn.base import BaseEstimator, clone
-from tqdm.auto import tqdm
 
 from .. import __version__
+from .._utils.progress import progress_bar
 from ..datasets import find_layout
 from ..images.labels import is_anomalous
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
@@ -138,8 +138,8 @@ def evaluate_categories(
     missing = [name for name in stamps if name not in rows]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_evaluate_one)(clone(pipe), layout, name) for name in missing)
-    progress = tqdm(total=len(names), initial=len(rows), unit="category", disable=not verbose)
-    with progress:
+    bar = progress_bar(verbose=verbose, total=len(names), initial=len(rows), unit="category")
+    with bar as progress:
         for name, row, outcome in parallel(tasks):
             if row is None:
                 failed[name] = outcome

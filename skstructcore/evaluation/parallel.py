@@ -18,8 +18,8 @@ import joblib
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
+from .._utils.progress import progress_bar
 from .._utils.validation import check_number
 from ..images.image_list import ImageReadError, as_images
 from ..lifecycle.persistence import info, load
@@ -144,7 +144,8 @@ def iter_scores(
         )
         for start in starts
     )
-    with tqdm(total=len(images), desc="scores", unit="image", disable=not verbose) as progress:
+    bar = progress_bar(verbose=verbose, total=len(images), desc="scores", unit="image")
+    with bar as progress:
         for shard in shards:
             yield shard
             progress.update(len(shard))

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
-from tqdm.auto import tqdm
+
+from .._utils.progress import progress_bar
 
 _N_AHEAD = 2  # batches in work beside the one that is handed out
 _MAX_NETWORKS = 2
@@ -71,7 +72,9 @@ class Extraction:
         n_images = len(self.images)
         pending = deque()
         with (
-            tqdm(total=n_images, desc="features", unit="image", disable=not verbose) as progress,
+            progress_bar(
+                verbose=verbose, total=n_images, desc="features", unit="image"
+            ) as progress,
             ThreadPoolExecutor(n_threads) as pool,
         ):
             try:

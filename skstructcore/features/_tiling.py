@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import islice, product
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from .._utils.progress import progress_bar
 from .._utils.threads import parts
 from ._extraction import Extraction, compute_in_one_thread, default_n_threads
 
@@ -172,9 +172,9 @@ class TiledExtraction(Extraction):
         n_threads = self.n_threads or default_n_threads(self.on_cpu)
         n_tiles = 1 if self.on_cpu else batch_size  # of one job
         n_ahead = 2 * n_threads if self.on_cpu else 2
-        n_images = len(self.images)
+        bar = progress_bar(verbose=verbose, total=len(self.images), desc="features", unit="image")
         with (
-            tqdm(total=n_images, desc="features", unit="image", disable=not verbose) as progress,
+            bar as progress,
             ThreadPoolExecutor(n_threads) as pool,
         ):
             try:

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .._utils.device import find_device
+from .._utils.progress import progress_bar
 from .._utils.threads import parts, thread_pool
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def greedy_k_center(
         rounds = _Selection(X, indices, radii).run()
     else:
         rounds = _select_on_device(X, indices, radii, device.removeprefix("torch:"))
-    with tqdm(total=n_select, disable=not verbose, desc="k-center", unit="pick") as bar:
+    with progress_bar(verbose=verbose, total=n_select, desc="k-center", unit="pick") as bar:
         for done in rounds:
             bar.update(done - bar.n)
     return indices, radii

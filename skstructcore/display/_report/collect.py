@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..._utils.files import escape_name
+from ..._utils.progress import progress_bar
 from ...images.image_list import ImageReadError, as_images
 from .._anomaly_map import base_thresholds
 from .pictures import encode_mask, image_uri, reduce_map
@@ -93,7 +93,8 @@ def collect(
     )
     tables = []
     starts = range(0, len(listed), batch_size)
-    with tqdm(total=len(listed), desc="report", unit="image", disable=not verbose) as progress:
+    bar = progress_bar(verbose=verbose, total=len(listed), desc="report", unit="image")
+    with bar as progress:
         for start in starts:
             batch = listed[start : start + batch_size]
             for positions, parts, maps in _score(pipe, batch, start, collected, thumbnail):
