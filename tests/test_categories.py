@@ -258,3 +258,10 @@ def test_an_output_folder_that_cannot_be_is_found_before_the_work(pipe, root, tm
     pipe.set_params(features__image_size="never looked at")
     with pytest.raises(OSError, match="file"):
         evaluate_categories(pipe, root, tmp_path / "file" / "out")
+
+
+def test_a_category_of_the_name_of_the_last_row_is_refused_before_the_work(pipe, root, tmp_path):
+    (root / "nut").rename(root / "mean")
+    with pytest.raises(ValueError, match="is called 'mean', as the last row of the table is"):
+        evaluate_categories(pipe, root, tmp_path / "results")
+    assert not (tmp_path / "results").exists()

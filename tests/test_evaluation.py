@@ -190,3 +190,9 @@ def test_names_that_break_tables_are_quoted_in_the_scores(four, tmp_path):
     again = pd.read_csv(tmp_path / "scores.csv")
     assert again["file"].tolist()[:2] == [r"$'\xff.png'", "$'=1+1.png'"]
     assert again["defect_type"].tolist()[2] == r"$'a\x0ab'"
+
+
+def test_a_type_of_the_name_of_the_last_row_is_refused_before_any_image_is_scored(four):
+    four.y[3] = "all"
+    with pytest.raises(ValueError, match="A type of defect is called 'all'"):
+        evaluate(None, four)

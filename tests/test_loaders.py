@@ -279,3 +279,39 @@ def test_names_that_are_not_utf_8_are_read_from_folders_and_tables(mvtec):
     images = load_mvtec_ad(mvtec, "bottle")
     at = images.paths.index(str(folder / "train" / "good" / odd))
     assert images.groups[at] == "bottle/good-1"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("candle,train,Normal,{image},", "the label 'Normal' is not normal or anomaly"),
+        ("candle,train,,{image},", "the label '' is not normal or anomaly"),
+        ("candle,tset,normal,{image},", "the split 'tset' is not train or test"),
+        ("candle,train,normal,,", "it is a folder"),
+    ],
+)
+def test_rows_of_a_table_that_say_something_else_are_named(tmp_path, row, message):
+    visa_original(tmp_path)
+    table = tmp_path / "split_csv" / "1cls.csv"
+    row = row.format(image="candle/Data/Images/Normal/0000.JPG")
+    table.write_text(table.read_text() + row + "\n")
+    with pytest.raises(DatasetError, match=message):
+        load_visa(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column split, type, file, group"),
+        ("x" * 200_000, "field larger than field limit"),
+        ("split,type,file,group\ntrain,good,000.png,\n", "train.good.000.png: no group"),
+        (
+            "split,type,file,group\ntrain,good,000.png,1\ntrain,good,000.png,2\n",
+            "train/good/000.png: two groups in groups.csv",
+        ),
+    ],
+)
+def test_tables_of_groups_that_are_none_are_named(mvtec, text, message):
+    (mvtec / "bottle/groups.csv").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        load_mvtec_ad(mvtec, "bottle")

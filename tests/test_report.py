@@ -318,6 +318,20 @@ def test_verdicts_of_changed_or_missing_images_are_all_listed(images, tmp_path):
         load_verdicts(tmp_path / "w.csv")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("nowhere.png,,good,,,,", "'nowhere.png'.*there is no such file"),
+        (",,good,,,,", "line 2: it names no file"),
+        ("/,,good,,,,", "it is a folder"),
+        ("a\0b.png,,good,,,,", "null byte|line contains NUL"),
+    ],
+)
+def test_verdicts_without_a_digest_name_images_too(tmp_path, row, message):
+    with pytest.raises(DatasetError, match=message):
+        load_verdicts(write_verdicts(tmp_path / "v.csv", row))
+
+
 def test_relative_names_start_from_the_root(images, folder, tmp_path):
     path = write_verdicts(tmp_path / "v.csv", "good_00.png,,good,,,,")
     assert load_verdicts(path, folder).paths == [images.paths[0]]

@@ -43,10 +43,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restval="")
-            rows = list(reader)
-    except OSError as error:
-        raise DatasetError(path.parent, [f"{path}: {error.strerror}"]) from error
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
+            rows, found = list(reader), reader.fieldnames or []
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
+    missing = [column for column in columns if column not in found]
     if missing:
         raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
     return rows

@@ -70,7 +70,11 @@ def _read_groups(folder, files, groups, problems):
         return None
     table = folder / ("groups.csv" if groups == "auto" else groups)
     rows = read_table(table, ("split", "type", "file", "group"))
-    group_of = {(row["split"], row["type"], row["file"]): row["group"] for row in rows}
+    group_of = {}
+    for row in rows:
+        place = row["split"], row["type"], row["file"]
+        if row["group"] and group_of.setdefault(place, row["group"]) != row["group"]:
+            problems.append(f"{'/'.join(place)}: two groups in {table.name}")
     found = [group_of.get(path.relative_to(folder).parts) for path in files]
     problems += [
         f"{path}: no group in {table.name}"

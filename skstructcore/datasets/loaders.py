@@ -167,6 +167,11 @@ def load_visa(
     problems = []
     paths = [inside(root, row["image"], table, problems) for row in rows]
     masks = [inside(root, row["mask"], table, problems) if row["mask"] else None for row in rows]
+    for row in rows:
+        if row["label"] not in ("normal", "anomaly"):
+            problems.append(f"{row['image']}: the label {row['label']!r} is not normal or anomaly")
+        if row["split"] not in ("train", "test"):
+            problems.append(f"{row['image']}: the split {row['split']!r} is not train or test")
     if problems:  # before any file is opened
         raise DatasetError(root, problems)
     images = ImageSet(

@@ -62,12 +62,17 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
                 f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_LABELS)}"
             )
             continue
+        if not row["file"].strip():
+            problems.append(f"{path}, line {number}: it names no file")
+            continue
         file = Path(unescape_name(row["file"]))
         found[str(file if root is None else root / file)] = (_LABELS[verdict], row.get("digest"))
     sure = {file: entry for file, entry in found.items() if entry[0] is not None}
     for file, (_, digest) in sure.items():
         try:
-            if digest and as_images([file]).digest(0) != digest:
+            image = as_images([file])
+            image.size(0)  # is there, and is an image
+            if digest and image.digest(0) != digest:
                 problems.append(f"{file}: it has changed since the report was written")
         except ImageReadError as error:
             problems.append(str(error))

@@ -20,6 +20,7 @@ from ..images.labels import is_anomalous
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
 from .results import (
     COUNTS,
+    MEAN,
     Result,
     format_markdown,
     make_table,
@@ -168,7 +169,13 @@ def _checked_names(layout, categories):
     unknown = sorted(set(categories or ()) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")
-    return [name for name in names if not categories or name in categories]
+    names = [name for name in names if not categories or name in categories]
+    if MEAN in names:
+        raise ValueError(
+            f"A category in {str(layout.root)!r} is called {MEAN!r}, as the last row of the table "
+            "is: call its folder otherwise, or name the other categories."
+        )
+    return names
 
 
 def _evaluate_one(pipe, layout, name):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+MEAN = "mean"  #: the last row of the table
 COUNTS = ("train_images", "test_images")
 #: Columns of the table, in order; `evaluate_categories` says what they mean.
 COLUMNS = (
@@ -89,7 +90,7 @@ def make_table(rows: dict[str, dict[str, float | None]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
     areas = [column for column in COLUMNS if column not in COUNTS]
     table[areas] = table[areas].astype(np.float64)
-    table.loc["mean", areas] = table[areas].mean()
+    table.loc[MEAN, areas] = table[areas].mean()
     return table.rename_axis("category").astype(dict.fromkeys(COUNTS, "Int64"))
 
 
@@ -103,7 +104,7 @@ def write_tables(output: Path, table: pd.DataFrame, settings: dict[str, str]) ->
         }
         for name, row in table.to_dict("index").items()
     }
-    mean = rows.pop("mean")
+    mean = rows.pop(MEAN)
     text = json.dumps({"settings": settings, "categories": rows, "mean": mean}, indent=1)
     write_text(output / "results.json", text)
     write_text(output / "results.md", format_markdown(table) + "\n")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
+ALL = "all"  #: the last row of the table
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a fitted pipeline made of the test images of a data set.
@@ -67,11 +70,11 @@ class Evaluation:
         rejected = self.scores["is_anomalous"].to_numpy()
         rows = {GOOD: {"images": int(good.sum()), "false_alarms": int(rejected[good].sum())}}
         kinds = sorted(set(types[~good]))
-        for kind in [*kinds, "all"]:
-            members = ~good if kind == "all" else types == kind
+        for kind in [*kinds, ALL]:
+            members = ~good if kind == ALL else types == kind
             rows[kind] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
             rows[kind] |= self._areas(good | members)
-        rows["all"] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
+        rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
         table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         counts = ["false_alarms", "missed"]
@@ -131,6 +134,10 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
         before any image is scored.
     """
     is_anomalous(images.y, both=True)
+    if ALL in images.y:
+        raise ValueError(
+            f"A type of defect is called {ALL!r}, as the last row of the table is: rename it."
+        )
     with contextlib.suppress(NoMasksError):
         check_masks(images)
     maps = pipe[:-1].transform(images)
