@@ -131,3 +131,12 @@ def test_nan_in_the_maps_names_the_image():
 def named(name, function):
     function.__name__ = name
     return function
+
+
+@pytest.mark.parametrize("odd", ["a", 1j, None])
+def test_a_descriptor_returns_real_numbers(odd):
+    def own(maps):
+        return [odd] * len(maps)
+
+    with pytest.raises(ValueError, match="'own' must return real numbers"):
+        compute_descriptors(np.ones((2, 3, 3)), [own])

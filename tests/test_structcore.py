@@ -258,7 +258,40 @@ def test_a_score_that_is_no_number_is_never_an_acceptance():
     assert scorer.describe(maps)["is_anomalous"].all()
 
 
-def test_weights_that_are_no_numbers_are_refused_by_fit():
+@pytest.mark.parametrize("odd", [np.nan, np.inf, None, "1", 1j])
+def test_weights_that_are_no_numbers_are_refused_by_fit(odd):
     maps = np.random.default_rng(0).random((40, 6, 6))
-    with pytest.raises(ValueError, match=r"weights must be finite numbers, got \[nan"):
-        StructCoreScorer(descriptors=("std", "top"), weights=[np.nan, 1]).fit(maps)
+    with pytest.raises(ValueError, match="weights must be finite numbers, got"):
+        StructCoreScorer(descriptors=("std", "top"), weights=[odd, 1]).fit(maps)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"weights": [1e308, -1e308]}, {"weights": [1e200, 0]}, {"lam": 1e308}]
+)
+def test_scores_that_would_end_in_infinity_are_refused_by_fit(settings):
+    # The threshold was infinite, and no image anomalous.
+    maps = np.random.default_rng(0).random((40, 6, 6))
+    with pytest.raises(ValueError, match="too large for floating-point numbers"):
+        StructCoreScorer(descriptors=("std", "top"), **settings).fit(maps)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_maps_that_would_end_in_infinity_are_refused_by_fit():
+    with pytest.raises(ValueError, match="too large for floating-point numbers|must be finite"):
+        StructCoreScorer().fit(1e200 * np.random.default_rng(0).random((40, 6, 6)))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"base": "mean"}, "base"), ({"resolution": "full"}, "resolution"), ({"sigma": 9.0}, "sigma")],
+)
+def test_parameters_that_make_other_scores_are_refused_after_fit(maps, change, name):
+    scorer = StructCoreScorer(resolution="full" if name == "sigma" else "grid").fit(maps)
+    scorer.set_params(**change)
+    with pytest.raises(ValueError, match=f"{name} is .*was fitted with"):
+        scorer.predict(maps)
+
+
+def test_a_descriptor_is_there_once(maps):
+    with pytest.raises(ValueError, match="found twice: max"):
+        StructCoreScorer(descriptors=("max", "std", "max")).fit(maps)

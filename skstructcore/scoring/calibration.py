@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
 NORMS = ("sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis")
 
+_LARGEST = 1e100
+
 
 def location_and_scale(
     phi: NDArray[np.floating],
@@ -228,7 +230,10 @@ def fit_calibration(
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
     paper_location, paper_scale = location_and_scale(paper_phi)
-    weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights)
+    if weights.dtype.kind not in "biuf":
+        raise ValueError(f"weights must be finite numbers, got {weights.tolist()!r}.")
+    weights = weights.astype(np.float64)
     if weights.shape != phi.shape[1:]:
         raise ValueError(
             f"weights must hold one number for each of the {phi.shape[1]} descriptors, got "
@@ -236,7 +241,15 @@ def fit_calibration(
         )
     if not np.isfinite(weights).all():
         raise ValueError(f"weights must be finite numbers, got {weights.tolist()}.")
-    z = (phi - location) / scale * weights
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = (phi - location) / scale * weights
+    # Far from where numbers end, so that those of new images, which may be larger, do as well.
+    factor = 1.0 if isinstance(lam, str) else lam
+    if not np.abs(np.append(z, [factor, *base])).max() <= _LARGEST:  # NaN is no number either
+        raise ValueError(
+            f"Maps, weights={weights.tolist()} and lam={lam!r} make scores that are too large for "
+            "floating-point numbers: divide them by a constant."
+        )
     precision = np.linalg.inv(ledoit_wolf(z)[0]) if norm == "mahalanobis" else None
     d_struct = combine(z, norm, precision)
     base_weight = 0.0 if lam == "struct-only" else 1.0

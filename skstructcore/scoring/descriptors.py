@@ -205,7 +205,10 @@ def compute_descriptors(
             )
         function = resolve_descriptor(descriptor)[1]
         found = function(stack) if ignored is None else _of_counted(function, stack, ignored)
-        values = np.asarray(found, dtype=np.float64)
+        values = np.asarray(found)
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"Descriptor {name!r} must return real numbers; found {values.dtype}.")
+        values = values.astype(np.float64)
         if values.shape != (len(stack),):
             raise ValueError(
                 f"Descriptor {name!r} must return one number an image, shape ({len(stack)},); "

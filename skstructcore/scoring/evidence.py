@@ -53,7 +53,16 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     if reset:
         estimator.map_shape_ = maps.shape[1:]
         estimator.n_features_in_ = maps.shape[-1]
-    elif maps.shape[1:] != estimator.map_shape_:
+        estimator.recipe_ = _recipe(estimator)
+        return maps
+    for parameter, value in _recipe(estimator).items():
+        fitted = getattr(estimator, "recipe_", {}).get(parameter, value)
+        if value != fitted:
+            raise ValueError(
+                f"{parameter} is {value!r}, but {name} was fitted with {fitted!r}: what is normal "
+                "is not known of other scores. Set it back, or fit again."
+            )
+    if maps.shape[1:] != estimator.map_shape_:
         found, fitted = (" x ".join(map(str, s)) for s in (maps.shape[1:], estimator.map_shape_))
         raise ValueError(
             f"The maps have {found} patches, but {name} was fitted with {fitted}: what is normal "
@@ -66,6 +75,12 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
             "pipeline)."
         )
     return maps
+
+
+def _recipe(estimator):
+    """The parameters by which maps become scores, that `fit` does not learn."""
+    recipe = {"base": estimator.base, "resolution": estimator.resolution}
+    return recipe | ({"sigma": estimator.sigma} if estimator.resolution == "full" else {})
 
 
 class Evidence(NamedTuple):

@@ -189,6 +189,7 @@ class StructCoreScorer(
         """
         maps = check_maps(self, X, reset=True)
         bare = maps.surprise is None
+        descriptor_names(self.descriptors)  # an error if one is there twice
         self.descriptors_ = without_surprise(self.descriptors) if bare else self.descriptors
         self.training_ = self.evidence_of(maps)
         return self.calibrate()
