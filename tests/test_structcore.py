@@ -277,7 +277,7 @@ def test_scores_that_would_end_in_infinity_are_refused_by_fit(settings):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_maps_that_would_end_in_infinity_are_refused_by_fit():
-    with pytest.raises(ValueError, match="too large for floating-point numbers|must be finite"):
+    with pytest.raises(ValueError, match=r"too large for floating-point numbers|must be finite"):
         StructCoreScorer().fit(1e200 * np.random.default_rng(0).random((40, 6, 6)))
 
 
