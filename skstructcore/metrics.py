@@ -312,7 +312,10 @@ def _overlap_steps(masks, anomaly_maps, ignored):
 
 def _checked(y_true, anomaly_score):
     anomalous = is_anomalous(y_true, both=True)
-    scores = np.asarray(anomaly_score, dtype=np.float64)
+    scores = np.asarray(anomaly_score)
+    if scores.dtype.kind not in "biufO":
+        raise ValueError(f"anomaly scores must be real numbers, got {scores.dtype}")
+    scores = scores.astype(np.float64)
     if scores.shape != anomalous.shape:
         raise ValueError(
             f"one score for each label is needed: {len(anomalous)} labels, scores of shape "

@@ -196,3 +196,8 @@ def test_a_type_of_the_name_of_the_last_row_is_refused_before_any_image_is_score
     four.y[3] = "all"
     with pytest.raises(ValueError, match="A type of defect is called 'all'"):
         evaluate(None, four)
+
+
+def test_images_without_labels_are_refused():
+    with pytest.raises(TypeError, match="evaluate needs an ImageSet with labels, got list"):
+        evaluate(None, ["a.png"])

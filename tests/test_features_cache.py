@@ -249,5 +249,5 @@ def test_the_size_of_a_cache_is_told_and_pruned(folder, tmp_path):
     assert cache_size(cache) == (0, 0)
     assert (cache / "note.txt").exists()
     assert run(folder, Blocks(), cache)[1] == 4  # computed again; the shape is still known
-    with pytest.raises(ValueError, match="max_age must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match=r"max_age must be .*, got -1"):
         prune_cache(cache, max_age=-1)

@@ -301,10 +301,19 @@ def test_files_are_checked_before_the_network_runs(tmp_path):
         ({"device": "cuda:77"}, "device='cuda:77' cannot be used here: .*'auto'"),
         ({"device": "meta"}, "device='meta' cannot be used here"),
         ({"device": "quark"}, "device='quark' cannot be used here"),
-        ({"image_size": 8}, r"8 x 8 pixels \(image_size\): .*Small networks need 32 or more"),
+        ({"image_size": 8}, r"8 x 8 pixels \(image_size\): .*Choose another image_size"),
     ],
 )
 def test_what_the_network_cannot_do_is_said_by_fit(settings, message):
     photos = np.zeros((2, 40, 40), dtype=np.uint8)
     with pytest.raises(ValueError, match=message):
         ConvFeatures(**{"image_size": 64, **settings}).fit(photos)
+
+
+@pytest.mark.parametrize(
+    "scaling", [{"mean": (0, 0)}, {"mean": ("a", 0, 0)}, {"std": (np.nan, 1, 1)},
+                {"std": (np.inf, 1, 1)}, {"std": (0, 1, 1)}, {"mean": (np.nan, 0, 0)}],
+)  # fmt: skip
+def test_a_scaling_of_pixels_that_is_none_is_named(scaling):
+    with pytest.raises(ValueError, match="mean and std must be three numbers each"):
+        ConvFeatures(image_size=64, **scaling).fit(photos())

@@ -6,7 +6,7 @@ import pytest
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, indexable
 
-from skstructcore.datasets import ImageSet
+from skstructcore.datasets import ImageSet, check_masks
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_labels_default_to_good():
 def test_a_wrong_number_of_anything_is_an_error():
     with pytest.raises(ValueError, match="masks has 1 entries for 2 images"):
         ImageSet(["a.png", "b.png"], masks=[None])
-    with pytest.raises(ValueError, match="y has 3 entries for 2 images"):
+    with pytest.raises(ValueError, match="y must have one entry per image: expected 2"):
         ImageSet(["a.png", "b.png"], ["good"] * 3)
 
 
@@ -99,3 +99,34 @@ def test_numbers_become_labels_that_say_the_same_in_every_part(y):
 def test_labels_that_may_be_read_in_two_ways_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
         ImageSet(["a.png", "b.png"], y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"paths": "parts"}, "paths must be a list of images, not 'parts'"),
+        ({"y": [["good"], ["hole"]]}, "y must have one entry per image"),
+        ({"y": "good"}, "y must have one entry per image"),
+        ({"groups": "ab"}, "groups must have one entry per image"),
+        ({"groups": [[1, 2], [3, 4]]}, "groups must have one entry per image"),
+        ({"categories": ["nut"]}, "categories must have one entry per image"),
+    ],
+)
+def test_what_is_not_one_entry_an_image_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ImageSet(**{"paths": ["a.png", "b.png"], **settings})
+
+
+def test_names_beside_numbers_stay_what_they_are():
+    # numpy alone would make the strings "nan" and "1" of them.
+    images = ImageSet(["a.png", "b.png"], groups=["lot", np.nan], categories=["nut", 1])
+    assert images.groups[1] is np.nan and images.categories[1] == 1
+
+
+@pytest.mark.parametrize("mask", [np.full((4, 4), np.nan), np.full((4, 4), "x")])
+def test_a_mask_of_no_numbers_is_an_error(mask):
+    images = ImageSet(np.zeros((1, 4, 4), np.uint8), ["hole"], masks=[mask])
+    with pytest.raises(ValueError, match="the mask of image 0 holds values that are no finite"):
+        images.load_mask(0)
+    with pytest.raises(ValueError, match="the mask of image 0 holds values"):
+        check_masks(images)

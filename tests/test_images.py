@@ -7,6 +7,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -355,6 +356,18 @@ def test_a_pipe_is_an_error_and_does_not_hang(tmp_path):
     for use in (images.read, images.size, images.digest):
         with pytest.raises(ImageReadError, match=r"pipe\.png.*it is no regular file"):
             use(0)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([np.ma.array(np.zeros((4, 4), np.uint8), mask=np.eye(4))], "Image 0 is a masked array"),
+        (pd.DataFrame({"file": ["a.png"]}), "must be a list, not a table"),
+    ],
+)
+def test_what_would_lose_a_part_of_itself_is_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        as_images(X)
 
 
 @pytest.mark.parametrize("X", [{"a.png"}, frozenset({"a.png"}), {"a.png": 1}, {"a": 1}.keys()])

@@ -245,6 +245,11 @@ def test_channels_that_do_not_fit_are_named_at_fit(shape, dtype, channels, messa
         ConvFeatures(Blocks(), **OWN, channels=channels).fit([np.zeros(shape, dtype)])
 
 
+def test_weights_of_channels_that_are_all_zero_are_refused():
+    with pytest.raises(ValueError, match="not all 0"):
+        as_channels(np.zeros((3, 3)))
+
+
 @pytest.mark.parametrize("window", [None, "Auto", 7, (0,), (5, 5), (9, 1), (0, np.nan), ("a", "b")])
 def test_windows_that_are_none_are_refused(window):
     with pytest.raises(ValueError, match=r"window must be 'auto' or \(low, high\)"):

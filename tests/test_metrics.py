@@ -180,3 +180,8 @@ def test_rates_out_of_range_are_refused():
         fpr_at_tpr_score(Y, SCORES, tpr=0)
     with pytest.raises(ValueError, match="max_fpr must be in"):
         aupro_score([np.eye(2)], [np.eye(2)], max_fpr=30)
+
+
+def test_scores_that_are_no_real_numbers_are_refused():
+    with pytest.raises(ValueError, match="anomaly scores must be real numbers, got complex128"):
+        image_auroc_score([0, 1], [1j, 2j])

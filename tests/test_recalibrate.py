@@ -189,6 +189,7 @@ def test_too_few_images_for_the_level_are_said(pipe):
         (patches(0, 0), {}, "list of images is empty"),
         (patches(5, 1), {"quantile": "0.9"}, "quantile must be a float in the range .*, got '0.9'"),
         (patches(5, 1), {"quantile": 1.5}, "quantile must be a float in the range .*, got 1.5"),
+        (patches(5, 1), {"categories": "nut"}, "categories='nut' tells products apart, but"),
         (patches(5, 1), {"weight_old": np.nan}, "weight_old must be a float in the range"),
         (patches(5, 1), {"weight_old": -1}, "weight_old must be a float in the range .*, got -1"),
         (patches(5, 1), {"groups": [1, 2]}, "groups must have one entry per image"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from .._utils.validation import check_per_image
 from ..images.image_list import as_images
 from ..images.labels import GOOD, defect_types
-from ..images.masks import mask_as_seen, read_mask
+from ..images.masks import as_mask, mask_as_seen, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,8 +72,6 @@ class ImageSet:
     ['c.png']
     """
 
-    _PER_IMAGE = ("y", "masks", "groups", "categories", "splits")
-
     def __init__(
         self,
         paths: Sequence[StrPath | NDArray[Any]] | NDArray[Any],
@@ -82,22 +82,19 @@ class ImageSet:
         categories: ArrayLike | None = None,
         splits: ArrayLike | None = None,
     ) -> None:
+        if isinstance(paths, (str, os.PathLike)):
+            raise ValueError(f"paths must be a list of images, not {paths!r}: see list_images.")
         self.paths = [p if isinstance(p, np.ndarray) else str(p) for p in paths]
-        self.y = np.asarray([GOOD] * len(self.paths) if y is None else y, dtype=object)
-        if self.y.ndim == 1 and len(self.y):
-            self.y = defect_types(y if hasattr(y, "dtype") else self.y)
-        masks = [None] * len(self.paths) if masks is None else masks
-        self.masks = [m if m is None or isinstance(m, np.ndarray) else str(m) for m in masks]
-        self.groups = None if groups is None else np.asarray(groups)
-        self.categories = None if categories is None else np.asarray(categories)
-        self.splits = None if splits is None else np.asarray(splits)
-        for name in self._PER_IMAGE:
-            values = getattr(self, name)
-            if values is not None and len(values) != len(self.paths):
-                raise ValueError(
-                    f"{name} has {len(values)} entries for {len(self.paths)} images; "
-                    "one for each image is needed"
-                )
+        n_images = len(self.paths)
+        y = check_per_image([GOOD] * n_images if y is None else y, n_images, "y")
+        self.y = defect_types(y) if n_images else y.astype(object)
+        masks = [None] * n_images if masks is None else masks
+        self.masks = [m if m is None or isinstance(m, np.ndarray) else os.fspath(m) for m in masks]
+        if len(self.masks) != n_images:
+            raise ValueError(f"masks has {len(self.masks)} entries for {n_images} images.")
+        for name, values in (("groups", groups), ("categories", categories), ("splits", splits)):
+            values = None if values is None else check_per_image(values, n_images, name)
+            setattr(self, name, values)
 
     @property
     def shape(self) -> tuple[int]:
@@ -170,7 +167,7 @@ class ImageSet:
         if mask is None:
             good = self.y[i] == GOOD
             return np.zeros(shape if size is None else size, dtype=bool) if good else None
-        mask = read_mask(mask) if isinstance(mask, str) else mask != 0
+        mask = read_mask(mask) if isinstance(mask, str) else as_mask(mask, self.name(i))
         if mask.shape != tuple(shape):
             raise ValueError(
                 f"the mask of {self.name(i)} has {mask.shape} pixels, the image {tuple(shape)}"

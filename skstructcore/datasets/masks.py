@@ -9,8 +9,7 @@ import numpy as np
 
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
-from ..images.masks import mask_as_seen, read_mask
-from ..images.reading import ImageReadError
+from ..images.masks import as_mask, mask_as_seen, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -61,9 +60,10 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
 def _wrong_mask(images, i):
     mask = images.masks[i]
     try:
-        shape = (read_mask(mask) if isinstance(mask, str) else mask).shape
+        name = images.name(i)
+        shape = (read_mask(mask) if isinstance(mask, str) else as_mask(mask, name)).shape
         size = tuple(as_images([images.paths[i]]).size(0))
-    except ImageReadError as error:
+    except ValueError as error:  # an ImageReadError among them
         return str(error)
     if shape == size:
         return None

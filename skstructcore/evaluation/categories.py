@@ -166,6 +166,7 @@ def evaluate_categories(
 
 def _checked_names(layout, categories):
     names = list(layout.categories)
+    categories = [categories] if isinstance(categories, str) else categories
     unknown = sorted(set(categories or ()) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")

@@ -133,6 +133,8 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
         their type, unreadable or of another size than their images. All of this is checked
         before any image is scored.
     """
+    if not isinstance(images, ImageSet):
+        raise TypeError(f"evaluate needs an ImageSet with labels, got {type(images).__name__}.")
     is_anomalous(images.y, both=True)
     if ALL in images.y:
         raise ValueError(

@@ -270,7 +270,7 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             what = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
                 f"The network cannot take images of {height} x {width} pixels ({what}): {error}. "
-                "Small networks need 32 or more."
+                f"Choose another {what}."
             ) from error
 
     def _iter_features(self, images):
@@ -306,6 +306,21 @@ def _two_sides(size, name):
             f"{name} must be a positive integer or two, (height, width); got {size!r}."
         )
     return int(sides[0]), int(sides[1])
+
+
+def check_pixel_scaling(mean, std):
+    """Return mean and std of the pixels of three channels as floats, or raise ValueError."""
+    try:
+        scaling = tuple(map(float, mean)), tuple(map(float, std))
+    except (TypeError, ValueError):
+        scaling = (), ()
+    if [len(part) for part in scaling] != [3, 3] or not (
+        np.isfinite(scaling).all() and min(scaling[1]) > 0
+    ):
+        raise ValueError(
+            f"mean and std must be three numbers each, std positive; got {mean!r} and {std!r}."
+        )
+    return scaling
 
 
 def _device_and_dtype(device, dtype):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .._utils.files import atomic_file
+from .._utils.validation import check_number
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,8 @@ def prune_cache(location, *, max_bytes=None, max_age=None):
     n_deleted, bytes_deleted : int
     """
     for name, value in (("max_bytes", max_bytes), ("max_age", max_age)):
-        if value is not None and value < 0:
-            raise ValueError(f"{name} must be 0 or more, got {value!r}.")
+        if value is not None:
+            check_number(value, name, 0, closed="left")
     files = sorted(_files(location), key=lambda found: _last_use(found[1]))
     left = sum(status.st_size for _, status in files)
     oldest = -math.inf if max_age is None else time.time() - 86400 * max_age

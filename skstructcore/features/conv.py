@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
-from ._backbone import PatchFeatures
+from ._backbone import PatchFeatures, check_pixel_scaling
 from ._built_in import BUILT_IN, SCALING
 from ._modules import (
     AbsentModule,
@@ -278,10 +278,5 @@ class ConvFeatures(PatchFeatures):
 
     def _pixel_scaling(self):
         mean, std = SCALING if self._built_in() else _IMAGENET_SCALING
-        mean = tuple(map(float, mean if self.mean is None else self.mean))
-        std = tuple(map(float, std if self.std is None else self.std))
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(
-                f"mean and std must be three numbers each, std positive; got {mean} and {std}."
-            )
-        return mean, std
+        mean = mean if self.mean is None else self.mean
+        return check_pixel_scaling(mean, std if self.std is None else self.std)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.files import file_digest
-from ._backbone import PatchFeatures
+from ._backbone import PatchFeatures, check_pixel_scaling
 from ._modules import module_checksum
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ class TimmFeatures(PatchFeatures):
         return None
 
     def _recipe(self):
+        mean = (0, 0, 0) if self.mean is None else self.mean
+        check_pixel_scaling(mean, (1, 1, 1) if self.std is None else self.std)
         return {
             "model": self.model,
             "params": self._params(),

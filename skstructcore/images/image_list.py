@@ -140,6 +140,8 @@ def as_images(X: ImagesLike) -> ImageList:
         raise ValueError(
             f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
         )
+    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
+        raise ValueError(f"Images must be a list, not a table ({type(X).__name__}): pass a column.")
     items = list(X)
     if not items:
         raise ValueError("The list of images is empty: at least one image is needed.")
@@ -168,6 +170,8 @@ def _check_item(item, position):
             f"Image {position} is of type {type(item).__name__}; expected a path, a PIL image "
             "or a uint8 array."
         )
+    if isinstance(item, np.ma.MaskedArray):
+        raise ValueError(f"Image {position} is a masked array: fill it, and see `ignore`.")
     if item.dtype.kind not in "uif":
         raise ValueError(f"Image {position} is an array of {item.dtype}; convert it to uint8.")
     if item.ndim not in (2, 3) or not item.size:

@@ -196,9 +196,9 @@ def as_channels(channels: object) -> tuple[Any, ...] | None:
             return tuple(map(int, rows))
         if all(isinstance(row, (tuple, list, np.ndarray)) and len(row) > 0 for row in rows):
             numbers = all(isinstance(w, Real) and np.isfinite(w) for row in rows for w in row)
-            if numbers and len({len(row) for row in rows}) == 1:
+            if numbers and len({len(row) for row in rows}) == 1 and np.any(rows):
                 return tuple(tuple(map(float, row)) for row in rows)
     raise ValueError(
         "channels must be three channels, counted from 0, or three rows of a weight for each "
-        f"channel; got {channels!r}."
+        f"channel, not all 0; got {channels!r}."
     )

@@ -12,6 +12,7 @@ from .reading import ImageReadError, check_regular, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -40,14 +41,23 @@ def read_mask(path: StrPath) -> NDArray[np.bool_]:
     try:
         check_regular(path)
         with Image.open(path) as image:
-            values = np.asarray(image)
+            values = as_mask(np.asarray(image), "an image")
             if image.mode in ("LA", "RGBA"):
                 values = values[..., :-1]
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ImageReadError(
             f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
         ) from error
-    return values.any(axis=-1) if values.ndim == 3 else values != 0
+    return values.any(axis=-1) if values.ndim == 3 else values
+
+
+def as_mask(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """A mask from an array: what is not 0 counts. ValueError if it holds no numbers."""
+    if values.dtype.kind not in "biuf" or (
+        values.dtype.kind == "f" and not np.isfinite(values).all()
+    ):
+        raise ValueError(f"the mask of {name} holds values that are no finite numbers")
+    return values != 0
 
 
 def mask_as_seen(

@@ -43,6 +43,11 @@ def take_good(
     if len(features) == 0:
         raise ValueError("The list of images is empty: at least one good image is needed.")
     if scorer.routes_ is None:
+        if categories is not None and not (isinstance(categories, str) and categories == "auto"):
+            raise ValueError(
+                f"categories={categories!r} tells products apart, but the pipeline has no routes: "
+                "leave it out, or fit with bank__categories=."
+            )
         categories = None
     elif isinstance(categories, str) and categories != "auto":
         categories = np.full(len(features), categories, dtype=object)
