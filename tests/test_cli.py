@@ -1,12 +1,7 @@
 """The commands."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import joblib
 import numpy as np
@@ -174,33 +169,6 @@ def test_info_says_what_is_inside(model):
     assert "6 good images" in text and "efficientnet_lite0" in text
     header = json.loads(run("info", model, "--json").stdout)
     assert header == json.loads(json.dumps(skstructcore.info(model)))
-
-
-def test_score_goes_on_after_a_kill(root, model, tmp_path):
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for i in range(40):
-        image = Image.open(root / "bolt" / "train" / "good" / f"{i % 6}.png")
-        image.save(folder / f"{i:02d}.png")
-    csv = tmp_path / "scores.csv"
-    arguments = ["score", str(model), str(folder), "--csv", str(csv), "--shard-size", "1"]
-    code = "import sys; from skstructcore.cli import main; main(sys.argv[1:])"
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
-    part = tmp_path / "scores.csv.part"
-    while not (part.exists() and part.read_text().count("\n") > 3):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not csv.exists()
-    with open(part, "a") as file:
-        file.write("half a r")  # as a kill may leave it
-    result = run(*arguments)
-    assert result.exit_code == 0 and "Going on after" in result.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "scores.csv"]
-    whole = run("score", model, folder, "--csv", tmp_path / "whole.csv")
-    assert whole.exit_code == 0
-    assert csv.read_text() == (tmp_path / "whole.csv").read_text()
 
 
 def test_rows_of_another_run_are_not_taken_up(root, model, tmp_path):

@@ -44,7 +44,8 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a new file beside `path` for writing; it takes that name when the block has ended.
 
     After an error, and after a kill at any moment, `path` is what it was. A kill leaves the
-    unfinished file behind, ``.<name>.<letters>.unfinished``.
+    unfinished file behind, ``.<name>.<letters>.unfinished``. An OSError of the writing, on a full
+    disk for instance, names `path`.
 
     Parameters
     ----------
@@ -69,9 +70,10 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     'whole'
     """
     path = check_writable(path)
-    # A part of the name, which may be as long as names can be.
-    descriptor, unfinished = tempfile.mkstemp(".unfinished", f".{path.name[:40]}.", path.parent)
+    unfinished = None
     try:
+        # A part of the name, which may be as long as names can be.
+        descriptor, unfinished = tempfile.mkstemp(".unfinished", f".{path.name[:40]}.", path.parent)
         with open(descriptor, "wb") as file:
             yield file
             file.flush()
@@ -79,12 +81,24 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())  # before the name: else a crash can leave an empty file
         os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
+    except BaseException as error:
+        if unfinished is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(unfinished)
+        # Writing to an open file fails without a name; other names are of what the block reads.
+        is_ours = isinstance(error, OSError) and error.errno is not None
+        if is_ours and (unfinished is None or error.filename in (None, unfinished)):
+            raise write_error(path, error) from error
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def write_error(
+    path: StrPath, error: OSError, kept: str = "What was there before is still there."
+) -> OSError:
+    """The same error with the name of the file that cannot be written, and what is kept."""
+    return OSError(error.errno, f"{str(path)!r} cannot be written: {error.strerror}. {kept}")
 
 
 def write_text(path: StrPath, text: str) -> None:

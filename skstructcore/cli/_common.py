@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import math
 from pathlib import Path
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 REJECTED, USAGE, UNREADABLE = 1, 2, 3
 #: Ends the help of commands that decide about images.
 EXIT_CODES = (
-    "Exit status: 0 done; 1 images were rejected, with --exit-code only; 2 wrong usage or input; "
-    "3 images cannot be read."
+    "Exit status: 0 done; 1 images were rejected, with --exit-code only; 2 wrong usage or input, "
+    "or a result cannot be written; 3 images cannot be read."
 )
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
 class Refused(click.ClickException):
@@ -40,6 +44,12 @@ class plain_errors:
         return self
 
     def __exit__(self, kind, error, traceback):
+        if isinstance(error, BrokenPipeError):
+            return  # whoever reads the output has had enough: click ends quietly
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            # Files have names, which `atomic_file` puts into the message.
+            if "cannot be written" not in str(error):
+                raise Refused(f"standard output cannot be written: {error.strerror}") from error
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             raise Refused(str(error)) from error
 
@@ -173,6 +183,14 @@ def with_false_alarms(pipe: Pipeline, rate: float) -> Pipeline:
     return recalibrate(pipe, quantile=1 - rate)
 
 
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib, whole or not at all; the suffix says in which format."""
+    from .._utils.files import atomic_file
+
+    with atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower() or None, dpi=110)
+
+
 def save_model(pipe: Pipeline, path: Path) -> None:
     """Write a model; the progress bars are for the fit, not for whatever loads it."""
     from ..lifecycle import save
@@ -192,7 +210,10 @@ def load_good(folder: Path) -> ImageSet:
     return layout.load(category).train
 
 
-images_argument = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+# Not looked at by click: what cannot be read must not stop the others.
+IMAGES = click.Path(path_type=Path, readable=False)
+
+images_argument = click.argument("images", nargs=-1, required=True, type=IMAGES)
 
 
 def named_images(images: tuple[Path, ...]) -> list[str] | ImageSet:

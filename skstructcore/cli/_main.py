@@ -7,6 +7,7 @@ import warnings
 
 import click
 
+from ._common import plain_errors
 from .cache import cache
 from .demo import demo
 from .evaluate import evaluate
@@ -22,7 +23,15 @@ def _show_warning(message, *_):
     click.echo(f"Warning: {message}", err=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands whose errors are messages, also those of printing results."""
+
+    def invoke(self, context):
+        with plain_errors():
+            return super().invoke(context)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="skstructcore")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
 @click.pass_context

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, make_pipeline, plain_errors, print_json
+from ._common import json_option, make_pipeline, plain_errors, print_json, save_picture
 
 
 @click.command()
@@ -30,6 +30,7 @@ def demo(output: Path, as_json: bool) -> None:
     """
     import pandas as pd
 
+    from .._utils.files import write_text
     from ..datasets import make_photographs
     from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate, format_table
@@ -47,9 +48,9 @@ def demo(output: Path, as_json: bool) -> None:
             pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarms, True)
             evaluation = evaluate(pipe.fit(images.train), images.test)
             rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
-            evaluation.scores.to_csv(output / f"{name}.csv", index=False)
+            write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
             display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
-            display.figure_.savefig(output / f"{name}.png", dpi=110)
+            save_picture(display.figure_, output / f"{name}.png")
     table = pd.concat(rows).rename_axis("photograph")
     if as_json:
         print_json(table.reset_index())

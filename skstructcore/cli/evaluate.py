@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ._common import (
+    Refused,
     check_output,
     false_alarms_option,
     features_option,
@@ -18,6 +20,7 @@ from ._common import (
     preset_option,
     print_json,
     save_model,
+    save_picture,
     set_option,
 )
 
@@ -70,6 +73,9 @@ def evaluate(
     categories (or with --output), it has a row for each category and the mean, and goes to
     --output as CSV, JSON and Markdown with the scores of all images.
 
+    What cannot be written, on a full disk for instance, costs nothing else: the table is printed,
+    the rows of --csv with it, and the exit status is 2.
+
     \b
     skstructcore evaluate mvtec_ad/bottle --csv scores.csv --picture cases.png
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
@@ -106,7 +112,7 @@ def _check_picture(path, folder):
 
 
 def _evaluate_one(pipe, folder, csv, picture, model, as_json):
-    from .._utils.files import atomic_file
+    from .._utils.files import write_text
     from ..datasets import find_layout
     from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate, format_table
@@ -115,34 +121,51 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
     [category] = layout.categories
     images = layout.load(category)
     pipe.fit(images.train, images.train.y)
+    failed = {}  # what cannot be written costs nothing else
     if model:
-        save_model(pipe, model)
+        with _noting(failed, model):
+            save_model(pipe, model)
     evaluation = evaluate(pipe, images.test)
+    scores = evaluation.scores.to_csv(index=False)
     if csv:
-        with atomic_file(csv) as file:
-            evaluation.scores.to_csv(file, index=False)
+        with _noting(failed, csv):
+            write_text(csv, scores)
     if picture:
-        AnomalyMapDisplay.from_evaluation(evaluation).plot().figure_.savefig(picture, dpi=110)
+        display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
+        with _noting(failed, picture):
+            save_picture(display.figure_, picture)
     table = evaluation.table()
     if as_json:
         print_json(table.reset_index())
     else:
         click.echo(format_table(table))
+    if csv in failed:
+        click.echo(scores, nl=False, err=as_json)
+    if failed:
+        raise Refused("\n".join(failed.values()))
+
+
+@contextlib.contextmanager
+def _noting(failed, path):
+    try:
+        yield
+    except OSError as error:
+        failed[path] = str(error)
 
 
 def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, overwrite):
-    from ..evaluation import evaluate_categories, format_markdown
+    from ..evaluation import CategoryError, evaluate_categories, format_markdown
 
-    table = evaluate_categories(
-        pipe,
-        folder,
-        output,
-        categories=categories,
-        n_jobs=n_jobs,
-        overwrite=overwrite,
-        verbose=1,
-    )
-    if as_json:
-        print_json(table.reset_index())
-    else:
-        click.echo(format_markdown(table))
+    options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
+    failure = None
+    try:
+        table = evaluate_categories(pipe, folder, output, **options)
+    except CategoryError as error:
+        failure, table = error, error.table
+    if table is not None:
+        if as_json:
+            print_json(table.reset_index())
+        else:
+            click.echo(format_markdown(table))
+    if failure:
+        raise failure

@@ -9,6 +9,7 @@ import click
 
 from ._common import (
     EXIT_CODES,
+    IMAGES,
     REJECTED,
     Refused,
     check_output,
@@ -36,7 +37,7 @@ _force_option = click.option(
 
 @click.command()
 @model_argument
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=IMAGES)
 @new_model_option("Where to save the recalibrated model.")
 @false_alarms_option
 @click.option(
@@ -147,7 +148,7 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
 
 @click.command(epilog=EXIT_CODES.replace("rejected", "suspects"))
 @model_argument
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=IMAGES)
 @click.option(
     "--fdr",
     default=0.1,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from ._common import (
     check_output,
     exit_code_option,
     false_alarms_option,
+    images_argument,
     json_option,
     list_files,
     load_model,
@@ -28,7 +31,7 @@ from ._common import (
 
 @click.command(epilog=EXIT_CODES)
 @model_argument
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@images_argument
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
 @false_alarms_option
 @n_jobs_option
@@ -63,7 +66,7 @@ def score(
     empty row with the reason in the column "error"; the others are scored.
 
     The file of --csv appears when it is complete. Until then rows are kept beside it, in
-    <file>.part; the same command goes on from there after a kill.
+    <file>.part; the same command goes on from there after a kill, and once a full disk has room.
 
     \b
     skstructcore score line3.model line3/new --csv scores.csv --n-jobs 4
@@ -102,9 +105,18 @@ def score(
 
 def _fingerprint(model, paths, false_alarms):
     """What has to be the same for rows that were written before a kill to be of this run."""
-    digest = hashlib.sha256(model.read_bytes())
-    digest.update(json.dumps([paths, false_alarms]).encode())
-    return digest.hexdigest()
+    from .._utils.files import file_digest
+
+    content = [file_digest(model), paths, [_stamp(path) for path in paths], false_alarms]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _stamp(path):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # to be reported with the scores
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 class _Output:
@@ -116,6 +128,7 @@ class _Output:
         self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
         self.file = None
         if csv is not None:
+            csv = self.csv = Path(os.path.realpath(csv))
             self.part = csv.with_name(f"{csv.name}.part")
             self.note = csv.with_name(f"{csv.name}.part.json")
             self.fingerprint = fingerprint
@@ -125,28 +138,34 @@ class _Output:
         """Go on after the last whole row of a run that was ended."""
         try:
             known = json.loads(self.note.read_text())
-            text = self.part.read_text()
+            text = self.part.read_bytes()
         except (OSError, ValueError):
             return
-        if known != {"fingerprint": self.fingerprint} or "\n" not in text:
+        whole = text[: text.rfind(b"\n") + 1]
+        if known != {"fingerprint": self.fingerprint} or not whole:
             return
         import io
 
         import pandas as pd
 
-        whole = text[: text.rindex("\n") + 1]
-        rows = pd.read_csv(io.StringIO(whole))
+        rows = pd.read_csv(io.BytesIO(whole))
         if not len(rows):
             return
-        self.part.write_text(whole)
+        os.truncate(self.part, len(whole))  # which a kill or a full disk cannot make worse
         self.columns, self.n_done = rows.columns, len(rows)
         self._count(rows)
         click.echo(f"Going on after {self.n_done} images that are scored already.", err=True)
 
     def __enter__(self):
+        from .._utils.files import write_text
+
         if self.csv is not None:
-            self.note.write_text(json.dumps({"fingerprint": self.fingerprint}))
-            self.file = open(self.part, "a" if self.n_done else "w")
+            if not self.n_done:
+                # In this order: whenever it ends, no note stands beside the rows of another run.
+                self.part.unlink(missing_ok=True)
+                write_text(self.note, json.dumps({"fingerprint": self.fingerprint}))
+            with self._naming_the_part():
+                self.file = open(self.part, "ab")
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -154,10 +173,25 @@ class _Output:
             self._put(self.waiting, header=self.columns is None)
         if self.file is None:
             return
-        self.file.close()
-        if kind is None:
-            self.part.replace(self.csv)
-            self.note.unlink()
+        if kind is not None:
+            with contextlib.suppress(OSError):  # what could not be written cannot be now
+                self.file.close()
+            return
+        with self._naming_the_part():
+            os.fsync(self.file.fileno())
+            self.file.close()
+        self.part.replace(self.csv)
+        self.note.unlink()
+
+    @contextlib.contextmanager
+    def _naming_the_part(self):
+        from .._utils.files import write_error
+
+        try:
+            yield
+        except OSError as error:
+            kept = "The rows in it are kept: the same command goes on after them."
+            raise write_error(self.part, error, kept) from error
 
     def write(self, shard):
         self._count(shard)
@@ -184,8 +218,9 @@ class _Output:
         if self.file is None:
             click.echo(text, nl=False)
         else:
-            self.file.write(text)
-            self.file.flush()
+            with self._naming_the_part():
+                self.file.write(text.encode())
+                self.file.flush()
 
     def _count(self, rows):
         self.counts["images"] += len(rows)

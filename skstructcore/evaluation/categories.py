@@ -49,7 +49,17 @@ _WITHOUT_EFFECT = frozenset(
 
 
 class CategoryError(ValueError):
-    """Some categories could not be evaluated; all others were, and are stored."""
+    """Some categories could not be evaluated, or their results not be written.
+
+    Attributes
+    ----------
+    table : DataFrame or None
+        As `evaluate_categories` returns it, of all categories that were evaluated.
+    """
+
+    def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
+        super().__init__(message)
+        self.table = table
 
 
 def evaluate_categories(
@@ -105,8 +115,8 @@ def evaluate_categories(
     ValueError
         If a category is unknown, or `output` holds results of other settings.
     CategoryError
-        If categories could not be evaluated. It says which, and why; the others are stored,
-        and the tables hold them.
+        If categories could not be evaluated, or their results not be written. It says which, and
+        why; the others are stored, and the tables, also its own `table`, hold them.
     OSError
         If `output` cannot be made.
 
@@ -149,17 +159,20 @@ def evaluate_categories(
                 write_result(output, name, Result(row, settings, stamps[name]), outcome)
             except OSError as error:
                 failed[name] = f"its results cannot be written: {error}"
-                continue
             rows[name] = row
             progress.update()
-    table = make_table({name: rows[name] for name in names if name in rows})
+    table = make_table({name: rows[name] for name in names if name in rows}) if rows else None
+    reasons = [f"- {name}: {failed[name]}" for name in sorted(failed)]
     if rows:
-        write_tables(output, table, settings)
-    if failed:
-        reasons = "\n".join(f"- {name}: {failed[name]}" for name in sorted(failed))
+        try:
+            write_tables(output, table, settings)
+        except OSError as error:
+            reasons.append(f"- the table of all: {error}")
+    if reasons:
         raise CategoryError(
             f"{len(failed)} of {len(names)} categories failed; the others are stored in "
-            f"{str(output)!r} and will not be computed again:\n{reasons}"
+            f"{str(output)!r} and will not be computed again:\n" + "\n".join(reasons),
+            table,
         )
     return table
 

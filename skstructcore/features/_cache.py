@@ -43,6 +43,7 @@ class FeatureCache:
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         location = getattr(memory, "location", memory)
         self.folder = Path(location) / "skstructcore" / "features" / key
+        self._has_warned = False
 
     def load_shape(self):
         """Shape of the features of one image, or None if it is not there or damaged."""
@@ -85,7 +86,9 @@ class FeatureCache:
             with atomic_file(path, durable=False) as file:
                 file.write(content)
         except OSError as error:  # a full disk must not stop the computation
-            logger.warning("Features are not cached: %s", error)
+            level = logging.DEBUG if self._has_warned else logging.WARNING
+            logger.log(level, "Features are not cached: %s", error)
+            self._has_warned = True  # of one image, not of thousands
 
 
 def _crc(values):
