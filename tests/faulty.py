@@ -78,8 +78,9 @@ class Commands:
         return self
 
     def __exit__(self, *exception):
+        self.server.kill()
+        self.server.wait()
         self.server.stdin.close()
-        self.server.wait(60)
         self.server.stdout.close()
 
     def __call__(self, *arguments, **options):

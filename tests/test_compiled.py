@@ -48,3 +48,44 @@ def test_without_a_folder_to_write_to_kernels_are_compiled_and_not_kept(tmp_path
     code = compile("def double(x):\n    return 2 * x\n", "<nowhere>", "exec")
     exec(code, names := {})
     assert compiled()(names["double"])(3) == 6
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch):
+    """Makes a compiled function, each time as a new process does."""
+    from numba.core import config
+
+    from skstructcore._utils.compiled import compiled
+
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "kept"))
+    source = tmp_path / "double.py"
+    source.write_text("def double(x):\n    return 2 * x\n")
+
+    def make():
+        exec(compile(source.read_text(), str(source), "exec"), names := {})
+        return compiled()(names["double"])
+
+    return make
+
+
+def test_a_full_disk_costs_no_computation(double, tmp_path, caplog):
+    faulty = pytest.importorskip("faulty", reason="needs limits of files")
+    with faulty.files_up_to(0):
+        assert double()(3) == 6
+    assert "Compiled code is not kept" in caplog.text
+    assert [path for path in (tmp_path / "kept").rglob("*.nb?")] == []
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [b"", b"no pickle", "cut"])
+def test_damaged_code_is_compiled_again(damage, suffix, double, tmp_path, caplog):
+    assert double()(3) == 6
+    [path] = (tmp_path / "kept").rglob(f"*.{suffix}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else damage)
+    assert double()(3) == 6 and "compiled again" in caplog.text
+    caplog.clear()
+    function = double()
+    assert function(3) == 6 and not caplog.text  # it has been put right
+    assert sum(function.stats.cache_hits.values()) == 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import errno
 import json
 import math
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 import click
@@ -28,9 +28,6 @@ EXIT_CODES = (
 )
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-
-
 class Refused(click.ClickException):
     """Wrong input, as a message instead of a traceback."""
 
@@ -46,10 +43,9 @@ class plain_errors:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, BrokenPipeError):
             return  # whoever reads the output has had enough: click ends quietly
-        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
-            # Files have names, which `atomic_file` puts into the message.
-            if "cannot be written" not in str(error):
-                raise Refused(f"standard output cannot be written: {error.strerror}") from error
+        frames = (frame.f_code for frame, _ in walk_tb(traceback))
+        if isinstance(error, OSError) and click.echo.__code__ in frames:
+            raise Refused(f"standard output cannot be written: {error.strerror}") from error
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             raise Refused(str(error)) from error
 
