@@ -461,3 +461,35 @@ def test_drift_display_keeps_what_a_monitor_says_after_every_image():
     display.plot().figure_.draw_without_rendering()
     with pytest.raises(ValueError, match="no images to watch"):
         DriftDisplay.from_predictions(pd.DataFrame(), monitor)
+
+
+ODD = ["$x_{$", "$a$b$c$", "a\nb", "\udcff", "<b>|=1"]
+
+
+@pytest.mark.parametrize("display", [AnomalyMapDisplay, ScoreShiftDisplay, ScoreHistogramDisplay])
+def test_labels_are_no_formulas(display, pipe, images):
+    drawn = display.from_estimator(pipe, images[8:13].paths, y=ODD).plot()
+    drawn.figure_.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        RoutingDisplay(ODD, [0.5] * 5, ODD, ODD),
+        BankDisplay(np.eye(5, 2), [0] * 5, routes=np.array(ODD)),
+        DriftDisplay(
+            pd.DataFrame({name: [0.0] for name in ODD}), dict.fromkeys(ODD, 2.0), [(0, ODD[0])]
+        ),
+        DescriptorDisplay(pd.DataFrame({name: [1.0] for name in ODD})),
+    ],
+    ids=lambda display: type(display).__name__,
+)
+def test_names_of_products_and_descriptors_are_no_formulas(display):
+    display.plot().figure_.draw_without_rendering()
+
+
+def test_types_of_an_evaluation_are_no_formulas(pipe, images):
+    chosen = images[8:16]
+    types = np.where(chosen.y == "good", "good", "$x_{$").astype(object)
+    found = evaluate(pipe, ImageSet(chosen.paths, types))
+    AnomalyMapDisplay.from_evaluation(found).plot().figure_.draw_without_rendering()

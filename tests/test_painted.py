@@ -109,7 +109,7 @@ def test_images_or_groups_of_another_fit_are_an_error(images, pipe):
         {"images": images.train[::-1]},
         {"images": images.train, "groups": None},
     ):
-        with pytest.raises(ValueError, match="knows 12 training images in other groups"):
+        with pytest.raises(ValueError, match="knows 12 training images, others than"):
             learn_from_painted_defects(pipe, **changed)
 
 
@@ -133,3 +133,10 @@ def test_with_routes_each_image_is_compared_with_its_own(images):
     for name, route in scorer.routes_.items():
         # Six training images each, as in the fit; the nearest prototypes would mix them.
         assert len(route.calibration.scores) == 6 and route.tail is pipe[-1].routes_[name].tail
+
+
+@pytest.mark.parametrize("rows", [slice(None, None, -1), [1, 0, *range(2, 12)]])
+def test_the_training_images_in_another_order_are_an_error(images, pipe, rows):
+    # Each would be compared with its own patches, and with all but those of another.
+    with pytest.raises(ValueError, match="or in another order"):
+        learn_from_painted_defects(pipe, [images[i] for i in np.arange(12)[rows]])

@@ -233,3 +233,10 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
     found["image"] = np.where(found["image"] == "image 1", "a/part.png", "b/part.jpg")
     with pytest.raises(ValueError, match="the same name"):
         write_label_masks(found, tmp_path)
+
+
+@pytest.mark.parametrize("table", [[1], pd.DataFrame({"image": ["a.png"]}), None])
+@pytest.mark.parametrize("export", [to_coco, to_geojson, label_masks])
+def test_what_is_no_table_of_regions_is_not_exported(export, table):
+    with pytest.raises(ValueError, match="regions must be what skstructcore"):
+        export(table)

@@ -109,6 +109,12 @@ def test_titles_kinds_and_names_cannot_become_markup(page, pipe, tmp_path):
     assert entry["kind"] == kind and entry["file"].endswith(name)
 
 
+def test_labels_and_titles_that_are_not_utf_8_are_written(pipe, images, tmp_path):
+    odd = ImageSet(images.paths[:2], ["good", "\udcff"])
+    page = report(pipe, odd, tmp_path / "r.html", title="\udcfe").read_text()
+    assert block(page, "data")["images"][1]["kind"] == "\udcff" and "udcfe" in page
+
+
 def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, images, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     paths = [images.paths[0], str(tmp_path / "broken.png"), images.paths[9]]
@@ -160,6 +166,10 @@ def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
         ([], {}, "list of images is empty"),
         (np.zeros((3, 8, 8), np.uint8), {"max_images": 2}, "3 images are more than max_images=2"),
         (np.zeros((3, 8, 8), np.uint8), {"y": [0, 1]}, "y has 2"),
+        # Pillow scales to -4 pixels without end.
+        (np.zeros((3, 8, 8), np.uint8), {"thumbnail": -4}, "thumbnail must be an int in the range"),
+        (np.zeros((3, 8, 8), np.uint8), {"batch_size": 0}, "batch_size must be an int"),
+        (np.zeros((3, 8, 8), np.uint8), {"max_images": "9"}, "max_images must be an int"),
         (["nowhere.png"], {}, "None of the 1 images can be read.*nowhere.png"),
     ],
 )

@@ -10,7 +10,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
 from ._inputs import kinds_of
-from ._style import SKY, map_limits, new_figure, overlay_colors
+from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,7 +196,7 @@ class AnomalyMapDisplay:
         return cls.from_predictions(
             evaluation.images[chosen],
             {_OURS: maps},
-            titles=titles_of(parts, parts["defect_type"].to_numpy()),
+            titles=titles_of(parts, evaluation.images.y[chosen]),
             thresholds={_OURS: 1.0},
             rows=rows,
         )
@@ -312,7 +312,7 @@ def base_thresholds(parts: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np
 def titles_of(parts: pd.DataFrame, kinds: ArrayLike | None) -> list[str]:
     """Two short lines above each image: what it is and what was decided, and its p-value."""
     verdicts = np.where(parts["is_anomalous"].to_numpy(bool), "rejected", "accepted")
-    kinds = [""] * len(parts) if kinds is None else [f"{kind}, " for kind in kinds]
+    kinds = [""] * len(parts) if kinds is None else [f"{as_text(kind)}, " for kind in kinds]
     return [
         f"{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
         for kind, verdict, p, score in zip(

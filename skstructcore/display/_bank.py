@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, begin, kind_styles, legend_beside
+from ._style import BLUE, GREY, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ class BankDisplay:
                 s=18,
                 alpha=0.8,
                 linewidths=0,
-                label=route,
+                label=as_text(route),
                 **span,
             )
         self.figure_.colorbar(drawn, ax=ax, label="training image, by position")

@@ -10,7 +10,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ..scoring.descriptors import descriptor_names
 from ._inputs import check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, begin, legend_beside
+from ._style import BLUE, GREY, ORANGE, as_text, begin, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +137,7 @@ class DescriptorDisplay:
             ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{kind} ({mine.sum()})")
         ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
         ax.axvline(0, color=GREY, lw=1)
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), map(as_text, names))
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlabel(
             "standard deviations above good training images\n"

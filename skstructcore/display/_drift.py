@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..lifecycle.drift import DriftMonitor
 from ._inputs import describe_images
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, begin, legend_beside
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, as_text, begin, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +131,7 @@ class DriftDisplay:
         ax = begin(self, ax, (8, 3.8))
         for k, name in enumerate(self.log10_evidence):
             color, dashes = _LOOKS[k % len(_LOOKS)]
-            ax.plot(self.log10_evidence[name], dashes, color=color, lw=1.5, label=name)
+            ax.plot(self.log10_evidence[name], dashes, color=color, lw=1.5, label=as_text(name))
         for limit in sorted(set(self.log10_alarm.values())):
             ax.axhline(limit, color=GREY, lw=1)
             ax.annotate(
@@ -141,7 +141,8 @@ class DriftDisplay:
         for position, text in self.alarms:
             ax.axvline(position, color="black", lw=1, ls=":")
             ax.annotate(
-                f" {text}: {position}", (position, 0.02), xycoords=("data", "axes fraction"),
+                f" {as_text(text)}: {position}",
+                (position, 0.02), xycoords=("data", "axes fraction"),
                 rotation=90, va="bottom", ha="right", fontsize=8,
             )  # fmt: skip
         ax.set_xlabel("image, by position in the stream")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..routing.grouping import UNKNOWN
 from ._inputs import describe_images
-from ._style import begin, kind_styles, legend_beside
+from ._style import as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ class RoutingDisplay:
             mine = labels == label
             if mine.any():
                 ratio = np.asarray(self.ratio)[mine]
-                ax.plot(ratio, heights[mine], ls="", label=label, alpha=0.6, ms=5, **style)
+                ax.plot(ratio, heights[mine], ls="", label=as_text(label), alpha=0.6, ms=5, **style)
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.annotate(
             f" {UNKNOWN} →", (1, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9
@@ -150,7 +150,7 @@ class RoutingDisplay:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
-        ax.set_yticks(range(len(rows)), list(rows))
+        ax.set_yticks(range(len(rows)), map(as_text, rows))
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel("distance to the product / largest distance of a known image")
         ax.set_ylabel("taken for")

@@ -10,7 +10,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
 from ._inputs import check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, begin, kind_styles, legend_beside
+from ._style import BLUE, GREY, ORANGE, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,7 +162,7 @@ class ScoreShiftDisplay:
                 alpha=0.75,
                 linewidths=0.4,
                 edgecolors="white",
-                label=f"{kind} ({mine.sum()})",
+                label=f"{as_text(kind)} ({mine.sum()})",
                 **styles[kind],
             )
         self._frame(ax)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.files import escape_name
 from ..images.labels import GOOD
 
 if TYPE_CHECKING:
@@ -53,6 +54,17 @@ def begin(display: Any, ax: Axes | None, size: tuple[float, float] = (6.4, 4.4))
     display.ax_ = new_figure(size).add_subplot() if ax is None else ax
     display.figure_ = display.ax_.figure
     return display.ax_
+
+
+def as_text(name: object) -> str:
+    """A name as pictures show it: nothing in it is read as a formula, or breaks the line.
+
+    Examples
+    --------
+    >>> print(as_text("$x^$ part"))
+    \\$x^\\$ part
+    """
+    return escape_name(str(name)).replace("$", r"\$")
 
 
 def kind_styles(kinds: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from ..bank.build import codes_of
+from ..bank.record import digests_of
 from ..bank.training import training_images
 from ..containers import Patches
 from ..datasets import DEFECTS, paint_copies
@@ -115,11 +116,17 @@ def _what_the_bank_knows(bank, known):
     codes, _ = codes_of(known.groups, len(known.X))
     if known.groups is None and bank.dependence_ and len(codes) == bank.n_images_:
         codes = bank.groups_  # found by the fit
-    if len(codes) != bank.n_images_ or (codes[entries.image_index] != entries.groups).any():
+    record = getattr(bank, "images_", None)  # not of the first release
+    same = record is None or np.array_equal(record.digests, digests_of(known.X))
+    if (
+        len(codes) != bank.n_images_
+        or (codes[entries.image_index] != entries.groups).any()
+        or not same
+    ):
         raise ValueError(
-            f"The memory bank knows {bank.n_images_} training images in other groups than these "
-            f"{len(codes)}: pass the images, in the same order, and the groups that the pipeline "
-            "was fitted with."
+            f"The memory bank knows {bank.n_images_} training images, others than these "
+            f"{len(codes)}, or in another order or other groups: pass the images, in the same "
+            "order, and the groups that the pipeline was fitted with."
         )
     names, routes = ([], None) if known.categories is None else codes_of(known.categories, 0)[::-1]
     if tuple(names) != entries.route_names:  # fitted without these categories: by the prototypes

@@ -108,6 +108,7 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
     collection : dict
         A feature a region, whose properties are its other columns.
     """
+    _sizes(regions, None)
     features = []
     for row in regions.to_dict("records"):
         polygon = np.asarray(row["polygon"])
@@ -188,6 +189,9 @@ def write_label_masks(
 
 def _sizes(regions, images):
     """Height and width of each image, in order."""
+    missing = sorted({"image", "polygon", *_PROPERTIES} - set(getattr(regions, "columns", ())))
+    if missing:
+        raise ValueError(f"regions must be what skstructcore.regions returns: no {missing[0]!r}.")
     known = {
         row["image"]: (int(row["height"]), int(row["width"]))
         for row in regions[["image", "height", "width"]].to_dict("records")

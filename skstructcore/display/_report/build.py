@@ -7,6 +7,7 @@ import hashlib
 import json
 from datetime import datetime, timezone
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ... import __version__
 from ..._utils.files import atomic_file, check_writable
+from ..._utils.validation import check_number
 from ...images.image_list import as_images
 from ...images.labels import GOOD
 from ...routing.grouping import UNKNOWN
@@ -106,6 +108,11 @@ def report(
     """
     path = check_writable(path)
     _check_pipeline(pipe)
+    numbers = {"thumbnail": thumbnail, "batch_size": batch_size}
+    if max_images is not None:
+        numbers["max_images"] = max_images
+    for name, value in numbers.items():
+        check_number(value, name, 1, closed="left", kind=Integral)
     n_images = len(as_images(images))
     if max_images is not None and n_images > max_images:
         raise ValueError(
@@ -127,7 +134,7 @@ def report(
             "with."
         ) from error
     with atomic_file(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
 
 
