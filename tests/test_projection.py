@@ -24,6 +24,16 @@ def test_projection_equals_that_of_scikit_learn(patches, kind, reference):
     np.testing.assert_allclose(projected.reshape(-1, 6), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (3, 3), (7, 7), (8, 8)])
+@pytest.mark.parametrize("n_components", [6, 64])
+def test_an_image_is_projected_alike_alone_and_in_any_batch(grid, n_components):
+    # A matrix product of other shape may differ in the last bit, in old and new OpenBLAS.
+    batch = np.random.default_rng(0).normal(size=(5, *grid, 152)).astype(np.float32)
+    projection = RandomProjection(n_components).fit(batch)
+    alone = [projection.transform(batch[i : i + 1])[0] for i in range(5)]
+    np.testing.assert_array_equal(projection.transform(batch), alone)
+
+
 def test_matrix_of_a_seed_is_fixed():
     # Written down once: a change here would break every saved model's reproducibility.
     components = RandomProjection(2, random_state=42).fit(np.zeros((1, 3))).components_
