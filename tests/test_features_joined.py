@@ -43,8 +43,9 @@ def test_parts_with_batches_of_other_sizes_stay_in_step():
     lazy = JoinedFeatures(parts).fit_transform(X)
     assert [len(batch) for batch in lazy] == [2, 1, 1, 1]
     expected = np.asarray(JoinedFeatures([coarse(), fine()]).fit_transform(X))
-    np.testing.assert_array_equal(np.asarray(lazy), expected)
-    np.testing.assert_array_equal(np.asarray(lazy[[3, 0]]), expected[[3, 0]])
+    # Not to the last bit with every torch: it may convolve few channels by the size of the batch.
+    np.testing.assert_allclose(np.asarray(lazy), expected, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(lazy[[3, 0]]), expected[[3, 0]], atol=1e-6)
 
 
 def test_tiled_and_whole_parts_are_joined():

@@ -99,7 +99,11 @@ def test_an_8_bit_image_in_a_deeper_array_is_the_same_image(twin, trained_on):
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
 def test_files_and_arrays_of_12_bits_give_the_same(name, tmp_path):
     deep = RNG.integers(0, 4096, (40, 44)).astype(np.uint16)
-    path = saved(tmp_path, deep, name)
+    if name == "deep.pgm":  # by hand: not every Pillow writes it
+        path = tmp_path / name
+        path.write_bytes(b"P5 44 40 65535\n" + deep.astype(">u2").tobytes())
+    else:
+        path = saved(tmp_path, deep, name)
     first, *others = (features_of([x]) for x in (deep, path, Image.open(path), deep[..., None]))
     for other in others:
         np.testing.assert_array_equal(other, first)
