@@ -14,6 +14,7 @@ from skstructcore import (
     StructCoreScorer,
     recalibrate,
 )
+from skstructcore.lifecycle import DriftAlarm
 from skstructcore.lifecycle._drift_tests import CHANGED, HIGHER, REJECTS, RouteTests
 from skstructcore.lifecycle._martingale import (
     ANY_CHANGE,
@@ -312,3 +313,9 @@ def test_a_state_that_was_changed_is_refused(pipe, change):
     change(state)
     with pytest.raises(ValueError, match="not as it was written"):
         DriftMonitor.from_dict(pipe, state)
+
+
+def test_an_alarm_is_one_line_whatever_the_product_is_called():
+    assert str(DriftAlarm("=a\n\x1b[2J", HIGHER, 9, 5, 100.0)).startswith(
+        r"$'=a\x0a\x1b[2J': higher"
+    )

@@ -315,3 +315,24 @@ def test_tables_of_groups_that_are_none_are_named(mvtec, text, message):
     (mvtec / "bottle/groups.csv").write_text(text)
     with pytest.raises(DatasetError, match=message):
         load_mvtec_ad(mvtec, "bottle")
+
+
+def test_what_is_left_out_of_a_data_set_is_told(mvtec, caplog):
+    (mvtec / "bottle/train/good/002.heic").write_bytes(b"x")
+    (mvtec / "bottle/test/scratch/deeper").mkdir(parents=True)
+    load_mvtec_ad(mvtec, "bottle")
+    assert "1 files in" in caplog.text and "002.heic" in caplog.text
+    assert f"no images in the folder {str(mvtec / 'bottle/test/scratch')!r}" in caplog.text
+
+
+def test_a_folder_of_masks_that_is_not_there_is_an_error(tmp_path):
+    image(tmp_path / "parts/good/a.png")
+    with pytest.raises(DatasetError, match="mask_root='nowhere' is no folder"):
+        load_image_folder(tmp_path / "parts", mask_root="nowhere")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_table_does_not_hang(mvtec):
+    os.mkfifo(mvtec / "bottle/groups.csv")
+    with pytest.raises(DatasetError, match=r"groups.csv: it is no regular file"):
+        load_mvtec_ad(mvtec, "bottle")

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,3 +111,12 @@ def test_too_few_groups_to_call_anything_unknown_are_told():
     with pytest.warns(UserWarning, match=r"Fewer than 5 independent .* of p1: hardly any") as told:
         StructCoreScorer().fit(routed_maps([300, 4], [1, 1]))
     assert len(told) == 1
+
+
+def test_a_distance_to_the_product_that_is_no_number_is_never_an_acceptance():
+    maps = routed_maps([40, 40], [1, 1])
+    scorer = fitted(maps)
+    new = replace(maps[:4], route_distance=np.full(4, np.nan))
+    found = scorer.describe(new)
+    assert found["is_anomalous"].all() and (found["route"] == "unknown").all()
+    assert (scorer.predict(new) == -1).all()

@@ -295,3 +295,20 @@ def test_parameters_that_make_other_scores_are_refused_after_fit(maps, change, n
 def test_a_descriptor_is_there_once(maps):
     with pytest.raises(ValueError, match="found twice: max"):
         StructCoreScorer(descriptors=("max", "std", "max")).fit(maps)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"surprise": np.ones((2, 4, 4))}, r"surprise of the maps must have the shape \(2, 6, 8\)"),
+        ({"ignored": np.ones((2, 4, 4), bool)}, "ignored of the maps must have the shape"),
+        ({"ignored": np.ones((2, 6, 8), bool)}, "Every patch of image 0 is ignored"),
+        ({"groups": np.arange(3)}, "groups of the maps must have the shape"),
+        ({"route": np.array(["a", "a"])}, "both route and route_distance"),
+        ({"route": np.array(["a"]), "route_distance": np.ones(2)}, "route of the maps must have"),
+    ],
+)
+def test_what_comes_with_maps_is_there_for_each(maps, parts, message):
+    scorer = StructCoreScorer().fit(maps)
+    with pytest.raises(ValueError, match=message):
+        scorer.predict(AnomalyMaps(maps[:2], **parts))

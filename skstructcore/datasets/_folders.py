@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..images.image_list import IMAGE_SUFFIXES
+from ..images.image_list import is_named_as_image, tell_of_others
+from ..images.reading import check_regular
 from ._checks import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_logger = logging.getLogger(__name__)
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -19,8 +23,13 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """What has the name of an image in a folder, sorted; links are followed."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    """What has the name of an image in a folder, sorted; links are followed. Others are logged."""
+    entries = sorted(folder.iterdir())
+    found = [path for path in entries if is_named_as_image(path)]
+    tell_of_others(entries)
+    if not found:
+        _logger.warning("There are no images in the folder %r", str(folder))
+    return found
 
 
 def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[Path | None]:
@@ -41,6 +50,7 @@ def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[P
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file that has to have some columns; names may be of any bytes."""
     try:
+        check_regular(path)
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restval="")
             rows, found = list(reader), reader.fieldnames or []

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.image_list import ImageReadError, list_images
+from ..images.image_list import ImageReadError, is_named_as_image, list_images
 from ..images.labels import GOOD
 from ..images.masks import read_mask
 from ._checks import DatasetError, checked
@@ -288,7 +288,13 @@ def load_image_folder(
     folders = folders_in(root)
     if not folders:
         return checked(root, ImageSet(list_images(root)), [], check)
-    problems = [f"{path}: an image beside folders of images" for path in images_in(root)]
+    problems = [
+        f"{path}: an image beside folders of images"
+        for path in sorted(root.iterdir())
+        if is_named_as_image(path)
+    ]
+    if mask_root is not None and not Path(mask_root).is_dir():
+        problems.append(f"mask_root={str(mask_root)!r} is no folder")
     paths, y, masks = [], [], []
     for folder in folders:
         files = images_in(folder)

@@ -82,9 +82,8 @@ def list_images(folder: StrPath) -> list[str]:
         hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
         raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
     entries = sorted(folder.iterdir())
-    files = [p for p in entries if not p.is_dir()]
-    paths = [str(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-    _tell_of_others([p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES | _COMPANIONS])
+    paths = [str(p) for p in entries if is_named_as_image(p) and not p.is_dir()]
+    tell_of_others(entries)
     if not paths:
         inside = [p.name for p in entries if p.is_dir()][:5]
         hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
@@ -92,8 +91,19 @@ def list_images(folder: StrPath) -> list[str]:
     return paths
 
 
-def _tell_of_others(files):
-    files = [path for path in files if not path.name.startswith(".")]
+def is_named_as_image(path: Path) -> bool:
+    """Whether a file has the suffix of an image, see `IMAGE_SUFFIXES`."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def tell_of_others(entries: Sequence[Path]) -> None:
+    """Log which files of a folder are left out, because nothing says that they are images."""
+    known = IMAGE_SUFFIXES | _COMPANIONS
+    files = [
+        path
+        for path in entries
+        if not (path.suffix.lower() in known or path.name.startswith(".") or path.is_dir())
+    ]
     if files:
         names = ", ".join(repr(path.name) for path in files[:3]) + (", ..." if files[3:] else "")
         _logger.warning(

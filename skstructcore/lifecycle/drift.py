@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.files import escape_name
 from .._utils.validation import check_number
 from ..bank.training import check_labels
 from ._drift_tests import RouteTests
@@ -67,7 +68,7 @@ class DriftAlarm:
     def __str__(self) -> str:
         text = f"{self.kind} since about image {self.since} (noticed at {self.image})"
         if self.route != "all":
-            text = f"{self.route}: {text}"
+            text = f"{escape_name(self.route)}: {text}"
         if self.descriptor is not None:
             text += f"; most in {self.descriptor} ({self.shift:+.1f} standard errors)"
         if self.place is not None:

@@ -45,6 +45,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
             dtypes, least = [np.float64, np.float32], 1 + reset
             table = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_min_samples=least)
             maps = AnomalyMaps(table[:, np.newaxis, :])
+    _check_parts(maps)
     if reset and len(maps) < 2:
         raise ValueError(
             f"{name} learns what is normal from at least 2 good training images, "
@@ -75,6 +76,21 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
             "pipeline)."
         )
     return maps
+
+
+def _check_parts(maps):
+    """Raise ValueError unless everything that comes with maps is there for each of them."""
+    if (maps.route is None) != (maps.route_distance is None):
+        raise ValueError("maps need both route and route_distance, or neither.")
+    for name, part in vars(maps).items():
+        if part is None or name in ("values", "geometry"):
+            continue
+        wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
+        if np.shape(part) != wanted:
+            raise ValueError(f"{name} of the maps must have the shape {wanted}: {np.shape(part)}.")
+    if maps.ignored is not None and maps.ignored.all(axis=(1, 2)).any():
+        image = int(np.argmax(maps.ignored.all(axis=(1, 2))))
+        raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
 
 
 def _recipe(estimator):

@@ -197,7 +197,8 @@ def judge_routed(
         p_values = tail.p_values(distances)
         beyond = tail.z(distances) / tail.critical_z(unknown_level)
         scores = route.scale_scores(part["score"])
-        part["score"] = np.where(p_values < unknown_level, np.maximum(scores, beyond), scores)
+        # A distance that is no number is of no known product, and makes a score that is none.
+        part["score"] = np.where(p_values >= unknown_level, scores, np.maximum(scores, beyond))
         for key, values in part.items():
             judged.setdefault(key, np.empty((len(maps), *values.shape[1:])))[mine] = values
         judged["route_p_value"][mine] = p_values
