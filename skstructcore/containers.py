@@ -185,8 +185,11 @@ class Patches(_ImageContainer):
             _take(self.geometry, rows),
         )
 
-    def iter_batches(self, batch_size: int = 16) -> Iterator[NDArray[np.floating]]:
-        """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
+    def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
+        """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches.
+
+        Without `batch_size` a batch has about 16,384 patches.
+        """
         return iter_batches(self.values, batch_size)
 
 

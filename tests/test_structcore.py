@@ -174,6 +174,24 @@ def test_full_resolution_looks_at_the_smoothed_pixel_map(maps):
     assert (base < maps.max(axis=(1, 2))).all()
 
 
+def test_full_resolution_takes_a_few_images_at_a_time_without_a_difference(maps, monkeypatch):
+    geometry = Geometry((48, 64), [[48, 64]] * 60, [[0, 0, 48, 64]] * 60)
+    maps = AnomalyMaps(maps, geometry=geometry)
+    sizes = []
+
+    def looked_at(pixels):
+        sizes.append(len(pixels))
+        return np.where((len(sizes) == 2) & (np.arange(len(pixels)) == 2), np.nan, 0.0)
+
+    scorer = StructCoreScorer(resolution="full", descriptors=["std", "tv", "max"])
+    at_once = scorer.fit(maps).score_samples(maps)
+    monkeypatch.setattr("skstructcore.scoring.evidence._PIXELS_AT_ONCE", 7 * 48 * 64 + 1)
+    np.testing.assert_array_equal(scorer.fit(maps).score_samples(maps), at_once)
+    with pytest.raises(ValueError, match="'looked_at' returned nan for image 9;"):
+        StructCoreScorer(resolution="full", descriptors=[looked_at]).fit(maps)
+    assert sizes == [7, 7]
+
+
 def test_a_function_of_the_user_is_a_part_of_the_score(maps):
     def n_components(maps):
         return np.array([ndimage.label(m > 8)[1] for m in maps])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .typing import NDArray
+
+#: Patches that are searched, pooled or judged at a time.
+PATCHES_PER_BATCH = 2**14
 
 
 class LazyRows(Protocol):
@@ -45,11 +49,23 @@ def is_lazy(X: object) -> TypeGuard[LazyRows]:
 
 
 def iter_batches(
-    X: LazyRows | NDArray[np.floating], batch_size: int = 16
+    X: LazyRows | NDArray[np.floating], batch_size: int | None = None
 ) -> Iterator[NDArray[np.floating]]:
-    """Yield arrays of some rows each, in order; lazy rows keep their own batches."""
+    """Yield arrays of some rows each, in order; lazy rows keep their own batches.
+
+    Without `batch_size` a batch of arrays has about 16,384 patches, so that what is worked out
+    for each patch of it takes no more memory with large images than with small ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(batch) for batch in iter_batches(np.zeros((5, 64, 128, 1)))]
+    [2, 2, 1]
+    """
     if is_lazy(X):
         yield from X.iter_batches()
         return
+    if batch_size is None:
+        batch_size = max(1, PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
     for start in range(0, len(X), batch_size):
         yield X[start : start + batch_size]

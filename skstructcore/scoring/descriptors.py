@@ -156,6 +156,7 @@ def compute_descriptors(
     *,
     surprise: ArrayLike | None = None,
     ignored: NDArray[np.bool_] | None = None,
+    first: int = 0,
 ) -> NDArray[np.float64]:
     """Evaluate descriptors on a stack of anomaly maps.
 
@@ -170,6 +171,8 @@ def compute_descriptors(
         What the descriptors with ``surprise_`` before their name look at.
     ignored : ndarray of shape (n, h, w), dtype bool, default=None
         Pixels that do not count; at least one of each image does.
+    first : int, default=0
+        What messages call the first image, where the maps are part of a longer stack.
 
     Returns
     -------
@@ -217,7 +220,8 @@ def compute_descriptors(
         if not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(
-                f"Descriptor {name!r} returned {values[bad]} for image {bad}; it must be finite."
+                f"Descriptor {name!r} returned {values[bad]} for image {first + bad}; it must be "
+                "finite."
             )
         phi[:, column] = values
     return phi

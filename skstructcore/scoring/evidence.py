@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from .descriptors import DescriptorLike
+
+_PIXELS_AT_ONCE = 2**21
 
 
 def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: bool) -> AnomalyMaps:
@@ -212,8 +215,16 @@ def collect_evidence(
     wanted = list(dict.fromkeys([base, *descriptors, *PAPER_PHI]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
-    maps = maps if sigma is None else at_pixels(maps, sigma)
-    values = compute_descriptors(maps.values, wanted, surprise=maps.surprise, ignored=maps.ignored)
+    # Pixel maps of some images at a time: those of all would take far more than their patches.
+    full = sigma is not None and maps.geometry is not None
+    step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size)) if full else len(maps)
+    values = []
+    for start in range(0, len(maps), step):
+        part = maps[start : start + step]
+        part = at_pixels(part, sigma) if full else part
+        stacks = {"surprise": part.surprise, "ignored": part.ignored}
+        values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
+    values = np.concatenate(values)
 
     def columns(part):
         return values[:, [wanted.index(descriptor) for descriptor in part]]
