@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .lifecycle.recalibrate import recalibrate as recalibrate
     from .lifecycle.update import forget as forget
     from .lifecycle.update import update as update
+    from .pipeline import estimate_memory as estimate_memory
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.region_files import label_masks as label_masks
@@ -56,6 +57,7 @@ _PUBLIC = {
     "TimmFeatures": "features.timm_features",
     "add_category": "lifecycle.products",
     "audit": "lifecycle.audit",
+    "estimate_memory": "pipeline",
     "forget": "lifecycle.update",
     "info": "lifecycle.persistence",
     "load": "lifecycle.persistence",

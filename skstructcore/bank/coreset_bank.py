@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, get_args
@@ -23,6 +22,7 @@ from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
 from .build import build_bank, codes_of, materialize, profiles_of
 from .dependence import find_groups_of_routes
+from .memory import check_room
 from .record import record_of
 from .stream import stream_bank
 from .training import training_images
@@ -217,16 +217,15 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X = check_features(self, X, reset=True)
         # A table has one patch an image: too little to tell what depends on what.
         find = isinstance(groups, str) and X.ndim == 4
-        X, groups, categories, names = training_images(
-            X, y, groups, categories, n_routes=self.n_routes
-        )
+        training = training_images(X, y, groups, categories, n_routes=self.n_routes)
+        shape = check_room(self, training)
+        X, groups, categories, names = training
         if getattr(X, "ignored_by_category", None) is not None:
             X = X.showing(categories)
         n_images, find = len(X), find and groups is None
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
-        n_bytes = 4 * math.prod(X.shape)
-        streamed = is_lazy(X) and n_bytes > self.max_memory
+        streamed = is_lazy(X) and shape.streamed
         values = X if streamed else materialize(X)
         is_routed = categories is not None or self.n_routes is not None
         pooled = pool_patches(values) if is_routed else None
@@ -251,8 +250,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if streamed:
             bank, self.radius_, values, images = stream_bank(X, max_memory=self.max_memory, **how)
             warn_user(
-                f"The patches of {n_images} training images take {n_bytes} bytes, more than "
-                f"max_memory={self.max_memory}: the bank was selected from a stream, and "
+                f"The patches of {n_images} training images take {shape.all_patches} bytes, more "
+                f"than max_memory={self.max_memory}: the bank was selected from a stream, and "
                 f"{len(images)} images drawn at random are left to set thresholds with."
             )
         else:

@@ -69,11 +69,15 @@ def fit(
     skstructcore fit line3/good -o line3.model --false-alarms 0.02 --set bank__ratio=0.02
     """
     from ..lifecycle import info, operating_points
+    from ..pipeline import estimate_memory
 
     with plain_errors():
         check_output(output, text=False)
         images = load_good(folder)
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
+        memory = estimate_memory(pipe, images, images.y)
+        memory.check()
+        click.echo(f"memory: about {memory}", err=True)
         pipe.fit(images, images.y)
         save_model(pipe, output)
         points = operating_points(pipe, images if estimate else None)

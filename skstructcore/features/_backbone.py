@@ -22,7 +22,7 @@ from ..images.geometry import Geometry
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window, training_intensity
 from ._cache import FeatureCache
-from ._extraction import Extraction, shared_network
+from ._extraction import Extraction, default_n_threads, shared_network
 from ._ignored import Ignored, digest_of, is_background
 from ._lazy import LazyFeatures
 from ._tiling import TiledExtraction, Tiling, check_tiles
@@ -291,6 +291,15 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             n_threads=None if self.n_jobs is None else effective_n_jobs(self.n_jobs),
         )
         return extraction.iter_batches(self.batch_size, self.verbose)
+
+    def _memory(self, images, n_projected):
+        """See `extraction_memory`."""
+        from ._memory import extraction_memory
+
+        n_threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        on_cpu = _device_and_dtype(self.device, self.dtype)[0].type == "cpu"
+        n_threads = n_threads or default_n_threads(on_cpu)
+        return extraction_memory(self, images, n_projected, n_threads)
 
     def _pixels(self, images, i):
         return images.pixels(i, *self._scaling(), self._intensity())

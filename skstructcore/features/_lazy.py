@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, overload
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from ..images.image_list import ImageList
     from ._backbone import PatchFeatures
+
+_N_LOOKED_AT = 8
 
 _logger = logging.getLogger(__name__)
 
@@ -187,6 +190,30 @@ class LazyFeatures:
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
         return LazyFeatures(self.images, self.backbone, self.functions, self.n_features, categories)
+
+    def memory(self, **changes: int) -> tuple[int, int, int]:
+        """Bytes that the network takes, images in work at a time, and bytes of that work.
+
+        The network runs once, on zeros.
+
+        Parameters
+        ----------
+        **changes : int
+            Other parameters of the feature estimator, `batch_size` or `n_jobs`.
+        """
+        backbone = copy.copy(self.backbone)
+        for name in changes.keys() & backbone.get_params(deep=False).keys():
+            setattr(backbone, name, changes[name])
+        return backbone._memory(self.images, self.n_features)
+
+    def ignored_share(self) -> float:
+        """Share of patches that are ignored, as some of the images tell."""
+        backbone = self.backbone
+        if backbone.ignored_ is None and backbone.foreground is None:
+            return 0.0
+        images = self.images[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
+        marked = np.zeros((len(images), *self.shape[1:3], 1), np.float32)
+        return float(np.isnan(backbone._mark_ignored(marked, images)).mean())
 
     @property
     def annotations(self) -> Annotations:

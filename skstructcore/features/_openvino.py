@@ -50,6 +50,11 @@ class OpenVinoNetwork:
         self._lock = threading.Lock()
         self._requests = threading.local()
 
+    @property
+    def eager(self):
+        """The network in plain torch."""
+        return self.network
+
     def output_shape(self, height, width):
         return self.network.output_shape(height, width)
 

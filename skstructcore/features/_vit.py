@@ -1,5 +1,7 @@
 """DINOv2 vision transformers as networks from pixels to patch features."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 
@@ -43,6 +45,13 @@ class VitNetwork:
         self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(_STD, device=device).view(1, 3, 1, 1) * 255)
         self._forward = torch.compile(self._tokens) if compile else self._tokens
+
+    @property
+    def eager(self):
+        """The network in plain torch, not compiled."""
+        network = copy.copy(self)
+        network._forward = self._tokens
+        return network
 
     def output_shape(self, height, width):
         """Height, width and number of features of the grid for images of this size."""

@@ -230,6 +230,18 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         marker.grid_shape_ = self.grid_shape_
         return marker._mark_ignored(features, images)
 
+    @property
+    def foreground(self):
+        return self.features[0].foreground
+
+    def _memory(self, images, n_projected):
+        parts = [part._memory(images, 0) for part in self.features]
+        # Batches at the common grid: those of the parts, once more joined, and projected.
+        n = max(n for _, n, _ in parts)
+        n_patches = n * self.grid_shape_[0] * self.grid_shape_[1]
+        joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
+        return sum(part[0] for part in parts), n, sum(part[2] for part in parts) + joined
+
     def _iter_features(self, images):
         for batches in _in_step([part._iter_features(images) for part in self.features]):
             yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batches], axis=-1)

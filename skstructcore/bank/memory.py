@@ -1,0 +1,225 @@
+"""How much memory a fit takes, worked out from shapes before it begins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._utils.lazy import is_lazy
+from .._utils.memory import available_memory, megabytes
+from ..neighbors.streaming import least_memory
+
+if TYPE_CHECKING:
+    from .coreset_bank import CoresetBank
+    from .training import TrainingImages
+
+_SELECTION = 30e6  # blocks that a selection works on
+_STREAM = 40e6
+# What the allocator does not give back of the work of the backbone: this share, at most so much.
+_KEPT_SHARE, _KEPT = 0.7, 60e6
+_PER_PATCH = 20  # bytes that a selection keeps for each patch
+
+
+@dataclass(frozen=True)
+class FitShape:
+    """What the memory of a fit depends on.
+
+    Attributes
+    ----------
+    n_images, n_patches, n_features : int
+        Good training images, patches of each, projected features of a patch.
+    n_entries : int
+        Of the memory bank, in all routes.
+    max_memory : int
+        Of `CoresetBank`.
+    largest_route : float, default=0
+        Share of the images that are in the largest of several routes.
+    ignored : float, default=0
+        Share of the patches that are ignored.
+    n_context : int, default=0
+        Neighbours that are kept for each patch of held-out images; 0: images are not held out.
+    n_folds : int, default=0
+        Folds of ``calibration="k-fold"``; 0: another calibration.
+    network : int, default=0
+        Bytes of the weights of the backbone, and what stays with them.
+    n_in_work : int, default=0
+        Images whose patches are not yet there while features of the last are computed.
+    work : int, default=0
+        Bytes of this work.
+    """
+
+    n_images: int
+    n_patches: int
+    n_features: int
+    n_entries: int
+    max_memory: int
+    largest_route: float = 0.0
+    ignored: float = 0.0
+    n_context: int = 0
+    n_folds: int = 0
+    network: int = 0
+    n_in_work: int = 0
+    work: int = 0
+
+    @property
+    def all_patches(self) -> int:
+        return 4 * self.n_images * self.n_patches * self.n_features
+
+    @property
+    def streamed(self) -> bool:
+        return self.all_patches > self.max_memory
+
+    def estimate(self, available: int | None = None) -> MemoryEstimate:
+        """Work out the memory of the fit; `available` is asked for if it is not given."""
+        entries = 4 * self.n_entries * self.n_features
+        copied = 1 - self.ignored if self.ignored else self.largest_route
+        kept = min(_KEPT_SHARE * self.work, _KEPT)
+        if self.streamed:
+            patches, n_held = self.max_memory, self.max_memory / 2 / (4 * self.n_features)
+            # Patches are selected while images still come in.
+            extraction, selection = self.work, self.work + _STREAM + 3 * entries
+        else:
+            patches, n_held = self.all_patches, self.n_images * self.n_patches
+            extraction = max(self.work - patches * self.n_in_work / self.n_images, 0)
+            selection = self._selection(n_held, copied) + kept
+        held_out = 0.0
+        if self.n_context:
+            # The bank made ready, neighbours as positions, twice, logarithms and expectations.
+            held_out = 1.25 * entries + (110 + 16 * self.n_context) * n_held
+        if self.n_folds:
+            others = 1 - 1 / self.n_folds
+            in_fold = (4 + 4 * self.n_context) * n_held + entries
+            held_out = max(held_out, in_fold + self._selection(n_held, others * (1 + copied)))
+        if held_out:
+            held_out += kept
+        parts = map(int, (self.network, extraction, patches, selection, held_out))
+        return MemoryEstimate(*parts, available_memory() if available is None else available)
+
+    def with_work(self, network: int, n_in_work: int, work: int) -> FitShape:
+        """The same with the memory of the backbone and its run."""
+        return replace(self, network=network, n_in_work=n_in_work, work=work)
+
+    def advised(self, name: str, *others: tuple[str, FitShape]) -> MemoryEstimate:
+        """The estimate, with advice where there is not enough memory.
+
+        Parameters
+        ----------
+        name : str
+            What `max_memory` is called where the advice is read.
+        others : pairs of str and FitShape
+            Other changes, as text, and what they lead to.
+        """
+        estimate = self.estimate()
+        if estimate.fits:
+            return estimate
+        available = estimate.available
+        if most := self.fitting_max_memory(available):
+            advice = f"Set {name}={most}: the bank is then selected from a stream of patches."
+        else:
+            fitting = (text for text, shape in others if shape.estimate(available).fits)
+            advice = f"Set {next(fitting, 'a smaller image_size, or a tile_size')}, or use a "
+            advice += "machine with more memory."
+        return replace(estimate, advice=advice)
+
+    def _selection(self, n_rows, copied):
+        """Of `n_rows` patches, of which a share is copied first."""
+        entries = 12 * self.n_entries * self.n_features
+        return (_PER_PATCH + 4 * copied * self.n_features) * n_rows + entries + _SELECTION
+
+    def fitting_max_memory(self, available: int) -> int | None:
+        """A `max_memory` with which the fit has room, in whole 10 MB, or None if none has."""
+        n_bytes = 4 * self.n_patches * self.n_features
+        least = 2 * least_memory(self.n_entries, self.n_features) + 2 * n_bytes
+        most = min(available, self.all_patches - 1) // 10**7 * 10**7
+        while most >= least:
+            if replace(self, max_memory=most).estimate(available).fits:
+                return most
+            most = 9 * most // 10**8 * 10**7  # what is held out shrinks with it
+        return None
+
+
+def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
+    """What the memory of ``bank.fit`` depends on, without the backbone."""
+    shape = training.X.shape
+    n_images, n_patches = shape[0], math.prod(shape[1:-1])
+    n_routes, largest = 1, 0.0
+    if training.categories is not None:
+        sizes = np.unique(training.categories, return_counts=True)[1]
+        n_routes, largest = len(sizes), sizes.max() / n_images if len(sizes) > 1 else 0.0
+    elif bank.n_routes not in (None, 1):
+        n_routes, largest = 1 if bank.n_routes == "auto" else bank.n_routes, 1.0  # at most
+    n_entries = round(bank.ratio * n_images * n_patches)
+    return FitShape(
+        n_images=n_images,
+        n_patches=n_patches,
+        n_features=shape[-1],
+        n_entries=max(1, n_entries if bank.n_patches is None else n_routes * bank.n_patches),
+        max_memory=bank.max_memory,
+        largest_route=float(largest),
+        ignored=training.X.ignored_share() if hasattr(training.X, "ignored_share") else 0.0,
+    )
+
+
+def check_room(bank: CoresetBank, training: TrainingImages) -> FitShape:
+    """What the memory of ``bank.fit`` depends on; ValueError if that is not available.
+
+    Only patches that are yet to come are counted, and nothing of the backbone.
+    """
+    shape = shape_of_fit(bank, training)
+    if is_lazy(training.X):
+        shape.advised("max_memory").check()
+    return shape
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a fit takes, in bytes above what the process holds before.
+
+    Attributes
+    ----------
+    network : int
+        The weights of the backbone, and what stays with them.
+    extraction : int
+        Work of the backbone, beside the patches: pixels, activations, batches of features.
+    patches : int
+        Projected patches of the training images, at most ``bank__max_memory``.
+    selection : int
+        Work of selecting the memory bank.
+    held_out : int
+        Work of scoring the training images held out.
+    available : int
+        What the machine, or the container, has left now.
+    advice : str
+        What to change where that is not enough.
+    """
+
+    network: int
+    extraction: int
+    patches: int
+    selection: int
+    held_out: int
+    available: int
+    advice: str = ""
+
+    @property
+    def peak(self) -> int:
+        """What is there at once at most: the three kinds of work follow one another."""
+        return self.network + self.patches + max(self.extraction, self.selection, self.held_out)
+
+    @property
+    def fits(self) -> bool:
+        """Whether that much is available."""
+        return self.peak <= self.available
+
+    def check(self) -> None:
+        """Raise ValueError, with what to change, if the fit has not enough memory."""
+        if not self.fits:
+            raise ValueError(f"The fit takes about {self}. {self.advice}")
+
+    def __str__(self) -> str:
+        names = "network", "patches", "extraction", "selection", "held_out"
+        parts = ", ".join(f"{n.replace('_', ' ')} {megabytes(getattr(self, n))}" for n in names)
+        return f"{megabytes(self.peak)} of {megabytes(self.available)} available ({parts})"
