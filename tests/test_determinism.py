@@ -12,11 +12,14 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from networks import Blocks
 from PIL import Image
 
 import skstructcore
-from skstructcore import make_structcore
-from skstructcore.evaluation import score_samples
+from skstructcore import ConvFeatures, make_structcore
+from skstructcore.evaluation import score_images, score_samples
+from skstructcore.lifecycle import forget, recalibrate, update
+from skstructcore.neighbors import _search, coreset, greedy_k_center, kneighbors
 from skstructcore.scoring.calibration import NORMS, combine
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -81,6 +84,120 @@ def test_fits_with_routes_give_the_same_scores(routes, files):
 def test_an_image_has_one_score_alone_and_in_any_batch(size, pipe, files, expected):
     parts = [pipe.score_samples(files[i : i + size]) for i in range(0, 20, size)]
     np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+# -- the same over batches, shards and blocks, in each way to fit and to search ----------------
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (34, 20, 16), dtype=np.uint8)
+CATEGORIES = {"bank__categories": ["a"] * 12 + ["b"] * 12}
+
+
+def make_small(batch_size=16, **params):
+    """On a small network of our own, whose 80 patches an image become 6 numbers each."""
+    features = ConvFeatures(
+        Blocks(), layers=("stage1", "stage2"), image_size=16, batch_size=batch_size
+    )
+    settings = {"projection__n_components": 6, "bank__ratio": 0.02, **params}
+    return make_structcore(features, **settings)
+
+
+@pytest.mark.parametrize(
+    ("params", "fit_params"),
+    [
+        ({}, {}),
+        ({}, CATEGORIES),
+        ({"bank__n_routes": 3, "knn__routing": "top2"}, {}),
+        ({"bank__max_memory": 30_000}, {}),  # selected from a stream
+        ({"preset": "paper"}, {}),
+        ({"knn__calibration": "k-fold"}, {"bank__groups": np.arange(24) // 2}),
+        ({"bank__dtype": "float16"}, {}),
+        ({"features__tile_size": 12, "features__tile_overlap": 4}, {}),
+        ({"knn__device": "torch:cpu", "bank__device": "torch:cpu"}, {}),
+        pytest.param({"knn__algorithm": "approximate"}, {}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_batches_and_shards_of_any_size_give_the_same_scores(params, fit_params):
+    fits = [make_small(size, **params).fit(PIXELS[:24], **fit_params) for size in (16, 1, 5)]
+    expected = fits[0].score_samples(PIXELS)
+    for fit in fits[1:]:
+        np.testing.assert_array_equal(fit.score_samples(PIXELS), expected)
+    for size in (1, 7):
+        parts = [fits[0].score_samples(PIXELS[i : i + size]) for i in range(0, 34, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+    tables = [score_images(fits[0], PIXELS, shard_size=size) for size in (64, 1, 7)]
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])  # every column
+    np.testing.assert_array_equal(-tables[0]["anomaly_score"], expected)
+
+
+@pytest.mark.parametrize("fit_params", [{}, CATEGORIES])
+def test_batches_do_not_matter_to_updates(fit_params):
+    fits = [make_small(size).fit(PIXELS[:24], **fit_params) for size in (16, 5)]
+    updated = [update(fit, PIXELS[24:34], force=True) for fit in fits]
+    shorter = [forget(fit, PIXELS[:3]) for fit in updated]
+    calibrated = [recalibrate(fit, PIXELS[24:34], force=True) for fit in fits]
+    for changed in (updated, shorter, calibrated):
+        for other in changed[1:]:
+            np.testing.assert_array_equal(
+                other.decision_function(PIXELS), changed[0].decision_function(PIXELS)
+            )
+
+
+def low_rank(n, seed):
+    """Rows most of whose variance lies in 20 of 96 directions, as that of features does."""
+    axes = np.random.default_rng(0).normal(size=(20, 96))
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 20)) @ axes + 0.1 * rng.normal(size=(n, 96))
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"_BLOCK_QUERIES": 1, "_BLOCK_ENTRIES": 7},
+        {"_BLOCK_QUERIES": 5, "_BLOCK_ENTRIES": 64, "_PRODUCTS_A_THREAD": 1},
+        {"_BLOCK_QUERIES": 10**4, "_BLOCK_ENTRIES": 10**6, "_DEVICE_PRODUCTS": 3000},
+        {"_DEVICE_PRODUCTS": 1},
+    ],
+    ids=str,
+)
+def test_blocks_of_a_search_do_not_matter(blocks, monkeypatch):
+    queries, bank = low_rank(300, 1), low_rank(1500, 2)
+    own, groups = np.arange(300) // 30, np.arange(1500) // 150
+
+    def search():
+        devices = ("cpu", "torch:cpu")
+        return [kneighbors(queries, bank, 5, exclude=(own, groups), device=d) for d in devices]
+
+    expected = search()
+    for name, size in blocks.items():
+        monkeypatch.setattr(_search, name, size)
+    for found, wanted in zip(search(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    # The kernels add up in another order than torch: to the last digits of float32.
+    np.testing.assert_allclose(expected[0][0], expected[1][0], rtol=1e-6)
+    np.testing.assert_array_equal(expected[0][1], expected[1][1])
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"_BLOCK_ROWS": 1, "_BLOCK_PICKS": 1, "_LIVE_ROWS": 64},
+        {"_BLOCK_ROWS": 37, "_BLOCK_PICKS": 5, "_LIVE_ROWS": 100},
+        {"_BLOCK_ROWS": 10**5, "_BLOCK_PICKS": 10**4, "_LIVE_ROWS": 10**6, "_DEVICE_BLOCK": 5000},
+    ],
+    ids=str,
+)
+def test_blocks_of_the_selection_of_a_bank_do_not_matter(blocks, monkeypatch):
+    rows, devices = low_rank(2000, 1), ("cpu", "torch:cpu")
+    expected = [greedy_k_center(rows, 200, device=device) for device in devices]
+    for name, size in blocks.items():
+        monkeypatch.setattr(coreset, name, size)
+    for device, wanted in zip(devices, expected, strict=True):
+        found = greedy_k_center(rows, 200, device=device)
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(expected[0][0], expected[1][0])
+    np.testing.assert_allclose(expected[0][1], expected[1][1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", NORMS)

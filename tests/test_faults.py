@@ -311,10 +311,10 @@ COMMANDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_kills_at_random_moments_cost_nothing_but_time(command, run, world, out):
-    """20 times, until it has come to its end."""
+    """10 times, until it has come to its end."""
     rng = np.random.default_rng(0)
     expected = None
-    for _ in range(20):
+    for _ in range(10):
         shutil.rmtree(out)
         out.mkdir()
         arguments = COMMANDS[command](world, out)
