@@ -37,7 +37,7 @@ def main(folder):
     if free < GIGABYTES:
         return f"{folder} has {free:.1f} GB free, and {GIGABYTES} are needed"
     subprocess.run([python, "-m", "venv", folder], check=True)
-    python = str(next(Path(folder).glob("*/python*")))
+    python = str(Path(folder).resolve() / ("Scripts" if os.name == "nt" else "bin") / "python")
     options = ["-q", "--no-cache-dir", "--only-binary", ":all:", "-c", "tests/lowest.txt"]
     install = [python, "-m", "pip", "install", *options, "-e", ".[test]"]
     for command in (install, [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]):
