@@ -63,7 +63,7 @@ def double(tmp_path, monkeypatch):
     source.write_text("def double(x):\n    return 2 * x\n")
 
     def make():
-        exec(compile(source.read_text(), str(source), "exec"), names := {})
+        exec(compile(source.read_text(), str(source), "exec"), names := {"__name__": "double"})
         return compiled()(names["double"])
 
     return make
