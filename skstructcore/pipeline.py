@@ -87,6 +87,8 @@ def make_structcore(
     if isinstance(features, str):
         features, own_settings = _named_features(features, preset)
         settings |= own_settings
+    elif not hasattr(features, "fit"):
+        raise TypeError(f"features must be a name or a feature estimator, got {features!r}.")
     pipe = Pipeline(
         [
             ("features", features),

@@ -493,3 +493,55 @@ def test_types_of_an_evaluation_are_no_formulas(pipe, images):
     types = np.where(chosen.y == "good", "good", "$x_{$").astype(object)
     found = evaluate(pipe, ImageSet(chosen.paths, types))
     AnomalyMapDisplay.from_evaluation(found).plot().figure_.draw_without_rendering()
+
+
+FROM_TABLES = [
+    ScoreShiftDisplay,
+    ScoreHistogramDisplay,
+    DescriptorDisplay,
+    CalibrationDisplay,
+    OperatingPointDisplay,
+]
+
+
+@pytest.mark.parametrize("display", FROM_TABLES)
+def test_a_table_with_an_image_without_a_score_is_refused(display, scorer):
+    # An image without a p-value was counted as accepted.
+    parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
+    y = ["good", "good", "dent", "dent"]
+    display.from_predictions(parts, scorer, y)
+    without = parts.copy()
+    without.loc[1, parts.select_dtypes("float").columns] = np.nan
+    with pytest.raises(ValueError, match="Image 1 of the table has no score"):
+        display.from_predictions(without, scorer, y)
+    with pytest.raises(ValueError, match="parts must be what describe returns: there is no '"):
+        display.from_predictions(parts[["peak_row"]], scorer, y)
+    with pytest.raises(ValueError, match="One entry an image is needed"):
+        display.from_predictions(parts, scorer, ["good", "good", "dent"])
+
+
+@pytest.mark.parametrize("levels", [[], [0.0], [2.0, -1.0], [np.nan], 0.1])
+def test_rates_that_are_none_are_refused(scorer, levels):
+    parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
+    with pytest.raises(ValueError, match="levels must be shares between 0 and 1"):
+        CalibrationDisplay.from_predictions(parts, scorer, levels=levels)
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_counts_of_false_alarms_are_of_the_good_images(count):
+    with pytest.raises(ValueError, match="must be counts of the 3 good images"):
+        CalibrationDisplay([0.1], [count], 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"titles": ["a"]}, "images has 2, titles has 1"),
+        ({"rows": ["a"]}, "images has 2, rows has 1"),
+        ({"maps": {"ours": np.full((2, 8, 8), np.nan)}}, "no value that is a finite number"),
+    ],
+)
+def test_parts_of_pictures_that_do_not_fit_are_refused(parts, message):
+    settings = {"maps": {"ours": np.ones((2, 8, 8))}, **parts}
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_predictions(np.zeros((2, 8, 8), np.uint8), **settings)

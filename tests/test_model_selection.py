@@ -128,7 +128,12 @@ def test_scikit_learn_knows_them_as_splitters():
         (OneClassKFold(2), ["good", "hole"], None, "6 images, but 2 labels"),
         (OneClassKFold(3), ["good"] * 4 + ["hole"] * 2, None, "n_splits=3 is more than the 2"),
         (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, None, "needs groups"),
-        (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, [0], "6 images, but 1 groups"),
+        (
+            OneClassGroupKFold(2),
+            ["good"] * 4 + ["hole"] * 2,
+            [0],
+            "groups must have one entry per image: expected 6",
+        ),
         (
             OneClassGroupKFold(2),
             ["good"] * 4 + ["hole"] * 2,
@@ -149,3 +154,10 @@ def test_scikit_learn_knows_them_as_splitters():
 def test_what_cannot_be_split_is_an_error(splitter, y, groups, message):
     with pytest.raises(ValueError, match=message):
         list(splitter.split(np.zeros(6), y, groups))
+
+
+@pytest.mark.parametrize("groups", [[np.nan] * 6, ["a", None] * 3, [1, 2]])
+def test_groups_that_are_not_there_for_each_image_are_an_error(groups):
+    splitter = OneClassGroupKFold(2)
+    with pytest.raises(ValueError, match=r"groups (has no entry|must have one entry)"):
+        list(splitter.split(np.zeros(6), ["good"] * 4 + ["hole"] * 2, groups))

@@ -37,6 +37,12 @@ def fitted(photographs):
     return pipe.fit(photographs.train.paths)
 
 
+@pytest.mark.parametrize("features", [None, 3])
+def test_features_that_are_none_are_refused(features):
+    with pytest.raises(TypeError, match="features must be a name or a feature estimator, got"):
+        make_structcore(features)
+
+
 def test_defects_score_lower_than_good_images(fitted, photographs):
     test = photographs.test
     scores = fitted.score_samples(test.paths)

@@ -73,6 +73,11 @@ def model():
     return Pipeline([("distance", Distance()), ("score", MaxScore())])
 
 
+def test_a_metric_is_a_function():
+    with pytest.raises(TypeError, match="metric must be a function of"):
+        scorers.make_anomaly_scorer("roc_auc")
+
+
 def test_the_value_is_that_of_the_metric_on_anomaly_scores(model, images):
     model.fit(images.train)
     expected = image_auroc_score(images.test.y, -model.score_samples(images.test))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.validation import check_number
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
-from ._inputs import kinds_of
+from ._inputs import check_same_length, kinds_of
 from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class AnomalyMapDisplay:
     ) -> None:
         if not len(images):
             raise ValueError("There are no images to show: at least one is needed.")
+        check_same_length(images=images, masks=masks, titles=titles, rows=rows)
         for name, stack in maps.items():
             if len(stack) != len(images):
                 raise ValueError(f"maps[{name!r}] has {len(stack)} maps for {len(images)} images.")
@@ -182,6 +185,7 @@ class AnomalyMapDisplay:
         -------
         display : AnomalyMapDisplay
         """
+        check_number(n_cases, "n_cases", 1, closed="left", kind=Integral)
         scores = evaluation.scores
         is_good = scores["defect_type"].to_numpy() == GOOD
         ranks = scores["anomaly_score"].to_numpy()

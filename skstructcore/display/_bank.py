@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import check_same_length
 from ._style import BLUE, GREY, as_text, begin, kind_styles, legend_beside
@@ -71,6 +72,7 @@ class BankDisplay:
         -------
         display : BankDisplay
         """
+        check_is_fitted(pipe["bank"])
         return cls.from_predictions(pipe["bank"].bank_)
 
     @classmethod

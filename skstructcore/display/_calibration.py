@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import beta
 
 from ..images.labels import is_anomalous
-from ._inputs import LEVELS, describe_images, kinds_of, rejected_at
+from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
 from ._style import BLUE, GREY, begin, percent_axis
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class CalibrationDisplay:
         n_independent: int | None = None,
         promised: float | None = None,
     ) -> None:
+        if np.min(false_alarms) < 0 or np.max(false_alarms) > n_good:
+            raise ValueError(f"false_alarms must be counts of the {n_good} good images.")
         self.asked = np.asarray(asked, dtype=np.float64)
         self.false_alarms = np.asarray(false_alarms)
         self.n_good = n_good
@@ -139,6 +141,7 @@ class CalibrationDisplay:
         -------
         display : CalibrationDisplay
         """
+        check_same_length(parts=parts, y=y, groups=groups)
         good = np.ones(len(parts), dtype=bool) if y is None else ~is_anomalous(y)
         if not good.any():
             raise ValueError("No good image is among them: false alarms cannot be counted.")

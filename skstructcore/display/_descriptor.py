@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..images.labels import GOOD
 from ..scoring.descriptors import descriptor_names
-from ._inputs import check_same_length, describe_images, kinds_of
+from ._inputs import check_parts, check_same_length, describe_images, kinds_of
 from ._style import BLUE, GREY, ORANGE, as_text, begin, legend_beside
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class DescriptorDisplay:
         -------
         display : DescriptorDisplay
         """
+        check_parts(parts, *part_columns(scorer))
         z = parts[part_columns(scorer)]
         return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds_of(None, y))
 

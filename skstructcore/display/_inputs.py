@@ -56,6 +56,18 @@ def kinds_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.objec
     return np.where(is_anomalous(y), DEFECT, GOOD).astype(object)
 
 
+def check_parts(parts: pd.DataFrame, *columns: str) -> None:
+    """Raise ValueError unless a table comes from `describe` and has a score for every image."""
+    missing = [name for name in columns if name not in getattr(parts, "columns", ())]
+    if missing:
+        raise ValueError(f"parts must be what describe returns: there is no {missing[0]!r}.")
+    without = np.flatnonzero(parts[list(columns)].isna().any(axis=1))
+    if len(without):
+        raise ValueError(
+            f"Image {without[0]} of the table has no score: leave out what could not be judged."
+        )
+
+
 def check_same_length(**columns: ArrayLike | None) -> None:
     """Raise ValueError unless all that are given have one entry an image."""
     lengths = {name: len(values) for name, values in columns.items() if values is not None}
@@ -95,7 +107,11 @@ def rejected_at(
     -------
     rejected : ndarray of shape (n_levels, n_images), bool
     """
+    check_parts(parts, "p_value", "route", "is_anomalous")
+    levels = np.asarray(levels, dtype=np.float64)
+    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"levels must be shares between 0 and 1, got {levels.tolist()}.")
     # A p-value that equals the rate differs from it by rounding.
-    limits = np.maximum(np.asarray(levels)[:, np.newaxis], smallest_levels(scorer, parts)) + 1e-9
+    limits = np.maximum(levels[:, np.newaxis], smallest_levels(scorer, parts)) + 1e-9
     unknown = parts["is_anomalous"] & (parts["route"] == "unknown")
     return (parts["p_value"].to_numpy() <= limits) | unknown.to_numpy(bool)

@@ -127,6 +127,7 @@ class OperatingPointDisplay:
         """
         if y is None:
             raise ValueError("Labels are needed to count defects found: pass y, or an ImageSet.")
+        check_same_length(parts=parts, y=y)
         anomalous = is_anomalous(y, both=True)
         rejected = rejected_at(parts, scorer, levels)
         return cls(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..routing.grouping import UNKNOWN
-from ._inputs import describe_images
+from ._inputs import check_parts, describe_images
 from ._style import as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class RoutingDisplay:
             name: route.tail.critical_distance(scorer.unknown_level)
             for name, route in scorer.routes_.items()
         }
+        check_parts(parts, "nearest_route", "route_distance")
         nearest = parts["nearest_route"].to_numpy()
         ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
         return cls(nearest, ratio, list(limits), labels)

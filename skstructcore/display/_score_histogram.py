@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.labels import GOOD
-from ._inputs import DEFECT, check_same_length, describe_images, kinds_of
+from ._inputs import DEFECT, check_parts, check_same_length, describe_images, kinds_of
 from ._style import BLUE, GREY, ORANGE, begin, legend_beside
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class ScoreHistogramDisplay:
         -------
         display : ScoreHistogramDisplay
         """
+        check_parts(parts, "anomaly_score")
         training = scorer.calibration_.scores
         if scorer.routes_ is not None:
             routes = [route for route in scorer.routes_.values() if not route.is_pooled]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
-from ._inputs import check_same_length, describe_images, kinds_of
+from ._inputs import check_parts, check_same_length, describe_images, kinds_of
 from ._style import BLUE, GREY, ORANGE, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class ScoreShiftDisplay:
         -------
         display : ScoreShiftDisplay
         """
+        check_parts(parts, "base", "anomaly_score")
         base, base_threshold = parts["base"].to_numpy(), None
         if scorer.routes_ is None:
             base_threshold = scorer.calibration_.base_threshold

@@ -105,6 +105,8 @@ def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, flo
     thirds of the way at most.
     """
     values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
+    if not values.size:
+        raise ValueError("the maps hold no value that is a finite number")
     low, high = np.quantile(values, [0.5, _TOP])
     if threshold is not None:
         low = min(low, threshold)

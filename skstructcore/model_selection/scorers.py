@@ -79,6 +79,8 @@ def make_anomaly_scorer(
     >>> make_anomaly_scorer(average_precision_score)
     make_anomaly_scorer(average_precision_score)
     """
+    if not callable(metric):
+        raise TypeError(f"metric must be a function of skstructcore.metrics, got {metric!r}.")
     return _AnomalyScorer(metric, on_maps, greater_is_better, kwargs)
 
 

@@ -20,6 +20,7 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
+from ..bank.training import check_labels
 from ..images.labels import is_anomalous
 
 if TYPE_CHECKING:
@@ -341,7 +342,4 @@ def _checked_groups(splitter, groups, n_images):
         raise ValueError(
             f"{type(splitter).__name__} needs groups: pass groups=, or an ImageSet that has groups"
         )
-    groups = np.asarray(groups)
-    if len(groups) != n_images:
-        raise ValueError(f"{n_images} images, but {len(groups)} groups")
-    return groups
+    return check_labels(groups, n_images, "groups")
