@@ -125,6 +125,8 @@ def test_a_broken_category_does_not_stop_the_others(pipe, root, tmp_path):
 def test_unknown_categories_and_folders_are_errors(pipe, root, tmp_path):
     with pytest.raises(ValueError, match="no category \\['screw'\\]"):
         evaluate_categories(pipe, root, tmp_path, categories=["screw", "nut"])
+    with pytest.raises(ValueError, match="no category \\['screw'\\]"):
+        evaluate_categories(pipe, root, tmp_path, categories="screw")
     with pytest.raises(ValueError, match="neither a folder train"):
         evaluate_categories(pipe, tmp_path, tmp_path)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 import skstructcore.display as display_room
@@ -545,3 +547,10 @@ def test_parts_of_pictures_that_do_not_fit_are_refused(parts, message):
     settings = {"maps": {"ours": np.ones((2, 8, 8))}, **parts}
     with pytest.raises(ValueError, match=message):
         AnomalyMapDisplay.from_predictions(np.zeros((2, 8, 8), np.uint8), **settings)
+
+
+def test_no_cases_and_no_fit_are_errors(pipe, images):
+    with pytest.raises(ValueError, match="n_cases must be an int in the range"):
+        AnomalyMapDisplay.from_evaluation(None, n_cases=0)
+    with pytest.raises(NotFittedError):
+        BankDisplay.from_estimator(clone(pipe))

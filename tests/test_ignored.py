@@ -16,6 +16,7 @@ from skstructcore import (
 )
 from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
+from skstructcore.features import _backbone
 from skstructcore.features._ignored import is_background
 from skstructcore.images import upsample_counted
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
@@ -516,3 +517,14 @@ def test_models_with_ignored_regions_can_be_kept_and_grown(tmp_path):
 def joblib_copy(pipe, folder):
     joblib.dump(pipe, folder / "model.joblib")
     return joblib.load(folder / "model.joblib")
+
+
+def test_a_region_is_digested_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(_backbone, "digest_of", lambda ignore: calls.append(ignore) or "one")
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True
+    features = ConvFeatures(Blocks(), ignore=mask, **OWN).fit(photos())
+    for _ in range(3):
+        features.transform(photos())
+    assert len(calls) == 1

@@ -60,6 +60,7 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     window_ = None
     channels = None
     recipe_ = None
+    _ignore_known = None  # and its digest
 
     _parameter_constraints = {
         "image_size": [_POSITIVE, tuple, list],
@@ -227,7 +228,10 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         check_window(self.window)
         window = None if isinstance(self.window, str) else [float(end) for end in self.window]
         recipe |= {"window": window, "foreground": self.foreground}
-        recipe |= {"ignore": digest_of(self.ignore)}
+        # A mask of a large camera takes longer to digest than a small image to score.
+        if self._ignore_known is None or self._ignore_known[0] is not self.ignore:
+            self._ignore_known = self.ignore, digest_of(self.ignore)
+        recipe |= {"ignore": self._ignore_known[1]}
         return json.loads(json.dumps(recipe))  # tuples or lists, it is the same
 
     def _check_recipe(self):
