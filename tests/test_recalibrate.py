@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from scipy.stats import beta, binom
@@ -6,10 +8,13 @@ from sklearn.pipeline import make_pipeline
 from skstructcore import (
     ConvFeatures,
     CoresetBank,
+    DriftMonitor,
     RoutedKNNScorer,
     StructCoreScorer,
+    audit,
     load,
     make_structcore,
+    operating_points,
     recalibrate,
     save,
     update,
@@ -256,3 +261,21 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
     later = change(pipe, fresh)
     groups = later[-1].calibration_.groups
     assert len(np.unique(groups)) == (2 if change is recalibrate else 62)
+
+
+@pytest.mark.parametrize(
+    ("field", "use"),
+    [
+        ("weights", lambda pipe: audit(pipe)),
+        ("weights", lambda pipe: recalibrate(pipe, patches(9, 1))),
+        ("weights", lambda pipe: update(pipe, patches(3, 1))),
+        ("scores", lambda pipe: DriftMonitor(pipe)),
+        ("scores", lambda pipe: operating_points(pipe, levels=[0.1])),
+    ],
+    ids=["audit", "recalibrate", "update", "monitor", "operating_points"],
+)
+def test_a_damaged_model_judges_nothing(pipe, field, use):
+    damaged = copy.deepcopy(pipe)
+    getattr(damaged[-1].calibration_, field)[...] = np.nan
+    with pytest.raises(ValueError, match="scores that are not finite numbers"):
+        use(damaged)

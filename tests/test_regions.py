@@ -240,3 +240,10 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
 def test_what_is_no_table_of_regions_is_not_exported(export, table):
     with pytest.raises(ValueError, match="regions must be what skstructcore"):
         export(table)
+
+
+def test_maps_that_are_not_finite_have_no_regions_but_an_error(scorer):
+    maps = AnomalyMaps(np.full((1, 4, 6), np.nan))
+    for use in (lambda: regions(scorer, maps), lambda: scorer.transform(maps)):
+        with pytest.raises(ValueError, match="maps holds NaN or infinity"):
+            use()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bank.record import digests_of
 from ..bank.training import training_images
-from ._steps import calibrations_of, structcore_steps
+from ._steps import calibrations_of, check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,7 @@ def describe_fresh(
     lam = fresh["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
     weight = fresh["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
     fresh["raw_score"] = weight * fresh["base"] + lam * fresh["d_struct"]
+    check_scores(fresh["raw_score"])
     if good.groups is None:  # each image its own, and that of its copies
         _, first, which = np.unique(digests_of(good.X), return_index=True, return_inverse=True)
         fresh["group"] = first[which]

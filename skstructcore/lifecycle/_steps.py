@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
@@ -14,6 +15,7 @@ from ..scoring.structcore import StructCoreScorer
 if TYPE_CHECKING:
     from typing import Any
 
+    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
     from ..scoring.calibration import ScoreCalibration
@@ -57,3 +59,12 @@ def calibrations_of(scorer: StructCoreScorer) -> dict[str, ScoreCalibration]:
     if scorer.routes_ is None:
         return {"all": scorer.calibration_}
     return {name: route.calibration for name, route in scorer.routes_.items()}
+
+
+def check_scores(scores: ArrayLike) -> None:
+    """Raise ValueError if scores are not finite: a damaged model must not judge anything."""
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            "The pipeline gives scores that are not finite numbers, so that it is damaged: load "
+            "another copy, or fit again."
+        )

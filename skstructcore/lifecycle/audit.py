@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 
 from .._utils.validation import check_number, counted_rows
 from ..bank.record import digests_of
-from ._steps import calibrations_of, structcore_steps
+from ._steps import calibrations_of, check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -101,6 +101,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     for name, calibration in calibrations_of(scorer).items():
         mine = np.flatnonzero(table["route"] == name)
         scores, _ = calibration.score(training.take(mine).evidence)
+        check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
         table.loc[mine, "p_value"] = tail_p_values(scores)
     table["q_value"] = false_discovery_rates(table["p_value"])

@@ -17,7 +17,7 @@ from .._utils.files import escape_name
 from .._utils.validation import check_number
 from ..bank.training import check_labels
 from ._drift_tests import RouteTests
-from ._steps import calibrations_of, structcore_steps
+from ._steps import calibrations_of, check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from typing import Any
@@ -170,6 +170,8 @@ class DriftMonitor:
         knn, scorer = structcore_steps(pipe)[1:]
         held_out = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
         calibrations = calibrations_of(scorer)
+        for calibration in calibrations.values():
+            check_scores([*calibration.scores, calibration.threshold])
         if not held_out:
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher than in training "

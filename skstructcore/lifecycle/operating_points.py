@@ -18,7 +18,7 @@ from ..datasets.synthetic import DEFECTS
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.conformal import ROUNDING, conformal_threshold
-from ._steps import calibrations_of, structcore_steps
+from ._steps import calibrations_of, check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +115,8 @@ def operating_points(
     check_number(severity, "severity", 0)
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
     calibrations = calibrations_of(scorer)
+    for calibration in calibrations.values():
+        check_scores(calibration.scores)
     rows = []
     for level in levels:
         for name, calibration in calibrations.items():

@@ -41,7 +41,9 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     maps : AnomalyMaps
     """
     maps, name = X, type(estimator).__name__
-    if not isinstance(X, AnomalyMaps):
+    if isinstance(X, AnomalyMaps):
+        check_map_stack(X.values)
+    else:
         if getattr(X, "ndim", 2) == 3:
             maps = AnomalyMaps(check_map_stack(X))
         else:
