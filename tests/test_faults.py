@@ -37,14 +37,14 @@ def run():
 
 @pytest.fixture(scope="module")
 def world(run, tmp_path_factory):
-    """Two categories of images, a model of each, and twelve images to score."""
+    """Two categories of images, a model of each, and eight images to score."""
     folder = tmp_path_factory.mktemp("world")
     for seed, name in enumerate(("bolt", "nut")):
         write_category(folder / "parts" / name, seed)
         good = folder / "parts" / name / "train" / "good"
         assert run("fit", good, "-o", folder / name, "--no-estimate", *SMALL).status == 0
     (folder / "new").mkdir()
-    pixels = np.random.default_rng(7).integers(90, 140, (12, 32, 32), dtype=np.uint8)
+    pixels = np.random.default_rng(7).integers(90, 140, (8, 32, 32), dtype=np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(folder / "new" / f"{number:02}.png")
     return folder
@@ -56,7 +56,7 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-some_or_all = pytest.mark.parametrize("most", [5, pytest.param(10**6, marks=pytest.mark.slow)])
+some_or_all = pytest.mark.parametrize("most", [4, pytest.param(10**6, marks=pytest.mark.slow)])
 
 
 def kills(changes, most):
@@ -197,7 +197,7 @@ def check_goes_on(run, score, out, rows):
     return n_kept
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_scores_go_on_after_the_rows_that_are_written(most, run, score, rows, out):
     csv = out / "scores.csv"
     csv.write_text("old")
@@ -224,14 +224,14 @@ def test_killed_scores_go_on_after_the_rows_that_are_written(most, run, score, r
 def test_going_on_loses_no_row_to_another_fault(fault, run, score, rows, begun, out):
     shutil.copytree(begun[0], out, dirs_exist_ok=True)
     n_kept = n_rows(out)
-    assert 2 < n_kept < 12
+    assert 2 < n_kept < 8
     run(*score, out / "scores.csv", folder=out, **fault)
     if not (out / "scores.csv").exists():
         assert check_goes_on(run, score, out, rows) >= n_kept
     assert (out / "scores.csv").read_bytes() == rows
 
 
-@pytest.mark.parametrize("kill_at", range(1, 7))
+@pytest.mark.parametrize("kill_at", range(1, 5))
 def test_rows_of_another_run_are_never_mixed_in(kill_at, run, score, rows, begun, out):
     shutil.copytree(begun[1], out, dirs_exist_ok=True)
     run(*score, out / "scores.csv", folder=out, kill_at=kill_at)
@@ -438,7 +438,7 @@ def test_what_cannot_be_written_does_not_cost_an_evaluation(run, world, out):
     assert skstructcore.info(out / "m") and not rests(out)
 
 
-@pytest.mark.parametrize("fault", [{"full_at_size": 700}, {"full_at_size": 2600}, {"full_at": 5}])
+@pytest.mark.parametrize("fault", [{"full_at_size": 700}, {"full_at": 5}])
 def test_a_full_disk_costs_no_category_its_row(fault, run, world, out):
     evaluate = ["evaluate", world / "parts", "--output", out / "results", *SMALL, "--json"]
     expected = run(*evaluate, folder=out)
@@ -535,10 +535,10 @@ def test_an_image_without_permission_costs_no_other_its_score(how, run, world, o
     ran = without_privileges(run, "score", world / "bolt", *images, "--json")
     assert ran.status == 3, ran
     rows = json.loads(ran.out)["scores"]
-    assert [row["error"] is None for row in rows] == [number != 3 for number in range(12)]
+    assert [row["error"] is None for row in rows] == [number != 3 for number in range(8)]
     assert "03.png" in rows[3]["error"] and "Permission denied" in rows[3]["error"]
     model = skstructcore.load(world / "bolt")
-    for number in (0, 11):
+    for number in (0, 7):
         expected = -model.score_samples([out / "new" / f"{number:02}.png"])
         assert rows[number]["anomaly_score"] == pytest.approx(expected[0], rel=1e-12)
 
