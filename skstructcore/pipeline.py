@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from .bank.coreset_bank import CoresetBank
@@ -170,6 +170,9 @@ def estimate_memory(
     places = {type(step): place for place, (_, step) in enumerate(pipe.steps)}
     if CoresetBank not in places:
         raise ValueError("The pipeline has no CoresetBank, whose fit takes the memory.")
+    for _, step in pipe.steps:
+        if isinstance(step, BaseEstimator):
+            step._validate_params()
     name, bank = pipe.steps[places[CoresetBank]]
     given = {key.removeprefix(f"{name}__"): value for key, value in fit_params.items()}
     # Shapes are known of the features without their computation.

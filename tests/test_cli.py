@@ -345,3 +345,21 @@ def test_names_cannot_break_the_terminal(tmp_path, good):
     result = run("audit", tmp_path / "odd.model", folder)
     assert result.exit_code == 0, result.output
     assert r"\x1b[2J=0\xff.png'" in result.output and "\x1b" not in result.output
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["structcore__quantile=2", "bank__ratio=()", "knn__n_neighbors=x", "bank__ratio=" + 9999 * "-"],
+)
+def test_settings_that_are_none_are_found_before_the_work(good, tmp_path, setting):
+    result = run("fit", good, "-o", tmp_path / "m", "--set", setting)
+    assert result.exit_code == 2
+    assert "parameter of" in result.output and "features" not in result.output
+
+
+def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
+    for i in range(6):
+        Image.fromarray(np.full((6, 6), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    result = run("fit", tmp_path, "-o", tmp_path / "m", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "No estimate of what is found" in result.output and "promised" in result.output

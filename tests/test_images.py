@@ -381,3 +381,16 @@ def test_a_pipe_in_the_place_of_a_mask_is_an_error_and_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "mask.png")
     with pytest.raises(ImageReadError, match=r"mask\.png.*it is no regular file"):
         read_mask(tmp_path / "mask.png")
+
+
+def test_values_that_only_a_model_can_read_are_no_damage(tmp_path):
+    # With a window or channels a model takes them; whether they are whole can be told without.
+    for name, values in {
+        "floats.tif": np.linspace(0, 1, 300, dtype=np.float32).reshape(15, 20),
+        "deep.tif": np.arange(300, dtype=np.int32).reshape(15, 20) * 1000,
+    }.items():
+        Image.fromarray(values).save(tmp_path / name)
+        assert find_unreadable([tmp_path / name]) == []
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-100])
+        assert len(find_unreadable([tmp_path / name])) == 1

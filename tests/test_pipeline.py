@@ -8,7 +8,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from skstructcore import ConvFeatures, DinoFeatures, make_structcore
+from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.model_selection.scorers import image_auroc_scorer
 
@@ -35,6 +35,12 @@ def pipe():
 def fitted(photographs):
     pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
     return pipe.fit(photographs.train.paths)
+
+
+def test_the_memory_of_parameters_that_are_none_is_not_estimated():
+    pipe = make_structcore("efficientnet_lite0", bank__ratio=())
+    with pytest.raises(ValueError, match="'ratio' parameter of CoresetBank"):
+        estimate_memory(pipe, np.zeros((3, 64, 64), np.uint8))
 
 
 @pytest.mark.parametrize("features", [None, 3])

@@ -59,7 +59,7 @@ def _settings(context, parameter, pairs):
             raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
         try:
             settings[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             settings[name] = text
     return settings
 
@@ -152,7 +152,10 @@ def make_pipeline(
     given = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
     if false_alarms is not None:
         given["structcore__quantile"] = 1 - false_alarms
-    return make_structcore(features, preset=preset, **{**given, **settings})
+    pipe = make_structcore(features, preset=preset, **{**given, **settings})
+    for _, step in pipe.steps:
+        step._validate_params()  # before the work: else each step is checked when it is fitted
+    return pipe
 
 
 def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = None) -> Pipeline:

@@ -80,7 +80,11 @@ def fit(
         click.echo(f"memory: about {memory}", err=True)
         pipe.fit(images, images.y)
         save_model(pipe, output)
-        points = operating_points(pipe, images if estimate else None)
+        try:
+            points = operating_points(pipe, images if estimate else None)
+        except ValueError as error:  # the model is saved: it is as good without
+            click.echo(f"No estimate of what is found: {error}.", err=True)
+            estimate, points = False, operating_points(pipe)
         if as_json:
             print_json({"model": output, **info(output), "operating_points": points})
             return

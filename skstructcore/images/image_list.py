@@ -16,6 +16,7 @@ from .annotations import Annotations
 from .intensity import Intensity
 from .reading import (
     ImageReadError,
+    check_whole,
     digest,
     kind,
     own_bit_depth_window,
@@ -334,7 +335,7 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
         Position, name and reason of each unreadable image, in order; empty if all is well.
     """
     images = as_images(X)
-    check = read if decode else upright_size
+    check = check_whole if decode else upright_size
 
     def reason(item):
         try:

@@ -56,6 +56,13 @@ def read(item, intensity=None):
     return levels.convert("RGB")  # a copy, also of an image that the user has opened
 
 
+def check_whole(item):
+    """Decode an image to its end, whatever its values stand for: what a model says of them."""
+    image = _upright(item)
+    if isinstance(image, Image.Image) and image.mode not in _DEEP_MODES:
+        _to_rgb(image)
+
+
 def decode(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(kind(item))
