@@ -4,6 +4,7 @@ Commands run in processes of their own (`faulty.Commands`). What they do to file
 that a fault can be placed before each change, and in the middle of writing.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -13,11 +14,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from PIL import Image
 from test_categories import write_category
 
 import skstructcore
+from skstructcore import evaluation
+from skstructcore.cli import main
 from skstructcore.display import report
+from skstructcore.evaluation import iter_scores
 
 if sys.platform == "win32":
     pytest.skip("needs fork, signals and limits", allow_module_level=True)
@@ -354,6 +360,35 @@ def test_two_writers_of_one_cache_leave_it_whole(run, world, out):
     shutil.rmtree(out / "cache")
     assert run(*fit).status == 0
     assert content(out / "cache") == features and not rests(out)
+
+
+@pytest.mark.parametrize("command", ["report", "monitor"])
+def test_a_page_or_state_that_is_rewritten_is_the_old_one(command, run, world, out):
+    target = out / "target"
+    option = {"report": "-o", "monitor": "--state"}[command]
+    write = [command, world / "bolt", world / "new", option, target]
+    assert run(*write).status == 0
+    old = target.read_bytes()
+    for fault in ({"kill_at": 1}, {"kill_at": 2}, {"kill_at_size": 500}):
+        killed = run(*write, folder=out, **fault)
+        assert killed.status in (KILLED, TOO_LARGE), killed
+        assert content(out) == {"target": old}
+
+
+def test_a_worker_that_is_killed_is_an_error_and_loses_no_row(world, score, rows, out, monkeypatch):
+    def two_images_and_a_kill(*arguments, **options):
+        shards = iter_scores(*arguments, **options)
+        yield from itertools.islice(shards, 2)
+        raise TerminatedWorkerError  # as joblib does then
+
+    monkeypatch.setattr(evaluation, "iter_scores", two_images_and_a_kill)
+    arguments = [str(argument) for argument in (*score, out / "scores.csv")]
+    ran = CliRunner().invoke(main, arguments)
+    assert ran.exit_code == 2 and "a process of --n-jobs was killed" in ran.output
+    monkeypatch.undo()
+    ran = CliRunner().invoke(main, arguments)
+    assert ran.exit_code == 0 and "Going on after 2 images" in ran.output
+    assert (out / "scores.csv").read_bytes() == rows
 
 
 # -- a full disk -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ class plain_errors:
         frames = (frame.f_code for frame, _ in walk_tb(traceback))
         if isinstance(error, OSError) and click.echo.__code__ in frames:
             raise Refused(f"standard output cannot be written: {error.strerror}") from error
+        if isinstance(error, BrokenExecutor):
+            raise Refused(
+                "a process of --n-jobs was killed, by the system perhaps because memory ran out. "
+                "Take fewer processes; what is done is kept, and the same command goes on after it."
+            ) from error
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             raise Refused(str(error)) from error
 
