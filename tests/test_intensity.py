@@ -8,7 +8,10 @@ import pytest
 from networks import Blocks
 from PIL import Image
 
-from skstructcore import ConvFeatures
+from skstructcore import ConvFeatures, make_structcore, operating_points
+from skstructcore.datasets import ImageSet
+from skstructcore.display import AnomalyMapDisplay, report
+from skstructcore.evaluation import evaluate
 from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.intensity import (
     Intensity,
@@ -17,6 +20,7 @@ from skstructcore.images.intensity import (
     own_window,
     training_intensity,
 )
+from skstructcore.model_selection.label_free import score_painted
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 RNG = np.random.default_rng(0)
@@ -305,3 +309,40 @@ def test_8_bits_in_a_deeper_container_are_told_where_they_become_black(dtype, tm
     (record,) = caplog.records
     assert "image.tif' (position 2 in the list) has no value above 255" in record.message
     assert "from 0 to 4095 it is next to black" in record.message
+
+
+@pytest.fixture(scope="module")
+def deep_pipe():
+    """A model that sees 12 bits through 16, and its images: an eighth of the range of a picture."""
+    images = [16 * image.astype(np.uint16) for image in RNG.integers(0, 256, (9, 40, 44))]
+    pipe = make_structcore(
+        ConvFeatures(Blocks(), window=(0, 65535), **OWN), bank__ratio=0.5, structcore__quantile=0.8
+    )
+    return pipe.fit(images), images
+
+
+def test_paint_alone_tells_painted_copies_from_deep_images(deep_pipe):
+    # Read as 12 bits, a copy was sixteen times as bright as its original, and always found.
+    pipe, images = deep_pipe
+    table = operating_points(pipe, images, levels=[0.2], sizes=[0.2], severity=1e-3, n_painted=9)
+    assert table["painted_found"][0] <= 0.3
+    good, painted = score_painted(pipe, images, severities=[1e-3])
+    np.testing.assert_allclose(painted[0], good, atol=0.05)  # copies are rounded to 8 bits
+
+
+@pytest.mark.parametrize("kind", ["floats", "channels"])
+def test_pictures_and_pages_show_what_only_the_model_can_read(kind, tmp_path):
+    if kind == "floats":
+        images, settings = list(LEVELS.astype(np.float32) / 255), {"window": (0, 1)}
+    else:
+        images, settings = [np.dstack([i] * 5) for i in LEVELS], {"channels": (4, 2, 0)}
+    pipe = make_structcore(
+        ConvFeatures(Blocks(), **settings, **OWN), bank__ratio=0.5, structcore__quantile=0.5
+    ).fit(images)
+    found = evaluate(pipe, ImageSet(images, ["good", "good", "dent"]))
+    np.testing.assert_array_equal(found.image(0)[..., 0], LEVELS[0])
+    AnomalyMapDisplay.from_evaluation(found)
+    display = AnomalyMapDisplay.from_estimator(pipe, images)
+    np.testing.assert_array_equal(display.images[1][..., 0], LEVELS[1])
+    page = report(pipe, images, tmp_path / "r.html").read_text()
+    assert page.count('"error":null') == 3

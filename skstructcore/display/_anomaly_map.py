@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.validation import check_number
+from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
@@ -136,9 +137,10 @@ class AnomalyMapDisplay:
         maps = pipe[:-1].transform(images)
         parts = pipe[-1].describe(maps)
         relative = {_OURS: relative_to_threshold(maps, parts, pipe[-1]), **(others or {})}
-        return cls.from_predictions(
-            images, relative, titles=titles_of(parts, kinds_of(images, y)), thresholds={_OURS: 1.0}
-        )
+        titles = titles_of(parts, kinds_of(images, y))
+        listed = as_images(images).seen_through(view_of(pipe))
+        masks = _masks_of(images)
+        return cls._of(listed, masks, relative, titles=titles, thresholds={_OURS: 1.0})
 
     @classmethod
     def from_predictions(
@@ -163,13 +165,14 @@ class AnomalyMapDisplay:
         -------
         display : AnomalyMapDisplay
         """
-        listed = as_images(images)
+        options = {"titles": titles, "thresholds": thresholds, "rows": rows}
+        return cls._of(as_images(images), _masks_of(images), maps, **options)
+
+    @classmethod
+    def _of(cls, listed, masks, maps, **options):
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
-        masks = None
-        if hasattr(images, "load_mask"):
-            masks = [images.load_mask(i) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
-        return cls(pixels, placed, masks=masks, titles=titles, thresholds=thresholds, rows=rows)
+        return cls(pixels, placed, masks=masks, **options)
 
     @classmethod
     def from_evaluation(cls, evaluation: Evaluation, n_cases: int = 3) -> Self:
@@ -197,8 +200,9 @@ class AnomalyMapDisplay:
             rows += [kind] * min(n_cases, len(ranked))
         parts = scores.iloc[chosen]
         maps = relative_to_threshold(evaluation.maps[chosen], parts, evaluation.scorer)
-        return cls.from_predictions(
-            evaluation.images[chosen],
+        return cls._of(
+            as_images(evaluation.images[chosen]).seen_through(evaluation.view),
+            _masks_of(evaluation.images[chosen]),
             {_OURS: maps},
             titles=titles_of(parts, evaluation.images.y[chosen]),
             thresholds={_OURS: 1.0},
@@ -323,6 +327,12 @@ def titles_of(parts: pd.DataFrame, kinds: ArrayLike | None) -> list[str]:
             kinds, verdicts, parts["p_value"], parts["anomaly_score"], strict=True
         )
     ]
+
+
+def _masks_of(images):
+    if not hasattr(images, "load_mask"):
+        return None
+    return [images.load_mask(i) for i in range(len(images))]
 
 
 def _placed(maps, images):

@@ -12,6 +12,7 @@ import pandas as pd
 from .._utils.files import escape_name
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError, check_masks, masks_as_seen
+from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
+    from ..images.intensity import Intensity
     from ..scoring.structcore import StructCoreScorer
 
 
@@ -45,6 +47,8 @@ class Evaluation:
         At the size that the backbone saw.
     scorer : StructCoreScorer
         That decided: pictures need its thresholds.
+    view : Intensity or None
+        How the pipeline sees values of images, for pictures; None: as anybody does.
     """
 
     images: ImageSet
@@ -52,6 +56,7 @@ class Evaluation:
     maps: AnomalyMaps
     pixel_maps: NDArray[np.float32]
     scorer: StructCoreScorer
+    view: Intensity | None = None
 
     def table(self) -> pd.DataFrame:
         """Summarise the scores by defect type.
@@ -101,7 +106,7 @@ class Evaluation:
 
     def image(self, i: int) -> NDArray[np.uint8]:
         """Return test image `i`, upright, as uint8 of shape (h, w, 3)."""
-        return np.asarray(as_images(self.images).read(i))
+        return np.asarray(as_images(self.images).seen_through(self.view).read(i))
 
     def mask(self, i: int) -> NDArray[np.bool_] | None:
         """Return the mask of test image `i`, or None."""
@@ -146,7 +151,8 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     scores = pipe[-1].describe(maps)
     scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
     scores.insert(1, "defect_type", [escape_name(kind) for kind in images.y])
-    return Evaluation(images, scores, maps, pipe[-1].transform(maps), pipe[-1])
+    pixel_maps = pipe[-1].transform(maps)
+    return Evaluation(images, scores, maps, pixel_maps, pipe[-1], view_of(pipe))
 
 
 def format_table(table: pd.DataFrame) -> str:

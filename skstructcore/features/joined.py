@@ -222,6 +222,9 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def ignored_(self):
         return self.features[0].ignored_
 
+    def _intensity(self):
+        return self.features[0]._intensity()
+
     def _geometry(self, images):
         return self.features[0]._geometry(images)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Mapping, Set
@@ -206,6 +207,8 @@ class ImageList:
         What came with the images: labels, groups, categories. None: nothing.
     """
 
+    view: Intensity | None = None
+
     def __init__(
         self,
         items: Sequence[str | Image.Image | NDArray[Any]],
@@ -226,7 +229,13 @@ class ImageList:
             [self.items[i] for i in rows],
             [self.positions[i] for i in rows],
             self.annotations[rows],
-        )
+        ).seen_through(self.view)
+
+    def seen_through(self, view: Intensity | None) -> ImageList:
+        """The same images, for people to look at as a model sees them; None: each by itself."""
+        seen = copy.copy(self)
+        seen.view = view
+        return seen
 
     def file_names(self) -> list[str]:
         """What tables call each image: its path, or "image <position>"."""
@@ -240,9 +249,9 @@ class ImageList:
         item = self.items[i]
         return repr(item) if isinstance(item, str) else f"<{type(item).__name__}>"
 
-    def read(self, i: int, intensity: Intensity | None = None) -> Image.Image:
-        """Image `i` as an upright PIL image in mode RGB; by default for people to look at."""
-        return self._guard(i, lambda item: read(item, intensity))
+    def read(self, i: int) -> Image.Image:
+        """Image `i` as an upright PIL image in mode RGB, for people to look at."""
+        return self._guard(i, lambda item: read(item, self.view))
 
     def check(self, i: int, intensity: Intensity) -> str:
         """What values image `i` holds, see `Kind`; an error if the intensity cannot take them."""

@@ -15,6 +15,7 @@ from ..bank.record import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
+from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.conformal import ROUNDING, conformal_threshold
@@ -130,7 +131,8 @@ def operating_points(
             raise ValueError("y labels images: give them as well.")
         return table
     promised = table.pivot(index="level", columns="route", values="promised")
-    images = as_images(images)
+    # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
+    images = as_images(images).seen_through(view_of(pipe, channels=False))
     good = _good(images, y)
     _add_painted(
         table, pipe, images[good], promised, sizes, kinds, severity, n_painted, random_state

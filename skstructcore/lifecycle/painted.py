@@ -20,6 +20,7 @@ from ..bank.record import digests_of
 from ..bank.training import training_images
 from ..containers import Patches
 from ..datasets import DEFECTS, paint_copies
+from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ._steps import structcore_steps
@@ -81,7 +82,7 @@ def learn_from_painted_defects(
         in-sample.
     """
     bank, knn, structcore = structcore_steps(pipe)
-    images = as_images(images)
+    images = as_images(images).seen_through(view_of(pipe, channels=False))
     labels = images.annotations.labels
     is_good = slice(None) if labels is None else ~is_defect_in_training(labels)
     copies = paint_copies(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..._utils.files import escape_name
 from ..._utils.progress import progress_bar
+from ...features._backbone import view_of
 from ...images.image_list import ImageReadError, as_images
 from .._anomaly_map import base_thresholds
 from .pictures import encode_mask, image_uri, reduce_map
@@ -84,7 +85,7 @@ def collect(
     -------
     collected : Collected
     """
-    listed = as_images(images)
+    listed = as_images(images).seen_through(view_of(pipe))
     collected = Collected(
         [
             escape_name(item) if isinstance(item, str) else f"image {i}"
