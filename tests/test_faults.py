@@ -4,12 +4,16 @@ Commands run in processes of their own (`faulty.Commands`). What they do to file
 that a fault can be placed before each change, and in the middle of writing.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -389,6 +393,44 @@ def test_a_worker_that_is_killed_is_an_error_and_loses_no_row(world, score, rows
     ran = CliRunner().invoke(main, arguments)
     assert ran.exit_code == 0 and "Going on after 2 images" in ran.output
     assert (out / "scores.csv").read_bytes() == rows
+
+
+@pytest.mark.slow
+def test_processes_of_a_killed_command_end(world, score, out):
+    if not os.path.exists("/proc/self/environ"):
+        pytest.skip("needs /proc")
+    csv, mark = out / "scores.csv", f"KILLED_COMMAND={out}"
+    code = "import sys; from skstructcore.cli import main; main(sys.argv[1:])"
+    images = [str(path) for path in sorted((world / "new").iterdir()) * 20]
+    arguments = [str(argument) for argument in (*score[:2], *images, *score[3:], csv)]
+    command = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments, "--n-jobs", "2"],
+        env={**os.environ, "KILLED_COMMAND": str(out)},
+    )
+    while n_rows(out) == 0:
+        assert command.poll() is None
+        time.sleep(0.05)
+    assert len(processes_with(mark)) >= 3
+    command.kill()
+    command.wait()
+    for _ in range(300):
+        if not processes_with(mark):
+            return
+        time.sleep(0.1)
+    left = processes_with(mark)
+    for number, _ in left:
+        os.kill(int(number), signal.SIGKILL)
+    raise AssertionError(left)
+
+
+def processes_with(mark):
+    """Processes with this in their environment."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (place / "environ").read_bytes().split(b"\0"):
+                found.append((place.name, (place / "cmdline").read_bytes()))
+    return found
 
 
 # -- a full disk -------------------------------------------------------------------------------

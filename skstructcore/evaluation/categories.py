@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, clone
 
 from .. import __version__
 from .._utils.progress import progress_bar
+from .._utils.workers import end_with_parent
 from ..datasets import find_layout
 from ..images.labels import is_anomalous
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
@@ -195,6 +196,7 @@ def _checked_names(layout, categories):
 def _evaluate_one(pipe, layout, name):
     """Name, row of the table and scores of a category; None and the reason if it fails."""
     start = time.perf_counter()
+    end_with_parent()
     try:
         images = layout.load(name)
         train, test = images.train, images.test

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.progress import progress_bar
 from .._utils.validation import check_number
+from .._utils.workers import end_with_parent
 from ..images.image_list import ImageReadError, as_images
 from ..lifecycle.persistence import info, load
 
@@ -211,6 +212,7 @@ def _as_sent(pipe):
 
 
 def _score_shard(model, digest, images, start, on_error):
+    end_with_parent()
     pipe = _open(model, digest)
     errors = [None] * len(images)
     try:
