@@ -43,7 +43,7 @@ class FeatureCache:
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         location = getattr(memory, "location", memory)
         self.folder = Path(location) / "skstructcore" / "features" / key
-        self._has_warned = False
+        self._failed = {}
 
     def load_shape(self):
         """Shape of the features of one image, or None if it is not there or damaged."""
@@ -86,9 +86,10 @@ class FeatureCache:
             with atomic_file(path, durable=False) as file:
                 file.write(content)
         except OSError as error:  # a full disk must not stop the computation
-            level = logging.DEBUG if self._has_warned else logging.WARNING
+            # Of one image, not of thousands, whichever thread is the first.
+            is_first = self._failed.setdefault("first", path) is path
+            level = logging.WARNING if is_first else logging.DEBUG
             logger.log(level, "Features are not cached: %s", error)
-            self._has_warned = True  # of one image, not of thousands
 
 
 def _crc(values):
