@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import lowest
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -74,3 +75,16 @@ def test_pages_install_wheels_of_pinned_releases_only(page):
     assert here
     for command in here:
         assert "-c constraints.txt" in command and "--only-binary :all:" in command, command
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [("VERSIONS", ("2.0",), "no Python 2.0 on the path"), ("GIGABYTES", 10**9, "are needed")],
+)
+def test_the_run_of_the_lowest_releases_says_why_it_cannot_be(
+    name, value, reason, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(lowest, "VERSIONS", (f"{sys.version_info[0]}.{sys.version_info[1]}",))
+    monkeypatch.setattr(lowest, name, value)
+    assert reason in lowest.main(tmp_path)
+    assert not list(tmp_path.iterdir())
