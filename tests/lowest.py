@@ -40,8 +40,10 @@ def main(folder):
     python = str(Path(folder).resolve() / ("Scripts" if os.name == "nt" else "bin") / "python")
     options = ["-q", "--no-cache-dir", "--only-binary", ":all:", "-c", "tests/lowest.txt"]
     install = [python, "-m", "pip", "install", *options, "-e", ".[test]"]
-    for command in (install, [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]):
-        subprocess.run(command, check=True, cwd=ROOT)
+    if subprocess.run(install, cwd=ROOT).returncode:
+        return "they could not be installed here, see above"
+    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    subprocess.run(tests, check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":
