@@ -334,7 +334,7 @@ def test_verdicts_of_changed_or_missing_images_are_all_listed(images, tmp_path):
         ("nowhere.png,,good,,,,", "'nowhere.png'.*there is no such file"),
         (",,good,,,,", "line 2: it names no file"),
         ("/,,good,,,,", "it is a folder"),
-        ("a\0b.png,,good,,,,", "null byte|line contains NUL"),
+        ("a\0b.png,,good,,,,", "null (byte|character)|line contains NUL"),
     ],
 )
 def test_verdicts_without_a_digest_name_images_too(tmp_path, row, message):
