@@ -106,13 +106,15 @@ def make_small(batch_size=16, **params):
     [
         ({}, {}),
         ({}, CATEGORIES),
-        ({"bank__n_routes": 3, "knn__routing": "top2"}, {}),
+        pytest.param({"bank__n_routes": 3, "knn__routing": "top2"}, {}, marks=pytest.mark.slow),
         ({"bank__max_memory": 30_000}, {}),  # selected from a stream
-        ({"preset": "paper"}, {}),
+        pytest.param({"preset": "paper"}, {}, marks=pytest.mark.slow),
         ({"knn__calibration": "k-fold"}, {"bank__groups": np.arange(24) // 2}),
-        ({"bank__dtype": "float16"}, {}),
+        pytest.param({"bank__dtype": "float16"}, {}, marks=pytest.mark.slow),
         ({"features__tile_size": 12, "features__tile_overlap": 4}, {}),
-        ({"knn__device": "torch:cpu", "bank__device": "torch:cpu"}, {}),
+        pytest.param(
+            {"knn__device": "torch:cpu", "bank__device": "torch:cpu"}, {}, marks=pytest.mark.slow
+        ),
         pytest.param({"knn__algorithm": "approximate"}, {}, marks=pytest.mark.slow),
     ],
     ids=str,
@@ -280,14 +282,9 @@ def test_a_process_that_is_killed_does_not_stop_those_it_was_forked_with(saved, 
     assert subprocess.call([sys.executable, "-c", textwrap.dedent(code)]) == 0
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
-        {"PYTHONHASHSEED": "7", "MALLOC_PERTURB_": "170"},
-    ],
-)
-def test_another_process_fits_and_scores_alike(environment, files, expected):
+def test_another_process_fits_and_scores_alike(files, expected):
+    environment = {"PYTHONHASHSEED": "7", "MALLOC_PERTURB_": "170"}
+    environment |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "NUMBA")}
     code = f"""
         import warnings; warnings.simplefilter("ignore")
         from skstructcore import make_structcore

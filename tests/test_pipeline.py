@@ -88,6 +88,7 @@ def test_folder_list_and_arrays_give_the_same_scores(fitted, photographs, tmp_pa
         np.testing.assert_allclose(fitted.score_samples(images), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_saved_pipeline_gives_bit_identical_scores_in_a_new_process(fitted, photographs, tmp_path):
     model, images, scores = (tmp_path / name for name in ("m.joblib", "i.npy", "s.npy"))
     joblib.dump(fitted, model)
