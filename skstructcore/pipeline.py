@@ -186,8 +186,8 @@ def estimate_memory(
     smaller = []
     if hasattr(training.X, "memory"):  # else there is no backbone
         shape = shape.with_work(*training.X.memory())
-        for changes in ({"batch_size": 1}, {"batch_size": 1, "n_jobs": 1}):
-            if not shape.estimate().fits:
+        if not shape.estimate().fits:
+            for changes in ({"batch_size": 1}, {"batch_size": 1, "n_jobs": 1}):
                 text = " and ".join(f"features__{key}={value}" for key, value in changes.items())
                 smaller.append((text, shape.with_work(*training.X.memory(**changes))))
     return shape.advised(f"{name}__max_memory", *smaller)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+_LOCK = threading.RLock()
+
 
 class _NoBar:
     """Counts, and shows nothing."""
@@ -49,6 +51,3 @@ def progress_bar(*, verbose: object, **options: Any) -> Any:
         monitor_interval = 0
 
     return Bar(**options)
-
-
-_LOCK = threading.RLock()

@@ -70,7 +70,7 @@ def training_images(
         If something has not one entry an image, or no good image is there.
     """
     carried = getattr(X, "annotations", None) or Annotations()
-    if categories is not None and not _is_auto(categories) and n_routes is not None:
+    if categories is not None and not is_auto(categories) and n_routes is not None:
         raise ValueError(
             f"n_routes={n_routes!r} groups images that have no labels, but fit got "
             "categories: set n_routes=None, or leave the categories out."
@@ -86,7 +86,8 @@ def training_images(
     return TrainingImages(X[good], groups, categories, names)
 
 
-def _is_auto(value):
+def is_auto(value: object) -> bool:
+    """Whether groups or categories are to be those that the images carry, or found."""
     return isinstance(value, str) and value == "auto"
 
 
@@ -98,9 +99,9 @@ def _several(categories):
 
 
 def _passed_or_carried(passed, carried, name, n_images):
-    if passed is None or (_is_auto(passed) and carried is None):
+    if passed is None or (is_auto(passed) and carried is None):
         return None
-    if not _is_auto(passed):
+    if not is_auto(passed):
         return check_labels(passed, n_images, name)
     values = check_labels(carried, n_images, name)
     _logger.info(

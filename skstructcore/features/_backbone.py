@@ -22,7 +22,7 @@ from ..images.geometry import Geometry
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window, training_intensity
 from ._cache import FeatureCache
-from ._extraction import Extraction, default_n_threads, shared_network
+from ._extraction import Extraction, shared_network
 from ._ignored import Ignored, digest_of, is_background
 from ._lazy import LazyFeatures
 from ._tiling import TiledExtraction, Tiling, check_tiles
@@ -294,7 +294,7 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
-            n_threads=None if self.n_jobs is None else effective_n_jobs(self.n_jobs),
+            n_threads=self._n_threads(),
         )
         return extraction.iter_batches(self.batch_size, self.verbose)
 
@@ -302,10 +302,11 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """See `extraction_memory`."""
         from ._memory import extraction_memory
 
-        n_threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-        on_cpu = _device_and_dtype(self.device, self.dtype)[0].type == "cpu"
-        n_threads = n_threads or default_n_threads(on_cpu)
-        return extraction_memory(self, images, n_projected, n_threads)
+        return extraction_memory(self, images, n_projected, self._n_threads())
+
+    def _n_threads(self):
+        """Threads of an extraction; None leaves it to the extraction."""
+        return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
 
     def _pixels(self, images, i):
         return images.pixels(i, *self._scaling(), self._intensity())

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._extraction import compute_in_one_thread
+from ._extraction import compute_in_one_thread, default_n_threads
 
 _RUNTIME = 10 * 2**20  # what torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
@@ -23,7 +23,8 @@ def extraction_memory(backbone, images, n_projected, n_threads):
     images : ImageList
     n_projected : int
         Features of a patch after the projection, of which two batches are there at once.
-    n_threads : int
+    n_threads : int or None
+        See `Extraction`.
 
     Returns
     -------
@@ -42,6 +43,7 @@ def extraction_memory(backbone, images, n_projected, n_threads):
         tensors = [*network.module.parameters(), *network.module.buffers()]
         weights = max(weights, sum(t.nbytes for t in tensors if t.device.type == "cpu"))
     on_cpu = network.device.type == "cpu"
+    n_threads = n_threads or default_n_threads(on_cpu)
     largest = max((int(h) * int(w) for h, w in images.sizes()), default=0)
     seen = 3 * size[0] * size[1]
     patch = 4 * backbone.grid_shape_[0] * backbone.grid_shape_[1]

@@ -292,8 +292,11 @@ class ImageList:
             i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity)
         )
         low, high = intensity.window or (0, 0)
-        brightest = low + levels.max() * (high - low) / 255
-        if high >= 1023 and brightest <= 255 and kind(self.items[i]).values == "integers":
+        if (
+            high >= 1023
+            and low + levels.max() * (high - low) / 255 <= 255
+            and kind(self.items[i]).values == "integers"
+        ):
             _logger.warning(
                 "Image %s (position %d in the list) has no value above 255: seen through the "
                 "window from %g to %g it is next to black. If it holds 8 bits in a deeper file, "

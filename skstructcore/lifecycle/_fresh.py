@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bank.record import digests_of
-from ..bank.training import training_images
+from ..bank.training import is_auto, training_images
 from ._steps import calibrations_of, check_scores, structcore_steps
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def take_good(
     if len(features) == 0:
         raise ValueError("The list of images is empty: at least one good image is needed.")
     if scorer.routes_ is None:
-        if categories is not None and not (isinstance(categories, str) and categories == "auto"):
+        if categories is not None and not is_auto(categories):
             raise ValueError(
                 f"categories={categories!r} tells products apart, but the pipeline has no routes: "
                 "leave it out, or fit with bank__categories=."
             )
         categories = None
-    elif isinstance(categories, str) and categories != "auto":
+    elif isinstance(categories, str) and not is_auto(categories):
         categories = np.full(len(features), categories, dtype=object)
     good = training_images(features, None, groups, categories)
     if good.categories is not None:

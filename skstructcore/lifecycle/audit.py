@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
+from .._utils.lazy import iter_batches
 from .._utils.validation import check_number, counted_rows
 from ..bank.record import digests_of
 from ._steps import calibrations_of, check_scores, structcore_steps
@@ -168,8 +169,7 @@ def _near_images(bank, features, places, copies):
     entries, record = bank.bank_, bank.images_
     nearest = np.full((len(record), len(entries)), np.nan, dtype=np.float32)
     done = 0
-    batches = features.iter_batches() if hasattr(features, "iter_batches") else [features]
-    for batch in batches:
+    for batch in iter_batches(features):
         for offset, image in enumerate(places[done : done + len(batch)]):
             if image >= 0:
                 rows, _ = counted_rows(np.asarray(batch[offset], dtype=np.float32)[np.newaxis])
