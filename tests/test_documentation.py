@@ -30,3 +30,22 @@ def test_links_to_files_lead_somewhere(page):
     path = ROOT / page if page == "README.md" else DOCS / page
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_ci_runs_the_command_of_the_readme_and_the_block_of_the_developers():
+    script = (ROOT / ".ci" / "run").read_text()
+    for mark, page in (("tests", "README.md"), ("ci", "docs/development.md")):
+        assert f"block {mark} {page}" in script
+        [block] = re.findall(
+            rf"<!-- {mark} -->\n```bash\n(.+?)\n```\n<!-- /{mark} -->",
+            (ROOT / page).read_text(),
+            re.S,
+        )
+        assert ".venv/bin/python -m pytest" in block
+
+
+def test_the_version_is_the_same_in_the_package_the_citation_and_the_changelog():
+    version = skstructcore.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (\S+)", changes, re.M)[1] == version
