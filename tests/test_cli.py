@@ -363,3 +363,64 @@ def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
     result = run("fit", tmp_path, "-o", tmp_path / "m", *SMALL)
     assert result.exit_code == 0, result.output
     assert "No estimate of what is found" in result.output and "promised" in result.output
+
+
+def test_the_images_of_the_demo_can_be_fitted_scored_and_evaluated(tmp_path):
+    from skstructcore.datasets import find_layout, load_image_folder
+
+    folder = tmp_path / "line3"
+    result = run("demo", "--images", folder, "--json")
+    assert json.loads(result.stdout)["images"]["good"] == 36
+    assert (
+        len(load_image_folder(folder / "good")) == 36
+        and len(list((folder / "new").iterdir())) == 12
+    )
+    [category] = find_layout(folder / "labelled").categories
+    images = find_layout(folder / "labelled").load(category)
+    assert len(images.train) == 36 and (images.test.y == "good").sum() == 8
+    assert all(images.load_mask(i).any() for i in range(len(images)) if images.y[i] != "good")
+    before = {p: p.read_bytes() for p in folder.rglob("*.png")}
+    assert run("demo", "--images", folder).exit_code == 0  # the same again
+    assert before == {p: p.read_bytes() for p in folder.rglob("*.png")}
+    (folder / "good" / "mine.png").write_bytes(b"")
+    refused = run("demo", "--images", folder)
+    assert refused.exit_code == 2 and "mine.png" in refused.output
+
+
+def test_help_names_every_default_and_what_an_exit_status_means():
+    import click
+
+    for name, command in main.commands.items():
+        text = "".join(run(name, "--help").output.split())  # however lines are broken
+        for option in command.params:
+            if isinstance(option, click.Option) and type(option.default) in (str, int, float):
+                shown = str(option.default).replace(" ", "")
+                assert f"[default:{shown}" in text, (name, option.name)
+    assert "if there are suspects" in run("audit", "--help").output
+    assert "1 an alarm is raised" in run("monitor", "--help").output
+
+
+def test_a_missing_folder_is_found_before_the_libraries_are_loaded(root, model):
+    """In a process of its own: what is loaded there is counted."""
+    import subprocess
+    import sys
+
+    commands = [
+        ["fit", root / "bolt", "-o", "no/m"],
+        ["report", model, root, "-o", "no/r.html"],
+        ["score", model, root, "--csv", "no/s.csv"],
+        ["update", model, root, "-o", "no/m"],
+    ]
+    code = """
+import sys
+from skstructcore.cli import main
+try:
+    main()
+except SystemExit as end:
+    sys.exit(99 if {"numpy", "torch"} & set(sys.modules) else end.code)
+"""
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "no folder" in done.stderr, (command, done.stderr)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sklearn.pipeline import Pipeline
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 # Heavy imports are inside functions, so that --help answers at once.
 
 REJECTED, USAGE, UNREADABLE = 1, 2, 3
-#: Ends the help of commands that decide about images.
-EXIT_CODES = (
-    "Exit status: 0 done; 1 images were rejected, with --exit-code only; 2 wrong usage or input, "
-    "or a result cannot be written; 3 images cannot be read."
-)
+
+
+def exit_codes(when: str = "an image is rejected") -> str:
+    """What the exit status of a command means: ends its help."""
+    return (
+        f"Exit status: 0 done; 1 {when}, with --exit-code only; 2 wrong usage or input, or a "
+        "result cannot be written; 3 images cannot be read."
+    )
 
 
 class Refused(click.ClickException):
@@ -56,6 +60,11 @@ class plain_errors:
             raise Refused(str(error)) from error
 
 
+def say(text: str) -> None:
+    """Tell people what is going on; results are printed to standard output instead."""
+    click.echo(text, err=True)
+
+
 def _settings(context, parameter, pairs):
     """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
     settings = {}
@@ -81,12 +90,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 features_option = click.option(
     "--features",
     default="efficientnet_lite0",
-    show_default=True,
     help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
 )
-preset_option = click.option(
-    "--preset", default="default", show_default=True, help='Settings: "default" or "paper".'
-)
+preset_option = click.option("--preset", default="default", help='Settings: "default" or "paper".')
 set_option = click.option(
     "--set",
     "settings",
@@ -108,9 +114,13 @@ n_jobs_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON document."
 )
-exit_code_option = click.option(
-    "--exit-code", is_flag=True, help="Exit with status 1 if an image is rejected."
-)
+
+
+def exit_code_option(when: str = "an image is rejected") -> Callable:
+    """Option ``--exit-code``: what it says must be what the command's exit status means."""
+    return click.option("--exit-code", is_flag=True, help=f"Exit with status 1 if {when}.")
+
+
 trust_option = click.option(
     "--trust",
     is_flag=True,
@@ -128,11 +138,12 @@ def check_output(path: Path, *, text: bool = True) -> None:
     no image.
     """
     from .._utils.files import check_writable
-    from ..images import IMAGE_SUFFIXES
 
     check_writable(path)
     if not path.exists():
         return
+    from ..images import IMAGE_SUFFIXES
+
     with open(path, "rb") as file:
         start = file.read(4096)
     is_text = b"\0" not in start
@@ -153,6 +164,7 @@ def make_pipeline(
     features: str, preset: str, settings: dict[str, Any], false_alarms: float | None, verbose: bool
 ) -> Pipeline:
     """Build the pipeline that the options ask for."""
+    say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore
 
     given = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
@@ -166,6 +178,7 @@ def make_pipeline(
 
 def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = None) -> Pipeline:
     """Read a saved model, by default one that cannot hold code; move its threshold if asked."""
+    say(f"Loading {path} …")
     import joblib
 
     from ..lifecycle import ModelFileError, load

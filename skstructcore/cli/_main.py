@@ -31,7 +31,10 @@ class _Commands(click.Group):
             return super().invoke(context)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(package_name="skstructcore")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
 @click.pass_context
@@ -39,8 +42,8 @@ def main(context: click.Context, verbose: bool) -> None:
     """Image anomaly detection without training.
 
     \b
-    skstructcore fit line3/good -o line3.model --false-alarms 0.02
-    skstructcore score line3.model line3/new --csv scores.csv
+    skstructcore fit line3/good -o line3.structcore --false-alarms 0.02
+    skstructcore score line3.structcore line3/new --csv scores.csv
     """
     context.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning

@@ -6,55 +6,134 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, make_pipeline, plain_errors, print_json, save_picture
+from ._common import (
+    Refused,
+    json_option,
+    make_pipeline,
+    plain_errors,
+    print_json,
+    save_picture,
+    say,
+)
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option(
     "--output",
     default="demo-output",
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_FOLDER,
     help="Folder for the pictures and the table.",
 )
+@click.option(
+    "--images",
+    type=_FOLDER,
+    metavar="FOLDER",
+    help="Write 62 small images to FOLDER instead, to try the other commands with.",
+)
 @json_option
-def demo(output: Path, as_json: bool) -> None:
+def demo(output: Path, images: Path | None, as_json: bool) -> None:
     """Find painted defects on photographs of brick, gravel and grass.
 
     Fits a pipeline on good tiles of each photograph, scores the others, prints a table and
     writes a picture of the worst and best cases.
 
+    With --images it only writes a folder as a line would have it: FOLDER/good has 36 images of
+    good parts, FOLDER/new twelve of which six have a defect, and FOLDER/labelled a data set in the
+    layout of MVTec AD. The pages of the documentation use it.
+
     \b
     skstructcore demo
-    skstructcore demo --output first-look --json
+    skstructcore demo --images line3
     """
+    with plain_errors():
+        if images is not None:
+            counts = write_images(images)
+            if as_json:
+                print_json({"folder": images, "images": counts})
+                return
+            for name, count in counts.items():
+                click.echo(f"{count:4} images: {images / name}")
+            return
+        # Before the libraries are loaded, which takes seconds.
+        output.mkdir(parents=True, exist_ok=True)
+        table = _run(output)
+    if as_json:
+        print_json(table.reset_index())
+        return
+    from ..evaluation import format_table
+
+    click.echo("\nAreas in percent; false alarms and misses are counts of test tiles.\n")
+    click.echo(format_table(table))
+    click.echo(f"\nPictures of the worst and best cases and all scores: {output}/")
+
+
+def _run(output):
+    say("Loading torch, scikit-learn and the network …")
     import pandas as pd
 
     from .._utils.files import write_text
     from ..datasets import make_photographs
     from ..display import AnomalyMapDisplay
-    from ..evaluation import evaluate, format_table
+    from ..evaluation import evaluate
 
     # The training tiles come from about ten parts of a photograph: a false-alarm rate of 10 %
     # is what so few can promise.
     false_alarms = 0.1
     rows = []
-    with plain_errors():
-        output.mkdir(parents=True, exist_ok=True)
-        for name in ("brick", "gravel", "grass"):
-            text = f"{name}: fitting on good tiles, then scoring good and damaged ones"
-            click.echo(text, err=as_json)
-            images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
-            pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarms, True)
-            evaluation = evaluate(pipe.fit(images.train), images.test)
-            rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
-            write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
-            display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
-            save_picture(display.figure_, output / f"{name}.png")
-    table = pd.concat(rows).rename_axis("photograph")
-    if as_json:
-        print_json(table.reset_index())
-        return
-    click.echo("\nAreas in percent; false alarms and misses are counts of test tiles.\n")
-    click.echo(format_table(table))
-    click.echo(f"\nPictures of the worst and best cases and all scores: {output}/")
+    for name in ("brick", "gravel", "grass"):
+        say(f"{name}: cutting tiles and painting defects")
+        images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
+        say(f"{name}: fitting on {len(images.train)} good tiles")
+        pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarms, True)
+        pipe.fit(images.train)
+        say(f"{name}: scoring {len(images.test)} good and damaged tiles")
+        evaluation = evaluate(pipe, images.test)
+        rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
+        write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
+        display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
+        save_picture(display.figure_, output / f"{name}.png")
+    return pd.concat(rows).rename_axis("photograph")
+
+
+def write_images(folder: Path) -> dict[str, int]:
+    """Write tiles of a photograph of bricks as the folders of a line; return how many are where.
+
+    Raises
+    ------
+    Refused
+        If the folder holds other files, which would then count as images of the line.
+    """
+    from PIL import Image
+
+    from ..datasets import make_photographs
+    from ..images.labels import GOOD
+
+    # One tile of each block that the photograph is divided into: no two show the same bricks.
+    tiles = make_photographs(
+        "brick", tile_size=96, n_train=36, n_test_good=14, n_test_defect=2, random_state=0
+    )
+    pictures, seen = {}, {}
+    for pixels, kind, mask, split in zip(tiles, tiles.y, tiles.masks, tiles.splits, strict=True):
+        number = seen[split, kind] = seen.get((split, kind), -1) + 1
+        if split == "train":
+            pictures[f"good/{number:02}.png"] = pixels
+            pictures[f"labelled/train/good/{number:02}.png"] = pixels
+        elif number >= (6 if kind == GOOD else 1):
+            pictures[f"labelled/test/{kind}/{number:02}.png"] = pixels
+            if mask is not None:
+                pictures[f"labelled/ground_truth/{kind}/{number:02}_mask.png"] = mask
+        else:
+            new = seen["new"] = seen.get("new", -1) + 1
+            pictures[f"new/{5 * new % 12:02}.png"] = pixels  # good and bad ones in turn
+    others = [p for p in folder.rglob("*") if p.is_file()]
+    others = [p for p in others if p.relative_to(folder).as_posix() not in pictures]
+    if others:
+        raise Refused(f"{str(folder)!r} holds other files, {str(others[0])!r}: name a new folder.")
+    for name, pixels in pictures.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    places = ("good", "new", "labelled/train", "labelled/test")
+    return {place: sum(name.startswith(f"{place}/") for name in pictures) for place in places}

@@ -80,18 +80,18 @@ def evaluate(
     skstructcore evaluate mvtec_ad/bottle --csv scores.csv --picture cases.png
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
-    from ..datasets import find_layout
-
     with plain_errors():
-        several = len(find_layout(folder).categories) > 1
-        if several and (csv or picture or model):
-            raise click.UsageError("--csv, --picture and --model are for one category")
         if csv:
             check_output(csv)
         if picture:
             _check_picture(picture, folder)
         if model:
             check_output(model, text=False)
+        from ..datasets import find_layout
+
+        several = len(find_layout(folder).categories) > 1
+        if several and (csv or picture or model):
+            raise click.UsageError("--csv, --picture and --model are for one category")
         pipe = make_pipeline(features, preset, settings, false_alarms, not several)
         if several or output or any(many.values()):
             _evaluate_categories(pipe, folder, output or Path("evaluation"), as_json, **many)
@@ -100,12 +100,12 @@ def evaluate(
 
 
 def _check_picture(path, folder):
-    from matplotlib.backend_bases import FigureCanvasBase
-
     from .._utils.files import check_writable
 
     if check_writable(path).is_relative_to(folder.resolve()):
         raise click.UsageError(f"--picture {str(path)!r} lies in the data set")
+    from matplotlib.backend_bases import FigureCanvasBase
+
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
         raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")

@@ -16,8 +16,8 @@ def info(model: Path, as_json: bool) -> None:
     """Say what is inside a saved MODEL, without loading it.
 
     \b
-    skstructcore info line3.model
-    skstructcore info line3.model --json
+    skstructcore info line3.structcore
+    skstructcore info line3.structcore --json
     """
     from ..lifecycle import info as read_info
 

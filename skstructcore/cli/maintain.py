@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from ._common import (
-    EXIT_CODES,
     IMAGES,
     REJECTED,
     Refused,
     check_output,
     exit_code_option,
+    exit_codes,
     false_alarms_option,
     images_argument,
     json_option,
@@ -30,6 +30,8 @@ from ._common import (
 
 _SHARES = ("old_level", "new_level", "level", "promised", "p_value", "q_value")
 
+_SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
+
 _force_option = click.option(
     "--force", is_flag=True, help="Take images that look like defects or another product."
 )
@@ -43,7 +45,6 @@ _force_option = click.option(
 @click.option(
     "--weight-old",
     default=0.0,
-    show_default=True,
     help="What an image that calibrated the model before counts, compared with a fresh one.",
 )
 @_force_option
@@ -65,13 +66,13 @@ def recalibrate(
     IMAGES only --false-alarms changes.
 
     \b
-    skstructcore recalibrate line3.model line3/fresh -o line3b.model
-    skstructcore recalibrate line3.model -o strict.model --false-alarms 0.1
+    skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
+    skstructcore recalibrate line3.structcore -o strict.structcore --false-alarms 0.1
     """
-    from ..lifecycle import recalibrate as recalibrate_
-
     with plain_errors():
         check_output(output, text=False)
+        from ..lifecycle import recalibrate as recalibrate_
+
         pipe = load_model(model, trust=trust)
         quantile = None if false_alarms is None else 1 - false_alarms
         fresh = named_images(images) if images else None
@@ -93,9 +94,11 @@ def recalibrate(
 def _change(function, model, images, output, as_json, trust, **options):
     with plain_errors():
         check_output(output, text=False)
+        from .. import lifecycle
+
         pipe = load_model(model, trust=trust)
         before = pipe["bank"].n_images_
-        changed = function(pipe, named_images(images), **options)
+        changed = getattr(lifecycle, function)(pipe, named_images(images), **options)
         save_model(changed, output)
     bank = changed["bank"]
     if as_json:
@@ -120,12 +123,10 @@ def update(
     IMAGES are files, folders, or the table of verdicts that a report has exported.
 
     \b
-    skstructcore update line3.model line3/new-good -o line3b.model
-    skstructcore update line3.model verdicts.csv -o line3b.model
+    skstructcore update line3.structcore line3/new-good -o line3b.structcore
+    skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    from ..lifecycle import update as update_
-
-    _change(update_, model, images, output, as_json, trust, force=force)
+    _change("update", model, images, output, as_json, trust, force=force)
 
 
 @click.command()
@@ -138,31 +139,27 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
     """Take training IMAGES out of MODEL; they are told by their content.
 
     \b
-    skstructcore forget line3.model line3/good/017.png -o line3b.model
-    skstructcore forget line3.model suspects/ -o line3b.model --json
+    skstructcore forget line3.structcore line3/good/017.png -o line3b.structcore
+    skstructcore forget line3.structcore suspects/ -o line3b.structcore --json
     """
-    from ..lifecycle import forget as forget_
-
-    _change(forget_, model, images, output, as_json, trust)
+    _change("forget", model, images, output, as_json, trust)
 
 
-@click.command(epilog=EXIT_CODES.replace("rejected", "suspects"))
+@click.command(epilog=exit_codes(_SUSPECTS))
 @model_argument
 @click.argument("images", nargs=-1, type=IMAGES)
 @click.option(
     "--fdr",
     default=0.1,
-    show_default=True,
     help="Expected share of good images among the suspects.",
 )
 @click.option(
     "--most",
     default=20,
-    show_default=True,
     type=click.IntRange(1),
     help="How many rows are shown.",
 )
-@exit_code_option
+@exit_code_option(_SUSPECTS)
 @json_option
 @trust_option
 @click.pass_context
@@ -181,8 +178,8 @@ def audit(
     With the training IMAGES the table has their names, and near-duplicates are found.
 
     \b
-    skstructcore audit line3.model line3/good
-    skstructcore audit line3.model line3/good --fdr 0.05 --json
+    skstructcore audit line3.structcore line3/good
+    skstructcore audit line3.structcore line3/good --fdr 0.05 --json
     """
     from ..lifecycle import audit as audit_
 
@@ -199,7 +196,7 @@ def audit(
         context.exit(REJECTED)
 
 
-@click.command(epilog=EXIT_CODES.replace("images were rejected", "an alarm was raised"))
+@click.command(epilog=exit_codes(_ALARM))
 @model_argument
 @images_argument
 @click.option(
@@ -211,10 +208,9 @@ def audit(
 @click.option(
     "--alpha",
     default=0.01,
-    show_default=True,
     help="Chance of ever raising an alarm on an unchanged line; for a new state.",
 )
-@exit_code_option
+@exit_code_option(_ALARM)
 @json_option
 @trust_option
 @click.pass_context
@@ -231,14 +227,14 @@ def monitor(
     """Watch for drift: take in IMAGES in the order in which they were made.
 
     \b
-    skstructcore monitor line3.model line3/today --state line3.drift.json
-    skstructcore monitor line3.model line3/today --state line3.drift.json --exit-code
+    skstructcore monitor line3.structcore line3/today --state line3.drift.json
+    skstructcore monitor line3.structcore line3/today --state line3.drift.json --exit-code
     """
-    from .._utils.files import atomic_file
-    from ..lifecycle import DriftMonitor
-
     with plain_errors():
         check_output(state)
+        from .._utils.files import atomic_file
+        from ..lifecycle import DriftMonitor
+
         pipe = load_model(model, trust=trust)
         watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
         alarms = watch.update(named_images(images))

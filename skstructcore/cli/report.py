@@ -28,12 +28,11 @@ from ._common import (
     "--output",
     "-o",
     default="report.html",
-    show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
     help="The page: one file, to be opened in any browser, offline.",
 )
-@click.option("--title", default="Inspection report", show_default=True)
-@click.option("--max-images", default=5000, show_default=True, help="More are refused.")
+@click.option("--title", default="Inspection report")
+@click.option("--max-images", default=5000, help="More are refused.")
 @false_alarms_option
 @json_option
 @trust_option
@@ -53,14 +52,14 @@ def report(
     and masks of its test images.
 
     \b
-    skstructcore report line3.model line3/new -o report.html
-    skstructcore report bottle.model mvtec_ad/bottle --false-alarms 0.02
+    skstructcore report line3.structcore line3/new -o report.html
+    skstructcore report bottle.structcore mvtec_ad/bottle --false-alarms 0.02
     """
-    from ..datasets import find_layout
-    from ..display import report as write_report
-
     with plain_errors():
         check_output(output)
+        from ..datasets import find_layout
+        from ..display import report as write_report
+
         shown = None
         if len(images) == 1 and (images[0] / "test").is_dir():
             layout = find_layout(images[0])

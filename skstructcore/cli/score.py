@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from ._common import (
-    EXIT_CODES,
     REJECTED,
     UNREADABLE,
     check_output,
     exit_code_option,
+    exit_codes,
     false_alarms_option,
     images_argument,
     json_option,
@@ -29,21 +29,20 @@ from ._common import (
 )
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(epilog=exit_codes())
 @model_argument
 @images_argument
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
 @false_alarms_option
 @n_jobs_option
-@click.option("--shard-size", default=64, show_default=True, help="Images a process gets at once.")
+@click.option("--shard-size", default=64, help="Images a process gets at once.")
 @click.option(
     "--on-error",
     default="skip",
-    show_default=True,
     type=click.Choice(["skip", "raise"]),
     help="Whether images that cannot be read are passed over, or end the command.",
 )
-@exit_code_option
+@exit_code_option()
 @json_option
 @trust_option
 @click.pass_context
@@ -69,14 +68,14 @@ def score(
     <file>.part; the same command goes on from there after a kill, and once a full disk has room.
 
     \b
-    skstructcore score line3.model line3/new --csv scores.csv --n-jobs 4
-    skstructcore score line3.model part.png --json --exit-code
+    skstructcore score line3.structcore line3/new --csv scores.csv --n-jobs 4
+    skstructcore score line3.structcore part.png --json --exit-code
     """
-    from ..evaluation import iter_scores
-
     with plain_errors():
         if csv is not None:
             check_output(csv)
+        from ..evaluation import iter_scores
+
         paths = list_files(images)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
