@@ -11,28 +11,38 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skstructcore {version}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
 html_theme_options = {
     "navigation_with_keys": True,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_align": "left",
+    "header_links_before_dropdown": 5,
+    "collapse_navigation": True,
 }
 default_role = "code"  # `name` in docstrings; links are made where a name is public
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 # Links from pages to files beside the documentation.
-suppress_warnings = ["myst.xref_missing", "config.cache"]
+suppress_warnings = ["myst.xref_missing", "config.cache", "toc.empty_glob"]
+copybutton_exclude = ".linenos, .gp, .go"
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the types are in the docstrings
-numpydoc_show_class_members = False
+autodoc_member_order = "groupwise"
+toc_object_entries_show_parents = "hide"
+numpydoc_show_class_members = False  # the template of classes shows them, with all parameters
 numpydoc_class_members_toctree = False
 
 sphinx_gallery_conf = {

@@ -2,22 +2,19 @@
 Twelve megapixels in bounded memory
 ===================================
 
-``python examples/large_images.py out.jpg`` looks for a defect of 48 pixels on 12 megapixels.
-
-Makes photographs of a brick surface of 4000 x 3000 pixels (from the one that scikit-image brings
-along), fits a pipeline on them as files, and looks for a small painted defect: once with the image
-scaled to 256 x 256, as is the default, and once at half of its resolution in tiles. With more
-training images than these their patches would be streamed (`bank__max_memory`), so that memory
-does not grow with them. Prints what is found, the time and the peak memory, and draws both.
+A defect of 48 pixels on images of 4000 × 3000 pixels: lost when the image is scaled to 256 × 256,
+found when it is cut into tiles at half of its resolution.
 """
 
-import resource
-import sys
+# %%
+# Twelve photographs of a brick surface as files (the one that scikit-image brings along, mirrored
+# at its borders, at random places), and one with a small painted defect.
+
 import tempfile
 import time
 import warnings
-from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from skimage import data
@@ -25,16 +22,12 @@ from skimage import data
 from skstructcore import ConvFeatures, make_structcore, regions
 from skstructcore.datasets import paint_defect
 
+warnings.simplefilter("ignore", UserWarning)  # of few training images, and of the stream
 HEIGHT, WIDTH = 3000, 4000
-PLACE = np.s_[1800:2056, 2700:2956]  # where the defect is painted
-WAYS = {
-    "scaled to 256 x 256": {},
-    "2048 x 1536, in tiles": {"image_size": (1536, 2048), "tile_size": 512, "tile_overlap": 64},
-}
+place = np.s_[1800:2056, 2700:2956]  # where the defect is painted
 
 
 def photograph(rng):
-    """The brick surface, mirrored at its borders, at a random place and brightness."""
     texture = np.kron(data.brick(), np.ones((2, 2), np.uint8))
     offset = rng.integers(0, 1024, size=2)
     ends = np.array([HEIGHT, WIDTH]) + offset
@@ -43,57 +36,51 @@ def photograph(rng):
     return np.clip(image + rng.normal(scale=2, size=image.shape), 0, 255).astype(np.uint8)
 
 
-def main(picture):
-    warnings.simplefilter("ignore", UserWarning)  # of few training images, and of the stream
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        train = [str(Path(folder) / f"good{i:02}.jpg") for i in range(12)]
-        for path in train:
-            Image.fromarray(photograph(rng)).save(path, quality=95)
-        bad, defect = str(Path(folder) / "bad.jpg"), photograph(rng)
-        defect[PLACE], mask = paint_defect(defect[PLACE], "spot", random_state=1, size=48)
-        Image.fromarray(defect).save(bad, quality=95)
-        rows, cols = np.nonzero(mask)
-        print(f"defect: row {rows.mean() + 1800:.0f}, column {cols.mean() + 2700:.0f}")
-        drawings = {}
-        for name, params in WAYS.items():
-            start = time.perf_counter()
-            pipe = make_structcore(
-                ConvFeatures(**params),
-                projection__n_components=128,
-                bank__n_patches=2000,
-                bank__max_memory=2**29,
-                structcore__quantile=0.9,
-            ).fit(train)
-            fitted = time.perf_counter()
-            maps = pipe[:-1].transform([bad])
-            found = regions(pipe, maps)
-            parts = pipe[-1].describe(maps).iloc[0]
-            print(f"\n{name}: fit {fitted - start:.0f} s, one image ", end="")
-            print(f"{time.perf_counter() - fitted:.1f} s; p-value {parts['p_value']:.3f}")
-            print(found[["region", "area", "peak", "peak_row", "peak_col", "p_value"]].to_string())
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"peak memory of the process so far: {peak:.0f} MB")
-            drawings[name] = maps.values[0], found
-        if picture is not None:
-            draw(defect, drawings, (rows.mean() + 1800, cols.mean() + 2700), picture)
+rng = np.random.default_rng(0)
+folder = tempfile.TemporaryDirectory()
+train = [f"{folder.name}/good{i:02}.jpg" for i in range(12)]
+for path in train:
+    Image.fromarray(photograph(rng)).save(path, quality=95)
+bad, image = f"{folder.name}/bad.jpg", photograph(rng)
+image[place], mask = paint_defect(image[place], "spot", random_state=1, size=48)
+Image.fromarray(image).save(bad, quality=95)
+row, column = (np.nonzero(mask)[axis].mean() + (1800, 2700)[axis] for axis in (0, 1))
 
+# %%
+# With more training images than these their patches would be streamed (`bank__max_memory`), so that
+# memory does not grow with them.
 
-def draw(image, drawings, place, picture):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    small, extent = Image.fromarray(image).resize((800, 600)), (0, WIDTH, HEIGHT, 0)
-    for axis, (name, (heat, found)) in zip(figure.subplots(1, 2), drawings.items(), strict=True):
-        axis.imshow(small, cmap="gray", extent=extent)
-        axis.imshow(heat, cmap="inferno", alpha=0.5, extent=extent)
-        for polygon in found["polygon"]:
-            axis.fill(*polygon.T, fill=False, edgecolor="cyan", linewidth=1)
-        axis.plot(place[1], place[0], "o", ms=16, mfc="none", mec="white")
-        axis.set_title(f"{name}: {len(found)} region(s)", loc="left", fontsize=10)
-        axis.set_axis_off()
-    figure.savefig(picture, dpi=90)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+small, extent = Image.fromarray(image).resize((800, 600)), (0, WIDTH, HEIGHT, 0)
+for ax, (name, settings) in zip(
+    axes,
+    {
+        "scaled to 256 × 256": {},
+        "2048 × 1536, in tiles": {
+            "image_size": (1536, 2048),
+            "tile_size": 512,
+            "tile_overlap": 64,
+        },
+    }.items(),
+    strict=True,
+):
+    start = time.perf_counter()
+    pipe = make_structcore(
+        ConvFeatures(**settings),
+        projection__n_components=128,
+        bank__n_patches=2000,
+        bank__max_memory=2**29,
+        structcore__quantile=0.9,
+    ).fit(train)
+    maps = pipe[:-1].transform([bad])
+    found, p_value = regions(pipe, maps), pipe[-1].describe(maps)["p_value"][0]
+    print(f"{name}: {time.perf_counter() - start:.0f} s, {len(found)} regions, p = {p_value:.2f}")
+    ax.imshow(small, cmap="gray", extent=extent)
+    ax.imshow(maps.values[0], cmap="inferno", alpha=0.5, extent=extent)
+    for polygon in found["polygon"]:
+        ax.fill(*polygon.T, fill=False, edgecolor="cyan", linewidth=1)
+    ax.plot(column, row, "o", ms=16, mfc="none", mec="white")
+    ax.set_title(name, loc="left", fontsize=10)
+    ax.set_axis_off()
+plt.show()
+folder.cleanup()

@@ -7,10 +7,12 @@ chance of ever crying wolf; fresh good images set the threshold anew, and the ol
 was.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from skstructcore import DriftMonitor, make_structcore, recalibrate
 from skstructcore.datasets import make_photographs
+from skstructcore.display import DriftDisplay
 
 images = make_photographs("gravel", n_train=60, n_test_good=60, n_test_defect=1, random_state=0)
 pipe = make_structcore("efficientnet_lite0", features__image_size=128, structcore__quantile=0.9)
@@ -31,6 +33,12 @@ print("old lamp:", monitor.update(good[:20]))
 lamp = brighter(good[20:], 1.4)
 for alarm in monitor.update(lamp):
     print("new lamp:", alarm)
+
+# %%
+# The same as a picture: the evidence of a change after each image.
+
+DriftDisplay.from_estimator(pipe, good[:20] + lamp, alpha=0.05).plot()
+plt.show()
 
 # %%
 # Half of the images under the new lamp recalibrate, the others show what that changes. `force`

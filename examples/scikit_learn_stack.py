@@ -10,9 +10,10 @@ of other libraries can stand beside this one if their sign is turned.
 # The descriptors of the maps, standardised by held-out good images, into an `IsolationForest`: a
 # second opinion that looks at all parts together.
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import RocCurveDisplay, roc_auc_score
 
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
@@ -45,3 +46,11 @@ scores["PyOD's ECOD on its descriptors"] = -ecod.decision_function(z(new))
 pd.Series(
     {name: roc_auc_score(~is_defect, values) for name, values in scores.items()}, name="image AUROC"
 ).round(3).to_frame()
+
+# %%
+# scikit-learn's displays take the same numbers.
+
+_, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+for name, values in scores.items():
+    RocCurveDisplay.from_predictions(~is_defect, values, name=name, ax=ax)
+plt.show()

@@ -2,14 +2,16 @@
 Score on a dask cluster
 =======================
 
-Here it is one of two workers on this machine. Needs ``pip install "skstructcore[distributed]"``.
+Here it is one of two workers on this machine. Needs the extra ``distributed``.
 """
 
 import joblib
+import matplotlib.pyplot as plt
 from dask.distributed import Client, LocalCluster
 
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
+from skstructcore.display import ScoreHistogramDisplay
 from skstructcore.evaluation import score_images
 from skstructcore.metrics import image_auroc_score
 
@@ -30,6 +32,8 @@ def main():
         scores = score_images(pipe, images.test, shard_size=8)
     print(scores[["file", "anomaly_score", "p_value"]].tail().round(3).to_string())
     print(f"image AUROC: {image_auroc_score(images.test.y, scores['anomaly_score']):.3f}")
+    ScoreHistogramDisplay.from_predictions(scores, pipe[-1], images.test.y).plot()
+    plt.show()
 
 
 if __name__ == "__main__":

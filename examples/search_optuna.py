@@ -8,6 +8,7 @@ The same search, but each setting is chosen by what the ones before it gave. Nee
 
 import tempfile
 
+import matplotlib.pyplot as plt
 import optuna
 from optuna_integration import OptunaSearchCV
 
@@ -43,3 +44,19 @@ with tempfile.TemporaryDirectory() as cache:
     print(f"best image AUROC, mean of 3 folds: {search.best_score_:.3f}")
     print(f"settings: {search.best_params_}")
     print(f"threshold: {search.best_estimator_[-1].offset_:.3f}")
+
+# %%
+# What was tried. Each point is one setting, and its colour what it gave.
+
+trials = [trial for trial in search.study_.trials if trial.value is not None]
+_, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+points = ax.scatter(
+    [trial.params["bank__ratio"] for trial in trials],
+    [trial.params["knn__n_neighbors"] for trial in trials],
+    c=[trial.value for trial in trials],
+    s=120,
+    cmap="cividis",
+)
+ax.set(xscale="log", xlabel="bank__ratio", ylabel="knn__n_neighbors")
+plt.colorbar(points, ax=ax, label="image AUROC, mean of 3 folds")
+plt.show()

@@ -3,7 +3,7 @@ An HTTP service
 ===============
 
 A model file and thirty lines of FastAPI. ``uvicorn service:app`` would serve it; here a test client
-asks.
+asks. Needs ``fastapi``, ``httpx`` and ``python-multipart``.
 """
 
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, UploadFile
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from skstructcore import load, make_structcore, save
 from skstructcore.datasets import make_photographs
@@ -27,9 +27,12 @@ save(pipe.fit(images.train), path)
 
 # %%
 # On the line: load once, answer many times. A fitted pipeline may be asked from several threads.
+# The first image takes seconds, because the network is loaded and kernels are compiled: a blank one
+# goes first, before the service takes requests.
 
 app = FastAPI()
 model = load(path)
+model.predict([Image.new("RGB", (128, 128))])
 
 
 @app.post("/score")
@@ -37,6 +40,8 @@ def score(image: UploadFile) -> dict:
     try:
         picture = Image.open(io.BytesIO(image.file.read()))
         maps = model[:-1].transform([picture])
+    except UnidentifiedImageError:
+        raise HTTPException(422, f"{image.filename} is no image that can be read") from None
     except (OSError, ValueError) as error:
         raise HTTPException(422, f"{image.filename}: {error}") from error
     parts = model[-1].describe(maps).iloc[0]
@@ -57,11 +62,24 @@ client = TestClient(app)
 def ask(name, content):
     answer = client.post("/score", files={"image": (name, content)})
     print(answer.status_code, name, answer.json())
+    return answer.json()
 
 
 for kind in ("good", images.test.y[-1]):
     tile = next(t for t, label in zip(images.test, images.test.y, strict=True) if label == kind)
     png = io.BytesIO()
     Image.fromarray(tile).save(png, "png")
-    ask(f"{kind}.png", png.getvalue())
+    found = ask(f"{kind}.png", png.getvalue())
 ask("notes.txt", b"no image")
+
+# %%
+# The damaged part, and where the answer points.
+
+import matplotlib.pyplot as plt
+
+_, ax = plt.subplots(figsize=(3.4, 3.4), layout="constrained")
+ax.imshow(tile)
+ax.plot(*found["peak"][::-1], "o", ms=26, mfc="none", mec="#D55E00", mew=2)
+ax.set_title(f"rejected, p-value {found['p_value']}" if not found["accept"] else "accepted")
+ax.set_axis_off()
+plt.show()

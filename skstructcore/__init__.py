@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .lifecycle.persistence import info as info
     from .lifecycle.persistence import load as load
     from .lifecycle.persistence import save as save
+    from .lifecycle.persistence import trusted_types as trusted_types
     from .lifecycle.products import add_category as add_category
     from .lifecycle.products import remove_category as remove_category
     from .lifecycle.recalibrate import recalibrate as recalibrate
@@ -70,6 +71,7 @@ _PUBLIC = {
     "save": "lifecycle.persistence",
     "to_coco": "scoring.region_files",
     "to_geojson": "scoring.region_files",
+    "trusted_types": "lifecycle.persistence",
     "update": "lifecycle.update",
     "write_label_masks": "scoring.region_files",
 }

@@ -554,3 +554,26 @@ def test_no_cases_and_no_fit_are_errors(pipe, images):
         AnomalyMapDisplay.from_evaluation(None, n_cases=0)
     with pytest.raises(NotFittedError):
         BankDisplay.from_estimator(clone(pipe))
+
+
+# --- in notebooks and with pyplot ---------------------------------------------------------------
+
+
+def test_a_notebook_shows_a_display_whether_it_was_drawn_or_not(monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    display = DriftDisplay(pd.DataFrame({"a": [0.0, 1.0]}), {"a": 2.0})
+    html = display._repr_html_()
+    assert html.startswith('<img alt="DriftDisplay" src="data:image/png;base64,iVBOR')
+    assert display.figure_ is not None
+
+
+def test_a_program_with_pyplot_shows_the_figure_once(monkeypatch):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    display = DriftDisplay(pd.DataFrame({"a": [0.0, 1.0]}), {"a": 2.0}).plot()
+    assert plt.get_fignums() == [display.figure_.number]  # plt.show() shows it
+    assert display._repr_html_() is None
+    plt.close("all")

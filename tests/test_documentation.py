@@ -1,5 +1,6 @@
 """What the documentation has to hold besides code that runs (`test_pages`)."""
 
+import os
 import re
 from pathlib import Path
 
@@ -20,9 +21,14 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_every_page_is_in_the_contents():
-    contents = (DOCS / "index.md").read_text().split()
-    pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
-    assert pages - {"index"} - set(contents) == set()
+    pages = {p.relative_to(DOCS).with_suffix("").as_posix(): p for p in DOCS.rglob("*.md")}
+    listed = {"index"}
+    for name, path in pages.items():
+        for toctree in re.findall(r"^```\{toctree\}\n(.*?)^```", path.read_text(), re.M | re.S):
+            for entry in toctree.split():
+                found = Path(os.path.normpath(Path(name).parent / entry)).as_posix()
+                listed |= {page for page in pages if Path(page).match(found)}
+    assert pages.keys() - listed == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in DOCS.glob("*.md"))])

@@ -362,7 +362,7 @@ def test_a_pipe_is_an_error_and_does_not_hang(tmp_path):
     ("X", "message"),
     [
         ([np.ma.array(np.zeros((4, 4), np.uint8), mask=np.eye(4))], "Image 0 is a masked array"),
-        (pd.DataFrame({"file": ["a.png"]}), "must be a list, not a table"),
+        (pd.DataFrame({"file": ["a.png"], "lot": [1]}), "not a table with columns"),
     ],
 )
 def test_what_would_lose_a_part_of_itself_is_refused(X, message):
@@ -394,3 +394,8 @@ def test_values_that_only_a_model_can_read_are_no_damage(tmp_path):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[:-100])
         assert len(find_unreadable([tmp_path / name])) == 1
+
+
+def test_a_table_of_one_column_is_that_column():
+    table = pd.DataFrame({"path": ["a.png", "b.png"]}, index=[7, 3])
+    assert as_images(table).items == as_images(table["path"]).items == ["a.png", "b.png"]

@@ -13,7 +13,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
 from ._inputs import check_same_length, kinds_of
-from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
+from ._style import SKY, Picture, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ _CASES = {
 }
 
 
-class AnomalyMapDisplay:
+class AnomalyMapDisplay(Picture):
     """Images, and one or several anomaly maps of each beside it.
 
     Parameters

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, as_text, begin, kind_styles, legend_beside
+from ._style import BLUE, GREY, Picture, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..containers import MemoryBank
 
 
-class BankDisplay:
+class BankDisplay(Picture):
     """The entries of a bank in two dimensions, by the training image that each was cut from.
 
     Parameters

@@ -9,7 +9,7 @@ from scipy.stats import beta
 
 from ..images.labels import is_anomalous
 from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
-from ._style import BLUE, GREY, begin, percent_axis
+from ._style import BLUE, GREY, Picture, begin, percent_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class CalibrationDisplay:
+class CalibrationDisplay(Picture):
     """False alarms that were asked for, against those on unseen good images.
 
     Parameters

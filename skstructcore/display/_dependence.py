@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, ORANGE, begin
+from ._style import BLUE, GREY, ORANGE, Picture, begin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..bank.dependence import Dependence
 
 
-class DependenceDisplay:
+class DependenceDisplay(Picture):
     """How much more often than by chance training images explain each other, by lag.
 
     Parameters

@@ -10,7 +10,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ..scoring.descriptors import descriptor_names
 from ._inputs import check_parts, check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, as_text, begin, legend_beside
+from ._style import BLUE, GREY, ORANGE, Picture, as_text, begin, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class DescriptorDisplay:
+class DescriptorDisplay(Picture):
     """The standardised descriptors of images: what the score adds up.
 
     Parameters

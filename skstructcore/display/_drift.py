@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..lifecycle.drift import DriftMonitor
 from ._inputs import describe_images
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, as_text, begin, legend_beside
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture, as_text, begin, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 
 
-class DriftDisplay:
+class DriftDisplay(Picture):
     """The martingales of a `DriftMonitor` over the images of a line.
 
     Parameters

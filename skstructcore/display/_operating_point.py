@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..images.labels import is_anomalous
 from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
-from ._style import BLUE, GREEN, GREY, ORANGE, begin, percent_axis
+from ._style import BLUE, GREEN, GREY, ORANGE, Picture, begin, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class OperatingPointDisplay:
+class OperatingPointDisplay(Picture):
     """Defects found and good images rejected, at every false-alarm rate that one may ask for.
 
     Parameters

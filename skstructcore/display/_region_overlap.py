@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..metrics import aupro_score, pro_curve
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, begin, percent_axis
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, Picture, begin, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ _OTHERS = (
 )
 
 
-class RegionOverlapDisplay:
+class RegionOverlapDisplay(Picture):
     """The per-region-overlap curve of anomaly maps, whose area is the AUPRO.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..routing.grouping import UNKNOWN
 from ._inputs import check_parts, describe_images
-from ._style import as_text, begin, kind_styles, legend_beside
+from ._style import Picture, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class RoutingDisplay:
+class RoutingDisplay(Picture):
     """Where images were sent, one row a product.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..images.labels import GOOD
 from ._inputs import DEFECT, check_parts, check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, begin, legend_beside
+from ._style import BLUE, GREY, ORANGE, Picture, begin, legend_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TRAINING = "good, training (held out)"
 
 
-class ScoreHistogramDisplay:
+class ScoreHistogramDisplay(Picture):
     """Anomaly scores of good images, of defects and of the training images.
 
     Parameters

@@ -10,7 +10,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
 from ._inputs import check_parts, check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, as_text, begin, kind_styles, legend_beside
+from ._style import BLUE, GREY, ORANGE, Picture, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _REGIONS = ("both", "only_hybrid", "only_base", "neither")
 
 
-class ScoreShiftDisplay:
+class ScoreShiftDisplay(Picture):
     """The base score (max pooling) of images against their hybrid score, with both thresholds.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What all pictures share: axes without pyplot, colours, and words along the axes.
+"""What all pictures share: figures, colours, and words along the axes.
 
 Colours are those of Okabe and Ito, which the colour-blind tell apart; nothing is told by colour
 alone, so that a print in grey still says it: kinds of images differ in their markers, lines in
@@ -7,6 +7,9 @@ their dashes, regions in their hatches.
 
 from __future__ import annotations
 
+import base64
+import sys
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,15 +41,34 @@ _KINDS = (
 _TOP = 0.995
 
 
+class Picture:
+    """A display that notebooks show, drawn if it has not been drawn yet."""
+
+    def _repr_html_(self) -> str | None:
+        figure = getattr(self, "figure_", None) or self.plot().figure_
+        if figure.canvas.manager is not None:
+            return None  # pyplot shows it already
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=90)
+        text = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img alt="{type(self).__name__}" src="data:image/png;base64,{text}">'
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
-    """Return a figure of its own: no pyplot, no global state, no screen."""
+    """Return a figure: of pyplot where the program uses it, so that ``plt.show()`` shows it.
+
+    pyplot keeps every figure until it is closed, and may open windows. Programs that have not
+    loaded it get a figure of its own.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
             "Pictures are drawn with matplotlib: pip install 'skstructcore[plot]'"
         ) from error
-    return Figure(figsize=size, layout="constrained")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    make = Figure if pyplot is None else pyplot.figure
+    return make(figsize=size, layout="constrained")
 
 
 def begin(display: Any, ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:

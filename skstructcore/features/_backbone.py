@@ -151,7 +151,7 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        names : ndarray of str objects, shape (n_features_out_,)
+        names : ndarray of shape (`n_features_out_`,) of str
         """
         check_is_fitted(self)
         prefix = type(self).__name__.lower()

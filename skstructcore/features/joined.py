@@ -175,7 +175,7 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        names : ndarray of str objects, shape (n_features_out_,)
+        names : ndarray of shape (`n_features_out_`,) of str
         """
         check_is_fitted(self)
         parts = enumerate(self.features)

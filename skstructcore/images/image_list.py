@@ -125,7 +125,8 @@ def as_images(X: ImagesLike) -> ImageList:
         A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)` or
         `(h, w, n_channels)`; or one array `(n, h, w)` or `(n, h, w, n_channels)`. One channel
         is grey, three are RGB, four of uint8 are RGB and alpha. Other numbers of channels, and
-        values of other types than uint8, need what an `Intensity` says, see there.
+        values of other types than uint8, need what an `Intensity` says, see there. A table
+        (DataFrame) of one column is taken as that column.
         Of an `ImageSet`, the labels, groups and categories come along.
 
     Returns
@@ -140,6 +141,8 @@ def as_images(X: ImagesLike) -> ImageList:
     if isinstance(X, Image.Image):
         raise ValueError("One PIL image was given where a list is needed: pass [image].")
     annotations = Annotations()
+    if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc") and X.shape[1] == 1:
+        X = X.iloc[:, 0]
     if hasattr(X, "paths"):
         X, annotations = X.paths, Annotations.of(X)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
@@ -153,7 +156,9 @@ def as_images(X: ImagesLike) -> ImageList:
             f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
         )
     elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
-        raise ValueError(f"Images must be a list, not a table ({type(X).__name__}): pass a column.")
+        raise ValueError(
+            f"Images must be a list, not a table with columns {list(X)[:5]}: pass one of them."
+        )
     items = list(X)
     if not items:
         raise ValueError("The list of images is empty: at least one image is needed.")

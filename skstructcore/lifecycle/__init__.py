@@ -4,7 +4,7 @@ from .audit import audit
 from .drift import DriftAlarm, DriftMonitor
 from .operating_points import operating_points
 from .painted import learn_from_painted_defects
-from .persistence import ModelFileError, info, load, save
+from .persistence import ModelFileError, info, load, save, trusted_types
 from .products import add_category, remove_category
 from .recalibrate import Recalibration, recalibrate
 from .update import forget, update
@@ -24,5 +24,6 @@ __all__ = [
     "recalibrate",
     "remove_category",
     "save",
+    "trusted_types",
     "update",
 ]

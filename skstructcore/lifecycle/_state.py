@@ -24,7 +24,7 @@ from ._model_file import NUMBER_TYPES, can_hold
 
 _PACKAGE = __name__.partition(".")[0]
 _CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
-_PIPELINE = "sklearn.pipeline:Pipeline"
+PIPELINE = "sklearn.pipeline:Pipeline"
 _SPARSE = {"csr_matrix": sparse.csr_matrix, "csr_array": sparse.csr_array}
 
 
@@ -187,7 +187,7 @@ def _state_of(value, place):
 
 def _build(name, state):
     """Make an object of a class of this package from its state."""
-    if name == _PIPELINE:
+    if name == PIPELINE:
         return Pipeline(**state)
     match = _CLASS.fullmatch(name)
     if match is None or name.startswith("sklearn"):

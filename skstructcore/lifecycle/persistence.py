@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import __version__
 from .._utils.files import atomic_file
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
-from ._state import Reader, Writer
+from ._state import PIPELINE, Reader, Writer
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..images.image_list import StrPath
 
-__all__ = ["ModelFileError", "info", "load", "save"]
+__all__ = ["ModelFileError", "info", "load", "save", "trusted_types"]
 
 #: Raised when what is fitted changes so that files of before would give other scores.
 FORMAT = 1
@@ -79,6 +79,47 @@ def save(model: BaseEstimator, path: StrPath) -> None:
     }
     with atomic_file(path) as file:
         write_model_file(file, writer.arrays, text)
+
+
+def trusted_types(model: BaseEstimator) -> list[str]:
+    """Name the types of this package that a fitted model is made of.
+
+    skops, and MLflow which uses it, read a model only if the types in it are trusted. Whoever
+    trusts this package can trust these; `save` writes files that need no such list.
+
+    Parameters
+    ----------
+    model : Pipeline or estimator
+        Fitted, of estimators of this package.
+
+    Returns
+    -------
+    names : list of str
+        With their modules, sorted.
+
+    Raises
+    ------
+    TypeError
+        If the model holds something else, a function of your own for instance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import RandomProjection, trusted_types
+    >>> trusted_types(RandomProjection(2).fit(np.eye(3)))
+    ['skstructcore.projection.RandomProjection']
+    """
+    check_is_fitted(model)
+    nodes, names = [Writer().node(model, type(model).__name__)], set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            names.update([node["new"]] if "number" in node else [])
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    package = __name__.partition(".")[0]
+    return sorted(f"{package}.{name.replace(':', '.')}" for name in names if name != PIPELINE)
 
 
 def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
