@@ -13,7 +13,6 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -104,6 +103,8 @@ class RandomProjection(
             self.components_ = None
             self._n_features_out = self.n_features_in_
             return self
+        from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+
         kinds = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
         generator = kinds[self.kind](self.n_components, random_state=self.random_state)
         # The generator looks at the shape of its input only.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import correlate
 
 from .._utils.validation import counted_rows
 
@@ -85,6 +84,8 @@ def lag_profile(
     baseline : float
         The ratio at long lags. It is below 1 where near images explain most.
     """
+    from scipy.signal import correlate
+
     n_images = len(shares)
     n_lags = min(n_images // 2, 256)
     looked_up = np.unique(owner)

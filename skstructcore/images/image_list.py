@@ -321,6 +321,8 @@ class ImageList:
 
     def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""
+        if len(self) == 1:  # as on a line, where starting threads takes longer than the work
+            return np.array([self.size(0)], dtype=np.int64)
         with ThreadPoolExecutor(4) as pool:  # waits for the disk, mostly
             sizes = list(pool.map(self.size, range(len(self))))
         return np.array(sizes, dtype=np.int64).reshape(-1, 2)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 
 from ..bank.build import codes_of
 from ..bank.record import digests_of
@@ -98,6 +97,8 @@ def learn_from_painted_defects(
     scorer.set_params(
         descriptors=(scorer.base, *scorer.descriptors), norm="sum", lam="struct-only", weights=None
     )
+    from sklearn.linear_model import LogisticRegression
+
     z = np.vstack([scorer.fit(good).standardise(maps) for maps in (good, bad)])
     is_bad = np.repeat([0, 1], len(copies))
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]

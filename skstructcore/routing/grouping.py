@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -78,6 +76,8 @@ def choose_routes(
     >>> choose_routes(pooled)
     array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
     """
+    from sklearn.cluster import KMeans  # which a process that only scores need not wait for
+    from sklearn.metrics import silhouette_score
 
     def cluster(k):
         return KMeans(k, n_init=4, random_state=random_state).fit_predict(pooled)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import t as student_t
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from .prototypes import select_prototypes
 
@@ -82,6 +81,8 @@ def fit_profile(
 
 def _fit_gaussian(pooled):
     """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
     centre = pooled.mean(axis=0)
     shrinkage = ledoit_wolf_shrinkage(pooled) if len(pooled) > 1 else 1.0
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)

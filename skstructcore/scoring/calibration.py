@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 
@@ -250,7 +249,11 @@ def fit_calibration(
             f"Maps, weights={weights.tolist()} and lam={lam!r} make scores that are too large for "
             "floating-point numbers: divide them by a constant."
         )
-    precision = np.linalg.inv(ledoit_wolf(z)[0]) if norm == "mahalanobis" else None
+    precision = None
+    if norm == "mahalanobis":
+        from sklearn.covariance import ledoit_wolf
+
+        precision = np.linalg.inv(ledoit_wolf(z)[0])
     d_struct = combine(z, norm, precision)
     base_weight = 0.0 if lam == "struct-only" else 1.0
     if lam == "struct-only":
