@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
 from skstructcore.display import report
 from skstructcore.display._report.pictures import encode_map, encode_mask, image_uri, reduce_map
-from skstructcore.display._report.words import reasons
+from skstructcore.display._report.words import headline, reasons
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,21 @@ def test_a_mask_of_another_size_is_a_note_and_missing_ones_are_nothing(pipe, ima
     assert [p["mask"] for p in block(page, "pictures-0")] == [None, None]
 
 
+def test_a_larger_picture_is_kept_where_it_is_asked_for_and_files_are_linked(
+    pipe, images, folder, tmp_path
+):
+    (tmp_path / "day 1").mkdir()
+    path = report(pipe, images.paths[:1], tmp_path / "day 1" / "r.html", thumbnail=16, detail=40)
+    [picture] = block(path.read_text(), "pictures-0")
+    sides = [
+        Image.open(BytesIO(base64.b64decode(picture[name].partition(",")[2]))).size
+        for name in ("image", "full")
+    ]
+    assert sides == [(16, 12), (40, 30)]
+    [entry] = block(path.read_text(), "data")["images"]
+    assert (path.parent / entry["href"]).resolve() == Path(images.paths[0]).resolve()
+
+
 def test_images_of_any_sizes_and_labels_of_any_coding(pipe, tmp_path):
     arrays = [np.full((30, 90), 100, np.uint8), np.full((200, 40, 3), 100, np.uint8)]
     page = report(pipe, arrays, tmp_path / "r.html", y=[0, 1], thumbnail=50).read_text()
@@ -236,6 +252,24 @@ def test_a_rejection_says_how_rare_it_is_what_decided_and_where():
         "Its farthest patch, at row 10, column 20, is at 1.50 times the threshold distance.",
         "Around it a region of 20 × 10 pixels is over the threshold, 3.4 % of the image in all.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "spot at the upper left, farther from normal than 95 % of good images"),
+        ({"region_right": 60.0}, "long, thin mark at the upper left, farther from"),
+        ({"area_over": 0.3}, "large area, most of all at the upper left, farther"),
+        (
+            {"p_value": 0.42, "region_top": np.nan, "peak_row": 95.0, "peak_col": 50.0},
+            "most unusual at the bottom; 42 % of good images are as unusual",
+        ),
+        ({"p_value": 0.01}, "farther from normal than all 99 independent good images"),
+        ({"route": "unknown", "nearest_route": "nut"}, "no known product; the nearest is nut"),
+    ],
+)
+def test_one_phrase_says_what_is_where_and_how_unusual(changes, expected):
+    assert expected in headline(row(**changes), 0.01, (100, 100))
 
 
 def test_the_smallest_p_value_says_with_how_many_images_it_was_compared():

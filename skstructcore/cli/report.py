@@ -32,6 +32,13 @@ from ._common import (
     help="The page: one file, to be opened in any browser, offline.",
 )
 @click.option("--title", default="Inspection report")
+@click.option(
+    "--detail",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    help="Keep a second, larger picture of each image for a closer look, 1024 for instance.  "
+    "[default: the small one only]",
+)
 @click.option("--max-images", default=5000, help="More are refused.")
 @false_alarms_option
 @json_option
@@ -41,6 +48,7 @@ def report(
     images: tuple[Path, ...],
     output: Path,
     title: str,
+    detail: int | None,
     max_images: int,
     false_alarms: float | None,
     as_json: bool,
@@ -69,7 +77,9 @@ def report(
             shown = layout.load(category).test
         shown = list_files(images) if shown is None else shown
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
-        write_report(pipe, shown, output, title=title, max_images=max_images, verbose=1)
+        write_report(
+            pipe, shown, output, title=title, detail=detail, max_images=max_images, verbose=1
+        )
     size = output.stat().st_size
     if as_json:
         print_json({"report": output, "images": len(shown), "bytes": size})

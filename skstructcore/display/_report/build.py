@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from datetime import datetime, timezone
 from importlib.resources import files
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -27,7 +29,7 @@ from .._style import map_limits
 from .collect import collect
 from .pictures import encode_map
 from .summary import facts, operating_points
-from .words import part_in_words, reasons
+from .words import headline, part_in_words, reasons
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -47,6 +49,7 @@ def report(
     y: ArrayLike | None = None,
     title: str = "Inspection report",
     thumbnail: int = 256,
+    detail: int | None = None,
     max_images: int | None = 5000,
     batch_size: int = 64,
     verbose: int = 0,
@@ -72,6 +75,9 @@ def report(
     title : str, default="Inspection report"
     thumbnail : int, default=256
         Longer side of the pictures in the page, in pixels; the size of the file follows it.
+    detail : int, default=None
+        Longer side of a second picture of each image, for a closer look when it is opened. None:
+        the small one is enlarged, and a link leads to the file if the page lies near it.
     max_images : int or None, default=5000
         More are refused before anything is computed, as browsers grow slow. None: no limit.
     batch_size : int, default=64
@@ -109,8 +115,8 @@ def report(
     path = check_writable(path)
     _check_pipeline(pipe)
     numbers = {"thumbnail": thumbnail, "batch_size": batch_size}
-    if max_images is not None:
-        numbers["max_images"] = max_images
+    optional = {"max_images": max_images, "detail": detail}
+    numbers |= {name: value for name, value in optional.items() if value is not None}
     for name, value in numbers.items():
         check_number(value, name, 1, closed="left", kind=Integral)
     n_images = len(as_images(images))
@@ -124,9 +130,9 @@ def report(
     check_same_length(images=range(n_images), y=kinds)
     try:
         collected = collect(
-            pipe, images, thumbnail=thumbnail, batch_size=batch_size, verbose=verbose
+            pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
         )
-        page = _render(_content(pipe, collected, kinds, title))
+        page = _render(_content(pipe, collected, kinds, title, path.parent))
     except AttributeError as error:
         raise ValueError(
             f"The pipeline does not fit skstructcore {__version__} ({error}): it was fitted with "
@@ -148,7 +154,7 @@ def _check_pipeline(pipe):
         )
 
 
-def _content(pipe, collected, kinds, title):
+def _content(pipe, collected, kinds, title, folder):
     """All that the template needs; `data` and `blocks` are read by the page's script."""
     scorer, parts = pipe[-1], collected.parts
     known = parts.index.to_numpy()
@@ -171,6 +177,7 @@ def _content(pipe, collected, kinds, title):
             "route": row["route"],
             "decided": row["decided_by"],
             "z": [row[column] for column in columns],
+            "short": headline(row, float(least[k]), collected.sizes[i]),
             "why": reasons(row, float(least[k]), float(ratio[k])),
             "peak": [row["peak_row"], row["peak_col"]],
             "region": [row[f"region_{side}"] for side in ("top", "left", "bottom", "right")],
@@ -185,6 +192,7 @@ def _content(pipe, collected, kinds, title):
             "error": collected.errors[i],
             "note": collected.notes[i],
             "size": collected.sizes[i],
+            "href": _link(collected.files[i], folder),
             **described.get(i, {}),
         }
         for i in range(len(collected.names))
@@ -192,6 +200,7 @@ def _content(pipe, collected, kinds, title):
     pictures = [
         {
             "image": collected.uris[i],
+            **({} if collected.details[i] is None else {"full": collected.details[i]}),
             "map": None if collected.maps[i] is None else encode_map(collected.maps[i], *limits),
             "box": collected.boxes[i],
             "mask": collected.masks[i],
@@ -236,6 +245,16 @@ def _content(pipe, collected, kinds, title):
             _json(pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)
         ],
     }
+
+
+def _link(file, folder):
+    """Where a file is, seen from the page; None for images that are no files."""
+    if file is None:
+        return None
+    try:
+        return quote(Path(os.path.relpath(file, folder)).as_posix(), errors="surrogateescape")
+    except ValueError:  # on another drive of Windows
+        return Path(os.path.abspath(file)).as_uri()
 
 
 def _json(value):

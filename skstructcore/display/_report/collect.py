@@ -32,8 +32,10 @@ class Collected:
     names, digests, errors, notes : list of n str or None
         How each is called, the digest of its content, why it cannot be read, and what else is
         wrong with it.
-    uris : list of n str or None
-        Thumbnails.
+    files : list of n str or None
+        Paths, of images that are files.
+    uris, details : list of n str or None
+        Thumbnails, and larger pictures where they are asked for.
     sizes : list of n tuple of (int, int) or None
         Height and width of the originals.
     maps : list of n ndarray or None
@@ -46,10 +48,12 @@ class Collected:
     """
 
     names: list[str]
+    files: list[str | None] = field(default_factory=list)
     digests: list[str | None] = field(default_factory=list)
     errors: list[str | None] = field(default_factory=list)
     notes: list[str | None] = field(default_factory=list)
     uris: list[str | None] = field(default_factory=list)
+    details: list[str | None] = field(default_factory=list)
     sizes: list[tuple[int, int] | None] = field(default_factory=list)
     maps: list[Any] = field(default_factory=list)
     boxes: list[Any] = field(default_factory=list)
@@ -57,15 +61,16 @@ class Collected:
     parts: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def _append(self, **values):
-        for name in ("digests", "errors", "notes", "uris", "sizes", "maps", "boxes", "masks"):
-            getattr(self, name).append(values.get(name))
+        for name, entries in vars(self).items():
+            if name not in ("names", "files", "parts"):
+                entries.append(values.get(name))
 
 
 def collect(
     pipe: Pipeline,
     images: ImagesLike,
     *,
-    thumbnail: int,
+    sides: tuple[int, int | None],
     batch_size: int,
     verbose: int = 0,
 ) -> Collected:
@@ -75,8 +80,8 @@ def collect(
     ----------
     pipe : Pipeline
     images : folder, sequence of paths, PIL images or arrays, or ImageSet
-    thumbnail : int
-        Longer side of the pictures, in pixels.
+    sides : tuple of (int, int or None)
+        Longer side of the thumbnails, and of the larger pictures, in pixels.
     batch_size : int
         Images that are scored at a time.
     verbose : int
@@ -90,7 +95,8 @@ def collect(
         [
             escape_name(item) if isinstance(item, str) else f"image {i}"
             for i, item in enumerate(listed.items)
-        ]
+        ],
+        [item if isinstance(item, str) else None for item in listed.items],
     )
     tables = []
     starts = range(0, len(listed), batch_size)
@@ -98,7 +104,7 @@ def collect(
     with bar as progress:
         for start in starts:
             batch = listed[start : start + batch_size]
-            for positions, parts, maps in _score(pipe, batch, start, collected, thumbnail):
+            for positions, parts, maps in _score(pipe, batch, start, collected, sides):
                 tables.append(parts.set_axis(positions))
                 _place(collected, positions, maps, base_thresholds(parts, pipe[-1]))
             progress.update(len(batch))
@@ -113,18 +119,18 @@ def collect(
     return collected
 
 
-def _score(pipe, batch, start, collected, thumbnail):
+def _score(pipe, batch, start, collected, sides):
     """Yield positions, descriptions and maps of the images of a batch that can be read."""
     readable = []
     for i in range(len(batch)):
         try:
             picture = batch.read(i)
-            uri = image_uri(picture, thumbnail)
+            uri, full = (side and image_uri(picture, side) for side in sides)
             digest = batch.digest(i)
         except ImageReadError as error:
             collected._append(errors=escape_name(str(error)))
             continue
-        collected._append(uris=uri, digests=digest, sizes=picture.size[::-1])
+        collected._append(uris=uri, details=full, digests=digest, sizes=picture.size[::-1])
         readable.append(i)
     if not readable:
         return

@@ -4,13 +4,14 @@
   const data = JSON.parse($("data").textContent);
   const images = data.images;
   const STEP = 60; // cards that are made at a time
-  // Steps of the slider: false-alarm rates from 0.1 % to 50 %, evenly on a logarithmic scale.
-  const LEVELS = Array.from({ length: 101 }, (_, k) => 0.001 * Math.pow(500, k / 100));
+  // Stops of the slider: round false-alarm rates from 0.1 % to 50 %.
+  const LEVELS = [0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1,
+    0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5];
   // The colours of skstructcore's maps on images: transparent, purple, red, yellow.
   const STOPS = [[87, 16, 110], [124, 29, 109], [160, 42, 99], [195, 59, 79], [224, 85, 54],
     [243, 120, 25], [252, 161, 8], [248, 205, 55], [243, 246, 138]];
   const MARKS = [["#D55E00", "triangle"], ["#009E73", "square"], ["#CC79A7", "diamond"],
-    ["#E69F00", "down"], ["#56B4E9", "plus"], ["#000000", "cross"]];
+    ["#E69F00", "down"], ["#56B4E9", "plus"], ["#8C6D1F", "cross"]];
   const WORDS = { good: "good after all", defect: "defect", unsure: "unsure" };
   const STORE = "skstructcore-report-" + data.id;
 
@@ -18,6 +19,8 @@
   let order = [];
   let shown = 0;
   let open = -1; // place in `order`
+  let anchor = null; // where a selection with Shift begins
+  const selected = new Set(); // positions of images
   const verdicts = loadVerdicts();
   const blocks = new Map();
 
@@ -70,7 +73,7 @@
   function bytes(text) { return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)); }
   function mapCanvas(picture, size) {
     const { w, h, v } = picture.map;
-    const canvas = element("canvas", { width: w, height: h, "aria-hidden": "true" });
+    const canvas = element("canvas", { width: w, height: h, class: "map", "aria-hidden": "true" });
     const pixels = canvas.getContext("2d").createImageData(w, h);
     bytes(v).forEach((value, k) => pixels.data.set(color(value / 255), 4 * k));
     canvas.getContext("2d").putImageData(pixels, 0, 0);
@@ -102,17 +105,23 @@
     const box = element("div", { class: "fit" });
     box.style.width = `${scale * image.size[1]}px`;
     box.style.height = `${scale * image.size[0]}px`;
-    box.append(element("img", { src: picture.image, alt, decoding: "async" }));
+    box.append(element("img", { src: picture.full ?? picture.image, alt, decoding: "async", draggable: "false" }));
     return box;
   }
 
   // --- cards -------------------------------------------------------------------------------
-  function shortName(image) { return image.file.split(/[\\/]/).pop(); }
+  const ends = images.map((image) => image.file.split(/[\\/]/).slice(-2));
+  const bases = new Set(ends.map((end) => end[end.length - 1]));
+  // With its folder where files of several folders have one name.
+  function shortName(image) {
+    const end = ends[images.indexOf(image)];
+    return bases.size < images.length ? end.join("/") : end[end.length - 1];
+  }
   function label(image) {
     const parts = [shortName(image)];
     if (image.kind) parts.push(image.kind);
     parts.push(decisionOf(image) === "unreadable" ? "cannot be read" : decisionOf(image));
-    if (isKnown(image)) parts.push(`p-value ${number(image.p, 2)}`);
+    if (isKnown(image)) parts.push(`p-value ${number(image.p, 2)}`, image.short);
     return parts.join(", ");
   }
   function card(i) {
@@ -121,15 +130,15 @@
     const frame = element("span", { class: "frame" });
     if (isKnown(image)) {
       const picture = pictureOf(i);
-      const box = fitted(image, picture, 160, 150, "");
-      if ($("overlay").checked) box.append(mapCanvas(picture, image.size));
+      const box = fitted(image, { image: picture.image }, 190, 170, "");
+      box.append(mapCanvas(picture, image.size));
       frame.append(box);
     } else {
       frame.append(element("span", { class: "missing" }, "cannot be read"));
     }
-    button.append(frame, element("span", { class: "name", title: image.file }, shortName(image)),
-      element("span", { class: "badge" }), element("span", { class: "more" }));
-    button.addEventListener("click", () => show(order.indexOf(i)));
+    button.append(frame, element("span", { class: "badge" }), element("span", { class: "more" }),
+      element("span", { class: "short" }, image.short ?? ""),
+      element("span", { class: "name", title: image.file }, shortName(image)));
     refresh(button);
     return element("li", {}, button);
   }
@@ -144,6 +153,7 @@
       isKnown(image) ? `p ${number(image.p, 2)}` : null].filter(Boolean);
     button.querySelector(".more").textContent = ` ${rest.join(" · ")}`;
     button.classList.toggle("wrong", isWrong(image));
+    button.setAttribute("aria-pressed", selected.has(i));
     button.querySelector(".verdict-mark")?.remove();
     const verdict = verdicts.get(i);
     if (verdict) {
@@ -179,6 +189,7 @@
     return image.file.toLowerCase().includes(text);
   }
   function list() {
+    select([]);
     const by = compare[$("sort").value];
     order = images.map((_, i) => i).filter((i) => matches(images[i], i));
     // What cannot be read has no numbers: it stands at the end, except by name.
@@ -200,6 +211,61 @@
     shown += next.length;
     $("more").hidden = shown >= order.length;
     $("more").textContent = `Show more images (${order.length - shown} left)`;
+  }
+
+  function focusCard(place) {
+    while (place >= shown && shown < order.length) more();
+    ($("cards").children[place]?.querySelector("button") ?? $("gallery")).focus();
+  }
+  function select(which) {
+    const before = [...selected];
+    selected.clear();
+    for (const i of which) selected.add(i);
+    for (const i of [...before, ...selected]) redraw(i);
+    $("selected").hidden = selected.size === 0;
+    $("selected-text").textContent = `${selected.size} selected`;
+  }
+  function toggle(i) {
+    select(selected.has(i) ? [...selected].filter((k) => k !== i) : [...selected, i]);
+    anchor = i;
+  }
+  function redraw(i) {
+    const button = document.querySelector(`.card[data-i="${i}"]`);
+    if (button) refresh(button);
+  }
+  function clickCard(event, i) {
+    const place = order.indexOf(i);
+    const start = order.indexOf(anchor);
+    if (event.shiftKey && start >= 0) {
+      select(order.slice(Math.min(start, place), Math.max(start, place) + 1));
+    } else if (event.ctrlKey || event.metaKey) toggle(i);
+    else show(place);
+  }
+  // Verdict on what is selected, or on the image in focus, and on to the next.
+  function judge(verdict, i) {
+    const place = i === null ? 0 : order.indexOf(i);
+    const alone = selected.size === 0;
+    const given = give(verdict, alone ? [i] : [...selected]);
+    select([]);
+    const filtered = $("verdict").value !== "";
+    if (filtered) list(); // what has a verdict now may not be shown any more
+    focusCard(Math.min(alone && given && !filtered ? place + 1 : place, order.length - 1));
+  }
+  function galleryKey(event) {
+    const focus = document.activeElement.closest(".card");
+    const i = focus ? Number(focus.dataset.i) : null;
+    const said = { g: "good", d: "defect", u: "unsure" }[event.key];
+    if (event.key === "Escape" && selected.size) select([]);
+    else if (said && (focus || (selected.size && !document.activeElement.closest("input, select")))) judge(said, i);
+    else if (focus && event.key === "x") toggle(i);
+    else if (focus && event.key.startsWith("Arrow")) {
+      const cards = [...$("cards").children];
+      const columns = cards.filter((entry) => entry.offsetTop === cards[0].offsetTop).length;
+      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+      const place = order.indexOf(i) + by;
+      if (place >= 0 && place < order.length) focusCard(place);
+    } else return;
+    event.preventDefault();
   }
 
   // --- operating point ---------------------------------------------------------------------
@@ -228,8 +294,8 @@
     else document.querySelectorAll(".card").forEach(refresh);
     paint();
   }
-  function resetSlider() {
-    const distance = LEVELS.map((value) => Math.abs(Math.log(value / data.asked)));
+  function moveSlider(asked) {
+    const distance = LEVELS.map((value) => Math.abs(Math.log(value / asked)));
     $("level").value = distance.indexOf(Math.min(...distance));
   }
 
@@ -281,37 +347,26 @@
     }
     svg.append(element("text", { x: 382, y: 432, "text-anchor": "middle" }, "base score (farthest patch)"),
       element("text", { x: 14, y: 205, "text-anchor": "middle", transform: "rotate(-90 14 205)" }, "hybrid score (with structure)"));
-    known.sort(([a], [b]) => (b.kind === "good") - (a.kind === "good"));
+    known.sort(([a], [b]) => (b.kind === "good") - (a.kind === "good") || a.score - b.score);
     marks = known.map(([image, i]) => {
       const [fill, shape] = styleOf(image.kind);
       const drawn = mark(shape, X(image.base), Y(image.score), fill);
-      drawn.setAttribute("class", "mark");
+      const attributes = { class: "mark", tabindex: -1, role: "button", "data-i": i, "aria-label": label(image) };
+      for (const [key, value] of Object.entries(attributes)) drawn.setAttribute(key, value);
       drawn.append(element("title", {}, label(image)));
-      drawn.addEventListener("click", () => {
-        if (!order.includes(i)) { $("controls").reset(); list(); }
-        show(order.indexOf(i));
-      });
       svg.append(drawn);
       return [drawn, image];
     });
-    svg.append(element("line", { x1: tx, x2: tx, y1: 15, y2: 395, stroke: "#333", "stroke-dasharray": "6 4" }),
-      element("line", { x1: 60, x2: 705, y1: ty, y2: ty, stroke: "#000" }),
+    svg.append(element("line", { x1: tx, x2: tx, y1: 15, y2: 395, class: "rule", "stroke-dasharray": "6 4" }),
+      element("line", { x1: 60, x2: 705, y1: ty, y2: ty, class: "rule" }),
       element("rect", { x: 60, y: 15, width: 645, height: 380, fill: "none", stroke: "#888" }));
     const crossed = (hybrid, base) => known.filter(([image]) =>
       (image.score > data.threshold) === hybrid && (image.base > data.baseThreshold) === base);
-    const words = (members, sign, what) => {
-      if (!data.labelled) return [`${sign}${members.length} images`];
-      const good = members.filter(([image]) => image.kind === "good").length;
-      return [`${sign}${members.length - good} defects ${what}`, `${sign}${good} false alarms`];
-    };
-    const gained = ["only hybrid rejects", ...words(crossed(true, false), "+", "found")];
-    const lost = ["only base rejects", ...words(crossed(false, true), "−", "lost")];
-    const write = (lines, x, y, anchor) => lines.forEach((line, k) => svg.append(
-      element("text", { x, y: y + 14 * k, "text-anchor": anchor, "font-weight": k ? 400 : 600,
-        "paint-order": "stroke", stroke: "#fff", "stroke-width": 3 }, line)));
-    write(gained, 66, 30, "start");
-    write(lost, 699, 391 - 14 * (lost.length - 1), "end");
-    $("shift-words").textContent = `${gained.join(", ")}; ${lost.join(", ")}.`;
+    const [gained, lost] = [crossed(true, false), crossed(false, true)];
+    marks[0]?.[0].setAttribute("tabindex", 0);
+    $("shift-words").textContent = inWords(gained.map(([image]) => image), lost.map(([image]) => image));
+    $("shift-legend").append(element("li", {}, `upper left, blue: only the whole score rejects (${gained.length})`),
+      element("li", {}, `lower right, orange: only the farthest patch rejects (${lost.length})`));
     const kinds = data.labelled ? [...new Set(images.filter(isKnown).map((image) => image.kind))] : [null];
     kinds.sort((a, b) => (b === "good") - (a === "good") || (a < b ? -1 : 1));
     for (const kind of kinds) {
@@ -320,21 +375,57 @@
       const n = known.filter(([image]) => kind === null || image.kind === kind).length;
       $("shift-legend").append(element("li", {}, icon, `${kind ?? "images"} (${n})`));
     }
-    $("shift-legend").append(element("li", {}, "┄ threshold, base"), element("li", {}, "─ threshold, hybrid"),
+    $("shift-legend").append(element("li", {}, "┄ threshold, farthest patch"), element("li", {}, "─ threshold, whole score"),
       element("li", {}, "faint: accepted now"));
     paint();
   }
+  // Whether the structure of the map helps, by what it changes at the thresholds as fitted.
+  function inWords(gained, lost) {
+    const start = "Compared with the farthest patch alone, the structure of the map ";
+    if (!gained.length && !lost.length) return `${start}changes no decision on these images.`;
+    if (!data.labelled) {
+      return `${start}rejects ${gained.length} more images and accepts ${lost.length} that would be rejected. `
+        + "Without labels it is open which are right: look at the images in the coloured fields.";
+    }
+    const bad = (members) => members.filter((image) => image.kind !== "good").length;
+    const [found, missed] = [bad(gained), bad(lost)];
+    const [alarms, spared] = [gained.length - found, lost.length - missed];
+    const [more, wrong] = [found - missed, alarms - spared];
+    let sum = "It makes no difference in sum.";
+    if (more * wrong > 0) sum = `It ${more > 0 ? "finds more and rejects more" : "finds less and rejects fewer"} good images: what costs more decides.`;
+    else if (more > 0 || wrong < 0) sum = "It helps on these images.";
+    else if (more < 0 || wrong > 0) sum = "It does not help on these images.";
+    return `${start}finds ${found} more defects and loses ${missed}; it rejects ${alarms} more good images and spares ${spared}. ${sum}`;
+  }
+  function openMark(drawn) {
+    const i = Number(drawn.dataset.i);
+    if (!order.includes(i)) { $("controls").reset(); list(); }
+    show(order.indexOf(i));
+  }
+  function markKey(event) {
+    const place = marks.findIndex(([drawn]) => drawn === event.target);
+    const next = marks[place + ({ ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key] ?? NaN)];
+    if (place < 0) return;
+    if (event.key === "Enter" || event.key === " ") openMark(event.target);
+    else if (next) {
+      event.target.setAttribute("tabindex", -1);
+      next[0].setAttribute("tabindex", 0);
+      next[0].focus();
+    } else return;
+    event.preventDefault();
+  }
   function paint() {
-    for (const [drawn, image] of marks) drawn.setAttribute("fill-opacity", isRejected(image) ? 0.95 : 0.35);
+    for (const [drawn, image] of marks) drawn.setAttribute("fill-opacity", isRejected(image) ? 0.95 : 0.4);
   }
 
   // --- one image ---------------------------------------------------------------------------
+  const view = { zoom: 1, x: 0, y: 0 }; // of the opened image; x and y in pixels from the middle
   function show(place) {
+    if (place !== open) zoomTo(1);
     open = place;
     const i = order[place];
     const image = images[i];
     $("detail-title").textContent = image.file + (image.kind ? ` (${image.kind})` : "");
-    drawStage(i);
     const why = isKnown(image) ? [...image.why] : [`It cannot be read: ${image.error}`];
     if (isKnown(image) && isRejected(image) !== image.rejected) {
       why.unshift(`At ${percent(level)} false alarms it is ${decisionOf(image)}. As fitted:`);
@@ -343,9 +434,23 @@
     $("why").replaceChildren(...why.map((sentence) => element("p", {}, sentence)));
     drawNumbers(image);
     drawVerdict(i);
+    $("original").hidden = !image.href;
+    $("original").setAttribute("href", image.href ?? "");
     $("previous").disabled = place === 0;
     $("next").disabled = place === order.length - 1;
     if (!$("detail").open) $("detail").showModal();
+    drawStage(i); // its size is known once it is open
+  }
+  function zoomTo(zoom, x = 0, y = 0) {
+    const next = Math.min(Math.max(zoom, 1), 32);
+    view.x = next === 1 ? 0 : x - (x - view.x) * next / view.zoom;
+    view.y = next === 1 ? 0 : y - (y - view.y) * next / view.zoom;
+    view.zoom = next;
+    placeImage();
+  }
+  function placeImage() {
+    const box = document.querySelector("#stage .fit");
+    if (box) box.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
   }
   function drawStage(i) {
     const image = images[i];
@@ -356,7 +461,7 @@
       return;
     }
     const picture = pictureOf(i);
-    const box = fitted(image, picture, stage.clientWidth || 520, 440, `Image ${shortName(image)}`);
+    const box = fitted(image, picture, stage.clientWidth, stage.clientHeight, `Image ${shortName(image)}`);
     if ($("show-map").checked) box.append(mapCanvas(picture, image.size));
     if ($("show-mask").checked && picture.mask) box.append(maskCanvas(picture.mask));
     const drawing = element("svg", { viewBox: `0 0 ${image.size[1]} ${image.size[0]}`,
@@ -373,6 +478,7 @@
     }
     box.append(drawing);
     stage.append(box);
+    placeImage();
   }
   function drawNumbers(image) {
     if (!isKnown(image)) { $("numbers").replaceChildren(); return; }
@@ -399,21 +505,24 @@
       return new Map(JSON.parse(localStorage.getItem("skstructcore-report-" + data.id) ?? "[]"));
     } catch { return new Map(); } // the browser keeps nothing for files: verdicts last as long as the page
   }
-  function give(verdict) {
-    const i = order[open];
-    if (verdicts.get(i)?.verdict === verdict) verdicts.delete(i);
-    else {
-      const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
-      verdicts.set(i, { verdict, time, decision: decisionOf(images[i]) });
+  function give(verdict, which) {
+    const back = which.every((i) => verdicts.get(i)?.verdict === verdict);
+    const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    for (const i of which) {
+      if (back) verdicts.delete(i);
+      else verdicts.set(i, { verdict, time, decision: decisionOf(images[i]) });
+      redraw(i);
     }
     try { localStorage.setItem(STORE, JSON.stringify([...verdicts])); } catch { /* as above */ }
-    drawVerdict(i);
-    const button = document.querySelector(`.card[data-i="${i}"]`);
-    if (button) refresh(button);
     drawExport();
+    return !back;
+  }
+  function giveOpen(verdict) {
+    if (give(verdict, [order[open]]) && open + 1 < order.length) step(1);
+    else drawVerdict(order[open]);
   }
   function drawVerdict(i) {
-    document.querySelectorAll("[data-verdict]").forEach((button) => {
+    document.querySelectorAll("#detail [data-verdict]").forEach((button) => {
       button.setAttribute("aria-pressed", verdicts.get(i)?.verdict === button.dataset.verdict);
     });
   }
@@ -442,7 +551,15 @@
 
   // --- wiring ------------------------------------------------------------------------------
   $("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["sort", "kind", "route", "decision", "verdict", "overlay"]) {
+  $("controls").addEventListener("reset", () => setTimeout(() => { setOpacity(60); list(); }));
+  function setOpacity(value) {
+    document.documentElement.style.setProperty("--map", value / 100);
+    document.querySelectorAll(".opacity").forEach((input) => { input.value = value; });
+  }
+  document.querySelectorAll(".opacity").forEach((input) => {
+    input.addEventListener("input", () => setOpacity(input.value));
+  });
+  for (const id of ["sort", "kind", "route", "decision", "verdict"]) {
     $(id)?.addEventListener("change", list);
   }
   for (const id of ["p-max", "search"]) $(id).addEventListener("input", list);
@@ -455,13 +572,49 @@
     if (entries.some((entry) => entry.isIntersecting) && shown < order.length) more();
   }, { rootMargin: "400px" }).observe($("more"));
   $("level").addEventListener("input", () => setLevel(LEVELS[Number($("level").value)]));
-  $("as-fitted").addEventListener("click", () => { resetSlider(); setLevel(null); });
+  $("as-fitted").addEventListener("click", () => { moveSlider(data.asked); setLevel(null); });
+  document.querySelectorAll("tr[data-level]").forEach((row) => row.addEventListener("click", () => {
+    moveSlider(Number(row.dataset.level));
+    setLevel(Number(row.dataset.level));
+  }));
+  $("cards").addEventListener("click", (event) => {
+    const button = event.target.closest(".card");
+    if (button) clickCard(event, Number(button.dataset.i));
+  });
+  $("unselect").addEventListener("click", () => select([]));
+  $("shift").addEventListener("click", (event) => {
+    const drawn = event.target.closest(".mark");
+    if (drawn) openMark(drawn);
+  });
+  $("shift").addEventListener("keydown", markKey);
+  const inStage = (event) => {
+    const box = $("stage").getBoundingClientRect();
+    return [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
+  };
+  $("stage").addEventListener("wheel", (event) => {
+    event.preventDefault();
+    zoomTo(view.zoom * Math.exp(-event.deltaY / 300), ...inStage(event));
+  }, { passive: false });
+  $("stage").addEventListener("dblclick", (event) => zoomTo(view.zoom > 1 ? 1 : 4, ...inStage(event)));
+  $("stage").addEventListener("pointerdown", (event) => $("stage").setPointerCapture(event.pointerId));
+  $("stage").addEventListener("pointermove", (event) => {
+    if (!$("stage").hasPointerCapture(event.pointerId) || view.zoom === 1) return;
+    view.x += event.movementX;
+    view.y += event.movementY;
+    placeImage();
+  });
+  $("zoom-in").addEventListener("click", () => zoomTo(2 * view.zoom));
+  $("zoom-out").addEventListener("click", () => zoomTo(view.zoom / 2));
+  $("zoom-fit").addEventListener("click", () => zoomTo(1));
   $("export").addEventListener("click", save);
   $("close").addEventListener("click", () => $("detail").close());
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
-  document.querySelectorAll("[data-verdict]").forEach((button) => {
-    button.addEventListener("click", () => give(button.dataset.verdict));
+  document.querySelectorAll("#detail [data-verdict]").forEach((button) => {
+    button.addEventListener("click", () => giveOpen(button.dataset.verdict));
+  });
+  document.querySelectorAll("#selected [data-verdict]").forEach((button) => {
+    button.addEventListener("click", () => judge(button.dataset.verdict, null));
   });
   for (const id of ["show-map", "show-region", "show-mask"]) {
     $(id).addEventListener("change", () => drawStage(order[open]));
@@ -472,11 +625,14 @@
     (document.querySelector(`.card[data-i="${i}"]`) ?? document.querySelector(".card") ?? $("gallery")).focus();
   });
   document.addEventListener("keydown", (event) => {
-    if (!$("detail").open || event.ctrlKey || event.altKey || event.metaKey) return;
-    const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => give("good"),
-      d: () => give("defect"), u: () => give("unsure"),
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!$("detail").open) { galleryKey(event); return; }
+    const isSlider = event.target.type === "range";
+    const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => giveOpen("good"),
+      d: () => giveOpen("defect"), u: () => giveOpen("unsure"),
+      "+": () => zoomTo(2 * view.zoom), "-": () => zoomTo(view.zoom / 2), 0: () => zoomTo(1),
       o: () => { $("show-map").checked = !$("show-map").checked; drawStage(order[open]); } };
-    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+    if (keys[event.key] && !(isSlider && event.key.startsWith("Arrow"))) { event.preventDefault(); keys[event.key](); }
   });
   const context = $("bar").getContext("2d");
   const strip = context.createImageData(256, 1);
@@ -487,7 +643,9 @@
   context.putImageData(strip, 0, 0);
   $("bar-text").textContent = `Distance of each patch, from ${number(low)} (as in good images) to `
     + `${number(high)} and more; the black line is the threshold, 1. White box: region over it; cross: farthest patch.`;
-  resetSlider();
+  $("filters").open = innerWidth > 700; // images come first on a phone
+  $("level").max = LEVELS.length - 1;
+  moveSlider(data.asked);
   count();
   plot();
   list();

@@ -65,6 +65,55 @@ def percent(share: float) -> str:
     return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"
 
 
+def place_in_words(row: float, column: float) -> str:
+    """Say where on an image something is.
+
+    Parameters
+    ----------
+    row, column : float in [0, 1]
+        As shares of the height and width.
+
+    Examples
+    --------
+    >>> place_in_words(0.9, 0.1), place_in_words(0.1, 0.5), place_in_words(0.5, 0.5)
+    ('at the lower left', 'at the top', 'in the middle')
+    """
+    vertical = ("upper", "", "lower")[min(int(3 * row), 2)]
+    horizontal = ("left", "", "right")[min(int(3 * column), 2)]
+    if vertical and horizontal:
+        return f"at the {vertical} {horizontal}"
+    if vertical:
+        return "at the top" if vertical == "upper" else "at the bottom"
+    return f"at the {horizontal}" if horizontal else "in the middle"
+
+
+def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str:
+    """Say in one phrase what is most unusual on an image, where, and how unusual it is.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of `describe`.
+    least : float
+        The smallest p-value that there is.
+    size : tuple of (int, int)
+        Height and width of the image, in pixels.
+    """
+    if row["route"] == UNKNOWN:
+        return f"no known product; the nearest is {row['nearest_route']}"
+    place = place_in_words(row["peak_row"] / size[0], row["peak_col"] / size[1])
+    what = "most unusual"
+    if math.isfinite(row["region_top"]):
+        sides = sorted(
+            (row["region_bottom"] - row["region_top"], row["region_right"] - row["region_left"])
+        )
+        what = "long, thin mark" if sides[1] >= 3 * sides[0] else "spot"
+        what = "large area, most of all" if row["area_over"] > 0.25 else what
+    if row["p_value"] > 0.1:
+        return f"{what} {place}; {percent(row['p_value'])} of good images are as unusual"
+    return f"{what} {place}, farther from normal than {_how_many(row['p_value'], least)}"
+
+
 def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
     """Explain the decision about one image.
 
@@ -126,4 +175,4 @@ def _how_many(p_value, least):
     if p_value > least * 1.000001:
         return f"{percent(1 - p_value)} of good images"
     n_independent = round(1 / least) - 1
-    return f"all {n_independent} independent good images that there are to compare with"
+    return f"all {n_independent} independent good images"
