@@ -38,6 +38,7 @@ PRESETS = {
         "structcore__lam": "auto",
         "structcore__descriptors": PAPER_PHI,
         "structcore__threshold": "quantile",
+        "structcore__quantile": 0.995,
     },
 }
 

@@ -102,7 +102,9 @@ set_option = click.option(
     help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
 )
 false_alarms_option = click.option(
+    "--false-alarm-rate",
     "--false-alarms",
+    "false_alarms",
     type=float,
     callback=_rate,
     metavar="RATE",
@@ -169,7 +171,7 @@ def make_pipeline(
 
     given = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
     if false_alarms is not None:
-        given["structcore__quantile"] = 1 - false_alarms
+        given["structcore__false_alarm_rate"] = false_alarms
     pipe = make_structcore(features, preset=preset, **{**given, **settings})
     for _, step in pipe.steps:
         step._validate_params()  # before the work: else each step is checked when it is fitted
@@ -198,7 +200,7 @@ def with_false_alarms(pipe: Pipeline, rate: float) -> Pipeline:
     """The model with its threshold at another false-alarm rate; nothing else changes."""
     from ..lifecycle import recalibrate
 
-    return recalibrate(pipe, quantile=1 - rate)
+    return recalibrate(pipe, false_alarm_rate=rate)
 
 
 def save_picture(figure: Any, path: Path) -> None:

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 
 _LEGEND = """
-level: false alarms that are asked for; promised: what so many images can keep.
+rate: share of good images that the threshold rejects, rate_low to rate_high 90 % of the time.
 painted_found: share of painted defects found; smallest_found: from which size on, as a share of
 the shorter side, 90 % of them are."""
+_SHARES = ("false_alarm_rate", "rate", "rate_low", "rate_high", "painted_found", "smallest_found")
 
 # Of each size: a fifth of the processor time of a fit on fifty images goes into them.
 _PAINTED = 12
@@ -99,5 +100,7 @@ def fit(
             print_json({"model": output, **info(output), "operating_points": points})
             return
     click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
-    print_table(points, ("level", "promised", "painted_found", "smallest_found"))
+    print_table(
+        points, ("asked", "rate", "rate_low", "rate_high", "painted_found", "smallest_found")
+    )
     click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])

@@ -31,7 +31,7 @@ def info(model: Path, as_json: bool) -> None:
 
 
 def _lines(header):
-    training, levels = header["training"], header["promised_level"]
+    training, decisions = header["training"], header["decisions"]
     yield f"{header['format']}, {header['bytes'] / 1e6:.1f} MB, written {header['created']}"
     yield "steps         " + " > ".join(header["steps"])
     checksum = header["backbone"]["checksum"] or ""
@@ -40,13 +40,16 @@ def _lines(header):
     if training["n_routes"] and training["n_routes"] > 1:
         counted += f", {training['n_routes']} routes"
     yield f"training      {counted}  (digest {training['digest'][:12]})"
-    if isinstance(levels, dict):
-        for name, level in levels.items():
-            yield f"false alarms  {name}: {_promise(level)}"
-    else:
-        yield f"false alarms  {_promise(levels)}"
+    for name, decision in decisions.items():
+        route = "" if name == "all" else f"{name}: "
+        yield f"false alarms  {route}{_rate(decision)}"
     yield "versions      " + ", ".join(f"{k} {v}" for k, v in header["versions"].items())
 
 
-def _promise(level):
-    return "nothing is promised" if level is None else f"at most {level:.2%} are promised"
+def _rate(decision):
+    if decision["rule"] == "quantile":
+        return f"a plain quantile at {decision['asked_rate']:.2%}; nothing is promised"
+    if decision["rule"] == "guaranteed":
+        return f"at most {decision['rate']:.2%}"
+    low, high = decision["interval"]
+    return f"{decision['rate']:.2%} expected ({low:.2%} to {high:.2%})"

@@ -28,7 +28,7 @@ from ._common import (
     trust_option,
 )
 
-_SHARES = ("old_level", "new_level", "level", "promised", "p_value", "q_value")
+_SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
 
 _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
 
@@ -74,11 +74,12 @@ def recalibrate(
         from ..lifecycle import recalibrate as recalibrate_
 
         pipe = load_model(model, trust=trust)
-        quantile = None if false_alarms is None else 1 - false_alarms
         fresh = named_images(images) if images else None
-        if fresh is None and quantile is None:
+        if fresh is None and false_alarms is None:
             raise click.UsageError("give fresh images, or --false-alarms")
-        pipe = recalibrate_(pipe, fresh, quantile=quantile, weight_old=weight_old, force=force)
+        pipe = recalibrate_(
+            pipe, fresh, false_alarm_rate=false_alarms, weight_old=weight_old, force=force
+        )
         save_model(pipe, output)
     report = pipe[-1].recalibration_
     if as_json:

@@ -12,7 +12,7 @@ from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
-from ._inputs import check_same_length, kinds_of
+from ._inputs import check_same_length, kinds_of, routes_of
 from ._style import SKY, Picture, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
@@ -311,10 +311,8 @@ def relative_to_threshold(
 
 def base_thresholds(parts: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
     """Threshold of the base score for each image, by its route."""
-    if scorer.routes_ is None:
-        return np.full(len(parts), scorer.calibration_.base_threshold)
-    limits = {name: r.calibration.base_threshold for name, r in scorer.routes_.items()}
-    return np.array([limits[name] for name in parts["nearest_route"]])
+    limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
+    return routes_of(parts).map(limits).to_numpy(np.float64)
 
 
 def titles_of(parts: pd.DataFrame, kinds: ArrayLike | None) -> list[str]:

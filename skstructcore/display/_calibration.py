@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import beta
 
 from ..images.labels import is_anomalous
-from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
+from ._inputs import FALSE_ALARM_RATES, check_same_length, describe_images, kinds_of, rejected_at
 from ._style import BLUE, GREY, Picture, begin, percent_axis
 
 if TYPE_CHECKING:
@@ -27,23 +27,23 @@ class CalibrationDisplay(Picture):
 
     Parameters
     ----------
-    asked : array-like of shape (n_levels,)
+    asked : array-like of shape (n_rates,)
         False-alarm rates.
-    false_alarms : array-like of shape (n_levels,)
+    false_alarms : array-like of shape (n_rates,)
         How many good images are rejected at each.
     n_good : int
         Number of good images.
     n_independent : int, default=None
         How many of them are independent (groups); None: all. It sets the width of the band.
     promised : float, default=None
-        The smallest rate that the training images can promise; below it, that rate is what
-        counts.
+        The smallest rate that the training images can guarantee; below it, that rate is what
+        counts. None, or 0: there is none.
 
     Attributes
     ----------
-    measured : ndarray of shape (n_levels,)
+    measured : ndarray of shape (n_rates,)
         Shares of the good images.
-    lower, upper : ndarray of shape (n_levels,)
+    lower, upper : ndarray of shape (n_rates,)
         95 % interval of each (Clopper and Pearson).
     ax_ : matplotlib.axes.Axes
     figure_ : matplotlib.figure.Figure
@@ -90,7 +90,7 @@ class CalibrationDisplay(Picture):
         images: ImagesLike,
         y: ArrayLike | None = None,
         *,
-        levels: ArrayLike = LEVELS,
+        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
         groups: ArrayLike | None = None,
     ) -> Self:
         """Score unseen images with a fitted pipeline; the backbone runs.
@@ -103,7 +103,7 @@ class CalibrationDisplay(Picture):
             Not those of the fit. Only the good ones count.
         y : array-like of shape (n_images,), default=None
             Labels; None: those of the `ImageSet`, or all good.
-        levels : array-like, default=from 0.1 % to 30 %
+        false_alarm_rates : array-like, default=from 0.1 % to 30 %
             False-alarm rates to ask for.
         groups : array-like of shape (n_images,), default=None
             Images of one group are alike and count as one in the band; None: those of the
@@ -116,7 +116,9 @@ class CalibrationDisplay(Picture):
         groups = getattr(images, "groups", None) if groups is None else groups
         y = kinds_of(images, y)
         parts = describe_images(pipe, images)
-        return cls.from_predictions(parts, pipe[-1], y, levels=levels, groups=groups)
+        return cls.from_predictions(
+            parts, pipe[-1], y, false_alarm_rates=false_alarm_rates, groups=groups
+        )
 
     @classmethod
     def from_predictions(
@@ -125,7 +127,7 @@ class CalibrationDisplay(Picture):
         scorer: StructCoreScorer,
         y: ArrayLike | None = None,
         *,
-        levels: ArrayLike = LEVELS,
+        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
         groups: ArrayLike | None = None,
     ) -> Self:
         """Use scores that are known already.
@@ -135,7 +137,7 @@ class CalibrationDisplay(Picture):
         parts : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
-        y, levels, groups : see `from_estimator`
+        y, false_alarm_rates, groups : see `from_estimator`
 
         Returns
         -------
@@ -145,10 +147,10 @@ class CalibrationDisplay(Picture):
         good = np.ones(len(parts), dtype=bool) if y is None else ~is_anomalous(y)
         if not good.any():
             raise ValueError("No good image is among them: false alarms cannot be counted.")
-        false_alarms = rejected_at(parts[good], scorer, levels).sum(axis=1)
+        false_alarms = rejected_at(parts[good], scorer, false_alarm_rates).sum(axis=1)
         n_independent = None if groups is None else len(np.unique(np.asarray(groups)[good]))
-        promised = float(rejectable_from(scorer))
-        return cls(levels, false_alarms, int(good.sum()), n_independent, promised)
+        promised = max(decision.smallest_rate for decision in scorer.decisions_.values())
+        return cls(false_alarm_rates, false_alarms, int(good.sum()), n_independent, promised)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the measured rates with their band, and the diagonal that was asked for.
@@ -173,7 +175,7 @@ class CalibrationDisplay(Picture):
         ax.plot(self.asked, self.measured, "o-", color=BLUE, ms=4, label=label)
         line = np.linspace(0, most, 200)
         kept = line if self.promised is None else np.maximum(line, self.promised)
-        ax.plot(line, kept, "--", color=GREY, label="promised")
+        ax.plot(line, kept, "--", color=GREY, label="asked for")
         # Roots along the axes: small rates are the ones that people ask for, and 0 is one.
         for set_scale in (ax.set_xscale, ax.set_yscale):
             set_scale("function", functions=(_root, np.square))
@@ -185,14 +187,6 @@ class CalibrationDisplay(Picture):
         ax.set_ylabel("false alarms")
         ax.legend(loc="upper left", frameon=False, fontsize=9)
         return self
-
-
-def rejectable_from(scorer: StructCoreScorer) -> float:
-    """Smallest false-alarm rate that all routes of a scorer can promise."""
-    calibrations = [scorer.calibration_]
-    if scorer.routes_ is not None:
-        calibrations = [route.calibration for route in scorer.routes_.values()]
-    return max(float(calibration.p_values([np.inf])[0]) for calibration in calibrations)
 
 
 def _root(values):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.labels import GOOD, is_anomalous
+from ..scoring import decision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DEFECT = "defect"
 
 #: False-alarm rates that a person would ask for.
-LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+FALSE_ALARM_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
 def describe_images(pipe: Pipeline, images: ImagesLike) -> pd.DataFrame:
@@ -76,42 +77,43 @@ def check_same_length(**columns: ArrayLike | None) -> None:
         raise ValueError(f"One entry an image is needed: {found}.")
 
 
-def smallest_levels(scorer: StructCoreScorer, parts: pd.DataFrame) -> NDArray[np.float64]:
-    """Smallest false-alarm rate that can be promised for each image, by its route."""
-    if scorer.routes_ is None:
-        return np.full(len(parts), float(scorer.calibration_.p_values([np.inf])[0]))
-    smallest = {
-        name: float(route.calibration.p_values([np.inf])[0])
-        for name, route in scorer.routes_.items()
-    }
-    return np.array([smallest[name] for name in parts["nearest_route"]])
+def smallest_rates(scorer: StructCoreScorer, parts: pd.DataFrame) -> NDArray[np.float64]:
+    """Smallest false-alarm rate that can be asked for, for each image, by its route."""
+    smallest = {name: d.smallest_rate for name, d in scorer.decisions_.items()}
+    return routes_of(parts).map(smallest).to_numpy(np.float64)
+
+
+def routes_of(parts: pd.DataFrame) -> pd.Series:
+    """The route that each image was compared with; "all" without routes."""
+    return parts.get("nearest_route", pd.Series("all", parts.index))
 
 
 def rejected_at(
-    parts: pd.DataFrame, scorer: StructCoreScorer, levels: ArrayLike
+    parts: pd.DataFrame, scorer: StructCoreScorer, false_alarm_rates: ArrayLike
 ) -> NDArray[np.bool_]:
     """Which images would be rejected at other false-alarm rates than the fitted one.
-
-    An image is rejected if its p-value is at most the rate, or the smallest rate that can be
-    promised for its route, as `StructCoreScorer.fit` chooses the threshold; one of no known
-    product is in any case.
 
     Parameters
     ----------
     parts : DataFrame
         From `StructCoreScorer.describe`.
     scorer : StructCoreScorer
-    levels : array-like of shape (n_levels,)
+    false_alarm_rates : array-like of shape (n_rates,)
 
     Returns
     -------
-    rejected : ndarray of shape (n_levels, n_images), bool
+    rejected : ndarray of shape (n_rates, n_images), bool
     """
     check_parts(parts, "p_value", "route", "is_anomalous")
-    levels = np.asarray(levels, dtype=np.float64)
-    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"levels must be shares between 0 and 1, got {levels.tolist()}.")
-    # A p-value that equals the rate differs from it by rounding.
-    limits = np.maximum(levels[:, np.newaxis], smallest_levels(scorer, parts)) + 1e-9
-    unknown = parts["is_anomalous"] & (parts["route"] == "unknown")
-    return (parts["p_value"].to_numpy() <= limits) | unknown.to_numpy(bool)
+    false_alarm_rates = np.asarray(false_alarm_rates, dtype=np.float64)
+    if (
+        false_alarm_rates.ndim != 1
+        or not false_alarm_rates.size
+        or not ((false_alarm_rates > 0) & (false_alarm_rates < 1)).all()
+    ):
+        raise ValueError(
+            f"false_alarm_rates must be shares between 0 and 1, got {false_alarm_rates.tolist()}."
+        )
+    return np.array(
+        [decision.rejected_at(parts, scorer.decisions_, level) for level in false_alarm_rates]
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..images.labels import is_anomalous
-from ._inputs import LEVELS, check_same_length, describe_images, kinds_of, rejected_at
+from ._inputs import FALSE_ALARM_RATES, check_same_length, describe_images, kinds_of, rejected_at
 from ._style import BLUE, GREEN, GREY, ORANGE, Picture, begin, percent_axis
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class OperatingPointDisplay(Picture):
 
     Parameters
     ----------
-    asked : array-like of shape (n_levels,)
+    asked : array-like of shape (n_rates,)
         False-alarm rates, above 0.
-    found : array-like of shape (n_levels,)
+    found : array-like of shape (n_rates,)
         Share of the defects that is found at each.
-    false_alarms : array-like of shape (n_levels,), default=None
+    false_alarms : array-like of shape (n_rates,), default=None
         Share of unseen good images that is rejected.
-    smallest_defect : array-like of shape (n_levels,), default=None
+    smallest_defect : array-like of shape (n_rates,), default=None
         Size from which on painted defects are found, as a share of the shorter side of the image;
         NaN where none is.
     chosen : float, default=None
@@ -81,7 +81,7 @@ class OperatingPointDisplay(Picture):
         images: ImagesLike,
         y: ArrayLike | None = None,
         *,
-        levels: ArrayLike = LEVELS,
+        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
     ) -> Self:
         """Score labelled images with a fitted pipeline; the backbone runs.
 
@@ -92,14 +92,16 @@ class OperatingPointDisplay(Picture):
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         y : array-like of shape (n_images,), default=None
             Labels; None: those of the `ImageSet`.
-        levels : array-like, default=from 0.1 % to 30 %
+        false_alarm_rates : array-like, default=from 0.1 % to 30 %
 
         Returns
         -------
         display : OperatingPointDisplay
         """
         kinds = kinds_of(images, y)
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds, levels=levels)
+        return cls.from_predictions(
+            describe_images(pipe, images), pipe[-1], kinds, false_alarm_rates=false_alarm_rates
+        )
 
     @classmethod
     def from_predictions(
@@ -108,7 +110,7 @@ class OperatingPointDisplay(Picture):
         scorer: StructCoreScorer,
         y: ArrayLike,
         *,
-        levels: ArrayLike = LEVELS,
+        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
     ) -> Self:
         """Use scores that are known already.
 
@@ -119,7 +121,7 @@ class OperatingPointDisplay(Picture):
         scorer : StructCoreScorer
         y : array-like of shape (n_images,)
             Good images and defects, both.
-        levels : array-like, default=from 0.1 % to 30 %
+        false_alarm_rates : array-like, default=from 0.1 % to 30 %
 
         Returns
         -------
@@ -129,12 +131,12 @@ class OperatingPointDisplay(Picture):
             raise ValueError("Labels are needed to count defects found: pass y, or an ImageSet.")
         check_same_length(parts=parts, y=y)
         anomalous = is_anomalous(y, both=True)
-        rejected = rejected_at(parts, scorer, levels)
+        rejected = rejected_at(parts, scorer, false_alarm_rates)
         return cls(
-            levels,
+            false_alarm_rates,
             rejected[:, anomalous].mean(axis=1),
             rejected[:, ~anomalous].mean(axis=1),
-            chosen=1 - scorer.quantile,
+            chosen=scorer.calibration_.decision.asked_rate,
         )
 
     @classmethod
@@ -153,14 +155,14 @@ class OperatingPointDisplay(Picture):
         display : OperatingPointDisplay
         """
         # What is found is the same in the rows of all routes.
-        table = table.drop_duplicates("level")
+        table = table.drop_duplicates("false_alarm_rate")
         found = next((name for name in ("found", "painted_found") if name in table), None)
         if found is None:
             raise ValueError(
                 "The table does not say what is found: call operating_points with images."
             )
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["level"], table[found], *optional, chosen)
+        return cls(table["false_alarm_rate"], table[found], *optional, chosen)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""

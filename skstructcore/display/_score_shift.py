@@ -109,7 +109,7 @@ class ScoreShiftDisplay(Picture):
         check_parts(parts, "base", "anomaly_score")
         base, base_threshold = parts["base"].to_numpy(), None
         if scorer.routes_ is None:
-            base_threshold = scorer.calibration_.base_threshold
+            base_threshold = scorer.calibration_.base_decision.threshold
         else:
             base, base_threshold = base / base_thresholds(parts, scorer), 1.0
         hybrid = parts["anomaly_score"].to_numpy()

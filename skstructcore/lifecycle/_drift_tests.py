@@ -88,8 +88,8 @@ class RouteTests:
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.
         last = calibration.scores[calibration.scores <= calibration.threshold].max()
-        (lowest,) = calibration.p_values([last]).tolist()
-        reference = calibration.p_values(scores[scores < last]).tolist()
+        (lowest,) = calibration.decision.p_values([last]).tolist()
+        reference = calibration.decision.p_values(scores[scores < last]).tolist()
         log_alarm = float(np.log(len(kinds) / alpha))
         return cls(reference, lowest, log_alarm, tolerated_rejects, kinds, window)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bank.record import digests_of
 from ..bank.training import is_auto, training_images
-from ._steps import calibrations_of, check_scores, structcore_steps
+from ._steps import check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ def describe_fresh(
     fresh = scorer.describe(knn.transform(patches))
     if "nearest_route" not in fresh:
         fresh["nearest_route"] = "all"
-    calibrations = calibrations_of(scorer)
+    calibrations = scorer.calibrations_
     lam = fresh["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
     weight = fresh["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
     fresh["raw_score"] = weight * fresh["base"] + lam * fresh["d_struct"]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
-    from ..scoring.calibration import ScoreCalibration
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
 
@@ -52,13 +51,6 @@ def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
     names = [name for name, _ in pipe.steps[-len(last) :]]
     changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
     return changed
-
-
-def calibrations_of(scorer: StructCoreScorer) -> dict[str, ScoreCalibration]:
-    """Return what scores are normal in each route; "all" without routes."""
-    if scorer.routes_ is None:
-        return {"all": scorer.calibration_}
-    return {name: route.calibration for name, route in scorer.routes_.items()}
 
 
 def check_scores(scores: ArrayLike) -> None:

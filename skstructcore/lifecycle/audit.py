@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 from .._utils.lazy import iter_batches
 from .._utils.validation import check_number, counted_rows
 from ..bank.record import digests_of
-from ._steps import calibrations_of, check_scores, structcore_steps
+from ._steps import check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     >>> X = np.random.default_rng(0).normal(size=(200, 30))
     >>> X[17], X[30] = 9, X[31]
     >>> pipe = make_pipeline(CoresetBank(0.5, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(quantile=0.9)).fit(X)
+    ...                      StructCoreScorer(false_alarm_rate=0.1)).fit(X)
     >>> table = audit(pipe)
     >>> table.loc[table["suspect"], "image"].tolist()
     [17]
@@ -99,7 +99,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     if training.route is not None:
         table["route"] = training.route
     table["group"] = record.groups[training.image_index]
-    for name, calibration in calibrations_of(scorer).items():
+    for name, calibration in scorer.calibrations_.items():
         mine = np.flatnonzero(table["route"] == name)
         scores, _ = calibration.score(training.take(mine).evidence)
         check_scores(scores)

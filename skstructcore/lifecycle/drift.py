@@ -17,7 +17,7 @@ from .._utils.files import escape_name
 from .._utils.validation import check_number
 from ..bank.training import check_labels
 from ._drift_tests import RouteTests
-from ._steps import calibrations_of, check_scores, structcore_steps
+from ._steps import check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from typing import Any
@@ -169,7 +169,7 @@ class DriftMonitor:
         )
         knn, scorer = structcore_steps(pipe)[1:]
         held_out = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
-        calibrations = calibrations_of(scorer)
+        calibrations = scorer.calibrations_
         for calibration in calibrations.values():
             check_scores([*calibration.scores, calibration.threshold])
         if not held_out:
@@ -332,7 +332,7 @@ def _checksum(state):
 
 def _fingerprint(pipe):
     digest = hashlib.blake2b(digest_size=16)
-    for name, calibration in calibrations_of(pipe[-1]).items():
+    for name, calibration in pipe[-1].calibrations_.items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(calibration.scores))
         digest.update(np.float64(calibration.threshold))

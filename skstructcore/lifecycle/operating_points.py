@@ -18,21 +18,21 @@ from ..datasets.synthetic import DEFECTS
 from ..features._backbone import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
-from ..scoring.conformal import ROUNDING, conformal_threshold
-from ._steps import calibrations_of, check_scores, structcore_steps
+from ..scoring.decision import rejected_at
+from ._steps import check_scores, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["LEVELS", "operating_points"]
+__all__ = ["FALSE_ALARM_RATES", "operating_points"]
 
-#: Levels that are asked for by default.
-LEVELS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+#: False-alarm rates that are asked for by default.
+FALSE_ALARM_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _FOUND = 0.9  # the share that the smallest defect is found with
 
 
@@ -41,16 +41,16 @@ def operating_points(
     images: ImagesLike | None = None,
     y: ArrayLike | None = None,
     *,
-    levels: Sequence[float] = LEVELS,
+    false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
     sizes: Sequence[float] = (0.02, 0.04, 0.08, 0.16, 0.32),
     kinds: Sequence[str] = tuple(DEFECTS),
     severity: float = 1.0,
     n_painted: int = 40,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """Say for several false-alarm rates what the threshold is, what it promises and finds.
+    """Say for several false-alarm rates what the threshold is, how sure it is, and what it finds.
 
-    ``recalibrate(pipe, quantile=1 - level)`` sets the one that is chosen; no fit is needed.
+    ``recalibrate(pipe, false_alarm_rate=…)`` sets the one that is chosen; no fit is needed.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def operating_points(
         labels also defects. None: no estimate of what is found.
     y : array-like of shape (n_images,), default=None
         Labels (see `skstructcore.images.labels`). None: those of the `ImageSet`; else all good.
-    levels : sequence of float in (0, 1), default=LEVELS
+    false_alarm_rates : sequence of float in (0, 1), default=FALSE_ALARM_RATES
         False-alarm rates that are asked for.
     sizes : sequence of float in (0, 1], default=(0.02, 0.04, 0.08, 0.16, 0.32)
         Longest extent of painted defects, as shares of the shorter side of the image.
@@ -77,10 +77,13 @@ def operating_points(
     Returns
     -------
     table : DataFrame
-        A row a level, or a level and route:
+        A row a rate, or a rate and route:
 
-        - ``route``, ``level`` that was asked for, ``promised`` (larger where images are too few),
-          ``threshold`` of the anomaly score (with routes: not scaled);
+        - ``route``, the ``false_alarm_rate`` that is asked for, the ``rate`` that the threshold
+          stands for (larger where images are too few to guarantee it; NaN where nothing is
+          known, after an in-sample fit or with ``threshold="quantile"``), ``rate_low`` and
+          ``rate_high``, limits of the true rate 90 % of the time (of ``threshold="expected"``),
+          and ``threshold`` of the anomaly score (with routes: not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,
           of all sizes alike, and ``smallest_found``: from which size on, as a share of the shorter
           side, at least 90 % are found (NaN: at none);
@@ -88,7 +91,7 @@ def operating_points(
           in the bank and of defects, with ``…_low`` and ``…_high``, their 95 % confidence limits
           (Clopper-Pearson).
 
-        ``table.attrs["painted"]`` holds the share found for each size, a list for each level.
+        ``table.attrs["painted"]`` holds the share found for each size, a list for each rate.
 
     Notes
     -----
@@ -103,42 +106,41 @@ def operating_points(
     >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
     >>> from skstructcore.lifecycle.operating_points import operating_points
     >>> X = np.random.default_rng(0).normal(size=(99, 4))
-    >>> pipe = make_pipeline(CoresetBank(0.2, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(quantile=0.9)).fit(X)
-    >>> operating_points(pipe, levels=[0.001, 0.1])[["route", "level", "promised"]]
-      route  level  promised
-    0   all  0.001      0.01
-    1   all  0.100      0.10
+    >>> scorer = StructCoreScorer(threshold="guaranteed")
+    >>> pipe = make_pipeline(CoresetBank(0.2, random_state=0), RoutedKNNScorer(), scorer).fit(X)
+    >>> operating_points(pipe, false_alarm_rates=[0.001, 0.1])[["route", "false_alarm_rate", "rate"]]
+      route  false_alarm_rate  rate
+    0   all             0.001  0.01
+    1   all             0.100  0.10
     """
-    scorer = structcore_steps(pipe)[-1]
-    _check_numbers(levels, "levels", 0, 1)
+    knn, scorer = structcore_steps(pipe)[1:]
+    _check_numbers(false_alarm_rates, "false_alarm_rates", 0, 1)
     _check_numbers(sizes, "sizes", 0, 1, closed="right")
     check_number(severity, "severity", 0)
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
-    calibrations = calibrations_of(scorer)
-    for calibration in calibrations.values():
-        check_scores(calibration.scores)
+    for decision in scorer.decisions_.values():
+        check_scores(decision.scores)
+    is_known = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
     rows = []
-    for level in levels:
-        for name, calibration in calibrations.items():
-            threshold, promised = conformal_threshold(
-                calibration.scores, level, calibration.groups, calibration.score_weights
-            )
-            rows.append((name, float(level), promised, threshold))
-    table = pd.DataFrame(rows, columns=["route", "level", "promised", "threshold"])
+    for asked in false_alarm_rates:
+        for name, decision in scorer.decisions_.items():
+            decision = decision.at(asked)
+            nothing = not is_known or decision.rule == "quantile"
+            rate = np.nan if nothing else decision.rate
+            interval = (np.nan, np.nan) if nothing else decision.interval or (np.nan, np.nan)
+            rows.append((name, float(asked), rate, *interval, decision.threshold))
+    columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
+    table = pd.DataFrame(rows, columns=columns)
     if images is None:
         if y is not None:
             raise ValueError("y labels images: give them as well.")
         return table
-    promised = table.pivot(index="level", columns="route", values="promised")
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
     images = as_images(images).seen_through(view_of(pipe, channels=False))
     good = _good(images, y)
-    _add_painted(
-        table, pipe, images[good], promised, sizes, kinds, severity, n_painted, random_state
-    )
+    _add_painted(table, pipe, images[good], sizes, kinds, severity, n_painted, random_state)
     if not good.all():
-        _add_measured(table, pipe, images, good, promised)
+        _add_measured(table, pipe, images, good)
     return table
 
 
@@ -161,12 +163,13 @@ def _good(images, y):
     return good
 
 
-def _add_painted(table, pipe, images, promised, sizes, kinds, severity, n_painted, random_state):
+def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_state):
     """Columns of what is found of painted defects, and the share of each size."""
     rng = np.random.default_rng(random_state)
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
     side = chosen.sizes().min(axis=1)
-    found = {level: [] for level in promised.index}
+    decisions = pipe[-1].decisions_
+    found = {asked: [] for asked in table["false_alarm_rate"].unique()}
     for size in sizes:
         copies = []
         for i in range(len(chosen)):
@@ -176,11 +179,13 @@ def _add_painted(table, pipe, images, promised, sizes, kinds, severity, n_painte
             )
             copies += one.paths
         parts = _describe_held_out(pipe, chosen, copies)
-        for level in promised.index:
-            found[level].append(float(_rejected(parts, promised.loc[level]).mean()))
-    table["painted_found"] = table["level"].map({k: float(np.mean(v)) for k, v in found.items()})
-    smallest = {level: smallest_size(sizes, shares) for level, shares in found.items()}
-    table["smallest_found"] = table["level"].map(smallest)
+        for asked, shares in found.items():
+            shares.append(float(rejected_at(parts, decisions, asked).mean()))
+    table["painted_found"] = table["false_alarm_rate"].map(
+        {k: float(np.mean(v)) for k, v in found.items()}
+    )
+    smallest = {asked: smallest_size(sizes, shares) for asked, shares in found.items()}
+    table["smallest_found"] = table["false_alarm_rate"].map(smallest)
     table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in found.items()}}
 
 
@@ -243,14 +248,7 @@ class _Originals:
         self.images = images
 
 
-def _rejected(parts: pd.DataFrame, promised: pd.Series) -> NDArray[np.bool_]:
-    """Which images are anomalous at the level that each route promises."""
-    routes = parts.get("nearest_route", pd.Series("all", parts.index))
-    limit = routes.map(promised).to_numpy(np.float64)
-    return (parts["p_value"].to_numpy() <= limit + ROUNDING) | (parts["route"] == "unknown")
-
-
-def _add_measured(table, pipe, images, good, promised):
+def _add_measured(table, pipe, images, good):
     """Columns of what labels tell, with confidence limits."""
     bank = structcore_steps(pipe)[0]
     fresh = bank.images_.find(digests_of(_Originals(images))) < 0
@@ -259,9 +257,11 @@ def _add_measured(table, pipe, images, good, promised):
             continue
         parts = pipe[-1].describe(pipe[:-1].transform(images[which]))
         shares = {}
-        for level in promised.index:
-            hits = int(_rejected(parts, promised.loc[level]).sum())
+        for asked in table["false_alarm_rate"].unique():
+            hits = int(rejected_at(parts, pipe[-1].decisions_, asked).sum())
             interval = binomtest(hits, len(parts)).proportion_ci(0.95, method="exact")
-            shares[level] = (hits / len(parts), float(interval.low), float(interval.high))
+            shares[asked] = (hits / len(parts), float(interval.low), float(interval.high))
         for i, suffix in enumerate(("", "_low", "_high")):
-            table[name + suffix] = table["level"].map({k: v[i] for k, v in shares.items()})
+            table[name + suffix] = table["false_alarm_rate"].map(
+                {k: v[i] for k, v in shares.items()}
+            )

@@ -175,8 +175,9 @@ def info(path: StrPath) -> dict[str, Any]:
         "created" (UTC); "versions" of this package and of the libraries below it; "steps";
         "training", with the number of good images, of bank entries and of routes, and a
         "digest" of the bank and of the training scores, the same for the same training;
-        "promised_level", the false-alarm rate that the threshold promises (with routes: of each),
-        None where it promises nothing; "backbone", the name and checksum of the weights;
+        "decisions", for each route ("all" without) the rule of the threshold, the false-alarm rate
+        that was asked for, the one it stands for and its interval; "backbone", the name and
+        checksum of the weights;
         "format", and "bytes", the size of the file.
     """
     text, _, _ = _read_head(path)
@@ -227,7 +228,7 @@ def _header(model):
         "steps": [type(step).__name__ for step in steps],
         "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
         "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
-        "promised_level": _promised_level(found["calibration_"], found["routes_"]),
+        "decisions": _decisions(found["calibration_"], found["routes_"]),
     }
 
 
@@ -245,7 +246,13 @@ def _training(n_images, bank, calibration):
     }
 
 
-def _promised_level(calibration, routes):
-    if routes is not None:
-        return {name: route.calibration.level for name, route in routes.items()}
-    return None if calibration is None else calibration.level
+def _decisions(calibration, routes):
+    """Rule and rates of each route, as they were saved."""
+    calibrations = (
+        {"all": calibration}
+        if routes is None
+        else {name: route.calibration for name, route in routes.items()}
+    )
+    decisions = {name: c.decision for name, c in calibrations.items() if c is not None}
+    names = ("rule", "asked_rate", "rate", "interval", "threshold")
+    return {k: {name: getattr(d, name) for name in names} for k, d in decisions.items()}

@@ -14,7 +14,7 @@ from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
 from ..scoring.calibration import explain_shortage
-from ..scoring.conformal import conformal_threshold
+from ..scoring.decision import decide
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
 from ._fresh import (
     check_margin,
@@ -24,7 +24,7 @@ from ._fresh import (
     describe_fresh,
     take_good,
 )
-from ._steps import calibrations_of, structcore_steps, with_steps
+from ._steps import structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -48,8 +48,8 @@ class Recalibration:
     ----------
     thresholds : DataFrame
         A row a route: ``route``, ``n_images`` and ``n_groups`` that were given for it,
-        ``old_threshold`` and ``new_threshold`` of the anomaly score, ``old_level`` and
-        ``new_level`` that they promise. With routes, anomaly scores of `describe` are scaled so
+        ``old_threshold`` and ``new_threshold`` of the anomaly score, ``old_rate`` and
+        ``new_rate`` that they stand for. With routes, anomaly scores of `describe` are scaled so
         that the threshold is 1; here they are not.
     decisions : DataFrame
         A row an image that was given: ``route``, ``anomaly_score``, ``was_anomalous``,
@@ -70,10 +70,9 @@ class Recalibration:
     def __repr__(self) -> str:
         lines = []
         for row in self.thresholds.itertuples():
-            level = "" if row.new_level is None else f", promises {row.new_level:.2%}"
             lines.append(
                 f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
-                f"{level} ({row.n_images} images)"
+                f" at {row.new_rate:.2%} ({row.n_images} images)"
             )
         decisions = self.decisions
         if len(decisions):
@@ -87,6 +86,7 @@ def recalibrate(
     *,
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | str | None = "auto",
+    false_alarm_rate: float | None = None,
     quantile: float | None = None,
     weight_old: float = 0.0,
     force: bool = False,
@@ -94,8 +94,8 @@ def recalibrate(
     """Set the threshold of a fitted pipeline anew, from fresh good images.
 
     Bank and statistics stay, so that scores stay; threshold and p-values become those of the
-    fresh images. As these had no part in the fit, the promise is exact for further images like
-    them: a good image is rejected with a probability of at most the level (split-conformal).
+    fresh images, by the rule of the pipeline. As they had no part in the fit, the rule
+    "guaranteed" is exact for further images like them (split-conformal).
 
     Parameters
     ----------
@@ -103,15 +103,18 @@ def recalibrate(
         Fitted, as `make_structcore` builds it. It is not changed.
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
         Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
-        are labelled as defects are left out. None: only `quantile` changes, and the scores
-        that calibrated the pipeline give the threshold.
+        are labelled as defects are left out. None: only the false-alarm rate changes,
+        and the scores that calibrated the pipeline give the threshold.
     groups : array-like of shape (n_images,), "auto" or None, default="auto"
         The part, shot or lot that each image shows; see `CoresetBank.fit`.
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
         With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
         the route that each image is sent to. Only routes with images are recalibrated.
+    false_alarm_rate : float in (0, 1), default=None
+        Share of further good images that may be rejected; None: as before. With routes it is
+        set for all of them, also those without images.
     quantile : float in (0, 1), default=None
-        One minus the false-alarm rate that is asked for; None: as before.
+        The paper's word for ``1 - false_alarm_rate``.
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed.
@@ -133,7 +136,7 @@ def recalibrate(
     Warns
     -----
     UserWarning
-        If the images are too few for the level that is asked for.
+        If the images are too few for the rate that is to be guaranteed.
 
     Examples
     --------
@@ -143,28 +146,26 @@ def recalibrate(
     >>> from skstructcore.lifecycle.recalibrate import recalibrate
     >>> X = np.random.default_rng(0).normal(size=(300, 4))
     >>> pipe = make_pipeline(CoresetBank(0.1, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(quantile=0.9)).fit(X[:100])
+    ...                      StructCoreScorer(false_alarm_rate=0.1)).fit(X[:100])
     >>> later = recalibrate(pipe, X[100:199] * 1.1)
-    >>> later[-1].recalibration_.thresholds[["n_images", "old_level", "new_level"]].round(2)
-       n_images  old_level  new_level
-    0        99        0.1        0.1
+    >>> later[-1].recalibration_.thresholds[["n_images", "old_rate", "new_rate"]].round(2)
+       n_images  old_rate  new_rate
+    0        99       0.1       0.1
     >>> int(later[-1].recalibration_.decisions["is_anomalous"].sum())
-    9
-    >>> strict = recalibrate(pipe, quantile=0.95)
-    >>> round(strict[-1].calibration_.level, 2)
+    10
+    >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """
     scorer = structcore_steps(pipe)[-1]
-    _check_numbers(quantile, weight_old)
-    if images is None and quantile is None:
-        raise ValueError("Give fresh good images, a quantile, or both.")
-    changed = copy.copy(scorer)
-    if quantile is not None:
-        changed.quantile = float(quantile)
-    if images is None:
-        decisions = {}
-        _move_all(changed, 1 - quantile)
-    else:
+    rate = _checked_rate(false_alarm_rate, quantile)
+    check_number(weight_old, "weight_old", 0, 1, closed="both")
+    if images is None and rate is None:
+        raise ValueError("Give fresh good images, a false_alarm_rate, or both.")
+    changed, decisions = copy.copy(scorer), {}
+    if rate is not None:
+        changed.false_alarm_rate, changed.quantile = rate, None
+        _move_all(changed, rate)
+    if images is not None:
         good = take_good(pipe, images, groups, categories)
         bank = structcore_steps(pipe)[0]
         check_new(bank, good)
@@ -173,59 +174,45 @@ def recalibrate(
         fresh = describe_fresh(pipe, good)
         if not force:
             check_products(fresh)
-            check_margin(fresh, calibrations_of(scorer))
-        changed.threshold = "conformal"
+            check_margin(fresh, scorer.calibrations_)
         _calibrate(changed, fresh, weight_old)
         decisions = _decisions(fresh, scorer, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("%s", changed.recalibration_)
-    short = [explain_shortage(c) for c in calibrations_of(changed).values()]
+    short = [explain_shortage(decision) for decision in changed.decisions_.values()]
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
 
 
-def _check_numbers(quantile, weight_old):
-    if quantile is not None:
-        check_number(quantile, "quantile", 0, 1)
-    check_number(weight_old, "weight_old", 0, 1, closed="both")
+def _checked_rate(false_alarm_rate, quantile):
+    """The rate that is asked for, by either word; None: as before."""
+    if quantile is None:
+        if false_alarm_rate is not None:
+            check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
+        return false_alarm_rate
+    if false_alarm_rate is not None:
+        raise ValueError("false_alarm_rate and quantile say the same: give one of them.")
+    check_number(quantile, "quantile", 0, 1)
+    return round(1 - quantile, 12)
 
 
-def _move_all(scorer, level):
-    """Take another quantile of the scores that are there."""
-    scorer.calibration_ = _at_level(scorer.calibration_, level, scorer.threshold)
+def _move_all(scorer, rate):
+    """Take the scores that are there, at another rate."""
+    scorer.calibration_ = scorer.calibration_.at(rate)
     if scorer.routes_ is None:
         scorer.offset_ = -scorer.calibration_.threshold
         return
     scorer.routes_ = {
-        name: replace(route, calibration=_at_level(route.calibration, level, scorer.threshold))
+        name: replace(route, calibration=route.calibration.at(rate))
         for name, route in scorer.routes_.items()
     }
 
 
-def _at_level(calibration, level, kind):
-    if kind == "quantile":
-        both = (calibration.scores, calibration.base_scores)
-        threshold, base_threshold = np.quantile(both, 1 - level, axis=1)
-        promised = None
-    else:
-        spread = (calibration.groups, calibration.score_weights)
-        threshold, promised = conformal_threshold(calibration.scores, level, *spread)
-        base_threshold, _ = conformal_threshold(calibration.base_scores, level, *spread)
-    return replace(
-        calibration,
-        threshold=float(threshold),
-        asked_level=level,
-        level=promised,
-        base_threshold=float(base_threshold),
-    )
-
-
 def _calibrate(scorer, fresh, weight_old):
     """Put fresh scores in the place of those that calibrated the scorer."""
-    level = 1 - scorer.quantile
     if scorer.routes_ is None:
-        scorer.calibration_ = _with_scores(scorer.calibration_, fresh, level, weight_old)
+        scorer.calibration_ = _with_scores(scorer.calibration_, fresh, weight_old)
         scorer.offset_ = -scorer.calibration_.threshold
         return
     routes = dict(scorer.routes_)
@@ -234,31 +221,34 @@ def _calibrate(scorer, fresh, weight_old):
         tail = route.tail
         if mine["group"].nunique() >= MIN_GROUPS_FOR_UNKNOWN and weight_old == 0:
             tail = fit_tail(mine["route_distance"].to_numpy(), mine["group"].to_numpy())
-        calibration = _with_scores(route.calibration, mine, level, weight_old)
+        calibration = _with_scores(route.calibration, mine, weight_old)
         routes[name] = replace(route, calibration=calibration, tail=tail, is_pooled=False)
     scorer.routes_ = routes
 
 
 def _with_scores(
-    calibration: ScoreCalibration, fresh: pd.DataFrame, level: float, weight_old: float
+    calibration: ScoreCalibration, fresh: pd.DataFrame, weight_old: float
 ) -> ScoreCalibration:
     """The same statistics, with the scores of fresh images, and of old ones at a weight."""
     scores, base = fresh["raw_score"].to_numpy(), fresh["base"].to_numpy()
     groups: NDArray[np.int64] = np.unique(fresh["group"], return_inverse=True)[1]
+    old, old_base = calibration.decision, calibration.base_decision
     weights = None
     if weight_old > 0:
-        old = _codes(calibration.groups, len(calibration.scores))
-        before = calibration.score_weights
-        before = np.ones(len(old)) if before is None else before
+        codes = _codes(old.groups, len(old.scores))
+        before = np.ones(len(codes)) if old.score_weights is None else old.score_weights
         weights = np.concatenate([weight_old * before, np.ones(len(scores))])
-        groups = np.concatenate([old, groups + old.max() + 1])
-        scores = np.concatenate([calibration.scores, scores])
-        base = np.concatenate([calibration.base_scores, base])
+        groups = np.concatenate([codes, groups + codes.max() + 1])
+        scores = np.concatenate([old.scores, scores])
+        base = np.concatenate([old_base.scores, base])
     groups = None if len(np.unique(groups)) == len(groups) else groups
-    changed = replace(
-        calibration, scores=scores, base_scores=base, groups=groups, score_weights=weights
+    # A plain quantile of few fresh scores is none.
+    rule = "guaranteed" if old.rule == "quantile" else old.rule
+    return replace(
+        calibration,
+        decision=decide(scores, old.asked_rate, rule, groups, weights),
+        base_decision=decide(base, old.asked_rate, rule, groups, weights),
     )
-    return _at_level(changed, level, "conformal")
 
 
 def _codes(groups, n_images):
@@ -267,11 +257,10 @@ def _codes(groups, n_images):
 
 def _decisions(fresh, old, new):
     """What was, and what is decided about the fresh images by their scores."""
-    after = calibrations_of(new)
     routes, scores = fresh["nearest_route"], fresh["raw_score"].to_numpy()
     was = fresh["is_anomalous"].to_numpy(bool)
-    limits = np.array([after[name].threshold for name in routes])
-    now = scores > limits
+    decisions = new.decisions_
+    now = np.array([decisions[n].rejects(s) for n, s in zip(routes, scores, strict=True)], bool)
     if old.routes_ is not None:
         tails = [new.routes_[name].tail for name in routes]
         distances = fresh["route_distance"].to_numpy()
@@ -288,7 +277,7 @@ def _decisions(fresh, old, new):
 
 
 def _thresholds(old, new, decisions):
-    before, after = calibrations_of(old), calibrations_of(new)
+    before, after = old.calibrations_, new.calibrations_
     given = pd.DataFrame(decisions or {"route": [], "group": []})
     per_route = given.groupby("route")["group"]
     n_images, n_groups = per_route.size().to_dict(), per_route.nunique().to_dict()
@@ -299,6 +288,6 @@ def _thresholds(old, new, decisions):
         "n_groups": [int(n_groups.get(name, 0)) for name in names],
         "old_threshold": [before[name].threshold for name in names],
         "new_threshold": [after[name].threshold for name in names],
-        "old_level": [before[name].level for name in names],
-        "new_level": [after[name].level for name in names],
+        "old_rate": [before[name].decision.rate for name in names],
+        "new_rate": [after[name].decision.rate for name in names],
     }

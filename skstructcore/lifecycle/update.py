@@ -26,7 +26,7 @@ from ._fresh import (
     describe_fresh,
     take_good,
 )
-from ._steps import calibrations_of, structcore_steps, with_steps
+from ._steps import structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -117,7 +117,7 @@ def update(
     fresh = describe_fresh(pipe, good, Patches(values, bank.bank_, geometry=geometry))
     if not force:
         check_products(fresh)
-        check_margin(fresh, calibrations_of(scorer))
+        check_margin(fresh, scorer.calibrations_)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.routes_ is not None:
         names = np.where(fresh["category"].isna(), fresh["nearest_route"], fresh["category"])

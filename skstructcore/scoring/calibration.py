@@ -6,18 +6,20 @@ from held-out scores of good training images; no label is used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .conformal import ROUNDING, conformal_p_values, conformal_threshold
+from .conformal import ROUNDING
+from .decision import Decision, decide
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike, NDArray
 
+    from .decision import Rule
     from .evidence import Evidence
 
     Norm = Literal["sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"]
@@ -109,21 +111,10 @@ class ScoreCalibration:
         Weight of ``D_struct``.
     base_weight : float
         1, or 0 where only ``D_struct`` counts.
-    scores : ndarray of shape (n,)
-        Anomaly scores of the calibration images.
-    base_scores : ndarray of shape (n,)
-        Their base scores.
-    groups : ndarray of shape (n,) or None
-    threshold : float
-        Scores above it are anomalous.
-    asked_level : float
-        The false-alarm rate that was asked for.
-    level : float or None
-        The one that the threshold promises; None for a plain quantile.
-    base_threshold : float
-        The same for the base score alone.
-    score_weights : ndarray of shape (n,) or None
-        What each calibration image counts; None: all 1. See `recalibrate`.
+    decision : Decision
+        By held-out anomaly scores of the calibration images: the threshold.
+    base_decision : Decision
+        The same by their base scores alone.
     """
 
     base_location: float
@@ -137,24 +128,25 @@ class ScoreCalibration:
     precision: NDArray[np.float64] | None
     lam: float
     base_weight: float
-    scores: NDArray[np.float64]
-    base_scores: NDArray[np.float64]
-    groups: NDArray[Any] | None
-    threshold: float
-    asked_level: float
-    level: float | None
-    base_threshold: float
-    score_weights: NDArray[np.float64] | None = None
+    decision: Decision
+    base_decision: Decision
 
     @property
-    def n_groups(self) -> int:
-        """Number of independent calibration images."""
-        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
+    def scores(self) -> NDArray[np.float64]:
+        return self.decision.scores
 
     @property
-    def keeps_promise(self) -> bool:
-        """Whether there are enough images to promise the rate that was asked for."""
-        return self.level is None or self.level <= self.asked_level + ROUNDING
+    def threshold(self) -> float:
+        return self.decision.threshold
+
+    @property
+    def groups(self) -> NDArray[Any] | None:
+        return self.decision.groups
+
+    def at(self, rate: float) -> ScoreCalibration:
+        """The same statistics, with the threshold of another false-alarm rate."""
+        decisions = {"decision": self.decision.at(rate)}
+        return replace(self, base_decision=self.base_decision.at(rate), **decisions)
 
     def score(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the anomaly score and ``D_struct`` of n images, of shape (n,) each."""
@@ -177,16 +169,12 @@ class ScoreCalibration:
             "d_struct": d_struct,
             "z": np.column_stack([base_z, self._z(evidence)]),
             "paper_z": (evidence.paper_phi - self.paper_location) / self.paper_scale,
-            "p_value": self.p_values(score),
-            "base_threshold": np.full(len(score), self.base_threshold),
+            "p_value": self.decision.p_values(score),
+            "base_threshold": np.full(len(score), self.base_decision.threshold),
         }
 
     def _z(self, evidence):
         return (evidence.phi - self.location) / self.scale
-
-    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Return conformal p-values of anomaly scores, see `conformal_p_values`."""
-        return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
 
 
 def fit_calibration(
@@ -195,9 +183,9 @@ def fit_calibration(
     *,
     norm: Norm = "sum",
     lam: float | Literal["auto", "struct-only"] = "auto",
-    quantile: float = 0.995,
+    false_alarm_rate: float = 0.01,
     weights: ArrayLike | None = None,
-    threshold: Literal["conformal", "quantile"] = "conformal",
+    threshold: Rule = "expected",
 ) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
 
@@ -213,17 +201,16 @@ def fit_calibration(
         Weight of ``D_struct``. "auto": ``std(base)`` for the sums, which makes the base one
         more ``z`` of the sum, and ``std(base) / std(D_struct)``, as published, for the norms.
         "struct-only": the base score does not count.
-    quantile : float, default=0.995
-        One minus the false-alarm rate that is asked for.
+    false_alarm_rate : float, default=0.01
+        The share of good images that may be rejected.
     weights : array-like of shape (p,), default=None
         Factors of ``z``; None: all 1.
-    threshold : {"conformal", "quantile"}, default="conformal"
-        "quantile" is the plain quantile of the training scores, which promises nothing.
+    threshold : {"expected", "guaranteed", "quantile"}, default="expected"
+        See `decide`.
 
     Returns
     -------
     calibration : ScoreCalibration
-        Its ``keeps_promise`` says whether there are enough images (groups) for `quantile`.
     """
     base, phi, paper_phi = evidence
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
@@ -264,11 +251,9 @@ def fit_calibration(
         spread = d_struct.std()
         lam = base.std() / spread if spread > 0 else 0.0
     scores = base_weight * base + lam * d_struct
-    if threshold == "quantile":
-        limits, level = np.quantile([scores, base], quantile, axis=1), None
-    else:
-        found = [conformal_threshold(s, 1 - quantile, groups) for s in (scores, base)]
-        limits, level = [limit for limit, _ in found], found[0][1]
+    decision = decide(scores, false_alarm_rate, threshold, groups)
+    # Equal base scores may be what a base score of one's own gives: nothing is rare then.
+    rule = threshold if np.ptp(base) > 0 else "quantile"
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
@@ -281,29 +266,24 @@ def fit_calibration(
         precision=precision,
         lam=float(lam),
         base_weight=base_weight,
-        scores=scores,
-        base_scores=base,
-        groups=groups,
-        threshold=float(limits[0]),
-        asked_level=1 - quantile,
-        level=level,
-        base_threshold=float(limits[1]),
+        decision=decision,
+        base_decision=decide(base, false_alarm_rate, rule, groups),
     )
 
 
-def explain_shortage(calibration: ScoreCalibration) -> str | None:
-    """Say that there are too few images for the rate that was asked for; None if there are not."""
-    if calibration.keeps_promise:
+def explain_shortage(decision: Decision) -> str | None:
+    """Say that there are too few images to guarantee the rate; None if there are not."""
+    asked, rate = decision.asked_rate, decision.rate
+    if rate <= asked + ROUNDING:
         return None
-    n_images, n_groups = len(calibration.scores), calibration.n_groups
-    asked, level = calibration.asked_level, calibration.level
-    found = f"{n_images} training images"
+    n_images, n_groups = len(decision.scores), decision.n_independent
+    training = f"{n_images} training images"
     if n_groups < n_images:
-        found += f" in {n_groups} groups"
+        training += f" in {n_groups} groups"
     needed = int(np.ceil(1 / asked - 1 - 1e-9))
     return (
-        f"quantile={1 - asked:g} asks for a false-alarm rate of {asked:.2%}, which takes "
-        f"{needed} independent good images; with {found} the best promise is {level:.1%}. The "
-        f"threshold is the largest training score. Add images, or ask for "
-        f"quantile={np.floor(1000 * (1 - level)) / 1000:.3f} or less."
+        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
+        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
+        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
+        "threshold='expected'."
     )

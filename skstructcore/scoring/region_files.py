@@ -57,7 +57,8 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     --------
     >>> import numpy as np
     >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions, to_coco
-    >>> scorer = StructCoreScorer(quantile=0.9).fit(np.random.default_rng(0).random((40, 4, 4)))
+    >>> good = np.random.default_rng(0).random((40, 4, 4))
+    >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(good)
     >>> maps = np.zeros((1, 4, 4))
     >>> maps[0, 1, 2:] = 3
     >>> to_coco(regions(scorer, AnomalyMaps(maps)))["annotations"][0]["bbox"]

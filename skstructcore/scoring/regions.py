@@ -13,7 +13,6 @@ from .._utils.validation import check_number
 from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.polygons import outline
-from .conformal import conformal_p_values, conformal_threshold
 from .describe import label_regions, origin_and_step
 from .evidence import at_pixels, check_maps
 from .structcore import StructCoreScorer
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
-    from .calibration import ScoreCalibration
+    from .decision import Decision
 
 __all__ = ["regions"]
 
@@ -56,13 +55,13 @@ def regions(
     pipe: Pipeline | StructCoreScorer,
     X: ImagesLike | AnomalyMaps,
     *,
-    level: float | None = None,
+    false_alarm_rate: float | None = None,
     min_area: float = 0.0,
 ) -> pd.DataFrame:
     """Find the regions of images that are higher than good images are.
 
     A region is a set of connected patches (also at corners) whose distance is above the threshold
-    of the base score: one that at most a share `level` of good images exceeds anywhere. Whether
+    of the base score: one that a share `false_alarm_rate` of good images exceeds anywhere. Whether
     the *image* is anomalous is decided by `predict`, which knows more than the height of maps: an
     image may be rejected without a region, and have one without being rejected.
 
@@ -72,9 +71,9 @@ def regions(
         Fitted, as `make_structcore` builds it; its last step alone where `X` are maps.
     X : folder, sequence of paths, PIL images or arrays, ndarray, ImageSet, or AnomalyMaps
         Images, or their maps as ``pipe[:-1].transform(images)`` gives them.
-    level : float in (0, 1), default=None
-        How many good images may have a region; None: ``1 - quantile`` of the last step. A larger
-        one shows fainter regions.
+    false_alarm_rate : float in (0, 1), default=None
+        How many good images may have a region; None: that of the last step. A larger one shows
+        fainter regions.
     min_area : float, default=0.0
         In pixels of the original. Smaller regions stay in the table, marked `too_small`: what a
         fixed minimum hides is missed for ever.
@@ -110,7 +109,7 @@ def regions(
     >>> import numpy as np
     >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
     >>> rng = np.random.default_rng(0)
-    >>> scorer = StructCoreScorer(quantile=0.9).fit(rng.random((40, 8, 8)))
+    >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(rng.random((40, 8, 8)))
     >>> maps = 0.9 * rng.random((2, 8, 8))
     >>> maps[1, 2:4, 5:8] = 3
     >>> found = regions(scorer, AnomalyMaps(maps))
@@ -120,7 +119,7 @@ def regions(
     >>> found["polygon"][0].tolist()
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
-    scorer = _checked_scorer(pipe, level, min_area)
+    scorer = _checked_scorer(pipe, false_alarm_rate, min_area)
     if isinstance(X, AnomalyMaps):
         maps, names = X, [f"image {i}" for i in range(len(X))]
     elif pipe is scorer:
@@ -131,11 +130,13 @@ def regions(
     maps = check_maps(scorer, maps, reset=False)
     if scorer.resolution == "full":
         maps = at_pixels(maps, scorer.sigma)
-    rows = []
+    rows, calibrations = [], scorer.calibrations_
     for i, name in enumerate(names):
         route = "all" if scorer.routes_ is None else str(maps.route[i])
-        known = scorer.calibration_ if scorer.routes_ is None else scorer.routes_[route].calibration
-        rows += _regions_of(maps[i], known, level, {"image": name, "route": route})
+        decision = calibrations[route].base_decision
+        if false_alarm_rate is not None:
+            decision = decision.at(false_alarm_rate)
+        rows += _regions_of(maps[i], decision, {"image": name, "route": route})
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
     if found["too_small"].any():
@@ -148,7 +149,7 @@ def regions(
     return found
 
 
-def _checked_scorer(pipe, level, min_area):
+def _checked_scorer(pipe, false_alarm_rate, min_area):
     scorer = pipe[-1] if hasattr(pipe, "steps") else pipe
     if not isinstance(scorer, StructCoreScorer):
         raise TypeError(
@@ -161,20 +162,16 @@ def _checked_scorer(pipe, level, min_area):
             f"Regions are compared with the largest distances of good images, but the base score "
             f"is {scorer.base!r}: fit with structcore__base='max'."
         )
-    if level is not None:
-        check_number(level, "level", 0, 1)
+    if false_alarm_rate is not None:
+        check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
     check_number(min_area, "min_area", 0, closed="left")
     return scorer
 
 
-def _regions_of(maps: AnomalyMaps, known: ScoreCalibration, level, common) -> list[dict]:
+def _regions_of(maps: AnomalyMaps, decision: Decision, common) -> list[dict]:
     """Rows of one image."""
     values = np.asarray(maps.values[0], dtype=np.float64)
-    spread = (known.groups, known.score_weights)
-    threshold = known.base_threshold
-    if level is not None:
-        threshold, _ = conformal_threshold(known.base_scores, level, *spread)
-    labels, boxes = label_regions(values > threshold)
+    labels, boxes = label_regions(values > decision.threshold)
     (y, x), (dy, dx) = (part[:, 0] for part in origin_and_step(maps))
     original = values.shape if maps.geometry is None else maps.geometry.original_sizes[0]
     rows = []
@@ -205,8 +202,7 @@ def _regions_of(maps: AnomalyMaps, known: ScoreCalibration, level, common) -> li
                 "width": int(original[1]),
             }
         )
-    peaks = np.array([row["peak"] for row in rows])
-    p_values = conformal_p_values(peaks, known.base_scores, *spread) if rows else []
+    p_values = decision.p_values([row["peak"] for row in rows])
     for row, p_value in zip(rows, p_values, strict=True):
         row["p_value"] = p_value
     rows.sort(key=lambda row: -row["peak"])

@@ -1,7 +1,7 @@
 """Calibration of each route by itself, on a scale that all routes share.
 
 Anomaly scores of different products differ in location and spread. Each route has its own
-statistics, weight and threshold, and its scores are standardised so that 0 is the mean of its
+statistics, weight and threshold, and its scores are standardised so that 0 is the median of its
 held-out good training images and 1 is its threshold. An image that is too far from its route is
 of no known product; its score is then at least the ratio of its standardised routing distance to
 the largest that is still known, which is above 1.
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: With fewer independent images than these, next to nothing is far enough away to be unknown.
 MIN_GROUPS_FOR_UNKNOWN = 5
 
+_ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest scaled score that is rejected
+
 
 @dataclass(frozen=True, eq=False)
 class RouteCalibration:
@@ -50,10 +52,19 @@ class RouteCalibration:
     is_pooled: bool = False
 
     def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Scale anomaly scores: 0 is the mean of good training images, 1 the threshold."""
-        location = float(self.calibration.scores.mean())
-        span = self.calibration.threshold - location
-        return (scores - location) / (span if span > 0 else 1.0)
+        """Scale anomaly scores: 1 is the threshold, 0 the median of good training images.
+
+        Where the threshold is not above the median, one unit is a standard deviation.
+        """
+        decision = self.calibration.decision
+        span = decision.threshold - float(np.median(decision.scores))
+        if not span > 0:
+            span = float(decision.scores.std()) or 1.0
+        scaled = 1 + (scores - decision.threshold) / span
+        # Rounding must not carry a score over the threshold.
+        return np.where(
+            decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
+        )
 
 
 def calibrate(
@@ -78,7 +89,7 @@ def calibrate(
     """
     calibration = fit_calibration(training.evidence, training.groups, **options)
     if training.route is None:
-        shortage = explain_shortage(calibration)
+        shortage = explain_shortage(calibration.decision)
         return calibration, None, [] if shortage is None else [shortage]
     routes = fit_routes(training.evidence, training, calibration, min_images, **options)
     return calibration, routes, explain_routes(routes, min_images)
@@ -138,15 +149,13 @@ def explain_routes(routes: dict[str, RouteCalibration], min_images: int) -> list
     """
     messages = []
     own = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
-    short = {name: c.level for name, c in own.items() if not c.keeps_promise}
+    short = {name: explain_shortage(c.decision) for name, c in own.items()}
+    short = {name: text for name, text in short.items() if text is not None}
     if short:
-        worst = max(short, key=short.get)
-        asked = own[worst].asked_level
+        worst = max(short, key=lambda name: own[name].decision.rate)
         messages.append(
-            f"quantile={1 - asked:g} asks for a false-alarm rate of {asked:.2%}, for which "
-            f"{len(short)} of {len(routes)} routes have too few training images; the best promise "
-            f"is {short[worst]:.1%} for {worst!r}. Their thresholds are their largest training "
-            "scores. Add images, or ask for less."
+            f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
+            f"fewest: {short[worst]}"
         )
     few = [name for name, route in routes.items() if route.is_pooled]
     if few:
@@ -197,8 +206,15 @@ def judge_routed(
         p_values = tail.p_values(distances)
         beyond = tail.z(distances) / tail.critical_z(unknown_level)
         scores = route.scale_scores(part["score"])
-        # A distance that is no number is of no known product, and makes a score that is none.
-        part["score"] = np.where(p_values >= unknown_level, scores, np.maximum(scores, beyond))
+        # A distance that is no number is of no known product.
+        unknown = ~(p_values >= unknown_level)
+        part["score"] = np.where(unknown, np.maximum(scores, np.maximum(beyond, _ABOVE)), scores)
+        rate = route.calibration.decision.rate
+        part["p_value"] = np.where(
+            unknown,
+            np.fmin(part["p_value"], np.fmin(p_values / unknown_level, 1.0) * rate),
+            part["p_value"],
+        )
         for key, values in part.items():
             judged.setdefault(key, np.empty((len(maps), *values.shape[1:])))[mine] = values
         judged["route_p_value"][mine] = p_values

@@ -15,6 +15,7 @@ from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from ._old_names import OldNames
 from .calibration import NORMS
+from .decision import RULES
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, default_weights, descriptor_names, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..containers import AnomalyMaps
-    from .calibration import Norm
+    from .calibration import Norm, ScoreCalibration
+    from .decision import Decision, Rule
     from .descriptors import DescriptorLike
+
+_DEFAULT_RATE = 0.01
 
 
 class StructCoreScorer(
@@ -54,9 +58,11 @@ class StructCoreScorer(
         Weight of ``D_struct``. "auto": ``std(base)`` for the sums, so that the base is one more
         ``z`` of the sum, with weight 1, and, as published, ``std(base) / std(D_struct)`` for
         the norms. "struct-only": the base score does not count.
-    quantile : float in (0, 1), default=0.995
-        One minus the false-alarm rate that is asked for on unseen good images. With too few
-        training images to promise it, `fit` warns and says what can be promised.
+    quantile : float in (0, 1), default=None
+        The paper's word: one minus `false_alarm_rate`, which it replaces. None:
+        `false_alarm_rate` counts.
+    false_alarm_rate : float in (0, 1), default=0.01
+        Share of further good images that may be rejected.
     descriptors : sequence of str or callable, default=DEFAULT_PHI
         Parts of ``phi``, see `skstructcore.scoring.descriptors`. ``surprise_<name>`` looks at
         the surprise map. Where the training maps carry none (``calibration="in-sample"``, plain
@@ -72,9 +78,12 @@ class StructCoreScorer(
     sigma : float >= 0, default=4.0
         Standard deviation of the Gaussian that smooths pixel maps, in pixels of the size that
         the backbone saw.
-    threshold : {"conformal", "quantile"}, default="conformal"
-        "conformal" keeps the false-alarm rate for good images that are exchangeable with the
-        training images (groups with groups); "quantile": of the training scores, as published.
+    threshold : {"expected", "guaranteed", "quantile"}, default="expected"
+        "expected": `false_alarm_rate` is the expected rate for further images like the training
+        images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is
+        never larger, for images that are exchangeable with the training images (groups with
+        groups); few images can guarantee a large rate only, and less is found. "quantile": of the
+        training scores, as published. See `skstructcore.scoring.decision.decide`.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
     min_route_images : int, default=8
@@ -85,10 +94,10 @@ class StructCoreScorer(
     ----------
     calibration_ : ScoreCalibration
         What good images look like: location and scale of the descriptors, training scores,
-        threshold and the false-alarm rate that it promises. With routes, of all together.
+        and the decision. With routes, of all together.
     routes_ : dict of str to RouteCalibration, or None
         The same for each route, where the training maps have routes. Scores are standardised
-        then: 0 is the mean of the good training images of the route, 1 its threshold.
+        then: 0 is the median of the good training images of the route, 1 its threshold.
     descriptors_ : sequence of str or callable
         `descriptors`, as far as the training maps have what they look at.
     uses_surprise_ : bool
@@ -101,6 +110,14 @@ class StructCoreScorer(
         Mean and standard deviation (1 if it is 0) of the descriptors over the training maps.
     lam_ : float
         Weight of ``D_struct``.
+    calibrations_ : dict of str to ScoreCalibration
+        That of each route; of "all" without routes.
+    decisions_ : dict of str to Decision
+        Their decisions: threshold and p-values.
+    false_alarm_rate_ : float
+        The rate that thresholds stand for: images with a p-value of at most this are rejected.
+        Larger than what was asked for where ``threshold="guaranteed"`` has too few images; with
+        routes the largest.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     n_features_in_ : int
@@ -109,7 +126,7 @@ class StructCoreScorer(
     Warns
     -----
     UserWarning
-        In `fit`, once: if there are too few images (groups) for the false-alarm rate asked for,
+        In `fit`, once: if there are too few images (groups) to guarantee the false-alarm rate,
         for statistics of a route's own, or to tell unknown products.
 
     References
@@ -124,24 +141,25 @@ class StructCoreScorer(
     >>> from skstructcore import StructCoreScorer
     >>> rng = np.random.default_rng(0)
     >>> maps = rng.random((50, 8, 8))
-    >>> scorer = StructCoreScorer(quantile=0.9).fit(maps[:40])
+    >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(maps[:40])
     >>> scorer.predict(5 * maps[40:42])
     array([-1, -1])
     >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
        base  anomaly_score  p_value
-    0   1.0           0.98     0.56
+    0   1.0           0.98     0.61
     """
 
     _parameter_constraints = {
         "norm": [StrOptions(set(NORMS))],
         "lam": [StrOptions({"auto", "struct-only"}), Interval(Real, 0, None, closed="left")],
-        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), None],
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "descriptors": [list, tuple],
         "weights": ["array-like", None],
         "base": [str, callable],
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
-        "threshold": [StrOptions({"conformal", "quantile"})],
+        "threshold": [StrOptions({*RULES, "conformal"})],
         "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
         "min_route_images": [Interval(Integral, 2, None, closed="left")],
     }
@@ -150,20 +168,22 @@ class StructCoreScorer(
         self,
         norm: Norm = "sum",
         lam: float | Literal["auto", "struct-only"] = "auto",
-        quantile: float = 0.995,
+        quantile: float | None = None,
         *,
+        false_alarm_rate: float = 0.01,
         descriptors: Sequence[DescriptorLike] = DEFAULT_PHI,
         weights: ArrayLike | None = None,
         base: DescriptorLike = "max",
         resolution: Literal["grid", "full"] = "grid",
         sigma: float = 4.0,
-        threshold: Literal["conformal", "quantile"] = "conformal",
+        threshold: Rule = "expected",
         unknown_level: float = 0.005,
         min_route_images: int = 8,
     ) -> None:
         self.norm = norm
         self.lam = lam
         self.quantile = quantile
+        self.false_alarm_rate = false_alarm_rate
         self.descriptors = descriptors
         self.weights = weights
         self.base = base
@@ -200,17 +220,51 @@ class StructCoreScorer(
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
-        names = ("norm", "lam", "quantile", "threshold")
-        options = {name: getattr(self, name) for name in names} | {
-            "weights": default_weights(self.descriptors_) if self.weights is None else self.weights
-        }
+        weights = default_weights(self.descriptors_) if self.weights is None else self.weights
         self.calibration_, self.routes_, messages = calibrate(
-            self.training_, self.min_route_images, **options
+            self.training_,
+            self.min_route_images,
+            norm=self.norm,
+            lam=self.lam,
+            weights=weights,
+            false_alarm_rate=self._asked_rate(),
+            threshold=self._rule(),
         )
         self.offset_ = -1.0 if self.routes_ else -self.calibration_.threshold
         if messages:
             warn_user(" ".join(messages))
         return self
+
+    def _asked_rate(self):
+        if self.quantile is None:
+            return self.false_alarm_rate
+        asked = round(1 - self.quantile, 12)
+        if self.false_alarm_rate not in (asked, _DEFAULT_RATE):
+            raise ValueError(
+                f"quantile={self.quantile:g} and false_alarm_rate={self.false_alarm_rate:g} say "
+                "different things: set one of them, and quantile=None for the other."
+            )
+        return asked
+
+    def _rule(self):
+        if self.threshold != "conformal":
+            return self.threshold
+        warn_user("threshold='conformal' is called 'guaranteed' now.", FutureWarning)
+        return "guaranteed"
+
+    @property
+    def calibrations_(self) -> dict[str, ScoreCalibration]:
+        if self.routes_ is None:
+            return {"all": self.calibration_}
+        return {name: route.calibration for name, route in self.routes_.items()}
+
+    @property
+    def decisions_(self) -> dict[str, Decision]:
+        return {name: calibration.decision for name, calibration in self.calibrations_.items()}
+
+    @property
+    def false_alarm_rate_(self) -> float:
+        return max(decision.rate for decision in self.decisions_.values())
 
     @property
     def location_(self) -> NDArray[np.float64]:

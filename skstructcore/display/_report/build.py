@@ -24,7 +24,7 @@ from ...images.labels import GOOD
 from ...routing.grouping import UNKNOWN
 from .._anomaly_map import base_thresholds
 from .._descriptor import part_columns
-from .._inputs import check_same_length, kinds_of, smallest_levels
+from .._inputs import check_same_length, kinds_of, smallest_rates
 from .._style import map_limits
 from .collect import collect
 from .pictures import encode_map
@@ -159,7 +159,7 @@ def _content(pipe, collected, kinds, title, folder):
     scorer, parts = pipe[-1], collected.parts
     known = parts.index.to_numpy()
     known_kinds = None if kinds is None else kinds[known]
-    least = smallest_levels(scorer, parts)
+    least = smallest_rates(scorer, parts)
     ratio = parts["base"].to_numpy() / np.where(
         base_thresholds(parts, scorer) > 0, base_thresholds(parts, scorer), 1
     )
@@ -207,7 +207,9 @@ def _content(pipe, collected, kinds, title, folder):
         }
         for i in range(len(images))
     ]
-    base_threshold = 1.0 if scorer.routes_ is not None else scorer.calibration_.base_threshold
+    base_threshold = (
+        1.0 if scorer.routes_ is not None else scorer.calibration_.base_decision.threshold
+    )
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {
         "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
@@ -219,7 +221,7 @@ def _content(pipe, collected, kinds, title, folder):
         ],
         "labelled": kinds is not None,
         "routed": scorer.routes_ is not None,
-        "asked": 1 - scorer.quantile,
+        "asked": scorer.calibration_.decision.asked_rate,
         "threshold": -float(scorer.offset_),
         "baseThreshold": float(base_threshold),
         "limits": list(limits),

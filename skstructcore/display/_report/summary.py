@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import __version__
 from ...images.labels import GOOD
-from .._inputs import LEVELS, rejected_at
+from .._inputs import FALSE_ALARM_RATES, rejected_at
 from .words import percent
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     rows += [
         ("Backbone", backbone),
         ("Memory bank", f"{entries} patches of {n_features} features"),
-        ("False alarms asked for", percent(1 - scorer.quantile)),
-        ("False alarms promised", _promise(scorer)),
+        ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
+        ("False alarms to expect", _to_expect(scorer)),
     ]
     versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
     versions += [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
@@ -65,33 +65,25 @@ def _short(value):
 
 
 def _groups(scorer):
-    calibrations = [scorer.calibration_]
+    decisions = [scorer.calibration_.decision]
     if scorer.routes_ is not None:
-        calibrations = [r.calibration for r in scorer.routes_.values() if not r.is_pooled]
-    n_groups = sum(_n_independent(calibration) for calibration in calibrations)
-    n_images = sum(len(calibration.scores) for calibration in calibrations)
+        decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
+    n_groups = sum(decision.n_independent for decision in decisions)
+    n_images = sum(len(decision.scores) for decision in decisions)
     return f" in {n_groups} groups" if n_groups < n_images else ""
 
 
-def _n_independent(calibration):
-    groups = calibration.groups
-    return len(calibration.scores) if groups is None else len(np.unique(groups))
-
-
-def _promise(scorer):
-    calibrations = {"": scorer.calibration_}
-    if scorer.routes_ is not None:
-        calibrations = {name: route.calibration for name, route in scorer.routes_.items()}
-    levels = {name: calibration.level for name, calibration in calibrations.items()}
-    if any(level is None for level in levels.values()):
-        return "none: the threshold is a plain quantile of the training scores"
-    worst = max(levels, key=levels.get)
-    text = percent(levels[worst])
-    if levels[worst] > 1 - scorer.quantile + 1e-9:
-        text += f"{f' ({worst})' if worst else ''}: so few images can promise no less"
-    elif len(levels) > 1:
-        text += " at most"
-    return text
+def _to_expect(scorer):
+    worst = max(scorer.decisions_.values(), key=lambda decision: decision.rate)
+    if worst.rule == "quantile":
+        return "nothing is known: the threshold is a plain quantile of the training scores"
+    if worst.rule == "guaranteed":
+        text = f"at most {percent(worst.rate)}"
+        return (
+            text if worst.rate <= worst.asked_rate else f"{text}: so few images guarantee no less"
+        )
+    low, high = worst.interval
+    return f"{percent(worst.rate)} ({percent(low)} to {percent(high)}, 90 % of the time)"
 
 
 def operating_points(
@@ -114,7 +106,9 @@ def operating_points(
         ``found``.
     """
     rows = []
-    for level, rejected in zip(LEVELS, rejected_at(parts, scorer, LEVELS), strict=True):
+    for level, rejected in zip(
+        FALSE_ALARM_RATES, rejected_at(parts, scorer, FALSE_ALARM_RATES), strict=True
+    ):
         row = {"level": level, "asked": percent(level), "rejected": int(rejected.sum())}
         if kinds is not None:
             good = kinds == GOOD

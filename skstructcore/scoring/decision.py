@@ -1,0 +1,218 @@
+"""The decision about an image: above which score it is rejected, and how rare its score is.
+
+Everything that accepts or rejects asks a `Decision`: `predict`, tables, operating points,
+pictures, reports and commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .conformal import ROUNDING, conformal_p_values, conformal_threshold
+from .predictive import PredictiveTail, fit_predictive_tail
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    Rule = Literal["expected", "guaranteed", "quantile"]
+
+#: How a threshold follows from held-out scores of good images.
+RULES = ("expected", "guaranteed", "quantile")
+#: With fewer images a tail is no more than a guess.
+MIN_IMAGES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What is rejected, by one rule, at one false-alarm rate.
+
+    Attributes
+    ----------
+    rule : {"expected", "guaranteed", "quantile"}
+        See `decide`.
+    asked_rate : float
+        The false-alarm rate that was asked for.
+    rate : float
+        The one that the threshold stands for: images whose p-value is at most this are rejected.
+        Larger than `asked_rate` where the rule "guaranteed" has too few images.
+    threshold : float
+        Scores above it are rejected.
+    scores : ndarray of shape (n,)
+        Held-out scores of good images, from which all of this follows.
+    groups : ndarray of shape (n,) or None
+        Images of one group are alike and count as one; None: each is its own.
+    score_weights : ndarray of shape (n,) or None
+        What each image counts beside that; None: all 1.
+    tail : PredictiveTail or None
+        Of the rule "expected".
+    """
+
+    rule: str
+    asked_rate: float
+    rate: float
+    threshold: float
+    scores: NDArray[np.float64]
+    groups: NDArray[Any] | None = None
+    score_weights: NDArray[np.float64] | None = None
+    tail: PredictiveTail | None = None
+
+    @property
+    def n_independent(self) -> int:
+        """Number of groups, or of images where each is its own."""
+        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def smallest_rate(self) -> float:
+        """The smallest rate that the rule can be asked for; 0 if there is none."""
+        if self.rule != "guaranteed":
+            return 0.0
+        return float(self._ranks([np.inf])[0])
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the true false-alarm rate lies, 90 % of the time; None: the rule says nothing."""
+        return None if self.tail is None else self.tail.interval(self.threshold)
+
+    def rejects(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Whether scores are rejected. One that is no number is no acceptance."""
+        return ~(np.asarray(scores, dtype=np.float64) <= self.threshold)
+
+    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return how often a good image scores at least as high, by the rule of the threshold.
+
+        They fall as scores rise, and are at most `rate` exactly where the score is rejected.
+        """
+        scores = np.asarray(scores, dtype=np.float64)
+        if self.tail is not None:
+            p_values = self.tail.sf(scores)
+        elif self.rule == "guaranteed":
+            p_values = self._ranks(scores)
+        else:
+            p_values = 1 - np.interp(scores, *_steps(self.scores))
+        return agree(p_values, self.rejects(scores), self.rate)
+
+    def at(self, rate: float) -> Decision:
+        """The same rule and scores, at another false-alarm rate."""
+        return decide(self.scores, rate, self.rule, self.groups, self.score_weights)
+
+    def _ranks(self, scores):
+        return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
+
+
+def decide(
+    scores: ArrayLike,
+    false_alarm_rate: float,
+    rule: Rule = "expected",
+    groups: ArrayLike | None = None,
+    score_weights: ArrayLike | None = None,
+) -> Decision:
+    """Set a threshold by held-out scores of good images.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+    false_alarm_rate : float in (0, 1)
+        Share of good images that may be rejected.
+    rule : {"expected", "guaranteed", "quantile"}, default="expected"
+        "expected": the upper quantile of a smooth, robust tail (`fit_predictive_tail`): this
+        share of further good images is expected above it. Rates below ``1 / (n + 1)`` are
+        extrapolated. "guaranteed": one of the scores, so that a further good image is rejected
+        with a probability of at most the rate, whatever the distribution
+        (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the
+        plain quantile of the scores, as published, which promises nothing.
+    groups : array-like of shape (n,), default=None
+        Images of one group are alike and count as one. "quantile" does not look at them.
+    score_weights : array-like of shape (n,), default=None
+        What each image counts beside that.
+
+    Returns
+    -------
+    decision : Decision
+
+    Raises
+    ------
+    ValueError
+        If the rule "expected" has fewer than 5 scores, or all are equal.
+
+    Examples
+    --------
+    >>> scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    >>> round(decide(scores, 0.1).threshold, 1)
+    10.4
+    >>> decide(scores, 0.1, "guaranteed").threshold
+    10.0
+    >>> round(decide(scores, 0.01, "guaranteed").rate, 3)  # all that ten images can guarantee
+    0.091
+    >>> round(decide(scores, 0.1, "quantile").threshold, 1)
+    9.1
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    rate, tail = false_alarm_rate, None
+    if rule == "guaranteed":
+        threshold, rate = conformal_threshold(scores, rate, groups, score_weights)
+    elif rule == "quantile":
+        threshold = np.quantile(scores, 1 - rate)
+    else:
+        if len(scores) < MIN_IMAGES:
+            raise ValueError(
+                f"threshold='expected' learns from at least {MIN_IMAGES} good training images "
+                f"where scores lie, got n_samples = {len(scores)}: add images, or use "
+                "threshold='guaranteed'."
+            )
+        tail = fit_predictive_tail(scores, _counts(len(scores), groups, score_weights))
+        threshold = tail.isf(rate)
+    return Decision(
+        rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail
+    )
+
+
+def agree(
+    p_values: NDArray[np.float64], rejected: NDArray[np.bool_], rate: float
+) -> NDArray[np.float64]:
+    """Keep rounding from setting p-values and decisions at odds."""
+    above = np.nextafter(rate + ROUNDING, 1)
+    return np.where(rejected, np.minimum(p_values, rate), np.clip(p_values, above, 1.0))
+
+
+def rejected_at(
+    parts: pd.DataFrame, decisions: dict[str, Decision], rate: float
+) -> NDArray[np.bool_]:
+    """Which images would be rejected at another false-alarm rate.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        From `describe`.
+    decisions : dict of str to Decision
+        Of each route; "all" without routes.
+    rate : float
+
+    Returns
+    -------
+    rejected : ndarray of shape (n_images,), bool
+        Images of no known product are rejected at every rate.
+    """
+    limits = {name: max(rate, d.smallest_rate) + ROUNDING for name, d in decisions.items()}
+    limit = parts["nearest_route"].map(limits) if "nearest_route" in parts else limits["all"]
+    return ((parts["p_value"] <= limit) | (parts["route"] == "unknown")).to_numpy(bool)
+
+
+def _counts(n_images, groups, score_weights):
+    """What each image counts: a share of its group, times its own weight."""
+    counts = np.ones(n_images)
+    if groups is not None:
+        _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+        counts = 1.0 / size[group]
+    return counts if score_weights is None else counts * score_weights
+
+
+def _steps(scores):
+    """Scores ascending, and the share that is below each: the inverse of `numpy.quantile`."""
+    return np.sort(scores), np.linspace(0, 1, len(scores))

@@ -1,0 +1,129 @@
+"""Where further scores will lie: a smooth, robust upper tail of held-out scores.
+
+The largest of few scores is one odd photograph. What lies between the middle and the upper fifth
+of the scores says more about the next image, and a few defects among the training images do not
+move it. `docs/howto/false_alarms.md` says how the constants were chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtri, stdtr, stdtrit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+#: Degrees of freedom of the tail: held-out scores of good images are heavier than a normal.
+DEGREES_OF_FREEDOM = 8.0
+# The spread is read between the median and this quantile: below it are no defects.
+_UPPER = 0.8
+# Further good images differ a little from the training images: their spread is this much larger.
+_MARGIN = 1.0
+# Central share of `PredictiveTail.interval`.
+_CONFIDENCE = 0.9
+# n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 8 degrees of
+# freedom: with f its density at a quantile q, n cov(q1, q2) is q1 (1 - q2) / (f1 f2).
+_VARIANCE = (2.69, -1.46, 1.67)
+
+
+@dataclass(frozen=True)
+class PredictiveTail:
+    """Student's t about the median of scores, as wide as their upper half is.
+
+    Attributes
+    ----------
+    location : float
+        Median of the scores.
+    scale : float
+        Their spread: distance from the median to the 0.8-quantile, divided by that of a
+        t distribution of scale 1.
+    degrees_of_freedom : float
+    n_independent : float
+        How many independent scores it was learned from. Few scores make the tail of the *next*
+        score wider and heavier.
+    """
+
+    location: float
+    scale: float
+    degrees_of_freedom: float
+    n_independent: float
+
+    @property
+    def predictive_scale(self) -> float:
+        """Scale for the next score: the median of few scores is uncertain too."""
+        return self.scale * float(np.sqrt(1 + 1 / self.n_independent))
+
+    def sf(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return the expected share of further scores above each of `scores`."""
+        z = (np.asarray(scores, dtype=np.float64) - self.location) / self.predictive_scale
+        return stdtr(self.degrees_of_freedom, -z)
+
+    def isf(self, rate: float) -> float:
+        """Return the score that a share `rate` of further scores is expected to exceed."""
+        return self.location - self.predictive_scale * float(stdtrit(self.degrees_of_freedom, rate))
+
+    def interval(self, threshold: float) -> tuple[float, float]:
+        """Return limits of the share above `threshold`, 90 % of the time.
+
+        By the standard error of ``(threshold - location) / scale``, the delta method, and the
+        asymptotic variances of the two quantiles that both are read from.
+        """
+        z = (threshold - self.location) / self.scale
+        error = np.sqrt(np.polyval(_VARIANCE, z) / self.n_independent)
+        reach = ndtri((1 + _CONFIDENCE) / 2) * error
+        low, high = stdtr(DEGREES_OF_FREEDOM, [-z - reach, -z + reach])
+        return float(low), float(high)
+
+
+def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> PredictiveTail:
+    """Learn the tail from held-out scores of good images.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Higher is more anomalous.
+    weights : array-like of shape (n,), default=None
+        What each score counts; None: all 1. They sum to the number of independent scores.
+
+    Returns
+    -------
+    tail : PredictiveTail
+
+    Raises
+    ------
+    ValueError
+        If all scores are equal.
+
+    Examples
+    --------
+    >>> tail = fit_predictive_tail([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 400.0])
+    >>> tail.location
+    5.5
+    >>> round(tail.isf(0.05), 1)
+    12.1
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+    location, upper = _quantiles(scores, [0.5, _UPPER], weights)
+    scale = (upper - location) / stdtrit(DEGREES_OF_FREEDOM, _UPPER)
+    if not scale > 0:  # most scores are equal
+        scale = scores.std()
+    if not scale > 0:
+        raise ValueError(
+            f"All {len(scores)} held-out scores are equal ({location:g}), so that nothing says "
+            "what is rare: the training images are copies of each other. Add other good images."
+        )
+    n = float(weights.sum())
+    return PredictiveTail(
+        float(location), _MARGIN * float(scale), min(DEGREES_OF_FREEDOM, max(n - 1, 1.0)), n
+    )
+
+
+def _quantiles(scores, shares, weights):
+    """Weighted quantiles: linear between the middles of the steps of the distribution."""
+    order = np.argsort(scores, kind="stable")
+    middle = np.cumsum(weights[order]) - weights[order] / 2
+    return np.interp(np.multiply(shares, weights.sum()), middle, scores[order])
