@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .pipeline import estimate_memory as estimate_memory
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
+    from .scoring.describe import describe as describe
+    from .scoring.parts import describe_parts as describe_parts
     from .scoring.region_files import label_masks as label_masks
     from .scoring.region_files import to_coco as to_coco
     from .scoring.region_files import to_geojson as to_geojson
@@ -58,6 +60,8 @@ _PUBLIC = {
     "TimmFeatures": "features.timm_features",
     "add_category": "lifecycle.products",
     "audit": "lifecycle.audit",
+    "describe": "scoring.describe",
+    "describe_parts": "scoring.parts",
     "estimate_memory": "pipeline",
     "forget": "lifecycle.update",
     "info": "lifecycle.persistence",

@@ -157,6 +157,11 @@ class Patches(_ImageContainer):
         Route of each training image, None with `image_index`.
     geometry : Geometry or None
         Where each patch grid lies on its image; None for plain arrays.
+    parts, lots : ndarray of shape (n_images,), or None
+        Of training images: the part that each is a view of; the lot that each was found to come
+        from, where images come in lots.
+    names : ndarray of shape (n_images,) of str, or None
+        What training images are called.
 
     Examples
     --------
@@ -173,6 +178,9 @@ class Patches(_ImageContainer):
     groups: NDArray[np.int64] | None = None
     routes: NDArray[np.int64] | None = None
     geometry: Geometry | None = None
+    parts: NDArray[Any] | None = None
+    lots: NDArray[np.int64] | None = None
+    names: NDArray[np.str_] | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
         rows = self._rows(key)
@@ -183,6 +191,9 @@ class Patches(_ImageContainer):
             _take(self.groups, rows),
             _take(self.routes, rows),
             _take(self.geometry, rows),
+            _take(self.parts, rows),
+            _take(self.lots, rows),
+            _take(self.names, rows),
         )
 
     def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
@@ -217,6 +228,10 @@ class AnomalyMaps(_ImageContainer):
         Mahalanobis distance of the mean of its patches to the training images of the route.
     geometry : Geometry or None
         Brings a map back onto its own image; None for plain arrays.
+    parts, lots, names : ndarray of shape (n_images,), or None
+        Of training images, see `Patches`.
+    without_lot : AnomalyMaps or None
+        Of training images that come in lots: their maps without the entries of their whole lot.
 
     Examples
     --------
@@ -234,6 +249,10 @@ class AnomalyMaps(_ImageContainer):
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
     image_index: NDArray[np.int64] | None = None
+    parts: NDArray[Any] | None = None
+    lots: NDArray[np.int64] | None = None
+    names: NDArray[np.str_] | None = None
+    without_lot: AnomalyMaps | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
         rows = self._rows(key)
@@ -246,4 +265,8 @@ class AnomalyMaps(_ImageContainer):
             _take(self.surprise, rows),
             _take(self.ignored, rows),
             _take(self.image_index, rows),
+            _take(self.parts, rows),
+            _take(self.lots, rows),
+            _take(self.names, rows),
+            _take(self.without_lot, rows),
         )

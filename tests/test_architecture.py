@@ -2,14 +2,12 @@
 
 import ast
 import importlib
-import inspect
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from sklearn.base import BaseEstimator
 
 import skstructcore
 from skstructcore._utils.moved import MOVED
@@ -97,20 +95,3 @@ def test_importing_the_package_loads_neither_torch_nor_numba():
     code = "import sys, skstructcore; print(sorted({'torch', 'numba', 'sklearn'} & {*sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("module", sorted(_modules()))
-def test_no_module_has_grown_beyond_one_concept(module):
-    n_lines = len(_modules()[module].read_text().splitlines())
-    assert n_lines <= 400, "a concept wants out"
-
-
-def test_no_module_of_a_public_estimator_is_longer_than_300_lines():
-    lines = {
-        name: len(Path(inspect.getfile(getattr(skstructcore, name))).read_text().splitlines())
-        for name in skstructcore.__all__
-        if isinstance(getattr(skstructcore, name), type)
-        and issubclass(getattr(skstructcore, name), BaseEstimator)
-    }
-    assert len(lines) >= 6
-    assert {name: n for name, n in lines.items() if n > 300} == {}

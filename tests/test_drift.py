@@ -23,7 +23,7 @@ from skstructcore.lifecycle._martingale import (
     log_beta_bets,
     log_count_bets,
 )
-from skstructcore.scoring.calibration import conformal_p_values
+from skstructcore.scoring.conformal import conformal_p_values
 
 pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than 8")
 

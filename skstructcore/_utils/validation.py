@@ -1,12 +1,20 @@
 """Checks of what the estimators are given."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_array, validate_data
 
 from .lazy import is_lazy
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
 
 _FLOATS = [np.float32, np.float64]
 
@@ -159,4 +167,36 @@ def check_per_image(values, n_images, name):
             f"{name} must have one entry per image: expected {n_images}, "
             f"got an array of shape {values.shape}."
         )
+    return values
+
+
+def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
+    """Return names of groups or categories, one an image and none missing, or raise ValueError.
+
+    Examples
+    --------
+    >>> check_labels(["a", "b", "a"], 3, "groups")
+    array(['a', 'b', 'a'], dtype='<U1')
+    >>> check_labels(["a", None, "a"], 3, "groups")
+    Traceback (most recent call last):
+    ValueError: groups has no entry for image 1: got None. Give every image one.
+    """
+    if isinstance(values, str):
+        raise ValueError(f"{name} must have one entry per image, or be 'auto' or None: {values!r}.")
+    values = check_per_image(values, n_images, name)
+    from pandas import isna  # slow to import
+
+    missing = np.flatnonzero(isna(values))
+    if len(missing):
+        raise ValueError(
+            f"{name} has no entry for image {missing[0]}: got {values[missing[0]]}. Give every "
+            "image one."
+        )
+    try:
+        np.unique(values)
+    except TypeError:
+        types = sorted({type(value).__name__ for value in values})
+        raise ValueError(
+            f"{name} mixes the types {', '.join(types)}: use one type for all images."
+        ) from None
     return values

@@ -12,6 +12,9 @@ from .._utils.validation import as_patch_grid, counted_rows
 from ..containers import MemoryBank
 from ..routing.profile import fit_profile
 
+# A twentieth of the patches is kept by default, up to so many entries.
+_ENTRIES = 8192
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +41,7 @@ def build_bank(
     routes: NDArray[np.int64],
     route_names: tuple[str, ...],
     n_patches: int | Sequence[int] | None = None,
-    ratio: float = 0.01,
+    ratio: float | str = "auto",
     image_index: NDArray[np.int64] | None = None,
     random_state: RandomState = None,
     dtype: Storage = "float32",
@@ -56,7 +59,7 @@ def build_bank(
     route_names : tuple of str
     n_patches : int, sequence of int (one a route) or None
         How many patches to keep of each route; None: `ratio` of them.
-    ratio : float
+    ratio : float or "auto"
     image_index : ndarray of shape (n_images,), default=None
         Position of each image in the training set; None: its row.
     random_state : int, RandomState instance or None
@@ -108,14 +111,67 @@ def first_pick(random_state, n_rows):
     return int(check_random_state(random_state).randint(n_rows))
 
 
-def n_wanted(n_patches, ratio, n_rows, name):
-    wanted = max(1, round(ratio * n_rows)) if n_patches is None else int(n_patches)
-    if wanted > n_rows:
+def n_wanted(n_patches: int | None, ratio: float | str, n_rows: int, name: str) -> int:
+    """How many of `n_rows` patches of a route are kept."""
+    if n_patches is None:
+        return entries_of(ratio, n_rows)
+    if n_patches > n_rows:
         raise ValueError(
-            f"n_patches={wanted} is larger than the {n_rows} patches there are in route "
+            f"n_patches={n_patches} is larger than the {n_rows} patches there are in route "
             f"{name!r}: choose fewer, or give more images."
         )
-    return wanted
+    return int(n_patches)
+
+
+def entries_of(ratio: float | str, n_rows: int) -> int:
+    """How many of `n_rows` patches a ratio keeps; "auto": see `CoresetBank`.
+
+    Examples
+    --------
+    >>> [entries_of("auto", n) for n in (100, 20_000, 500_000, 1_000_000)]
+    [5, 1000, 8192, 10000]
+    """
+    if ratio == "auto":
+        return max(round(0.01 * n_rows), min(_ENTRIES, round(0.05 * n_rows)), 1)
+    return max(1, round(ratio * n_rows))
+
+
+def most_unlike(
+    values: NDArray[np.floating], routes: NDArray[np.int64], bank: MemoryBank, share: float
+) -> NDArray[np.int64]:
+    """Positions of the training images that are farthest from the entries of all others.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_images, h, w, n_features)
+    routes : ndarray of shape (n_images,), int64
+    bank : MemoryBank
+        Selected from these images, with their groups.
+    share : float
+        How many of each route, rounded up.
+
+    Returns
+    -------
+    images : ndarray, int64
+        By the mean distance of the farthest hundredth of their patches; ascending.
+    """
+    from ..neighbors.index import NeighborIndex
+
+    scores, groups = np.empty(len(values)), np.full(len(values), -1)
+    groups[bank.image_index] = bank.groups
+    chosen = []
+    for route in np.unique(routes):
+        part = bank.select(route)
+        index = NeighborIndex(part.values, groups=part.groups)
+        mine = np.flatnonzero(routes == route)
+        for image in mine:
+            rows, _ = counted_rows(values[image : image + 1])
+            own = None if groups[image] < 0 else np.full(len(rows), groups[image])
+            distances = np.sort(index.query(rows, 1, exclude=own)[0][:, 0])
+            scores[image] = distances[-max(1, len(distances) // 100) :].mean()
+        n_out = int(np.ceil(share * len(mine)))
+        chosen.append(mine[np.argsort(scores[mine])[len(mine) - n_out :]])
+    return np.sort(np.concatenate(chosen))
 
 
 def join_routes(parts, *, groups, routes, route_names, dtype, image_index=None):

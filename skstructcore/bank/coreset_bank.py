@@ -20,7 +20,7 @@ from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
-from .build import build_bank, codes_of, materialize, profiles_of
+from .build import build_bank, codes_of, materialize, most_unlike, profiles_of
 from .dependence import find_groups_of_routes
 from .memory import check_room
 from .record import record_of
@@ -42,8 +42,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    ratio : float in (0, 1], default=0.01
-        Share of all training patches to keep, at least one. Ignored if `n_patches` is given.
+    ratio : "auto" or float in (0, 1], default="auto"
+        Share of all training patches to keep, at least one. "auto": 5 %, which are at most
+        8,192 patches, or 1 % where that is more: a small bank of few images is a lottery
+        (``docs/decisions.md``). Ignored if `n_patches` is given.
     n_patches : int or None, default=None
         Number of patches to keep, in each route where there are several.
     n_routes : int, "auto" or None, default=None
@@ -62,6 +64,15 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Chooses the first pick, from which all others follow, and the images that are kept for
         calibration when features are streamed.
+    contamination : float in [0, 0.5), default=0.0
+        Share of the training images that stay out of the bank: those that are most unlike the
+        others when held out. For training images among which defects are suspected that nobody
+        can look for (`audit` names suspects). Thresholds are learned from all images all the same.
+    lots : {"report", "hold-out"}, default="report"
+        What is done where training images come in lots, along the sequence that they are given in.
+        "report": the scorer tells how many good images of a lot that training never saw would be
+        rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups, so that
+        thresholds are set for such lots; they are cautious for all others, and less is found.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
         streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
@@ -82,6 +93,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
         For each route how its images depend on each other, where ``groups="auto"`` found out.
+    left_out_ : ndarray of int64
+        Positions of the training images that `contamination` kept out of the bank.
     images_ : TrainingRecord
         Digest, group, route and size of each training image.
     n_images_per_route_ : ndarray of shape (n_routes,), int64
@@ -117,26 +130,30 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints = {
-        "ratio": [Interval(Real, 0, 1, closed="right")],
+        "ratio": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
         "n_patches": [Interval(Integral, 1, None, closed="left"), None],
         "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "n_prototypes": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions(set(get_args(Storage)))],
         "device": [str],
         "random_state": ["random_state"],
+        "contamination": [Interval(Real, 0, 0.5, closed="left")],
+        "lots": [StrOptions({"report", "hold-out"})],
         "max_memory": [Interval(Integral, 1, None, closed="left")],
         "verbose": ["verbose"],
     }
 
     def __init__(
         self,
-        ratio: float = 0.01,
+        ratio: float | Literal["auto"] = "auto",
         n_patches: int | None = None,
         *,
         n_routes: int | Literal["auto"] | None = None,
         n_prototypes: int = 16,
         dtype: Storage = "float32",
         device: str = "auto",
+        contamination: float = 0.0,
+        lots: Literal["report", "hold-out"] = "report",
         max_memory: int = 2 * 2**30,
         random_state: RandomState = None,
         verbose: int = 0,
@@ -147,6 +164,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.n_prototypes = n_prototypes
         self.dtype = dtype
         self.device = device
+        self.contamination = contamination
+        self.lots = lots
         self.max_memory = max_memory
         self.random_state = random_state
         self.verbose = verbose
@@ -158,6 +177,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         *,
         groups: ArrayLike | Literal["auto"] | None = "auto",
         categories: ArrayLike | Literal["auto"] | None = "auto",
+        parts: ArrayLike | Literal["auto"] | None = "auto",
     ) -> Self:
         """Select the bank from the patches of normal images.
 
@@ -174,14 +194,16 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored. "auto": those of the `ImageSet` that the
-            features come from, if it has any; else images that depend on each other, along the
-            sequence that they are given in or as clusters that look alike, are found (not in
-            a table), and independent ones stay their own. None: each image is a group of its own.
+            features come from, if it has any, or the `parts`; else near-duplicates are found (not
+            in a table), and other images stay their own. None: each image is a group of its own.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a routing bank
             that tells its images from others. Excludes `n_routes`. "auto": those of the
             `ImageSet`, if it has two or more and `n_routes` is None; images that are all of one
             category get one bank and no routing. None: one bank for all.
+        parts : array-like of shape (n_images,), "auto" or None, default="auto"
+            The part that each image is a view of, where several views are decided together: see
+            `skstructcore.describe_parts`. "auto": those of the `ImageSet`, if it has any.
 
         Returns
         -------
@@ -192,7 +214,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a category has fewer than two good images (groups), or is called "unknown".
         """
-        self.fit_transform(X, y, groups=groups, categories=categories)
+        self.fit_transform(X, y, groups=groups, categories=categories, parts=parts)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -203,12 +225,13 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         *,
         groups: ArrayLike | Literal["auto"] | None = "auto",
         categories: ArrayLike | Literal["auto"] | None = "auto",
+        parts: ArrayLike | Literal["auto"] | None = "auto",
     ) -> Patches:
         """Fit, and return the training patches with the image that each belongs to.
 
         Parameters
         ----------
-        X, y, groups, categories : see `fit`
+        X, y, groups, categories, parts : see `fit`
 
         Returns
         -------
@@ -217,15 +240,20 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X = check_features(self, X, reset=True)
         # A table has one patch an image: too little to tell what depends on what.
         find = isinstance(groups, str) and X.ndim == 4
-        training = training_images(X, y, groups, categories, n_routes=self.n_routes)
+        training = training_images(X, y, groups, categories, parts, n_routes=self.n_routes)
         shape = check_room(self, training)
-        X, groups, categories, names = training
+        X, groups, categories, names, parts = training
         if getattr(X, "ignored_by_category", None) is not None:
             X = X.showing(categories)
         n_images, find = len(X), find and groups is None
         groups, _ = codes_of(groups, n_images)
         images = np.arange(n_images)
         streamed = is_lazy(X) and shape.streamed
+        if streamed and self.contamination > 0:
+            raise ValueError(
+                f"contamination={self.contamination:g} compares all training images with each "
+                "other, which have to fit into max_memory: raise it, or set contamination=0."
+            )
         values = X if streamed else materialize(X)
         is_routed = categories is not None or self.n_routes is not None
         pooled = pool_patches(values) if is_routed else None
@@ -256,10 +284,18 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             )
         else:
             bank, self.radius_ = build_bank(values, **how)
-        self.dependence_ = None
+        self.dependence_, lots = None, None
         if find:
-            groups, self.dependence_ = find_groups_of_routes(values, images, routes, bank)
+            groups, lots, self.dependence_ = find_groups_of_routes(values, images, routes, bank)
+            if lots is not None and self.lots == "hold-out":
+                groups, lots = lots, None
             bank = replace(bank, groups=groups[bank.image_index])
+        self.left_out_ = np.empty(0, dtype=np.int64)
+        if self.contamination > 0:
+            self.left_out_ = most_unlike(values, routes, bank, self.contamination)
+            kept = np.setdiff1d(images, self.left_out_)
+            how |= {"groups": groups[kept], "routes": routes[kept], "image_index": kept}
+            bank, self.radius_ = build_bank(values[kept], **how)
         if is_routed:
             profiles = profiles_of(bank, values, routes[images], pooled, routes, self.n_prototypes)
             bank = replace(bank, profiles=profiles)
@@ -269,7 +305,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.n_images_per_route_ = np.bincount(routes, minlength=len(route_names))
         geometry = getattr(X, "geometry", None)
         geometry = geometry if geometry is None else geometry[images]
-        return Patches(values, self.bank_, images, groups[images], routes[images], geometry)
+        parts, lots, names = (
+            part if part is None else part[images] for part in (parts, lots, self.images_.names)
+        )
+        of_images = images, groups[images], routes[images], geometry, parts, lots, names
+        return Patches(values, self.bank_, *of_images)
 
     @property
     def groups_(self) -> NDArray[np.int64]:

@@ -46,6 +46,8 @@ _MIN_CLUSTERS = 8
 # Clusters count if they explain at least this share of all patches; independent images that
 # happen to look alike reach a few percent, tiles of one material up to 24 %.
 _MIN_EXPLAINED = 0.3
+# Blocks of a sequence that explain this share of their patches are near-duplicates, no lots.
+_NEAR_DUPLICATES = 0.5
 # Counting pairs takes memory and time of their square and more.
 _MAX_CLUSTERED = 4000
 
@@ -62,9 +64,11 @@ class Dependence:
     n_images, n_groups : int
     reach : int
         Estimate of how many consecutive images depend on each other; 0 if none do.
+    are_lots : bool
+        Whether the blocks are lots, which are held out only if that is asked for
+        (``CoresetBank(lots="hold-out")``), and not near-duplicates, which always are.
     block_length : int
-        Consecutive images that are held out together: twice the reach where the groups follow the
-        sequence, else 1.
+        Consecutive images of a block: twice the reach where the groups follow the sequence, else 1.
     lags : ndarray of shape (n_lags,), int64
         Distances in the sequence, 1, 2, ….
     ratio : ndarray of shape (n_lags,), float64
@@ -88,18 +92,23 @@ class Dependence:
     limit: NDArray[np.float64] = field(repr=False)
     p_value: float
     explained: float
+    are_lots: bool = False
 
     def __str__(self) -> str:
         if self.found == "independent":
             return f"{self.n_images} training images explain each other no more than by chance"
+        if self.are_lots:
+            return (
+                f"{self.n_images} training images come in lots: neighbours explain each other "
+                f"{self.ratio[0]:.1f} times as often as by chance. Images of a lot that training "
+                "never saw may be rejected more often than others"
+            )
         how = "look alike in clusters"
         if self.found == "sequence":
-            how = f"come in lots (neighbours explain each other {self.ratio[0]:.1f} times as often"
-            how += f" as by chance) and are held out in blocks of {self.block_length}"
-        least = 1 / (self.n_groups + 1)
+            how = f"repeat each other in blocks of about {self.block_length}"
         return (
             f"{self.n_images} training images {how}: they count as {self.n_groups} independent "
-            f"ones, which can promise a false-alarm rate of {least:.1%} at best"
+            "ones, and are held out together"
         )
 
 
@@ -108,8 +117,8 @@ def find_groups_of_routes(
     images: NDArray[np.int64],
     routes: NDArray[np.int64],
     bank: MemoryBank,
-) -> tuple[NDArray[np.int64], dict[str, Dependence]]:
-    """Find groups of training images, each route by itself, and say in the log what was found.
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
+    """Find groups and lots of training images, each route by itself, and say so in the log.
 
     Parameters
     ----------
@@ -124,25 +133,31 @@ def find_groups_of_routes(
     Returns
     -------
     groups : ndarray of shape (n_images,), int64
-        Numbered as they first appear; ``arange(n_images)`` if all images are independent.
+        Near-duplicates; numbered as they first appear, ``arange(n_images)`` if there are none.
+    lots : ndarray of shape (n_images,), int64, or None
+        Blocks of the sequence, where images depend on their neighbours; None: nowhere.
     dependence : dict of str to Dependence
         Of the routes that have enough images to tell.
     """
     first_of_group, dependence = np.arange(len(routes)), {}
+    first_of_lot, in_lots = first_of_group.copy(), False
     for route, name in enumerate(bank.route_names):
         mine, part = np.flatnonzero(routes == route), bank.select(route)
         here = np.flatnonzero(routes[images] == route)
         part = replace(part, image_index=np.searchsorted(mine, part.image_index))
         own = values if len(here) == len(values) else values[here]
         places = np.searchsorted(mine, images[here])
-        codes, found = find_groups(own, places, part, len(mine))
+        codes, lots, found = find_groups(own, places, part, len(mine))
         first_of_group[mine] = mine[np.unique(codes, return_index=True)[1]][codes]
         if found is None:
             continue
+        if lots is not None:
+            first_of_lot[mine], in_lots = mine[np.unique(lots, return_index=True)[1]][lots], True
         dependence[name] = found
         level = logging.INFO if found.found == "independent" else logging.WARNING
         _logger.log(level, "Route %r: %s", name, found)
-    return np.unique(first_of_group, return_inverse=True)[1], dependence
+    lots = np.unique(first_of_lot, return_inverse=True)[1] if in_lots else None
+    return np.unique(first_of_group, return_inverse=True)[1], lots, dependence
 
 
 def find_groups(
@@ -150,7 +165,7 @@ def find_groups(
     images: NDArray[np.int64],
     bank: MemoryBank,
     n_images: int,
-) -> tuple[NDArray[np.int64], Dependence | None]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, Dependence | None]:
     """Find which training images of a route depend on each other.
 
     Parameters
@@ -167,12 +182,14 @@ def find_groups(
     -------
     groups : ndarray of shape (n_images,), int64
         Code of the group of each image; ``arange(n_images)`` if they are independent.
+    lots : ndarray of shape (n_images,), int64, or None
+        Code of the block of the sequence that each is in; None if they do not follow it.
     dependence : Dependence or None
         None if there are too few images, or entries of too few, to tell.
     """
     alone = np.arange(n_images)
     if len(values) < _MIN_IMAGES or len(np.unique(bank.image_index)) < _MIN_IMAGES // 2:
-        return alone, None
+        return alone, None, None
     owner, source, weight = who_explains_whom(values, images, bank)
     shares = np.bincount(bank.image_index, minlength=n_images) / len(bank)
     ratio, limit, p_value, baseline = lag_profile(owner, source, weight, shares)
@@ -197,11 +214,15 @@ def find_groups(
         return weight[same].sum() / weight.sum() - np.mean(own / np.maximum(1 - shares, 1e-12))
 
     found = max(candidates, key=excess, default="independent")
-    groups = candidates.get(found, alone)
-    return groups, Dependence(
+    # Shots of one part are near-duplicates, which a new part does not have: they are held out.
+    # Images of a lot share some of their looks, and new images may well be of the same lot.
+    is_lot = found == "sequence" and excess(found) < _NEAR_DUPLICATES
+    lots = candidates["sequence"] if is_lot else None
+    groups = alone if is_lot else candidates.get(found, alone)
+    dependence = Dependence(
         found=found,
         n_images=n_images,
-        n_groups=len(np.unique(groups)),
+        n_groups=len(np.unique(groups if lots is None else lots)),
         reach=reach,
         block_length=length if found == "sequence" else 1,
         lags=np.arange(1, len(ratio) + 1),
@@ -209,4 +230,6 @@ def find_groups(
         limit=limit,
         p_value=p_value,
         explained=explained,
+        are_lots=is_lot,
     )
+    return groups, lots, dependence

@@ -11,6 +11,7 @@ import numpy as np
 from .._utils.lazy import is_lazy
 from .._utils.memory import available_memory, megabytes
 from ..neighbors.streaming import least_memory
+from .build import entries_of
 
 if TYPE_CHECKING:
     from .coreset_bank import CoresetBank
@@ -151,7 +152,7 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
         n_routes, largest = len(sizes), sizes.max() / n_images if len(sizes) > 1 else 0.0
     elif bank.n_routes not in (None, 1):
         n_routes, largest = 1 if bank.n_routes == "auto" else bank.n_routes, 1.0  # at most
-    n_entries = round(bank.ratio * n_images * n_patches)
+    n_entries = entries_of(bank.ratio, n_images * n_patches)
     return FitShape(
         n_images=n_images,
         n_patches=n_patches,

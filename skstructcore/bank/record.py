@@ -33,6 +33,8 @@ class TrainingRecord:
         Height and width of each original; None where features were given instead of images.
     pooled : ndarray of shape (n_images, n_features), float32, or None
         Mean patch of each image; None without routes.
+    names : ndarray of shape (n_images,) of str, or None
+        What tables and messages call each image; None where features were given.
     """
 
     digests: NDArray[np.str_]
@@ -40,6 +42,7 @@ class TrainingRecord:
     routes: NDArray[np.int64]
     sizes: NDArray[np.int64] | None = None
     pooled: NDArray[np.floating] | None = None
+    names: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -85,6 +88,7 @@ def record_of(
         routes=routes,
         sizes=None if geometry is None else geometry.original_sizes,
         pooled=None if pooled is None else np.asarray(pooled, dtype=np.float32),
+        names=np.array(X.images.file_names()) if hasattr(X, "images") else None,
     )
 
 

@@ -24,7 +24,7 @@ def stream_bank(
     routes: NDArray[np.int64],
     route_names: tuple[str, ...],
     n_patches: int | None = None,
-    ratio: float = 0.01,
+    ratio: float | str = "auto",
     random_state: RandomState = None,
     dtype: Storage = "float32",
     device: str = "cpu",

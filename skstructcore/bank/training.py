@@ -6,9 +6,8 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from .._utils.validation import check_per_image
+from .._utils.validation import check_labels, check_per_image
 from ..images.annotations import Annotations
 from ..images.labels import is_defect_in_training
 
@@ -33,12 +32,15 @@ class TrainingImages(NamedTuple):
         None: the images are not told apart.
     category_names : list of str
         Of all images, also of those that were left out as defects.
+    parts : ndarray of shape (n_images,) or None
+        The part that each image is a view of; None: each image is decided by itself.
     """
 
     X: LazyRows | NDArray[np.floating]
     groups: NDArray[Any] | None
     categories: NDArray[Any] | None
     category_names: list[str]
+    parts: NDArray[Any] | None = None
 
 
 def training_images(
@@ -46,6 +48,7 @@ def training_images(
     y: ArrayLike | None = None,
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | Literal["auto"] | None = "auto",
+    parts: ArrayLike | Literal["auto"] | None = "auto",
     *,
     n_routes: int | str | None = None,
 ) -> TrainingImages:
@@ -55,7 +58,7 @@ def training_images(
 
     Parameters
     ----------
-    X, y, groups, categories
+    X, y, groups, categories, parts
         See `CoresetBank.fit`.
     n_routes : int, "auto" or None
         Parameter of `CoresetBank`: categories that the images carry do not override it.
@@ -75,15 +78,20 @@ def training_images(
             f"n_routes={n_routes!r} groups images that have no labels, but fit got "
             "categories: set n_routes=None, or leave the categories out."
         )
+    parts = _passed_or_carried(parts, carried.parts, "parts", len(X))
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
+    if groups is None and parts is not None:
+        groups = parts  # views of one part depend on each other
     several = _several(carried.categories) if n_routes is None else None
     categories = _passed_or_carried(categories, several, "categories", len(X))
     names = [] if categories is None else sorted({str(name) for name in categories})
     good = _good_images(X, carried.labels if y is None else y)
     if good is None:
-        return TrainingImages(X, groups, categories, names)
-    groups, categories = (None if part is None else part[good] for part in (groups, categories))
-    return TrainingImages(X[good], groups, categories, names)
+        return TrainingImages(X, groups, categories, names, parts)
+    groups, categories, parts = (
+        None if part is None else part[good] for part in (groups, categories, parts)
+    )
+    return TrainingImages(X[good], groups, categories, names, parts)
 
 
 def is_auto(value: object) -> bool:
@@ -111,36 +119,6 @@ def _passed_or_carried(passed, carried, name, n_images):
         n_images,
         name,
     )
-    return values
-
-
-def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
-    """Return names of groups or categories, one an image and none missing, or raise ValueError.
-
-    Examples
-    --------
-    >>> check_labels(["a", "b", "a"], 3, "groups")
-    array(['a', 'b', 'a'], dtype='<U1')
-    >>> check_labels(["a", None, "a"], 3, "groups")
-    Traceback (most recent call last):
-    ValueError: groups has no entry for image 1: got None. Give every image one.
-    """
-    if isinstance(values, str):
-        raise ValueError(f"{name} must have one entry per image, or be 'auto' or None: {values!r}.")
-    values = check_per_image(values, n_images, name)
-    missing = np.flatnonzero(pd.isna(values))
-    if len(missing):
-        raise ValueError(
-            f"{name} has no entry for image {missing[0]}: got {values[missing[0]]}. Give every "
-            "image one."
-        )
-    try:
-        np.unique(values)
-    except TypeError:
-        types = sorted({type(value).__name__ for value in values})
-        raise ValueError(
-            f"{name} mixes the types {', '.join(types)}: use one type for all images."
-        ) from None
     return values
 
 

@@ -100,7 +100,5 @@ def fit(
             print_json({"model": output, **info(output), "operating_points": points})
             return
     click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
-    print_table(
-        points, ("asked", "rate", "rate_low", "rate_high", "painted_found", "smallest_found")
-    )
+    print_table(points, _SHARES)
     click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])

@@ -26,18 +26,21 @@ class Annotations:
         The part, shot or series that each image shows.
     categories : ndarray of shape (n_images,), default=None
         The product that each image shows.
+    parts : ndarray of shape (n_images,), default=None
+        The part that each image is a view of, where several views are decided together.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skstructcore.images import Annotations
-    >>> Annotations(groups=np.array(["part 1", "part 1", "part 2"]))[1:]
-    Annotations(labels=None, groups=array(['part 1', 'part 2'], dtype='<U6'), categories=None)
+    >>> Annotations(groups=np.array(["part 1", "part 1", "part 2"]))[1:].groups.tolist()
+    ['part 1', 'part 2']
     """
 
     labels: NDArray[Any] | None = None
     groups: NDArray[Any] | None = None
     categories: NDArray[Any] | None = None
+    parts: NDArray[Any] | None = None
 
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Annotations:
         """What is known of the images at `rows`: a slice, integers or a boolean mask."""
@@ -48,5 +51,5 @@ class Annotations:
     @classmethod
     def of(cls, images: object) -> Annotations:
         """Take up what an object like `ImageSet` says of its images (`y`, `groups`, ...)."""
-        parts = (getattr(images, name, None) for name in ("y", "groups", "categories"))
+        parts = (getattr(images, name, None) for name in ("y", "groups", "categories", "parts"))
         return cls(*(None if part is None else np.asarray(part) for part in parts))

@@ -145,6 +145,9 @@ def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) ->
         surprise=scores.surprise,
         ignored=scores.ignored,
         image_index=patches.image_index,
+        parts=patches.parts,
+        lots=patches.lots,
+        names=patches.names,
     )
     if scores.pooled is None:
         return maps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, get_args
 
@@ -186,7 +187,25 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             scores = score_patches(self.search_, patches, routes=self.search_.known_routes(patches))
         else:
             scores = self._score_held_out(patches)
-        return as_maps(scores, patches, training=True)
+        maps = as_maps(scores, patches, training=True)
+        if patches.lots is None or self.calibration == "in-sample":
+            return maps
+        return replace(maps, without_lot=self._score_without_lots(patches))
+
+    def _score_without_lots(self, patches):
+        """Maps of training images that are scored as if their whole lot had not been there."""
+        bank = patches.bank
+        lots = np.full(len(bank), -1)  # entries of images that are no training patches: streamed
+        place = np.searchsorted(patches.image_index, bank.image_index)
+        place = np.minimum(place, len(patches) - 1)
+        known = patches.image_index[place] == bank.image_index
+        lots[known] = patches.lots[place[known]]
+        search = self.search_.of(replace(bank, groups=lots))
+        apart = replace(patches, groups=patches.lots)
+        routes = search.known_routes(patches)
+        return as_maps(
+            score_patches(search, apart, self.expectations_, routes, held_out=True), apart
+        )
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).

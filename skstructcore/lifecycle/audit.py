@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student_t
+from scipy.stats import false_discovery_control
 
 from .._utils.lazy import iter_batches
 from .._utils.validation import check_number, counted_rows
 from ..bank.record import digests_of
+from ..scoring.suspects import tail_p_values
 from ._steps import check_scores, structcore_steps
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["audit", "false_discovery_rates", "tail_p_values"]
+__all__ = ["audit"]
 
-# Degrees of freedom of the tail: good images are a little heavier-tailed than a normal.
-_TAIL = 8
 # Patches this much nearer to those of another image than is usual are copies of them.
 _COPY = 0.1
 
@@ -52,7 +50,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
         - ``image``, its position in the fit; with images ``name``;
         - ``route`` and ``group``;
         - ``anomaly_score``, held out (with routes: not scaled);
-        - ``p_value``: share of good images that would score as high by the tail of a robust fit.
+        - ``p_value``: share of good images that would score as high by the tail of these scores.
           Ranks among the images themselves could not tell a defect: one of n is always highest;
         - ``q_value`` and ``suspect``: the false-discovery rate up to it, and whether that is at
           most `fdr`;
@@ -67,9 +65,9 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
 
     Notes
     -----
-    Scores are standardised by median and median absolute deviation and compared with Student's t
-    of 8 degrees of freedom, which contamination of a few percent does not move. ``docs/field.md``
-    has the rates that were realised with real defects among good images.
+    P-values are those of the tail that sets thresholds (`fit_predictive_tail`), which contamination
+    of a few percent hardly moves. ``docs/decisions.md`` has the shares of planted defects that were
+    found, and of suspects that were good.
 
     Examples
     --------
@@ -105,7 +103,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
         check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
         table.loc[mine, "p_value"] = tail_p_values(scores)
-    table["q_value"] = false_discovery_rates(table["p_value"])
+    table["q_value"] = false_discovery_control(table["p_value"])
     table["suspect"] = table["q_value"] <= fdr
     copies = _equal_images(record)
     if images is not None:
@@ -119,37 +117,6 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     table["copy_of"] = table["copy_of"].fillna(-1).astype(np.int64)
     table["copy_distance"] = table["image"].map({i: far for i, (_, far) in copies.items()})
     return table.sort_values("p_value", kind="stable", ignore_index=True)
-
-
-def tail_p_values(scores: ArrayLike) -> NDArray[np.float64]:
-    """Share of good images that score as high, by a t distribution about median and MAD.
-
-    Examples
-    --------
-    >>> tail_p_values([1.0, 2.0, 3.0, 4.0, 5.0, 40.0]).round(4)
-    array([0.8635, 0.75  , 0.5901, 0.4099, 0.25  , 0.    ])
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    median = np.median(scores)
-    scale = np.median(np.abs(scores - median)) / student_t.ppf(0.75, _TAIL)
-    z = (scores - median) / max(scale, np.finfo(np.float64).tiny)
-    return student_t.sf(np.clip(z, -1e9, 1e9), _TAIL)
-
-
-def false_discovery_rates(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Smallest false-discovery rate at which each p-value is a discovery (Benjamini-Hochberg).
-
-    Examples
-    --------
-    >>> false_discovery_rates([0.01, 0.4, 0.02, 0.9]).round(2)
-    array([0.04, 0.53, 0.04, 0.9 ])
-    """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_values)[::-1]
-    rates = p_values[order] * len(order) / np.arange(len(order), 0, -1)
-    found = np.empty_like(rates)
-    found[order] = np.minimum(np.minimum.accumulate(rates), 1.0)
-    return found
 
 
 def _equal_images(record):

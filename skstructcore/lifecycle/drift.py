@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.files import escape_name
-from .._utils.validation import check_number
-from ..bank.training import check_labels
+from .._utils.validation import check_labels, check_number
 from ._drift_tests import RouteTests
 from ._steps import check_scores, structcore_steps
 

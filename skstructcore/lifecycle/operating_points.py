@@ -108,7 +108,8 @@ def operating_points(
     >>> X = np.random.default_rng(0).normal(size=(99, 4))
     >>> scorer = StructCoreScorer(threshold="guaranteed")
     >>> pipe = make_pipeline(CoresetBank(0.2, random_state=0), RoutedKNNScorer(), scorer).fit(X)
-    >>> operating_points(pipe, false_alarm_rates=[0.001, 0.1])[["route", "false_alarm_rate", "rate"]]
+    >>> table = operating_points(pipe, false_alarm_rates=[0.001, 0.1])
+    >>> table[["route", "false_alarm_rate", "rate"]]
       route  false_alarm_rate  rate
     0   all             0.001  0.01
     1   all             0.100  0.10

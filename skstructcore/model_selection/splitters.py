@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
-from ..bank.training import check_labels
+from .._utils.validation import check_labels
 from ..images.labels import is_anomalous
 
 if TYPE_CHECKING:

@@ -144,8 +144,8 @@ def decide(
     Examples
     --------
     >>> scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
-    >>> round(decide(scores, 0.1).threshold, 1)
-    10.4
+    >>> bool(decide(scores, 0.1).threshold > 10)  # ten scores leave much open
+    True
     >>> decide(scores, 0.1, "guaranteed").threshold
     10.0
     >>> round(decide(scores, 0.01, "guaranteed").rate, 3)  # all that ten images can guarantee

@@ -8,15 +8,56 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ..images.image_list import as_images
 from .descriptors import PAPER_PHI
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+    from sklearn.pipeline import Pipeline
 
     from ..containers import AnomalyMaps
+    from ..images.image_list import ImagesLike
     from .evidence import Evidence
+
+
+def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
+    """Say what is decided about images, how their scores come about, and where.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it.
+    X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
+
+    Returns
+    -------
+    table : DataFrame
+        A row an image: ``image``, its path or "image <position>", and the columns that
+        `describe_maps` explains, of which these decide: ``anomaly_score``, ``p_value``,
+        ``is_anomalous``, ``decided_by`` and ``route``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import describe, make_structcore
+    >>> X = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
+    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64).fit(X)
+    >>> describe(pipe, [np.full((64, 64), 9, np.uint8)])[["image", "is_anomalous"]]
+         image  is_anomalous
+    0  image 0          True
+    """
+    table = pipe[-1].describe(pipe[:-1].transform(X))
+    table.insert(0, "image", names_of(pipe, X))
+    return table
+
+
+def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:
+    """What tables call each image: its path, or "image <position>"."""
+    if isinstance(X, np.ndarray) or not hasattr(pipe[0], "image_size"):
+        return [f"image {i}" for i in range(len(X))]
+    return as_images(X).file_names()
 
 
 def describe_maps(

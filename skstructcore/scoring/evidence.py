@@ -88,7 +88,7 @@ def _check_parts(maps):
     if (maps.route is None) != (maps.route_distance is None):
         raise ValueError("maps need both route and route_distance, or neither.")
     for name, part in vars(maps).items():
-        if part is None or name in ("values", "geometry"):
+        if part is None or name in ("values", "geometry", "without_lot"):
             continue
         wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
         if np.shape(part) != wanted:
@@ -151,7 +151,7 @@ class TrainingEvidence:
     phi : ndarray of shape (n, p)
     paper_phi : ndarray of shape (n, 3)
         See `Evidence`.
-    groups, image_index, route, route_distance : ndarray of shape (n,), or None
+    groups, image_index, route, route_distance, parts, lots, names : ndarray of shape (n,), or None
         See `AnomalyMaps`.
     """
 
@@ -162,6 +162,9 @@ class TrainingEvidence:
     image_index: NDArray[np.int64] | None = None
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
+    parts: NDArray[Any] | None = None
+    lots: NDArray[np.int64] | None = None
+    names: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.base)
@@ -173,7 +176,7 @@ class TrainingEvidence:
     @classmethod
     def of_maps(cls, evidence: Evidence, maps: AnomalyMaps) -> TrainingEvidence:
         """What the maps of training images say, and what is known of the images."""
-        known = ("groups", "image_index", "route", "route_distance")
+        known = [name for name in vars(cls(*evidence)) if name not in ("base", "phi", "paper_phi")]
         return cls(*evidence, **{name: getattr(maps, name) for name in known})
 
     def take(self, rows: NDArray[Any]) -> TrainingEvidence:

@@ -1,8 +1,8 @@
 """Where further scores will lie: a smooth, robust upper tail of held-out scores.
 
-The largest of few scores is one odd photograph. What lies between the middle and the upper fifth
-of the scores says more about the next image, and a few defects among the training images do not
-move it. `docs/howto/false_alarms.md` says how the constants were chosen.
+The largest of few scores is one odd photograph. What lies between the middle and the upper quarter
+of the scores says more about the next image, and a few defects among the training images hardly
+move it. ``docs/decisions.md`` says how the constants were chosen.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 #: Degrees of freedom of the tail: held-out scores of good images are heavier than a normal.
 DEGREES_OF_FREEDOM = 8.0
-# The spread is read between the median and this quantile: below it are no defects.
-_UPPER = 0.8
-# Further good images differ a little from the training images: their spread is this much larger.
-_MARGIN = 1.0
+# The spread is read between the median and this quantile.
+_UPPER = 0.75
+# Scores that a smaller share of good images would exceed are left out of a second reading: they
+# may be defects.
+_TRIMMED = 0.01
+# Further good images differ from the training images, as days and lots do: their spread is this
+# much larger. Scores of training images cannot tell by how much.
+_MARGIN = 1.2
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
 # n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 8 degrees of
-# freedom: with f its density at a quantile q, n cov(q1, q2) is q1 (1 - q2) / (f1 f2).
-_VARIANCE = (2.69, -1.46, 1.67)
+# freedom: with f the density at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2).
+_VARIANCE = (3.28, -1.63, 1.67)
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class PredictiveTail:
     location : float
         Median of the scores.
     scale : float
-        Their spread: distance from the median to the 0.8-quantile, divided by that of a
-        t distribution of scale 1.
+        Their spread: distance from the median to the 0.75-quantile, divided by that of a
+        t distribution of scale 1, and a fifth more for what further images bring.
     degrees_of_freedom : float
     n_independent : float
         How many independent scores it was learned from. Few scores make the tail of the *next*
@@ -100,15 +104,17 @@ def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> 
     Examples
     --------
     >>> tail = fit_predictive_tail([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 400.0])
-    >>> tail.location
-    5.5
-    >>> round(tail.isf(0.05), 1)
-    12.1
+    >>> tail.location  # of the nine that are no defect
+    5.0
+    >>> bool(9 < tail.isf(0.05) < 20)
+    True
     """
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    location, upper = _quantiles(scores, [0.5, _UPPER], weights)
-    scale = (upper - location) / stdtrit(DEGREES_OF_FREEDOM, _UPPER)
+    location, scale = _middle(scores, weights)
+    kept = scores <= location - scale * stdtrit(DEGREES_OF_FREEDOM, _TRIMMED)
+    if not kept.all():
+        location, scale = _middle(scores[kept], weights[kept])
     if not scale > 0:  # most scores are equal
         scale = scores.std()
     if not scale > 0:
@@ -117,13 +123,18 @@ def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> 
             "what is rare: the training images are copies of each other. Add other good images."
         )
     n = float(weights.sum())
-    return PredictiveTail(
-        float(location), _MARGIN * float(scale), min(DEGREES_OF_FREEDOM, max(n - 1, 1.0)), n
-    )
+    # A scale of few scores is uncertain, which makes the tail of the next one heavier.
+    degrees = 1 / (1 / DEGREES_OF_FREEDOM + 1 / n)
+    return PredictiveTail(float(location), _MARGIN * float(scale), degrees, n)
 
 
-def _quantiles(scores, shares, weights):
-    """Weighted quantiles: linear between the middles of the steps of the distribution."""
+def _middle(scores, weights):
+    """Median, and scale by the upper quantile; both weighted.
+
+    Linear between the middles of the steps of the distribution.
+    """
     order = np.argsort(scores, kind="stable")
-    middle = np.cumsum(weights[order]) - weights[order] / 2
-    return np.interp(np.multiply(shares, weights.sum()), middle, scores[order])
+    steps = np.cumsum(weights[order]) - weights[order] / 2
+    at = np.multiply([0.5, _UPPER], weights.sum())
+    median, upper = np.interp(at, steps, scores[order])
+    return median, (upper - median) / stdtrit(DEGREES_OF_FREEDOM, _UPPER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -15,11 +16,14 @@ from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from ._old_names import OldNames
 from .calibration import NORMS
-from .decision import RULES
+from .decision import RULES, decide
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, default_weights, descriptor_names, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
+from .lots import rates_by_lot
+from .parts import score_parts
 from .routed import calibrate, judge_routed
+from .summary import expected_false_alarms, unlike_the_others
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from .descriptors import DescriptorLike
 
 _DEFAULT_RATE = 0.01
+_logger = logging.getLogger(__name__)
 
 
 class StructCoreScorer(
@@ -118,6 +123,11 @@ class StructCoreScorer(
         The rate that thresholds stand for: images with a p-value of at most this are rejected.
         Larger than what was asked for where ``threshold="guaranteed"`` has too few images; with
         routes the largest.
+    part_decision_ : Decision or None
+        About parts with several views, see `skstructcore.describe_parts`; None without parts.
+    lots_ : LotRates or None
+        Where training images come in lots or groups: each left out in turn, the share of its
+        good images that the threshold of the others rejects.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     n_features_in_ : int
@@ -144,9 +154,9 @@ class StructCoreScorer(
     >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(maps[:40])
     >>> scorer.predict(5 * maps[40:42])
     array([-1, -1])
-    >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "p_value"]].round(2)
-       base  anomaly_score  p_value
-    0   1.0           0.98     0.61
+    >>> scorer.describe(maps[40:41])[["base", "anomaly_score", "is_anomalous"]].round(2)
+       base  anomaly_score  is_anomalous
+    0   1.0           0.98         False
     """
 
     _parameter_constraints = {
@@ -212,7 +222,28 @@ class StructCoreScorer(
         descriptor_names(self.descriptors)  # an error if one is there twice
         self.descriptors_ = without_surprise(self.descriptors) if bare else self.descriptors
         self.training_ = self.evidence_of(maps)
-        return self.calibrate()
+        self.calibrate()
+        self.lots_ = self._leave_lots_out(maps)
+        self._tell()
+        return self
+
+    def _leave_lots_out(self, maps):
+        if maps.without_lot is not None:
+            apart = self.evidence_of(maps.without_lot)
+            return rates_by_lot(self.training_, apart, self.calibrations_, maps.lots)
+        if maps.groups is None or len(np.unique(maps.groups)) == len(maps):
+            return None
+        # Groups are held out in any case.
+        return rates_by_lot(self.training_, self.training_, self.calibrations_, maps.groups)
+
+    def _tell(self):
+        """Say in the log what the fit has come to."""
+        for sentence in unlike_the_others(self.calibrations_, self.training_):
+            _logger.warning("%s (audit lists such images, forget takes images out)", sentence)
+        if self.lots_ is not None:
+            _logger.info("Lots: %s", self.lots_)
+        for name, decision in self.decisions_.items():
+            _logger.info("Route %r %s", name, expected_false_alarms(decision))
 
     def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:
         """Return what is kept of the maps of training images."""
@@ -231,9 +262,23 @@ class StructCoreScorer(
             threshold=self._rule(),
         )
         self.offset_ = -1.0 if self.routes_ else -self.calibration_.threshold
+        self.part_decision_ = self._decide_parts()
         if messages:
             warn_user(" ".join(messages))
         return self
+
+    def _decide_parts(self):
+        """The decision about parts, by held-out training parts; None where there are none."""
+        training = self.training_
+        if training.parts is None:
+            return None
+        p_values = np.empty(len(training))
+        for name, calibration in self.calibrations_.items():
+            mine = slice(None) if training.route is None else training.route == name
+            scores, _ = calibration.score(training.take(mine).evidence)
+            p_values[mine] = calibration.decision.p_values(scores)
+        scores = score_parts(p_values, training.parts).scores
+        return decide(scores, self._asked_rate(), self._rule())
 
     def _asked_rate(self):
         if self.quantile is None:

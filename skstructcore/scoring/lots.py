@@ -1,0 +1,98 @@
+"""What becomes of good images of a lot that training never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .suspects import without
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .calibration import ScoreCalibration
+    from .evidence import TrainingEvidence
+
+# Of fewer images a share says nothing.
+_MIN_IMAGES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LotRates:
+    """Each lot left out in turn: how many of its good images the others would have rejected.
+
+    Attributes
+    ----------
+    lots : ndarray of shape (n_lots,), int64
+        Their numbers, or the codes of the groups that were given.
+    n_images : ndarray of shape (n_lots,), int64
+    rates : ndarray of shape (n_lots,), float64
+        Share of the images of the lot that is above the threshold of the other images, while the
+        bank has no patches of the lot.
+    """
+
+    lots: NDArray[np.int64]
+    n_images: NDArray[np.int64]
+    rates: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.rates.mean())
+
+    @property
+    def worst(self) -> float:
+        return float(self.rates.max())
+
+    def __str__(self) -> str:
+        return (
+            f"of {len(self.lots)} lots, each left out in turn, {self.mean:.0%} of the good images "
+            f"would be rejected, {self.worst:.0%} of the worst"
+        )
+
+
+def rates_by_lot(
+    training: TrainingEvidence,
+    apart: TrainingEvidence,
+    calibrations: dict[str, ScoreCalibration],
+    lots: NDArray[np.int64],
+) -> LotRates | None:
+    """Count, for each lot, what the threshold of the others rejects.
+
+    Parameters
+    ----------
+    training : TrainingEvidence
+        By which `calibrations` were learned, in their order.
+    apart : TrainingEvidence
+        Of the same images, scored without the entries of their lot.
+    calibrations : dict of str to ScoreCalibration
+        Of each route; "all" without routes.
+    lots : ndarray of shape (n,), int64
+
+    Returns
+    -------
+    rates : LotRates or None
+        Of the lots with at least 5 images, where there are two or more such lots; else None.
+    """
+    names, counts = np.unique(lots, return_counts=True)
+    large = names[counts >= _MIN_IMAGES]
+    if len(large) < 2:
+        return None
+    rejected = np.zeros(len(lots), dtype=bool)
+    for name, calibration in calibrations.items():
+        mine = (
+            np.arange(len(lots))
+            if training.route is None
+            else np.flatnonzero(training.route == name)
+        )
+        if len(mine) != len(calibration.scores):  # judged by the statistics of all routes
+            continue
+        scores, _ = calibration.score(apart.take(mine).evidence)
+        for lot in large:
+            of_lot = np.flatnonzero(lots[mine] == lot)
+            if 0 < len(of_lot) <= len(mine) - _MIN_IMAGES:
+                others = without(calibration.decision, of_lot)
+                rejected[mine[of_lot]] = others.rejects(scores[of_lot])
+    rates = np.array([rejected[lots == lot].mean() for lot in large])
+    return LotRates(large, counts[counts >= _MIN_IMAGES], rates)

@@ -1,0 +1,132 @@
+"""One decision for several views of one part.
+
+A part is rejected if its strangest view is rare among the strangest views of good parts. Views of
+a part are compared by their p-values, so that each may have a route of its own. The smallest of k
+p-values is corrected for k (Šidák), so that views may be missing. What that gives for held-out
+training parts sets the threshold, so that views may depend on each other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .._utils.validation import check_labels
+from .describe import names_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["describe_parts"]
+
+
+class PartScores(NamedTuple):
+    """The strangest view of each part, and what it says of the part."""
+
+    names: NDArray[Any]  # (n_parts,), in the order in which they first appear
+    scores: NDArray[np.float64]  # (n_parts,), higher is more anomalous
+    worst: NDArray[np.int64]  # (n_parts,), the view with the smallest p-value
+    n_views: NDArray[np.int64]  # (n_parts,)
+
+
+def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
+    """Score parts by the p-values of their views.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_views,)
+    parts : array-like of shape (n_views,)
+        The part that each view shows.
+
+    Returns
+    -------
+    scores : PartScores
+        The score of a part is ``-log(1 - (1 - p) ** k)`` of the smallest ``p`` of its k views.
+
+    Examples
+    --------
+    >>> score_parts([0.5, 0.01, 0.3], ["a", "a", "b"]).scores.round(2)  # -log(.0199), -log(.3)
+    array([3.92, 1.2 ])
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    _, first, codes = np.unique(parts, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    codes = np.argsort(order)[codes]  # parts as they first appear
+    by_part = np.lexsort((p_values, codes))
+    worst = by_part[np.searchsorted(codes[by_part], np.arange(len(first)))]
+    n_views = np.bincount(codes)
+    with np.errstate(divide="ignore"):
+        corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
+    return PartScores(np.asarray(parts)[first[order]], -np.log(corrected), worst, n_views)
+
+
+def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFrame:
+    """Decide about parts of which there are several views.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted with ``bank__parts=``, as `make_structcore` builds it.
+    X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
+        Views of parts. A part may lack some.
+    parts : array-like of shape (n_views,)
+        The part that each image shows.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a part, in the order in which they first appear: ``part``, ``n_views``,
+        ``anomaly_score``, ``p_value`` (how often a good part scores at least as high),
+        ``is_anomalous``; of its strangest view ``worst_view`` (name, or position),
+        ``worst_p_value``, ``decided_by`` and ``route``.
+
+    Raises
+    ------
+    ValueError
+        If the pipeline was fitted without parts, or `parts` has not one entry an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import describe_parts, make_structcore
+    >>> X = np.random.default_rng(0).normal(size=(60, 4, 4, 8)).astype(np.float32)
+    >>> parts = np.repeat(np.arange(20), 3)  # three views each
+    >>> pipe = make_structcore(structcore__false_alarm_rate=0.1)[2:].fit(X, bank__parts=parts)
+    >>> X[-1] += 3
+    >>> describe_parts(pipe, X[-6:], parts[-6:])[["part", "n_views", "is_anomalous", "worst_view"]]
+       part  n_views  is_anomalous worst_view
+    0    18        3         False    image 1
+    1    19        3          True    image 5
+    """
+    scorer = pipe[-1]
+    decision = getattr(scorer, "part_decision_", None)
+    if decision is None:
+        raise ValueError(
+            "The pipeline was fitted without parts, so that it does not know what the strangest "
+            "view of a good part looks like: fit with bank__parts=."
+        )
+    names = names_of(pipe, X)
+    parts = check_labels(parts, len(names), "parts")
+    views = scorer.describe(pipe[:-1].transform(X))
+    scored = score_parts(views["p_value"], parts)
+    worst = views.iloc[scored.worst]
+    return pd.DataFrame(
+        {
+            "part": scored.names,
+            "n_views": scored.n_views,
+            "anomaly_score": scored.scores,
+            "p_value": decision.p_values(scored.scores),
+            "is_anomalous": decision.rejects(scored.scores),
+            "worst_view": [names[i] for i in scored.worst],
+            "worst_p_value": worst["p_value"].to_numpy(),
+            "decided_by": worst["decided_by"].to_numpy(),
+            "route": worst["route"].to_numpy(),
+        }
+    )

@@ -1,0 +1,100 @@
+"""What a fit has come to, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .suspects import suspects_of, without
+
+if TYPE_CHECKING:
+    from .calibration import ScoreCalibration
+    from .decision import Decision
+    from .evidence import TrainingEvidence
+
+_NAMED = 5
+
+
+def expected_false_alarms(decision: Decision) -> str:
+    """Say how many good images a decision rejects.
+
+    Examples
+    --------
+    >>> from skstructcore.scoring.decision import decide
+    >>> expected_false_alarms(decide(range(1, 100), 0.05, "guaranteed"))
+    'rejects at most 5 % of good images'
+    >>> expected_false_alarms(decide(range(1, 100), 0.05, "quantile"))
+    'rejects a share of good images that nothing is known of'
+    """
+    if decision.rule == "quantile":
+        return "rejects a share of good images that nothing is known of"
+    if decision.rule == "guaranteed":
+        return f"rejects at most {percent(decision.rate)} of good images"
+    low, high = decision.interval
+    text = f"rejects about {percent(decision.rate)} of good images"
+    text += f" ({percent(low)} to {percent(high)}"
+    n = decision.n_independent
+    if decision.rate * (n + 1) < 1:
+        text += f"; extrapolated from {n} images"
+    return text + ")"
+
+
+def unlike_the_others(
+    calibrations: dict[str, ScoreCalibration], training: TrainingEvidence
+) -> list[str]:
+    """Name training images that are unlike the others, and say what they cost.
+
+    Parameters
+    ----------
+    calibrations : dict of str to ScoreCalibration
+        Of each route; "all" without routes.
+    training : TrainingEvidence
+        By which they were learned.
+
+    Returns
+    -------
+    sentences : list of str
+        One for each route that has such images.
+    """
+    sentences = []
+    for route, calibration in calibrations.items():
+        rows = slice(None) if training.route is None else training.route == route
+        mine, decision = training.take(rows), calibration.decision
+        if len(mine) != len(decision.scores):  # judged by the statistics of all routes
+            continue
+        odd = suspects_of(decision)
+        # Where most images are odd, none is.
+        if not 0 < len(odd) < len(mine) // 3:
+            continue
+        names = [_name_of(mine, i) for i in odd[:_NAMED]]
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        if len(odd) > _NAMED:
+            listed = f"{', '.join(names)} and {len(odd) - _NAMED} more"
+        one = len(odd) == 1
+        of_route = "" if route == "all" else f" of {route!r}"
+        text = f"{len(odd)} training image{'' if one else 's'}{of_route} "
+        text += f"{'is' if one else 'are'} unlike the others: {listed}"
+        less = without(decision, odd)
+        if abs(less.threshold - decision.threshold) > 0.02 * abs(decision.threshold):
+            text += (
+                f"; without {'it' if one else 'them'} the threshold would be "
+                f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
+            )
+        sentences.append(text)
+    return sentences
+
+
+def _name_of(training, i):
+    if training.names is not None:
+        return str(training.names[i])
+    return f"image {i if training.image_index is None else training.image_index[i]}"
+
+
+def percent(share: float) -> str:
+    """A share for people.
+
+    Examples
+    --------
+    >>> percent(0.05), percent(0.0123), percent(0.00042)
+    ('5 %', '1.2 %', '0.042 %')
+    """
+    return f"{100 * share:.2g} %"
