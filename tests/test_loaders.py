@@ -236,8 +236,15 @@ def test_image_folder(tmp_path):
     assert list(images.y) == ["dent", "good"]
     assert images.splits is None and images.load_mask(0).sum() == 1
 
-    flat = load_image_folder(tmp_path / "parts/ok")
-    assert list(flat.y) == ["good"] and flat.paths == [str(tmp_path / "parts/ok/a.png")]
+    (tmp_path / "parts/ok").rename(tmp_path / "parts/gut")
+    with pytest.raises(DatasetError, match=r"no folder is named 'good' .* normal, .* dent, gut"):
+        load_image_folder(tmp_path / "parts")
+    assert list(load_image_folder(tmp_path / "parts", good="gut").y) == ["dent", "good"]
+    (tmp_path / "parts/gut").rename(tmp_path / "parts/OK")
+    assert list(load_image_folder(tmp_path / "parts").y) == ["good", "dent"]
+
+    flat = load_image_folder(tmp_path / "parts/OK")
+    assert list(flat.y) == ["good"] and flat.paths == [str(tmp_path / "parts/OK/a.png")]
 
     image(tmp_path / "parts/c.png")
     with pytest.raises(DatasetError, match=r"c.png: an image beside folders"):

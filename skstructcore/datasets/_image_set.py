@@ -34,8 +34,9 @@ class ImageSet:
     paths : sequence of n str, path-like or ndarray
         The images: files, or uint8 arrays of shape (h, w) or (h, w, 3).
     y : array-like of shape (n,), default=None
-        Labels: "good" is normal, every other string is the type of the defect. Numbers (see
-        `skstructcore.images.labels`) become "good" and "anomalous". None: all good.
+        Labels: "good" (or "normal", "OK", "pass", ...) is normal, every other string is the type
+        of the defect. Words for good and numbers (see `skstructcore.images.labels`) become "good"
+        and "anomalous". None: all good.
     masks : sequence of n str, path-like, ndarray or None, default=None
         Where the defect is: a file or an array of the size of the image, non-zero = defect.
         None for an image without a mask. Good images need none.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..images.labels import GOOD
+from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, masks_of, read_table
 from ._image_set import ImageSet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_trees(
-    root: StrPath, category: str | None, *, good: str, groups: str | None, check: bool
+    root: StrPath, category: str | None, *, groups: str | None = None, check: bool
 ) -> ImageSet:
     """Read categories that have the folders train, test and ground_truth."""
     root = Path(root)
@@ -34,17 +34,17 @@ def load_trees(
         )
     parts, problems = [], []
     for folder in found:
-        parts.append(_read_tree(Path(os.path.abspath(folder)), good, groups, problems))
+        parts.append(_read_tree(Path(os.path.abspath(folder)), groups, problems))
     images = _joined(parts)
     return checked(root, images, problems, check)
 
 
-def _read_tree(folder, good, groups, problems):
+def _read_tree(folder, groups, problems):
     files, y, masks, splits = [], [], [], []
     for split in ("train", "test"):
         for type_folder in folders_in(folder / split):
             found = images_in(type_folder)
-            label = GOOD if type_folder.name == good else type_folder.name
+            label = GOOD if means_good(type_folder.name) else type_folder.name
             files += found
             y += [label] * len(found)
             splits += [split] * len(found)
@@ -53,7 +53,10 @@ def _read_tree(folder, good, groups, problems):
             else:
                 masks += masks_of(found, folder / "ground_truth" / type_folder.name, problems)
     if ("train", GOOD) not in zip(splits, y, strict=True):
-        problems.append(f"{folder / 'train' / good}: no images to train on")
+        problems.append(
+            f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
+            f"{', '.join(GOOD_WORDS[1:])}"
+        )
     return ImageSet(
         files,
         y,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..images.image_list import ImageReadError, is_named_as_image, list_images
-from ..images.labels import GOOD
+from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, inside, masks_of, read_table
@@ -68,7 +68,7 @@ def load_mvtec_ad(
     -------
     images : ImageSet
         With `splits`, `categories`, `masks`, and `groups` where there are any. Good images
-        have the label "good", others the name of their folder.
+        (of folders named "good", "OK", ...) have the label "good", others the name of their folder.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def load_mvtec_ad(
     >>> bottle = load_mvtec_ad("mvtec_ad", "bottle")  # doctest: +SKIP
     >>> pipe.fit(bottle.train).predict(bottle.test)   # doctest: +SKIP
     """
-    return load_trees(root, category, good=GOOD, groups=groups, check=check)
+    return load_trees(root, category, groups=groups, check=check)
 
 
 def load_btad(root: StrPath, category: str | None = None, *, check: bool = True) -> ImageSet:
@@ -112,7 +112,7 @@ def load_btad(root: StrPath, category: str | None = None, *, check: bool = True)
     DatasetError
         If files are unreadable, missing or do not belong together; it lists all of them.
     """
-    return load_trees(root, category, good="ok", groups=None, check=check)
+    return load_trees(root, category, check=check)
 
 
 def load_visa(
@@ -156,7 +156,7 @@ def load_visa(
     """
     root = Path(root)
     if not (root / "split_csv").is_dir():
-        return load_trees(root, category, good=GOOD, groups=None, check=check)
+        return load_trees(root, category, check=check)
     table = root / "split_csv" / f"{split}.csv"
     rows = read_table(table, ("object", "split", "label", "image", "mask"))
     categories = sorted({row["object"] for row in rows})
@@ -176,7 +176,7 @@ def load_visa(
         raise DatasetError(root, problems)
     images = ImageSet(
         paths,
-        [GOOD if row["label"] == "normal" else row["label"] for row in rows],
+        [row["label"] for row in rows],
         masks=masks,
         categories=[row["object"] for row in rows],
         splits=[row["split"] for row in rows],
@@ -267,7 +267,8 @@ def load_image_folder(
         The folder. Images that lie directly in it count as good, and there must be no folders
         with images beside them.
     good : str, default="good"
-        Name of the folder of good images.
+        Name of the folder of good images; folders "OK", "normal", ... (`GOOD_WORDS` of
+        `skstructcore.images.labels`, in any case) are good anyway.
     mask_root : str or path-like, default=None
         The folder of masks; None: no masks.
     check : bool, default=True
@@ -298,13 +299,18 @@ def load_image_folder(
     paths, y, masks = [], [], []
     for folder in folders:
         files = images_in(folder)
-        label = GOOD if folder.name == good else folder.name
+        label = GOOD if folder.name == good or means_good(folder.name) else folder.name
         if label != GOOD and mask_root is not None:
             masks += masks_of(files, Path(mask_root) / folder.name, problems)
         else:
             masks += [None] * len(files)
         paths += files
         y += [label] * len(files)
+    if y and GOOD not in y:
+        problems.append(
+            f"{root}: no folder is named {good!r} or by another word for good images "
+            f"({', '.join(GOOD_WORDS)}); there are {', '.join(f.name for f in folders[:5])}"
+        )
     return checked(root, ImageSet(paths, y, masks=masks), problems, check)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.image_list import as_images
-from ..images.labels import GOOD, is_anomalous
+from ..images.labels import GOOD
 from ..images.masks import as_mask, mask_as_seen, read_mask
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
         raise NoMasksError(
             f"pixel metrics need masks: pass the images as an ImageSet, not {type(images).__name__}"
         )
-    anomalous = is_anomalous(images.y) if anomalous is None else np.asarray(anomalous)
+    anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
     if not any(images.masks[i] is not None for i in np.flatnonzero(anomalous)):
         raise _no_masks(anomalous)
     problems = find_mask_problems(images)
@@ -162,7 +162,7 @@ def masks_as_seen(
     array([[1, 0],
            [0, 1]])
     """
-    anomalous = is_anomalous(images.y) if anomalous is None else np.asarray(anomalous)
+    anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
     masks, used = [], np.zeros(len(images), dtype=bool)
     for i in range(len(images)):
         if not anomalous[i]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
-from ..images.labels import GOOD
+from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS
 from ._checks import DatasetError
 from ._folders import read_table
 from ._image_set import ImageSet
@@ -20,7 +20,7 @@ __all__ = ["VERDICT_COLUMNS", "load_verdicts"]
 #: Columns of the file; others are ignored.
 VERDICT_COLUMNS = ("file", "digest", "verdict", "decision", "p_value", "route", "time")
 
-_LABELS = {"good": GOOD, "defect": "defect", "unsure": None}
+_LABELS = {"unsure": None} | dict.fromkeys(DEFECT_WORDS, "defect") | dict.fromkeys(GOOD_WORDS, GOOD)
 
 
 def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
@@ -30,7 +30,8 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
     ----------
     path : str or path-like
         CSV file with the columns ``file``, ``digest`` (of the content, may be empty), ``verdict``
-        ("good", "defect" or "unsure"), ``decision``, ``p_value``, ``route`` and ``time``.
+        ("good", "defect" or "unsure", or other words of
+        `skstructcore.images.labels`), ``decision``, ``p_value``, ``route`` and ``time``.
     root : str or path-like, default=None
         Folder that relative file names start from; None: the folder one is in.
 
@@ -56,7 +57,7 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
     path = Path(path)
     found, problems = {}, []
     for number, row in enumerate(read_table(path, ("file", "verdict")), start=2):
-        verdict = (row["verdict"] or "").strip()
+        verdict = (row["verdict"] or "").strip().lower()
         if verdict not in _LABELS:
             problems.append(
                 f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_LABELS)}"

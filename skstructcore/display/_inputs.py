@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..images.labels import GOOD, is_anomalous
+from ..images.labels import ANOMALOUS, defect_types
 from ..scoring import decision
 
 if TYPE_CHECKING:
@@ -47,14 +47,10 @@ def kinds_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.objec
     >>> kinds_of(None, [0, 1]).tolist(), kinds_of(None, ["good", "dent"]).tolist()
     (['good', 'defect'], ['good', 'dent'])
     """
-    y = getattr(images, "y", None) if y is None else y
     if y is None:
-        return None
-    y = np.asarray(y, dtype=object)
-    if all(isinstance(label, str) for label in y.tolist()):
-        is_anomalous(y)  # complains of "Good" and the like
-        return y
-    return np.where(is_anomalous(y), DEFECT, GOOD).astype(object)
+        return getattr(images, "y", None)  # spelled already
+    types = defect_types(y)
+    return np.where(types == ANOMALOUS, DEFECT, types).astype(object)
 
 
 def check_parts(parts: pd.DataFrame, *columns: str) -> None:

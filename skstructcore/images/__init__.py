@@ -10,14 +10,25 @@ from .image_list import (
     find_unreadable,
     list_images,
 )
-from .labels import ANOMALOUS, GOOD, defect_types, is_anomalous, is_defect_in_training
+from .labels import (
+    ANOMALOUS,
+    DEFECT_WORDS,
+    GOOD,
+    GOOD_WORDS,
+    defect_types,
+    is_anomalous,
+    is_defect_in_training,
+    means_good,
+)
 from .masks import mask_as_seen, read_mask
 from .reading import ImageReadError, source_box
 from .resampling import ignored_pixels, place_on_image, upsample_counted, upsample_maps
 
 __all__ = [
     "ANOMALOUS",
+    "DEFECT_WORDS",
     "GOOD",
+    "GOOD_WORDS",
     "IMAGE_SUFFIXES",
     "Annotations",
     "Geometry",
@@ -32,6 +43,7 @@ __all__ = [
     "is_defect_in_training",
     "list_images",
     "mask_as_seen",
+    "means_good",
     "place_on_image",
     "read_mask",
     "source_box",

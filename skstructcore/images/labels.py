@@ -6,6 +6,7 @@ It is written down here and nowhere else: metrics, scorers and splitters ask `is
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,49 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ANOMALOUS", "GOOD", "defect_types", "is_anomalous", "is_defect_in_training"]
+__all__ = [
+    "ANOMALOUS",
+    "DEFECT_WORDS",
+    "GOOD",
+    "GOOD_WORDS",
+    "defect_types",
+    "is_anomalous",
+    "is_defect_in_training",
+    "means_good",
+]
 
 GOOD = "good"
 #: The type of a defect of which numbers say no more.
 ANOMALOUS = "anomalous"
+#: Words that say of an image that it is good; case, spaces, points and hyphens do not count.
+GOOD_WORDS = tuple(
+    "good normal nominal ok okay pass passed accept accepted defect-free no-defect "
+    "non-defective io".split()
+)
+#: Words that say that it is not, and nothing of the type of the defect.
+DEFECT_WORDS = tuple(
+    "anomalous anomaly abnormal bad defect defective faulty fail failed reject rejected ng nok ko "
+    "not-good not-ok nio".split()
+)
+
+
+def _spelled(word):
+    return re.sub(r"[\s._-]", "", word).lower()
+
+
+_GOOD, _DEFECT = ({_spelled(word) for word in words} for words in (GOOD_WORDS, DEFECT_WORDS))
+
+
+def means_good(label: str) -> bool:
+    """Whether a label is one of the words for good images, `GOOD_WORDS`.
+
+    Examples
+    --------
+    >>> from skstructcore.images.labels import means_good
+    >>> means_good("OK"), means_good("Defect free"), means_good("scratch")
+    (True, True, False)
+    """
+    return _spelled(label) in _GOOD
 
 
 def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
@@ -26,10 +65,17 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     =====================  ==========  =========================
     coding                 normal      anomalous
     =====================  ==========  =========================
-    strings                "good"      every other string
+    strings                "good" or   every other string
+                           a word of
+                           its kind
     numbers or booleans    0, False    1, True
     numbers with a -1      +1          -1 (scikit-learn's coding)
     =====================  ==========  =========================
+
+    The words for good are `GOOD_WORDS` ("normal", "OK", "pass", "defect-free", ...), in any
+    case. Any other string is the type of a defect, if a good image is there too. Without one,
+    only `DEFECT_WORDS` ("bad", "NG", "anomaly", ...) are understood: other strings might be
+    words for good in another language.
 
     Parameters
     ----------
@@ -45,13 +91,16 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     ------
     ValueError
         If y mixes codings, has other values, or may be read in two ways: nothing but ones
-        is all anomalous in one coding and all normal in the other. With `both=True` also
+        is all anomalous in one coding and all normal in the other; strings without a known
+        word among them could be either. With `both=True` also
         if only one class is there.
 
     Examples
     --------
     >>> from skstructcore.images.labels import is_anomalous
     >>> is_anomalous(["good", "scratch", "good"])
+    array([False,  True, False])
+    >>> is_anomalous(["OK", "NG", "OK"])
     array([False,  True, False])
     >>> is_anomalous([1, -1, 1])
     array([False,  True, False])
@@ -82,24 +131,24 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     Parameters
     ----------
     y : array-like of shape (n,)
-        In any coding of `is_anomalous`; errors are those of `is_anomalous`.
+        In any coding of `is_anomalous`. Errors are those of `is_anomalous`, but strings may be
+        types of defects alone.
 
     Returns
     -------
     types : ndarray of shape (n,), dtype object
-        Strings as they are; numbers as "good" and "anomalous".
+        Words for good and numbers as "good" and "anomalous"; other strings as they are.
 
     Examples
     --------
     >>> from skstructcore.images.labels import defect_types
-    >>> defect_types([0, 1, 0]).tolist(), defect_types(["good", "crack"]).tolist()
+    >>> defect_types([0, 1, 0]).tolist(), defect_types(["OK", "crack"]).tolist()
     (['good', 'anomalous', 'good'], ['good', 'crack'])
     """
-    anomalous = is_anomalous(y)
-    y = np.asarray(y, dtype=object)
-    if isinstance(y[0], str):
-        return np.array([str(label) for label in y], dtype=object)
-    return np.where(anomalous, ANOMALOUS, GOOD).astype(object)
+    labels = np.asarray(y, dtype=object)
+    if labels.ndim == 1 and len(labels) and _all(labels, str):
+        return np.array([GOOD if means_good(label) else str(label) for label in labels], object)
+    return np.where(is_anomalous(y), ANOMALOUS, GOOD).astype(object)
 
 
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
@@ -134,11 +183,16 @@ def _all(y, types):
 
 
 def _from_strings(y):
-    labels = y.astype(str)
-    spelled = sorted({s for s in set(labels.tolist()) if s != GOOD and s.strip().lower() == GOOD})
-    if spelled:
-        raise ValueError(f"y contains {spelled}: write normal images as {GOOD!r}, exactly")
-    return labels != GOOD
+    labels, place = np.unique(y.astype(str), return_inverse=True)
+    spelled = [_spelled(label) for label in labels.tolist()]
+    anomalous = np.array([word not in _GOOD for word in spelled])
+    if anomalous.all() and not _DEFECT.issuperset(spelled):
+        raise ValueError(
+            f"y calls no image good, and has labels that are no known words: {_found(y)}. Good "
+            f"images are labelled by one of {', '.join(GOOD_WORDS)}; others by one of "
+            f"{', '.join(DEFECT_WORDS)}, or by the type of the defect if good ones are there too"
+        )
+    return anomalous[place.reshape(-1)]
 
 
 def _from_numbers(y):
