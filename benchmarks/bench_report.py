@@ -17,7 +17,7 @@ from pathlib import Path
 
 from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad
-from skstructcore.report import report
+from skstructcore.display import report
 
 N_MANY = 2000
 
@@ -29,7 +29,7 @@ def main():
     arguments = parser.parse_args()
     images = load_mvtec_ad(arguments.root, check=False)
     pipe = make_structcore(
-        "efficientnet_lite0", features__memory=arguments.memory, structcore__quantile=0.95
+        "efficientnet_lite0", features__memory=arguments.memory, structcore__false_alarm_rate=0.05
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -68,7 +68,7 @@ def score(pipe, images, level):
     for image in images:
         maps = pipe[:-1].transform([image])
         rejected = pipe[-1].predict(maps)[0] < 0
-        yield rejected, regions(pipe, maps, level=level)
+        yield rejected, regions(pipe, maps, false_alarm_rate=level)
 
 
 def overlaps(found, mask):
@@ -93,7 +93,8 @@ def study(params, textures, options):
             ConvFeatures(**params),
             projection__n_components=64,
             bank__n_patches=options.n_patches,
-            structcore__quantile=1 - level,
+            structcore__false_alarm_rate=level,
+            structcore__threshold="guaranteed",
         ).fit(train)
         good = [large_image(photograph, options.side, rng) for _ in range(options.n_good)]
         for is_rejected, table_ in score(pipe, good, level):

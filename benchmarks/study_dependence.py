@@ -18,7 +18,7 @@ from _lots import SCANNED, lots, scan
 from study_scoring import markdown
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, make_structcore
-from skstructcore.bank.build import materialize
+from skstructcore.bank import materialize
 from skstructcore.bank.dependence import find_groups
 from skstructcore.datasets import load_mvtec_ad, make_photographs
 
@@ -39,7 +39,7 @@ def decisions(train, test, is_good, groups):
     new = knn.transform(bank.transform(test))
     row = {"groups": len(np.unique(bank.groups_))}
     for level in LEVELS:
-        scorer = StructCoreScorer(quantile=1 - level).fit(maps)
+        scorer = StructCoreScorer(false_alarm_rate=level, threshold="guaranteed").fit(maps)
         rejected = scorer.predict(new) == -1
         row[f"false alarms at {level:.0%}"] = 100 * rejected[is_good].mean()
         row[f"detected at {level:.0%}"] = 100 * rejected[~is_good].mean()
@@ -87,7 +87,7 @@ def unchanged(name, images, memory):
         bank = CoresetBank(random_state=0)
         knn = RoutedKNNScorer()
         maps = knn.fit_transform(bank.fit_transform(train, groups=groups))
-        scorer = StructCoreScorer(quantile=0.9).fit(maps)
+        scorer = StructCoreScorer(false_alarm_rate=0.1).fit(maps)
         found.append((scorer.score_samples(knn.transform(bank.transform(test))), scorer.offset_))
     dependence = bank.dependence_["all"]
     same = np.array_equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
@@ -169,7 +169,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--memory", default=None, help="folder that keeps features")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", message="quantile=")
+    warnings.filterwarnings("ignore", message="false_alarm_rate=")
     logging.getLogger("skstructcore").setLevel(logging.ERROR)
     for title, cut in (("scan order", scan), ("lots", lots)):
         rows = {}

@@ -31,7 +31,8 @@ from skstructcore.images import as_images
 from skstructcore.images.masks import read_mask
 from skstructcore.lifecycle._drift_tests import RouteTests
 from skstructcore.metrics import image_auroc_score
-from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
+from skstructcore.scoring.conformal import conformal_threshold
+from skstructcore.scoring.decision import decide
 
 PARTS = ("recalibrate", "update", "audit", "points", "streams", "drift")
 SHIFTS = ("brightness", "blur", "contrast", "shift")
@@ -40,7 +41,10 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 def pipeline(cache, level=0.05):
     return make_structcore(
-        "efficientnet_lite0", features__memory=cache, structcore__quantile=1 - level
+        "efficientnet_lite0",
+        features__memory=cache,
+        structcore__false_alarm_rate=level,
+        structcore__threshold="guaranteed",
     )
 
 
@@ -76,19 +80,19 @@ def part_recalibrate(name, data, pipe, args):
     names, rng = np.unique(groups), np.random.default_rng(0)
     rows = []
     for level in (0.05, 0.1, 0.2):
-        before = recalibrate(pipe, quantile=1 - level)[-1].calibration_
-        old, new, promised = [], [], []
+        before = recalibrate(pipe, false_alarm_rate=level)[-1].calibration_
+        old, new, guaranteed = [], [], []
         for _ in range(500):
             fresh = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-            limit, promise = conformal_threshold(scores[fresh], level, groups[fresh])
+            limit, rate = conformal_threshold(scores[fresh], level, groups[fresh])
             old.append((scores[~fresh] > before.threshold).mean())
             new.append((scores[~fresh] > limit).mean())
-            promised.append(promise)
-        rows.append((f"{level:.0%}", f"{before.level:.1%}", f"{np.mean(old):.1%}",
-                     f"{np.mean(promised):.1%}", f"{np.mean(new):.1%}"))  # fmt: skip
+            guaranteed.append(rate)
+        rows.append((f"{level:.0%}", f"{before.decision.rate:.1%}", f"{np.mean(old):.1%}",
+                     f"{np.mean(guaranteed):.1%}", f"{np.mean(new):.1%}"))  # fmt: skip
     table(
         f"{name}: false alarms, threshold of the fit and of half of the good test images",
-        ("asked", "promised by the fit", "measured", "promised by fresh images", "measured"),
+        ("asked", "guaranteed by the fit", "measured", "guaranteed by fresh images", "measured"),
         rows,
     )
 
@@ -184,9 +188,13 @@ def part_points(name, data, pipe, args):
     bad = data.test[data.test.y != "good"]
     estimates = {}
     for severity in (0.5, 1.0):
-        points = operating_points(pipe, data.train, levels=(0.05, 0.1, 0.2), severity=severity)
+        points = operating_points(
+            pipe, data.train, false_alarm_rates=(0.05, 0.1, 0.2), severity=severity
+        )
         estimates[severity] = points
-    real = operating_points(pipe, data.test, levels=(0.05, 0.1, 0.2), n_painted=2, sizes=[0.1])
+    real = operating_points(
+        pipe, data.test, false_alarm_rates=(0.05, 0.1, 0.2), n_painted=2, sizes=[0.1]
+    )
     images, sizes = as_images(bad), np.full(len(bad), np.nan)
     for i, mask in enumerate(bad.masks):
         if mask is not None and (marked := read_mask(mask)).any():
@@ -196,14 +204,14 @@ def part_points(name, data, pipe, args):
     p_values = parts_of(pipe, bad)["p_value"].to_numpy()
     rows = []
     for i, row in enumerate(real.itertuples()):
-        found = p_values <= row.promised + 1e-9
+        found = p_values <= row.rate + 1e-9
         half, full = (estimates[s].iloc[i] for s in (0.5, 1.0))
-        rows.append((f"{row.level:.0%}", f"{row.promised:.1%}", f"{row.false_alarms:.1%}",
+        rows.append((f"{row.false_alarm_rate:.0%}", f"{row.rate:.1%}", f"{row.false_alarms:.1%}",
                      f"{half.painted_found:.0%}", f"{full.painted_found:.0%}",
                      f"{row.found:.0%} ({row.found_low:.0%} to {row.found_high:.0%})",
                      _share(half.smallest_found), _share(full.smallest_found),
                      _share(_real_size(sizes, found))))  # fmt: skip
-    header = ("asked", "promised", "false alarms", "painted found, contrast 0.5", "contrast 1",
+    header = ("asked", "guaranteed", "false alarms", "painted found, contrast 0.5", "contrast 1",
               "real found (95 %)", "smallest found, contrast 0.5", "contrast 1",
               "real")  # fmt: skip
     table(f"{name}: operating points (sizes as shares of the shorter side)", header, rows)
@@ -256,12 +264,9 @@ class Calibration:
 
     groups = None
 
-    def __init__(self, scores, level=0.02):
-        self.scores = scores
-        self.threshold, _ = conformal_threshold(scores, level)
-
-    def p_values(self, scores):
-        return conformal_p_values(scores, self.scores)
+    def __init__(self, scores, rate=0.02):
+        self.decision = decide(scores, rate, "guaranteed")
+        self.scores, self.threshold = scores, self.decision.threshold
 
 
 def part_streams(name, data, pipe, args):
@@ -282,7 +287,8 @@ def part_streams(name, data, pipe, args):
             n = 100 if n_images else len(pool) // 2
             calibration, new = Calibration(scores[:n]), scores[n:]
             z = (new - scores[:n].mean()) / scores[:n].std()
-            alarms.append([monitored(calibration, calibration.p_values(new), rng) is not None,
+            p_values = calibration.decision.p_values(new)
+            alarms.append([monitored(calibration, p_values, rng) is not None,
                            page_hinkley(z) is not None, one_sigma(z) is not None])  # fmt: skip
         shares = np.mean(alarms, axis=0)
         rows.append((source, len(new), args.streams, *(f"{share:.1%}" for share in shares)))
@@ -312,7 +318,7 @@ def part_drift(name, data, pipe, args):
     order = np.random.default_rng(0).permutation(len(good))
     n_fresh = round(0.6 * len(good))
     fresh, chosen = good[np.sort(order[:n_fresh])], good[np.sort(order[n_fresh:][: args.n_stream])]
-    station = recalibrate(pipe, fresh, groups=None, quantile=0.95, force=True)
+    station = recalibrate(pipe, fresh, groups=None, false_alarm_rate=0.05, force=True)
     calibration = station[-1].calibration_
     images = as_images(chosen)
     tables = {("none", 0.0): parts_of(station, chosen)}

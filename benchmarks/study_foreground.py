@@ -30,7 +30,7 @@ def main():
                 pipe = make_structcore(
                     ConvFeatures(foreground=foreground, memory=options.memory),
                     projection__n_components=128,
-                    structcore__quantile=0.95,
+                    structcore__false_alarm_rate=0.05,
                 ).fit(images.train)
                 evaluation = evaluate(pipe, images.test)
                 ignored = evaluation.maps.ignored

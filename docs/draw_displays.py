@@ -35,7 +35,7 @@ def main():
     images = make_photographs(
         "gravel", n_train=120, n_test_good=60, n_test_defect=12, random_state=0
     )
-    pipe = make_structcore("efficientnet_lite0", structcore__quantile=0.9)
+    pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.1)
     pipe.fit(images.train, bank__groups=images.train.groups)
     evaluation = evaluate(pipe, images.test)
     parts, kinds = evaluation.scores, images.test.y
@@ -74,7 +74,7 @@ def routing():
         for name in names
     }
     known = {name: products[name].train for name in names[:3]}
-    pipe = make_structcore("efficientnet_lite0", structcore__quantile=0.9)
+    pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.1)
     pipe.fit(
         [tile for images in known.values() for tile in images],
         bank__categories=[name for name, images in known.items() for _ in images],

@@ -29,7 +29,9 @@ for folder, part in (("good", images.train), ("new", images.test)):
 # good images score is measured. 0.9 asks for at most 10 % false alarms, which is what 60 tiles of
 # about ten parts of the photograph can promise.
 
-pipe = make_structcore("efficientnet_lite0", features__image_size=128, structcore__quantile=0.9)
+pipe = make_structcore(
+    "efficientnet_lite0", features__image_size=128, structcore__false_alarm_rate=0.1
+)
 pipe.fit(root / "good", bank__groups=images.train.groups)
 
 # %%

@@ -48,7 +48,7 @@ for row, (name, ignore) in zip(
     pipe = make_structcore(
         ConvFeatures(image_size=256, ignore=ignore),
         projection__n_components=128,
-        structcore__quantile=0.9,
+        structcore__false_alarm_rate=0.1,
     ).fit(train, bank__groups=tiles.train.groups)
     maps = pipe[:-1].transform(test)
     parts, found, heat = pipe[-1].describe(maps), regions(pipe, maps), pipe.transform(test)

@@ -25,7 +25,9 @@ for name, features in {
     "Lite2": large,
     "both": JoinedFeatures([small, large]),
 }.items():
-    pipe = make_structcore(features, projection__n_components=128, structcore__quantile=0.85)
+    pipe = make_structcore(
+        features, projection__n_components=128, structcore__false_alarm_rate=0.15
+    )
     pipe.fit(images.train)
     rows[name] = {
         "features of a patch": pipe["features"].n_features_out_,

@@ -70,7 +70,7 @@ for ax, (name, settings) in zip(
         projection__n_components=128,
         bank__n_patches=2000,
         bank__max_memory=2**29,
-        structcore__quantile=0.9,
+        structcore__false_alarm_rate=0.1,
     ).fit(train)
     maps = pipe[:-1].transform([bad])
     found, p_value = regions(pipe, maps), pipe[-1].describe(maps)["p_value"][0]

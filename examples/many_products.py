@@ -22,7 +22,7 @@ products = {
 # `categories` give each product a bank, a threshold and a test for unknown images of its own;
 # `groups` say which tiles overlap.
 
-pipe = make_structcore("efficientnet_lite0", structcore__quantile=0.9)
+pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.1)
 pipe.fit(
     [tile for name in FIRST for tile in products[name].train],
     bank__categories=[name for name in FIRST for _ in products[name].train],

@@ -15,7 +15,9 @@ from skstructcore.datasets import make_photographs
 from skstructcore.display import DriftDisplay
 
 images = make_photographs("gravel", n_train=60, n_test_good=60, n_test_defect=1, random_state=0)
-pipe = make_structcore("efficientnet_lite0", features__image_size=128, structcore__quantile=0.9)
+pipe = make_structcore(
+    "efficientnet_lite0", features__image_size=128, structcore__false_alarm_rate=0.1
+)
 pipe.fit(images.train)
 
 

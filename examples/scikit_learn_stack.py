@@ -20,7 +20,9 @@ from skstructcore.datasets import make_photographs
 from skstructcore.images import is_anomalous
 
 images = make_photographs("brick", n_train=60, n_test_good=20, n_test_defect=3, random_state=0)
-pipe = make_structcore("efficientnet_lite0", features__image_size=128, structcore__quantile=0.9)
+pipe = make_structcore(
+    "efficientnet_lite0", features__image_size=128, structcore__false_alarm_rate=0.1
+)
 patches = pipe[:3].fit_transform(images.train)
 maps = pipe["knn"].fit_transform(patches)  # training images, held out
 pipe["structcore"].fit(maps)

@@ -12,14 +12,14 @@ from dask.distributed import Client, LocalCluster
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.display import ScoreHistogramDisplay
-from skstructcore.inference import score_images
+from skstructcore.evaluation import score_images
 from skstructcore.metrics import image_auroc_score
 
 
 def main():
     images = make_photographs("brick", n_train=40, n_test_good=20, n_test_defect=2, random_state=0)
     pipe = make_structcore(
-        "efficientnet_lite0", features__image_size=128, structcore__quantile=0.85
+        "efficientnet_lite0", features__image_size=128, structcore__false_alarm_rate=0.15
     )
     pipe.fit(images.train)
 

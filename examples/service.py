@@ -22,7 +22,9 @@ from skstructcore.datasets import make_photographs
 
 images = make_photographs("brick", n_train=40, n_test_good=2, n_test_defect=1, random_state=0)
 path = Path(tempfile.mkdtemp(), "brick.structcore")
-pipe = make_structcore("efficientnet_lite0", features__image_size=128, structcore__quantile=0.85)
+pipe = make_structcore(
+    "efficientnet_lite0", features__image_size=128, structcore__false_alarm_rate=0.15
+)
 save(pipe.fit(images.train), path)
 
 # %%

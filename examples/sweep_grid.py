@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as cache:
         "efficientnet_lite0",
         features__memory=cache,
         features__image_size=128,
-        structcore__quantile=0.75,  # four groups a fold promise no more
+        structcore__false_alarm_rate=0.25,
     )
     search = GridSearchCV(
         pipe,

@@ -48,14 +48,19 @@ def inputs(path):
 
 def fitted(kind):
     if kind == "images":
-        settings = {"projection__n_components": 16, "bank__ratio": 0.1, "structcore__quantile": 0.9}
-        pipe = make_structcore("efficientnet_lite0", features__image_size=64, **settings)
+        settings = {"projection__n_components": 16, "bank__ratio": 0.1}
+        pipe = make_structcore(
+            "efficientnet_lite0",
+            features__image_size=64,
+            structcore__false_alarm_rate=0.1,
+            **settings,
+        )
         return pipe.fit(pictures(0))
     pipe = make_pipeline(
         RandomProjection(6, random_state=0),
         CoresetBank(0.05, random_state=0),
         RoutedKNNScorer(routing="auto"),
-        StructCoreScorer(quantile=0.9),
+        StructCoreScorer(false_alarm_rate=0.1),
     )
     categories = {"coresetbank__categories": ["a"] * 20 + ["b"] * 20} if kind == "routed" else {}
     return pipe.fit(patches(0), **categories)

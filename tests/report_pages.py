@@ -5,7 +5,7 @@ from PIL import Image
 
 from skstructcore import make_structcore
 from skstructcore.datasets import ImageSet
-from skstructcore.report import report
+from skstructcore.display import report
 
 KINDS = ["good"] * 8 + ["dent"] * 3 + ["stain"] * 2
 
@@ -32,7 +32,7 @@ def fit_pipe(**settings):
         "efficientnet_lite0",
         features__image_size=48,
         bank__ratio=0.1,
-        structcore__quantile=0.9,
+        structcore__false_alarm_rate=0.1,
         **settings,
     )
     return pipe.fit(train)

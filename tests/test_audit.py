@@ -8,7 +8,7 @@ from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, audit, 
 from skstructcore.scoring import predictive
 from skstructcore.scoring.suspects import tail_p_values
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 
 
 def patches(n, seed, shift=0.0):
@@ -19,7 +19,7 @@ def fitted(images, categories=None, groups=None, **knn):
     pipe = make_pipeline(
         CoresetBank(0.2, random_state=0),
         RoutedKNNScorer(2, routing="auto", **knn),
-        StructCoreScorer(quantile=0.9),
+        StructCoreScorer(false_alarm_rate=0.1),
     )
     return pipe.fit(images, coresetbank__categories=categories, coresetbank__groups=groups)
 

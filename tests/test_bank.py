@@ -205,10 +205,11 @@ def test_a_large_bank_takes_memory_from_calibration_before_it_is_refused():
 
 
 def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
+    from skstructcore.bank.build import entries_of
     from skstructcore.neighbors.streaming import least_memory
 
     bank = CoresetBank()
-    entries = round(bank.ratio * 10_000 * 784)
+    entries = entries_of(bank.ratio, 10_000 * 784)
     assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
 
 

@@ -43,7 +43,7 @@ def test_mahalanobis_is_that_of_the_shrunk_covariance():
     rng = np.random.default_rng(0)
     phi = rng.multivariate_normal([1, 2], [[2, 1.2], [1.2, 1]], size=50)
     calibration = fit_calibration(
-        evidence(phi[:, 0], phi), norm="mahalanobis", lam="struct-only", quantile=0.9
+        evidence(phi[:, 0], phi), norm="mahalanobis", lam="struct-only", false_alarm_rate=0.1
     )
     z = (phi - phi.mean(axis=0)) / phi.std(axis=0)
     expected = np.sqrt(LedoitWolf(assume_centered=False).fit(z).mahalanobis(z))
@@ -129,19 +129,22 @@ def test_groups_of_the_wrong_length_are_an_error():
         conformal_p_values([1.0], [1.0, 2.0, 3.0], groups=[0, 1])
 
 
-def test_too_few_images_for_the_level_say_what_can_be_promised():
+def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     base = np.arange(31.0)
     data = evidence(base, base[:, np.newaxis])
-    calibration = fit_calibration(data, quantile=0.99)
-    assert calibration.level == 1 / 32 and not calibration.keeps_promise
+    calibration = fit_calibration(data, false_alarm_rate=0.01, threshold="guaranteed")
+    assert calibration.decision.asked_rate == 0.01 and calibration.decision.rate == 1 / 32
     assert calibration.threshold == calibration.scores.max()
-    message = explain_shortage(calibration)
+    message = explain_shortage(calibration.decision)
     assert re.search(r"takes 99 .* 31 training images .* 3\.1%", message)
-    # The quantile that the message recommends is one that can be promised.
-    assert "quantile=0.968 or less" in message
-    assert explain_shortage(fit_calibration(data, quantile=0.968)) is None
-    grouped = fit_calibration(data, np.arange(31) % 3, quantile=0.968)
-    assert "31 training images in 3 groups" in explain_shortage(grouped)
+    # The rate that the message recommends is one that can be guaranteed, and so is the other rule.
+    assert "false_alarm_rate=0.032, or use threshold='expected'" in message
+    for settings in ({"false_alarm_rate": 0.032, "threshold": "guaranteed"}, {}):
+        assert explain_shortage(fit_calibration(data, **settings).decision) is None
+    grouped = fit_calibration(
+        data, np.arange(31) % 3, false_alarm_rate=0.032, threshold="guaranteed"
+    )
+    assert "31 training images in 3 groups" in explain_shortage(grouped.decision)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -150,7 +153,7 @@ def test_score_is_base_plus_lam_times_d_struct(norm, lam):
     rng = np.random.default_rng(0)
     base, phi = rng.normal(size=40), rng.normal(size=(40, 3))
     data = evidence(base, phi)
-    calibration = fit_calibration(data, norm=norm, lam=lam, quantile=0.9)
+    calibration = fit_calibration(data, norm=norm, lam=lam, false_alarm_rate=0.1)
     score, d_struct = calibration.score(data)
     z = calibration.judge(data)["z"][:, 1:]
     weight = {"auto": base.std() / d_struct.std(), "struct-only": 1.0}.get(lam, lam)

@@ -16,7 +16,7 @@ from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 from skstructcore.evaluation.categories import CategoryError, evaluate_categories
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=.* asks for")
+pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 
 
 def write_category(folder, seed):

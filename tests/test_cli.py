@@ -198,15 +198,17 @@ def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_p
     result = run("fit", good, "-o", tmp_path / "m", "--false-alarms", "0.25", "--json", *SMALL)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["promised_level"] == pytest.approx(1 / 7)
+    assert found["decisions"]["all"]["rate"] == 0.25
     points = found["operating_points"]
-    assert [0 < p["level"] < 1 and 0 <= p["painted_found"] <= 1 for p in points] == [True] * len(
-        points
-    )
+    assert [
+        0 < p["rate_low"] < p["rate"] == p["false_alarm_rate"] < p["rate_high"]
+        and 0 <= p["painted_found"] <= 1
+        for p in points
+    ] == [True] * len(points)
     pipe = skstructcore.load(tmp_path / "m")
-    assert pipe["structcore"].quantile == 0.75
+    assert pipe["structcore"].false_alarm_rate == 0.25
     text = run("fit", good, "-o", tmp_path / "m", "--no-estimate", *SMALL)
-    assert "promised" in text.output and "painted_found" not in text.output
+    assert "rate_high" in text.output and "painted_found" not in text.output
 
 
 def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_path):
@@ -218,6 +220,8 @@ def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_
     assert row["new_threshold"] == -moved[-1].offset_ < row["old_threshold"]
     fresh = root / "bolt" / "test" / "good"
     result = run("recalibrate", model, fresh, "-o", output, "--force")
+    assert result.exit_code == 2 and "learns from at least 5 good images" in result.output
+    result = run("recalibrate", model, fresh, "-o", output, "--force", "--weight-old", "0.5")
     assert result.exit_code == 0 and "decided otherwise" in result.output
     assert run("recalibrate", model, "-o", output).exit_code == 2
 
@@ -362,7 +366,7 @@ def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
         Image.fromarray(np.full((6, 6), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
     result = run("fit", tmp_path, "-o", tmp_path / "m", *SMALL)
     assert result.exit_code == 0, result.output
-    assert "No estimate of what is found" in result.output and "promised" in result.output
+    assert "No estimate of what is found" in result.output and "rate_high" in result.output
 
 
 def test_the_images_of_the_demo_can_be_fitted_scored_and_evaluated(tmp_path):

@@ -13,6 +13,7 @@ from skstructcore.bank.explained import (
     lag_profile,
     who_explains_whom,
 )
+from skstructcore.scoring.decision import decide
 
 GRID = (8, 8, 8)
 
@@ -29,8 +30,8 @@ def independent(n_images=60, seed=0):
     return np.random.default_rng(seed).normal(size=(n_images, *GRID)).astype(np.float32)
 
 
-def fit(X, **params):
-    bank = CoresetBank(ratio=0.02, random_state=0)
+def fit(X, lots="report", **params):
+    bank = CoresetBank(ratio=0.02, lots=lots, random_state=0)
     return bank, bank.fit_transform(X, **params)
 
 
@@ -41,7 +42,7 @@ def test_independence_changes_nothing(seed):
     for groups in ("auto", None):
         bank, patches = fit(X, groups=groups)
         knn = RoutedKNNScorer()
-        scorer = StructCoreScorer(quantile=0.95).fit(knn.fit_transform(patches))
+        scorer = StructCoreScorer(false_alarm_rate=0.05).fit(knn.fit_transform(patches))
         scores.append((scorer.score_samples(knn.transform(bank.transform(new))), scorer.offset_))
         np.testing.assert_array_equal(bank.groups_, np.arange(60))
     np.testing.assert_array_equal(scores[0][0], scores[1][0])
@@ -56,7 +57,7 @@ def test_independent_images_are_rarely_taken_for_dependent():
 
 @pytest.mark.parametrize("length", [3, 6, 10])
 def test_lots_are_found_and_held_out_together(length):
-    bank, patches = fit(in_lots(120, length))
+    bank, patches = fit(in_lots(120, length), "hold-out")
     dependence = bank.dependence_["all"]
     assert dependence.found == "sequence"
     assert abs(dependence.reach - length) <= max(1, 0.2 * length)
@@ -65,13 +66,35 @@ def test_lots_are_found_and_held_out_together(length):
     assert dependence.n_groups == len(np.unique(bank.groups_)) == round(60 / dependence.reach)
     np.testing.assert_array_equal(bank.bank_.groups, bank.groups_[bank.bank_.image_index])
     np.testing.assert_array_equal(patches.groups, bank.groups_)
+    assert dependence.are_lots and patches.lots is None
+
+
+def test_lots_that_are_only_reported_change_no_score_and_say_what_a_new_one_would_cost():
+    X = in_lots(120, 10)
+    bank, patches = fit(X)
+    np.testing.assert_array_equal(bank.groups_, np.arange(120))
+    held_out, plain = fit(X, "hold-out")[1], fit(X, groups=None)[1]
+    np.testing.assert_array_equal(patches.lots, held_out.groups)
+    maps = RoutedKNNScorer().fit_transform(patches)
+    np.testing.assert_array_equal(maps.values, RoutedKNNScorer().fit_transform(plain).values)
+    apart = RoutedKNNScorer().fit_transform(held_out)
+    np.testing.assert_allclose(maps.without_lot.values, apart.values, rtol=1e-5)
+    scorer = StructCoreScorer(false_alarm_rate=0.05).fit(maps)
+    # Each lot left out in turn, by hand.
+    scores, rates = -scorer.score_samples(maps.without_lot), []
+    for lot in scorer.lots_.lots:
+        of_lot = patches.lots == lot
+        others = decide(scorer.calibration_.scores[~of_lot], 0.05)
+        rates.append((scores[of_lot] > others.threshold).mean())
+    np.testing.assert_allclose(scorer.lots_.rates, rates)
+    assert scorer.lots_.worst == max(rates) > 0.05
 
 
 def test_calibration_counts_a_found_group_as_one():
-    _, patches = fit(in_lots(120, 10))
+    _, patches = fit(in_lots(120, 10), "hold-out")
     maps = RoutedKNNScorer().fit_transform(patches)
-    with pytest.warns(UserWarning, match="120 training images in 6 groups the best promise is"):
-        StructCoreScorer(quantile=0.95).fit(maps)
+    with pytest.warns(UserWarning, match="120 training images in 6 groups the best guarantee is"):
+        StructCoreScorer(false_alarm_rate=0.05, threshold="guaranteed").fit(maps)
     # Held out with its lot, an image is farther from the bank.
     _, alone = fit(in_lots(120, 10), groups=None)
     assert maps.values.mean() > 1.02 * RoutedKNNScorer().fit_transform(alone).values.mean()
@@ -117,16 +140,14 @@ def test_each_category_is_looked_at_by_itself():
     assert not set(bank.groups_[is_bolt]) & set(bank.groups_[~is_bolt])
 
 
-def test_the_log_says_what_was_found_and_what_can_be_promised(caplog):
+def test_the_log_says_what_was_found(caplog):
     with caplog.at_level(logging.INFO, "skstructcore"):
         fit(independent())
         fit(in_lots(120, 10))
     records = [r for r in caplog.records if r.name.endswith("dependence")]
     assert [r.levelno for r in records] == [logging.INFO, logging.WARNING]
     assert "no more than by chance" in records[0].getMessage()
-    assert "as 6 independent ones, which can promise a false-alarm rate of 14.3%" in (
-        records[1].getMessage()
-    )
+    assert "120 training images come in lots: neighbours" in records[1].getMessage()
 
 
 @pytest.mark.parametrize("X", [independent(8), np.random.default_rng(0).normal(size=(60, 8))])

@@ -14,7 +14,7 @@ def scorer():
         route=np.repeat(["nut", "bolt"], 30),
         route_distance=np.exp(0.1 * rng.normal(size=60)),
     )
-    return StructCoreScorer(quantile=0.9).fit(maps)
+    return StructCoreScorer(false_alarm_rate=0.1).fit(maps)
 
 
 def test_ratio_above_one_is_what_describe_calls_unknown(scorer):
@@ -43,6 +43,6 @@ def test_drawing_into_given_axes():
 
 
 def test_without_routes_there_is_nothing_to_draw():
-    scorer = StructCoreScorer(quantile=0.5).fit(np.random.default_rng(0).random((9, 4, 4)))
+    scorer = StructCoreScorer(false_alarm_rate=0.5).fit(np.random.default_rng(0).random((9, 4, 4)))
     with pytest.raises(ValueError, match="has no routes"):
         RoutingDisplay.from_predictions(pd.DataFrame(), scorer)

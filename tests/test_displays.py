@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
+import skstructcore.display as display_room
 from skstructcore import (
     AnomalyMaps,
     CoresetBank,
@@ -55,7 +56,10 @@ def images():
 @pytest.fixture(scope="module")
 def pipe(images):
     pipe = make_structcore(
-        "efficientnet_lite0", features__image_size=48, bank__ratio=0.1, structcore__quantile=0.8
+        "efficientnet_lite0",
+        features__image_size=48,
+        bank__ratio=0.1,
+        structcore__false_alarm_rate=0.2,
     )
     return pipe.fit(images[:8])
 
@@ -63,7 +67,9 @@ def pipe(images):
 @pytest.fixture(scope="module")
 def scorer():
     rng = np.random.default_rng(0)
-    return StructCoreScorer(quantile=0.9, descriptors=["max"]).fit(rng.random((19, 4, 4)))
+    return StructCoreScorer(false_alarm_rate=0.1, descriptors=["max"], threshold="guaranteed").fit(
+        rng.random((19, 4, 4))
+    )
 
 
 def texts(ax):
@@ -124,6 +130,11 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
         DependenceDisplay([1], [1.0]).plot()
 
 
+def test_the_old_name_of_the_display_of_cases_warns_and_leads_on():
+    with pytest.warns(DeprecationWarning, match="AnomalyMapDisplay"):
+        assert display_room.CasesDisplay is AnomalyMapDisplay
+
+
 def test_lengths_that_differ_are_named():
     with pytest.raises(ValueError, match="base has 2, hybrid has 3"):
         ScoreShiftDisplay([1, 2], [1, 2, 3], 0, 0)
@@ -145,8 +156,8 @@ def test_rejected_at_the_fitted_level_is_what_the_scorer_decides(scorer):
     np.testing.assert_array_equal(rejected, parts["is_anomalous"])
 
 
-def test_rejected_at_less_than_can_be_promised_is_at_the_least_that_can(scorer):
-    # 19 training images promise 1 in 20 at best.
+def test_rejected_at_less_than_can_be_guaranteed_is_at_the_least_that_can(scorer):
+    # 19 training images guarantee 1 in 20 at best.
     parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
     few, least = rejected_at(parts, scorer, [0.001, 0.05])
     np.testing.assert_array_equal(few, least)
@@ -182,7 +193,7 @@ def test_our_map_is_in_units_of_the_threshold(pipe, images):
     )
     maps = pipe[:-1].transform(images[11:13])
     (name, other) = display.maps
-    ratio = maps.values.max(axis=(1, 2)) / pipe[-1].calibration_.base_threshold
+    ratio = maps.values.max(axis=(1, 2)) / pipe[-1].calibration_.base_decision.threshold
     # Between the patches the map is interpolated, so that its maximum can only be lower.
     for heat, most in zip(display.maps[name], ratio, strict=True):
         assert heat.shape == (48, 48)
@@ -263,12 +274,12 @@ def test_score_shift_of_routes_puts_all_products_on_one_scale():
         route=np.repeat(["nut", "bolt"], 30),
         route_distance=np.exp(0.1 * rng.normal(size=60)),
     )
-    scorer = StructCoreScorer(quantile=0.9).fit(maps)
+    scorer = StructCoreScorer(false_alarm_rate=0.1).fit(maps)
     parts = scorer.describe(maps)
     display = ScoreShiftDisplay.from_predictions(parts, scorer)
     for name in ("nut", "bolt"):
         mine = (parts["nearest_route"] == name).to_numpy()
-        limit = scorer.routes_[name].calibration.base_threshold
+        limit = scorer.routes_[name].calibration.base_decision.threshold
         np.testing.assert_allclose(display.base[mine], parts["base"][mine] / limit)
     assert (display.base_threshold, display.threshold) == (1.0, 1.0)
 
@@ -306,7 +317,9 @@ def test_calibration_counts_good_images_and_groups_only(scorer):
     parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
     y = ["good"] * 30 + ["dent"] * 10
     groups = np.repeat(np.arange(10), 4)
-    display = CalibrationDisplay.from_predictions(parts, scorer, y, levels=[0.1], groups=groups)
+    display = CalibrationDisplay.from_predictions(
+        parts, scorer, y, false_alarm_rates=[0.1], groups=groups
+    )
     assert display.false_alarms == parts["is_anomalous"][:30].sum()
     assert (display.n_good, display.n_independent) == (30, 8)
     assert display.promised == pytest.approx(0.05)
@@ -317,7 +330,9 @@ def test_calibration_counts_good_images_and_groups_only(scorer):
 def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
     parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
     anomalous = np.arange(40) >= 30
-    display = OperatingPointDisplay.from_predictions(parts, scorer, anomalous, levels=[0.1, 0.5])
+    display = OperatingPointDisplay.from_predictions(
+        parts, scorer, anomalous, false_alarm_rates=[0.1, 0.5]
+    )
     table = display.table()
     assert table.loc[0, "found"] == parts["is_anomalous"][30:].mean()
     assert table.loc[0, "false_alarms"] == parts["is_anomalous"][:30].mean()
@@ -338,7 +353,7 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
     table = pd.DataFrame(
         {
             "route": ["a", "b"] * 2,
-            "level": [0.01, 0.01, 0.1, 0.1],
+            "false_alarm_rate": [0.01, 0.01, 0.1, 0.1],
             "painted_found": [0.2, 0.2, 0.6, 0.6],
             "smallest_found": [np.nan, np.nan, 0.08, 0.08],
         }
@@ -349,7 +364,7 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
     measured = OperatingPointDisplay.from_table(table.assign(found=0.5, false_alarms=0.1))
     assert measured.found.tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="with images"):
-        OperatingPointDisplay.from_table(table[["route", "level"]])
+        OperatingPointDisplay.from_table(table[["route", "false_alarm_rate"]])
 
 
 def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
@@ -442,7 +457,7 @@ def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
 
 
 def test_drift_display_keeps_what_a_monitor_says_after_every_image():
-    X = np.random.default_rng(0).normal(size=(220, 4))
+    X = np.random.default_rng(1).normal(size=(220, 4))
     pipe = make_pipeline(
         CoresetBank(0.1, random_state=0), RoutedKNNScorer(), StructCoreScorer(descriptors=["max"])
     ).fit(X[:100])
@@ -516,11 +531,11 @@ def test_a_table_with_an_image_without_a_score_is_refused(display, scorer):
         display.from_predictions(parts, scorer, ["good", "good", "dent"])
 
 
-@pytest.mark.parametrize("levels", [[], [0.0], [2.0, -1.0], [np.nan], 0.1])
-def test_rates_that_are_none_are_refused(scorer, levels):
+@pytest.mark.parametrize("rates", [[], [0.0], [2.0, -1.0], [np.nan], 0.1])
+def test_rates_that_are_none_are_refused(scorer, rates):
     parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
-    with pytest.raises(ValueError, match="levels must be shares between 0 and 1"):
-        CalibrationDisplay.from_predictions(parts, scorer, levels=levels)
+    with pytest.raises(ValueError, match="false_alarm_rates must be shares between 0 and 1"):
+        CalibrationDisplay.from_predictions(parts, scorer, false_alarm_rates=rates)
 
 
 @pytest.mark.parametrize("count", [-1, 4])

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -24,8 +25,9 @@ from skstructcore.lifecycle._martingale import (
     log_count_bets,
 )
 from skstructcore.scoring.conformal import conformal_p_values
+from skstructcore.scoring.decision import decide
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than 8")
+pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than 8")
 
 
 def patches(n, seed, shift=0.0, patch=None):
@@ -38,7 +40,9 @@ def patches(n, seed, shift=0.0, patch=None):
 
 def fitted(**fit_params):
     pipe = make_pipeline(
-        CoresetBank(0.2, random_state=0), RoutedKNNScorer(2), StructCoreScorer(quantile=0.95)
+        CoresetBank(0.2, random_state=0),
+        RoutedKNNScorer(2),
+        StructCoreScorer(false_alarm_rate=0.05),
     )
     return pipe.fit(patches(80, 0), **fit_params)
 
@@ -123,16 +127,8 @@ def simulate(n_streams, n_images, alpha, defects=0.0):
 
 
 def fake_calibration(scores, level=0.05):
-    class Calibration:
-        threshold = np.sort(scores)[-int(level * (len(scores) + 1))]
-        groups = None
-
-        @staticmethod
-        def p_values(new):
-            return conformal_p_values(new, scores)
-
-    Calibration.scores = scores
-    return Calibration()
+    decision = decide(scores, level, "guaranteed")
+    return SimpleNamespace(**vars(decision), decision=decision)
 
 
 @pytest.mark.parametrize("defects", [0.0, 0.05])
@@ -156,7 +152,7 @@ def test_an_unchanged_line_gives_no_alarm_and_a_changed_one_does(pipe):
 
 
 def test_a_change_from_the_first_image_on_is_seen_by_calibration(pipe):
-    monitor = DriftMonitor(recalibrate(pipe, patches(300, 4), quantile=0.98, force=True))
+    monitor = DriftMonitor(recalibrate(pipe, patches(300, 4), false_alarm_rate=0.02, force=True))
     # Nothing came before that could be compared, and few images are rejected.
     assert HIGHER in {alarm.kind for alarm in monitor.update(patches(120, 2, shift=0.8))}
 
@@ -227,7 +223,7 @@ def test_each_route_is_watched_by_itself():
     pipe = make_pipeline(
         CoresetBank(0.2, random_state=0),
         RoutedKNNScorer(2, routing="auto"),
-        StructCoreScorer(quantile=0.9),
+        StructCoreScorer(false_alarm_rate=0.1),
     ).fit(images, coresetbank__categories=["a"] * 40 + ["b"] * 40)
     monitor = DriftMonitor(pipe)
     monitor.update(np.concatenate([patches(100, 2), patches(100, 3, shift=20.0)]))
@@ -241,7 +237,7 @@ def test_each_route_is_watched_by_itself():
 def test_in_sample_scores_are_no_reference(caplog):
     pipe = make_pipeline(
         CoresetBank(0.2, random_state=0), RoutedKNNScorer(2, calibration="in-sample"),
-        StructCoreScorer(quantile=0.9),
+        StructCoreScorer(false_alarm_rate=0.1),
     ).fit(patches(60, 0))  # fmt: skip
     monitor = DriftMonitor(pipe)
     assert "calibrated in-sample" in caplog.text

@@ -13,19 +13,18 @@ EXPECTED_FAILED_CHECKS = {
         "check_transformer_data_not_an_array": _HELD_OUT,
     },
 }
-# 300 images allow the conformal threshold none of 300 above it, at the default level of 0.5 %.
-_TOO_FEW_FOR_AN_OUTLIER = dict.fromkeys(
+# These checks score the training samples that they were fitted on, and want one of 300 rejected.
+_NO_OUTLIER = dict.fromkeys(
     ["check_outliers_fit_predict", "check_outliers_train"],
-    "at 0.5 % no training sample of 300 may be rejected; passes with quantile=0.99",
+    "their scores have a lighter tail than is assumed; passes with false_alarm_rate=0.1",
 )
+
+_DEFAULTS = StructCoreScorer().get_params()
 
 
 def expected_failed_checks(estimator):
-    if isinstance(estimator, StructCoreScorer) and (estimator.threshold, estimator.quantile) == (
-        "conformal",
-        0.995,
-    ):
-        return _TOO_FEW_FOR_AN_OUTLIER
+    if isinstance(estimator, StructCoreScorer) and estimator.get_params() == _DEFAULTS:
+        return _NO_OUTLIER
     return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
 
 
@@ -37,7 +36,8 @@ def expected_failed_checks(estimator):
         CoresetBank(0.5, random_state=0),
         RoutedKNNScorer(n_neighbors=1),
         StructCoreScorer(),
-        StructCoreScorer(quantile=0.99),
+        StructCoreScorer(false_alarm_rate=0.1),
+        StructCoreScorer(threshold="guaranteed"),
         StructCoreScorer("l2", descriptors=("std", "top", "tv"), threshold="quantile"),
     ],
     expected_failed_checks=expected_failed_checks,

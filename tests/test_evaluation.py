@@ -28,7 +28,10 @@ def photographs():
 @pytest.fixture(scope="module")
 def evaluation(photographs):
     pipe = make_structcore(
-        "efficientnet_lite0", features__image_size=64, bank__ratio=0.1, structcore__quantile=0.5
+        "efficientnet_lite0",
+        features__image_size=64,
+        bank__ratio=0.1,
+        structcore__false_alarm_rate=0.5,
     )
     return evaluate(pipe.fit(photographs.train), photographs.test)
 

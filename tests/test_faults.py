@@ -26,8 +26,8 @@ from test_categories import write_category
 import skstructcore
 from skstructcore import evaluation
 from skstructcore.cli import main
-from skstructcore.inference import iter_scores
-from skstructcore.report import report
+from skstructcore.display import report
+from skstructcore.evaluation import iter_scores
 
 if sys.platform == "win32":
     pytest.skip("needs fork, signals and limits", allow_module_level=True)
@@ -267,7 +267,7 @@ def check_scores(csv, world, images):
 MAINTENANCE = {
     "update": ["update", "MODEL", "GOOD", "--force"],
     "forget": ["forget", "MODEL", "FIRST"],
-    "recalibrate": ["recalibrate", "MODEL", "GOOD", "--force"],
+    "recalibrate": ["recalibrate", "MODEL", "GOOD", "--force", "--weight-old", "0.5"],
 }
 
 

@@ -165,7 +165,7 @@ def test_places_of_a_tiled_image_are_those_of_the_image():
         ConvFeatures(image_size=(192, 256), tile_size=64, tile_overlap=16),
         projection__n_components=32,
         bank__n_patches=60,
-        structcore__quantile=0.8,
+        structcore__false_alarm_rate=0.2,
     ).fit(X)
     parts = pipe[-1].describe(pipe[:-1].transform(bad)).iloc[0]
     assert abs(parts["peak_row"] - 43) < 6

@@ -276,7 +276,7 @@ def test_each_category_has_its_own_region():
         ConvFeatures(Blocks(), **OWN, ignore={"nut": left, "bolt": ~left}),
         projection__n_components=None,
         bank__ratio=0.3,
-        structcore__quantile=0.8,
+        structcore__false_alarm_rate=0.2,
     )
     maps = pipe[:-1].fit_transform(images)
     new = pipe[:-1].transform(X)  # nobody says which is which
@@ -425,7 +425,7 @@ def fitted(X, **params):
         ConvFeatures(Blocks(), ("stage1",), image_size=64, ignore=mask),
         projection__n_components=None,
         bank__n_patches=50,
-        structcore__quantile=0.8,
+        structcore__false_alarm_rate=0.2,
         **params,
     ).fit(X)
 
@@ -502,7 +502,7 @@ def test_evaluation_and_scorers_leave_ignored_pixels_out():
 
 
 def test_models_with_ignored_regions_can_be_kept_and_grown(tmp_path):
-    from skstructcore.model_files import load, save
+    from skstructcore.lifecycle import load, save
 
     X = photos(12) // 4
     pipe = fitted(X)

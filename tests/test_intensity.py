@@ -10,18 +10,17 @@ from PIL import Image
 
 from skstructcore import ConvFeatures, make_structcore, operating_points
 from skstructcore.datasets import ImageSet
-from skstructcore.display import AnomalyMapDisplay
+from skstructcore.display import AnomalyMapDisplay, report
 from skstructcore.evaluation import evaluate
-from skstructcore.features.view import training_intensity
 from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.intensity import (
     Intensity,
     as_channels,
     bit_depth_window,
     own_window,
+    training_intensity,
 )
 from skstructcore.model_selection.label_free import score_painted
-from skstructcore.report import report
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 RNG = np.random.default_rng(0)
@@ -317,7 +316,9 @@ def deep_pipe():
     """A model that sees 12 bits through 16, and its images: an eighth of the range of a picture."""
     images = [16 * image.astype(np.uint16) for image in RNG.integers(0, 256, (9, 40, 44))]
     pipe = make_structcore(
-        ConvFeatures(Blocks(), window=(0, 65535), **OWN), bank__ratio=0.5, structcore__quantile=0.8
+        ConvFeatures(Blocks(), window=(0, 65535), **OWN),
+        bank__ratio=0.5,
+        structcore__false_alarm_rate=0.2,
     )
     return pipe.fit(images), images
 
@@ -325,7 +326,9 @@ def deep_pipe():
 def test_paint_alone_tells_painted_copies_from_deep_images(deep_pipe):
     # Read as 12 bits, a copy was sixteen times as bright as its original, and always found.
     pipe, images = deep_pipe
-    table = operating_points(pipe, images, levels=[0.2], sizes=[0.2], severity=1e-3, n_painted=9)
+    table = operating_points(
+        pipe, images, false_alarm_rates=[0.2], sizes=[0.2], severity=1e-3, n_painted=9
+    )
     assert table["painted_found"][0] <= 0.3
     good, painted = score_painted(pipe, images, severities=[1e-3])
     np.testing.assert_allclose(painted[0], good, atol=0.05)  # copies are rounded to 8 bits
@@ -338,7 +341,10 @@ def test_pictures_and_pages_show_what_only_the_model_can_read(kind, tmp_path):
     else:
         images, settings = [np.dstack([i] * 5) for i in LEVELS], {"channels": (4, 2, 0)}
     pipe = make_structcore(
-        ConvFeatures(Blocks(), **settings, **OWN), bank__ratio=0.5, structcore__quantile=0.5
+        ConvFeatures(Blocks(), **settings, **OWN),
+        bank__ratio=0.5,
+        structcore__false_alarm_rate=0.5,
+        structcore__threshold="guaranteed",
     ).fit(images)
     found = evaluate(pipe, ImageSet(images, ["good", "good", "dent"]))
     np.testing.assert_array_equal(found.image(0)[..., 0], LEVELS[0])

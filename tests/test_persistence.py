@@ -19,10 +19,10 @@ from sklearn.preprocessing import StandardScaler
 
 import skstructcore
 from skstructcore import ConvFeatures, CoresetBank, RandomProjection, make_structcore
-from skstructcore.model_files import persistence
-from skstructcore.model_files._model_file import ModelFileError, write_model_file
+from skstructcore.lifecycle import persistence
+from skstructcore.lifecycle._model_file import ModelFileError, write_model_file
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 PHOTOS = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
 KINDS = ["a"] * 8 + ["b"] * 8
 
@@ -123,7 +123,10 @@ def test_info_says_what_the_file_is(pipe, path):
     header = skstructcore.info(path)
     assert header["training"]["n_images"] == 16
     assert header["training"]["n_bank_entries"] == len(pipe["bank"].bank_)
-    assert header["promised_level"] == pipe["structcore"].calibration_.level
+    decision = pipe["structcore"].calibration_.decision
+    told = header["decisions"]["all"]
+    assert (told["rule"], told["asked_rate"], told["rate"]) == ("expected", 0.01, 0.01)
+    assert (told["threshold"], told["interval"]) == (decision.threshold, list(decision.interval))
     assert header["versions"]["skstructcore"] == skstructcore.__version__
     assert header["versions"]["numpy"] == np.__version__
     assert header["backbone"]["checksum"] == pipe["features"].model_checksum_
@@ -149,9 +152,9 @@ def test_info_does_not_read_the_bank(path):
         skstructcore.load(path)
 
 
-def test_promises_of_routes_are_told_one_by_one(tmp_path):
+def test_rates_of_routes_are_told_one_by_one(tmp_path):
     skstructcore.save(make().fit(PHOTOS[:16], bank__categories=KINDS), tmp_path / "model")
-    assert set(skstructcore.info(tmp_path / "model")["promised_level"]) == {"a", "b"}
+    assert set(skstructcore.info(tmp_path / "model")["decisions"]) == {"a", "b"}
 
 
 # -- what is refused ---------------------------------------------------------------------------
@@ -220,9 +223,9 @@ def written(path, state, arrays=None, file_format="skstructcore 1"):
         ({"new": "subprocess:Popen", "number": 0, "state": {}}, "subprocess:Popen"),
         ({"new": "builtins:eval", "number": 0, "state": {}}, "builtins:eval"),
         ({"new": "sklearn.svm:SVC", "number": 0, "state": {}}, "sklearn.svm:SVC"),
-        ({"new": "_utils.files:os", "number": 0, "state": {}}, "_utils.files:os"),
+        ({"new": "_utils.moved:sys", "number": 0, "state": {}}, "_utils.moved:sys"),
         ({"new": "cli:main", "number": 0, "state": {}}, "cli:main"),
-        ({"new": "model_files._state:Path", "number": 0, "state": {}}, "model_files._state:Path"),
+        ({"new": "lifecycle._state:Path", "number": 0, "state": {}}, "lifecycle._state:Path"),
         ({"new": "features._modules:as_module", "number": 0, "state": {}}, "as_module"),
         ({"new": "..os:path", "number": 0, "state": {}}, "os:path"),
         ({"new": "containers:MemoryBank", "number": 0, "state": {}}, "MemoryBank lacks 'values'"),

@@ -21,8 +21,9 @@ from skstructcore import (
 )
 from skstructcore.lifecycle.recalibrate import _with_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
+from skstructcore.scoring.decision import RULES
 
-pytestmark = pytest.mark.filterwarnings("ignore:quantile=", "ignore:Fewer than")
+pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 
 
 def patches(n, seed, scale=1.0, shift=0.0):
@@ -30,9 +31,11 @@ def patches(n, seed, scale=1.0, shift=0.0):
     return (shift + scale * rng.normal(size=(n, 3, 4, 6))).astype(np.float32)
 
 
-def steps(**knn):
+def steps(threshold="guaranteed", **knn):
     return make_pipeline(
-        CoresetBank(0.2, random_state=0), RoutedKNNScorer(2, **knn), StructCoreScorer(quantile=0.9)
+        CoresetBank(0.2, random_state=0),
+        RoutedKNNScorer(2, **knn),
+        StructCoreScorer(false_alarm_rate=0.1, threshold=threshold),
     )
 
 
@@ -49,7 +52,7 @@ def routed():
 
 def snapshot(pipe, images):
     table = pipe[-1].describe(pipe[:-1].transform(images))
-    return table.to_csv(), pipe[-1].offset_, pipe[-1].quantile
+    return table.to_csv(), pipe[-1].offset_, pipe[-1].false_alarm_rate
 
 
 def test_threshold_is_the_conformal_one_of_the_fresh_scores_alone(pipe):
@@ -73,7 +76,7 @@ def test_the_promise_is_exact_on_a_line_that_is_not_the_one_of_the_fit(pipe):
     table = table.assign(raw_score=table["anomaly_score"], group=np.arange(len(table)))
     for i in range(300):
         mine = table.iloc[20 * i : 20 * i + 19]
-        calibration = _with_scores(pipe[-1].calibration_, mine, 0.1, 0.0)
+        calibration = _with_scores(pipe[-1].calibration_, mine, 0.0)
         fresh[i] = scores[i, 19] > calibration.threshold
     # Without recalibration nearly everything is rejected; with it exactly 2 of 20 on average.
     assert (scores[:, 19] > pipe[-1].calibration_.threshold).mean() > 0.5
@@ -95,11 +98,12 @@ def test_the_false_alarm_rate_of_one_calibration_follows_its_beta_distribution()
 def test_old_pipeline_is_untouched_and_the_other_steps_are_shared(pipe):
     new = patches(10, 2)
     before = snapshot(pipe, new)
-    later = recalibrate(pipe, patches(30, 1, scale=1.1), quantile=0.8)
+    later = recalibrate(pipe, patches(30, 1, scale=1.1), false_alarm_rate=0.2)
     assert snapshot(pipe, new) == before
     assert not hasattr(pipe[-1], "recalibration_")
     assert later[0] is pipe[0] and later[1] is pipe[1]
-    assert later[-1].get_params()["quantile"] == 0.8
+    assert later[-1].get_params()["false_alarm_rate"] == 0.2
+    assert recalibrate(pipe, quantile=0.8)[-1].get_params()["false_alarm_rate"] == 0.2
 
 
 def test_report_says_what_has_changed(pipe):
@@ -109,7 +113,7 @@ def test_report_says_what_has_changed(pipe):
     (row,) = report.thresholds.itertuples()
     assert (row.route, row.n_images, row.n_groups) == ("all", 49, 49)
     assert (row.old_threshold, row.new_threshold) == (-pipe[-1].offset_, -later[-1].offset_)
-    assert row.new_level == pytest.approx(0.1)
+    assert row.old_rate == pytest.approx(6 / 61) and row.new_rate == pytest.approx(0.1)
     decisions = report.decisions
     np.testing.assert_array_equal(decisions["was_anomalous"], pipe.predict(fresh) == -1)
     np.testing.assert_array_equal(decisions["is_anomalous"], later.predict(fresh) == -1)
@@ -117,23 +121,24 @@ def test_report_says_what_has_changed(pipe):
     assert "decisions changed" in repr(report)
 
 
-def test_another_quantile_needs_no_images_and_is_what_a_fit_with_it_gives(pipe):
+@pytest.mark.parametrize("rule", RULES)
+def test_another_rate_needs_no_images_and_is_what_a_fit_with_it_gives(rule):
     images = patches(60, 0)
-    other = recalibrate(pipe, quantile=0.8)
-    refitted = steps().set_params(structcorescorer__quantile=0.8).fit(images)
+    pipe = steps(rule).fit(images)
+    other = recalibrate(pipe, false_alarm_rate=0.2)
+    refitted = steps(rule).set_params(structcorescorer__false_alarm_rate=0.2).fit(images)
     new = patches(20, 1)
     assert snapshot(other, new) == snapshot(refitted, new)
     assert other[-1].recalibration_.decisions.empty
-    back = recalibrate(other, quantile=0.9)
+    back = recalibrate(other, false_alarm_rate=0.1)
     assert snapshot(back, new) == snapshot(pipe, new)
 
 
-def test_the_quantile_of_a_plain_threshold_moves_as_a_plain_one():
-    model = steps(calibration="in-sample").set_params(structcorescorer__threshold="quantile")
-    pipe = model.fit(patches(60, 0))
-    other = recalibrate(pipe, quantile=0.7)
+def test_the_rate_of_a_plain_threshold_moves_as_a_plain_one():
+    pipe = steps("quantile", calibration="in-sample").fit(patches(60, 0))
+    other = recalibrate(pipe, false_alarm_rate=0.3)
     assert -other[-1].offset_ == np.quantile(pipe[-1].calibration_.scores, 0.7)
-    assert other[-1].calibration_.level is None
+    assert np.isnan(operating_points(other, false_alarm_rates=[0.3])["rate"][0])
 
 
 @pytest.mark.parametrize("weight", [0.25, 1.0])
@@ -143,17 +148,17 @@ def test_old_images_count_as_much_as_they_are_told_to(pipe, weight):
     old, new = pipe[-1].calibration_.scores, -pipe.score_samples(fresh)
     score = np.median(new)
     at_least = weight * (old >= score).sum() + (new >= score).sum()
-    (p,) = later[-1].calibration_.p_values([score])
+    (p,) = later[-1].calibration_.decision.p_values([score])
     assert p == pytest.approx((1 + at_least) / (1 + weight * 60 + 39))
-    assert later[-1].calibration_.level <= 0.1 + 1e-12
+    assert later[-1].false_alarm_rate_ <= 0.1 + 1e-12
     again = recalibrate(later, patches(39, 2), weight_old=0.5)
-    assert again[-1].calibration_.score_weights.sum() == 0.5 * (weight * 60 + 39) + 39
+    assert again[-1].calibration_.decision.score_weights.sum() == 0.5 * (weight * 60 + 39) + 39
 
 
 def test_images_of_one_lot_count_as_one(pipe):
     lots = np.repeat(np.arange(10), 4)
-    later = recalibrate(pipe, patches(40, 1), groups=lots, quantile=0.8)
-    assert later[-1].calibration_.n_groups == 10
+    later = recalibrate(pipe, patches(40, 1), groups=lots, false_alarm_rate=0.2)
+    assert later[-1].calibration_.decision.n_independent == 10
     assert later[-1].recalibration_.thresholds["n_groups"].tolist() == [10]
 
 
@@ -181,19 +186,21 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
 
 
 def test_too_few_images_for_the_level_are_said(pipe):
-    with pytest.warns(UserWarning, match="best promise is 25.0%"):
+    with pytest.warns(UserWarning, match="best guarantee is 25.0%"):
         later = recalibrate(pipe, patches(3, 1))
-    assert later[-1].calibration_.level == 0.25
+    assert later[-1].false_alarm_rate_ == 0.25
 
 
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (None, {}, "fresh good images, a quantile, or both"),
+        (None, {}, "fresh good images, a false_alarm_rate, or both"),
         ([], {}, "list of images is empty"),
         (patches(0, 0), {}, "list of images is empty"),
         (patches(5, 1), {"quantile": "0.9"}, "quantile must be a float in the range .*, got '0.9'"),
         (patches(5, 1), {"quantile": 1.5}, "quantile must be a float in the range .*, got 1.5"),
+        (None, {"false_alarm_rate": 0}, "false_alarm_rate must be a float in the range .*, got 0"),
+        (None, {"false_alarm_rate": 0.1, "quantile": 0.9}, "say the same: give one of them"),
         (patches(5, 1), {"categories": "nut"}, "categories='nut' tells products apart, but"),
         (patches(5, 1), {"weight_old": np.nan}, "weight_old must be a float in the range"),
         (patches(5, 1), {"weight_old": -1}, "weight_old must be a float in the range .*, got -1"),
@@ -222,14 +229,19 @@ def test_another_camera_is_refused():
     rng = np.random.default_rng(0)
     train, fresh = (rng.integers(0, 256, (n, 64, 48, 3), dtype=np.uint8) for n in (12, 6))
     features = ConvFeatures("efficientnet_lite0", image_size=64)
-    pipe = make_structcore(features, bank__ratio=0.1, structcore__quantile=0.8).fit(train)
+    pipe = make_structcore(features, bank__ratio=0.1, structcore__false_alarm_rate=0.2).fit(train)
     before = -pipe[-1].offset_
     with pytest.raises(ValueError, match=r"6 of 6 .* another size .* 128 x 48 pixels.* 64 to 64"):
         recalibrate(pipe, np.repeat(fresh, 2, axis=1))
     with pytest.raises(ValueError, match="of another size"):
         update(pipe, np.repeat(fresh, 2, axis=1))
     assert -pipe[-1].offset_ == before
-    assert recalibrate(pipe, np.repeat(fresh, 2, axis=1), force=True)[-1].calibration_.n_groups == 6
+    assert (
+        recalibrate(pipe, np.repeat(fresh, 2, axis=1), force=True)[
+            -1
+        ].calibration_.decision.n_independent
+        == 6
+    )
     recalibrate(pipe, fresh, force=True)
 
 
@@ -270,7 +282,7 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
         ("weights", lambda pipe: recalibrate(pipe, patches(9, 1))),
         ("weights", lambda pipe: update(pipe, patches(3, 1))),
         ("scores", lambda pipe: DriftMonitor(pipe)),
-        ("scores", lambda pipe: operating_points(pipe, levels=[0.1])),
+        ("scores", lambda pipe: operating_points(pipe, false_alarm_rates=[0.1])),
     ],
     ids=["audit", "recalibrate", "update", "monitor", "operating_points"],
 )

@@ -29,7 +29,9 @@ def scorer():
     """Good images whose largest distances are 1, 2, ..., 19."""
     maps = np.full((N_TRAIN, 4, 6), 0.5)
     maps[:, 1, 1] = np.arange(1, N_TRAIN + 1)
-    return StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(AnomalyMaps(maps))
+    return StructCoreScorer(false_alarm_rate=0.2, descriptors=["std"], threshold="guaranteed").fit(
+        AnomalyMaps(maps)
+    )
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def maps():
 
 
 def test_rows_are_worked_out_by_hand(scorer, maps):
-    assert scorer.calibration_.base_threshold == 16  # (1 + 3) / 20 = 0.2 of good images exceed it
+    assert (
+        scorer.calibration_.base_decision.threshold == 16
+    )  # (1 + 3) / 20 = 0.2 of good images exceed it
     found = regions(scorer, maps)
     assert found["image"].tolist() == ["image 1", "image 1"]
     assert found["region"].tolist() == [1, 2]
@@ -67,8 +71,8 @@ def test_rows_are_worked_out_by_hand(scorer, maps):
     assert found[["height", "width"]].to_numpy().tolist() == [[40, 60]] * 2
 
 
-def test_a_larger_level_shows_fainter_regions_and_a_crop_lies_on_its_original(scorer, maps):
-    found = regions(scorer, maps, level=0.3)  # over 14: (1 + 5) / 20
+def test_a_larger_rate_shows_fainter_regions_and_a_crop_lies_on_its_original(scorer, maps):
+    found = regions(scorer, maps, false_alarm_rate=0.3)  # over 14: (1 + 5) / 20
     row = found[found["image"] == "image 2"].iloc[0]
     assert (row["top"], row["left"], row["bottom"], row["right"]) == (30, 20, 40, 30)
     assert row["p_value"] == 5 / 20 and not row["touches_border"]
@@ -102,7 +106,9 @@ def test_groups_count_as_one_and_routes_have_their_own_threshold():
         route=routes,
         route_distance=rng.uniform(1, 2, 40),
     )
-    scorer = StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(maps)
+    scorer = StructCoreScorer(
+        false_alarm_rate=0.2, descriptors=["std"], threshold="guaranteed"
+    ).fit(maps)
     new = np.zeros((2, 3, 3))
     new[:, 1, 1] = 5
     images = AnomalyMaps(new, route=np.array(["nut", "pin"]), route_distance=np.ones(2))
@@ -135,7 +141,8 @@ def pipe_and_images(tmp_path):
         ConvFeatures(Blocks(), ("stage1",), image_size=(40, 60)),
         projection__n_components=None,
         bank__n_patches=60,
-        structcore__quantile=0.9,
+        structcore__false_alarm_rate=0.1,
+        structcore__threshold="guaranteed",
     ).fit(X[:10])
     paths = [tmp_path / f"part{i}.png" for i in range(3)]
     X[11, 10:16, 20:28] = 255
@@ -200,7 +207,7 @@ def test_label_masks_are_as_large_as_their_images(pipe_and_images, tmp_path):
 def test_a_region_in_the_hole_of_another_stays_visible(scorer):
     values = np.zeros((1, 9, 9))
     values[0, 1:8, 1:8], values[0, 2:7, 2:7], values[0, 4, 4] = 20, 0, 30
-    scorer = StructCoreScorer(quantile=0.8, descriptors=["std"]).fit(
+    scorer = StructCoreScorer(false_alarm_rate=0.2, descriptors=["std"]).fit(
         AnomalyMaps(np.random.default_rng(0).random((9, 9, 9)))
     )
     mask = label_masks(regions(scorer, AnomalyMaps(values)))["image 0"]
@@ -210,7 +217,11 @@ def test_a_region_in_the_hole_of_another_stays_visible(scorer):
 @pytest.mark.parametrize(
     "params, error, message",
     [
-        (dict(level=0.0), ValueError, r"level must be a float in the range \(0.0, 1.0\), got 0.0"),
+        (
+            dict(false_alarm_rate=0.0),
+            ValueError,
+            r"false_alarm_rate must be a float in the range \(0.0, 1.0\), got 0.0",
+        ),
         (dict(min_area=-1), ValueError, "min_area must be a float in the range"),
         (dict(min_area=np.nan), ValueError, "min_area must be a float in the range"),
     ],
@@ -229,7 +240,7 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
         regions(scorer, np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="not among the images"):
         to_coco(regions(scorer, maps), np.zeros((1, 8, 8), np.uint8))
-    found = regions(scorer, maps, level=0.3)
+    found = regions(scorer, maps, false_alarm_rate=0.3)
     found["image"] = np.where(found["image"] == "image 1", "a/part.png", "b/part.jpg")
     with pytest.raises(ValueError, match="the same name"):
         write_label_masks(found, tmp_path)

@@ -14,9 +14,9 @@ from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
-from skstructcore.report import report
-from skstructcore.report.pictures import encode_map, encode_mask, image_uri, reduce_map
-from skstructcore.report.words import headline, reasons
+from skstructcore.display import report
+from skstructcore.display._report.pictures import encode_map, encode_mask, image_uri, reduce_map
+from skstructcore.display._report.words import headline, reasons
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,10 @@ def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
         rng.integers(0, 255, (10, 48, 48, 3), dtype=np.uint8),
     ]
     pipe = make_structcore(
-        "efficientnet_lite0", features__image_size=48, bank__ratio=0.1, structcore__quantile=0.8
+        "efficientnet_lite0",
+        features__image_size=48,
+        bank__ratio=0.1,
+        structcore__false_alarm_rate=0.2,
     ).fit(train, bank__categories=["plain"] * 10 + ["noise"] * 10)
     page = report(pipe, train[::5], tmp_path / "r.html").read_text()
     data = block(page, "data")
@@ -299,7 +302,7 @@ def test_a_descriptor_of_ones_own_is_called_by_its_name():
     def wrinkles(maps):
         return maps.max(axis=(1, 2))
 
-    scorer = StructCoreScorer(descriptors=[wrinkles], quantile=0.9)
+    scorer = StructCoreScorer(descriptors=[wrinkles], false_alarm_rate=0.1)
     maps = AnomalyMaps(np.random.default_rng(0).random((20, 4, 4)))
     parts = scorer.fit(maps).describe(maps[:1])
     parts["decided_by"] = "wrinkles"

@@ -27,7 +27,9 @@ def test_the_trusted_types_are_those_of_this_package_in_the_model(pipe):
 
 
 def test_a_function_of_ones_own_is_not_trusted():
-    scorer = StructCoreScorer(descriptors=[lambda maps: maps.max(axis=(1, 2))], quantile=0.9)
+    scorer = StructCoreScorer(
+        descriptors=[lambda maps: maps.max(axis=(1, 2))], false_alarm_rate=0.1
+    )
     scorer.fit(np.random.default_rng(0).random((20, 4, 4)))
     with pytest.raises(TypeError, match="descriptors"):
         trusted_types(scorer)

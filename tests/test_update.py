@@ -20,7 +20,7 @@ from skstructcore.neighbors.coreset import greedy_k_center
 from skstructcore.neighbors.extend import continue_k_center
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:quantile=", "ignore:Fewer than", "ignore:.*training images are forgotten"
+    "ignore:false_alarm_rate=", "ignore:Fewer than", "ignore:.*training images are forgotten"
 )
 
 
@@ -33,7 +33,7 @@ def fitted(images, ratio=0.2, n_neighbors=2, categories=None, **knn):
     pipe = make_pipeline(
         CoresetBank(ratio, random_state=0),
         RoutedKNNScorer(n_neighbors, routing="auto", **knn),
-        StructCoreScorer(quantile=0.9),
+        StructCoreScorer(false_alarm_rate=0.1),
     )
     return pipe.fit(images, coresetbank__categories=categories)
 

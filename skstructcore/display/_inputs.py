@@ -81,7 +81,7 @@ def smallest_rates(scorer: StructCoreScorer, parts: pd.DataFrame) -> NDArray[np.
 
 def routes_of(parts: pd.DataFrame) -> pd.Series:
     """The route that each image was compared with; "all" without routes."""
-    return parts.get("nearest_route", pd.Series("all", parts.index))
+    return parts.get("nearest_route", parts["route"])
 
 
 def rejected_at(

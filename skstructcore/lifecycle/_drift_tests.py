@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scoring.conformal import ROUNDING
 from ._martingale import (
     ANY_CHANGE,
     RISING,
@@ -29,8 +30,6 @@ HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 # With fewer images before the change, calibration says what was normal.
 _MIN_BEFORE = 20
 
-_ROUNDING = 1e-12
-
 
 class RouteTests:
     """Tests of one route, and the last of its images.
@@ -39,6 +38,8 @@ class RouteTests:
     ----------
     reference : sequence of float
         P-values of the calibration images, one a group, that pass and are not the last to pass.
+    rate : float
+        P-value up to which images are rejected.
     lowest : float
         P-value of the last: images with smaller ones are not ranked.
     log_alarm : float
@@ -49,9 +50,10 @@ class RouteTests:
     window : int
     """
 
-    def __init__(self, reference, lowest, log_alarm, tolerated_rejects, kinds, window):
+    def __init__(self, reference, rate, lowest, log_alarm, tolerated_rejects, kinds, window):
         self.log_alarm = log_alarm
         self.tolerated_rejects = tolerated_rejects
+        self.rate = rate
         self.lowest = lowest
         # An image with the p-value of a calibration image scores at most as high as that one.
         passing = [-p + 1e-9 for p in reference]
@@ -91,7 +93,8 @@ class RouteTests:
         (lowest,) = calibration.decision.p_values([last]).tolist()
         reference = calibration.decision.p_values(scores[scores < last]).tolist()
         log_alarm = float(np.log(len(kinds) / alpha))
-        return cls(reference, lowest, log_alarm, tolerated_rejects, kinds, window)
+        rate = calibration.decision.rate
+        return cls(reference, rate, lowest, log_alarm, tolerated_rejects, kinds, window)
 
     def begins_lot(self, lot: Any) -> bool:
         """Whether an image is the first of its lot, where lots come in runs."""
@@ -104,9 +107,9 @@ class RouteTests:
     ) -> Iterator[dict[str, Any]]:
         """Take in an image; yield what `DriftAlarm` has to say of each alarm."""
         if rejected is None:
-            rejected = p_value < self.lowest - _ROUNDING
+            rejected = p_value <= self.rate + ROUNDING
         bets = {REJECTS: log_count_bets(bool(rejected), self.tolerated_rejects)}
-        if not rejected and p_value >= self.lowest - _ROUNDING:
+        if not rejected and p_value >= self.lowest - ROUNDING:
             for tie, (kind, ranks) in zip(ties, self.ranks.items(), strict=False):
                 rank = ranks.add(-p_value, tie)
                 bets[kind] = log_beta_bets(rank, RISING if kind == HIGHER else ANY_CHANGE)

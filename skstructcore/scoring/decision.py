@@ -87,14 +87,16 @@ class Decision:
         """Return how often a good image scores at least as high, by the rule of the threshold.
 
         They fall as scores rise, and are at most `rate` exactly where the score is rejected.
+        That of a score that is no number is the smallest.
         """
         scores = np.asarray(scores, dtype=np.float64)
+        scores = np.where(np.isnan(scores), np.inf, scores)
         if self.tail is not None:
             p_values = self.tail.sf(scores)
         elif self.rule == "guaranteed":
             p_values = self._ranks(scores)
         else:
-            p_values = 1 - np.interp(scores, *_steps(self.scores))
+            p_values = 1 - _share_below(scores, self.scores)
         return agree(p_values, self.rejects(scores), self.rate)
 
     def at(self, rate: float) -> Decision:
@@ -162,7 +164,7 @@ def decide(
     else:
         if len(scores) < MIN_IMAGES:
             raise ValueError(
-                f"threshold='expected' learns from at least {MIN_IMAGES} good training images "
+                f"threshold='expected' learns from at least {MIN_IMAGES} good images "
                 f"where scores lie, got n_samples = {len(scores)}: add images, or use "
                 "threshold='guaranteed'."
             )
@@ -213,6 +215,9 @@ def _counts(n_images, groups, score_weights):
     return counts if score_weights is None else counts * score_weights
 
 
-def _steps(scores):
-    """Scores ascending, and the share that is below each: the inverse of `numpy.quantile`."""
-    return np.sort(scores), np.linspace(0, 1, len(scores))
+def _share_below(scores, known):
+    """The inverse of `numpy.quantile`: where it is flat, the lowest share."""
+    steps = np.linspace(0, 1, len(known))
+    known = np.sort(known)
+    lowest = np.append(steps, 1)[np.searchsorted(known, scores)]
+    return np.minimum(np.interp(scores, known, steps), lowest)

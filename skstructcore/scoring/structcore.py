@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
+from ._old_names import OldNames
 from .calibration import NORMS
 from .decision import RULES, decide
 from .describe import describe_maps
@@ -41,7 +42,9 @@ _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)
 
 
-class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator):
+class StructCoreScorer(
+    OldNames, OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator
+):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
     The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where
@@ -117,9 +120,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     decisions_ : dict of str to Decision
         Their decisions: threshold and p-values.
     false_alarm_rate_ : float
-        The rate that thresholds stand for: images with a p-value of at most this are rejected.
-        Larger than what was asked for where ``threshold="guaranteed"`` has too few images; with
-        routes the largest.
+        The rate that the threshold stands for: images with a p-value of at most this are
+        rejected. Larger than what was asked for where ``threshold="guaranteed"`` has too few
+        images. With routes the largest; each has its own in `decisions_`.
     part_decision_ : Decision or None
         About parts with several views, see `skstructcore.describe_parts`; None without parts.
     lots_ : LotRates or None
