@@ -17,7 +17,7 @@ from pathlib import Path
 
 from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad
-from skstructcore.display import report
+from skstructcore.report import report
 
 N_MANY = 2000
 

@@ -12,7 +12,7 @@ from dask.distributed import Client, LocalCluster
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.display import ScoreHistogramDisplay
-from skstructcore.evaluation import score_images
+from skstructcore.inference import score_images
 from skstructcore.metrics import image_auroc_score
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ._utils.moved import redirect_moved_modules
-
 if TYPE_CHECKING:
     from .bank.coreset_bank import CoresetBank as CoresetBank
     from .containers import AnomalyMaps as AnomalyMaps
@@ -18,17 +16,17 @@ if TYPE_CHECKING:
     from .features.timm_features import TimmFeatures as TimmFeatures
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.audit import audit as audit
+    from .lifecycle.categories import add_category as add_category
+    from .lifecycle.categories import remove_category as remove_category
     from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.operating_points import operating_points as operating_points
-    from .lifecycle.persistence import info as info
-    from .lifecycle.persistence import load as load
-    from .lifecycle.persistence import save as save
-    from .lifecycle.persistence import trusted_types as trusted_types
-    from .lifecycle.products import add_category as add_category
-    from .lifecycle.products import remove_category as remove_category
     from .lifecycle.recalibrate import recalibrate as recalibrate
     from .lifecycle.update import forget as forget
     from .lifecycle.update import update as update
+    from .model_files.persistence import info as info
+    from .model_files.persistence import load as load
+    from .model_files.persistence import save as save
+    from .model_files.persistence import trusted_types as trusted_types
     from .pipeline import estimate_memory as estimate_memory
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
 
-__version__ = "0.2.0"
+from ._version import __version__ as __version__
 
 # Public name -> module that defines it. Resolved on first use, so that importing
 # the package loads neither torch nor numba.
@@ -58,24 +56,24 @@ _PUBLIC = {
     "RoutedKNNScorer": "knn.scorer",
     "StructCoreScorer": "scoring.structcore",
     "TimmFeatures": "features.timm_features",
-    "add_category": "lifecycle.products",
+    "add_category": "lifecycle.categories",
     "audit": "lifecycle.audit",
     "describe": "scoring.describe",
     "describe_parts": "scoring.parts",
     "estimate_memory": "pipeline",
     "forget": "lifecycle.update",
-    "info": "lifecycle.persistence",
-    "load": "lifecycle.persistence",
+    "info": "model_files.persistence",
+    "load": "model_files.persistence",
     "make_structcore": "pipeline",
     "label_masks": "scoring.region_files",
     "operating_points": "lifecycle.operating_points",
     "recalibrate": "lifecycle.recalibrate",
     "regions": "scoring.regions",
-    "remove_category": "lifecycle.products",
-    "save": "lifecycle.persistence",
+    "remove_category": "lifecycle.categories",
+    "save": "model_files.persistence",
     "to_coco": "scoring.region_files",
     "to_geojson": "scoring.region_files",
-    "trusted_types": "lifecycle.persistence",
+    "trusted_types": "model_files.persistence",
     "update": "lifecycle.update",
     "write_label_masks": "scoring.region_files",
 }
@@ -93,6 +91,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-redirect_moved_modules()

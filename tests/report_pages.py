@@ -5,7 +5,7 @@ from PIL import Image
 
 from skstructcore import make_structcore
 from skstructcore.datasets import ImageSet
-from skstructcore.display import report
+from skstructcore.report import report
 
 KINDS = ["good"] * 8 + ["dent"] * 3 + ["stain"] * 2
 

@@ -1,7 +1,6 @@
 """The structure of the package: rooms in the order of the data, imports that never point ahead."""
 
 import ast
-import importlib
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -10,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import skstructcore
-from skstructcore._utils.moved import MOVED
 
 ROOT = Path(skstructcore.__file__).parent
 
 # The way of the data, then the user's doors. A room may import those before it, and itself.
 ROOMS = (
-    "_utils images datasets features projection neighbors routing containers bank knn scoring "
-    "pipeline lifecycle metrics model_selection evaluation display cli"
+    "_version _utils images datasets features projection neighbors routing containers bank knn "
+    "scoring pipeline model_files inference lifecycle metrics model_selection evaluation display "
+    "report cli"
 ).split()
 
 
@@ -78,17 +77,9 @@ def test_imports_have_no_circle(graph):
         pytest.fail(f"circle: {' -> '.join(error.args[1])}")
 
 
-def test_the_top_level_has_at_most_20_entries():
+def test_the_top_level_has_at_most_24_entries():
     entries = [p.name for p in ROOT.iterdir() if p.name != "__pycache__"]
-    assert len(entries) <= 20, entries
-
-
-@pytest.mark.parametrize("old", sorted(MOVED))
-def test_old_module_names_lead_to_the_new_modules(old):
-    sys.modules.pop(f"skstructcore.{old}", None)
-    with pytest.warns(DeprecationWarning, match=MOVED[old]):
-        module = importlib.import_module(f"skstructcore.{old}")
-    assert module is importlib.import_module(f"skstructcore.{MOVED[old]}")
+    assert len(entries) <= 24, entries
 
 
 def test_importing_the_package_loads_neither_torch_nor_numba():

@@ -17,7 +17,7 @@ from PIL import Image
 
 import skstructcore
 from skstructcore import ConvFeatures, make_structcore
-from skstructcore.evaluation import score_images, score_samples
+from skstructcore.inference import score_images
 from skstructcore.lifecycle import forget, recalibrate, update
 from skstructcore.neighbors import _search, coreset, greedy_k_center, kneighbors
 from skstructcore.scoring.calibration import NORMS, combine
@@ -238,7 +238,8 @@ def test_eight_threads_share_one_pipeline(pipe, files, expected):
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_backends_do_not_matter(backend, saved, files, expected):
     with joblib.parallel_config(backend=backend, n_jobs=2):
-        np.testing.assert_array_equal(score_samples(saved, files, shard_size=3), expected)
+        table = score_images(saved, files, shard_size=3)
+    np.testing.assert_array_equal(-table["anomaly_score"], expected)
 
 
 def _score(path, files, queue):
@@ -324,7 +325,7 @@ def test_nothing_is_asked_from_the_network(files, tmp_path):
         socket.socket.connect = socket.socket.connect_ex = refused
         socket.getaddrinfo = socket.create_connection = refused
         import skstructcore
-        from skstructcore.evaluation import score_images
+        from skstructcore.inference import score_images
         files = {files!r}
         pipe = skstructcore.make_structcore("efficientnet_lite0", **{SETTINGS!r}).fit(files[:12])
         skstructcore.save(pipe, {str(tmp_path / "model")!r})

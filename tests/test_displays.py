@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-import skstructcore.display as display_room
 from skstructcore import (
     AnomalyMaps,
     CoresetBank,
@@ -128,11 +127,6 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"skstructcore\[plot\]"):
         DependenceDisplay([1], [1.0]).plot()
-
-
-def test_the_old_name_of_the_display_of_cases_warns_and_leads_on():
-    with pytest.warns(DeprecationWarning, match="AnomalyMapDisplay"):
-        assert display_room.CasesDisplay is AnomalyMapDisplay
 
 
 def test_lengths_that_differ_are_named():

@@ -26,8 +26,8 @@ from test_categories import write_category
 import skstructcore
 from skstructcore import evaluation
 from skstructcore.cli import main
-from skstructcore.display import report
-from skstructcore.evaluation import iter_scores
+from skstructcore.inference import iter_scores
+from skstructcore.report import report
 
 if sys.platform == "win32":
     pytest.skip("needs fork, signals and limits", allow_module_level=True)

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skstructcore import ConvFeatures, make_structcore
-from skstructcore.features._cache import _word_of_old, cache_size, prune_cache
+from skstructcore.features._cache import cache_size, prune_cache
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 
@@ -210,17 +210,6 @@ def test_a_damaged_shape_is_not_trusted(shape, folder, tmp_path):
     path.write_text(shape)
     values, n_images = run(folder, Blocks(), tmp_path)
     assert n_images == 1  # to learn the shape again
-    np.testing.assert_array_equal(values, expected)
-
-
-def test_entries_of_earlier_releases_are_read(folder, tmp_path):
-    expected, _ = run(folder, Blocks(), tmp_path)
-    for path in tmp_path.rglob("*"):
-        if path.is_file() and path.suffix == "":
-            values = np.frombuffer(path.read_bytes()[:-4], np.float32)
-            path.write_bytes(values.tobytes() + _word_of_old(values).tobytes())
-    values, n_images = run(folder, Blocks(), tmp_path)
-    assert n_images == 0
     np.testing.assert_array_equal(values, expected)
 
 

@@ -502,7 +502,7 @@ def test_evaluation_and_scorers_leave_ignored_pixels_out():
 
 
 def test_models_with_ignored_regions_can_be_kept_and_grown(tmp_path):
-    from skstructcore.lifecycle import load, save
+    from skstructcore.model_files import load, save
 
     X = photos(12) // 4
     pipe = fitted(X)

@@ -10,17 +10,18 @@ from PIL import Image
 
 from skstructcore import ConvFeatures, make_structcore, operating_points
 from skstructcore.datasets import ImageSet
-from skstructcore.display import AnomalyMapDisplay, report
+from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
+from skstructcore.features.view import training_intensity
 from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.intensity import (
     Intensity,
     as_channels,
     bit_depth_window,
     own_window,
-    training_intensity,
 )
 from skstructcore.model_selection.label_free import score_painted
+from skstructcore.report import report
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 RNG = np.random.default_rng(0)

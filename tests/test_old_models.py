@@ -10,7 +10,7 @@ import pytest
 from make_model_fixture import FOLDER, inputs
 
 import skstructcore
-from skstructcore.lifecycle import ModelFileError
+from skstructcore.model_files import ModelFileError
 
 MODELS = sorted(FOLDER.glob("*.structcore"))
 HERE = FOLDER.parents[1]

@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 import skstructcore
 from skstructcore import ConvFeatures, CoresetBank, RandomProjection, make_structcore
-from skstructcore.lifecycle import persistence
-from skstructcore.lifecycle._model_file import ModelFileError, write_model_file
+from skstructcore.model_files import persistence
+from skstructcore.model_files._model_file import ModelFileError, write_model_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 PHOTOS = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
@@ -223,9 +223,9 @@ def written(path, state, arrays=None, file_format="skstructcore 1"):
         ({"new": "subprocess:Popen", "number": 0, "state": {}}, "subprocess:Popen"),
         ({"new": "builtins:eval", "number": 0, "state": {}}, "builtins:eval"),
         ({"new": "sklearn.svm:SVC", "number": 0, "state": {}}, "sklearn.svm:SVC"),
-        ({"new": "_utils.moved:sys", "number": 0, "state": {}}, "_utils.moved:sys"),
+        ({"new": "_utils.files:os", "number": 0, "state": {}}, "_utils.files:os"),
         ({"new": "cli:main", "number": 0, "state": {}}, "cli:main"),
-        ({"new": "lifecycle._state:Path", "number": 0, "state": {}}, "lifecycle._state:Path"),
+        ({"new": "model_files._state:Path", "number": 0, "state": {}}, "model_files._state:Path"),
         ({"new": "features._modules:as_module", "number": 0, "state": {}}, "as_module"),
         ({"new": "..os:path", "number": 0, "state": {}}, "os:path"),
         ({"new": "containers:MemoryBank", "number": 0, "state": {}}, "MemoryBank lacks 'values'"),

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-from skstructcore.lifecycle.products import add_category, remove_category
+from skstructcore.lifecycle.categories import add_category, remove_category
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than 8")
 

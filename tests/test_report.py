@@ -14,9 +14,9 @@ from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
-from skstructcore.display import report
-from skstructcore.display._report.pictures import encode_map, encode_mask, image_uri, reduce_map
-from skstructcore.display._report.words import headline, reasons
+from skstructcore.report import report
+from skstructcore.report.pictures import encode_map, encode_mask, image_uri, reduce_map
+from skstructcore.report.words import headline, reasons
 
 
 @pytest.fixture(scope="module")

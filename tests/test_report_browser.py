@@ -8,7 +8,7 @@ import pytest
 from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore.datasets import load_verdicts
-from skstructcore.display import report
+from skstructcore.report import report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -5,14 +5,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from skstructcore import CoresetBank
-from skstructcore.routing import (
-    AGGREGATES,
-    assign_folds,
-    choose_routes,
-    pool_patches,
-    routing_distances,
-    select_prototypes,
-)
+from skstructcore.routing import AGGREGATES
+from skstructcore.routing.grouping import assign_folds, choose_routes
+from skstructcore.routing.pooling import pool_patches
+from skstructcore.routing.prototypes import routing_distances, select_prototypes
 
 
 def products(n_products=3, n_images=8, grid=(3, 4), n_features=10, spread=0.2, seed=0):

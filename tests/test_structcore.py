@@ -267,18 +267,6 @@ def test_a_warning_points_at_the_line_of_the_user(maps):
     assert [w.filename for w in (*caught, *piped)] == [__file__] * 2
 
 
-def test_old_names_of_fitted_attributes_lead_to_the_new_ones(maps):
-    scorer = StructCoreScorer().fit(maps)
-    calibration = scorer.calibration_
-    for old, new in (
-        ("mu_", scorer.location_),
-        ("phi_location_", calibration.paper_location),
-        ("phi_scale_", calibration.paper_scale),
-    ):
-        with pytest.warns(FutureWarning, match="Use "):
-            assert getattr(scorer, old) is new
-
-
 def test_a_score_that_is_no_number_is_never_an_acceptance():
     maps = np.random.default_rng(0).random((40, 6, 6))
     scorer = StructCoreScorer(false_alarm_rate=0.1).fit(maps)

@@ -13,7 +13,7 @@ Storage = Literal["float32", "float16"]
 #: How the nearest entries are searched.
 Algorithm = Literal["auto", "exact", "approximate"]
 #: How `RoutedKNNScorer` scores training images.
-Calibration = Literal["leave-one-image-out", "leave-one-group-out", "k-fold", "in-sample"]
+Calibration = Literal["leave-one-image-out", "k-fold", "in-sample"]
 #: Plain or squared distance.
 Metric = Literal["euclidean", "sqeuclidean"]
 #: What makes one routing distance of many.

@@ -183,7 +183,7 @@ def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = 
     say(f"Loading {path} …")
     import joblib
 
-    from ..lifecycle import ModelFileError, load
+    from ..model_files import ModelFileError, load
 
     try:
         pipe = load(path)
@@ -213,7 +213,7 @@ def save_picture(figure: Any, path: Path) -> None:
 
 def save_model(pipe: Pipeline, path: Path) -> None:
     """Write a model; the progress bars are for the fit, not for whatever loads it."""
-    from ..lifecycle import save
+    from ..model_files import save
 
     quiet = {name: 0 for name in pipe.get_params() if name.endswith("__verbose")}
     save(pipe.set_params(**quiet), path)

@@ -75,7 +75,8 @@ def fit(
     """
     with plain_errors():
         check_output(output, text=False)
-        from ..lifecycle import info, operating_points
+        from ..lifecycle import operating_points
+        from ..model_files import info
         from ..pipeline import estimate_memory
 
         images = load_good(folder)

@@ -19,7 +19,7 @@ def info(model: Path, as_json: bool) -> None:
     skstructcore info line3.structcore
     skstructcore info line3.structcore --json
     """
-    from ..lifecycle import info as read_info
+    from ..model_files import info as read_info
 
     with plain_errors():
         header = read_info(model)

@@ -66,7 +66,7 @@ def report(
     with plain_errors():
         check_output(output)
         from ..datasets import find_layout
-        from ..display import report as write_report
+        from ..report import report as write_report
 
         shown = None
         if len(images) == 1 and (images[0] / "test").is_dir():

@@ -74,7 +74,7 @@ def score(
     with plain_errors():
         if csv is not None:
             check_output(csv)
-        from ..evaluation import iter_scores
+        from ..inference import iter_scores
 
         paths = list_files(images)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)

@@ -4,8 +4,6 @@ They have scikit-learn's form: ``from_estimator`` computes the data with a fitte
 ``from_predictions`` takes what is known already, ``plot(ax=None)`` draws into `ax_`.
 """
 
-import warnings
-
 from ._anomaly_map import AnomalyMapDisplay
 from ._bank import BankDisplay
 from ._calibration import CalibrationDisplay
@@ -14,7 +12,6 @@ from ._descriptor import DescriptorDisplay
 from ._drift import DriftDisplay
 from ._operating_point import OperatingPointDisplay
 from ._region_overlap import RegionOverlapDisplay
-from ._report import report
 from ._routing import RoutingDisplay
 from ._score_histogram import ScoreHistogramDisplay
 from ._score_shift import ScoreShiftDisplay
@@ -31,16 +28,4 @@ __all__ = [
     "RoutingDisplay",
     "ScoreHistogramDisplay",
     "ScoreShiftDisplay",
-    "report",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name == "CasesDisplay":
-        warnings.warn(
-            "CasesDisplay is AnomalyMapDisplay now, with from_evaluation.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return AnomalyMapDisplay
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.validation import check_number
-from ..features._backbone import view_of
+from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image

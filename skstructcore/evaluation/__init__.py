@@ -1,7 +1,6 @@
-"""Score data sets: one category or many, on one core or on a cluster."""
+"""Judge a pipeline by labelled data sets: one category or many."""
 
 from .categories import CategoryError, evaluate_categories, format_markdown
-from .parallel import iter_scores, predict, score_images, score_samples
 from .single import Evaluation, evaluate, format_table
 
 __all__ = [
@@ -11,8 +10,4 @@ __all__ = [
     "evaluate_categories",
     "format_markdown",
     "format_table",
-    "iter_scores",
-    "predict",
-    "score_images",
-    "score_samples",
 ]

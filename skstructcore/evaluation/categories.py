@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import joblib
 from sklearn.base import BaseEstimator, clone
 
-from .. import __version__
 from .._utils.progress import progress_bar
 from .._utils.workers import end_with_parent
+from .._version import __version__
 from ..datasets import find_layout
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score

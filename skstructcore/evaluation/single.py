@@ -12,7 +12,7 @@ import pandas as pd
 from .._utils.files import escape_name
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError, check_masks, masks_as_seen
-from ..features._backbone import view_of
+from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image

@@ -20,16 +20,15 @@ from .._utils.device import find_device
 from .._utils.output import ContainerOutputMixin
 from ..images.geometry import Geometry
 from ..images.image_list import as_images
-from ..images.intensity import Intensity, as_channels, check_window, training_intensity
+from ..images.intensity import Intensity, as_channels, check_window
 from ._cache import FeatureCache
 from ._extraction import Extraction, shared_network
 from ._ignored import Ignored, digest_of, is_background
 from ._lazy import LazyFeatures
 from ._tiling import TiledExtraction, Tiling, check_tiles
+from .view import training_intensity
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -322,23 +321,6 @@ def _two_sides(size, name):
             f"{name} must be a positive integer or two, (height, width); got {size!r}."
         )
     return int(sides[0]), int(sides[1])
-
-
-def view_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
-    """How a fitted pipeline sees values of images; None where that is nothing special.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-    channels : bool, default=True
-        Whether its channels count: not in copies that it is to see again.
-    """
-    first = pipe.steps[0][1] if getattr(pipe, "steps", None) else None
-    if not hasattr(first, "_intensity"):
-        return None
-    view = first._intensity()
-    view = view if channels else Intensity(view.window)
-    return None if view == Intensity() else view
 
 
 def check_pixel_scaling(mean, std):

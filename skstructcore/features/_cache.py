@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when the same recipe begins to give other features.
 _FORMAT = 1
-_MAGIC = np.uint32(0x5C0DE)
 
 
 class FeatureCache:
@@ -71,7 +70,7 @@ class FeatureCache:
                 file.readinto(word.view(np.uint8))
         except OSError:  # not there, or not to be read
             return False
-        return word[0] == _crc(out) or word[0] == _word_of_old(out)
+        return word[0] == _crc(out)
 
     def store(self, digest, values):
         values = np.ascontiguousarray(values, np.float32)
@@ -98,11 +97,6 @@ def _crc(values):
 
 def _crc_of_shape(shape):
     return zlib.crc32(json.dumps([int(n) for n in shape]).encode())
-
-
-def _word_of_old(values):
-    """The check word of entries that earlier releases wrote."""
-    return np.bitwise_xor.reduce(values.reshape(-1).view(np.uint32)) ^ _MAGIC
 
 
 def cache_size(location):

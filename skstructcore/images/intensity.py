@@ -7,20 +7,17 @@ which of their values become 0 and 255. They stay unrounded until the network ha
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from .image_list import ImageList
 
 FULL_RANGE = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -145,33 +142,6 @@ def own_window(low: float, high: float) -> tuple[float, float]:
             f"Fit with window=(0, {window[1]:.0f}) or (0, 65535), or on such images"
         )
     return FULL_RANGE if window[1] > 255 else window
-
-
-def training_intensity(
-    images: ImageList, window: Literal["auto"] | Sequence[float], channels: object
-) -> Intensity:
-    """The intensity that all images of a model are seen through.
-
-    Parameters
-    ----------
-    images : ImageList
-        The training images. Deep ones are decoded if the window is to be found.
-    window : "auto" or (float, float)
-        "auto" takes the window of the bit depth that holds the values of all deep images.
-    channels : see `Intensity`
-
-    Returns
-    -------
-    intensity : Intensity
-        Its window is None if it was to be found and no image is deep.
-    """
-    find = isinstance(window, str)
-    given = Intensity(None if find else (float(window[0]), float(window[1])), as_channels(channels))
-    deep = [i for i in range(len(images)) if images.check(i, given) != "levels"]
-    if not find or not deep:
-        return given
-    with ThreadPoolExecutor() as pool:
-        return replace(given, window=max(pool.map(images.bit_depth_window, deep)))
 
 
 def check_window(window: object) -> None:

@@ -172,11 +172,6 @@ def check_training_images(patches: Patches, calibration: str) -> None:
             f"groups where groups are given), got n_samples = {len(patches)}: add images "
             "or use calibration='in-sample'."
         )
-    if calibration == "leave-one-group-out" and np.array_equal(patches.groups, patches.image_index):
-        raise ValueError(
-            "calibration='leave-one-group-out' needs groups: pass bank__groups= to the "
-            "pipeline's fit (groups= to CoresetBank)."
-        )
 
 
 def leave_groups_out(

@@ -39,13 +39,11 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Which sub-banks an image is compared with, where the bank has several (see
         `CoresetBank`). None: all, as one bank. "top<k>": those of the `k` routes whose
         prototypes are nearest. "auto": "top1" if the bank has routes, else None.
-    calibration : {"leave-one-image-out", "leave-one-group-out", "k-fold", "in-sample"}, \
-            default="leave-one-image-out"
+    calibration : {"leave-one-image-out", "k-fold", "in-sample"}, default="leave-one-image-out"
         How training images are scored at fit.
 
         - "leave-one-image-out": without the bank entries of the image itself, or of its
           whole group where groups were given to the bank.
-        - "leave-one-group-out": the same, and an error if no groups were given.
         - "k-fold": with a bank of the same size built from the images of the other folds;
           groups stay together. About `n_folds` times the cost of the coreset.
         - "in-sample": with the whole bank, as published. Such scores are far too low, and

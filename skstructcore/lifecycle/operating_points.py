@@ -15,7 +15,7 @@ from ..bank.record import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
-from ..features._backbone import view_of
+from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.decision import rejected_at

@@ -19,7 +19,7 @@ from ..bank.record import digests_of
 from ..bank.training import training_images
 from ..containers import Patches
 from ..datasets import DEFECTS, paint_copies
-from ..features._backbone import view_of
+from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ._steps import structcore_steps

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..datasets import DEFECTS, paint_copies
-from ..features._backbone import view_of
+from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ..metrics import image_auroc_score

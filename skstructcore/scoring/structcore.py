@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
-from ._old_names import OldNames
 from .calibration import NORMS
 from .decision import RULES, decide
 from .describe import describe_maps
@@ -42,9 +41,7 @@ _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)
 
 
-class StructCoreScorer(
-    OldNames, OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator
-):
+class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
     The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ... import __version__
-from ...images.labels import GOOD
-from .._inputs import FALSE_ALARM_RATES, rejected_at
+from .._version import __version__
+from ..display._inputs import FALSE_ALARM_RATES, rejected_at
+from ..images.labels import GOOD
 from .words import percent
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
-    from ...scoring.structcore import StructCoreScorer
+    from ..scoring.structcore import StructCoreScorer
 
 _LIBRARIES = ("scikit-learn", "numpy", "torch")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .. import __version__
 from .._utils.files import atomic_file
+from .._version import __version__
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import PIPELINE, Reader, Writer
 

@@ -16,16 +16,16 @@ from urllib.parse import quote
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ... import __version__
-from ..._utils.files import atomic_file, check_writable
-from ..._utils.validation import check_number
-from ...images.image_list import as_images
-from ...images.labels import GOOD
-from ...routing.grouping import UNKNOWN
-from .._anomaly_map import base_thresholds
-from .._descriptor import part_columns
-from .._inputs import check_same_length, kinds_of, smallest_rates
-from .._style import map_limits
+from .._utils.files import atomic_file, check_writable
+from .._utils.validation import check_number
+from .._version import __version__
+from ..display._anomaly_map import base_thresholds
+from ..display._descriptor import part_columns
+from ..display._inputs import check_same_length, kinds_of, smallest_rates
+from ..display._style import map_limits
+from ..images.image_list import as_images
+from ..images.labels import GOOD
+from ..routing.grouping import UNKNOWN
 from .collect import collect
 from .pictures import encode_map
 from .summary import facts, operating_points
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
-    from ...images.image_list import ImagesLike, StrPath
+    from ..images.image_list import ImagesLike, StrPath
 
 # Pictures of so many images are one block of the page, which is read when one of them is shown.
 _BLOCK = 50
@@ -103,7 +103,7 @@ def report(
     >>> import tempfile
     >>> import numpy as np
     >>> from skstructcore import make_structcore
-    >>> from skstructcore.display import report
+    >>> from skstructcore.report import report
     >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
     >>> pipe = pipe.fit(photos[:6])
@@ -123,7 +123,7 @@ def report(
     if max_images is not None and n_images > max_images:
         raise ValueError(
             f"{n_images} images are more than max_images={max_images}: no browser shows so many "
-            "well. Score them first (skstructcore.evaluation.score_images), and report those "
+            "well. Score them first (skstructcore.inference.score_images), and report those "
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
     kinds = kinds_of(images, y)

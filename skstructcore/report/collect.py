@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..._utils.files import escape_name
-from ..._utils.progress import progress_bar
-from ...features._backbone import view_of
-from ...images.image_list import ImageReadError, as_images
-from .._anomaly_map import base_thresholds
+from .._utils.files import escape_name
+from .._utils.progress import progress_bar
+from ..display._anomaly_map import base_thresholds
+from ..features.view import view_of
+from ..images.image_list import ImageReadError, as_images
 from .pictures import encode_mask, image_uri, reduce_map
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sklearn.pipeline import Pipeline
 
-    from ...images.image_list import ImageList, ImagesLike
+    from ..images.image_list import ImageList, ImagesLike
 
 
 @dataclass

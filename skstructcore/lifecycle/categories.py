@@ -68,7 +68,7 @@ def add_category(
     >>> import numpy as np
     >>> from sklearn.pipeline import Pipeline
     >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore.lifecycle.products import add_category, remove_category
+    >>> from skstructcore.lifecycle.categories import add_category, remove_category
     >>> rng = np.random.default_rng(0)
     >>> nuts, bolts, pins = 9 * np.eye(3)[:, None] + rng.normal(size=(3, 200, 3))
     >>> pipe = Pipeline([("bank", CoresetBank(0.1, random_state=0)),

@@ -8,7 +8,6 @@ given by path are read where they are scored, so all machines need to see them u
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import pickle
 from numbers import Integral
@@ -19,26 +18,23 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.progress import progress_bar
-from .._utils.validation import check_number
-from .._utils.workers import end_with_parent
-from ..images.image_list import ImageReadError, as_images
-from ..lifecycle.persistence import info, load
+from ._utils.progress import progress_bar
+from ._utils.validation import check_number
+from ._utils.workers import end_with_parent
+from .images.image_list import ImageReadError, as_images
+from .model_files.persistence import info, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Literal
+    from typing import Literal
 
-    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImagesLike, StrPath
+    from .images.image_list import ImagesLike, StrPath
 
     OnError = Literal["skip", "raise"]
 
-__all__ = ["iter_scores", "predict", "score_images", "score_samples"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["iter_scores", "score_images"]
 
 _opened = {}  # digest -> pipeline: the model that this process was sent last
 
@@ -79,7 +75,8 @@ def score_images(
         A row an image, in order: ``file`` (path, or "image <position>"), the columns of
         `StructCoreScorer.describe`, and ``error``, which says why an image cannot be read and
         is None for all others. Of an image that cannot be read there are no scores; therefore
-        ``is_anomalous`` has pandas' type "boolean", which knows missing values.
+        ``is_anomalous`` has pandas' type "boolean", which knows missing values: fill them with
+        True, so that what cannot be judged is never accepted.
 
     See Also
     --------
@@ -94,7 +91,7 @@ def score_images(
     --------
     >>> import numpy as np
     >>> from skstructcore import make_structcore
-    >>> from skstructcore.evaluation.parallel import score_images
+    >>> from skstructcore.inference import score_images
     >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
     >>> pipe = pipe.fit(photos[:6])
@@ -103,6 +100,17 @@ def score_images(
     0  image 0  None
     1  image 1  None
     2  image 2  None
+
+    What ``pipe.predict`` and ``pipe.score_samples`` return, with -1 and NaN for images that
+    cannot be read:
+
+    >>> table = score_images(pipe, photos[6:])
+    >>> decisions = np.where(table["is_anomalous"].fillna(True), -1, 1)
+    >>> bool((decisions == pipe.predict(photos[6:])).all())
+    True
+    >>> scores = -table["anomaly_score"].to_numpy()
+    >>> bool((scores == pipe.score_samples(photos[6:])).all())
+    True
     """
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     shards = list(iter_scores(pipe, images, **options))
@@ -150,52 +158,6 @@ def iter_scores(
         for shard in shards:
             yield shard
             progress.update(len(shard))
-
-
-def score_samples(
-    pipe: Pipeline | StrPath, images: ImagesLike, *, on_error: OnError = "skip", **options: Any
-) -> NDArray[np.float64]:
-    """Return what ``pipe.score_samples`` returns, and NaN for images that cannot be read.
-
-    Parameters
-    ----------
-    pipe, images, on_error : see `score_images`
-    **options
-        For `score_images`.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_images,), float64
-        Higher is more normal. The images that have none are logged in the end, with the reason.
-    """
-    table = score_images(pipe, images, on_error=on_error, **options)
-    if "anomaly_score" not in table:  # none could be read
-        table["anomaly_score"] = np.nan
-    failed = table["error"].dropna()
-    if len(failed):
-        logger.warning(
-            "%d of %d images have no score:\n%s", len(failed), len(table), "\n".join(failed)
-        )
-    return -table["anomaly_score"].to_numpy(np.float64)
-
-
-def predict(
-    pipe: Pipeline | StrPath, images: ImagesLike, *, on_error: OnError = "skip", **options: Any
-) -> NDArray[np.int64]:
-    """Return what ``pipe.predict`` returns, and -1 for images that cannot be read.
-
-    Parameters
-    ----------
-    pipe, images, on_error, **options : see `score_samples`
-
-    Returns
-    -------
-    decisions : ndarray of shape (n_images,), int64
-        +1 for normal and -1 for anomalous: what cannot be judged is never accepted.
-    """
-    model = load(pipe, mmap_mode="r") if isinstance(pipe, str | os.PathLike) else pipe
-    scores = score_samples(pipe, images, on_error=on_error, **options)
-    return np.where(scores >= model[-1].offset_, 1, -1)
 
 
 def _as_sent(pipe):

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from ...routing.grouping import UNKNOWN
+from ..routing.grouping import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

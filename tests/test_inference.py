@@ -5,10 +5,9 @@ import pytest
 from PIL import Image
 
 import skstructcore
-from skstructcore import evaluation, make_structcore
-from skstructcore.evaluation import parallel
-from skstructcore.evaluation.parallel import iter_scores, score_images
+from skstructcore import inference, make_structcore
 from skstructcore.images import ImageReadError
+from skstructcore.inference import iter_scores, score_images
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +62,18 @@ def test_a_cluster_gives_identical_scores_and_opens_the_model_once_a_worker(pipe
     ):
         client.run(count_openings)
         pd.testing.assert_frame_equal(score_images(pipe, files, shard_size=2), expected)
-        assert set(client.run(lambda: parallel.pickle.loads.n_calls).values()) == {1}
+        assert set(client.run(lambda: inference.pickle.loads.n_calls).values()) == {1}
 
 
 def count_openings():
-    load = parallel.pickle.loads
+    load = inference.pickle.loads
 
     def loads(data):
         loads.n_calls += 1
         return load(data)
 
     loads.n_calls = 0
-    parallel.pickle = type("Counted", (), {"loads": staticmethod(loads)})
+    inference.pickle = type("Counted", (), {"loads": staticmethod(loads)})
 
 
 def test_unreadable_files_are_reported_and_all_others_scored(pipe, files):
@@ -124,31 +123,25 @@ def test_bad_input_is_an_error_before_anything_is_scored(pipe, files, tmp_path):
         score_images(pipe, [])
 
 
-def test_skipped_images_have_no_score_are_rejected_and_listed(pipe, files, caplog):
+def test_skipped_images_have_no_score_and_are_never_accepted(pipe, files):
     expected = pipe.score_samples(files)
     for i in (1, 6):
         break_file(files[i])
     good = np.delete(np.arange(12), [1, 6])
-    scores = evaluation.score_samples(pipe, files, shard_size=4)
-    np.testing.assert_array_equal(scores[good], expected[good])  # bit by bit
-    assert np.isnan(scores[[1, 6]]).all()
-    assert "2 of 12 images have no score" in caplog.text
-    assert files[1] in caplog.text and files[6] in caplog.text
-    decisions = evaluation.predict(pipe, files)
+    table = score_images(pipe, files, shard_size=4)
+    np.testing.assert_array_equal(-table["anomaly_score"][good], expected[good])  # bit by bit
+    assert table["anomaly_score"][[1, 6]].isna().all()
+    decisions = np.where(table["is_anomalous"].fillna(True), -1, 1)
     np.testing.assert_array_equal(decisions[good], pipe.predict([files[i] for i in good]))
     assert (decisions[[1, 6]] == -1).all()
-    for path in files:
-        break_file(path)
-    assert np.isnan(evaluation.score_samples(pipe, files)).all()
 
 
-@pytest.mark.parametrize("function", ["score_images", "score_samples", "predict"])
-def test_images_that_cannot_be_read_may_raise(function, pipe, files):
+def test_images_that_cannot_be_read_may_raise(pipe, files):
     break_file(files[6])
     with pytest.raises(ImageReadError, match=r"position 6"):
-        getattr(evaluation, function)(pipe, files, on_error="raise")
+        score_images(pipe, files, on_error="raise")
     with pytest.raises(ValueError, match="on_error must be 'skip' or 'raise', got 'ignore'"):
-        getattr(evaluation, function)(pipe, files, on_error="ignore")
+        score_images(pipe, files, on_error="ignore")
 
 
 def test_a_saved_model_is_mapped_by_all_processes(pipe, files, tmp_path_factory):
@@ -158,6 +151,5 @@ def test_a_saved_model_is_mapped_by_all_processes(pipe, files, tmp_path_factory)
     for n_jobs in (1, 2):
         found = score_images(path, files, shard_size=4, n_jobs=n_jobs)
         pd.testing.assert_frame_equal(found, expected)
-    np.testing.assert_array_equal(evaluation.predict(path, files), pipe.predict(files))
     with pytest.raises(FileNotFoundError):
         score_images("no such model", files)
