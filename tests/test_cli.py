@@ -428,3 +428,17 @@ except SystemExit as end:
             [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True
         )
         assert done.returncode == 2 and "no folder" in done.stderr, (command, done.stderr)
+
+
+@pytest.mark.parametrize("error", [TypeError("one too many"), AttributeError("no such thing")])
+def test_a_fault_of_the_package_is_shown_with_its_traceback(root, model, monkeypatch, error):
+    from skstructcore import StructCoreScorer
+
+    def broken(self, maps):
+        return [][0] if isinstance(error, AttributeError) else len(1)  # no `raise`: nobody meant it
+
+    monkeypatch.setattr(StructCoreScorer, "describe", broken)
+    result = run("score", model, root / "bolt" / "test" / "good", "--exit-code")
+    assert result.exit_code == 70  # 1 would say that an image is rejected
+    assert "Traceback" in result.stderr and "in broken" in result.stderr
+    assert "fault of skstructcore" in result.stderr

@@ -317,7 +317,7 @@ def test_calibration_counts_good_images_and_groups_only(scorer):
     assert display.false_alarms == parts["is_anomalous"][:30].sum()
     assert (display.n_good, display.n_independent) == (30, 8)
     assert display.promised == pytest.approx(0.05)
-    with pytest.raises(ValueError, match="No good image"):
+    with pytest.raises(ValueError, match="no image good"):
         CalibrationDisplay.from_predictions(parts, scorer, ["dent"] * 40)
 
 
@@ -422,10 +422,10 @@ def test_region_overlap_draws_a_thinned_curve_and_names_its_area():
     assert other.line_.get_linestyle() == "--"
 
 
-def test_dependence_display_shades_what_is_held_out_together():
+def test_dependence_display_shades_a_block():
     display = DependenceDisplay([1, 2, 4], [5.0, 3.0, 1.0], limit=[1.5, 1.4, 1.2], block_length=3)
     ax = display.plot().ax_
-    assert "held out together: 3" in labels(ax)
+    assert "blocks of 3" in labels(ax)
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [5, 3, 1])
 
 
@@ -433,11 +433,12 @@ def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
     found = SimpleNamespace(lags=np.arange(1, 40), ratio=np.ones(39), limit=1.2, block_length=1)
     pipe = {"bank": SimpleNamespace(dependence_={"nut": found})}
     display = DependenceDisplay.from_estimator(pipe, "nut").plot()
-    assert display.block_length is None  # nothing is held out together
+    assert display.block_length is None  # no two images are of one block
     ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
     assert ticks == ["1", "2", "4", "8", "16", "32"]
+    assert DependenceDisplay.from_estimator(pipe).lags is display.lags  # the only route
     with pytest.raises(ValueError, match="one of 'nut'"):
-        DependenceDisplay.from_estimator(pipe)
+        DependenceDisplay.from_estimator(pipe, "bolt")
     with pytest.raises(ValueError, match="did not look for dependence"):
         DependenceDisplay.from_estimator({"bank": SimpleNamespace()})
 
@@ -456,8 +457,8 @@ def test_drift_display_keeps_what_a_monitor_says_after_every_image():
         CoresetBank(0.1, random_state=0), RoutedKNNScorer(), StructCoreScorer(descriptors=["max"])
     ).fit(X[:100])
     stream = np.r_[X[100:150], X[150:] + 2]
-    display = DriftDisplay.from_estimator(pipe, stream, alpha=0.05)
-    monitor = DriftMonitor(pipe, alpha=0.05)
+    display = DriftDisplay.from_estimator(pipe, stream, alpha=0.01)
+    monitor = DriftMonitor(pipe, alpha=0.01)
     monitor.update(stream)
     assert display.alarms == [(alarm.image, alarm.kind) for alarm in monitor.alarms_]
     assert display.alarms and min(position for position, _ in display.alarms) >= 50
@@ -580,3 +581,79 @@ def test_a_program_with_pyplot_shows_the_figure_once(monkeypatch):
     assert plt.get_fignums() == [display.figure_.number]  # plt.show() shows it
     assert display._repr_html_() is None
     plt.close("all")
+
+
+# --- every display with every pipeline ----------------------------------------------------------
+
+BOX = np.zeros((48, 48), bool)
+BOX[:, 24:] = True
+
+
+def _two_products(images):
+    """The same images and darker ones, as two products."""
+    pixels = [images[i] for i in range(len(images))]
+    darker = [image // 2 for image in pixels]
+    return ImageSet(
+        [*pixels, *darker],
+        [*images.y, *images.y],
+        masks=[images.load_mask(i) for i in range(len(images))] * 2,
+        categories=["light"] * len(images) + ["dark"] * len(images),
+    )
+
+
+@pytest.fixture(
+    scope="module", params=["plain", "ignore", "categories", "n_routes", "categories ignore"]
+)
+def fitted(request, images):
+    """A pipeline and its test images: eight good ones of a product for training, eight others."""
+    options = {"features__image_size": 48, "bank__ratio": 0.1, "structcore__quantile": 0.8}
+    if request.param != "plain" and request.param != "ignore":
+        images = _two_products(images)
+        options["knn__routing"] = "auto"
+    if request.param == "n_routes":
+        images = ImageSet(images.paths, images.y, masks=images.masks)
+        options["bank__n_routes"] = 2
+    if request.param == "ignore":
+        options["features__ignore"] = BOX
+    if request.param == "categories ignore":
+        options["features__ignore"] = {"light": BOX}
+    places = np.arange(len(images)) % 16
+    pipe = make_structcore("efficientnet_lite0", **options)
+    return pipe.fit(images[np.flatnonzero(places < 8)]), images[np.flatnonzero(places >= 8)]
+
+
+@pytest.mark.filterwarnings("ignore:Fewer than")
+@pytest.mark.parametrize("display", EVERY)
+def test_every_display_draws_what_every_pipeline_makes_of_images(display, fitted):
+    display.from_estimator(*fitted).plot().figure_.draw_without_rendering()
+
+
+def test_histogram_of_training_scores_has_the_share_above_the_threshold_that_decides(fitted):
+    pipe, images = fitted
+    display = ScoreHistogramDisplay.from_estimator(pipe, images)
+    routes = pipe[-1].decisions_.values()
+    assert len(display.calibration_scores) == sum(len(d.scores) for d in routes)
+    rejected = sum(d.rejects(d.scores).sum() for d in routes)
+    assert (display.calibration_scores > display.threshold).sum() == rejected
+    decided = pipe.predict(images) == -1
+    np.testing.assert_array_equal(display.scores > display.threshold, decided)
+
+
+def test_the_curve_has_the_area_that_evaluate_says(fitted):
+    pipe, images = fitted
+    display = RegionOverlapDisplay.from_estimator(pipe, images)
+    assert display.aupro == pytest.approx(evaluate(pipe, images).table().loc["all", "aupro"])
+
+
+def test_scores_over_their_threshold_are_the_rejected_ones(fitted):
+    pipe, images = fitted
+    display = ScoreShiftDisplay.from_estimator(pipe, images)
+    rejected = pipe.predict(images) == -1
+    np.testing.assert_array_equal(display.hybrid > display.threshold, rejected)
+    assert display.counts()[["both", "only_hybrid"]].to_numpy().sum() == rejected.sum()
+
+
+def test_dependence_says_why_there_is_nothing_to_show(fitted):
+    # Eight images of a route are too few to tell, whatever the groups are set to.
+    with pytest.raises(ValueError, match="No route has 12 training images"):
+        DependenceDisplay.from_estimator(fitted[0])

@@ -214,9 +214,18 @@ def test_a_model_of_another_version_is_named_as_such(pipe, images, tmp_path):
     import copy
 
     old = copy.deepcopy(pipe)
-    del old[-1].routes_
-    with pytest.raises(ValueError, match=r"fitted with\s+another version"):
+    del old[-1].routes_, old[-1].version_
+    with pytest.raises(ValueError, match="fitted with another version"):
         report(old, images, tmp_path / "r.html")
+
+
+def test_a_fault_of_this_version_is_not_taken_for_an_old_model(pipe, images, tmp_path):
+    import copy
+
+    broken = copy.deepcopy(pipe)
+    del broken[-1].routes_
+    with pytest.raises(AttributeError, match="routes_"):
+        report(broken, images, tmp_path / "r.html")
 
 
 def test_what_is_no_pipeline_of_this_package_is_refused(tmp_path):

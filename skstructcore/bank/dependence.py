@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Fewer images say nothing about a sequence.
-_MIN_IMAGES = 12
+#: Fewer images say nothing about a sequence.
+MIN_IMAGES = 12
 # Neighbours in the sequence have to explain each other this much more often than by chance: a
 # tiny dependence that many images make significant does no harm to thresholds.
 _MIN_RATIO = 1.5
@@ -188,7 +188,7 @@ def find_groups(
         None if there are too few images, or entries of too few, to tell.
     """
     alone = np.arange(n_images)
-    if len(values) < _MIN_IMAGES or len(np.unique(bank.image_index)) < _MIN_IMAGES // 2:
+    if len(values) < MIN_IMAGES or len(np.unique(bank.image_index)) < MIN_IMAGES // 2:
         return alone, None, None
     owner, source, weight = who_explains_whom(values, images, bank)
     shares = np.bincount(bank.image_index, minlength=n_images) / len(bank)

@@ -6,8 +6,9 @@ import ast
 import json
 import math
 from concurrent.futures import BrokenExecutor
+from dis import opname
 from pathlib import Path
-from traceback import walk_tb
+from traceback import format_exception, walk_tb
 from typing import TYPE_CHECKING
 
 import click
@@ -39,8 +40,26 @@ class Refused(click.ClickException):
     exit_code = USAGE
 
 
+#: A fault of this package: unlike a traceback's status of 1, it is not taken for "rejected".
+FAULT = 70
+
+
+class Fault(click.ClickException):
+    """An error that nobody wrote a message for: shown with its traceback."""
+
+    exit_code = FAULT
+
+    def show(self, file: Any = None) -> None:
+        click.echo("".join(format_exception(self.__cause__)), err=True, nl=False)
+        click.echo(
+            "Error: this is a fault of skstructcore, not of your input. Please report it with the "
+            "lines above.",
+            err=True,
+        )
+
+
 class plain_errors:
-    """Show bad input as a message, not as a traceback."""
+    """Show bad input as a message, and a fault of this package as a traceback."""
 
     def __enter__(self):
         return self
@@ -48,16 +67,40 @@ class plain_errors:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, BrokenPipeError):
             return  # whoever reads the output has had enough: click ends quietly
-        frames = (frame.f_code for frame, _ in walk_tb(traceback))
-        if isinstance(error, OSError) and click.echo.__code__ in frames:
+        if isinstance(error, OSError) and any(
+            frame.f_code is click.echo.__code__ for frame, _ in walk_tb(traceback)
+        ):
             raise Refused(f"standard output cannot be written: {error.strerror}") from error
         if isinstance(error, BrokenExecutor):
             raise Refused(
                 "a process of --n-jobs was killed, by the system perhaps because memory ran out. "
                 "Take fewer processes; what is done is kept, and the same command goes on after it."
             ) from error
-        if isinstance(error, ValueError | TypeError | OSError | ImportError):
+        if isinstance(error, OSError | ImportError) or _has_message(error):
             raise Refused(str(error)) from error
+        if isinstance(error, Exception) and not isinstance(error, _OF_CLICK):
+            raise Fault(str(error)) from error
+
+
+_OF_CLICK = (click.ClickException, click.exceptions.Exit, click.Abort)
+
+
+def _has_message(error):
+    """Whether an error is raised on purpose, with a message for whoever gave the input.
+
+    A ``raise`` in this package or in scikit-learn, which checks parameters. All else, an operation
+    that fails on arrays for instance, is a fault of this package.
+    """
+    if not isinstance(error, ValueError | TypeError):
+        return False
+    if type(error.__cause__).__name__ == "_RemoteTraceback":
+        return True  # of another process, whose traceback is text
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+    operation = traceback.tb_frame.f_code.co_code[traceback.tb_lasti]
+    return package in ("skstructcore", "sklearn") and opname[operation] == "RAISE_VARARGS"
 
 
 def say(text: str) -> None:
@@ -192,7 +235,10 @@ def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = 
             raise Refused(
                 f"{error}\nIf it is a joblib file: loading one can run code, and needs --trust."
             ) from None
-        pipe = joblib.load(path)
+        try:
+            pipe = joblib.load(path)
+        except Exception as broken:  # a pickle that does not fit raises anything
+            raise Refused(f"{str(path)!r} cannot be loaded: {broken}") from broken
     return pipe if false_alarms is None else with_false_alarms(pipe, false_alarms)
 
 

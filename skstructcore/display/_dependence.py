@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bank.dependence import MIN_IMAGES
 from ._inputs import check_same_length
 from ._style import BLUE, GREY, ORANGE, Picture, begin
 
@@ -31,7 +32,7 @@ class DependenceDisplay(Picture):
     limit : float or array-like of shape (n_lags,), default=None
         What the ratio would not exceed by chance.
     block_length : int, default=None
-        Consecutive images that are held out together.
+        Consecutive images that count as one block, a lot for instance.
 
     Attributes
     ----------
@@ -60,29 +61,38 @@ class DependenceDisplay(Picture):
         self.block_length = block_length
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline, route: str = "all") -> Self:
+    def from_estimator(cls, pipe: Pipeline, route: str | None = None) -> Self:
         """Show what a fitted pipeline has found in its training images.
 
         Parameters
         ----------
         pipe : Pipeline
             Fitted, as `make_structcore` builds it, without groups of your own.
-        route : str, default="all"
-            The product, where there are several.
+        route : str, default=None
+            One of ``pipe["bank"].dependence_``; None: the only one.
 
         Returns
         -------
         display : DependenceDisplay
         """
-        found = getattr(pipe["bank"], "dependence_", None)
-        if not found:
+        by_route = getattr(pipe["bank"], "dependence_", None)
+        if by_route is None:
             raise ValueError(
-                "The bank did not look for dependence, as it was fitted with groups or without "
-                "looking for them: fit with bank__groups='auto'."
+                "The bank did not look for dependence, as it was fitted with groups, with "
+                "groups=None or with a table: fit it on images, with bank__groups='auto'."
             )
-        if route not in found:
-            raise ValueError(f"route must be one of {', '.join(map(repr, found))}, got {route!r}.")
-        return cls.from_predictions(found[route])
+        if not by_route:
+            raise ValueError(
+                f"No route has {MIN_IMAGES} training images whose patches were kept: with fewer, "
+                "the bank cannot tell whether they depend on each other. Add images (or raise "
+                "bank__max_memory, where the bank was selected from a stream)."
+            )
+        if route is None and len(by_route) == 1:
+            (route,) = by_route
+        if route not in by_route:
+            names = ", ".join(map(repr, by_route))
+            raise ValueError(f"route must be one of {names}, got {route!r}.")
+        return cls.from_predictions(by_route[route])
 
     @classmethod
     def from_predictions(cls, dependence: Dependence) -> Self:
@@ -126,7 +136,7 @@ class DependenceDisplay(Picture):
                 alpha=0.12,
                 lw=0,
                 hatch="//",
-                label=f"held out together: {self.block_length}",
+                label=f"blocks of {self.block_length}",
             )
         ax.set_xscale("log", base=2)
         doubled = 2 ** np.arange(int(np.log2(max(self.lags.max(), 1))) + 1)

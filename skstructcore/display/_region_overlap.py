@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..datasets import masks_as_seen
+from ..images.resampling import ignored_pixels
 from ..metrics import aupro_score, pro_curve
 from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, Picture, begin, percent_axis
 
@@ -89,12 +91,15 @@ class RegionOverlapDisplay(Picture):
         -------
         display : RegionOverlapDisplay
         """
-        from ..model_selection.scorers import masks_as_seen
-
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, used = masks_as_seen(images, maps.geometry, pixels.shape[1:])
-        return cls.from_predictions(masks, pixels[used], max_fpr=max_fpr, name=name)
+        ignored = None
+        if maps.ignored is not None:
+            ignored = ignored_pixels(maps.ignored[used], pixels.shape[1:])
+        return cls.from_predictions(
+            masks, pixels[used], ignored=ignored, max_fpr=max_fpr, name=name
+        )
 
     @classmethod
     def from_predictions(
@@ -102,6 +107,7 @@ class RegionOverlapDisplay(Picture):
         masks: Sequence[ArrayLike],
         anomaly_maps: Sequence[ArrayLike],
         *,
+        ignored: Sequence[ArrayLike] | None = None,
         max_fpr: float = 0.3,
         name: str | None = None,
     ) -> Self:
@@ -109,7 +115,7 @@ class RegionOverlapDisplay(Picture):
 
         Parameters
         ----------
-        masks, anomaly_maps : sequence of n array-like of shape (h, w)
+        masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
             See `skstructcore.metrics.aupro_score`.
         max_fpr : float, default=0.3
         name : str, default=None
@@ -118,8 +124,8 @@ class RegionOverlapDisplay(Picture):
         -------
         display : RegionOverlapDisplay
         """
-        aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr)
-        return cls(*pro_curve(masks, anomaly_maps), aupro, max_fpr, name)
+        aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr, ignored=ignored)
+        return cls(*pro_curve(masks, anomaly_maps, ignored=ignored), aupro, max_fpr, name)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the curve, its area shaded.

@@ -107,11 +107,11 @@ class ScoreHistogramDisplay(Picture):
         display : ScoreHistogramDisplay
         """
         check_parts(parts, "anomaly_score")
-        training = scorer.calibration_.scores
+        training = scorer.calibration_.decision.scores
         if scorer.routes_ is not None:
             routes = [route for route in scorer.routes_.values() if not route.is_pooled]
-            own = [route.standardise(route.calibration.scores) for route in routes]
-            training = np.concatenate([*own, np.empty(0)])
+            scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
+            training = np.concatenate([*scaled, np.empty(0)])
         kinds = kinds_of(None, y)
         return cls(parts["anomaly_score"], -scorer.offset_, kinds, training)
 

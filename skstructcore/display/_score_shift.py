@@ -107,10 +107,8 @@ class ScoreShiftDisplay(Picture):
         display : ScoreShiftDisplay
         """
         check_parts(parts, "base", "anomaly_score")
-        base, base_threshold = parts["base"].to_numpy(), None
-        if scorer.routes_ is None:
-            base_threshold = scorer.calibration_.base_decision.threshold
-        else:
+        base, base_threshold = parts["base"].to_numpy(), scorer.calibration_.base_decision.threshold
+        if scorer.routes_ is not None:
             base, base_threshold = base / base_thresholds(parts, scorer), 1.0
         hybrid = parts["anomaly_score"].to_numpy()
         return cls(base, hybrid, base_threshold, -scorer.offset_, kinds_of(None, y))

@@ -134,10 +134,13 @@ def report(
         )
         page = _render(_content(pipe, collected, kinds, title, path.parent))
     except AttributeError as error:
+        fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
+        if fitted_with == __version__:
+            raise  # no old pipeline, but a fault of this package
         raise ValueError(
-            f"The pipeline does not fit skstructcore {__version__} ({error}): it was fitted with "
-            "another version. Fit it again, or write the report with the version it was fitted "
-            "with."
+            f"The pipeline was fitted with another version of skstructcore ({fitted_with}), which "
+            f"does not fit this one ({__version__}): {error}. Fit it again, or write the report "
+            "with the version it was fitted with."
         ) from error
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
+from .._version import __version__
 from .calibration import NORMS
 from .decision import RULES, decide
 from .describe import describe_maps
@@ -127,6 +128,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         good images that the threshold of the others rejects.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
+    version_ : str
+        Of skstructcore, that learned all this.
     n_features_in_ : int
         Width of the maps.
 
@@ -260,6 +263,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         )
         self.offset_ = -1.0 if self.routes_ else -self.calibration_.threshold
         self.part_decision_ = self._decide_parts()
+        self.version_ = __version__
         if messages:
             warn_user(" ".join(messages))
         return self
