@@ -23,8 +23,7 @@ _UPPER = 0.75
 # Scores that a smaller share of good images would exceed are left out of a second reading: they
 # may be defects.
 _TRIMMED = 0.01
-# Further good images differ from the training images, as days and lots do: their spread is this
-# much larger. Scores of training images cannot tell by how much.
+# Factor of the spread.
 _MARGIN = 1.2
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
@@ -82,7 +81,14 @@ class PredictiveTail:
         return float(low), float(high)
 
 
-def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> PredictiveTail:
+def fit_predictive_tail(
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    upper: float = _UPPER,
+    margin: float = _MARGIN,
+    degrees_of_freedom: float = DEGREES_OF_FREEDOM,
+) -> PredictiveTail:
     """Learn the tail from held-out scores of good images.
 
     Parameters
@@ -91,6 +97,13 @@ def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> 
         Higher is more anomalous.
     weights : array-like of shape (n,), default=None
         What each score counts; None: all 1. They sum to the number of independent scores.
+    upper : float in (0.5, 1), default=0.75
+        The quantile that the spread above the median is read at.
+    margin : float > 0, default=1.2
+        Factor of the spread: further good images differ from the training images, as days and
+        lots do, and scores of training images cannot tell by how much.
+    degrees_of_freedom : float > 0, default=8.0
+        Of the t distribution: held-out scores of good images are heavier than a normal.
 
     Returns
     -------
@@ -111,10 +124,12 @@ def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> 
     """
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    location, scale = _middle(scores, weights)
-    kept = scores <= location - scale * stdtrit(DEGREES_OF_FREEDOM, _TRIMMED)
+    unit = stdtrit(degrees_of_freedom, upper)
+    location, high = _quantiles(scores, weights, upper)
+    kept = scores <= location - (high - location) / unit * stdtrit(degrees_of_freedom, _TRIMMED)
     if not kept.all():
-        location, scale = _middle(scores[kept], weights[kept])
+        location, high = _quantiles(scores[kept], weights[kept], upper)
+    scale = (high - location) / unit
     if not scale > 0:  # most scores are equal
         scale = scores.std()
     if not scale > 0:
@@ -124,17 +139,12 @@ def fit_predictive_tail(scores: ArrayLike, weights: ArrayLike | None = None) -> 
         )
     n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
-    degrees = 1 / (1 / DEGREES_OF_FREEDOM + 1 / n)
-    return PredictiveTail(float(location), _MARGIN * float(scale), degrees, n)
+    degrees = 1 / (1 / degrees_of_freedom + 1 / n)
+    return PredictiveTail(float(location), margin * float(scale), degrees, n)
 
 
-def _middle(scores, weights):
-    """Median, and scale by the upper quantile; both weighted.
-
-    Linear between the middles of the steps of the distribution.
-    """
+def _quantiles(scores, weights, upper):
+    """Weighted median and upper quantile: linear between the middles of the steps."""
     order = np.argsort(scores, kind="stable")
     steps = np.cumsum(weights[order]) - weights[order] / 2
-    at = np.multiply([0.5, _UPPER], weights.sum())
-    median, upper = np.interp(at, steps, scores[order])
-    return median, (upper - median) / stdtrit(DEGREES_OF_FREEDOM, _UPPER)
+    return np.interp(np.multiply([0.5, upper], weights.sum()), steps, scores[order])
