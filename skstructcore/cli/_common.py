@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from concurrent.futures import BrokenExecutor
 from dis import opname
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from sklearn.pipeline import Pipeline
@@ -152,6 +153,12 @@ false_alarms_option = click.option(
     callback=_rate,
     metavar="RATE",
     help="Share of good images that may be rejected, 0.02 for 2 %.",
+)
+parts_option = click.option(
+    "--parts",
+    metavar="folder|PATTERN",
+    help="Several images show one part, which is decided as a whole: those of one folder, or those "
+    "whose names match a regular expression alike, '(.*)_cam' for instance.",
 )
 n_jobs_option = click.option(
     "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
@@ -296,6 +303,23 @@ def list_files(images: tuple[Path, ...]) -> list[str]:
     from ..images import list_images
 
     return [str(f) for path in images for f in (list_images(path) if path.is_dir() else [path])]
+
+
+def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
+    """The part that each image is a view of, by its folder or by a pattern of its name."""
+    if how == "folder":
+        return [str(Path(path).parent) for path in paths]
+    try:
+        pattern = re.compile(how)
+    except re.error as error:
+        raise click.BadParameter(f"--parts {how!r} is no regular expression: {error}") from None
+    parts = []
+    for path in paths:
+        match = pattern.search(Path(path).name)
+        if match is None:
+            raise click.BadParameter(f"--parts {how!r} does not match {str(path)!r}")
+        parts.append(" ".join(filter(None, match.groups())) or match.group())
+    return parts
 
 
 def print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from ._common import (
     plain_errors,
     preset_option,
     print_json,
+    print_table,
     save_model,
     save_picture,
     set_option,
@@ -116,6 +117,7 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
     from ..datasets import find_layout
     from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate, format_table
+    from ..scoring.summary import closing_sentences
 
     layout = find_layout(folder)
     [category] = layout.categories
@@ -135,10 +137,15 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
         with _noting(failed, picture):
             save_picture(display.figure_, picture)
     table = evaluation.table()
+    rates = evaluation.rates()
     if as_json:
-        print_json(table.reset_index())
+        print_json({"types": table.reset_index(), "rates": rates})
     else:
         click.echo(format_table(table))
+        click.echo()
+        print_table(rates, ("false_alarm_rate", "false_alarms_share", "found_share"))
+        for sentence in closing_sentences(evaluation.scorer):
+            click.echo(sentence)
     if csv in failed:
         click.echo(scores, nl=False, err=as_json)
     if failed:

@@ -15,6 +15,8 @@ from ._common import (
     load_good,
     make_pipeline,
     new_model_option,
+    parts_of,
+    parts_option,
     plain_errors,
     preset_option,
     print_json,
@@ -50,6 +52,7 @@ _PAINTED = 12
     default=True,
     help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
 )
+@parts_option
 @json_option
 def fit(
     folder: Path,
@@ -59,6 +62,7 @@ def fit(
     preset: str,
     settings: dict[str, Any],
     estimate: bool,
+    parts: str | None,
     as_json: bool,
 ) -> None:
     """Fit on the good images in FOLDER and save the model.
@@ -76,8 +80,10 @@ def fit(
     with plain_errors():
         check_output(output, text=False)
         from ..lifecycle import operating_points
+        from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
         from ..model_files import info
         from ..pipeline import estimate_memory
+        from ..scoring.summary import closing_sentences, percent
 
         images = load_good(folder)
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
@@ -88,18 +94,30 @@ def fit(
             f"Fitting on {len(images)} images: features, then the memory bank (k-center), then "
             "each image is scored as if it had been left out …"
         )
-        pipe.fit(images, images.y)
+        given = {} if parts is None else {"bank__parts": parts_of(images.paths, parts)}
+        pipe.fit(images, images.y, **given)
         save_model(pipe, output)
         if estimate:
             say(f"Saved {output}. Painting defects to estimate what each rate finds …")
         try:
-            points = operating_points(pipe, images if estimate else None, n_painted=_PAINTED)
+            rates = sorted({*FALSE_ALARM_RATES, pipe[-1].calibration_.decision.asked_rate})
+            options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
+            points = operating_points(pipe, images if estimate else None, **options)
         except ValueError as error:  # the model is saved: it is as good without
             say(f"No estimate of what is found: {error}.")
             estimate, points = False, operating_points(pipe)
         if as_json:
-            print_json({"model": output, **info(output), "operating_points": points})
+            summary = {"summary": closing_sentences(pipe[-1]), "operating_points": points}
+            print_json({"model": output, **info(output), **summary})
             return
     click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
     print_table(points, _SHARES)
     click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])
+    first, *more = closing_sentences(pipe[-1])
+    if estimate:
+        asked = pipe[-1].calibration_.decision.asked_rate
+        size, found = painted_at(points, asked)
+        first = f"{first[:-1]}; of painted defects of {percent(size)} of the image it finds "
+        first = f"{first}{found:.0%}."
+    for sentence in (first, *more):
+        click.echo(sentence)

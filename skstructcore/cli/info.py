@@ -31,7 +31,7 @@ def info(model: Path, as_json: bool) -> None:
 
 
 def _lines(header):
-    training, decisions = header["training"], header["decisions"]
+    training = header["training"]
     yield f"{header['format']}, {header['bytes'] / 1e6:.1f} MB, written {header['created']}"
     yield "steps         " + " > ".join(header["steps"])
     checksum = header["backbone"]["checksum"] or ""
@@ -40,16 +40,6 @@ def _lines(header):
     if training["n_routes"] and training["n_routes"] > 1:
         counted += f", {training['n_routes']} routes"
     yield f"training      {counted}  (digest {training['digest'][:12]})"
-    for name, decision in decisions.items():
-        route = "" if name == "all" else f"{name}: "
-        yield f"false alarms  {route}{_rate(decision)}"
+    for sentence in header["summary"]:
+        yield f"to expect     {sentence}"
     yield "versions      " + ", ".join(f"{k} {v}" for k, v in header["versions"].items())
-
-
-def _rate(decision):
-    if decision["rule"] == "quantile":
-        return f"a plain quantile at {decision['asked_rate']:.2%}; nothing is promised"
-    if decision["rule"] == "guaranteed":
-        return f"at most {decision['rate']:.2%}"
-    low, high = decision["interval"]
-    return f"{decision['rate']:.2%} expected ({low:.2%} to {high:.2%})"

@@ -17,8 +17,11 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
+from ..scoring.decision import rejected_at
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
@@ -84,6 +87,31 @@ class Evaluation:
         table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
+
+    def rates(
+        self, false_alarm_rates: Sequence[float] = (0.005, 0.01, 0.02, 0.05, 0.1)
+    ) -> pd.DataFrame:
+        """Count false alarms and defects found at several false-alarm rates.
+
+        Parameters
+        ----------
+        false_alarm_rates : sequence of float in (0, 1)
+            Rates that are asked for.
+
+        Returns
+        -------
+        table : DataFrame
+            A row a rate: ``false_alarm_rate``, ``false_alarms`` (good images rejected) and
+            ``found`` (defects rejected), as counts and as shares (``…_share``).
+        """
+        good = self.scores["defect_type"].to_numpy() == GOOD
+        rows = []
+        for rate in false_alarm_rates:
+            rejected = rejected_at(self.scores, self.scorer.decisions_, rate)
+            hits = int(rejected[good].sum()), int(rejected[~good].sum())
+            rows.append((rate, *hits, hits[0] / good.sum(), hits[1] / (~good).sum()))
+        names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
+        return pd.DataFrame(rows, columns=names)
 
     def _areas(self, members):
         images = self.images[members]

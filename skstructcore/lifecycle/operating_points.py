@@ -170,7 +170,7 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
     side = chosen.sizes().min(axis=1)
     decisions = pipe[-1].decisions_
-    found = {asked: [] for asked in table["false_alarm_rate"].unique()}
+    found = {float(asked): [] for asked in table["false_alarm_rate"].unique()}
     for size in sizes:
         copies = []
         for i in range(len(chosen)):
@@ -188,6 +188,24 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
     smallest = {asked: smallest_size(sizes, shares) for asked, shares in found.items()}
     table["smallest_found"] = table["false_alarm_rate"].map(smallest)
     table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in found.items()}}
+
+
+def painted_at(
+    table: pd.DataFrame, false_alarm_rate: float, size: float = 0.1
+) -> tuple[float, float]:
+    """Share of the painted defects found at a rate of the table, of those nearest to a size.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"false_alarm_rate": [0.01]})
+    >>> table.attrs["painted"] = {"sizes": [0.02, 0.08, 0.32], "0.01": [0.1, 0.7, 1.0]}
+    >>> painted_at(table, 0.01)
+    (0.08, 0.7)
+    """
+    painted = table.attrs["painted"]
+    sizes = np.asarray(painted["sizes"], dtype=np.float64)
+    nearest = int(np.abs(np.log(sizes / size)).argmin())
+    return float(sizes[nearest]), painted[str(float(false_alarm_rate))][nearest]
 
 
 def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float = _FOUND) -> float:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file
 from .._version import __version__
+from ..scoring.summary import closing_sentences
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import PIPELINE, Reader, Writer
 
@@ -176,7 +177,8 @@ def info(path: StrPath) -> dict[str, Any]:
         "training", with the number of good images, of bank entries and of routes, and a
         "digest" of the bank and of the training scores, the same for the same training;
         "decisions", for each route ("all" without) the rule of the threshold, the false-alarm rate
-        that was asked for, the one it stands for and its interval; "backbone", the name and
+        that was asked for, the one it stands for and its interval; "summary", what the fit came to
+        in words; "backbone", the name and
         checksum of the weights;
         "format", and "bytes", the size of the file.
     """
@@ -220,6 +222,7 @@ def _header(model):
     )
     for step in reversed(steps):
         found |= {name: getattr(step, name) for name in found if hasattr(step, name)}
+    scorers = [step for step in steps if hasattr(step, "part_decision_")]
     versions = {"skstructcore": __version__}
     versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
@@ -229,6 +232,7 @@ def _header(model):
         "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
         "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
         "decisions": _decisions(found["calibration_"], found["routes_"]),
+        "summary": closing_sentences(scorers[0]) if scorers else [],
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from .._version import __version__
 from ..display._inputs import FALSE_ALARM_RATES, rejected_at
 from ..images.labels import GOOD
+from ..scoring.summary import closing_sentences
 from .words import percent
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
         ("Backbone", backbone),
         ("Memory bank", f"{entries} patches of {n_features} features"),
         ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
-        ("False alarms to expect", _to_expect(scorer)),
+        *(("To expect", sentence) for sentence in closing_sentences(scorer)),
     ]
     versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
     versions += [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
@@ -71,19 +72,6 @@ def _groups(scorer):
     n_groups = sum(decision.n_independent for decision in decisions)
     n_images = sum(len(decision.scores) for decision in decisions)
     return f" in {n_groups} groups" if n_groups < n_images else ""
-
-
-def _to_expect(scorer):
-    worst = max(scorer.decisions_.values(), key=lambda decision: decision.rate)
-    if worst.rule == "quantile":
-        return "nothing is known: the threshold is a plain quantile of the training scores"
-    if worst.rule == "guaranteed":
-        text = f"at most {percent(worst.rate)}"
-        return (
-            text if worst.rate <= worst.asked_rate else f"{text}: so few images guarantee no less"
-        )
-    low, high = worst.interval
-    return f"{percent(worst.rate)} ({percent(low)} to {percent(high)}, 90 % of the time)"
 
 
 def operating_points(

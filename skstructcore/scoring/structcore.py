@@ -23,7 +23,7 @@ from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate, judge_routed
-from .summary import expected_false_alarms, unlike_the_others
+from .summary import closing_sentences, unlike_the_others
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,11 +239,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _tell(self):
         """Say in the log what the fit has come to."""
         for sentence in unlike_the_others(self.calibrations_, self.training_):
-            _logger.warning("%s (audit lists such images, forget takes images out)", sentence)
-        if self.lots_ is not None:
-            _logger.info("Lots: %s", self.lots_)
-        for name, decision in self.decisions_.items():
-            _logger.info("Route %r %s", name, expected_false_alarms(decision))
+            _logger.warning("%s (audit lists such images, forget takes them out)", sentence)
+        for sentence in closing_sentences(self):
+            _logger.info("%s", sentence)
 
     def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:
         """Return what is kept of the maps of training images."""

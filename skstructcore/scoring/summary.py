@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .suspects import suspects_of, without
 
 if TYPE_CHECKING:
     from .calibration import ScoreCalibration
     from .decision import Decision
     from .evidence import TrainingEvidence
+    from .structcore import StructCoreScorer
 
 _NAMED = 5
 
@@ -36,6 +39,32 @@ def expected_false_alarms(decision: Decision) -> str:
     if decision.rate * (n + 1) < 1:
         text += f"; extrapolated from {n} images"
     return text + ")"
+
+
+def closing_sentences(scorer: StructCoreScorer) -> list[str]:
+    """What a fitted scorer will do, and which training images deserve a look.
+
+    Parameters
+    ----------
+    scorer : StructCoreScorer
+
+    Returns
+    -------
+    sentences : list of str
+        For people: false alarms of the route with the widest interval, of parts where there are
+        parts, of lots where there are lots, and images that are unlike the others.
+    """
+    decisions = scorer.decisions_
+    widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
+    of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
+    sentences = [f"The model {expected_false_alarms(decisions[widest])}{of_route}."]
+    if scorer.part_decision_ is not None:
+        text = expected_false_alarms(scorer.part_decision_).replace("good images", "good parts")
+        sentences.append(f"Of parts it {text}.")
+    if scorer.lots_ is not None:
+        sentences.append(f"Lots that training never saw: {scorer.lots_}.")
+    odd = unlike_the_others(scorer.calibrations_, scorer.training_)
+    return sentences + [f"{text}." for text in odd]
 
 
 def unlike_the_others(
