@@ -259,7 +259,8 @@ def test_a_torch_device_finds_what_the_processor_finds(two_products, routing):
 
 
 @pytest.mark.slow  # pynndescent compiles for a minute
-def test_the_approximate_search_says_what_it_misses():
+def test_the_approximate_search_says_what_it_misses(monkeypatch):
+    monkeypatch.setattr("skstructcore.neighbors.index.FEW_ENTRIES", 0)
     images = np.random.default_rng(0).normal(size=(30, 4, 4, 6)).astype(np.float32)
     patches = CoresetBank(0.5, random_state=0).fit_transform(images)
     exact, near = (RoutedKNNScorer(1, algorithm=a).fit(patches) for a in ("exact", "approximate"))

@@ -152,8 +152,14 @@ def test_recall_is_the_share_of_true_neighbours_that_are_found(monkeypatch, n_wr
             return distances, found
 
     monkeypatch.setattr(neighbors, "ApproximateSearch", KnownErrors)
-    index = NeighborIndex(low_rank(300, 16, seed=14), algorithm="approximate")
+    index = NeighborIndex(low_rank(2048, 16, seed=14), algorithm="approximate")
     assert index.recall_ == 1 - n_wrong / neighbors._RECALL_NEIGHBORS
+
+
+def test_few_entries_are_searched_exactly_without_compiling_the_walk(monkeypatch):
+    monkeypatch.setattr(neighbors, "ApproximateSearch", None)  # calling it would raise
+    index = NeighborIndex(low_rank(128, 16, seed=14), algorithm="approximate")
+    assert index.recall_ == 1.0
 
 
 @pytest.mark.slow

@@ -51,9 +51,7 @@ def test_images_in_memory_score_as_their_twins(name, item, means, pipe):
 
 @named(FILES)
 def test_files_score_as_their_twins(name, item, means, pipe, tmp_path):
-    path = odd_images.write(tmp_path, name, item)
-    several = name.startswith(("animated", "pages"))
-    check_twin(pipe, f"{path}[0]" if several else path, means)
+    check_twin(pipe, odd_images.write(tmp_path, name, item), means)
 
 
 @named(BROKEN)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
@@ -9,11 +10,13 @@ from skstructcore import (
     add_category,
     forget,
     load,
+    make_structcore,
     recalibrate,
     remove_category,
     save,
     update,
 )
+from skstructcore.bank.stream import _drawn
 from skstructcore.knn.surprise import fit_expectation
 from skstructcore.neighbors import kneighbors
 from skstructcore.neighbors.coreset import greedy_k_center
@@ -146,6 +149,89 @@ def test_forgetting_what_was_added_gives_back_what_was(calibration):
     assert back[0].n_images_ == 30
 
 
+def test_adding_and_forgetting_images_unlike_the_others_gives_back_what_was(routed):
+    # Their mean is far off, so that squares about it change by more than there are.
+    odd = np.concatenate([patches(6, 11, scale=4), patches(6, 12, scale=4, shift=20)])
+    back = forget(update(routed, odd, categories=["a"] * 6 + ["b"] * 6, force=True), odd)
+    test = np.concatenate([TEST, patches(20, 13, shift=20)])
+    np.testing.assert_allclose(back.score_samples(test), routed.score_samples(test), rtol=1e-9)
+
+
+def test_an_image_given_twice_is_forgotten_once(pipe):
+    once, twice = forget(pipe, OLD[:2]), forget(pipe, OLD[[0, 1, 0]])
+    assert snapshot(once, TEST) == snapshot(twice, TEST)
+
+
+def test_a_copy_among_the_training_images_is_forgotten_too():
+    copied = fitted(np.concatenate([OLD, OLD[:1]]))
+    less = forget(copied, OLD[:1])
+    assert less[0].n_images_ == 29 and not (less[0].bank_.image_index == 30).any()
+    # It has no part in anything: as many patches are left as 29 images have.
+    assert less[1].expectations_[0].sums.totals[0] == 29 * 12
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold"])
+def test_scores_stay_those_of_a_refit_in_about_whatever_comes_and_goes(calibration):
+    images = patches(120, 20)
+    pipe = update(
+        update(fitted(images[:40], calibration=calibration), images[40:60]), images[60:80]
+    )
+    for first in range(0, 32, 4):  # neighbours of these came, went, and are others now
+        pipe = forget(pipe, images[first : first + 4])
+    refit = fitted(images[32:80], calibration=calibration)
+    (found,), (expected,) = pipe[1].expectations_, refit[1].expectations_
+    assert found.sums.totals[0] == expected.sums.totals[0] == 48 * 12
+    assert (found.sums.counts >= 0).all()
+    assert np.median(found.scale) == pytest.approx(np.median(expected.scale), rel=0.3)
+    scores, true = pipe.score_samples(images[80:]), refit.score_samples(images[80:])
+    assert abs(scores.mean() - true.mean()) < true.std()
+
+
+def test_one_image_of_a_product_is_enough_for_update(routed):
+    one = np.concatenate([patches(1, 31), patches(1, 32), patches(1, 33, shift=20)])
+    assert update(routed, one[2:])[0].n_images_per_route_.tolist() == [30, 31]
+    assert update(routed, one)[0].n_images_per_route_.tolist() == [32, 31]
+
+
+@pytest.fixture(scope="module")
+def streamed():
+    rng = np.random.default_rng(0)
+    images = gaussian_filter(rng.normal(size=(60, 32, 32)), (0, 1.5, 1.5))
+    images = (images / images.std() * 25 + 120).clip(0, 255).astype(np.uint8)
+    with pytest.warns(UserWarning, match="selected from a stream"):
+        pipe = make_structcore(
+            "efficientnet_lite0", features__image_size=32, bank__n_patches=30,
+            bank__max_memory=250_000, structcore__false_alarm_rate=0.2,
+        ).fit(images[:50])  # fmt: skip
+    return pipe, images
+
+
+def test_images_that_calibrate_nothing_take_their_entries_only(streamed):
+    pipe, images = streamed
+    calibrating = np.unique(pipe[-1].training_.image_index)
+    others = np.setdiff1d(np.arange(50), calibrating)
+    assert len(calibrating) < 20
+    less = forget(pipe, images[others[:20]])
+    before, after = pipe["knn"].expectations_[0].sums, less["knn"].expectations_[0].sums
+    np.testing.assert_array_equal(before.totals[:2], after.totals[:2])
+    assert not np.isin(others[:20], less["bank"].bank_.image_index).any()
+    assert np.isfinite(less.score_samples(images[50:])).all()
+
+
+def test_images_that_calibrate_are_not_all_forgotten(streamed):
+    pipe, images = streamed
+    calibrating = np.unique(pipe[-1].training_.image_index)
+    with pytest.raises(ValueError, match=r"Only 1 calibration image"):
+        forget(pipe, images[calibrating[1:]])
+
+
+def test_a_stream_keeps_images_of_every_product_for_calibration():
+    routes, groups = np.array([0] * 90 + [1] * 10), np.arange(100) // 5
+    for seed in range(20):
+        kept = _drawn(routes, groups, 4, seed)
+        assert (kept >= 90).sum() == 2 and len(np.unique(groups[kept])) == 4
+
+
 def test_forgetting_images_that_were_near_no_other_equals_a_refit_without_them():
     # With all patches in the bank, two defects far from everything and from each other.
     defects = np.concatenate([patches(1, 8, shift=60), patches(1, 9, shift=-60)])
@@ -234,6 +320,19 @@ def test_a_lost_recalibration_is_said(pipe):
         grown = update(fresh, NEW)
     assert not hasattr(grown[-1], "recalibration_")
     assert hasattr(fresh[-1], "recalibration_")
+
+
+def test_another_rate_is_no_recalibration_that_could_be_lost(pipe, recwarn):
+    strict = recalibrate(pipe, false_alarm_rate=0.05)
+    for changed in (update(strict, NEW), forget(strict, OLD[:2])):
+        assert changed[-1].decisions_["all"].asked_rate == 0.05
+    assert not [w for w in recwarn if "had been recalibrated" in str(w.message)]
+
+
+def test_a_lost_recalibration_is_said_after_another_rate_too(pipe):
+    fresh = recalibrate(recalibrate(pipe, patches(30, 5)), false_alarm_rate=0.2)
+    with pytest.warns(UserWarning, match="had been recalibrated"):
+        forget(fresh, OLD[:2])
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ class TrainingRecord:
         Mean patch of each image; None without routes.
     names : ndarray of shape (n_images,) of str, or None
         What tables and messages call each image; None where features were given.
+    batches : ndarray of shape (n_images,), int64, or None
+        0 for the images of the fit, and 1, 2, ... for those that each `update` brought. None: it
+        is not known, as the model was written by an earlier release.
     """
 
     digests: NDArray[np.str_]
@@ -43,6 +46,7 @@ class TrainingRecord:
     sizes: NDArray[np.int64] | None = None
     pooled: NDArray[np.floating] | None = None
     names: NDArray[np.str_] | None = None
+    batches: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -59,7 +63,9 @@ class TrainingRecord:
         return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
 
     def join(self, other: TrainingRecord) -> TrainingRecord:
-        """Both, one after the other; groups and routes are numbered as they are."""
+        """Both, one after the other; all but batches are numbered as they are."""
+        if self.batches is not None and other.batches is not None:
+            other = replace(other, batches=other.batches + self.batches.max() + 1)
         parts = {}
         for name, mine in vars(self).items():
             new = getattr(other, name)
@@ -68,8 +74,18 @@ class TrainingRecord:
         return TrainingRecord(**parts)
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingRecord:
-        """The same, without the digests of some images; positions stay."""
-        return replace(self, digests=np.where(which, FORGOTTEN, self.digests))
+        """The same, without the digests and names of some images; positions stay."""
+        names = None if self.names is None else np.where(which, FORGOTTEN, self.names)
+        return replace(self, digests=np.where(which, FORGOTTEN, self.digests), names=names)
+
+    def is_as_when(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
+        """Whether the images `among` which some are were the same when these came."""
+        if self.batches is None:
+            return False
+        last = self.batches[which & among].max(initial=0)
+        return np.array_equal(self.is_there[among], self.batches[among] <= last) and bool(
+            (self.batches[which & among] == last).all()
+        )
 
 
 def record_of(
@@ -88,6 +104,7 @@ def record_of(
         routes=routes,
         sizes=None if geometry is None else geometry.original_sizes,
         pooled=None if pooled is None else np.asarray(pooled, dtype=np.float32),
+        batches=np.zeros(len(digests), dtype=np.int64),
         names=np.array(X.images.file_names()) if hasattr(X, "images") else None,
     )
 

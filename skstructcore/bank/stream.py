@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.validation import counted_rows
@@ -62,7 +63,7 @@ def stream_bank(
     """
     from ..neighbors.streaming import StreamingCoreset
 
-    n_images, height, width, n_features = X.shape
+    _, height, width, n_features = X.shape
     per_image = height * width
     n_rows = per_image * np.bincount(routes, minlength=len(route_names))
     wanted = [
@@ -73,7 +74,7 @@ def stream_bank(
         max_memory, wanted, n_features, 4 * per_image * n_features, dtype
     )
     starts = [first_pick(random_state, int(n)) for n in n_rows]
-    kept = np.sort(check_random_state(random_state).permutation(n_images)[:n_kept])
+    kept = _drawn(routes, groups, n_kept, random_state)
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
         StreamingCoreset(
@@ -103,6 +104,19 @@ def stream_bank(
     return bank, np.array([bound for _, _, bound in parts]), values, kept
 
 
+def _drawn(routes, groups, n_drawn, random_state):
+    """Images at random, as many of each route, and of as many groups, as can be; ascending."""
+    order = check_random_state(random_state).permutation(len(routes))
+    for labels in (groups, routes):
+        order = order[np.argsort(_seen_before(labels[order]), kind="stable")]
+    return np.sort(order[:n_drawn])
+
+
+def _seen_before(labels):
+    """How many equal ones come before each of some labels."""
+    return pd.Series(labels).groupby(labels).cumcount().to_numpy()
+
+
 def _share_memory(max_memory, wanted, n_features, bytes_per_image, dtype):
     """Bytes for the stream of each route, and how many images can be kept."""
     from ..neighbors.streaming import least_memory
@@ -110,7 +124,8 @@ def _share_memory(max_memory, wanted, n_features, bytes_per_image, dtype):
     # Half for the streams and half for calibration, but more for the streams if they need it.
     needed = np.array([least_memory(n, n_features, dtype) for n in wanted])
     for_streams = max(max_memory // 2, int(needed.sum()))
-    least = for_streams + 2 * bytes_per_image
+    # Two images of each route calibrate it at least.
+    least = for_streams + 2 * len(wanted) * bytes_per_image
     if least > max_memory:
         raise ValueError(
             f"max_memory={max_memory} bytes is too little to stream a bank of {sum(wanted)} "

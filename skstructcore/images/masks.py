@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .files import check_regular
-from .reading import ImageReadError, reason_of
+from .reading import ImageReadError, check_regular, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

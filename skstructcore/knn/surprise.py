@@ -36,9 +36,6 @@ _FLOOR = 1e-3
 _NO_SPREAD = 1e-15
 
 
-_MOST_OF_SQUARES = 0.5
-
-
 @dataclass(frozen=True, eq=False)
 class ExpectationSums:
     """What an expectation was learned from, so that patches can be added and taken away.
@@ -68,6 +65,19 @@ class ExpectationSums:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return ExpectationSums(*(mine - gone for mine, gone in pairs))
 
+    def none(self) -> ExpectationSums:
+        """Those of no patch at all."""
+        return ExpectationSums(*(np.zeros_like(part) for part in vars(self).values()))
+
+    def averaged(self, other: ExpectationSums) -> ExpectationSums:
+        """As many patches, and no more than another has, each like the average of those."""
+        counts = np.minimum(self.counts, other.counts)
+        share = counts / np.maximum(other.counts, 1)
+        total = min(1.0, self.totals[0] / max(other.totals[0], 1))
+        return ExpectationSums(
+            counts, other.logs * share, other.squares * share, other.totals * total
+        )
+
     def at(self, places: NDArray[np.int64], n_entries: int) -> ExpectationSums:
         """The same for a bank of `n_entries`, in which this one's entries have these places."""
         spread = []
@@ -90,12 +100,11 @@ class ExpectationSums:
         """The same with squares about other locations.
 
         ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``; the patches
-        themselves are not needed.
+        themselves are not needed. As what was expected is the average of several entries, this
+        may take more than there is; it stays so that going back gives what was.
         """
         shift = new - old
         change = self.counts * shift**2 - 2 * shift * (self.logs - self.counts * old)
-        # Expected was the average of several entries: what this takes for one may be too much.
-        change = np.maximum(change, -_MOST_OF_SQUARES * self.squares)
         # A patch is around several entries, and once in the totals.
         total = change.sum() * self.totals[0] / max(self.counts.sum(), 1)
         totals = self.totals + np.array([0.0, 0.0, total])
@@ -107,7 +116,8 @@ class ExpectationSums:
         location = self.location(prior)
         variance = np.ones_like(location)
         if squares > _NO_SPREAD * n_patches:
-            variance = _shrunk(self.counts, self.squares, squares / n_patches, prior)
+            there = np.maximum(self.squares, 0.0)  # see recentred
+            variance = _shrunk(self.counts, there, squares / n_patches, prior)
             variance = np.maximum(variance, _NO_SPREAD)
         return DistanceExpectation(location, np.sqrt(variance), floor, self)
 
@@ -261,6 +271,8 @@ def reduce_expectation(
     gone: ExpectationSums,
     entries: NDArray[np.bool_],
     prior: float = PRIOR,
+    *,
+    exact: bool = True,
 ) -> DistanceExpectation:
     """Take away what patches have contributed, and all but some `entries` of the bank.
 
@@ -272,11 +284,16 @@ def reduce_expectation(
     entries : ndarray of shape (n_entries,), dtype bool
         Those that stay.
     prior : float, default=PRIOR
+    exact : bool, default=True
+        Whether `gone` is what was contributed indeed. False: the bank has changed since, so that
+        patches have other neighbours. Then as many are taken away, each like the average, which
+        leaves location and scale as they were.
 
     Returns
     -------
     expectation : DistanceExpectation
     """
+    gone = gone if exact else gone.averaged(expectation.sums)
     left = (expectation.sums - gone).keep(entries)
     left = left.recentred(expectation.location[entries], left.location(prior))
     return left.expectation(expectation.floor, prior)
@@ -325,7 +342,7 @@ def _by_others(
     for rows in rows_of_groups:
         own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
         # Rounding must not make a variance negative.
-        others = _shrunk(counts - own_counts, sums - own_sums, centre, prior)
+        others = _shrunk(np.maximum(counts - own_counts, 0), sums - own_sums, centre, prior)
         table = transform(np.maximum(others, 0) if transform is np.sqrt else others)
         by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
     return by_others

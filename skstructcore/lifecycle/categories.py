@@ -168,7 +168,9 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         profiles=tuple(old.profiles[route] for route in kept),
     )
     bank.images_ = bank.images_.forget(bank.images_.routes == gone)
-    bank.images_ = replace(bank.images_, routes=np.searchsorted(kept, bank.images_.routes))
+    routes = bank.images_.routes
+    numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
+    bank.images_ = replace(bank.images_, routes=numbered_on)
     bank.radius_ = bank.radius_[kept]
     bank.n_images_per_route_ = bank.n_images_per_route_[kept]
     bank.n_images_ = int(bank.n_images_per_route_.sum())

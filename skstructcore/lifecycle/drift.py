@@ -17,6 +17,7 @@ from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
 from ._drift_tests import RouteTests
 from ._steps import check_scores, structcore_steps
+from .recalibrate import is_fresh
 
 if TYPE_CHECKING:
     from typing import Any
@@ -167,7 +168,7 @@ class DriftMonitor:
             random_state,
         )
         knn, scorer = structcore_steps(pipe)[1:]
-        held_out = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
+        held_out = knn.calibration != "in-sample" or is_fresh(scorer)
         calibrations = scorer.calibrations_
         for calibration in calibrations.values():
             check_scores([*calibration.scores, calibration.threshold])

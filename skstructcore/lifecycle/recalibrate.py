@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
     from ..scoring.calibration import ScoreCalibration
+    from ..scoring.structcore import StructCoreScorer
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -58,6 +59,12 @@ class Recalibration:
 
     thresholds_: dict[str, list[Any]]
     decisions_: dict[str, list[Any]]
+    was_fresh_: bool = False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether thresholds are those of images that had no part in the fit, now or before."""
+        return self.was_fresh_ or bool(self.decisions_)
 
     @property
     def thresholds(self) -> pd.DataFrame:
@@ -177,12 +184,19 @@ def recalibrate(
             check_margin(fresh, scorer.calibrations_)
         _calibrate(changed, fresh, weight_old)
         decisions = _decisions(fresh, scorer, changed)
-    changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
+    changed.recalibration_ = Recalibration(
+        _thresholds(scorer, changed, decisions), decisions, is_fresh(scorer)
+    )
     _logger.info("%s", changed.recalibration_)
     short = [explain_shortage(decision) for decision in changed.decisions_.values()]
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
+
+
+def is_fresh(scorer: StructCoreScorer) -> bool:
+    """Whether images that had no part in the fit have set thresholds."""
+    return hasattr(scorer, "recalibration_") and scorer.recalibration_.is_fresh
 
 
 def _checked_rate(false_alarm_rate, quantile):

@@ -27,6 +27,7 @@ from ._fresh import (
     take_good,
 )
 from ._steps import structcore_steps, with_steps
+from .recalibrate import is_fresh
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -89,7 +90,8 @@ def update(
     Warns
     -----
     UserWarning
-        If a recalibration is lost: thresholds are those of training images again.
+        If a recalibration with fresh images is lost: thresholds are those of training images again,
+        at the rate that was set.
 
     See Also
     --------
@@ -141,7 +143,7 @@ def update(
     else:
         before = _expectations_at(knn, new_bank.bank_, old_rows)
         scores, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
-    maps = as_maps(scores, patches, training=True)
+    maps = as_maps(scores, patches)  # distances to routes are held out below, from all images
     training = scorer.training_.join(scorer.evidence_of(maps))
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
 
@@ -169,8 +171,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     Warns
     -----
     UserWarning
-        If a recalibration is lost, so that thresholds are those of training images again, or if
-        more than a fifth of the images are forgotten.
+        If a recalibration with fresh images is lost, so that thresholds are those of training
+        images again, or if more than a fifth of all images are forgotten by now.
 
     Notes
     -----
@@ -182,59 +184,92 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     - Other images keep their held-out scores. Those whose nearest entries were of a forgotten
       image would be farther from the bank now: thresholds may be a little too low until new
       images come. Nothing differs where a forgotten image was near no other, as a defect is.
+    - Images that `update` has just brought leave no trace: scores are what they were, to rounding
+      (``route_distance`` to float32).
+    - What an image has contributed to expectations is found again by its neighbours in the bank.
+      Where these have changed since, as others came or went before, as many patches are taken away,
+      each like the average: expectations keep their location and scale.
     """
     bank, knn, scorer = structcore_steps(pipe)
     features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
     if len(features) == 0:
         raise ValueError("The list of images is empty: at least one is needed.")
-    places = _check_known(bank.images_, digests_of(features))
-    is_gone = np.isin(np.arange(len(bank.images_)), places)
-    _check_left(bank.images_, bank.bank_, is_gone)
+    digests = digests_of(features)
+    is_gone = _find_all(bank.images_, digests)
+    training = scorer.training_
+    _check_left(bank, training, is_gone)
 
-    share = len(places) / bank.images_.is_there.sum()
+    share = 1 - (bank.images_.is_there & ~is_gone).mean()
     if share > _MANY:
         warn_user(
-            f"{share:.0%} of the training images are forgotten. The others keep scores that had "
-            "these in the bank, which are too low by now: fit again with the images that are left."
+            f"{share:.0%} of the training images are forgotten by now. The others keep scores "
+            "that had these in the bank, and are too low: fit again with the images that are left."
         )
     new_bank, kept = _shrunk_bank(bank, is_gone)
     new_knn = copy.copy(knn)
     new_knn.search_ = knn.search_.of(new_bank.bank_)
     if knn.expectations_ is not None:
-        record = bank.images_
-        known = (places, record.groups[places], record.routes[places])
-        gone = Patches(materialize(features), bank.bank_, *known)
-        sums = contributions_of(knn.search_, gone, knn.expectations_)
-        parts = zip(knn.expectations_, sums, _rows_of(knn, bank.bank_), strict=True)
+        # Of a streamed fit, only the images that calibrate it have contributed.
+        places = np.intersect1d(np.flatnonzero(is_gone), training.image_index)
+        gone = _contributions(bank, knn, features, digests, places)
+        rows = _rows_of(knn, bank.bank_)
         new_knn.expectations_ = tuple(
-            reduce_expectation(old, part, kept[rows]) for old, part, rows in parts
+            reduce_expectation(old, part, kept[rows[i]], exact=_is_exact(bank, knn, is_gone, i))
+            for i, (old, part) in enumerate(zip(knn.expectations_, gone, strict=True))
         )
-    training = scorer.training_
     training = training.take(~is_gone[training.image_index])
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
 
 
-def _check_known(record, digests):
-    places = record.find(digests)
-    unknown = np.flatnonzero(places < 0)
+def _find_all(record, digests):
+    """Which training images have one of these contents, copies included."""
+    unknown = np.flatnonzero(record.find(digests) < 0)
     if len(unknown):
         raise ValueError(
             f"{len(unknown)} of {len(digests)} images are none that the pipeline was fitted with "
             f"(the first at position {unknown[0]}), or were forgotten before."
         )
-    return places
+    return record.is_there & np.isin(record.digests, digests)
 
 
-def _check_left(record, bank, is_gone):
-    left = record.is_there & ~is_gone
-    for route, name in enumerate(bank.route_names):
-        n_groups = len(np.unique(record.groups[left & (record.routes == route)]))
-        if n_groups < 2:
-            of_route = "" if len(bank.route_names) == 1 else f" of {name!r}"
-            raise ValueError(
-                f"Only {n_groups} training image(s) or group(s){of_route} would be left: at least "
-                "two are needed."
-            )
+def _check_left(bank, training, is_gone):
+    record, names = bank.images_, bank.bank_.route_names
+    calibrating = np.isin(np.arange(len(record)), training.image_index)
+    for left, kind in (
+        (record.is_there & ~is_gone, "training"),
+        (calibrating & ~is_gone, "calibration"),
+    ):
+        for route, name in enumerate(names):
+            n_groups = len(np.unique(record.groups[left & (record.routes == route)]))
+            if n_groups < 2:
+                of_route = "" if len(names) == 1 else f" of {name!r}"
+                raise ValueError(
+                    f"Only {n_groups} {kind} image(s) or group(s){of_route} would be left: at "
+                    "least two are needed."
+                )
+
+
+def _contributions(bank, knn, features, digests, places):
+    """What the training images at these places have contributed to the expectations."""
+    if len(places) == 0:
+        return [old.sums.none() for old in knn.expectations_]
+    record = bank.images_
+    row_of = {digest: row for row, digest in enumerate(digests.tolist())}
+    rows = [row_of[digest] for digest in record.digests[places].tolist()]
+    known = (places, record.groups[places], record.routes[places])
+    gone = Patches(materialize(features[rows]), bank.bank_, *known)
+    return contributions_of(knn.search_, gone, knn.expectations_)
+
+
+def _is_exact(bank, knn, is_gone, route):
+    """Whether images of a route have the neighbours that they had when they came."""
+    record = bank.images_
+    among = record.routes == route if knn.search_.n_searched else record.routes >= 0
+    # The folds of a fit are gone.
+    in_folds = knn.calibration == "k-fold" and (
+        record.batches is None or not record.batches[is_gone & among].any()
+    )
+    return not in_folds and record.is_as_when(is_gone, among)
 
 
 def _grown_bank(bank, search, values, routes, groups, X):
@@ -359,7 +394,7 @@ def _expectations_at(knn, bank, old_rows):
 
 def _calibrated(scorer, training, bank):
     """Scorer that has learned what is normal from training images."""
-    if hasattr(scorer, "recalibration_"):
+    if is_fresh(scorer):
         warn_user(
             "The pipeline had been recalibrated with fresh images; its threshold is that of the "
             "training images again. recalibrate it anew."

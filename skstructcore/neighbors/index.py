@@ -18,6 +18,9 @@ __all__ = ["NeighborIndex", "kneighbors"]
 
 _RECALL_SAMPLE = 500
 _RECALL_NEIGHBORS = 5
+#: The exact search of fewer entries takes less than the walk, whose first use in a process compiles
+#: for a minute (``docs/benchmarks.md``).
+FEW_ENTRIES = 2048
 
 
 def kneighbors(
@@ -84,7 +87,7 @@ class NeighborIndex:
     algorithm : {"auto", "exact", "approximate"}, default="auto"
         "exact" finds the nearest entries, always. "approximate" walks a graph of neighbours
         (pynndescent), which pays for banks of many 100,000 entries only, and states its
-        recall. "auto" is "exact".
+        recall; below 2,048 entries it is the exact search. "auto" is "exact".
     device : str or torch.device, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
         ("cuda", …; "torch:cpu" for torch on the CPU).
@@ -145,13 +148,13 @@ class NeighborIndex:
         check_range(bank, "bank")
         check_not_vanishing(bank)
         self._search = None
-        self.recall_ = self._measure_recall() if algorithm == "approximate" else 1.0
+        self.recall_ = self._measure_recall() if self._walks else 1.0
 
     def __getstate__(self):
         # A graph cannot be made the same again.
         return {
             **self.__dict__,
-            "_search": self._search if self.algorithm == "approximate" else None,
+            "_search": self._search if self._walks else None,
         }
 
     def query(
@@ -189,9 +192,13 @@ class NeighborIndex:
         distances, indices = self._search(queries, n_neighbors, own, groups)
         return distances.astype(np.float32), indices
 
+    @property
+    def _walks(self):
+        return self.algorithm == "approximate" and len(self.bank) >= FEW_ENTRIES
+
     def _prepare(self):
         rows = np.ascontiguousarray(self.bank, dtype=np.float32)
-        if self.algorithm == "approximate":
+        if self._walks:
             return ApproximateSearch(rows, self.random_state)
         device = find_device(str(self.device))
         return ExactSearch(rows) if device == "cpu" else DeviceSearch(rows, device)

@@ -53,7 +53,8 @@ def conformal_p_values(
     """
     levels, at_least, total = _tail(calibration_scores, groups, weights)
     position = np.searchsorted(levels, np.asarray(scores, dtype=np.float64), side="left")
-    return (1 + np.append(at_least, 0.0)[position]) / (total + 1)
+    # Shares of groups add up with rounding.
+    return np.minimum((1 + np.append(at_least, 0.0)[position]) / (total + 1), 1.0)
 
 
 def conformal_threshold(
