@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from .scoring.region_files import write_label_masks as write_label_masks
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
+    from .serving.export import export_onnx as export_onnx
+    from .serving.export import verify_export as verify_export
+    from .serving.latency import warm_up as warm_up
 
 from ._version import __version__ as __version__
 
@@ -61,6 +64,7 @@ _PUBLIC = {
     "describe": "scoring.describe",
     "describe_parts": "scoring.parts",
     "estimate_memory": "pipeline",
+    "export_onnx": "serving.export",
     "forget": "lifecycle.update",
     "info": "model_files.persistence",
     "load": "model_files.persistence",
@@ -75,6 +79,8 @@ _PUBLIC = {
     "to_geojson": "scoring.region_files",
     "trusted_types": "model_files.persistence",
     "update": "lifecycle.update",
+    "verify_export": "serving.export",
+    "warm_up": "serving.latency",
     "write_label_masks": "scoring.region_files",
 }
 

@@ -11,8 +11,10 @@ from ._common import plain_errors
 from .cache import cache
 from .demo import demo
 from .evaluate import evaluate
+from .export import export, verify
 from .fit import fit
 from .info import info
+from .latency import latency
 from .maintain import audit, forget, monitor, recalibrate, update
 from .report import report
 from .score import score
@@ -52,7 +54,7 @@ def main(context: click.Context, verbose: bool) -> None:
 
 
 for command in (
-    *(audit, cache, demo, evaluate, fit, forget, info),
-    *(monitor, recalibrate, report, score, update),
+    *(audit, cache, demo, evaluate, export, fit, forget, info, latency),
+    *(monitor, recalibrate, report, score, update, verify),
 ):
     main.add_command(command)

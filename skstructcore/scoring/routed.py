@@ -51,16 +51,20 @@ class RouteCalibration:
     tail: DistanceTail
     is_pooled: bool = False
 
+    @property
+    def score_span(self) -> float:
+        """What one unit of a scaled score is."""
+        decision = self.calibration.decision
+        span = decision.threshold - float(np.median(decision.scores))
+        return span if span > 0 else float(decision.scores.std()) or 1.0
+
     def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scale anomaly scores: 1 is the threshold, 0 the median of good training images.
 
         Where the threshold is not above the median, one unit is a standard deviation.
         """
         decision = self.calibration.decision
-        span = decision.threshold - float(np.median(decision.scores))
-        if not span > 0:
-            span = float(decision.scores.std()) or 1.0
-        scaled = 1 + (scores - decision.threshold) / span
+        scaled = 1 + (scores - decision.threshold) / self.score_span
         # Rounding must not carry a score over the threshold.
         return np.where(
             decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)

@@ -1,0 +1,84 @@
+"""``skstructcore export`` and ``skstructcore verify``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import (
+    IMAGES,
+    check_output,
+    json_option,
+    list_files,
+    load_model,
+    model_argument,
+    new_model_option,
+    plain_errors,
+    print_json,
+    say,
+)
+
+
+@click.command()
+@model_argument
+@new_model_option("Write the ONNX file there.")
+@click.option(
+    "--check",
+    multiple=True,
+    required=True,
+    type=IMAGES,
+    help="Images or folders that both must judge alike. Repeatable.",
+)
+@click.option(
+    "--resize-from",
+    nargs=2,
+    type=int,
+    metavar="HEIGHT WIDTH",
+    help="Scale images of this size inside the graph.",
+)
+@click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
+def export(
+    model: Path,
+    output: Path,
+    check: tuple[Path, ...],
+    resize_from: tuple[int, int] | None,
+    opset: int,
+) -> None:
+    """Write MODEL as one ONNX file, from pixels to decision, that other programs can run.
+
+    The file is written only if it judges the images of --check as the model does: the same
+    decisions, and scores within 1e-4.
+
+    \b
+    skstructcore export line3.structcore -o line3.onnx --check line3/good --check line3/bad
+    skstructcore export line3.structcore -o line3.onnx --check line3 --resize-from 1024 1280
+    """
+    with plain_errors():
+        check_output(output, text=False)
+        from ..serving.export import export_onnx
+
+        pipe = load_model(model)
+        say("Writing and comparing …")
+        found = export_onnx(pipe, output, list_files(check), resize_from=resize_from, opset=opset)
+    click.echo(f"{found}: {output}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+def verify(file: Path, as_json: bool) -> None:
+    """Let an exported FILE judge the images that are sealed in it, on this machine.
+
+    \b
+    skstructcore verify line3.onnx
+    skstructcore verify line3.onnx --json
+    """
+    with plain_errors():
+        from ..serving.export import verify_export
+
+        found = verify_export(file)
+    if as_json:
+        print_json(vars(found))
+    else:
+        click.echo(f"agrees, {found}: {file}")

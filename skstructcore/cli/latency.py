@@ -1,0 +1,42 @@
+"""``skstructcore latency``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import (
+    IMAGES,
+    json_option,
+    list_files,
+    load_model,
+    model_argument,
+    plain_errors,
+    print_json,
+)
+
+
+@click.command()
+@model_argument
+@click.argument("images", nargs=-1, type=IMAGES)
+@click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
+@json_option
+def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) -> None:
+    """Measure how long MODEL takes for one image at a time, step by step.
+
+    IMAGES are taken in turn; without any, a black one of the size that the network sees.
+
+    \b
+    skstructcore latency line3.structcore line3/new
+    skstructcore latency line3.structcore --repeats 200 --json
+    """
+    with plain_errors():
+        from ..serving.latency import black_image, stage_times
+
+        pipe = load_model(model)
+        times = stage_times(pipe, list_files(images) or [black_image(pipe)], n_repeats=repeats)
+    if as_json:
+        print_json({stage: row.to_dict() for stage, row in times.iterrows()})
+    else:
+        click.echo(times.round(1).rename_axis("milliseconds").to_string())

@@ -1,0 +1,93 @@
+"""How long one image takes, step by step, and how to be warm when the first one comes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..images.image_list import as_images
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
+
+__all__ = ["stage_times", "warm_up"]
+
+
+def warm_up(pipe: Pipeline) -> Pipeline:
+    """Load the network and prepare the search, by one black image: the first real one is fast.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it. It is not changed.
+
+    Returns
+    -------
+    pipe : Pipeline
+        The same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import make_structcore, warm_up
+    >>> photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64).fit(photos)
+    >>> warm_up(pipe) is pipe
+    True
+    """
+    pipe.predict([black_image(pipe)])
+    return pipe
+
+
+def black_image(pipe: Pipeline) -> np.ndarray:
+    """An image of the size that the backbone sees, and of the kind it was fitted with."""
+    intensity = pipe[0]._intensity()
+    shape = pipe[0]._geometry(as_images([np.zeros((512, 512, 3), np.uint8)])).input_size
+    if intensity.channels is not None:
+        return np.zeros((*shape, max(3, np.shape(intensity.channels)[-1])), np.uint8)
+    return np.zeros((*shape, 3), np.uint8)
+
+
+def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.DataFrame:
+    """Measure how long one image takes, step by step, after a warm-up.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it.
+    X : folder, sequence of paths, PIL images or arrays, or ndarray
+        Images, taken in turn.
+    n_repeats : int, default=50
+        How many are measured.
+
+    Returns
+    -------
+    times : DataFrame
+        Milliseconds of wall-clock time: columns "p50", "p95" and "p99"; rows "features" (decoding,
+        scaling and the network), "search" (projection and nearest neighbours), "score", and
+        "all", of `predict`, which does all three in one go.
+    """
+    import pandas as pd
+
+    images, times = as_images(X), []
+    warm_up(pipe)
+    for i in range(n_repeats):
+        image = images.items[i % len(images) : i % len(images) + 1]
+        marks = [time.perf_counter()]
+        features = np.asarray(pipe[0].transform(image))
+        marks.append(time.perf_counter())
+        maps = pipe[1:-1].transform(features)
+        marks.append(time.perf_counter())
+        pipe[-1].predict(maps)
+        marks.append(time.perf_counter())
+        pipe.predict(image)
+        marks.append(time.perf_counter())
+        times.append(np.diff(marks))
+    stages = ["features", "search", "score", "all"]
+    quantiles = np.quantile(1000 * np.array(times), [0.5, 0.95, 0.99], axis=0).T
+    return pd.DataFrame(quantiles, index=stages, columns=["p50", "p95", "p99"])

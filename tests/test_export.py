@@ -1,0 +1,290 @@
+"""Exported graphs: the same maps, scores, p-values and decisions, or no file."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from networks import Blocks
+from PIL import Image
+
+import skstructcore
+from skstructcore import ConvFeatures, DinoFeatures, export_onnx, make_structcore, verify_export
+from skstructcore.cli import main
+from skstructcore.scoring.descriptors import DESCRIPTORS
+from skstructcore.serving.export import ExportError
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+
+def pictures(n, seed=0, size=(32, 40)):
+    """Coloured stripes with noise; every fifth has a bright spot."""
+    rng = np.random.default_rng(seed)
+    stripes = 80 + 60 * np.sin(np.arange(size[1]) / 3)[:, np.newaxis] * [1.0, 0.5, -0.6]
+    X = stripes + rng.normal(0, 12, (n, *size, 3))
+    X[::5, 8:16, 8 : 8 + 2 * (seed % 5)] += 90
+    return np.clip(X, 0, 255).astype(np.uint8)
+
+
+def fitted(X=None, features=None, **params):
+    features = features or ConvFeatures(Blocks, layers=("stage2", "stage1"), image_size=(32, 40))
+    params = {"projection__n_components": 6, "bank__ratio": 0.1, **params}
+    fit_params = {k: params.pop(k) for k in ("bank__categories",) if k in params}
+    return make_structcore(features, **params).fit(pictures(20) if X is None else X, **fit_params)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return fitted()
+
+
+def run(path, X):
+    """Outputs of the file for images, one at a time, joined."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = [session.run(None, {"pixels": image[np.newaxis]}) for image in X]
+    names = [output.name for output in session.get_outputs()]
+    return {
+        name: np.concatenate(part)
+        for name, part in zip(names, zip(*found, strict=True), strict=True)
+    }
+
+
+def assert_same(path, pipe, X, seen=None):
+    found, maps = run(path, X if seen is None else seen), pipe[:-1].transform(X)
+    expected = pipe[-1].describe(maps)
+    np.testing.assert_allclose(found["map"], pipe.transform(X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["score"], expected["anomaly_score"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["p_value"], expected["p_value"], rtol=1e-3)
+    assert (found["decision"] == pipe.predict(X)).all()
+    return found, expected
+
+
+def test_file_gives_maps_scores_p_values_and_decisions(pipe, tmp_path):
+    check = export_onnx(pipe, tmp_path / "m.onnx", pictures(10, seed=3))
+    assert check.n_images == 11 and check.agrees  # with the coloured copy of one
+    new = pictures(10, seed=4)
+    found, _ = assert_same(str(tmp_path / "m.onnx"), pipe, new)
+    assert set(found["decision"]) == {-1, 1}  # else the comparison says little
+    assert found["map"].shape == (10, 32, 40) and found["map"].dtype == np.float32
+    assert verify_export(tmp_path / "m.onnx").agrees
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"structcore__norm": "mahalanobis", "structcore__threshold": "guaranteed"},
+        {"structcore__norm": "l2+", "structcore__threshold": "quantile"},
+        {"structcore__norm": "linf", "structcore__resolution": "full"},
+        {"preset": "paper"},
+        {"knn__n_neighbors": 7, "structcore__lam": "struct-only", "projection__kind": "sparse"},
+        {"projection__n_components": None},
+    ],
+)
+def test_other_ways_to_score_are_exported_too(params, tmp_path):
+    pipe = fitted(**params)
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
+    assert_same(str(tmp_path / "m.onnx"), pipe, pictures(10, seed=4))
+
+
+@pytest.mark.slow
+def test_all_descriptors_are_exported(tmp_path):
+    names = [*DESCRIPTORS, *(f"surprise_{name}" for name in DESCRIPTORS), "top7"]
+    pipe = fitted(structcore__descriptors=names)
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
+    assert_same(str(tmp_path / "m.onnx"), pipe, pictures(10, seed=4))
+    # Each for itself: in the sum, a small one that is wrong would pass.
+    for name in names:
+        one = pipe[-1].set_params(descriptors=[name], lam="struct-only")
+        one.fit(pipe[:-1].transform(pictures(20)))
+        path = tmp_path / "one.onnx"
+        export_onnx(pipe, path, pictures(4, seed=3))
+        assert_same(str(path), pipe, pictures(5, seed=4))
+
+
+@pytest.mark.parametrize("routing", ["top1", "top2"])
+@pytest.mark.parametrize("aggregate", ["huber", "mean", "trimmed-mean"])
+def test_routes_are_chosen_and_unknown_products_found(routing, aggregate, tmp_path):
+    X = np.concatenate([pictures(20), 255 - pictures(20), pictures(12).transpose(0, 1, 2, 3) // 4])
+    names = np.repeat(["plain", "inverse", "dark"], [20, 20, 12])
+    pipe = fitted(X, bank__categories=names, knn__routing=routing, knn__routing_aggregate=aggregate)
+    new = np.concatenate([pictures(6, 7), 255 - pictures(6, 7), pictures(4, 7) // 4])
+    odd = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3)).astype(np.uint8)
+    new = np.concatenate([new, odd])
+    path = str(tmp_path / "m.onnx")
+    export_onnx(pipe, path, new)
+    found, expected = assert_same(path, pipe, new)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    note = json.loads(session.get_modelmeta().custom_metadata_map["skstructcore"])
+    routes = np.array([*note["routes"], "unknown"])[found["route"]]
+    assert routes.tolist() == expected["route"].tolist()
+    assert set(routes) == {"plain", "inverse", "dark", "unknown"}
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_graph_scales_images_as_the_pipeline_does(crop, tmp_path):
+    X = pictures(20, size=(70, 100))
+    features = ConvFeatures(Blocks, layers=("stage2",), image_size=(32, 40), crop=crop)
+    pipe = fitted(X, features)
+    new = pictures(6, seed=4, size=(70, 100))
+    export_onnx(pipe, tmp_path / "m.onnx", new, resize_from=(70, 100))
+    assert_same(str(tmp_path / "m.onnx"), pipe, new)
+    verify_export(tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match="32 x 40 pixels; resize_from says"):
+        export_onnx(pipe, tmp_path / "m.onnx", pictures(2), resize_from=(70, 100))
+
+
+def test_vision_transformers_are_exported(tiny_dino, tmp_path):
+    features = DinoFeatures(None, layers=(1, 2), weights=tiny_dino, image_size=70)
+    pipe = fitted(pictures(20, size=(70, 70)), features)
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, 3, (70, 70)))
+    assert_same(str(tmp_path / "m.onnx"), pipe, pictures(6, 4, (70, 70)))
+
+
+def test_file_needs_neither_torch_nor_this_package(pipe, tmp_path):
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
+    Image.fromarray(pictures(1, seed=9)[0]).save(tmp_path / "new.png")
+    code = (
+        "import sys, numpy as np, onnxruntime as ort; from PIL import Image\n"
+        "session = ort.InferenceSession(sys.argv[1])\n"
+        "pixels = np.asarray(Image.open(sys.argv[2]))[np.newaxis]\n"
+        "print(session.run(['score'], {'pixels': pixels})[0][0])\n"
+        "assert not {'torch', 'sklearn', 'skstructcore', 'scipy'} & {*sys.modules}\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "m.onnx", tmp_path / "new.png"]
+    score = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert score == pytest.approx(-pipe.score_samples([tmp_path / "new.png"])[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        lambda pixels: pixels[..., ::-1],
+        lambda pixels: (pixels // 2 + 20).astype(np.uint8),
+        lambda pixels: np.asarray(Image.fromarray(pixels).resize((20, 16)).resize((40, 32))),
+    ],
+    ids=["channels", "scaling", "resize"],
+)
+def test_callers_that_prepare_images_otherwise_are_caught(sabotage, pipe, tmp_path):
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
+    session = ort.InferenceSession(str(tmp_path / "m.onnx"))
+
+    def score(pixels):
+        return session.run(["score"], {"pixels": np.ascontiguousarray(pixels)[np.newaxis]})[0][0]
+
+    assert verify_export(tmp_path / "m.onnx", score).agrees
+    with pytest.raises(ExportError, match=r"does not give the scores.*RGB"):
+        verify_export(tmp_path / "m.onnx", lambda pixels: score(sabotage(pixels)))
+
+
+def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
+    path = tmp_path / "m.onnx"
+    export_onnx(pipe, path, pictures(4, seed=3))
+    model = onnx.load(path)
+    entries = list(pipe[2].bank_.values.shape)
+    bank = next(part for part in model.graph.initializer if list(part.dims) == entries)
+    values = onnx.numpy_helper.to_array(bank)
+    bank.CopyFrom(onnx.numpy_helper.from_array(values * 1.01, bank.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(ExportError, match="does not give the scores"):
+        verify_export(tmp_path / "changed.onnx")
+    model.metadata_props[0].value = model.metadata_props[0].value.replace('"score": ', '"score": 1')
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(ExportError, match="sealed in it has changed"):
+        verify_export(tmp_path / "changed.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(ExportError, match="not written by skstructcore"):
+        verify_export(tmp_path / "changed.onnx")
+    (tmp_path / "changed.onnx").write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ExportError, match="cannot load"):
+        verify_export(tmp_path / "changed.onnx")
+
+
+def test_graph_that_does_not_agree_is_not_written(pipe, tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"the old one")
+    from skstructcore.serving import _graph
+
+    monkeypatch.setattr(_graph.Descriptors, "std", _graph.Descriptors.mean)
+    with pytest.raises(ExportError, match="does not agree with the pipeline"):
+        export_onnx(pipe, path, pictures(4, seed=3))
+    assert path.read_bytes() == b"the old one"
+
+
+def spread(maps):
+    return np.ptp(maps, axis=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function"),
+        ({"features__foreground": "auto"}, "foreground"),
+        ({"features__tile_size": (16, 20)}, "tile_size"),
+    ],
+)
+def test_what_no_graph_can_hold_is_refused_by_name(params, named, tmp_path):
+    X = pictures(20)
+    X[:, :3] = X[:, -3:] = X[:, :, :3] = X[:, :, -3:] = 0  # a background
+    with pytest.raises(ExportError, match=named):
+        export_onnx(fitted(X, **params), tmp_path / "m.onnx", X[:2])
+    assert not (tmp_path / "m.onnx").exists()
+
+
+class Sorting(Blocks):
+    """ONNX has no operator for the bits of a number."""
+
+    def forward(self, x):
+        x = x * torch_of(x).frexp(x).mantissa
+        return super().forward(x)
+
+
+def torch_of(x):
+    import torch
+
+    return torch
+
+
+def test_networks_without_onnx_operators_are_refused_by_name(tmp_path):
+    pipe = fitted(features=ConvFeatures(Sorting, layers=("stage2",), image_size=(32, 40)))
+    with pytest.raises(ExportError, match=r"ConvFeatures \(module Sorting\).*frexp"):
+        export_onnx(pipe, tmp_path / "m.onnx", pictures(2))
+
+
+def test_unknown_opset_and_other_pipelines_are_refused(pipe, tmp_path):
+    with pytest.raises(ExportError, match="opset must be one of"):
+        export_onnx(pipe, tmp_path / "m.onnx", pictures(2), opset=7)
+    approximate = copy.deepcopy(pipe).set_params(knn__algorithm="approximate")
+    with pytest.raises(ExportError, match="algorithm='approximate'"):
+        export_onnx(approximate, tmp_path / "m.onnx", pictures(2))
+    with pytest.raises(ExportError, match="found RandomProjection"):
+        export_onnx(pipe[1:], tmp_path / "m.onnx", pictures(2))
+
+
+def test_openvino_reads_the_same_file(pipe, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = tmp_path / "m.onnx"
+    export_onnx(pipe, path, pictures(4, seed=3))
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert verify_export(path, lambda pixels: compiled([pixels[np.newaxis]])["score"][0]).agrees
+
+
+def test_commands_export_verify_and_measure(pipe, tmp_path):
+    model, file = tmp_path / "m.structcore", tmp_path / "m.onnx"
+    lite = make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(8))
+    skstructcore.save(lite, model)
+    for i, image in enumerate(pictures(3, seed=3)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    checks = [part for i in range(3) for part in ("--check", str(tmp_path / f"{i}.png"))]
+    done = CliRunner().invoke(main, ["export", str(model), "-o", str(file), *checks])
+    assert done.exit_code == 0, done.output
+    assert "4 images: 0 decisions differ" in done.output
+    assert CliRunner().invoke(main, ["verify", str(file)]).output.startswith("agrees, ")
+    times = CliRunner().invoke(main, ["latency", str(model), "--repeats", "2", "--json"])
+    found = json.loads(times.stdout)
+    assert list(found) == ["features", "search", "score", "all"]
+    assert all(0 < row["p50"] <= row["p95"] <= row["p99"] for row in found.values())
