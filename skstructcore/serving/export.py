@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._version import __version__
 from .._utils.files import atomic_file, check_writable
+from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
 from ..images.image_list import as_images
