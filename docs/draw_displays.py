@@ -3,6 +3,7 @@
 python docs/draw_displays.py
 """
 
+import tempfile
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, make_structcore
+from skstructcore.cli.demo import write_images
 from skstructcore.datasets import make_photographs
 from skstructcore.display import (
     AnomalyMapDisplay,
@@ -52,9 +54,21 @@ def main():
         "drift": drift(),
         "routing": routing(),
     }
+    front()
     FOLDER.mkdir(exist_ok=True)
     for name, display in displays.items():
         save(display.plot().figure_, FOLDER / name, is_photograph=name == "anomaly_map")
+
+
+def front():
+    """Three new images with a defect, of those that `skstructcore demo --images` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder) / "line3")
+        pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.05)
+        pipe.fit(Path(folder) / "line3" / "good")
+        new = [Path(folder) / "line3" / "new" / f"{i:02}.png" for i in (2, 9, 6)]
+        display = AnomalyMapDisplay.from_estimator(pipe, new)
+    save(display.plot().figure_, FOLDER.parent / "front", is_photograph=True)
 
 
 def drift():

@@ -112,7 +112,7 @@ def write_images(folder: Path) -> dict[str, int]:
 
     # One tile of each block that the photograph is divided into: no two show the same bricks.
     tiles = make_photographs(
-        "brick", tile_size=96, n_train=36, n_test_good=14, n_test_defect=2, random_state=0
+        "brick", tile_size=96, n_train=36, n_test_good=14, n_test_defect=2, random_state=1
     )
     pictures, seen = {}, {}
     for pixels, kind, mask, split in zip(tiles, tiles.y, tiles.masks, tiles.splits, strict=True):
