@@ -130,6 +130,8 @@ def test_the_blocks_of_a_page_run(page, blocks, line3, tmp_path, monkeypatch):
     if not makes_images:
         _write_files(tmp_path)
         names = world()
+    if page.name == "README.md":  # it shows what it is about before it says how to install it
+        shutil.copytree(line3, "line3")
     for block in blocks:
         assert block.reason != "", f"{page}:{block.line}: say why this block cannot run"
         if block.language == "bash":
@@ -149,7 +151,7 @@ def _run_commands(block, page, line3):
     for line in block.code.splitlines():
         command = shlex.split(line, comments=True)
         if line.startswith(_MAKE_IMAGES):
-            shutil.copytree(line3, "line3")
+            shutil.copytree(line3, "line3", dirs_exist_ok=True)
         elif command[:1] == ["skstructcore"]:
             done = CliRunner().invoke(main, command[1:])
             assert done.exit_code == 0, f"{page}:{block.line}: {line}\n{done.output}"
