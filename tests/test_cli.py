@@ -112,13 +112,14 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
     ("arguments", "message"),
     [
         (["evaluate", "ROOT", "--csv", "scores.csv"], "for one category"),
-        (["fit", "ROOT", "--model", "m"], "there are no images"),
+        (["fit", "nowhere", "--model", "m"], "nowhere: there is no such file"),
+        (["fit", "ROOT/bolt/test/spot", "--model", "m", "--categories", "["], "no regular expr"),
         (["score", "MODEL", "nothing.png"], "1 of 1 images cannot be read"),
     ],
 )
 def test_bad_input_is_a_message(root, model, arguments, message):
     names = {"ROOT": root, "MODEL": model}
-    result = run(*(names.get(argument, argument) for argument in arguments))
+    result = run(*(names.get(a, a.replace("ROOT", str(root))) for a in arguments))
     assert result.exit_code > 0 and message in result.output
     assert "Traceback" not in result.output
 
@@ -275,7 +276,8 @@ def test_report_of_a_data_set_has_its_labels(root, model, tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["bytes"] == page.stat().st_size and "spot" in page.read_text()
-    assert run("report", model, root, "-o", page).exit_code == 2
+    both = run("report", model, root, "-o", page, "--json")
+    assert json.loads(both.stdout)["images"] == 2 * found["images"]
 
 
 def test_an_unreadable_image_ends_the_command_if_asked(model, good, tmp_path):

@@ -272,37 +272,27 @@ def save_model(pipe: Pipeline, path: Path) -> None:
     save(pipe.set_params(**quiet), path)
 
 
-def load_good(folder: Path) -> ImageSet:
-    """The good images of a folder: all, those named "good", or the training split."""
-    from ..datasets import find_layout, load_image_folder
-
-    if not (folder / "train").is_dir():
-        return load_image_folder(folder)
-    layout = find_layout(folder)
-    [category] = layout.categories
-    return layout.load(category).train
-
-
 # Not looked at by click: what cannot be read must not stop the others.
 IMAGES = click.Path(path_type=Path, readable=False)
 
 images_argument = click.argument("images", nargs=-1, required=True, type=IMAGES)
 
 
-def named_images(images: tuple[Path, ...]) -> list[str] | ImageSet:
-    """Images of files and folders, or those that a table of verdicts speaks of, with labels."""
-    if len(images) == 1 and images[0].suffix.lower() == ".csv":
-        from ..datasets import load_verdicts
-
-        return load_verdicts(images[0])
-    return list_files(images)
+good_option = click.option(
+    "--good",
+    default="good",
+    help='Name of the folders of good images, beside "good", "OK", "normal" and the like.',
+)
 
 
-def list_files(images: tuple[Path, ...]) -> list[str]:
-    """Paths of all images that were named, folders replaced by what is in them."""
-    from ..images import list_images
+def named_images(
+    images: tuple[Path, ...], *, good: str | None = "good", split: str = "train"
+) -> list[str] | ImageSet:
+    """Images as an ImageSet where their folders, tables or data sets know labels, else as paths."""
+    from ..datasets.sources import as_image_set, find_named
 
-    return [str(f) for path in images for f in (list_images(path) if path.is_dir() else [path])]
+    rows = find_named(images, good, split)
+    return as_image_set(rows) if any(row.label for row in rows) else [row.file for row in rows]
 
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:

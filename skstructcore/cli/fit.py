@@ -11,8 +11,9 @@ from ._common import (
     check_output,
     false_alarms_option,
     features_option,
+    good_option,
+    images_argument,
     json_option,
-    load_good,
     make_pipeline,
     new_model_option,
     parts_of,
@@ -41,7 +42,7 @@ _PAINTED = 12
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@images_argument
 @new_model_option("Where to save the fitted model.", aliases=("--model",))
 @false_alarms_option
 @features_option
@@ -53,9 +54,22 @@ _PAINTED = 12
     help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
 )
 @parts_option
+@good_option
+@click.option(
+    "--categories",
+    metavar="HOW",
+    help='What tells products apart: "folder" (those directly in each FOLDER), a table (CSV with '
+    "columns file and category), or a regular expression with a group, searched for in each path.",
+)
+@click.option(
+    "--groups",
+    default="folder",
+    type=click.Choice(["folder", "none"]),
+    help="Whether images of one folder, where there are several, are held out together: lots.",
+)
 @json_option
 def fit(
-    folder: Path,
+    images: tuple[Path, ...],
     output: Path,
     false_alarms: float | None,
     features: str,
@@ -63,46 +77,53 @@ def fit(
     settings: dict[str, Any],
     estimate: bool,
     parts: str | None,
+    good: str,
+    categories: str | None,
+    groups: str,
     as_json: bool,
 ) -> None:
-    """Fit on the good images in FOLDER and save the model.
+    """Fit on good IMAGES and save the model.
 
-    FOLDER holds images of good parts, or folders of images of which the one named "good"
-    counts, or it is laid out as a data set: then its training images are taken.
+    IMAGES are folders however deep, files, patterns, tables (CSV with a column file) and lists
+    (@files.txt). Where folders are named "good", "OK", "normal" or the like, only these count;
+    else all images do. Of a folder laid out as a data set the training images are taken.
 
     Prints for several false-alarm rates which so many images can promise, and what they are
     estimated to find. The rate can be changed later without a new fit: `skstructcore recalibrate`.
 
     \b
-    skstructcore fit line3/good -o line3.structcore
-    skstructcore fit line3/good -o line3.structcore --false-alarms 0.02 --set bank__ratio=0.02
+    skstructcore fit line3/OK line4/OK @more.txt -o lines.structcore --false-alarms 0.02
+    skstructcore fit products -o products.structcore --categories folder --set bank__ratio=0.02
     """
     with plain_errors():
         check_output(output, text=False)
+        from ..datasets import load_images
         from ..lifecycle import operating_points
         from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
         from ..model_files import info
         from ..pipeline import estimate_memory
         from ..scoring.summary import closing_sentences, percent
 
-        images = load_good(folder)
+        groups_ = None if groups == "none" else groups
+        named = load_images(*images, good=good, categories=categories, groups=groups_)
+        _say_what_is_there(named)
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
-        memory = estimate_memory(pipe, images, images.y)
+        memory = estimate_memory(pipe, named, named.y)
         memory.check()
         say(f"memory: about {memory}")
         say(
-            f"Fitting on {len(images)} images: features, then the memory bank (k-center), then "
-            "each image is scored as if it had been left out …"
+            f"Fitting on {(named.y == 'good').sum()} images: features, then the memory bank "
+            "(k-center), then each image is scored as if it had been left out …"
         )
-        given = {} if parts is None else {"bank__parts": parts_of(images.paths, parts)}
-        pipe.fit(images, images.y, **given)
+        given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
+        pipe.fit(named, named.y, **given)
         save_model(pipe, output)
         if estimate:
             say(f"Saved {output}. Painting defects to estimate what each rate finds …")
         try:
             rates = sorted({*FALSE_ALARM_RATES, pipe[-1].calibration_.decision.asked_rate})
             options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
-            points = operating_points(pipe, images if estimate else None, **options)
+            points = operating_points(pipe, named if estimate else None, **options)
         except ValueError as error:  # the model is saved: it is as good without
             say(f"No estimate of what is found: {error}.")
             estimate, points = False, operating_points(pipe)
@@ -121,3 +142,23 @@ def fit(
         first = f"{first}{found:.0%}."
     for sentence in (first, *more):
         click.echo(sentence)
+
+
+def _say_what_is_there(named):
+    """What is taken for what, where folders or tables decided it."""
+    good = named.y == "good"
+    if not good.all():
+        say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
+    if named.categories is not None:
+        say(f"Categories: {_few(named.categories[good])}.")
+    if named.groups is not None and len(set(named.groups[good])) < good.sum():
+        groups = [Path(str(name)).name for name in named.groups[good]]
+        say(f"Groups (lots), each held out as a whole: {_few(groups)}.")
+
+
+def _few(values):
+    from collections import Counter
+
+    counts = Counter(map(str, values)).most_common()
+    more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
+    return ", ".join(f"{name} ({n})" for name, n in counts[:6]) + more

@@ -238,7 +238,7 @@ def monitor(
 
         pipe = load_model(model, trust=trust)
         watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
-        alarms = watch.update(named_images(images))
+        alarms = watch.update(named_images(images, good=None))
         with atomic_file(state) as file:
             file.write(json.dumps(watch.to_dict()).encode())
     if as_json:

@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from ._common import (
-    Refused,
     check_output,
     false_alarms_option,
     images_argument,
     json_option,
-    list_files,
     load_model,
     model_argument,
+    named_images,
     plain_errors,
     print_json,
     trust_option,
@@ -56,8 +55,9 @@ def report(
 ) -> None:
     """Write what MODEL makes of IMAGES as one HTML page to decide by.
 
-    IMAGES are files or folders of files. A folder laid out as a data set is scored with the labels
-    and masks of its test images.
+    IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
+    (@files.txt). A folder laid out as a data set is scored with the labels and masks of its test
+    images; a table may have columns label and mask.
 
     \b
     skstructcore report line3.structcore line3/new -o report.html
@@ -65,17 +65,9 @@ def report(
     """
     with plain_errors():
         check_output(output)
-        from ..datasets import find_layout
         from ..report import report as write_report
 
-        shown = None
-        if len(images) == 1 and (images[0] / "test").is_dir():
-            layout = find_layout(images[0])
-            if len(layout.categories) > 1:
-                raise Refused(f"{str(images[0])!r} holds several categories: name one of them.")
-            [category] = layout.categories
-            shown = layout.load(category).test
-        shown = list_files(images) if shown is None else shown
+        shown = named_images(images, good=None, split="test")
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         write_report(
             pipe, shown, output, title=title, detail=detail, max_images=max_images, verbose=1

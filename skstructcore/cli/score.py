@@ -19,10 +19,10 @@ from ._common import (
     false_alarms_option,
     images_argument,
     json_option,
-    list_files,
     load_model,
     model_argument,
     n_jobs_option,
+    named_images,
     plain_errors,
     print_json,
     trust_option,
@@ -59,7 +59,10 @@ def score(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Score IMAGES, files or folders of files, with a saved MODEL.
+    """Score IMAGES with a saved MODEL.
+
+    IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
+    (@files.txt). Of a folder laid out as a data set the test images are scored.
 
     Writes a row an image as CSV, to a file or to the terminal. Images that cannot be read have an
     empty row with the reason in the column "error"; the others are scored.
@@ -76,7 +79,7 @@ def score(
             check_output(csv)
         from ..inference import iter_scores
 
-        paths = list_files(images)
+        paths = list(named_images(images, good=None, split="test"))
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
         left, bars = paths[output.n_done :], int(csv is not None or as_json)

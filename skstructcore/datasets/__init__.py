@@ -7,6 +7,7 @@ from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad,
 from .masks import NoMasksError, check_masks, masks_as_seen
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
+from .sources import load_images
 from .synthetic import DEFECTS, paint_defect
 from .verdicts import load_verdicts
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_layout",
     "load_btad",
     "load_image_folder",
+    "load_images",
     "load_kolektor",
     "load_mvtec_ad",
     "load_verdicts",

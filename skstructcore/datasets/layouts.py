@@ -86,5 +86,11 @@ def find_layout(root: StrPath) -> Layout:
     return Layout(root, _tree_loader(folders[0]), {path.name: path.name for path in folders})
 
 
+def is_data_set(folder: Path) -> bool:
+    """Whether `find_layout` would recognise a folder."""
+    places = (folder / "train", folder / "split_csv")
+    return any(p.is_dir() for p in places) or any(p.is_dir() for p in folder.glob("*/train"))
+
+
 def _tree_loader(folder):
     return load_btad if (folder / "train" / "ok").is_dir() else load_mvtec_ad

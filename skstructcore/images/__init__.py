@@ -18,6 +18,7 @@ from .labels import (
     defect_types,
     is_anomalous,
     is_defect_in_training,
+    means_defect,
     means_good,
 )
 from .masks import mask_as_seen, read_mask
@@ -43,6 +44,7 @@ __all__ = [
     "is_defect_in_training",
     "list_images",
     "mask_as_seen",
+    "means_defect",
     "means_good",
     "place_on_image",
     "read_mask",

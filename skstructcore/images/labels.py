@@ -22,6 +22,7 @@ __all__ = [
     "defect_types",
     "is_anomalous",
     "is_defect_in_training",
+    "means_defect",
     "means_good",
 ]
 
@@ -57,6 +58,11 @@ def means_good(label: str) -> bool:
     (True, True, False)
     """
     return _spelled(label) in _GOOD
+
+
+def means_defect(label: str) -> bool:
+    """Whether a label is one of the words for images with a defect, `DEFECT_WORDS`."""
+    return _spelled(label) in _DEFECT
 
 
 def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:

@@ -1,0 +1,332 @@
+"""Images as people name them: folders, files, patterns, lists and tables, in any mixture."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._utils.files import unescape_name
+from ..images.image_list import is_named_as_image, tell_of_others
+from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
+from ._checks import DatasetError, checked
+from ._folders import read_table
+from ._image_set import ImageSet
+from .layouts import find_layout, is_data_set
+from .verdicts import load_verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Literal
+
+    from ..images.image_list import StrPath
+
+__all__ = ["Named", "find_named", "load_images"]
+
+_logger = logging.getLogger(__name__)
+
+_MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
+#: What a column of a table may be called, by what is in it; in any case.
+COLUMNS = {
+    "file": ("file", "path", "image", "filename", "file_name", "image_path", "filepath"),
+    "label": ("label", "verdict", "class", "defect_type", "y"),
+    "mask": ("mask", "mask_path"),
+    "group": ("group", "lot", "part"),
+    "category": ("category", "product", "object"),
+}
+
+
+class Named(NamedTuple):
+    """One image that was named, and what its place or its row says of it; None: nothing."""
+
+    file: str
+    label: str | None = None
+    mask: str | None = None
+    group: str | None = None
+    category: str | None = None
+    folder: str = ""
+
+
+def load_images(
+    *sources: StrPath,
+    good: str = GOOD,
+    categories: str | None = None,
+    groups: Literal["folder"] | None = "folder",
+    split: Literal["train", "test"] = "train",
+    check: bool = True,
+) -> ImageSet:
+    """Take images from wherever they are: folders, files, patterns, lists and tables.
+
+    Parameters
+    ----------
+    *sources : str or path-like
+        In any mixture:
+
+        - a folder: all images in it, however deep. Folders of masks are left out;
+        - a folder in the layout of a data set (`find_layout`): its images of `split`;
+        - a file, or a pattern such as ``"line?/good/**/*.png"``;
+        - ``"@files.txt"``: a list of such sources, one a line;
+        - a CSV file with a column file (or path, image, filename) and, if you like, label, mask,
+          group (or lot) and category (or product). Relative names start where the table is.
+    good : str, default="good"
+        Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
+        Where a source has such folders, its other folders are types of defects. Where it has
+        none, all of its images are good.
+    categories : str, default=None
+        What tells products apart: "folder", the folders directly in each source; a CSV file with
+        the columns file and category; or a regular expression with a group, which is searched for
+        in each path: ``r"/(bolt|nut)_"``. None: the column category, or the data set's own.
+    groups : {"folder"} or None, default="folder"
+        Whether the images of one folder are a group (a lot, a shift, a day), where the good images
+        of a product lie in several folders. A column group and groups of a data set go before.
+    split : {"train", "test"}, default="train"
+        What is taken of a data set.
+    check : bool, default=True
+        Whether to decode all images, to find the damaged ones; False reads their headers only.
+
+    Returns
+    -------
+    images : ImageSet
+        An image that is named twice is there once.
+
+    Raises
+    ------
+    DatasetError
+        If a source holds no images, files are unreadable or places contradict each other.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import load_images
+    >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
+    >>> pipe.fit(images)                                               # doctest: +SKIP
+    """
+    rows = list({row.file: row for row in find_named(sources, good, split, categories)}.values())
+    if not rows:
+        raise ValueError("no images are named")
+    if groups == "folder":
+        rows = _with_lots(rows)
+    return checked(", ".join(map(str, sources[:3])), as_image_set(rows), [], check)
+
+
+def as_image_set(rows: Sequence[Named]) -> ImageSet:
+    """The images of some rows, with what is known of them; without a label they are good."""
+    has = {field: any(getattr(row, field) is not None for row in rows) for field in Named._fields}
+    if has["category"]:
+        without = [row.file for row in rows if row.category is None]
+        if without:
+            raise DatasetError("categories", [f"{file}: it has no category" for file in without])
+    return ImageSet(
+        [row.file for row in rows],
+        [row.label or GOOD for row in rows],
+        masks=[row.mask for row in rows],
+        groups=[row.group or row.file for row in rows] if has["group"] else None,
+        categories=[row.category for row in rows] if has["category"] else None,
+    )
+
+
+def find_named(
+    sources: Sequence[StrPath],
+    good: str | None = GOOD,
+    split: Literal["train", "test"] = "train",
+    categories: str | None = None,
+) -> list[Named]:
+    """What `load_images` finds, a row an image in order; single files need not be there.
+
+    With ``good=None`` names of folders say nothing of the images in them.
+    """
+    category_of = None if categories in (None, "folder") else _category_reader(categories)
+    rows = []
+    for source in sources:
+        found = _rows_of(os.fspath(source), good, split, categories == "folder")
+        rows += found if category_of is None else [_with_category(r, category_of) for r in found]
+    return rows
+
+
+def _rows_of(source: str, good, split, by_folder) -> list[Named]:
+    path = Path(source)
+    if source.startswith("@"):
+        return [
+            row for line in _lines(source[1:]) for row in _rows_of(line, good, split, by_folder)
+        ]
+    if path.is_dir():
+        if is_data_set(path):
+            return list(_from_layout(path, split, by_folder))
+        return _from_folder(path, good, by_folder)
+    if path.suffix.lower() == ".csv":
+        return _from_table(path)
+    if not os.path.lexists(path) and glob.has_magic(source):
+        matches = sorted(glob.glob(source, recursive=True))
+        matches = [m for m in matches if Path(m).is_dir() or is_named_as_image(Path(m))]
+        if not matches:
+            raise DatasetError(source, ["the pattern matches no image and no folder"])
+        files = [m for m in matches if not os.path.isdir(m)]
+        # With files there, folders are what a pattern like ** meets on its way.
+        return [row for m in files or matches for row in _rows_of(m, good, split, by_folder)]
+    return [Named(source, folder=str(path.parent))]
+
+
+def _lines(name: str) -> Iterator[str]:
+    path = Path(name)
+    try:
+        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatasetError(name, [f"the list cannot be read: {error.strerror}"]) from error
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            yield _beside(path, line)
+
+
+def _beside(table: Path, name: str) -> str:
+    """A name as a table or list means it: from where that is, or else from where one is."""
+    beside = str(table.parent / name)
+    return beside if os.path.lexists(beside) or glob.has_magic(beside) else name
+
+
+def _from_layout(root, split, by_folder):
+    layout = find_layout(root)
+    several = by_folder or len(layout.categories) > 1
+    for category in layout.categories:
+        images = getattr(layout.load(category, check=False), split)
+        for i, file in enumerate(images.paths):
+            group = None if images.groups is None else str(images.groups[i])
+            own = category if several else None
+            yield Named(file, str(images.y[i]), images.masks[i], group, own, str(Path(file).parent))
+
+
+def _from_table(path):
+    rows = read_table(path, ())
+    spelled = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    columns = {
+        what: next((spelled[name] for name in names if name in spelled), None)
+        for what, names in COLUMNS.items()
+    }
+    if columns["file"] is None:
+        raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
+    if {"file", "verdict"} <= set(spelled.values()):  # digests are checked, the unsure left out
+        images = load_verdicts(path)
+        return [
+            Named(f, y, folder=str(Path(f).parent)) for f, y in zip(images, images.y, strict=True)
+        ]
+    found = []
+    for row in rows:
+        cells = {what: (row[name] or "").strip() or None for what, name in columns.items() if name}
+        if cells["file"] is None:
+            continue
+        for what in ("file", "mask"):
+            if cells.get(what):
+                cells[what] = _beside(path, unescape_name(cells[what]))
+        found.append(Named(**cells, folder=str(Path(cells["file"]).parent)))
+    labels = [row.label for row in found if row.label]
+    if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
+        known = ", ".join(GOOD_WORDS)
+        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {known}"])
+    return [
+        row._replace(label=GOOD) if row.label and means_good(row.label) else row for row in found
+    ]
+
+
+def _from_folder(root: Path, good, by_folder) -> list[Named]:
+    files = list(_walk(root))
+    if not files:
+        raise DatasetError(root, ["there are no images in it, however deep"])
+    parts = [file.relative_to(root).parts[:-1] for file in files]
+    categories = [None] * len(files)
+    if by_folder:
+        beside = [str(file) for file, part in zip(files, parts, strict=True) if not part]
+        if beside:
+            raise DatasetError(root, [f"{file}: an image beside the categories" for file in beside])
+        categories, parts = [part[0] for part in parts], [part[1:] for part in parts]
+    labels = [None] * len(files) if good is None else _labels(root, files, parts, good)
+    return [
+        Named(str(file), label, None, None, category, str(file.parent))
+        for file, label, category in zip(files, labels, categories, strict=True)
+    ]
+
+
+def _labels(root, files, parts, good):
+    """What the names of folders say: good words, else types of defects; None: they say nothing."""
+    places = [
+        next((i for i, p in enumerate(part) if p.lower() == good.lower() or means_good(p)), None)
+        for part in parts
+    ]
+    defects = [next((p for p in part if means_defect(p)), None) for part in parts]
+    if all(place is None for place in places):
+        if not any(defects) or root.resolve().name == good or means_good(root.resolve().name):
+            return defects
+        names = sorted({part[0] for part in parts if part})[:5]
+        raise DatasetError(
+            root,
+            [
+                f"folders of defects ({', '.join(names)}), but none that is named {good!r} or "
+                f"{', '.join(GOOD_WORDS[1:])}"
+            ],
+        )
+    depth = min(place for place in places if place is not None)
+    problems = [
+        f"{file}: an image beside folders of images"
+        for file, part in zip(files, parts, strict=True)
+        if len(part) <= depth
+    ]
+    if problems:
+        raise DatasetError(root, problems)
+    return [
+        defect or (part[depth] if place is None else GOOD)
+        for place, defect, part in zip(places, defects, parts, strict=True)
+    ]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Images in a folder, however deep, sorted; links are followed, each folder once."""
+    seen = set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            inside.clear()
+            continue
+        seen.add(place)
+        masks = [name for name in inside if name.lower() in _MASK_FOLDERS]
+        if masks:
+            _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
+        inside[:] = sorted(n for n in inside if n not in masks and not n.startswith("."))
+        files = [Path(folder, name) for name in sorted(names)]
+        tell_of_others(files)
+        yield from (f for f in files if is_named_as_image(f) and not f.name.startswith("."))
+
+
+def _category_reader(categories):
+    """What finds the category of a file: a table, or a regular expression with a group."""
+    if categories.lower().endswith(".csv"):
+        known = {os.path.realpath(row.file): row.category for row in _from_table(Path(categories))}
+        return lambda file: known.get(os.path.realpath(file))
+    try:
+        pattern = re.compile(categories)
+    except re.error as error:
+        raise ValueError(f"categories={categories!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise ValueError(
+            f"categories={categories!r} must be 'folder', a CSV file, or a regular expression with "
+            "one group in parentheses, which is the category."
+        )
+    return lambda file: (pattern.search(Path(file).as_posix()) or {1: None})[1]
+
+
+def _with_category(row, category_of):
+    return row._replace(category=category_of(row.file))
+
+
+def _with_lots(rows):
+    """The rows with the folder as group, where the good images of a category are in several."""
+    folders = {}
+    for row in rows:
+        if row.label in (None, GOOD):
+            folders.setdefault(row.category, Counter())[row.folder] += 1
+    if any(row.group for row in rows) or all(len(found) < 2 for found in folders.values()):
+        return rows
+    lots = [f"{Path(name).name} ({n})" for found in folders.values() for name, n in found.items()]
+    _logger.info("Each folder is taken as a group: %s", ", ".join(lots))
+    several = {category for category, found in folders.items() if len(found) > 1}
+    return [row._replace(group=row.folder) if row.category in several else row for row in rows]

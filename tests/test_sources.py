@@ -1,0 +1,163 @@
+"""Images as people have them on disk."""
+
+import logging
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_categories import write_category
+
+from skstructcore.datasets import DatasetError, load_images
+from skstructcore.datasets.sources import find_named
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Write small images, and stand in their folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8)).save(tmp_path / name)
+
+    return make
+
+
+def table(images):
+    return dict(zip(images.paths, images.y, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "expected"),
+    [
+        (["p/OK/a.png", "p/NG/b.png"], "p", {"p/OK/a.png": "good", "p/NG/b.png": "NG"}),
+        (["p/Normal/a.png", "p/dent/b.png"], "p",
+         {"p/Normal/a.png": "good", "p/dent/b.png": "dent"}),
+        (["good/lot1/a.png", "good/lot2/b.png"], "good", dict.fromkeys(
+            ["good/lot1/a.png", "good/lot2/b.png"], "good")),
+        (["p/day1/ok/a.png", "p/day1/dent/b.png", "p/day2/ok/c.png"], "p",
+         {"p/day1/ok/a.png": "good", "p/day1/dent/b.png": "dent", "p/day2/ok/c.png": "good"}),
+        (["p/ok/a.png", "p/dent/lot1/b.png"], "p",
+         {"p/ok/a.png": "good", "p/dent/lot1/b.png": "dent"}),
+        (["p/gut/a.png", "p/gut/bad/b.png"], "p/gut",
+         None),
+        (["good/a.png", "good/bad/b.png"], "good", {"good/a.png": "good", "good/bad/b.png": "bad"}),
+        (["p/x/y/a.png", "p/ground_truth/b.png", "p/.trash/c.png"], "p", {"p/x/y/a.png": "good"}),
+    ],
+)  # fmt: skip
+def test_folders_say_what_their_images_are(make, files, source, expected):
+    make(*files)
+    if expected is None:
+        with pytest.raises(DatasetError, match=r"folders of defects \(bad\), but none .* normal"):
+            load_images(source)
+    else:
+        assert table(load_images(source)) == expected
+
+
+def test_another_word_for_good_can_be_given(make):
+    make("p/gut/a.png", "p/Riss/b.png")
+    assert table(load_images("p", good="gut")) == {"p/gut/a.png": "good", "p/Riss/b.png": "Riss"}
+
+
+def test_an_image_beside_labelled_folders_is_refused(make):
+    make("p/good/a.png", "p/b.png")
+    with pytest.raises(DatasetError, match=r"p.b.png: an image beside folders"):
+        load_images("p")
+    assert [row.file for row in find_named(["p"], good=None)] == ["p/b.png", "p/good/a.png"]
+
+
+def test_folders_of_good_images_are_lots(make, caplog):
+    make("good/lot1/a.png", "good/lot1/b.png", "good/lot2/c.png")
+    caplog.set_level(logging.INFO)
+    assert load_images("good").groups.tolist() == ["good/lot1", "good/lot1", "good/lot2"]
+    assert "Each folder is taken as a group: lot1 (2), lot2 (1)" in caplog.text
+    assert (
+        load_images("good/lot2", "good/lot1").groups.tolist() == ["good/lot2"] + ["good/lot1"] * 2
+    )
+    # One folder tells nothing apart, nor does a folder of defects beside it.
+    assert load_images("good/lot1").groups is None
+    make("p/ok/a.png", "p/dent/b.png")
+    assert load_images("p").groups is None
+    assert load_images("good", groups=None).groups is None
+
+
+def test_files_patterns_and_lists_are_mixed_and_each_image_is_there_once(make, tmp_path):
+    make("a/1.png", "a/2.png", "b/deep/3.png", "c/4.png")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/more.txt").write_text("# a comment\n\nc/4.png\n../b\na/1.png\n")
+    images = load_images("a/*.png", "@lists/more.txt", groups=None)
+    expected = ["a/1.png", "a/2.png", "c/4.png", "lists/../b/deep/3.png"]
+    assert images.paths == expected
+    assert load_images("**/deep/*.png").paths == ["b/deep/3.png"]
+    assert load_images("?").paths == ["a/1.png", "a/2.png", "b/deep/3.png", "c/4.png"]
+    with pytest.raises(DatasetError, match="matches no image"):
+        load_images("x*")
+    with pytest.raises(DatasetError, match="list cannot be read"):
+        load_images("@lost.txt")
+    with pytest.raises(DatasetError, match="there is no such file"):
+        load_images("a/lost.png")
+    with pytest.raises(ValueError, match="no images are named"):
+        load_images()
+
+
+def test_a_table_has_labels_masks_groups_and_categories(make, tmp_path):
+    make("t/1.png", "t/2.png", "t/masks/2.png")
+    rows = {"Path": ["1.png", "2.png"], "Label": ["OK", "scratch"], "mask": ["", "masks/2.png"]}
+    pd.DataFrame({**rows, "lot": [7, 8], "product": ["nut", "bolt"]}).to_csv("t/all.csv")
+    images = load_images("t/all.csv")
+    assert table(images) == {"t/1.png": "good", "t/2.png": "scratch"}
+    assert images.masks == [None, "t/masks/2.png"] and images.groups.tolist() == ["7", "8"]
+    assert images.categories.tolist() == ["nut", "bolt"]
+    pd.DataFrame({**rows, "Label": ["gut", "scratch"]}).to_csv("t/all.csv")
+    with pytest.raises(DatasetError, match="is a word for good: good, normal"):
+        load_images("t/all.csv")
+    pd.DataFrame({"where": ["1.png"]}).to_csv("t/all.csv")
+    with pytest.raises(DatasetError, match="no column file or path"):
+        load_images("t/all.csv")
+
+
+def test_categories_are_told_by_folder_expression_or_table(make, tmp_path):
+    make("p/nut/good/a.png", "p/nut/bad/b.png", "p/bolt/lot1/c.png", "p/bolt/lot2/d.png")
+    images = load_images("p", categories="folder")
+    assert images.categories.tolist() == ["bolt", "bolt", "nut", "nut"]
+    pd.DataFrame({"file": images.paths, "category": list("wxyz")}).to_csv("c.csv")
+    assert load_images("p", categories="c.csv").categories.tolist() == list("wxyz")
+    found = load_images("p", categories="^p/([a-z])").categories
+    assert found.tolist() == ["b", "b", "n", "n"]
+    with pytest.raises(DatasetError, match=r"bolt.lot1.c.png: it has no category"):
+        load_images("p", categories="(nut)")
+    with pytest.raises(ValueError, match="one group in parentheses"):
+        load_images("p", categories="nut")
+
+
+def test_lots_are_looked_for_within_a_category(make):
+    make("p/nut/a.png", "p/nut/b.png", "p/bolt/lot1/c.png", "p/bolt/lot2/d.png")
+    groups = load_images("p", categories="folder").groups.tolist()
+    assert groups == ["p/bolt/lot1", "p/bolt/lot2", "p/nut/a.png", "p/nut/b.png"]
+
+
+def test_a_data_set_gives_the_split_that_is_wanted(tmp_path):
+    for seed, name in enumerate(("bolt", "nut")):
+        write_category(tmp_path / name, seed)
+    train, test = (load_images(tmp_path / "bolt", split=split) for split in ("train", "test"))
+    assert set(train.y) == {"good"} and "spot" in set(test.y) and train.categories is None
+    both = load_images(tmp_path)
+    assert sorted(set(both.categories)) == ["bolt", "nut"] and len(both) == 2 * len(train)
+
+
+def test_links_in_a_circle_end(make):
+    make("p/a.png")
+    os.symlink("..", "p/up")
+    assert load_images("p", groups=None).paths == ["p/a.png"]
+
+
+def test_damaged_images_are_all_listed(make, tmp_path):
+    make("p/a.png")
+    for name in "bc":
+        (tmp_path / f"p/{name}.png").write_bytes(np.arange(9, dtype=np.uint8).tobytes())
+    with pytest.raises(DatasetError) as report:
+        load_images("p")
+    assert len(report.value.problems) == 2
