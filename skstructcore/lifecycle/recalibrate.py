@@ -214,6 +214,8 @@ def _checked_rate(false_alarm_rate, quantile):
 def _move_all(scorer, rate):
     """Take the scores that are there, at another rate."""
     scorer.calibration_ = scorer.calibration_.at(rate)
+    if scorer.part_decision_ is not None:
+        scorer.part_decision_ = scorer.part_decision_.at(rate)
     if scorer.routes_ is None:
         scorer.offset_ = -scorer.calibration_.threshold
         return

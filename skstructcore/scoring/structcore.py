@@ -16,7 +16,7 @@ from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
 from .calibration import NORMS
-from .decision import RULES, decide
+from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
 from .descriptors import DEFAULT_PHI, default_weights, descriptor_names, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
@@ -277,6 +277,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             scores, _ = calibration.score(training.take(mine).evidence)
             p_values[mine] = calibration.decision.p_values(scores)
         scores = score_parts(p_values, training.parts).scores
+        if len(scores) < MIN_IMAGES:
+            raise ValueError(
+                f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
+                f"{len(scores)}: add parts, or leave parts= out."
+            )
         return decide(scores, self._asked_rate(), self._rule())
 
     def _asked_rate(self):
