@@ -144,9 +144,9 @@ def test_grids_are_cached_as_those_of_whole_images_are(tmp_path):
 
 def test_whole_images_keep_the_key_that_they_had_in_caches():
     features = ConvFeatures(Blocks(), **OWN).fit(photos())
-    assert "tiles" not in features._full_recipe()
+    assert "tiles" not in features._recipe().for_cache()
     features.set_params(tile_size=16)
-    assert features._full_recipe()["tiles"] == (16, 16, 0)
+    assert features._recipe().for_cache()["tiles"] == (16, 16, 0)
 
 
 def test_estimators_of_earlier_releases_have_no_tiles():

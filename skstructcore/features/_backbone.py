@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import os
-from dataclasses import astuple
+from abc import abstractmethod
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -18,50 +18,92 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.device import find_device
 from .._utils.output import ContainerOutputMixin
-from ..images.geometry import Geometry
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window
 from ._cache import FeatureCache
+from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network
-from ._ignored import Ignored, digest_of, is_background
+from ._ignored import Ignored, digest_of
 from ._lazy import LazyFeatures
+from ._picture import Picture
+from ._recipe import Recipe
 from ._tiling import TiledExtraction, Tiling, check_tiles
 from .view import training_intensity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
+    from ..images.image_list import ImageList, ImagesLike
+    from ._sources import NetworkSource
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
-class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
-    """Base of the feature estimators. Subclasses say where weights are and how to run them.
+class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
+    """Base of all that turns images into lazy features.
 
-    A subclass has the parameters that are constrained here and these methods:
-
-    * `_checksum()`: digest of the weights, without building the network if possible;
-    * `_source()`: text that says where the weights come from;
-    * `_identity()`: what tells apart networks with the same weights and recipe in one process;
-    * `_recipe()`: dict, writable as JSON, of its own parameters that decide over the features;
-    * `_load(device, dtype)`: a network that is called with levels from 0 to 255, a tensor
-      `(b, H, W, 3)` of uint8 or float32, returns a float32 tensor `(b, h, w, d)` on the CPU
-      and has `output_shape(H, W)`.
+    `LazyFeatures` needs the methods below and, fitted, `grid_shape_` and `n_features_out_`.
     """
 
-    # Estimators of earlier releases, in pickles, were made and fitted without these.
-    tile_size = None
-    tile_overlap = 0
-    ignore = None
-    foreground = None
-    ignored_ = None
-    window = "auto"
-    window_ = None
-    channels = None
-    recipe_ = None
-    _ignore_known = None  # and its digest
+    def transform(self, X: ImagesLike) -> LazyFeatures:
+        """Patch features of images.
+
+        Parameters
+        ----------
+        X : folder, sequence of paths, PIL images or arrays, or ndarray
+            Images in any form that `skstructcore.images.as_images` takes.
+
+        Returns
+        -------
+        features : LazyFeatures of shape (n_images, height, width, n_features), float32
+            Computed batch by batch when they are used.
+        """
+        check_is_fitted(self)
+        self._check_recipe()
+        # A copy: what happens to this estimator later must not change what it has given.
+        return LazyFeatures(as_images(X), self._frozen())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _frozen(self) -> Self:
+        """A copy that no later change of parameters reaches."""
+        return copy.copy(self)
+
+    @abstractmethod
+    def _check_recipe(self) -> None:
+        """Raise ValueError if the parameters are no longer those of the fit."""
+
+    @abstractmethod
+    def _picture(self) -> Picture:
+        """What the network gets to see of images."""
+
+    @abstractmethod
+    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
+        """Compute features of images, batch by batch."""
+
+    @abstractmethod
+    def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:
+        """See `extraction_memory`."""
+
+
+class PatchFeatures(LazyTransformer):
+    """Base of the estimators around one network.
+
+    It owns the picture, the grid, the tiles, what is ignored, and the cache. A subclass has a
+    constructor with the parameters that are constrained here, whose documentation is in
+    `_documentation.SHARED`, and those of its network; `_network_source` makes a `NetworkSource`
+    of the latter.
+    """
 
     _parameter_constraints = {
         "image_size": [_POSITIVE, tuple, list],
@@ -81,6 +123,20 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "memory": [None, str, os.PathLike, HasMethods("cache")],
         "verbose": ["verbose"],
     }
+    _digested_ignore = None  # the last `ignore` and its digest
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            cls.__doc__ = with_shared_texts(cls.__doc__)
+
+    def _store_parameters(self, given: dict[str, Any]) -> None:
+        """Keep the parameters of a constructor, which are its local variables, as they are."""
+        vars(self).update({name: value for name, value in given.items() if name != "self"})
+
+    @abstractmethod
+    def _network_source(self) -> NetworkSource:
+        """The network that the parameters describe."""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ImagesLike, y: object = None) -> Self:
@@ -99,12 +155,14 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         images = as_images(X)
         size, tile = self._input_size(), self._tile_size()
-        geometry = self._geometry(images)
         check_window(self.window)
+        self.ignored_ = None
         self.window_ = training_intensity(images, self.window, self.channels).window
-        self.model_checksum_ = self._checksum()
-        self.model_source_ = self._source()
-        self.recipe_ = self._fitted_recipe()
+        geometry = self._picture().geometry(images)
+        source = self._network_source()
+        self.model_checksum_ = source.checksum()
+        self.model_source_ = source.name()
+        self.recipe_ = self._recipe().for_fit()
         cache = self._cache()
         shape = cache.load_shape() if cache else None
         if shape is None:
@@ -118,28 +176,10 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 cache.store_shape(shape)
         self.grid_shape_ = shape[:2]
         self.n_features_out_ = shape[2]
-        self.ignored_ = None if self.ignore is None else Ignored.of(self.ignore, geometry)
-        if self.ignored_ is not None:
+        if self.ignore is not None:
+            self.ignored_ = Ignored.of(self.ignore, geometry)
             self.ignored_.check(images, geometry, self.grid_shape_)
         return self
-
-    def transform(self, X: ImagesLike) -> LazyFeatures:
-        """Patch features of images.
-
-        Parameters
-        ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
-
-        Returns
-        -------
-        features : LazyFeatures of shape (n_images, height, width, n_features), float32
-            Computed batch by batch when they are used.
-        """
-        check_is_fitted(self)
-        self._check_recipe()
-        # A copy: what happens to this estimator later must not change what it has given.
-        return LazyFeatures(as_images(X), copy.copy(self))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the features: the lower-case class name and a number.
@@ -150,19 +190,11 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        names : ndarray of shape (`n_features_out_`,) of str
+        names : ndarray of str objects, shape (n_features_out_,)
         """
         check_is_fitted(self)
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{i}" for i in range(self.n_features_out_)], dtype=object)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
 
     def _input_size(self):
         size = _two_sides(self.image_size, "image_size")
@@ -186,60 +218,36 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         check_tiles(self._input_size(), tile, self.tile_overlap)
         return tile
 
-    def _scaling(self):
-        return self._input_size(), self.resize, self.crop
+    def _picture(self):
+        """What the network sees; before `fit` no window is known, and nothing is ignored."""
+        intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
+        ignored = getattr(self, "ignored_", None)
+        return Picture(
+            self._input_size(), self.resize, self.crop, intensity, ignored, self.foreground
+        )
 
-    def _geometry(self, images):
-        boxes = [images.box(i, *self._scaling()) for i in range(len(images))]
-        return Geometry(self._input_size(), images.sizes(), boxes)
-
-    def _mark_ignored(self, features, images):
-        """Turn the features of patches that do not count into NaN, in place."""
-        if self.ignored_ is not None:
-            ignored = self.ignored_.patches(images, self._geometry(images), self.grid_shape_)
-            if ignored is not None:
-                features[ignored] = np.nan
-        if self.foreground is not None:
-            for i, image in enumerate(features):
-                image[is_background(self._pixels(images, i), self.grid_shape_)] = np.nan
-        return features
-
-    def _full_recipe(self):
-        """All that decides over the features of an image, as far as this machine knows it."""
-        intensity = self._intensity()
-        return {
-            "estimator": type(self).__name__,
-            "weights": self.model_checksum_,
-            "scaling": self._scaling(),
-            "normalize": self.normalize,
-            "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
-            **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
-            **self._recipe(),
-            # Only where there are tiles: what is cached of whole images stays valid.
-            **({"tiles": (*tile, self.tile_overlap)} if (tile := self._tile_size()) else {}),
-        }
-
-    def _fitted_recipe(self):
-        """What of the recipe must be the same after `fit`: all but where it is computed."""
-        recipe = self._full_recipe()
-        size, resize, crop = recipe.pop("scaling")
-        del recipe["weights"], recipe["dtype"]
-        recipe.pop("runtime", None)
-        recipe |= {"image_size": size, "resize": resize, "crop": crop}
+    def _recipe(self):
+        source, tile = self._network_source(), self._tile_size()
         check_window(self.window)
-        window = None if isinstance(self.window, str) else [float(end) for end in self.window]
-        recipe |= {"window": window, "foreground": self.foreground}
         # A mask of a large camera takes longer to digest than a small image to score.
-        if self._ignore_known is None or self._ignore_known[0] is not self.ignore:
-            self._ignore_known = self.ignore, digest_of(self.ignore)
-        recipe |= {"ignore": self._ignore_known[1]}
-        return json.loads(json.dumps(recipe))  # tuples or lists, it is the same
+        if self._digested_ignore is None or self._digested_ignore[0] is not self.ignore:
+            self._digested_ignore = self.ignore, digest_of(self.ignore)
+        return Recipe(
+            estimator=type(self).__name__,
+            weights=self.model_checksum_,
+            dtype=str(_device_and_dtype(self.device, self.dtype)[1]),
+            normalize=self.normalize,
+            network=source.recipe(),
+            computation=source.computation(),
+            picture=self._picture(),
+            tiles=(*tile, self.tile_overlap) if tile else None,
+            window=self.window,
+            ignore_digest=self._digested_ignore[1],
+        )
 
     def _check_recipe(self):
         self._validate_params()
-        if self.recipe_ is None:  # of an earlier release
-            return
-        now = self._fitted_recipe()
+        now = self._recipe().for_fit()
         for name in {**self.recipe_, **now}:
             if now.get(name) != self.recipe_.get(name):
                 raise ValueError(
@@ -252,20 +260,21 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         memory = self.memory
         if memory is None or getattr(memory, "location", memory) is None:
             return None
-        return FeatureCache(memory, self._full_recipe())
+        return FeatureCache(memory, self._recipe().for_cache())
 
     def _network(self):
-        checksum = self._checksum()
+        source = self._network_source()
+        checksum = source.checksum()
         if checksum != self.model_checksum_:
             raise ValueError(
-                f"The weights of {type(self).__name__} ({self._source()}) have the checksum "
+                f"The weights of {type(self).__name__} ({source.name()}) have the checksum "
                 f"{checksum[:12]}..., but it was fitted with {self.model_source_}, checksum "
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
-        recipe = json.dumps(self._full_recipe(), sort_keys=True)
-        key = recipe, self._identity(), str(device)
-        return shared_network(key, lambda: self._load(device, dtype))
+        recipe = json.dumps(self._recipe().for_cache(), sort_keys=True)
+        key = recipe, source.identity, str(device)
+        return shared_network(key, lambda: source.load(device, dtype))
 
     def _shape_of(self, height, width):
         network = self._network()
@@ -280,16 +289,16 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _iter_features(self, images):
         size, tile = self._input_size(), self._tile_size()
-        kind = Extraction
+        make_extraction = Extraction
         if tile:
             steps = [side // cells for side, cells in zip(size, self.grid_shape_, strict=True)]
-            kind = functools.partial(
+            make_extraction = functools.partial(
                 TiledExtraction, tiling=Tiling(size, tile, self.tile_overlap, tuple(steps))
             )
-        extraction = kind(
+        extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),
-            read=self._pixels,
+            read=self._picture().pixels,
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
@@ -298,7 +307,6 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return extraction.iter_batches(self.batch_size, self.verbose)
 
     def _memory(self, images, n_projected):
-        """See `extraction_memory`."""
         from ._memory import extraction_memory
 
         return extraction_memory(self, images, n_projected, self._n_threads())
@@ -306,12 +314,6 @@ class PatchFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _n_threads(self):
         """Threads of an extraction; None leaves it to the extraction."""
         return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-
-    def _pixels(self, images, i):
-        return images.pixels(i, *self._scaling(), self._intensity())
-
-    def _intensity(self):
-        return Intensity(self.window_, as_channels(self.channels))
 
 
 def _two_sides(size, name):

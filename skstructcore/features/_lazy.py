@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..images.annotations import Annotations
     from ..images.geometry import Geometry
     from ..images.image_list import ImageList
-    from ._backbone import PatchFeatures
+    from ._backbone import LazyTransformer
 
 _N_LOOKED_AT = 8
 
@@ -67,7 +67,7 @@ class LazyFeatures:
     def __init__(
         self,
         images: ImageList,
-        backbone: PatchFeatures,
+        backbone: LazyTransformer,
         functions: Sequence[Callable[[NDArray[np.floating]], NDArray[np.floating]]] = (),
         n_features: int | None = None,
         categories: Sequence[str] | None = None,
@@ -115,7 +115,7 @@ class LazyFeatures:
 
         The features of ignored patches are NaN.
         """
-        by_category = self._ignored_by_category()
+        by_category, picture = self._ignored_by_category(), self.backbone._picture()
         done = 0
         for batch in self.backbone._iter_features(self.images):
             for function in self.functions:
@@ -125,7 +125,7 @@ class LazyFeatures:
             images = self.images[rows]
             done += len(batch)
             _check_finite(batch, images)
-            self.backbone._mark_ignored(batch, images)
+            picture.mark_ignored(batch, images)
             if by_category is not None and self.categories is not None:
                 by_category.mark(batch, rows, self.categories[rows])
             yield batch
@@ -186,7 +186,7 @@ class LazyFeatures:
                 "pass bank__categories= to the pipeline's fit, or an ImageSet with categories."
             )
         categories = np.asarray(categories).astype(str)
-        unknown = sorted(set(self.backbone.ignored_.regions) - set(categories.tolist()))
+        unknown = sorted(set(self.backbone._picture().ignored.regions) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
         return LazyFeatures(self.images, self.backbone, self.functions, self.n_features, categories)
@@ -208,12 +208,13 @@ class LazyFeatures:
 
     def ignored_share(self) -> float:
         """Share of patches that are ignored, as some of the images tell."""
-        backbone = self.backbone
-        if backbone.ignored_ is None and backbone.foreground is None:
+        picture = self.backbone._picture()
+        if picture.ignored is None and picture.foreground is None:
             return 0.0
         images = self.images[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
         marked = np.zeros((len(images), *self.shape[1:3], 1), np.float32)
-        return float(np.isnan(backbone._mark_ignored(marked, images)).mean())
+        picture.mark_ignored(marked, images)
+        return float(np.isnan(marked).mean())
 
     @property
     def annotations(self) -> Annotations:
@@ -226,7 +227,7 @@ class LazyFeatures:
         return None if self.categories is not None else self._ignored_by_category()
 
     def _ignored_by_category(self):
-        ignored = self.backbone.ignored_
+        ignored = self.backbone._picture().ignored
         if ignored is None or not ignored.by_category:
             return None
         names = names_in_list(self.images)
@@ -235,7 +236,7 @@ class LazyFeatures:
     @property
     def geometry(self) -> Geometry:
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
-        return self.backbone._geometry(self.images)
+        return self.backbone._picture().geometry(self.images)
 
 
 def _check_finite(features, images):

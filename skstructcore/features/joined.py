@@ -7,14 +7,12 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.output import ContainerOutputMixin
 from ..images.image_list import as_images
 from ..images.resampling import upsample_maps
-from ._backbone import PatchFeatures
-from ._lazy import LazyFeatures
+from ._backbone import LazyTransformer, PatchFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from ..images.image_list import ImagesLike
 
 
-class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
+class JoinedFeatures(LazyTransformer):
     """Patch features of several networks, joined.
 
     The features of each are scaled to the finest of the grids (bilinear) and put behind each
@@ -66,7 +64,6 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints = {"features": [list, tuple]}
-    recipe_ = None  # of estimators of earlier releases, in pickles
 
     def __init__(self, features: Sequence[PatchFeatures]) -> None:
         self.features = features
@@ -139,33 +136,6 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.model_source_ = " + ".join(part.model_source_ for part in self.features)
         return self
 
-    def transform(self, X: ImagesLike) -> LazyFeatures:
-        """Patch features of images.
-
-        Parameters
-        ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
-
-        Returns
-        -------
-        features : LazyFeatures of shape (n_images, height, width, n_features), float32
-            Computed batch by batch when they are used.
-        """
-        check_is_fitted(self)
-        for part in self.features:
-            check_is_fitted(part)
-            part._check_recipe()
-        if self.recipe_ not in (None, _recipe_of(self.features)):
-            raise ValueError(
-                "features are not those that JoinedFeatures was fitted with, or in another order: "
-                "the bank holds other features. Set them back, or fit again."
-            )
-        # Copies: what happens to the estimators later must not change what they have given.
-        frozen = copy.copy(self)
-        frozen.features = [copy.copy(part) for part in self.features]
-        return LazyFeatures(as_images(X), frozen)
-
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the features: the position of their estimator and what it calls them.
 
@@ -182,33 +152,29 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         names = [f"{k}__{name}" for k, part in parts for name in part.get_feature_names_out()]
         return np.array(names, dtype=object)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
     def _check_parts(self):
         others = [part for part in self.features if not isinstance(part, PatchFeatures)]
         if others or not self.features:
-            found = f"{type(others[0]).__name__} among them" if others else "none"
+            given = f"{type(others[0]).__name__} among them" if others else "none"
             raise ValueError(
                 "features must be feature estimators, ConvFeatures for instance, at least one; "
-                f"got {found}."
+                f"got {given}."
             )
         first, *rest = self.features
         for position, part in enumerate(rest, start=1):
             if part is first or any(part is other for other in rest[: position - 1]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
-            for name, here, there in zip(
-                ("image_size", "resize", "crop"), first._scaling(), part._scaling(), strict=True
-            ):
-                if here != there:
+            scalings = zip(
+                ("image_size", "resize", "crop"),
+                first._picture().scaling,
+                part._picture().scaling,
+                strict=True,
+            )
+            for name, of_first, of_part in scalings:
+                if of_first != of_part:
                     raise ValueError(
                         f"{name} must be the same for all joined features: features[0] has "
-                        f"{here}, features[{position}] {there}."
+                        f"{of_first}, features[{position}] {of_part}."
                     )
             if part.ignore is not None or part.foreground is not None:
                 raise ValueError(
@@ -216,26 +182,23 @@ class JoinedFeatures(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                     "hold for all."
                 )
 
-    # What LazyFeatures needs of a backbone.
+    def _check_recipe(self):
+        for part in self.features:
+            check_is_fitted(part)
+            part._check_recipe()
+        if self.recipe_ != _recipe_of(self.features):
+            raise ValueError(
+                "features are not those that JoinedFeatures was fitted with, or in another order: "
+                "the bank holds other features. Set them back, or fit again."
+            )
 
-    @property
-    def ignored_(self):
-        return self.features[0].ignored_
+    def _frozen(self):
+        frozen = copy.copy(self)
+        frozen.features = [copy.copy(part) for part in self.features]
+        return frozen
 
-    def _intensity(self):
-        return self.features[0]._intensity()
-
-    def _geometry(self, images):
-        return self.features[0]._geometry(images)
-
-    def _mark_ignored(self, features, images):
-        marker = copy.copy(self.features[0])
-        marker.grid_shape_ = self.grid_shape_
-        return marker._mark_ignored(features, images)
-
-    @property
-    def foreground(self):
-        return self.features[0].foreground
+    def _picture(self):
+        return self.features[0]._picture()
 
     def _memory(self, images, n_projected):
         parts = [part._memory(images, 0) for part in self.features]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from .._utils.files import file_digest
 from ._backbone import PatchFeatures, check_pixel_scaling
 from ._modules import module_checksum
+from ._sources import NetworkSource
 
 if TYPE_CHECKING:
     import os
@@ -53,70 +55,15 @@ class TimmFeatures(PatchFeatures):
     image_size : int or (int, int), default=256
         Height and width, in pixels, that the network sees; of a transformer multiples of its
         patch size.
-    resize : int or None, default=None
-        With `crop`: the length that the shorter side is scaled to before the crop. None means
-        the smallest that covers `image_size`.
-    crop : bool, default=False
-        False scales the whole image to `image_size`, which changes the aspect ratio of images
-        of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
-        of it, at the border, are not seen**.
-    tile_size : int or (int, int) or None, default=None
-        Height and width, in pixels of the scaled image, of tiles that the network sees one by
-        one; None: the image as a whole. For images too large for that, see ``docs/pictures.md``:
-        `image_size` may then be as large as the camera's, and the grid stays one.
-    tile_overlap : int, default=0
-        Pixels that neighbouring tiles share at least; their features are blended there. All
-        these sizes are multiples of the finest stride.
-    window : "auto" or (float, float), default="auto"
-        Which values of images with more than 8 bits become black and white. "auto" finds in the
-        training images which bit depth they use (8, 10, 12, 14 or 16), and keeps it as
-        `window_`. Floating-point images need the numbers: (0, 1), for instance. Images of 8
-        bits are taken as they are.
-    channels : sequence of 3 int, or of 3 rows of floats, or None, default=None
-        Which channels are red, green and blue, counted from 0, or the weights of all channels
-        for each of them. None takes one channel as grey and three as RGB; other numbers of
-        channels need it.
-    ignore : mask, polygons, dict or None, default=None
-        Where images are never looked at: a mask of the size of the upright originals (a file or
-        an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
-        in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
-        width and height; or a dict of category to one of these. A patch is ignored if at least
-        half of it is. Stored in `fit`; see ``docs/pictures.md``.
-    foreground : "auto" or None, default=None
-        "auto" ignores the plain background that surrounds a part, found in each image by the
-        colour of its border. **What is missing at the outline of a part looks like background.**
-    normalize : bool, default=True
-        Whether each layer's feature vectors are scaled to length 1.
+    %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1. None takes what timm says of the network.
-    batch_size : int, default=16
-        Images (with `tile_size`: tiles) in a batch. On the CPU the features do not depend on it.
-    device : str, default="auto"
-        A torch device; "auto" takes a GPU if there is one.
-    dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
-        The precision of the computation; features are float32 always. "auto" is float32 on the
-        CPU and bfloat16 (if it has it, else float16) on a CUDA device.
-    n_jobs : int or None, default=None
-        Threads that read images and, on the CPU, run the network. None means as many as torch
-        would use.
-    memory : str, path-like, joblib.Memory or None, default=None
-        Folder where the features of each image are kept, found by the image's content, the
-        weights and the parameters, so that a parameter sweep runs the network once an image.
-    verbose : int, default=0
-        Whether to show a progress bar.
+    %(computation)s
+    %(run)s
 
     Attributes
     ----------
-    grid_shape_ : tuple of (int, int)
-        Height and width of the patch grid.
-    n_features_out_ : int
-        Features of each patch.
-    window_ : tuple of (float, float) or None
-        What `window` came to; None if it is "auto" and all training images have 8 bits.
-    model_checksum_ : str
-        Digest of the weights. Other weights, at a later use, are an error.
-    model_source_ : str
-        Where the weights came from.
+    %(fitted)s
 
     See Also
     --------
@@ -167,68 +114,56 @@ class TimmFeatures(PatchFeatures):
         memory: StrPath | joblib.Memory | None = None,
         verbose: int = 0,
     ) -> None:
-        self.model = model
-        self.layers = layers
-        self.weights = weights
-        self.model_params = model_params
-        self.image_size = image_size
-        self.resize = resize
-        self.crop = crop
-        self.tile_size = tile_size
-        self.tile_overlap = tile_overlap
-        self.window = window
-        self.channels = channels
-        self.ignore = ignore
-        self.foreground = foreground
-        self.normalize = normalize
-        self.mean = mean
-        self.std = std
-        self.batch_size = batch_size
-        self.device = device
-        self.dtype = dtype
-        self.n_jobs = n_jobs
-        self.memory = memory
-        self.verbose = verbose
+        self._store_parameters(locals())
 
-    def _checksum(self):
+    def _network_source(self):
+        params = tuple(sorted((self.model_params or {}).items()))
+        return _TimmSource(
+            self.model, params, self.weights, self.layers, self.mean, self.std, self.normalize
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _TimmSource(NetworkSource):
+    """A name that timm knows, and its weights in a file or on the hub; see `TimmFeatures`."""
+
+    model: str
+    params: tuple[tuple[str, Any], ...]
+    weights: Literal["hub"] | str | os.PathLike[str] | None
+    layers: Sequence[int] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    normalize: bool
+
+    def checksum(self):
         if self._file() is None:
-            return module_checksum(_from_hub(self.model, self._params()))
+            return module_checksum(_from_hub(self.model, self.params))
         return file_digest(str(self._file()))
 
-    def _source(self):
+    def name(self):
         return f"timm {self.model} {self.weights}"
 
-    def _identity(self):
-        return None
-
-    def _recipe(self):
+    def recipe(self):
         mean = (0, 0, 0) if self.mean is None else self.mean
         check_pixel_scaling(mean, (1, 1, 1) if self.std is None else self.std)
         return {
             "model": self.model,
-            "params": self._params(),
+            "params": self.params,
             "layers": self._positions(),
             "mean": self.mean,
             "std": self.std,
         }
 
-    def _load(self, device, dtype):
+    def load(self, device, dtype):
         from ._timm import TimmNetwork, build, give_weights
 
         if (file := self._file()) is None:
-            module = copy.deepcopy(_from_hub(self.model, self._params()))
+            module = copy.deepcopy(_from_hub(self.model, self.params))
         else:
-            module = build(self.model, dict(self._params()))
+            module = build(self.model, dict(self.params))
             give_weights(module, self.model, file)
-        return TimmNetwork(
-            module,
-            self._positions(),
-            mean=self.mean,
-            std=self.std,
-            normalize=self.normalize,
-            device=device,
-            dtype=dtype,
-        )
+        options = dict(mean=self.mean, std=self.std, normalize=self.normalize)
+        return TimmNetwork(module, self._positions(), **options, device=device, dtype=dtype)
 
     def _file(self):
         """The file of the weights; None if they are the hub's."""
@@ -243,9 +178,6 @@ class TimmFeatures(PatchFeatures):
         if not path.is_file():
             raise FileNotFoundError(f"weights={str(path)!r}: there is no such file.")
         return path
-
-    def _params(self):
-        return tuple(sorted((self.model_params or {}).items()))
 
     def _positions(self):
         if self.layers is None:

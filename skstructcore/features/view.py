@@ -54,8 +54,8 @@ def view_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
         Whether its channels count: not in copies that it is to see again.
     """
     first = pipe.steps[0][1] if getattr(pipe, "steps", None) else None
-    if not hasattr(first, "_intensity"):
+    if not hasattr(first, "_picture"):
         return None
-    view = first._intensity()
+    view = first._picture().intensity
     view = view if channels else Intensity(view.window)
     return None if view == Intensity() else view

@@ -1,0 +1,98 @@
+"""What the docstrings of all feature estimators say alike, written once.
+
+A line ``%(name)s`` in the docstring of a subclass of `PatchFeatures` stands for a text below.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+SHARED = {
+    "picture": '''\
+resize : int or None, default=None
+    With `crop`: the length that the shorter side is scaled to before the crop. None means
+    the smallest that covers `image_size`.
+crop : bool, default=False
+    False scales the whole image to `image_size`, which changes the aspect ratio of images
+    of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
+    of it, at the border, are not seen**. The StructCore paper crops 392 of 448 pixels.
+tile_size : int or (int, int) or None, default=None
+    Height and width, in pixels of the scaled image, of tiles that the network sees one by
+    one; None: the image as a whole. For images too large for that, see ``docs/pictures.md``:
+    `image_size` may then be as large as the camera's, and the grid stays one.
+tile_overlap : int, default=0
+    Pixels that neighbouring tiles share at least; their features are blended there. All
+    these sizes are multiples of the pixels from one patch to the next.
+window : "auto" or (float, float), default="auto"
+    Which values of images with more than 8 bits become black and white. "auto" finds in the
+    training images which bit depth they use (8, 10, 12, 14 or 16), and keeps it as
+    `window_`. Floating-point images need the numbers: (0, 1), for instance. Images of 8
+    bits are taken as they are.
+channels : sequence of 3 int, or of 3 rows of floats, or None, default=None
+    Which channels are red, green and blue, counted from 0, or the weights of all channels
+    for each of them. None takes one channel as grey and three as RGB; other numbers of
+    channels need it.
+ignore : mask, polygons, dict or None, default=None
+    Where images are never looked at: a mask of the size of the upright originals (a file or
+    an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
+    in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
+    width and height; or a dict of category to one of these. A patch is ignored if at least
+    half of it is. Stored in `fit`; see ``docs/pictures.md``.
+foreground : "auto" or None, default=None
+    "auto" ignores the plain background that surrounds a part, found in each image by the
+    colour of its border. **What is missing at the outline of a part looks like background.**
+normalize : bool, default=True
+    Whether the feature vectors of each layer are scaled to length 1.
+''',
+    "computation": '''\
+batch_size : int, default=16
+    Images (with `tile_size`: tiles) in a batch. On the CPU the features do not depend on it.
+device : str, default="auto"
+    A torch device; "auto" takes a GPU if there is one.
+dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
+    The precision of the computation; features are float32 always. "auto" is float32 on the
+    CPU and bfloat16 (if it has it, else float16) on a CUDA device.
+''',
+    "run": '''\
+n_jobs : int or None, default=None
+    Threads that read images and, on the CPU, run the network. None means as many as torch
+    would use.
+memory : str, path-like, joblib.Memory or None, default=None
+    Folder where the features of each image are kept, found by the image's content, the
+    weights and the parameters, so that a parameter sweep runs the network once an image.
+    An image takes 4 bytes a feature and patch: 0.6 MB with the default network of
+    `ConvFeatures`, 12 MB with that of `DinoFeatures`.
+verbose : int, default=0
+    Whether to show a progress bar.
+''',
+    "fitted": '''\
+grid_shape_ : tuple of (int, int)
+    Height and width of the patch grid.
+n_features_out_ : int
+    Features of each patch.
+window_ : tuple of (float, float) or None
+    What `window` came to; None if it is "auto" and all training images have 8 bits.
+model_checksum_ : str
+    Digest of the weights. Other weights, at a later use, are an error.
+model_source_ : str
+    Where the weights came from.
+''',
+}  # fmt: skip
+
+
+def with_shared_texts(docstring: str) -> str:
+    """Fill the texts in, at the depth of the lines that name them.
+
+    Examples
+    --------
+    >>> print(with_shared_texts("Parameters:\\n    %(run)s").partition("default")[0])
+    Parameters:
+        n_jobs : int or None,
+    """
+    return re.sub(
+        r"^( *)%\((\w+)\)s$",
+        lambda line: textwrap.indent(SHARED[line[2]].rstrip(), line[1]),
+        docstring,
+        flags=re.MULTILINE,
+    )
