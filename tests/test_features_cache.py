@@ -175,7 +175,9 @@ def test_processes_build_no_network_that_they_do_not_need(folder, tmp_path, netw
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_grid_search_runs_the_network_once_an_image(n_jobs, folder, tmp_path, network_log):
     pipe = make_structcore(
-        ConvFeatures(LoggedBlocks, **OWN, memory=tmp_path / "cache"), projection__n_components=4
+        ConvFeatures(LoggedBlocks, **OWN, memory=tmp_path / "cache"),
+        projection__n_components=4,
+        structcore__threshold="guaranteed",
     )
     X = sorted(map(str, folder.iterdir()))
     # As the documentation advises for several processes: the features of all images first.
