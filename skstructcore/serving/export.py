@@ -129,9 +129,9 @@ def export_onnx(
     check_writable(path)
     images = as_images(check_images)
     first = pipe[0]
-    size = tuple(first._input_size())
+    size = first._picture().size
     if resize_from is None:
-        pixels = [first._pixels(images, i) for i in range(len(images))]
+        pixels = [first._picture().pixels(images, i) for i in range(len(images))]
     else:
         pixels = [_of_size(images, i, resize_from) for i in range(len(images))]
     # Grey images cannot tell whether red and blue were exchanged.
@@ -270,7 +270,7 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
     shape = [1, *(size if resize_from is None else resize_from), 3]
     pixels = "pixels"
     if resize_from is not None:
-        box = source_box(resize_from, *pipe[0]._scaling())
+        box = source_box(resize_from, *pipe[0]._picture().scaling)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
     append_scoring(after, network.graph.output[0].name, pipe, constants, _OUTPUTS)

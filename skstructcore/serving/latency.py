@@ -46,8 +46,8 @@ def warm_up(pipe: Pipeline) -> Pipeline:
 
 def black_image(pipe: Pipeline) -> np.ndarray:
     """An image of the size that the backbone sees, and of the kind it was fitted with."""
-    intensity = pipe[0]._intensity()
-    shape = pipe[0]._geometry(as_images([np.zeros((512, 512, 3), np.uint8)])).input_size
+    intensity = pipe[0]._picture().intensity
+    shape = pipe[0]._picture().geometry(as_images([np.zeros((512, 512, 3), np.uint8)])).input_size
     if intensity.channels is not None:
         return np.zeros((*shape, max(3, np.shape(intensity.channels)[-1])), np.uint8)
     return np.zeros((*shape, 3), np.uint8)
