@@ -10,7 +10,8 @@ from .._utils.files import file_digest as file_checksum  # noqa: F401 (of files 
 
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
-_known = WeakValueDictionary()  # checksum -> module
+_sources = WeakKeyDictionary()  # code of a function -> its lines
+_pickled = WeakValueDictionary()  # checksum -> module
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,13 @@ def module_checksum(module):
     Of the code, the source of all classes that are not torch's own; of their settings, the
     numbers, strings and switches among their attributes. Whole numbers are left out, as far as
     the structure does not show them: a module may count in them.
+
+    The values of tensors are summed up once, and again only after a change that torch counts,
+    or one that reaches the first or the last value of a tensor past torch (by ``.data``).
     """
     tensors = sorted(module.state_dict(keep_vars=True).items())
     structure = _structure(module)
-    state = structure, [_quick_look(tensor) for _, tensor in tensors]
+    state = structure, [_version_of(tensor) for _, tensor in tensors]
     if _checksums.get(module, (None,))[0] != state:
         import torch
 
@@ -76,23 +80,24 @@ def module_checksum(module):
     return _checksums[module][1]
 
 
-def _quick_look(tensor):
-    """What changes with the values of a tensor: its sum also where torch counts no versions."""
-    version = -1 if tensor.is_inference() else tensor._version
+def _version_of(tensor):
+    """What changes with the values of a tensor, found without reading all of them."""
     values = tensor.detach()
-    total = values.double().sum().item() if values.is_floating_point() else None
-    return values.data_ptr(), version, None if total != total else total
+    if values.is_inference():  # torch counts no versions of these
+        return values.data_ptr(), repr(values.double().sum().item())
+    ends = [values[(place,) * values.ndim].item() for place in (0, -1)] if values.numel() else []
+    return values.data_ptr(), tensor._version, repr(ends)  # as text, NaN equals itself
 
 
 def _structure(module):
-    """Text of the kinds, settings and code of a module and of all that it is made of."""
+    """Text of the classes, settings and code of a module and of all that it is made of."""
     lines, seen = [repr(module)], set()
     for name, part in module.named_modules():
-        kind = type(part)
-        lines.append(f"{name} {kind.__qualname__}")
+        cls = type(part)
+        lines.append(f"{name} {cls.__qualname__}")
         if "forward" in vars(part):  # put over that of the class
             lines.append(_source(part.forward))
-        if kind.__module__.startswith("torch."):
+        if cls.__module__.startswith("torch."):
             continue
         settings = {
             key: value
@@ -102,7 +107,7 @@ def _structure(module):
             and (isinstance(value, bool | float | str | tuple) or value is None)
         }
         lines.append(repr(settings))
-        for base in kind.__mro__:
+        for base in cls.__mro__:
             if base not in seen and base.__module__.split(".")[0] not in ("torch", "builtins"):
                 seen.add(base)
                 lines += [_source(part) for part in vars(base).values() if callable(part)]
@@ -111,11 +116,16 @@ def _structure(module):
 
 def _source(function):
     """The lines of a function; where there are none, its instructions, of this Python."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
+    code = getattr(function, "__code__", None)
+    if code not in _sources:
+        try:
+            text = inspect.getsource(function)
+        except (OSError, TypeError):
+            text = "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
+        if code is None:  # a class within the class, or one that is called
+            return text
+        _sources[code] = text
+    return _sources[code]
 
 
 def without_module(model):
@@ -123,10 +133,10 @@ def without_module(model):
     if not is_module(model):
         return model
     checksum = module_checksum(model)
-    _known[checksum] = model
+    _pickled[checksum] = model
     return AbsentModule(checksum, f"module {type(model).__name__}")
 
 
 def with_module(model):
     """The module that `model` stands in for, if this process knows it; else `model`."""
-    return _known.get(model.checksum, model) if isinstance(model, AbsentModule) else model
+    return _pickled.get(model.checksum, model) if isinstance(model, AbsentModule) else model
