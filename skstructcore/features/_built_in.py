@@ -50,10 +50,10 @@ class BuiltIn:
             ) from error
         locator = getattr(package, f"{self.name.title().replace('_', '')}ModelFile")
         path = locator.get_model_file_path()
-        found = file_digest(path)
-        if found != self.checksum:
+        digest = file_digest(path)
+        if digest != self.checksum:
             raise ValueError(
-                f"{path!r} has the checksum {found[:12]}..., but the weights of {self.name} were "
+                f"{path!r} has the checksum {digest[:12]}..., but the weights of {self.name} were "
                 f"released with {self.checksum[:12]}...: the file is damaged or has been altered. "
                 f"Install the package {self.package} again."
             )

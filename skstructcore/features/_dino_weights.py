@@ -76,7 +76,7 @@ def find_weights(model, weights):
 
     Returns
     -------
-    found : Weights
+    located : Weights
     """
     if model is not None and model not in ARCHITECTURES and "/" not in model:
         raise ValueError(
@@ -100,31 +100,31 @@ def find_weights(model, weights):
     return Weights(path, str(path))
 
 
-def load_weights(found, model):
+def load_weights(located, model):
     """The transformers model with these weights, float32, in evaluation mode.
 
     Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
     """
     transformers = import_transformers()
-    if found.is_folder:
-        config = _read_config(found.path)
+    if located.is_folder:
+        config = _read_config(located.path)
         state = None
     else:
-        config, state = _read_checkpoint(found.path)
+        config, state = _read_checkpoint(located.path)
     with_registers = config.get("model_type") == "dinov2_with_registers"
     if not with_registers and config.get("model_type") != "dinov2":
         raise ValueError(
-            f"{found.source} holds a model of the type {config.get('model_type')!r}; it must be "
+            f"{located.source} holds a model of the type {config.get('model_type')!r}; it must be "
             "'dinov2' or 'dinov2_with_registers'."
         )
-    _check_architecture(found, model, config, with_registers)
+    _check_architecture(located, model, config, with_registers)
     prefix = "Dinov2WithRegisters" if with_registers else "Dinov2"
     model_class = getattr(transformers, f"{prefix}Model")
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with _quiet(transformers):
         if state is None:
             network, info = model_class.from_pretrained(
-                str(found.path), local_files_only=True, **options
+                str(located.path), local_files_only=True, **options
             )
         else:
             config = getattr(transformers, f"{prefix}Config")(**config)
@@ -138,7 +138,7 @@ def load_weights(found, model):
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
-            f"{found.source} does not hold the weights of a DINOv2 model: "
+            f"{located.source} does not hold the weights of a DINOv2 model: "
             f"{'; '.join(sorted(wrong)[:5])}{more}."
         )
     return network.float().eval()
@@ -154,14 +154,14 @@ def import_transformers():
     return transformers
 
 
-def _check_architecture(found, model, config, with_registers):
+def _check_architecture(located, model, config, with_registers):
     expected = ARCHITECTURES.get(model)
     if expected is None:
         return
     given = config["hidden_size"], config["num_hidden_layers"], with_registers
     if given != (expected.width, expected.n_blocks, expected.registers):
         raise ValueError(
-            f"{found.source} holds a model of {given[0]} features and {given[1]} blocks, "
+            f"{located.source} holds a model of {given[0]} features and {given[1]} blocks, "
             f"{'with' if given[2] else 'without'} registers; {model} has {expected.width} "
             f"features and {expected.n_blocks} blocks, "
             f"{'with' if expected.registers else 'without'} registers. Change model or weights."

@@ -201,14 +201,14 @@ class TiledExtraction(Extraction):
         pending = deque(islice(jobs, n_ahead))
         while pending:
             i, image, tiles, job = pending.popleft()
-            found = job.result()
+            of_tiles = job.result()
             pending.extend(islice(jobs, 1))
             grid, pixels = image.result()
             if pixels is not None:
                 if tiles.start == 0:
                     blended = np.zeros(self.shape, np.float32)
-                found = found if self.on_cpu else self._run(found)
-                for tile, features in enumerate(found, start=tiles.start):
+                of_tiles = of_tiles if self.on_cpu else self._run(of_tiles)
+                for tile, features in enumerate(of_tiles, start=tiles.start):
                     self.tiling.blend(blended, tile, features)
             if tiles.stop < len(self.tiling):
                 continue

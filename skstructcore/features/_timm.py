@@ -97,8 +97,8 @@ def choose_layers(module, layers):
         if is_plain(module):
             return sorted({max(round(depth * n_layers) - 1, 0) for depth in _DEPTHS})
         strides = [info["reduction"] for info in module.feature_info]
-        found = [len(strides) - 1 - strides[::-1].index(s) for s in (8, 16) if s in strides]
-        return found or [n_layers - 1]
+        last = [len(strides) - 1 - strides[::-1].index(s) for s in (8, 16) if s in strides]
+        return last or [n_layers - 1]
     wrong = [n for n in layers if not -n_layers <= n < n_layers]
     if wrong:
         raise ValueError(
@@ -138,8 +138,8 @@ class TimmNetwork:
         self._order = sorted(set(self.layers))  # timm gives them from front to back
         self._plain = is_plain(module)
         options = {"output_fmt": "NCHW", "intermediates_only": True, "stop_early": True}
-        known = inspect.signature(module.forward_intermediates).parameters
-        self._options = {key: value for key, value in options.items() if key in known}
+        accepted = inspect.signature(module.forward_intermediates).parameters
+        self._options = {key: value for key, value in options.items() if key in accepted}
         config = module.pretrained_cfg
         mean, std = mean or config["mean"], std or config["std"]
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255

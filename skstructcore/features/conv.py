@@ -140,9 +140,9 @@ class ConvFeatures(PatchFeatures):
 
     def _network_source(self):
         built_in = BUILT_IN.get(self.model) if isinstance(self.model, str) else None
-        own = None if built_in else self.model
+        module = None if built_in else self.model
         return _ConvSource(
-            built_in, own, self.layers, self.mean, self.std, self.normalize, self.runtime
+            built_in, module, self.layers, self.mean, self.std, self.normalize, self.runtime
         )
 
 
@@ -151,7 +151,7 @@ class _ConvSource(NetworkSource):
     """A network that comes with a package, or an own module; see `ConvFeatures`."""
 
     built_in: BuiltIn | None
-    own: torch.nn.Module | Callable[[], torch.nn.Module] | AbsentModule | None
+    module: torch.nn.Module | Callable[[], torch.nn.Module] | AbsentModule | None
     layers: Sequence[str] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
@@ -160,22 +160,22 @@ class _ConvSource(NetworkSource):
 
     @property
     def identity(self):
-        return None if self.built_in else id(as_module(self.own))
+        return None if self.built_in else id(as_module(self.module))
 
     def checksum(self):
         if self.built_in:
             self.built_in.weights_file()  # an error if they are not those that were released
             return self.built_in.checksum
-        if isinstance(self.own, AbsentModule):
-            return self.own.checksum
-        return module_checksum(as_module(self.own))
+        if isinstance(self.module, AbsentModule):
+            return self.module.checksum
+        return module_checksum(as_module(self.module))
 
     def name(self):
         if self.built_in:
             return self.built_in.source
-        if isinstance(self.own, AbsentModule):
-            return self.own.source
-        return f"module {type(as_module(self.own)).__name__}"
+        if isinstance(self.module, AbsentModule):
+            return self.module.source
+        return f"module {type(as_module(self.module)).__name__}"
 
     def recipe(self):
         mean, std = self._pixel_scaling()
@@ -192,7 +192,7 @@ class _ConvSource(NetworkSource):
         if self.built_in:
             module = efficientnet_lite(self.built_in.name, self.built_in.weights_file())
         else:
-            module = as_module(self.own)
+            module = as_module(self.module)
             if dtype != torch.float32:  # the user's own weights keep their precision
                 module = copy.deepcopy(module)
         mean, std = self._pixel_scaling()
@@ -213,7 +213,7 @@ class _ConvSource(NetworkSource):
         if layers is None:
             if self.built_in:
                 return self.built_in.layers
-            names = [name for name, _ in as_module(self.own).named_modules() if name]
+            names = [name for name, _ in as_module(self.module).named_modules() if name]
             raise ValueError(
                 "layers must be given for an own module: the names of the layers whose outputs "
                 f"are taken, among {', '.join(map(repr, names[:20]))}, ..."
