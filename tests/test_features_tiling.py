@@ -149,13 +149,6 @@ def test_whole_images_keep_the_key_that_they_had_in_caches():
     assert features._recipe().for_cache()["tiles"] == (16, 16, 0)
 
 
-def test_estimators_of_earlier_releases_have_no_tiles():
-    features = ConvFeatures(Blocks(), **OWN).fit(photos())
-    expected = np.asarray(features.transform(photos()))
-    del features.tile_size, features.tile_overlap
-    np.testing.assert_array_equal(np.asarray(features.transform(photos())), expected)
-
-
 def test_places_of_a_tiled_image_are_those_of_the_image():
     """A dot that no training image has, in an image that is enlarged and cut into tiles."""
     X = np.full((6, 60, 80), 120, np.uint8) + photos(6, 60, 80)[..., 0] // 32
