@@ -106,15 +106,15 @@ def test_start_is_where_the_best_stretch_begins():
     assert mixture.gain[0] == pytest.approx(0.7)
 
 
-def simulate(n_streams, n_images, alpha, defects=0.0):
+def simulate(n_streams, n_images, alpha, defects=0.0, level=0.05, rule="guaranteed", n=60):
     """Kinds of alarms of unchanged streams, each with a calibration of its own."""
     rng, alarms = np.random.default_rng(0), []
     for _ in range(n_streams):
-        calibration = fake_calibration(rng.normal(size=60))
+        calibration = fake_calibration(rng.normal(size=n), level, rule)
         scores = rng.normal(size=n_images)
         scores[rng.random(n_images) < defects] = 9.0
-        p_values = conformal_p_values(scores, calibration.scores)
-        tests = RouteTests.begin(calibration, alpha, 0.1, True, 5)
+        p_values = calibration.decision.p_values(scores)
+        tests = RouteTests.begin(calibration, alpha, "auto", True, 5)
         ties = rng.random((n_images, 2))
         alarms.append(
             {
@@ -126,16 +126,48 @@ def simulate(n_streams, n_images, alpha, defects=0.0):
     return alarms
 
 
-def fake_calibration(scores, level=0.05):
-    decision = decide(scores, level, "guaranteed")
+def fake_calibration(scores, level=0.05, rule="guaranteed"):
+    decision = decide(scores, level, rule)
     return SimpleNamespace(**vars(decision), decision=decision)
 
 
-@pytest.mark.parametrize("defects", [0.0, 0.05])
-def test_unchanged_streams_alarm_no_more_often_than_alpha(defects):
-    alarms = simulate(150, 120, alpha=0.3, defects=defects)
+@pytest.mark.parametrize(
+    ("rule", "level", "n", "defects"),
+    [
+        ("guaranteed", 0.05, 60, 0.05), ("guaranteed", 0.2, 60, 0.05), ("expected", 0.2, 60, 0.0),
+        ("quantile", 0.1, 30, 0.0),
+    ],
+)  # fmt: skip
+def test_unchanged_streams_alarm_no_more_often_than_alpha(rule, level, n, defects):
+    alarms = simulate(80, 120, alpha=0.3, defects=defects, level=level, rule=rule, n=n)
     # One-sided bound at 1 in 1,000: a real rate of 0.3 or less passes.
-    assert sum(map(bool, alarms)) <= binom.ppf(0.999, 150, 0.3)
+    assert sum(map(bool, alarms)) <= binom.ppf(0.999, 80, 0.3)
+
+
+def test_less_than_the_false_alarms_that_may_come_cannot_be_tolerated(pipe):
+    often = recalibrate(pipe, false_alarm_rate=0.3)
+    with pytest.raises(ValueError, match=r"less than the false alarms .* up to 0\.\d+ with 80 "):
+        DriftMonitor(often, tolerated_rejects=0.1)
+    # Of 80 images 24 or so are above: the upper limit at 0.01 / 4 is about 0.3 + 2.8 * 0.05.
+    assert DriftMonitor(often, tolerated_rejects=0.5).update(patches(100, 1)) == []
+    assert DriftMonitor(often).update(patches(100, 1)) == []
+
+
+def test_a_threshold_below_all_scores_is_no_crash(pipe):
+    monitor = DriftMonitor(recalibrate(pipe, false_alarm_rate=0.999))
+    assert set(monitor.evidence()["n_images"]) == {0} and monitor.update(patches(30, 1)) == []
+
+
+def test_another_rate_makes_in_sample_scores_no_reference(caplog):
+    pipe = make_pipeline(
+        CoresetBank(0.2, random_state=0),
+        RoutedKNNScorer(2, calibration="in-sample"),
+        StructCoreScorer(false_alarm_rate=0.1),
+    ).fit(patches(60, 0))
+    changed = recalibrate(pipe, false_alarm_rate=0.2)
+    assert set(DriftMonitor(changed).evidence()["kind"]) == {CHANGED}
+    fresh = recalibrate(pipe, patches(60, 7), force=True)
+    assert set(DriftMonitor(fresh).evidence()["kind"]) == {HIGHER, CHANGED, REJECTS}
 
 
 def test_an_unchanged_line_gives_no_alarm_and_a_changed_one_does(pipe):
@@ -241,7 +273,7 @@ def test_in_sample_scores_are_no_reference(caplog):
     ).fit(patches(60, 0))  # fmt: skip
     monitor = DriftMonitor(pipe)
     assert "calibrated in-sample" in caplog.text
-    assert HIGHER not in set(monitor.evidence()["kind"])
+    assert set(monitor.evidence()["kind"]) == {CHANGED}  # it rejects most good images
 
 
 @pytest.mark.parametrize(

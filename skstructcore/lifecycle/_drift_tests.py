@@ -6,8 +6,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import betaincinv
 
 from ..scoring.conformal import ROUNDING
+from ..scoring.decision import weights_of
 from ._martingale import (
     ANY_CHANGE,
     RISING,
@@ -19,16 +21,38 @@ from ._martingale import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, Literal
 
     from numpy.typing import NDArray
 
     from ..scoring.calibration import ScoreCalibration
+    from ..scoring.decision import Decision
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 
 # With fewer images before the change, calibration says what was normal.
 _MIN_BEFORE = 20
+
+# By default, defects of an unchanged line, as a share of the images that are no false alarms.
+_TOLERATED_DEFECTS = 0.1
+_MOST_TOLERATED = 1 - 1e-6  # where all are rejected, nothing is more
+
+
+def most_false_alarms(decision: Decision, chance: float) -> float:
+    """Return a false-alarm rate that the true one exceeds with a probability of at most `chance`.
+
+    Of ``n`` exchangeable images, ``m`` score above the threshold. The share of all good images
+    above the next lower score is distributed as Beta(m + 1, n - m).
+
+    Examples
+    --------
+    >>> from skstructcore.scoring.decision import decide
+    >>> round(most_false_alarms(decide(range(99), 0.1, "guaranteed"), 0.01), 2)  # 0.10 on average
+    0.18
+    """
+    counts = weights_of(len(decision.scores), decision.groups, decision.score_weights)
+    above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
+    return float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
 
 
 class RouteTests:
@@ -75,12 +99,31 @@ class RouteTests:
         cls,
         calibration: ScoreCalibration,
         alpha: float,
-        tolerated_rejects: float,
+        tolerated_rejects: float | Literal["auto"],
         held_out: bool,
         window: int,
     ) -> RouteTests:
-        """Begin with what a calibration knows, sharing `alpha` among the tests."""
-        kinds = [HIGHER, CHANGED, REJECTS] if held_out else [CHANGED, REJECTS]
+        """Begin with what a calibration knows, sharing `alpha` among the tests.
+
+        Raises
+        ------
+        ValueError
+            If `tolerated_rejects` is less than the false alarms that the threshold may give.
+        """
+        kinds = [HIGHER, CHANGED, REJECTS] if held_out else [CHANGED]
+        # One share of alpha is spent on the false-alarm rate, which is not known exactly.
+        share = alpha / (len(kinds) + 1)
+        if held_out:
+            most = most_false_alarms(calibration.decision, share)
+            if tolerated_rejects == "auto":
+                tolerated_rejects = min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
+            elif tolerated_rejects < most:
+                raise ValueError(
+                    f"tolerated_rejects={tolerated_rejects:g} is less than the false alarms that "
+                    f"the threshold may give on an unchanged line: up to {most:.2g} with "
+                    f"{calibration.decision.n_independent} calibration images. Use more than that "
+                    "or 'auto', or recalibrate with more images or a smaller false_alarm_rate."
+                )
         scores = calibration.scores
         if calibration.groups is not None:
             # Images of one group are alike: one of each, drawn at random.
@@ -89,11 +132,13 @@ class RouteTests:
             scores = scores[order[first]]
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.
-        last = calibration.scores[calibration.scores <= calibration.threshold].max()
-        (lowest,) = calibration.decision.p_values([last]).tolist()
-        reference = calibration.decision.p_values(scores[scores < last]).tolist()
-        log_alarm = float(np.log(len(kinds) / alpha))
-        rate = calibration.decision.rate
+        decision = calibration.decision
+        passing = decision.scores[~decision.rejects(decision.scores)]
+        last = passing.max(initial=-np.inf)
+        (lowest,) = decision.p_values([last]).tolist()
+        reference = decision.p_values(scores[scores < last]).tolist()
+        log_alarm = float(-np.log(share))
+        rate = decision.rate
         return cls(reference, rate, lowest, log_alarm, tolerated_rejects, kinds, window)
 
     def begins_lot(self, lot: Any) -> bool:

@@ -20,7 +20,7 @@ from ._steps import check_scores, structcore_steps
 from .recalibrate import is_fresh
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
@@ -98,9 +98,10 @@ class DriftMonitor:
     alpha : float in (0, 1), default=0.01
         Bound on the chance of *ever* raising an alarm on an unchanged line, over all routes and
         tests together.
-    tolerated_rejects : float in (0, 1), default=0.1
+    tolerated_rejects : float in (0, 1) or "auto", default="auto"
         Share of images that may be decided anomalous without being news: the defects that the
-        line makes, and false alarms.
+        line makes, and false alarms. "auto": a tenth, beside as many false alarms as the threshold
+        of a route may give (few calibration images leave much open).
     window : int, default=200
         How many of the last images of a route are kept to say what has shifted, and where.
     random_state : int, default=0
@@ -125,8 +126,8 @@ class DriftMonitor:
     lower than scores of new images. All p-values share one calibration set, so that they are not
     independent; what is bet on is the rank of each image among calibration *and* all images
     before it, which is. After an in-sample fit, whose calibration scores are too low, "higher
-    scores" is not tested. Images that come in lots are no independent evidence: pass their lots
-    as `groups`, and the first image of each counts.
+    scores" and "more rejects" are not tested. Images that come in lots are no independent
+    evidence: pass their lots as `groups`, and the first image of each counts.
 
     References
     ----------
@@ -153,12 +154,13 @@ class DriftMonitor:
         pipe: Pipeline,
         alpha: float = 0.01,
         *,
-        tolerated_rejects: float = 0.1,
+        tolerated_rejects: float | Literal["auto"] = "auto",
         window: int = 200,
         random_state: int = 0,
     ) -> None:
         check_number(alpha, "alpha", 0, 1)
-        check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
+        if tolerated_rejects != "auto":
+            check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
         check_number(window, "window", 1, closed="left", kind=Integral)
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
         self.pipe, self.alpha = pipe, alpha
@@ -174,8 +176,8 @@ class DriftMonitor:
             check_scores([*calibration.scores, calibration.threshold])
         if not held_out:
             _logger.warning(
-                "The pipeline was calibrated in-sample: that scores are higher than in training "
-                "says nothing, and is not tested. recalibrate it with good images."
+                "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
+                "than in training says nothing, and is not tested. recalibrate it with good images."
             )
         per_route = alpha / len(calibrations)
         self._tests = {

@@ -168,7 +168,7 @@ def decide(
                 f"where scores lie, got n_samples = {len(scores)}: add images, or use "
                 "threshold='guaranteed'."
             )
-        tail = fit_predictive_tail(scores, _counts(len(scores), groups, score_weights))
+        tail = fit_predictive_tail(scores, weights_of(len(scores), groups, score_weights))
         threshold = tail.isf(rate)
     return Decision(
         rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail
@@ -206,7 +206,7 @@ def rejected_at(
     return ((parts["p_value"] <= limit) | (parts["route"] == "unknown")).to_numpy(bool)
 
 
-def _counts(n_images, groups, score_weights):
+def weights_of(n_images, groups, score_weights):
     """What each image counts: a share of its group, times its own weight."""
     counts = np.ones(n_images)
     if groups is not None:
