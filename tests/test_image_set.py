@@ -3,10 +3,12 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, indexable
 
 from skstructcore.datasets import ImageSet, check_masks
+from skstructcore.images import read_mask
 
 
 @pytest.fixture
@@ -120,6 +122,66 @@ def test_names_beside_numbers_stay_what_they_are():
     # numpy alone would make the strings "nan" and "1" of them.
     images = ImageSet(["a.png", "b.png"], groups=["lot", np.nan], categories=["nut", 1])
     assert images.groups[1] is np.nan and images.categories[1] == 1
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A square of 6 x 6 in 24 x 24 pixels, and what writes it as a file."""
+    mask = np.zeros((24, 24), bool)
+    mask[8:14, 10:16] = True
+
+    def write(values, name="m.png", **options):
+        path = tmp_path / name
+        (values if isinstance(values, Image.Image) else Image.fromarray(values)).save(
+            path, **options
+        )
+        return path
+
+    return mask, write
+
+
+def test_masks_of_every_coding_mark_the_same_pixels(drawn):
+    mask, write = drawn
+    grey = mask.astype(np.uint8)
+    for value in (1, 3, 255):
+        np.testing.assert_array_equal(read_mask(write(value * grey)), mask)
+    np.testing.assert_array_equal(read_mask(write(65535 * mask.astype(np.uint16))), mask)
+    np.testing.assert_array_equal(read_mask(write(255 - 255 * grey), inverted=True), mask)
+    np.testing.assert_array_equal(read_mask(write(Image.fromarray(255 * grey).convert("1"))), mask)
+    palette = Image.fromarray(grey).convert("P")
+    np.testing.assert_array_equal(read_mask(write(palette)), mask)
+    # Classes: all that are not 0 count, be they ever so near to it.
+    classes = grey.copy()
+    classes[8:14, 12:16] = 9
+    np.testing.assert_array_equal(read_mask(write(classes)), mask)
+    # Cut out: white everywhere, transparent where there is no defect.
+    cut_out = np.full((24, 24, 4), 255, np.uint8)
+    cut_out[..., 3] = 255 * grey
+    np.testing.assert_array_equal(read_mask(write(cut_out)), mask)
+    # Drawn in red on an opaque image.
+    colour = np.zeros((24, 24, 4), np.uint8)
+    colour[..., 0], colour[..., 3] = 255 * grey, 255
+    np.testing.assert_array_equal(read_mask(write(colour)), mask)
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+def test_the_ringing_of_a_jpeg_is_no_defect(drawn, quality, caplog):
+    mask, write = drawn
+    path = write(255 * mask.astype(np.uint8), "m.jpg", quality=quality)
+    if quality < 90:
+        assert (np.asarray(Image.open(path)) > 0).sum() > mask.sum() + 10
+    np.testing.assert_array_equal(read_mask(path), mask)
+    assert "has more than two values (a JPEG)" in caplog.text
+    assert not read_mask(write(np.zeros((24, 24), np.uint8), "m.jpg")).any()
+    with pytest.raises(ValueError, match=r"m.jpg.*: it is a JPEG with values up to \d+, which may"):
+        read_mask(write(20 * mask.astype(np.uint8), "m.jpg"))
+
+
+def test_soft_edges_count_from_half_on_with_a_word(drawn, caplog):
+    _, write = drawn
+    ramp = np.tile(np.arange(0, 240, 10, dtype=np.uint8), (24, 1))
+    np.testing.assert_array_equal(read_mask(write(ramp)), ramp > 115)
+    assert "soft edges" in caplog.text
 
 
 @pytest.mark.parametrize("mask", [np.full((4, 4), np.nan), np.full((4, 4), "x")])

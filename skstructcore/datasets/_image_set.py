@@ -11,7 +11,7 @@ import numpy as np
 from .._utils.validation import check_per_image
 from ..images.image_list import as_images
 from ..images.labels import GOOD, defect_types
-from ..images.masks import as_mask, mask_as_seen, read_mask
+from ..images.masks import mask_as_seen, mask_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,8 @@ class ImageSet:
         of the defect. Words for good and numbers (see `skstructcore.images.labels`) become "good"
         and "anomalous". None: all good.
     masks : sequence of n str, path-like, ndarray or None, default=None
-        Where the defect is: a file or an array of the size of the image, non-zero = defect.
+        Where the defect is: a file or an array of the size of the image, non-zero = defect (see
+        `skstructcore.images.read_mask`), or an object whose method ``read`` gives such an array.
         None for an image without a mask. Good images need none.
     groups : array-like of shape (n,), default=None
         Which images show the same part, and so must not be on both sides of a split.
@@ -90,7 +91,7 @@ class ImageSet:
         y = check_per_image([GOOD] * n_images if y is None else y, n_images, "y")
         self.y = defect_types(y) if n_images else y.astype(object)
         masks = [None] * n_images if masks is None else masks
-        self.masks = [m if m is None or isinstance(m, np.ndarray) else os.fspath(m) for m in masks]
+        self.masks = [os.fspath(m) if isinstance(m, os.PathLike) else m for m in masks]
         if len(self.masks) != n_images:
             raise ValueError(f"masks has {len(self.masks)} entries for {n_images} images.")
         for name, values in (("groups", groups), ("categories", categories), ("splits", splits)):
@@ -168,7 +169,7 @@ class ImageSet:
         if mask is None:
             good = self.y[i] == GOOD
             return np.zeros(shape if size is None else size, dtype=bool) if good else None
-        mask = read_mask(mask) if isinstance(mask, str) else as_mask(mask, self.name(i))
+        mask = mask_of(mask, self.name(i))
         if mask.shape != tuple(shape):
             raise ValueError(
                 f"the mask of {self.name(i)} has {mask.shape} pixels, the image {tuple(shape)}"

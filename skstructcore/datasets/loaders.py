@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..images.image_list import ImageReadError, is_named_as_image, list_images
 from ..images.labels import GOOD, GOOD_WORDS, means_good
-from ..images.masks import read_mask
+from ..images.masks import InvertedMask, read_mask
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, inside, masks_of, read_table
 from ._image_set import ImageSet
@@ -251,7 +251,12 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
 
 
 def load_image_folder(
-    root: StrPath, *, good: str = GOOD, mask_root: StrPath | None = None, check: bool = True
+    root: StrPath,
+    *,
+    good: str = GOOD,
+    mask_root: StrPath | None = None,
+    inverted_masks: bool = False,
+    check: bool = True,
 ) -> ImageSet:
     """Read a folder with one folder for each label, or with images directly inside.
 
@@ -271,6 +276,8 @@ def load_image_folder(
         `skstructcore.images.labels`, in any case) are good anyway.
     mask_root : str or path-like, default=None
         The folder of masks; None: no masks.
+    inverted_masks : bool, default=False
+        Whether 0 marks the defect in masks.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -311,6 +318,8 @@ def load_image_folder(
             f"{root}: no folder is named {good!r} or by another word for good images "
             f"({', '.join(GOOD_WORDS)}); there are {', '.join(f.name for f in folders[:5])}"
         )
+    if inverted_masks:
+        masks = [None if mask is None else InvertedMask(str(mask)) for mask in masks]
     return checked(root, ImageSet(paths, y, masks=masks), problems, check)
 
 

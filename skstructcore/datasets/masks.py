@@ -9,7 +9,7 @@ import numpy as np
 
 from ..images.image_list import as_images
 from ..images.labels import GOOD
-from ..images.masks import as_mask, mask_as_seen, read_mask
+from ..images.masks import mask_as_seen, mask_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -61,7 +61,7 @@ def _wrong_mask(images, i):
     mask = images.masks[i]
     try:
         name = images.name(i)
-        shape = (read_mask(mask) if isinstance(mask, str) else as_mask(mask, name)).shape
+        shape = mask_of(mask, name).shape
         size = tuple(as_images([images.paths[i]]).size(0))
     except ValueError as error:  # an ImageReadError among them
         return str(error)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,15 +20,23 @@ if TYPE_CHECKING:
     from .reading import StrPath
 
 
-def read_mask(path: StrPath) -> NDArray[np.bool_]:
+_logger = logging.getLogger(__name__)
+
+
+def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
     The stored values are taken as they are (indices of a palette, 16-bit values), because
-    masks mark classes by small numbers that look black to the eye. Transparency is ignored.
+    masks mark classes by small numbers that look black to the eye. Transparency is ignored,
+    unless nothing else varies in the image. What is no mask of classes, a JPEG (whose compression
+    leaves values beside those that were drawn) or more than 16 values (soft edges), counts from
+    half of its largest value on; that is logged.
 
     Parameters
     ----------
     path : str or path-like
+    inverted : bool, default=False
+        Whether 0 marks the defect.
 
     Returns
     -------
@@ -36,19 +45,66 @@ def read_mask(path: StrPath) -> NDArray[np.bool_]:
     Raises
     ------
     ImageReadError
-        If the file cannot be read; the message names it.
+        If the file cannot be read, or is a JPEG too dark to be told from its noise; the message
+        names it.
     """
     try:
         check_regular(path)
         with Image.open(path) as image:
-            values = as_mask(np.asarray(image), "an image")
+            values, is_jpeg = np.asarray(image), image.format in ("JPEG", "MPO")
             if image.mode in ("LA", "RGBA"):
-                values = values[..., :-1]
+                colour, alpha = values[..., :-1], values[..., -1]
+                is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
+                values = alpha if is_cut_out else colour
+        values = _marked(values, is_jpeg, path)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ImageReadError(
             f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
         ) from error
-    return values.any(axis=-1) if values.ndim == 3 else values
+    marked = values.any(axis=-1) if values.ndim == 3 else values
+    return ~marked if inverted else marked
+
+
+#: More values than this are no classes.
+_MOST_CLASSES = 16
+#: A JPEG without a value above this is noise, or classes that the noise has spoiled.
+_JPEG_NOISE = 32
+
+
+def _marked(values, is_jpeg, path):
+    marked = as_mask(values, "an image")
+    if not marked.any() or not (is_jpeg or len(np.unique(values)) > _MOST_CLASSES):
+        return marked
+    largest = values.max()
+    if is_jpeg and largest <= _JPEG_NOISE:
+        raise ValueError(
+            f"it is a JPEG with values up to {largest}, which may be noise: save masks as PNG"
+        )
+    _logger.warning(
+        "The mask %r has more than two values (%s): those above half of the largest, %g, count. "
+        "Save masks as PNG, with 0 and one other value",
+        os.fspath(path),
+        "a JPEG" if is_jpeg else "soft edges",
+        largest,
+    )
+    return values > largest / 2
+
+
+class InvertedMask(NamedTuple):
+    """The file of a mask in which 0 marks the defect."""
+
+    path: str
+
+    def read(self) -> NDArray[np.bool_]:
+        """The mask of shape (h, w)."""
+        return read_mask(self.path, inverted=True)
+
+
+def mask_of(mask: Any, name: str) -> NDArray[np.bool_]:
+    """The mask that an entry of `ImageSet.masks` stands for: a file, an array or a drawing."""
+    if hasattr(mask, "read"):
+        return mask.read()
+    return read_mask(mask) if isinstance(mask, str) else as_mask(mask, name)
 
 
 def as_mask(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
