@@ -657,3 +657,21 @@ def test_dependence_says_why_there_is_nothing_to_show(fitted):
     # Eight images of a route are too few to tell, whatever the groups are set to.
     with pytest.raises(ValueError, match="No route has 12 training images"):
         DependenceDisplay.from_estimator(fitted[0])
+
+
+def test_pictures_carry_the_names_of_files_and_corner_words_cover_no_mark(tmp_path):
+    from report_pages import fit_pipe, write_images
+
+    images, pipe = write_images(tmp_path), fit_pipe()
+    display = AnomalyMapDisplay.from_estimator(pipe, images[7:9])
+    assert [title.split("\n")[0] for title in display.titles] == ["good_07.png", "dent_08.png"]
+    parts = pipe[-1].describe(pipe[:-1].transform(images))
+    shift = ScoreShiftDisplay.from_predictions(parts, pipe[-1], images.y).plot()
+    shift.figure_.canvas.draw()
+    marks = np.concatenate([c.get_offsets() for c in shift.ax_.collections if len(c.get_offsets())])
+    marks = marks[np.isin(marks[:, 1], shift.hybrid)]
+    assert len(marks) == len(images)
+    places = shift.ax_.transData.transform(marks)
+    for words in shift.ax_.texts:
+        box = words.get_window_extent()
+        assert not any(box.contains(*place) for place in places), words.get_text()

@@ -192,7 +192,7 @@ def test_the_plot_has_a_mark_an_image_that_opens_it(page):
 def test_the_plot_says_in_words_whether_the_structure_of_the_map_helps(page, pipe, images):
     parts = pipe[-1].describe(pipe[:-1].transform(images))
     whole = parts["is_anomalous"].to_numpy()
-    base = parts["base"].to_numpy() > pipe[-1].calibration_.base_threshold
+    base = parts["base"].to_numpy() > pipe[-1].calibration_.base_decision.threshold
     good = images.y == "good"
     words = page.locator("#shift-words").inner_text()
     if (whole == base).all():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Integral
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,7 +139,7 @@ class AnomalyMapDisplay(Picture):
         maps = pipe[:-1].transform(images)
         parts = pipe[-1].describe(maps)
         relative = {_OURS: relative_to_threshold(maps, parts, pipe[-1]), **(others or {})}
-        titles = titles_of(parts, kinds_of(images, y))
+        titles = titles_of(parts, kinds_of(images, y), as_images(images).file_names())
         listed = as_images(images).seen_through(view_of(pipe))
         masks = _masks_of(images)
         return cls._of(listed, masks, relative, titles=titles, thresholds={_OURS: 1.0})
@@ -204,7 +206,11 @@ class AnomalyMapDisplay(Picture):
             as_images(evaluation.images[chosen]).seen_through(evaluation.view),
             _masks_of(evaluation.images[chosen]),
             {_OURS: maps},
-            titles=titles_of(parts, evaluation.images.y[chosen]),
+            titles=titles_of(
+                parts,
+                evaluation.images.y[chosen],
+                as_images(evaluation.images[chosen]).file_names(),
+            ),
             thresholds={_OURS: 1.0},
             rows=rows,
         )
@@ -315,16 +321,26 @@ def base_thresholds(parts: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np
     return routes_of(parts).map(limits).to_numpy(np.float64)
 
 
-def titles_of(parts: pd.DataFrame, kinds: ArrayLike | None) -> list[str]:
-    """Two short lines above each image: what it is and what was decided, and its p-value."""
+def titles_of(
+    parts: pd.DataFrame, kinds: ArrayLike | None, names: Sequence[str] | None = None
+) -> list[str]:
+    """Short lines above each image: its file, what it is and what was decided, its p-value."""
     verdicts = np.where(parts["is_anomalous"].to_numpy(bool), "rejected", "accepted")
     kinds = [""] * len(parts) if kinds is None else [f"{as_text(kind)}, " for kind in kinds]
+    # Images that are no files are called by their position in what was passed, which says little.
+    names = [""] * len(parts) if names is None else [_file_line(name) for name in names]
     return [
-        f"{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
-        for kind, verdict, p, score in zip(
-            kinds, verdicts, parts["p_value"], parts["anomaly_score"], strict=True
+        f"{name}{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
+        for name, kind, verdict, p, score in zip(
+            names, kinds, verdicts, parts["p_value"], parts["anomaly_score"], strict=True
         )
     ]
+
+
+def _file_line(name):
+    text = PurePath(name).name
+    text = text if len(text) <= 28 else f"…{text[-27:]}"
+    return "" if re.fullmatch(r"image \d+", name) else f"{as_text(text)}\n"
 
 
 def _masks_of(images):

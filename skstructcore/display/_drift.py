@@ -138,11 +138,11 @@ class DriftDisplay(Picture):
                 "alarm", (0, limit), (3, 2), xycoords=("axes fraction", "data"),
                 textcoords="offset points", fontsize=8, color=GREY,
             )  # fmt: skip
-        for position, text in self.alarms:
+        for k, (position, text) in enumerate(self.alarms):  # names of near alarms do not overlap
             ax.axvline(position, color="black", lw=1, ls=":")
             ax.annotate(
                 f" {as_text(text)}: {position}",
-                (position, 0.02), xycoords=("data", "axes fraction"),
+                (position, 0.02 + 0.32 * (k % 3)), xycoords=("data", "axes fraction"),
                 rotation=90, va="bottom", ha="right", fontsize=8,
             )  # fmt: skip
         ax.set_xlabel("image, by position in the stream")

@@ -174,13 +174,14 @@ class ScoreShiftDisplay(Picture):
         return self
 
     def _frame(self, ax):
-        for values, limit, set_limits in (
-            (self.base, self.base_threshold, ax.set_xlim),
-            (self.hybrid, self.threshold, ax.set_ylim),
+        # Above and below all marks there is room for the words in the corners.
+        for values, limit, set_limits, share in (
+            (self.base, self.base_threshold, ax.set_xlim, 0.08),
+            (self.hybrid, self.threshold, ax.set_ylim, 0.18),
         ):
             low, high = min(values.min(), limit), max(values.max(), limit)
-            margin = 0.08 * (high - low or 1)
-            set_limits(low - margin, high + 1.5 * margin)
+            margin = share * (high - low or 1)
+            set_limits(low - margin, high + margin)
 
     def _shade(self, ax):
         (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
