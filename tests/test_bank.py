@@ -176,7 +176,7 @@ def test_labels_of_one_normal_value_keep_all_images():
 
 def test_only_anomalous_training_images_are_an_error():
     with pytest.raises(ValueError, match="all 4 training images anomalous"):
-        CoresetBank().fit(Generated(4), ["crack"] * 4)
+        CoresetBank().fit(Generated(4), ["bad"] * 4)
 
 
 @pytest.mark.filterwarnings("ignore:The patches of")

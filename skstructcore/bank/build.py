@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState, Storage
+    from .training import ImageCodes
 
 
 def materialize(X: LazyRows | ArrayLike) -> NDArray[np.float32]:
@@ -34,45 +36,85 @@ def materialize(X: LazyRows | ArrayLike) -> NDArray[np.float32]:
     return values
 
 
-def build_bank(
+@dataclass(frozen=True)
+class SelectionRule:
+    """How many patches of each route are kept, and how they are selected.
+
+    Attributes
+    ----------
+    ratio, n_patches, random_state, dtype, verbose
+        See `CoresetBank`. `n_patches` may also have one number a route.
+    device : str
+        See `greedy_k_center`.
+    """
+
+    ratio: float | str = "auto"
+    n_patches: int | Sequence[int] | None = None
+    random_state: RandomState = None
+    dtype: Storage = "float32"
+    device: str = "cpu"
+    verbose: int = 0
+
+    def n_entries(self, n_rows: int, route: int, name: str) -> int:
+        """How many of `n_rows` patches of a route are kept."""
+        if self.n_patches is None:
+            return entries_of(self.ratio, n_rows)
+        n_patches = self.n_patches if np.ndim(self.n_patches) == 0 else self.n_patches[route]
+        if n_patches > n_rows:
+            raise ValueError(
+                f"n_patches={n_patches} is larger than the {n_rows} patches there are in route "
+                f"{name!r}: choose fewer, or give more images."
+            )
+        return int(n_patches)
+
+    def first_pick(self, n_rows: int) -> int:
+        """The first of `n_rows` patches of a route.
+
+        An int seeds each route anew: its bank does not depend on which others there are.
+        """
+        return int(check_random_state(self.random_state).randint(n_rows))
+
+
+class Selection(NamedTuple):
+    """A bank, and the patches of training images that are left for calibration.
+
+    Attributes
+    ----------
+    bank : MemoryBank
+    radius : ndarray of shape (n_routes,), float64
+        No training patch lies farther than this from the bank of its route.
+    values : ndarray of shape (n_kept, h, w, n_features), float32
+    images : ndarray of shape (n_kept,), int64
+        Their positions in the training set, ascending.
+    """
+
+    bank: MemoryBank
+    radius: NDArray[np.float64]
+    values: NDArray[np.float32]
+    images: NDArray[np.int64]
+
+
+def select_bank(
     values: NDArray[np.float32],
-    *,
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    route_names: tuple[str, ...],
-    n_patches: int | Sequence[int] | None = None,
-    ratio: float | str = "auto",
-    image_index: NDArray[np.int64] | None = None,
-    random_state: RandomState = None,
-    dtype: Storage = "float32",
-    device: str = "cpu",
-    verbose: int = 0,
-) -> tuple[MemoryBank, NDArray[np.float64]]:
+    codes: ImageCodes,
+    rule: SelectionRule,
+    images: NDArray[np.int64] | None = None,
+) -> Selection:
     """Select a bank from patch features, route by route.
 
     Parameters
     ----------
     values : ndarray of shape (n_images, h, w, n_features), float32
-        Ignored patches (NaN) are never selected, and `ratio` is a share of the others.
-    groups, routes : ndarray of shape (n_images,), int64
-        Group code and route of each image.
-    route_names : tuple of str
-    n_patches : int, sequence of int (one a route) or None
-        How many patches to keep of each route; None: `ratio` of them.
-    ratio : float or "auto"
-    image_index : ndarray of shape (n_images,), default=None
-        Position of each image in the training set; None: its row.
-    random_state : int, RandomState instance or None
-    dtype : {"float32", "float16"}
-    device : str
-        See `greedy_k_center`.
-    verbose : int
+        Ignored patches (NaN) are never selected, and a ratio is a share of the others.
+    codes : ImageCodes
+    rule : SelectionRule
+    images : ndarray of shape (n,), int64, default=None
+        Positions of those that the bank is selected from; None: all.
 
     Returns
     -------
-    bank : MemoryBank
-    radius : ndarray of shape (n_routes,), float64
-        Largest distance of a patch to the bank of its route.
+    selection : Selection
+        With all of the `values`.
 
     Raises
     ------
@@ -82,45 +124,35 @@ def build_bank(
     from ..neighbors.coreset import greedy_k_center
 
     per_image = values.shape[1] * values.shape[2]
+    allowed = np.ones(len(values), dtype=bool)
+    if images is not None:
+        allowed = np.isin(np.arange(len(values)), images)
     parts, radius = [], []
-    for route, name in enumerate(route_names):
-        images = np.flatnonzero(routes == route)
+    for route, name in enumerate(codes.route_names):
+        members = np.flatnonzero(allowed & (codes.routes == route))
         # The usual case of one route must not copy all patches.
-        chosen = values if len(images) == len(values) else values[images]
-        rows, places = counted_rows(chosen)
-        wanted = n_patches if np.ndim(n_patches) == 0 else n_patches[route]
-        wanted = n_wanted(wanted, ratio, len(rows), name)
-        start = first_pick(random_state, len(rows))
-        picks, radii = greedy_k_center(rows, wanted, start=start, device=device, verbose=verbose)
-        of_all = picks if places is None else places[picks]
-        parts.append((rows[picks], images[of_all // per_image]))
-        radius.append(float(radii[-1]))
-    bank = join_routes(
-        parts,
-        groups=groups,
-        routes=routes,
-        route_names=route_names,
-        dtype=dtype,
-        image_index=image_index,
-    )
-    return bank, np.array(radius)
-
-
-def first_pick(random_state, n_rows):
-    # An int seeds each route anew: its bank does not depend on which others there are.
-    return int(check_random_state(random_state).randint(n_rows))
-
-
-def n_wanted(n_patches: int | None, ratio: float | str, n_rows: int, name: str) -> int:
-    """How many of `n_rows` patches of a route are kept."""
-    if n_patches is None:
-        return entries_of(ratio, n_rows)
-    if n_patches > n_rows:
-        raise ValueError(
-            f"n_patches={n_patches} is larger than the {n_rows} patches there are in route "
-            f"{name!r}: choose fewer, or give more images."
+        rows, places = counted_rows(values if len(members) == len(values) else values[members])
+        n_entries, start = rule.n_entries(len(rows), route, name), rule.first_pick(len(rows))
+        picks, radii = greedy_k_center(
+            rows, n_entries, start=start, device=rule.device, verbose=rule.verbose
         )
-    return int(n_patches)
+        of_all = picks if places is None else places[picks]
+        parts.append((rows[picks], members[of_all // per_image]))
+        radius.append(float(radii[-1]))
+    bank = join_routes(parts, codes, rule.dtype)
+    return Selection(bank, np.array(radius), values, np.arange(len(values)))
+
+
+def join_routes(parts, codes, dtype):
+    """Make one bank of the ``(entries, positions of their images)`` of each route."""
+    owners = np.concatenate([images for _, images in parts])
+    return MemoryBank(
+        values=np.concatenate([entries.astype(dtype, copy=False) for entries, _ in parts]),
+        image_index=owners,
+        groups=codes.groups[owners],
+        routes=codes.routes[owners],
+        route_names=codes.route_names,
+    )
 
 
 def entries_of(ratio: float | str, n_rows: int) -> int:
@@ -174,34 +206,15 @@ def most_unlike(
     return np.sort(np.concatenate(chosen))
 
 
-def join_routes(parts, *, groups, routes, route_names, dtype, image_index=None):
-    """Make one bank of the ``(entries, rows of their images)`` of each route."""
-    kept = np.concatenate([images for _, images in parts])
-    return MemoryBank(
-        values=np.concatenate([entries.astype(dtype, copy=False) for entries, _ in parts]),
-        image_index=kept if image_index is None else image_index[kept],
-        groups=groups[kept],
-        routes=routes[kept],
-        route_names=tuple(route_names),
-    )
-
-
-def codes_of(labels, n_images, default=None):
-    """Number the distinct labels; without labels each image is its own, or all are one."""
-    if labels is not None:
-        names, codes = np.unique(labels, return_inverse=True)
-        return codes.astype(np.int64), tuple(str(label) for label in names)
-    if default is None:
-        return np.arange(n_images, dtype=np.int64), None
-    return np.zeros(n_images, dtype=np.int64), (default,)
-
-
-def profiles_of(bank, values, routes_of_values, pooled, routes, n_prototypes):
-    """What the images of each route look like as a whole, see `fit_profile`."""
+def with_profiles(
+    selection: Selection, codes: ImageCodes, pooled: NDArray[np.float64], n_prototypes: int
+) -> MemoryBank:
+    """The bank, with what the images of each route look like as a whole."""
+    bank, _, values, images = selection
     profiles = []
     for route in range(len(bank.route_names)):
-        rows, _ = counted_rows(values[routes_of_values == route])
+        rows, _ = counted_rows(values[codes.routes[images] == route])
         if len(rows) == 0:  # streamed, and no image of this route was kept
             rows = bank.select(route).values
-        profiles.append(fit_profile(rows, pooled[routes == route], n_prototypes))
-    return tuple(profiles)
+        profiles.append(fit_profile(rows, pooled[codes.routes == route], n_prototypes))
+    return replace(bank, profiles=tuple(profiles))

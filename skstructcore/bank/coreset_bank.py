@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, get_args
@@ -18,14 +19,13 @@ from .._utils.typing import Storage
 from .._utils.validation import as_patch_grid, check_features
 from .._utils.warning import warn_user
 from ..containers import Patches
-from ..routing.grouping import check_routes, choose_routes
 from ..routing.pooling import pool_patches
-from .build import build_bank, codes_of, materialize, most_unlike, profiles_of
+from .build import SelectionRule, materialize, most_unlike, select_bank, with_profiles
 from .dependence import find_groups_of_routes
 from .memory import check_room
 from .record import record_of
 from .stream import stream_bank
-from .training import training_images
+from .training import is_auto, number_images, training_images
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -238,78 +238,93 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
-        # A table has one patch an image: too little to tell what depends on what.
-        find = isinstance(groups, str) and X.ndim == 4
         training = training_images(X, y, groups, categories, parts, n_routes=self.n_routes)
-        shape = check_room(self, training)
-        X, groups, categories, names, parts = training
+        # A table has one patch an image: too little to tell what depends on what.
+        look = is_auto(groups) and training.groups is None and X.ndim == 4
+        values, streamed = self._patches_of(training)
+        is_routed = training.categories is not None or self.n_routes is not None
+        pooled = pool_patches(values) if is_routed else None
+        codes = number_images(training, self.n_routes, pooled, self.random_state)
+        selection = self._select(values, codes, streamed)
+        codes, selection, lots = self._find_groups(codes, selection, look)
+        selection = self._leave_out(codes, selection)
+        bank = selection.bank
+        if is_routed:
+            bank = with_profiles(selection, codes, pooled, self.n_prototypes)
+        self.bank_, self.radius_ = bank, selection.radius
+        self.images_ = record_of(training.X, codes.groups, codes.routes, pooled)
+        images = selection.images
+        geometry = getattr(training.X, "geometry", None)
+        known = (codes.groups, codes.routes, geometry, training.parts, lots, self.images_.names)
+        known = (part if part is None else part[images] for part in known)
+        return Patches(selection.values, bank, images, *known)
+
+    def _patches_of(self, training):
+        """Patches of all images in memory, or lazy ones where they have to be streamed."""
+        X, shape = training.X, check_room(self, training)
         if getattr(X, "ignored_by_category", None) is not None:
-            X = X.showing(categories)
-        n_images, find = len(X), find and groups is None
-        groups, _ = codes_of(groups, n_images)
-        images = np.arange(n_images)
+            X = X.showing(training.categories)
         streamed = is_lazy(X) and shape.streamed
         if streamed and self.contamination > 0:
             raise ValueError(
                 f"contamination={self.contamination:g} compares all training images with each "
                 "other, which have to fit into max_memory: raise it, or set contamination=0."
             )
-        values = X if streamed else materialize(X)
-        is_routed = categories is not None or self.n_routes is not None
-        pooled = pool_patches(values) if is_routed else None
-        if self.n_routes is None:
-            routes, route_names = codes_of(categories, n_images, default="all")
-        else:
-            routes = choose_routes(pooled, self.n_routes, random_state=self.random_state)
-            route_names = tuple(f"route{i}" for i in range(routes.max() + 1))
-        if is_routed:
-            check_routes(routes, route_names, groups, names)
-        how = dict(
-            groups=groups,
-            routes=routes,
-            route_names=route_names,
-            n_patches=self.n_patches,
+        return (X if streamed else materialize(X)), streamed
+
+    def _rule(self):
+        return SelectionRule(
             ratio=self.ratio,
+            n_patches=self.n_patches,
             random_state=self.random_state,
             dtype=self.dtype,
             device=find_device(self.device),
             verbose=self.verbose,
         )
-        if streamed:
-            bank, self.radius_, values, images = stream_bank(X, max_memory=self.max_memory, **how)
-            warn_user(
-                f"The patches of {n_images} training images take {shape.all_patches} bytes, more "
-                f"than max_memory={self.max_memory}: the bank was selected from a stream, and "
-                f"{len(images)} images drawn at random are left to set thresholds with."
-            )
-        else:
-            bank, self.radius_ = build_bank(values, **how)
-        self.dependence_, lots = None, None
-        if find:
-            groups, lots, self.dependence_ = find_groups_of_routes(values, images, routes, bank)
-            if lots is not None and self.lots == "hold-out":
-                groups, lots = lots, None
-            bank = replace(bank, groups=groups[bank.image_index])
-        self.left_out_ = np.empty(0, dtype=np.int64)
-        if self.contamination > 0:
-            self.left_out_ = most_unlike(values, routes, bank, self.contamination)
-            kept = np.setdiff1d(images, self.left_out_)
-            how |= {"groups": groups[kept], "routes": routes[kept], "image_index": kept}
-            bank, self.radius_ = build_bank(values[kept], **how)
-        if is_routed:
-            profiles = profiles_of(bank, values, routes[images], pooled, routes, self.n_prototypes)
-            bank = replace(bank, profiles=profiles)
-        self.bank_ = bank
-        self.images_ = record_of(X, groups, routes, pooled)
-        self.n_images_ = n_images
-        self.n_images_per_route_ = np.bincount(routes, minlength=len(route_names))
-        geometry = getattr(X, "geometry", None)
-        geometry = geometry if geometry is None else geometry[images]
-        parts, lots, names = (
-            part if part is None else part[images] for part in (parts, lots, self.images_.names)
+
+    def _select(self, values, codes, streamed):
+        """The bank of all images, and the patches that are left to calibrate with."""
+        if not streamed:
+            return select_bank(values, codes, self._rule())
+        selection = stream_bank(values, codes, self._rule(), self.max_memory)
+        n_bytes = math.prod(values.shape) * 4
+        warn_user(
+            f"The patches of {len(values)} training images take {n_bytes} bytes, more than "
+            f"max_memory={self.max_memory}: the bank was selected from a stream, and "
+            f"{len(selection.images)} images drawn at random are left to set thresholds with."
         )
-        of_images = images, groups[images], routes[images], geometry, parts, lots, names
-        return Patches(values, self.bank_, *of_images)
+        return selection
+
+    def _find_groups(self, codes, selection, look):
+        """Groups and lots as the bank tells them, if it is to `look`."""
+        self.dependence_ = None
+        if not look:
+            return codes, selection, None
+        bank, _, values, images = selection
+        groups, lots, self.dependence_ = find_groups_of_routes(values, images, codes.routes, bank)
+        if lots is not None and self.lots == "hold-out":
+            groups, lots = lots, None
+        bank = replace(bank, groups=groups[bank.image_index])
+        return codes._replace(groups=groups), selection._replace(bank=bank), lots
+
+    def _leave_out(self, codes, selection):
+        """The bank without the images that `contamination` leaves out."""
+        self.left_out_ = np.empty(0, dtype=np.int64)
+        if self.contamination == 0:
+            return selection
+        bank, _, values, images = selection
+        self.left_out_ = most_unlike(values, codes.routes, bank, self.contamination)
+        return select_bank(values, codes, self._rule(), np.setdiff1d(images, self.left_out_))
+
+    @property
+    def n_images_per_route_(self) -> NDArray[np.int64]:
+        record = self.images_
+        n_routes = len(self.bank_.route_names)
+        return np.bincount(record.routes[record.is_there], minlength=n_routes)
+
+    @property
+    def n_images_(self) -> int:
+        return int(self.images_.is_there.sum())
 
     @property
     def groups_(self) -> NDArray[np.int64]:

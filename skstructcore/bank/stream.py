@@ -9,28 +9,15 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.validation import counted_rows
-from .build import first_pick, join_routes, n_wanted
+from .build import Selection, join_routes
 
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
-    from .._utils.typing import NDArray, RandomState, Storage
-    from ..containers import MemoryBank
+    from .build import SelectionRule
+    from .training import ImageCodes
 
 
-def stream_bank(
-    X: LazyRows,
-    *,
-    max_memory: int,
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    route_names: tuple[str, ...],
-    n_patches: int | None = None,
-    ratio: float | str = "auto",
-    random_state: RandomState = None,
-    dtype: Storage = "float32",
-    device: str = "cpu",
-    verbose: int = 0,
-) -> tuple[MemoryBank, NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory: int) -> Selection:
     """Select a bank while the features pass by, and keep the patches of some images.
 
     Half of the memory, or more for a large bank, holds the buffers of a `StreamingCoreset` for
@@ -41,20 +28,16 @@ def stream_bank(
     X : LazyRows of shape (n_images, h, w, n_features)
         Computed once, batch by batch. Ignored patches are never selected, but `ratio` is a share
         of all: how many are ignored is known when all have passed.
+    codes : ImageCodes
+    rule : SelectionRule
+        Rows are held as its `dtype`, too.
     max_memory : int
         Bytes for all that is held at once.
-    groups, routes, route_names, n_patches, ratio, random_state, dtype, device, verbose
-        See `build_bank`. Rows are held as `dtype`, too.
 
     Returns
     -------
-    bank : MemoryBank
-    radius : ndarray of shape (n_routes,), float64
-        No patch lies farther than this from the bank of its route.
-    values : ndarray of shape (n_kept, h, w, n_features), float32
-        The patches of the images that were drawn.
-    kept : ndarray of shape (n_kept,), int64
-        Their positions, ascending.
+    selection : Selection
+        With the patches of the images that were drawn; `radius` is an upper bound.
 
     Raises
     ------
@@ -64,23 +47,28 @@ def stream_bank(
     from ..neighbors.streaming import StreamingCoreset
 
     _, height, width, n_features = X.shape
-    per_image = height * width
-    n_rows = per_image * np.bincount(routes, minlength=len(route_names))
-    wanted = [
-        n_wanted(n_patches, ratio, int(n), name)
-        for n, name in zip(n_rows, route_names, strict=True)
+    per_image, routes = height * width, codes.routes
+    n_rows = per_image * np.bincount(routes, minlength=len(codes.route_names))
+    n_entries = [
+        rule.n_entries(int(n), route, name)
+        for route, (n, name) in enumerate(zip(n_rows, codes.route_names, strict=True))
     ]
     shares, n_kept = _share_memory(
-        max_memory, wanted, n_features, 4 * per_image * n_features, dtype
+        max_memory, n_entries, n_features, 4 * per_image * n_features, rule.dtype
     )
-    starts = [first_pick(random_state, int(n)) for n in n_rows]
-    kept = _drawn(routes, groups, n_kept, random_state)
+    starts = [rule.first_pick(int(n)) for n in n_rows]
+    kept = _drawn(routes, codes.groups, n_kept, rule.random_state)
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
         StreamingCoreset(
-            n, max_memory=share, n_rows=int(total), dtype=dtype, device=device, verbose=verbose
+            n,
+            max_memory=share,
+            n_rows=int(total),
+            dtype=rule.dtype,
+            device=rule.device,
+            verbose=rule.verbose,
         )
-        for n, share, total in zip(wanted, shares, n_rows, strict=True)
+        for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
     done = 0
     for batch in X.iter_batches():
@@ -94,14 +82,8 @@ def stream_bank(
             streams[route].add(rows, owners if places is None else owners[places])
         done += len(batch)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes(
-        [(entries, index) for entries, index, _ in parts],
-        groups=groups,
-        routes=routes,
-        route_names=route_names,
-        dtype=dtype,
-    )
-    return bank, np.array([bound for _, _, bound in parts]), values, kept
+    bank = join_routes([part[:2] for part in parts], codes, rule.dtype)
+    return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
 
 
 def _drawn(routes, groups, n_drawn, random_state):

@@ -10,12 +10,13 @@ import numpy as np
 from .._utils.validation import check_labels, check_per_image
 from ..images.annotations import Annotations
 from ..images.labels import is_defect_in_training
+from ..routing.grouping import check_routes, choose_routes
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from .._utils.lazy import LazyRows
-    from .._utils.typing import ArrayLike, NDArray
+    from .._utils.typing import ArrayLike, NDArray, RandomState
 
 _logger = logging.getLogger(__name__)
 
@@ -92,6 +93,69 @@ def training_images(
         None if part is None else part[good] for part in (groups, categories, parts)
     )
     return TrainingImages(X[good], groups, categories, names, parts)
+
+
+class ImageCodes(NamedTuple):
+    """Numbers for the groups and the routes of training images.
+
+    Attributes
+    ----------
+    groups, routes : ndarray of shape (n_images,), int64
+        A route is its position in `route_names`.
+    route_names : tuple of str
+    """
+
+    groups: NDArray[np.int64]
+    routes: NDArray[np.int64]
+    route_names: tuple[str, ...]
+
+
+def number_images(
+    training: TrainingImages,
+    n_routes: int | Literal["auto"] | None = None,
+    pooled: NDArray[np.floating] | None = None,
+    random_state: RandomState = None,
+) -> ImageCodes:
+    """Number the groups and categories of images, or find routes where none are known.
+
+    Parameters
+    ----------
+    training : TrainingImages
+    n_routes, random_state
+        See `CoresetBank`.
+    pooled : ndarray of shape (n_images, n_features), default=None
+        Mean patches of the images, with `n_routes`.
+
+    Returns
+    -------
+    codes : ImageCodes
+        One route ``"all"`` without categories and `n_routes`.
+
+    Raises
+    ------
+    ValueError
+        If a route cannot be used, see `check_routes`.
+    """
+    n_images = len(training.X)
+    groups, _ = codes_of(training.groups, n_images)
+    if n_routes is None:
+        routes, names = codes_of(training.categories, n_images, default="all")
+    else:
+        routes = choose_routes(pooled, n_routes, random_state=random_state)
+        names = tuple(f"route{i}" for i in range(routes.max() + 1))
+    if n_routes is not None or training.categories is not None:
+        check_routes(routes, names, groups, training.category_names)
+    return ImageCodes(groups, routes, names)
+
+
+def codes_of(labels, n_images, default=None):
+    """Number the distinct labels; without labels each image is its own, or all are one."""
+    if labels is not None:
+        names, codes = np.unique(labels, return_inverse=True)
+        return codes.astype(np.int64), tuple(str(label) for label in names)
+    if default is None:
+        return np.arange(n_images, dtype=np.int64), None
+    return np.zeros(n_images, dtype=np.int64), (default,)
 
 
 def is_auto(value: object) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bank.build import build_bank
+from ..bank.build import SelectionRule, select_bank
+from ..bank.training import ImageCodes
 from ..containers import AnomalyMaps
 from ..routing.grouping import assign_folds
 from ..routing.pooling import pool_patches
@@ -297,13 +298,7 @@ def _bank_of(search, patches, routes, rng):
         min(len(index.bank), _n_counted(patches.values, routes == route))
         for route, index in enumerate(search.indexes)
     ]
-    bank, _ = build_bank(
-        patches.values,
-        groups=patches.groups,
-        routes=routes,
-        route_names=search.bank.route_names if search.n_searched else ("all",),
-        n_patches=sizes,
-        random_state=rng,
-        dtype=search.bank.values.dtype,
-    )
+    names = search.bank.route_names if search.n_searched else ("all",)
+    rule = SelectionRule(n_patches=sizes, random_state=rng, dtype=search.bank.values.dtype)
+    bank = select_bank(patches.values, ImageCodes(patches.groups, routes, names), rule).bank
     return replace(bank, profiles=search.bank.profiles)

@@ -109,10 +109,6 @@ def add_category(
     )
     bank.images_ = bank.images_.join(new_images)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
-    bank.n_images_per_route_ = np.concatenate(
-        [bank.n_images_per_route_, new_bank.n_images_per_route_]
-    )
-    bank.n_images_ = int(bank.n_images_per_route_.sum())
     if knn.expectations_ is not None:
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
@@ -172,8 +168,6 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
     bank.images_ = replace(bank.images_, routes=numbered_on)
     bank.radius_ = bank.radius_[kept]
-    bank.n_images_per_route_ = bank.n_images_per_route_[kept]
-    bank.n_images_ = int(bank.n_images_per_route_.sum())
     if knn.expectations_ is not None:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import clone
 
-from ..bank.build import codes_of
 from ..bank.record import digests_of
-from ..bank.training import training_images
+from ..bank.training import codes_of, training_images
 from ..containers import Patches
 from ..datasets import DEFECTS, paint_copies
 from ..features.view import view_of

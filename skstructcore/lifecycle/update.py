@@ -361,7 +361,6 @@ def _finish(bank, changed, radius, new_values):
     record = changed.images_
     changed.radius_ = np.array(radius)
     counts = np.bincount(record.routes[record.is_there], minlength=len(radius))
-    changed.n_images_per_route_, changed.n_images_ = counts, int(counts.sum())
     if changed.bank_.profiles is not None:
         profiles = list(changed.bank_.profiles)
         for route in np.flatnonzero(counts != bank.n_images_per_route_):
