@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .annotations import Annotations
+from .files import check_pixels, pages_of, split_page
 from .intensity import Intensity
 from .reading import (
     ImageReadError,
@@ -30,7 +33,7 @@ from .reading import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Protocol, TypeAlias
+    from typing import Any, Literal, Protocol, TypeAlias
 
     from numpy.typing import NDArray
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         @property
         def paths(self) -> Sequence[Any]: ...
 
+    Pages: TypeAlias = Literal["all", "parts", "first"]
     #: What `as_images` takes.
     _Image = StrPath | Image.Image | NDArray[Any]
     ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
@@ -116,7 +120,9 @@ def tell_of_others(entries: Sequence[Path]) -> None:
         )
 
 
-def as_images(X: ImagesLike) -> ImageList:
+def as_images(
+    X: ImagesLike, *, pages: Pages | None = None, max_pixels: int | None = None
+) -> ImageList:
     """Bring any supported kind of image input into one form.
 
     Parameters
@@ -128,14 +134,66 @@ def as_images(X: ImagesLike) -> ImageList:
         values of other types than uint8, need what an `Intensity` says, see there. A table
         (DataFrame) of one column is taken as that column.
         Of an `ImageSet`, the labels, groups and categories come along.
+    pages : {"all", "parts", "first"}, default=None
+        What becomes of files that hold several images (pages of a TIFF, frames of an animation).
+        "all" makes a row of each, named ``"tray.tif[2]"``, counted from 0; "parts" too, and the
+        pages of a file are views of one part; "first" takes the first. None: reading such
+        a file is an error, so that rows and files stay one to one and no page is lost unseen.
+    max_pixels : int, default=None
+        Files with more pixels are refused when they are read, because a small file can be made to
+        fill the memory. None: what Pillow refuses, 179 million.
 
     Returns
     -------
     images : ImageList
-        The images in the order of the input; no file has been opened.
+        The images in the order of the input; no file has been opened, unless pages are asked for.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> tray = Path(tempfile.mkdtemp(), "tray.tif")
+    >>> frames = [Image.new("L", (32, 32), level) for level in (10, 20, 30)]
+    >>> frames[0].save(tray, save_all=True, append_images=frames[1:])
+    >>> images = as_images([tray], pages="all")
+    >>> [Path(name).name for name in images.file_names()]
+    ['tray.tif[0]', 'tray.tif[1]', 'tray.tif[2]']
     """
-    if isinstance(X, ImageList):
-        return X
+    images = X if isinstance(X, ImageList) else _as_list(X)
+    if max_pixels is not None:
+        if not isinstance(max_pixels, Integral) or max_pixels < 1:
+            raise ValueError(f"max_pixels must be a positive integer or None, got {max_pixels!r}.")
+        images = copy.copy(images)
+        images.max_pixels = max_pixels
+    return images if pages is None else _with_pages(images, pages)
+
+
+def _with_pages(images, pages):
+    if pages not in ("all", "parts", "first"):
+        raise ValueError(f"pages must be 'all', 'parts', 'first' or None, got {pages!r}.")
+    rows, items = [], []
+    for i, item in enumerate(images.items):
+        found = images.pages(i)
+        if len(found) > 1:
+            names = [f"{item}[{page}]" for page in (found[:1] if pages == "first" else found)]
+        else:
+            names = [item]
+        rows += [i] * len(names)
+        items += names
+    paged = images[rows]
+    paged.items = items
+    if pages == "parts" and paged.annotations.parts is None:
+        paths = [split_page(item)[0] if isinstance(item, str) else None for item in items]
+        parts = [
+            position if path is None else path
+            for path, position in zip(paths, paged.positions, strict=True)
+        ]
+        paged.annotations = replace(paged.annotations, parts=np.array(parts, dtype=str))
+    return paged
+
+
+def _as_list(X):
     if isinstance(X, (str, os.PathLike)):
         return ImageList(list_images(X))
     if isinstance(X, Image.Image):
@@ -213,6 +271,7 @@ class ImageList:
     """
 
     view: Intensity | None = None
+    max_pixels: int | None = None
 
     def __init__(
         self,
@@ -230,11 +289,11 @@ class ImageList:
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> ImageList:
         """The images at `index` (an int, a slice, integers or a mask), as an ImageList."""
         rows = np.atleast_1d(np.arange(len(self))[index]).tolist()
-        return ImageList(
-            [self.items[i] for i in rows],
-            [self.positions[i] for i in rows],
-            self.annotations[rows],
-        ).seen_through(self.view)
+        chosen = copy.copy(self)
+        chosen.items = [self.items[i] for i in rows]
+        chosen.positions = [self.positions[i] for i in rows]
+        chosen.annotations = self.annotations[rows]
+        return chosen
 
     def seen_through(self, view: Intensity | None) -> ImageList:
         """The same images, for people to look at as a model sees them; None: each by itself."""
@@ -275,6 +334,15 @@ class ImageList:
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of upright image `i`; of a file only the header is read."""
         return self._guard(i, upright_size)
+
+    def pages(self, i: int) -> tuple[int, ...]:
+        """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
+
+        def pages(item):
+            path = item if isinstance(item, str) else ""
+            return (0,) if split_page(path)[1] is not None or not path else pages_of(path)
+
+        return self._guard(i, pages, check=False)
 
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
@@ -327,9 +395,12 @@ class ImageList:
             sizes = list(pool.map(self.size, range(len(self))))
         return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
-    def _guard(self, i, function):
+    def _guard(self, i, function, *, check=True):
+        item = self.items[i]
         try:
-            return function(self.items[i])
+            if check and isinstance(item, str):
+                check_pixels(item, self.max_pixels)
+            return function(item)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             raise ImageReadError(
                 f"Cannot read image {self.name(i)} (position {self.positions[i]} in the list): "
@@ -358,6 +429,8 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
 
     def reason(item):
         try:
+            if isinstance(item, str):
+                check_pixels(item, images.max_pixels)
             check(item)
         except Exception as error:
             return reason_of(error)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .reading import ImageReadError, check_regular, reason_of
+from .files import check_regular
+from .reading import ImageReadError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

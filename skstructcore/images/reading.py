@@ -7,28 +7,36 @@ Whatever comes in is brought into the form in which an image viewer shows it:
 * CMYK, YCbCr, palette, grey and black-and-white images are converted to RGB by Pillow, without
   colour profiles;
 * values of more than 8 bits (deep images) become levels from 0 to 255 by an `Intensity`;
-* of an animation or a file of several pages, the first one is taken.
+* a file of several images (pages, frames) is an error, unless the name says which, see `files`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
+from .files import (
+    DEEP_MODES,
+    N_REMEMBERED,
+    header_of,
+    kind_of_mode,
+    load,
+    refuse_deep_transparency,
+    refuse_several,
+    split_page,
+    stamp,
+    upright_size_of,
+)
 from .intensity import Intensity, Kind, bit_depth_window
 
 if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
-
-_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
-_N_REMEMBERED = 2**17  # files whose size and digest are kept, by path and time stamp
 
 
 class ImageReadError(OSError, ValueError):
@@ -59,7 +67,7 @@ def read(item, intensity=None):
 def check_whole(item):
     """Decode an image to its end, whatever its values stand for: what a model says of them."""
     image = _upright(item)
-    if isinstance(image, Image.Image) and image.mode not in _DEEP_MODES:
+    if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
         _to_rgb(image)
 
 
@@ -67,7 +75,7 @@ def decode(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(kind(item))
     image = _upright(item)
-    if isinstance(image, Image.Image) and image.mode not in _DEEP_MODES:
+    if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
         image = _to_rgb(image)
         if intensity.channels is None:
             return image
@@ -86,30 +94,16 @@ def decode(item, intensity):
 def _upright(item):
     """A decoded PIL image in the mode that it is stored in, or an array."""
     if isinstance(item, str):
-        # Not by its name: Pillow 13 reads uncompressed turned TIFFs wrongly through a memory map.
-        with open(item, "rb") as file, Image.open(file) as image:
-            _refuse_deep_transparency(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            image.load()
-            return image
+        return load(item)
     if isinstance(item, np.ndarray):
         return item
-    _refuse_deep_transparency(item)
+    refuse_deep_transparency(item)
     return ImageOps.exif_transpose(item)
 
 
 def _values(image):
     values = np.asarray(image)
     return values[..., 0] if values.shape[2:] == (1,) else values
-
-
-def _refuse_deep_transparency(image):
-    # Pillow keeps the high bytes of 16-bit colours, but compares them with all of this one.
-    if image.mode == "RGB" and max(np.ravel(image.info.get("transparency", 0))) > 255:
-        raise ValueError(
-            "it marks a colour of 16 bits as transparent, which Pillow cannot apply; save it "
-            "without, or with an alpha channel"
-        )
 
 
 def _to_rgb(image):
@@ -123,19 +117,14 @@ def _to_rgb(image):
 def kind(item):
     """What kind of values an image holds; of a file only the header is read."""
     if isinstance(item, str):
-        return _file_header(item, _stamp(item))[1]
+        return header_of(item).kind
     if isinstance(item, np.ndarray):
         values = {"u": "integers", "i": "integers", "f": "floats"}[item.dtype.kind]
         if item.dtype == np.uint8:
             values = "levels"
         return Kind(values, item.shape[2] if item.ndim == 3 else 1)
-    return _kind_of_mode(item.mode)
-
-
-def _kind_of_mode(mode):
-    if mode in _DEEP_MODES:
-        return Kind("floats" if mode == "F" else "integers", 1)
-    return Kind("levels", 3)
+    refuse_several(item)
+    return kind_of_mode(item.mode)
 
 
 def own_bit_depth_window(item):
@@ -146,67 +135,30 @@ def own_bit_depth_window(item):
 def _extremes(item):
     """The lowest and the highest value of a deep image."""
     if isinstance(item, str):
-        return _file_extremes(item, _stamp(item))
+        return _file_extremes(item, stamp(split_page(item)[0]))
     values = np.asarray(item)
     return values.min().item(), values.max().item()
 
 
-@lru_cache(_N_REMEMBERED)
-def _file_extremes(path, stamp):
-    return _extremes(_upright(path))
+@lru_cache(N_REMEMBERED)
+def _file_extremes(name, stamp):
+    return _extremes(_upright(name))
 
 
 def upright_size(item):
     if isinstance(item, str):
-        return _file_header(item, _stamp(item))[0]
+        return header_of(item).size
     if isinstance(item, np.ndarray):
         return item.shape[:2]
-    return _upright_size(item)
-
-
-def check_regular(path: StrPath) -> os.stat_result:
-    """Status of a file or folder; an error for a pipe, reading which would wait for ever."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise OSError("it is no regular file")
-    return status
-
-
-def _stamp(path):
-    """What changes when a file is written again."""
-    status = check_regular(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-@lru_cache(_N_REMEMBERED)
-def _file_header(path, stamp):
-    """Upright size and kind of values of a file."""
-    with Image.open(path) as image:
-        kind = _kind_of_mode(image.mode)
-        # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
-        if image.format == "PNG" and not _mentions_orientation(path):
-            return image.size[::-1], kind
-        return _upright_size(image), kind
-
-
-def _mentions_orientation(path):
-    content = Path(path).read_bytes()
-    return any(mark in content for mark in (b"eXIf", b"Raw profile type", b"adobe.xmp"))
-
-
-def _upright_size(image):
-    """Height and width after the EXIF orientation is applied; five to eight exchange them."""
-    width, height = image.size
-    lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    if lying and image.format == "TIFF":  # newer releases of Pillow report the upright size
-        tags = image.tag_v2
-        lying = image.size == (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength])
-    return (width, height) if lying else (height, width)
+    refuse_several(item)
+    return upright_size_of(item)
 
 
 def digest(item):
     if isinstance(item, str):
-        return _file_digest(item, _stamp(item))
+        path, page = split_page(item)
+        whole = _file_digest(path, stamp(path))
+        return whole if page is None else hashlib.sha256(f"{whole}[{page}]".encode()).hexdigest()
     pixels = item
     if not isinstance(item, np.ndarray):
         is_deep = kind(item).values != "levels"
@@ -216,7 +168,7 @@ def digest(item):
     return digest.hexdigest()
 
 
-@lru_cache(_N_REMEMBERED)
+@lru_cache(N_REMEMBERED)
 def _file_digest(path, stamp):
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
 

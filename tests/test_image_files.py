@@ -1,0 +1,311 @@
+"""Files of several images, of colours with more than 8 bits, and of very many pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from skstructcore import ConvFeatures, make_structcore
+from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
+from skstructcore.images.files import load
+from skstructcore.images.intensity import Intensity
+
+LEVELS = (10, 120, 240)
+
+
+@pytest.fixture
+def tray(tmp_path):
+    """A TIFF of three pages, grey of the levels above."""
+    return write_pages(tmp_path / "tray.tif")
+
+
+def write_pages(path, **options):
+    first, *others = (Image.new("RGB", (32, 24), (level,) * 3) for level in LEVELS)
+    first.save(path, save_all=True, append_images=others, **options)
+    return str(path)
+
+
+def level_of(images, i):
+    return round(np.asarray(images.read(i)).mean())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("tif", {}),
+        ("tif", {"compression": "tiff_lzw"}),
+        ("gif", {}),
+        ("png", {}),
+        ("webp", {"lossless": True}),
+        ("avif", {"quality": 100}),
+    ],
+)
+def test_each_page_of_each_format_is_a_row(tmp_path, suffix, options):
+    if f".{suffix}" not in Image.registered_extensions():
+        pytest.skip(f"this Pillow has no {suffix}")
+    path = write_pages(tmp_path / f"pages.{suffix}", **options)
+
+    images = as_images([path], pages="all")
+
+    assert images.file_names() == [f"{path}[{page}]" for page in range(3)]
+    assert [level_of(images, i) for i in range(3)] == pytest.approx(LEVELS, abs=2)
+    assert len({images.digest(i) for i in range(3)}) == 3
+    assert images.sizes().tolist() == [[24, 32]] * 3
+
+
+def test_several_pages_without_a_word_are_an_error(tray):
+    with pytest.raises(ImageReadError, match=r"holds 3 images.*pages=\"all\".*'tray.tif\[1\]'"):
+        as_images([tray]).size(0)
+    assert "holds 3 images" in find_unreadable([tray])[0].reason
+
+
+def test_defect_on_the_third_page_is_found_or_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [
+        Image.fromarray(rng.integers(90, 110, (32, 32, 3), dtype=np.uint8)) for _ in range(27)
+    ]
+    frames[26].paste((255, 0, 0), (8, 8, 24, 24))
+    paths = []
+    for k in range(9):
+        first, *others = frames[3 * k : 3 * k + 3]
+        first.save(tmp_path / f"{k}.tif", save_all=True, append_images=others)
+        paths.append(str(tmp_path / f"{k}.tif"))
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32)
+    pipe.fit(as_images(paths[:8], pages="all"))
+
+    assert pipe.predict(as_images(paths[8:], pages="all")).tolist()[2] == -1
+    with pytest.raises(ImageReadError, match="holds 3 images"):
+        pipe.predict(paths[8:])
+
+
+def test_first_page_and_pages_by_name(tray):
+    assert level_of(as_images([tray], pages="first"), 0) == LEVELS[0]
+    assert level_of(as_images([f"{tray}[2]"]), 0) == LEVELS[2]
+    with pytest.raises(ImageReadError, match="3 pages, counted from 0: there is none 3"):
+        as_images([f"{tray}[3]"]).size(0)
+
+
+def test_a_file_whose_name_ends_in_brackets_is_that_file(tmp_path):
+    path = tmp_path / "image.png[1]"
+    Image.new("L", (8, 8), 77).save(path, "png")
+
+    assert level_of(as_images([str(path)]), 0) == 77
+
+
+def test_pages_keep_what_is_known_of_their_file(tray, tmp_path):
+    plain = str(tmp_path / "plain.png")
+    Image.new("L", (32, 24)).save(plain)
+    listed = ImageList([tray, plain], annotations=Annotations(labels=np.array(["good", "bad"])))
+
+    pages = as_images(listed, pages="parts")
+
+    assert pages.file_names()[3] == plain
+    assert pages.annotations.labels.tolist() == ["good"] * 3 + ["bad"]
+    assert pages.annotations.parts.tolist() == [tray] * 3 + [plain]
+    assert list(pages.positions) == [0, 0, 0, 1]
+
+
+def test_thumbnails_and_masks_in_a_tiff_are_no_pages(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    path = str(tmp_path / "thumbnail.tif")
+    with tifffile.TiffWriter(path) as file:
+        for subfiletype, side in ((1, 8), (0, 32)):
+            file.write(np.full((side, side), side, np.uint8), subfiletype=subfiletype)
+        file.write(np.ones((32, 32), bool), subfiletype=4)
+
+    images = as_images([path])
+
+    assert images.size(0) == (32, 32)
+    assert level_of(images, 0) == 32
+
+
+def test_an_opened_file_of_several_frames_is_an_error(tray):
+    with Image.open(tray) as image:
+        image.seek(1)
+        with pytest.raises(ImageReadError, match=r"frame 1 of a file of 3.*copy\(\)"):
+            as_images([image]).size(0)
+        assert level_of(as_images([image.copy()]), 0) == LEVELS[1]
+
+
+def test_other_words_for_pages_are_an_error(tray):
+    with pytest.raises(ValueError, match="pages must be 'all', 'parts', 'first' or None"):
+        as_images([tray], pages="each")
+
+
+def colours(depth, n_channels=3, shape=(37, 53)):
+    """Every value of a depth is likely, the highest is there, and alpha is opaque."""
+    values = np.random.default_rng(depth).integers(0, 2**depth, (*shape, n_channels))
+    values[0, 0] = 2**depth - 1
+    if n_channels == 4:
+        values[..., 3] = 65535
+    return values.astype(np.uint16)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
+@pytest.mark.parametrize("byte_order", "<>")
+@pytest.mark.parametrize("depth", [10, 12, 14, 16])
+def test_colours_of_a_tiff_keep_all_their_bits(tmp_path, depth, byte_order, compression):
+    tifffile = pytest.importorskip("tifffile")
+    if compression in ("lzw", "packbits"):
+        pytest.importorskip("imagecodecs")
+    path = str(tmp_path / "deep.tif")
+    for planar in ("contig", "separate"):
+        for n_channels in (3, 4):
+            for tile in (None, (16, 16)):
+                values = colours(depth, n_channels)
+                tifffile.imwrite(
+                    path,
+                    values if planar == "contig" else np.moveaxis(values, -1, 0),
+                    byteorder=byte_order,
+                    compression=compression,
+                    predictor=compression in ("lzw", "deflate"),
+                    planarconfig=planar,
+                    photometric="rgb",
+                    tile=tile,
+                    extrasamples=["unassalpha"][: n_channels - 3],
+                )
+                assert_array_equal(load(path), values[..., :3], err_msg=f"{planar} {tile}")
+
+
+def png(values, colour_type, filters=0):
+    """A PNG of 16 bits; `filters` 2 stores each row as its difference to the one above."""
+    height, width = values.shape[:2]
+    rows = values.astype(">u2").reshape(height, -1).view(np.uint8)
+    if filters == 2:
+        rows = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    data = zlib.compress(np.insert(rows, 0, filters, axis=1).tobytes())
+
+    def chunk(name, content):
+        crc = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("filters", [0, 2])
+@pytest.mark.parametrize("n_channels", [3, 4])
+@pytest.mark.parametrize("depth", [10, 12, 14, 16])
+def test_colours_of_a_png_keep_all_their_bits(tmp_path, depth, n_channels, filters):
+    values = colours(depth, n_channels)
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(values, {3: 2, 4: 6}[n_channels], filters))
+
+    assert_array_equal(load(str(path)), values[..., :3])
+
+
+def test_colours_of_a_portable_pixmap_keep_all_their_bits(tmp_path):
+    values = colours(12)
+    path = tmp_path / "deep.ppm"
+    path.write_bytes(b"P6\n53 37\n4095\n" + values.astype(">u2").tobytes())
+
+    assert_array_equal(load(str(path)), values)
+
+
+def test_deep_colours_are_seen_as_an_array_of_them_is(tmp_path):
+    values = colours(12)
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(values, 2))
+    intensity = Intensity((0, 4095))
+
+    seen = as_images([str(path)]).pixels(0, (16, 16), intensity=intensity)
+
+    assert_array_equal(seen, as_images([values]).pixels(0, (16, 16), intensity=intensity))
+    assert as_images([str(path)]).bit_depth_window(0) == (0, 4095)
+    assert level_of(as_images([str(path)]), 0) == round((values / 4095 * 255).mean())
+
+
+def test_a_turned_file_of_deep_colours_is_set_upright(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    values = colours(16)
+    for planar in ("contig", "separate"):
+        for orientation in range(1, 9):
+            path = str(tmp_path / f"{planar}{orientation}.tif")
+            stored = values if planar == "contig" else np.moveaxis(values, -1, 0)
+            tag = (274, "H", 1, orientation, True)
+            tifffile.imwrite(
+                path, stored, photometric="rgb", planarconfig=planar, extratags=[tag], tile=(16, 16)
+            )
+            turned = Image.fromarray((values >> 8).astype(np.uint8))
+            turned.getexif()[274] = orientation
+            turned.save(tmp_path / "shallow.png", exif=turned.getexif())
+            upright = np.asarray(as_images([str(tmp_path / "shallow.png")]).read(0))
+
+            assert_array_equal(load(path) >> 8, upright, err_msg=path)
+            assert as_images([path]).size(0) == upright.shape[:2]
+
+
+def test_transparent_deep_colours_are_refused(tmp_path):
+    values = colours(16, 4)
+    values[0, 0, 3] = 100
+    path = tmp_path / "transparent.png"
+    path.write_bytes(png(values, 6))
+
+    with pytest.raises(ImageReadError, match="more than 8 bits with transparent pixels; save it"):
+        as_images([str(path)]).read(0)
+
+
+def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path):
+    grey_and_alpha = tmp_path / "la.png"
+    grey_and_alpha.write_bytes(png(colours(16)[..., :2], 4))
+    paths = [grey_and_alpha]
+    codecs = pytest.importorskip("imagecodecs")
+    paths.append(tmp_path / "deep.jp2")
+    paths[-1].write_bytes(codecs.jpeg2k_encode(colours(12), level=0, bitspersample=12))
+    if ".avif" in Image.registered_extensions():
+        paths.append(tmp_path / "deep.avif")
+        paths[-1].write_bytes(codecs.avif_encode(colours(10), bitspersample=10))
+    for path in paths:
+        with pytest.raises(ImageReadError, match=r"more than 8 bits in a way.*save it as a PNG"):
+            as_images([str(path)]).size(0)
+
+
+def test_a_tiff_beyond_pillow_names_the_extra_that_reads_it(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+    path = str(tmp_path / "floats.tif")
+    values = np.random.default_rng(0).random((32, 40, 5), dtype=np.float32)
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+    images = as_images([path])
+
+    features = ConvFeatures(image_size=32, window=(0, 1), channels=(4, 2, 0)).fit(images)
+    assert_array_equal(load(path), values)
+    assert features.transform(images).shape[0] == 1
+
+    monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+    as_other = str(tmp_path / "others.tif")
+    tifffile.imwrite(as_other, values, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageReadError, match=r"pip install 'skstructcore\[tiff\]'"):
+        as_images([as_other]).size(0)
+
+
+def test_compressed_floats_of_either_byte_order_are_the_same(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).random((16, 16), dtype=np.float32)
+    for byte_order in "<>":
+        path = str(tmp_path / f"{ord(byte_order)}.tif")
+        tifffile.imwrite(path, values, byteorder=byte_order, compression="deflate")
+        assert_array_equal(np.asarray(load(path)), values)
+
+
+def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch):
+    path = str(tmp_path / "large.png")
+    Image.new("L", (60, 50), 9).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # twice as many are refused
+
+    with pytest.raises(ImageReadError, match=r"50 x 60 pixels.*max_pixels=3000\)"):
+        as_images([path]).size(0)
+    assert "max_pixels=3000" in find_unreadable([path])[0].reason
+    allowed = as_images([path], max_pixels=3000)
+    assert allowed[:1].pixels(0, (8, 8)).tolist() == np.full((8, 8, 3), 9).tolist()
+    assert not find_unreadable(allowed)
+    with pytest.raises(ImageReadError, match="more than 2,999 are refused"):
+        as_images([path], max_pixels=2999).read(0)
+    with pytest.raises(ValueError, match="max_pixels must be a positive integer"):
+        as_images([path], max_pixels=0)
