@@ -294,8 +294,9 @@ def test_compressed_floats_of_either_byte_order_are_the_same(tmp_path):
         assert_array_equal(np.asarray(load(path)), values)
 
 
-def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch):
-    path = str(tmp_path / "large.png")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch, suffix):
+    path = str(tmp_path / f"large.{suffix}")
     Image.new("L", (60, 50), 9).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # twice as many are refused
 

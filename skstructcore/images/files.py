@@ -112,6 +112,13 @@ def _header(path, stamp, page):
         elif image.mode == "F" and image.format == "TIFF" and image.tile[0][0] == "libtiff":
             # Pillow 13 takes the bytes of compressed big-endian floats in the wrong order.
             reader = "tifffile" if image.tag_v2.prefix == b"MM" else reader
+        if image.format == "TIFF" and np.prod(image.size, dtype=float) > _pillows_limit():
+            if image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) not in (1, 2):
+                raise ValueError(
+                    "Pillow takes no TIFF of so many pixels, and tifffile none of these colours; "
+                    "save it as RGB or grey, or as PNG or JPEG"
+                )
+            reader = "tifffile"
         if reader == "tifffile":
             kind = _tifffile_header(path, page).kind
         # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
@@ -182,10 +189,14 @@ def _open_of_any_size(file):
     raise Image.UnidentifiedImageError
 
 
+def _pillows_limit():
+    return 2 * (Image.MAX_IMAGE_PIXELS or np.inf)
+
+
 def check_pixels(name: str, max_pixels: int | None) -> None:
     """Raise ValueError if a file has more pixels than `max_pixels`; None: than Pillow takes."""
     height, width = header_of(name).size
-    limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or np.inf)
+    limit = max_pixels or _pillows_limit()
     if height * width > limit:
         raise ValueError(
             f"it has {height} x {width} pixels, and files of more than {limit:,.0f} are refused, "
