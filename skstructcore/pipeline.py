@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PRESETS = {
     "default": {},
     "paper": {
+        "projection__n_components": 512,
         "projection__random_state": 42,
         "knn__n_neighbors": 5,
         "knn__metric": "sqeuclidean",
@@ -117,7 +118,7 @@ def _named_features(name, preset):
     elif name in BUILT_IN:
         from .features.conv import ConvFeatures
 
-        features, settings = ConvFeatures(name), {"projection__n_components": 128}
+        features, settings = ConvFeatures(name), {}
     else:
         raise ValueError(
             f"features={name!r} is unknown. It is one of {', '.join([*BUILT_IN, *ARCHITECTURES])}, "

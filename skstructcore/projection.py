@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _BLOCK_ROWS = 4096
+_WIDTHS = (512, 128)  # of "auto": the first that is narrower than the features
 
 
 class RandomProjection(
@@ -41,8 +42,9 @@ class RandomProjection(
 
     Parameters
     ----------
-    n_components : int or None, default=512
-        Number of dimensions to project to. None leaves the features as they are.
+    n_components : int, "auto" or None, default="auto"
+        Number of dimensions to project to. None leaves the features as they are. "auto" goes by
+        their width: 512 of more than 512 features, 128 of more than 128, fewer as they are.
     kind : {"gaussian", "sparse"}, default="gaussian"
         Which of scikit-learn's random matrices to use:
         :class:`~sklearn.random_projection.GaussianRandomProjection` or
@@ -53,7 +55,7 @@ class RandomProjection(
     Attributes
     ----------
     components_ : ndarray or CSR matrix of shape (n_components, n_features), float32
-        The matrix; None with ``n_components=None``.
+        The matrix; None where the features are left as they are.
     n_features_in_ : int
         Number of features seen by `fit`.
 
@@ -67,14 +69,14 @@ class RandomProjection(
     """
 
     _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "kind": [StrOptions({"gaussian", "sparse"})],
         "random_state": ["random_state"],
     }
 
     def __init__(
         self,
-        n_components: int | None = 512,
+        n_components: int | Literal["auto"] | None = "auto",
         *,
         kind: Literal["gaussian", "sparse"] = "gaussian",
         random_state: RandomState = 0,
@@ -99,18 +101,21 @@ class RandomProjection(
         self : RandomProjection
         """
         X = check_features(self, X, reset=True)
-        if self.n_components is None:
+        n_components = self.n_components
+        if n_components == "auto":
+            n_components = next((n for n in _WIDTHS if self.n_features_in_ > n), None)
+        if n_components is None:
             self.components_ = None
             self._n_features_out = self.n_features_in_
             return self
         from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
         kinds = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
-        generator = kinds[self.kind](self.n_components, random_state=self.random_state)
+        generator = kinds[self.kind](n_components, random_state=self.random_state)
         # The generator looks at the shape of its input only.
         generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
         self.components_ = generator.components_.astype(np.float32)
-        self._n_features_out = self.n_components
+        self._n_features_out = n_components
         return self
 
     def transform(self, X: LazyRows | ArrayLike) -> LazyRows | NDArray[np.floating]:
