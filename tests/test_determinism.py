@@ -137,7 +137,7 @@ def test_batches_do_not_matter_to_updates(fit_params):
     fits = [make_small(size).fit(PIXELS[:24], **fit_params) for size in (16, 5)]
     updated = [update(fit, PIXELS[24:34], force=True) for fit in fits]
     shorter = [forget(fit, PIXELS[:3]) for fit in updated]
-    calibrated = [recalibrate(fit, PIXELS[24:34], force=True) for fit in fits]
+    calibrated = [recalibrate(fit, PIXELS[24:34], weight_old=0.5, force=True) for fit in fits]
     for changed in (updated, shorter, calibrated):
         for other in changed[1:]:
             np.testing.assert_array_equal(

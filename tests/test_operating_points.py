@@ -119,7 +119,7 @@ def test_smallest_size_must_hold_for_all_larger_ones():
         ),
         ({"y": ["good"]}, "y labels images"),
         ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["good"]}, "y has 1 entries for 2"),
-        ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["a", "b"]}, "no good image"),
+        ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["bad", "defect"]}, "no good image"),
     ],
 )
 def test_what_makes_no_sense_is_refused(pipe, arguments, message):

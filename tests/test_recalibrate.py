@@ -185,6 +185,19 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
     assert repr(loaded[-1].recalibration_) == repr(later[-1].recalibration_)
 
 
+def test_five_fresh_images_of_a_product_or_old_ones_are_needed_for_the_expected_rule():
+    images = np.concatenate([patches(30, 0), patches(30, 1, shift=20)])
+    pipe = steps("expected", routing="auto").fit(
+        images, coresetbank__categories=["a"] * 30 + ["b"] * 30
+    )
+    fresh = np.concatenate([patches(9, 5), patches(4, 6, shift=20)])
+    with pytest.raises(ValueError, match=r"4 fresh good images of route 'b' .* weight_old above 0"):
+        recalibrate(pipe, fresh)
+    later = recalibrate(pipe, fresh, weight_old=0.5)
+    assert [len(d.scores) for d in later[-1].decisions_.values()] == [39, 34]
+    assert later[-1].decisions_["b"].tail.n_independent == pytest.approx(0.5 * 30 + 4)
+
+
 def test_too_few_images_for_the_level_are_said(pipe):
     with pytest.warns(UserWarning, match="best guarantee is 25.0%"):
         later = recalibrate(pipe, patches(3, 1))

@@ -14,7 +14,7 @@ from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
 from ..scoring.calibration import explain_shortage
-from ..scoring.decision import decide
+from ..scoring.decision import MIN_IMAGES, decide
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
 from ._fresh import (
     check_margin,
@@ -260,6 +260,11 @@ def _with_scores(
     groups = None if len(np.unique(groups)) == len(groups) else groups
     # A plain quantile of few fresh scores is none.
     rule = "guaranteed" if old.rule == "quantile" else old.rule
+    if rule == "expected" and len(scores) < MIN_IMAGES:
+        raise ValueError(
+            f"{len(scores)} fresh good images of route {fresh['nearest_route'].iloc[0]!r} are too "
+            f"few to learn a threshold from: give at least {MIN_IMAGES}, or weight_old above 0."
+        )
     return replace(
         calibration,
         decision=decide(scores, old.asked_rate, rule, groups, weights),
