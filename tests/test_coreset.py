@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skstructcore.neighbors import coreset
+from skstructcore.neighbors import coreset, kneighbors
 from skstructcore.neighbors.coreset import greedy_k_center
 
 
@@ -141,3 +141,25 @@ def test_values_too_large_for_float32_distances():
 def test_bad_arguments(X, arguments, message):
     with pytest.raises(ValueError, match=message):
         greedy_k_center(X, **arguments)
+
+
+@pytest.mark.parametrize("device", ["cpu", "torch:cpu"])
+def test_k_center_that_goes_on_is_k_center(device):
+    rows = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
+    picks, radii = greedy_k_center(rows, 60, start=7)
+    squared = kneighbors(rows, rows[picks[:20]])[0][:, 0]
+    before = squared.copy()
+    more, more_radii = greedy_k_center(rows, 40, nearest=squared, device=device)
+    np.testing.assert_array_equal(more, picks[20:])
+    np.testing.assert_allclose(more_radii, radii[20:], rtol=1e-5)
+    np.testing.assert_array_equal(squared, before)
+
+
+def test_k_center_goes_on_where_rows_are_equal_and_all_are_wanted():
+    rows = np.repeat(np.arange(3, dtype=np.float32), 4)[:, np.newaxis]
+    picks, radii = greedy_k_center(rows, 12, nearest=rows[:, 0] ** 2)
+    assert sorted(picks.tolist()) == list(range(12))
+    # A centre at 0, then the row at 2, then one at 1.
+    assert radii[:2].tolist() == [1, 0] and radii[-1] == 0
+    with pytest.raises(ValueError, match="nearest must be 12 squared distances"):
+        greedy_k_center(rows, 1, nearest=[1.0])

@@ -18,9 +18,6 @@ from skstructcore import (
 )
 from skstructcore.bank.stream import _drawn
 from skstructcore.knn.surprise import fit_expectation
-from skstructcore.neighbors import kneighbors
-from skstructcore.neighbors.coreset import greedy_k_center
-from skstructcore.neighbors.extend import continue_k_center
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:false_alarm_rate=", "ignore:Fewer than", "ignore:.*training images are forgotten"
@@ -61,26 +58,6 @@ def pipe():
 def routed():
     images = np.concatenate([OLD, patches(30, 3, shift=20)])
     return fitted(images, categories=["a"] * 30 + ["b"] * 30)
-
-
-def test_k_center_that_goes_on_is_k_center():
-    rows = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
-    picks, radii = greedy_k_center(rows, 60, start=7)
-    squared = kneighbors(rows, rows[picks[:20]])[0][:, 0]
-    more, radius = continue_k_center(rows, squared, 40)
-    np.testing.assert_array_equal(more, picks[20:])
-    assert radius == pytest.approx(radii[-1], rel=1e-5)
-
-
-def test_k_center_goes_on_where_rows_are_equal_or_all_are_wanted():
-    rows = np.repeat(np.arange(3, dtype=np.float32), 4)[:, np.newaxis]
-    squared = rows[:, 0] ** 2
-    picks, radius = continue_k_center(rows, squared, 12)
-    assert sorted(picks.tolist()) == list(range(12)) and radius == 0
-    picks, radius = continue_k_center(rows, squared, 0)
-    assert len(picks) == 0 and radius == 2
-    with pytest.raises(ValueError, match="from 0 to 12, got 13"):
-        continue_k_center(rows, squared, 13)
 
 
 def test_sums_of_an_expectation_give_the_expectation_and_can_be_split():

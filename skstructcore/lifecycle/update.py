@@ -274,7 +274,7 @@ def _is_exact(bank, knn, is_gone, route):
 
 def _grown_bank(bank, search, values, routes, groups, X):
     """Bank step with more entries, and the row of each old entry in the new bank."""
-    from ..neighbors.extend import continue_k_center
+    from ..neighbors.coreset import greedy_k_center
 
     old, first = bank.bank_, len(bank.images_)
     images = np.arange(first, first + len(values))
@@ -289,7 +289,11 @@ def _grown_bank(bank, search, values, routes, groups, X):
             places = np.arange(len(rows)) if places is None else places
             share = len(entries) / (bank.n_images_per_route_[route] * per_image)
             n_new = min(len(rows), round(share * len(rows)))
-            picks, far = continue_k_center(rows, _squared(search, route, entries, rows), n_new)
+            squared, picks = _squared(search, route, entries, rows), []
+            far = float(np.sqrt(squared.max()))
+            if n_new:
+                picks, radii = greedy_k_center(rows, n_new, nearest=squared)
+                far = float(radii[-1])
             new, owners = rows[picks], mine[places[picks] // per_image]
         old_rows[entries] = n_rows + np.arange(len(entries))
         n_rows += len(entries) + len(new)

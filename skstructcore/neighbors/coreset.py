@@ -29,13 +29,15 @@ def greedy_k_center(
     n_select: int,
     *,
     start: int = 0,
+    nearest: ArrayLike | None = None,
     verbose: int = 0,
     device: str | torch.device = "cpu",
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Select rows farthest first, exactly.
 
-    The first pick is `start`; every further pick is the row that lies farthest from
-    all picks so far (Gonzalez 1985, at most twice the best covering radius there is).
+    The first pick is `start` or, with `nearest`, the farthest row; every further pick is the
+    row that lies farthest from all before it (Gonzalez 1985, at most twice the best covering
+    radius there is).
     Distances are those of the float32 rows, summed in float64; of equally far rows
     the one with the lowest index is picked. Where `X` has fewer distinct rows than
     `n_select`, the remaining picks are the lowest indices not picked yet, at radius 0,
@@ -52,6 +54,9 @@ def greedy_k_center(
         How many rows to select, 1 to n.
     start : int, default=0
         Index of the first pick.
+    nearest : array-like of shape (n,), default=None
+        Squared distance of each row to the nearest of the centres that are there already. The
+        selection goes on from these; `start` has no part in it.
     verbose : int, default=0
         Show a progress bar if positive.
     device : str or torch.device, default="cpu"
@@ -65,7 +70,7 @@ def greedy_k_center(
         The picks, in order.
     radii : ndarray of shape (n_select,), float32
         ``radii[i]``: the largest distance of any row to its nearest among the first
-        ``i + 1`` picks, in the units of `X`.
+        ``i + 1`` picks (or the centres before them), in the units of `X`.
 
     Examples
     --------
@@ -77,29 +82,37 @@ def greedy_k_center(
     array([0, 3, 2])
     >>> radii
     array([10.,  2.,  1.], dtype=float32)
+    >>> greedy_k_center(X, 1, nearest=X[:, 0] ** 2)  # beside a centre at 0
+    (array([3]), array([2.], dtype=float32))
     """
     X = _check_rows(X)
     _check_integer("n_select", n_select, 1, X.shape[0])
     _check_integer("start", start, 0, X.shape[0] - 1)
+    if nearest is not None:
+        nearest = np.array(nearest, dtype=np.float64)  # a copy
+        if nearest.shape != (len(X),) or not (nearest >= 0).all():
+            raise ValueError(f"nearest must be {len(X)} squared distances, one for each row of X.")
+        start = int(nearest.argmax())
     indices = np.full(n_select, start, dtype=np.int64)
     radii = np.full(n_select, np.nan, dtype=np.float32)
     device = find_device(str(device))
     if device == "cpu":
-        rounds = _Selection(X, indices, radii).run()
+        rounds = _Selection(X, indices, radii, nearest).run()
     else:
-        rounds = _select_on_device(X, indices, radii, device.removeprefix("torch:"))
+        rounds = _select_on_device(X, indices, radii, nearest, device.removeprefix("torch:"))
     with progress_bar(verbose=verbose, total=n_select, desc="k-center", unit="pick") as bar:
         for done in rounds:
             bar.update(done - bar.n)
     return indices, radii
 
 
-def _select_on_device(X, indices, radii, device):
+def _select_on_device(X, indices, radii, nearest, device):
     """The textbook loop in torch; yields how many picks are done, now and then."""
     import torch
 
     rows = torch.from_numpy(X).to(device, torch.float32)
-    nearest = torch.full((len(rows),), torch.inf, device=device)
+    nearest = np.full(len(X), np.inf) if nearest is None else nearest
+    nearest = torch.from_numpy(nearest.astype(np.float32)).to(device)
     if not torch.isfinite(rows).all():
         row = int(torch.isfinite(rows).all(dim=1).logical_not().nonzero()[0])
         raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
@@ -133,15 +146,16 @@ class _Selection:
     lie closer to a pick than the final radius.
     """
 
-    def __init__(self, X, indices, radii):
+    def __init__(self, X, indices, radii, nearest=None):
         from . import _coreset_kernels
 
         self.kernels = _coreset_kernels
         self.X, self.indices, self.radii = X, indices, radii
         n, d = X.shape
         n_select = len(indices)
-        self.nearest = np.empty(n)
-        self.seen = np.ones(n, dtype=np.int32)
+        self.goes_on = nearest is not None
+        self.nearest = nearest if self.goes_on else np.empty(n)
+        self.seen = np.full(n, 0 if self.goes_on else 1, dtype=np.int32)
         self.slack = 2 * (d + 16) * 2.0**-24  # rounding of products and norms, relative to norms
         self.picks = np.empty((n_select, d), dtype=np.float32)
         self.centred_picks = np.empty_like(self.picks)
@@ -150,7 +164,8 @@ class _Selection:
     def run(self):
         """Make the picks; yield how many are done, after each round."""
         with thread_pool() as run_all:
-            run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
+            if not self.goes_on:
+                run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
             self._check_range()
             # Matrix products lose the less to cancellation the nearer the rows are to 0.
             sample = self.X[:: len(self.X) // 1024 + 1]
