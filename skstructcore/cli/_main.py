@@ -18,6 +18,8 @@ from .latency import latency
 from .maintain import audit, forget, monitor, recalibrate, update
 from .report import report
 from .score import score
+from .serve import serve
+from .watch import watch
 
 
 def _show_warning(message, *_):
@@ -55,6 +57,6 @@ def main(context: click.Context, verbose: bool) -> None:
 
 for command in (
     *(audit, cache, demo, evaluate, export, fit, forget, info, latency),
-    *(monitor, recalibrate, report, score, update, verify),
+    *(monitor, recalibrate, report, score, serve, update, verify, watch),
 ):
     main.add_command(command)

@@ -1,0 +1,72 @@
+"""``skstructcore watch``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import check_output, load_model, model_argument, plain_errors, say
+
+
+@click.command()
+@model_argument
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--csv",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add a row an image there.",
+)
+@click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
+@click.option("--mqtt", metavar="HOST[:PORT]", help="Publish each decision at this broker.")
+@click.option("--topic", default="skstructcore", help="Of MQTT.")
+@click.option(
+    "--settle",
+    default=1.0,
+    type=click.FloatRange(0),
+    help="Seconds that a file must stay the same before it is read.",
+)
+@click.option("--once", is_flag=True, help="Score what is there, and end.")
+def watch(
+    model: Path,
+    folder: Path,
+    csv: Path,
+    webhook: str | None,
+    mqtt: str | None,
+    topic: str,
+    settle: float,
+    once: bool,
+) -> None:
+    """Score the images that appear in FOLDER with MODEL, each once.
+
+    After a restart, or a kill, the same command goes on where it was. Messages that could not be
+    sent wait and are sent again; each has its number.
+
+    \b
+    skstructcore watch line3.structcore line3/camera --csv line3.csv
+    skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt broker:1883
+    """
+    with plain_errors():
+        import threading
+
+        check_output(csv)
+        from ..model_files import info
+        from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
+
+        senders = [webhook_sender(webhook)] if webhook else []
+        senders += [mqtt_sender(mqtt, topic)] if mqtt else []
+        pipe = load_model(model)
+        digest = info(model)["training"]["digest"][:12]
+        settle = 0.0 if once else settle
+        watched = FolderWatch(pipe, folder, csv, model=digest, settle=settle, senders=senders)
+        if once:
+            watched.patience = 0.0
+            watched.step()
+        else:
+            say(f"Watching {folder}; end with Ctrl-C.")
+            try:
+                watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
+            except KeyboardInterrupt:
+                say("Ended.")
+    click.echo(f"{watched.n_rows} images in {csv}")

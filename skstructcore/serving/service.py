@@ -1,0 +1,363 @@
+"""A fitted pipeline behind HTTP: images in, decisions out, limits on everything."""
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import html
+import io
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+try:
+    from fastapi import Depends, FastAPI, File, HTTPException, Request, Response, UploadFile
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from pydantic import BaseModel
+except ImportError as error:
+    raise ImportError(
+        f'The service needs {error.name}: pip install "skstructcore[serve]"'
+    ) from error
+
+from .._version import __version__
+from ..images.reading import ImageReadError
+from ..lifecycle.drift import DriftMonitor
+from ..model_files import info, load
+from ..scoring.regions import regions
+from .latency import warm_up
+
+__all__ = ["make_app"]
+
+_logger = logging.getLogger(__name__)
+_N_SHOWN = 50
+_POLL_SECONDS = 1.0
+
+
+class Region(BaseModel):
+    """A place that is higher than good images are, in pixels of the upright image."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+    peak_row: float
+    peak_col: float
+    area: float
+    p_value: float
+
+
+class Judged(BaseModel):
+    """What was decided about an image."""
+
+    name: str
+    decision: str
+    score: float
+    p_value: float
+    route: str
+    decided_by: str
+    regions: list[Region]
+
+
+class Answer(BaseModel):
+    """What was decided, and by which model."""
+
+    model: str
+    threshold: float
+    images: list[Judged]
+    alarms: list[str]
+
+
+@dataclass(eq=False)
+class _Loaded:
+    pipe: Any
+    version: str
+    monitor: DriftMonitor
+
+
+class LiveModel:
+    """A model file that is loaded again when it changes; work goes on with what it began with."""
+
+    def __init__(self, path):
+        self.path, self.loaded, self.error = path, None, None
+        self._stamp, self._lock = None, threading.Lock()
+
+    def refresh(self) -> None:
+        """Load the file if it has changed. One that cannot be loaded leaves the old model."""
+        with self._lock:
+            try:
+                status = os.stat(self.path)
+                stamp = status.st_mtime_ns, status.st_size, status.st_ino
+                if stamp == self._stamp:
+                    return
+                self._stamp = stamp
+                pipe, header = load(self.path), info(self.path)
+                version = f"{header['training']['digest'][:12]} of {header['created']}"
+                monitor = DriftMonitor(pipe)
+                self.loaded, self.error = _Loaded(warm_up(pipe), version, monitor), None
+                _logger.info("Loaded %s, %s", self.path, version)
+            except (OSError, ValueError, TypeError, ImportError) as error:
+                if self.error != str(error):
+                    _logger.error("The model cannot be loaded: %s", error)
+                self.error = str(error)
+
+
+def make_app(
+    path: str | os.PathLike,
+    *,
+    token: str | None = None,
+    max_bytes: int = 64 * 2**20,
+    max_pixels: int = 50_000_000,
+    max_images: int = 64,
+    max_queue: int = 16,
+    timeout: float = 30.0,
+) -> FastAPI:
+    """Build the service of a model file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file of `skstructcore.save`. When it is replaced, the new model is loaded.
+    token : str, default=None
+        What the header ``Authorization: Bearer <token>`` has to say; None: anybody may ask.
+    max_bytes, max_pixels, max_images : int
+        Of a request, of an image, in a request; more is refused with status 413.
+    max_queue : int, default=16
+        Requests that may wait; more are refused with status 429.
+    timeout : float, default=30.0
+        Seconds that a request may take; then it is answered with status 504.
+
+    Returns
+    -------
+    app : FastAPI
+        POST ``/score`` takes images as multipart files named ``images``; GET ``/healthz``,
+        ``/readyz``, ``/metrics``, and a page with the last decisions at ``/``.
+    """
+    model, last = LiveModel(path), deque(maxlen=_N_SHOWN)
+    worker, metrics = ThreadPoolExecutor(1), _Metrics()
+    waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        async def keep_fresh():
+            while True:
+                await asyncio.to_thread(model.refresh)
+                await asyncio.sleep(_POLL_SECONDS)
+
+        await asyncio.to_thread(model.refresh)
+        task = asyncio.create_task(keep_fresh())
+        yield
+        task.cancel()
+        worker.shutdown(cancel_futures=True)
+
+    def authorised(request: Request):
+        given = request.headers.get("authorization", "")
+        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "A bearer token is needed.", {"WWW-Authenticate": "Bearer"})
+
+    app = FastAPI(title="skstructcore", version=__version__, lifespan=lifespan)
+    app.state.model = model
+    app.add_middleware(_BodyLimit, max_bytes=max_bytes)
+    refused = {
+        400: "The body is no multipart form.",
+        401: "No valid bearer token.",
+        413: "Too many bytes, pixels or images.",
+        422: "An image cannot be read, or none was sent.",
+        429: "Too many requests wait.",
+        503: "No model is loaded.",
+        504: "It took too long.",
+    }
+    responses = {status: {"description": text} for status, text in refused.items()}
+
+    @app.post("/score", responses=responses, dependencies=[Depends(authorised)])
+    async def score(images: list[UploadFile] = File(description="Images, any format")) -> Answer:  # noqa: B008
+        nonlocal waiting
+        began, loaded = time.perf_counter(), model.loaded
+        if loaded is None:
+            raise HTTPException(503, f"No model is loaded: {model.error}")
+        if len(images) > max_images:
+            raise HTTPException(413, f"{len(images)} images, and {max_images} may come at once.")
+        if waiting >= max_queue:
+            raise HTTPException(429, "Too many requests wait.", {"Retry-After": "1"})
+        waiting += 1
+        metrics.waiting.set(waiting)
+        try:
+            names = [image.filename or f"image {i}" for i, image in enumerate(images)]
+            pictures = [
+                _opened(await image.read(), name, max_pixels)
+                for image, name in zip(images, names, strict=True)
+            ]
+            job = worker.submit(_judge, loaded, pictures, names)
+            answer = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
+        except ImageReadError as error:
+            raise HTTPException(422, str(error)) from None
+        except (TimeoutError, asyncio.TimeoutError):
+            raise HTTPException(504, f"No answer within {timeout:g} seconds.") from None
+        finally:
+            waiting -= 1
+            metrics.waiting.set(waiting)
+        metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
+        last.extend(
+            (time.strftime("%H:%M:%S"), judged, _thumbnail(picture, judged.regions))
+            for judged, picture in zip(answer.images, pictures, strict=True)
+        )
+        return answer
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: {"description": refused[503]}})
+    async def readyz() -> dict[str, str | None]:
+        """Whether a model is loaded, which, and what is wrong with a newer file."""
+        if model.loaded is None:
+            raise HTTPException(503, f"No model is loaded: {model.error}")
+        return {"model": model.loaded.version, "error": model.error}
+
+    @app.get("/metrics", response_class=Response, dependencies=[Depends(authorised)])
+    async def metrics_page() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    @app.get("/", response_class=HTMLResponse, dependencies=[Depends(authorised)])
+    async def page() -> str:
+        """The last decisions."""
+        return _page(model, reversed(last))
+
+    return app
+
+
+class _BodyLimit:
+    """Answer 413 as soon as a body is longer than allowed, whatever its header says."""
+
+    def __init__(self, app, max_bytes):
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope, receive, send):
+        n_bytes = 0
+
+        async def counted():
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self.max_bytes:
+                raise HTTPException(413, f"The body has more than {self.max_bytes} bytes.")
+            return message
+
+        if scope["type"] == "http":
+            declared = dict(scope["headers"]).get(b"content-length", b"0")
+            if declared.isdigit() and int(declared) > self.max_bytes:
+                text = f"The body has more than {self.max_bytes} bytes."
+                await JSONResponse({"detail": text}, 413)(scope, receive, send)
+                return
+        await self.app(scope, counted, send)
+
+
+class _Metrics:
+    def __init__(self):
+        self.registry = CollectorRegistry()
+        own = {"registry": self.registry}
+        self.seconds = Histogram("skstructcore_request_seconds", "Time of a request", **own)
+        kinds = ["decision", "route"]
+        self.images = Counter("skstructcore_images", "Images that were judged", kinds, **own)
+        self.waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **own)
+        self.alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **own)
+
+    def count(self, answer, seconds, n_alarms):
+        self.seconds.observe(seconds)
+        self.alarms.set(n_alarms)
+        for image in answer.images:
+            self.images.labels(image.decision, image.route).inc()
+
+
+def _opened(content, name, max_pixels):
+    """An image whose size is known and allowed, but not decoded yet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels: the limit here is the service's
+            image = Image.open(io.BytesIO(content))
+    except Exception as error:  # of Pillow's plugins, of any kind
+        raise ImageReadError(f"{name!r} cannot be read as an image.") from error
+    if image.width * image.height > max_pixels:
+        raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
+    return image
+
+
+def _judge(loaded, pictures, names):
+    pipe = loaded.pipe
+    for picture, name in zip(pictures, names, strict=True):
+        try:
+            picture.load()
+        except Exception as error:  # of Pillow's plugins, of any kind
+            raise ImageReadError(f"{name!r} cannot be read: {error}") from error
+    maps = pipe[:-1].transform(pictures)
+    table = pipe[-1].describe(maps)
+    try:
+        places = regions(pipe[-1], maps)
+        places = dict(tuple(places.groupby("image")))
+    except ValueError:  # no height of a map is calibrated
+        places = {}
+    alarms = loaded.monitor.update(table)
+    images = []
+    for i, (name, row) in enumerate(zip(names, table.to_dict("records"), strict=True)):
+        found = places.get(f"image {i}")
+        found = [] if found is None else found.to_dict("records")
+        images.append(
+            Judged(
+                name=name,
+                decision="anomalous" if row["is_anomalous"] else "good",
+                score=row["anomaly_score"],
+                p_value=row["p_value"],
+                route=str(row["route"]),
+                decided_by=row["decided_by"],
+                regions=[{key: region[key] for key in Region.model_fields} for region in found],
+            )
+        )
+    threshold = -float(pipe[-1].offset_)
+    texts = [str(alarm) for alarm in alarms]
+    return Answer(model=loaded.version, threshold=threshold, images=images, alarms=texts)
+
+
+def _thumbnail(picture, found, side=160):
+    from ..images.image_list import as_images
+
+    small = as_images([picture]).read(0).copy()
+    scale = side / max(small.size)
+    small = small.resize([max(1, round(length * scale)) for length in small.size])
+    draw = ImageDraw.Draw(small)
+    for r in found:
+        draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], outline="red")
+    file = io.BytesIO()
+    small.save(file, "JPEG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _page(model, last):
+    loaded = model.loaded
+    state = "no model" if loaded is None else f"model {loaded.version}"
+    alarms = [] if loaded is None else loaded.monitor.alarms_
+    drift = "; ".join(map(str, alarms)) or "no drift"
+    rows = "".join(
+        f'<tr class="{j.decision}"><td>{when}<td><img alt="" src="data:image/jpeg;base64,{image}">'
+        f"<td>{html.escape(j.name)}<td>{j.decision}<td>{j.score:.3g}<td>{j.p_value:.2g}"
+        f"<td>{html.escape(j.route)}"
+        for when, j, image in last
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta http-equiv="refresh" content="5">'
+        "<title>skstructcore</title><style>body{font-family:sans-serif}td,th{padding:.3em 1em}"
+        ".anomalous{background:#fdd}</style>"
+        f"<h1>Last decisions</h1><p>{html.escape(state)}. {html.escape(drift)}. "
+        f"{html.escape(model.error or '')}</p><table><tr><th>time<th>image<th>name<th>decision"
+        f"<th>score<th>p-value<th>route</tr>{rows}</table></html>"
+    )

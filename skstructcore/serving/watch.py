@@ -1,0 +1,268 @@
+"""Images that appear in a folder are scored once, whatever is killed when.
+
+The table is the memory: a row is written, whole and on disk, for each image, and an image of which
+there is a row is done. The drift monitor is told the rows again after a restart. What was sent to
+others is counted in a file beside the table; a message is sent again if nobody knows that it came,
+with the same number.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .._utils.files import escape_name, write_text
+from ..images.image_list import IMAGE_SUFFIXES
+from ..inference import score_images
+from ..lifecycle.drift import DriftMonitor
+from .latency import black_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import StrPath
+
+    Send = Callable[[dict[str, Any]], None]
+
+__all__ = ["FolderWatch", "mqtt_sender", "webhook_sender"]
+
+_logger = logging.getLogger(__name__)
+_KEY = ["file", "bytes", "modified"]
+_READ = {
+    "dtype": {"file": str, "model": str, "error": str},
+    "float_precision": "round_trip",
+}
+_SHOWN = ["file", "is_anomalous", "anomaly_score", "p_value", "route", "error"]
+
+
+class FolderWatch:
+    """Score the images of a folder as they appear, each once.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted, as `make_structcore` builds it.
+    folder : str or path-like
+        Looked through with all that is in it.
+    csv : str or path-like
+        A row an image is added; what is there is gone on from.
+    model : str, default=""
+        What rows call the model.
+    settle : float, default=1.0
+        Seconds that a file must stay the same before it is read.
+    patience : float, default=30.0
+        Seconds after which a file that cannot be read gets a row with the error, and a folder
+        that is gone ends the watch.
+    senders : sequence of callable, default=()
+        Each takes a message, a dict; an OSError says that it did not arrive. It is sent again.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the table.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipeline,
+        folder: StrPath,
+        csv: StrPath,
+        *,
+        model: str = "",
+        settle: float = 1.0,
+        patience: float = 30.0,
+        senders: Sequence[Send] = (),
+    ) -> None:
+        self.pipe, self.folder, self.csv = pipe, Path(folder), Path(csv)
+        self.model, self.settle, self.patience = model, settle, patience
+        self.senders = senders
+        self._sent_file = self.csv.with_name(f"{self.csv.name}.sent")
+        self._monitor = DriftMonitor(pipe)
+        self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
+        self._messages, self._done, self.n_rows = [], set(), 0
+        sample = pipe[-1].describe(pipe[:-1].transform([black_image(pipe)]))
+        self._columns = [*_KEY, "model", *sample.columns, "error"]
+        self._n_sent = int(self._sent_file.read_text()) if self._sent_file.exists() else 0
+        self._take_up()
+
+    def _take_up(self):
+        """Know again what is in the table; half a row, of a kill, is taken away."""
+        text = self.csv.read_bytes() if self.csv.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):
+            os.truncate(self.csv, len(whole))
+        if not whole:
+            self._append(pd.DataFrame(columns=self._columns).to_csv(index=False))
+            return
+        rows = pd.read_csv(io.BytesIO(whole), **_READ)
+        if rows.columns.tolist() != self._columns:
+            raise ValueError(
+                f"{str(self.csv)!r} has other columns than this model's rows: another model, or "
+                "another table. Choose another file."
+            )
+        rows["model"] = rows["model"].fillna("")
+        for i in range(len(rows)):
+            self._count(rows.iloc[i : i + 1])
+        _logger.info("Going on after %d images that are scored already", self.n_rows)
+
+    def step(self) -> int:
+        """Look once: score what is complete, send what is waiting; return how many were scored.
+
+        Raises
+        ------
+        OSError
+            If the folder is gone for longer than `patience`, or the table cannot be written.
+        """
+        now, n_before = time.monotonic(), self.n_rows
+        for path, stamp in self._complete(now):
+            row = self._scored(path, stamp, now)
+            if row is not None:
+                self._append(row.to_csv(index=False, header=False))
+                self._count(row)
+                del self._seen[path]
+        self._send()
+        return self.n_rows - n_before
+
+    def _complete(self, now):
+        """Files without a row that have stayed the same for a while, the oldest first."""
+        if not self.folder.is_dir():
+            self._gone_since = self._gone_since or now
+            if now - self._gone_since >= self.patience:
+                raise FileNotFoundError(f"The folder {str(self.folder)!r} is gone.")
+            return []
+        self._gone_since, ready = None, []
+        for path in self.folder.rglob("*"):
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+                continue
+            try:
+                status = path.stat()
+            except OSError:  # it was here, and is not any more
+                continue
+            stamp = status.st_size, status.st_mtime_ns
+            if (escape_name(str(path)), *stamp) in self._done:
+                continue
+            known, since = self._seen.get(path, (None, now))
+            if known != stamp:
+                self._seen[path] = stamp, now
+                since = now
+            if now - since >= self.settle:
+                ready.append((path, stamp))
+        return sorted(ready, key=lambda item: (item[1][1], item[0]))
+
+    def _scored(self, path, stamp, now):
+        """The row of an image; None if it is to be tried again later."""
+        row = score_images(self.pipe, [str(path)], on_error="skip")
+        failed = row["error"].notna().any()
+        if failed and (not path.exists() or now - self._seen[path][1] < self.patience):
+            return None
+        row = row.assign(file=escape_name(str(path)), bytes=stamp[0], modified=stamp[1])
+        row["error"] = row["error"].map(escape_name, na_action="ignore")
+        return row.assign(model=self.model).reindex(columns=self._columns)
+
+    def _append(self, text):
+        with open(self.csv, "ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _count(self, row):
+        """Take a row in: as done, as news of the line, and as a message that is to be sent."""
+        self._done.add((row["file"].iat[0], *map(int, row[["bytes", "modified"]].iloc[0])))
+        self.n_rows += 1
+        alarms = []
+        if row["error"].isna().all() and row["model"].iat[0] == self.model:
+            row_of_table = row.astype({"is_anomalous": bool})
+            alarms = [str(alarm) for alarm in self._monitor.update(row_of_table)]
+        if self.senders and self.n_rows > self._n_sent:
+            shown = json.loads(row[_SHOWN].to_json(orient="records"))[0]
+            self._messages.append({"number": self.n_rows, **shown, "alarms": alarms})
+
+    def _send(self):
+        while self._messages:
+            message = self._messages[0]
+            try:
+                for send in self.senders:
+                    send(message)
+            except OSError as error:
+                _logger.warning("%d messages wait: %s", len(self._messages), error)
+                return
+            self._n_sent = message["number"]
+            write_text(self._sent_file, str(self._n_sent))
+            self._messages.pop(0)
+
+    def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
+        """Look until `stop` is set: when the system tells of changes, and every `poll` seconds."""
+        from watchdog.events import FileSystemEventHandler
+        from watchdog.observers import Observer
+
+        changed = threading.Event()
+        handler, observer = FileSystemEventHandler(), Observer()
+        handler.on_any_event = lambda event: changed.set()
+        try:
+            observer.schedule(handler, str(self.folder), recursive=True)
+            observer.start()
+        except OSError as error:  # network folders, or too many: looking is enough
+            _logger.info("The system does not tell of changes: %s", error)
+        try:
+            while not stop.is_set():
+                self.step()
+                changed.wait(poll)
+                changed.clear()
+        finally:
+            if observer.is_alive():
+                observer.stop()
+                observer.join()
+
+
+def webhook_sender(url: str, timeout: float = 5.0) -> Send:
+    """A sender that POSTs messages as JSON; any status but 2xx is an OSError."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"A webhook begins with http:// or https://, got {url!r}.")
+
+    def send(message):
+        body = json.dumps(message).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=timeout):
+            pass
+
+    return send
+
+
+def mqtt_sender(host: str, topic: str = "skstructcore", timeout: float = 5.0) -> Send:
+    """A sender that publishes messages as JSON, at least once (quality of service 1).
+
+    `host` may end in ``:port``.
+    """
+    try:
+        from paho.mqtt import client as mqtt
+    except ImportError as error:
+        raise ImportError('MQTT needs paho-mqtt: pip install "skstructcore[watch]"') from error
+    name, _, port = host.partition(":")
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+
+    def send(message):
+        if not client.is_connected():
+            client.loop_stop()
+            client.connect(name, int(port or 1883))
+            client.loop_start()
+        told = client.publish(topic, json.dumps(message), qos=1)
+        try:
+            told.wait_for_publish(timeout)
+        except (RuntimeError, ValueError) as error:
+            raise OSError(f"the broker {host} does not take messages: {error}") from error
+        if not told.is_published():
+            raise OSError(f"the broker {host} does not answer")
+
+    return send

@@ -1,0 +1,175 @@
+"""The service: decisions over HTTP, limits, another model without a pause."""
+
+import io
+import logging
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import skstructcore
+from skstructcore import make_structcore
+
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+pytest.importorskip("httpx")
+from starlette.testclient import TestClient
+
+from skstructcore.serving import service
+
+
+def pictures(n, seed=0):
+    X = np.random.default_rng(seed).normal(120, 12, (n, 64, 64, 3))
+    X[1::4, 16:32, 16:32] += 90 * (seed > 0)
+    return np.clip(X, 0, 255).astype(np.uint8)
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def files(images):
+    return [("images", (f"<{i}>.png", png(image))) for i, image in enumerate(images)]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(16))
+
+
+@pytest.fixture
+def path(pipe, tmp_path):
+    skstructcore.save(pipe, tmp_path / "m.structcore")
+    return tmp_path / "m.structcore"
+
+
+@pytest.fixture
+def client(path):
+    with TestClient(service.make_app(path)) as client:
+        yield client
+
+
+def test_answers_are_the_decisions_of_the_pipeline(client, pipe):
+    new = pictures(6, seed=1)
+    answer = client.post("/score", files=files(new)).json()
+    expected = pipe[-1].describe(pipe[:-1].transform(new))
+    assert [image["name"] for image in answer["images"]] == [f"<{i}>.png" for i in range(6)]
+    assert [image["score"] for image in answer["images"]] == expected["anomaly_score"].tolist()
+    assert [image["p_value"] for image in answer["images"]] == expected["p_value"].tolist()
+    decisions = [image["decision"] == "anomalous" for image in answer["images"]]
+    assert decisions == expected["is_anomalous"].tolist() and len(set(decisions)) == 2
+    assert answer["threshold"] == -pipe[-1].offset_
+    table = skstructcore.regions(pipe, new)
+    found = [(i["name"][1], r["peak_row"]) for i in answer["images"] for r in i["regions"]]
+    assert found == [
+        (name[-1], row) for name, row in zip(table["image"], table["peak_row"], strict=True)
+    ]
+
+
+def test_page_and_metrics_show_what_was_decided(client):
+    client.post("/score", files=files(pictures(4, seed=1)))
+    page = client.get("/").text
+    assert "&lt;1&gt;.png" in page and "<1>.png" not in page
+    assert page.count("data:image/jpeg") == 4 and "no drift" in page
+    metrics = client.get("/metrics").text
+    assert 'skstructcore_images_total{decision="anomalous",route="all"} 1.0' in metrics
+    assert "skstructcore_request_seconds_count 1.0" in metrics
+    assert "skstructcore_drift_alarms 0.0" in metrics
+
+
+def test_wrong_bodies_are_answers_not_crashes(client):
+    broken = [("images", ("broken.png", png(pictures(1)[0])[:200]))]
+    answer = client.post("/score", files=broken)
+    assert answer.status_code == 422 and "'broken.png' cannot be read" in answer.json()["detail"]
+    no_image = client.post("/score", files=[("images", ("a.txt", b"hello"))])
+    assert no_image.status_code == 422 and "'a.txt'" in no_image.json()["detail"]
+    assert client.post("/score").status_code == 422
+    assert (
+        client.post("/score", content=b"\0", headers={"content-type": "text/plain"}).status_code
+        == 422
+    )
+    head = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/score", content=b"\0\1", headers=head).status_code in (400, 422)
+    assert client.post("/score", files=files(pictures(1))).status_code == 200
+
+
+def test_limits_of_bytes_pixels_and_images(path):
+    limits = {"max_bytes": 40_000, "max_pixels": 5000, "max_images": 2}
+    with TestClient(service.make_app(path, **limits)) as client:
+        post = client.post
+        assert post("/score", files=files(pictures(1))).status_code == 200
+        assert post("/score", files=files(np.zeros((3, 64, 64, 3), np.uint8))).status_code == 413
+        assert post("/score", files=files(np.zeros((1, 99, 99, 3), np.uint8))).status_code == 413
+        assert post("/score", files=files(pictures(4))).status_code == 413
+
+        def endless():  # without a length in the header
+            yield b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+            for _ in range(100):
+                yield b"0" * 1000
+
+        head = {"content-type": "multipart/form-data; boundary=x"}
+        assert post("/score", content=endless(), headers=head).status_code == 413
+
+
+def test_more_requests_than_may_wait_are_refused_and_slow_ones_end(path, monkeypatch):
+    go_on, judge = threading.Event(), service._judge
+
+    def slow(*arguments):
+        assert go_on.wait(30)
+        return judge(*arguments)
+
+    monkeypatch.setattr(service, "_judge", slow)
+    with TestClient(service.make_app(path, max_queue=1, timeout=20)) as client:
+        found = []
+        one = threading.Thread(
+            target=lambda: found.append(client.post("/score", files=files(pictures(1))))
+        )
+        one.start()
+        while "waiting_requests 1.0" not in client.get("/metrics").text:
+            pass
+        refused = client.post("/score", files=files(pictures(1)))
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        go_on.set()
+        one.join()
+        assert found[0].status_code == 200
+    go_on.clear()
+    with TestClient(service.make_app(path, timeout=0.05)) as client:
+        assert client.post("/score", files=files(pictures(1))).status_code == 504
+        go_on.set()
+
+
+def test_token_is_asked_for(path):
+    with TestClient(service.make_app(path, token="sesame")) as client:
+        for url in ("/", "/metrics"):
+            assert client.get(url).status_code == 401
+        assert client.post("/score", files=files(pictures(1))).status_code == 401
+        wrong = {"authorization": "Bearer open"}
+        assert client.post("/score", files=files(pictures(1)), headers=wrong).status_code == 401
+        right = {"authorization": "Bearer sesame"}
+        assert client.post("/score", files=files(pictures(1)), headers=right).status_code == 200
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, caplog):
+    before = client.get("/readyz").json()["model"]
+    path.write_bytes(path.read_bytes()[:1000])
+    with caplog.at_level(logging.ERROR):
+        client.app.state.model.refresh()
+    assert "The model cannot be loaded" in caplog.text
+    assert client.post("/score", files=files(pictures(1))).json()["model"] == before
+    assert "no model file" in client.get("/readyz").json()["error"]
+    other = make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(12, 3))
+    skstructcore.save(other, path)
+    client.app.state.model.refresh()
+    answer = client.post("/score", files=files(pictures(1))).json()
+    assert answer["model"] != before and answer["threshold"] == -other[-1].offset_
+
+
+def test_without_a_model_it_lives_but_is_not_ready(tmp_path):
+    with TestClient(service.make_app(tmp_path / "none.structcore")) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert client.post("/score", files=files(pictures(1))).status_code == 503

@@ -1,0 +1,214 @@
+"""The watched folder: every image once, whatever is killed when."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import skstructcore
+from skstructcore import make_structcore
+from skstructcore.cli import main
+from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
+
+
+def pictures(n, seed=0):
+    X = np.random.default_rng(seed).normal(120, 12, (n, 64, 64, 3))
+    return np.clip(X, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(16))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "camera").mkdir()
+    return tmp_path / "camera"
+
+
+def put(folder, n, first=0):
+    for i, image in enumerate(pictures(n, seed=first + 1), start=first):
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+def watch(pipe, folder, **options):
+    return FolderWatch(pipe, folder, folder.parent / "out.csv", **{"settle": 0.0, **options})
+
+
+def test_images_are_scored_once_also_after_a_restart(pipe, folder):
+    put(folder, 3)
+    first = watch(pipe, folder)
+    assert (first.step(), first.step()) == (3, 0)
+    put(folder, 2, first=3)
+    again = watch(pipe, folder)
+    assert (again.step(), again.step()) == (2, 0)
+    rows = pd.read_csv(folder.parent / "out.csv", float_precision="round_trip")
+    paths = [str(folder / f"{i}.png") for i in range(5)]
+    assert rows["file"].tolist() == paths
+    assert rows["anomaly_score"].tolist() == (-pipe.score_samples(paths)).tolist()
+
+
+def test_a_changed_image_is_another_image(pipe, folder):
+    put(folder, 1)
+    watched = watch(pipe, folder)
+    assert watched.step() == 1
+    Image.fromarray(pictures(1, seed=9)[0]).save(folder / "0.png")
+    os.utime(folder / "0.png", ns=(1, 1))
+    assert watched.step() == 1
+
+
+def test_half_a_row_is_taken_away_and_the_image_scored_again(pipe, folder):
+    put(folder, 3)
+    watch(pipe, folder).step()
+    table = folder.parent / "out.csv"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-40])  # a kill while the last row was written
+    assert watch(pipe, folder).step() == 1
+    assert table.read_bytes() == whole
+
+
+def test_half_written_images_are_waited_for(pipe, folder):
+    put(folder, 1)
+    content = (folder / "0.png").read_bytes()
+    (folder / "0.png").write_bytes(content[: len(content) // 2])
+    watched = watch(pipe, folder)
+    assert watched.step() == 0  # it cannot be read, and may still grow
+    (folder / "0.png").write_bytes(content)
+    assert watched.step() == 1
+    assert watch(pipe, folder, settle=60.0).step() == 0
+
+
+def test_what_stays_unreadable_gets_a_row_with_the_reason(pipe, folder):
+    (folder / "no.png").write_bytes(b"no image")
+    assert watch(pipe, folder, patience=0.0).step() == 1
+    row = pd.read_csv(folder.parent / "out.csv").iloc[0]
+    assert "no.png" in row["error"] and np.isnan(row["anomaly_score"])
+    assert watch(pipe, folder, patience=0.0).step() == 0
+
+
+def test_messages_wait_for_their_receiver_and_keep_their_number(pipe, folder):
+    received, away = [], True
+
+    def send(message):
+        if away:
+            raise OSError("nobody is there")
+        received.append(message)
+
+    put(folder, 3)
+    watched = watch(pipe, folder, senders=[send])
+    assert watched.step() == 3 and received == []
+    away = False
+    again = watch(pipe, folder, senders=[send])  # after a restart
+    put(folder, 1, first=3)
+    again.step()
+    watch(pipe, folder, senders=[send]).step()
+    assert [message["number"] for message in received] == [1, 2, 3, 4]
+    assert received[3]["file"] == str(folder / "3.png")
+    assert {"is_anomalous", "anomaly_score", "p_value", "alarms"} <= set(received[0])
+
+
+def test_drift_alarms_are_sent_and_are_the_same_after_a_restart(pipe, folder):
+    def alarms(n_restarts):
+        received = []
+        for _ in range(n_restarts):
+            watched = watch(pipe, folder, senders=[received.append])
+            watched.step()
+        return [message["alarms"] for message in received if message["alarms"]]
+
+    for i in range(40):  # of which nearly all are rejected
+        Image.fromarray(255 - pictures(1, seed=i)[0] // 3).save(folder / f"{i:02}.png")
+    at_once = alarms(1)
+    assert at_once and "more rejects" in at_once[0][0]
+    (folder.parent / "out.csv.sent").unlink()
+    assert alarms(2) == at_once
+
+
+def test_a_table_of_another_model_is_refused_and_a_lost_folder_ends_the_watch(pipe, folder):
+    watched = watch(pipe, folder, patience=0.0)
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError, match="is gone"):
+        watched.step()
+    (folder.parent / "out.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="other columns"):
+        watch(pipe, folder)
+
+
+def test_webhooks_are_posted(pipe, folder):
+    bodies = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if len(bodies) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    put(folder, 2)
+    send = webhook_sender(f"http://127.0.0.1:{server.server_port}")
+    watched = watch(pipe, folder, senders=[send])
+    watched.step()
+    watched.step()
+    server.shutdown()
+    server.server_close()
+    assert [body["number"] for body in bodies] == [1, 1, 2]  # the first was refused once
+    with pytest.raises(ValueError, match="begins with http"):
+        webhook_sender("file:///etc/passwd")
+
+
+def test_a_broker_that_is_away_loses_no_message(pipe, folder):
+    pytest.importorskip("paho.mqtt.client")
+    put(folder, 1)
+    watched = watch(pipe, folder, senders=[mqtt_sender("127.0.0.1:9")])
+    assert watched.step() == 1
+    assert not (folder.parent / "out.csv.sent").exists()
+
+
+@pytest.mark.slow
+def test_kills_lose_no_image_and_score_none_twice(pipe, folder):
+    model, table = folder.parent / "m.structcore", folder.parent / "out.csv"
+    skstructcore.save(pipe, model)
+    command = [
+        sys.executable,
+        "-c",
+        "from skstructcore.cli import main; main()",
+        "watch",
+        model,
+        folder,
+        "--csv",
+        table,
+    ]
+    command = [str(part) for part in (*command, "--settle", "0.2")]
+    rng = np.random.default_rng(0)
+    for round_ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        put(folder, 12, first=12 * round_)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and _n_rows(table) < 12 * round_ + rng.integers(2, 9):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = CliRunner().invoke(
+        main, ["watch", str(model), str(folder), "--csv", str(table), "--once"]
+    )
+    assert done.exit_code == 0, done.output
+    files = pd.read_csv(table)["file"]
+    assert sorted(files) == sorted(str(folder / f"{i}.png") for i in range(48))
+
+
+def _n_rows(table):
+    return table.read_bytes().count(b"\n") - 1 if table.exists() else 0
