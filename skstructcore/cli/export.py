@@ -10,9 +10,9 @@ from ._common import (
     IMAGES,
     check_output,
     json_option,
-    list_files,
     load_model,
     model_argument,
+    named_images,
     new_model_option,
     plain_errors,
     print_json,
@@ -38,12 +38,14 @@ from ._common import (
     help="Scale images of this size inside the graph.",
 )
 @click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
+@json_option
 def export(
     model: Path,
     output: Path,
     check: tuple[Path, ...],
     resize_from: tuple[int, int] | None,
     opset: int,
+    as_json: bool,
 ) -> None:
     """Write MODEL as one ONNX file, from pixels to decision, that other programs can run.
 
@@ -60,8 +62,17 @@ def export(
 
         pipe = load_model(model)
         say("Writing and comparing …")
-        found = export_onnx(pipe, output, list_files(check), resize_from=resize_from, opset=opset)
-    click.echo(f"{found}: {output}")
+        found = export_onnx(
+            pipe,
+            output,
+            named_images(check, good=None, split="test"),
+            resize_from=resize_from,
+            opset=opset,
+        )
+    if as_json:
+        print_json(vars(found))
+    else:
+        click.echo(f"{found}: {output}")
 
 
 @click.command()

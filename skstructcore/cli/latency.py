@@ -9,9 +9,9 @@ import click
 from ._common import (
     IMAGES,
     json_option,
-    list_files,
     load_model,
     model_argument,
+    named_images,
     plain_errors,
     print_json,
 )
@@ -35,7 +35,8 @@ def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) 
         from ..serving.latency import black_image, stage_times
 
         pipe = load_model(model)
-        times = stage_times(pipe, list_files(images) or [black_image(pipe)], n_repeats=repeats)
+        pictures = named_images(images, good=None, split="test") if images else [black_image(pipe)]
+        times = stage_times(pipe, pictures, n_repeats=repeats)
     if as_json:
         print_json({stage: row.to_dict() for stage, row in times.iterrows()})
     else:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from ._common import check_output, load_model, model_argument, plain_errors, say
+from ._common import (
+    check_output,
+    json_option,
+    load_model,
+    model_argument,
+    plain_errors,
+    print_json,
+    say,
+)
 
 
 @click.command()
@@ -28,6 +36,7 @@ from ._common import check_output, load_model, model_argument, plain_errors, say
     help="Seconds that a file must stay the same before it is read.",
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
+@json_option
 def watch(
     model: Path,
     folder: Path,
@@ -37,6 +46,7 @@ def watch(
     topic: str,
     settle: float,
     once: bool,
+    as_json: bool,
 ) -> None:
     """Score the images that appear in FOLDER with MODEL, each once.
 
@@ -69,4 +79,7 @@ def watch(
                 watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
             except KeyboardInterrupt:
                 say("Ended.")
-    click.echo(f"{watched.n_rows} images in {csv}")
+    if as_json:
+        print_json({"images": watched.n_rows, "table": str(csv)})
+    else:
+        click.echo(f"{watched.n_rows} images in {csv}")
