@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.describe import describe as describe
+    from .scoring.map_files import save_maps as save_maps
     from .scoring.parts import describe_parts as describe_parts
     from .scoring.region_files import label_masks as label_masks
     from .scoring.region_files import to_coco as to_coco
@@ -75,6 +76,7 @@ _PUBLIC = {
     "regions": "scoring.regions",
     "remove_category": "lifecycle.categories",
     "save": "model_files.persistence",
+    "save_maps": "scoring.map_files",
     "to_coco": "scoring.region_files",
     "to_geojson": "scoring.region_files",
     "trusted_types": "model_files.persistence",

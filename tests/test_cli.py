@@ -124,6 +124,36 @@ def test_bad_input_is_a_message(root, model, arguments, message):
     assert "Traceback" not in result.output
 
 
+def test_ctrl_c_ends_with_status_130(root, model, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skstructcore.inference.iter_scores", interrupted)
+    assert run("score", model, root / "bolt" / "test").exit_code == 130
+
+
+def test_a_terminal_gets_a_short_table(root, model, monkeypatch):
+    monkeypatch.setattr("skstructcore.cli.score._is_terminal", lambda: True)
+    lines = run("score", model, root / "bolt").stdout.splitlines()
+    assert lines[0].split() == ["file", "decision", "anomaly_score", "p_value", "decided_by"]
+    assert {line.split()[1] for line in lines[1:]} <= {"accept", "REJECT"} and len(lines) > 6
+    assert max(map(len, lines)) < 100 + len(str(root))
+
+
+def test_score_writes_maps_overlays_masks_and_regions(root, model, tmp_path):
+    places = [tmp_path / name for name in ("maps", "overlays", "masks")]
+    options = [word for place in places for word in (f"--{place.name}", place)]
+    result = run(
+        "score", model, root / "bolt", *options, "--regions", tmp_path / "r.json", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    for place in places:
+        found = sorted(str(path.relative_to(place)) for path in place.rglob("*.png"))
+        assert len(found) == json.loads(result.stdout)["images"] and "spot/" in "".join(found)
+    assert len(json.loads((tmp_path / "r.json").read_text())["images"]) == len(found)
+    assert run("score", model, root / "bolt", "--maps", root / "bolt").exit_code == 2
+
+
 def test_bad_usage_ends_with_status_2(root, model, tmp_path):
     image = root / "bolt" / "train" / "good" / "0.png"
     for arguments in (

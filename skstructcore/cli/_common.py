@@ -295,6 +295,11 @@ def named_images(
     return as_image_set(rows) if any(row.label for row in rows) else [row.file for row in rows]
 
 
+def list_files(images: tuple[Path, ...]) -> list[str]:
+    """Paths of all images that were named; of a data set those of its test images."""
+    return list(named_images(images, good=None, split="test")) if images else []
+
+
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
     """The part that each image is a view of, by its folder or by a pattern of its name."""
     if how == "folder":

@@ -31,8 +31,12 @@ class _Commands(click.Group):
     """Commands whose errors are messages, also those of printing results."""
 
     def invoke(self, context):
-        with plain_errors():
-            return super().invoke(context)
+        try:
+            with plain_errors():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            context.exit(130)  # as shells say of a command that Ctrl-C has ended
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -19,14 +20,18 @@ from ._common import (
     false_alarms_option,
     images_argument,
     json_option,
+    list_files,
     load_model,
     model_argument,
     n_jobs_option,
-    named_images,
     plain_errors,
     print_json,
     trust_option,
 )
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+#: What a terminal shows of a row; the CSV has all columns.
+_SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")
 
 
 @click.command(epilog=exit_codes())
@@ -42,6 +47,12 @@ from ._common import (
     type=click.Choice(["skip", "raise"]),
     help="Whether images that cannot be read are passed over, or end the command.",
 )
+@click.option("--maps", type=_FOLDER, help="Folder for a map an image, as 16-bit PNG.")
+@click.option("--overlays", type=_FOLDER, help="Folder for the images with their maps over them.")
+@click.option("--masks", type=_FOLDER, help="Folder for masks of the regions above the threshold.")
+@click.option(
+    "--regions", type=click.Path(dir_okay=False, path_type=Path), help="Write regions as COCO JSON."
+)
 @exit_code_option()
 @json_option
 @trust_option
@@ -55,6 +66,10 @@ def score(
     n_jobs: int | None,
     shard_size: int,
     on_error: str,
+    maps: Path | None,
+    overlays: Path | None,
+    masks: Path | None,
+    regions: Path | None,
     exit_code: bool,
     as_json: bool,
     trust: bool,
@@ -64,11 +79,15 @@ def score(
     IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
     (@files.txt). Of a folder laid out as a data set the test images are scored.
 
-    Writes a row an image as CSV, to a file or to the terminal. Images that cannot be read have an
-    empty row with the reason in the column "error"; the others are scored.
+    Writes a row an image: all columns as CSV, to a file or a pipe; to a terminal the decision and
+    what decided it. Images that cannot be read have an empty row with the reason in the column
+    "error"; the others are scored.
 
     The file of --csv appears when it is complete. Until then rows are kept beside it, in
     <file>.part; the same command goes on from there after a kill, and once a full disk has room.
+
+    Files of --maps, --overlays and --masks have the size of their image and lie as the images do;
+    the network runs once more for them. A folder that holds other files is refused.
 
     \b
     skstructcore score line3.structcore line3/new --csv scores.csv --n-jobs 4
@@ -77,9 +96,11 @@ def score(
     with plain_errors():
         if csv is not None:
             check_output(csv)
+        if regions is not None:
+            check_output(regions)
         from ..inference import iter_scores
 
-        paths = list(named_images(images, good=None, split="test"))
+        paths = list_files(images)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
         left, bars = paths[output.n_done :], int(csv is not None or as_json)
@@ -89,6 +110,9 @@ def score(
         with output:
             for shard in shards if left else ():
                 output.write(shard)
+        readable = [path for path in paths if path not in output.failed]
+        if readable:
+            _write_pictures(pipe, readable, maps, overlays, masks, regions)
     found = output.counts
     if as_json:
         rows = {} if csv else {"scores": output.rows()}
@@ -103,6 +127,19 @@ def score(
         context.exit(UNREADABLE)
     if exit_code and found["rejected"]:
         context.exit(REJECTED)
+
+
+def _write_pictures(pipe, paths, maps, overlays, masks, regions):
+    from ..scoring.map_files import save_maps
+
+    if maps or overlays or masks:
+        save_maps(pipe, paths, maps, overlays=overlays, masks=masks)
+    if regions:
+        from .._utils.files import write_text
+        from ..scoring.region_files import to_coco
+        from ..scoring.regions import regions as find_regions
+
+        write_text(regions, json.dumps(to_coco(find_regions(pipe, paths), paths)))
 
 
 def _fingerprint(model, paths, false_alarms):
@@ -121,6 +158,10 @@ def _stamp(path):
     return status.st_size, status.st_mtime_ns
 
 
+def _is_terminal():
+    return sys.stdout.isatty()
+
+
 class _Output:
     """Rows as they come: to the terminal, to be printed as JSON, or to a file that goes on."""
 
@@ -128,7 +169,7 @@ class _Output:
         self.csv, self.as_json, self.paths = csv, as_json, paths
         self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
         self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
-        self.file = None
+        self.file, self.failed = None, set()
         if csv is not None:
             csv = self.csv = Path(os.path.realpath(csv))
             self.part = csv.with_name(f"{csv.name}.part")
@@ -217,14 +258,40 @@ class _Output:
         rows = rows if self.columns is None else rows.reindex(columns=self.columns)
         text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
         text = rows.assign(**text).to_csv(index=False, header=header)
-        if self.file is None:
+        if self.file is None and _is_terminal():
+            self._show(rows, header)
+        elif self.file is None:
             click.echo(text, nl=False)
         else:
             with self._naming_the_part():
                 self.file.write(text.encode())
                 self.file.flush()
 
+    def _show(self, rows, header):
+        """Rows for people: what was decided, and why."""
+        import pandas as pd
+
+        from .._utils.files import escape_name
+
+        table = rows.assign(
+            file=rows["file"].map(escape_name),
+            error=rows["error"].fillna("").map(escape_name),
+            decision=[
+                "" if pd.isna(flag) else "REJECT" if flag else "accept"
+                for flag in rows.get("is_anomalous", pd.Series([pd.NA] * len(rows)))
+            ],
+        )
+        if not table["error"].any():
+            table = table.drop(columns="error")
+        shown = [name for name in _SHOWN if name in table]
+        click.echo(
+            table[shown].to_string(
+                index=False, header=header, na_rep="", float_format=lambda v: f"{v:.4g}"
+            )
+        )
+
     def _count(self, rows):
+        self.failed.update(rows.loc[rows["error"].notna(), "file"])
         self.counts["images"] += len(rows)
         self.counts["unreadable"] += int(rows["error"].notna().sum())
         if "is_anomalous" in rows:

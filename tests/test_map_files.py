@@ -1,0 +1,88 @@
+"""Maps, overlays and masks as files."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skstructcore import make_structcore, save_maps
+from skstructcore.images import place_on_image
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parts")
+    pixels = np.random.default_rng(0).integers(90, 140, (14, 48, 80), dtype=np.uint8)
+    pixels[12:, 10:30, 20:50] = 255
+    for i, values in enumerate(pixels):
+        path = root / ("good" if i < 12 else "day/new") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pipe(parts):
+    options = {"features__image_size": 64, "features__crop": True, "bank__ratio": 0.1}
+    pipe = make_structcore("efficientnet_lite0", features__resize=64, **options)
+    return pipe.fit(sorted(map(str, (parts / "good").iterdir())))
+
+
+def files(parts):
+    return [str(parts / "good/0.png"), str(parts / "day/new/12.png"), str(parts / "day/new/13.png")]
+
+
+def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, tmp_path):
+    places = {kind: tmp_path / kind for kind in ("overlays", "masks")}
+    assert save_maps(pipe, files(parts), tmp_path / "maps", **places, batch_size=2) == {}
+    note = json.loads((tmp_path / "maps/scale.json").read_text())
+    counts = np.asarray(Image.open(tmp_path / "maps/day/new/12.png"))
+    assert counts.shape == (48, 80) and counts.dtype == np.uint16
+    maps = pipe[:-1].transform(files(parts)[1:2])
+    expected = place_on_image(pipe[-1].transform(maps)[0], maps.geometry, 0)
+    outside = np.isnan(expected)
+    assert 0 < outside.sum() == (counts == note["not_seen"]).sum()
+    np.testing.assert_allclose(
+        (counts[~outside] - 1.0) * note["unit"], expected[~outside], atol=note["unit"]
+    )
+    mask = np.asarray(Image.open(tmp_path / "masks/day/new/12.png"))
+    assert mask[20, 35] == 1 and mask.shape == (48, 80)
+    assert not np.asarray(Image.open(tmp_path / "masks/good/0.png")).any()
+    red, _, blue = np.moveaxis(np.asarray(Image.open(tmp_path / "overlays/day/new/12.png")), -1, 0)
+    assert red[20, 35] > blue[20, 35] + 50 and (red == blue)[outside].all()
+
+
+def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
+    folder = tmp_path / "maps"
+    save_maps(pipe, files(parts), folder)
+    kept, lost = folder / "good/0.png", folder / "day/new/12.png"
+    stamp = kept.stat().st_mtime_ns
+    lost.unlink()
+    save_maps(pipe, files(parts), folder)
+    assert kept.stat().st_mtime_ns == stamp and lost.exists()
+    os.utime(kept, ns=(0, 0))  # older than its image
+    save_maps(pipe, files(parts), folder)
+    assert kept.stat().st_mtime_ns > stamp
+    (folder / "scale.json").write_text("{}")
+    with pytest.raises(OSError, match="another model"):
+        save_maps(pipe, files(parts), folder)
+    with pytest.raises(OSError, match=r"holds other files, which are kept"):
+        save_maps(pipe, files(parts), parts / "good")
+
+
+def test_images_that_cannot_be_read_cost_no_others_their_map(pipe, parts, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    failed = save_maps(pipe, [*files(parts), str(broken)], tmp_path / "maps")
+    assert list(failed) == [str(broken)] and "no image file" in failed[str(broken)]
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 3
+
+
+def test_names_that_differ_by_their_suffix_alone_stay_apart(pipe, parts, tmp_path):
+    for name in ("a.png", "a.bmp"):
+        Image.open(parts / "good/0.png").save(tmp_path / name)
+    save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "a.bmp")], tmp_path / "maps")
+    found = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert found == ["a.bmp.png", "a.png.png", "scale.json"]
