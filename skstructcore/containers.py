@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._utils.lazy import iter_batches
+from ._utils.rows import join_rows, take_rows
 from .images.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["AnomalyMaps", "Geometry", "MemoryBank", "Patches"]
+
+
+_OF_ROUTES = ("route_names", "profiles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +73,42 @@ class MemoryBank:
             f"MemoryBank({size} entries x {n_features} features, {len(self.route_names)} route(s))"
         )
 
-    def select(self, route: int) -> MemoryBank:
-        """Return the entries of one route, by position, as a bank of their own."""
-        rows = np.flatnonzero(self.routes == route)
+    def take(self, rows: NDArray[Any] | slice) -> MemoryBank:
+        """Return some of the entries; the routes stay, also those without an entry."""
+        return take_rows(self, rows, but=_OF_ROUTES)
+
+    def select(self, *routes: int) -> MemoryBank:
+        """Return the entries of some routes, by ascending position, as a bank of their own."""
+        rows = np.flatnonzero(np.isin(self.routes, routes))
         size = len(rows)
         if size and rows[-1] - rows[0] == size - 1:
             rows = slice(rows[0], rows[-1] + 1)  # a view: the entries need no second memory
+        part = self.take(rows)
         return replace(
-            self,
-            values=self.values[rows],
-            image_index=self.image_index[rows],
-            groups=self.groups[rows],
-            routes=np.zeros(size, dtype=np.int64),
-            route_names=(self.route_names[route],),
-            profiles=None if self.profiles is None else (self.profiles[route],),
+            part,
+            routes=np.searchsorted(routes, part.routes),
+            route_names=tuple(self.route_names[route] for route in routes),
+            profiles=self.profiles and tuple(self.profiles[route] for route in routes),
         )
+
+    def join(self, other: MemoryBank) -> MemoryBank:
+        """Return the entries of both, route by route; routes of the other may be new.
+
+        Images and groups are numbered as they are; values take the dtype of this bank.
+        """
+        new = [name for name in other.route_names if name not in self.route_names]
+        names = (*self.route_names, *new)
+        places = np.array([names.index(name) for name in other.route_names], dtype=np.int64)
+        profiles = self.profiles
+        if profiles is not None and new:
+            profiles += tuple(other.profiles[other.route_names.index(name)] for name in new)
+        other = replace(
+            other,
+            values=other.values.astype(self.values.dtype, copy=False),
+            routes=places[other.routes],
+        )
+        both = replace(join_rows(self, other, but=_OF_ROUTES), route_names=names, profiles=profiles)
+        return both.take(np.argsort(both.routes, kind="stable"))
 
     @classmethod
     def of_rows(cls, rows: NDArray[np.floating]) -> Self:
@@ -134,10 +159,6 @@ class _ImageContainer:
         return slice(key, key + 1 or None)
 
 
-def _take(value, rows):
-    return None if value is None else value[rows]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Patches(_ImageContainer):
     """Patch features of images, with the memory bank they are compared with.
@@ -183,18 +204,7 @@ class Patches(_ImageContainer):
     names: NDArray[np.str_] | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
-        rows = self._rows(key)
-        return Patches(
-            self.values[rows],
-            self.bank,
-            _take(self.image_index, rows),
-            _take(self.groups, rows),
-            _take(self.routes, rows),
-            _take(self.geometry, rows),
-            _take(self.parts, rows),
-            _take(self.lots, rows),
-            _take(self.names, rows),
-        )
+        return take_rows(self, self._rows(key), but=("bank",))
 
     def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches.
@@ -255,18 +265,4 @@ class AnomalyMaps(_ImageContainer):
     without_lot: AnomalyMaps | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
-        rows = self._rows(key)
-        return AnomalyMaps(
-            self.values[rows],
-            _take(self.groups, rows),
-            _take(self.route, rows),
-            _take(self.route_distance, rows),
-            _take(self.geometry, rows),
-            _take(self.surprise, rows),
-            _take(self.ignored, rows),
-            _take(self.image_index, rows),
-            _take(self.parts, rows),
-            _take(self.lots, rows),
-            _take(self.names, rows),
-            _take(self.without_lot, rows),
-        )
+        return take_rows(self, self._rows(key))

@@ -99,3 +99,21 @@ def test_patches_keep_what_only_training_images_have(bank):
     assert cut.bank is bank and Patches(values, bank)[0].image_index is None
     batches = [batch.shape for batch in patches.iter_batches(3)]
     assert batches == [(3, 1, 1, 2), (1, 1, 1, 2)]
+
+
+def test_entries_of_two_banks_are_joined_route_by_route():
+    def entries(values, images, routes, names):
+        rows = np.array(values, dtype=np.float32)[:, np.newaxis]
+        index = np.array(images)
+        return MemoryBank(rows, index, index, np.array(routes), names)
+
+    first = entries([1, 2, 3], [0, 1, 1], [0, 0, 1], ("nut", "bolt"))
+    second = entries([7, 8, 9], [5, 6, 6], [0, 1, 0], ("bolt", "pin"))
+    joined = first.join(second)
+    assert joined.route_names == ("nut", "bolt", "pin")
+    assert joined.routes.tolist() == [0, 0, 1, 1, 1, 2]
+    assert joined.values.ravel().tolist() == [1, 2, 3, 7, 9, 8]
+    assert joined.image_index.tolist() == [0, 1, 1, 5, 6, 6]
+    without = joined.select(0, 2)
+    assert without.route_names == ("nut", "pin") and without.routes.tolist() == [0, 0, 1]
+    assert joined.take(joined.groups == 1).values.ravel().tolist() == [2, 3]

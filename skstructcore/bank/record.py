@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.rows import join_rows
+
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
     from .._utils.typing import ArrayLike, NDArray
@@ -66,12 +68,7 @@ class TrainingRecord:
         """Both, one after the other; all but batches are numbered as they are."""
         if self.batches is not None and other.batches is not None:
             other = replace(other, batches=other.batches + self.batches.max() + 1)
-        parts = {}
-        for name, mine in vars(self).items():
-            new = getattr(other, name)
-            both = mine is not None and new is not None
-            parts[name] = np.concatenate([mine, new]) if both else None
-        return TrainingRecord(**parts)
+        return join_rows(self, other)
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingRecord:
         """The same, without the digests and names of some images; positions stay."""

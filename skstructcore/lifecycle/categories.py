@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import clone
 
-from ..containers import MemoryBank
 from ..routing.grouping import UNKNOWN
 from ._steps import structcore_steps, with_steps
 
@@ -101,7 +100,13 @@ def add_category(
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     # Images and groups of the new product are numbered on.
     first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
-    bank.bank_ = _join(bank.bank_, new_bank.bank_, first_image, first_group)
+    new_entries = new_bank.bank_
+    new_entries = replace(
+        new_entries,
+        image_index=new_entries.image_index + first_image,
+        groups=new_entries.groups + first_group,
+    )
+    bank.bank_ = bank.bank_.join(new_entries)
     new_images = replace(
         new_bank.images_,
         groups=new_bank.images_.groups + first_group,
@@ -153,16 +158,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     kept = [route for route in range(len(names)) if route != gone]
 
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
-    rows = bank.bank_.routes != gone
-    old = bank.bank_
-    bank.bank_ = MemoryBank(
-        values=old.values[rows],
-        image_index=old.image_index[rows],
-        groups=old.groups[rows],
-        routes=np.searchsorted(kept, old.routes[rows]),
-        route_names=tuple(names[route] for route in kept),
-        profiles=tuple(old.profiles[route] for route in kept),
-    )
+    bank.bank_ = bank.bank_.select(*kept)
     bank.images_ = bank.images_.forget(bank.images_.routes == gone)
     routes = bank.images_.routes
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
@@ -184,15 +180,3 @@ def _routed_steps(pipe):
             "and knn__routing='auto'."
         )
     return steps
-
-
-def _join(old, new, first_image, first_group):
-    """One bank of both."""
-    return MemoryBank(
-        values=np.concatenate([old.values, new.values]),
-        image_index=np.concatenate([old.image_index, new.image_index + first_image]),
-        groups=np.concatenate([old.groups, new.groups + first_group]),
-        routes=np.concatenate([old.routes, new.routes + len(old.route_names)]),
-        route_names=old.route_names + new.route_names,
-        profiles=old.profiles + new.profiles,
-    )

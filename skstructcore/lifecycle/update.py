@@ -277,44 +277,35 @@ def _grown_bank(bank, search, values, routes, groups, X):
     from ..neighbors.coreset import greedy_k_center
 
     old, first = bank.bank_, len(bank.images_)
-    images = np.arange(first, first + len(values))
-    parts, radius, old_rows, n_rows = [], [], np.empty(len(old), dtype=np.int64), 0
+    per_image = values.shape[1] * values.shape[2]
+    picked, owners, radius = [], [], []
     for route in range(len(old.route_names)):
         mine, entries = np.flatnonzero(routes == route), np.flatnonzero(old.routes == route)
-        new = np.empty((0, old.values.shape[1]), dtype=np.float32)
-        owners, far = np.empty(0, dtype=np.int64), 0.0
-        if len(mine):
-            rows, places = counted_rows(values[mine])
-            per_image = values.shape[1] * values.shape[2]
-            places = np.arange(len(rows)) if places is None else places
-            share = len(entries) / (bank.n_images_per_route_[route] * per_image)
-            n_new = min(len(rows), round(share * len(rows)))
-            squared, picks = _squared(search, route, entries, rows), []
-            far = float(np.sqrt(squared.max()))
-            if n_new:
-                picks, radii = greedy_k_center(rows, n_new, nearest=squared)
-                far = float(radii[-1])
-            new, owners = rows[picks], mine[places[picks] // per_image]
-        old_rows[entries] = n_rows + np.arange(len(entries))
-        n_rows += len(entries) + len(new)
-        parts.append((entries, new, owners, np.full(len(entries) + len(new), route)))
-        radius.append(max(float(bank.radius_[route]), far))
+        radius.append(float(bank.radius_[route]))
+        if not len(mine):
+            continue
+        rows, places = counted_rows(values[mine])
+        share = len(entries) / (bank.n_images_per_route_[route] * per_image)
+        n_new = min(len(rows), round(share * len(rows)))
+        squared, picks = _squared(search, route, entries, rows), np.empty(0, dtype=np.int64)
+        far = float(np.sqrt(squared.max()))
+        if n_new:
+            picks, radii = greedy_k_center(rows, n_new, nearest=squared)
+            far = float(radii[-1])
+        radius[-1] = max(radius[-1], far)
+        picked.append(rows[picks])
+        owners.append(mine[(picks if places is None else places[picks]) // per_image])
 
-    def both(olds, news):
-        return np.concatenate([x for e, _, o, _ in parts for x in (olds[e], news[o])])
-
-    changed = copy.copy(bank)
-    values_of = [x for e, new, _, _ in parts for x in (old.values[e], new.astype(old.values.dtype))]
-    pooled = None if old.profiles is None else pool_patches(values)
-    changed.images_ = bank.images_.join(record_of(X, groups, routes, pooled))
-    changed.bank_ = MemoryBank(
-        values=np.concatenate(values_of),
-        image_index=both(old.image_index, images),
-        groups=both(old.groups, groups),
-        routes=np.concatenate([r for *_, r in parts]).astype(np.int64),
-        route_names=old.route_names,
-        profiles=old.profiles,
+    image = np.concatenate(owners)
+    new = MemoryBank(
+        np.concatenate(picked), first + image, groups[image], routes[image], old.route_names
     )
+    pooled = None if old.profiles is None else pool_patches(values)
+    changed = copy.copy(bank)
+    changed.images_ = bank.images_.join(record_of(X, groups, routes, pooled))
+    changed.bank_ = old.join(new)
+    # Within a route the old entries come first.
+    old_rows = np.flatnonzero(changed.bank_.image_index < first)
     rows = [values[routes == route] for route in range(len(radius))]
     return _finish(bank, changed, radius, rows), old_rows
 
@@ -350,13 +341,7 @@ def _shrunk_bank(bank, is_gone):
         radius.append(float(bank.radius_[route] + far))
     changed = copy.copy(bank)
     changed.images_ = bank.images_.forget(is_gone)
-    changed.bank_ = replace(
-        old,
-        values=old.values[kept],
-        image_index=old.image_index[kept],
-        groups=old.groups[kept],
-        routes=old.routes[kept],
-    )
+    changed.bank_ = old.take(kept)
     return _finish(bank, changed, radius, [()] * len(radius)), kept
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from .._utils.rows import join_rows, take_rows
 from ..containers import AnomalyMaps
 from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import PAPER_PHI, check_map_stack, compute_descriptors, looks_at_surprise
@@ -181,17 +182,11 @@ class TrainingEvidence:
 
     def take(self, rows: NDArray[Any]) -> TrainingEvidence:
         """Some of the images, by position or mask."""
-        parts = vars(self).items()
-        return TrainingEvidence(**{k: None if v is None else v[rows] for k, v in parts})
+        return take_rows(self, rows)
 
     def join(self, other: TrainingEvidence) -> TrainingEvidence:
         """Both, one after the other; what one of them does not know is lost."""
-        parts = {}
-        for name, mine in vars(self).items():
-            new = getattr(other, name)
-            both = mine is not None and new is not None
-            parts[name] = np.concatenate([mine, new]) if both else None
-        return TrainingEvidence(**parts)
+        return join_rows(self, other)
 
 
 def collect_evidence(
