@@ -219,7 +219,7 @@ def fit_expectation(
     if not squares.any():  # all patches at one distance: nothing to learn a scale from
         flat = DistanceExpectation(location, np.ones(n_entries), floor, sums)
         return flat, np.zeros(len(logs), np.float32)
-    variance, scale = _shrunk_means(squares, neighbors, rows_of_groups, n_entries, prior, np.sqrt)
+    variance, scale = _shrunk_means(squares, neighbors, rows_of_groups, n_entries, prior, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return DistanceExpectation(location, np.sqrt(variance), floor, sums), surprise
 
@@ -261,7 +261,7 @@ def extend_expectation(
     scale = np.ones_like(logs)
     if after.totals[2] > _NO_SPREAD * after.totals[0]:
         scale = _by_others(squares, after.counts, after.squares, after.totals[2] / after.totals[0],
-                           neighbors, rows_of_groups, prior, np.sqrt)  # fmt: skip
+                           neighbors, rows_of_groups, prior, _root)  # fmt: skip
     surprise = ((logs - expected) / scale).astype(np.float32)
     return after.expectation(expectation.floor, prior), surprise
 
@@ -334,6 +334,11 @@ def _shrunk(counts, sums, centre, prior):
     return centre + (sums - counts * centre) / (counts + prior)
 
 
+def _root(variance):
+    # What was taken away, and rounding, can make a variance negative.
+    return np.sqrt(np.maximum(variance, 0))
+
+
 def _by_others(
     values, counts, sums, centre, neighbors, rows_of_groups, prior, transform=np.asarray
 ):
@@ -341,9 +346,8 @@ def _by_others(
     by_others = np.empty_like(values)
     for rows in rows_of_groups:
         own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
-        # Rounding must not make a variance negative.
         others = _shrunk(np.maximum(counts - own_counts, 0), sums - own_sums, centre, prior)
-        table = transform(np.maximum(others, 0) if transform is np.sqrt else others)
+        table = transform(others)
         by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
     return by_others
 
