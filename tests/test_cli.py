@@ -272,6 +272,20 @@ def test_update_and_forget_change_the_bank_and_leave_the_model(root, good, model
     assert model.read_bytes() == before
 
 
+def test_products_are_told_apart_by_folders_added_and_removed(root, tmp_path):
+    first, more, fewer = (tmp_path / name for name in ("m", "more", "fewer"))
+    result = run("fit", root, "-o", first, "--categories", "folder", "--no-estimate", *SMALL)
+    assert result.exit_code == 0 and "Categories: bolt (6), nut (6)" in result.output
+    scored = run("score", first, root / "nut" / "train" / "good", "--json")
+    assert {row["route"] for row in json.loads(scored.stdout)["scores"]} == {"nut"}
+    good = root / "bolt" / "train" / "good"
+    assert run("add-category", first, "pin", good, "-o", more).exit_code == 0
+    assert skstructcore.load(more)["bank"].bank_.route_names == ("bolt", "nut", "pin")
+    assert run("remove-category", more, "bolt", "-o", fewer).exit_code == 0
+    assert skstructcore.load(fewer)["bank"].bank_.route_names == ("nut", "pin")
+    assert "knows no 'bolt'" in run("remove-category", fewer, "bolt", "-o", more).output
+
+
 def test_audit_names_the_training_images(model, good):
     result = run("audit", model, good, "--json")
     assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from .export import export, verify
 from .fit import fit
 from .info import info
 from .latency import latency
-from .maintain import audit, forget, monitor, recalibrate, update
+from .maintain import add_category, audit, forget, monitor, recalibrate, remove_category, update
 from .report import report
 from .score import score
 from .serve import serve
@@ -60,7 +60,19 @@ def main(context: click.Context, verbose: bool) -> None:
 
 
 for command in (
-    *(audit, cache, demo, evaluate, export, fit, forget, info, latency),
+    *(
+        add_category,
+        remove_category,
+        audit,
+        cache,
+        demo,
+        evaluate,
+        export,
+        fit,
+        forget,
+        info,
+        latency,
+    ),
     *(monitor, recalibrate, report, score, serve, update, verify, watch),
 ):
     main.add_command(command)

@@ -92,14 +92,16 @@ def recalibrate(
     click.echo(f"Saved: {output}")
 
 
-def _change(function, model, images, output, as_json, trust, **options):
+def _change(function, model, output, as_json, trust, *arguments, images=None, **options):
     with plain_errors():
         check_output(output, text=False)
         from .. import lifecycle
 
         pipe = load_model(model, trust=trust)
         before = pipe["bank"].n_images_
-        changed = getattr(lifecycle, function)(pipe, named_images(images), **options)
+        if images is not None:
+            arguments = (named_images(images), *arguments)
+        changed = getattr(lifecycle, function)(pipe, *arguments, **options)
         save_model(changed, output)
     bank = changed["bank"]
     if as_json:
@@ -127,7 +129,44 @@ def update(
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
     skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    _change("update", model, images, output, as_json, trust, force=force)
+    _change("update", model, output, as_json, trust, images=images, force=force)
+
+
+@click.command()
+@model_argument
+@click.argument("name")
+@images_argument
+@new_model_option("Where to save the model that knows one more product.")
+@json_option
+@trust_option
+def add_category(
+    model: Path, name: str, images: tuple[Path, ...], output: Path, as_json: bool, trust: bool
+) -> None:
+    """Teach MODEL, fitted with --categories, the product NAME from good IMAGES of it.
+
+    Scores of the other products stay as they are.
+
+    \b
+    skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
+    skstructcore add-category products.structcore pin @pins.txt -o more.structcore --json
+    """
+    _change("add_category", model, output, as_json, trust, name, images=images)
+
+
+@click.command()
+@model_argument
+@click.argument("name")
+@new_model_option("Where to save the model without the product.")
+@json_option
+@trust_option
+def remove_category(model: Path, name: str, output: Path, as_json: bool, trust: bool) -> None:
+    """Make MODEL forget the product NAME.
+
+    \b
+    skstructcore remove-category products.structcore pin -o fewer.structcore
+    skstructcore remove-category products.structcore pin -o fewer.structcore --json
+    """
+    _change("remove_category", model, output, as_json, trust, name)
 
 
 @click.command()
@@ -143,7 +182,7 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
     skstructcore forget line3.structcore line3/good/017.png -o line3b.structcore
     skstructcore forget line3.structcore suspects/ -o line3b.structcore --json
     """
-    _change("forget", model, images, output, as_json, trust)
+    _change("forget", model, output, as_json, trust, images=images)
 
 
 @click.command(epilog=exit_codes(_SUSPECTS))
