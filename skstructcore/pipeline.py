@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
@@ -178,7 +179,8 @@ def estimate_memory(
     name, bank = pipe.steps[places[CoresetBank]]
     given = {key.removeprefix(f"{name}__"): value for key, value in fit_params.items()}
     # Shapes are known of the features without their computation.
-    features = clone(pipe[: places[CoresetBank]]).fit_transform(X)
+    before = pipe[: places[CoresetBank]]
+    features = clone(before).fit_transform(X) if len(before) else np.asarray(X)
     training = training_images(features, y, **given, n_routes=bank.n_routes)
     shape = shape_of_fit(bank, training)
     knn = pipe[places[RoutedKNNScorer]] if RoutedKNNScorer in places else None

@@ -125,8 +125,10 @@ def regions(
     elif pipe is scorer:
         raise TypeError("StructCoreScorer looks at maps: pass AnomalyMaps, or a whole pipeline.")
     else:
-        images = as_images(X)
-        maps, names = pipe[:-1].transform(images), images.file_names()
+        maps = pipe[:-1].transform(X)
+        names = [f"image {i}" for i in range(len(maps))]
+        if maps.geometry is not None:  # else X are features
+            names = as_images(X).file_names()
     maps = check_maps(scorer, maps, reset=False)
     if scorer.resolution == "full":
         maps = at_pixels(maps, scorer.sigma)
