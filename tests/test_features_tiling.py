@@ -168,8 +168,6 @@ def test_places_of_a_tiled_image_are_those_of_the_image():
 @pytest.mark.parametrize(
     "params, message",
     [
-        (dict(tile_size=128), "tile_size=128 is larger than the scaled image, image_size=48"),
-        (dict(tile_size=(16, 128)), "tile_size=128 is larger than the scaled image, image_size=64"),
         (dict(tile_size=16, tile_overlap=16), "tile_overlap=16 must be smaller than tile_size=16"),
         (dict(tile_overlap=8), "tile_overlap=8 has an effect with tile_size only"),
         (dict(tile_size=(16, 16, 16)), "tile_size must be a positive integer or two"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import logging
 import os
 from abc import abstractmethod
 from numbers import Integral
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.device import find_device
 from .._utils.output import ContainerOutputMixin
+from ..images.geometry import as_box, input_size
 from ..images.image_list import as_images
 from ..images.intensity import Intensity, as_channels, check_window
 from ._cache import FeatureCache
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImageList, ImagesLike
     from ._sources import NetworkSource
+
+_logger = logging.getLogger(__name__)
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -106,7 +110,14 @@ class PatchFeatures(LazyTransformer):
     """
 
     _parameter_constraints = {
-        "image_size": [_POSITIVE, tuple, list],
+        "image_size": [
+            _POSITIVE,
+            Interval(RealNotInt, 0, 1, closed="right"),
+            StrOptions({"native"}),
+            tuple,
+            list,
+        ],
+        "region": "no_validation",
         "tile_size": [_POSITIVE, tuple, list, None],
         "tile_overlap": [Interval(Integral, 0, None, closed="left")],
         "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],
@@ -124,6 +135,7 @@ class PatchFeatures(LazyTransformer):
         "verbose": ["verbose"],
     }
     _digested_ignore = None  # the last `ignore` and its digest
+    _side_step = 8  # sides that are found for "native" and the like are multiples of it
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,6 +166,7 @@ class PatchFeatures(LazyTransformer):
         self : object
         """
         images = as_images(X)
+        self._find_input_size(images)
         size, tile = self._input_size(), self._tile_size()
         check_window(self.window)
         self.ignored_ = None
@@ -196,8 +209,36 @@ class PatchFeatures(LazyTransformer):
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{i}" for i in range(self.n_features_out_)], dtype=object)
 
+    def _find_input_size(self, images):
+        self.__dict__.pop("input_size_", None)
+        given, box = self._input_size(), as_box(self.region)
+        boxes = np.array([images.box(i, (1, 1), region=box) for i in range(len(images))])
+        sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
+        if isinstance(self.image_size, (tuple, list)) or self.crop:
+            self.input_size_ = given
+        else:
+            self.input_size_ = input_size(self.image_size, sizes, self._side_step)
+        if self.crop:
+            return
+        height, width = np.median(sizes, axis=0)
+        self.scale_ = self.input_size_[0] / height, self.input_size_[1] / width
+        stretch = max(self.scale_) / min(self.scale_)
+        _logger.log(
+            logging.WARNING if stretch > 2 else logging.INFO,
+            "Images of %d x %d pixels are seen at %d x %d: heights times %.3g, widths times %.3g%s",
+            *(height, width, *self.input_size_, *self.scale_),
+            "; image_size=(height, width) or 'native' keeps their shape" if stretch > 2 else "",
+        )
+
     def _input_size(self):
-        size = _two_sides(self.image_size, "image_size")
+        if hasattr(self, "input_size_"):
+            return self.input_size_
+        given = self.image_size
+        if isinstance(given, (str, float)):
+            if self.crop:
+                raise ValueError(f"image_size={given!r} and crop=True exclude each other.")
+            return given, given
+        size = _two_sides(given, "image_size")
         if self.resize is not None and not self.crop:
             raise ValueError(
                 f"resize={self.resize} has an effect with crop=True only: without a crop the "
@@ -214,8 +255,10 @@ class PatchFeatures(LazyTransformer):
                     "it the network sees each image as a whole."
                 )
             return None
-        tile = _two_sides(self.tile_size, "tile_size")
-        check_tiles(self._input_size(), tile, self.tile_overlap)
+        size = self._input_size()
+        # No tile is larger than the image, along each axis.
+        tile = tuple(map(min, _two_sides(self.tile_size, "tile_size"), size))
+        check_tiles(size, tile, self.tile_overlap)
         return tile
 
     def _picture(self):
@@ -223,7 +266,13 @@ class PatchFeatures(LazyTransformer):
         intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
         ignored = getattr(self, "ignored_", None)
         return Picture(
-            self._input_size(), self.resize, self.crop, intensity, ignored, self.foreground
+            self._input_size(),
+            self.resize,
+            self.crop,
+            intensity,
+            ignored,
+            self.foreground,
+            as_box(self.region),
         )
 
     def _recipe(self):
@@ -242,8 +291,16 @@ class PatchFeatures(LazyTransformer):
             picture=self._picture(),
             tiles=(*tile, self.tile_overlap) if tile else None,
             window=self.window,
+            image_size=self._size_as_given(),
             ignore_digest=self._digested_ignore[1],
         )
+
+    def _size_as_given(self):
+        """`image_size`, as two sides where it is a square whatever the images are."""
+        height, width = self._input_size()
+        if isinstance(self.image_size, Integral) and height == width:
+            return [self.image_size] * 2
+        return self.image_size
 
     def _check_recipe(self):
         self._validate_params()

@@ -14,13 +14,18 @@ resize : int or None, default=None
     With `crop`: the length that the shorter side is scaled to before the crop. None means
     the smallest that covers `image_size`.
 crop : bool, default=False
-    False scales the whole image to `image_size`, which changes the aspect ratio of images
-    of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
+    False scales the whole image to `image_size`; two numbers change the aspect ratio of
+    images of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
     of it, at the border, are not seen**. The StructCore paper crops 392 of 448 pixels.
+region : (left, top, right, bottom), corners (x, y) of a polygon, or None, default=None
+    The part of each image that is looked at, for a polygon its box: in pixels of the upright
+    original or, all up to 1, as shares of it. Maps, regions and files stay in coordinates of
+    the whole image.
 tile_size : int or (int, int) or None, default=None
     Height and width, in pixels of the scaled image, of tiles that the network sees one by
-    one; None: the image as a whole. For images too large for that, see ``docs/pictures.md``:
-    `image_size` may then be as large as the camera's, and the grid stays one.
+    one; None: the image as a whole. No tile is larger than the image. For images too large
+    for that, see ``docs/pictures.md``: `image_size` may then be as large as the camera's,
+    and the grid stays one.
 tile_overlap : int, default=0
     Pixels that neighbouring tiles share at least; their features are blended there. All
     these sizes are multiples of the pixels from one patch to the next.
@@ -29,10 +34,10 @@ window : "auto" or (float, float), default="auto"
     training images which bit depth they use (8, 10, 12, 14 or 16), and keeps it as
     `window_`. Floating-point images need the numbers: (0, 1), for instance. Images of 8
     bits are taken as they are.
-channels : sequence of 3 int, or of 3 rows of floats, or None, default=None
+channels : sequence of 3 int, or of 3 rows of floats, "bgr" or None, default=None
     Which channels are red, green and blue, counted from 0, or the weights of all channels
     for each of them. None takes one channel as grey and three as RGB; other numbers of
-    channels need it.
+    channels need it. "bgr" is for arrays of OpenCV: blue comes first; files are RGB anyway.
 ignore : mask, polygons, dict or None, default=None
     Where images are never looked at: a mask of the size of the upright originals (a file or
     an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
@@ -71,6 +76,10 @@ grid_shape_ : tuple of (int, int)
     Height and width of the patch grid.
 n_features_out_ : int
     Features of each patch.
+input_size_ : tuple of (int, int)
+    What `image_size` came to: height and width that the network sees.
+scale_ : tuple of (float, float)
+    By how much heights and widths of the training images are scaled; not with `crop`.
 window_ : tuple of (float, float) or None
     What `window` came to; None if it is "auto" and all training images have 8 bits.
 model_checksum_ : str

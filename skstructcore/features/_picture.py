@@ -37,6 +37,8 @@ class Picture:
         Regions whose patches do not count.
     foreground : "auto" or None, default=None
         Whether patches of the background do not count either.
+    region : tuple of 4 floats or None, default=None
+        Left, top, right and bottom of the part of each image that is looked at.
     """
 
     size: tuple[int, int]
@@ -45,6 +47,7 @@ class Picture:
     intensity: Intensity
     ignored: Ignored | None = None
     foreground: Literal["auto"] | None = None
+    region: tuple[float, float, float, float] | None = None
 
     @property
     def scaling(self) -> tuple[Any, ...]:
@@ -52,10 +55,10 @@ class Picture:
 
     def pixels(self, images: ImageList, i: int) -> NDArray[Any]:
         """Levels `(height, width, 3)` of one image."""
-        return images.pixels(i, *self.scaling, self.intensity)
+        return images.pixels(i, *self.scaling, self.intensity, self.region)
 
     def geometry(self, images: ImageList) -> Geometry:
-        boxes = [images.box(i, *self.scaling) for i in range(len(images))]
+        boxes = [images.box(i, *self.scaling, self.region) for i in range(len(images))]
         return Geometry(self.size, images.sizes(), boxes)
 
     def mark_ignored(self, features: NDArray[np.float32], images: ImageList) -> None:

@@ -37,6 +37,8 @@ class Recipe:
         Height, width and overlap of the tiles.
     window : "auto" or sequence of 2 floats
         As it was given; `picture` holds what it came to.
+    image_size : "native", float, int or sequence of 2 int
+        As it was given; `picture` holds what it came to.
     ignore_digest : str or None
         Digest of `ignore` as it was given.
     """
@@ -50,6 +52,7 @@ class Recipe:
     picture: Picture
     tiles: tuple[int, ...] | None
     window: Literal["auto"] | Sequence[float]
+    image_size: Any
     ignore_digest: str | None
 
     def for_cache(self) -> dict[str, Any]:
@@ -67,11 +70,11 @@ class Recipe:
 
         Weights are compared when the network is loaded, with a message of their own.
         """
-        size, resize, crop = self.picture.scaling
+        _, resize, crop = self.picture.scaling
         window = None if isinstance(self.window, str) else [float(end) for end in self.window]
         recipe = {
             **self._of_the_method(),
-            **{"image_size": size, "resize": resize, "crop": crop, "window": window},
+            **{"image_size": self.image_size, "resize": resize, "crop": crop, "window": window},
             **{"foreground": self.picture.foreground, "ignore": self.ignore_digest},
         }
         return json.loads(json.dumps(recipe))  # tuples and lists become the same
@@ -85,4 +88,5 @@ class Recipe:
             **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
             **self.network,
             **({"tiles": self.tiles} if self.tiles else {}),
+            **({"region": region} if (region := self.picture.region) else {}),
         }

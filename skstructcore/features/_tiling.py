@@ -17,14 +17,9 @@ from ._extraction import Extraction, compute_in_one_thread, default_n_threads
 
 def check_tiles(image_size, tile_size, overlap):
     """Raise ValueError if tiles of this size and overlap cannot cover an image of that size."""
-    for side, tile in zip(image_size, tile_size, strict=True):
-        if tile > side:
-            raise ValueError(
-                f"tile_size={tile} is larger than the scaled image, image_size={side}: lower it, "
-                "raise image_size, or set tile_size=None to take the image as a whole."
-            )
-    if overlap >= min(tile_size):
-        raise ValueError(f"tile_overlap={overlap} must be smaller than tile_size={min(tile_size)}.")
+    cut = [tile for side, tile in zip(image_size, tile_size, strict=True) if tile < side]
+    if overlap >= min(cut, default=np.inf):
+        raise ValueError(f"tile_overlap={overlap} must be smaller than tile_size={min(cut)}.")
 
 
 def tile_starts(side, tile, overlap, step=1):
@@ -37,6 +32,8 @@ def tile_starts(side, tile, overlap, step=1):
     >>> tile_starts(32, 16, 0), tile_starts(40, 16, 0, step=4)
     ([0, 16], [0, 12, 24])
     """
+    if tile >= side:
+        return [0]
     n_tiles = -(-(side - overlap) // (tile - overlap))
     free = (side - tile) // step
     return [i * free // max(n_tiles - 1, 1) * step for i in range(n_tiles)]

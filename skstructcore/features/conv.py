@@ -22,7 +22,7 @@ from ._sources import NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
     import joblib
     import torch
@@ -54,8 +54,10 @@ class ConvFeatures(PatchFeatures):
         None means `("_blocks.4", "_blocks.10")` for EfficientNet-Lite0, `("_blocks.6",
         "_blocks.14")` for Lite1 and Lite2: 40 (Lite2: 48) features at stride 8 and 112 (120) at
         stride 16, together 152 (168). Other networks need the names.
-    image_size : int or (int, int), default=256
+    image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches.
+        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
+        and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what
@@ -105,13 +107,14 @@ class ConvFeatures(PatchFeatures):
         model: str | torch.nn.Module | Callable[[], torch.nn.Module] = "efficientnet_lite0",
         layers: Sequence[str] | None = None,
         *,
-        image_size: int | tuple[int, int] = 256,
+        image_size: int | float | Literal["native"] | tuple[int, int] = 256,
         resize: int | None = None,
         crop: bool = False,
+        region: Sequence[Any] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
+        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
         foreground: Literal["auto"] | None = None,
         normalize: bool = True,

@@ -13,7 +13,7 @@ from ._sources import NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
     import joblib
 
@@ -41,9 +41,11 @@ class DinoFeatures(PatchFeatures):
         config.json and *.safetensors (or pytorch_model*.bin), as `save_pretrained` writes them.
         A file is an original checkpoint (.pth) of facebookresearch/dinov2. Nothing is loaded
         before `fit`.
-    image_size : int or (int, int), default=392
+    image_size : int, (int, int), "native" or float, default=392
         Height and width, in pixels, that the network sees; multiples of 14. 392 gives a grid of
         28 x 28 patches. Position embeddings are interpolated to any grid.
+        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
+        and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
     %(picture)s
     %(computation)s
     compile : bool, default=False
@@ -76,6 +78,7 @@ class DinoFeatures(PatchFeatures):
                  model='dinov2_vits14_reg')
     """
 
+    _side_step = 14
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
         "compile": ["boolean"],
@@ -89,7 +92,7 @@ class DinoFeatures(PatchFeatures):
         model: str | None = "dinov2_vitb14",
         layers: Sequence[int] = (1, 4, 7, 10, 12),
         weights: StrPath | None = None,
-        image_size: int | tuple[int, int] = 392,
+        image_size: int | float | Literal["native"] | tuple[int, int] = 392,
         batch_size: int = 16,
         device: str = "auto",
         memory: StrPath | joblib.Memory | None = None,
@@ -97,10 +100,11 @@ class DinoFeatures(PatchFeatures):
         *,
         resize: int | None = None,
         crop: bool = False,
+        region: Sequence[Any] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
+        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
         foreground: Literal["auto"] | None = None,
         normalize: bool = True,

@@ -165,9 +165,9 @@ class JoinedFeatures(LazyTransformer):
             if part is first or any(part is other for other in rest[: position - 1]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
             scalings = zip(
-                ("image_size", "resize", "crop"),
-                first._picture().scaling,
-                part._picture().scaling,
+                ("image_size", "resize", "crop", "region"),
+                (*first._picture().scaling, first._picture().region),
+                (*part._picture().scaling, part._picture().region),
                 strict=True,
             )
             for name, of_first, of_part in scalings:

@@ -52,9 +52,11 @@ class TimmFeatures(PatchFeatures):
     model_params : dict or None, default=None
         More arguments for `timm.create_model`: ``{"img_size": 448}`` for networks of a fixed
         size, for instance.
-    image_size : int or (int, int), default=256
+    image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees; of a transformer multiples of its
         patch size.
+        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
+        and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1. None takes what timm says of the network.
@@ -78,6 +80,7 @@ class TimmFeatures(PatchFeatures):
                  weights='convnext_tiny.safetensors')
     """
 
+    _side_step = 32
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
         "model": [str],
@@ -95,13 +98,14 @@ class TimmFeatures(PatchFeatures):
         weights: Literal["hub"] | str | os.PathLike[str] | None = None,
         *,
         model_params: dict[str, Any] | None = None,
-        image_size: int | tuple[int, int] = 256,
+        image_size: int | float | Literal["native"] | tuple[int, int] = 256,
         resize: int | None = None,
         crop: bool = False,
+        region: Sequence[Any] | None = None,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | None = None,
+        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
         foreground: Literal["auto"] | None = None,
         normalize: bool = True,

@@ -57,5 +57,5 @@ def view_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
     if not hasattr(first, "_picture"):
         return None
     view = first._picture().intensity
-    view = view if channels else Intensity(view.window)
+    view = view if channels or view.channels == "bgr" else Intensity(view.window)
     return None if view == Intensity() else view

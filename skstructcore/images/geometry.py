@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,3 +73,99 @@ class Geometry:
 
     def __repr__(self) -> str:
         return f"Geometry(n_images={len(self)}, input_size={self.input_size})"
+
+
+# From this ratio of the sides on, an image keeps its shape where one number is its size.
+_ELONGATED = 2.0
+_ALIKE = 1.25  # ratio between the shapes of images that have one shape
+
+
+def input_size(
+    image_size: int | float | str | Sequence[int], sizes: NDArray[np.integer], step: int
+) -> tuple[int, int]:
+    """Height and width at which a network sees images.
+
+    Parameters
+    ----------
+    image_size : int, (int, int), float or "native"
+        Two numbers are taken as they are. An int is the side of a square; of images whose
+        sides are beyond 2 : 1, all alike, it is the side of the square that has as many
+        pixels as what is seen in their own shape. "native" is the size of the images, a float
+        times it.
+    sizes : ndarray of shape (n_images, 2)
+        Heights and widths, in pixels.
+    step : int
+        Sides that are found are multiples of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sizes = np.array([[5000, 200]])
+    >>> input_size(256, sizes, 8), input_size("native", sizes, 8), input_size(0.5, sizes, 8)
+    ((1280, 48), (5000, 200), (2496, 96))
+    """
+    if isinstance(image_size, (tuple, list)):
+        return tuple(image_size)
+    if isinstance(image_size, Integral):
+        shapes = sizes[:, 0] / sizes[:, 1]
+        if shapes.min() > _ELONGATED or shapes.max() < 1 / _ELONGATED:
+            if shapes.max() <= _ALIKE * shapes.min():
+                root = np.sqrt(np.median(shapes))
+                return _multiples((image_size * root, image_size / root), step)
+        return int(image_size), int(image_size)
+    distinct = np.unique(sizes, axis=0)
+    if len(distinct) > 1:
+        (h, w), (other_h, other_w) = distinct[:2]
+        raise ValueError(
+            f"image_size={image_size!r} needs training images of one size, but there are {h} x {w} "
+            f"and {other_h} x {other_w} pixels: give image_size=(height, width)."
+        )
+    return _multiples(distinct[0] * (1.0 if image_size == "native" else image_size), step)
+
+
+def _multiples(sides, step):
+    return tuple(max(1, round(side / step)) * step for side in map(float, sides))
+
+
+def as_box(region: object) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom of a region: four numbers, or corners (x, y) of a polygon.
+
+    Examples
+    --------
+    >>> as_box([(10, 5), (40, 5), (25, 30)])
+    (10.0, 5.0, 40.0, 30.0)
+    """
+    if region is None:
+        return None
+    numbers = np.asarray(region, dtype=object)
+    if numbers.shape == (4,):
+        numbers = numbers.reshape(2, 2)
+    if (
+        numbers.ndim != 2
+        or numbers.shape[1] != 2
+        or len(numbers) < 2
+        or not all(isinstance(v, Real) and np.isfinite(v) and v >= 0 for v in numbers.flat)
+        or (len(numbers) == 2 and not (numbers[0] < numbers[1]).all())
+    ):
+        raise ValueError(
+            "region must be (left, top, right, bottom) or the corners (x, y) of a polygon, in "
+            f"pixels of the upright image or from 0 to 1 as shares of it; got {region!r}."
+        )
+    corners = numbers.astype(float)
+    return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+
+
+def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right, in whole pixels, of a region on an image of this size."""
+    height, width = size
+    if box is None:
+        return 0, 0, height, width
+    scale = np.array([width, height] * 2) if max(box) <= 1 else 1
+    left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
+    if bottom > height or right > width or top >= bottom or left >= right:
+        raise ValueError(
+            f"region reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
+            f"within its {height} x {width} pixels; for images of several sizes give shares, from "
+            "0 to 1"
+        )
+    return top, left, bottom, right

@@ -355,6 +355,7 @@ class ImageList:
         resize: int | None = None,
         crop: bool = False,
         intensity: Intensity = Intensity(),  # noqa: B008 -- it cannot be changed
+        region: tuple[float, float, float, float] | None = None,
     ) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Image `i` as a backbone sees it, `(*image_size, 3)`; see `source_box`.
 
@@ -362,7 +363,7 @@ class ImageList:
         logged if such an image is next to black because its values are those of 8 bits.
         """
         levels = self._guard(
-            i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity)
+            i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity, region)
         )
         low, high = intensity.window or (0, 0)
         if (
@@ -382,10 +383,17 @@ class ImageList:
         return levels
 
     def box(
-        self, i: int, image_size: tuple[int, int], resize: int | None = None, crop: bool = False
+        self,
+        i: int,
+        image_size: tuple[int, int],
+        resize: int | None = None,
+        crop: bool = False,
+        region: tuple[float, float, float, float] | None = None,
     ) -> tuple[float, float, float, float]:
         """The part of image `i` that is scaled to `image_size`; see `source_box`."""
-        return self._guard(i, lambda item: source_box(upright_size(item), image_size, resize, crop))
+        return self._guard(
+            i, lambda item: source_box(upright_size(item), image_size, resize, crop, region)
+        )
 
     def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""

@@ -41,9 +41,10 @@ class Intensity:
     window : tuple of (float, float) or None, default=None
         The values of deep images that become 0 and 255; those beyond become the same. None
         decides for each image alone, see `own_window`. Images of 8 bits are left as they are.
-    channels : tuple of 3 int, of 3 tuples of float, or None, default=None
+    channels : tuple of 3 int, of 3 tuples of float, "bgr" or None, default=None
         Which three channels are red, green and blue, or the weights of all channels for each
-        of them. None takes one channel as grey and three as they come.
+        of them. None takes one channel as grey and three as they come. "bgr": arrays hold
+        blue, green and red, as OpenCV gives them; files say themselves what they hold.
 
     Examples
     --------
@@ -65,7 +66,7 @@ class Intensity:
                 "to uint8 (values from 0 to 1: multiply by 255 first), or give the feature "
                 "estimator window=(low, high), the values that are black and white"
             )
-        if self.channels is None:
+        if self.channels is None or self.channels == "bgr":
             if kind.n_channels not in ((1, 3, 4) if kind.values == "levels" else (1, 3)):
                 raise ValueError(
                     f"it has {kind.n_channels} channels of {kind.values}; expected 1 or 3 (or 4 "
@@ -158,8 +159,8 @@ def check_window(window: object) -> None:
 
 def as_channels(channels: object) -> tuple[Any, ...] | None:
     """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
-    if channels is None:
-        return None
+    if channels is None or (isinstance(channels, str) and channels == "bgr"):
+        return channels
     rows = list(channels) if isinstance(channels, (tuple, list, np.ndarray)) else []
     if len(rows) == 3:
         if all(isinstance(c, Integral) and not isinstance(c, bool) and c >= 0 for c in rows):
@@ -169,6 +170,6 @@ def as_channels(channels: object) -> tuple[Any, ...] | None:
             if numbers and len({len(row) for row in rows}) == 1 and np.any(rows):
                 return tuple(tuple(map(float, row)) for row in rows)
     raise ValueError(
-        "channels must be three channels, counted from 0, or three rows of a weight for each "
-        f"channel, not all 0; got {channels!r}."
+        "channels must be three channels, counted from 0, three rows of a weight for each "
+        f"channel, not all 0, or 'bgr'; got {channels!r}."
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from .files import (
     stamp,
     upright_size_of,
 )
+from .geometry import box_on_image
 from .intensity import Intensity, Kind, bit_depth_window
 
 if TYPE_CHECKING:
@@ -74,6 +76,10 @@ def check_whole(item):
 def decode(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(kind(item))
+    if intensity.channels == "bgr":
+        intensity = replace(intensity, channels=None)
+        if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[2] > 2:
+            item = item[..., [2, 1, 0, 3][: item.shape[2]]]
     image = _upright(item)
     if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
         image = _to_rgb(image)
@@ -178,6 +184,7 @@ def source_box(
     image_size: tuple[int, int],
     resize: int | None = None,
     crop: bool = False,
+    region: tuple[float, float, float, float] | None = None,
 ) -> tuple[float, float, float, float]:
     """The part of an image that is scaled to the size that the backbone sees.
 
@@ -192,12 +199,19 @@ def source_box(
         size that covers `image_size`.
     crop : bool, default=False
         False takes the whole image, True the centre.
+    region : tuple of 4 floats, default=None
+        Left, top, right and bottom of the part of the image that is taken for the whole; all
+        up to 1: as shares of its width and height.
 
     Returns
     -------
     box : tuple of 4 floats
         Top, left, bottom and right in pixels of the image.
     """
+    if region is not None:
+        y, x, bottom, right = box_on_image(region, size)
+        box = source_box((bottom - y, right - x), image_size, resize, crop)
+        return box[0] + y, box[1] + x, box[2] + y, box[3] + x
     height, width = size
     if not crop:
         return 0.0, 0.0, float(height), float(width)
@@ -218,10 +232,10 @@ def source_box(
     return float(top), float(left), float(bottom), float(right)
 
 
-def scaled_pixels(item, image_size, resize, crop, intensity):
+def scaled_pixels(item, image_size, resize, crop, intensity, region=None):
     """An image as a backbone sees it: levels `(*image_size, 3)`, uint8, or float32 if deep."""
     height, width = image_size
-    top, left, bottom, right = source_box(upright_size(item), image_size, resize, crop)
+    top, left, bottom, right = source_box(upright_size(item), image_size, resize, crop, region)
 
     def scaled(image):
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.

@@ -1,0 +1,167 @@
+"""At which size, of which part, and in which order of colours a network sees images."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from networks import Blocks
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from skstructcore import ConvFeatures, make_structcore, regions
+from skstructcore.images import ImageReadError, as_images, place_on_image
+
+RNG = np.random.default_rng(0)
+
+
+def features(X, **params):
+    estimator = ConvFeatures(**params).fit(X)
+    return estimator, np.asarray(estimator.transform(X))
+
+
+def noise(height, width, n=2):
+    return RNG.integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "seen"),
+    [
+        ((320, 32), 64, (200, 24)),  # 64 * sqrt(10) = 202, 64 / sqrt(10) = 20.2: multiples of 8
+        ((32, 320), 64, (24, 200)),
+        ((64, 32), 64, (64, 64)),  # 2 : 1 is not beyond it
+        ((320, 32), (64, 64), (64, 64)),
+        ((100, 60), "native", (96, 64)),
+        ((100, 60), 0.5, (48, 32)),
+    ],
+)
+def test_size_that_the_network_sees(size, image_size, seen):
+    estimator, found = features(noise(*size), image_size=image_size)
+
+    assert estimator.input_size_ == seen
+    assert found.shape[1:3] == (seen[0] // 8, seen[1] // 8)
+    assert estimator.scale_ == (seen[0] / size[0], seen[1] / size[1])
+
+
+def test_images_of_several_shapes_have_no_own_one():
+    X = [noise(320, 32)[0], noise(200, 32)[0], noise(32, 32)[0]]
+
+    assert ConvFeatures(image_size=64).fit(X).input_size_ == (64, 64)
+    with pytest.raises(ValueError, match="needs training images of one size, but"):
+        ConvFeatures(image_size="native").fit(X)
+    with pytest.raises(ValueError, match="image_size='native' and crop=True exclude each other"):
+        ConvFeatures(image_size="native", crop=True).fit(X)
+
+
+def test_the_scale_is_logged_and_a_squeeze_is_a_warning(caplog):
+    with caplog.at_level(logging.INFO, "skstructcore"):
+        ConvFeatures(image_size=64).fit(noise(320, 32))
+        ConvFeatures(image_size=(64, 64)).fit(noise(320, 32))
+
+    assert "320 x 32 pixels are seen at 200 x 24: heights times 0.625" in caplog.messages[0]
+    assert [r.levelname for r in caplog.records] == ["INFO", "WARNING"]
+    assert "'native' keeps their shape" in caplog.messages[1]
+
+
+def test_another_size_after_the_fit_is_an_error():
+    X = noise(320, 32)
+    estimator = ConvFeatures(image_size=64).fit(X)
+
+    estimator.set_params(image_size="native")
+    with pytest.raises(ValueError, match="image_size is 'native', but"):
+        estimator.transform(X)
+
+
+@pytest.mark.parametrize("tile_size", [64, (64, 256), 512])
+def test_no_tile_is_larger_than_the_image(tile_size):
+    X = noise(320, 32)
+
+    _, found = features(X, image_size="native", tile_size=tile_size)
+
+    assert found.shape[1:3] == (40, 4)
+    if tile_size == 512:  # one tile: the image as a whole
+        assert_array_equal(found, features(X, image_size="native")[1])
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        (16, 8, 48, 40),
+        ((16, 8), (48, 40)),
+        [(16, 8), (48, 8), (30, 40)],
+        (0.25, 0.1, 0.75, 0.5),  # of 64 x 80 pixels
+    ],
+)
+def test_a_region_is_seen_as_the_image_cut_out_by_hand(region):
+    X = noise(80, 64)
+
+    estimator, found = features(X, image_size="native", region=region)
+
+    assert_array_equal(found, features(X[:, 8:40, 16:48], image_size="native")[1])
+    lazy = estimator.transform(X)
+    assert lazy.geometry.boxes.tolist() == [[8, 16, 40, 48]] * 2
+
+
+def test_answers_are_in_coordinates_of_the_whole_image():
+    X = RNG.integers(100, 110, (12, 96, 64), dtype=np.uint8)
+    bad = X[:1].copy()
+    bad[0, 60:76, 30:46] = 255
+    pipe = make_structcore(
+        ConvFeatures(image_size="native", region=(8, 40, 56, 88)),
+        structcore__false_alarm_rate=0.2,
+    ).fit(X)
+
+    maps = pipe[:-1].transform(bad)
+    placed = place_on_image(pipe.transform(bad)[0], maps.geometry, 0)
+    row, column = np.unravel_index(np.nanargmax(placed), placed.shape)
+    (outline,) = regions(pipe, bad)["polygon"]
+
+    assert placed.shape == (96, 64) and np.isnan(placed[:40]).all()
+    assert 52 <= row < 84 and 22 <= column < 54
+    assert np.asarray(outline).min(axis=0)[1] >= 40  # y
+    assert pipe.predict(bad).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        ((0, 0, 100, 10), "not within its 80 x 64 pixels"),
+        ((30, 0, 10, 10), "region must be"),
+        ((0, 0, 10), "region must be"),
+        ("top", "region must be"),
+    ],
+)
+def test_regions_that_cannot_be_are_refused(region, message):
+    with pytest.raises((ValueError, ImageReadError), match=message):
+        ConvFeatures(image_size=32, region=region).fit(noise(80, 64))
+
+
+def test_bgr_arrays_are_seen_as_the_files_they_come_from(tmp_path):
+    X = noise(32, 32)
+    Image.fromarray(X[0]).save(tmp_path / "image.png")
+    files = [str(tmp_path / "image.png")]
+    estimator, of_files = features(files, image_size=32, channels="bgr")
+
+    assert_array_equal(np.asarray(estimator.transform(X[:1, ..., ::-1])), of_files)
+    assert_array_equal(features(files, image_size=32)[1], of_files)
+    alpha = np.dstack([X[0, ..., ::-1], np.full((32, 32), 255, np.uint8)])
+    assert_array_equal(np.asarray(estimator.transform([alpha])), of_files)
+
+
+def test_painted_copies_of_bgr_arrays_keep_their_colours():
+    X = np.zeros((12, 32, 32, 3), np.uint8)
+    X[..., 0] = RNG.integers(150, 250, (12, 32, 32))
+    from skstructcore.datasets import paint_copies
+    from skstructcore.features.view import view_of
+
+    pipe = make_structcore(ConvFeatures(image_size=32, channels="bgr")).fit(X)
+    copies = paint_copies(as_images(X).seen_through(view_of(pipe, channels=False)), random_state=0)
+
+    blue = np.stack(copies.paths).mean(axis=(0, 1, 2))
+    assert blue.argmax() == 0
+
+
+def test_other_words_for_channels_are_an_error():
+    with pytest.raises(ValueError, match="not all 0, or 'bgr'; got 'rgb'"):
+        ConvFeatures(Blocks(), ["a"], image_size=32, channels="rgb").fit(noise(32, 32))
