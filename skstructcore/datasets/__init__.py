@@ -2,6 +2,7 @@
 
 from ._checks import DatasetError
 from ._image_set import ImageSet
+from .annotation_files import load_annotated
 from .layouts import Layout, find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
 from .masks import NoMasksError, check_masks, masks_as_seen
@@ -20,6 +21,7 @@ __all__ = [
     "NoMasksError",
     "check_masks",
     "find_layout",
+    "load_annotated",
     "load_btad",
     "load_image_folder",
     "load_images",

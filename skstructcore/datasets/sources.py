@@ -230,7 +230,7 @@ def _from_table(path):
 
 
 def _from_folder(root: Path, good, by_folder) -> list[Named]:
-    files = list(_walk(root))
+    files = list(walk(root))
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
     parts = [file.relative_to(root).parts[:-1] for file in files]
@@ -279,7 +279,7 @@ def _labels(root, files, parts, good):
     ]
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, tell: bool = True) -> Iterator[Path]:
     """Images in a folder, however deep, sorted; links are followed, each folder once."""
     seen = set()
     for folder, inside, names in os.walk(root, followlinks=True):
@@ -294,6 +294,13 @@ def _walk(root: Path) -> Iterator[Path]:
         inside[:] = sorted(n for n in inside if n not in masks and not n.startswith("."))
         files = [Path(folder, name) for name in sorted(names)]
         tell_of_others(files)
+        images = {file.stem for file in files if is_named_as_image(file)}
+        notes = [f for f in files if f.suffix.lower() in (".json", ".xml") and f.stem in images]
+        if notes and tell:
+            _logger.warning(
+                "%d annotations in %r are not read (%s, ...): see load_annotated",
+                *(len(notes), folder, notes[0].name),
+            )
         yield from (f for f in files if is_named_as_image(f) and not f.name.startswith("."))
 
 

@@ -1,0 +1,236 @@
+"""Where defects are, as programs for annotating write it: labelme, COCO, YOLO, Pascal VOC."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ..images.image_list import as_images
+from ..images.labels import GOOD, means_good
+from ..images.polygons import fill_polygons
+from ._checks import DatasetError, checked
+from ._image_set import ImageSet
+from .sources import walk
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ..images.image_list import StrPath
+
+__all__ = ["load_annotated"]
+
+
+class _Shape(NamedTuple):
+    """One annotation: a label, and its polygon or run lengths (COCO)."""
+
+    label: str
+    polygon: Any = None
+    runs: Any = None
+
+
+class DrawnMask(NamedTuple):
+    """Shapes of an image, which become a mask when it is asked for."""
+
+    size: tuple[int, int]
+    shapes: tuple[_Shape, ...]
+
+    def read(self) -> NDArray[np.bool_]:
+        """The mask of shape `size`: pixels whose centre lies in a shape."""
+        polygons = [shape.polygon for shape in self.shapes if shape.polygon is not None]
+        mask = fill_polygons(polygons, self.size)
+        for shape in self.shapes:
+            if shape.runs is not None:
+                mask |= _decoded(shape.runs, self.size)
+        return mask
+
+
+def load_annotated(
+    folder: StrPath, annotations: StrPath | None = None, *, check: bool = True
+) -> ImageSet:
+    """Read a folder of images whose defects are annotated as polygons, boxes or run lengths.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The images, however deep.
+    annotations : str or path-like, default=None
+        A COCO JSON file, or a folder with a file for each image: labelme (``.json``), Pascal VOC
+        (``.xml``) or YOLO (``.txt``, boxes or segments; names of classes in ``classes.txt``).
+        None: these files lie beside the images.
+    check : bool, default=True
+        Whether to decode all images, to find the damaged ones; False reads their headers only.
+
+    Returns
+    -------
+    images : ImageSet
+        With masks. An image without a shape is "good", as is one whose shapes have labels that
+        mean good; others have the label of their first shape.
+
+    Raises
+    ------
+    DatasetError
+        If annotations are missing, cannot be read, or are of other images; it lists all of them.
+    ImportError
+        If COCO's compressed run lengths are met and pycocotools is not installed.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import load_annotated
+    >>> images = load_annotated("photos")                    # doctest: +SKIP
+    >>> images = load_annotated("photos", "instances.json")  # doctest: +SKIP
+    """
+    files = [str(file) for file in walk(Path(folder), tell=False)]
+    if not files:
+        raise DatasetError(folder, ["there are no images in it, however deep"])
+    sizes = [tuple(size) for size in as_images(files).sizes().tolist()]
+    problems: list[str] = []
+    if annotations is not None and Path(annotations).is_file():
+        found = _coco(Path(annotations), files, problems)
+    else:
+        place = None if annotations is None else Path(annotations)
+        found = _beside(Path(folder), place, files, sizes, problems)
+    y, masks = [], []
+    for file, size in zip(files, sizes, strict=True):
+        shapes = tuple(shape for shape in found.get(file, ()) if not means_good(shape.label))
+        y.append(shapes[0].label if shapes else GOOD)
+        masks.append(DrawnMask(size, shapes) if shapes else None)
+    if problems:
+        raise DatasetError(folder, problems)
+    return checked(folder, ImageSet(files, y, masks=masks), [], check)
+
+
+def _beside(folder, place, files, sizes, problems):
+    readers = {".json": _labelme, ".xml": _voc, ".txt": _yolo}
+    found = {}
+    for file, size in zip(files, sizes, strict=True):
+        path = Path(file)
+        if place is not None:
+            path = place / path.relative_to(folder)
+        for suffix, reader in readers.items():
+            source = path.with_suffix(suffix)
+            if not source.is_file():
+                continue
+            try:
+                found[file] = reader(source, size)
+            except (OSError, ValueError, KeyError, TypeError, ElementTree.ParseError) as error:
+                problems.append(f"{source}: {type(error).__name__}: {error}")
+                found[file] = []
+            break
+    if not found:
+        problems.append(f"{place or folder}: no .json, .xml or .txt has the name of an image")
+    return found
+
+
+def _labelme(path, size):
+    data = json.loads(path.read_text("utf-8"))
+    stated = (data.get("imageHeight"), data.get("imageWidth"))
+    if None not in stated and stated != size:
+        raise ValueError(f"it is of an image of {stated} pixels, this one has {size}")
+    return [_Shape(str(s["label"]), _corners(s)) for s in data["shapes"]]
+
+
+def _corners(shape):
+    points, kind = np.array(shape["points"], dtype=np.float64), shape.get("shape_type", "polygon")
+    if kind == "rectangle":
+        return _box(*points.min(axis=0), *points.max(axis=0))
+    if kind == "circle":
+        angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, np.newaxis]
+        radius = np.hypot(*(points[1] - points[0]))
+        return points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)])
+    if kind != "polygon" or len(points) < 3:
+        raise ValueError(f"a shape of the kind {kind!r} with {len(points)} points has no area")
+    return points
+
+
+def _box(left, top, right, bottom):
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64)
+
+
+def _voc(path, size):
+    shapes = []
+    for item in ElementTree.parse(path).getroot().iter("object"):
+        box = item.find("bndbox")
+        sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
+        # The first pixel is 1, and the last one belongs to the box.
+        shapes.append(_Shape(item.findtext("name"), _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
+    return shapes
+
+
+def _yolo(path, size):
+    names = path.with_name("classes.txt")
+    known = names.read_text("utf-8").split("\n") if names.is_file() else []
+    scale = np.array(size[::-1], dtype=np.float64)
+    shapes = []
+    for line in path.read_text("utf-8").splitlines():
+        number, *values = map(float, line.split()) if line.split() else (None,)
+        if number is None:
+            continue
+        label = known[int(number)].strip() if int(number) < len(known) else f"class {number:g}"
+        if len(values) == 4:
+            centre, half = np.array(values[:2]), np.array(values[2:]) / 2
+            corners = _box(*(centre - half), *(centre + half))
+        elif len(values) >= 6 and len(values) % 2 == 0:
+            corners = np.array(values).reshape(-1, 2)
+        else:
+            raise ValueError(f"{len(values) + 1} numbers in a line are no box and no segment")
+        shapes.append(_Shape(label, corners * scale))
+    return shapes
+
+
+def _coco(path, files, problems):
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        names = {category["id"]: category["name"] for category in data.get("categories", ())}
+        images = {image["id"]: image["file_name"] for image in data["images"]}
+        annotations = data["annotations"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems.append(f"{path}: no COCO file: {type(error).__name__}: {error}")
+        return {}
+    place = {}
+    for key, name in images.items():
+        ending = Path(name).parts
+        matches = [file for file in files if Path(file).parts[-len(ending) :] == ending]
+        if len(matches) == 1:
+            place[key] = matches[0]
+        else:
+            problems.append(f"{path}: {len(matches)} images are named {name!r}")
+    found = {file: [] for file in place.values()}
+    for item in annotations:
+        if item["image_id"] not in place:
+            if item["image_id"] not in images:
+                problems.append(f"{path}: an annotation of the unknown image {item['image_id']}")
+            continue
+        label = str(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
+        outlines = item.get("segmentation")
+        if isinstance(outlines, dict):
+            shapes = [_Shape(label, runs=outlines)]
+        elif outlines:
+            shapes = [_Shape(label, np.reshape(outline, (-1, 2))) for outline in outlines]
+        else:
+            left, top, width, height = item["bbox"]
+            shapes = [_Shape(label, _box(left, top, left + width, top + height))]
+        found[place[item["image_id"]]] += shapes
+    return found
+
+
+def _decoded(runs, size):
+    """The mask of COCO's run lengths, which go down the columns and begin with background."""
+    if tuple(runs["size"]) != tuple(size):
+        raise ValueError(f"run lengths of {runs['size']} pixels, the image has {list(size)}")
+    counts = runs["counts"]
+    if isinstance(counts, list):
+        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return flat.reshape(size[::-1]).T
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise ImportError(
+            "COCO's compressed run lengths need pycocotools: pip install pycocotools"
+        ) from error
+    return mask.decode(runs).astype(bool)

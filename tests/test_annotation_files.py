@@ -1,0 +1,102 @@
+"""Annotations of the usual programs: written here, with the mask that they mean."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skstructcore.datasets import DatasetError, load_annotated
+
+# A box of 4 columns and 3 rows in an image of 12 x 20 pixels.
+MASK = np.zeros((12, 20), bool)
+MASK[4:7, 5:9] = True
+CORNERS = [[5, 4], [9, 4], [9, 7], [5, 7]]
+RUNS = np.flatnonzero(np.diff(np.r_[False, MASK.T.ravel(), False]))
+LABELME = {"imageHeight": 12, "imageWidth": 20}
+VOC = """<annotation><object><name>dent</name><bndbox><xmin>6</xmin><ymin>5</ymin><xmax>9</xmax>
+<ymax>7</ymax></bndbox></object></annotation>"""
+
+
+def labelme(points, kind):
+    return json.dumps(
+        {**LABELME, "shapes": [{"label": "dent", "points": points, "shape_type": kind}]}
+    )
+
+
+def coco(**shape):
+    return json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "bad.png"}, {"id": 2, "file_name": "ok.png"}],
+            "categories": [{"id": 7, "name": "dent"}],
+            "annotations": [{"image_id": 1, "category_id": 7, **shape}],
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("bad", "ok"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("L", (20, 12)).save(tmp_path / f"photos/{name}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bad.json", labelme(CORNERS, "polygon")),
+        ("bad.json", labelme([[9, 7], [5, 4]], "rectangle")),
+        ("bad.xml", VOC),
+        ("bad.txt", f"0 {7 / 20} {5.5 / 12} {4 / 20} {3 / 12}\n"),
+        ("bad.txt", "0 " + " ".join(f"{x / 20} {y / 12}" for x, y in CORNERS)),
+        ("all.json", coco(segmentation=[np.ravel(CORNERS).tolist()])),
+        ("all.json", coco(bbox=[5, 4, 4, 3])),
+        (
+            "all.json",
+            coco(segmentation={"size": [12, 20], "counts": np.diff(np.r_[0, RUNS, 240]).tolist()}),
+        ),
+    ],
+)
+def test_each_format_marks_the_same_pixels(folder, name, text):
+    (folder / name).write_text(text)
+    (folder / "classes.txt").write_text("dent\nscratch\n")
+    images = load_annotated(folder, folder / name if name == "all.json" else None)
+    assert images.y.tolist() == ["dent", "good"]
+    np.testing.assert_array_equal(images.load_mask(0), MASK)
+    assert images.masks[1] is None and not images.load_mask(1).any()
+
+
+def test_compressed_run_lengths_are_read_by_pycocotools(folder):
+    (folder / "all.json").write_text(coco(segmentation={"size": [12, 20], "counts": "abc"}))
+    with pytest.raises(ImportError, match="pip install pycocotools"):
+        load_annotated(folder, folder / "all.json")
+
+
+def test_a_folder_of_its_own_and_labels_that_mean_good(folder, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/bad.json").write_text(labelme(CORNERS, "polygon").replace("dent", "OK"))
+    assert load_annotated(folder, tmp_path / "notes").y.tolist() == ["good", "good"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("bad.json", "{", r"bad.json: JSONDecodeError"),
+        ("bad.json", labelme(CORNERS[:2], "line"), "'line' with 2 points has no area"),
+        ("bad.json", json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": []}), "this one has"),
+        ("bad.txt", "0 0.1 0.2\n", "3 numbers in a line"),
+        ("bad.xml", "<a", "ParseError"),
+        ("other.txt", "", "no .json, .xml or .txt has the name of an image"),
+    ],
+)
+def test_what_cannot_be_read_is_listed(folder, name, text, message):
+    (folder / name).write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        load_annotated(folder)
+
+
+def test_images_that_coco_names_and_are_not_there(folder):
+    (folder / "all.json").write_text(coco(bbox=[0, 0, 1, 1]).replace("ok.png", "lost.png"))
+    with pytest.raises(DatasetError, match=r"0 images are named 'lost.png'"):
+        load_annotated(folder, folder / "all.json")
