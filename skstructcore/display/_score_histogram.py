@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.labels import GOOD
-from ._inputs import DEFECT, check_parts, check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, Picture, begin, legend_beside
+from ._inputs import DEFECT, check_parts, check_same_length, kinds_of
+from ._scored import ScoredPicture
+from ._style import BLUE, GREY, ORANGE, begin, legend_beside
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
 _TRAINING = "good, training (held out)"
 
 
-class ScoreHistogramDisplay(Picture):
+class ScoreHistogramDisplay(ScoredPicture):
     """Anomaly scores of good images, of defects and of the training images.
 
     Parameters
@@ -70,24 +69,6 @@ class ScoreHistogramDisplay(Picture):
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)
-
-    @classmethod
-    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None) -> Self:
-        """Score images with a fitted pipeline; the backbone runs.
-
-        Parameters
-        ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-        y : array-like of shape (n_images,), default=None
-            Labels; None: those of the `ImageSet`.
-
-        Returns
-        -------
-        display : ScoreHistogramDisplay
-        """
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds_of(images, y))
 
     @classmethod
     def from_predictions(

@@ -9,22 +9,21 @@ import pandas as pd
 
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
-from ._inputs import check_parts, check_same_length, describe_images, kinds_of
-from ._style import BLUE, GREY, ORANGE, Picture, as_text, begin, kind_styles, legend_beside
+from ._inputs import check_parts, check_same_length, kinds_of
+from ._scored import ScoredPicture
+from ._style import BLUE, GREY, ORANGE, as_text, begin, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
 _REGIONS = ("both", "only_hybrid", "only_base", "neither")
 
 
-class ScoreShiftDisplay(Picture):
+class ScoreShiftDisplay(ScoredPicture):
     """The base score (max pooling) of images against their hybrid score, with both thresholds.
 
     Parameters
@@ -67,24 +66,6 @@ class ScoreShiftDisplay(Picture):
         self.base_threshold = base_threshold
         self.threshold = threshold
         self.kinds = None if kinds is None else np.asarray(kinds)
-
-    @classmethod
-    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None) -> Self:
-        """Score images with a fitted pipeline; the backbone runs.
-
-        Parameters
-        ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-        y : array-like of shape (n_images,), default=None
-            Labels; None: those of the `ImageSet`.
-
-        Returns
-        -------
-        display : ScoreShiftDisplay
-        """
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds_of(images, y))
 
     @classmethod
     def from_predictions(
