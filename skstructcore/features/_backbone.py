@@ -203,7 +203,7 @@ class PatchFeatures(LazyTransformer):
 
         Returns
         -------
-        names : ndarray of str objects, shape (n_features_out_,)
+        names : ndarray of shape (`n_features_out_`,) of str
         """
         check_is_fitted(self)
         prefix = type(self).__name__.lower()
