@@ -98,7 +98,7 @@ KINDS = {
     "ignore": (pictures, lambda: on_pictures(ConvFeatures(image_size=32, ignore=CORNER)), {}),
     "ignore by category": (
         pictures,
-        lambda: on_pictures(ConvFeatures(image_size=32, ignore={"a": CORNER, "b": None})),
+        lambda: on_pictures(ConvFeatures(image_size=32, ignore={"a": CORNER, "b": CORNER[::-1]})),
         {"bank__categories": PRODUCTS},
     ),
     "tiles": (lambda seed: pictures(seed, 64),
@@ -106,8 +106,9 @@ KINDS = {
     "joined": (pictures, lambda: on_pictures(
         JoinedFeatures([ConvFeatures(image_size=32, layers=[f"_blocks.{i}"]) for i in (2, 4)])
     ), {}),
-    "streamed": (pictures, lambda: on_pictures(bank__n_patches=20, bank__max_memory=120_000), {}),
-    "floats": (lambda seed: pictures(seed) / np.float32(255), on_pictures, {}),
+    "streamed": (pictures, lambda: on_pictures(bank__n_patches=20, bank__max_memory=900_000), {}),
+    "floats": (lambda seed: pictures(seed) / np.float32(255),
+               lambda: on_pictures(ConvFeatures(image_size=32, window=(0, 1))), {}),
     "16 bits": (lambda seed: pictures(seed).astype(np.uint16) * 40, on_pictures, {}),
 }  # fmt: skip
 ROUTED = {"categories", "n_routes", "guaranteed", "ignore by category"}

@@ -274,6 +274,7 @@ def test_in_sample_scores_are_no_reference(caplog):
     monitor = DriftMonitor(pipe)
     assert "calibrated in-sample" in caplog.text
     assert set(monitor.evidence()["kind"]) == {CHANGED}  # it rejects most good images
+    assert monitor.update(patches(20, 1)) == []
 
 
 @pytest.mark.parametrize(

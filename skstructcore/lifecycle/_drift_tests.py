@@ -153,7 +153,9 @@ class RouteTests:
         """Take in an image; yield what `DriftAlarm` has to say of each alarm."""
         if rejected is None:
             rejected = p_value <= self.rate + ROUNDING
-        bets = {REJECTS: log_count_bets(bool(rejected), self.tolerated_rejects)}
+        bets = {}
+        if REJECTS in self.capital:
+            bets[REJECTS] = log_count_bets(bool(rejected), self.tolerated_rejects)
         if not rejected and p_value >= self.lowest - ROUNDING:
             for tie, (kind, ranks) in zip(ties, self.ranks.items(), strict=False):
                 rank = ranks.add(-p_value, tie)
