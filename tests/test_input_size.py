@@ -165,3 +165,13 @@ def test_painted_copies_of_bgr_arrays_keep_their_colours():
 def test_other_words_for_channels_are_an_error():
     with pytest.raises(ValueError, match="not all 0, or 'bgr'; got 'rgb'"):
         ConvFeatures(Blocks(), ["a"], image_size=32, channels="rgb").fit(noise(32, 32))
+
+
+def test_swapped_colours_are_told():
+    X = np.clip(RNG.normal([190, 130, 70], 12, (10, 32, 32, 3)), 0, 255).astype(np.uint8)
+    estimator = ConvFeatures(image_size=32).fit(X)
+
+    estimator.transform(X)  # warnings are errors here
+    with pytest.warns(UserWarning, match="red and blue exchanged"):
+        estimator.transform(X[..., ::-1])
+    ConvFeatures(image_size=32, channels="bgr").fit(X).transform(X[..., ::-1])

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import warnings
 from abc import abstractmethod
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -189,6 +190,9 @@ class PatchFeatures(LazyTransformer):
                 cache.store_shape(shape)
         self.grid_shape_ = shape[:2]
         self.n_features_out_ = shape[2]
+        rows = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
+        pixels = [self._picture().pixels(images, i) for i in rows]
+        self.colours_ = np.array([image.mean(axis=(0, 1)) for image in pixels])
         if self.ignore is not None:
             self.ignored_ = Ignored.of(self.ignore, geometry)
             self.ignored_.check(images, geometry, self.grid_shape_)
@@ -208,6 +212,19 @@ class PatchFeatures(LazyTransformer):
         check_is_fitted(self)
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def transform(self, X: ImagesLike) -> LazyFeatures:
+        """Patch features of images; see `LazyTransformer.transform`."""
+        features = super().transform(X)
+        arrays = [x for x in features.images.items[:4] if isinstance(x, np.ndarray)]
+        if self.channels is None and any(looks_swapped(x, self.colours_) for x in arrays):
+            warnings.warn(
+                "The colours of these arrays fit the training images much better with red and blue "
+                "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
+                "channels='bgr'.",
+                stacklevel=2,
+            )
+        return features
 
     def _find_input_size(self, images):
         self.__dict__.pop("input_size_", None)
@@ -371,6 +388,19 @@ class PatchFeatures(LazyTransformer):
     def _n_threads(self):
         """Threads of an extraction; None leaves it to the extraction."""
         return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+
+
+def looks_swapped(image, colours):
+    """Whether an array would fit training images much better with red and blue exchanged.
+
+    `colours` are mean red, green and blue of training images, shape (n, 3).
+    """
+    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+        return False
+    colour, centre = image[::8, ::8].mean(axis=(0, 1)), colours.mean(axis=0)
+    spread = np.linalg.norm(colours - centre, axis=1).max() + 5
+    straight, swapped = np.linalg.norm([colour - centre, colour[::-1] - centre], axis=1)
+    return bool(straight > 3 * spread and swapped < straight / 3)
 
 
 def _two_sides(size, name):
