@@ -3,7 +3,7 @@
 Each row repeats fit and test on normal data, in which nothing changes and nothing is anomalous
 (but two planted defects a fit for audit): features of 4 x 4 patches go in where a backbone's would.
 
-    python benchmarks/study_promises.py                  # two minutes
+    python benchmarks/study_promises.py                  # minutes
     python benchmarks/study_promises.py --repeats 300    # standard errors of about 1 %
 """
 

@@ -24,7 +24,7 @@ from PIL import Image
 from test_categories import write_category
 
 import skstructcore
-from skstructcore import evaluation
+from skstructcore import inference
 from skstructcore.cli import main
 from skstructcore.inference import iter_scores
 from skstructcore.report import report
@@ -385,7 +385,7 @@ def test_a_worker_that_is_killed_is_an_error_and_loses_no_row(world, score, rows
         yield from itertools.islice(shards, 2)
         raise TerminatedWorkerError  # as joblib does then
 
-    monkeypatch.setattr(evaluation, "iter_scores", two_images_and_a_kill)
+    monkeypatch.setattr(inference, "iter_scores", two_images_and_a_kill)
     arguments = [str(argument) for argument in (*score, out / "scores.csv")]
     ran = CliRunner().invoke(main, arguments)
     assert ran.exit_code == 2 and "a process of --n-jobs was killed" in ran.output

@@ -56,8 +56,8 @@ class CellFeatures(PatchFeatures):
     _parameter_constraints = {**PatchFeatures._parameter_constraints, "version": [str]}
 
     def __init__(
-        self, version="a", *, image_size=(16, 24), resize=None, crop=False, tile_size=None,
-        tile_overlap=0, window="auto", channels=None, ignore=None, foreground=None,
+        self, version="a", *, image_size=(16, 24), region=None, resize=None, crop=False,
+        tile_size=None, tile_overlap=0, window="auto", channels=None, ignore=None, foreground=None,
         normalize=True, batch_size=16, device="cpu", dtype="auto", n_jobs=None, memory=None,
         verbose=0,
     ):  # fmt: skip

@@ -19,7 +19,7 @@ from skstructcore import (
     save,
     update,
 )
-from skstructcore.lifecycle.recalibrate import _with_scores
+from skstructcore.lifecycle.recalibrate import _with_scores, moved_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import RULES
 
@@ -185,17 +185,24 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
     assert repr(loaded[-1].recalibration_) == repr(later[-1].recalibration_)
 
 
-def test_five_fresh_images_of_a_product_or_old_ones_are_needed_for_the_expected_rule():
-    images = np.concatenate([patches(30, 0), patches(30, 1, shift=20)])
-    pipe = steps("expected", routing="auto").fit(
-        images, coresetbank__categories=["a"] * 30 + ["b"] * 30
-    )
-    fresh = np.concatenate([patches(9, 5), patches(4, 6, shift=20)])
-    with pytest.raises(ValueError, match=r"4 fresh good images of route 'b' .* weight_old above 0"):
-        recalibrate(pipe, fresh)
-    later = recalibrate(pipe, fresh, weight_old=0.5)
-    assert [len(d.scores) for d in later[-1].decisions_.values()] == [39, 34]
-    assert later[-1].decisions_["b"].tail.n_independent == pytest.approx(0.5 * 30 + 4)
+def test_few_fresh_images_move_the_location_first_and_the_spread_later():
+    old = np.array([0.0, 1, 2, 3, 4])  # median 2, upper quartile 3
+    # One image at 13: 1 / 11 of the way of 11; the spread stays.
+    np.testing.assert_allclose(moved_scores(old, np.array([13.0])), old + 1)
+    # Ten, of median 12 and upper quartile 16: half of the way of 10, spread 4 ** (10 / 50).
+    fresh = np.interp(np.linspace(0, 1, 10), [0, 0.5, 0.75, 1], [4, 12, 16, 20])
+    moved = moved_scores(old, fresh)
+    location, upper = np.quantile(fresh, [0.5, 0.75])
+    expected = 2 + (location - 2) / 2 + (upper - location) ** 0.2 * (old - 2)
+    np.testing.assert_allclose(moved, expected)
+
+
+def test_one_fresh_image_moves_next_to_nothing():
+    pipe = steps("expected").fit(patches(60, 0), coresetbank__groups=None)
+    later = recalibrate(pipe, patches(1, 9))
+    spread = pipe[-1].calibration_.scores.std()
+    assert abs(later[-1].offset_ - pipe[-1].offset_) < 0.3 * spread
+    assert later[-1].false_alarm_rate_ == pipe[-1].false_alarm_rate_
 
 
 def test_too_few_images_for_the_level_are_said(pipe):
@@ -249,12 +256,8 @@ def test_another_camera_is_refused():
     with pytest.raises(ValueError, match="of another size"):
         update(pipe, np.repeat(fresh, 2, axis=1))
     assert -pipe[-1].offset_ == before
-    assert (
-        recalibrate(pipe, np.repeat(fresh, 2, axis=1), force=True)[
-            -1
-        ].calibration_.decision.n_independent
-        == 6
-    )
+    forced = recalibrate(pipe, np.repeat(fresh, 2, axis=1), force=True)
+    assert forced[-1].recalibration_.thresholds["n_images"].tolist() == [6]
     recalibrate(pipe, fresh, force=True)
 
 

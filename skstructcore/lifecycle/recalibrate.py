@@ -40,6 +40,9 @@ __all__ = ["Recalibration", "recalibrate"]
 
 _logger = logging.getLogger(__name__)
 
+# So many fresh images (groups) stand for themselves.
+_ENOUGH = 50
+
 
 @dataclass(frozen=True, eq=False)
 class Recalibration:
@@ -102,7 +105,9 @@ def recalibrate(
 
     Bank and statistics stay, so that scores stay; threshold and p-values become those of the
     fresh images, by the rule of the pipeline. As they had no part in the fit, the rule
-    "guaranteed" is exact for further images like them (split-conformal).
+    "guaranteed" is exact for further images like them (split-conformal). With the rule
+    "expected", fewer than 50 fresh images move the scores of the last calibration: their
+    location first, their spread later (`moved_scores`).
 
     Parameters
     ----------
@@ -260,16 +265,46 @@ def _with_scores(
     groups = None if len(np.unique(groups)) == len(groups) else groups
     # A plain quantile of few fresh scores is none.
     rule = "guaranteed" if old.rule == "quantile" else old.rule
-    if rule == "expected" and len(scores) < MIN_IMAGES:
-        raise ValueError(
-            f"{len(scores)} fresh good images of route {fresh['nearest_route'].iloc[0]!r} are too "
-            f"few to learn a threshold from: give at least {MIN_IMAGES}, or weight_old above 0."
-        )
+    if rule == "expected" and weight_old == 0 and len(np.unique(fresh["group"])) < _ENOUGH:
+        scores, base = moved_scores(old.scores, scores), moved_scores(old_base.scores, base)
+        groups, weights = old.groups, old.score_weights
     return replace(
         calibration,
         decision=decide(scores, old.asked_rate, rule, groups, weights),
         base_decision=decide(base, old.asked_rate, rule, groups, weights),
     )
+
+
+def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scores of the last calibration, moved towards those of a few fresh images.
+
+    The location follows first: it counts as 10 images. The spread, of which few images say little,
+    counts as 40, and stays as it was with fewer than 5. So one image moves next to nothing.
+
+    Parameters
+    ----------
+    old : ndarray of shape (n_old,)
+    fresh : ndarray of shape (n,)
+
+    Returns
+    -------
+    scores : ndarray of shape (n_old,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moved_scores(np.array([1.0, 2.0, 3.0]), np.array([13.0]))  # a part of 1 / 11 of the way
+    array([2., 3., 4.])
+    """
+    n = len(fresh)
+    location, upper = np.quantile(old, [0.5, 0.75])
+    new_location, new_upper = np.quantile(fresh, [0.5, 0.75])
+    spread, new_spread = upper - location, new_upper - new_location
+    factor = 1.0
+    if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
+        factor = (new_spread / spread) ** (n / (n + 40))
+    location_now = location + (new_location - location) * n / (n + 10)
+    return location_now + factor * (old - location)
 
 
 def _codes(groups, n_images):
