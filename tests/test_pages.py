@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 from skstructcore import ConvFeatures
@@ -125,6 +126,8 @@ def test_the_blocks_of_a_page_run(page, blocks, line3, tmp_path, monkeypatch):
     # So that all pages together take seconds: 96 pixels where a page does not ask for a size.
     monkeypatch.setitem(ConvFeatures.__init__.__kwdefaults__, "image_size", 96)
     monkeypatch.chdir(tmp_path)
+    # Workers of an earlier page are in its folder, where the paths of this one lead nowhere.
+    get_reusable_executor().shutdown(wait=True)
     names = {}
     makes_images = any(_MAKE_IMAGES in block.code for block in blocks)
     if not makes_images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -191,7 +192,11 @@ class PatchFeatures(LazyTransformer):
         self.grid_shape_ = shape[:2]
         self.n_features_out_ = shape[2]
         rows = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
-        pixels = [self._picture().pixels(images, i) for i in rows]
+        pixels = []
+        for i in rows:
+            # What cannot be read is named where its features are computed.
+            with contextlib.suppress(OSError, ValueError):
+                pixels.append(self._picture().pixels(images, i))
         self.colours_ = np.array([image.mean(axis=(0, 1)) for image in pixels])
         if self.ignore is not None:
             self.ignored_ = Ignored.of(self.ignore, geometry)
@@ -217,7 +222,8 @@ class PatchFeatures(LazyTransformer):
         """Patch features of images; see `LazyTransformer.transform`."""
         features = super().transform(X)
         arrays = [x for x in features.images.items[:4] if isinstance(x, np.ndarray)]
-        if self.channels is None and any(looks_swapped(x, self.colours_) for x in arrays):
+        known = len(self.colours_) and self.channels is None
+        if known and any(looks_swapped(x, self.colours_) for x in arrays):
             warnings.warn(
                 "The colours of these arrays fit the training images much better with red and blue "
                 "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
