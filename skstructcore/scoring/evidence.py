@@ -180,6 +180,12 @@ class TrainingEvidence:
         known = [name for name in vars(cls(*evidence)) if name not in ("base", "phi", "paper_phi")]
         return cls(*evidence, **{name: getattr(maps, name) for name in known})
 
+    def rows_of(self, route: str) -> NDArray[np.int64]:
+        """Positions of the images of a route; all of them where there are no routes."""
+        if self.route is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self.route == route)
+
     def take(self, rows: NDArray[Any]) -> TrainingEvidence:
         """Some of the images, by position or mask."""
         return take_rows(self, rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .decision import MIN_IMAGES
 from .suspects import without
 
 if TYPE_CHECKING:
@@ -81,17 +82,13 @@ def rates_by_lot(
         return None
     rejected = np.zeros(len(lots), dtype=bool)
     for name, calibration in calibrations.items():
-        mine = (
-            np.arange(len(lots))
-            if training.route is None
-            else np.flatnonzero(training.route == name)
-        )
+        mine = training.rows_of(name)
         if len(mine) != len(calibration.scores):  # judged by the statistics of all routes
             continue
         scores, _ = calibration.score(apart.take(mine).evidence)
         for lot in large:
             of_lot = np.flatnonzero(lots[mine] == lot)
-            if 0 < len(of_lot) <= len(mine) - _MIN_IMAGES:
+            if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
                 others = without(calibration.decision, of_lot)
                 rejected[mine[of_lot]] = others.rejects(scores[of_lot])
     rates = np.array([rejected[lots == lot].mean() for lot in large])

@@ -273,7 +273,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             return None
         p_values = np.empty(len(training))
         for name, calibration in self.calibrations_.items():
-            mine = slice(None) if training.route is None else training.route == name
+            mine = training.rows_of(name)
             scores, _ = calibration.score(training.take(mine).evidence)
             p_values[mine] = calibration.decision.p_values(scores)
         scores = score_parts(p_values, training.parts).scores

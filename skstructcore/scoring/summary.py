@@ -86,8 +86,7 @@ def unlike_the_others(
     """
     sentences = []
     for route, calibration in calibrations.items():
-        rows = slice(None) if training.route is None else training.route == route
-        mine, decision = training.take(rows), calibration.decision
+        mine, decision = training.take(training.rows_of(route)), calibration.decision
         if len(mine) != len(decision.scores):  # judged by the statistics of all routes
             continue
         odd = suspects_of(decision)
