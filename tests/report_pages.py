@@ -26,7 +26,7 @@ def write_images(folder, seed=0):
     return ImageSet(paths, KINDS, masks=masks)
 
 
-def fit_pipe(**settings):
+def fit_pipe(parts=None, **settings):
     train = np.random.default_rng(9).integers(90, 110, (19, 48, 64, 3), dtype=np.uint8)
     pipe = make_structcore(
         "efficientnet_lite0",
@@ -35,7 +35,7 @@ def fit_pipe(**settings):
         structcore__false_alarm_rate=0.1,
         **settings,
     )
-    return pipe.fit(train)
+    return pipe.fit(train, bank__parts=parts)
 
 
 def write_report(folder, pipe=None, images=None, **options):

@@ -44,6 +44,13 @@ def block(page, name):
     return json.loads(re.search(pattern, page, re.DOTALL)[1])
 
 
+def test_parts_are_refused_where_the_pipeline_knows_none(pipe, images, tmp_path):
+    with pytest.raises(ValueError, match="bank__parts="):
+        report(pipe, images, tmp_path / "r.html", parts=range(13))
+    with pytest.raises(ValueError, match="parts has 2"):
+        report(pipe, images, tmp_path / "r.html", parts=[0, 1])
+
+
 def test_the_page_holds_what_describe_says_of_every_image(page, pipe, images):
     data = block(page, "data")
     parts = pipe[-1].describe(pipe[:-1].transform(images))

@@ -4,9 +4,11 @@ import csv
 import io
 import shutil
 
+import numpy as np
 import pytest
 from report_pages import KINDS, fit_pipe, write_images
 
+from skstructcore import describe_parts
 from skstructcore.datasets import load_verdicts
 from skstructcore.report import report
 
@@ -149,13 +151,13 @@ def test_a_card_opens_to_image_map_region_and_reasons(page, pipe):
     assert page.locator("#detail").is_visible()
     why = page.locator("#why").inner_text()
     assert why.startswith("Rejected: it scores higher than") and "Decided by" in why
-    assert page.locator("#stage canvas").count() == 2  # map and true defect
-    assert page.locator("#stage rect").count() == 1
+    for drawn in ("canvas", ".region", ".truth", ".peak"):
+        assert page.locator(f"#stage {drawn}").count() == 1, drawn
     assert page.locator("#numbers tr").count() == 2 + 1 + len(pipe[-1].descriptors)
     page.uncheck("#show-map")
     page.uncheck("#show-mask")
     page.uncheck("#show-region")
-    assert page.locator("#stage canvas").count() == 0
+    assert page.locator("#stage canvas, #stage path").count() == 0
     page.click("#close")
     assert not page.locator("#detail").is_visible()
 
@@ -163,13 +165,35 @@ def test_a_card_opens_to_image_map_region_and_reasons(page, pipe):
 def test_the_region_lies_over_the_defect(page):
     page.locator(".card", has_text="dent_09").click()
     image = page.locator("#stage img").bounding_box()
-    region = page.locator("#stage rect").bounding_box()
+    region = page.locator("#stage .region").bounding_box()
     # The defect is in rows 8 to 24 of 48 and columns 8 to 33 of 64.
     centre = (
         (region["x"] + region["width"] / 2 - image["x"]) / image["width"],
         (region["y"] + region["height"] / 2 - image["y"]) / image["height"],
     )
     assert 0.1 < centre[0] < 0.6 and 0.1 < centre[1] < 0.6
+
+
+def test_parts_are_decided_as_a_whole(browser, images, tmp_path):
+    pipe = fit_pipe(parts=[i // 2 for i in range(19)])
+    views = [images.paths[i] for i in (0, 8, 1, 2, 9, 10)]  # one dent; none; two
+    parts = ["a", "a", "b", "b", "c", "c"]
+    written = report(pipe, views, tmp_path / "parts.html", parts=parts)
+    table = describe_parts(pipe, views, parts)
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    n_rejected = table["is_anomalous"].sum()
+    assert page.locator("#now").inner_text().startswith(f"{n_rejected} of 3 parts; ")
+    said = page.locator(".card .part").all_inner_texts()
+    for name, rejected in zip(table["part"], table["is_anomalous"], strict=True):
+        words = f"part {name}: {'rejected' if rejected else 'accepted'} by 2 views"
+        assert said.count(words) == 2
+    page.select_option("#sort", "part")
+    order = [words[5] for words in page.locator(".card .part").all_inner_texts()]
+    assert order == list(np.repeat(table.sort_values("p_value")["part"], 2))
+    page.select_option("#decision", "part")
+    assert page.locator(".card").count() == 2 * n_rejected
+    page.close()
 
 
 def test_the_plot_has_a_mark_an_image_that_opens_it(page):
@@ -385,8 +409,6 @@ def test_verdicts_outlive_the_page(browser, written):
 
 
 def test_many_images_are_made_into_cards_as_one_scrolls(browser, pipe, images, tmp_path):
-    import numpy as np
-
     pixels = np.random.default_rng(0).integers(90, 110, (150, 16, 16), dtype=np.uint8)
     written = report(pipe, pixels, tmp_path / "many.html")
     page = browser.new_page(viewport={"width": 800, "height": 600})

@@ -26,6 +26,7 @@ from ..display._style import map_limits
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..routing.grouping import UNKNOWN
+from ..scoring.parts import score_parts
 from .collect import collect
 from .pictures import encode_map
 from .summary import facts, operating_points
@@ -47,6 +48,7 @@ def report(
     path: StrPath,
     *,
     y: ArrayLike | None = None,
+    parts: ArrayLike | None = None,
     title: str = "Inspection report",
     thumbnail: int = 256,
     detail: int | None = None,
@@ -72,6 +74,9 @@ def report(
         The file; one that is there is replaced.
     y : array-like of shape (n_images,), default=None
         What the images show; None: the labels of the `ImageSet`, else unknown.
+    parts : array-like of shape (n_images,), default=None
+        The part that each image is a view of. Parts are decided as a whole, as `describe_parts`
+        does; the pipeline must have been fitted with ``bank__parts=``.
     title : str, default="Inspection report"
     thumbnail : int, default=256
         Longer side of the pictures in the page, in pixels; the size of the file follows it.
@@ -93,8 +98,8 @@ def report(
     Raises
     ------
     ValueError
-        If there are no images, too many, or none that can be read; or if the pipeline does not
-        fit this version of skstructcore.
+        If there are no images, too many, or none that can be read; if `parts` are given to a
+        pipeline that was fitted without; or if it does not fit this version of skstructcore.
     OSError
         If `path` cannot be written; this is checked first.
 
@@ -127,12 +132,14 @@ def report(
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
     kinds = kinds_of(images, y)
-    check_same_length(images=range(n_images), y=kinds)
+    check_same_length(images=range(n_images), y=kinds, parts=parts)
+    if parts is not None and getattr(pipe[-1], "part_decision_", None) is None:
+        raise ValueError("parts= needs a pipeline that was fitted with bank__parts=.")
     try:
         collected = collect(
             pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
         )
-        page = _render(_content(pipe, collected, kinds, title, path.parent))
+        page = _render(_content(pipe, collected, kinds, parts, title, path.parent))
     except AttributeError as error:
         fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
         if fitted_with == __version__:
@@ -157,10 +164,11 @@ def _check_pipeline(pipe):
         )
 
 
-def _content(pipe, collected, kinds, title, folder):
+def _content(pipe, collected, kinds, part_names, title, folder):
     """All that the template needs; `data` and `blocks` are read by the page's script."""
     scorer, parts = pipe[-1], collected.parts
     known = parts.index.to_numpy()
+    decided_parts = _decide_parts(scorer, parts, part_names)
     known_kinds = None if kinds is None else kinds[known]
     least = smallest_rates(scorer, parts)
     ratio = parts["base"].to_numpy() / np.where(
@@ -183,7 +191,7 @@ def _content(pipe, collected, kinds, title, folder):
             "short": headline(row, float(least[k]), collected.sizes[i]),
             "why": reasons(row, float(least[k]), float(ratio[k])),
             "peak": [row["peak_row"], row["peak_col"]],
-            "region": [row[f"region_{side}"] for side in ("top", "left", "bottom", "right")],
+            **({} if decided_parts is None else {"part": decided_parts[k]}),
         }
         for k, (i, row) in enumerate(zip(known, rows, strict=True))
     }
@@ -213,7 +221,7 @@ def _content(pipe, collected, kinds, title, folder):
     base_threshold = (
         1.0 if scorer.routes_ is not None else scorer.calibration_.base_decision.threshold
     )
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    created = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     data = {
         "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
         "created": created,
@@ -223,6 +231,7 @@ def _content(pipe, collected, kinds, title, folder):
             for name in columns
         ],
         "labelled": kinds is not None,
+        "byPart": part_names is not None,
         "routed": scorer.routes_ is not None,
         "asked": scorer.calibration_.decision.asked_rate,
         "threshold": -float(scorer.offset_),
@@ -242,6 +251,7 @@ def _content(pipe, collected, kinds, title, folder):
         "n_unreadable": len(images) - len(parts),
         "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
         "labelled": kinds is not None,
+        "by_part": part_names is not None,
         "routed": scorer.routes_ is not None,
         "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
         "routes": sorted(set(parts["route"])),
@@ -250,6 +260,24 @@ def _content(pipe, collected, kinds, title, folder):
             _json(pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)
         ],
     }
+
+
+def _decide_parts(scorer, described, names):
+    """For each image that could be read, what was decided about its part; None without parts."""
+    if names is None:
+        return None
+    names = np.asarray(names, dtype=object).astype(str)[described.index]
+    decision, scored = scorer.part_decision_, score_parts(described["p_value"], names)
+    columns = {
+        "name": scored.names.tolist(),
+        "views": scored.n_views,
+        "score": scored.scores,
+        "p": decision.p_values(scored.scores),
+        "rejected": decision.rejects(scored.scores).tolist(),
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    by_name = {row["name"]: {**row, "least": decision.smallest_rate} for row in rows}
+    return [by_name[name] for name in names]
 
 
 def _link(file, folder):

@@ -14,6 +14,8 @@
     ["#E69F00", "down"], ["#56B4E9", "plus"], ["#8C6D1F", "cross"]];
   const WORDS = { good: "good after all", defect: "defect", unsure: "unsure" };
   const STORE = "skstructcore-report-" + data.id;
+  const [LOW, HIGH] = data.limits; // of the bytes of a map
+  const THRESHOLD = Math.round(255 * (1 - LOW) / (HIGH - LOW));
 
   let level = null; // null: as fitted
   let order = [];
@@ -52,6 +54,12 @@
     if (!isKnown(image)) return "unreadable";
     return isRejected(image) ? "rejected" : "accepted";
   }
+  function isPartRejected(part) {
+    return level === null ? part.rejected : part.p <= Math.max(level, part.least) + 1e-9;
+  }
+  function partInWords(part) {
+    return `part ${part.name}: ${isPartRejected(part) ? "rejected" : "accepted"} by ${part.views === 1 ? "one view" : `${part.views} views`}`;
+  }
   function isWrong(image) {
     return data.labelled && isKnown(image) && (image.kind === "good") === isRejected(image);
   }
@@ -84,21 +92,25 @@
     canvas.style.width = `${100 * (right - left) / size[1]}%`;
     return canvas;
   }
-  function maskCanvas(mask) {
-    const canvas = element("canvas", { width: mask.w, height: mask.h, class: "mask", "aria-hidden": "true" });
-    const inside = new Uint8Array(mask.w * mask.h);
-    let place = 0;
-    mask.r.forEach((run, k) => { inside.fill(k % 2, place, place + run); place += run; });
-    const context = canvas.getContext("2d");
-    const pixels = context.createImageData(mask.w, mask.h);
-    for (let k = 0; k < inside.length; k += 1) {
-      const x = k % mask.w;
-      const edge = inside[k] && (x === 0 || x === mask.w - 1 || !inside[k - 1] || !inside[k + 1]
-        || !inside[k - mask.w] || !inside[k + mask.w]);
-      if (edge) pixels.data.set([86, 180, 233, 255], 4 * k);
+  // Path around the cells of a grid that lies over a box: top, left, bottom, right.
+  function outline(inside, w, h, [top, left, bottom, right], attributes) {
+    const X = (column) => left + (right - left) * column / w;
+    const Y = (row) => top + (bottom - top) * row / h;
+    const is = (row, column) => row >= 0 && row < h && column >= 0 && column < w && inside[row * w + column];
+    let d = "";
+    for (let row = 0; row <= h; row += 1) {
+      for (let column = 0; column <= w; column += 1) {
+        if (is(row, column) !== is(row - 1, column)) d += `M${X(column)} ${Y(row)}H${X(column + 1)}`;
+        if (is(row, column) !== is(row, column - 1)) d += `M${X(column)} ${Y(row)}V${Y(row + 1)}`;
+      }
     }
-    context.putImageData(pixels, 0, 0);
-    return canvas;
+    return element("path", { d, fill: "none", "stroke-width": 2, "vector-effect": "non-scaling-stroke", ...attributes });
+  }
+  function unpackMask(mask) {
+    const inside = new Array(mask.w * mask.h);
+    let place = 0;
+    mask.r.forEach((run, k) => { inside.fill(k % 2 === 1, place, place + run); place += run; });
+    return inside;
   }
   function fitted(image, picture, width, height, alt) {
     const scale = Math.min(width / image.size[1], height / image.size[0]);
@@ -122,6 +134,7 @@
     if (image.kind) parts.push(image.kind);
     parts.push(decisionOf(image) === "unreadable" ? "cannot be read" : decisionOf(image));
     if (isKnown(image)) parts.push(`p-value ${number(image.p, 2)}`, image.short);
+    if (image.part) parts.push(partInWords(image.part));
     return parts.join(", ");
   }
   function card(i) {
@@ -137,7 +150,7 @@
       frame.append(element("span", { class: "missing" }, "cannot be read"));
     }
     button.append(frame, element("span", { class: "badge" }), element("span", { class: "more" }),
-      element("span", { class: "short" }, image.short ?? ""),
+      element("span", { class: "short" }, image.short ?? ""), element("span", { class: "part" }),
       element("span", { class: "name", title: image.file }, shortName(image)));
     refresh(button);
     return element("li", {}, button);
@@ -152,6 +165,7 @@
     const rest = [image.kind, data.routed && isKnown(image) ? image.route : null,
       isKnown(image) ? `p ${number(image.p, 2)}` : null].filter(Boolean);
     button.querySelector(".more").textContent = ` ${rest.join(" · ")}`;
+    if (image.part) button.querySelector(".part").textContent = partInWords(image.part);
     button.classList.toggle("wrong", isWrong(image));
     button.setAttribute("aria-pressed", selected.has(i));
     button.querySelector(".verdict-mark")?.remove();
@@ -168,6 +182,7 @@
     score: (a, b) => b.score - a.score,
     file: (a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : 0),
     kind: (a, b) => a.kind.localeCompare(b.kind) || compare.p(a, b),
+    part: (a, b) => a.part.p - b.part.p || b.part.score - a.part.score || compare.p(a, b),
     route: (a, b) => a.route.localeCompare(b.route) || compare.p(a, b),
   };
   function matches(image, i) {
@@ -183,6 +198,8 @@
       if (!isWrong(image) || image.kind !== "good") return false;
     } else if (decision === "missed") {
       if (!isWrong(image) || image.kind === "good") return false;
+    } else if (decision === "part") {
+      if (!image.part || !isPartRejected(image.part)) return false;
     } else if (decision && decisionOf(image) !== decision) return false;
     if (verdict && (verdicts.get(i)?.verdict ?? "none") !== verdict) return false;
     if (most !== null && !(isKnown(image) && image.p <= most)) return false;
@@ -279,6 +296,10 @@
       words.push(`${false_alarms} of ${good.length} good ones`);
       words.push(`${rejected.length - false_alarms} of ${known.length - good.length} defects are found`);
     }
+    if (data.byPart) {
+      const parts = new Map(known.map((image) => [image.part.name, image.part]));
+      words.unshift(`${[...parts.values()].filter(isPartRejected).length} of ${parts.size} parts`);
+    }
     $("now").textContent = words.join("; ") + ".";
     $("level-text").textContent = level === null ? `${percent(data.asked)} (as fitted)` : percent(level);
     $("level").setAttribute("aria-valuetext", $("level-text").textContent);
@@ -290,7 +311,7 @@
   function setLevel(next) {
     level = next;
     count();
-    if (["rejected", "accepted", "false-alarm", "missed"].includes($("decision").value)) list();
+    if (["rejected", "accepted", "false-alarm", "missed", "part"].includes($("decision").value)) list();
     else document.querySelectorAll(".card").forEach(refresh);
     paint();
   }
@@ -346,7 +367,7 @@
       }
     }
     svg.append(element("text", { x: 382, y: 432, "text-anchor": "middle" }, "base score (farthest patch)"),
-      element("text", { x: 14, y: 205, "text-anchor": "middle", transform: "rotate(-90 14 205)" }, "hybrid score (with structure)"));
+      element("text", { x: 14, y: 205, "text-anchor": "middle", transform: "rotate(-90 14 205)" }, "whole score (with the structure of the map)"));
     known.sort(([a], [b]) => (b.kind === "good") - (a.kind === "good") || a.score - b.score);
     marks = known.map(([image, i]) => {
       const [fill, shape] = styleOf(image.kind);
@@ -425,7 +446,8 @@
     open = place;
     const i = order[place];
     const image = images[i];
-    $("detail-title").textContent = image.file + (image.kind ? ` (${image.kind})` : "");
+    $("detail-title").textContent = shortName(image) + (image.kind ? ` (${image.kind})` : "");
+    $("detail-file").textContent = image.file;
     const why = isKnown(image) ? [...image.why] : [`It cannot be read: ${image.error}`];
     if (isKnown(image) && isRejected(image) !== image.rejected) {
       why.unshift(`At ${percent(level)} false alarms it is ${decisionOf(image)}. As fitted:`);
@@ -463,18 +485,20 @@
     const picture = pictureOf(i);
     const box = fitted(image, picture, stage.clientWidth, stage.clientHeight, `Image ${shortName(image)}`);
     if ($("show-map").checked) box.append(mapCanvas(picture, image.size));
-    if ($("show-mask").checked && picture.mask) box.append(maskCanvas(picture.mask));
     const drawing = element("svg", { viewBox: `0 0 ${image.size[1]} ${image.size[0]}`,
       preserveAspectRatio: "none", "aria-hidden": "true" });
-    const line = { fill: "none", stroke: "#fff", "stroke-width": 2, "vector-effect": "non-scaling-stroke" };
-    if ($("show-region").checked && image.region[0] !== null) {
-      const [top, left, bottom, right] = image.region;
-      drawing.append(element("rect", { x: left, y: top, width: right - left, height: bottom - top, ...line }));
+    if ($("show-mask").checked && picture.mask) {
+      const { w, h } = picture.mask;
+      drawing.append(outline(unpackMask(picture.mask), w, h, [0, 0, ...image.size], { class: "truth" }));
     }
-    const arm = 0.02 * Math.max(...image.size);
-    const [row, column] = image.peak;
     if ($("show-region").checked) {
-      drawing.append(element("path", { d: `M${column - arm} ${row}h${2 * arm}M${column} ${row - arm}v${2 * arm}`, ...line }));
+      const { w, h, v } = picture.map;
+      const over = Array.from(bytes(v), (value) => value > THRESHOLD);
+      drawing.append(outline(over, w, h, picture.box, { class: "region" }));
+      const arm = 0.02 * Math.max(...image.size);
+      const [row, column] = image.peak;
+      drawing.append(element("path", { d: `M${column - arm} ${row}h${2 * arm}M${column} ${row - arm}v${2 * arm}`,
+        class: "peak", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }));
     }
     box.append(drawing);
     stage.append(box);
@@ -484,6 +508,7 @@
     if (!isKnown(image)) { $("numbers").replaceChildren(); return; }
     const rows = [["p-value", number(image.p)], ["anomaly score", `${number(image.score)} (threshold ${number(data.threshold)})`]];
     if (data.routed) rows.push(["product", image.route]);
+    if (image.part) rows.push(["part", `${partInWords(image.part)}, p-value ${number(image.part.p)}`]);
     const made = rows.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value)));
     data.parts.forEach((part, k) => {
       const z = image.z[k];
@@ -502,7 +527,7 @@
   // --- verdicts ----------------------------------------------------------------------------
   function loadVerdicts() {
     try {
-      return new Map(JSON.parse(localStorage.getItem("skstructcore-report-" + data.id) ?? "[]"));
+      return new Map(JSON.parse(localStorage.getItem(STORE) ?? "[]"));
     } catch { return new Map(); } // the browser keeps nothing for files: verdicts last as long as the page
   }
   function give(verdict, which) {
@@ -637,12 +662,12 @@
   const context = $("bar").getContext("2d");
   const strip = context.createImageData(256, 1);
   for (let k = 0; k < 256; k += 1) strip.data.set(color(k / 255), 4 * k);
-  const [low, high] = data.limits;
-  const tick = Math.min(Math.round(255 * (1 - low) / (high - low)), 254);
+  const tick = Math.min(THRESHOLD, 254);
   for (const k of [tick, tick + 1]) strip.data.set([0, 0, 0, 255], 4 * k);
   context.putImageData(strip, 0, 0);
-  $("bar-text").textContent = `Distance of each patch, from ${number(low)} (as in good images) to `
-    + `${number(high)} and more; the black line is the threshold, 1. White box: region over it; cross: farthest patch.`;
+  $("bar-text").textContent = `Distance of each patch, from ${number(LOW)} (as in good images) to `
+    + `${number(HIGH)} and more. The black line is the threshold, 1. White: patches over it; cross: the farthest patch`
+    + (data.labelled ? "; blue: the true defect." : ".");
   $("filters").open = innerWidth > 700; // images come first on a phone
   $("level").max = LEVELS.length - 1;
   moveSlider(data.asked);

@@ -173,6 +173,6 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
 
 def _how_many(p_value, least):
     if p_value > least * 1.000001:
-        return f"{percent(1 - p_value) if p_value >= 0.001 else 'more than 99.9 %'} of good images"
+        return f"{percent(1 - max(p_value, 0.001))} of good images"
     n_independent = round(1 / least) - 1
     return f"all {n_independent} independent good images"
