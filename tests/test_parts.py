@@ -35,10 +35,10 @@ def test_the_score_of_a_part_is_that_of_its_strangest_view_corrected_for_their_n
 
 def test_the_rate_is_one_of_parts_also_where_views_are_missing():
     pipe = fitted()
-    X, parts = views(400, 1)
+    X, parts = views(200, 1)
     table = describe_parts(pipe, X, parts)
-    assert len(table) == 400 and (table["n_views"] == VIEWS).all()
-    # 10 % of 400 parts; the margin makes it less. By images, 1 - 0.9^5 = 41 % would be rejected.
+    assert len(table) == 200 and (table["n_views"] == VIEWS).all()
+    # 10 % of 200 parts; the margin makes it less. By images, 1 - 0.9^5 = 41 % would be rejected.
     assert 0.02 < table["is_anomalous"].mean() < 0.13
     kept = np.random.default_rng(2).random(len(X)) < 0.6
     assert describe_parts(pipe, X[kept], parts[kept])["is_anomalous"].mean() < 0.13
@@ -108,3 +108,91 @@ def test_fit_names_odd_images_and_says_what_they_cost(caplog, tmp_path):
     assert "rejects about 1 % of good images" in said and "extrapolated from 24 images" in said
     table = describe(pipe, images[:2])
     assert table["image"].tolist() == ["image 0", "image 1"]
+
+
+def write_views(folder, n_parts, seed, bad=()):
+    """Three views of each part as files ``<part>_<view>.png``; parts in `bad` have a blot."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for part in range(n_parts):
+        for view in range(3):
+            pixels = rng.integers(90, 130, (64, 64), dtype=np.uint8)
+            if part in bad and view == 1:
+                pixels[20:40, 20:40] = 250
+            Image.fromarray(pixels).save(folder / f"p{part:02}_{view}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def views_on_disk(tmp_path_factory):
+    root = tmp_path_factory.mktemp("views")
+    write_views(root / "train" / "good", 12, 0)
+    write_views(root / "test" / "good", 4, 1)
+    write_views(root / "test" / "blot", 3, 2, bad=(0, 2))
+    return root
+
+
+def run(*arguments, code=0):
+    from click.testing import CliRunner
+
+    from skstructcore.cli import main
+
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_score_and_evaluate_decide_about_parts(views_on_disk, tmp_path):
+    import json
+
+    import pandas as pd
+
+    model, csv = tmp_path / "m.structcore", tmp_path / "new.csv"
+    by_name, small = ("--parts", r"(p\d+)_"), ("--set", "features__image_size=64")
+    train, test = views_on_disk / "train" / "good", views_on_disk / "test" / "blot"
+    run("fit", train, "-o", model, "--no-estimate", *by_name, *small)
+    printed = run("score", model, test, "--csv", csv, *by_name, "--exit-code", code=1)
+    assert "2 of 3 parts rejected" in printed
+    table = pd.read_csv(tmp_path / "new.parts.csv").set_index("part")
+    assert table["is_anomalous"].to_dict() == {"p00": True, "p01": False, "p02": True}
+    assert table.loc["p02", "worst_view"].endswith("p02_1.png")
+    assert len(pd.read_csv(csv)) == 9  # of images, a row each
+    document = json.loads(run("score", model, test, "--json", *by_name))
+    assert document["rejected_parts"] == 2 and len(document["scores"]) == 9
+    np.testing.assert_allclose([row["p_value"] for row in document["parts"]], table["p_value"])
+    # A view that cannot be read costs its part no decision; a part without any view has none.
+    (test / "p02_0.png").write_bytes(b"no image")
+    for view in range(3):
+        (test / f"p01_{view}.png").write_bytes(b"no image")
+    rows = json.loads(run("score", model, test, "--json", *by_name, code=3))["parts"]
+    assert [row["is_anomalous"] for row in rows] == [True, None, True]
+    assert [row["n_views"] for row in rows] == [3, 0, 2]
+
+
+def test_evaluate_prints_the_auroc_and_rates_of_parts(tmp_path):
+    import json
+
+    write_views(tmp_path / "train" / "good", 12, 0)
+    write_views(tmp_path / "test" / "good", 4, 1)
+    write_views(tmp_path / "test" / "blot", 2, 2, bad=(0, 1))
+    # The folder is in the match: p00 of good and p00 of blot are two parts.
+    options = ("--parts", "(.*)_", "--set", "features__image_size=64")
+    document = json.loads(run("evaluate", tmp_path, "--json", *options))
+    assert document["n_parts"] == 6 and document["part_auroc"] == 1
+    at_5 = next(row for row in document["part_rates"] if row["false_alarm_rate"] == 0.05)
+    assert at_5["found"] == 2 and at_5["false_alarms"] <= 1
+    assert "6 parts, AUROC 100.0:" in run("evaluate", tmp_path, *options)
+
+
+def test_commands_say_how_parts_have_to_be_fitted(views_on_disk, tmp_path):
+    model = tmp_path / "plain.structcore"
+    train = views_on_disk / "train" / "good"
+    run("fit", train, "-o", model, "--no-estimate", "--set", "features__image_size=64")
+    from click.testing import CliRunner
+
+    from skstructcore.cli import main
+
+    result = CliRunner().invoke(main, ["score", str(model), str(train), "--parts", "folder"])
+    assert result.exit_code == 2 and "fit --parts" in result.stderr

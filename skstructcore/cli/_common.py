@@ -158,7 +158,7 @@ parts_option = click.option(
     "--parts",
     metavar="folder|PATTERN",
     help="Several images show one part, which is decided as a whole: those of one folder, or those "
-    "whose names match a regular expression alike, '(.*)_cam' for instance.",
+    "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance.",
 )
 n_jobs_option = click.option(
     "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
@@ -301,7 +301,7 @@ def list_files(images: tuple[Path, ...]) -> list[str]:
 
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
-    """The part that each image is a view of, by its folder or by a pattern of its name."""
+    """The part that each image is a view of, by its folder or by a pattern of its path."""
     if how == "folder":
         return [str(Path(path).parent) for path in paths]
     try:
@@ -310,7 +310,7 @@ def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
         raise click.BadParameter(f"--parts {how!r} is no regular expression: {error}") from None
     parts = []
     for path in paths:
-        match = pattern.search(Path(path).name)
+        match = pattern.search(Path(path).as_posix())
         if match is None:
             raise click.BadParameter(f"--parts {how!r} does not match {str(path)!r}")
         parts.append(" ".join(filter(None, match.groups())) or match.group())

@@ -16,6 +16,8 @@ from ._common import (
     json_option,
     make_pipeline,
     n_jobs_option,
+    parts_of,
+    parts_option,
     plain_errors,
     preset_option,
     print_json,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -38,6 +41,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @features_option
 @preset_option
 @set_option
+@parts_option
 @click.option("--csv", type=_FILE, help="Write all scores.")
 @click.option("--picture", type=_FILE, help="Write a picture of the worst and best cases.")
 @click.option("--model", type=_FILE, help="Save the fitted model.")
@@ -57,6 +61,7 @@ def evaluate(
     features: str,
     preset: str,
     settings: dict[str, Any],
+    parts: str | None,
     csv: Path | None,
     picture: Path | None,
     model: Path | None,
@@ -91,13 +96,13 @@ def evaluate(
         from ..datasets import find_layout
 
         several = len(find_layout(folder).categories) > 1
-        if several and (csv or picture or model):
-            raise click.UsageError("--csv, --picture and --model are for one category")
+        if several and (csv or picture or model or parts):
+            raise click.UsageError("--csv, --picture, --model and --parts are for one category")
         pipe = make_pipeline(features, preset, settings, false_alarms, not several)
         if several or output or any(many.values()):
             _evaluate_categories(pipe, folder, output or Path("evaluation"), as_json, **many)
         else:
-            _evaluate_one(pipe, folder, csv, picture, model, as_json)
+            _evaluate_one(pipe, folder, parts, csv, picture, model, as_json)
 
 
 def _check_picture(path, folder):
@@ -112,7 +117,7 @@ def _check_picture(path, folder):
         raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
 
 
-def _evaluate_one(pipe, folder, csv, picture, model, as_json):
+def _evaluate_one(pipe, folder, parts, csv, picture, model, as_json):
     from .._utils.files import write_text
     from ..datasets import find_layout
     from ..display import AnomalyMapDisplay
@@ -122,7 +127,8 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
     layout = find_layout(folder)
     [category] = layout.categories
     images = layout.load(category)
-    pipe.fit(images.train, images.train.y)
+    given = {} if parts is None else {"bank__parts": parts_of(images.train.paths, parts)}
+    pipe.fit(images.train, images.train.y, **given)
     failed = {}  # what cannot be written costs nothing else
     if model:
         with _noting(failed, model):
@@ -138,18 +144,35 @@ def _evaluate_one(pipe, folder, csv, picture, model, as_json):
             save_picture(display.figure_, picture)
     table = evaluation.table()
     rates = evaluation.rates()
+    of_parts = {} if parts is None else _of_parts(evaluation, parts_of(images.test.paths, parts))
     if as_json:
-        print_json({"types": table.reset_index(), "rates": rates})
+        print_json({"types": table.reset_index(), "rates": rates, **of_parts})
     else:
         click.echo(format_table(table))
         click.echo()
-        print_table(rates, ("false_alarm_rate", "false_alarms_share", "found_share"))
+        print_table(rates, _RATES)
+        if of_parts:
+            n, area = of_parts["n_parts"], of_parts["part_auroc"]
+            click.echo(f"\n{n} parts, AUROC {100 * area:.1f}:")
+            print_table(of_parts["part_rates"], _RATES)
         for sentence in closing_sentences(evaluation.scorer):
             click.echo(sentence)
     if csv in failed:
         click.echo(scores, nl=False, err=as_json)
     if failed:
         raise Refused("\n".join(failed.values()))
+
+
+def _of_parts(evaluation, parts):
+    """How well parts are told apart, of which the images are views."""
+    from ..metrics import image_auroc_score
+
+    table = evaluation.parts(parts)
+    return {
+        "n_parts": len(table),
+        "part_auroc": image_auroc_score(table["defect_type"], table["anomaly_score"]),
+        "part_rates": evaluation.part_rates(parts),
+    }
 
 
 @contextlib.contextmanager

@@ -24,8 +24,11 @@ from ._common import (
     load_model,
     model_argument,
     n_jobs_option,
+    parts_of,
+    parts_option,
     plain_errors,
     print_json,
+    print_table,
     trust_option,
 )
 
@@ -39,6 +42,7 @@ _SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")
 @images_argument
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
 @false_alarms_option
+@parts_option
 @n_jobs_option
 @click.option("--shard-size", default=64, help="Images a process gets at once.")
 @click.option(
@@ -63,6 +67,7 @@ def score(
     images: tuple[Path, ...],
     csv: Path | None,
     false_alarms: float | None,
+    parts: str | None,
     n_jobs: int | None,
     shard_size: int,
     on_error: str,
@@ -89,6 +94,9 @@ def score(
     Files of --maps, --overlays and --masks have the size of their image and lie as the images do;
     the network runs once more for them. A folder that holds other files is refused.
 
+    With --parts, as in fit, parts of which the images are views are decided as well: a table of
+    parts instead of images, or beside --csv in <name>.parts.csv. --exit-code is about parts then.
+
     \b
     skstructcore score line3.structcore line3/new --csv scores.csv --n-jobs 4
     skstructcore score line3.structcore part.png --json --exit-code
@@ -102,7 +110,12 @@ def score(
 
         paths = list_files(images)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
-        output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms))
+        if parts:
+            from ..scoring.parts import check_fitted_with_parts
+
+            check_fitted_with_parts(pipe[-1])
+            parts = parts_of(paths, parts)
+        output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms), parts)
         left, bars = paths[output.n_done :], int(csv is not None or as_json)
         shards = iter_scores(
             pipe, left, on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars
@@ -113,20 +126,47 @@ def score(
         readable = [path for path in paths if path not in output.failed]
         if readable:
             _write_pictures(pipe, readable, maps, overlays, masks, regions)
-    found = output.counts
+        found = output.counts
+        decided = _decide_parts(pipe, output, parts, csv, found) if parts else None
     if as_json:
         rows = {} if csv else {"scores": output.rows()}
-        print_json({**found, **rows})
+        print_json({**found, **rows, **({} if decided is None else {"parts": decided})})
     elif csv:
         click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
+        if decided is not None:
+            of = f"{found['rejected_parts']} of {found['parts']} parts rejected"
+            click.echo(f"{of}: {csv.with_suffix('.parts.csv')}")
     if found["unreadable"]:
         click.echo(
             f'{found["unreadable"]} of {len(paths)} images cannot be read, see the column "error"',
             err=True,
         )
         context.exit(UNREADABLE)
-    if exit_code and found["rejected"]:
+    if exit_code and found["rejected_parts" if parts else "rejected"]:
         context.exit(REJECTED)
+
+
+def _decide_parts(pipe, output, parts, csv, counts):
+    """Decide about parts, count them, and write them where the images' rows went."""
+    from .._utils.files import escape_name, write_text
+    from ..scoring.parts import decide_parts
+
+    table = decide_parts(pipe[-1], output.rows().assign(file=output.paths), parts)
+    counts["parts"] = len(table)
+    counts["rejected_parts"] = int(table["is_anomalous"].fillna(False).sum())
+    named = {
+        name: table[name].map(escape_name, na_action="ignore") for name in ("part", "worst_view")
+    }
+    table = table.assign(**named)
+    if csv is not None:
+        write_text(csv.with_suffix(".parts.csv"), table.to_csv(index=False))
+    elif not output.as_json and _is_terminal():
+        print_table(
+            table[["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]]
+        )
+    elif not output.as_json:
+        click.echo(table.to_csv(index=False), nl=False)
+    return table
 
 
 def _write_pictures(pipe, paths, maps, overlays, masks, regions):
@@ -165,8 +205,10 @@ def _is_terminal():
 class _Output:
     """Rows as they come: to the terminal, to be printed as JSON, or to a file that goes on."""
 
-    def __init__(self, csv, as_json, paths, fingerprint):
+    def __init__(self, csv, as_json, paths, fingerprint, parts=None):
         self.csv, self.as_json, self.paths = csv, as_json, paths
+        self.is_quiet = csv is None and (as_json or parts is not None)
+        self.keeps = self.is_quiet or parts is not None
         self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
         self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
         self.file, self.failed = None, set()
@@ -191,9 +233,10 @@ class _Output:
 
         import pandas as pd
 
-        rows = pd.read_csv(io.BytesIO(whole))
+        rows = pd.read_csv(io.BytesIO(whole), float_precision="round_trip")
         if not len(rows):
             return
+        self.kept = [rows]
         os.truncate(self.part, len(whole))  # which a kill or a full disk cannot make worse
         self.columns, self.n_done = rows.columns, len(rows)
         self._count(rows)
@@ -238,8 +281,9 @@ class _Output:
 
     def write(self, shard):
         self._count(shard)
-        if self.csv is None and self.as_json:
+        if self.keeps:
             self.kept.append(shard)
+        if self.is_quiet:
             return
         self.waiting.append(shard)
         first = self.columns is None

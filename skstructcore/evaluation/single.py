@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.files import escape_name
+from .._utils.validation import check_labels
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError, check_masks, masks_as_seen
 from ..features.view import view_of
@@ -18,11 +19,12 @@ from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..scoring.decision import rejected_at
+from ..scoring.parts import decide_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
     from ..images.intensity import Intensity
@@ -105,13 +107,51 @@ class Evaluation:
             ``found`` (defects rejected), as counts and as shares (``…_share``).
         """
         good = self.scores["defect_type"].to_numpy() == GOOD
-        rows = []
-        for rate in false_alarm_rates:
-            rejected = rejected_at(self.scores, self.scorer.decisions_, rate)
-            hits = int(rejected[good].sum()), int(rejected[~good].sum())
-            rows.append((rate, *hits, hits[0] / good.sum(), hits[1] / (~good).sum()))
-        names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
-        return pd.DataFrame(rows, columns=names)
+        at = [rejected_at(self.scores, self.scorer.decisions_, r) for r in false_alarm_rates]
+        return _count(good, dict(zip(false_alarm_rates, at, strict=True)))
+
+    def part_rates(
+        self,
+        parts: ArrayLike,
+        false_alarm_rates: Sequence[float] = (0.005, 0.01, 0.02, 0.05, 0.1),
+    ) -> pd.DataFrame:
+        """The table of `rates`, of parts.
+
+        Parameters
+        ----------
+        parts : array-like of shape (n_images,)
+        false_alarm_rates : sequence of float in (0, 1)
+
+        Returns
+        -------
+        table : DataFrame
+        """
+        table, decision = self.parts(parts), self.scorer.part_decision_
+        scores = table["anomaly_score"]
+        at = {rate: decision.at(rate).rejects(scores) for rate in false_alarm_rates}
+        return _count(table["defect_type"].to_numpy() == GOOD, at)
+
+    def parts(self, parts: ArrayLike) -> pd.DataFrame:
+        """Decide about parts of which the images are views.
+
+        Parameters
+        ----------
+        parts : array-like of shape (n_images,)
+            The part that each image shows.
+
+        Returns
+        -------
+        table : DataFrame
+            A row a part: the columns of `skstructcore.describe_parts` and ``defect_type``, that
+            of its first defective view, or "good". `image_auroc_score` of its columns
+            ``defect_type`` and ``anomaly_score`` is the AUROC of parts.
+        """
+        parts = check_labels(parts, len(self.images), "parts")
+        table = decide_parts(self.scorer, self.scores, parts)
+        types = pd.Series(self.scores["defect_type"].to_numpy())
+        defects = types[types != GOOD].groupby(parts[(types != GOOD).to_numpy()]).first()
+        table.insert(1, "defect_type", table["part"].map(defects).fillna(GOOD))
+        return table
 
     def _areas(self, members):
         images = self.images[members]
@@ -143,6 +183,16 @@ class Evaluation:
     def map_on_image(self, i: int) -> NDArray[np.float32]:
         """Return the pixel map of test image `i` at the size of that image."""
         return place_on_image(self.pixel_maps[i], self.maps.geometry, i)
+
+
+def _count(good, rejected):
+    """False alarms and defects found, by rate."""
+    rows = []
+    for rate, flags in rejected.items():
+        hits = int(flags[good].sum()), int(flags[~good].sum())
+        rows.append((rate, *hits, hits[0] / good.sum(), hits[1] / (~good).sum()))
+    names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:

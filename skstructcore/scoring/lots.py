@@ -47,9 +47,10 @@ class LotRates:
         return float(self.rates.max())
 
     def __str__(self) -> str:
+        of_worst = self.n_images[self.rates == self.worst].max()  # of few images it says little
         return (
             f"of {len(self.lots)} lots, each left out in turn, {self.mean:.0%} of the good images "
-            f"would be rejected, {self.worst:.0%} of the worst"
+            f"would be rejected, {self.worst:.0%} of the worst ({of_worst} images)"
         )
 
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
+    from .decision import Decision
+    from .structcore import StructCoreScorer
 
-__all__ = ["describe_parts"]
+__all__ = ["decide_parts", "describe_parts"]
 
 
 class PartScores(NamedTuple):
@@ -105,28 +107,71 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFr
     0    18        3         False    image 1
     1    19        3          True    image 5
     """
-    scorer = pipe[-1]
-    decision = getattr(scorer, "part_decision_", None)
-    if decision is None:
-        raise ValueError(
-            "The pipeline was fitted without parts, so that it does not know what the strangest "
-            "view of a good part looks like: fit with bank__parts=."
-        )
     names = names_of(pipe, X)
     parts = check_labels(parts, len(names), "parts")
-    views = scorer.describe(pipe[:-1].transform(X))
-    scored = score_parts(views["p_value"], parts)
-    worst = views.iloc[scored.worst]
-    return pd.DataFrame(
+    check_fitted_with_parts(pipe[-1])
+    views = pipe[-1].describe(pipe[:-1].transform(X))
+    return decide_parts(pipe[-1], views.assign(file=names), parts)
+
+
+def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
+    """Decide about parts by the rows of their views.
+
+    Parameters
+    ----------
+    scorer : StructCoreScorer
+        Last step of a pipeline that was fitted with ``bank__parts=``.
+    views : DataFrame
+        Of `score_images`: ``file`` and the columns of `describe`. Views without a p-value, which
+        could not be read, are left out.
+    parts : array-like of shape (n_views,)
+
+    Returns
+    -------
+    table : DataFrame
+        As `describe_parts` returns it. A part of which no view could be read has a row without
+        values, and ``is_anomalous`` is missing (`pandas.NA`).
+
+    Raises
+    ------
+    ValueError
+        If the pipeline was fitted without parts.
+    """
+    decision = check_fitted_with_parts(scorer)
+    parts = np.asarray(parts)
+    if "p_value" not in views:  # none could be read
+        views = views.assign(p_value=np.nan, decided_by=None, route=None)
+    read = views["p_value"].notna().to_numpy()
+    scored = score_parts(views["p_value"][read], parts[read])
+    worst = views[read].iloc[scored.worst]
+    table = pd.DataFrame(
         {
             "part": scored.names,
             "n_views": scored.n_views,
             "anomaly_score": scored.scores,
             "p_value": decision.p_values(scored.scores),
             "is_anomalous": decision.rejects(scored.scores),
-            "worst_view": [names[i] for i in scored.worst],
+            "worst_view": worst["file"].to_numpy(),
             "worst_p_value": worst["p_value"].to_numpy(),
             "decided_by": worst["decided_by"].to_numpy(),
             "route": worst["route"].to_numpy(),
         }
     )
+    if read.all():
+        return table
+    table = table.set_index("part").reindex(pd.unique(parts)).rename_axis("part").reset_index()
+    return table.assign(
+        n_views=table["n_views"].fillna(0).astype(int),
+        is_anomalous=table["is_anomalous"].astype("boolean"),
+    )
+
+
+def check_fitted_with_parts(scorer: StructCoreScorer) -> Decision:
+    """Return the decision about parts, or say that there is none."""
+    decision = getattr(scorer, "part_decision_", None)
+    if decision is None:
+        raise ValueError(
+            "The pipeline was fitted without parts, so that it does not know what the strangest "
+            "view of a good part looks like: fit with bank__parts= (fit --parts)."
+        )
+    return decision
