@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
     from .serving.export import export_onnx as export_onnx
-    from .serving.export import verify_export as verify_export
+    from .serving.exported import ExportedModel as ExportedModel
+    from .serving.exported import verify_export as verify_export
     from .serving.latency import warm_up as warm_up
 
 from ._version import __version__ as __version__
@@ -53,6 +54,7 @@ _PUBLIC = {
     "CoresetBank": "bank.coreset_bank",
     "DinoFeatures": "features.dino",
     "DriftMonitor": "lifecycle.drift",
+    "ExportedModel": "serving.exported",
     "JoinedFeatures": "features.joined",
     "MemoryBank": "containers",
     "Patches": "containers",
@@ -81,7 +83,7 @@ _PUBLIC = {
     "to_geojson": "scoring.region_files",
     "trusted_types": "model_files.persistence",
     "update": "lifecycle.update",
-    "verify_export": "serving.export",
+    "verify_export": "serving.exported",
     "warm_up": "serving.latency",
     "write_label_masks": "scoring.region_files",
 }

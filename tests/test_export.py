@@ -15,7 +15,7 @@ import skstructcore
 from skstructcore import ConvFeatures, DinoFeatures, export_onnx, make_structcore, verify_export
 from skstructcore.cli import main
 from skstructcore.scoring.descriptors import DESCRIPTORS
-from skstructcore.serving.export import ExportError
+from skstructcore.serving.exported import ExportError
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -144,19 +144,51 @@ def test_vision_transformers_are_exported(tiny_dino, tmp_path):
     assert_same(str(tmp_path / "m.onnx"), pipe, pictures(6, 4, (70, 70)))
 
 
-def test_file_needs_neither_torch_nor_this_package(pipe, tmp_path):
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_new_process_answers_without_torch_and_scikit_learn(runtime, pipe, tmp_path):
+    pytest.importorskip(runtime)
     export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
     Image.fromarray(pictures(1, seed=9)[0]).save(tmp_path / "new.png")
     code = (
-        "import sys, numpy as np, onnxruntime as ort; from PIL import Image\n"
-        "session = ort.InferenceSession(sys.argv[1])\n"
-        "pixels = np.asarray(Image.open(sys.argv[2]))[np.newaxis]\n"
-        "print(session.run(['score'], {'pixels': pixels})[0][0])\n"
-        "assert not {'torch', 'sklearn', 'skstructcore', 'scipy'} & {*sys.modules}\n"
+        "import sys; from skstructcore import ExportedModel\n"
+        "model = ExportedModel(sys.argv[1], runtime=sys.argv[3])\n"
+        "print(model.run([sys.argv[2]])['score'][0])\n"
+        "assert not {'torch', 'sklearn', 'pandas', 'scipy', 'numba'} & {*sys.modules}\n"
     )
-    command = [sys.executable, "-c", code, tmp_path / "m.onnx", tmp_path / "new.png"]
+    command = [sys.executable, "-c", code, tmp_path / "m.onnx", tmp_path / "new.png", runtime]
     score = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert score == pytest.approx(-pipe.score_samples([tmp_path / "new.png"])[0], rel=1e-4)
+    assert verify_export(tmp_path / "m.onnx", runtime=runtime).agrees
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"region": (10, 4, 90, 64)},
+        {"crop": True, "resize": 50},
+        {"crop": True, "region": (0.1, 0, 1, 1)},
+    ],
+)
+@pytest.mark.parametrize("resize_from", [None, (70, 100)])
+def test_images_are_cropped_as_by_the_pipeline(params, resize_from, tmp_path):
+    X, new = pictures(20, size=(70, 100)), pictures(6, seed=4, size=(70, 100))
+    features = ConvFeatures(Blocks, layers=("stage2",), image_size=(32, 40), **params)
+    pipe = fitted(X, features)
+    export_onnx(pipe, tmp_path / "m.onnx", new, resize_from=resize_from)
+    found = skstructcore.ExportedModel(tmp_path / "m.onnx").run(new)
+    np.testing.assert_allclose(found["score"], -pipe.score_samples(new), rtol=1e-4, atol=1e-5)
+    assert (found["decision"] == pipe.predict(new)).all()
+    np.testing.assert_allclose(found["map"], pipe.transform(new), rtol=1e-4, atol=1e-5)
+    assert found["route"].tolist() == ["all"] * 6
+
+
+def test_exported_models_name_what_they_cannot_take(pipe, tmp_path):
+    export_onnx(pipe, tmp_path / "m.onnx", pictures(4, seed=3))
+    with pytest.raises(ValueError, match="runtime must be one of"):
+        skstructcore.ExportedModel(tmp_path / "m.onnx", runtime="torch")
+    (tmp_path / "no.png").write_bytes(b"no image")
+    with pytest.raises(skstructcore.images.ImageReadError, match=r"no\.png"):
+        skstructcore.ExportedModel(tmp_path / "m.onnx").run([tmp_path / "no.png"])
 
 
 @pytest.mark.parametrize(
@@ -263,14 +295,6 @@ def test_unknown_opset_and_other_pipelines_are_refused(pipe, tmp_path):
         export_onnx(approximate, tmp_path / "m.onnx", pictures(2))
     with pytest.raises(ExportError, match="found RandomProjection"):
         export_onnx(pipe[1:], tmp_path / "m.onnx", pictures(2))
-
-
-def test_openvino_reads_the_same_file(pipe, tmp_path):
-    openvino = pytest.importorskip("openvino")
-    path = tmp_path / "m.onnx"
-    export_onnx(pipe, path, pictures(4, seed=3))
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert verify_export(path, lambda pixels: compiled([pixels[np.newaxis]])["score"][0]).agrees
 
 
 def test_commands_export_verify_and_measure(pipe, tmp_path):

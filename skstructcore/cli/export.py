@@ -77,18 +77,24 @@ def export(
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--runtime",
+    default="onnxruntime",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    help="What runs the file.",
+)
 @json_option
-def verify(file: Path, as_json: bool) -> None:
+def verify(file: Path, runtime: str, as_json: bool) -> None:
     """Let an exported FILE judge the images that are sealed in it, on this machine.
 
     \b
     skstructcore verify line3.onnx
-    skstructcore verify line3.onnx --json
+    skstructcore verify line3.onnx --runtime openvino --json
     """
     with plain_errors():
-        from ..serving.export import verify_export
+        from ..serving.exported import verify_export
 
-        found = verify_export(file)
+        found = verify_export(file, runtime=runtime)
     if as_json:
         print_json(vars(found))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -54,6 +53,8 @@ def _resize_matrix(n_in, n_out, sigma):
     matrix[np.arange(n_out), left] = 1 - weight
     matrix[np.arange(n_out), np.minimum(left + 1, n_in - 1)] += weight
     if sigma > 0:
+        from scipy.ndimage import gaussian_filter1d  # slow to import
+
         matrix = gaussian_filter1d(matrix, sigma, axis=0, mode="nearest")
     return matrix.astype(np.float32)
 

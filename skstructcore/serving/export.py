@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import copy
-import hashlib
 import io
 import json
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
@@ -24,60 +23,26 @@ from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from ..scoring.constants import score_constants
 from ..scoring.structcore import StructCoreScorer
+from .exported import (
+    KEY,
+    ExportError,
+    compare,
+    digest_of_note,
+    import_for_onnx,
+    onnxruntime_graph,
+    pixels_of_size,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from numpy.typing import NDArray
-    from sklearn.pipeline import Pipeline
-
     from ..images.image_list import ImagesLike, StrPath
+    from .exported import ExportCheck
 
-__all__ = ["ExportCheck", "ExportError", "export_onnx", "verify_export"]
+__all__ = ["export_onnx"]
 
-#: Scores of an export may differ by so much, as a share of the score or of the threshold.
-TOLERANCE = 1e-4
 OPSETS = (18, 19, 20)
-_KEY = "skstructcore"
 _OUTPUTS = {name: name for name in ("map", "score", "p_value", "decision", "route")}
 _LARGEST = 2**31 - 2**20  # of what protobuf can hold
 _N_SEALED = 3
-
-
-class ExportError(ValueError):
-    """A pipeline cannot be exported, or an export does not give the scores that it has to."""
-
-
-@dataclass(frozen=True)
-class ExportCheck:
-    """How far the scores of an export were from those that it has to give.
-
-    Attributes
-    ----------
-    n_images : int
-    largest_difference : float
-        Of two scores, as a share of the larger of the score and the threshold.
-    n_flipped : int
-        Images that are decided otherwise.
-    bytes : int
-        Size of the file.
-    """
-
-    n_images: int
-    largest_difference: float
-    n_flipped: int
-    bytes: int
-
-    @property
-    def agrees(self) -> bool:
-        return self.n_flipped == 0 and self.largest_difference <= TOLERANCE
-
-    def __str__(self) -> str:
-        return (
-            f"{self.n_images} images: {self.n_flipped} decisions differ, scores by "
-            f"{self.largest_difference:.1e} at most; {self.bytes / 1e6:.1f} MB"
-        )
 
 
 def export_onnx(
@@ -124,7 +89,8 @@ def export_onnx(
     ImportError
         Without ``pip install "skstructcore[onnx]"``.
     """
-    ort, onnx = _import("onnxruntime"), _import("onnx")
+    import_for_onnx("onnxruntime")  # an error before the work
+    onnx = import_for_onnx("onnx")
     constants = _check_exportable(pipe, opset)
     check_writable(path)
     images = as_images(check_images)
@@ -133,14 +99,16 @@ def export_onnx(
     if resize_from is None:
         pixels = [first._picture().pixels(images, i) for i in range(len(images))]
     else:
-        pixels = [_of_size(images, i, resize_from) for i in range(len(images))]
+        pixels = [pixels_of_size(images, i, resize_from) for i in range(len(images))]
     # Grey images cannot tell whether red and blue were exchanged.
     tinted = (pixels[0] * np.array([1.0, 0.8, 0.5])).astype(np.uint8)
     pixels.append(tinted)
     model = _build(pipe, constants, size, resize_from, opset, onnx)
-    expected = _judge(pipe, images, tinted)
+    as_it_is = pipe if resize_from else _without_scaling(pipe)
+    expected = _judge([(pipe, images), (as_it_is, [tinted])])
     content = model.SerializeToString()
-    check = _compare(_session(ort, content), pixels, expected, len(content))
+    run, _ = onnxruntime_graph(content)
+    check = compare(lambda image: run(image[np.newaxis]), pixels, expected, len(content))
     if not check.agrees:
         raise ExportError(
             f"The exported graph does not agree with the pipeline ({check}), so it is not written. "
@@ -154,82 +122,17 @@ def export_onnx(
         "version": __version__,
         "image_size": size,
         "resize_from": resize_from,
+        **_scaling(first),
         "routes": [c.name for c in constants],
         "threshold": -pipe[-1].offset_,
         "backbone": {"source": first.model_source_, "checksum": first.model_checksum_},
         "sealed": [_sealed(pixels[i], expected, i) for i in sealed],
     }
     entry = model.metadata_props.add()
-    entry.key, entry.value = _KEY, json.dumps({**note, "sha256": _digest(note)})
+    entry.key, entry.value = KEY, json.dumps({**note, "sha256": digest_of_note(note)})
     with atomic_file(path) as file:
         file.write(model.SerializeToString())
     return check
-
-
-def verify_export(
-    path: StrPath, run: Callable[[NDArray[np.uint8]], float] | None = None
-) -> ExportCheck:
-    """Let an exported file judge the images that are sealed in it, and compare.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A file of `export_onnx`.
-    run : callable, default=None
-        Takes an RGB image, uint8 ``(height, width, 3)``, and returns its anomaly score: the way
-        of another runtime, or that of your own program. None: onnxruntime on the CPU.
-
-    Returns
-    -------
-    check : ExportCheck
-
-    Raises
-    ------
-    ExportError
-        If the file is damaged, was not written by `export_onnx`, or a score or decision differs.
-    """
-    with open(path, "rb") as file:
-        content = file.read()
-    session = _session(_import("onnxruntime"), content, path)
-    note = export_note(session, path)
-    sealed = note["sealed"]
-    pixels = [_decode(entry["png"]) for entry in sealed]
-    expected = {k: np.array([entry[k] for entry in sealed]) for k in ("score", "decision")}
-    expected["threshold"] = note["threshold"]
-    if run is not None:
-        session = _Foreign(run, note["threshold"])
-    check = _compare(session, pixels, expected, len(content))
-    if not check.agrees:
-        raise ExportError(
-            f"{str(path)!r} does not give the scores that are sealed in it ({check}). Compare the "
-            "order of the channels (RGB), the type (uint8, 0 to 255) and how images are scaled."
-        )
-    return check
-
-
-def export_note(session: Any, path: StrPath = "the file") -> dict[str, Any]:
-    """What a file of `export_onnx` says about itself: a dict; see there."""
-    text = session.get_modelmeta().custom_metadata_map.get(_KEY)
-    if text is None:
-        raise ExportError(
-            f"{str(path)!r} was not written by skstructcore: nothing is sealed in it."
-        )
-    note = json.loads(text)
-    found = note.pop("sha256", None)
-    if found != _digest(note):
-        raise ExportError(f"{str(path)!r} is damaged: what is sealed in it has changed.")
-    return note
-
-
-class _Foreign:
-    """Another way from pixels to scores, with the face of a session."""
-
-    def __init__(self, run, threshold):
-        self._run, self._threshold = run, threshold
-
-    def run(self, names, inputs):
-        score = float(self._run(inputs["pixels"][0]))
-        return np.array([score]), np.array([1 if score <= self._threshold else -1])
 
 
 def _check_exportable(pipe, opset):
@@ -270,7 +173,8 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
     shape = [1, *(size if resize_from is None else resize_from), 3]
     pixels = "pixels"
     if resize_from is not None:
-        box = source_box(resize_from, *pipe[0]._picture().scaling)
+        picture = pipe[0]._picture()
+        box = source_box(resize_from, *picture.scaling, picture.region)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
     append_scoring(after, network.graph.output[0].name, pipe, constants, _OUTPUTS)
@@ -280,14 +184,14 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
     outputs += [value(name, kinds.INT64, [1]) for name in ("decision", "route")]
     graph = onnx.helper.make_graph(
         [*before.nodes, *network.graph.node, *after.nodes],
-        _KEY,
+        KEY,
         [value("pixels", kinds.UINT8, shape)],
         outputs,
         [*before.constants, *network.graph.initializer, *after.constants],
     )
     imports = [onnx.helper.make_opsetid("", opset)]
     model = onnx.helper.make_model(
-        graph, opset_imports=imports, ir_version=network.ir_version, producer_name=_KEY
+        graph, opset_imports=imports, ir_version=network.ir_version, producer_name=KEY
     )
     if model.ByteSize() > _LARGEST:
         raise ExportError(
@@ -346,43 +250,31 @@ def _network(features, size, opset, onnx):
     return onnx.load_from_string(file.getvalue())
 
 
-def _judge(pipe, images, tinted):
-    """Score, p-value and decision of the check images, by the pipeline itself."""
-    found = [pipe[-1].describe(pipe[:-1].transform(part)) for part in (images, [tinted])]
+def _scaling(features):
+    """What becomes of an image before the backbone sees it, beside its size."""
+    return {name: getattr(features, name) for name in ("resize", "crop")} | {
+        "region": features._picture().region
+    }
+
+
+def _without_scaling(pipe):
+    """The pipeline for images that have been cropped and scaled already."""
+    features = copy.copy(pipe[0]).set_params(resize=None, crop=False, region=None)
+    features.recipe_ = features._recipe().for_fit()
+    return Pipeline([("features", features), *pipe.steps[1:]])
+
+
+def _judge(judged):
+    """Score, p-value and decision of images, by pipelines."""
+    found = [pipe[-1].describe(pipe[:-1].transform(images)) for pipe, images in judged]
     columns = {"score": "anomaly_score", "p_value": "p_value", "decision": "is_anomalous"}
     expected = {
         name: np.concatenate([part[column].to_numpy() for part in found])
         for name, column in columns.items()
     }
     expected["decision"] = np.where(expected["decision"], -1, 1)
-    expected["threshold"] = -pipe[-1].offset_
+    expected["threshold"] = -judged[0][0][-1].offset_
     return expected
-
-
-def _compare(session, pixels, expected, n_bytes):
-    found = [session.run(["score", "decision"], {"pixels": p[np.newaxis]}) for p in pixels]
-    score, decision = (np.concatenate(part) for part in zip(*found, strict=True))
-    scale = np.maximum(np.abs(expected["score"]), abs(expected["threshold"]))
-    difference = np.abs(score - expected["score"]) / np.maximum(scale, np.finfo(float).tiny)
-    flipped = decision != expected["decision"]
-    return ExportCheck(len(pixels), float(difference.max()), int(flipped.sum()), n_bytes)
-
-
-def _of_size(images, i, size):
-    pixels = np.asarray(images.read(i))
-    if pixels.shape[:2] != tuple(size):
-        found = " x ".join(map(str, pixels.shape[:2]))
-        raise ExportError(f"{images.name(i)} has {found} pixels; resize_from says {size}.")
-    return pixels
-
-
-def _session(ort, content, path="the export"):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of onnxruntime's own kinds
-        raise ExportError(f"onnxruntime cannot load {str(path)!r}: {error}") from error
 
 
 def _sealed(pixels, expected, i):
@@ -392,22 +284,3 @@ def _sealed(pixels, expected, i):
     Image.fromarray(pixels).save(file, "PNG")
     values = {k: expected[k][i].item() for k in ("score", "p_value", "decision")}
     return {"png": base64.b64encode(file.getvalue()).decode(), **values}
-
-
-def _decode(png):
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
-
-
-def _digest(note):
-    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
-
-
-def _import(name):
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f'ONNX files need {name}: pip install "skstructcore[onnx]"') from error
