@@ -43,14 +43,13 @@ class GeneratedFeatures:
 
 CASES = {
     "1,000 images": {"n_images": 1_000, "ratio": 0.01},
-    "1,000 images, verbose": {"n_images": 1_000, "ratio": 0.01, "verbose": 1},
     "1,000 images, max_memory 1 GB": {"n_images": 1_000, "ratio": 0.01, "max_memory": 2**30},
     "3,000 images, max_memory 1 GB": {"n_images": 3_000, "ratio": 0.002, "max_memory": 2**30},
     "10,000 images, max_memory 2 GB": {
-        "n_images": 10_000, "n_patches": 4_000, "max_memory": 2**31,
+        "n_images": 10_000, "ratio": 4_000, "max_memory": 2**31,
     },
     "10,000 images, max_memory 4 GB": {
-        "n_images": 10_000, "n_patches": 4_000, "max_memory": 2**32,
+        "n_images": 10_000, "ratio": 4_000, "max_memory": 2**32,
     },
 }  # fmt: skip
 

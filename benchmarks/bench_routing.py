@@ -138,7 +138,7 @@ def timing(data, repeats, sizes=(1, 2, 4, 8, 16, 32, 64), n_train=8, n_patches=4
             train = train @ ortho_group.rvs(train.shape[-1], random_state=k).astype(np.float32)
         images.append(train)
         labels += [f"p{k:02}"] * n_train
-    step = CoresetBank(n_patches=n_patches, random_state=0)
+    step = CoresetBank(ratio=n_patches, random_state=0)
     bank = step.fit(np.concatenate(images), categories=labels).bank_
     query = data[names[0]]["test"][:16]
     models = {

@@ -92,7 +92,7 @@ def study(params, textures, options):
         pipe = make_structcore(
             ConvFeatures(**params),
             projection__n_components=64,
-            bank__n_patches=options.n_patches,
+            bank__ratio=options.n_patches,
             structcore__false_alarm_rate=level,
             structcore__threshold="guaranteed",
         ).fit(train)

@@ -68,7 +68,7 @@ for ax, (name, settings) in zip(
     pipe = make_structcore(
         ConvFeatures(**settings),
         projection__n_components=128,
-        bank__n_patches=2000,
+        bank__ratio=2000,
         bank__max_memory=2**29,
         structcore__false_alarm_rate=0.1,
     ).fit(train)

@@ -34,7 +34,7 @@ class MemoryBank:
 
     Attributes
     ----------
-    values : ndarray of shape (n_entries, n_features), float32 or float16
+    values : ndarray of shape (n_entries, n_features), float32
         The selected patch features.
     image_index : ndarray of shape (n_entries,), int64
         Position of the training image that each entry was cut from.
@@ -94,7 +94,7 @@ class MemoryBank:
     def join(self, other: MemoryBank) -> MemoryBank:
         """Return the entries of both, route by route; routes of the other may be new.
 
-        Images and groups are numbered as they are; values take the dtype of this bank.
+        Images and groups are numbered as they are.
         """
         new = [name for name in other.route_names if name not in self.route_names]
         names = (*self.route_names, *new)
@@ -102,11 +102,7 @@ class MemoryBank:
         profiles = self.profiles
         if profiles is not None and new:
             profiles += tuple(other.profiles[other.route_names.index(name)] for name in new)
-        other = replace(
-            other,
-            values=other.values.astype(self.values.dtype, copy=False),
-            routes=places[other.routes],
-        )
+        other = replace(other, routes=places[other.routes])
         both = replace(join_rows(self, other, but=_OF_ROUTES), route_names=names, profiles=profiles)
         return both.take(np.argsort(both.routes, kind="stable"))
 

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
 from .bank.training import training_images
+from .knn.patch_scores import N_FOLDS
 from .knn.scorer import RoutedKNNScorer
 from .knn.surprise import N_CONTEXT
 from .projection import RandomProjection
@@ -185,7 +186,7 @@ def estimate_memory(
     shape = shape_of_fit(bank, training)
     knn = pipe[places[RoutedKNNScorer]] if RoutedKNNScorer in places else None
     if knn is not None and knn.calibration != "in-sample":
-        n_folds = knn.n_folds if knn.calibration == "k-fold" else 0
+        n_folds = N_FOLDS if knn.calibration == "k-fold" else 0
         shape = replace(shape, n_context=max(knn.n_neighbors, N_CONTEXT), n_folds=n_folds)
     smaller = []
     if hasattr(training.X, "memory"):  # else there is no backbone

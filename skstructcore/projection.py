@@ -34,7 +34,7 @@ _WIDTHS = (512, 128)  # of "auto": the first that is narrower than the features
 class RandomProjection(
     ContainerOutputMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Project the last axis of patch features with a fixed random matrix.
+    """Project the last axis of patch features with a fixed Gaussian random matrix.
 
     The matrix depends on `random_state` and the number of features only, never on the
     data. Squared distances are preserved in expectation (Johnson-Lindenstrauss), with a
@@ -45,16 +45,14 @@ class RandomProjection(
     n_components : int, "auto" or None, default="auto"
         Number of dimensions to project to. None leaves the features as they are. "auto" goes by
         their width: 512 of more than 512 features, 128 of more than 128, fewer as they are.
-    kind : {"gaussian", "sparse"}, default="gaussian"
-        Which of scikit-learn's random matrices to use:
-        :class:`~sklearn.random_projection.GaussianRandomProjection` or
-        :class:`~sklearn.random_projection.SparseRandomProjection`.
     random_state : int, RandomState instance or None, default=0
-        Seed of the matrix. The same int gives the same matrix on every platform.
+        Seed of the matrix, which is that of
+        :class:`~sklearn.random_projection.GaussianRandomProjection`. The same int gives the same
+        matrix on every platform.
 
     Attributes
     ----------
-    components_ : ndarray or CSR matrix of shape (n_components, n_features), float32
+    components_ : ndarray of shape (n_components, n_features), float32
         The matrix; None where the features are left as they are.
     n_features_in_ : int
         Number of features seen by `fit`.
@@ -70,7 +68,6 @@ class RandomProjection(
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
-        "kind": [StrOptions({"gaussian", "sparse"})],
         "random_state": ["random_state"],
     }
 
@@ -78,11 +75,9 @@ class RandomProjection(
         self,
         n_components: int | Literal["auto"] | None = "auto",
         *,
-        kind: Literal["gaussian", "sparse"] = "gaussian",
         random_state: RandomState = 0,
     ) -> None:
         self.n_components = n_components
-        self.kind = kind
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -108,10 +103,9 @@ class RandomProjection(
             self.components_ = None
             self._n_features_out = self.n_features_in_
             return self
-        from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+        from sklearn.random_projection import GaussianRandomProjection
 
-        kinds = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
-        generator = kinds[self.kind](n_components, random_state=self.random_state)
+        generator = GaussianRandomProjection(n_components, random_state=self.random_state)
         # The generator looks at the shape of its input only.
         generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
         self.components_ = generator.components_.astype(np.float32)

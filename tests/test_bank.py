@@ -22,14 +22,14 @@ def patches():
 
 
 def test_bank_is_the_greedy_k_center_selection(patches):
-    bank = CoresetBank(n_patches=10, random_state=1).fit(patches).bank_
+    bank = CoresetBank(ratio=10, random_state=1).fit(patches).bank_
     rows = patches.reshape(-1, 5)
     start = np.random.RandomState(1).randint(len(rows))
     np.testing.assert_array_equal(bank.values, rows[textbook_k_center(rows, 10, start)])
 
 
 def test_entries_know_their_image(patches):
-    bank = CoresetBank(n_patches=20, random_state=0).fit(patches).bank_
+    bank = CoresetBank(ratio=20, random_state=0).fit(patches).bank_
     for entry, image in zip(bank.values, bank.image_index, strict=True):
         assert (patches[image].reshape(-1, 5) == entry).all(axis=1).any()
 
@@ -60,14 +60,15 @@ def test_transform_does_not_know_images(patches):
     np.testing.assert_array_equal(np.asarray(out), patches)
 
 
-def test_float16_storage(patches):
-    bank = CoresetBank(0.5, dtype="float16", random_state=0).fit(patches).bank_
-    assert bank.values.dtype == np.float16
+def test_a_whole_number_is_a_number_of_patches_of_each_route(patches):
+    bank = CoresetBank(1, random_state=0).fit(patches, categories=[0, 0, 0, 1, 1, 1]).bank_
+    assert bank.routes.tolist() == [0, 1]
+    assert len(CoresetBank(1.0).fit(patches).bank_) == 72
 
 
 def test_more_patches_than_there_are_is_an_error(patches):
-    with pytest.raises(ValueError, match="n_patches=73 is larger than the 72 patches"):
-        CoresetBank(n_patches=73).fit(patches)
+    with pytest.raises(ValueError, match="ratio=73 is larger than the 72 patches"):
+        CoresetBank(ratio=73).fit(patches)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_groups_of_the_wrong_length_are_an_error(patches, groups, message):
         CoresetBank().fit(patches, groups=groups)
 
 
-@pytest.mark.parametrize("params", [{"ratio": 0.0}, {"ratio": 1.5}, {"n_patches": 0}])
+@pytest.mark.parametrize("params", [{"ratio": 0.0}, {"ratio": 1.5}, {"ratio": 0}])
 def test_parameters_out_of_range_are_errors(patches, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         CoresetBank(**params).fit(patches)
@@ -92,7 +93,7 @@ def test_nan_in_features_is_an_error(patches):
 
 
 def test_clone_keeps_parameters():
-    assert clone(CoresetBank(0.3, n_patches=4)).n_patches == 4
+    assert clone(CoresetBank(4)).ratio == 4
 
 
 class Generated:
@@ -127,11 +128,11 @@ def test_lazy_features_that_fit_give_the_bank_of_the_array():
 def test_streamed_bank_covers_all_patches_within_its_radius():
     values = np.concatenate(list(Generated(40).iter_batches())).reshape(-1, 5)
     # 40 images of 240 bytes a patch grid row need 9,600 bytes: 9,000 do not hold them.
-    bank = CoresetBank(n_patches=10, max_memory=9_000, random_state=0).fit(Generated(40))
+    bank = CoresetBank(ratio=10, max_memory=9_000, random_state=0).fit(Generated(40))
     assert len(bank.bank_) == 10
     distances = np.linalg.norm(values[:, None] - bank.bank_.values[None], axis=-1)
     assert distances.min(axis=1).max() <= bank.radius_[0]
-    full = CoresetBank(n_patches=10, random_state=0).fit(Generated(40))
+    full = CoresetBank(ratio=10, random_state=0).fit(Generated(40))
     assert distances.min(axis=1).max() <= 4 * full.radius_[0]
 
 
@@ -139,7 +140,7 @@ def test_streamed_bank_covers_all_patches_within_its_radius():
 def test_streamed_entries_know_their_image_and_group():
     groups = np.arange(40) // 2
     values = np.concatenate(list(Generated(40).iter_batches()))
-    patches = CoresetBank(n_patches=10, max_memory=9_000, random_state=0).fit_transform(
+    patches = CoresetBank(ratio=10, max_memory=9_000, random_state=0).fit_transform(
         Generated(40), groups=groups
     )
     bank = patches.bank
@@ -151,7 +152,7 @@ def test_streamed_entries_know_their_image_and_group():
 
 
 def test_radius_is_the_largest_distance_to_the_bank(patches):
-    bank = CoresetBank(n_patches=10, random_state=1).fit(patches)
+    bank = CoresetBank(ratio=10, random_state=1).fit(patches)
     distances = np.linalg.norm(
         patches.reshape(-1, 1, 5) - bank.bank_.values[np.newaxis], axis=-1
     ).min(axis=1)
@@ -182,24 +183,24 @@ def test_only_anomalous_training_images_are_an_error():
 @pytest.mark.filterwarnings("ignore:The patches of")
 def test_streamed_categories_have_banks_and_profiles_of_their_own():
     categories = np.repeat(["a", "b"], 20)
-    bank = CoresetBank(n_patches=5, n_prototypes=3, max_memory=9_000, random_state=0)
+    bank = CoresetBank(ratio=5, max_memory=9_000, random_state=0)
     patches = bank.fit_transform(Generated(40), categories=categories)
     entries = patches.bank
     assert (categories[entries.image_index] == np.array(["a", "b"])[entries.routes]).all()
     assert len(patches) < 40
-    whole = CoresetBank(n_patches=5, random_state=0).fit(Generated(40), categories=categories)
+    whole = CoresetBank(ratio=5, random_state=0).fit(Generated(40), categories=categories)
     for streamed, full in zip(entries.profiles, whole.bank_.profiles, strict=True):
-        assert streamed.prototypes.shape == (3, 5)
+        assert streamed.prototypes.shape == (16, 5)
         np.testing.assert_allclose(streamed.centre, full.centre, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:The patches of")
 def test_a_large_bank_takes_memory_from_calibration_before_it_is_refused():
     # 10 of 480 patches in 12 bytes * 5 features * 10 + 4 * 10 * 52 bytes = 2,680; an image has 240.
-    tight = CoresetBank(n_patches=10, max_memory=2_680 + 2 * 240, random_state=0)
+    tight = CoresetBank(ratio=10, max_memory=2_680 + 2 * 240, random_state=0)
     patches = tight.fit_transform(Generated(40))
     assert len(patches.bank) == 10 and len(patches) == 2
-    too_little = CoresetBank(n_patches=10, max_memory=2_680 + 2 * 240 - 1, random_state=0)
+    too_little = CoresetBank(ratio=10, max_memory=2_680 + 2 * 240 - 1, random_state=0)
     with pytest.raises(ValueError, match=r"max_memory=3159 bytes is too little.*at least 3160"):
         too_little.fit(Generated(40))
 
@@ -213,7 +214,7 @@ def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
     assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
 
 
-STREAM = dict(n_patches=10, max_memory=9_000)
+STREAM = dict(ratio=10, max_memory=9_000)
 
 
 @pytest.mark.filterwarnings("ignore:The patches of")
@@ -223,19 +224,6 @@ def test_random_state_decides_over_the_streamed_bank():
     )
     np.testing.assert_array_equal(first.values, again.values)
     assert not np.array_equal(first.values, other.values)
-
-
-@pytest.mark.filterwarnings("ignore:The patches of")
-def test_streamed_float16_rows_leave_room_for_more_images():
-    banks = {
-        dtype: CoresetBank(n_patches=10, max_memory=3_000, dtype=dtype, random_state=0)
-        for dtype in ("float32", "float16")
-    }
-    # In float32, 10 patches of 5 features take 12 * 5 * 10 + 40 * (20 + 32) = 2,680 bytes; in
-    # float16, 600 + 40 * (10 + 32) = 2,280. Two images take 480.
-    with pytest.raises(ValueError, match="at least 3160"):
-        banks["float32"].fit(Generated(40))
-    assert len(banks["float16"].fit_transform(Generated(40))) == (3_000 - 2_280) // 240
 
 
 def test_a_fit_from_a_stream_says_what_it_means_for_thresholds():
@@ -253,7 +241,7 @@ def test_images_are_counted_by_route(patches):
 @pytest.mark.parametrize("memory", [2**31, 9_000], ids=["in memory", "streamed"])
 def test_a_torch_device_selects_the_same_patches(memory):
     fits = [
-        CoresetBank(n_patches=10, max_memory=memory, device=device, random_state=0)
+        CoresetBank(ratio=10, max_memory=memory, device=device, random_state=0)
         for device in ("cpu", "torch:cpu")
     ]
     ours, torchs = (bank.fit(Generated(40)) for bank in fits)

@@ -85,7 +85,6 @@ KINDS = {
     "groups": (alike, on_features, {"bank__groups": np.arange(N_FIT) // 2}),
     "categories": (features, on_features, {"bank__categories": PRODUCTS}),
     "n_routes": (features, lambda: on_features(bank__n_routes=2), {}),
-    "float16": (alike, lambda: on_features(bank__dtype="float16"), {}),
     "k-fold": (alike, lambda: on_features(knn__calibration="k-fold"), {}),
     "in-sample": (alike, lambda: on_features(knn__calibration="in-sample"), {}),
     "paper": (alike, lambda: on_features(preset="paper", structcore__quantile=0.8), {}),
@@ -106,7 +105,7 @@ KINDS = {
     "joined": (pictures, lambda: on_pictures(
         JoinedFeatures([ConvFeatures(image_size=32, layers=[f"_blocks.{i}"]) for i in (2, 4)])
     ), {}),
-    "streamed": (pictures, lambda: on_pictures(bank__n_patches=20, bank__max_memory=900_000), {}),
+    "streamed": (pictures, lambda: on_pictures(bank__ratio=20, bank__max_memory=900_000), {}),
     "floats": (lambda seed: pictures(seed) / np.float32(255),
                lambda: on_pictures(ConvFeatures(image_size=32, window=(0, 1))), {}),
     "16 bits": (lambda seed: pictures(seed).astype(np.uint16) * 40, on_pictures, {}),

@@ -100,12 +100,6 @@ def test_torch_picks_the_same():
     np.testing.assert_allclose(torch_radii, radii, rtol=1e-5)
 
 
-@pytest.mark.parametrize("device", ["cpu", "torch:cpu"])
-def test_progress_reaches_the_number_of_picks(device, capsys):
-    greedy_k_center(clustered(300, 4, seed=6), 50, verbose=1, device=device)
-    assert "50/50" in capsys.readouterr().err
-
-
 def test_X_is_not_modified():
     X = clustered(500, 8, seed=7)
     before = X.copy()

@@ -152,7 +152,7 @@ def test_the_log_says_what_was_found(caplog):
 
 @pytest.mark.parametrize("X", [independent(8), np.random.default_rng(0).normal(size=(60, 8))])
 def test_few_images_and_tables_are_left_alone(X):
-    bank = CoresetBank(n_patches=8, random_state=0).fit(X)
+    bank = CoresetBank(ratio=8, random_state=0).fit(X)
     np.testing.assert_array_equal(bank.groups_, np.arange(len(X)))
     assert not bank.dependence_
 

@@ -110,7 +110,6 @@ def make_small(batch_size=16, **params):
         ({"bank__max_memory": 30_000}, {}),  # selected from a stream
         pytest.param({"preset": "paper"}, {}, marks=pytest.mark.slow),
         ({"knn__calibration": "k-fold"}, {"bank__groups": np.arange(24) // 2}),
-        pytest.param({"bank__dtype": "float16"}, {}, marks=pytest.mark.slow),
         ({"features__tile_size": 12, "features__tile_overlap": 4}, {}),
         pytest.param(
             {"knn__device": "torch:cpu", "bank__device": "torch:cpu"}, {}, marks=pytest.mark.slow

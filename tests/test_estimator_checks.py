@@ -32,7 +32,6 @@ def expected_failed_checks(estimator):
 @parametrize_with_checks(
     [
         RandomProjection(2),
-        RandomProjection(2, kind="sparse"),
         CoresetBank(0.5, random_state=0),
         RoutedKNNScorer(n_neighbors=1),
         StructCoreScorer(),

@@ -80,7 +80,7 @@ def test_file_gives_maps_scores_p_values_and_decisions(pipe, tmp_path):
         {"structcore__norm": "l2+", "structcore__threshold": "quantile"},
         {"structcore__norm": "linf", "structcore__resolution": "full"},
         {"preset": "paper"},
-        {"knn__n_neighbors": 7, "structcore__lam": "struct-only", "projection__kind": "sparse"},
+        {"knn__n_neighbors": 7, "structcore__lam": "struct-only"},
         {"projection__n_components": None},
     ],
 )
@@ -106,11 +106,10 @@ def test_all_descriptors_are_exported(tmp_path):
 
 
 @pytest.mark.parametrize("routing", ["top1", "top2"])
-@pytest.mark.parametrize("aggregate", ["huber", "mean", "trimmed-mean"])
-def test_routes_are_chosen_and_unknown_products_found(routing, aggregate, tmp_path):
+def test_routes_are_chosen_and_unknown_products_found(routing, tmp_path):
     X = np.concatenate([pictures(20), 255 - pictures(20), pictures(12).transpose(0, 1, 2, 3) // 4])
     names = np.repeat(["plain", "inverse", "dark"], [20, 20, 12])
-    pipe = fitted(X, bank__categories=names, knn__routing=routing, knn__routing_aggregate=aggregate)
+    pipe = fitted(X, bank__categories=names, knn__routing=routing)
     new = np.concatenate([pictures(6, 7), 255 - pictures(6, 7), pictures(4, 7) // 4])
     odd = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3)).astype(np.uint8)
     new = np.concatenate([new, odd])

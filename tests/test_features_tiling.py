@@ -157,7 +157,7 @@ def test_places_of_a_tiled_image_are_those_of_the_image():
     pipe = make_structcore(
         ConvFeatures(image_size=(192, 256), tile_size=64, tile_overlap=16),
         projection__n_components=32,
-        bank__n_patches=60,
+        bank__ratio=60,
         structcore__false_alarm_rate=0.2,
     ).fit(X)
     parts = pipe[-1].describe(pipe[:-1].transform(bad)).iloc[0]

@@ -170,11 +170,10 @@ def test_what_a_network_cannot_compute_does_not_pass_for_ignored():
         np.asarray(lazy)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "sparse"])
-def test_a_projection_keeps_ignored_patches(kind):
+def test_a_projection_keeps_ignored_patches():
     values = np.random.default_rng(0).normal(size=(2, 3, 4, 30)).astype(np.float32)
     values[0, 1, 2] = np.nan
-    projected = RandomProjection(5, kind=kind).fit_transform(values)
+    projected = RandomProjection(5).fit_transform(values)
     missing = np.isnan(projected)
     assert missing[0, 1, 2].all() and missing.sum() == 5
 
@@ -202,10 +201,10 @@ def without_columns(X, columns):
 
 KNN = {
     "one image": RoutedKNNScorer(n_neighbors=2),
-    "folds": RoutedKNNScorer(n_neighbors=2, calibration="k-fold", n_folds=3),
+    "folds": RoutedKNNScorer(n_neighbors=2, calibration="k-fold"),
     "in-sample": RoutedKNNScorer(n_neighbors=2, calibration="in-sample"),
-    "routes": RoutedKNNScorer(n_neighbors=1, routing="top1", n_route_patches=None),
-    "two routes": RoutedKNNScorer(n_neighbors=1, routing="top2", n_route_patches=None),
+    "routes": RoutedKNNScorer(n_neighbors=1, routing="top1"),
+    "two routes": RoutedKNNScorer(n_neighbors=1, routing="top2"),
 }
 
 
@@ -242,7 +241,7 @@ def test_a_stream_takes_no_entry_from_ignored_patches():
     pipe = make_structcore(
         ConvFeatures(Blocks(), **OWN, ignore=mask),
         projection__n_components=None,
-        bank__n_patches=20,
+        bank__ratio=20,
     )
     whole = pipe[:3].fit(X)["bank"]
     pipe.set_params(bank__max_memory=80_000)
@@ -424,7 +423,7 @@ def fitted(X, **params):
     return make_structcore(
         ConvFeatures(Blocks(), ("stage1",), image_size=64, ignore=mask),
         projection__n_components=None,
-        bank__n_patches=50,
+        bank__ratio=50,
         structcore__false_alarm_rate=0.2,
         **params,
     ).fit(X)

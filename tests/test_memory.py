@@ -67,7 +67,7 @@ def test_k_fold_copies_the_patches_of_the_other_folds():
 
 
 def test_categories_and_ignored_regions_copy_the_patches_that_count():
-    pipe, X = make(bank__n_patches=20), photos(200)
+    pipe, X = make(bank__ratio=20), photos(200)
     plain = estimate_memory(pipe, X)
     halves = estimate_memory(pipe, X, bank__categories=["a", "b"] * 100)
     # Twice 20 entries, in three tables of float32; half of all patches.
@@ -120,7 +120,7 @@ def test_what_is_too_much_is_refused_before_anything_is_computed(only, monkeypat
 
 def test_the_advice_leads_to_a_fit(only):
     X = photos(400)
-    params = {"features__n_jobs": 1, "features__batch_size": 1, "bank__n_patches": 20}
+    params = {"features__n_jobs": 1, "features__batch_size": 1, "bank__ratio": 20}
     pipe = make(**params, knn__calibration="k-fold")
     peak = estimate_memory(pipe, X).peak
     only(peak - 1_000_000)

@@ -119,7 +119,7 @@ def test_no_queries(device):
 
 
 def test_index_pickles_to_little_more_than_its_bank_and_answers_the_same():
-    bank, queries = low_rank(1000, 32, seed=10).astype(np.float16), low_rank(50, 32, seed=11)
+    bank, queries = low_rank(1000, 32, seed=10), low_rank(50, 32, seed=11)
     index = NeighborIndex(bank)
     before = index.query(queries, 3)
     data = pickle.dumps(index)

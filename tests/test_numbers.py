@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skstructcore import CoresetBank, RoutedKNNScorer, make_structcore
+from skstructcore import RoutedKNNScorer, make_structcore
 from skstructcore.neighbors import kneighbors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -41,16 +41,6 @@ def test_near_duplicates_far_from_the_origin_are_told_apart(offset):
     queries = np.float32(bank + 1e-3 * rng.normal(size=bank.shape))
     found = kneighbors(queries, bank)[0][:, 0]
     np.testing.assert_allclose(found, reference(queries, bank), rtol=1e-6)
-
-
-def test_a_float16_bank_is_off_by_its_rounding_only():
-    rng = np.random.default_rng(0)
-    rows, queries = rng.normal(size=(400, 8)), rng.normal(size=(50, 8))
-    bank = CoresetBank(ratio=0.5, dtype="float16", random_state=0).fit_transform(rows)
-    scorer = RoutedKNNScorer(n_neighbors=1).fit(bank)
-    found = np.asarray(scorer.transform(queries)).ravel()
-    expected = np.sqrt(reference(queries, bank.bank.values))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0, 7, 255])

@@ -60,7 +60,7 @@ def pipe():
 
 @pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold", "in-sample"])
 def test_a_product_added_later_is_as_if_it_had_been_there_from_the_start(calibration):
-    options = {"calibration": calibration, "n_folds": 12}
+    options = {"calibration": calibration}
     grown = add_category(fitted([0, 1], **options), product(2), "k2")
     whole = fitted([0, 1, 2], **options)
     new = np.concatenate([product(kind, 5, seed=1) for kind in range(3)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.random_projection import GaussianRandomProjection
 
 from skstructcore import RandomProjection
 
@@ -11,15 +11,10 @@ def patches():
     return np.random.default_rng(0).random((3, 2, 4, 20), dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    ("kind", "reference"),
-    [("gaussian", GaussianRandomProjection), ("sparse", SparseRandomProjection)],
-)
-def test_projection_equals_that_of_scikit_learn(patches, kind, reference):
+def test_projection_equals_that_of_scikit_learn(patches):
     rows = patches.reshape(-1, 20)
-    expected = reference(6, random_state=3).fit(rows).transform(rows)
-    expected = expected.toarray() if hasattr(expected, "toarray") else expected
-    projected = RandomProjection(6, kind=kind, random_state=3).fit_transform(patches)
+    expected = GaussianRandomProjection(6, random_state=3).fit(rows).transform(rows)
+    projected = RandomProjection(6, random_state=3).fit_transform(patches)
     assert projected.shape == (3, 2, 4, 6)
     np.testing.assert_allclose(projected.reshape(-1, 6), expected, rtol=1e-5, atol=1e-6)
 
@@ -47,10 +42,9 @@ def test_matrix_does_not_depend_on_the_data(patches):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "sparse"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dtype_is_kept(patches, kind, dtype):
-    projection = RandomProjection(6, kind=kind)
+def test_dtype_is_kept(patches, dtype):
+    projection = RandomProjection(6)
     assert projection.fit_transform(patches.astype(dtype)).dtype == dtype
 
 
@@ -88,9 +82,8 @@ def test_feature_names_count_the_components(patches):
 
 
 def test_clone_keeps_parameters():
-    assert clone(RandomProjection(7, kind="sparse")).get_params() == {
+    assert clone(RandomProjection(7)).get_params() == {
         "n_components": 7,
-        "kind": "sparse",
         "random_state": 0,
     }
 

@@ -140,7 +140,7 @@ def pipe_and_images(tmp_path):
     pipe = make_structcore(
         ConvFeatures(Blocks(), ("stage1",), image_size=(40, 60)),
         projection__n_components=None,
-        bank__n_patches=60,
+        bank__ratio=60,
         structcore__false_alarm_rate=0.1,
         structcore__threshold="guaranteed",
     ).fit(X[:10])

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from skstructcore import CoresetBank
-from skstructcore.routing import AGGREGATES
 from skstructcore.routing.grouping import assign_folds, choose_routes
 from skstructcore.routing.pooling import pool_patches
 from skstructcore.routing.prototypes import routing_distances, select_prototypes
@@ -38,37 +37,38 @@ def test_prototypes_come_closer_to_the_patches_than_k_center_picks():
     rows = products(1, 30)[0].reshape(-1, 10)
 
     def mean_distance(prototypes):
-        return routing_distances(rows[np.newaxis], [prototypes], aggregate="mean")[0, 0]
+        return routing_distances(rows[np.newaxis], [prototypes])[0, 0]
 
     assert mean_distance(select_prototypes(rows, 4)) < mean_distance(
         select_prototypes(rows, 4, n_iter=0)
     )
 
 
-def test_aggregates_by_hand():
-    distances = np.array([[0.0, 0.5, 1.0, 2.0]])
-    assert AGGREGATES["mean"](distances) == pytest.approx([3.5 / 4])
-    # 0, 0.125, 0.5, and 2 - 0.5
-    assert AGGREGATES["huber"](distances) == pytest.approx([2.125 / 4])
-    # the nearest three
-    assert AGGREGATES["trimmed-mean"](distances) == pytest.approx([0.5])
+def test_the_distance_to_a_route_by_hand():
+    # At distances of 0, 1 and 2 from the only prototype: 0, 0.5 and 2 - 0.5.
+    patches = [[[7.0, 0.0], [0.5, 0.75**0.5], [-2.0, 0.0]]]
+    found = routing_distances(patches, [np.array([[1, 0]], np.float32)])
+    assert found == pytest.approx(np.array([[2 / 3]]), abs=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5))
 def test_routing_distances_are_those_of_a_direct_computation(seed, n_routes, n_patches):
+    def huber(x):
+        return x**2 / 2 if x <= 1 else x - 0.5
+
     rng = np.random.default_rng(seed)
     patches = rng.normal(size=(2, n_patches, 6))
     prototypes = [select_prototypes(rng.normal(size=(5, 6)), 3) for _ in range(n_routes)]
     unit = patches / np.linalg.norm(patches, axis=2, keepdims=True)
     expected = [
         [
-            np.mean([min(np.linalg.norm(row - p) for p in entries) for row in image])
+            np.mean([huber(min(np.linalg.norm(row - p) for p in entries)) for row in image])
             for entries in prototypes
         ]
         for image in unit
     ]
-    found = routing_distances(patches, prototypes, aggregate="mean")
+    found = routing_distances(patches, prototypes)
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -118,11 +118,11 @@ def test_folds_keep_groups_together_and_spread_every_route():
 
 def test_each_category_gets_a_bank_and_a_profile():
     images, labels = products()
-    bank = CoresetBank(n_patches=5, n_prototypes=4, random_state=0)
+    bank = CoresetBank(ratio=5, random_state=0)
     bank = bank.fit(images, categories=labels).bank_
     assert bank.route_names == ("p0", "p1", "p2")
     assert [len(bank.select(route)) for route in range(3)] == [5, 5, 5]
-    assert [profile.prototypes.shape for profile in bank.profiles] == [(4, 10)] * 3
+    assert [profile.prototypes.shape for profile in bank.profiles] == [(16, 10)] * 3
     assert (labels[bank.image_index] == np.array(bank.route_names)[bank.routes]).all()
 
 

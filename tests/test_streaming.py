@@ -84,16 +84,6 @@ def test_memory_stays_below_max_memory():
     assert peak < limit + batch.nbytes + 2**23 < stream.n_seen * batch[0].nbytes
 
 
-def test_float16_rows_take_half_the_memory():
-    X = rows_of(100, 8, seed=4)
-    stream = StreamingCoreset(5, dtype="float16", n_rows=100)
-    stream.add(X, np.arange(100))
-    values, images, _ = stream.result()
-    assert values.dtype == np.float32
-    np.testing.assert_array_equal(values, X[images].astype(np.float16))
-    assert stream._rows.nbytes == 100 * 8 * 2
-
-
 def test_fewer_rows_than_wanted_are_all_kept():
     stream = StreamingCoreset(5)
     stream.add([[1.0], [2.0]], [4, 5])

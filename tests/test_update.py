@@ -177,7 +177,7 @@ def streamed():
     images = (images / images.std() * 25 + 120).clip(0, 255).astype(np.uint8)
     with pytest.warns(UserWarning, match="selected from a stream"):
         pipe = make_structcore(
-            "efficientnet_lite0", features__image_size=32, bank__n_patches=30,
+            "efficientnet_lite0", features__image_size=32, bank__ratio=30,
             bank__max_memory=250_000, structcore__false_alarm_rate=0.2,
         ).fit(images[:50])  # fmt: skip
     return pipe, images

@@ -8,13 +8,9 @@ from numpy.typing import NDArray as NDArray
 from typing_extensions import Self as Self
 
 RandomState = int | np.random.RandomState | None
-#: How a bank stores its rows.
-Storage = Literal["float32", "float16"]
 #: How the nearest entries are searched.
 Algorithm = Literal["auto", "exact", "approximate"]
 #: How `RoutedKNNScorer` scores training images.
 Calibration = Literal["leave-one-image-out", "k-fold", "in-sample"]
 #: Plain or squared distance.
 Metric = Literal["euclidean", "sqeuclidean"]
-#: What makes one routing distance of many.
-Aggregate = Literal["huber", "mean", "trimmed-mean"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._utils.lazy import LazyRows
-    from .._utils.typing import ArrayLike, NDArray, RandomState, Storage
+    from .._utils.typing import ArrayLike, NDArray, RandomState
     from .training import ImageCodes
 
 
@@ -42,30 +43,26 @@ class SelectionRule:
 
     Attributes
     ----------
-    ratio, n_patches, random_state, dtype, verbose
-        See `CoresetBank`. `n_patches` may also have one number a route.
+    ratio : float, int, "auto" or sequence of int
+        See `CoresetBank`; a sequence has one number a route.
+    random_state : int, RandomState instance or None
     device : str
         See `greedy_k_center`.
     """
 
-    ratio: float | str = "auto"
-    n_patches: int | Sequence[int] | None = None
+    ratio: float | str | Sequence[int] = "auto"
     random_state: RandomState = None
-    dtype: Storage = "float32"
     device: str = "cpu"
-    verbose: int = 0
 
     def n_entries(self, n_rows: int, route: int, name: str) -> int:
         """How many of `n_rows` patches of a route are kept."""
-        if self.n_patches is None:
-            return entries_of(self.ratio, n_rows)
-        n_patches = self.n_patches if np.ndim(self.n_patches) == 0 else self.n_patches[route]
-        if n_patches > n_rows:
+        ratio = self.ratio[route] if isinstance(self.ratio, list) else self.ratio
+        if isinstance(ratio, Integral) and ratio > n_rows:
             raise ValueError(
-                f"n_patches={n_patches} is larger than the {n_rows} patches there are in route "
-                f"{name!r}: choose fewer, or give more images."
+                f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "
+                "choose fewer, or give more images."
             )
-        return int(n_patches)
+        return entries_of(ratio, n_rows)
 
     def first_pick(self, n_rows: int) -> int:
         """The first of `n_rows` patches of a route.
@@ -133,21 +130,19 @@ def select_bank(
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
         n_entries, start = rule.n_entries(len(rows), route, name), rule.first_pick(len(rows))
-        picks, radii = greedy_k_center(
-            rows, n_entries, start=start, device=rule.device, verbose=rule.verbose
-        )
+        picks, radii = greedy_k_center(rows, n_entries, start=start, device=rule.device)
         of_all = picks if places is None else places[picks]
         parts.append((rows[picks], members[of_all // per_image]))
         radius.append(float(radii[-1]))
-    bank = join_routes(parts, codes, rule.dtype)
+    bank = join_routes(parts, codes)
     return Selection(bank, np.array(radius), values, np.arange(len(values)))
 
 
-def join_routes(parts, codes, dtype):
+def join_routes(parts, codes):
     """Make one bank of the ``(entries, positions of their images)`` of each route."""
     owners = np.concatenate([images for _, images in parts])
     return MemoryBank(
-        values=np.concatenate([entries.astype(dtype, copy=False) for entries, _ in parts]),
+        values=np.concatenate([entries for entries, _ in parts]),
         image_index=owners,
         groups=codes.groups[owners],
         routes=codes.routes[owners],
@@ -156,13 +151,15 @@ def join_routes(parts, codes, dtype):
 
 
 def entries_of(ratio: float | str, n_rows: int) -> int:
-    """How many of `n_rows` patches a ratio keeps; "auto": see `CoresetBank`.
+    """How many of `n_rows` patches of a route are kept, see `ratio` of `CoresetBank`.
 
     Examples
     --------
     >>> [entries_of("auto", n) for n in (100, 20_000, 500_000, 1_000_000)]
     [5, 1000, 8192, 10000]
     """
+    if isinstance(ratio, Integral):
+        return int(ratio)
     if ratio == "auto":
         return max(round(0.01 * n_rows), min(_ENTRIES, round(0.05 * n_rows)), 1)
     return max(1, round(ratio * n_rows))
@@ -207,7 +204,7 @@ def most_unlike(
 
 
 def with_profiles(
-    selection: Selection, codes: ImageCodes, pooled: NDArray[np.float64], n_prototypes: int
+    selection: Selection, codes: ImageCodes, pooled: NDArray[np.float64]
 ) -> MemoryBank:
     """The bank, with what the images of each route look like as a whole."""
     bank, _, values, images = selection
@@ -216,5 +213,5 @@ def with_profiles(
         rows, _ = counted_rows(values[codes.routes[images] == route])
         if len(rows) == 0:  # streamed, and no image of this route was kept
             rows = bank.select(route).values
-        profiles.append(fit_profile(rows, pooled[codes.routes == route], n_prototypes))
+        profiles.append(fit_profile(rows, pooled[codes.routes == route]))
     return replace(bank, profiles=tuple(profiles))

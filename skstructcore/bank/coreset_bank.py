@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.device import find_device
 from .._utils.lazy import is_lazy
 from .._utils.output import ContainerOutputMixin
-from .._utils.typing import Storage
 from .._utils.validation import as_patch_grid, check_features
 from .._utils.warning import warn_user
 from ..containers import Patches
@@ -42,21 +41,15 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    ratio : "auto" or float in (0, 1], default="auto"
-        Share of all training patches to keep, at least one. "auto": 5 %, which are at most
-        8,192 patches, or 1 % where that is more: a small bank of few images is a lottery
-        (``docs/decisions.md``). Ignored if `n_patches` is given.
-    n_patches : int or None, default=None
-        Number of patches to keep, in each route where there are several.
+    ratio : "auto", float in (0, 1] or int, default="auto"
+        How many of the training patches of each route are kept. A float: this share of them, at
+        least one. An int: so many. "auto": 5 %, which are at most 8,192 patches, or 1 % where
+        that is more: a small bank of few images is a lottery (``docs/decisions.md``).
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
         finds the number of groups, see `skstructcore.routing.choose_routes`. None: one bank for
         all, or one for each of the `categories` that `fit` gets.
-    n_prototypes : int, default=16
-        Size of the routing bank of each route.
-    dtype : {"float32", "float16"}, default="float32"
-        How the bank is stored. float16 halves its size.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
         "cpu", or a torch device ("cuda:1", "mps", …). A GPU sums distances in float32, so that
@@ -76,11 +69,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
         streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
-        the memory, or more for a large bank, holds its buffers (as `dtype`), and the rest the
-        patches of training images drawn at random, which `fit_transform` returns for
-        calibration. A warning says so: thresholds differ somewhat from those of a fit in memory.
-    verbose : int, default=0
-        Whether to show a progress bar.
+        the memory, or more for a large bank, holds its buffers. The rest holds the patches of
+        training images drawn at random, which `fit_transform` returns for calibration. A warning
+        says so: thresholds differ somewhat from those of a fit in memory.
 
     Attributes
     ----------
@@ -88,7 +79,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         The selected patches and the training image that each was cut from.
     radius_ : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route. Exact, but an
-        upper bound after streaming; up to the rounding of float16.
+        upper bound after streaming.
     groups_ : ndarray of shape (n_images,)
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
@@ -124,51 +115,43 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     >>> import numpy as np
     >>> from skstructcore import CoresetBank
     >>> X = np.array([[0.0], [0.1], [1.0], [9.0], [9.1]])
-    >>> bank = CoresetBank(n_patches=3, random_state=0).fit(X).bank_
+    >>> bank = CoresetBank(3, random_state=0).fit(X).bank_
     >>> sorted(bank.image_index.tolist())
     [0, 2, 4]
     """
 
     _parameter_constraints = {
-        "ratio": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
-        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "ratio": [
+            StrOptions({"auto"}),
+            Interval(RealNotInt, 0, 1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
-        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions(set(get_args(Storage)))],
         "device": [str],
         "random_state": ["random_state"],
         "contamination": [Interval(Real, 0, 0.5, closed="left")],
         "lots": [StrOptions({"report", "hold-out"})],
         "max_memory": [Interval(Integral, 1, None, closed="left")],
-        "verbose": ["verbose"],
     }
 
     def __init__(
         self,
         ratio: float | Literal["auto"] = "auto",
-        n_patches: int | None = None,
         *,
         n_routes: int | Literal["auto"] | None = None,
-        n_prototypes: int = 16,
-        dtype: Storage = "float32",
         device: str = "auto",
         contamination: float = 0.0,
         lots: Literal["report", "hold-out"] = "report",
         max_memory: int = 2 * 2**30,
         random_state: RandomState = None,
-        verbose: int = 0,
     ) -> None:
         self.ratio = ratio
-        self.n_patches = n_patches
         self.n_routes = n_routes
-        self.n_prototypes = n_prototypes
-        self.dtype = dtype
         self.device = device
         self.contamination = contamination
         self.lots = lots
         self.max_memory = max_memory
         self.random_state = random_state
-        self.verbose = verbose
 
     def fit(
         self,
@@ -250,7 +233,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         selection = self._leave_out(codes, selection)
         bank = selection.bank
         if is_routed:
-            bank = with_profiles(selection, codes, pooled, self.n_prototypes)
+            bank = with_profiles(selection, codes, pooled)
         self.bank_, self.radius_ = bank, selection.radius
         self.images_ = record_of(training.X, codes.groups, codes.routes, pooled)
         images = selection.images
@@ -273,14 +256,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return (X if streamed else materialize(X)), streamed
 
     def _rule(self):
-        return SelectionRule(
-            ratio=self.ratio,
-            n_patches=self.n_patches,
-            random_state=self.random_state,
-            dtype=self.dtype,
-            device=find_device(self.device),
-            verbose=self.verbose,
-        )
+        return SelectionRule(self.ratio, self.random_state, find_device(self.device))
 
     def _select(self, values, codes, streamed):
         """The bank of all images, and the patches that are left to calibrate with."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ class FitShape:
     n_context : int, default=0
         Neighbours that are kept for each patch of held-out images; 0: images are not held out.
     n_folds : int, default=0
-        Folds of ``calibration="k-fold"``; 0: another calibration.
+        Folds of the calibration "k-fold"; 0: another calibration.
     network : int, default=0
         Bytes of the weights of the backbone, and what stays with them.
     n_in_work : int, default=0
@@ -153,11 +154,13 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
     elif bank.n_routes not in (None, 1):
         n_routes, largest = 1 if bank.n_routes == "auto" else bank.n_routes, 1.0  # at most
     n_entries = entries_of(bank.ratio, n_images * n_patches)
+    if isinstance(bank.ratio, Integral):
+        n_entries *= n_routes
     return FitShape(
         n_images=n_images,
         n_patches=n_patches,
         n_features=shape[-1],
-        n_entries=max(1, n_entries if bank.n_patches is None else n_routes * bank.n_patches),
+        n_entries=n_entries,
         max_memory=bank.max_memory,
         largest_route=float(largest),
         ignored=training.X.ignored_share() if hasattr(training.X, "ignored_share") else 0.0,

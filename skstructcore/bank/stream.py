@@ -30,7 +30,6 @@ def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory:
         of all: how many are ignored is known when all have passed.
     codes : ImageCodes
     rule : SelectionRule
-        Rows are held as its `dtype`, too.
     max_memory : int
         Bytes for all that is held at once.
 
@@ -53,21 +52,12 @@ def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory:
         rule.n_entries(int(n), route, name)
         for route, (n, name) in enumerate(zip(n_rows, codes.route_names, strict=True))
     ]
-    shares, n_kept = _share_memory(
-        max_memory, n_entries, n_features, 4 * per_image * n_features, rule.dtype
-    )
+    shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
     starts = [rule.first_pick(int(n)) for n in n_rows]
     kept = _drawn(routes, codes.groups, n_kept, rule.random_state)
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
-        StreamingCoreset(
-            n,
-            max_memory=share,
-            n_rows=int(total),
-            dtype=rule.dtype,
-            device=rule.device,
-            verbose=rule.verbose,
-        )
+        StreamingCoreset(n, max_memory=share, n_rows=int(total), device=rule.device)
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
     done = 0
@@ -82,7 +72,7 @@ def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory:
             streams[route].add(rows, owners if places is None else owners[places])
         done += len(batch)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes([part[:2] for part in parts], codes, rule.dtype)
+    bank = join_routes([part[:2] for part in parts], codes)
     return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
 
 
@@ -99,12 +89,12 @@ def _seen_before(labels):
     return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 
-def _share_memory(max_memory, wanted, n_features, bytes_per_image, dtype):
+def _share_memory(max_memory, wanted, n_features, bytes_per_image):
     """Bytes for the stream of each route, and how many images can be kept."""
     from ..neighbors.streaming import least_memory
 
     # Half for the streams and half for calibration, but more for the streams if they need it.
-    needed = np.array([least_memory(n, n_features, dtype) for n in wanted])
+    needed = np.array([least_memory(n, n_features) for n in wanted])
     for_streams = max(max_memory // 2, int(needed.sum()))
     # Two images of each route calibrate it at least.
     least = for_streams + 2 * len(wanted) * bytes_per_image
@@ -112,7 +102,7 @@ def _share_memory(max_memory, wanted, n_features, bytes_per_image, dtype):
         raise ValueError(
             f"max_memory={max_memory} bytes is too little to stream a bank of {sum(wanted)} "
             f"patches of {n_features} features: it takes at least {least}. Raise it, or keep "
-            "fewer patches (ratio, n_patches)."
+            "fewer patches (ratio)."
         )
     shares = [int(share) for share in for_streams * (needed / needed.sum())]
     return shares, (max_memory - for_streams) // bytes_per_image

@@ -219,7 +219,7 @@ def make_pipeline(
     say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore
 
-    given = {"features__verbose": int(verbose), "bank__verbose": int(verbose)}
+    given = {"features__verbose": int(verbose)}
     if false_alarms is not None:
         given["structcore__false_alarm_rate"] = false_alarms
     pipe = make_structcore(features, preset=preset, **{**given, **settings})

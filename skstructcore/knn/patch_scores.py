@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .search import BankSearch, Found
     from .surprise import DistanceExpectation, ExpectationSums
 
+#: Of the calibration "k-fold".
+N_FOLDS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class PatchScores:
@@ -183,26 +186,17 @@ def leave_groups_out(
 
 
 def k_fold(
-    search: BankSearch, patches: Patches, n_folds: int, rng: np.random.RandomState
+    search: BankSearch, patches: Patches
 ) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
     """Score each training image by a bank of the same size, built from the other folds.
 
     What content a patch has is told by the entries of the whole bank, its own group left out.
-
-    Raises
-    ------
-    ValueError
-        If there are more folds than groups.
+    Of fewer groups than folds, each is a fold.
     """
-    n_groups = len(np.unique(patches.groups))
-    if n_folds > n_groups:
-        raise ValueError(
-            f"n_folds={n_folds} is more than the {n_groups} training images (or "
-            "groups) there are: use fewer folds or calibration='leave-one-image-out'."
-        )
 
     def distances_of_folds(distances, routes):
-        folds = assign_folds(patches.groups, routes[:, 0], n_folds, rng)
+        rng = np.random.RandomState(0)
+        folds = assign_folds(patches.groups, routes[:, 0], N_FOLDS, rng)
         distances = np.empty_like(distances)
         for fold in np.unique(folds):
             out = folds == fold
@@ -299,6 +293,6 @@ def _bank_of(search, patches, routes, rng):
         for route, index in enumerate(search.indexes)
     ]
     names = search.bank.route_names if search.n_searched else ("all",)
-    rule = SelectionRule(n_patches=sizes, random_state=rng, dtype=search.bank.values.dtype)
+    rule = SelectionRule(ratio=sizes, random_state=rng)
     bank = select_bank(patches.values, ImageCodes(patches.groups, routes, names), rule).bank
     return replace(bank, profiles=search.bank.profiles)

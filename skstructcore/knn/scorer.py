@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,14 +16,13 @@ from .._utils.output import ContainerOutputMixin
 from .._utils.typing import Calibration, Metric
 from .._utils.validation import as_patch_grid, check_features
 from ..containers import MemoryBank, Patches
-from ..routing.prototypes import AGGREGATES
 from .patch_scores import as_maps, check_training_images, k_fold, leave_groups_out, score_patches
 from .search import BankSearch
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from .._utils.typing import Aggregate, ArrayLike, NDArray, RandomState, Self
+    from .._utils.typing import ArrayLike, NDArray, Self
     from ..containers import AnomalyMaps
 
 
@@ -44,20 +42,12 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
         - "leave-one-image-out": without the bank entries of the image itself, or of its
           whole group where groups were given to the bank.
-        - "k-fold": with a bank of the same size built from the images of the other folds;
-          groups stay together. About `n_folds` times the cost of the coreset.
+        - "k-fold": with a bank of the same size built from the images of the other four folds;
+          groups stay together. About five times the cost of the coreset.
         - "in-sample": with the whole bank, as published. Such scores are far too low, and
           thresholds set on them reject most good images.
     metric : {"euclidean", "sqeuclidean"}, default="euclidean"
         Plain or squared distance.
-    n_folds : int, default=5
-        Number of folds of ``calibration="k-fold"``.
-    routing_aggregate : {"huber", "mean", "trimmed-mean"}, default="huber"
-        What makes one routing distance of the nearest-prototype distances of all patches; see
-        `skstructcore.routing.AGGREGATES`.
-    n_route_patches : int or None, default=64
-        How many patches of an image, drawn once at random, are compared with the prototypes;
-        None: all. Without influence on the maps.
     algorithm : {"exact", "approximate"}, default="exact"
         "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
         100,000 entries only; `recall_` says what it misses.
@@ -110,12 +100,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "routing": [None, str],
         "calibration": [StrOptions(set(get_args(Calibration)))],
         "metric": [StrOptions(set(get_args(Metric)))],
-        "n_folds": [Interval(Integral, 2, None, closed="left")],
-        "routing_aggregate": [StrOptions(set(AGGREGATES))],
-        "n_route_patches": [Interval(Integral, 1, None, closed="left"), None],
         "algorithm": [StrOptions({"exact", "approximate"})],
         "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -125,23 +111,15 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         calibration: Calibration = "leave-one-image-out",
         *,
         metric: Metric = "euclidean",
-        n_folds: int = 5,
-        routing_aggregate: Aggregate = "huber",
-        n_route_patches: int | None = 64,
         algorithm: Literal["exact", "approximate"] = "exact",
         device: str = "auto",
-        random_state: RandomState = 0,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.routing = routing
         self.calibration = calibration
         self.metric = metric
-        self.n_folds = n_folds
-        self.routing_aggregate = routing_aggregate
-        self.n_route_patches = n_route_patches
         self.algorithm = algorithm
         self.device = device
-        self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Patches | ArrayLike, y: object = None) -> Self:
@@ -262,15 +240,11 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 )
             bank = MemoryBank.of_rows(values[:, 0, 0])
             patches = Patches(values, bank, bank.image_index, bank.groups, bank.routes)
-        n_patches = patches.shape[1] * patches.shape[2]
-        chosen = check_random_state(self.random_state).permutation(n_patches)
         self.search_ = BankSearch(
             bank=patches.bank,
             n_neighbors=self.n_neighbors,
             routing=self.routing,
             metric=self.metric,
-            aggregate=self.routing_aggregate,
-            route_patches=np.sort(chosen[: self.n_route_patches]),
             algorithm=self.algorithm,
             device=self.device,
         )
@@ -279,11 +253,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _score_held_out(self, patches):
         check_training_images(patches, self.calibration)
-        if self.calibration == "k-fold":
-            rng = check_random_state(self.random_state)
-            scores, self.expectations_ = k_fold(self.search_, patches, self.n_folds, rng)
-        else:
-            scores, self.expectations_ = leave_groups_out(self.search_, patches)
+        score = k_fold if self.calibration == "k-fold" else leave_groups_out
+        scores, self.expectations_ = score(self.search_, patches)
         return scores
 
     def _fitted_patches(self, X):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .._utils.validation import counted_rows, ignored_patches
-from ..routing.prototypes import routing_distances
+from ..routing.prototypes import compared_patches, routing_distances
 from .surprise import N_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .._utils.typing import Aggregate, Algorithm, ArrayLike, Metric, NDArray
+    from .._utils.typing import Algorithm, ArrayLike, Metric, NDArray
     from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
 
@@ -47,10 +47,6 @@ class BankSearch:
     routing : None, "auto", "top1", "top2", ...
         See `RoutedKNNScorer`.
     metric : {"euclidean", "sqeuclidean"}
-    aggregate : str
-        See `skstructcore.routing.AGGREGATES`.
-    route_patches : ndarray of int64
-        The patches of an image that are compared with the prototypes, by position.
     algorithm : {"exact", "approximate"}
     device : str
         See `RoutedKNNScorer`.
@@ -66,8 +62,6 @@ class BankSearch:
     n_neighbors: int
     routing: str | None
     metric: Metric
-    aggregate: Aggregate
-    route_patches: NDArray[np.int64]
     algorithm: Algorithm = "exact"
     device: str = "auto"
 
@@ -191,14 +185,12 @@ class BankSearch:
             return np.stack(
                 [self._nearest_of(*image) for image in zip(flat, ~ignored, strict=True)]
             )
-        if flat.shape[1] > self.route_patches[-1]:
-            flat = flat[:, self.route_patches]
-        return self._nearest(flat)
+        return self._nearest(flat[:, compared_patches(flat.shape[1])])
 
     def _nearest(self, patches):
         """The same for the patches ``(n, m, d)`` that are compared with prototypes."""
         prototypes = [profile.prototypes for profile in self.bank.profiles]
-        distances = routing_distances(patches, prototypes, self.aggregate)
+        distances = routing_distances(patches, prototypes)
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
 
     def _nearest_of(self, patches, counted):
@@ -206,7 +198,7 @@ class BankSearch:
         left = np.flatnonzero(counted)
         if len(left) == 0:
             raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
-        chosen = np.unique(self.route_patches * len(left) // len(patches))
+        chosen = np.unique(compared_patches(len(patches)) * len(left) // len(patches))
         return self._nearest(patches[np.newaxis, left[chosen]])[0]
 
     def known_routes(self, patches: Patches) -> NDArray[np.int64] | None:

@@ -358,7 +358,7 @@ def _finish(bank, changed, radius, new_values):
                 rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
             mine = record.is_there & (record.routes == route)
             pooled = record.pooled[mine].astype(np.float64)
-            profiles[route] = fit_profile(rows, pooled, bank.n_prototypes)
+            profiles[route] = fit_profile(rows, pooled)
         changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))
     return changed
 

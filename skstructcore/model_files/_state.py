@@ -1,9 +1,9 @@
 """Fitted estimators as a tree of text and numbered arrays, and back.
 
 What can be kept is a closed list: the estimators and dataclasses of this package, scikit-learn's
-`Pipeline`, arrays and sparse matrices of numbers, strings, numbers, None, and lists, tuples and
-dicts of them. Everything else is refused by name, when it is written and when it is read, so
-that a file cannot make a program run what it was not meant to run.
+`Pipeline`, arrays of numbers and of strings, strings, numbers, None, and lists, tuples and dicts of
+them. Everything else is refused by name, when it is written and when it is read, so that a file
+cannot make a program run what it was not meant to run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 from pathlib import Path, PurePath
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
@@ -25,7 +24,6 @@ from ._model_file import NUMBER_TYPES, can_hold
 _PACKAGE = __name__.partition(".")[0]
 _CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
 PIPELINE = "sklearn.pipeline:Pipeline"
-_SPARSE = {"csr_matrix": sparse.csr_matrix, "csr_array": sparse.csr_array}
 
 
 class Writer:
@@ -68,11 +66,6 @@ class Writer:
     def _object(self, value, place):
         if isinstance(value, np.ndarray):
             node = self._array(value, place)
-            return node, node
-        if type(value).__name__ in _SPARSE and sparse.issparse(value):
-            parts = {name: getattr(value, name) for name in ("data", "indices", "indptr")}
-            node = {name: self.node(part, place) for name, part in parts.items()}
-            node = {"sparse": type(value).__name__, "shape": [*map(int, value.shape)], **node}
             return node, node
         number = len(self._seen)
         self._seen[id(value)] = {"same": number}, value  # before its parts, which are numbered on
@@ -140,12 +133,6 @@ class Reader:
             raise ValueError(f"it holds text of the type {dtype!r}")
         return np.array(node["strings"], dtype=dtype).reshape(node["shape"])
 
-    def _sparse(self, node):
-        parts = [self.value(node[name]) for name in ("data", "indices", "indptr")]
-        matrix = _SPARSE[node["sparse"]](tuple(parts), shape=tuple(node["shape"]))
-        matrix.check_format()
-        return matrix
-
     def _same(self, node):
         return self._objects[node["same"]]
 
@@ -159,7 +146,7 @@ class Reader:
 _KINDS = {
     "new": Reader._new, "same": Reader._same, "array": Reader._array, "tuple": Reader._tuple,
     "dict": Reader._dict, "scalar": Reader._scalar, "float": Reader._float,
-    "strings": Reader._strings, "sparse": Reader._sparse, "path": Reader._path,
+    "strings": Reader._strings, "path": Reader._path,
 }  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.device import find_device
-from .._utils.progress import progress_bar
 from .._utils.threads import parts, thread_pool
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def greedy_k_center(
     *,
     start: int = 0,
     nearest: ArrayLike | None = None,
-    verbose: int = 0,
     device: str | torch.device = "cpu",
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Select rows farthest first, exactly.
@@ -48,8 +46,8 @@ def greedy_k_center(
 
     Parameters
     ----------
-    X : array-like of shape (n, d), float32 or float16
-        Rows to select from, finite; other types are converted to float32. Not modified.
+    X : array-like of shape (n, d)
+        Rows to select from, finite; computed in float32. Not modified.
     n_select : int
         How many rows to select, 1 to n.
     start : int, default=0
@@ -57,8 +55,6 @@ def greedy_k_center(
     nearest : array-like of shape (n,), default=None
         Squared distance of each row to the nearest of the centres that are there already. The
         selection goes on from these; `start` has no part in it.
-    verbose : int, default=0
-        Show a progress bar if positive.
     device : str or torch.device, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one), or a torch device ("cuda", "mps", …;
         "torch:cpu" for torch on the CPU). There, distances are summed in float32, so that
@@ -97,20 +93,17 @@ def greedy_k_center(
     radii = np.full(n_select, np.nan, dtype=np.float32)
     device = find_device(str(device))
     if device == "cpu":
-        rounds = _Selection(X, indices, radii, nearest).run()
+        _Selection(X, indices, radii, nearest).run()
     else:
-        rounds = _select_on_device(X, indices, radii, nearest, device.removeprefix("torch:"))
-    with progress_bar(verbose=verbose, total=n_select, desc="k-center", unit="pick") as bar:
-        for done in rounds:
-            bar.update(done - bar.n)
+        _select_on_device(X, indices, radii, nearest, device.removeprefix("torch:"))
     return indices, radii
 
 
 def _select_on_device(X, indices, radii, nearest, device):
-    """The textbook loop in torch; yields how many picks are done, now and then."""
+    """The textbook loop in torch."""
     import torch
 
-    rows = torch.from_numpy(X).to(device, torch.float32)
+    rows = torch.from_numpy(X).to(device)
     nearest = np.full(len(X), np.inf) if nearest is None else nearest
     nearest = torch.from_numpy(nearest.astype(np.float32)).to(device)
     if not torch.isfinite(rows).all():
@@ -129,9 +122,7 @@ def _select_on_device(X, indices, radii, nearest, device):
         found[i], farthest = nearest.max(dim=0)
         if i + 1 < len(indices):
             picks[i + 1] = farthest
-        if i % 64 == 63 or i + 1 == len(indices):
-            indices[: i + 2] = picks[: i + 2].cpu().numpy()  # waits for the device
-            yield i + 1
+    indices[:] = picks.cpu().numpy()
     radii[:] = found.clamp_(min=0).sqrt_().cpu().numpy()
 
 
@@ -162,7 +153,7 @@ class _Selection:
         self.offsets = np.empty(n_select, dtype=np.float32)
 
     def run(self):
-        """Make the picks; yield how many are done, after each round."""
+        """Make the picks, in rounds."""
         with thread_pool() as run_all:
             if not self.goes_on:
                 run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
@@ -171,7 +162,6 @@ class _Selection:
             sample = self.X[:: len(self.X) // 1024 + 1]
             self.origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
             self._take_up(0, 1)
-            yield 1
             n_select = len(self.indices)
             done, threshold, ratio = 1, self.nearest.max(), 0.9
             while np.isnan(self.radii[-1]):  # until what the last pick leaves is known
@@ -183,11 +173,10 @@ class _Selection:
                 live, threshold, last_name = self._live(rows, threshold)
                 before = done
                 done = self.kernels.pick_within(
-                    self._rows(live), live, threshold, last_name, self.slack,
+                    self.X[live], live, threshold, last_name, self.slack,
                     self.nearest, self.seen, self.indices, self.radii, done,
                 )  # fmt: skip
                 self._take_up(before, done)
-                yield done
                 if done == len(self.X):
                     self.radii[-1] = 0.0
                 wanted = min(max(8, done // 10), n_select - done)
@@ -214,13 +203,9 @@ class _Selection:
         at = at[: _LIVE_ROWS - len(above)]
         return np.sort(np.concatenate([above, at])), threshold, at[-1]
 
-    def _rows(self, which):
-        return self.X[which].astype(np.float32, copy=False)
-
     def _measure_from_start(self, part):
-        start = self._rows(self.indices[:1])[0]
-        rows = self.X[part].astype(np.float32, copy=False)
-        self.kernels.distances_to(rows, start, self.nearest[part])
+        start = self.X[self.indices[:1]][0]
+        self.kernels.distances_to(self.X[part], start, self.nearest[part])
 
     def _check_range(self):
         if self.nearest.max() < 1e36:  # false for NaN
@@ -236,7 +221,7 @@ class _Selection:
     def _take_up(self, first, last):
         """Make picks `first` to `last - 1` ready for matrix products."""
         part = slice(first, last)
-        self.picks[part] = self._rows(self.indices[part])
+        self.picks[part] = self.X[self.indices[part]]
         self.centred_picks[part] = self.picks[part] - self.origin
         halves = self.kernels.half_norms(self.centred_picks[part])
         self.offsets[part] = halves * (1 - self.slack)
@@ -244,7 +229,7 @@ class _Selection:
 
     def _update(self, names, done, threshold):
         """Bring rows up to date with all picks, or until they fall below the threshold."""
-        rows = self._rows(names)
+        rows = self.X[names]
         centred = rows - self.origin
         halves = self.kernels.half_norms(centred) * (1 - self.slack)
         values = self.nearest[names]
@@ -263,11 +248,9 @@ class _Selection:
 
 
 def _check_rows(X):
-    X = np.asarray(X)
+    X = np.asarray(X, dtype=np.float32)
     if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] == 0:
         raise ValueError(f"X must be a non-empty table of rows (n, d); got shape {X.shape}.")
-    if X.dtype not in (np.float32, np.float16):
-        X = X.astype(np.float32)
     return X
 
 

@@ -81,7 +81,7 @@ class NeighborIndex:
     Parameters
     ----------
     bank : array-like of shape (m, d)
-        Rows to look among; computed in float32. Kept as it is if it is float32 or float16.
+        Rows to look among; computed in float32.
     groups : array-like of shape (m,) or None, default=None
         Group number of each row, for ``query(..., exclude=)``.
     algorithm : {"auto", "exact", "approximate"}, default="auto"
@@ -124,9 +124,7 @@ class NeighborIndex:
         device: str | torch.device = "cpu",
         random_state: RandomState = None,
     ) -> None:
-        bank = np.asarray(bank)
-        if bank.dtype not in (np.float32, np.float16):
-            bank = bank.astype(np.float32)
+        bank = np.asarray(bank, dtype=np.float32)
         if bank.ndim != 2 or bank.size == 0:
             raise ValueError(f"bank must be a table of rows (m, d); got shape {bank.shape}.")
         self.bank = bank
@@ -197,7 +195,7 @@ class NeighborIndex:
         return self.algorithm == "approximate" and len(self.bank) >= FEW_ENTRIES
 
     def _prepare(self):
-        rows = np.ascontiguousarray(self.bank, dtype=np.float32)
+        rows = np.ascontiguousarray(self.bank)
         if self._walks:
             return ApproximateSearch(rows, self.random_state)
         device = find_device(str(self.device))
@@ -210,7 +208,7 @@ class NeighborIndex:
         k = min(_RECALL_NEIGHBORS, m - 1)
         if k == 0:
             return 1.0
-        rows = self.bank[chosen].astype(np.float32)
+        rows = self.bank[chosen]
         _, found = self._search(rows, k, chosen, np.arange(m))
         _, true = self._search.exact(rows, k, chosen, np.arange(m))
         return float((found[:, :, None] == true[:, None, :]).any(axis=2).mean())

@@ -11,14 +11,14 @@ from .coreset import greedy_k_center
 if TYPE_CHECKING:
     import torch
 
-    from .._utils.typing import ArrayLike, NDArray, Storage
+    from .._utils.typing import ArrayLike, NDArray
 
 __all__ = ["StreamingCoreset", "least_memory"]
 
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
 
 
-def least_memory(n_select: int, n_features: int, dtype: Storage = "float32") -> int:
+def least_memory(n_select: int, n_features: int) -> int:
     """Bytes that a `StreamingCoreset` has to have to select so many rows.
 
     Examples
@@ -26,7 +26,7 @@ def least_memory(n_select: int, n_features: int, dtype: Storage = "float32") -> 
     >>> least_memory(1000, 128)
     3712000
     """
-    per_row = n_features * np.dtype(dtype).itemsize + _WORK_PER_ROW
+    per_row = 4 * n_features + _WORK_PER_ROW
     return 3 * 4 * n_features * n_select + 4 * n_select * per_row
 
 
@@ -48,13 +48,8 @@ class StreamingCoreset:
         blocks that a reduction works on come on top, 64 MB at most.
     n_rows : int or None, default=None
         How many rows will come at most, if known: no more room is set aside.
-    dtype : {"float32", "float16"}, default="float32"
-        How rows are held. float16 halves the memory; distances are then those of the
-        rounded rows.
     device : str or torch.device, default="cpu"
         Of the reductions, see :func:`~skstructcore.neighbors.coreset.greedy_k_center`.
-    verbose : int, default=0
-        Show a progress bar for each reduction if positive.
 
     Attributes
     ----------
@@ -93,16 +88,12 @@ class StreamingCoreset:
         *,
         max_memory: int = 2 * 2**30,
         n_rows: int | None = None,
-        dtype: Storage = "float32",
         device: str | torch.device = "cpu",
-        verbose: int = 0,
     ) -> None:
         self.n_select = n_select
         self.max_memory = max_memory
         self.n_rows = n_rows
-        self.dtype = np.dtype(dtype)
         self.device = device
-        self.verbose = verbose
         self.n_seen = self.n_held = 0
         self._n_summaries = 0  # held rows that are already the result of a reduction
         self._starts, self._depths = [], []  # of the summaries: first row, reductions
@@ -158,13 +149,13 @@ class StreamingCoreset:
         if self.n_held == 0:
             raise ValueError("There are no rows to select from: add some first.")
         picks, radius = self._select(0, start % self.n_held)
-        return self._rows[picks].astype(np.float32), self._images[picks], radius
+        return self._rows[picks], self._images[picks], radius
 
     def _make_room(self, n_features):
-        per_row = n_features * self.dtype.itemsize + _WORK_PER_ROW
+        per_row = 4 * n_features + _WORK_PER_ROW
         picks = 3 * 4 * n_features * self.n_select
         capacity = int((self.max_memory - picks) // per_row)
-        needed = least_memory(self.n_select, n_features, self.dtype)
+        needed = least_memory(self.n_select, n_features)
         if self.max_memory < needed:
             if self.n_rows is None or capacity < self.n_rows:
                 raise ValueError(
@@ -175,7 +166,7 @@ class StreamingCoreset:
         if self.n_rows is not None:
             capacity = min(capacity, self.n_rows)
         # Memory is taken by the system as the rows come in.
-        self._rows = np.empty((capacity, n_features), dtype=self.dtype)
+        self._rows = np.empty((capacity, n_features), dtype=np.float32)
         self._images = np.empty(capacity, dtype=np.int64)
         self._radii = np.empty(capacity, dtype=np.float32)
 
@@ -208,13 +199,8 @@ class StreamingCoreset:
         """Greedy picks among the held rows from `start` on, the first of them given, and their
         radius bound."""
         rows, radii_before = self._rows[start : self.n_held], self._radii[start : self.n_held]
-        picks, radii = greedy_k_center(
-            rows,
-            min(self.n_select, len(rows)),
-            start=first,
-            device=self.device,
-            verbose=self.verbose,
-        )
+        n_select = min(self.n_select, len(rows))
+        picks, radii = greedy_k_center(rows, n_select, start=first, device=self.device)
         radius = radii[-1]
         if radii_before.any():
             # One float32 step up, as the sum must not be rounded down.

@@ -1,6 +1,5 @@
 """Which product an image shows: prototypes, profiles, and groups of images."""
 
 from .grouping import UNKNOWN
-from .prototypes import AGGREGATES
 
-__all__ = ["AGGREGATES", "UNKNOWN"]
+__all__ = ["UNKNOWN"]

@@ -59,9 +59,7 @@ class RouteProfile:
         return _mahalanobis(pooled, self.centre, self.axes, self.shares, self.floor)
 
 
-def fit_profile(
-    rows: NDArray[np.floating], pooled: NDArray[np.floating], n_prototypes: int = 16
-) -> RouteProfile:
+def fit_profile(rows: NDArray[np.floating], pooled: NDArray[np.floating]) -> RouteProfile:
     """Learn the profile of a product.
 
     Parameters
@@ -70,13 +68,12 @@ def fit_profile(
         Patches of its training images.
     pooled : ndarray of shape (n_images, n_features)
         The means of its training images, see `pool_patches`.
-    n_prototypes : int, default=16
 
     Returns
     -------
     profile : RouteProfile
     """
-    return RouteProfile(select_prototypes(rows, n_prototypes), *_fit_gaussian(pooled))
+    return RouteProfile(select_prototypes(rows), *_fit_gaussian(pooled))
 
 
 def _fit_gaussian(pooled):

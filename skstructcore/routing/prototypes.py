@@ -8,6 +8,7 @@ nearest on the whole. Whether it shows that product at all is another question, 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +19,27 @@ from .pooling import normalize_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._utils.typing import Aggregate, ArrayLike, NDArray
+    from .._utils.typing import ArrayLike, NDArray
 
-__all__ = ["AGGREGATES", "routing_distances", "select_prototypes"]
+__all__ = ["routing_distances", "select_prototypes"]
 
 
+#: Prototypes of a route.
+N_PROTOTYPES = 16
+#: Patches of an image that are compared with prototypes.
+N_COMPARED = 64
 # More patches than these do not change the prototypes visibly.
 _MAX_ROWS = 8192
 
 
+@functools.cache
+def compared_patches(n_patches: int) -> NDArray[np.int64]:
+    """The patches of an image that are compared with prototypes, by position; drawn once."""
+    return np.sort(np.random.RandomState(0).permutation(n_patches)[:N_COMPARED])
+
+
 def select_prototypes(
-    rows: NDArray[np.floating], n_prototypes: int, n_iter: int = 20
+    rows: NDArray[np.floating], n_prototypes: int = N_PROTOTYPES, n_iter: int = 20
 ) -> NDArray[np.float32]:
     """Choose prototypes: k-center on the directions of patches, then spherical k-means.
 
@@ -39,7 +50,7 @@ def select_prototypes(
     ----------
     rows : array-like of shape (n, n_features)
         Patches of one product, not normalised. Of more than 8192 a fixed random sample is used.
-    n_prototypes : int
+    n_prototypes : int, default=16
         How many to choose; as many as there are rows if these are fewer.
     n_iter : int, default=20
         Rounds of k-means at most; 0 leaves the k-center picks as they are.
@@ -72,30 +83,13 @@ def select_prototypes(
     return prototypes
 
 
-def _huber(distances):
-    """Mean Huber loss with delta = 1: squares of near patches, far ones count linearly."""
-    return np.where(distances <= 1, distances**2 / 2, distances - 0.5).mean(axis=1)
-
-
-def _mean(distances):
-    """Mean distance."""
-    return distances.mean(axis=1)
-
-
-def _trimmed_mean(distances):
-    """Mean over the nearest three quarters of the patches: a defect has no say."""
-    keep = max(1, round(0.75 * distances.shape[1]))
-    return np.partition(distances, keep - 1, axis=1)[:, :keep].mean(axis=1)
-
-
-#: Name -> function of distances (n_images, n_patches) that returns (n_images,).
-AGGREGATES = {"huber": _huber, "mean": _mean, "trimmed-mean": _trimmed_mean}
-
-
 def routing_distances(
-    patches: ArrayLike, prototypes: Sequence[NDArray[np.float32]], aggregate: Aggregate = "huber"
+    patches: ArrayLike, prototypes: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float64]:
     """Distance of images to the prototypes of every route.
+
+    The mean Huber loss with delta = 1 of the distances of patches to their nearest prototypes,
+    which are from 0 to 2: squares of near patches, far ones count linearly.
 
     Parameters
     ----------
@@ -103,9 +97,6 @@ def routing_distances(
         Not normalised.
     prototypes : sequence of ndarray of shape (n_prototypes, n_features), float32
         L2-normalised prototypes of each route.
-    aggregate : {"huber", "mean", "trimmed-mean"}, default="huber"
-        What makes one number of the nearest-prototype distances of an image's patches, each
-        from 0 to 2; see `AGGREGATES`.
 
     Returns
     -------
@@ -114,8 +105,8 @@ def routing_distances(
     Examples
     --------
     >>> right, up = np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)
-    >>> routing_distances([[[9.0, 0.0], [9.0, 0.0]]], [right, up], aggregate="mean").round(3)
-    array([[0.   , 1.414]])
+    >>> routing_distances([[[9.0, 0.0], [9.0, 0.0]]], [right, up]).round(3)
+    array([[0.   , 0.914]])
     """
     directions = normalize_rows(patches)
     n_images, n_patches, _ = directions.shape
@@ -126,6 +117,6 @@ def routing_distances(
     # this size are also too small to be worth threads, which wait for each other.
     for route, entries in enumerate(prototypes):
         np.max(np.matmul(entries, columns), axis=1, out=cosines[route])
-    nearest = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0))
-    found = AGGREGATES[aggregate](nearest.reshape(-1, n_patches))
-    return found.reshape(len(prototypes), n_images).T
+    nearest = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0)).reshape(-1, n_patches)
+    huber = np.where(nearest <= 1, nearest**2 / 2, nearest - 0.5).mean(axis=1)
+    return huber.reshape(len(prototypes), n_images).T

@@ -14,6 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from ..images.resampling import _resize_matrix
+from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import SURPRISE, looks_at_surprise
 
@@ -106,9 +107,10 @@ def directions(g: Graph, rows: str) -> str:
 def choose_routes(g: Graph, along: str, knn: Any, n_patches: int) -> str:
     """The routes ``(n_searched,)`` whose prototypes are nearest to patches of length one."""
     search = knn.search_
-    if n_patches > search.route_patches[-1]:
-        along = g("Gather", along, search.route_patches.astype(np.int64), axis=0)
-        n_patches = len(search.route_patches)
+    compared = compared_patches(n_patches)
+    if len(compared) < n_patches:
+        along = g("Gather", along, compared.astype(np.int64), axis=0)
+        n_patches = len(compared)
     prototypes = [profile.prototypes for profile in search.bank.profiles]
     most = max(map(len, prototypes))
     table = np.concatenate([p[np.arange(most) % len(p)] for p in prototypes]).astype(np.float32)
@@ -116,12 +118,8 @@ def choose_routes(g: Graph, along: str, knn: Any, n_patches: int) -> str:
     cosines = g.double(g.shaped(cosines, len(prototypes), most, n_patches))
     nearest = g("Sub", 2.0, g("Mul", g.reduce("Max", cosines, 1), 2.0))
     nearest = g("Sqrt", g("Max", nearest, 0.0))
-    if search.aggregate == "huber":
-        square = g("Mul", g("Mul", nearest, nearest), 0.5)
-        nearest = g.where(g("LessOrEqual", nearest, 1.0), square, g("Sub", nearest, 0.5))
-    elif search.aggregate == "trimmed-mean":
-        keep = max(1, round(0.75 * n_patches))
-        nearest, _ = g("TopK", nearest, [keep], outputs=2, largest=0)
+    square = g("Mul", g("Mul", nearest, nearest), 0.5)
+    nearest = g.where(g("LessOrEqual", nearest, 1.0), square, g("Sub", nearest, 0.5))
     return g("TopK", g.reduce("Mean", nearest, 1), [search.n_searched], outputs=2, largest=0)[1]
 
 
