@@ -27,7 +27,7 @@ from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images.resampling import upsample_maps
 from skstructcore.lifecycle.painted import learn_from_painted_defects
 from skstructcore.metrics import aupro_score, pixel_auroc_score
-from skstructcore.scoring.descriptors import DEFAULT_WEIGHTS
+from skstructcore.scoring.descriptors import DEFAULT_PHI
 
 REAL = ("magnetic_tile", "cookie")
 #: name -> parameters of RoutedKNNScorer
@@ -44,7 +44,7 @@ INPUT = (256, 256)  # what the backbone sees; only the size matters here
 DEFAULT, PAPER_MAPS = "held out, k=5", "in-sample, k=5, squared"
 GUARANTEED = {"threshold": "guaranteed"}
 PHI = ("std", "top1", "tv")
-OURS = DEFAULT_WEIGHTS
+OURS = DEFAULT_PHI
 BEFORE = (
     "contrast",
     "surprise_max",
@@ -58,7 +58,7 @@ FEW_MAPS = ("held out, k=5", "in-sample, k=5, squared")
 
 
 def weighted(weights):
-    return {"descriptors": tuple(weights), "weights": tuple(weights.values())}
+    return {"descriptors": dict(weights)}
 
 
 ON_DISTANCES = {name.removeprefix("surprise_"): weight for name, weight in OURS.items()}
@@ -69,9 +69,7 @@ RULES = {
     "paper: in-sample, L∞": (PAPER_MAPS, {"norm": "linf", "descriptors": PHI}),
     "paper's φ held out, L2": (DEFAULT, {"norm": "l2", "descriptors": PHI}),
     "paper's φ held out, L∞": (DEFAULT, {"norm": "linf", "descriptors": PHI}),
-    "paper's φ held out, one-sided L2": (DEFAULT, {"norm": "l2+", "descriptors": PHI}),
     "paper's φ held out, signed sum": (DEFAULT, {"descriptors": PHI}),
-    "paper's φ held out, Mahalanobis": (DEFAULT, {"norm": "mahalanobis", "descriptors": PHI}),
     "z_max + z_std": (DEFAULT, {"descriptors": ("std",)}),
     "z_max + z_contrast": (DEFAULT, {"descriptors": ("contrast",)}),
     "default on distances alone": (DEFAULT, weighted(ON_DISTANCES)),
@@ -82,7 +80,7 @@ RULES = {
     "equal weights, as before": (DEFAULT, {"descriptors": BEFORE}),
     "as before, with std": (DEFAULT, {"descriptors": (*BEFORE, "std")}),
     "**default**": (DEFAULT, {}),
-    "default, all weights 1": (DEFAULT, {"descriptors": tuple(OURS), "weights": (1,) * len(OURS)}),
+    "default, all weights 1": (DEFAULT, {"descriptors": tuple(OURS)}),
     "default, surprise counts twice": (
         DEFAULT,
         weighted({n: w * (1 + n.startswith("surprise_")) for n, w in OURS.items()}),
@@ -91,11 +89,7 @@ RULES = {
         DEFAULT,
         weighted({n: w / (1 + n.startswith("surprise_")) for n, w in OURS.items()}),
     ),
-    "default, one-sided sum": (DEFAULT, {"norm": "sum+"}),
     "default, L2": (DEFAULT, {"norm": "l2"}),
-    "default, one-sided L2": (DEFAULT, {"norm": "l2+"}),
-    "default, one-sided L∞": (DEFAULT, {"norm": "linf+"}),
-    "default, Mahalanobis": (DEFAULT, {"norm": "mahalanobis"}),
     "default, struct only": (DEFAULT, {"lam": "struct-only"}),
     "default, at full resolution": (DEFAULT, {"resolution": "full"}),
 }

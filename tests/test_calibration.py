@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.covariance import LedoitWolf
 
 from skstructcore.scoring.calibration import (
     NORMS,
@@ -35,19 +34,6 @@ def test_signed_sum_counts_what_norms_cannot_see():
     for norm in ("l2", "linf"):
         above, below = combine(z, norm)
         assert above == below
-    for norm in ("sum+", "l2+", "linf+"):
-        assert combine(z, norm)[1] == 0
-
-
-def test_mahalanobis_is_that_of_the_shrunk_covariance():
-    rng = np.random.default_rng(0)
-    phi = rng.multivariate_normal([1, 2], [[2, 1.2], [1.2, 1]], size=50)
-    calibration = fit_calibration(
-        evidence(phi[:, 0], phi), norm="mahalanobis", lam="struct-only", false_alarm_rate=0.1
-    )
-    z = (phi - phi.mean(axis=0)) / phi.std(axis=0)
-    expected = np.sqrt(LedoitWolf(assume_centered=False).fit(z).mahalanobis(z))
-    np.testing.assert_allclose(calibration.scores, expected)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(-6, 6), st.floats(0, 1))

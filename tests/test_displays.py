@@ -364,7 +364,7 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
 def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
     display = DescriptorDisplay.from_estimator(pipe, images[8:])
     parts = pipe[-1].describe(pipe[:-1].transform(images[8:]))
-    assert list(display.z) == ["max", *pipe[-1].descriptors]
+    assert list(display.z) == ["max", *pipe[-1].descriptors_]
     np.testing.assert_array_equal(display.z["std"], parts["z_std"])
     median = display.quantiles().loc[("max", "good"), "50%"]
     assert median == pytest.approx(np.median(parts["z_max"][:4]))

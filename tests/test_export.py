@@ -76,8 +76,11 @@ def test_file_gives_maps_scores_p_values_and_decisions(pipe, tmp_path):
 @pytest.mark.parametrize(
     "params",
     [
-        {"structcore__norm": "mahalanobis", "structcore__threshold": "guaranteed"},
-        {"structcore__norm": "l2+", "structcore__threshold": "quantile"},
+        {"structcore__norm": "l2", "structcore__threshold": "guaranteed"},
+        {
+            "structcore__descriptors": {"std": 2.0, "moran": -1.0},
+            "structcore__threshold": "quantile",
+        },
         {"structcore__norm": "linf", "structcore__resolution": "full"},
         {"preset": "paper"},
         {"knn__n_neighbors": 7, "structcore__lam": "struct-only"},

@@ -58,7 +58,13 @@ def both(pipe, path, **options):
     [
         ({}, {}),
         ({"preset": "paper"}, {}),
-        ({"structcore__norm": "mahalanobis", "structcore__weights": np.ones(8)}, {}),
+        (
+            {
+                "structcore__norm": "linf",
+                "structcore__descriptors": {"std": 2.0, "surprise_max": -1.0},
+            },
+            {},
+        ),
         ({"projection__n_components": None, "structcore__lam": 0.5}, {}),
         ({"knn__calibration": "k-fold"}, {"bank__groups": np.arange(16) // 2}),
         ({}, {"bank__categories": KINDS}),

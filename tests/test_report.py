@@ -61,7 +61,7 @@ def test_the_page_holds_what_describe_says_of_every_image(page, pipe, images):
         np.testing.assert_allclose(found, parts[column], rtol=1e-4)
     assert [entry["rejected"] for entry in data["images"]] == parts["is_anomalous"].tolist()
     names = [part["name"] for part in data["parts"]]
-    assert names == ["max", *pipe[-1].descriptors]
+    assert names == ["max", *pipe[-1].descriptors_]
     z = np.array([entry["z"] for entry in data["images"]])
     np.testing.assert_allclose(z, parts[[f"z_{name}" for name in names]], rtol=1e-3, atol=1e-4)
 

@@ -153,7 +153,7 @@ def test_a_card_opens_to_image_map_region_and_reasons(page, pipe):
     assert why.startswith("Rejected: it scores higher than") and "Decided by" in why
     for drawn in ("canvas", ".region", ".truth", ".peak"):
         assert page.locator(f"#stage {drawn}").count() == 1, drawn
-    assert page.locator("#numbers tr").count() == 2 + 1 + len(pipe[-1].descriptors)
+    assert page.locator("#numbers tr").count() == 2 + 1 + len(pipe[-1].descriptors_)
     page.uncheck("#show-map")
     page.uncheck("#show-mask")
     page.uncheck("#show-region")

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.containers import Geometry
 from skstructcore.scoring.calibration import NORMS
-from skstructcore.scoring.descriptors import compute_descriptors, default_weights
+from skstructcore.scoring.descriptors import compute_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 
@@ -63,7 +63,7 @@ def test_default_score_is_a_weighted_sum_of_all_z(maps):
 
 def test_other_descriptors_count_the_same_unless_weights_are_given(maps):
     z = StructCoreScorer(descriptors=("std", "tv")).fit(maps[:40])
-    expected = StructCoreScorer(descriptors=("std", "tv"), weights=(1, 1)).fit(maps[:40])
+    expected = StructCoreScorer(descriptors={"std": 1, "tv": 1}).fit(maps[:40])
     np.testing.assert_array_equal(z.score_samples(maps), expected.score_samples(maps))
 
 
@@ -71,8 +71,9 @@ def test_without_surprise_the_distances_take_its_place(maps):
     plain = StructCoreScorer().fit(maps[:40])
     names = ["std", "top1", "max", "smoothmax", "contrast", "component", "moran"]
     weights = [0.5] + 6 * [0.25]
-    named = StructCoreScorer(descriptors=names, weights=weights).fit(maps[:40])
-    assert plain.descriptors_ == names
+    named = dict(zip(names, weights, strict=True))
+    assert plain.descriptors_ == named
+    named = StructCoreScorer(descriptors=named).fit(maps[:40])
     assert not any("surprise" in column for column in plain.describe(maps).columns)
     np.testing.assert_array_equal(plain.score_samples(maps), named.score_samples(maps))
     assert not plain.uses_surprise_
@@ -102,7 +103,7 @@ def test_describe_tells_how_the_decision_came_about(maps):
     parts = scorer.describe(maps)
     names = ["max", *scorer.descriptors_]
     z = parts[[f"z_{name}" for name in names]].to_numpy()
-    weighted = z[:, 1:] @ default_weights(scorer.descriptors_)
+    weighted = z[:, 1:] @ [*scorer.descriptors_.values()]
     np.testing.assert_allclose(parts["d_struct"], weighted)
     np.testing.assert_allclose(
         parts["anomaly_score"], parts["base"] + scorer.lam_ * parts["d_struct"]
@@ -229,13 +230,10 @@ def test_bad_input_is_an_error_that_names_it(maps):
 
 
 def test_weights_multiply_z(maps):
-    scorer = StructCoreScorer(
-        descriptors=("max", "std"), weights=[2.0, -1.0], lam="struct-only"
-    ).fit(maps[:40])
+    scorer = StructCoreScorer(descriptors={"max": 2.0, "std": -1.0}, lam="struct-only")
+    scorer.fit(maps[:40])
     z = scorer.standardise(maps)
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
-    with pytest.raises(ValueError, match="one number for each of the 7 descriptors"):
-        StructCoreScorer(weights=[1.0]).fit(maps)
 
 
 def test_maps_of_another_size_or_kind_are_an_error(maps):
@@ -279,18 +277,23 @@ def test_a_score_that_is_no_number_is_never_an_acceptance():
 @pytest.mark.parametrize("odd", [np.nan, np.inf, None, "1", 1j])
 def test_weights_that_are_no_numbers_are_refused_by_fit(odd):
     maps = np.random.default_rng(0).random((40, 6, 6))
-    with pytest.raises(ValueError, match="weights must be finite numbers, got"):
-        StructCoreScorer(descriptors=("std", "top"), weights=[odd, 1]).fit(maps)
+    with pytest.raises(ValueError, match="Weights must be finite numbers, got"):
+        StructCoreScorer(descriptors={"std": odd, "top": 1}).fit(maps)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"weights": [1e308, -1e308]}, {"weights": [1e200, 0]}, {"lam": 1e308}]
+    "settings",
+    [
+        {"descriptors": {"std": 1e308, "top": -1e308}},
+        {"descriptors": {"std": 1e200, "top": 0}},
+        {"lam": 1e308},
+    ],
 )
 def test_scores_that_would_end_in_infinity_are_refused_by_fit(settings):
     # The threshold was infinite, and no image anomalous.
     maps = np.random.default_rng(0).random((40, 6, 6))
     with pytest.raises(ValueError, match="too large for floating-point numbers"):
-        StructCoreScorer(descriptors=("std", "top"), **settings).fit(maps)
+        StructCoreScorer(**settings).fit(maps)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -301,7 +304,7 @@ def test_maps_that_would_end_in_infinity_are_refused_by_fit():
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"base": "mean"}, "base"), ({"resolution": "full"}, "resolution"), ({"sigma": 9.0}, "sigma")],
+    [({"resolution": "full"}, "resolution"), ({"sigma": 9.0}, "sigma")],
 )
 def test_parameters_that_make_other_scores_are_refused_after_fit(maps, change, name):
     scorer = StructCoreScorer(resolution="full" if name == "sigma" else "grid").fit(maps)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..images.labels import GOOD
-from ..scoring.descriptors import descriptor_names
+from ..scoring.descriptors import BASE, descriptor_names
 from ._inputs import check_parts, check_same_length, kinds_of
 from ._scored import ScoredPicture
 from ._style import BLUE, GREY, ORANGE, as_text, begin, legend_beside
@@ -131,5 +131,5 @@ class DescriptorDisplay(ScoredPicture):
 
 def part_columns(scorer: StructCoreScorer) -> list[str]:
     """Columns of `describe` that the score adds up: of the base score and each descriptor."""
-    names = descriptor_names([scorer.base]) + descriptor_names(scorer.descriptors_)
+    names = descriptor_names([BASE]) + descriptor_names(scorer.descriptors_)
     return [f"z_{name}" for name in names]

@@ -21,6 +21,7 @@ from ..datasets import DEFECTS, paint_copies
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
+from ..scoring.descriptors import BASE, weighted
 from ._steps import structcore_steps
 
 if TYPE_CHECKING:
@@ -93,15 +94,15 @@ def learn_from_painted_defects(
         for values in (known.X, pipe[:-3].transform(copies))
     )
     scorer = clone(structcore)
-    scorer.set_params(
-        descriptors=(scorer.base, *scorer.descriptors), norm="sum", lam="struct-only", weights=None
-    )
+    descriptors = list(dict.fromkeys([BASE, *weighted(structcore.descriptors)]))
+    scorer.set_params(descriptors=descriptors, norm="sum", lam="struct-only")
     from sklearn.linear_model import LogisticRegression
 
     z = np.vstack([scorer.fit(good).standardise(maps) for maps in (good, bad)])
     is_bad = np.repeat([0, 1], len(copies))
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]
-    scorer.set_params(weights=weights / np.abs(weights).sum()).fit(good)
+    weights = (weights / np.abs(weights).sum()).tolist()
+    scorer.set_params(descriptors=dict(zip(descriptors, weights, strict=True))).fit(good)
     if scorer.routes_ is not None:
         # How far images are from their route, held out, only the pipeline's own fit knows.
         scorer.routes_ = {

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from .decision import Rule
     from .evidence import Evidence
 
-    Norm = Literal["sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"]
+    Norm = Literal["sum", "l2", "linf"]
 
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
-NORMS = ("sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis")
+NORMS = ("sum", "l2", "linf")
 
 _LARGEST = 1e100
 
@@ -52,9 +52,7 @@ def location_and_scale(
     return location, np.where(constant, 1.0, scale)
 
 
-def combine(
-    z: NDArray[np.floating], norm: str, precision: NDArray[np.floating] | None = None
-) -> NDArray[np.float64]:
+def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     """Turn standardised descriptors into the structural evidence ``D_struct``.
 
     Parameters
@@ -62,10 +60,7 @@ def combine(
     z : ndarray of shape (n, p)
     norm : str
         One of `NORMS`. "sum" adds ``z`` with their signs; "l2" and "linf" are the norms of
-        the paper, which count a value far *below* normal as evidence too; "mahalanobis" is
-        ``sqrt(z' precision z)``. With "+", values below normal count as zero.
-    precision : ndarray of shape (p, p) or None
-        For "mahalanobis".
+        the paper, which count a value far *below* normal as evidence too.
 
     Returns
     -------
@@ -75,17 +70,13 @@ def combine(
     --------
     >>> import numpy as np
     >>> z = np.array([[3.0, -4.0]])
-    >>> [float(combine(z, norm)[0]) for norm in ("sum", "sum+", "l2", "linf", "linf+")]
-    [-1.0, 3.0, 5.0, 4.0, 3.0]
+    >>> [float(combine(z, norm)[0]) for norm in ("sum", "l2", "linf")]
+    [-1.0, 5.0, 4.0]
     """
     # In the order of the rows: an image alone is summed as one of many, to the last bit.
     z = np.ascontiguousarray(z)
-    if norm.endswith("+"):
-        z, norm = np.maximum(z, 0), norm[:-1]
     if norm == "sum":
         return z.sum(axis=1)
-    if norm == "mahalanobis":
-        return np.sqrt(np.einsum("ni,ij,nj->n", z, precision, z))
     return np.linalg.norm(z, ord=2 if norm == "l2" else np.inf, axis=1)
 
 
@@ -105,8 +96,6 @@ class ScoreCalibration:
         Factors of ``z`` before they are combined.
     norm : str
         How ``z`` becomes ``D_struct``, see `combine`.
-    precision : ndarray of shape (p, p) or None
-        Inverse shrunk correlation matrix, for the norm "mahalanobis".
     lam : float
         Weight of ``D_struct``.
     base_weight : float
@@ -125,7 +114,6 @@ class ScoreCalibration:
     paper_scale: NDArray[np.float64]
     weights: NDArray[np.float64]
     norm: str
-    precision: NDArray[np.float64] | None
     lam: float
     base_weight: float
     decision: Decision
@@ -150,7 +138,7 @@ class ScoreCalibration:
 
     def score(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the anomaly score and ``D_struct`` of n images, of shape (n,) each."""
-        d_struct = combine(self._z(evidence) * self.weights, self.norm, self.precision)
+        d_struct = combine(self._z(evidence) * self.weights, self.norm)
         return self.base_weight * evidence.base + self.lam * d_struct, d_struct
 
     def judge(self, evidence: Evidence) -> dict[str, NDArray[Any]]:
@@ -198,7 +186,7 @@ def fit_calibration(
     norm : str, default="sum"
         See `combine`.
     lam : "auto", "struct-only" or float, default="auto"
-        Weight of ``D_struct``. "auto": ``std(base)`` for the sums, which makes the base one
+        Weight of ``D_struct``. "auto": ``std(base)`` for the sum, which makes the base one
         more ``z`` of the sum, and ``std(base) / std(D_struct)``, as published, for the norms.
         "struct-only": the base score does not count.
     false_alarm_rate : float, default=0.01
@@ -218,41 +206,31 @@ def fit_calibration(
     paper_location, paper_scale = location_and_scale(paper_phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights)
     if weights.dtype.kind not in "biuf":
-        raise ValueError(f"weights must be finite numbers, got {weights.tolist()!r}.")
+        raise ValueError(f"Weights must be finite numbers, got {weights.tolist()!r}.")
     weights = weights.astype(np.float64)
-    if weights.shape != phi.shape[1:]:
-        raise ValueError(
-            f"weights must hold one number for each of the {phi.shape[1]} descriptors, got "
-            f"shape {weights.shape}."
-        )
     if not np.isfinite(weights).all():
-        raise ValueError(f"weights must be finite numbers, got {weights.tolist()}.")
+        raise ValueError(f"Weights must be finite numbers, got {weights.tolist()}.")
     with np.errstate(over="ignore", invalid="ignore"):
         z = (phi - location) / scale * weights
     # Far from where numbers end, so that those of new images, which may be larger, do as well.
     factor = 1.0 if isinstance(lam, str) else lam
     if not np.abs(np.append(z, [factor, *base])).max() <= _LARGEST:  # NaN is no number either
         raise ValueError(
-            f"Maps, weights={weights.tolist()} and lam={lam!r} make scores that are too large for "
-            "floating-point numbers: divide them by a constant."
+            f"Maps, the weights {weights.tolist()} and lam={lam!r} make scores that are too large "
+            "for floating-point numbers: divide them by a constant."
         )
-    precision = None
-    if norm == "mahalanobis":
-        from sklearn.covariance import ledoit_wolf
-
-        precision = np.linalg.inv(ledoit_wolf(z)[0])
-    d_struct = combine(z, norm, precision)
+    d_struct = combine(z, norm)
     base_weight = 0.0 if lam == "struct-only" else 1.0
     if lam == "struct-only":
         lam = 1.0
-    elif lam == "auto" and norm.startswith("sum"):
+    elif lam == "auto" and norm == "sum":
         lam = base_scale
     elif lam == "auto":
         spread = d_struct.std()
         lam = base.std() / spread if spread > 0 else 0.0
     scores = base_weight * base + lam * d_struct
     decision = decide(scores, false_alarm_rate, threshold, groups)
-    # Equal base scores may be what a base score of one's own gives: nothing is rare then.
+    # Where all maps reach the same value, nothing is rare.
     rule = threshold if np.ptp(base) > 0 else "quantile"
     return ScoreCalibration(
         base_location=float(base_location),
@@ -263,7 +241,6 @@ def fit_calibration(
         paper_scale=paper_scale,
         weights=weights,
         norm=norm,
-        precision=precision,
         lam=float(lam),
         base_weight=base_weight,
         decision=decision,

@@ -25,7 +25,7 @@ class ScoreConstants:
     """What is known of one route; without routes, of all images.
 
     With ``z = (phi - location) / scale * weights``, an image has the raw score ``base_weight *
-    base + lam * combine(z, norm, precision)``, is rejected if that is above `threshold`, and has
+    base + lam * combine(z, norm)``, is rejected if that is above `threshold`, and has
     the score ``(raw - score_location) / score_span``.
 
     Attributes
@@ -34,8 +34,6 @@ class ScoreConstants:
         Of the route; "all" without routes.
     location, scale, weights : ndarray of shape (p,)
     norm : str
-    precision : ndarray of shape (p, p)
-        Zeros where the norm needs none.
     base_weight, lam, threshold, score_location, score_span : float
     rate : float
         P-values are at most this where, and only where, an image is rejected.
@@ -54,7 +52,6 @@ class ScoreConstants:
     scale: NDArray[np.float64]
     weights: NDArray[np.float64]
     norm: str
-    precision: NDArray[np.float64]
     base_weight: float
     lam: float
     threshold: float
@@ -106,14 +103,12 @@ def _of_route(route: RouteCalibration, name: str, unknown_level: float) -> Score
 
 def _of(calibration, name, location, span, **tail):
     levels, p_values = _table(calibration.decision)
-    p = len(calibration.location)
     return ScoreConstants(
         name=name,
         location=calibration.location,
         scale=calibration.scale,
         weights=calibration.weights,
         norm=calibration.norm,
-        precision=np.zeros((p, p)) if calibration.precision is None else calibration.precision,
         base_weight=calibration.base_weight,
         lam=calibration.lam,
         threshold=calibration.threshold,

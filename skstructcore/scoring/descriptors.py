@@ -17,20 +17,22 @@ import numpy as np
 from .map_functions import DESCRIPTORS, top_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Literal
 
     from numpy.typing import ArrayLike, NDArray
 
     #: A name, or a function of maps ``(n, h, w)`` that returns ``(n,)``.
     DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
+    #: Several, each with weight 1, or with weights.
+    DescriptorsLike = Sequence[DescriptorLike] | Mapping[DescriptorLike, float]
 
 __all__ = [
+    "BASE",
     "DEFAULT_PHI",
-    "DEFAULT_WEIGHTS",
     "DESCRIPTORS",
     "PAPER_PHI",
     "compute_descriptors",
-    "default_weights",
     "descriptor_names",
     "resolve_descriptor",
 ]
@@ -42,7 +44,7 @@ SURPRISE = "surprise_"
 
 #: phi by default, and how much each part counts beside the base score, which counts 1: the
 #: distances and the surprise about the same. ``docs/scoring_study.md`` has the measurements.
-DEFAULT_WEIGHTS = {
+DEFAULT_PHI = {
     "std": 0.5,
     "top1": 0.25,
     "surprise_max": 0.25,
@@ -53,8 +55,8 @@ DEFAULT_WEIGHTS = {
     "surprise_moran": 0.25,
 }
 
-#: phi by default.
-DEFAULT_PHI = tuple(DEFAULT_WEIGHTS)
+#: The base score, of the distances: max pooling.
+BASE = "max"
 
 #: phi of the StructCore paper.
 PAPER_PHI = ("std", "top", "tv")
@@ -99,43 +101,44 @@ def looks_at_surprise(descriptor: DescriptorLike) -> bool:
     return isinstance(descriptor, str) and descriptor.startswith(SURPRISE)
 
 
-def without_surprise(descriptors: Sequence[DescriptorLike]) -> list[DescriptorLike]:
-    """The descriptors for maps that have distances only, each once.
+def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[DescriptorLike, float]:
+    """Descriptors with their weights, as `StructCoreScorer` takes them.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or two have the same name.
 
     Examples
     --------
-    >>> without_surprise(["std", "surprise_max", "surprise_std"])
-    ['std', 'max']
+    >>> weighted(["max", "tv"])
+    {'max': 1.0, 'tv': 1.0}
     """
-    plain = [d.removeprefix(SURPRISE) if looks_at_surprise(d) else d for d in descriptors]
-    return list(dict.fromkeys(plain))
+    if isinstance(descriptors, str):
+        return dict(DEFAULT_PHI)
+    descriptor_names(descriptors)
+    if hasattr(descriptors, "items"):
+        return dict(descriptors)
+    return dict.fromkeys(descriptors, 1.0)
 
 
-def default_weights(descriptors: Sequence[DescriptorLike]) -> list[float]:
-    """Weights of descriptors for which none are given: of the default rule, or all 1.
-
-    The default rule keeps its weights on maps that have distances only.
+def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[DescriptorLike, float]:
+    """The descriptors for maps that have distances only, each once, with its first weight.
 
     Examples
     --------
-    >>> default_weights(["max", "tv"])
-    [1.0, 1.0]
-    >>> default_weights(DEFAULT_PHI) == list(DEFAULT_WEIGHTS.values())
-    True
-    >>> default_weights(without_surprise(DEFAULT_PHI))
-    [0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
+    >>> without_surprise({"std": 0.5, "surprise_max": 0.25, "surprise_std": 0.1})
+    {'std': 0.5, 'max': 0.25}
     """
-    if list(descriptors) == list(DEFAULT_PHI):
-        return list(DEFAULT_WEIGHTS.values())
-    if list(descriptors) == without_surprise(DEFAULT_PHI):
-        weights = {}
-        for name, weight in DEFAULT_WEIGHTS.items():
-            weights.setdefault(name.removeprefix(SURPRISE), weight)
-        return list(weights.values())
-    return [1.0] * len(descriptors)
+    plain = {}
+    for descriptor, weight in weights.items():
+        if looks_at_surprise(descriptor):
+            descriptor = descriptor.removeprefix(SURPRISE)
+        plain.setdefault(descriptor, weight)
+    return plain
 
 
-def descriptor_names(descriptors: Sequence[DescriptorLike]) -> list[str]:
+def descriptor_names(descriptors: Iterable[DescriptorLike]) -> list[str]:
     """Names of the descriptors, in order; callables go by their ``__name__``.
 
     Raises

@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from .._utils.rows import join_rows, take_rows
 from ..containers import AnomalyMaps
 from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
-from .descriptors import PAPER_PHI, check_map_stack, compute_descriptors, looks_at_surprise
+from .descriptors import BASE, PAPER_PHI, check_map_stack, compute_descriptors, looks_at_surprise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ def _check_parts(maps):
 
 def _recipe(estimator):
     """The parameters by which maps become scores, that `fit` does not learn."""
-    recipe = {"base": estimator.base, "resolution": estimator.resolution}
+    recipe = {"resolution": estimator.resolution}
     return recipe | ({"sigma": estimator.sigma} if estimator.resolution == "full" else {})
 
 
@@ -197,7 +197,6 @@ class TrainingEvidence:
 
 def collect_evidence(
     maps: AnomalyMaps,
-    base: DescriptorLike,
     descriptors: Sequence[DescriptorLike],
     *,
     sigma: float | None = None,
@@ -208,8 +207,6 @@ def collect_evidence(
     ----------
     maps : AnomalyMaps of n images
         What is ignored does not count.
-    base : str or callable
-        Looks at the distances.
     descriptors : sequence of str or callable
     sigma : float, default=None
         Look at the pixel maps, smoothed by so much; None: at the patch grid.
@@ -218,7 +215,7 @@ def collect_evidence(
     -------
     evidence : Evidence
     """
-    wanted = list(dict.fromkeys([base, *descriptors, *PAPER_PHI]))
+    wanted = list(dict.fromkeys([BASE, *descriptors, *PAPER_PHI]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
     # Pixel maps of some images at a time: those of all would take far more than their patches.
@@ -235,4 +232,4 @@ def collect_evidence(
     def columns(part):
         return values[:, [wanted.index(descriptor) for descriptor in part]]
 
-    return Evidence(columns([base])[:, 0], columns(descriptors), columns(PAPER_PHI))
+    return Evidence(columns([BASE])[:, 0], columns(descriptors), columns(PAPER_PHI))

@@ -159,11 +159,6 @@ def _checked_scorer(pipe, false_alarm_rate, min_area):
             f"{type(scorer).__name__}."
         )
     check_is_fitted(scorer)
-    if scorer.base != "max":
-        raise ValueError(
-            f"Regions are compared with the largest distances of good images, but the base score "
-            f"is {scorer.base!r}: fit with structcore__base='max'."
-        )
     if false_alarm_rate is not None:
         check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
     check_number(min_area, "min_area", 0, closed="left")

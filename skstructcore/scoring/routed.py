@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .evidence import Evidence, TrainingEvidence
 
 
+#: A route with fewer independent images is judged by the statistics of all routes together.
+MIN_GROUPS = 8
+
 #: With fewer independent images than these, next to nothing is far enough away to be unknown.
 MIN_GROUPS_FOR_UNKNOWN = 5
 
@@ -72,15 +75,13 @@ class RouteCalibration:
 
 
 def calibrate(
-    training: TrainingEvidence, min_images: int, **options: Any
+    training: TrainingEvidence, **options: Any
 ) -> tuple[ScoreCalibration, dict[str, RouteCalibration] | None, list[str]]:
     """Calibrate all images together and, where they have routes, each route.
 
     Parameters
     ----------
     training : TrainingEvidence
-    min_images : int
-        See `fit_routes`.
     **options
         For `fit_calibration`.
 
@@ -95,15 +96,14 @@ def calibrate(
     if training.route is None:
         shortage = explain_shortage(calibration.decision)
         return calibration, None, [] if shortage is None else [shortage]
-    routes = fit_routes(training.evidence, training, calibration, min_images, **options)
-    return calibration, routes, explain_routes(routes, min_images)
+    routes = fit_routes(training.evidence, training, calibration, **options)
+    return calibration, routes, explain_routes(routes)
 
 
 def fit_routes(
     evidence: Evidence,
     maps: AnomalyMaps | TrainingEvidence,
     pooled: ScoreCalibration,
-    min_images: int,
     **options: Any,
 ) -> dict[str, RouteCalibration]:
     """Calibrate every route.
@@ -115,8 +115,7 @@ def fit_routes(
     maps : AnomalyMaps or TrainingEvidence
         Their maps, with `groups`, `route` and held-out `route_distance`.
     pooled : ScoreCalibration
-        Of all training images, for routes with fewer than `min_images` images (groups).
-    min_images : int
+        Of all training images, for routes with fewer than `MIN_GROUPS` images (groups).
     **options
         For `fit_calibration`.
 
@@ -129,7 +128,7 @@ def fit_routes(
         mine = maps.route == name
         groups = None if maps.groups is None else maps.groups[mine]
         tail = fit_tail(maps.route_distance[mine], groups)
-        if tail.n < min_images:
+        if tail.n < MIN_GROUPS:
             routes[str(name)] = RouteCalibration(pooled, tail, is_pooled=True)
         else:
             calibration = fit_calibration(evidence.of(mine), groups, **options)
@@ -137,14 +136,12 @@ def fit_routes(
     return routes
 
 
-def explain_routes(routes: dict[str, RouteCalibration], min_images: int) -> list[str]:
+def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised level, and of what is told apart.
 
     Parameters
     ----------
     routes : dict of str to RouteCalibration
-    min_images : int
-        See `fit_routes`.
 
     Returns
     -------
@@ -164,7 +161,7 @@ def explain_routes(routes: dict[str, RouteCalibration], min_images: int) -> list
     few = [name for name, route in routes.items() if route.is_pooled]
     if few:
         messages.append(
-            f"Fewer than {min_images} independent training images of {', '.join(few)}: their "
+            f"Fewer than {MIN_GROUPS} independent training images of {', '.join(few)}: their "
             "images are judged by the statistics of all routes together. Add images."
         )
     thin = [name for name, route in routes.items() if route.tail.n < MIN_GROUPS_FOR_UNKNOWN]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from .._version import __version__
 from .calibration import NORMS
 from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
-from .descriptors import DEFAULT_PHI, default_weights, descriptor_names, without_surprise
+from .descriptors import BASE, descriptor_names, looks_at_surprise, weighted, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
@@ -26,7 +26,6 @@ from .routed import calibrate, judge_routed
 from .summary import closing_sentences, unlike_the_others
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Literal
 
     import pandas as pd
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from ..containers import AnomalyMaps
     from .calibration import Norm, ScoreCalibration
     from .decision import Decision, Rule
-    from .descriptors import DescriptorLike
+    from .descriptors import DescriptorsLike
 
 _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)
@@ -53,12 +52,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     Parameters
     ----------
-    norm : {"sum", "sum+", "l2", "l2+", "linf", "linf+", "mahalanobis"}, default="sum"
-        How ``z`` becomes ``D_struct``. "sum": signed sum. "l2", "linf": the norms of the
-        paper. "mahalanobis": with the shrunk (Ledoit-Wolf) correlations of the training
-        images. With "+" only values above normal count.
+    norm : {"sum", "l2", "linf"}, default="sum"
+        How ``z`` becomes ``D_struct``. "sum": signed sum. "l2", "linf": the norms of the paper.
     lam : "auto", "struct-only" or float >= 0, default="auto"
-        Weight of ``D_struct``. "auto": ``std(base)`` for the sums, so that the base is one more
+        Weight of ``D_struct``. "auto": ``std(base)`` for the sum, so that the base is one more
         ``z`` of the sum, with weight 1, and, as published, ``std(base) / std(D_struct)`` for
         the norms. "struct-only": the base score does not count.
     quantile : float in (0, 1), default=None
@@ -66,16 +63,13 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         `false_alarm_rate` counts.
     false_alarm_rate : float in (0, 1), default=0.01
         Share of further good images that may be rejected.
-    descriptors : sequence of str or callable, default=DEFAULT_PHI
-        Parts of ``phi``, see `skstructcore.scoring.descriptors`. ``surprise_<name>`` looks at
-        the surprise map. Where the training maps carry none (``calibration="in-sample"``, plain
-        arrays), ``<name>`` takes its place, under its own name.
-    weights : array-like of shape (n_descriptors,), default=None
-        Factors of ``z`` before they are combined. None: those of the default descriptors
-        (`DEFAULT_WEIGHTS`), and 1 for each of any other choice.
-        `skstructcore.lifecycle.painted.learn_from_painted_defects` learns them without labels.
-    base : str or callable, default="max"
-        Descriptor of the distances that is the base score.
+    descriptors : "default", sequence of str or callable, or dict of these to float, \
+            default="default"
+        Parts of ``phi``, see `skstructcore.scoring.descriptors`, each with the factor of its
+        ``z``: 1 in a sequence, or given by a dict. "default": `DEFAULT_PHI` there.
+        ``surprise_<name>`` looks at the surprise map. Where the training maps carry none
+        (``calibration="in-sample"``, plain arrays), ``<name>`` takes its place, under its own
+        name. `skstructcore.lifecycle.learn_from_painted_defects` learns weights without labels.
     resolution : {"grid", "full"}, default="grid"
         Whether descriptors look at the patch grid or at the smoothed pixel map.
     sigma : float >= 0, default=4.0
@@ -89,9 +83,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         training scores, as published. See `skstructcore.scoring.decision.decide`.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
-    min_route_images : int, default=8
-        A route with fewer training images (groups) is judged by the statistics of all routes
-        together.
 
     Attributes
     ----------
@@ -100,9 +91,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         and the decision. With routes, of all together.
     routes_ : dict of str to RouteCalibration, or None
         The same for each route, where the training maps have routes. Scores are standardised
-        then: 0 is the median of the good training images of the route, 1 its threshold.
-    descriptors_ : sequence of str or callable
-        `descriptors`, as far as the training maps have what they look at.
+        then: 0 is the median of the good training images of the route, 1 its threshold. A route
+        with fewer than 8 independent images is judged by the statistics of all together.
+    descriptors_ : dict of str or callable to float
+        `descriptors` with their weights, as far as the training maps have what they look at.
     uses_surprise_ : bool
         Whether any of them looks at the surprise, so that new maps need it too.
     training_ : TrainingEvidence
@@ -164,14 +156,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         "lam": [StrOptions({"auto", "struct-only"}), Interval(Real, 0, None, closed="left")],
         "quantile": [Interval(Real, 0, 1, closed="neither"), None],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
-        "descriptors": [list, tuple],
-        "weights": ["array-like", None],
-        "base": [str, callable],
+        "descriptors": [StrOptions({"default"}), list, tuple, dict],
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
         "threshold": [StrOptions({*RULES, "conformal"})],
         "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
-        "min_route_images": [Interval(Integral, 2, None, closed="left")],
     }
 
     def __init__(
@@ -181,27 +170,21 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         quantile: float | None = None,
         *,
         false_alarm_rate: float = 0.01,
-        descriptors: Sequence[DescriptorLike] = DEFAULT_PHI,
-        weights: ArrayLike | None = None,
-        base: DescriptorLike = "max",
+        descriptors: Literal["default"] | DescriptorsLike = "default",
         resolution: Literal["grid", "full"] = "grid",
         sigma: float = 4.0,
         threshold: Rule = "expected",
         unknown_level: float = 0.005,
-        min_route_images: int = 8,
     ) -> None:
         self.norm = norm
         self.lam = lam
         self.quantile = quantile
         self.false_alarm_rate = false_alarm_rate
         self.descriptors = descriptors
-        self.weights = weights
-        self.base = base
         self.resolution = resolution
         self.sigma = sigma
         self.threshold = threshold
         self.unknown_level = unknown_level
-        self.min_route_images = min_route_images
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: AnomalyMaps | ArrayLike, y: object = None) -> Self:
@@ -218,9 +201,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         self : StructCoreScorer
         """
         maps = check_maps(self, X, reset=True)
+        descriptors = weighted(self.descriptors)
         bare = maps.surprise is None
-        descriptor_names(self.descriptors)  # an error if one is there twice
-        self.descriptors_ = without_surprise(self.descriptors) if bare else self.descriptors
+        self.descriptors_ = without_surprise(descriptors) if bare else descriptors
         self.training_ = self.evidence_of(maps)
         self.calibrate()
         self.lots_ = self._leave_lots_out(maps)
@@ -249,13 +232,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
-        weights = default_weights(self.descriptors_) if self.weights is None else self.weights
         self.calibration_, self.routes_, messages = calibrate(
             self.training_,
-            self.min_route_images,
             norm=self.norm,
             lam=self.lam,
-            weights=weights,
+            weights=list(self.descriptors_.values()),
             false_alarm_rate=self._asked_rate(),
             threshold=self._rule(),
         )
@@ -329,7 +310,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     @property
     def uses_surprise_(self) -> bool:
-        return list(self.descriptors_) != without_surprise(self.descriptors_)
+        return any(map(looks_at_surprise, self.descriptors_))
 
     def score_samples(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return minus the anomaly score of each image; higher is more normal.
@@ -374,7 +355,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         `skstructcore.scoring.describe.describe_maps` says what is in each column.
         """
         maps = self._fitted_maps(X)
-        names = descriptor_names([self.base]) + descriptor_names(self.descriptors_)
+        names = descriptor_names([BASE]) + descriptor_names(self.descriptors_)
         return describe_maps(maps, *self._judge(maps), names, -self.offset_)
 
     def _judge(self, maps):
@@ -394,7 +375,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def _evidence(self, maps):
         sigma = self.sigma if self.resolution == "full" else None
-        return collect_evidence(maps, self.base, self.descriptors_, sigma=sigma)
+        return collect_evidence(maps, self.descriptors_, sigma=sigma)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..images.resampling import _resize_matrix
 from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING
-from ..scoring.descriptors import SURPRISE, looks_at_surprise
+from ..scoring.descriptors import BASE, SURPRISE, looks_at_surprise
 
 if TYPE_CHECKING:
     from typing import Any
@@ -328,15 +328,12 @@ def judge(
     base, phi = g.cut(phi, 0, 0, 1), g.cut(phi, 0, 1, np.iinfo(np.int64).max)
     z = g("Div", g("Sub", phi, of_route("location")), of_route("scale"))
     z, norm = g("Mul", z, of_route("weights")), constants[0].norm
-    if norm.endswith("+"):
-        z, norm = g("Max", z, 0.0), norm[:-1]
     if norm == "sum":
         structure = g.reduce("Sum", z)
     elif norm == "linf":
         structure = g.reduce("Max", g("Abs", z))
     else:
-        other = g("MatMul", of_route("precision"), z) if norm == "mahalanobis" else z
-        structure = g("Sqrt", g.reduce("Sum", g("Mul", z, other)))
+        structure = g("Sqrt", g.reduce("Sum", g("Mul", z, z)))
     base = g("Mul", g.shaped(base, 1), of_route("base_weight"))
     raw = g("Add", g.reduce("Sum", base), g("Mul", structure, of_route("lam")))
     p_value = _interpolated(g, raw, route, constants, "levels", "p_values")
@@ -388,9 +385,8 @@ def append_scoring(
     n_patches = shape[0] * shape[1]
     rows = g.shaped(features, n_patches, first.n_features_out_)
     if projection.components_ is not None:
-        matrix = projection.components_
-        matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
-        rows = g("MatMul", rows, np.ascontiguousarray(matrix.T, dtype=np.float32))
+        matrix = np.ascontiguousarray(projection.components_.T)
+        rows = g("MatMul", rows, matrix)
     routes, route, distance = None, g.constant(np.int64(0)), None
     if knn.search_.n_searched:
         along = directions(g, rows)
@@ -404,7 +400,7 @@ def append_scoring(
     if scorer.resolution == "full":
         found, shape = [None if f is None else resized(f) for f in found], size
     maps = [None if f is None else Descriptors(g, f, shape) for f in found]
-    wanted = [scorer.base, *scorer.descriptors_]
+    wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     route_of_constants = route if scorer.routes_ is not None else g.constant(np.int64(0))
     distance = distance if scorer.routes_ is not None else None

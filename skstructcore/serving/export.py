@@ -145,7 +145,7 @@ def _check_exportable(pipe, opset):
         raise ExportError(f"Pipelines of {wanted} can be exported; found {found}.")
     check_is_fitted(pipe)
     features, _, _, knn, scorer = steps
-    own = [d for d in (scorer.base, *scorer.descriptors_) if callable(d)]
+    own = [d for d in scorer.descriptors_ if callable(d)]
     refused = {
         f"the descriptor {own[0].__name__!r}, a Python function" if own else "": bool(own),
         "tile_size": features.tile_size is not None,
@@ -153,7 +153,6 @@ def _check_exportable(pipe, opset):
         "foreground": features.foreground is not None,
         "a window for images of more than 8 bits": features.window_ is not None,
         "channels": features.channels is not None,
-        f"the base score {scorer.base!r} of the surprise": "surprise" in str(scorer.base),
         "algorithm='approximate'": knn.algorithm == "approximate",
     }
     found = [name for name, there in refused.items() if there]
