@@ -15,8 +15,8 @@ _SECONDS = 2.0
 def end_with_parent() -> None:
     """Let a process of joblib's end soon after the one that it works for, however that ended.
 
-    Who is killed tells nobody, and has perhaps left half a message: its workers would wait for
-    the rest for ever, with the model in memory. Does nothing in other processes.
+    A process that is killed tells its workers nothing, and may have sent half a message. They would
+    wait for the rest for ever, with the model in memory. Does nothing in other processes.
     """
     kind = type(multiprocessing.current_process())
     if kind.__module__.startswith("joblib.externals.loky"):

@@ -152,7 +152,8 @@ false_alarms_option = click.option(
     type=float,
     callback=_rate,
     metavar="RATE",
-    help="Share of good images that may be rejected, 0.02 for 2 %.",
+    help="Share of good images that may be rejected, 0.02 for 2 %.  "
+    "[default: 0.01 of a fit, else that of MODEL]",
 )
 parts_option = click.option(
     "--parts",

@@ -28,7 +28,7 @@ def _bytes(context, parameter, text):
 @click.option("--max-age", type=float, help="Delete what was not used for so many days.")
 @json_option
 def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bool) -> None:
-    """Say how large the feature cache in FOLDER (`features__memory`) is, and prune it.
+    """Measure the feature cache in FOLDER, and prune it.
 
     Nothing is deleted without --max-size or --max-age. What is deleted is computed again when it is
     needed.

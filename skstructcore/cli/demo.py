@@ -34,10 +34,10 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @json_option
 def demo(output: Path, images: Path | None, as_json: bool) -> None:
-    """Find painted defects on photographs of brick, gravel and grass.
+    """Find painted defects on three photographs.
 
-    Fits a pipeline on good tiles of each photograph, scores the others, prints a table and
-    writes a picture of the worst and best cases.
+    Fits a pipeline on good tiles of brick, then of gravel and of grass, scores the others, prints a
+    table and writes a picture of the worst and best cases.
 
     With --images it only writes a folder as a line would have it: FOLDER/good has 36 images of
     good parts, FOLDER/new twelve of which six have a defect, and FOLDER/labelled a data set in the

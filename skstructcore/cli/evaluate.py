@@ -69,11 +69,12 @@ def evaluate(
     as_json: bool,
     **many: Any,
 ) -> None:
-    """Fit on the good training images in FOLDER, score its test images and print a table.
+    """Fit and test on a data set, and print a table.
 
-    FOLDER is laid out as MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
-    ground_truth/<type>/<stem>_mask.png. A file groups.csv (columns split, type, file, group)
-    says which images show the same part.
+    Fits on the good training images in FOLDER and scores its test images. FOLDER is laid out as
+    MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
+    ground_truth/<type>/<stem>_mask.png. A file groups.csv (columns split, type, file, group) says
+    which images show the same part.
 
     Of one category, the table has a row for each type of defect. If FOLDER holds several
     categories (or with --output), it has a row for each category and the mean, and goes to

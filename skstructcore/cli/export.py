@@ -47,7 +47,7 @@ def export(
     opset: int,
     as_json: bool,
 ) -> None:
-    """Write MODEL as one ONNX file, from pixels to decision, that other programs can run.
+    """Write MODEL as an ONNX file for other programs. It holds all from pixels to decision.
 
     The file is written only if it judges the images of --check as the model does: the same
     decisions, and scores within 1e-4.
@@ -85,7 +85,7 @@ def export(
 )
 @json_option
 def verify(file: Path, runtime: str, as_json: bool) -> None:
-    """Let an exported FILE judge the images that are sealed in it, on this machine.
+    """Check an exported FILE on this machine. It judges the images that are sealed in it.
 
     \b
     skstructcore verify line3.onnx

@@ -88,8 +88,8 @@ def fit(
     (@files.txt). Where folders are named "good", "OK", "normal" or the like, only these count;
     else all images do. Of a folder laid out as a data set the training images are taken.
 
-    Prints for several false-alarm rates which so many images can promise, and what they are
-    estimated to find. The rate can be changed later without a new fit: `skstructcore recalibrate`.
+    Prints a table: for several false-alarm rates, how sure the rate is with so many images, and an
+    estimate of the defects found. `skstructcore recalibrate` changes the rate without a new fit.
 
     \b
     skstructcore fit line3/OK line4/OK @more.txt -o lines.structcore --false-alarms 0.02

@@ -23,7 +23,7 @@ from ._common import (
 @click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
 @json_option
 def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) -> None:
-    """Measure how long MODEL takes for one image at a time, step by step.
+    """Measure how long MODEL takes for one image, step by step.
 
     IMAGES are taken in turn; without any, a black one of the size that the network sees.
 

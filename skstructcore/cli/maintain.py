@@ -60,7 +60,7 @@ def recalibrate(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Set the threshold of MODEL anew, from fresh good IMAGES; bank and scores stay.
+    """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     IMAGES are files, folders, or the table of verdicts that a report has exported. Without
     IMAGES only --false-alarms changes.
@@ -121,7 +121,7 @@ def _change(function, model, output, as_json, trust, *arguments, images=None, **
 def update(
     model: Path, images: tuple[Path, ...], output: Path, force: bool, as_json: bool, trust: bool
 ) -> None:
-    """Add good IMAGES to the bank of MODEL, and calibrate it with them, without a new fit.
+    """Add good IMAGES to the bank of MODEL, without a new fit.
 
     IMAGES are files, folders, or the table of verdicts that a report has exported.
 
@@ -142,7 +142,7 @@ def update(
 def add_category(
     model: Path, name: str, images: tuple[Path, ...], output: Path, as_json: bool, trust: bool
 ) -> None:
-    """Teach MODEL, fitted with --categories, the product NAME from good IMAGES of it.
+    """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
     Scores of the other products stay as they are.
 
@@ -176,7 +176,7 @@ def remove_category(model: Path, name: str, output: Path, as_json: bool, trust: 
 @json_option
 @trust_option
 def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, trust: bool) -> None:
-    """Take training IMAGES out of MODEL; they are told by their content.
+    """Take training IMAGES out of MODEL. They are found by their content.
 
     \b
     skstructcore forget line3.structcore line3/good/017.png -o line3b.structcore
@@ -213,7 +213,7 @@ def audit(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Look for defects and copies among the images that MODEL was fitted on.
+    """Look for defects and copies among training images.
 
     With the training IMAGES the table has their names, and near-duplicates are found.
 
@@ -264,7 +264,7 @@ def monitor(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Watch for drift: take in IMAGES in the order in which they were made.
+    """Look for drift in IMAGES. Give them in the order in which they were taken.
 
     \b
     skstructcore monitor line3.structcore line3/today --state line3.drift.json

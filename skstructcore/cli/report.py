@@ -53,7 +53,7 @@ def report(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Write what MODEL makes of IMAGES as one HTML page to decide by.
+    """Write an HTML page about IMAGES, to decide by.
 
     IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
     (@files.txt). A folder laid out as a data set is scored with the labels and masks of its test

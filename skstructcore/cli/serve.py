@@ -38,7 +38,7 @@ def serve(
     max_queue: int,
     timeout: float,
 ) -> None:
-    """Answer with the decisions of MODEL over HTTP: POST images to /score.
+    """Answer with the decisions of MODEL over HTTP. POST images to /score.
 
     A page at / shows the last decisions, /docs the interface. A new file at the place of MODEL is
     loaded without a pause.

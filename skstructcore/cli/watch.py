@@ -48,7 +48,7 @@ def watch(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Score the images that appear in FOLDER with MODEL, each once.
+    """Score images as they appear in FOLDER, each once.
 
     After a restart, or a kill, the same command goes on where it was. Messages that could not be
     sent wait and are sent again; each has its number.
