@@ -10,7 +10,7 @@ was.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from skstructcore import DriftMonitor, make_structcore, recalibrate
+from skstructcore import DriftMonitor, describe, make_structcore, recalibrate
 from skstructcore.datasets import make_photographs
 from skstructcore.display import DriftDisplay
 
@@ -28,19 +28,14 @@ def brighter(tiles, factor):
 good = [tile for tile, label in zip(images.test, images.test.y, strict=True) if label == "good"]
 
 # %%
-# The line as it was: nothing. With the new lamp: an alarm, and what has shifted.
+# Twenty images of the line as it was, then the new lamp. An alarm says when something changed, and
+# what. The picture shows the evidence of a change after each image.
 
-monitor = DriftMonitor(pipe, alpha=0.05)
-print("old lamp:", monitor.update(good[:20]))
 lamp = brighter(good[20:], 1.4)
-for alarm in monitor.update(lamp):
-    print("new lamp:", alarm)
-
-# %%
-# The same as a picture: the evidence of a change after each image.
-
-DriftDisplay.from_estimator(pipe, good[:20] + lamp, alpha=0.05).plot()
+monitor = DriftMonitor(pipe, alpha=0.05)
+DriftDisplay.from_predictions(describe(pipe, good[:20] + lamp), monitor).plot()
 plt.show()
+monitor.alarms_
 
 # %%
 # Half of the images under the new lamp recalibrate, the others show what that changes. `force`
