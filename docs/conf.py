@@ -30,6 +30,8 @@ html_theme_options = {
     "header_links_before_dropdown": 5,
     "collapse_navigation": True,
 }
+if tags.has("site"):  # noqa: F821, one version beside others
+    html_theme_options["navbar_end"] = ["all-versions", "theme-switcher", "navbar-icon-links"]
 default_role = "code"  # `name` in docstrings; links are made where a name is public
 
 myst_enable_extensions = ["colon_fence", "deflist"]
