@@ -134,6 +134,45 @@ def test_adding_and_forgetting_images_unlike_the_others_gives_back_what_was(rout
     np.testing.assert_allclose(back.score_samples(test), routed.score_samples(test), rtol=1e-9)
 
 
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold"])
+def test_what_was_forgotten_before_does_not_keep_images_from_leaving_no_trace(calibration):
+    less = forget(fitted(OLD, calibration=calibration), OLD[:2])
+    more = update(less, NEW[:4])
+    back = forget(more, NEW[:4])
+    np.testing.assert_allclose(back.score_samples(TEST), less.score_samples(TEST), rtol=1e-9)
+    # What comes and goes in between does not either, but what stays away does.
+    back = forget(forget(update(more, NEW[4:]), NEW[4:]), NEW[:4])
+    np.testing.assert_allclose(back.score_samples(TEST), less.score_samples(TEST), rtol=1e-9)
+    record = forget(more, OLD[2:3])[0].images_
+    came = record.batches == 1
+    assert not record.is_as_when(came & record.is_there, np.ones_like(came))
+
+
+def test_folds_of_an_added_product_are_gone_too():
+    images, pins = np.concatenate([OLD, patches(30, 3, shift=20)]), patches(12, 6, shift=-20)
+    pipe = fitted(images, categories=["a"] * 30 + ["b"] * 30, calibration="k-fold")
+    grown = add_category(pipe, pins, "c")
+    # Location and scale stay, as nobody knows what the two have contributed.
+    less = forget(grown, pins[:2])[1].expectations_[2]
+    before = grown[1].expectations_[2]
+    for found, expected in ((less.location, before.location), (less.scale, before.scale)):
+        assert found.mean() == pytest.approx(expected.mean(), rel=0.05)
+
+
+def test_images_of_another_route_are_neighbours_where_two_are_searched():
+    images = np.concatenate([OLD, patches(30, 3, shift=0.3)])
+    knn = RoutedKNNScorer(2, routing="top2")
+    pipe = make_pipeline(CoresetBank(0.2, random_state=0), knn, StructCoreScorer())
+    pipe.fit(images, coresetbank__categories=["a"] * 30 + ["b"] * 30)
+    more = update(update(pipe, NEW, categories="a", force=True), patches(30, 14, shift=0.3),
+                  categories="b", force=True)  # fmt: skip
+    # The new ones of "b" have become neighbours of NEW: what those had contributed is not known.
+    less, before = (p[1].expectations_[0] for p in (forget(more, NEW), more))
+    kept = more[0].bank_.select(0).image_index < 60
+    np.testing.assert_allclose(less.location, before.location[kept], atol=0.03)
+    np.testing.assert_allclose(less.scale, before.scale[kept], atol=0.01)
+
+
 def test_an_image_given_twice_is_forgotten_once(pipe):
     once, twice = forget(pipe, OLD[:2]), forget(pipe, OLD[[0, 1, 0]])
     assert snapshot(once, TEST) == snapshot(twice, TEST)

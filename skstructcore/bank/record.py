@@ -49,6 +49,7 @@ class TrainingRecord:
     pooled: NDArray[np.floating] | None = None
     names: NDArray[np.str_] | None = None
     batches: NDArray[np.int64] | None = None
+    forgotten: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -72,15 +73,21 @@ class TrainingRecord:
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingRecord:
         """The same, without the digests and names of some images; positions stay."""
-        names = None if self.names is None else np.where(which, FORGOTTEN, self.names)
-        return replace(self, digests=np.where(which, FORGOTTEN, self.digests), names=names)
+        names, forgotten = self.names, self.forgotten
+        if names is not None:
+            names = np.where(which, FORGOTTEN, names)
+        if forgotten is not None:
+            forgotten = np.where(which & self.is_there, self.batches.max() + 1, forgotten)
+        digests = np.where(which, FORGOTTEN, self.digests)
+        return replace(self, digests=digests, names=names, forgotten=forgotten)
 
     def is_as_when(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
         """Whether the images `among` which some are were the same when these came."""
-        if self.batches is None:
+        if self.batches is None or self.forgotten is None:
             return False
         last = self.batches[which & among].max(initial=0)
-        return np.array_equal(self.is_there[among], self.batches[among] <= last) and bool(
+        was_there = (self.batches <= last) & (self.is_there | (self.forgotten > last))
+        return np.array_equal(self.is_there[among], was_there[among]) and bool(
             (self.batches[which & among] == last).all()
         )
 
@@ -102,6 +109,7 @@ def record_of(
         sizes=None if geometry is None else geometry.original_sizes,
         pooled=None if pooled is None else np.asarray(pooled, dtype=np.float32),
         batches=np.zeros(len(digests), dtype=np.int64),
+        forgotten=np.zeros(len(digests), dtype=np.int64),
         names=np.array(X.images.file_names()) if hasattr(X, "images") else None,
     )
 

@@ -184,8 +184,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     - Other images keep their held-out scores. Those whose nearest entries were of a forgotten
       image would be farther from the bank now: thresholds may be a little too low until new
       images come. Nothing differs where a forgotten image was near no other, as a defect is.
-    - Images that `update` has just brought leave no trace: scores are what they were, to rounding
-      (``route_distance`` to float32).
+    - The images of one `update` leave no trace if nothing else has come or gone since: scores are
+      what they were, to rounding (``route_distance`` to float32).
     - What an image has contributed to expectations is found again by its neighbours in the bank.
       Where these have changed since, as others came or went before, as many patches are taken away,
       each like the average: expectations keep their location and scale.
@@ -263,13 +263,13 @@ def _contributions(bank, knn, features, digests, places):
 
 def _is_exact(bank, knn, is_gone, route):
     """Whether images of a route have the neighbours that they had when they came."""
-    record = bank.images_
-    among = record.routes == route if knn.search_.n_searched else record.routes >= 0
-    # The folds of a fit are gone.
-    in_folds = knn.calibration == "k-fold" and (
-        record.batches is None or not record.batches[is_gone & among].any()
-    )
-    return not in_folds and record.is_as_when(is_gone, among)
+    record, n_searched = bank.images_, knn.search_.n_searched
+    own = record.routes == route if n_searched else np.ones(len(record), dtype=bool)
+    if knn.calibration == "k-fold" and record.batches is not None:
+        # The first images of a route came with a fit, whose folds are gone.
+        if (record.batches[is_gone & own] == record.batches[own].min()).any():
+            return False
+    return record.is_as_when(is_gone, own if n_searched == 1 else np.ones_like(own))
 
 
 def _grown_bank(bank, search, values, routes, groups, X):
