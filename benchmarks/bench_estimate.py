@@ -25,7 +25,7 @@ CASES = {
     "n_jobs=1, batch_size=4": {"n": 200, "features__n_jobs": 1, "features__batch_size": 4},
     "two networks": {"n": 100, "joined": True},
     "three categories": {"n": 300, "n_categories": 3},
-    "foreground": {"n": 200, "features__foreground": "auto"},
+    "foreground": {"n": 200, "features__ignore": "background"},
     "k-fold": {"n": 200, "knn__calibration": "k-fold"},
     "in-sample, as published": {"n": 200, "preset": "paper"},
     "bank of 10 %, 512 features": {"n": 60, "bank__ratio": 0.1, "projection__n_components": 512},

@@ -186,7 +186,7 @@ def dino_variants(paths, folder):
 
     config = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)
     Dinov2Model(config).save_pretrained(folder)
-    for params in ({}, {"n_jobs": 1}, {"dtype": "bfloat16"}, {"compile": True}):
+    for params in ({}, {"n_jobs": 1}, {"dtype": "bfloat16"}):
         text = ", ".join(f"{name}={value!r}" for name, value in params.items())
         features = DinoFeatures("dinov2_vits14", weights=folder, **params)
         yield f"DinoFeatures('dinov2_vits14', {text})", consume(features, paths)

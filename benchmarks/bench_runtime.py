@@ -104,7 +104,7 @@ def conv_network():
     module = efficientnet_lite(built_in.name, built_in.weights_file())
     mean, std = SCALING
     device, dtype = torch.device("cpu"), torch.float32
-    options = dict(mean=mean, std=std, normalize=True, device=device, dtype=dtype)
+    options = dict(mean=mean, std=std, device=device, dtype=dtype)
     return ConvNetwork(module, built_in.layers, **options)
 
 

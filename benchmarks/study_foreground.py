@@ -1,4 +1,4 @@
-"""What foreground="auto" gains or loses on a data set: the same pipeline with and without.
+"""What ignore="background" gains or loses on a data set: the same pipeline with and without.
 
 python benchmarks/study_foreground.py cookie/ magnetic_tile/ [--memory CACHE]
 """
@@ -26,9 +26,9 @@ def main():
             layout = find_layout(folder)
             [name] = layout.categories
             images = layout.load(name)
-            for foreground in (None, "auto"):
+            for ignore in (None, "background"):
                 pipe = make_structcore(
-                    ConvFeatures(foreground=foreground, memory=options.memory),
+                    ConvFeatures(ignore=ignore, memory=options.memory),
                     projection__n_components=128,
                     structcore__false_alarm_rate=0.05,
                 ).fit(images.train)
@@ -37,7 +37,7 @@ def main():
                 result = evaluation.table()
                 yield [
                     layout.root.name,
-                    foreground,
+                    ignore,
                     f"{0 if ignored is None else 100 * np.mean(ignored):.0f} %",
                     *(
                         f"{100 * result.loc['all', column]:.1f}"
@@ -51,7 +51,7 @@ def main():
         "The same pipeline on the whole image and on the part alone",
         [
             "data",
-            "foreground",
+            "ignore",
             "ignored",
             "image AUROC",
             "pixel AUROC",

@@ -130,7 +130,7 @@ def _named_features(name, preset):
     if preset == "paper":
         # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
         resize = round(features.image_size * 448 / 392)
-        settings |= {"features__resize": resize, "features__crop": True}
+        settings["features__crop"] = resize
     return features, settings
 
 

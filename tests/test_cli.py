@@ -98,7 +98,7 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
         *["--output", tmp_path, "--set", f"features__weights={tiny_dino}"],
         # What is smaller in these weights than in those of the paper.
         *["--set", "features__model=None", "--set", "features__layers=(1, 2)"],
-        *["--set", "features__image_size=56", "--set", "features__resize=64"],
+        *["--set", "features__image_size=56", "--set", "features__crop=64"],
         *["--set", "bank__ratio=0.2"],
     )
     assert result.exit_code == 0, result.output

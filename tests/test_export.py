@@ -166,9 +166,9 @@ def test_a_new_process_answers_without_torch_and_scikit_learn(runtime, pipe, tmp
 @pytest.mark.parametrize(
     "params",
     [
-        {"region": (10, 4, 90, 64)},
-        {"crop": True, "resize": 50},
-        {"crop": True, "region": (0.1, 0, 1, 1)},
+        {"crop": (10, 4, 90, 64)},
+        {"crop": 50},
+        {"crop": (0.1, 0, 1, 1)},
     ],
 )
 @pytest.mark.parametrize("resize_from", [None, (70, 100)])
@@ -257,7 +257,7 @@ def spread(maps):
     ("params", "named"),
     [
         ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function"),
-        ({"features__foreground": "auto"}, "foreground"),
+        ({"features__ignore": "background"}, "ignore"),
         ({"features__tile_size": (16, 20)}, "tile_size"),
     ],
 )

@@ -56,10 +56,9 @@ class CellFeatures(PatchFeatures):
     _parameter_constraints = {**PatchFeatures._parameter_constraints, "version": [str]}
 
     def __init__(
-        self, version="a", *, image_size=(16, 24), region=None, resize=None, crop=False,
-        tile_size=None, tile_overlap=0, window="auto", channels=None, ignore=None, foreground=None,
-        normalize=True, batch_size=16, device="cpu", dtype="auto", n_jobs=None, memory=None,
-        verbose=0,
+        self, version="a", *, image_size=(16, 24), crop=False, tile_size=None, tile_overlap=0,
+        window="auto", channels=None, ignore=None, batch_size=16, device="cpu", dtype="auto",
+        n_jobs=None, memory=None, verbose=0,
     ):  # fmt: skip
         self._store_parameters(locals())
 

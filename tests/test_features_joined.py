@@ -68,9 +68,9 @@ def test_parts_are_cached_by_themselves(tmp_path):
 def test_parameters_go_by_position():
     joined = JoinedFeatures([fine(), coarse()])
     pipe = Pipeline([("features", joined), ("projection", RandomProjection(2))])
-    pipe.set_params(features__1__batch_size=3, features__0=fine(normalize=False))
+    pipe.set_params(features__1__batch_size=3, features__0=fine(crop=True))
     assert joined.features[1].batch_size == 3
-    assert joined.get_params()["0__normalize"] is False
+    assert joined.get_params()["0__crop"] is True
     assert type(joined.features) is list
     with pytest.raises(ValueError, match="Invalid parameter '2'"):
         joined.set_params(**{"2__batch_size": 3})
@@ -94,14 +94,14 @@ def test_later_parameters_do_not_change_what_was_given():
     joined = JoinedFeatures([fine(), coarse()]).fit(X)
     lazy = joined.transform(X)
     expected = np.asarray(lazy)
-    joined.set_params(**{"0__normalize": False})
+    joined.set_params(**{"0__layers": ["_blocks.1"]})
     np.testing.assert_array_equal(np.asarray(lazy), expected)
 
 
 def test_parameters_of_parts_that_changed_after_fit_are_an_error():
     joined = JoinedFeatures([fine(), coarse()]).fit(X)
-    joined.set_params(**{"1__normalize": False})
-    with pytest.raises(ValueError, match="normalize"):
+    joined.set_params(**{"1__channels": "bgr"})
+    with pytest.raises(ValueError, match="intensity"):
         joined.transform(X)
 
 
@@ -132,7 +132,7 @@ def test_pipeline_is_fitted_scored_and_saved(tmp_path):
         (lambda: [fine(), RandomProjection()], "got RandomProjection among them"),
         (lambda: [fine(), fine().set_params(image_size=64)], r"image_size .*\(32, 32\).*\[1\]"),
         (lambda: [fine(), fine().set_params(crop=True)], r"crop must be the same"),
-        (lambda: [fine(), fine(foreground="auto")], r"features\[1\]: give ignore and foreground"),
+        (lambda: [fine(), fine(ignore="background")], r"features\[1\]: give ignore"),
         (lambda: [part := fine(), part], r"features\[1\] is there twice"),
         (lambda: [fine().set_params(batch_size=0)], "batch_size"),
     ],
@@ -147,7 +147,7 @@ def test_estimators_changed_after_fit_are_refused(change):
     one, other = fine(), coarse()  # of the same weights
     joined = JoinedFeatures([one, other]).fit(X)
     if change == "a setting":
-        joined.set_params(**{"1__normalize": False})
+        joined.set_params(**{"1__channels": "bgr"})
     else:
         parts = {
             "order": [other, one],
@@ -155,5 +155,5 @@ def test_estimators_changed_after_fit_are_refused(change):
             "one not fitted": [one, clone(other)],
         }
         joined.set_params(features=parts[change])
-    with pytest.raises(ValueError, match=r"in another order|normalize is False|not fitted"):
+    with pytest.raises(ValueError, match=r"in another order|intensity is|not fitted"):
         joined.transform(X)

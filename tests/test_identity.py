@@ -129,16 +129,16 @@ def test_a_module_left_in_training_mode_is_put_back(part):
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"normalize": False}, "normalize"),
         ({"layers": ("stage2",)}, "layers"),
         ({"crop": True}, "crop"),
-        ({"crop": True, "resize": 40}, "resize"),
+        ({"crop": 40}, "crop"),
+        ({"crop": (0, 0, 0.5, 1)}, "crop"),
         ({"mean": (0, 0, 0)}, "mean"),
         ({"std": (1, 1, 1)}, "std"),
         ({"image_size": 64}, "image_size"),
         ({"window": (0, 4095)}, "window"),
         ({"channels": (2, 1, 0)}, "intensity"),
-        ({"foreground": "auto"}, "foreground"),
+        ({"ignore": "background"}, "ignore"),
         ({"ignore": np.eye(32, dtype=bool)}, "ignore"),
         ({"ignore": [[(0, 0), (0.5, 0), (0, 0.5)]]}, "ignore"),
         ({"ignore": {"nut": Path("nut.png")}}, "ignore"),
@@ -153,7 +153,7 @@ def test_settings_changed_after_fit_are_named(change, name):
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 0}, {"n_jobs": "two"}, {"foreground": "all"}, {"window": "none"}]
+    "change", [{"batch_size": 0}, {"n_jobs": "two"}, {"crop": "all"}, {"window": "none"}]
 )
 def test_settings_that_are_none_are_named_after_fit_too(change):
     features = ConvFeatures(Blocks(), layers=("stage1",), image_size=32).fit(PHOTOS)

@@ -328,8 +328,12 @@ def test_a_patch_is_background_if_it_shows_nothing_of_the_part():
     shows = (radius < 30).reshape(12, 8, 12, 8).any(axis=(1, 3))
     assert not ignored[shows].any()
     assert ignored.sum() > 0.5 * (~shows).sum()
-    lazy = ConvFeatures(image_size=96, foreground="auto").fit_transform([image])
+    lazy = ConvFeatures(image_size=96, ignore="background").fit_transform([image])
     np.testing.assert_array_equal(np.isnan(np.asarray(lazy)[0, ..., 0]), ignored)
+    left = [(0, 0), (0.5, 0), (0.5, 1), (0, 1)]
+    both = ConvFeatures(image_size=96, ignore=["background", left]).fit_transform([image])
+    ignored[:, :6] = True
+    np.testing.assert_array_equal(np.isnan(np.asarray(both)[0, ..., 0]), ignored)
 
 
 def test_shares_of_a_box_that_is_no_whole_pixel():

@@ -288,7 +288,7 @@ def test_crop_lies_in_the_image_and_keeps_the_aspect_ratio(size, target):
 
 def test_crop_that_does_not_fit_names_the_image(tmp_path, rgb):
     path = saved(tmp_path, Image.fromarray(rgb))
-    with pytest.raises(ImageReadError, match=r"image.png.*resize=8, is smaller than the crop of 9"):
+    with pytest.raises(ImageReadError, match=r"image.png.*crop=8, is smaller than image_size=\(9"):
         as_images([path]).box(0, (9, 9), 8, True)
 
 

@@ -96,7 +96,7 @@ def test_no_tile_is_larger_than_the_image(tile_size):
 def test_a_region_is_seen_as_the_image_cut_out_by_hand(region):
     X = noise(80, 64)
 
-    estimator, found = features(X, image_size="native", region=region)
+    estimator, found = features(X, image_size="native", crop=region)
 
     assert_array_equal(found, features(X[:, 8:40, 16:48], image_size="native")[1])
     lazy = estimator.transform(X)
@@ -108,7 +108,7 @@ def test_answers_are_in_coordinates_of_the_whole_image():
     bad = X[:1].copy()
     bad[0, 60:76, 30:46] = 255
     pipe = make_structcore(
-        ConvFeatures(image_size="native", region=(8, 40, 56, 88)),
+        ConvFeatures(image_size="native", crop=(8, 40, 56, 88)),
         structcore__false_alarm_rate=0.2,
     ).fit(X)
 
@@ -127,14 +127,14 @@ def test_answers_are_in_coordinates_of_the_whole_image():
     ("region", "message"),
     [
         ((0, 0, 100, 10), "not within its 80 x 64 pixels"),
-        ((30, 0, 10, 10), "region must be"),
-        ((0, 0, 10), "region must be"),
-        ("top", "region must be"),
+        ((30, 0, 10, 10), "crop must be"),
+        ((0, 0, 10), "crop must be"),
+        ("top", "'crop' parameter"),
     ],
 )
 def test_regions_that_cannot_be_are_refused(region, message):
     with pytest.raises((ValueError, ImageReadError), match=message):
-        ConvFeatures(image_size=32, region=region).fit(noise(80, 64))
+        ConvFeatures(image_size=32, crop=region).fit(noise(80, 64))
 
 
 def test_bgr_arrays_are_seen_as_the_files_they_come_from(tmp_path):

@@ -25,8 +25,8 @@ def parts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pipe(parts):
-    options = {"features__image_size": 64, "features__crop": True, "bank__ratio": 0.1}
-    pipe = make_structcore("efficientnet_lite0", features__resize=64, **options)
+    options = {"features__image_size": 64, "features__crop": 64, "bank__ratio": 0.1}
+    pipe = make_structcore("efficientnet_lite0", **options)
     return pipe.fit(sorted(map(str, (parts / "good").iterdir())))
 
 

@@ -27,7 +27,7 @@ from ..images.intensity import Intensity, as_channels, check_window
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network
-from ._ignored import Ignored, digest_of
+from ._ignored import Ignored, digest_of, split_background
 from ._lazy import LazyFeatures
 from ._picture import Picture
 from ._recipe import Recipe
@@ -119,16 +119,12 @@ class PatchFeatures(LazyTransformer):
             tuple,
             list,
         ],
-        "region": "no_validation",
         "tile_size": [_POSITIVE, tuple, list, None],
         "tile_overlap": [Interval(Integral, 0, None, closed="left")],
         "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],
-        "foreground": [StrOptions({"auto"}), None],
-        "resize": [None, _POSITIVE],
-        "crop": ["boolean"],
+        "crop": ["boolean", _POSITIVE, tuple, list, np.ndarray],
         "window": "no_validation",
         "channels": "no_validation",
-        "normalize": ["boolean"],
         "batch_size": [_POSITIVE],
         "device": [str],
         "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
@@ -198,8 +194,9 @@ class PatchFeatures(LazyTransformer):
             with contextlib.suppress(OSError, ValueError):
                 pixels.append(self._picture().pixels(images, i))
         self.colours_ = np.array([image.mean(axis=(0, 1)) for image in pixels])
-        if self.ignore is not None:
-            self.ignored_ = Ignored.of(self.ignore, geometry)
+        _, ignore = split_background(self.ignore)
+        if ignore is not None:
+            self.ignored_ = Ignored.of(ignore, geometry)
             self.ignored_.check(images, geometry, self.grid_shape_)
         return self
 
@@ -234,14 +231,14 @@ class PatchFeatures(LazyTransformer):
 
     def _find_input_size(self, images):
         self.__dict__.pop("input_size_", None)
-        given, box = self._input_size(), as_box(self.region)
+        given, (_, is_centre, box) = self._input_size(), self._cut()
         boxes = np.array([images.box(i, (1, 1), region=box) for i in range(len(images))])
         sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
-        if isinstance(self.image_size, (tuple, list)) or self.crop:
+        if isinstance(self.image_size, (tuple, list)) or is_centre:
             self.input_size_ = given
         else:
             self.input_size_ = input_size(self.image_size, sizes, self._side_step)
-        if self.crop:
+        if is_centre:
             return
         height, width = np.median(sizes, axis=0)
         self.scale_ = self.input_size_[0] / height, self.input_size_[1] / width
@@ -258,16 +255,19 @@ class PatchFeatures(LazyTransformer):
             return self.input_size_
         given = self.image_size
         if isinstance(given, (str, float)):
-            if self.crop:
-                raise ValueError(f"image_size={given!r} and crop=True exclude each other.")
+            if self._cut()[1]:
+                message = f"image_size={given!r} and crop={self.crop!r} exclude each other."
+                raise ValueError(message)
             return given, given
-        size = _two_sides(given, "image_size")
-        if self.resize is not None and not self.crop:
-            raise ValueError(
-                f"resize={self.resize} has an effect with crop=True only: without a crop the "
-                "whole image is scaled to image_size."
-            )
-        return size
+        return _two_sides(given, "image_size")
+
+    def _cut(self):
+        """What `crop` says: length of the shorter side, whether the centre is cut out, a box."""
+        if isinstance(self.crop, bool | np.bool_):
+            return None, bool(self.crop), None
+        if isinstance(self.crop, Integral):
+            return int(self.crop), True, None
+        return None, False, as_box(self.crop)
 
     def _tile_size(self):
         """Height and width of the tiles, or None if the network sees images as a whole."""
@@ -287,16 +287,10 @@ class PatchFeatures(LazyTransformer):
     def _picture(self):
         """What the network sees; before `fit` no window is known, and nothing is ignored."""
         intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
-        ignored = getattr(self, "ignored_", None)
-        return Picture(
-            self._input_size(),
-            self.resize,
-            self.crop,
-            intensity,
-            ignored,
-            self.foreground,
-            as_box(self.region),
-        )
+        ignored, (resize, is_centre, box) = getattr(self, "ignored_", None), self._cut()
+        no_background = split_background(self.ignore)[0]
+        scaling = self._input_size(), resize, is_centre
+        return Picture(*scaling, intensity, ignored, no_background, box)
 
     def _recipe(self):
         source, tile = self._network_source(), self._tile_size()
@@ -308,7 +302,6 @@ class PatchFeatures(LazyTransformer):
             estimator=type(self).__name__,
             weights=self.model_checksum_,
             dtype=str(_device_and_dtype(self.device, self.dtype)[1]),
-            normalize=self.normalize,
             network=source.recipe(),
             computation=source.computation(),
             picture=self._picture(),

@@ -10,17 +10,14 @@ import textwrap
 
 SHARED = {
     "picture": '''\
-resize : int or None, default=None
-    With `crop`: the length that the shorter side is scaled to before the crop. None means
-    the smallest that covers `image_size`.
-crop : bool, default=False
-    False scales the whole image to `image_size`; two numbers change the aspect ratio of
-    images of another shape. True keeps the aspect ratio and cuts out the centre: **defects outside
-    of it, at the border, are not seen**. The StructCore paper crops 392 of 448 pixels.
-region : (left, top, right, bottom), corners (x, y) of a polygon, or None, default=None
-    The part of each image that is looked at, for a polygon its box: in pixels of the upright
-    original or, all up to 1, as shares of it. Maps, regions and files stay in coordinates of
-    the whole image.
+crop : bool, int, (left, top, right, bottom) or corners (x, y) of a polygon, default=False
+    The part of each image that is looked at. False: the whole image, scaled to `image_size`; two
+    numbers change the aspect ratio of images of another shape. A box, or the box of a polygon,
+    in pixels of the upright original or, all up to 1, as shares of it, is scaled alike. True
+    keeps the aspect ratio and cuts out the centre, as much as covers `image_size`; an int is the
+    length that the shorter side is scaled to before. **Defects outside are not seen.** The
+    StructCore paper crops 392 of 448 pixels. Maps, regions and files stay in coordinates of the
+    whole image.
 tile_size : int or (int, int) or None, default=None
     Height and width, in pixels of the scaled image, of tiles that the network sees one by
     one; None: the image as a whole. No tile is larger than the image. For images too large
@@ -38,17 +35,14 @@ channels : sequence of 3 int, or of 3 rows of floats, "bgr" or None, default=Non
     Which channels are red, green and blue, counted from 0, or the weights of all channels
     for each of them. None takes one channel as grey and three as RGB; other numbers of
     channels need it. "bgr" is for arrays of OpenCV: blue comes first; files are RGB anyway.
-ignore : mask, polygons, dict or None, default=None
+ignore : mask, polygons, dict, "background" or None, default=None
     Where images are never looked at: a mask of the size of the upright originals (a file or
     an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
     in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
     width and height; or a dict of category to one of these. A patch is ignored if at least
-    half of it is. Stored in `fit`; see ``docs/pictures.md``.
-foreground : "auto" or None, default=None
-    "auto" ignores the plain background that surrounds a part, found in each image by the
+    half of it is. Stored in `fit`; see ``docs/pictures.md``. "background", alone or in the list
+    of polygons, ignores the plain background that surrounds a part, found in each image by the
     colour of its border. **What is missing at the outline of a part looks like background.**
-normalize : bool, default=True
-    Whether the feature vectors of each layer are scaled to length 1.
 ''',
     "computation": '''\
 batch_size : int, default=16

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..images.ignoring import RegionLike
     from ..images.image_list import ImageList
 
+#: What `ignore` calls the plain background around a part.
+BACKGROUND = "background"
 # Pixels a patch, along each axis, in which the background is told from the part.
 _FINENESS = 4
 
@@ -88,6 +90,23 @@ class Ignored:
             return None
         names = names_in_list(images)
         return self.regions[None].patches(geometry, grid_shape, names)
+
+
+def split_background(ignore: object) -> tuple[bool, object]:
+    """Whether the background is ignored, and what else is.
+
+    Examples
+    --------
+    >>> corner = [(0, 0), (1, 0), (1, 1)]
+    >>> split_background("background"), split_background([corner, "background"])
+    ((True, None), (True, [[(0, 0), (1, 0), (1, 1)]]))
+    """
+    if isinstance(ignore, str):
+        return ignore == BACKGROUND, None if ignore == BACKGROUND else ignore
+    if not isinstance(ignore, list | tuple):
+        return False, ignore
+    others = [part for part in ignore if not (isinstance(part, str) and part == BACKGROUND)]
+    return len(others) < len(ignore), others or (None if ignore else ignore)
 
 
 def names_in_list(images: ImageList) -> NDArray[Any]:

@@ -209,7 +209,7 @@ class LazyFeatures:
     def ignored_share(self) -> float:
         """Share of patches that are ignored, as some of the images tell."""
         picture = self.backbone._picture()
-        if picture.ignored is None and picture.foreground is None:
+        if picture.ignored is None and not picture.no_background:
             return 0.0
         images = self.images[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
         marked = np.zeros((len(images), *self.shape[1:3], 1), np.float32)

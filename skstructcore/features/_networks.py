@@ -22,8 +22,9 @@ class _Capture(threading.local):
 class ConvNetwork:
     """The outputs of named layers of a module, as one grid of patch features.
 
-    Each output is averaged over 3x3 positions, scaled to the finest of the grids and joined
-    to the others. The module runs no further than the last of the layers.
+    Each output is averaged over 3x3 positions and scaled to the finest of the grids. Its vectors
+    are scaled to length 1 and joined to those of the others. The module runs no further than the
+    last of the layers.
 
     Parameters
     ----------
@@ -33,16 +34,13 @@ class ConvNetwork:
         Names of submodules, as `module.named_modules()` gives them.
     mean, std : sequences of 3 floats
         What is subtracted from pixels between 0 and 1, and then divided by.
-    normalize : bool
-        Whether each layer's feature vectors are scaled to length 1.
     device, dtype : torch.device, torch.dtype
         Where and how precisely to compute.
     """
 
-    def __init__(self, module, layers, *, mean, std, normalize, device, dtype):
+    def __init__(self, module, layers, *, mean, std, device, dtype):
         self.module = module.eval().to(device, dtype, memory_format=torch.channels_last)
         self.layers = tuple(layers)
-        self.normalize = normalize
         self.device = device
         self.dtype = dtype
         # Of pixels from 0 to 255.
@@ -66,7 +64,7 @@ class ConvNetwork:
             return tuple(self(black).shape[1:])
 
     def __call__(self, pixels):
-        return join_maps(self.maps(pixels), self.normalize)
+        return join_maps(self.maps(pixels))
 
     def maps(self, pixels):
         """The averaged outputs `(b, d, h, w)` of the layers."""
@@ -96,12 +94,14 @@ def average_3x3(maps):
     return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
 
 
-def join_maps(maps, normalize):
-    """Maps `(b, d, h, w)` of layers as features `(b, h, w, d)` at the finest of their grids."""
+def join_maps(maps):
+    """Maps `(b, d, h, w)` of layers as features `(b, h, w, d)` at the finest of their grids.
+
+    The vectors of each layer have length 1.
+    """
     size = max((m.shape[-2:] for m in maps), key=lambda s: s[0] * s[1])
     maps = [m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps]
-    if normalize:
-        maps = [F.normalize(m, dim=1) for m in maps]
+    maps = [F.normalize(m, dim=1) for m in maps]
     return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
 
 

@@ -64,7 +64,7 @@ class OpenVinoNetwork:
         for image in pixels:
             request.infer([image[None].float().numpy()])
             maps = [torch.from_numpy(t.data.copy()) for t in request.output_tensors]
-            features.append(join_maps(maps, self.network.normalize))
+            features.append(join_maps(maps))
         return torch.cat(features)
 
     def _request(self, size):

@@ -11,7 +11,7 @@ from ..images.geometry import Geometry
 from ._ignored import is_background
 
 if TYPE_CHECKING:
-    from typing import Any, Literal
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -30,12 +30,12 @@ class Picture:
         Height and width that the network, or all tiles together, see.
     resize : int or None
     crop : bool
-        See `ConvFeatures`.
+        Whether the centre is cut out, and the length of the shorter side before.
     intensity : Intensity
         How the values of an image become levels.
     ignored : Ignored or None, default=None
         Regions whose patches do not count.
-    foreground : "auto" or None, default=None
+    no_background : bool, default=False
         Whether patches of the background do not count either.
     region : tuple of 4 floats or None, default=None
         Left, top, right and bottom of the part of each image that is looked at.
@@ -46,7 +46,7 @@ class Picture:
     crop: bool
     intensity: Intensity
     ignored: Ignored | None = None
-    foreground: Literal["auto"] | None = None
+    no_background: bool = False
     region: tuple[float, float, float, float] | None = None
 
     @property
@@ -68,6 +68,6 @@ class Picture:
             patches = self.ignored.patches(images, self.geometry(images), grid_shape)
             if patches is not None:
                 features[patches] = np.nan
-        if self.foreground is not None:
+        if self.no_background:
             for i, image in enumerate(features):
                 image[is_background(self.pixels(images, i), grid_shape)] = np.nan

@@ -27,7 +27,6 @@ class Recipe:
         Checksum of the weights.
     dtype : str
         Precision of the computation.
-    normalize : bool
     network : mapping
         Parameters of the network, as JSON can write them.
     computation : mapping
@@ -46,7 +45,6 @@ class Recipe:
     estimator: str
     weights: str
     dtype: str
-    normalize: bool
     network: Mapping[str, Any]
     computation: Mapping[str, Any]
     picture: Picture
@@ -61,6 +59,7 @@ class Recipe:
             "weights": self.weights,
             "scaling": self.picture.scaling,
             "dtype": self.dtype,
+            **({"region": region} if (region := self.picture.region) else {}),
             **self.computation,
             **self._of_the_method(),
         }
@@ -70,12 +69,11 @@ class Recipe:
 
         Weights are compared when the network is loaded, with a message of their own.
         """
-        _, resize, crop = self.picture.scaling
         window = None if isinstance(self.window, str) else [float(end) for end in self.window]
         recipe = {
             **self._of_the_method(),
-            **{"image_size": self.image_size, "resize": resize, "crop": crop, "window": window},
-            **{"foreground": self.picture.foreground, "ignore": self.ignore_digest},
+            **{"image_size": self.image_size, "window": window, "ignore": self.ignore_digest},
+            "crop": self.picture.region or self.picture.resize or self.picture.crop,
         }
         return json.loads(json.dumps(recipe))  # tuples and lists become the same
 
@@ -83,10 +81,8 @@ class Recipe:
         intensity = self.picture.intensity
         return {
             "estimator": self.estimator,
-            "normalize": self.normalize,
             # The usual case has no entry, so that what is cached of it stays valid.
             **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
             **self.network,
             **({"tiles": self.tiles} if self.tiles else {}),
-            **({"region": region} if (region := self.picture.region) else {}),
         }

@@ -119,13 +119,11 @@ class TimmNetwork:
         See `choose_layers`.
     mean, std : sequence of 3 floats or None
         None takes what timm says of the network's weights.
-    normalize : bool
-        Whether each layer's feature vectors are scaled to length 1.
     device, dtype : torch.device, torch.dtype
         Where and how precisely to compute.
     """
 
-    def __init__(self, module, layers, *, mean, std, normalize, device, dtype):
+    def __init__(self, module, layers, *, mean, std, device, dtype):
         if not hasattr(module, "forward_intermediates"):
             raise ValueError(
                 f"{type(module).__name__} has no forward_intermediates in this release of timm: "
@@ -133,7 +131,6 @@ class TimmNetwork:
             )
         self.layers = choose_layers(module, layers)
         self.module = module.to(device, dtype)
-        self.normalize = normalize
         self.device, self.dtype = device, dtype
         self._order = sorted(set(self.layers))  # timm gives them from front to back
         self._plain = is_plain(module)
@@ -168,4 +165,4 @@ class TimmNetwork:
             raise ValueError(f"{type(self.module).__name__} gives no maps for its layers.")
         maps = {n: m.float() for n, m in zip(self._order, maps, strict=True)}
         maps = [maps[n] if self._plain else average_3x3(maps[n]) for n in self.layers]
-        return join_maps(maps, self.normalize)
+        return join_maps(maps)

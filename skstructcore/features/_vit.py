@@ -1,7 +1,5 @@
 """DINOv2 vision transformers as networks from pixels to patch features."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 
@@ -9,7 +7,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 class VitNetwork:
-    """The patch tokens after some blocks of a DINOv2 transformer, joined.
+    """The patch tokens after some blocks of a DINOv2 transformer, of length 1, joined.
 
     Parameters
     ----------
@@ -17,20 +15,15 @@ class VitNetwork:
         In evaluation mode. Blocks that are not needed are dropped from it.
     blocks : sequence of int
         Blocks whose raw outputs are taken, counted from 1.
-    normalize : bool
-        Whether each block's tokens are scaled to length 1 before they are joined.
     device, dtype : torch.device, torch.dtype
         Where and how precisely to compute.
-    compile : bool
-        Whether to use `torch.compile`.
     """
 
-    def __init__(self, model, blocks, *, normalize, device, dtype, compile):
+    def __init__(self, model, blocks, *, device, dtype):
         embeddings = model.embeddings
         self.patch_size = model.config.patch_size
         self.n_features = model.config.hidden_size * len(blocks)
         self.blocks = list(blocks)
-        self.normalize = normalize
         self.device = device
         self.dtype = dtype
         self._has_registers = hasattr(embeddings, "register_tokens")
@@ -44,14 +37,6 @@ class VitNetwork:
         self._layers = model.encoder.layer[: max(blocks)].to(device, dtype)
         self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(_STD, device=device).view(1, 3, 1, 1) * 255)
-        self._forward = torch.compile(self._tokens) if compile else self._tokens
-
-    @property
-    def eager(self):
-        """The network in plain torch, not compiled."""
-        network = copy.copy(self)
-        network._forward = self._tokens
-        return network
 
     def output_shape(self, height, width):
         """Height, width and number of features of the grid for images of this size."""
@@ -70,9 +55,8 @@ class VitNetwork:
         x = pixels.to(self.device).permute(0, 3, 1, 2).float()
         x = ((x - self._mean) * self._scale).to(self.dtype)
         grid = x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
-        tokens = [t.float() for t in self._forward(x, self._grid_positions(grid))]
-        if self.normalize:
-            tokens = [F.normalize(t, dim=-1) for t in tokens]
+        tokens = self._tokens(x, self._grid_positions(grid))
+        tokens = [F.normalize(t.float(), dim=-1) for t in tokens]
         return torch.cat(tokens, dim=-1).unflatten(1, grid).cpu()
 
     def _tokens(self, x, positions):

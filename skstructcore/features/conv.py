@@ -108,16 +108,12 @@ class ConvFeatures(PatchFeatures):
         layers: Sequence[str] | None = None,
         *,
         image_size: int | float | Literal["native"] | tuple[int, int] = 256,
-        resize: int | None = None,
-        crop: bool = False,
-        region: Sequence[Any] | None = None,
+        crop: bool | int | Sequence[Any] = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
         channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
-        foreground: Literal["auto"] | None = None,
-        normalize: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         batch_size: int = 16,
@@ -144,9 +140,7 @@ class ConvFeatures(PatchFeatures):
     def _network_source(self):
         built_in = BUILT_IN.get(self.model) if isinstance(self.model, str) else None
         module = None if built_in else self.model
-        return _ConvSource(
-            built_in, module, self.layers, self.mean, self.std, self.normalize, self.runtime
-        )
+        return _ConvSource(built_in, module, self.layers, self.mean, self.std, self.runtime)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +152,6 @@ class _ConvSource(NetworkSource):
     layers: Sequence[str] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
-    normalize: bool
     runtime: str
 
     @property
@@ -199,7 +192,7 @@ class _ConvSource(NetworkSource):
             if dtype != torch.float32:  # the user's own weights keep their precision
                 module = copy.deepcopy(module)
         mean, std = self._pixel_scaling()
-        options = dict(mean=mean, std=std, normalize=self.normalize, device=device, dtype=dtype)
+        options = dict(mean=mean, std=std, device=device, dtype=dtype)
         network = ConvNetwork(module, self._layer_names(), **options)
         if self.runtime == "torch":
             return network

@@ -48,8 +48,6 @@ class DinoFeatures(PatchFeatures):
         and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
     %(picture)s
     %(computation)s
-    compile : bool, default=False
-        Whether to use `torch.compile`: some seconds more at the start, less for each image.
     %(run)s
 
     Attributes
@@ -81,7 +79,6 @@ class DinoFeatures(PatchFeatures):
     _side_step = 14
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
-        "compile": ["boolean"],
         "model": [str, None],
         "layers": [tuple, list],
         "weights": [str, os.PathLike, None],
@@ -98,24 +95,19 @@ class DinoFeatures(PatchFeatures):
         memory: StrPath | joblib.Memory | None = None,
         verbose: int = 0,
         *,
-        resize: int | None = None,
-        crop: bool = False,
-        region: Sequence[Any] | None = None,
+        crop: bool | int | Sequence[Any] = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
         channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
-        foreground: Literal["auto"] | None = None,
-        normalize: bool = True,
         dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-        compile: bool = False,
         n_jobs: int | None = None,
     ) -> None:
         self._store_parameters(locals())
 
     def _network_source(self):
-        return _DinoSource(self.model, self.weights, self.layers, self.normalize, self.compile)
+        return _DinoSource(self.model, self.weights, self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +117,6 @@ class _DinoSource(NetworkSource):
     model: str | None
     weights: StrPath | None
     layers: Sequence[int]
-    normalize: bool
-    compile: bool
-
-    @property
-    def identity(self):
-        return self.compile
 
     def checksum(self):
         return find_weights(self.model, self.weights).checksum()
@@ -152,8 +138,7 @@ class _DinoSource(NetworkSource):
                 f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}, there is no "
                 f"block {max(blocks)}."
             )
-        options = dict(normalize=self.normalize, device=device, dtype=dtype)
-        return VitNetwork(transformer, blocks, **options, compile=self.compile)
+        return VitNetwork(transformer, blocks, device=device, dtype=dtype)
 
     def _blocks(self):
         blocks = list(self.layers)

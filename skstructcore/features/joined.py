@@ -33,10 +33,10 @@ class JoinedFeatures(LazyTransformer):
     ----------
     features : sequence of feature estimators
         `ConvFeatures`, `DinoFeatures` or `TimmFeatures`, fitted in place as the steps of a
-        pipeline are. Their `image_size`, `resize` and `crop` must be the same, so that they see
+        pipeline are. Their `image_size` and `crop` must be the same, so that they see
         the same part of each image. Their parameters go by their position:
         ``set_params(features__0__batch_size=8)`` in a pipeline whose step is called "features".
-        `ignore` and `foreground` are given to the first and hold for all.
+        `ignore` is given to the first and holds for all.
 
     Attributes
     ----------
@@ -164,22 +164,18 @@ class JoinedFeatures(LazyTransformer):
         for position, part in enumerate(rest, start=1):
             if part is first or any(part is other for other in rest[: position - 1]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
-            scalings = zip(
-                ("image_size", "resize", "crop", "region"),
-                (*first._picture().scaling, first._picture().region),
-                (*part._picture().scaling, part._picture().region),
-                strict=True,
-            )
-            for name, of_first, of_part in scalings:
+            for name, of_first, of_part in (
+                ("image_size", first._input_size(), part._input_size()),
+                ("crop", first.crop, part.crop),
+            ):
                 if of_first != of_part:
                     raise ValueError(
                         f"{name} must be the same for all joined features: features[0] has "
                         f"{of_first}, features[{position}] {of_part}."
                     )
-            if part.ignore is not None or part.foreground is not None:
+            if part.ignore is not None:
                 raise ValueError(
-                    f"features[{position}]: give ignore and foreground to features[0] only; they "
-                    "hold for all."
+                    f"features[{position}]: give ignore to features[0] only; it holds for all."
                 )
 
     def _check_recipe(self):

@@ -99,16 +99,12 @@ class TimmFeatures(PatchFeatures):
         *,
         model_params: dict[str, Any] | None = None,
         image_size: int | float | Literal["native"] | tuple[int, int] = 256,
-        resize: int | None = None,
-        crop: bool = False,
-        region: Sequence[Any] | None = None,
+        crop: bool | int | Sequence[Any] = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Literal["auto"] | tuple[float, float] = "auto",
         channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
         ignore: RegionLike | dict[str, RegionLike] | None = None,
-        foreground: Literal["auto"] | None = None,
-        normalize: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         batch_size: int = 16,
@@ -122,9 +118,7 @@ class TimmFeatures(PatchFeatures):
 
     def _network_source(self):
         params = tuple(sorted((self.model_params or {}).items()))
-        return _TimmSource(
-            self.model, params, self.weights, self.layers, self.mean, self.std, self.normalize
-        )
+        return _TimmSource(self.model, params, self.weights, self.layers, self.mean, self.std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +131,6 @@ class _TimmSource(NetworkSource):
     layers: Sequence[int] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
-    normalize: bool
 
     def checksum(self):
         if self._file() is None:
@@ -166,8 +159,8 @@ class _TimmSource(NetworkSource):
         else:
             module = build(self.model, dict(self.params))
             give_weights(module, self.model, file)
-        options = dict(mean=self.mean, std=self.std, normalize=self.normalize)
-        return TimmNetwork(module, self._positions(), **options, device=device, dtype=dtype)
+        options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
+        return TimmNetwork(module, self._positions(), **options)
 
     def _file(self):
         """The file of the weights; None if they are the hub's."""

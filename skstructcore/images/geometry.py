@@ -148,8 +148,9 @@ def as_box(region: object) -> tuple[float, float, float, float] | None:
         or (len(numbers) == 2 and not (numbers[0] < numbers[1]).all())
     ):
         raise ValueError(
-            "region must be (left, top, right, bottom) or the corners (x, y) of a polygon, in "
-            f"pixels of the upright image or from 0 to 1 as shares of it; got {region!r}."
+            "crop must be True, False, a length, (left, top, right, bottom) or the corners (x, y) "
+            "of a polygon, in pixels of the upright image or from 0 to 1 as shares of it; got "
+            f"{region!r}."
         )
     corners = numbers.astype(float)
     return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
@@ -164,7 +165,7 @@ def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[in
     left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
-            f"region reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
+            f"crop reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
             f"within its {height} x {width} pixels; for images of several sizes give shares, from "
             "0 to 1"
         )

@@ -222,8 +222,8 @@ def source_box(
         scaled = np.array(size) * resize // min(size)
     if (scaled < target).any():
         raise ValueError(
-            f"an image of {height} x {width} pixels, its shorter side scaled to resize={resize}, "
-            f"is smaller than the crop of {target[0]} x {target[1]}; raise resize or lower "
+            f"an image of {height} x {width} pixels, its shorter side scaled to crop={resize}, "
+            f"is smaller than image_size={(int(target[0]), int(target[1]))}; raise crop or lower "
             "image_size"
         )
     corner = np.round((scaled - target) / 2)

@@ -150,7 +150,6 @@ def _check_exportable(pipe, opset):
         f"the descriptor {own[0].__name__!r}, a Python function" if own else "": bool(own),
         "tile_size": features.tile_size is not None,
         "ignore": features.ignore is not None,
-        "foreground": features.foreground is not None,
         "a window for images of more than 8 bits": features.window_ is not None,
         "channels": features.channels is not None,
         "algorithm='approximate'": knn.algorithm == "approximate",
@@ -251,14 +250,13 @@ def _network(features, size, opset, onnx):
 
 def _scaling(features):
     """What becomes of an image before the backbone sees it, beside its size."""
-    return {name: getattr(features, name) for name in ("resize", "crop")} | {
-        "region": features._picture().region
-    }
+    picture = features._picture()
+    return {"resize": picture.resize, "crop": picture.crop, "region": picture.region}
 
 
 def _without_scaling(pipe):
     """The pipeline for images that have been cropped and scaled already."""
-    features = copy.copy(pipe[0]).set_params(resize=None, crop=False, region=None)
+    features = copy.copy(pipe[0]).set_params(crop=False)
     features.recipe_ = features._recipe().for_fit()
     return Pipeline([("features", features), *pipe.steps[1:]])
 
