@@ -82,6 +82,8 @@ def test_what_cannot_be_is_refused():
     pipe = make_structcore(bank__ratio=0.1)[2:].fit(X, bank__parts=parts)
     with pytest.raises(ValueError, match="parts"):
         describe_parts(pipe, X, parts[:-1])
+    with pytest.raises(ValueError, match="a part of its own"):
+        make_structcore(bank__ratio=0.1)[2:].fit(X, bank__parts=np.arange(len(X)))
     with pytest.raises(ValueError, match="at least 5 good parts"):
         make_structcore(bank__ratio=0.1)[2:].fit(X[:10], bank__parts=[0, 1] * 5)
 

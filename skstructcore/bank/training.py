@@ -79,7 +79,15 @@ def training_images(
             f"n_routes={n_routes!r} groups images that have no labels, but fit got "
             "categories: set n_routes=None, or leave the categories out."
         )
+    was_passed = parts is not None and not is_auto(parts)
     parts = _passed_or_carried(parts, carried.parts, "parts", len(X))
+    if parts is not None and len(set(parts)) == len(X):
+        if was_passed:
+            raise ValueError(
+                f"parts gives each of {len(X)} images a part of its own: parts are what several "
+                "images are views of. Leave parts out, or name those that show one part alike."
+            )
+        parts = None  # single pages, for instance
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
     if groups is None and parts is not None:
         groups = parts  # views of one part depend on each other
