@@ -21,7 +21,7 @@ from ..containers import Patches
 from ..routing.pooling import pool_patches
 from .build import SelectionRule, materialize, most_unlike, select_bank, with_profiles
 from .dependence import find_groups_of_routes
-from .memory import check_room
+from .memory import asked_ratio, check_room
 from .record import record_of
 from .stream import stream_bank
 from .training import is_auto, number_images, training_images
@@ -45,6 +45,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         How many of the training patches of each route are kept. A float: this share of them, at
         least one. An int: so many. "auto": 5 %, which are at most 8,192 patches, or 1 % where
         that is more: a small bank of few images is a lottery (``docs/decisions.md``).
+    n_patches : int, default=None
+        The name that an int as `ratio` had before; it wins, and warns.
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
@@ -126,6 +128,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             Interval(RealNotInt, 0, 1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
         "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "device": [str],
         "random_state": ["random_state"],
@@ -138,6 +141,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self,
         ratio: float | Literal["auto"] = "auto",
         *,
+        n_patches: int | None = None,
         n_routes: int | Literal["auto"] | None = None,
         device: str = "auto",
         contamination: float = 0.0,
@@ -146,6 +150,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         random_state: RandomState = None,
     ) -> None:
         self.ratio = ratio
+        self.n_patches = n_patches
         self.n_routes = n_routes
         self.device = device
         self.contamination = contamination
@@ -256,7 +261,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return (X if streamed else materialize(X)), streamed
 
     def _rule(self):
-        return SelectionRule(self.ratio, self.random_state, find_device(self.device))
+        if self.n_patches is not None:
+            warn_user(f"n_patches={self.n_patches} is ratio={self.n_patches} now.", FutureWarning)
+        return SelectionRule(asked_ratio(self), self.random_state, find_device(self.device))
 
     def _select(self, values, codes, streamed):
         """The bank of all images, and the patches that are left to calibrate with."""

@@ -15,6 +15,8 @@ from ..neighbors.streaming import least_memory
 from .build import entries_of
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from .coreset_bank import CoresetBank
     from .training import TrainingImages
 
@@ -153,8 +155,8 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
         n_routes, largest = len(sizes), sizes.max() / n_images if len(sizes) > 1 else 0.0
     elif bank.n_routes not in (None, 1):
         n_routes, largest = 1 if bank.n_routes == "auto" else bank.n_routes, 1.0  # at most
-    n_entries = entries_of(bank.ratio, n_images * n_patches)
-    if isinstance(bank.ratio, Integral):
+    n_entries = entries_of(asked_ratio(bank), n_images * n_patches)
+    if isinstance(asked_ratio(bank), Integral):
         n_entries *= n_routes
     return FitShape(
         n_images=n_images,
@@ -165,6 +167,11 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
         largest_route=float(largest),
         ignored=training.X.ignored_share() if hasattr(training.X, "ignored_share") else 0.0,
     )
+
+
+def asked_ratio(bank: CoresetBank) -> float | Literal["auto"]:
+    """How many patches a bank keeps, by the parameter's name of today or of before."""
+    return bank.ratio if bank.n_patches is None else bank.n_patches
 
 
 def check_room(bank: CoresetBank, training: TrainingImages) -> FitShape:
