@@ -21,9 +21,10 @@ import pandas as pd
 from _lots import SCANNED, lots, scan
 
 from skstructcore import RoutedKNNScorer, StructCoreScorer, make_structcore
-from skstructcore.containers import AnomalyMaps, Geometry
+from skstructcore.containers import AnomalyMaps
 from skstructcore.datasets import load_mvtec_ad, make_photographs, masks_as_seen
 from skstructcore.datasets.photographs import PHOTOGRAPHS
+from skstructcore.images import Geometry
 from skstructcore.images.resampling import upsample_maps
 from skstructcore.lifecycle.painted import learn_from_painted_defects
 from skstructcore.metrics import aupro_score, pixel_auroc_score

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from .scoring.describe import describe as describe
     from .scoring.map_files import save_maps as save_maps
     from .scoring.parts import describe_parts as describe_parts
-    from .scoring.region_files import label_masks as label_masks
-    from .scoring.region_files import to_coco as to_coco
-    from .scoring.region_files import to_geojson as to_geojson
-    from .scoring.region_files import write_label_masks as write_label_masks
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
     from .serving.export import export_onnx as export_onnx
@@ -72,20 +68,16 @@ _PUBLIC = {
     "info": "model_files.persistence",
     "load": "model_files.persistence",
     "make_structcore": "pipeline",
-    "label_masks": "scoring.region_files",
     "operating_points": "lifecycle.operating_points",
     "recalibrate": "lifecycle.recalibrate",
     "regions": "scoring.regions",
     "remove_category": "lifecycle.categories",
     "save": "model_files.persistence",
     "save_maps": "scoring.map_files",
-    "to_coco": "scoring.region_files",
-    "to_geojson": "scoring.region_files",
     "trusted_types": "model_files.persistence",
     "update": "lifecycle.update",
     "verify_export": "serving.exported",
     "warm_up": "serving.latency",
-    "write_label_masks": "scoring.region_files",
 }
 
 __all__ = sorted(_PUBLIC)

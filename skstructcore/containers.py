@@ -9,7 +9,6 @@ import numpy as np
 
 from ._utils.lazy import iter_batches
 from ._utils.rows import join_rows, take_rows
-from .images.geometry import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._utils.lazy import LazyRows
+    from .images.geometry import Geometry
     from .routing.profile import RouteProfile
 
 
-__all__ = ["AnomalyMaps", "Geometry", "MemoryBank", "Patches"]
+__all__ = ["AnomalyMaps", "MemoryBank", "Patches"]
 
 
 _OF_ROUTES = ("route_names", "profiles")

@@ -28,6 +28,7 @@ from skstructcore import inference
 from skstructcore.cli import main
 from skstructcore.inference import iter_scores
 from skstructcore.report import report
+from skstructcore.scoring import region_files
 
 if sys.platform == "win32":
     pytest.skip("needs fork, signals and limits", allow_module_level=True)
@@ -565,11 +566,11 @@ def test_functions_say_which_file_found_no_place(world, out):
     pipe = skstructcore.load(world / "bolt")
     maps = pipe[:-1].transform([str(world / "parts" / "bolt" / "test" / "spot" / "0.png")])
     found = skstructcore.regions(pipe[-1], maps)
-    [mask] = skstructcore.write_label_masks(found, out)
+    [mask] = region_files.write_label_masks(found, out)
     (out / "model").write_text("old")
     before = content(out)
     for write, name in (
-        (lambda: skstructcore.write_label_masks(found, out), mask),
+        (lambda: region_files.write_label_masks(found, out), mask),
         (lambda: skstructcore.save(pipe, out / "model"), out / "model"),
         (lambda: report(pipe, world / "new", out / "new.html"),
          out / "new.html"),

@@ -7,7 +7,8 @@ from PIL import Image
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, indexable
 
-from skstructcore.datasets import ImageSet, check_masks
+from skstructcore.datasets import ImageSet
+from skstructcore.datasets.masks import check_masks
 from skstructcore.images import read_mask
 
 

@@ -20,8 +20,8 @@ from skstructcore.images import (
     find_unreadable,
     list_images,
     read_mask,
-    source_box,
 )
+from skstructcore.images.reading import source_box
 
 
 @pytest.fixture

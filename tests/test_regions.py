@@ -12,14 +12,11 @@ from skstructcore import (
     AnomalyMaps,
     ConvFeatures,
     StructCoreScorer,
-    label_masks,
     make_structcore,
     regions,
-    to_coco,
-    to_geojson,
-    write_label_masks,
 )
 from skstructcore.images import Geometry
+from skstructcore.scoring.region_files import label_masks, to_coco, to_geojson, write_label_masks
 
 N_TRAIN = 19
 

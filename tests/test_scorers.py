@@ -9,9 +9,10 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
 
-from skstructcore.containers import AnomalyMaps, Geometry
+from skstructcore.containers import AnomalyMaps
 from skstructcore.datasets import ImageSet, masks_as_seen
-from skstructcore.images import mask_as_seen
+from skstructcore.images import Geometry
+from skstructcore.images.masks import mask_as_seen
 from skstructcore.metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from skstructcore.model_selection import MVTecSplit, OneClassKFold, scorers
 

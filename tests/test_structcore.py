@@ -5,7 +5,7 @@ from scipy import ndimage
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import AnomalyMaps, StructCoreScorer
-from skstructcore.containers import Geometry
+from skstructcore.images import Geometry
 from skstructcore.scoring.calibration import NORMS
 from skstructcore.scoring.descriptors import compute_descriptors
 

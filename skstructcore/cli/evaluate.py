@@ -122,7 +122,7 @@ def _evaluate_one(pipe, folder, parts, csv, picture, model, as_json):
     from .._utils.files import write_text
     from ..datasets import find_layout
     from ..display import AnomalyMapDisplay
-    from ..evaluation import evaluate, format_table
+    from ..evaluation.single import evaluate, format_table
     from ..scoring.summary import closing_sentences
 
     layout = find_layout(folder)
@@ -185,7 +185,7 @@ def _noting(failed, path):
 
 
 def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, overwrite):
-    from ..evaluation import CategoryError, evaluate_categories, format_markdown
+    from ..evaluation.categories import CategoryError, evaluate_categories, format_markdown
 
     options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
     failure = None

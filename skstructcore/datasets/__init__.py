@@ -3,9 +3,9 @@
 from ._checks import DatasetError
 from ._image_set import ImageSet
 from .annotation_files import load_annotated
-from .layouts import Layout, find_layout
+from .layouts import find_layout
 from .loaders import load_btad, load_image_folder, load_kolektor, load_mvtec_ad, load_visa
-from .masks import NoMasksError, check_masks, masks_as_seen
+from .masks import NoMasksError, masks_as_seen
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .sources import load_images
@@ -17,9 +17,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "DatasetError",
     "ImageSet",
-    "Layout",
     "NoMasksError",
-    "check_masks",
     "find_layout",
     "load_annotated",
     "load_btad",

@@ -1,13 +1,11 @@
 """Judge a pipeline by labelled data sets: one category or many."""
 
-from .categories import CategoryError, evaluate_categories, format_markdown
-from .single import Evaluation, evaluate, format_table
+from .categories import CategoryError, evaluate_categories
+from .single import Evaluation, evaluate
 
 __all__ = [
     "CategoryError",
     "Evaluation",
     "evaluate",
     "evaluate_categories",
-    "format_markdown",
-    "format_table",
 ]

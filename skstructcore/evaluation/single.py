@@ -12,7 +12,8 @@ import pandas as pd
 from .._utils.files import escape_name
 from .._utils.validation import check_labels
 from ..containers import AnomalyMaps
-from ..datasets import ImageSet, NoMasksError, check_masks, masks_as_seen
+from ..datasets import ImageSet, NoMasksError, masks_as_seen
+from ..datasets.masks import check_masks
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .. import metrics
-from ..datasets import check_masks, masks_as_seen
+from ..datasets.masks import check_masks, masks_as_seen
 from ..images.labels import is_anomalous
 from ..images.resampling import ignored_pixels
 

@@ -2,6 +2,6 @@
 
 from .coreset import greedy_k_center
 from .index import NeighborIndex, kneighbors
-from .streaming import StreamingCoreset, least_memory
+from .streaming import StreamingCoreset
 
-__all__ = ["NeighborIndex", "StreamingCoreset", "greedy_k_center", "kneighbors", "least_memory"]
+__all__ = ["NeighborIndex", "StreamingCoreset", "greedy_k_center", "kneighbors"]
