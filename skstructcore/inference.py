@@ -25,8 +25,8 @@ from .images.image_list import ImageReadError, as_images
 from .model_files.persistence import info, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Literal
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, Literal
 
     from sklearn.pipeline import Pipeline
 
@@ -127,12 +127,16 @@ def iter_scores(
     n_jobs: int | None = None,
     shard_size: int = 64,
     verbose: int = 0,
+    also: Callable[..., Sequence[Any] | None] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `score_images` shard by shard, in order, as soon as they are there.
 
     Parameters
     ----------
     pipe, images, on_error, n_jobs, shard_size, verbose : see `score_images`
+    also : callable, default=None
+        Called in the process that scores with the last step, images and their `AnomalyMaps`, to
+        use the maps while they are there. What it returns, an entry an image, is the column "also".
 
     Yields
     ------
@@ -149,7 +153,7 @@ def iter_scores(
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     shards = parallel(
         joblib.delayed(_score_shard)(
-            model, digest, images[start : start + shard_size], start, on_error
+            model, digest, images[start : start + shard_size], start, on_error, also
         )
         for start in starts
     )
@@ -173,19 +177,19 @@ def _as_sent(pipe):
     return model, hashlib.sha256(model).hexdigest()
 
 
-def _score_shard(model, digest, images, start, on_error):
+def _score_shard(model, digest, images, start, on_error, also):
     end_with_parent()
     pipe = _open(model, digest)
     errors = [None] * len(images)
     try:
-        scores = _describe(pipe, images)
+        scores = _describe(pipe, images, also)
     except ImageReadError:
         if on_error == "raise":
             raise
         parts = []
         for i in range(len(images)):
             try:
-                parts.append(_describe(pipe, images[i]).set_axis([i]))
+                parts.append(_describe(pipe, images[i], also).set_axis([i]))
             except ImageReadError as error:
                 errors[i] = str(error)
         scores = pd.concat(parts) if parts else pd.DataFrame()
@@ -205,6 +209,7 @@ def _open(model, digest):
     return pipe
 
 
-def _describe(pipe, images):
-    scores = pipe[-1].describe(pipe[:-1].transform(images))
-    return scores.astype({"is_anomalous": "boolean"})
+def _describe(pipe, images, also):
+    maps = pipe[:-1].transform(images)
+    scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
+    return scores if also is None else scores.assign(also=also(pipe[-1], images, maps))

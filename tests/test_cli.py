@@ -133,7 +133,7 @@ def test_ctrl_c_ends_with_status_130(root, model, monkeypatch):
 
 
 def test_a_terminal_gets_a_short_table(root, model, monkeypatch):
-    monkeypatch.setattr("skstructcore.cli.score._is_terminal", lambda: True)
+    monkeypatch.setattr("skstructcore.cli._rows.is_terminal", lambda: True)
     lines = run("score", model, root / "bolt").stdout.splitlines()
     assert lines[0].split() == ["file", "decision", "anomaly_score", "p_value", "decided_by"]
     assert {line.split()[1] for line in lines[1:]} <= {"accept", "REJECT"} and len(lines) > 6

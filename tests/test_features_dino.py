@@ -1,5 +1,6 @@
 """DinoFeatures: weights from three sources against an independent forward pass."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -9,9 +10,12 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from sklearn.base import clone
 
-from skstructcore import DinoFeatures
+from skstructcore import DinoFeatures, load, make_structcore, save
+from skstructcore.cli import main
 
 LAYERS = (2, 1)
 
@@ -114,6 +118,25 @@ def test_weights_may_move_to_another_folder(tmp_path):
     expected = np.asarray(features.transform(photos()))
     features.set_params(weights=there)
     np.testing.assert_array_equal(np.asarray(features.transform(photos())), expected)
+
+
+def test_a_model_file_is_told_where_its_weights_are(tmp_path):
+    here = dino_reference.save_folder(dino_reference.random_state(), tmp_path / "here", n_heads=2)
+    features = DinoFeatures(None, LAYERS, here, image_size=70)
+    pipe = make_structcore(features, bank__ratio=0.2, structcore__false_alarm_rate=0.2)
+    X = np.random.default_rng(0).integers(0, 256, (8, 70, 70, 3), dtype=np.uint8)
+    save(pipe.fit(X), tmp_path / "model")
+    expected = pipe.predict(X).tolist()
+    Image.fromarray(X[0]).save(tmp_path / "a.png")
+    here = here.rename(tmp_path / "there")
+    command = [main, ["score", str(tmp_path / "model"), str(tmp_path / "a.png"), "--json"]]
+    lost = CliRunner().invoke(*command)
+    assert lost.exit_code == 2 and "in commands --weights" in lost.output
+    command[1] += ["--weights", str(here)]
+    assert json.loads(CliRunner().invoke(*command).stdout)["images"] == 1
+    assert load(tmp_path / "model", weights=here).predict(X).tolist() == expected
+    with pytest.raises(ValueError, match="weights: 2 given, but 1 networks"):
+        load(tmp_path / "model", weights=[here, here])
 
 
 def test_number_of_heads_belongs_to_the_checksum(tmp_path):

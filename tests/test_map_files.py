@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from skstructcore import make_structcore, save_maps
-from skstructcore.images import place_on_image
+from skstructcore.datasets import load_images
+from skstructcore.images import as_images, place_on_image
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,48 @@ def test_names_that_differ_by_their_suffix_alone_stay_apart(pipe, parts, tmp_pat
     save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "a.bmp")], tmp_path / "maps")
     found = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert found == ["a.bmp.png", "a.png.png", "scale.json"]
+
+
+def test_pages_have_files_of_their_own(pipe, parts, tmp_path):
+    frames = [Image.open(path) for path in files(parts)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    save_maps(pipe, as_images([str(tmp_path / "a.tif")], pages="all"), tmp_path / "maps")
+    found = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert found == ["a[0].png", "a[1].png", "a[2].png", "scale.json"]
+
+
+def test_images_of_another_folder_do_not_pass_for_those_that_are_done(pipe, parts, tmp_path):
+    for day in ("mon", "tue"):
+        (tmp_path / day).mkdir()
+        Image.open(files(parts)[0]).save(tmp_path / day / "1.png")
+    save_maps(pipe, [str(tmp_path / "mon/1.png")], tmp_path / "maps")
+    with pytest.raises(OSError, match="or of other images, which are kept"):
+        save_maps(pipe, [str(tmp_path / "tue/1.png")], tmp_path / "maps")
+    with pytest.raises(ValueError, match="map and overlay files need folders of their own"):
+        save_maps(pipe, files(parts), tmp_path / "m", overlays=tmp_path / "m")
+
+
+def test_maps_that_lie_among_the_images_are_no_images(pipe, parts, tmp_path):
+    for name in "ab":
+        Image.open(files(parts)[0]).save(tmp_path / f"{name}.png")
+    save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "b.png")], tmp_path / "maps")
+    assert len(load_images(tmp_path)) == 2
+
+
+def test_an_overlay_is_drawn_by_the_threshold_of_its_own_route(tmp_path):
+    rng = np.random.default_rng(0)
+    calm = rng.integers(100, 108, (8, 48, 48), dtype=np.uint8)
+    wild = rng.integers(0, 256, (8, 48, 48), dtype=np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=48, bank__ratio=0.2)
+    X, products = np.concatenate([calm, wild]), ["calm"] * 8 + ["wild"] * 8
+    pipe.fit(X, bank__categories=products)
+    save_maps(pipe, X[[0, 8]], tmp_path / "maps", overlays=tmp_path / "over")
+    note = json.loads((tmp_path / "maps/scale.json").read_text())
+    assert note["unit"] == max(note["thresholds"].values()) / 8191
+    for i, product in enumerate(("calm", "wild")):
+        counts = np.asarray(Image.open(tmp_path / f"maps/image {i}.png")).astype(float)
+        share = (counts - 1) * note["unit"] / note["thresholds"][product]
+        shown = X[8 * i].astype(float)
+        red = shown + 0.65 * np.clip(share - 0.5, 0, 1) * (213 - shown)
+        drawn = np.asarray(Image.open(tmp_path / f"over/image {i}.png"))[..., 0]
+        np.testing.assert_allclose(drawn, red, atol=1)

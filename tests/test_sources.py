@@ -11,6 +11,7 @@ from test_categories import write_category
 
 from skstructcore.datasets import DatasetError, load_images
 from skstructcore.datasets.sources import find_named
+from skstructcore.images import as_images
 
 
 @pytest.fixture
@@ -161,3 +162,28 @@ def test_damaged_images_are_all_listed(make, tmp_path):
     with pytest.raises(DatasetError) as report:
         load_images("p")
     assert len(report.value.problems) == 2
+
+
+def test_pages_and_very_large_files_are_taken_if_asked_for(make, tmp_path, monkeypatch):
+    make("p/a.png")
+    frames = [Image.new("L", (8, 8), level) for level in (10, 20)]
+    frames[0].save("p/b.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DatasetError, match="holds 2 images"):
+        load_images("p")
+    images = load_images("p", pages="parts")
+    assert images.paths == ["p/a.png", "p/b.tif[0]", "p/b.tif[1]"]
+    assert images[1:].parts.tolist() == ["p/b.tif"] * 2
+    assert load_images("p/b.tif[1]").paths == ["p/b.tif[1]"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DatasetError, match="more than 20 are refused"):
+        load_images("p/a.png")
+    large = load_images("p/a.png", max_pixels=64)[[0]]
+    assert as_images(large).read(0).size == (8, 8)
+
+
+def test_a_table_may_say_which_images_are_views_of_a_part(make):
+    make("t/1.png", "t/2.png", "t/3.png")
+    pd.DataFrame({"file": ["1.png", "2.png", "3.png"], "part": [7, 7, 8]}).to_csv("t/all.csv")
+    images = load_images("t/all.csv")
+    assert as_images(images).annotations.parts.tolist() == ["7", "7", "8"]
+    assert images.groups is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import re
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
+    from ..images import ImageList
 
 # Heavy imports are inside functions, so that --help answers at once.
 
@@ -157,9 +159,10 @@ false_alarms_option = click.option(
 )
 parts_option = click.option(
     "--parts",
-    metavar="folder|PATTERN",
+    metavar="folder|file|PATTERN",
     help="Several images show one part, which is decided as a whole: those of one folder, or those "
-    "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance.",
+    "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance; "
+    '"file": the pages of each file.',
 )
 n_jobs_option = click.option(
     "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
@@ -179,8 +182,31 @@ trust_option = click.option(
     is_flag=True,
     help="Load a joblib file as well: whoever wrote it can run code on this machine.",
 )
-model_argument = click.argument(
+
+
+def _together(*decorators):
+    return lambda command: functools.reduce(lambda c, d: d(c), reversed(decorators), command)
+
+
+def _kept(context, parameter, value):
+    """Keep an option of how models or images are read, for `load_model` and `reading`."""
+    context.meta[parameter.name] = value
+
+
+model_file_argument = click.argument(
     "model", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+model_argument = _together(
+    model_file_argument,
+    click.option(
+        "--weights",
+        multiple=True,
+        type=click.Path(exists=True),
+        callback=_kept,
+        expose_value=False,
+        help="Where the weights of the network are now, if they have moved since the fit; once for "
+        "each network that has a file.",
+    ),
 )
 
 
@@ -229,15 +255,22 @@ def make_pipeline(
     return pipe
 
 
+def moved_weights() -> tuple[str, ...] | None:
+    """What --weights says, for `load`."""
+    return click.get_current_context().meta.get("weights") or None
+
+
 def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = None) -> Pipeline:
     """Read a saved model, by default one that cannot hold code; move its threshold if asked."""
     say(f"Loading {path} …")
     import joblib
 
     from ..model_files import ModelFileError, load
+    from ..model_files.persistence import with_weights
 
+    weights = moved_weights()
     try:
-        pipe = load(path)
+        pipe = load(path, weights=weights)
     except ModelFileError as error:
         if not trust:
             raise Refused(
@@ -247,6 +280,8 @@ def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = 
             pipe = joblib.load(path)
         except Exception as broken:  # a pickle that does not fit raises anything
             raise Refused(f"{str(path)!r} cannot be loaded: {broken}") from broken
+        if weights:
+            with_weights(pipe, weights)
     return pipe if false_alarms is None else with_false_alarms(pipe, false_alarms)
 
 
@@ -276,7 +311,33 @@ def save_model(pipe: Pipeline, path: Path) -> None:
 # Not looked at by click: what cannot be read must not stop the others.
 IMAGES = click.Path(path_type=Path, readable=False)
 
-images_argument = click.argument("images", nargs=-1, required=True, type=IMAGES)
+
+reading_options = _together(
+    click.option(
+        "--pages",
+        type=click.Choice(["all", "first"]),
+        callback=_kept,
+        expose_value=False,
+        help="What is taken of files of several images (pages): a row each, a.tif[0] …, or the "
+        "first.  [default: such a file is an error]",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        callback=_kept,
+        expose_value=False,
+        help="Read files of up to so many pixels.  [default: 179 million]",
+    ),
+)
+images_argument = _together(
+    click.argument("images", nargs=-1, required=True, type=IMAGES), reading_options
+)
+
+
+def reading() -> dict[str, Any]:
+    """What --pages and --max-pixels say, as keywords of `load_images`."""
+    meta = click.get_current_context().meta
+    return {name: meta.get(name) for name in ("pages", "max_pixels")}
 
 
 good_option = click.option(
@@ -288,23 +349,25 @@ good_option = click.option(
 
 def named_images(
     images: tuple[Path, ...], *, good: str | None = "good", split: str = "train"
-) -> list[str] | ImageSet:
-    """Images as an ImageSet where their folders, tables or data sets know labels, else as paths."""
+) -> ImageList | ImageSet:
+    """Images, as an ImageSet where their folders, tables or data sets know labels."""
     from ..datasets.sources import as_image_set, find_named
+    from ..images import as_images
 
-    rows = find_named(images, good, split)
-    return as_image_set(rows) if any(row.label for row in rows) else [row.file for row in rows]
-
-
-def list_files(images: tuple[Path, ...]) -> list[str]:
-    """Paths of all images that were named; of a data set those of its test images."""
-    return list(named_images(images, good=None, split="test")) if images else []
+    how = reading()
+    rows = find_named(images, good, split, pages=how["pages"])
+    if any(row.label for row in rows):
+        return as_image_set(rows, how["max_pixels"])
+    return as_images([row.file for row in rows], max_pixels=how["max_pixels"])
 
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
-    """The part that each image is a view of, by its folder or by a pattern of its path."""
-    if how == "folder":
-        return [str(Path(path).parent) for path in paths]
+    """The part that each image is a view of, by its folder, file or a pattern of its path."""
+    from ..images.files import split_page
+
+    if how in ("folder", "file"):
+        files = [split_page(str(path))[0] for path in paths]
+        return files if how == "file" else [str(Path(file).parent) for file in files]
     try:
         pattern = re.compile(how)
     except re.error as error:
@@ -318,9 +381,19 @@ def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
     return parts
 
 
+def picture_sentence(picture: dict[str, Any]) -> str:
+    """At which size, and how scaled, a model sees images: `info` in words."""
+    height, width = picture["input_size"]
+    seen = f"seen at {height} x {width} pixels"
+    if picture["scale"] is None:
+        return f"{seen}, cut out of the middle"
+    rows, columns = picture["scale"]
+    return f"{seen}, heights times {rows:.3g}, widths times {columns:.3g}"
+
+
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output; what is not there is null."""
-    click.echo(json.dumps(_plain(value), indent=1, allow_nan=False))
+    click.echo(json.dumps(as_plain(value), indent=1, allow_nan=False))
 
 
 def print_table(table: Any, percent: tuple[str, ...] = ()) -> None:
@@ -335,17 +408,17 @@ def print_table(table: Any, percent: tuple[str, ...] = ()) -> None:
     click.echo(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep=""))
 
 
-def _plain(value):
+def as_plain(value):
     """The same in types that JSON has."""
     import numpy as np
     import pandas as pd
 
     if isinstance(value, pd.DataFrame):
-        return [_plain(row) for row in value.to_dict("records")]
+        return [as_plain(row) for row in value.to_dict("records")]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if isinstance(value, (np.generic,)):
         value = value.item()
     if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):

@@ -18,10 +18,12 @@ from ._common import (
     new_model_option,
     parts_of,
     parts_option,
+    picture_sentence,
     plain_errors,
     preset_option,
     print_json,
     print_table,
+    reading,
     save_model,
     say,
     set_option,
@@ -41,6 +43,14 @@ _SHARES = ("false_alarm_rate", "rate", "rate_low", "rate_high", "painted_found",
 _PAINTED = 12
 
 
+def _numbers(context, parameter, text):
+    """Numbers with commas between them; a word stays one."""
+    try:
+        return text and tuple(int(n) if n.strip().isdigit() else float(n) for n in text.split(","))
+    except ValueError:
+        return text
+
+
 @click.command()
 @images_argument
 @new_model_option("Where to save the fitted model.", aliases=("--model",))
@@ -52,6 +62,19 @@ _PAINTED = 12
     "--estimate/--no-estimate",
     default=True,
     help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
+)
+@click.option(
+    "--region",
+    callback=_numbers,
+    metavar="LEFT,TOP,RIGHT,BOTTOM",
+    help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
+)
+@click.option(
+    "--channels",
+    callback=_numbers,
+    metavar="bgr|R,G,B",
+    help='Which channels are red, green and blue, counted from 0; "bgr": arrays that the model '
+    "gets later come from OpenCV.",
 )
 @parts_option
 @good_option
@@ -76,6 +99,8 @@ def fit(
     preset: str,
     settings: dict[str, Any],
     estimate: bool,
+    region: tuple[float, ...] | None,
+    channels: tuple[float, ...] | str | None,
     parts: str | None,
     good: str,
     categories: str | None,
@@ -105,8 +130,11 @@ def fit(
         from ..scoring.summary import closing_sentences, percent
 
         groups_ = None if groups == "none" else groups
-        named = load_images(*images, good=good, categories=categories, groups=groups_)
+        how = {"good": good, "categories": categories, "groups": groups_, **reading()}
+        named = load_images(*images, **how)
         _say_what_is_there(named)
+        seen = {"features__region": region, "features__channels": channels}
+        settings = {**{name: value for name, value in seen.items() if value}, **settings}
         pipe = make_pipeline(features, preset, settings, false_alarms, True)
         memory = estimate_memory(pipe, named, named.y)
         memory.check()
@@ -118,6 +146,8 @@ def fit(
         given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
         pipe.fit(named, named.y, **given)
         save_model(pipe, output)
+        header = info(output)
+        say(f"Images are {picture_sentence(header['picture'])}.")
         if estimate:
             say(f"Saved {output}. Painting defects to estimate what each rate finds …")
         try:
@@ -129,7 +159,7 @@ def fit(
             estimate, points = False, operating_points(pipe)
         if as_json:
             summary = {"summary": closing_sentences(pipe[-1]), "operating_points": points}
-            print_json({"model": output, **info(output), **summary})
+            print_json({"model": output, **header, **summary})
             return
     click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
     print_table(points, _SHARES)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, model_argument, plain_errors, print_json
+from ._common import json_option, model_file_argument, picture_sentence, plain_errors, print_json
 
 
 @click.command()
-@model_argument
+@model_file_argument
 @json_option
 def info(model: Path, as_json: bool) -> None:
     """Say what is inside a saved MODEL, without loading it.
@@ -40,6 +40,8 @@ def _lines(header):
     if training["n_routes"] and training["n_routes"] > 1:
         counted += f", {training['n_routes']} routes"
     yield f"training      {counted}  (digest {training['digest'][:12]})"
+    if header.get("picture"):
+        yield f"pictures      {picture_sentence(header['picture'])}"
     for sentence in header["summary"]:
         yield f"to expect     {sentence}"
     yield "versions      " + ", ".join(f"{k} {v}" for k, v in header["versions"].items())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -20,21 +18,21 @@ from ._common import (
     false_alarms_option,
     images_argument,
     json_option,
-    list_files,
     load_model,
     model_argument,
     n_jobs_option,
+    named_images,
     parts_of,
     parts_option,
     plain_errors,
     print_json,
     print_table,
+    reading,
     trust_option,
 )
+from ._rows import Regions, Rows, is_terminal
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-#: What a terminal shows of a row; the CSV has all columns.
-_SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")
 
 
 @click.command(epilog=exit_codes())
@@ -91,8 +89,8 @@ def score(
     The file of --csv appears when it is complete. Until then rows are kept beside it, in
     <file>.part; the same command goes on from there after a kill, and once a full disk has room.
 
-    Files of --maps, --overlays and --masks have the size of their image and lie as the images do;
-    the network runs once more for them. A folder that holds other files is refused.
+    Files of --maps, --overlays and --masks have the size of their image and lie as the images do.
+    A folder, or a file of --regions, that holds something else is refused.
 
     With --parts, as in fit, parts of which the images are views are decided as well: a table of
     parts instead of images, or beside --csv in <name>.parts.csv. --exit-code is about parts then.
@@ -104,28 +102,33 @@ def score(
     with plain_errors():
         if csv is not None:
             check_output(csv)
-        if regions is not None:
-            check_output(regions)
+        from ..images import as_images
         from ..inference import iter_scores
+        from ..scoring.map_files import MapWriter
 
-        paths = list_files(images)
+        listed = as_images(named_images(images, good=None, split="test"))
+        paths = listed.file_names()
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         if parts:
             from ..scoring.parts import check_fitted_with_parts
 
             check_fitted_with_parts(pipe[-1])
             parts = parts_of(paths, parts)
-        output = _Output(csv, as_json, paths, _fingerprint(model, paths, false_alarms), parts)
-        left, bars = paths[output.n_done :], int(csv is not None or as_json)
-        shards = iter_scores(
-            pipe, left, on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars
-        )
+        drawn = {"map": maps, "overlay": overlays, "mask": masks}
+        asked = [false_alarms, reading(), *map(str, drawn.values()), str(regions)]
+        kept = None if regions is None else Regions(regions)
+        also = None
+        if any(drawn.values()) or kept:
+            also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
+        output = Rows(csv, as_json, paths, _fingerprint(model, paths, asked), parts, kept)
+        left, bars = listed[output.n_done :], int(csv is not None or as_json)
+        options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
+        shards = iter_scores(pipe, left, also=also, **options) if len(left) else ()
         with output:
-            for shard in shards if left else ():
+            for shard in shards:
                 output.write(shard)
-        readable = [path for path in paths if path not in output.failed]
-        if readable:
-            _write_pictures(pipe, readable, maps, overlays, masks, regions)
+        if kept:
+            kept.finish(listed[[i for i in range(len(listed)) if i not in output.failed]])
         found = output.counts
         decided = _decide_parts(pipe, output, parts, csv, found) if parts else None
     if as_json:
@@ -160,7 +163,7 @@ def _decide_parts(pipe, output, parts, csv, counts):
     table = table.assign(**named)
     if csv is not None:
         write_text(csv.with_suffix(".parts.csv"), table.to_csv(index=False))
-    elif not output.as_json and _is_terminal():
+    elif not output.as_json and is_terminal():
         print_table(
             table[["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]]
         )
@@ -169,180 +172,19 @@ def _decide_parts(pipe, output, parts, csv, counts):
     return table
 
 
-def _write_pictures(pipe, paths, maps, overlays, masks, regions):
-    from ..scoring.map_files import save_maps
-
-    if maps or overlays or masks:
-        save_maps(pipe, paths, maps, overlays=overlays, masks=masks)
-    if regions:
-        from .._utils.files import write_text
-        from ..scoring.region_files import to_coco
-        from ..scoring.regions import regions as find_regions
-
-        write_text(regions, json.dumps(to_coco(find_regions(pipe, paths), paths)))
-
-
-def _fingerprint(model, paths, false_alarms):
+def _fingerprint(model, paths, asked):
     """What has to be the same for rows that were written before a kill to be of this run."""
     from .._utils.files import file_digest
 
-    content = [file_digest(model), paths, [_stamp(path) for path in paths], false_alarms]
+    content = [file_digest(model), paths, [_stamp(path) for path in paths], asked]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _stamp(path):
+    from ..images.files import split_page
+
     try:
-        status = os.stat(path)
+        status = os.stat(split_page(path)[0])
     except (OSError, ValueError):  # to be reported with the scores
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _is_terminal():
-    return sys.stdout.isatty()
-
-
-class _Output:
-    """Rows as they come: to the terminal, to be printed as JSON, or to a file that goes on."""
-
-    def __init__(self, csv, as_json, paths, fingerprint, parts=None):
-        self.csv, self.as_json, self.paths = csv, as_json, paths
-        self.is_quiet = csv is None and (as_json or parts is not None)
-        self.keeps = self.is_quiet or parts is not None
-        self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
-        self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
-        self.file, self.failed = None, set()
-        if csv is not None:
-            csv = self.csv = Path(os.path.realpath(csv))
-            self.part = csv.with_name(f"{csv.name}.part")
-            self.note = csv.with_name(f"{csv.name}.part.json")
-            self.fingerprint = fingerprint
-            self._take_up()
-
-    def _take_up(self):
-        """Go on after the last whole row of a run that was ended."""
-        try:
-            known = json.loads(self.note.read_text())
-            text = self.part.read_bytes()
-        except (OSError, ValueError):
-            return
-        whole = text[: text.rfind(b"\n") + 1]
-        if known != {"fingerprint": self.fingerprint} or not whole:
-            return
-        import io
-
-        import pandas as pd
-
-        rows = pd.read_csv(io.BytesIO(whole), float_precision="round_trip")
-        if not len(rows):
-            return
-        self.kept = [rows]
-        os.truncate(self.part, len(whole))  # which a kill or a full disk cannot make worse
-        self.columns, self.n_done = rows.columns, len(rows)
-        self._count(rows)
-        click.echo(f"Going on after {self.n_done} images that are scored already.", err=True)
-
-    def __enter__(self):
-        from .._utils.files import write_text
-
-        if self.csv is not None:
-            if not self.n_done:
-                # In this order: whenever it ends, no note stands beside the rows of another run.
-                self.part.unlink(missing_ok=True)
-                write_text(self.note, json.dumps({"fingerprint": self.fingerprint}))
-            with self._naming_the_part():
-                self.file = open(self.part, "ab")
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if kind is None and self.waiting:  # no image could be read
-            self._put(self.waiting, header=self.columns is None)
-        if self.file is None:
-            return
-        if kind is not None:
-            with contextlib.suppress(OSError):  # what could not be written cannot be now
-                self.file.close()
-            return
-        with self._naming_the_part():
-            os.fsync(self.file.fileno())
-            self.file.close()
-        self.part.replace(self.csv)
-        self.note.unlink()
-
-    @contextlib.contextmanager
-    def _naming_the_part(self):
-        from .._utils.files import write_error
-
-        try:
-            yield
-        except OSError as error:
-            kept = "The rows in it are kept: the same command goes on after them."
-            raise write_error(self.part, error, kept) from error
-
-    def write(self, shard):
-        self._count(shard)
-        if self.keeps:
-            self.kept.append(shard)
-        if self.is_quiet:
-            return
-        self.waiting.append(shard)
-        first = self.columns is None
-        if first and shard["error"].notna().all():
-            return  # a shard without a score does not know the columns
-        self.columns = shard.columns if first else self.columns
-        self._put(self.waiting, header=first)
-        self.waiting = []
-
-    def _put(self, shards, header):
-        import pandas as pd
-
-        from .._utils.files import escape_name
-
-        rows = pd.concat(shards)
-        rows = rows if self.columns is None else rows.reindex(columns=self.columns)
-        text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
-        text = rows.assign(**text).to_csv(index=False, header=header)
-        if self.file is None and _is_terminal():
-            self._show(rows, header)
-        elif self.file is None:
-            click.echo(text, nl=False)
-        else:
-            with self._naming_the_part():
-                self.file.write(text.encode())
-                self.file.flush()
-
-    def _show(self, rows, header):
-        """Rows for people: what was decided, and why."""
-        import pandas as pd
-
-        from .._utils.files import escape_name
-
-        table = rows.assign(
-            file=rows["file"].map(escape_name),
-            error=rows["error"].fillna("").map(escape_name),
-            decision=[
-                "" if pd.isna(flag) else "REJECT" if flag else "accept"
-                for flag in rows.get("is_anomalous", pd.Series([pd.NA] * len(rows)))
-            ],
-        )
-        if not table["error"].any():
-            table = table.drop(columns="error")
-        shown = [name for name in _SHOWN if name in table]
-        click.echo(
-            table[shown].to_string(
-                index=False, header=header, na_rep="", float_format=lambda v: f"{v:.4g}"
-            )
-        )
-
-    def _count(self, rows):
-        self.failed.update(rows.loc[rows["error"].notna(), "file"])
-        self.counts["images"] += len(rows)
-        self.counts["unreadable"] += int(rows["error"].notna().sum())
-        if "is_anomalous" in rows:
-            rejected = rows["is_anomalous"].astype("boolean").fillna(False)
-            self.counts["rejected"] += int(rejected.sum())
-
-    def rows(self):
-        import pandas as pd
-
-        return pd.concat(self.kept)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ._common import Refused, model_argument, plain_errors, say
+from ._common import Refused, model_argument, moved_weights, plain_errors, say
 
 
 @click.command()
@@ -52,7 +52,8 @@ def serve(
 
         from ..serving.service import LiveModel, make_app
 
-        first = LiveModel(model)
+        weights = moved_weights()
+        first = LiveModel(model, weights)
         first.refresh()
         if first.loaded is None:
             raise Refused(first.error)
@@ -64,6 +65,7 @@ def serve(
                 f"Cannot listen at {host}:{port}: {reason}. Choose another --port."
             ) from None
         limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
+        limits["weights"] = weights
         app = make_app(model, token=token, **limits)
         host, port = listening.getsockname()[:2]
         say(f"Listening at http://{host}:{port}, the interface is at /docs.")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..images.image_list import StrPath
 
 
+_CUT = ("y", "groups", "categories", "splits", "parts")
+
+
 class ImageSet:
     """Images with labels, masks, groups, categories and splits that index like an array.
 
@@ -47,13 +50,17 @@ class ImageSet:
         Which product each image shows.
     splits : array-like of shape (n,), default=None
         "train" or "test" where the data set has a split of its own.
+    parts : array-like of shape (n,), default=None
+        The part that each image is a view of, see `skstructcore.describe_parts`.
+    max_pixels : int, default=None
+        See `skstructcore.images.as_images`.
 
     Attributes
     ----------
     paths : list of n str or ndarray
     y : ndarray of shape (n,), dtype object
     masks : list of n str, ndarray or None
-    groups, categories, splits : ndarray of shape (n,) or None
+    groups, categories, splits, parts : ndarray of shape (n,) or None
     shape : tuple (n,)
 
     Raises
@@ -83,6 +90,8 @@ class ImageSet:
         groups: ArrayLike | None = None,
         categories: ArrayLike | None = None,
         splits: ArrayLike | None = None,
+        parts: ArrayLike | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             raise ValueError(f"paths must be a list of images, not {paths!r}: see list_images.")
@@ -94,7 +103,8 @@ class ImageSet:
         self.masks = [os.fspath(m) if isinstance(m, os.PathLike) else m for m in masks]
         if len(self.masks) != n_images:
             raise ValueError(f"masks has {len(self.masks)} entries for {n_images} images.")
-        for name, values in (("groups", groups), ("categories", categories), ("splits", splits)):
+        self.max_pixels = max_pixels
+        for name, values in zip(_CUT[1:], (groups, categories, splits, parts), strict=True):
             values = None if values is None else check_per_image(values, n_images, name)
             setattr(self, name, values)
 
@@ -129,11 +139,11 @@ class ImageSet:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
         cut = {
             name: None if getattr(self, name) is None else getattr(self, name)[index]
-            for name in ("y", "groups", "categories", "splits")
+            for name in _CUT
         }
-        return type(self)(
-            [self.paths[i] for i in index], masks=[self.masks[i] for i in index], **cut
-        )
+        masks = [self.masks[i] for i in index]
+        paths = [self.paths[i] for i in index]
+        return type(self)(paths, masks=masks, max_pixels=self.max_pixels, **cut)
 
     def __repr__(self) -> str:
         good = int(np.sum(self.y == GOOD))
@@ -164,7 +174,7 @@ class ImageSet:
         ValueError
             If the mask cannot be read or is not of the size of the image.
         """
-        shape = as_images([self.paths[i]]).size(0)
+        shape = as_images([self.paths[i]], max_pixels=self.max_pixels).size(0)
         mask = self.masks[i]
         if mask is None:
             good = self.y[i] == GOOD

@@ -62,7 +62,7 @@ def _wrong_mask(images, i):
     try:
         name = images.name(i)
         shape = mask_of(mask, name).shape
-        size = tuple(as_images([images.paths[i]]).size(0))
+        size = tuple(as_images([images.paths[i]], max_pixels=images.max_pixels).size(0))
     except ValueError as error:  # an ImageReadError among them
         return str(error)
     if shape == size:

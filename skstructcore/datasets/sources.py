@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import unescape_name
-from ..images.image_list import is_named_as_image, tell_of_others
+from ..images.files import split_page
+from ..images.image_list import as_images, is_named_as_image, tell_of_others
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError, checked
 from ._folders import read_table
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Literal
 
-    from ..images.image_list import StrPath
+    from ..images.image_list import Pages, StrPath
 
 __all__ = ["Named", "find_named", "load_images"]
 
 _logger = logging.getLogger(__name__)
 
+#: Beside the files that `skstructcore.save_maps` writes, which may lie among the images.
+_OWN_NOTE = "scale.json"
 _MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 #: What a column of a table may be called, by what is in it; in any case.
 COLUMNS = {
     "file": ("file", "path", "image", "filename", "file_name", "image_path", "filepath"),
     "label": ("label", "verdict", "class", "defect_type", "y"),
     "mask": ("mask", "mask_path"),
-    "group": ("group", "lot", "part"),
+    "group": ("group", "lot"),
     "category": ("category", "product", "object"),
+    "part": ("part",),
 }
 
 
@@ -49,6 +53,7 @@ class Named(NamedTuple):
     group: str | None = None
     category: str | None = None
     folder: str = ""
+    part: str | None = None
 
 
 def load_images(
@@ -57,6 +62,8 @@ def load_images(
     categories: str | None = None,
     groups: Literal["folder"] | None = "folder",
     split: Literal["train", "test"] = "train",
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
     check: bool = True,
 ) -> ImageSet:
     """Take images from wherever they are: folders, files, patterns, lists and tables.
@@ -71,7 +78,7 @@ def load_images(
         - a file, or a pattern such as ``"line?/good/**/*.png"``;
         - ``"@files.txt"``: a list of such sources, one a line;
         - a CSV file with a column file (or path, image, filename) and, if you like, label, mask,
-          group (or lot) and category (or product). Relative names start where the table is.
+          group (or lot), part and category (or product). Relative names start where the table is.
     good : str, default="good"
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, its other folders are types of defects. Where it has
@@ -85,6 +92,10 @@ def load_images(
         of a product lie in several folders. A column group and groups of a data set go before.
     split : {"train", "test"}, default="train"
         What is taken of a data set.
+    pages : {"all", "parts", "first"}, default=None
+    max_pixels : int, default=None
+        What becomes of files of several images, and of very large ones: see
+        `skstructcore.images.as_images`. A mask is one of all pages.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -104,15 +115,17 @@ def load_images(
     >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
-    rows = list({row.file: row for row in find_named(sources, good, split, categories)}.values())
+    rows = find_named(sources, good, split, categories, pages)
+    rows = list({row.file: row for row in rows}.values())
     if not rows:
         raise ValueError("no images are named")
     if groups == "folder":
         rows = _with_lots(rows)
-    return checked(", ".join(map(str, sources[:3])), as_image_set(rows), [], check)
+    images = as_image_set(rows, max_pixels)
+    return checked(", ".join(map(str, sources[:3])), images, [], check)
 
 
-def as_image_set(rows: Sequence[Named]) -> ImageSet:
+def as_image_set(rows: Sequence[Named], max_pixels: int | None = None) -> ImageSet:
     """The images of some rows, with what is known of them; without a label they are good."""
     has = {field: any(getattr(row, field) is not None for row in rows) for field in Named._fields}
     if has["category"]:
@@ -125,6 +138,8 @@ def as_image_set(rows: Sequence[Named]) -> ImageSet:
         masks=[row.mask for row in rows],
         groups=[row.group or row.file for row in rows] if has["group"] else None,
         categories=[row.category for row in rows] if has["category"] else None,
+        parts=[row.part or row.file for row in rows] if has["part"] else None,
+        max_pixels=max_pixels,
     )
 
 
@@ -133,6 +148,7 @@ def find_named(
     good: str | None = GOOD,
     split: Literal["train", "test"] = "train",
     categories: str | None = None,
+    pages: Pages | None = None,
 ) -> list[Named]:
     """What `load_images` finds, a row an image in order; single files need not be there.
 
@@ -143,7 +159,21 @@ def find_named(
     for source in sources:
         found = _rows_of(os.fspath(source), good, split, categories == "folder")
         rows += found if category_of is None else [_with_category(r, category_of) for r in found]
-    return rows
+    return rows if pages is None or not rows else _with_pages(rows, pages)
+
+
+def _with_pages(rows, pages):
+    """A row a page of files that hold several images; what cannot be read is said later."""
+    found = []
+    for row in rows:
+        try:
+            names = as_images([row.file], pages=pages).items
+        except OSError:
+            names = [row.file]
+        part = row.part or split_page(row.file)[0]
+        row = row._replace(part=part if pages == "parts" else row.part)
+        found += [row._replace(file=name) for name in names]
+    return found
 
 
 def _rows_of(source: str, good, split, by_folder) -> list[Named]:
@@ -158,7 +188,8 @@ def _rows_of(source: str, good, split, by_folder) -> list[Named]:
         return _from_folder(path, good, by_folder)
     if path.suffix.lower() == ".csv":
         return _from_table(path)
-    if not os.path.lexists(path) and glob.has_magic(source):
+    is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
+    if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True))
         matches = [m for m in matches if Path(m).is_dir() or is_named_as_image(Path(m))]
         if not matches:
@@ -288,6 +319,10 @@ def walk(root: Path, tell: bool = True) -> Iterator[Path]:
             inside.clear()
             continue
         seen.add(place)
+        if _OWN_NOTE in names:
+            inside.clear()
+            _logger.info("Left out the maps in %r", folder)
+            continue
         masks = [name for name in inside if name.lower() in _MASK_FOLDERS]
         if masks:
             _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))

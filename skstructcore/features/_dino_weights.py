@@ -90,7 +90,10 @@ def find_weights(model, weights):
         return Weights(_hub_folder(name), f"hub {name}")
     path = Path(weights)
     if not path.exists():
-        raise FileNotFoundError(f"weights={str(weights)!r}: there is no such file or folder.")
+        raise FileNotFoundError(
+            f"weights={str(weights)!r}: there is no such file or folder. "
+            "If they have moved since the fit: load(path, weights=...), in commands --weights."
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"The weights folder {str(path)!r} has no config.json.")
     if path.is_dir() and not _weight_files(path):

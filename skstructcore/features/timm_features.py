@@ -173,7 +173,10 @@ class _TimmSource(NetworkSource):
             return None
         path = Path(self.weights)
         if not path.is_file():
-            raise FileNotFoundError(f"weights={str(path)!r}: there is no such file.")
+            raise FileNotFoundError(
+                f"weights={str(path)!r}: there is no such file. "
+                "If they have moved since the fit: load(path, weights=...), in commands --weights."
+            )
         return path
 
     def _positions(self):

@@ -89,7 +89,7 @@ def header_of(name: str) -> Header:
         raise ValueError(
             f"it holds {len(header.pages)} images (pages), and each is to be judged. Pass "
             'as_images(images, pages="all") of skstructcore.images, a row a page; "parts", the '
-            f'pages of a file as views of one part; or "first". A name like '
+            f'pages of a file as views of one part; or "first"; in commands --pages. A name like '
             f"{os.path.basename(path) + '[1]'!r} is one page, counted from 0"
         )
     return header
@@ -201,7 +201,8 @@ def check_pixels(name: str, max_pixels: int | None) -> None:
         raise ValueError(
             f"it has {height} x {width} pixels, and files of more than {limit:,.0f} are refused, "
             "as a small file may be made to fill the memory. If it is what it should be, pass "
-            f"as_images(images, max_pixels={height * width}) of skstructcore.images"
+            f"as_images(images, max_pixels={height * width}) of skstructcore.images, in commands "
+            "--max-pixels"
         )
 
 

@@ -161,7 +161,8 @@ def as_images(
     ['tray.tif[0]', 'tray.tif[1]', 'tray.tif[2]']
     """
     images = X if isinstance(X, ImageList) else _as_list(X)
-    if max_pixels is not None:
+    max_pixels = getattr(X, "max_pixels", None) if max_pixels is None else max_pixels
+    if max_pixels != images.max_pixels:
         if not isinstance(max_pixels, Integral) or max_pixels < 1:
             raise ValueError(f"max_pixels must be a positive integer or None, got {max_pixels!r}.")
         images = copy.copy(images)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
+from ..images.image_list import ImageList
 from ._drift_tests import RouteTests
 from ._steps import check_scores, structcore_steps
 from .recalibrate import is_fresh
@@ -304,7 +305,7 @@ class DriftMonitor:
                 raise ValueError("X is a table without p_value: give what describe returns.")
             _check_p_values(pd.to_numeric(X["p_value"], errors="coerce"))
             return X, None
-        if np.ndim(X) == 1 and np.asarray(X).dtype.kind in "fiu":
+        if not isinstance(X, ImageList) and np.ndim(X) == 1 and np.asarray(X).dtype.kind in "fiu":
             p_values = np.asarray(X, dtype=np.float64)
             _check_p_values(p_values)
             if set(self._tests) != {"all"}:

@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file
 from .._version import __version__
+from ..features._backbone import PatchFeatures
 from ..scoring.summary import closing_sentences
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import PIPELINE, Reader, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Literal
 
     from sklearn.base import BaseEstimator
@@ -123,7 +125,12 @@ def trusted_types(model: BaseEstimator) -> list[str]:
     return sorted(f"{package}.{name.replace(':', '.')}" for name in names if name != PIPELINE)
 
 
-def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
+def load(
+    path: StrPath,
+    mmap_mode: Literal["r"] | None = None,
+    *,
+    weights: StrPath | Sequence[StrPath] | None = None,
+) -> BaseEstimator:
     """Read a fitted pipeline that `save` has written; no code in the file can run.
 
     Parameters
@@ -132,6 +139,9 @@ def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
     mmap_mode : {"r"} or None, default=None
         "r" maps the arrays into memory, read-only, instead of reading them: processes that load
         the same file share one copy of the bank.
+    weights : str, path-like or sequence of them, default=None
+        Where the weights of the network are now, if they have moved since the fit: what
+        `DinoFeatures` or `TimmFeatures` takes, one for each network. They must be the same weights.
 
     Returns
     -------
@@ -142,6 +152,8 @@ def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
     ModelFileError
         If the file is damaged, no model file, of another format, or names a type that is not
         of this package. It is an OSError and a ValueError.
+    ValueError
+        If `weights` are not as many as the networks that take some.
 
     Notes
     -----
@@ -160,6 +172,24 @@ def load(path: StrPath, mmap_mode: Literal["r"] | None = None) -> BaseEstimator:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise _refused(path, text, reason) from error
+    return model if weights is None else with_weights(model, weights)
+
+
+def with_weights(model: BaseEstimator, weights: StrPath | Sequence[StrPath]) -> BaseEstimator:
+    """Tell the networks of a model, in place, where their weights are; see `load`."""
+    given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
+    networks = [
+        step
+        for step in (model, *model.get_params().values())
+        if isinstance(step, PatchFeatures) and hasattr(step, "weights")
+    ]
+    if len(given) != len(networks):
+        raise ValueError(
+            f"weights: {len(given)} given, but {len(networks)} networks of the model have theirs "
+            "in files."
+        )
+    for network, place in zip(networks, given, strict=True):
+        network.set_params(weights=os.fspath(place))
     return model
 
 
@@ -178,8 +208,8 @@ def info(path: StrPath) -> dict[str, Any]:
         "digest" of the bank and of the training scores, the same for the same training;
         "decisions", for each route ("all" without) the rule of the threshold, the false-alarm rate
         that was asked for, the one it stands for and its interval; "summary", what the fit came to
-        in words; "backbone", the name and
-        checksum of the weights;
+        in words; "backbone", the name and checksum of the weights; "picture", the "input_size" that
+        the network sees and the "scale" of heights and widths, or None without a network;
         "format", and "bytes", the size of the file.
     """
     text, _, _ = _read_head(path)
@@ -230,10 +260,19 @@ def _header(model):
         "versions": versions,
         "steps": [type(step).__name__ for step in steps],
         "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
+        "picture": _picture(steps[0]),
         "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
         "decisions": _decisions(found["calibration_"], found["routes_"]),
         "summary": closing_sentences(scorers[0]) if scorers else [],
     }
+
+
+def _picture(features):
+    """How the network sees images."""
+    first = getattr(features, "features", [features])[0]  # all joined networks see the same
+    if not hasattr(first, "input_size_"):
+        return None
+    return {"input_size": first.input_size_, "scale": getattr(first, "scale_", None)}
 
 
 def _training(n_images, bank, calibration):

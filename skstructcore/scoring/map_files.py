@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,20 @@ import numpy as np
 from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
+from ..images.files import split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.resampling import place_on_image
 from .region_files import label_masks
 from .regions import regions
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sklearn.pipeline import Pipeline
 
+    from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, ImagesLike, StrPath
+    from .structcore import StructCoreScorer
 
 __all__ = ["save_maps"]
 
@@ -43,8 +49,9 @@ def save_maps(
     """Write the anomaly map of each image as a file of its own size.
 
     A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
-    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance. Folders are
-    as those of the images are. A run that was ended goes on where it was.
+    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance; ``thresholds``
+    are those of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
+    that was ended goes on where it was.
 
     Parameters
     ----------
@@ -55,7 +62,8 @@ def save_maps(
         Where maps go; made if it is not there. None: no maps.
     overlays : str or path-like, default=None
         Folder for the images with their maps over them, as PNG: transparent below half of the
-        threshold of the largest distance, in full colour from one and a half of it.
+        threshold of the largest distance of the image's route, in full colour from one and a half
+        of it.
     masks : str or path-like, default=None
         Folder for the regions (`skstructcore.regions`), numbered from 1, as PNG.
     batch_size : int, default=16
@@ -69,7 +77,8 @@ def save_maps(
     Raises
     ------
     OSError
-        If a folder holds files that are none of this function, or maps of another model.
+        If a folder holds files that are none of this function, or maps of another model or of
+        images that lie elsewhere.
 
     See Also
     --------
@@ -93,33 +102,19 @@ def save_maps(
     ((48, 64), dtype('uint16'), True)
     """
     images = as_images(images)
-    folders = {"map": folder, "overlay": overlays, "mask": masks}
-    folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
-    scorer = pipe[-1]
-    threshold = float(scorer.calibration_.base_decision.threshold)
-    note = {
-        "unit": threshold / _COUNTS,
-        "threshold": threshold,
-        "not_seen": 0,
-        "model": joblib.hash([np.asarray(pipe["bank"].bank_.values), threshold]),
-    }
-    for place in folders.values():
-        _take_up(place, note)
-    targets = _targets(images)
+    writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
     failed = {}
-    names = images.file_names()
-    left = [i for i in range(len(images)) if _is_to_do(names[i], targets[i], folders)]
+    left = [i for i in range(len(images)) if writer.is_to_do(images, i)]
     for start in range(0, len(left), batch_size):
-        rows = left[start : start + batch_size]
-        for part in _readable(pipe, images, rows, failed):
-            _write_batch(scorer, images, *part, targets, folders, note["unit"], threshold)
+        for part in _readable(pipe, images, left[start : start + batch_size], failed):
+            writer(pipe[-1], *part)
     return failed
 
 
 def _readable(pipe, images, rows, failed):
-    """Rows and their maps, together if all can be read, else one by one."""
+    """Images and their maps, together if all can be read, else one by one."""
     try:
-        yield rows, pipe[:-1].transform(images[rows])
+        yield images[rows], pipe[:-1].transform(images[rows])
         return
     except ImageReadError as error:
         if len(rows) == 1:
@@ -129,37 +124,148 @@ def _readable(pipe, images, rows, failed):
         yield from _readable(pipe, images, [row], failed)
 
 
-def _write_batch(scorer, images: ImageList, rows, maps, targets, folders, unit, threshold):
-    pixels = scorer.transform(maps)
-    drawn = label_masks(regions(scorer, maps)) if "mask" in folders else {}
-    for k, row in enumerate(rows):
-        placed = pixels[k] if maps.geometry is None else place_on_image(pixels[k], maps.geometry, k)
-        for kind, folder in folders.items():
-            if kind == "map":
-                counts = np.clip(np.rint(placed / unit) + 1, 1, 65535)
-                picture = Image.fromarray(np.nan_to_num(counts, nan=0).astype(np.uint16))
-            elif kind == "overlay":
-                share = np.clip(np.nan_to_num(placed) / threshold - 0.5, 0, 1)[..., np.newaxis]
-                shown = np.asarray(images.read(row), dtype=np.float32)
-                mixed = shown + 0.65 * share * (_VERMILLION - shown)
-                picture = Image.fromarray(np.rint(mixed).astype(np.uint8))
-            else:
-                mask = drawn.get(f"image {k}", np.zeros(placed.shape, np.uint16))
-                deep = mask.max(initial=0) > 255
-                picture = Image.fromarray(mask if deep else mask.astype(np.uint8))
-            path = folder / targets[row]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path, durable=False) as file:
-                picture.save(file, format="png")
+@dataclass(frozen=True)
+class MapWriter:
+    """Writes files of maps while they are there, in whichever process; see `save_maps`.
+
+    Attributes
+    ----------
+    folders : dict of str to Path
+        Of each kind of file, "map", "overlay" and "mask", that is wanted.
+    base : str
+        Folder below which all images lie, as their files do below the folders.
+    alike : frozenset of str
+        Places of images that differ by their suffix alone.
+    unit : float
+        What a count of a map is worth.
+    keep_regions : bool
+        Whether a call returns the regions of each image.
+    """
+
+    folders: dict[str, Path]
+    base: str
+    alike: frozenset[str]
+    unit: float
+    keep_regions: bool
+
+    @classmethod
+    def of(
+        cls,
+        pipe: Pipeline,
+        images: ImageList,
+        folders: dict[str, StrPath | None],
+        *,
+        keep_regions: bool = False,
+    ) -> MapWriter:
+        """Begin in empty folders, or go on in those of the same model and images."""
+        files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
+        base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
+        places = Counter(str(_place(images, i, base).with_suffix("")) for i in range(len(images)))
+        alike = frozenset(place for place, count in places.items() if count > 1)
+        thresholds = _thresholds(pipe[-1])
+        note = {
+            "unit": max(thresholds.values()) / _COUNTS,
+            "thresholds": thresholds,
+            "not_seen": 0,
+            "images": escape_name(base),
+            "model": joblib.hash([np.asarray(pipe["bank"].bank_.values), thresholds]),
+        }
+        folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
+        if len({place.resolve() for place in folders.values()}) < len(folders):
+            raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
+        for place in folders.values():
+            _take_up(place, note)
+        return cls(folders, base, alike, note["unit"], keep_regions)
+
+    def is_to_do(self, images: ImageList, i: int, kind: str | None = None) -> bool:
+        """Whether a file of image `i`, or that of one kind, is missing or older than the image."""
+        item = images.items[i]
+        path = split_page(item)[0] if isinstance(item, str) else ""
+        changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
+        target = self._target(images, i)
+        folders = self.folders.values() if kind is None else [self.folders[kind]]
+        paths = [folder / target for folder in folders]
+        return not all(path.exists() and path.stat().st_mtime_ns >= changed for path in paths)
+
+    def __call__(
+        self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
+    ) -> list[list[dict[str, Any]]] | None:
+        """Write the files of some images that are to do; the regions of each, if they are kept."""
+        wanted = self.keep_regions or "mask" in self.folders
+        found = regions(scorer, maps) if wanted else None
+        drawn = label_masks(found) if "mask" in self.folders else {}
+        to_do = [[k for k in self.folders if self.is_to_do(images, i, k)] for i in range(len(maps))]
+        pixels = scorer.transform(maps) if any(to_do) else ()
+        thresholds = _thresholds(scorer)
+        for i, kinds in enumerate(to_do):
+            if not kinds:
+                continue
+            placed = pixels[i]
+            if maps.geometry is not None:
+                placed = place_on_image(placed, maps.geometry, i)
+            threshold = thresholds["all" if scorer.routes_ is None else str(maps.route[i])]
+            for kind in kinds:
+                if kind == "map":
+                    picture = _as_counts(placed, self.unit)
+                elif kind == "overlay":
+                    picture = _overlay(images.read(i), placed, threshold)
+                else:
+                    picture = _as_mask(drawn.get(f"image {i}", np.zeros(placed.shape, np.uint16)))
+                path = self.folders[kind] / self._target(images, i)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path, durable=False) as file:
+                    picture.save(file, format="png")
+        if not self.keep_regions:
+            return None
+        rows = found.to_dict("records")
+        names = images.file_names()
+        of = [[row for row in rows if row["image"] == f"image {i}"] for i in range(len(names))]
+        return [[{**row, "image": n} for row in part] for n, part in zip(names, of, strict=True)]
+
+    def _target(self, images, i):
+        place = _place(images, i, self.base)
+        known = str(place.with_suffix("")) in self.alike
+        return escape_name(f"{place}.png" if known else str(place.with_suffix(".png")))
+
+
+def _place(images, i, base):
+    """Where image `i` lies below the folder of all of them."""
+    item = images.items[i]
+    if not isinstance(item, str):
+        return Path(images[i].file_names()[0])
+    path, page = split_page(item)
+    place = Path(os.path.relpath(os.path.abspath(path), base))
+    return place if page is None else place.with_name(f"{place.stem}[{page}]{place.suffix}")
+
+
+def _thresholds(scorer):
+    """Of the largest distance, for each route; "all" without."""
+    found = scorer.calibrations_.items()
+    return {str(route): float(known.base_decision.threshold) for route, known in found}
+
+
+def _as_counts(placed, unit):
+    counts = np.clip(np.rint(placed / unit) + 1, 1, 65535)
+    return Image.fromarray(np.nan_to_num(counts, nan=0).astype(np.uint16))
+
+
+def _overlay(image, placed, threshold):
+    share = np.clip(np.nan_to_num(placed) / threshold - 0.5, 0, 1)[..., np.newaxis]
+    shown = np.asarray(image, dtype=np.float32)
+    return Image.fromarray(np.rint(shown + 0.65 * share * (_VERMILLION - shown)).astype(np.uint8))
+
+
+def _as_mask(mask):
+    return Image.fromarray(mask if mask.max(initial=0) > 255 else mask.astype(np.uint8))
 
 
 def _take_up(folder, note):
-    """Begin in an empty folder, or go on in one of the same model."""
+    """Begin in an empty folder, or go on in one of the same model and images."""
     known = folder / _NOTE
     try:
         if json.loads(known.read_text()) == note:
             return
-        what = "files of another model, or of other settings"
+        what = "files of another model, of other settings or of other images"
     except (OSError, ValueError):
         if not folder.exists() or not any(folder.iterdir()):
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,26 +273,3 @@ def _take_up(folder, note):
             return
         what = "other files"
     raise OSError(f"The folder {str(folder)!r} holds {what}, which are kept: name a new one.")
-
-
-def _targets(images):
-    """Relative path of the file of each image: as the images lie below what they have in common."""
-    names = images.file_names()
-    files = [os.path.abspath(name) if os.path.exists(name) else name for name in names]
-    base = (
-        os.path.commonpath([os.path.dirname(f) for f in files]) if os.path.isabs(files[0]) else ""
-    )
-    places = [Path(os.path.relpath(f, base) if base and os.path.isabs(f) else f) for f in files]
-    counts = Counter(place.with_suffix("") for place in places)
-    found = [
-        place.with_suffix(".png") if counts[place.with_suffix("")] == 1 else f"{place}.png"
-        for place in places
-    ]
-    return [escape_name(str(path)) for path in found]
-
-
-def _is_to_do(name, target, folders):
-    """Whether a file is missing, or older than its image."""
-    changed = os.stat(name).st_mtime_ns if os.path.isfile(name) else 0
-    paths = [folder / target for folder in folders.values()]
-    return not all(path.exists() and path.stat().st_mtime_ns >= changed for path in paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["label_masks", "to_coco", "to_geojson", "write_label_masks"]
 
+_INFO = {"description": "Regions found by skstructcore"}
 # Columns that become properties as they are.
 _PROPERTIES = (
     "region",
@@ -68,7 +70,7 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     sizes = _sizes(regions, images)
     numbers = {name: number for number, name in enumerate(sizes, start=1)}
     return {
-        "info": {"description": "Regions found by skstructcore"},
+        "info": _INFO,
         "images": [
             {"id": numbers[name], "file_name": name, "height": height, "width": width}
             for name, (height, width) in sizes.items()
@@ -93,6 +95,12 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
             for number, row in enumerate(regions.to_dict("records"), start=1)
         ],
     }
+
+
+def is_of_regions(path: StrPath) -> bool:
+    """Whether a file begins as ``json.dump`` of `to_coco` does."""
+    with open(path, "rb") as file:
+        return file.read(200).startswith(json.dumps({"info": _INFO})[:-1].encode())
 
 
 def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +87,8 @@ class _Loaded:
 class LiveModel:
     """A model file that is loaded again when it changes; work goes on with what it began with."""
 
-    def __init__(self, path):
-        self.path, self.loaded, self.error = path, None, None
+    def __init__(self, path, weights=None):
+        self.path, self.loaded, self.error, self.weights = path, None, None, weights
         self._stamp, self._lock = None, threading.Lock()
 
     def refresh(self) -> None:
@@ -99,7 +100,7 @@ class LiveModel:
                 if stamp == self._stamp:
                     return
                 self._stamp = stamp
-                pipe, header = load(self.path), info(self.path)
+                pipe, header = load(self.path, weights=self.weights), info(self.path)
                 version = f"{header['training']['digest'][:12]} of {header['created']}"
                 monitor = DriftMonitor(pipe)
                 self.loaded, self.error = _Loaded(warm_up(pipe), version, monitor), None
@@ -119,6 +120,7 @@ def make_app(
     max_images: int = 64,
     max_queue: int = 16,
     timeout: float = 30.0,
+    weights: str | Sequence[str] | None = None,
 ) -> FastAPI:
     """Build the service of a model file.
 
@@ -134,6 +136,8 @@ def make_app(
         Requests that may wait; more are refused with status 429.
     timeout : float, default=30.0
         Seconds that a request may take; then it is answered with status 504.
+    weights : path or sequence of paths, default=None
+        Where the weights of the network are: see `skstructcore.load`.
 
     Returns
     -------
@@ -141,7 +145,7 @@ def make_app(
         POST ``/score`` takes images as multipart files named ``images``; GET ``/healthz``,
         ``/readyz``, ``/metrics``, and a page with the last decisions at ``/``.
     """
-    model, last = LiveModel(path), deque(maxlen=_N_SHOWN)
+    model, last = LiveModel(path, weights), deque(maxlen=_N_SHOWN)
     worker, metrics = ThreadPoolExecutor(1), _Metrics()
     waiting = 0
 
