@@ -14,8 +14,9 @@ from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
+from ._base import Display
 from ._inputs import check_same_length, kinds_of, routes_of
-from ._style import SKY, Picture, as_text, map_limits, new_figure, overlay_colors
+from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ _CASES = {
 }
 
 
-class AnomalyMapDisplay(Picture):
+class AnomalyMapDisplay(Display):
     """Images, and one or several anomaly maps of each beside it.
 
     Parameters

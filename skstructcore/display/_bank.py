@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import Display
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, Picture, as_text, begin, kind_styles, legend_beside
+from ._style import BLUE, GREY, as_text, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from ..containers import MemoryBank
 
 
-class BankDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class BankDisplay(Display):
     """The entries of a bank in two dimensions, by the training image that each was cut from.
 
     Parameters
@@ -34,11 +37,6 @@ class BankDisplay(Picture):
     explained : float, default=None
         Share of the variance that the two dimensions show.
 
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
-
     Examples
     --------
     >>> from skstructcore.display import BankDisplay
@@ -46,18 +44,21 @@ class BankDisplay(Picture):
     [1, 0, 0, 0, 2]
     """
 
-    def __init__(
-        self,
-        coordinates: ArrayLike,
-        image_index: ArrayLike,
-        routes: ArrayLike | None = None,
-        explained: float | None = None,
-    ) -> None:
-        check_same_length(coordinates=coordinates, image_index=image_index, routes=routes)
-        self.coordinates = np.asarray(coordinates)
-        self.image_index = np.asarray(image_index)
-        self.routes = None if routes is None else np.asarray(routes)
-        self.explained = explained
+    _size = (6.8, 4.8)
+
+    coordinates: ArrayLike
+    image_index: ArrayLike
+    _: KW_ONLY
+    routes: ArrayLike | None = None
+    explained: float | None = None
+
+    def __post_init__(self) -> None:
+        self.coordinates = np.asarray(self.coordinates)
+        self.image_index = np.asarray(self.image_index)
+        self.routes = None if self.routes is None else np.asarray(self.routes)
+        check_same_length(
+            coordinates=self.coordinates, image_index=self.image_index, routes=self.routes
+        )
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline) -> Self:
@@ -95,25 +96,14 @@ class BankDisplay(Picture):
         if len(bank.route_names) > 1:
             routes = np.array(bank.route_names, dtype=object)[bank.routes]
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
-        return cls(coordinates, bank.image_index, routes, explained)
+        return cls(coordinates, bank.image_index, routes=routes, explained=explained)
 
     def entries_per_image(self) -> NDArray[np.int64]:
         """Count the entries that come from each training image, by its position."""
         return np.bincount(self.image_index)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw an entry a mark; its colour is the place of its image in the sequence.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : BankDisplay
-        """
-        ax = begin(self, ax, (6.8, 4.8))
+    def _draw(self, ax):
+        """Draw an entry a mark; its colour is the place of its image in the sequence."""
         routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
         span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
         for route, style in kind_styles(routes).items():
@@ -138,7 +128,6 @@ class BankDisplay(Picture):
         ax.set_yticks([])
         if self.routes is not None:
             ax.legend(title="product", fontsize=8)
-        return self
 
     def plot_images(self, ax: Axes | None = None) -> Self:
         """Draw how many entries come from each training image.
@@ -155,7 +144,7 @@ class BankDisplay(Picture):
         -------
         self : BankDisplay
         """
-        ax = begin(self, ax, (7.4, 3.2))
+        ax = self._begin(ax, (7.4, 3.2))
         counts = self.entries_per_image()
         ax.fill_between(np.arange(len(counts)), counts, step="mid", color=BLUE, lw=0)
         ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import beta
 
 from ..images.labels import is_anomalous
-from ._inputs import FALSE_ALARM_RATES, check_same_length, describe_images, kinds_of, rejected_at
-from ._style import BLUE, GREY, Picture, begin, percent_axis
+from ._base import ScoredDisplay
+from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
+from ._style import BLUE, GREY, percent_axis
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import pandas as pd
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class CalibrationDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class CalibrationDisplay(ScoredDisplay):
     """False alarms that were asked for, against those on unseen good images.
 
     Parameters
@@ -45,8 +49,6 @@ class CalibrationDisplay(Picture):
         Shares of the good images.
     lower, upper : ndarray of shape (n_rates,)
         95 % interval of each (Clopper and Pearson).
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
 
     See Also
     --------
@@ -60,22 +62,23 @@ class CalibrationDisplay(Picture):
     (array([0.  , 0.15]), array([0.168, 0.379]))
     """
 
-    def __init__(
-        self,
-        asked: ArrayLike,
-        false_alarms: ArrayLike,
-        n_good: int,
-        n_independent: int | None = None,
-        promised: float | None = None,
-    ) -> None:
-        if np.min(false_alarms) < 0 or np.max(false_alarms) > n_good:
-            raise ValueError(f"false_alarms must be counts of the {n_good} good images.")
-        self.asked = np.asarray(asked, dtype=np.float64)
-        self.false_alarms = np.asarray(false_alarms)
-        self.n_good = n_good
-        self.n_independent = n_good if n_independent is None else n_independent
-        self.promised = promised
-        self.measured = self.false_alarms / n_good
+    _size = (5.6, 4.8)
+
+    asked: ArrayLike
+    false_alarms: ArrayLike
+    n_good: int
+    _: KW_ONLY
+    n_independent: int | None = None
+    promised: float | None = None
+
+    def __post_init__(self) -> None:
+        self.asked = np.asarray(self.asked, dtype=np.float64)
+        self.false_alarms = np.asarray(self.false_alarms)
+        if self.false_alarms.min() < 0 or self.false_alarms.max() > self.n_good:
+            raise ValueError(f"false_alarms must be counts of the {self.n_good} good images.")
+        if self.n_independent is None:
+            self.n_independent = self.n_good
+        self.measured = self.false_alarms / self.n_good
         n = self.n_independent
         hits = self.measured * n
         # At no and at all false alarms the interval is closed on that side.
@@ -85,13 +88,7 @@ class CalibrationDisplay(Picture):
 
     @classmethod
     def from_estimator(
-        cls,
-        pipe: Pipeline,
-        images: ImagesLike,
-        y: ArrayLike | None = None,
-        *,
-        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
-        groups: ArrayLike | None = None,
+        cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
     ) -> Self:
         """Score unseen images with a fitted pipeline; the backbone runs.
 
@@ -103,22 +100,16 @@ class CalibrationDisplay(Picture):
             Not those of the fit. Only the good ones count.
         y : array-like of shape (n_images,), default=None
             Labels; None: those of the `ImageSet`, or all good.
-        false_alarm_rates : array-like, default=from 0.1 % to 30 %
-            False-alarm rates to ask for.
-        groups : array-like of shape (n_images,), default=None
-            Images of one group are alike and count as one in the band; None: those of the
-            `ImageSet`.
+        **options
+            Of `from_predictions`; `groups` are those of the `ImageSet` if they are not given.
 
         Returns
         -------
         display : CalibrationDisplay
         """
-        groups = getattr(images, "groups", None) if groups is None else groups
-        y = kinds_of(images, y)
-        parts = describe_images(pipe, images)
-        return cls.from_predictions(
-            parts, pipe[-1], y, false_alarm_rates=false_alarm_rates, groups=groups
-        )
+        if options.get("groups") is None:
+            options["groups"] = getattr(images, "groups", None)
+        return super().from_estimator(pipe, images, y, **options)
 
     @classmethod
     def from_predictions(
@@ -137,7 +128,12 @@ class CalibrationDisplay(Picture):
         parts : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
-        y, false_alarm_rates, groups : see `from_estimator`
+        y : array-like of shape (n_images,), default=None
+            Labels; None: all are good.
+        false_alarm_rates : array-like, default=from 0.1 % to 30 %
+            False-alarm rates to ask for.
+        groups : array-like of shape (n_images,), default=None
+            Images of one group are alike and count as one in the band.
 
         Returns
         -------
@@ -150,21 +146,11 @@ class CalibrationDisplay(Picture):
         false_alarms = rejected_at(parts[good], scorer, false_alarm_rates).sum(axis=1)
         n_independent = None if groups is None else len(np.unique(np.asarray(groups)[good]))
         promised = max(decision.smallest_rate for decision in scorer.decisions_.values())
-        return cls(false_alarm_rates, false_alarms, int(good.sum()), n_independent, promised)
+        counts = {"n_independent": n_independent, "promised": promised}
+        return cls(false_alarm_rates, false_alarms, int(good.sum()), **counts)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the measured rates with their band, and the diagonal that was asked for.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : CalibrationDisplay
-        """
-        ax = begin(self, ax, (5.6, 4.8))
+    def _draw(self, ax):
+        """Draw the measured rates with their band, and the diagonal that was asked for."""
         most = 1.05 * max(self.asked.max(), min(self.upper.max(), 2 * self.asked.max()))
         ax.fill_between(
             self.asked, self.lower, self.upper, color=BLUE, alpha=0.18, lw=0, label="95 % interval"
@@ -186,7 +172,6 @@ class CalibrationDisplay(Picture):
         ax.set_xlabel("false alarms asked for")
         ax.set_ylabel("false alarms")
         ax.legend(loc="upper left", frameon=False, fontsize=9)
-        return self
 
 
 def _root(values):

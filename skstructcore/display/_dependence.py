@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..bank.dependence import MIN_IMAGES
+from ._base import Display
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, ORANGE, Picture, begin
+from ._style import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from ..bank.dependence import Dependence
 
 
-class DependenceDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class DependenceDisplay(Display):
     """How much more often than by chance training images explain each other, by lag.
 
     Parameters
@@ -34,11 +36,6 @@ class DependenceDisplay(Picture):
     block_length : int, default=None
         Consecutive images that count as one block, a lot for instance.
 
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
-
     Examples
     --------
     >>> from skstructcore.display import DependenceDisplay
@@ -47,18 +44,18 @@ class DependenceDisplay(Picture):
     'explained / expected by chance'
     """
 
-    def __init__(
-        self,
-        lags: ArrayLike,
-        ratio: ArrayLike,
-        limit: ArrayLike | None = None,
-        block_length: int | None = None,
-    ) -> None:
-        check_same_length(lags=lags, ratio=ratio)
-        self.lags = np.asarray(lags)
-        self.ratio = np.asarray(ratio, dtype=np.float64)
-        self.limit = limit
-        self.block_length = block_length
+    _size = (6.4, 4)
+
+    lags: ArrayLike
+    ratio: ArrayLike
+    _: KW_ONLY
+    limit: ArrayLike | None = None
+    block_length: int | None = None
+
+    def __post_init__(self) -> None:
+        self.lags = np.asarray(self.lags)
+        self.ratio = np.asarray(self.ratio, dtype=np.float64)
+        check_same_length(lags=self.lags, ratio=self.ratio)
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, route: str | None = None) -> Self:
@@ -108,21 +105,11 @@ class DependenceDisplay(Picture):
         display : DependenceDisplay
         """
         block = dependence.block_length if dependence.block_length > 1 else None
-        return cls(dependence.lags, dependence.ratio, dependence.limit, block)
+        limits = {"limit": dependence.limit, "block_length": block}
+        return cls(dependence.lags, dependence.ratio, **limits)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the ratio against the lag.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : DependenceDisplay
-        """
-        ax = begin(self, ax, (6.4, 4))
+    def _draw(self, ax):
+        """Draw the ratio against the lag."""
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")
         ax.plot(self.lags, self.ratio, "o-", ms=4, color=BLUE, label="training images")
         if self.limit is not None:
@@ -146,4 +133,3 @@ class DependenceDisplay(Picture):
         ax.set_xlabel("lag in the sequence of training images")
         ax.set_ylabel("explained / expected by chance")
         ax.legend(frameon=False)
-        return self

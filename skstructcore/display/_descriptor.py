@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,19 +10,18 @@ import pandas as pd
 
 from ..images.labels import GOOD
 from ..scoring.descriptors import BASE, descriptor_names
-from ._inputs import check_parts, check_same_length, kinds_of
-from ._scored import ScoredPicture
-from ._style import BLUE, GREY, ORANGE, as_text, begin, legend_beside
+from ._base import ScoredDisplay
+from ._inputs import check_parts, check_same_length
+from ._style import BLUE, GREY, ORANGE, as_text, legend_beside
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from typing_extensions import Self
 
     from ..scoring.structcore import StructCoreScorer
 
 
-class DescriptorDisplay(ScoredPicture):
+@dataclass(eq=False, repr=False)
+class DescriptorDisplay(ScoredDisplay):
     """The standardised descriptors of images: what the score adds up.
 
     Parameters
@@ -30,11 +30,6 @@ class DescriptorDisplay(ScoredPicture):
         Standard deviations above good training images; a column a descriptor.
     kinds : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
-
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
@@ -50,31 +45,18 @@ class DescriptorDisplay(ScoredPicture):
     Name: (contrast, defects), dtype: float64
     """
 
-    def __init__(self, z: pd.DataFrame, kinds: ArrayLike | None = None) -> None:
-        check_same_length(z=z, kinds=kinds)
-        self.z = z
-        self.kinds = None if kinds is None else np.asarray(kinds)
+    z: pd.DataFrame
+    kinds: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        check_same_length(z=self.z, kinds=self.kinds)
+        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
 
     @classmethod
-    def from_predictions(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
-    ) -> Self:
-        """Use what is known already.
-
-        Parameters
-        ----------
-        parts : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
-        y : array-like of shape (n_images,), default=None
-
-        Returns
-        -------
-        display : DescriptorDisplay
-        """
+    def _of(cls, parts, scorer, kinds):
         check_parts(parts, *part_columns(scorer))
         z = parts[part_columns(scorer)]
-        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds_of(None, y))
+        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds)
 
     def quantiles(self) -> pd.DataFrame:
         """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor and kind."""
@@ -94,20 +76,13 @@ class DescriptorDisplay(ScoredPicture):
         members = {GOOD: good, "defects": ~good}
         return {kind: mine for kind, mine in members.items() if mine.any()}
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw where the middle half and nine tenths of the images lie, a row a descriptor.
+    @property
+    def _size(self):
+        return 7.4, 1.2 + 0.5 * self.z.shape[1]
 
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : DescriptorDisplay
-        """
+    def _draw(self, ax):
+        """Draw where the middle half and nine tenths of the images lie, a row a descriptor."""
         names = list(self.z)
-        ax = begin(self, ax, (7.4, 1.2 + 0.5 * len(names)))
         table, members = self.quantiles(), self._members()
         looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
         for k, (kind, mine) in enumerate(members.items()):
@@ -126,7 +101,6 @@ class DescriptorDisplay(ScoredPicture):
             "(mark: median, thick: middle half, thin: 5 to 95 %)"
         )
         legend_beside(ax)
-        return self
 
 
 def part_columns(scorer: StructCoreScorer) -> list[str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..lifecycle.drift import DriftMonitor
+from ._base import Display
 from ._inputs import describe_images
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, Picture, as_text, begin, legend_beside
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, as_text, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from matplotlib.axes import Axes
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 _LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 
 
-class DriftDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class DriftDisplay(Display):
     """The martingales of a `DriftMonitor` over the images of a line.
 
     Parameters
@@ -36,11 +38,6 @@ class DriftDisplay(Picture):
     alarms : sequence of (position, text), default=()
         What was noticed.
 
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
-
     Examples
     --------
     >>> import pandas as pd
@@ -51,18 +48,17 @@ class DriftDisplay(Picture):
     'evidence of a change (log10)'
     """
 
-    def __init__(
-        self,
-        log10_evidence: pd.DataFrame,
-        log10_alarm: Mapping[str, float],
-        alarms: Sequence[tuple[int, str]] = (),
-    ) -> None:
-        missing = [name for name in log10_evidence if name not in log10_alarm]
+    _size = (8, 3.8)
+
+    log10_evidence: pd.DataFrame
+    log10_alarm: Mapping[str, float]
+    alarms: Sequence[tuple[int, str]] = ()
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.log10_evidence if name not in self.log10_alarm]
         if missing:
             raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
-        self.log10_evidence = log10_evidence
-        self.log10_alarm = log10_alarm
-        self.alarms = list(alarms)
+        self.alarms = list(self.alarms)
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, images: ImagesLike, **options: Any) -> Self:
@@ -116,19 +112,8 @@ class DriftDisplay(Picture):
         alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[before:]]
         return cls(evidence, limits, alarms)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the evidence of each test, where it gives an alarm, and the alarms.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : DriftDisplay
-        """
-        ax = begin(self, ax, (8, 3.8))
+    def _draw(self, ax):
+        """Draw the evidence of each test, where it gives an alarm, and the alarms."""
         for k, name in enumerate(self.log10_evidence):
             color, dashes = _LOOKS[k % len(_LOOKS)]
             ax.plot(self.log10_evidence[name], dashes, color=color, lw=1.5, label=as_text(name))
@@ -148,4 +133,3 @@ class DriftDisplay(Picture):
         ax.set_xlabel("image, by position in the stream")
         ax.set_ylabel("evidence of a change (log10)")
         legend_beside(ax)
-        return self

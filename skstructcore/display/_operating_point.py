@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..images.labels import is_anomalous
-from ._inputs import FALSE_ALARM_RATES, check_same_length, describe_images, kinds_of, rejected_at
-from ._style import BLUE, GREEN, GREY, ORANGE, Picture, begin, percent_axis
+from ._base import ScoredDisplay
+from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
+from ._style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
 
-class OperatingPointDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class OperatingPointDisplay(ScoredDisplay):
     """Defects found and good images rejected, at every false-alarm rate that one may ask for.
 
     Parameters
@@ -40,7 +40,6 @@ class OperatingPointDisplay(Picture):
 
     Attributes
     ----------
-    ax_ : matplotlib.axes.Axes
     smallest_ax_ : matplotlib.axes.Axes or None
         Of the smallest defect, with the same horizontal axis.
     figure_ : matplotlib.figure.Figure
@@ -55,53 +54,21 @@ class OperatingPointDisplay(Picture):
     1   0.10    0.8          0.12
     """
 
-    def __init__(
-        self,
-        asked: ArrayLike,
-        found: ArrayLike,
-        false_alarms: ArrayLike | None = None,
-        smallest_defect: ArrayLike | None = None,
-        chosen: float | None = None,
-    ) -> None:
-        check_same_length(
-            asked=asked, found=found, false_alarms=false_alarms, smallest_defect=smallest_defect
-        )
-        self.asked = np.asarray(asked, dtype=np.float64)
+    _size = (6.6, 4.4)
+
+    asked: ArrayLike
+    found: ArrayLike
+    false_alarms: ArrayLike | None = None
+    smallest_defect: ArrayLike | None = None
+    chosen: float | None = None
+
+    def __post_init__(self) -> None:
+        shares = {"found": self.found, "false_alarms": self.false_alarms}
+        check_same_length(asked=self.asked, **shares, smallest_defect=self.smallest_defect)
+        self.asked = np.asarray(self.asked, dtype=np.float64)
         if not (self.asked > 0).all():
             raise ValueError(f"False-alarm rates must be above 0, got {self.asked.min():g}.")
-        self.found = np.asarray(found, dtype=np.float64)
-        self.false_alarms = false_alarms
-        self.smallest_defect = smallest_defect
-        self.chosen = chosen
-
-    @classmethod
-    def from_estimator(
-        cls,
-        pipe: Pipeline,
-        images: ImagesLike,
-        y: ArrayLike | None = None,
-        *,
-        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
-    ) -> Self:
-        """Score labelled images with a fitted pipeline; the backbone runs.
-
-        Parameters
-        ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-        y : array-like of shape (n_images,), default=None
-            Labels; None: those of the `ImageSet`.
-        false_alarm_rates : array-like, default=from 0.1 % to 30 %
-
-        Returns
-        -------
-        display : OperatingPointDisplay
-        """
-        kinds = kinds_of(images, y)
-        return cls.from_predictions(
-            describe_images(pipe, images), pipe[-1], kinds, false_alarm_rates=false_alarm_rates
-        )
+        self.found = np.asarray(self.found, dtype=np.float64)
 
     @classmethod
     def from_predictions(
@@ -174,19 +141,8 @@ class OperatingPointDisplay(Picture):
         }
         return pd.DataFrame({key: value for key, value in columns.items() if value is not None})
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw both shares against the rate that is asked for.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : OperatingPointDisplay
-        """
-        ax = begin(self, ax, (6.6, 4.4))
+    def _draw(self, ax):
+        """Draw both shares against the rate that is asked for."""
         ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
         if self.false_alarms is not None:
             ax.plot(self.asked, self.false_alarms, "s--", color=BLUE, label="good images rejected")
@@ -212,4 +168,3 @@ class OperatingPointDisplay(Picture):
             self.smallest_ax_.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
             ax.plot([], [], "D-.", color=GREEN, label="smallest painted defect")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-        return self

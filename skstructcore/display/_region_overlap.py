@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy as np
 from ..datasets import masks_as_seen
 from ..images.resampling import ignored_pixels
 from ..metrics import aupro_score, pro_curve
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, Picture, begin, percent_axis
+from ._base import Display
+from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -30,7 +31,8 @@ _OTHERS = (
 )
 
 
-class RegionOverlapDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class RegionOverlapDisplay(Display):
     """The per-region-overlap curve of anomaly maps, whose area is the AUPRO.
 
     Parameters
@@ -46,8 +48,6 @@ class RegionOverlapDisplay(Picture):
     Attributes
     ----------
     line_ : matplotlib.lines.Line2D
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
@@ -58,19 +58,18 @@ class RegionOverlapDisplay(Picture):
     ([0.0, 0.0, 0.5, 0.5, 1.0, 1.0], 0.75)
     """
 
-    def __init__(
-        self,
-        false_positive_rate: ArrayLike,
-        overlap: ArrayLike,
-        aupro: float | None = None,
-        max_fpr: float = 0.3,
-        name: str | None = None,
-    ) -> None:
-        self.false_positive_rate = np.asarray(false_positive_rate)
-        self.overlap = np.asarray(overlap)
-        self.aupro = aupro
-        self.max_fpr = max_fpr
-        self.name = name
+    _size = (5.6, 4.4)
+
+    false_positive_rate: ArrayLike
+    overlap: ArrayLike
+    _: KW_ONLY
+    aupro: float | None = None
+    max_fpr: float = 0.3
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self.false_positive_rate = np.asarray(self.false_positive_rate)
+        self.overlap = np.asarray(self.overlap)
 
     @classmethod
     def from_estimator(
@@ -125,21 +124,11 @@ class RegionOverlapDisplay(Picture):
         display : RegionOverlapDisplay
         """
         aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr, ignored=ignored)
-        return cls(*pro_curve(masks, anomaly_maps, ignored=ignored), aupro, max_fpr, name)
+        curve = pro_curve(masks, anomaly_maps, ignored=ignored)
+        return cls(*curve, aupro=aupro, max_fpr=max_fpr, name=name)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the curve, its area shaded.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own. Draw several displays into one to compare them.
-
-        Returns
-        -------
-        self : RegionOverlapDisplay
-        """
-        ax = begin(self, ax, (5.6, 4.4))
+    def _draw(self, ax):
+        """Draw the curve, its area shaded."""
         x, y = self.false_positive_rate, self.overlap
         if len(x) > _MOST_POINTS:
             # Evenly along the way that the curve takes, so that no bend is lost.
@@ -167,4 +156,3 @@ class RegionOverlapDisplay(Picture):
         ax.set_ylabel("share of a defect over the threshold (mean)")
         if label:
             ax.legend(loc="lower right")
-        return self

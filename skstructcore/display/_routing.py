@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..routing.grouping import UNKNOWN
+from ._base import Display
 from ._inputs import check_parts, describe_images
-from ._style import Picture, as_text, begin, kind_styles, legend_beside
+from ._style import as_text, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 
-class RoutingDisplay(Picture):
+@dataclass(eq=False, repr=False)
+class RoutingDisplay(Display):
     """Where images were sent, one row a product.
 
     Parameters
@@ -38,11 +40,6 @@ class RoutingDisplay(Picture):
     labels : array-like of shape (n_images,) of str, default=None
         What the images really show, drawn as colours and marks; None: all alike.
 
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
-
     Examples
     --------
     >>> from skstructcore.display import RoutingDisplay
@@ -51,17 +48,10 @@ class RoutingDisplay(Picture):
     ['nut', 'bolt']
     """
 
-    def __init__(
-        self,
-        nearest_route: ArrayLike,
-        ratio: ArrayLike,
-        route_names: Sequence[str],
-        labels: ArrayLike | None = None,
-    ) -> None:
-        self.nearest_route = nearest_route
-        self.ratio = ratio
-        self.route_names = route_names
-        self.labels = labels
+    nearest_route: ArrayLike
+    ratio: ArrayLike
+    route_names: Sequence[str]
+    labels: ArrayLike | None = None
 
     @classmethod
     def from_estimator(
@@ -119,19 +109,12 @@ class RoutingDisplay(Picture):
         ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
         return cls(nearest, ratio, list(limits), labels)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw a mark an image.
+    @property
+    def _size(self):
+        return 8, 1.5 + 0.5 * len(self.route_names)
 
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : RoutingDisplay
-        """
-        ax = begin(self, ax, (8, 1.5 + 0.5 * len(self.route_names)))
+    def _draw(self, ax):
+        """Draw a mark an image."""
         rows = {name: row for row, name in enumerate(self.route_names)}
         nearest = np.asarray(self.nearest_route)
         labels = np.full(len(nearest), "images") if self.labels is None else self.labels
@@ -157,4 +140,3 @@ class RoutingDisplay(Picture):
         ax.set_ylabel("taken for")
         if self.labels is not None:
             legend_beside(ax, title="shows")
-        return self

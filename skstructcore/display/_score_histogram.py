@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..images.labels import GOOD
-from ._inputs import DEFECT, check_parts, check_same_length, kinds_of
-from ._scored import ScoredPicture
-from ._style import BLUE, GREY, ORANGE, begin, legend_beside
+from ._base import ScoredDisplay
+from ._inputs import DEFECT, check_parts, check_same_length
+from ._style import BLUE, GREY, ORANGE, legend_beside
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
 
-    from ..scoring.structcore import StructCoreScorer
 
 _TRAINING = "good, training (held out)"
 
 
-class ScoreHistogramDisplay(ScoredPicture):
+@dataclass(eq=False, repr=False)
+class ScoreHistogramDisplay(ScoredDisplay):
     """Anomaly scores of good images, of defects and of the training images.
 
     Parameters
@@ -33,7 +31,7 @@ class ScoreHistogramDisplay(ScoredPicture):
         Scores above it are anomalous.
     kinds : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
-    calibration_scores : array-like of shape (n_training_images,), default=None
+    calibration_scores : array-like of shape (n_training_images,), default=()
         Held-out scores of the good training images, which the threshold comes from. Where
         new good images score differently, something has changed since.
 
@@ -41,8 +39,6 @@ class ScoreHistogramDisplay(ScoredPicture):
     ----------
     edges : ndarray of shape (n_bins + 1,)
         The bins; all histograms share them.
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
@@ -52,48 +48,30 @@ class ScoreHistogramDisplay(ScoredPicture):
     {'good': [1, 2, 2], 'defects': [9]}
     """
 
-    def __init__(
-        self,
-        scores: ArrayLike,
-        threshold: float,
-        kinds: ArrayLike | None = None,
-        calibration_scores: ArrayLike | None = None,
-    ) -> None:
-        check_same_length(scores=scores, kinds=kinds)
-        self.scores = np.asarray(scores)
-        self.threshold = threshold
-        self.kinds = None if kinds is None else np.asarray(kinds)
-        self.calibration_scores = np.asarray(
-            [] if calibration_scores is None else calibration_scores, dtype=np.float64
-        )
+    _size = (7.4, 4)
+
+    scores: ArrayLike
+    threshold: float
+    kinds: ArrayLike | None = None
+    calibration_scores: ArrayLike = ()
+
+    def __post_init__(self) -> None:
+        check_same_length(scores=self.scores, kinds=self.kinds)
+        self.scores = np.asarray(self.scores)
+        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
+        self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)
 
     @classmethod
-    def from_predictions(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
-    ) -> Self:
-        """Use scores that are known already.
-
-        Parameters
-        ----------
-        parts : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
-        y : array-like of shape (n_images,), default=None
-
-        Returns
-        -------
-        display : ScoreHistogramDisplay
-        """
+    def _of(cls, parts, scorer, kinds):
         check_parts(parts, "anomaly_score")
         training = scorer.calibration_.decision.scores
         if scorer.routes_ is not None:
             routes = [route for route in scorer.routes_.values() if not route.is_pooled]
             scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
             training = np.concatenate([*scaled, np.empty(0)])
-        kinds = kinds_of(None, y)
         return cls(parts["anomaly_score"], -scorer.offset_, kinds, training)
 
     def groups(self) -> dict[str, NDArray[np.float64]]:
@@ -106,19 +84,8 @@ class ScoreHistogramDisplay(ScoredPicture):
         groups[_TRAINING] = self.calibration_scores
         return {name: values for name, values in groups.items() if len(values)}
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the share of each group that falls into each bin.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : ScoreHistogramDisplay
-        """
-        ax = begin(self, ax, (7.4, 4))
+    def _draw(self, ax):
+        """Draw the share of each group that falls into each bin."""
         looks = {
             GOOD: {"color": BLUE, "alpha": 0.55},
             "images": {"color": BLUE, "alpha": 0.55},
@@ -135,4 +102,3 @@ class ScoreHistogramDisplay(ScoredPicture):
         ax.set_xlabel("anomaly score")
         ax.set_ylabel("share of the images of a kind")
         legend_beside(ax)
-        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,22 +10,23 @@ import pandas as pd
 
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
-from ._inputs import check_parts, check_same_length, kinds_of
-from ._scored import ScoredPicture
-from ._style import BLUE, GREY, ORANGE, as_text, begin, kind_styles, legend_beside
+from ._base import ScoredDisplay
+from ._inputs import check_parts, check_same_length
+from ._style import BLUE, GREY, ORANGE, as_text, kind_styles, legend_beside
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from typing_extensions import Self
 
-    from ..scoring.structcore import StructCoreScorer
 
 _REGIONS = ("both", "only_hybrid", "only_base", "neither")
 
 
-class ScoreShiftDisplay(ScoredPicture):
+@dataclass(eq=False, repr=False)
+class ScoreShiftDisplay(ScoredDisplay):
     """The base score (max pooling) of images against their hybrid score, with both thresholds.
+
+    With routes the base score is divided by the threshold of its route, as the hybrid score is
+    standardised already, so that images of all products fit into one picture.
 
     Parameters
     ----------
@@ -34,11 +36,6 @@ class ScoreShiftDisplay(ScoredPicture):
         Scores above them are anomalous.
     kinds : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
-
-    Attributes
-    ----------
-    ax_ : matplotlib.axes.Axes
-    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
@@ -52,47 +49,27 @@ class ScoreShiftDisplay(ScoredPicture):
     defects     1            1          0        0
     """
 
-    def __init__(
-        self,
-        base: ArrayLike,
-        hybrid: ArrayLike,
-        base_threshold: float,
-        threshold: float,
-        kinds: ArrayLike | None = None,
-    ) -> None:
-        check_same_length(base=base, hybrid=hybrid, kinds=kinds)
-        self.base = np.asarray(base)
-        self.hybrid = np.asarray(hybrid)
-        self.base_threshold = base_threshold
-        self.threshold = threshold
-        self.kinds = None if kinds is None else np.asarray(kinds)
+    _size = (7.4, 5)
+
+    base: ArrayLike
+    hybrid: ArrayLike
+    base_threshold: float
+    threshold: float
+    kinds: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        check_same_length(base=self.base, hybrid=self.hybrid, kinds=self.kinds)
+        self.base, self.hybrid = np.asarray(self.base), np.asarray(self.hybrid)
+        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
 
     @classmethod
-    def from_predictions(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
-    ) -> Self:
-        """Use scores that are known already.
-
-        With routes the base score is divided by the threshold of its route, as the hybrid score
-        is standardised already, so that images of all products fit into one picture.
-
-        Parameters
-        ----------
-        parts : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
-        y : array-like of shape (n_images,), default=None
-
-        Returns
-        -------
-        display : ScoreShiftDisplay
-        """
+    def _of(cls, parts, scorer, kinds):
         check_parts(parts, "base", "anomaly_score")
         base, base_threshold = parts["base"].to_numpy(), scorer.calibration_.base_decision.threshold
         if scorer.routes_ is not None:
             base, base_threshold = base / base_thresholds(parts, scorer), 1.0
         hybrid = parts["anomaly_score"].to_numpy()
-        return cls(base, hybrid, base_threshold, -scorer.offset_, kinds_of(None, y))
+        return cls(base, hybrid, base_threshold, -scorer.offset_, kinds)
 
     def counts(self) -> pd.DataFrame:
         """Count images by which of the two scores rejects them.
@@ -117,19 +94,8 @@ class ScoreShiftDisplay(ScoredPicture):
         rows = [[int((r & mine).sum()) for r in regions] for mine in members.values()]
         return pd.DataFrame(rows, index=list(members), columns=list(_REGIONS))
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw a mark an image, and shade the regions by who rejects them.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            None: a figure of its own.
-
-        Returns
-        -------
-        self : ScoreShiftDisplay
-        """
-        ax = begin(self, ax, (7.4, 5))
+    def _draw(self, ax):
+        """Draw a mark an image, and shade the regions by who rejects them."""
         kinds = np.full(len(self.base), "images") if self.kinds is None else self.kinds
         styles = kind_styles(kinds)
         present = dict.fromkeys(kinds.tolist())
@@ -152,7 +118,6 @@ class ScoreShiftDisplay(ScoredPicture):
         ax.set_xlabel("base score (farthest patch)")
         ax.set_ylabel("hybrid score (with structure)")
         legend_beside(ax)
-        return self
 
     def _frame(self, ax):
         # Above and below all marks there is room for the words in the corners.

@@ -7,9 +7,7 @@ their dashes, regions in their hatches.
 
 from __future__ import annotations
 
-import base64
 import sys
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,19 +39,6 @@ _KINDS = (
 _TOP = 0.995
 
 
-class Picture:
-    """A display that notebooks show, drawn if it has not been drawn yet."""
-
-    def _repr_html_(self) -> str | None:
-        figure = getattr(self, "figure_", None) or self.plot().figure_
-        if figure.canvas.manager is not None:
-            return None  # pyplot shows it already
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=90)
-        text = base64.b64encode(buffer.getvalue()).decode()
-        return f'<img alt="{type(self).__name__}" src="data:image/png;base64,{text}">'
-
-
 def new_figure(size: tuple[float, float]) -> Figure:
     """Return a figure: of pyplot where the program uses it, so that ``plt.show()`` shows it.
 
@@ -69,13 +54,6 @@ def new_figure(size: tuple[float, float]) -> Figure:
     pyplot = sys.modules.get("matplotlib.pyplot")
     make = Figure if pyplot is None else pyplot.figure
     return make(figsize=size, layout="constrained")
-
-
-def begin(display: Any, ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
-    """Set `ax_` and `figure_` of a display, and return the axes to draw into."""
-    display.ax_ = new_figure(size).add_subplot() if ax is None else ax
-    display.figure_ = display.ax_.figure
-    return display.ax_
 
 
 def as_text(name: object) -> str:
