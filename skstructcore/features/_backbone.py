@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import json
 import logging
@@ -83,7 +82,9 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _frozen(self) -> Self:
         """A copy that no later change of parameters reaches."""
-        return copy.copy(self)
+        frozen = object.__new__(type(self))  # no pickle's state: a module stays one
+        vars(frozen).update(vars(self))
+        return frozen
 
     @abstractmethod
     def _check_recipe(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -189,8 +188,8 @@ class JoinedFeatures(LazyTransformer):
             )
 
     def _frozen(self):
-        frozen = copy.copy(self)
-        frozen.features = [copy.copy(part) for part in self.features]
+        frozen = super()._frozen()
+        frozen.features = [part._frozen() for part in self.features]
         return frozen
 
     def _picture(self):

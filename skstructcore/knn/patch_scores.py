@@ -105,7 +105,7 @@ def _collect(
     """Gather what the search finds, image by image; `look` sees each part on the way."""
     distances = np.empty(patches.shape[:3], dtype=np.float32)
     nearest = np.zeros(len(patches), dtype=np.int64)
-    pooled = np.empty((len(patches), patches.shape[-1])) if search.n_searched else None
+    pooled = np.empty((len(patches), patches.shape[-1])) if search.is_routed else None
     ignored = None
     for found in search.search(patches, routes, held_out=held_out):
         distances[found.images] = found.distances
@@ -292,7 +292,8 @@ def _bank_of(search, patches, routes, rng):
         min(len(index.bank), _n_counted(patches.values, routes == route))
         for route, index in enumerate(search.indexes)
     ]
-    names = search.bank.route_names if search.n_searched else ("all",)
     rule = SelectionRule(ratio=sizes, random_state=rng)
-    bank = select_bank(patches.values, ImageCodes(patches.groups, routes, names), rule).bank
-    return replace(bank, profiles=search.bank.profiles)
+    bank = select_bank(
+        patches.values, ImageCodes(patches.groups, routes, search.entries.route_names), rule
+    ).bank
+    return replace(bank, profiles=search.entries.profiles)

@@ -66,14 +66,14 @@ class BankSearch:
     device: str = "auto"
 
     def __post_init__(self):
-        sizes = np.bincount(self.bank.routes) if self.n_searched else [len(self.bank)]
-        for route, size in enumerate(sizes):
+        _ = self.n_searched  # an error if there is no such routing
+        names = self.entries.route_names
+        sizes = np.bincount(self.entries.routes, minlength=len(names))
+        for name, size in zip(names, sizes, strict=True):
             if self.n_neighbors > size:
-                name = self.bank.route_names[route]
-                where = f"the bank of route {name!r}" if self.n_searched else "the bank"
                 raise ValueError(
-                    f"n_neighbors={self.n_neighbors} is larger than {where}, which has "
-                    f"{size} entries: use fewer neighbours or a larger ratio."
+                    f"n_neighbors={self.n_neighbors} is larger than the bank of route {name!r}, "
+                    f"which has {size} entries: use fewer neighbours or a larger ratio."
                 )
 
     def of(self, bank: MemoryBank) -> BankSearch:
@@ -81,9 +81,24 @@ class BankSearch:
         return replace(self, bank=bank)
 
     @cached_property
+    def is_routed(self) -> bool:
+        """Whether images are sent to the routes of the bank."""
+        return self.routing is not None and (
+            self.routing != "auto" or self.bank.profiles is not None
+        )
+
+    @cached_property
+    def entries(self) -> MemoryBank:
+        """The bank by the routes that are searched: one, "all", where images are not routed."""
+        if self.is_routed:
+            return self.bank
+        routes = np.zeros_like(self.bank.routes)
+        return replace(self.bank, routes=routes, route_names=("all",), profiles=None)
+
+    @cached_property
     def n_searched(self) -> int:
-        """How many routes are searched for an image; 0: the bank as a whole."""
-        return _n_routes_searched(self.routing, self.bank)
+        """How many routes are searched for an image."""
+        return _n_routes_searched(self.routing, self.bank) if self.is_routed else 1
 
     @property
     def n_context(self) -> int:
@@ -92,20 +107,18 @@ class BankSearch:
 
     @cached_property
     def indexes(self) -> tuple[NeighborIndex, ...]:
-        """The sub-bank of each route, prepared; without routing the whole bank."""
+        """The sub-bank of each route, prepared."""
         from ..neighbors.index import NeighborIndex
 
-        banks = [self.bank]
-        if self.n_searched:
-            banks = [self.bank.select(route) for route in range(len(self.bank.route_names))]
+        banks = [self.entries.select(route) for route in range(len(self.entries.route_names))]
         options = {"algorithm": self.algorithm, "random_state": 0}
         if self.algorithm == "exact":
             options["device"] = self.device
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)
 
     def __getstate__(self):
-        # The indexes hold the same entries as the bank: a pickle needs them once.
-        return {key: value for key, value in self.__dict__.items() if key != "indexes"}
+        # What is made of the bank holds the same entries: a pickle needs them once.
+        return {key: self.__dict__[key] for key in self.__dataclass_fields__}
 
     def search(
         self, patches: Patches, routes: NDArray[np.int64] | None = None, *, held_out: bool = False
@@ -136,7 +149,7 @@ class BankSearch:
                 own = patches.groups[rows[mine]] if held_out else None
                 features = batch[mine]
                 if by_category is not None:
-                    names = [self.bank.route_names[key[0]]] * len(features)
+                    names = [self.entries.route_names[key[0]]] * len(features)
                     by_category.mark(features, rows[mine], names)
                 yield self._find(rows[mine], key, features, own)
             done += len(batch)
@@ -168,7 +181,7 @@ class BankSearch:
     def _ignored_by_category(self, patches):
         """What waits for the route of an image to be ignored; None: nothing does."""
         by_category = getattr(patches.values, "ignored_by_category", None)
-        if by_category is not None and self.n_searched == 0:
+        if by_category is not None and not self.is_routed:
             raise ValueError(
                 "ignore is a dict of categories, but images are not routed, so that the category "
                 "of an image is not known: use routing='auto' or 'top1'."
@@ -177,7 +190,7 @@ class BankSearch:
 
     def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
         """Routes ``(n, n_searched)`` whose prototypes are nearest to images ``(n, h, w, d)``."""
-        if self.n_searched == 0:
+        if len(self.entries.route_names) == 1:
             return np.zeros((len(images), 1), dtype=np.int64)
         flat = images.reshape(len(images), -1, images.shape[-1])
         ignored = ignored_patches(flat)
@@ -203,7 +216,7 @@ class BankSearch:
 
     def known_routes(self, patches: Patches) -> NDArray[np.int64] | None:
         """Routes of training images: their own first, then the nearest others."""
-        if self.n_searched == 0:
+        if len(self.entries.route_names) == 1:
             return np.zeros((len(patches), 1), dtype=np.int64)
         if patches.routes is None:
             return None
@@ -219,8 +232,6 @@ class BankSearch:
 
 
 def _n_routes_searched(routing, bank):
-    if routing is None or (routing == "auto" and bank.profiles is None):
-        return 0
     top = re.fullmatch(r"top([1-9]\d*)", "top1" if routing == "auto" else routing)
     if top is None:
         raise ValueError(f"routing must be None, 'auto', 'top1', 'top2', ..., got {routing!r}.")

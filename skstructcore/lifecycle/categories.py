@@ -174,7 +174,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
 
 def _routed_steps(pipe):
     steps = structcore_steps(pipe)
-    if steps[1].search_.n_searched == 0:
+    if not steps[1].search_.is_routed:
         raise ValueError(
             "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "
             "and knn__routing='auto'."

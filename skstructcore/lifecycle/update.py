@@ -263,13 +263,13 @@ def _contributions(bank, knn, features, digests, places):
 
 def _is_exact(bank, knn, is_gone, route):
     """Whether images of a route have the neighbours that they had when they came."""
-    record, n_searched = bank.images_, knn.search_.n_searched
-    own = record.routes == route if n_searched else np.ones(len(record), dtype=bool)
+    record, search = bank.images_, knn.search_
+    own = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
     if knn.calibration == "k-fold" and record.batches is not None:
         # The first images of a route came with a fit, whose folds are gone.
         if (record.batches[is_gone & own] == record.batches[own].min()).any():
             return False
-    return record.is_as_when(is_gone, own if n_searched == 1 else np.ones_like(own))
+    return record.is_as_when(is_gone, own if search.n_searched == 1 else np.ones_like(own))
 
 
 def _grown_bank(bank, search, values, routes, groups, X):
@@ -315,7 +315,7 @@ def _squared(search, route, entries, rows):
     from ..neighbors.index import kneighbors
 
     bank = search.bank
-    if search.n_searched or len(bank.route_names) == 1:  # an index of these entries is there
+    if search.is_routed or len(bank.route_names) == 1:  # an index of these entries is there
         return search.indexes[route].query(rows, 1)[0][:, 0]
     return kneighbors(rows, bank.values[entries])[0][:, 0]
 
@@ -365,7 +365,7 @@ def _finish(bank, changed, radius, new_values):
 
 def _rows_of(knn, bank):
     """Entries of each index of the search, by their rows in the bank."""
-    if knn.search_.n_searched == 0:
+    if not knn.search_.is_routed:
         return [np.arange(len(bank))]
     return [np.flatnonzero(bank.routes == route) for route in range(len(bank.route_names))]
 

@@ -223,7 +223,7 @@ def collect_evidence(
     step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size)) if full else len(maps)
     values = []
     for start in range(0, len(maps), step):
-        part = maps[start : start + step]
+        part = maps if step >= len(maps) else maps[start : start + step]
         part = at_pixels(part, sigma) if full else part
         stacks = {"surprise": part.surprise, "ignored": part.ignored}
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))

@@ -388,7 +388,7 @@ def append_scoring(
         matrix = np.ascontiguousarray(projection.components_.T)
         rows = g("MatMul", rows, matrix)
     routes, route, distance = None, g.constant(np.int64(0)), None
-    if knn.search_.n_searched:
+    if knn.search_.is_routed:
         along = directions(g, rows)
         routes = choose_routes(g, along, knn, n_patches)
         route = g("Squeeze", g.cut(routes, 0, 0, 1), [0])

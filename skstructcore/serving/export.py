@@ -159,8 +159,7 @@ def _check_exportable(pipe, opset):
         raise ExportError(f"The pipeline has {' and '.join(found)}: no ONNX graph can hold it yet.")
     if opset not in OPSETS:
         raise ExportError(f"opset must be one of {OPSETS}, got {opset!r}.")
-    names = knn.bank_.route_names if knn.search_.n_searched else ("all",)
-    return score_constants(scorer, names)
+    return score_constants(scorer, knn.search_.entries.route_names)
 
 
 def _build(pipe, constants, size, resize_from, opset, onnx):
