@@ -33,8 +33,8 @@ def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
     import torch
 
     if device == "auto":
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-        return next((name for name in among if there[name]()), "cpu")
+        is_available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+        return next((name for name in among if is_available[name]()), "cpu")
     try:
         torch.zeros(1, device=str(device).removeprefix("torch:")).cpu()  # "meta" computes nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:

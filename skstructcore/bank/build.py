@@ -195,8 +195,8 @@ def most_unlike(
         mine = np.flatnonzero(routes == route)
         for image in mine:
             rows, _ = counted_rows(values[image : image + 1])
-            own = None if groups[image] < 0 else np.full(len(rows), groups[image])
-            distances = np.sort(index.query(rows, 1, exclude=own)[0][:, 0])
+            left_out = None if groups[image] < 0 else np.full(len(rows), groups[image])
+            distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
         n_out = int(np.ceil(share * len(mine)))
         chosen.append(mine[np.argsort(scores[mine])[len(mine) - n_out :]])

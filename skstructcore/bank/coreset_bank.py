@@ -243,9 +243,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.images_ = record_of(training.X, codes.groups, codes.routes, pooled)
         images = selection.images
         geometry = getattr(training.X, "geometry", None)
-        known = (codes.groups, codes.routes, geometry, training.parts, lots, self.images_.names)
-        known = (part if part is None else part[images] for part in known)
-        return Patches(selection.values, bank, images, *known)
+        of_images = (codes.groups, codes.routes, geometry, training.parts, lots, self.images_.names)
+        of_images = (part if part is None else part[images] for part in of_images)
+        return Patches(selection.values, bank, images, *of_images)
 
     def _patches_of(self, training):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""

@@ -145,17 +145,17 @@ def find_groups_of_routes(
         mine, part = np.flatnonzero(routes == route), bank.select(route)
         here = np.flatnonzero(routes[images] == route)
         part = replace(part, image_index=np.searchsorted(mine, part.image_index))
-        own = values if len(here) == len(values) else values[here]
+        of_route = values if len(here) == len(values) else values[here]
         places = np.searchsorted(mine, images[here])
-        codes, lots, found = find_groups(own, places, part, len(mine))
+        codes, lots, result = find_groups(of_route, places, part, len(mine))
         first_of_group[mine] = mine[np.unique(codes, return_index=True)[1]][codes]
-        if found is None:
+        if result is None:
             continue
         if lots is not None:
             first_of_lot[mine], in_lots = mine[np.unique(lots, return_index=True)[1]][lots], True
-        dependence[name] = found
-        level = logging.INFO if found.found == "independent" else logging.WARNING
-        _logger.log(level, "Route %r: %s", name, found)
+        dependence[name] = result
+        level = logging.INFO if result.found == "independent" else logging.WARNING
+        _logger.log(level, "Route %r: %s", name, result)
     lots = np.unique(first_of_lot, return_inverse=True)[1] if in_lots else None
     return np.unique(first_of_group, return_inverse=True)[1], lots, dependence
 

@@ -95,14 +95,14 @@ def lag_profile(
     def ratios(place):
         """Ratios if image `i` stood at `place[i]`."""
         lag = np.abs(place[owner] - place[source])
-        found = np.bincount(lag, weight, minlength=n_images)
+        observed = np.bincount(lag, weight, minlength=n_images)
         at, of = np.empty(n_images), np.empty(n_images)
         at[place], of[place] = others, shares
         expected = correlate(at, of)
         expected = expected[n_images - 1 :] + expected[n_images - 1 :: -1]
-        ratio = found[1:] / np.maximum(expected[1:], 1e-12)
+        ratio = observed[1:] / np.maximum(expected[1:], 1e-12)
         far = slice(max(n_lags // 2, 1), n_lags + 1)
-        return ratio[:n_lags], found[far].sum() / max(expected[far].sum(), 1e-12)
+        return ratio[:n_lags], observed[far].sum() / max(expected[far].sum(), 1e-12)
 
     ratio, baseline = ratios(np.arange(n_images))
     rng = np.random.default_rng(0)
@@ -169,14 +169,14 @@ def pair_counts(
     Both directions are averaged.
     """
     n_images = len(shares)
-    found = np.zeros((n_images, n_images))
-    found[owner, source] = weight
+    observed = np.zeros((n_images, n_images))
+    observed[owner, source] = weight
     expected = shares / np.maximum(1 - shares, 1e-12)[:, np.newaxis]
     np.fill_diagonal(expected, 0.0)
-    return (found + found.T) / 2, (expected + expected.T) / 2
+    return (observed + observed.T) / 2, (expected + expected.T) / 2
 
 
-def cluster(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.int64]:
+def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.int64]:
     """Join images that explain each other much more than expected.
 
     Greedy, the strongest first; clusters are compared by the averages over all their pairs, so
@@ -184,7 +184,7 @@ def cluster(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDAr
 
     Parameters
     ----------
-    found, expected : ndarray of shape (n_images, n_images)
+    observed, expected : ndarray of shape (n_images, n_images)
         See `pair_counts`.
 
     Returns
@@ -195,24 +195,24 @@ def cluster(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDAr
     Examples
     --------
     >>> import numpy as np
-    >>> found = np.kron(np.eye(4), np.ones((2, 2))) - np.eye(8)
-    >>> cluster(found, np.full((8, 8), 1 / 7))
+    >>> observed = np.kron(np.eye(4), np.ones((2, 2))) - np.eye(8)
+    >>> cluster(observed, np.full((8, 8), 1 / 7))
     array([0, 0, 1, 1, 2, 2, 3, 3])
     """
-    found, expected = found.copy(), expected + _PRIOR
-    labels, alive = np.arange(len(found)), np.ones(len(found), dtype=bool)
-    ratio = found / expected
+    observed, expected = observed.copy(), expected + _PRIOR
+    labels, alive = np.arange(len(observed)), np.ones(len(observed), dtype=bool)
+    ratio = observed / expected
     np.fill_diagonal(ratio, -np.inf)
     best, strength = ratio.argmax(axis=1), ratio.max(axis=1)
     while strength.max() >= _JOIN:
         kept = int(strength.argmax())
         gone = best[kept]
-        for sums in (found, expected):
+        for sums in (observed, expected):
             sums[kept] += sums[gone]
             sums[:, kept] += sums[:, gone]
         labels[labels == gone] = kept
         alive[gone], strength[gone] = False, -np.inf
-        row = np.where(alive, found[kept] / expected[kept], -np.inf)
+        row = np.where(alive, observed[kept] / expected[kept], -np.inf)
         row[kept] = -np.inf
         ratio[kept] = ratio[:, kept] = row
         ratio[gone] = ratio[:, gone] = -np.inf

@@ -228,8 +228,8 @@ class AnomalyMapDisplay(Display):
         -------
         self : AnomalyMapDisplay
         """
-        own = axes is None
-        self.axes_ = self._new_axes() if own else np.asarray(axes, dtype=object)
+        is_new = axes is None
+        self.axes_ = self._new_axes() if is_new else np.asarray(axes, dtype=object)
         self.figure_ = self.axes_.flat[0].figure
         drawn = {}
         for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
@@ -245,10 +245,10 @@ class AnomalyMapDisplay(Display):
                 if mask is not None and mask.any() and not mask.all():
                     _outline(axis, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
             self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
-            if own and self.rows is None and len(self.maps) > 1 and i == 0:
+            if is_new and self.rows is None and len(self.maps) > 1 and i == 0:
                 for axis, name in zip(self.axes_[0, 1:], self.maps, strict=True):
                     axis.set_title(name, fontsize=8)
-        if own:
+        if is_new:
             self._explain(drawn)
         return self
 
@@ -366,8 +366,8 @@ def _placed(maps, images):
 
 
 def _outline(axis, values, level, **style):
-    known = values[np.isfinite(values)]
-    if level is not None and known.size and known.min() < level < known.max():
+    finite = values[np.isfinite(values)]
+    if level is not None and finite.size and finite.min() < level < finite.max():
         axis.contour(values, levels=[level], linewidths=1.2, **style)
 
 

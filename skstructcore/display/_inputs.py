@@ -69,8 +69,8 @@ def check_same_length(**columns: ArrayLike | None) -> None:
     """Raise ValueError unless all that are given have one entry an image."""
     lengths = {name: len(values) for name, values in columns.items() if values is not None}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ValueError(f"One entry an image is needed: {found}.")
+        lengths_found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"One entry an image is needed: {lengths_found}.")
 
 
 def smallest_rates(scorer: StructCoreScorer, parts: pd.DataFrame) -> NDArray[np.float64]:

@@ -220,8 +220,8 @@ class PatchFeatures(LazyTransformer):
         """Patch features of images; see `LazyTransformer.transform`."""
         features = super().transform(X)
         arrays = [x for x in features.images.items[:4] if isinstance(x, np.ndarray)]
-        known = len(self.colours_) and self.channels is None
-        if known and any(looks_swapped(x, self.colours_) for x in arrays):
+        can_tell = len(self.colours_) and self.channels is None
+        if can_tell and any(looks_swapped(x, self.colours_) for x in arrays):
             warnings.warn(
                 "The colours of these arrays fit the training images much better with red and blue "
                 "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "

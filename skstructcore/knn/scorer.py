@@ -174,8 +174,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         lots = np.full(len(bank), -1)  # entries of images that are no training patches: streamed
         place = np.searchsorted(patches.image_index, bank.image_index)
         place = np.minimum(place, len(patches) - 1)
-        known = patches.image_index[place] == bank.image_index
-        lots[known] = patches.lots[place[known]]
+        has_patches = patches.image_index[place] == bank.image_index
+        lots[has_patches] = patches.lots[place[has_patches]]
         search = self.search_.of(replace(bank, groups=lots))
         apart = replace(patches, groups=patches.lots)
         routes = search.known_routes(patches)

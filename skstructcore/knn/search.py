@@ -161,14 +161,14 @@ class BankSearch:
             image = images[int(np.argmax(ignored.all(axis=(1, 2))))]
             raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
         per_image = features.shape[1] * features.shape[2]
-        own = None if groups is None else np.repeat(groups, per_image)
-        if own is not None and places is not None:
-            own = own[places]
+        left_out = None if groups is None else np.repeat(groups, per_image)
+        if left_out is not None and places is not None:
+            left_out = left_out[places]
         squared, neighbors = _query_together(
             [self.indexes[route] for route in routes],
             rows,
             self.n_context,
-            exclude=own,
+            exclude=left_out,
         )
         distances = _mean_distance(squared[:, : self.n_neighbors], self.metric)
         if places is not None:
@@ -256,9 +256,9 @@ def _query_together(
     offset = 0
     for place, index in enumerate(indexes):
         n_found = min(n_neighbors, len(index.bank))
-        found = index.query(rows, n_found, exclude=exclude)
-        squared[:, place, :n_found] = found[0]
-        neighbors[:, place, :n_found] = np.where(found[1] < 0, -1, found[1] + offset)
+        nearest = index.query(rows, n_found, exclude=exclude)
+        squared[:, place, :n_found] = nearest[0]
+        neighbors[:, place, :n_found] = np.where(nearest[1] < 0, -1, nearest[1] + offset)
         offset += len(index.bank)
     squared, neighbors = squared.reshape(len(rows), -1), neighbors.reshape(len(rows), -1)
     if len(indexes) > 1:

@@ -111,7 +111,7 @@ def _select_on_device(X, indices, radii, nearest, device):
         raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
     step = max(1, _DEVICE_BLOCK // X.shape[1])
     picks = torch.from_numpy(indices).to(device)
-    found = torch.empty(len(indices), device=device)
+    squared = torch.empty(len(indices), device=device)
     for i in range(len(indices)):
         centre = rows[picks[i]]
         for first in range(0, len(rows), step):
@@ -119,11 +119,11 @@ def _select_on_device(X, indices, radii, nearest, device):
             distance = (rows[part] - centre).square_().sum(dim=1)
             torch.minimum(nearest[part], distance, out=nearest[part])
         nearest[picks[i]] = -1.0
-        found[i], farthest = nearest.max(dim=0)
+        squared[i], farthest = nearest.max(dim=0)
         if i + 1 < len(indices):
             picks[i + 1] = farthest
     indices[:] = picks.cpu().numpy()
-    radii[:] = found.clamp_(min=0).sqrt_().cpu().numpy()
+    radii[:] = squared.clamp_(min=0).sqrt_().cpu().numpy()
 
 
 class _Selection:

@@ -209,9 +209,9 @@ class NeighborIndex:
         if k == 0:
             return 1.0
         rows = self.bank[chosen]
-        _, found = self._search(rows, k, chosen, np.arange(m))
-        _, true = self._search.exact(rows, k, chosen, np.arange(m))
-        return float((found[:, :, None] == true[:, None, :]).any(axis=2).mean())
+        _, by_graph = self._search(rows, k, chosen, np.arange(m))
+        _, exact = self._search.exact(rows, k, chosen, np.arange(m))
+        return float((by_graph[:, :, None] == exact[:, None, :]).any(axis=2).mean())
 
     def _check_exclude(self, exclude, n_queries):
         """The groups of queries and entries, numbered alike; None, None without exclusion."""

@@ -149,11 +149,11 @@ def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
         Empty if all is well.
     """
     messages = []
-    own = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
-    short = {name: explain_shortage(c.decision) for name, c in own.items()}
+    calibrations = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
+    short = {name: explain_shortage(c.decision) for name, c in calibrations.items()}
     short = {name: text for name, text in short.items() if text is not None}
     if short:
-        worst = max(short, key=lambda name: own[name].decision.rate)
+        worst = max(short, key=lambda name: calibrations[name].decision.rate)
         messages.append(
             f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
             f"fewest: {short[worst]}"
