@@ -2,6 +2,9 @@
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import dino_reference
 import pytest
 

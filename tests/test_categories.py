@@ -33,16 +33,34 @@ def write_category(folder, seed):
             Image.fromarray(image).save(folder / place / f"{i}.png")
 
 
-@pytest.fixture
-def root(tmp_path):
+def make_pipe():
+    return make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.3)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("categories")
     for seed, name in enumerate(("bolt", "nut", "washer")):
-        write_category(tmp_path / "parts" / name, seed)
-    return tmp_path / "parts"
+        write_category(folder / "parts" / name, seed)
+    return folder / "parts"
+
+
+@pytest.fixture
+def root(untouched, tmp_path):
+    return shutil.copytree(untouched, tmp_path / "parts")
+
+
+@pytest.fixture(scope="module")
+def two(untouched, tmp_path_factory):
+    """Folder and table of two categories that are evaluated already."""
+    folder = tmp_path_factory.mktemp("two")
+    table = evaluate_categories(make_pipe(), untouched, folder, categories=["nut", "washer"])
+    return folder, table
 
 
 @pytest.fixture
 def pipe():
-    return make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.3)
+    return make_pipe()
 
 
 def times(output):
@@ -135,9 +153,9 @@ def without_seconds(table):
     return table.drop(columns="seconds")
 
 
-def test_processes_give_the_table_of_one_process(pipe, root, tmp_path):
-    expected = evaluate_categories(pipe, root, tmp_path / "one")
-    table = evaluate_categories(pipe, root, tmp_path / "two", n_jobs=2)
+def test_processes_give_the_table_of_one_process(pipe, untouched, two, tmp_path):
+    expected = two[1]
+    table = evaluate_categories(pipe, untouched, tmp_path, categories=["nut", "washer"], n_jobs=2)
     pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
 
 
@@ -219,12 +237,12 @@ def test_results_that_cannot_be_written_cost_only_their_category(pipe, root, tmp
     ],
     ids=["no scores", "other scores", "cut", "bytes", "list", "other columns"],
 )
-def test_what_is_damaged_is_computed_again(pipe, root, tmp_path, caplog, damage):
-    names = ["nut", "washer"]
-    expected = evaluate_categories(pipe, root, tmp_path, categories=names)
+def test_what_is_damaged_is_computed_again(pipe, untouched, two, tmp_path, caplog, damage):
+    done, expected = two
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     before = times(tmp_path)
     damage(tmp_path / "categories")
-    table = evaluate_categories(pipe, root, tmp_path, categories=names)
+    table = evaluate_categories(pipe, untouched, tmp_path, categories=["nut", "washer"])
     pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
     assert times(tmp_path)["nut.json"] > before["nut.json"]
     assert times(tmp_path)["washer.json"] == before["washer.json"]
