@@ -9,10 +9,12 @@ model that sees frames only; here the frame is turned, so that files and frames 
 
 from collections import deque
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from skstructcore import make_structcore, warm_up
 from skstructcore.datasets import make_photographs
+from skstructcore.display import AnomalyMapDisplay
 from skstructcore.images import as_images
 
 # %%
@@ -45,3 +47,8 @@ for number, frame in enumerate(frames()):
         rejected.append((number, rgb, overlay))
     print(number, "rejected" if verdict["is_anomalous"] else "good", f"p={verdict['p_value']:.3f}")
 print(f"{len(rejected)} frames rejected")
+
+# %%
+# What was rejected, to look at.
+AnomalyMapDisplay.from_estimator(pipe, [rgb for _, rgb, _ in rejected][:3]).plot()
+plt.show()

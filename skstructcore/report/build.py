@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Pictures of so many images are one block of the page, which is read when one of them is shown.
 _BLOCK = 50
+# More images get smaller pictures: 2,000 colour photographs stay below 20 MB.
+_MANY = 1000
 
 
 def report(
@@ -50,7 +52,7 @@ def report(
     y: ArrayLike | None = None,
     parts: ArrayLike | None = None,
     title: str = "Inspection report",
-    thumbnail: int = 256,
+    thumbnail: int | None = None,
     detail: int | None = None,
     max_images: int | None = 5000,
     batch_size: int = 64,
@@ -78,8 +80,9 @@ def report(
         The part that each image is a view of. Parts are decided as a whole, as `describe_parts`
         does; the pipeline must have been fitted with ``bank__parts=``.
     title : str, default="Inspection report"
-    thumbnail : int, default=256
-        Longer side of the pictures in the page, in pixels; the size of the file follows it.
+    thumbnail : int, default=None
+        Longer side of the pictures in the page, in pixels; the size of the file follows it. None:
+        256, and 192 for more than 1,000 images.
     detail : int, default=None
         Longer side of a second picture of each image, for a closer look when it is opened. None:
         the small one is enlarged, and a link leads to the file if the page lies near it.
@@ -119,8 +122,8 @@ def report(
     """
     path = check_writable(path)
     _check_pipeline(pipe)
-    numbers = {"thumbnail": thumbnail, "batch_size": batch_size}
-    optional = {"max_images": max_images, "detail": detail}
+    numbers = {"batch_size": batch_size}
+    optional = {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}
     numbers |= {name: value for name, value in optional.items() if value is not None}
     for name, value in numbers.items():
         check_number(value, name, 1, closed="left", kind=Integral)
@@ -131,6 +134,8 @@ def report(
             "well. Score them first (skstructcore.inference.score_images), and report those "
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
+    if thumbnail is None:
+        thumbnail = 256 if n_images <= _MANY else 192
     kinds = kinds_of(images, y)
     check_same_length(images=range(n_images), y=kinds, parts=parts)
     if parts is not None and getattr(pipe[-1], "part_decision_", None) is None:

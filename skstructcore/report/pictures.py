@@ -19,7 +19,7 @@ _MOST_PATCHES = 64
 _MASK_SIDE = 128
 
 
-def image_uri(image: Image.Image, side: int, quality: int = 75) -> str:
+def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
     """Return an image, reduced to a longer side of `side` pixels, as a data URI (WebP).
 
     Examples
