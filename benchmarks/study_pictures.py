@@ -1,0 +1,203 @@
+"""What pays on pictures: turned copies in training, images in their own shape, counts of patches.
+
+    python benchmarks/study_pictures.py ../shared/data --cache CACHE --parts augment aspect counts
+
+* augment: 4, 8 and 16 training images with and without turned and mirrored copies, which are held
+  out with their image and take no part in the calibration.
+* aspect: images of 4 : 3 to 2 : 1 squeezed into a square, and at as many pixels in their own shape.
+  Sets of square images are cropped to these shapes first.
+* counts: how often each kind of patch occurs in an image (nearest of k-means centres), as a
+  descriptor beside the default score; loosely placed screws among the sets.
+
+Nothing is tuned: every set judges what was fixed before.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+from _measure import table
+from PIL import Image, ImageDraw
+from sklearn.cluster import KMeans
+from sklearn.metrics import roc_auc_score
+
+from skstructcore import make_structcore
+from skstructcore.datasets import load_mvtec_ad, make_photographs
+from skstructcore.images import as_images
+
+PHOTOGRAPHS = ("brick", "gravel", "coins", "hubble")
+RATE = 0.1
+COPIES = {
+    "none": [(0, False)],
+    "flip": [(0, False), (0, True)],
+    "rot180": [(0, False), (2, False)],
+    "rot90": [(k, False) for k in range(4)],
+    "all eight": [(k, flip) for k in range(4) for flip in (False, True)],
+}
+SHAPES = {"4 : 3": 4 / 3, "3 : 2": 3 / 2, "2 : 1": 2.0}
+
+
+def data_sets(root, most, rng):
+    """Names, and arrays of training images, good and defective test images."""
+    for path in sorted(Path(root).iterdir()):
+        if path.is_dir():
+            yield path.name, *_arrays(load_mvtec_ad(path), most, rng)
+    for name in PHOTOGRAPHS:
+        yield name, *_arrays(make_photographs(name), most, rng)
+
+
+def _arrays(data, most, rng):
+    test = data.test
+    for part in (data.train, test[test.y == "good"], test[test.y != "good"]):
+        images = as_images(part)
+        rows = np.sort(rng.permutation(len(images))[:most])
+        yield [np.asarray(images.read(i)) for i in rows]
+
+
+def turned(image, quarters, flip):
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if flip else image, quarters))
+
+
+def judged(pipe, good, bad):
+    scores = [-pipe.score_samples(part) for part in (good, bad)]
+    y = np.repeat([0, 1], [len(good), len(bad)])
+    rejected = [(pipe.predict(part) == -1).mean() for part in (good, bad)]
+    return np.array([roc_auc_score(y, np.concatenate(scores)), *rejected]) * 100
+
+
+def augment(root, cache):
+    rng = np.random.default_rng(0)
+    pipe = make_structcore(
+        "efficientnet_lite0", features__memory=cache, structcore__false_alarm_rate=RATE
+    )
+    for name, train, good, bad in data_sets(root, 40, rng):
+        square = len({a.shape[0] == a.shape[1] for a in train}) == 1
+        square = square and train[0].shape[0] == train[0].shape[1]
+        for n in (4, 8, 16):
+            pipe.set_params(structcore__threshold="guaranteed" if n < 5 else "expected")
+            draws = [rng.permutation(len(train))[:n] for _ in range(3)]
+            for kind, turns in COPIES.items():
+                if not square and kind in ("rot90", "all eight"):
+                    continue
+                found = []
+                for rows in draws:
+                    images = [turned(train[i], *turn) for turn in turns for i in rows]
+                    fitted = fit_with_copies(pipe, images, n)
+                    found.append(judged(fitted, good, bad))
+                yield name, n, kind, *np.mean(found, axis=0)
+
+
+def fit_with_copies(pipe, images, n):
+    """Fit on the first `n` images and copies of them; copies are in the bank alone."""
+    steps = [step for _, step in pipe.steps]
+    features = steps[1].fit_transform(steps[0].fit_transform(images))
+    groups = np.arange(len(images)) % n
+    patches = steps[2].fit_transform(features, groups=groups)[np.arange(n)]
+    steps[4].fit(steps[3].fit_transform(patches))
+    return pipe
+
+
+def cropped(image, shape):
+    """The middle of an image, of this ratio of its longer to its shorter side."""
+    height, width = image.shape[:2]
+    if max(height, width) >= shape * min(height, width) * 0.99:
+        return image
+    new = round(width / shape) if height <= width else height
+    columns = width if height <= width else round(height / shape)
+    top, left = (height - new) // 2, (width - columns) // 2
+    return np.ascontiguousarray(image[top : top + new, left : left + columns])
+
+
+def aspect(root, cache):
+    rng = np.random.default_rng(0)
+    for name, *parts in data_sets(root, 40, rng):
+        for word, shape in SHAPES.items():
+            cut = [[cropped(image, shape) for image in part] for part in parts]
+            ratio = np.median([a.shape[0] / a.shape[1] for a in cut[0]])
+            own = [max(1, round(256 * s / 8)) * 8 for s in (ratio**0.5, ratio**-0.5)]
+            for seen, size in (("square", (256, 256)), ("own shape", tuple(own))):
+                pipe = make_structcore(
+                    "efficientnet_lite0",
+                    features__image_size=size,
+                    features__memory=cache,
+                    structcore__false_alarm_rate=RATE,
+                )
+                yield name, word, seen, *judged(pipe.fit(cut[0]), *cut[1:])
+            if min(parts[0][0].shape[:2]) * 1.3 < max(parts[0][0].shape[:2]):
+                break  # has a shape of its own
+
+
+def screws(n, rng):
+    """A bag of n screws, as in the case 20 of the issue."""
+    image = Image.new("L", (260, 250), 120)
+    draw, places = ImageDraw.Draw(image), []
+    while len(places) < n:
+        p = rng.uniform(25, [235, 225])
+        if all(np.hypot(*(p - q)) > 45 for q in places):
+            places.append(p)
+    for x, y in places:
+        draw.ellipse((x - 16, y - 16, x + 16, y + 16), fill=190, outline=70, width=2)
+        a = rng.uniform(0, np.pi)
+        ends = (x - 12 * np.cos(a), y - 12 * np.sin(a), x + 12 * np.cos(a), y + 12 * np.sin(a))
+        draw.line(ends, fill=60, width=4)
+    noisy = np.asarray(image) + rng.normal(0, 4, (250, 260))
+    return np.stack([np.clip(noisy, 0, 255).astype(np.uint8)] * 3, axis=-1)
+
+
+def counts(root, cache):
+    rng = np.random.default_rng(0)
+    bags = [[screws(k, rng) for _ in range(40)] for k in (6, 6, 5)]
+    for name, train, good, bad in [("screws", *bags), *data_sets(root, 60, rng)]:
+        pipe = make_structcore("efficientnet_lite0", features__memory=cache).fit(train)
+        parts = [np.asarray(pipe[:2].transform(part), dtype=np.float32) for part in (good, bad)]
+        known = np.asarray(pipe[:2].transform(train), dtype=np.float32)
+        y = np.repeat([0, 1], [len(good), len(bad)])
+        base = np.concatenate([-pipe.score_samples(part) for part in (good, bad)])
+        spread = pipe[-1].calibration_.scores
+        row = [100 * roc_auc_score(y, base)]
+        for k in (8, 32, 128):
+            centres = KMeans(k, n_init=1, random_state=0, max_iter=20)
+            centres.fit(known.reshape(-1, known.shape[-1])[:: max(1, known.size // 152 // 20000)])
+            histograms = [histogram(centres, part) for part in (known, *parts)]
+            mean, scale = histograms[0].mean(axis=0), histograms[0].std(axis=0) + 1e-3
+            odd = [np.sqrt((((h - mean) / scale) ** 2).mean(axis=1)) for h in histograms]
+            z = (np.concatenate(odd[1:]) - odd[0].mean()) / odd[0].std()
+            both = (base - spread.mean()) / spread.std() + z
+            row += [100 * roc_auc_score(y, z), 100 * roc_auc_score(y, both)]
+        yield name, *row
+
+
+def histogram(centres, patches):
+    """Square roots of the shares of patches of each kind, a row an image."""
+    n, d = len(patches), patches.shape[-1]
+    nearest = centres.predict(patches.reshape(-1, d)).reshape(n, -1)
+    found = np.stack([np.bincount(row, minlength=centres.n_clusters) for row in nearest])
+    return np.sqrt(found / nearest.shape[1])
+
+
+PARTS = {
+    "augment": (augment, ("set", "n", "copies", "AUROC", "good rejected", "defects found")),
+    "aspect": (aspect, ("set", "shape", "seen", "AUROC", "good rejected", "defects found")),
+    "counts": (counts, ("set", "default", "8", "+", "32", "+", "128", "+")),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root")
+    parser.add_argument("--cache")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for part in options.parts:
+        study, header = PARTS[part]
+        rows = (
+            tuple(f"{v:.1f}" if isinstance(v, float) else v for v in row)
+            for row in study(options.root, options.cache)
+        )
+        table(part, header, rows)
+
+
+if __name__ == "__main__":
+    main()
