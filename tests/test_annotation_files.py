@@ -1,12 +1,13 @@
 """Annotations of the usual programs: written here, with the mask that they mean."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from skstructcore.datasets import DatasetError, load_annotated
+from skstructcore.datasets import DatasetError, load_annotated, load_images
 
 # A box of 4 columns and 3 rows in an image of 12 x 20 pixels.
 MASK = np.zeros((12, 20), bool)
@@ -68,6 +69,21 @@ def test_each_format_marks_the_same_pixels(folder, name, text):
 
 
 def test_compressed_run_lengths_are_read_by_pycocotools(folder):
+    mask = pytest.importorskip("pycocotools.mask")
+    runs = mask.encode(np.asfortranarray(MASK.astype(np.uint8)))
+    runs["counts"] = runs["counts"].decode()
+    (folder / "all.json").write_text(coco(segmentation=runs))
+    np.testing.assert_array_equal(load_annotated(folder, folder / "all.json").load_mask(0), MASK)
+
+
+def test_annotations_that_are_not_asked_for_are_mentioned(folder, caplog):
+    (folder / "bad.json").write_text("{}")
+    assert len(load_images(folder)) == 2
+    assert "1 annotations" in caplog.text and "bad.json" in caplog.text
+
+
+def test_compressed_run_lengths_need_pycocotools(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
     (folder / "all.json").write_text(coco(segmentation={"size": [12, 20], "counts": "abc"}))
     with pytest.raises(ImportError, match="pip install pycocotools"):
         load_annotated(folder, folder / "all.json")
