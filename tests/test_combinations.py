@@ -33,6 +33,10 @@ from skstructcore import (
     save,
     update,
 )
+from skstructcore.datasets import ImageSet
+from skstructcore.evaluation import evaluate
+from skstructcore.inference import score_images
+from skstructcore.report import report
 from skstructcore.scoring.decision import rejected_at
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -303,6 +307,36 @@ def op_estimate(case, path):
     assert estimate_memory(case.unfitted, case.fit).peak > 0
 
 
+def labelled(case):
+    """Test images; every other one is called defective."""
+    y = ["good", "spot"] * (N_TEST // 2)
+    categories = PRODUCTS[:N_TEST] if "category" in case.kind else None
+    return ImageSet(list(case.test), y, categories=categories)
+
+
+def op_evaluate(case, path):
+    found = evaluate(case.pipe, labelled(case))
+    pd.testing.assert_frame_equal(found.scores.select_dtypes("number"),
+                                  describe(case.pipe, case.test).select_dtypes("number"),
+                                  check_index_type=False)  # fmt: skip
+    rejected, good = case.pipe.predict(case.test) == -1, np.arange(N_TEST) % 2 == 0
+    rate = case.pipe[-1].false_alarm_rate
+    counts = found.rates([rate]).iloc[0]
+    assert counts["false_alarms"] == (rejected & good).sum()
+    assert counts["found"] == (rejected & ~good).sum()
+
+
+def op_report(case, path):
+    page = report(case.pipe, list(case.test), path / "page.html").read_text()
+    assert f"{(case.pipe.predict(case.test) == -1).sum()} of {N_TEST}" in page
+
+
+def op_processes(case, path):
+    save(case.pipe, path / "model")
+    table = score_images(path / "model", list(case.test), n_jobs=2, shard_size=5)
+    np.testing.assert_array_equal(-table["anomaly_score"], case.pipe.score_samples(case.test))
+
+
 OPERATIONS = {name[3:]: op for name, op in list(globals().items()) if name.startswith("op_")}
 
 _NO_ROUTES = "The pipeline has no routes"
@@ -312,11 +346,18 @@ REFUSED = (
     | {(kind, "audit"): "was calibrated in-sample" for kind in HELD_IN}
 )  # fmt: skip
 
-_CELLS = [(kind, name) for kind in KINDS for name in OPERATIONS]
+#: What takes images: pipelines that start with features have no such cell.
+OF_IMAGES = {"evaluate", "report", "processes"}
+_CELLS = [
+    (kind, name)
+    for kind in KINDS
+    for name in OPERATIONS
+    if kind in PICTURES or name not in OF_IMAGES
+]
 # A diagonal: each operation with some kind, and each kind of features with some operation.
 _FAST = {
     (kind, name)
-    for j, name in enumerate(OPERATIONS)
+    for j, name in enumerate(name for name in OPERATIONS if name not in OF_IMAGES)
     for i, kind in enumerate(kind for kind in KINDS if kind not in PICTURES)
     if (i + j) % 4 == 0
 }
