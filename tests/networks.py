@@ -1,6 +1,8 @@
 """Small torch modules for tests, in a module of their own so that other processes find them."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import torch
@@ -41,3 +43,14 @@ class LoggedBlocks(Blocks):
     def _log(line):
         with Path(os.environ["BLOCKS_LOG"]).open("a") as file:
             file.write(line + "\n")
+
+
+class DeadlyBlocks(LoggedBlocks):
+    """Once, if the file named in the environment is there, a worker's process ends with it."""
+
+    def forward(self, x):
+        kill = Path(os.environ["BLOCKS_LOG"] + ".kill")
+        if multiprocessing.parent_process() is not None and kill.exists():
+            kill.unlink(missing_ok=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)

@@ -23,6 +23,7 @@ from .build import SelectionRule, materialize, most_unlike, select_bank, with_pr
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
 from .record import record_of
+from .shards import over_shards
 from .stream import stream_bank
 from .training import is_auto, number_images, training_images
 
@@ -74,6 +75,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         the memory, or more for a large bank, holds its buffers. The rest holds the patches of
         training images drawn at random, which `fit_transform` returns for calibration. A warning
         says so: thresholds differ somewhat from those of a fit in memory.
+    shard_size : int or None, default=None
+        Images that are worked on at a time, features and selection, by the processes of joblib's
+        active backend: ``joblib.parallel_config(backend="dask")`` is a cluster, whose machines
+        read images by their path. The bank is that of a stream (see `max_memory`), and the
+        same whoever works on how many shards. None: this process works on all.
 
     Attributes
     ----------
@@ -135,6 +141,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "contamination": [Interval(Real, 0, 0.5, closed="left")],
         "lots": [StrOptions({"report", "hold-out"})],
         "max_memory": [Interval(Integral, 1, None, closed="left")],
+        "shard_size": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -147,6 +154,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         contamination: float = 0.0,
         lots: Literal["report", "hold-out"] = "report",
         max_memory: int = 2 * 2**30,
+        shard_size: int | None = None,
         random_state: RandomState = None,
     ) -> None:
         self.ratio = ratio
@@ -156,6 +164,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.contamination = contamination
         self.lots = lots
         self.max_memory = max_memory
+        self.shard_size = shard_size
         self.random_state = random_state
 
     def fit(
@@ -231,7 +240,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         look = is_auto(groups) and training.groups is None and X.ndim == 4
         values, streamed = self._patches_of(training)
         is_routed = training.categories is not None or self.n_routes is not None
-        pooled = pool_patches(values) if is_routed else None
+        shard_size = self.shard_size if streamed else None
+        pooled = None
+        if is_routed:
+            pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
         codes = number_images(training, self.n_routes, pooled, self.random_state)
         selection = self._select(values, codes, streamed)
         codes, selection, lots = self._find_groups(codes, selection, look)
@@ -240,7 +252,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if is_routed:
             bank = with_profiles(selection, codes, pooled)
         self.bank_, self.radius_ = bank, selection.radius
-        self.images_ = record_of(training.X, codes.groups, codes.routes, pooled)
+        self.images_ = record_of(training.X, codes.groups, codes.routes, pooled, shard_size)
         images = selection.images
         geometry = getattr(training.X, "geometry", None)
         of_images = (codes.groups, codes.routes, geometry, training.parts, lots, self.images_.names)
@@ -256,7 +268,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if streamed and self.contamination > 0:
             raise ValueError(
                 f"contamination={self.contamination:g} compares all training images with each "
-                "other, which have to fit into max_memory: raise it, or set contamination=0."
+                "other, which have to fit into max_memory, without shards: raise it, or set "
+                "contamination=0."
             )
         return (X if streamed else materialize(X)), streamed
 
@@ -269,13 +282,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """The bank of all images, and the patches that are left to calibrate with."""
         if not streamed:
             return select_bank(values, codes, self._rule())
-        selection = stream_bank(values, codes, self._rule(), self.max_memory)
-        n_bytes = math.prod(values.shape) * 4
-        warn_user(
-            f"The patches of {len(values)} training images take {n_bytes} bytes, more than "
-            f"max_memory={self.max_memory}: the bank was selected from a stream, and "
-            f"{len(selection.images)} images drawn at random are left to set thresholds with."
-        )
+        selection = stream_bank(values, codes, self._rule(), self.max_memory, self.shard_size)
+        if len(selection.images) < len(values):
+            warn_user(
+                f"The patches of {len(values)} training images take {math.prod(values.shape) * 4} "
+                f"bytes, more than max_memory={self.max_memory} has room for: the bank was "
+                f"selected from a stream, and {len(selection.images)} images drawn at random are "
+                "left to set thresholds with."
+            )
         return selection
 
     def _find_groups(self, codes, selection, look):

@@ -39,6 +39,8 @@ class FitShape:
         Of the memory bank, in all routes.
     max_memory : int
         Of `CoresetBank`.
+    sharded : bool, default=False
+        Whether shards of images are worked on apart.
     largest_route : float, default=0
         Share of the images that are in the largest of several routes.
     ignored : float, default=0
@@ -60,6 +62,7 @@ class FitShape:
     n_features: int
     n_entries: int
     max_memory: int
+    sharded: bool = False
     largest_route: float = 0.0
     ignored: float = 0.0
     n_context: int = 0
@@ -74,7 +77,7 @@ class FitShape:
 
     @property
     def streamed(self) -> bool:
-        return self.all_patches > self.max_memory
+        return self.sharded or self.all_patches > self.max_memory
 
     def estimate(self, available: int | None = None) -> MemoryEstimate:
         """Work out the memory of the fit; `available` is asked for if it is not given."""
@@ -82,7 +85,9 @@ class FitShape:
         copied = 1 - self.ignored if self.ignored else self.largest_route
         kept = min(_KEPT_SHARE * self.work, _KEPT)
         if self.streamed:
-            patches, n_held = self.max_memory, self.max_memory / 2 / (4 * self.n_features)
+            # At most half of it each: what is selected from, and what is kept.
+            half = min(self.max_memory / 2, self.all_patches)
+            patches, n_held = 2 * half, half / (4 * self.n_features)
             # Patches are selected while images still come in.
             extraction, selection = self.work, self.work + _STREAM + 3 * entries
         else:
@@ -164,6 +169,7 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
         n_features=shape[-1],
         n_entries=n_entries,
         max_memory=bank.max_memory,
+        sharded=bank.shard_size is not None,
         largest_route=float(largest),
         ignored=training.X.ignored_share() if hasattr(training.X, "ignored_share") else 0.0,
     )

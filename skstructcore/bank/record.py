@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.rows import join_rows
+from .shards import over_shards
 
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
@@ -97,9 +98,11 @@ def record_of(
     groups: NDArray[np.int64],
     routes: NDArray[np.int64],
     pooled: NDArray[np.floating] | None = None,
+    shard_size: int | None = None,
 ) -> TrainingRecord:
     """Record the images that features come from, or the features where they were given."""
-    geometry, digests = getattr(X, "geometry", None), digests_of(X)
+    geometry = getattr(X, "geometry", None)
+    digests = np.concatenate(list(over_shards(digests_of, shard_size, X)))
     if len(X.shape) == 4:  # rows of a table may well be equal
         _tell_of_copies(digests, groups)
     return TrainingRecord(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
+from .._utils.lazy import iter_batches
 from .._utils.validation import counted_rows
 from .build import Selection, join_routes
+from .shards import over_shards
 
 if TYPE_CHECKING:
     from .._utils.lazy import LazyRows
@@ -17,7 +21,13 @@ if TYPE_CHECKING:
     from .training import ImageCodes
 
 
-def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory: int) -> Selection:
+def stream_bank(
+    X: LazyRows,
+    codes: ImageCodes,
+    rule: SelectionRule,
+    max_memory: int,
+    shard_size: int | None = None,
+) -> Selection:
     """Select a bank while the features pass by, and keep the patches of some images.
 
     Half of the memory, or more for a large bank, holds the buffers of a `StreamingCoreset` for
@@ -32,11 +42,15 @@ def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory:
     rule : SelectionRule
     max_memory : int
         Bytes for all that is held at once.
+    shard_size : int, default=None
+        Images of a shard, of which a process selects as many patches as the bank is to have;
+        these pass by here, and their radius with them. None: no shards.
 
     Returns
     -------
     selection : Selection
-        With the patches of the images that were drawn; `radius` is an upper bound.
+        With the patches of the images that were drawn; `radius` is an upper bound: no patch is
+        farther from the bank than the radius of its shard and that of the last selection together.
 
     Raises
     ------
@@ -60,20 +74,47 @@ def stream_bank(X: LazyRows, codes: ImageCodes, rule: SelectionRule, max_memory:
         StreamingCoreset(n, max_memory=share, n_rows=int(total), device=rule.device)
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
-    done = 0
-    for batch in X.iter_batches():
-        images = np.arange(done, done + len(batch))
-        is_kept = np.isin(images, kept)
-        values[np.searchsorted(kept, images[is_kept])] = batch[is_kept]
-        for route in np.unique(routes[images]):
-            mine = routes[images] == route
-            rows, places = counted_rows(batch[mine])
-            owners = np.repeat(images[mine], per_image)
-            streams[route].add(rows, owners if places is None else owners[places])
-        done += len(batch)
+    images = np.arange(len(routes))
+    known = images, routes, np.isin(images, kept)
+    if shard_size is None:
+        pieces = _batches(X, *known)
+    else:
+        empty = copy.deepcopy(streams)
+        pieces = over_shards(partial(_summary, empty), shard_size, X, *known)
+    n_there = 0
+    for rows, kept_values in pieces:
+        values[n_there : n_there + len(kept_values)] = kept_values
+        n_there += len(kept_values)
+        for route, *summary in rows:
+            streams[route].add(*summary)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
     bank = join_routes([part[:2] for part in parts], codes)
     return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
+
+
+def _batches(X, images, routes, is_kept):
+    """Of each batch the rows of each route, with their images, and the patches that are kept."""
+    done = 0
+    for batch in iter_batches(X):
+        here = slice(done, done + len(batch))
+        done, rows = here.stop, []
+        for route in np.unique(routes[here]):
+            mine = routes[here] == route
+            counted, places = counted_rows(batch[mine])
+            owners = np.repeat(images[here][mine], batch.shape[1] * batch.shape[2])
+            rows.append((route, counted, owners if places is None else owners[places]))
+        yield rows, batch[is_kept[here]]
+
+
+def _summary(streams, X, *known):
+    """The same of a shard, with the rows that empty streams select of it, and their radius."""
+    streams, kept = copy.deepcopy(streams), []
+    for rows, values in _batches(X, *known):
+        kept.append(values)
+        for route, *batch in rows:
+            streams[route].add(*batch)
+    selected = [(i, *stream.result()) for i, stream in enumerate(streams) if stream.n_held]
+    return selected, np.concatenate(kept)
 
 
 def _drawn(routes, groups, n_drawn, random_state):

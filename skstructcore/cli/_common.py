@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import json
 import math
@@ -166,6 +167,40 @@ parts_option = click.option(
 )
 n_jobs_option = click.option(
     "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+)
+
+
+def _join_cluster(context, parameter, address):
+    if address is not None:
+        context.with_resource(_cluster(address))
+    return address
+
+
+@contextlib.contextmanager
+def _cluster(address):
+    """Let joblib's work be done by the workers of a dask scheduler."""
+    with plain_errors():
+        try:
+            from distributed import Client
+        except ImportError as error:
+            message = '--cluster needs dask: pip install "skstructcore[distributed]"'
+            raise ImportError(message) from error
+        import joblib
+
+        try:
+            client = Client(address, timeout=10)
+        except (OSError, ValueError) as error:
+            raise Refused(f"No dask scheduler answers at {address}: {error}") from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+cluster_option = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    callback=_join_cluster,
+    help="Let the workers of this dask scheduler (tcp://host:8786) do the work. They read images "
+    "by their path.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON document."

@@ -11,6 +11,7 @@ import click
 from ._common import (
     Refused,
     check_output,
+    cluster_option,
     false_alarms_option,
     features_option,
     json_option,
@@ -54,6 +55,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
 @n_jobs_option
+@cluster_option
 @json_option
 def evaluate(
     folder: Path,
@@ -184,7 +186,7 @@ def _noting(failed, path):
         failed[path] = str(error)
 
 
-def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, overwrite):
+def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, cluster, overwrite):
     from ..evaluation.categories import CategoryError, evaluate_categories, format_markdown
 
     options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)

@@ -13,6 +13,7 @@ from ._common import (
     REJECTED,
     UNREADABLE,
     check_output,
+    cluster_option,
     exit_code_option,
     exit_codes,
     false_alarms_option,
@@ -42,6 +43,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @false_alarms_option
 @parts_option
 @n_jobs_option
+@cluster_option
 @click.option("--shard-size", default=64, help="Images a process gets at once.")
 @click.option(
     "--on-error",
@@ -67,6 +69,7 @@ def score(
     false_alarms: float | None,
     parts: str | None,
     n_jobs: int | None,
+    cluster: str | None,
     shard_size: int,
     on_error: str,
     maps: Path | None,

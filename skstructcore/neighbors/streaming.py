@@ -103,7 +103,7 @@ class StreamingCoreset:
     def n_reductions(self) -> int:
         return max(self._depths, default=0) + 1
 
-    def add(self, rows: ArrayLike, image_index: ArrayLike) -> None:
+    def add(self, rows: ArrayLike, image_index: ArrayLike, radius: float = 0.0) -> None:
         """Take in rows.
 
         Parameters
@@ -111,6 +111,8 @@ class StreamingCoreset:
         rows : array-like of shape (n, d)
         image_index : int or array-like of shape (n,)
             Which image each row comes from.
+        radius : float, default=0.0
+            Of rows that are themselves the `result` of another stream: its radius bound.
         """
         rows = np.asarray(rows)
         images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
@@ -126,7 +128,7 @@ class StreamingCoreset:
             part = slice(self.n_held, self.n_held + n)
             self._rows[part] = rows[:n]
             self._images[part] = images[:n]
-            self._radii[part] = 0.0
+            self._radii[part] = radius
             self.n_held += n
             rows, images = rows[n:], images[n:]
 
