@@ -45,6 +45,21 @@ PRESETS = {
     },
 }
 
+#: Parameters of before, and those that say the same today; None: nothing does.
+_OF_BEFORE = {
+    "features__foreground": "features__ignore",
+    "features__region": "features__crop",
+    "features__resize": "features__crop",
+    "features__compile": None,
+    "bank__dtype": None,
+    "bank__verbose": None,
+    "bank__n_prototypes": None,
+    "knn__random_state": None,
+    "knn__n_folds": None,
+    "knn__n_route_patches": None,
+    "knn__routing_aggregate": None,
+}
+
 
 def make_structcore(
     features: str | BaseEstimator = "dinov2_vitb14",
@@ -105,7 +120,21 @@ def make_structcore(
     if random_state is not None:
         seeds = [f"{name}__random_state" for name, step in pipe.steps]
         settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
-    return pipe.set_params(**{**settings, **params})
+    return pipe.set_params(**{**settings, **_named_as_today(params)})
+
+
+def _named_as_today(params):
+    """Parameters that had another name before, or none today, with a warning for each."""
+    from ._utils.warning import warn_user
+
+    today = dict(params)
+    for name in _OF_BEFORE.keys() & params:
+        value, now = today.pop(name), _OF_BEFORE[name]
+        if now and value not in (None, False):
+            today[now] = "background" if value == "auto" else value
+        instead = f"{now} instead" if now else "nothing: it is a constant"
+        warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
+    return today
 
 
 def _named_features(name, preset):
