@@ -164,6 +164,9 @@ def test_score_and_evaluate_decide_about_parts(views_on_disk, tmp_path):
     document = json.loads(run("score", model, test, "--json", *by_name))
     assert document["rejected_parts"] == 2 and len(document["scores"]) == 9
     np.testing.assert_allclose([row["p_value"] for row in document["parts"]], table["p_value"])
+    page = tmp_path / "report.html"
+    run("report", model, test, "-o", page, *by_name)
+    assert page.read_text().replace(" ", "").count('"part":{"name":"p02"') == 3
     # A view that cannot be read costs its part no decision; a part without any view has none.
     (test / "p02_0.png").write_bytes(b"no image")
     for view in range(3):

@@ -14,6 +14,8 @@ from ._common import (
     load_model,
     model_argument,
     named_images,
+    parts_of,
+    parts_option,
     plain_errors,
     print_json,
     trust_option,
@@ -39,6 +41,7 @@ from ._common import (
     "[default: the small one only]",
 )
 @click.option("--max-images", default=5000, help="More are refused.")
+@parts_option
 @false_alarms_option
 @json_option
 @trust_option
@@ -49,6 +52,7 @@ def report(
     title: str,
     detail: int | None,
     max_images: int,
+    parts: str | None,
     false_alarms: float | None,
     as_json: bool,
     trust: bool,
@@ -65,13 +69,15 @@ def report(
     """
     with plain_errors():
         check_output(output)
+        from ..images import as_images
         from ..report import report as write_report
 
         shown = named_images(images, good=None, split="test")
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
-        write_report(
-            pipe, shown, output, title=title, detail=detail, max_images=max_images, verbose=1
-        )
+        options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
+        if parts is not None:
+            options["parts"] = parts_of(as_images(shown).file_names(), parts)
+        write_report(pipe, shown, output, **options)
     size = output.stat().st_size
     if as_json:
         print_json({"report": output, "images": len(shown), "bytes": size})
