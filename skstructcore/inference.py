@@ -23,6 +23,7 @@ from ._utils.validation import check_number
 from ._utils.workers import end_with_parent
 from .images.image_list import ImageReadError, as_images
 from .model_files.persistence import info, load
+from .pipeline import check_takes_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -144,11 +145,11 @@ def iter_scores(
         Of the images of one shard; the index holds their positions among all images. Columns
         of scores are absent if no image of the shard can be read.
     """
+    model, digest = _as_sent(pipe)
     images = as_images(images)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     check_number(shard_size, "shard_size", 1, closed="left", kind=Integral)
-    model, digest = _as_sent(pipe)
     starts = range(0, len(images), shard_size)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     shards = parallel(
@@ -171,6 +172,7 @@ def _as_sent(pipe):
         info(path)  # an error here if it is none
         return path, (path, *os.stat(path)[6:9])
     check_is_fitted(pipe)
+    check_takes_images(pipe, "score_images")
     # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
     # each worker once; an estimator would be sent with every shard.
     model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)

@@ -137,6 +137,15 @@ def _named_as_today(params):
     return today
 
 
+def check_takes_images(pipe: Pipeline, function: str) -> None:
+    """Refuse a pipeline that begins after the backbone, where images are given."""
+    if isinstance(pipe[0], RandomProjection | CoresetBank):
+        raise TypeError(
+            f"{function} takes images, but this pipeline begins with {type(pipe[0]).__name__}, "
+            "which takes features: call describe(pipe, features), or put a backbone before it."
+        )
+
+
 def _named_features(name, preset):
     """Return the feature estimator of a name, and the settings that go with it."""
     from .features._built_in import BUILT_IN

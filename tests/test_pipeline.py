@@ -9,8 +9,11 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_structcore
-from skstructcore.datasets import make_photographs
+from skstructcore.datasets import ImageSet, make_photographs
+from skstructcore.evaluation import evaluate
+from skstructcore.inference import score_images
 from skstructcore.model_selection.scorers import image_auroc_scorer
+from skstructcore.report import report
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +228,16 @@ def test_parameters_of_before_are_taken_with_a_warning(before, today):
         old = make_structcore("efficientnet_lite0", **before)
     new = make_structcore("efficientnet_lite0", **today)
     assert str(old.get_params()) == str(new.get_params())
+
+
+def test_what_takes_images_says_so_of_a_pipeline_that_takes_features(tmp_path):
+    X = np.random.default_rng(0).normal(size=(12, 4, 4, 8)).astype(np.float32)
+    pipe = make_structcore(bank__ratio=0.2)[2:].fit(X)
+    data = ImageSet(np.zeros((4, 32, 32), np.uint8), ["good", "good", "crack", "crack"])
+    for call in (
+        lambda: score_images(pipe, X),
+        lambda: evaluate(pipe, data),
+        lambda: report(pipe, X, tmp_path / "report.html"),
+    ):
+        with pytest.raises(TypeError, match=r"takes images.*CoresetBank.*describe\(pipe"):
+            call()

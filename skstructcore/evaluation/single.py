@@ -19,6 +19,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..images.resampling import ignored_pixels, place_on_image
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
+from ..pipeline import check_takes_images
 from ..scoring.decision import rejected_at
 from ..scoring.parts import decide_parts
 
@@ -219,6 +220,7 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     """
     if not isinstance(images, ImageSet):
         raise TypeError(f"evaluate needs an ImageSet with labels, got {type(images).__name__}.")
+    check_takes_images(pipe, "evaluate")
     is_anomalous(images.y, both=True)
     if ALL in images.y:
         raise ValueError(

@@ -25,6 +25,7 @@ from ..display._inputs import check_same_length, kinds_of, smallest_rates
 from ..display._style import map_limits
 from ..images.image_list import as_images
 from ..images.labels import GOOD
+from ..pipeline import check_takes_images
 from ..routing.grouping import UNKNOWN
 from ..scoring.parts import score_parts
 from .collect import collect
@@ -167,6 +168,7 @@ def _check_pipeline(pipe):
             "A report needs a pipeline as make_structcore builds it: a step 'bank', and "
             f"StructCoreScorer as the last one; got {list(names) or type(pipe).__name__}."
         )
+    check_takes_images(pipe, "report")
 
 
 def _content(pipe, collected, kinds, part_names, title, folder):
