@@ -66,7 +66,7 @@ def test_content_decides_not_the_name(folder, tmp_path):
     [
         {"image_size": 30},
         {"crop": True},
-        {"normalize": False},
+        {"crop": 40},
         {"layers": ("stage2", "stage1")},
         {"mean": (0, 0, 0)},
         {"dtype": "bfloat16"},

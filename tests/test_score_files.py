@@ -127,7 +127,7 @@ def test_fit_is_told_how_pictures_are_to_be_seen(line, tmp_path):
     for i, first in enumerate(frames):
         tif = tmp_path / f"{i}.tif"
         first.save(tif, save_all=True, append_images=[frames[i - 1].rotate(180)])
-    options = ["--region", "0,0,32,24", "--channels", "bgr", "--no-estimate"]
+    options = ["--crop", "0,0,32,24", "--channels", "bgr", "--no-estimate"]
     command = ["fit", tmp_path, "-o", tmp_path / "m", *options, "--parts", "file"]
     assert "--pages" in run(*command).output
     command += ["--pages", "all", "--set", "features__image_size=64"]
@@ -135,7 +135,7 @@ def test_fit_is_told_how_pictures_are_to_be_seen(line, tmp_path):
     assert result.exit_code == 0, result.output
     pipe = load(tmp_path / "m")
     assert pipe["bank"].n_images_ == 12 and pipe[-1].part_decision_ is not None
-    assert pipe["features"].region == (0, 0, 32, 24) and pipe["features"].channels == "bgr"
+    assert pipe["features"].crop == (0, 0, 32, 24) and pipe["features"].channels == "bgr"
     said = "seen at 64 x 64 pixels, heights times 2.67, widths times 2"
     assert said in result.output and said in run("info", tmp_path / "m").output
     assert info(tmp_path / "m")["picture"] == {"input_size": [64, 64], "scale": [64 / 24, 2]}

@@ -67,7 +67,7 @@ def _numbers(context, parameter, text):
     help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
 )
 @click.option(
-    "--region",
+    "--crop",
     callback=_numbers,
     metavar="LEFT,TOP,RIGHT,BOTTOM",
     help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
@@ -103,7 +103,7 @@ def fit(
     preset: str,
     settings: dict[str, Any],
     estimate: bool,
-    region: tuple[float, ...] | None,
+    crop: tuple[float, ...] | None,
     channels: tuple[float, ...] | str | None,
     parts: str | None,
     good: str,
@@ -138,7 +138,7 @@ def fit(
         how = {"good": good, "categories": categories, "groups": groups_, **reading()}
         named = load_images(*images, **how)
         _say_what_is_there(named)
-        seen = {"features__region": region, "features__channels": channels}
+        seen = {"features__crop": crop, "features__channels": channels}
         settings = {**{name: value for name, value in seen.items() if value}, **settings}
         if cluster is not None:
             settings.setdefault("bank__shard_size", _SHARD)
