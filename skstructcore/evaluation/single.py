@@ -220,7 +220,6 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     """
     if not isinstance(images, ImageSet):
         raise TypeError(f"evaluate needs an ImageSet with labels, got {type(images).__name__}.")
-    check_takes_images(pipe, "evaluate")
     is_anomalous(images.y, both=True)
     if ALL in images.y:
         raise ValueError(
@@ -228,6 +227,7 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
         )
     with contextlib.suppress(NoMasksError):
         check_masks(images)
+    check_takes_images(pipe, "evaluate")
     maps = pipe[:-1].transform(images)
     scores = pipe[-1].describe(maps)
     scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
