@@ -30,7 +30,10 @@ def fitted(images, n_workers):
         pipe.fit(images)
         return pipe, time.perf_counter() - start
     cluster = distributed.LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, dashboard_address=None
+        n_workers=n_workers,
+        threads_per_worker=1,
+        dashboard_address=None,
+        env={"OMP_NUM_THREADS": "1"},  # one thread of the network a worker, as of one core
     )
     with cluster, distributed.Client(cluster) as client:
         client.run(__import__, "skstructcore.features.conv")  # workers of a cluster are there
