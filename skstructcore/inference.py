@@ -145,11 +145,11 @@ def iter_scores(
         Of the images of one shard; the index holds their positions among all images. Columns
         of scores are absent if no image of the shard can be read.
     """
-    model, digest = _as_sent(pipe)
-    images = as_images(images)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     check_number(shard_size, "shard_size", 1, closed="left", kind=Integral)
+    model, digest = _as_sent(pipe)
+    images = as_images(images)
     starts = range(0, len(images), shard_size)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     shards = parallel(

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
+from ._utils.warning import warn_user
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
 from .bank.training import training_images
@@ -125,10 +126,8 @@ def make_structcore(
 
 def _named_as_today(params):
     """Parameters that had another name before, or none today, with a warning for each."""
-    from ._utils.warning import warn_user
-
     today = dict(params)
-    for name in _OF_BEFORE.keys() & params:
+    for name in filter(_OF_BEFORE.__contains__, params):
         value, now = today.pop(name), _OF_BEFORE[name]
         if now and value not in (None, False):
             today[now] = "background" if value == "auto" else value

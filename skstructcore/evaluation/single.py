@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 ALL = "all"  #: the last row of the table
+#: False-alarm rates at which false alarms and defects found are counted.
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +94,7 @@ class Evaluation:
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
 
-    def rates(
-        self, false_alarm_rates: Sequence[float] = (0.005, 0.01, 0.02, 0.05, 0.1)
-    ) -> pd.DataFrame:
+    def rates(self, false_alarm_rates: Sequence[float] = RATES) -> pd.DataFrame:
         """Count false alarms and defects found at several false-alarm rates.
 
         Parameters
@@ -115,7 +115,7 @@ class Evaluation:
     def part_rates(
         self,
         parts: ArrayLike,
-        false_alarm_rates: Sequence[float] = (0.005, 0.01, 0.02, 0.05, 0.1),
+        false_alarm_rates: Sequence[float] = RATES,
     ) -> pd.DataFrame:
         """The table of `rates`, of parts.
 

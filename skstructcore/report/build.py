@@ -27,7 +27,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..pipeline import check_takes_images
 from ..routing.grouping import UNKNOWN
-from ..scoring.parts import score_parts
+from ..scoring.parts import check_fitted_with_parts, decide_parts
 from .collect import collect
 from .pictures import encode_map
 from .summary import facts, operating_points
@@ -139,8 +139,8 @@ def report(
         thumbnail = 256 if n_images <= _MANY else 192
     kinds = kinds_of(images, y)
     check_same_length(images=range(n_images), y=kinds, parts=parts)
-    if parts is not None and getattr(pipe[-1], "part_decision_", None) is None:
-        raise ValueError("parts= needs a pipeline that was fitted with bank__parts=.")
+    if parts is not None:
+        check_fitted_with_parts(pipe[-1])
     try:
         collected = collect(
             pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
@@ -274,16 +274,14 @@ def _decide_parts(scorer, described, names):
     if names is None:
         return None
     names = np.asarray(names, dtype=object).astype(str)[described.index]
-    decision, scored = scorer.part_decision_, score_parts(described["p_value"], names)
+    table = decide_parts(scorer, described.assign(file=names), names)
     columns = {
-        "name": scored.names.tolist(),
-        "views": scored.n_views,
-        "score": scored.scores,
-        "p": decision.p_values(scored.scores),
-        "rejected": decision.rejects(scored.scores).tolist(),
-    }
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    by_name = {row["name"]: {**row, "least": decision.smallest_rate} for row in rows}
+        "part": "name", "n_views": "views", "anomaly_score": "score",
+        "p_value": "p", "is_anomalous": "rejected",
+    }  # fmt: skip
+    rows = table[[*columns]].rename(columns=columns).to_dict("records")
+    least = scorer.part_decision_.smallest_rate
+    by_name = {row["name"]: {**row, "least": least} for row in rows}
     return [by_name[name] for name in names]
 
 
