@@ -2,8 +2,10 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +214,42 @@ def test_callers_that_prepare_images_otherwise_are_caught(sabotage, pipe, tmp_pa
     assert verify_export(tmp_path / "m.onnx", score).agrees
     with pytest.raises(ExportError, match=r"does not give the scores.*RGB"):
         verify_export(tmp_path / "m.onnx", lambda pixels: score(sabotage(pixels)))
+
+
+@pytest.fixture(scope="module")
+def cpp_caller(tmp_path_factory):
+    """The example in C++, compiled with the runtime's headers and the library of its wheel."""
+    source = Path(__file__).parents[1] / "examples" / "onnx" / "score.cpp"
+    library = next(Path(ort.__file__).parent.glob("capi/libonnxruntime.so*"), None)
+    folder = tmp_path_factory.mktemp("cpp")
+    program = folder / "score"
+    if shutil.which("g++") is None or library is None:
+        pytest.skip("needs g++ and onnxruntime for Linux")
+    (folder / "libonnxruntime.so.1").symlink_to(library)  # as the library calls itself
+    command = ["g++", "-std=c++17", source, library, f"-Wl,-rpath,{folder}", "-o", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "onnxruntime_cxx_api.h: No such file" in done.stderr:
+        pytest.skip("needs onnxruntime's C++ headers in CPLUS_INCLUDE_PATH")
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+@pytest.mark.slow
+def test_the_caller_in_cpp_gives_the_sealed_scores(cpp_caller, pipe, tmp_path):
+    model, image = tmp_path / "m.onnx", tmp_path / "image.rgb"
+    export_onnx(pipe, model, pictures(10, seed=3))
+
+    def run(pixels):
+        image.write_bytes(pixels.tobytes())
+        command = [cpp_caller, model, image]
+        words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert words[2] == ("good" if float(words[0]) <= -pipe[-1].offset_ else "anomalous")
+        return float(words[0])
+
+    assert verify_export(model, run).agrees
+    image.write_bytes(bytes(100))
+    refused = subprocess.run([cpp_caller, model, image], capture_output=True, text=True)
+    assert refused.returncode == 2 and "takes 32 x 40 RGB pixels" in refused.stderr
 
 
 def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
