@@ -13,7 +13,7 @@ from PIL import Image
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
 from skstructcore.images.files import load
-from skstructcore.images.intensity import Intensity
+from skstructcore.images.reading import Intensity
 
 LEVELS = (10, 120, 240)
 

@@ -21,7 +21,7 @@ from skstructcore.images import (
     list_images,
     read_mask,
 )
-from skstructcore.images.reading import source_box
+from skstructcore.images.geometry import source_box
 
 
 @pytest.fixture

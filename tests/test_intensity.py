@@ -14,7 +14,7 @@ from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
 from skstructcore.features.view import training_intensity
 from skstructcore.images import ImageReadError, as_images
-from skstructcore.images.intensity import (
+from skstructcore.images.reading import (
     Intensity,
     as_channels,
     bit_depth_window,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .._utils.validation import check_labels, check_per_image
-from ..images.annotations import Annotations
+from ..images.image_list import Annotations
 from ..images.labels import is_defect_in_training
 from ..routing.grouping import check_routes, choose_routes
 

@@ -256,7 +256,7 @@ def check_output(path: Path, *, text: bool = True) -> None:
     check_writable(path)
     if not path.exists():
         return
-    from ..images.image_list import IMAGE_SUFFIXES
+    from ..images.files import IMAGE_SUFFIXES
 
     with open(path, "rb") as file:
         start = file.read(4096)

@@ -7,8 +7,7 @@ import logging
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..images.files import check_regular
-from ..images.image_list import is_named_as_image, tell_of_others
+from ..images.files import check_regular, is_named_as_image, tell_of_others
 from ._checks import DatasetError
 
 if TYPE_CHECKING:

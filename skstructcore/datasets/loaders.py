@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.image_list import ImageReadError, is_named_as_image, list_images
+from ..images.files import is_named_as_image, list_images
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import InvertedMask, read_mask
+from ..images.reading import ImageReadError
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, inside, masks_of, read_table
 from ._image_set import ImageSet

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import unescape_name
-from ..images.files import split_page
-from ..images.image_list import as_images, is_named_as_image, tell_of_others
+from ..images.files import is_named_as_image, split_page, tell_of_others
+from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError, checked
 from ._folders import read_table

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.intensity import Intensity
+    from ..images.reading import Intensity
     from ..scoring.structcore import StructCoreScorer
 
 

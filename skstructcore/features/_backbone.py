@@ -22,7 +22,7 @@ from .._utils.device import find_device
 from .._utils.output import ContainerOutputMixin
 from ..images.geometry import as_box, input_size
 from ..images.image_list import as_images
-from ..images.intensity import Intensity, as_channels, check_window
+from ..images.reading import Intensity, as_channels, check_window
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network

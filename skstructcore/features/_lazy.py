@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from ..images.annotations import Annotations
     from ..images.geometry import Geometry
-    from ..images.image_list import ImageList
+    from ..images.image_list import Annotations, ImageList
     from ._backbone import LazyTransformer
 
 _N_LOOKED_AT = 8

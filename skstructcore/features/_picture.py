@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..images.image_list import ImageList
-    from ..images.intensity import Intensity
+    from ..images.reading import Intensity
     from ._ignored import Ignored
 
 

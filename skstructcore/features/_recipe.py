@@ -6,7 +6,7 @@ import json
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from ..images.intensity import Intensity
+from ..images.reading import Intensity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

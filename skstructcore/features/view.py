@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..images.intensity import Intensity, as_channels
+from ..images.reading import Intensity, as_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

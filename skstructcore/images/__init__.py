@@ -1,8 +1,8 @@
 """Images as they come in, what is known of them, and the way from maps back to their pixels."""
 
-from .annotations import Annotations
+from .files import list_images
 from .geometry import Geometry
-from .image_list import ImageList, as_images, find_unreadable, list_images
+from .image_list import Annotations, ImageList, as_images, find_unreadable
 from .labels import GOOD, is_anomalous
 from .masks import read_mask
 from .reading import ImageReadError

@@ -1,4 +1,4 @@
-"""Image files: their headers, the images (pages) in them, and colours of more than 8 bits.
+"""Image files: in folders, their headers, the pages in them, and colours of more than 8 bits.
 
 A name that ends in a number in brackets, ``"tray.tif[2]"``, is one page of a file, counted from 0,
 unless there is a file of that name.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 import stat
@@ -20,15 +21,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .intensity import Kind
-
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Literal
 
     from numpy.typing import NDArray
 
     StrPath = str | os.PathLike[str]
 
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
+    ".webp".split()
+)
+# What usually lies beside images: nobody has to be told that it is none.
+_COMPANIONS = frozenset(".csv .db .ini .json .md .txt .xml .yaml .yml".split())
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp
 _PAGE = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
@@ -37,6 +43,14 @@ _SUBFILE_TYPE = 254  # of a TIFF's page: 1 is a smaller copy of another one, 4 a
 _NATIVE = "16L" if sys.byteorder == "little" else "16B"
 _OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": {"16L": "16B", "16B": "16L"}[_NATIVE]}
 _SPLITTABLE = ("RGB", "RGBA", "RGBX")
+_logger = logging.getLogger(__name__)
+
+
+class Kind(NamedTuple):
+    """What kind of values an image holds."""
+
+    values: Literal["levels", "integers", "floats"]
+    n_channels: int
 
 
 class Header(NamedTuple):
@@ -46,6 +60,59 @@ class Header(NamedTuple):
     kind: Kind
     pages: tuple[int, ...]  # the images in the file that count
     reader: str  # "pillow", "halves", "netpbm" or "tifffile"
+
+
+def list_images(folder: StrPath) -> list[str]:
+    """Paths of the image files that lie directly in a folder, sorted by name.
+
+    Folders inside it are not searched: in the usual layouts they hold other classes.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`; that others
+        are left out is logged. A link to nothing counts: reading it is an error.
+
+    Returns
+    -------
+    paths : list of str
+        At least one path, sorted.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
+        raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
+    entries = sorted(folder.iterdir())
+    paths = [str(p) for p in entries if is_named_as_image(p) and not p.is_dir()]
+    tell_of_others(entries)
+    if not paths:
+        inside = [p.name for p in entries if p.is_dir()][:5]
+        hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
+        raise ValueError(f"No image files in the folder {str(folder)!r}.{hint}")
+    return paths
+
+
+def is_named_as_image(path: Path) -> bool:
+    """Whether a file has the suffix of an image, see `IMAGE_SUFFIXES`."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def tell_of_others(entries: Sequence[Path]) -> None:
+    """Log which files of a folder are left out, because nothing says that they are images."""
+    known = IMAGE_SUFFIXES | _COMPANIONS
+    files = [
+        path
+        for path in entries
+        if not (path.suffix.lower() in known or path.name.startswith(".") or path.is_dir())
+    ]
+    if files:
+        names = ", ".join(repr(path.name) for path in files[:3]) + (", ..." if files[3:] else "")
+        _logger.warning(
+            "%d files in %r are left out, their suffix is not that of an image: %s",
+            len(files),
+            str(files[0].parent),
+            names,
+        )
 
 
 def check_regular(path: StrPath) -> os.stat_result:

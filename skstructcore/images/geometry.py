@@ -170,3 +170,56 @@ def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[in
             "0 to 1"
         )
     return top, left, bottom, right
+
+
+def source_box(
+    size: tuple[int, int],
+    image_size: tuple[int, int],
+    resize: int | None = None,
+    crop: bool = False,
+    region: tuple[float, float, float, float] | None = None,
+) -> tuple[float, float, float, float]:
+    """The part of an image that is scaled to the size that the backbone sees.
+
+    Parameters
+    ----------
+    size : tuple of (int, int)
+        Height and width of the upright image.
+    image_size : tuple of (int, int)
+        Height and width that the backbone sees.
+    resize : int, default=None
+        With `crop`, the length of the shorter side before the crop. None means the smallest
+        size that covers `image_size`.
+    crop : bool, default=False
+        False takes the whole image, True the centre.
+    region : tuple of 4 floats, default=None
+        Left, top, right and bottom of the part of the image that is taken for the whole; all
+        up to 1: as shares of its width and height.
+
+    Returns
+    -------
+    box : tuple of 4 floats
+        Top, left, bottom and right in pixels of the image.
+    """
+    if region is not None:
+        y, x, bottom, right = box_on_image(region, size)
+        box = source_box((bottom - y, right - x), image_size, resize, crop)
+        return box[0] + y, box[1] + x, box[2] + y, box[3] + x
+    height, width = size
+    if not crop:
+        return 0.0, 0.0, float(height), float(width)
+    target = np.array(image_size)
+    if resize is None:
+        scaled = np.maximum(target, np.round(np.array(size) * (target / size).max()))
+    else:
+        scaled = np.array(size) * resize // min(size)
+    if (scaled < target).any():
+        raise ValueError(
+            f"an image of {height} x {width} pixels, its shorter side scaled to crop={resize}, "
+            f"is smaller than image_size={(int(target[0]), int(target[1]))}; raise crop or lower "
+            "image_size"
+        )
+    corner = np.round((scaled - target) / 2)
+    factor = np.array(size) / scaled
+    (top, left), (bottom, right) = corner * factor, (corner + target) * factor
+    return float(top), float(left), float(bottom), float(right)

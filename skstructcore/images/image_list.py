@@ -7,19 +7,18 @@ import logging
 import os
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from .annotations import Annotations
-from .files import check_pixels, pages_of, split_page
-from .intensity import Intensity
+from .files import check_pixels, list_images, pages_of, split_page
+from .geometry import source_box
 from .reading import (
     ImageReadError,
+    Intensity,
     check_whole,
     digest,
     kind,
@@ -27,7 +26,6 @@ from .reading import (
     read,
     reason_of,
     scaled_pixels,
-    source_box,
     upright_size,
 )
 
@@ -49,14 +47,48 @@ if TYPE_CHECKING:
     ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
 
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
-    ".webp".split()
-)
-# What usually lies beside images: nobody has to be told that it is none.
-_COMPANIONS = frozenset(".csv .db .ini .json .md .txt .xml .yaml .yml".split())
-
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What is known of some images: each part has one entry an image, or is None.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_images,), default=None
+        What each image is, see `skstructcore.images.labels`.
+    groups : ndarray of shape (n_images,), default=None
+        The part, shot or series that each image shows.
+    categories : ndarray of shape (n_images,), default=None
+        The product that each image shows.
+    parts : ndarray of shape (n_images,), default=None
+        The part that each image is a view of, where several views are decided together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.images import Annotations
+    >>> Annotations(groups=np.array(["part 1", "part 1", "part 2"]))[1:].groups.tolist()
+    ['part 1', 'part 2']
+    """
+
+    labels: NDArray[Any] | None = None
+    groups: NDArray[Any] | None = None
+    categories: NDArray[Any] | None = None
+    parts: NDArray[Any] | None = None
+
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Annotations:
+        """What is known of the images at `rows`: a slice, integers or a boolean mask."""
+        return Annotations(
+            **{name: None if part is None else part[rows] for name, part in vars(self).items()}
+        )
+
+    @classmethod
+    def of(cls, images: object) -> Annotations:
+        """Take up what an object like `ImageSet` says of its images (`y`, `groups`, ...)."""
+        parts = (getattr(images, name, None) for name in ("y", "groups", "categories", "parts"))
+        return cls(*(None if part is None else np.asarray(part) for part in parts))
 
 
 class Unreadable(NamedTuple):
@@ -65,59 +97,6 @@ class Unreadable(NamedTuple):
     position: int
     name: str
     reason: str
-
-
-def list_images(folder: StrPath) -> list[str]:
-    """Paths of the image files that lie directly in a folder, sorted by name.
-
-    Folders inside it are not searched: in the usual layouts they hold other classes.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`; that others
-        are left out is logged. A link to nothing counts: reading it is an error.
-
-    Returns
-    -------
-    paths : list of str
-        At least one path, sorted.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
-        raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
-    entries = sorted(folder.iterdir())
-    paths = [str(p) for p in entries if is_named_as_image(p) and not p.is_dir()]
-    tell_of_others(entries)
-    if not paths:
-        inside = [p.name for p in entries if p.is_dir()][:5]
-        hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
-        raise ValueError(f"No image files in the folder {str(folder)!r}.{hint}")
-    return paths
-
-
-def is_named_as_image(path: Path) -> bool:
-    """Whether a file has the suffix of an image, see `IMAGE_SUFFIXES`."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def tell_of_others(entries: Sequence[Path]) -> None:
-    """Log which files of a folder are left out, because nothing says that they are images."""
-    known = IMAGE_SUFFIXES | _COMPANIONS
-    files = [
-        path
-        for path in entries
-        if not (path.suffix.lower() in known or path.name.startswith(".") or path.is_dir())
-    ]
-    if files:
-        names = ", ".join(repr(path.name) for path in files[:3]) + (", ..." if files[3:] else "")
-        _logger.warning(
-            "%d files in %r are left out, their suffix is not that of an image: %s",
-            len(files),
-            str(files[0].parent),
-            names,
-        )
 
 
 def as_images(
@@ -151,8 +130,7 @@ def as_images(
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from PIL import Image
+    >>>     >>> from PIL import Image
     >>> tray = Path(tempfile.mkdtemp(), "tray.tif")
     >>> frames = [Image.new("L", (32, 32), level) for level in (10, 20, 30)]
     >>> frames[0].save(tray, save_all=True, append_images=frames[1:])

@@ -6,7 +6,10 @@ Whatever comes in is brought into the form in which an image viewer shows it:
 * transparent pixels (RGBA, LA, a palette or a colour marked as transparent) lie on white;
 * CMYK, YCbCr, palette, grey and black-and-white images are converted to RGB by Pillow, without
   colour profiles;
-* values of more than 8 bits (deep images) become levels from 0 to 255 by an `Intensity`;
+* images of 8 bits (uint8 arrays, and all files but the following) hold levels from 0 to 255. Images
+  with more, called *deep*, are 16- and 32-bit integers and floating-point numbers: the window of an
+  `Intensity` says which of their values become 0 and 255. They stay unrounded until the network
+  has them;
 * a file of several images (pages, frames) is an error, unless the name says which, see `files`.
 """
 
@@ -14,8 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,7 @@ from PIL import Image, ImageOps
 from .files import (
     DEEP_MODES,
     N_REMEMBERED,
+    Kind,
     header_of,
     kind_of_mode,
     load,
@@ -34,15 +39,166 @@ from .files import (
     stamp,
     upright_size_of,
 )
-from .geometry import box_on_image
-from .intensity import Intensity, Kind, bit_depth_window
+from .geometry import source_box
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
     StrPath = str | os.PathLike[str]
+
+FULL_RANGE = (0.0, 65535.0)
+_DEPTHS = (8, 10, 12, 14, 16)
+# Of a single deep image: from here on its values are taken for those of 16 bits, see `own_window`.
+_USES_THE_RANGE = 2**13
 
 
 class ImageReadError(OSError, ValueError):
     """An image cannot be read; the message names it and its position in the list."""
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How the values of an image become levels of red, green and blue.
+
+    Parameters
+    ----------
+    window : tuple of (float, float) or None, default=None
+        The values of deep images that become 0 and 255; those beyond become the same. None
+        decides for each image alone, see `own_window`. Images of 8 bits are left as they are.
+    channels : tuple of 3 int, of 3 tuples of float, "bgr" or None, default=None
+        Which three channels are red, green and blue, or the weights of all channels for each
+        of them. None takes one channel as grey and three as they come. "bgr": arrays hold
+        blue, green and red, as OpenCV gives them; files say themselves what they hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Intensity(window=(0, 4095)).levels(np.array([[0, 2048, 5000]], dtype=np.uint16))
+    array([[  0.      , 127.531136, 255.      ]], dtype=float32)
+    >>> Intensity(channels=(4, 2, 0)).levels(np.arange(5, dtype=np.uint8).reshape(1, 1, 5))
+    array([[[4, 2, 0]]], dtype=uint8)
+    """
+
+    window: tuple[float, float] | None = None
+    channels: tuple[Any, ...] | None = None
+
+    def check(self, kind: Kind) -> None:
+        """Raise ValueError if images of this kind cannot be taken."""
+        if kind.values == "floats" and self.window is None:
+            raise ValueError(
+                "its values are floating-point numbers, of a range that is not known; convert it "
+                "to uint8 (values from 0 to 1: multiply by 255 first), or give the feature "
+                "estimator window=(low, high), the values that are black and white"
+            )
+        if self.channels is None or self.channels == "bgr":
+            if kind.n_channels not in ((1, 3, 4) if kind.values == "levels" else (1, 3)):
+                raise ValueError(
+                    f"it has {kind.n_channels} channels of {kind.values}; expected 1 or 3 (or 4 "
+                    "of uint8: with alpha), the last axis. Give the feature estimator "
+                    "channels=(i, j, k), those to take as red, green and blue; where channels "
+                    "stand first move the axis: np.moveaxis(image, 0, -1)"
+                )
+            return
+        weighted = isinstance(self.channels[0], tuple)
+        needed = len(self.channels[0]) if weighted else max(self.channels) + 1
+        if (needed != kind.n_channels) if weighted else (needed > kind.n_channels):
+            raise ValueError(
+                f"it has {kind.n_channels} channels, but channels={self.channels} is for "
+                f"{'' if weighted else 'at least '}{needed}"
+            )
+
+    def levels(self, values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Levels of an image's values `(h, w)` or `(h, w, n_channels)`.
+
+        Whole numbers come back as uint8: 8 bits in a deeper file are an image of 8 bits.
+        """
+        if values.dtype != np.uint8:
+            values = self._windowed(values)
+        if self.channels is not None:
+            values = values if values.ndim == 3 else values[..., np.newaxis]
+            if isinstance(self.channels[0], tuple):
+                values = values @ np.array(self.channels, dtype=np.float32).T
+                values = np.clip(values, 0, 255)
+            else:
+                values = values[..., list(self.channels)]
+        if values.dtype == np.uint8:
+            return values
+        whole = values.astype(np.uint8)
+        return whole if np.array_equal(whole, values) else values
+
+    def _windowed(self, values):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.count_nonzero(~np.isfinite(values))
+            raise ValueError(
+                f"{bad} of its {values.size} values are NaN or infinite; replace them first"
+            )
+        low, high = self.window or own_window(values.min(), values.max())
+        levels = (values.astype(np.float64) - low) * (255 / (high - low))
+        return np.clip(levels, 0, 255).astype(np.float32)
+
+
+def bit_depth_window(low: float, high: float) -> tuple[float, float]:
+    """The window of 8, 10, 12, 14 or 16 bits, as few as hold integers from `low` to `high`.
+
+    Examples
+    --------
+    >>> bit_depth_window(17, 3071)
+    (0.0, 4095.0)
+    """
+    if low < 0 or high > FULL_RANGE[1]:
+        raise ValueError(
+            f"its values from {low} to {high} do not fit 16 bits; convert it to 8 or 16 bits, or "
+            "give the feature estimator window=(low, high), the values that are black and white"
+        )
+    return 0.0, next(2.0**depth for depth in _DEPTHS if high < 2**depth) - 1
+
+
+def own_window(low: float, high: float) -> tuple[float, float]:
+    """The window of a deep image of which nothing is known but its lowest and highest value.
+
+    Up to 255 it holds 8 bits, from 8192 on 16. What lies between, where it may as well be of
+    any depth as dark, is an error.
+    """
+    window = bit_depth_window(low, high)
+    if window[1] > 255 and high < _USES_THE_RANGE:
+        raise ValueError(
+            f"its integers end at {high}: whether they are of {round(np.log2(window[1] + 1))} "
+            "bits, or of 16 and dark, cannot be told, as no training image had more than 8 bits. "
+            f"Fit with window=(0, {window[1]:.0f}) or (0, 65535), or on such images"
+        )
+    return FULL_RANGE if window[1] > 255 else window
+
+
+def check_window(window: object) -> None:
+    """Raise ValueError unless `window` is "auto" or two finite numbers, the lower first."""
+    if isinstance(window, str) and window == "auto":
+        return
+    numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
+    if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
+        raise ValueError(
+            "window must be 'auto' or (low, high), the values of deep images that are black and "
+            f"white, low below high; got {window!r}."
+        )
+
+
+def as_channels(channels: object) -> tuple[Any, ...] | None:
+    """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
+    if channels is None or (isinstance(channels, str) and channels == "bgr"):
+        return channels
+    rows = list(channels) if isinstance(channels, (tuple, list, np.ndarray)) else []
+    if len(rows) == 3:
+        if all(isinstance(c, Integral) and not isinstance(c, bool) and c >= 0 for c in rows):
+            return tuple(map(int, rows))
+        if all(isinstance(row, (tuple, list, np.ndarray)) and len(row) > 0 for row in rows):
+            numbers = all(isinstance(w, Real) and np.isfinite(w) for row in rows for w in row)
+            if numbers and len({len(row) for row in rows}) == 1 and np.any(rows):
+                return tuple(tuple(map(float, row)) for row in rows)
+    raise ValueError(
+        "channels must be three channels, counted from 0, three rows of a weight for each "
+        f"channel, not all 0, or 'bgr'; got {channels!r}."
+    )
 
 
 def reason_of(error):
@@ -59,7 +215,7 @@ def read(item, intensity=None):
     """An image as upright 8-bit RGB; without an intensity a deep one by its own bit depth."""
     if intensity is None:
         is_deep = kind(item).values == "integers"
-        intensity = Intensity(bit_depth_window(*_extremes(item)) if is_deep else None)
+        intensity = Intensity(own_bit_depth_window(item) if is_deep else None)
     levels = decode(item, intensity)
     if not isinstance(levels, Image.Image):
         levels = Image.fromarray(np.rint(levels).astype(np.uint8))
@@ -177,59 +333,6 @@ def digest(item):
 @lru_cache(N_REMEMBERED)
 def _file_digest(path, stamp):
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
-
-
-def source_box(
-    size: tuple[int, int],
-    image_size: tuple[int, int],
-    resize: int | None = None,
-    crop: bool = False,
-    region: tuple[float, float, float, float] | None = None,
-) -> tuple[float, float, float, float]:
-    """The part of an image that is scaled to the size that the backbone sees.
-
-    Parameters
-    ----------
-    size : tuple of (int, int)
-        Height and width of the upright image.
-    image_size : tuple of (int, int)
-        Height and width that the backbone sees.
-    resize : int, default=None
-        With `crop`, the length of the shorter side before the crop. None means the smallest
-        size that covers `image_size`.
-    crop : bool, default=False
-        False takes the whole image, True the centre.
-    region : tuple of 4 floats, default=None
-        Left, top, right and bottom of the part of the image that is taken for the whole; all
-        up to 1: as shares of its width and height.
-
-    Returns
-    -------
-    box : tuple of 4 floats
-        Top, left, bottom and right in pixels of the image.
-    """
-    if region is not None:
-        y, x, bottom, right = box_on_image(region, size)
-        box = source_box((bottom - y, right - x), image_size, resize, crop)
-        return box[0] + y, box[1] + x, box[2] + y, box[3] + x
-    height, width = size
-    if not crop:
-        return 0.0, 0.0, float(height), float(width)
-    target = np.array(image_size)
-    if resize is None:
-        scaled = np.maximum(target, np.round(np.array(size) * (target / size).max()))
-    else:
-        scaled = np.array(size) * resize // min(size)
-    if (scaled < target).any():
-        raise ValueError(
-            f"an image of {height} x {width} pixels, its shorter side scaled to crop={resize}, "
-            f"is smaller than image_size={(int(target[0]), int(target[1]))}; raise crop or lower "
-            "image_size"
-        )
-    corner = np.round((scaled - target) / 2)
-    factor = np.array(size) / scaled
-    (top, left), (bottom, right) = corner * factor, (corner + target) * factor
-    return float(top), float(left), float(bottom), float(right)
 
 
 def scaled_pixels(item, image_size, resize, crop, intensity, region=None):

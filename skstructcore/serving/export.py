@@ -17,8 +17,8 @@ from .._utils.files import atomic_file, check_writable
 from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
+from ..images.geometry import source_box
 from ..images.image_list import as_images
-from ..images.reading import source_box
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from ..scoring.constants import score_constants

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .._utils.files import escape_name, write_text
-from ..images.image_list import IMAGE_SUFFIXES
+from ..images.files import IMAGE_SUFFIXES
 from ..inference import score_images
 from ..lifecycle.drift import DriftMonitor
 from .latency import black_image
