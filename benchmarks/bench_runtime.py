@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from skimage import data
 from torch import nn
 
-from skstructcore.features._built_in import BUILT_IN, SCALING
 from skstructcore.features._networks import ConvNetwork, efficientnet_lite
+from skstructcore.features.conv import BUILT_IN, SCALING
 
 N_THREADS = 2
 LAYERS = (4, 10)

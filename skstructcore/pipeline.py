@@ -147,16 +147,14 @@ def check_takes_images(pipe: Pipeline, function: str) -> None:
 
 def _named_features(name, preset):
     """Return the feature estimator of a name, and the settings that go with it."""
-    from .features._built_in import BUILT_IN
     from .features._dino_weights import ARCHITECTURES
+    from .features.conv import BUILT_IN, ConvFeatures
 
     if name in ARCHITECTURES or "/" in name:
         from .features.dino import DinoFeatures
 
         features, settings = DinoFeatures(name), {}
     elif name in BUILT_IN:
-        from .features.conv import ConvFeatures
-
         features, settings = ConvFeatures(name), {}
     else:
         raise ValueError(

@@ -83,8 +83,8 @@ def test_built_in_networks_are_efficientnets_at_strides_8_and_16(number, blocks,
 def test_input_scaling_is_that_of_the_weights(number):
     """With the right scaling the network knows a cup of espresso and a tabby cat."""
     skdata = pytest.importorskip("skimage.data")
-    from skstructcore.features._built_in import SCALING
     from skstructcore.features._networks import efficientnet_lite
+    from skstructcore.features.conv import SCALING
 
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in SCALING)
     network = efficientnet_lite(f"efficientnet_lite{number}", built_in_weights(number))
@@ -226,9 +226,9 @@ def test_own_module_has_to_be_brought_back_in_another_process():
 
 
 def clear_shared_networks():
-    from skstructcore.features import _extraction
+    from skstructcore.features import _lazy
 
-    _extraction._networks.clear()
+    _lazy._networks.clear()
 
 
 def test_function_as_model_is_called_again_after_loading():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skstructcore.features._cache import FeatureCache
-from skstructcore.features._extraction import Extraction, shared_network
+from skstructcore.features._lazy import Extraction, shared_network
 from skstructcore.images import as_images
 
 SHAPE = (2, 2, 1)

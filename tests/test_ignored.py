@@ -17,7 +17,7 @@ from skstructcore import (
 from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
 from skstructcore.features import _backbone
-from skstructcore.features._ignored import is_background
+from skstructcore.features._picture import is_background
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
 from skstructcore.images.resampling import upsample_counted
 from skstructcore.metrics import aupro_score, pixel_auroc_score

@@ -25,11 +25,9 @@ from ..images.image_list import as_images
 from ..images.reading import Intensity, as_channels, check_window
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
-from ._extraction import Extraction, shared_network
-from ._ignored import Ignored, digest_of, split_background
-from ._lazy import LazyFeatures
-from ._picture import Picture
-from ._recipe import Recipe
+from ._ignored import Ignored, digest_of
+from ._lazy import Extraction, LazyFeatures, shared_network
+from ._picture import Picture, Recipe, split_background
 from ._tiling import TiledExtraction, Tiling, check_tiles
 from .view import training_intensity
 

@@ -1,4 +1,4 @@
-"""Patches that do not count: in regions that a user gives, and on the background.
+"""Patches that do not count, in regions that a user gives.
 
 Their features are NaN. So they travel with the features, lazy or not, and nothing can count them
 by mistake: what comes after either leaves them out or refuses them.
@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from ..images.ignoring import IgnoredRegion, as_region, find_foreground
+from ..images.ignoring import IgnoredRegion, as_region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from ..images.ignoring import RegionLike
     from ..images.image_list import ImageList
-
-#: What `ignore` calls the plain background around a part.
-BACKGROUND = "background"
-# Pixels a patch, along each axis, in which the background is told from the part.
-_FINENESS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +84,6 @@ class Ignored:
             return None
         names = names_in_list(images)
         return self.regions[None].patches(geometry, grid_shape, names)
-
-
-def split_background(ignore: object) -> tuple[bool, object]:
-    """Whether the background is ignored, and what else is.
-
-    Examples
-    --------
-    >>> corner = [(0, 0), (1, 0), (1, 1)]
-    >>> split_background("background"), split_background([corner, "background"])
-    ((True, None), (True, [[(0, 0), (1, 0), (1, 1)]]))
-    """
-    if isinstance(ignore, str):
-        return ignore == BACKGROUND, None if ignore == BACKGROUND else ignore
-    if not isinstance(ignore, list | tuple):
-        return False, ignore
-    others = [part for part in ignore if not (isinstance(part, str) and part == BACKGROUND)]
-    return len(others) < len(ignore), others or (None if ignore else ignore)
 
 
 def names_in_list(images: ImageList) -> NDArray[Any]:
@@ -195,14 +172,3 @@ def digest_of(ignore: object) -> str | None:
         ignore = sorted((str(category), region) for category, region in ignore.items())
     text = json.dumps(ignore, default=plain)
     return f"regions {hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def is_background(pixels: NDArray[np.uint8], grid_shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which patches show nothing of the part, see `find_foreground`; levels from 0 to 255."""
-    height, width = grid_shape
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    small = Image.fromarray(pixels).resize(
-        (_FINENESS * width, _FINENESS * height), Image.Resampling.BOX
-    )
-    part = find_foreground(np.asarray(small))
-    return ~part.reshape(height, _FINENESS, width, _FINENESS).any(axis=(1, 3))

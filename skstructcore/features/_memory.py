@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._extraction import compute_in_one_thread, default_n_threads
+from ._lazy import compute_in_one_thread, default_n_threads
 
 _RUNTIME = 10 * 2**20  # what torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._utils.progress import progress_bar
 from .._utils.threads import parts
-from ._extraction import Extraction, compute_in_one_thread, default_n_threads
+from ._lazy import Extraction, compute_in_one_thread, default_n_threads
 
 
 def check_tiles(image_size, tile_size, overlap):
