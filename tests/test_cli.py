@@ -90,6 +90,86 @@ def test_evaluate_of_several_categories_prints_and_writes_the_table(root, tmp_pa
     assert run(*arguments, "--category", "screw").exit_code == 2
 
 
+@pytest.fixture
+def lines(tmp_path, monkeypatch):
+    """Where one stands: two lines with folders OK, NG and dent, and a table of them."""
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), []
+    for line in ("line3", "line4"):
+        for kind, n in {"OK": 8, "NG": 2, "dent": 1}.items():
+            (tmp_path / line / kind).mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(90, 130, (32, 32, 3), np.uint8)
+                if kind != "OK":
+                    pixels[8:24, 8:24] = 255
+                Image.fromarray(pixels).save(f"{line}/{kind}/{i}.png")
+                split = "train" if kind == "OK" and i < 6 else "test"
+                rows.append((f"{line}/{kind}/{i}.png", kind, split))
+    pd.DataFrame(rows, columns=["file", "label", "split"]).to_csv("all.csv", index=False)
+    return tmp_path
+
+
+# Images of each type that are tested. Where nothing says which, a quarter of the good ones is: of
+# eight two; of two lots of eight one.
+@pytest.mark.parametrize(
+    ("arguments", "tested"),
+    [
+        (["line3"], {"good": 2, "NG": 2, "dent": 1}),
+        (["line?/*/*.png"], {"good": 8, "NG": 4, "dent": 2}),
+        (["all.csv"], {"good": 4, "NG": 4, "dent": 2}),
+        (["line4", "--train", "line3/OK"], {"good": 8, "NG": 2, "dent": 1}),
+        (["line4/OK", "line3/NG", "--train", "line3"], {"good": 8, "NG": 2}),
+        (["MODEL", "line3/[ON]*"], {"good": 8, "NG": 2}),
+        (["MODEL", "@list.txt", "--good", "OK"], {"good": 8, "NG": 2, "dent": 1}),
+    ],
+)
+def test_evaluate_takes_images_as_fit_and_score_do(lines, model, arguments, tested):
+    (lines / "list.txt").write_text("# the day shift\nline3\n")
+    has_model = "MODEL" in arguments
+    given = [model if a == "MODEL" else a for a in arguments] + ([] if has_model else SMALL)
+    result = run("evaluate", *given, "--csv", "scores.csv")
+    assert result.exit_code == 0, result.output
+    scores = pd.read_csv("scores.csv")
+    assert scores["defect_type"].value_counts().to_dict() == tested
+    assert ("No split is given" in result.output) == (
+        len(arguments) == 1 and arguments[0][0] == "l"
+    )
+    if has_model:
+        expected = -skstructcore.load(model).score_samples(scores["file"].tolist())
+        np.testing.assert_allclose(scores["anomaly_score"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL", "line3", "--train", "line4"], "is tested as it is"),
+        (["MODEL", "line3", "--set", "knn__n_neighbors=1"], "is tested as it is"),
+        (["MODEL", "line3/OK", "line3/dent"], "Nothing says whether 'line3/dent/0.png' is good"),
+        (["MODEL", "gap.csv"], "Nothing says whether 'line3/NG/0.png' is good"),
+        (["MODEL", "line3/OK"], "y has only normal labels"),
+        (["line3/NG", "--train", "line3/OK"], "y has only anomalous labels"),
+        (["line3", "--train", "line3/OK"], "8 images are to be fitted and tested on"),
+        (["line3", "--output", "out"], "for the folder of a data set"),
+        (["odd.csv"], "a split is 'train' or 'test'"),
+    ],
+)
+def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, message):
+    (lines / "gap.csv").write_text("file,label\nline3/OK/0.png,ok\nline3/NG/0.png,\n")
+    (lines / "odd.csv").write_text("file,label,split\nline3/OK/0.png,ok,night\n")
+    result = run("evaluate", *(model if a == "MODEL" else a for a in arguments))
+    assert result.exit_code == 2 and message in result.output, result.output
+
+
+def test_report_takes_labels_from_folders_if_asked(lines, model):
+    def defects(*options):
+        result = run("report", model, *options)
+        assert result.exit_code == 0, result.output
+        return "dent" in (lines / "report.html").read_text().replace("line3/dent", "")
+
+    assert defects("line3", "--good", "OK") and not defects("line3")
+    assert defects("all.csv")
+
+
 def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
     root, tmp_path, tiny_dino
 ):

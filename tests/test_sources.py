@@ -46,6 +46,11 @@ def table(images):
         (["p/gut/a.png", "p/gut/bad/b.png"], "p/gut",
          None),
         (["good/a.png", "good/bad/b.png"], "good", {"good/a.png": "good", "good/bad/b.png": "bad"}),
+        (["p/ok/1/a.png", "p/dent/1/b.png"], "p/**/*.png",
+         {"p/ok/1/a.png": "good", "p/dent/1/b.png": "dent"}),
+        (["p/ok/a.png", "p/dent/b.png"], "p/*", {"p/ok/a.png": "good", "p/dent/b.png": "dent"}),
+        (["p/ng/a.png", "p/ng/x/b.png"], "p/ng", {"p/ng/a.png": "ng", "p/ng/x/b.png": "ng"}),
+        (["p/ng/a.png"], "p/ng/a.png", {"p/ng/a.png": "ng"}),
         (["p/x/y/a.png", "p/ground_truth/b.png", "p/.trash/c.png"], "p", {"p/x/y/a.png": "good"}),
     ],
 )  # fmt: skip

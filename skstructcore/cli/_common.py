@@ -231,18 +231,16 @@ def _kept(context, parameter, value):
 model_file_argument = click.argument(
     "model", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-model_argument = _together(
-    model_file_argument,
-    click.option(
-        "--weights",
-        multiple=True,
-        type=click.Path(exists=True),
-        callback=_kept,
-        expose_value=False,
-        help="Where the weights of the network are now, if they have moved since the fit; once for "
-        "each network that has a file.",
-    ),
+weights_option = click.option(
+    "--weights",
+    multiple=True,
+    type=click.Path(exists=True),
+    callback=_kept,
+    expose_value=False,
+    help="Where the weights of the network are now, if they have moved since the fit; once for "
+    "each network that has a file.",
 )
+model_argument = _together(model_file_argument, weights_option)
 
 
 def check_output(path: Path, *, text: bool = True) -> None:
@@ -391,9 +389,26 @@ def named_images(
 
     how = reading()
     rows = find_named(images, good, split, pages=how["pages"])
-    if any(row.label for row in rows):
+    labelled = sum(bool(row.label) for row in rows)
+    if labelled == len(rows) or (labelled and good is not None):
         return as_image_set(rows, how["max_pixels"])
+    if labelled:
+        say(f"{len(rows) - labelled} of {len(rows)} images have no label: labels are left out.")
     return as_images([row.file for row in rows], max_pixels=how["max_pixels"])
+
+
+def labelled_images(images: tuple[Path, ...], good: str, split: str = "test") -> ImageSet:
+    """Images, of each of which it is known whether it is good."""
+    from ..datasets import load_images
+    from ..datasets.sources import find_named
+
+    for row in find_named(images, good, split):
+        if not row.label:
+            raise Refused(
+                f"Nothing says whether {row.file!r} is good. Name a folder that holds a folder of "
+                "good images beside those of defects, or a table with columns file and label."
+            )
+    return load_images(*images, good=good, split=split, **reading())
 
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    IMAGES,
     Refused,
     check_output,
     cluster_option,
     false_alarms_option,
     features_option,
+    good_option,
     json_option,
+    labelled_images,
+    load_model,
     make_pipeline,
     n_jobs_option,
     parts_of,
@@ -23,21 +27,37 @@ from ._common import (
     preset_option,
     print_json,
     print_table,
+    reading,
+    reading_options,
     save_model,
     save_picture,
+    say,
     set_option,
+    trust_option,
+    weights_option,
 )
 
 if TYPE_CHECKING:
     from typing import Any
 
 
+# Of what no split is known, this share of the good images is not trained on.
+_HELD_OUT = 0.25
 _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=IMAGES, metavar="[MODEL] IMAGES...")
+@reading_options
+@click.option(
+    "--train",
+    multiple=True,
+    type=IMAGES,
+    metavar="IMAGES",
+    help="Fit on these, as `fit` takes them, and test on IMAGES. Repeatable.",
+)
+@good_option
 @false_alarms_option
 @features_option
 @preset_option
@@ -57,8 +77,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @n_jobs_option
 @cluster_option
 @json_option
+@weights_option
+@trust_option
+@click.pass_context
 def evaluate(
-    folder: Path,
+    context: click.Context,
+    images: tuple[Path, ...],
+    train: tuple[Path, ...],
+    good: str,
     false_alarms: float | None,
     features: str,
     preset: str,
@@ -69,50 +95,130 @@ def evaluate(
     model: Path | None,
     output: Path | None,
     as_json: bool,
+    trust: bool,
     **many: Any,
 ) -> None:
-    """Fit and test on a data set, and print a table.
+    """Test on IMAGES with labels, and print a table.
 
-    Fits on the good training images in FOLDER and scores its test images. FOLDER is laid out as
-    MVTec AD, VisA or BTAD is: train/good, test/<type> and, optionally,
-    ground_truth/<type>/<stem>_mask.png. A file groups.csv (columns split, type, file, group) says
-    which images show the same part.
+    IMAGES are folders however deep, patterns, tables (CSV with columns file and label) and lists
+    (@files.txt). Folders named "good", "OK", "normal" or the like hold good images, those beside
+    them types of defects.
 
-    Of one category, the table has a row for each type of defect. If FOLDER holds several
-    categories (or with --output), it has a row for each category and the mean, and goes to
-    --output as CSV, JSON and Markdown with the scores of all images.
+    A saved MODEL before them is tested as it is. Else a pipeline is fitted: on the images of
+    --train; on the training images of a folder laid out as MVTec AD, VisA or BTAD is (train/good,
+    test/<type>, ground_truth/<type>/<stem>_mask.png, and groups.csv with the columns split, type,
+    file, group) or of a table with a column split; where there is no split, on three quarters of
+    the good images, and the others are tested.
+
+    The table has a row for each type of defect. If a data set holds several categories (or with
+    --output), it has a row for each category and the mean, and goes to --output as CSV, JSON and
+    Markdown with the scores of all images.
 
     What cannot be written, on a full disk for instance, costs nothing else: the table is printed,
     the rows of --csv with it, and the exit status is 2.
 
     \b
-    skstructcore evaluate mvtec_ad/bottle --csv scores.csv --picture cases.png
+    skstructcore evaluate line3.structcore line3/labelled/test
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
     with plain_errors():
         if csv:
             check_output(csv)
         if picture:
-            _check_picture(picture, folder)
+            _check_picture(picture, images)
         if model:
             check_output(model, text=False)
         from ..datasets import find_layout
+        from ..datasets.layouts import is_data_set
+        from ..images.labels import is_anomalous
+        from ..scoring.parts import check_fitted_with_parts
 
-        several = len(find_layout(folder).categories) > 1
-        if several and (csv or picture or model or parts):
-            raise click.UsageError("--csv, --picture, --model and --parts are for one category")
-        pipe = make_pipeline(features, preset, settings, false_alarms, not several)
-        if several or output or any(many.values()):
-            _evaluate_categories(pipe, folder, output or Path("evaluation"), as_json, **many)
+        one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
+        if not train and len(images) == 1 and is_data_set(images[0]):
+            several = len(find_layout(images[0]).categories) > 1
+            if several and any(one.values()):
+                raise click.UsageError("--csv, --picture, --model and --parts are for one category")
+            if several or output or any(many.values()):
+                pipe = make_pipeline(features, preset, settings, false_alarms, not several)
+                many["output"] = output or Path("evaluation")
+                _evaluate_categories(pipe, images[0], as_json, **many)
+                return
+        if output or any(many.values()):
+            raise click.UsageError(
+                "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
+                "data set"
+            )
+        if _is_model(images[0]):
+            _check_tested_as_it_is(context, train)
+            tested = labelled_images(images[1:], good)
+            is_anomalous(tested.y, both=True)
+            pipe = load_model(images[0], trust=trust, false_alarms=false_alarms)
+            if parts:
+                check_fitted_with_parts(pipe[-1])
         else:
-            _evaluate_one(pipe, folder, parts, csv, picture, model, as_json)
+            trained, tested = _split(images, train, good, parts)
+            is_anomalous(tested.y, both=True)
+            pipe = make_pipeline(features, preset, settings, false_alarms, True)
+            given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
+            pipe.fit(trained, trained.y, **given)
+        _evaluate_one(pipe, tested, as_json, **one)
 
 
-def _check_picture(path, folder):
+def _is_model(path):
+    from ..images.image_list import is_named_as_image
+
+    return path.is_file() and path.suffix.lower() != ".csv" and not is_named_as_image(path)
+
+
+def _check_tested_as_it_is(context, train):
+    default = click.core.ParameterSource.DEFAULT
+    names = ("features", "preset", "settings", "model")
+    given = [name for name in names if context.get_parameter_source(name) is not default]
+    if train or given:
+        raise click.UsageError(
+            "a saved MODEL is tested as it is, so that --train, --features, --preset, --set and "
+            "--model have no meaning"
+        )
+
+
+def _split(images, train, good, parts):
+    """Images to fit and to test on."""
+    import numpy as np
+    from sklearn.model_selection import GroupShuffleSplit
+
+    from ..datasets import load_images
+    from ..images.labels import GOOD
+
+    tested = labelled_images(images, good)
+    trained = load_images(*(train or images), good=good, split="train", **reading())
+    common = set(trained[trained.y == GOOD].paths) & set(tested.paths)
+    if not common:
+        return trained, tested
+    if train or len(common) < np.sum(trained.y == GOOD):
+        raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
+    good_ones = tested[tested.y == GOOD]
+    given = good_ones.parts if parts is None else parts_of(good_ones.paths, parts)
+    groups = next((g for g in (good_ones.groups, given) if g is not None), good_ones)
+    splitter = GroupShuffleSplit(1, test_size=_HELD_OUT, random_state=0)
+    [(fitted, left)] = splitter.split(good_ones, groups=list(groups))
+    out = set(good_ones[left].paths)
+    say(
+        f"No split is given: {len(fitted)} good images are fitted on; the other {len(left)} and "
+        f"{len(tested) - len(good_ones)} defects are tested."
+    )
+    kept = [path in out or y != GOOD for path, y in zip(tested, tested.y, strict=True)]
+    trained = good_ones[fitted]
+    if trained.groups is not None and len(set(trained.groups)) == 1:
+        trained.groups = None  # one lot tells nothing apart
+    return trained, tested[np.array(kept)]
+
+
+def _check_picture(path, images):
     from .._utils.files import check_writable
 
-    if check_writable(path).is_relative_to(folder.resolve()):
-        raise click.UsageError(f"--picture {str(path)!r} lies in the data set")
+    place = check_writable(path)
+    if any(source.is_dir() and place.is_relative_to(source.resolve()) for source in images):
+        raise click.UsageError(f"--picture {str(path)!r} lies among the images")
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = sorted(FigureCanvasBase.get_supported_filetypes())
@@ -120,23 +226,17 @@ def _check_picture(path, folder):
         raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
 
 
-def _evaluate_one(pipe, folder, parts, csv, picture, model, as_json):
+def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
     from .._utils.files import write_text
-    from ..datasets import find_layout
     from ..display import AnomalyMapDisplay
     from ..evaluation.single import evaluate, format_table
     from ..scoring.summary import closing_sentences
 
-    layout = find_layout(folder)
-    [category] = layout.categories
-    images = layout.load(category)
-    given = {} if parts is None else {"bank__parts": parts_of(images.train.paths, parts)}
-    pipe.fit(images.train, images.train.y, **given)
     failed = {}  # what cannot be written costs nothing else
     if model:
         with _noting(failed, model):
             save_model(pipe, model)
-    evaluation = evaluate(pipe, images.test)
+    evaluation = evaluate(pipe, images)
     scores = evaluation.scores.to_csv(index=False)
     if csv:
         with _noting(failed, csv):
@@ -147,7 +247,11 @@ def _evaluate_one(pipe, folder, parts, csv, picture, model, as_json):
             save_picture(display.figure_, picture)
     table = evaluation.table()
     rates = evaluation.rates()
-    of_parts = {} if parts is None else _of_parts(evaluation, parts_of(images.test.paths, parts))
+    if parts is not None:
+        parts = parts_of(images.paths, parts)
+    elif pipe[-1].part_decision_ is not None:
+        parts = images.parts
+    of_parts = {} if parts is None else _of_parts(evaluation, parts)
     if as_json:
         print_json({"types": table.reset_index(), "rates": rates, **of_parts})
     else:
@@ -186,7 +290,7 @@ def _noting(failed, path):
         failed[path] = str(error)
 
 
-def _evaluate_categories(pipe, folder, output, as_json, *, categories, n_jobs, cluster, overwrite):
+def _evaluate_categories(pipe, folder, as_json, *, output, categories, n_jobs, cluster, overwrite):
     from ..evaluation.categories import CategoryError, evaluate_categories, format_markdown
 
     options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)

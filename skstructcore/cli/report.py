@@ -11,6 +11,7 @@ from ._common import (
     false_alarms_option,
     images_argument,
     json_option,
+    labelled_images,
     load_model,
     model_argument,
     named_images,
@@ -32,6 +33,12 @@ from ._common import (
     type=click.Path(dir_okay=False, path_type=Path),
     help="The page: one file, to be opened in any browser, offline.",
 )
+@click.option(
+    "--good",
+    metavar="NAME",
+    help='Names of folders are labels: of good images, NAME, "OK", "normal" and the like; of types '
+    "of defects, those beside them.  [default: they say nothing]",
+)
 @click.option("--title", default="Inspection report")
 @click.option(
     "--detail",
@@ -49,6 +56,7 @@ def report(
     model: Path,
     images: tuple[Path, ...],
     output: Path,
+    good: str | None,
     title: str,
     detail: int | None,
     max_images: int,
@@ -72,7 +80,10 @@ def report(
         from ..images import as_images
         from ..report import report as write_report
 
-        shown = named_images(images, good=None, split="test")
+        if good is None:
+            shown = named_images(images, good=None, split="test")
+        else:
+            shown = labelled_images(images, good)
         pipe = load_model(model, trust=trust, false_alarms=false_alarms)
         options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
         if parts is not None:

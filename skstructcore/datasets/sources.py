@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,11 +42,15 @@ COLUMNS = {
     "group": ("group", "lot"),
     "category": ("category", "product", "object"),
     "part": ("part",),
+    "split": ("split",),
 }
 
 
 class Named(NamedTuple):
-    """One image that was named, and what its place or its row says of it; None: nothing."""
+    """One image that was named, and what its place or its row says of it; None: nothing.
+
+    A label of "" is an empty cell of a table.
+    """
 
     file: str
     label: str | None = None
@@ -78,11 +83,12 @@ def load_images(
         - a file, or a pattern such as ``"line?/good/**/*.png"``;
         - ``"@files.txt"``: a list of such sources, one a line;
         - a CSV file with a column file (or path, image, filename) and, if you like, label, mask,
-          group (or lot), part and category (or product). Relative names start where the table is.
+          group (or lot), part, category (or product) and split. Relative names start where the
+          table is.
     good : str, default="good"
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, its other folders are types of defects. Where it has
-        none, all of its images are good.
+        none, all of its images are good, unless its own name is a word for defect ("NG", "bad").
     categories : str, default=None
         What tells products apart: "folder", the folders directly in each source; a CSV file with
         the columns file and category; or a regular expression with a group, which is searched for
@@ -91,7 +97,7 @@ def load_images(
         Whether the images of one folder are a group (a lot, a shift, a day), where the good images
         of a product lie in several folders. A column group and groups of a data set go before.
     split : {"train", "test"}, default="train"
-        What is taken of a data set.
+        What is taken of a data set, and of a table with a column split.
     pages : {"all", "parts", "first"}, default=None
     max_pixels : int, default=None
         What becomes of files of several images, and of very large ones: see
@@ -187,17 +193,29 @@ def _rows_of(source: str, good, split, by_folder) -> list[Named]:
             return list(_from_layout(path, split, by_folder))
         return _from_folder(path, good, by_folder)
     if path.suffix.lower() == ".csv":
-        return _from_table(path)
+        return _from_table(path, split)
     is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True))
-        matches = [m for m in matches if Path(m).is_dir() or is_named_as_image(Path(m))]
-        if not matches:
-            raise DatasetError(source, ["the pattern matches no image and no folder"])
-        files = [m for m in matches if not os.path.isdir(m)]
-        # With files there, folders are what a pattern like ** meets on its way.
-        return [row for m in files or matches for row in _rows_of(m, good, split, by_folder)]
-    return [Named(source, folder=str(path.parent))]
+        return _from_pattern(path, good, split, by_folder)
+    label = None if good is None else _own_label(path.parent, good)
+    return [Named(source, label, folder=str(path.parent))]
+
+
+def _from_pattern(pattern, good, split, by_folder):
+    matches = sorted(glob.glob(str(pattern), recursive=True))
+    matches = [m for m in matches if Path(m).is_dir() or is_named_as_image(Path(m))]
+    if not matches:
+        raise DatasetError(pattern, ["the pattern matches no image and no folder"])
+    files = [m for m in matches if not os.path.isdir(m)]
+    # With files there, folders are what a pattern like ** meets on its way.
+    rows = [row for m in files or matches for row in _rows_of(m, None, split, by_folder)]
+    if good is None or all(row.label for row in rows):
+        return rows
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    paths = [Path(row.file) for row in rows]
+    parts = [path.relative_to(root).parts[:-1] for path in paths]
+    labels = _labels(root, paths, parts, good)
+    return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
 
 
 def _lines(name: str) -> Iterator[str]:
@@ -228,7 +246,7 @@ def _from_layout(root, split, by_folder):
             yield Named(file, str(images.y[i]), images.masks[i], group, own, str(Path(file).parent))
 
 
-def _from_table(path):
+def _from_table(path, split=None):
     rows = read_table(path, ())
     spelled = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
     columns = {
@@ -247,16 +265,24 @@ def _from_table(path):
         cells = {what: (row[name] or "").strip() or None for what, name in columns.items() if name}
         if cells["file"] is None:
             continue
+        if columns["label"]:
+            cells["label"] = cells["label"] or ""
         for what in ("file", "mask"):
             if cells.get(what):
                 cells[what] = _beside(path, unescape_name(cells[what]))
-        found.append(Named(**cells, folder=str(Path(cells["file"]).parent)))
-    labels = [row.label for row in found if row.label]
+        own = cells.pop("split", None)
+        found.append((own, Named(**cells, folder=str(Path(cells["file"]).parent))))
+    labels = [row.label for _, row in found if row.label]
     if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
         known = ", ".join(GOOD_WORDS)
         raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {known}"])
+    unknown = {own for own, _ in found} - {"train", "test", None}
+    if unknown:
+        raise DatasetError(path, [f"a split is 'train' or 'test', not {sorted(unknown)}"])
     return [
-        row._replace(label=GOOD) if row.label and means_good(row.label) else row for row in found
+        row._replace(label=GOOD) if row.label and means_good(row.label) else row
+        for own, row in found
+        if None in (own, split) or own == split
     ]
 
 
@@ -286,8 +312,9 @@ def _labels(root, files, parts, good):
     ]
     defects = [next((p for p in part if means_defect(p)), None) for part in parts]
     if all(place is None for place in places):
-        if not any(defects) or root.resolve().name == good or means_good(root.resolve().name):
-            return defects
+        own = _own_label(root, good)
+        if not any(defects) or own == GOOD:
+            return [defect or own for defect in defects]
         names = sorted({part[0] for part in parts if part})[:5]
         raise DatasetError(
             root,
@@ -308,6 +335,14 @@ def _labels(root, files, parts, good):
         defect or (part[depth] if place is None else GOOD)
         for place, defect, part in zip(places, defects, parts, strict=True)
     ]
+
+
+def _own_label(folder, good):
+    """What the name of a folder alone says of the images in it."""
+    name = folder.resolve().name
+    if name.lower() == good.lower() or means_good(name):
+        return GOOD
+    return name if means_defect(name) else None
 
 
 def walk(root: Path, tell: bool = True) -> Iterator[Path]:
@@ -364,7 +399,7 @@ def _with_lots(rows):
     """The rows with the folder as group, where the good images of a category are in several."""
     folders = {}
     for row in rows:
-        if row.label in (None, GOOD):
+        if (row.label or GOOD) == GOOD:
             folders.setdefault(row.category, Counter())[row.folder] += 1
     if any(row.group for row in rows) or all(len(found) < 2 for found in folders.values()):
         return rows
