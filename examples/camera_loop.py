@@ -21,7 +21,9 @@ from skstructcore.images import as_images
 # Frames. With a camera it is ``cv2.VideoCapture(0)`` and its ``read``; of a GenICam camera the
 # array is mono8 or mono12 ``(h, w)``, which goes in as it is (mono12 as uint16, fitted with such
 # images), or Bayer, which ``cv2.cvtColor(frame, cv2.COLOR_BayerRG2RGB)`` turns into RGB.
-images = make_photographs("brick", tile_size=64, n_train=30, n_test_good=4, n_test_defect=2)
+images = make_photographs(
+    "brick", tile_size=64, n_train=30, n_test_good=4, n_test_defect=2, random_state=0
+)
 
 
 def frames():
