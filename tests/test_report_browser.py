@@ -326,6 +326,42 @@ def test_an_opened_image_can_be_zoomed_and_moved_and_leads_to_its_file(page, ima
     assert page.locator("#original").get_attribute("href") == "dent_09.png"
 
 
+def test_an_enlarged_image_is_the_file_itself_where_it_lies(browser, pipe, images, tmp_path):
+    for place in (tmp_path / "near.html", tmp_path / "far" / "moved.html"):
+        place.parent.mkdir(exist_ok=True)
+        written = report(pipe, images.paths[:1], tmp_path / "near.html", thumbnail=16)
+        page = browser.new_page()
+        page.goto(written.rename(place).as_uri())
+        page.locator(".card").click()
+        pixels = page.locator("#pixels")
+        sync_api.expect(pixels).to_have_text("16 × 12 of 64 × 48 pixels.")
+        page.keyboard.press("+")
+        if place.parent == tmp_path:
+            sync_api.expect(pixels).to_have_text("All 64 × 48 pixels.")
+        else:
+            sync_api.expect(pixels).to_contain_text("the file is not where it was")
+        page.keyboard.press("1")  # a pixel of the file is a pixel of the screen
+        assert page.locator("#stage img").bounding_box()["width"] == pytest.approx(64, abs=0.1)
+        page.close()
+
+
+def test_all_rejected_images_are_printed_and_the_rest_is_counted(browser, pipe, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(90, 110, (200, 48, 64, 3), dtype=np.uint8)
+    pixels[60:130, 8:30, 8:40] = 250  # more than the 60 that are shown at once
+    written = report(pipe, pixels, tmp_path / "many.html")
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    n_rejected = int(page.locator("#now").inner_text().split()[0])
+    assert n_rejected >= 70 and page.locator(".badge.rejected").count() == 60
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator(".badge.rejected").count() == n_rejected
+    n_left = 200 - page.locator(".card").count()
+    assert page.locator("#printed").inner_text().startswith(f"The {n_left} images")
+    page.close()
+
+
 def test_the_first_screen_shows_images_with_a_sentence_each(page):
     first = page.locator(".card").first
     assert first.bounding_box()["y"] + first.bounding_box()["height"] < 1000

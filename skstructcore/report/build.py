@@ -19,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.files import atomic_file, check_writable
 from .._utils.validation import check_number
 from .._version import __version__
-from ..display._anomaly_map import base_thresholds
 from ..display._descriptor import part_columns
 from ..display._inputs import check_same_length, kinds_of, smallest_rates
 from ..display._style import map_limits
+from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..pipeline import check_takes_images
@@ -85,8 +85,9 @@ def report(
         Longer side of the pictures in the page, in pixels; the size of the file follows it. None:
         256, and 192 for more than 1,000 images.
     detail : int, default=None
-        Longer side of a second picture of each image, for a closer look when it is opened. None:
-        the small one is enlarged, and a link leads to the file if the page lies near it.
+        Longer side of a second picture of each image, for a closer look when it is opened; images
+        that are smaller keep all their pixels. None: the small one alone. Who zooms in sees the
+        file itself, while it lies where the page was written.
     max_images : int or None, default=5000
         More are refused before anything is computed, as browsers grow slow. None: no limit.
     batch_size : int, default=64
@@ -178,9 +179,6 @@ def _content(pipe, collected, kinds, part_names, title, folder):
     decided_parts = _decide_parts(scorer, parts, part_names)
     known_kinds = None if kinds is None else kinds[known]
     least = smallest_rates(scorer, parts)
-    ratio = parts["base"].to_numpy() / np.where(
-        base_thresholds(parts, scorer) > 0, base_thresholds(parts, scorer), 1
-    )
     limits = map_limits([collected.maps[i] for i in known], 1.0)
     columns = part_columns(scorer)
     rows = parts.to_dict("records")
@@ -189,14 +187,14 @@ def _content(pipe, collected, kinds, part_names, title, folder):
             "p": row["p_value"],
             "least": float(least[k]),
             "score": row["anomaly_score"],
-            "base": row["base"] if scorer.routes_ is None else float(ratio[k]),
+            "base": row["base" if scorer.routes_ is None else "base_ratio"],
             "rejected": bool(row["is_anomalous"]),
             "unknown": row["route"] == UNKNOWN,
             "route": row["route"],
             "decided": row["decided_by"],
             "z": [row[column] for column in columns],
             "short": headline(row, float(least[k]), collected.sizes[i]),
-            "why": reasons(row, float(least[k]), float(ratio[k])),
+            "why": reasons(row, float(least[k]), row["base_ratio"]),
             "peak": [row["peak_row"], row["peak_col"]],
             **({} if decided_parts is None else {"part": decided_parts[k]}),
         }
@@ -290,6 +288,7 @@ def _link(file, folder):
     if file is None:
         return None
     try:
+        file = split_page(file)[0]
         return quote(Path(os.path.relpath(file, folder)).as_posix(), errors="surrogateescape")
     except ValueError:  # on another drive of Windows
         return Path(os.path.abspath(file)).as_uri()

@@ -44,7 +44,8 @@ class Collected:
         Where the map lies, in pixels of the original: top, left, bottom, right.
     masks : list of n dict or None
     parts : DataFrame
-        From `describe`; the index holds the positions of the images that could be read.
+        From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
+        holds the positions of the images that could be read.
     """
 
     names: list[str]
@@ -105,8 +106,12 @@ def collect(
         for start in starts:
             batch = listed[start : start + batch_size]
             for positions, parts, maps in _score(pipe, batch, start, collected, sides):
-                tables.append(parts.set_axis(positions))
-                _place(collected, positions, maps, base_thresholds(parts, pipe[-1]))
+                limits = base_thresholds(parts, pipe[-1])
+                limits = np.where(limits > 0, limits, 1.0)
+                tables.append(
+                    parts.set_axis(positions).assign(base_ratio=parts["base"].to_numpy() / limits)
+                )
+                _place(collected, positions, maps, limits)
             progress.update(len(batch))
     if not tables:
         raise ValueError(
@@ -125,7 +130,8 @@ def _score(pipe, batch, start, collected, sides):
     for i in range(len(batch)):
         try:
             picture = batch.read(i)
-            uri, full = (side and image_uri(picture, side) for side in sides)
+            uri = image_uri(picture, sides[0])
+            full = sides[1] and image_uri(picture, sides[1], quality=85)
             digest = batch.digest(i)
         except ImageReadError as error:
             collected._append(errors=escape_name(str(error)))
@@ -145,7 +151,7 @@ def _place(collected, positions, maps, limits):
         box = (0.0, 0.0, float(height), float(width))
         if maps.geometry is not None:
             box = tuple(maps.geometry.boxes[k].tolist())
-        collected.maps[i] = reduce_map(np.asarray(maps.values[k]) / (limits[k] or 1.0))
+        collected.maps[i] = reduce_map(np.asarray(maps.values[k]) / limits[k])
         collected.boxes[i] = box
 
 

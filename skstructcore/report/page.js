@@ -104,7 +104,7 @@
         if (is(row, column) !== is(row, column - 1)) d += `M${X(column)} ${Y(row)}V${Y(row + 1)}`;
       }
     }
-    return element("path", { d, fill: "none", "stroke-width": 2, "vector-effect": "non-scaling-stroke", ...attributes });
+    return element("path", { d, fill: "none", "vector-effect": "non-scaling-stroke", ...attributes });
   }
   function unpackMask(mask) {
     const inside = new Array(mask.w * mask.h);
@@ -328,7 +328,7 @@
   }
   function mark(shape, x, y, fill) {
     const r = 4.5;
-    if (shape === "circle") return element("circle", { cx: x, cy: y, r: 4, fill });
+    if (shape === "circle") return element("circle", { cx: x, cy: y, r: 4, fill, stroke: fill });
     const paths = {
       triangle: `M${x} ${y - r}l${r} ${2 * r}h${-2 * r}z`,
       down: `M${x} ${y + r}l${r} ${-2 * r}h${-2 * r}z`,
@@ -337,7 +337,7 @@
       plus: `M${x - 1.5} ${y - r}h3v3h3v3h-3v3h-3v-3h-3v-3h3z`,
       cross: `M${x - 4} ${y - 4}l3 0l1 2l1 -2l3 0l-2 4l2 4l-3 0l-1 -2l-1 2l-3 0l2 -4z`,
     };
-    return element("path", { d: paths[shape], fill });
+    return element("path", { d: paths[shape], fill, stroke: fill });
   }
   let marks = [];
   function plot() {
@@ -397,7 +397,7 @@
       $("shift-legend").append(element("li", {}, icon, `${kind ?? "images"} (${n})`));
     }
     $("shift-legend").append(element("li", {}, "┄ threshold, farthest patch"), element("li", {}, "─ threshold, whole score"),
-      element("li", {}, "faint: accepted now"));
+      element("li", {}, "hollow: accepted now"));
     paint();
   }
   // Whether the structure of the map helps, by what it changes at the thresholds as fitted.
@@ -436,13 +436,13 @@
     event.preventDefault();
   }
   function paint() {
-    for (const [drawn, image] of marks) drawn.setAttribute("fill-opacity", isRejected(image) ? 0.95 : 0.4);
+    for (const [drawn, image] of marks) drawn.setAttribute("fill-opacity", isRejected(image) ? 0.95 : 0.15);
   }
 
   // --- one image ---------------------------------------------------------------------------
   const view = { zoom: 1, x: 0, y: 0 }; // of the opened image; x and y in pixels from the middle
   function show(place) {
-    if (place !== open) zoomTo(1);
+    if (place !== open) Object.assign(view, { zoom: 1, x: 0, y: 0 });
     open = place;
     const i = order[place];
     const image = images[i];
@@ -464,15 +464,54 @@
     drawStage(i); // its size is known once it is open
   }
   function zoomTo(zoom, x = 0, y = 0) {
-    const next = Math.min(Math.max(zoom, 1), 32);
+    const next = Math.min(Math.max(zoom, 1), Math.max(32, 8 * wholeZoom()));
     view.x = next === 1 ? 0 : x - (x - view.x) * next / view.zoom;
     view.y = next === 1 ? 0 : y - (y - view.y) * next / view.zoom;
     view.zoom = next;
     placeImage();
   }
+  // The zoom at which a pixel of the original is one of the screen.
+  function wholeZoom() {
+    const box = document.querySelector("#stage .fit");
+    return box ? images[order[open]].size[1] / box.offsetWidth : 1;
+  }
+  function toWhole() { // with the farthest patch in the middle
+    const { size, peak } = images[order[open]];
+    if (!peak) return;
+    view.zoom = wholeZoom();
+    view.x = view.zoom > 1 ? size[1] / 2 - peak[1] : 0;
+    view.y = view.zoom > 1 ? size[0] / 2 - peak[0] : 0;
+    placeImage();
+  }
   function placeImage() {
     const box = document.querySelector("#stage .fit");
-    if (box) box.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
+    if (!box) return;
+    box.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
+    box.style.setProperty("--zoom", view.zoom);
+    const shown = box.querySelector("img");
+    shown.classList.toggle("pixelated", view.zoom >= 3 * wholeZoom());
+    if (view.zoom > 1) showOriginal(shown, images[order[open]]);
+    sayPixels();
+  }
+  // The file itself takes the place of its small picture, if it can be shown and still has that size.
+  function showOriginal(shown, image) {
+    const isPage = /\[\d+\]$/.test(image.file);
+    if (!image.href || isPage || shown.dataset.asked || shown.naturalWidth >= image.size[1]) return;
+    shown.dataset.asked = "yes";
+    const original = element("img", { src: image.href });
+    original.addEventListener("load", () => {
+      if (original.naturalWidth !== image.size[1] || original.naturalHeight !== image.size[0]) return;
+      shown.addEventListener("load", sayPixels);
+      shown.src = original.src;
+    });
+  }
+  function sayPixels() {
+    const shown = document.querySelector("#stage img");
+    const [height, width] = images[order[open]].size ?? [];
+    const has = shown?.naturalWidth;
+    $("pixels").textContent = !has ? "" : has >= width ? `All ${width} × ${height} pixels.`
+      : `${has} × ${shown.naturalHeight} of ${width} × ${height} pixels`
+        + (shown.dataset.asked ? ": the file is not where it was, or no browser shows it." : ".");
   }
   function drawStage(i) {
     const image = images[i];
@@ -498,10 +537,11 @@
       const arm = 0.02 * Math.max(...image.size);
       const [row, column] = image.peak;
       drawing.append(element("path", { d: `M${column - arm} ${row}h${2 * arm}M${column} ${row - arm}v${2 * arm}`,
-        class: "peak", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }));
+        class: "peak", "vector-effect": "non-scaling-stroke" }));
     }
     box.append(drawing);
     stage.append(box);
+    box.querySelector("img").addEventListener("load", sayPixels, { once: true });
     placeImage();
   }
   function drawNumbers(image) {
@@ -631,6 +671,7 @@
   $("zoom-in").addEventListener("click", () => zoomTo(2 * view.zoom));
   $("zoom-out").addEventListener("click", () => zoomTo(view.zoom / 2));
   $("zoom-fit").addEventListener("click", () => zoomTo(1));
+  $("zoom-whole").addEventListener("click", toWhole);
   $("export").addEventListener("click", save);
   $("close").addEventListener("click", () => $("detail").close());
   $("previous").addEventListener("click", () => step(-1));
@@ -655,9 +696,16 @@
     const isSlider = event.target.type === "range";
     const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), g: () => giveOpen("good"),
       d: () => giveOpen("defect"), u: () => giveOpen("unsure"),
-      "+": () => zoomTo(2 * view.zoom), "-": () => zoomTo(view.zoom / 2), 0: () => zoomTo(1),
+      "+": () => zoomTo(2 * view.zoom), "-": () => zoomTo(view.zoom / 2), 0: () => zoomTo(1), 1: toWhole,
       o: () => { $("show-map").checked = !$("show-map").checked; drawStage(order[open]); } };
     if (keys[event.key] && !(isSlider && event.key.startsWith("Arrow"))) { event.preventDefault(); keys[event.key](); }
+  });
+  // On paper: all cards up to the last rejected one.
+  addEventListener("beforeprint", () => {
+    const last = order.findLastIndex((i) => isRejected(images[i]) || !isKnown(images[i]));
+    while (shown <= last) more();
+    $("printed").textContent = shown < order.length
+      ? `The ${order.length - shown} images that do not follow are accepted.` : "";
   });
   const context = $("bar").getContext("2d");
   const strip = context.createImageData(256, 1);

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # A finer map is reduced; every pixel of a map costs 1.33 bytes of the page.
 _MOST_PATCHES = 64
 _MASK_SIDE = 128
+_WEBP_SIDE = 16383  # longer pictures cannot be written
 
 
 def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
@@ -28,6 +29,7 @@ def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
     'data:image/webp;base64,'
     """
     image = image.copy()
+    side = min(side, _WEBP_SIDE)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=quality)
