@@ -2,7 +2,12 @@
 
 import io
 import logging
+import signal
+import subprocess
+import sys
 import threading
+import time
+from operator import methodcaller
 
 import numpy as np
 import pytest
@@ -14,9 +19,12 @@ from skstructcore import make_structcore
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("httpx")
+import httpx
 from starlette.testclient import TestClient
 
 from skstructcore.serving import service
+
+START = "from skstructcore.cli import main; main()"
 
 
 def pictures(n, seed=0):
@@ -166,6 +174,106 @@ def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, capl
     client.app.state.model.refresh()
     answer = client.post("/score", files=files(pictures(1))).json()
     assert answer["model"] != before and answer["threshold"] == -other[-1].offset_
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_answer_that_the_interface_does_not_name(client):
+    """Made-up requests of all kinds, to every operation of the service's own OpenAPI."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+    random_bytes = [positive_data_acceptance]  # are no image, and 422 is right
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert {operation.path for operation in operations} >= {"/score", "/readyz", "/metrics", "/"}
+    for operation in operations:
+
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy())
+        def answers_as_declared(case):
+            case.call_and_validate(session=client, excluded_checks=random_bytes)
+
+        answers_as_declared()
+
+
+def test_a_new_model_takes_over_while_requests_come(path, pipe, client):
+    other = make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(12, 3))
+    thresholds, answers, stop = {-pipe[-1].offset_, -other[-1].offset_}, [], threading.Event()
+    new = files(pictures(2, seed=1))
+    expected = {
+        -one[-1].offset_: (-one.score_samples(pictures(2, seed=1))).tolist()
+        for one in (pipe, other)
+    }
+
+    def ask():
+        while not stop.is_set():
+            answers.append(client.post("/score", files=new))
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    for model in (other, pipe, other):
+        n_before = len(answers)
+        skstructcore.save(model, path)
+        client.app.state.model.refresh()
+        while len(answers) < n_before + 6:
+            pass
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["threshold"] for answer in answers} == thresholds
+    for answer in map(methodcaller("json"), answers):  # none is of one model and of the other
+        scores = [image["score"] for image in answer["images"]]
+        assert scores == expected[answer["threshold"]]
+
+
+@pytest.mark.slow
+def test_a_killed_service_leaves_nothing_and_a_stopped_one_finishes(path):
+    """Real processes: SIGKILL while clients ask, the same port again, then SIGTERM."""
+    content, new = path.read_bytes(), files(pictures(8, seed=1))
+
+    def start(port):
+        command = [sys.executable, "-c", START, "serve", str(path), "--port", str(port)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        line = next(line for line in process.stderr if "Listening" in line)
+        return process, int(line.split(",")[0].rsplit(":", 1)[1])
+
+    def ask(found):
+        try:
+            while True:
+                found.append(httpx.post(f"{url}/score", files=new, timeout=60))
+        except httpx.HTTPError as error:
+            found.append(error)
+
+    process, port = start(0)
+    url = f"http://127.0.0.1:{port}"
+    whole = httpx.post(f"{url}/score", files=new, timeout=60).json()
+    for stop in (signal.SIGKILL, signal.SIGTERM):
+        found = [[] for _ in range(3)]
+        askers = [threading.Thread(target=ask, args=(part,)) for part in found]
+        for asker in askers:
+            asker.start()
+        while not all(found):
+            time.sleep(0.01)
+        process.send_signal(stop)
+        process.wait(60)
+        for asker in askers:
+            asker.join()
+        answers = [answer for part in found for answer in part[:-1]]
+        # Whoever was answered was answered in full; after SIGTERM, nobody was cut off.
+        assert all(answer.json()["images"] == whole["images"] for answer in answers)
+        if stop is signal.SIGTERM:
+            assert all(isinstance(part[-1], httpx.ConnectError) for part in found)
+            assert process.returncode == -signal.SIGTERM  # raised again after the last answer
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        assert path.read_bytes() == content
+        process, _ = start(port)
+    again = httpx.post(f"{url}/score", files=new, timeout=60).json()
+    process.kill()
+    process.wait()
+    assert again == whole
 
 
 def test_without_a_model_it_lives_but_is_not_ready(tmp_path):

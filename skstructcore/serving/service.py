@@ -182,7 +182,9 @@ def make_app(
     responses = {status: {"description": text} for status, text in refused.items()}
 
     @app.post("/score", responses=responses, dependencies=[Depends(authorised)])
-    async def score(images: list[UploadFile] = File(description="Images, any format")) -> Answer:  # noqa: B008
+    async def score(
+        images: list[UploadFile] = File(min_length=1, description="Images, any format"),  # noqa: B008
+    ) -> Answer:
         nonlocal waiting
         began, loaded = time.perf_counter(), model.loaded
         if loaded is None:
@@ -200,7 +202,7 @@ def make_app(
                 for image, name in zip(images, names, strict=True)
             ]
             job = worker.submit(_judge, loaded, pictures, names)
-            answer = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
+            answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except ImageReadError as error:
             raise HTTPException(422, str(error)) from None
         except (TimeoutError, asyncio.TimeoutError):
@@ -209,10 +211,7 @@ def make_app(
             waiting -= 1
             metrics.waiting.set(waiting)
         metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
-        last.extend(
-            (time.strftime("%H:%M:%S"), judged, _thumbnail(picture, judged.regions))
-            for judged, picture in zip(answer.images, pictures, strict=True)
-        )
+        last.extend(shown)
         return answer
 
     @app.get("/healthz")
@@ -297,6 +296,7 @@ def _opened(content, name, max_pixels):
 
 
 def _judge(loaded, pictures, names):
+    """The answer, and what the page shows of each image: time, decision, thumbnail."""
     pipe = loaded.pipe
     for picture, name in zip(pictures, names, strict=True):
         try:
@@ -328,7 +328,10 @@ def _judge(loaded, pictures, names):
         )
     threshold = -float(pipe[-1].offset_)
     texts = [str(alarm) for alarm in alarms]
-    return Answer(model=loaded.version, threshold=threshold, images=images, alarms=texts)
+    answer = Answer(model=loaded.version, threshold=threshold, images=images, alarms=texts)
+    when = time.strftime("%H:%M:%S")
+    pairs = zip(images, pictures, strict=True)
+    return answer, [(when, image, _thumbnail(p, image.regions)) for image, p in pairs]
 
 
 def _thumbnail(picture, found, side=160):
