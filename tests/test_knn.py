@@ -1,10 +1,11 @@
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from skstructcore import CoresetBank, Patches, RoutedKNNScorer
+from skstructcore import CoresetBank, Patches, RoutedKNNScorer, make_structcore
 
 
 @pytest.fixture
@@ -256,6 +257,18 @@ def test_a_torch_device_finds_what_the_processor_finds(two_products, routing):
     np.testing.assert_allclose(maps[1].values, maps[0].values, rtol=1e-5)
     with pytest.raises(ValueError, match="device='cuda:9' cannot be used here"):
         RoutedKNNScorer(2, device="cuda:9").fit(patches)
+
+
+def test_the_first_fit_of_a_small_bank_compiles_no_approximate_search(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynndescent", None)  # importing it would raise
+    images = np.random.default_rng(0).normal(size=(20, 4, 4, 6)).astype(np.float32)
+    pipes = [
+        make_structcore("efficientnet_lite0", bank__ratio=0.4, knn__algorithm=algorithm)[2:]
+        for algorithm in ("exact", "approximate")
+    ]
+    scores = [pipe.fit(images).score_samples(images + np.float32(0.3)) for pipe in pipes]
+    assert len(pipes[1]["bank"].bank_) == 128 and pipes[1]["knn"].recall_ == 1.0
+    np.testing.assert_array_equal(*scores)
 
 
 @pytest.mark.slow  # pynndescent compiles for a minute
