@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import beta
 
+from .._utils.warning import renamed
 from ..images.labels import is_anomalous
 from ._base import ScoredDisplay
 from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
@@ -112,6 +113,7 @@ class CalibrationDisplay(ScoredDisplay):
         return super().from_estimator(pipe, images, y, **options)
 
     @classmethod
+    @renamed("levels", "false_alarm_rates")
     def from_predictions(
         cls,
         parts: pd.DataFrame,

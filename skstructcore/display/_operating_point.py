@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.warning import renamed
 from ..images.labels import is_anomalous
 from ._base import ScoredDisplay
 from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
@@ -71,6 +72,7 @@ class OperatingPointDisplay(ScoredDisplay):
         self.found = np.asarray(self.found, dtype=np.float64)
 
     @classmethod
+    @renamed("levels", "false_alarm_rates")
     def from_predictions(
         cls,
         parts: pd.DataFrame,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.warning import warn_user
 from .conformal import ROUNDING
 from .decision import Decision, decide
 
@@ -126,6 +127,16 @@ class ScoreCalibration:
     @property
     def threshold(self) -> float:
         return self.decision.threshold
+
+    @property
+    def level(self) -> float:
+        warn_user("level is called decision.rate now.", FutureWarning)
+        return self.decision.rate
+
+    @property
+    def asked_level(self) -> float:
+        warn_user("asked_level is called decision.asked_rate now.", FutureWarning)
+        return self.decision.asked_rate
 
     @property
     def groups(self) -> NDArray[Any] | None:
