@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._utils.lazy import iter_batches
-from ._utils.rows import join_rows, take_rows
+from ._utils.rows import iter_batches, join_rows, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Self
 
-    from ._utils.lazy import LazyRows
+    from ._utils.rows import LazyRows
     from .images.geometry import Geometry
     from .routing.profile import RouteProfile
 

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.progress import progress_bar
+from ._utils.computing import end_with_parent, progress_bar
 from ._utils.validation import check_number
-from ._utils.workers import end_with_parent
 from .images.image_list import ImageReadError, as_images
 from .model_files.persistence import info, load
 from .pipeline import check_takes_images

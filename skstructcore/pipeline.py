@@ -13,7 +13,7 @@ from ._utils.warning import warn_user
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
 from .bank.training import training_images
-from .knn.patch_scores import N_FOLDS
+from .knn.held_out import N_FOLDS
 from .knn.scorer import RoutedKNNScorer
 from .knn.surprise import N_CONTEXT
 from .projection import RandomProjection

@@ -16,15 +16,14 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.lazy import is_lazy
+from ._utils.computing import parts, thread_pool
 from ._utils.output import ContainerOutputMixin
-from ._utils.threads import parts, thread_pool
-from ._utils.validation import check_features
+from ._utils.rows import check_features, is_lazy
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from ._utils.lazy import LazyRows
+    from ._utils.rows import LazyRows
     from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _BLOCK_ROWS = 4096

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 CODE = (
-    "from skstructcore.neighbors import _coreset_kernels as a, _search_kernels as b\n"
+    "from skstructcore.neighbors import _kernels\n"
     "from numba.core import config\n"
-    "kernels = [k for m in (a, b) for k in vars(m).values() if hasattr(k, 'py_func')]\n"
+    "kernels = [k for k in vars(_kernels).values() if hasattr(k, 'py_func')]\n"
     "print(*{k._cache.cache_path for k in kernels}, repr(config.CACHE_DIR), sep='\\n')"
 )
 

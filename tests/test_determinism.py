@@ -19,7 +19,7 @@ import skstructcore
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.inference import score_images
 from skstructcore.lifecycle import forget, recalibrate, update
-from skstructcore.neighbors import _search, coreset, greedy_k_center, kneighbors
+from skstructcore.neighbors import coreset, greedy_k_center, index, kneighbors
 from skstructcore.scoring.calibration import NORMS, combine
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -172,7 +172,7 @@ def test_blocks_of_a_search_do_not_matter(blocks, monkeypatch):
 
     expected = search()
     for name, size in blocks.items():
-        monkeypatch.setattr(_search, name, size)
+        monkeypatch.setattr(index, name, size)
     for found, wanted in zip(search(), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     # The kernels add up in another order than torch: to the last digits of float32.

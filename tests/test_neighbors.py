@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skstructcore.neighbors import NeighborIndex, kneighbors
 from skstructcore.neighbors import index as neighbors
-from skstructcore.neighbors._search import ExactSearch
+from skstructcore.neighbors.index import ExactSearch
 
 DEVICES = ["cpu", "torch:cpu"]
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from skstructcore._utils.validation import as_patch_grid, check_features, check_per_image
+from skstructcore._utils.rows import as_patch_grid, check_features
+from skstructcore._utils.validation import check_per_image
 
 
 class Estimator(BaseEstimator):

@@ -1,16 +1,187 @@
-"""Objects whose fields have one row an image, or an entry: some of the rows, and two in one."""
+"""Rows that travel from step to step, one an image: lazy ones, checks, some of them, two in one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
+from sklearn.utils.validation import check_array, validate_data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import Any, TypeVar
 
+    from .typing import NDArray
+
     T = TypeVar("T")
+
+_FLOATS = [np.float32, np.float64]
+#: Patches that are searched, pooled or judged at a time.
+PATCHES_PER_BATCH = 2**14
+
+
+class LazyRows(Protocol):
+    """What looks like a float32 array of one row an image, and is computed batch by batch.
+
+    `LazyFeatures` is one; anything with these members is. `geometry` and `annotations`, where
+    there are, say where the rows lie on their images and what is known of these; `map` lets
+    `RandomProjection` stay lazy.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> LazyRows: ...
+
+    def iter_batches(self) -> Iterator[NDArray[np.floating]]:
+        """Yield arrays of some rows each, in order."""
+
+
+def is_lazy(X: object) -> TypeGuard[LazyRows]:
+    """Whether rows are computed when they are asked for; arrays are there already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_lazy(np.zeros((2, 3)))
+    False
+    """
+    return hasattr(X, "iter_batches")
+
+
+def iter_batches(
+    X: LazyRows | NDArray[np.floating], batch_size: int | None = None
+) -> Iterator[NDArray[np.floating]]:
+    """Yield arrays of some rows each, in order; lazy rows keep their own batches.
+
+    Without `batch_size` a batch of arrays has about 16,384 patches, so that what is worked out
+    for each patch of it takes no more memory with large images than with small ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(batch) for batch in iter_batches(np.zeros((5, 64, 128, 1)))]
+    [2, 2, 1]
+    """
+    if is_lazy(X):
+        yield from X.iter_batches()
+        return
+    if batch_size is None:
+        batch_size = max(1, PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
+    for start in range(0, len(X), batch_size):
+        yield X[start : start + batch_size]
+
+
+def check_features(estimator, X, *, reset):
+    """Validate patch features (or maps) and set or compare ``n_features_in_``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``n_features_in_`` is set (`reset`) or compared.
+    X : LazyFeatures or array-like of shape (n, h, w, d) or (n, d)
+        Patch features, or a table that is read as n images of one patch each.
+    reset : bool
+        Whether this is `fit`.
+
+    Returns
+    -------
+    X : LazyFeatures or ndarray
+        Floating-point features, finite but for ignored patches, all of whose features are NaN.
+        Lazy features come back untouched: their values are checked where they are computed.
+
+    Raises
+    ------
+    ValueError
+        For any other number of axes, no image, infinity, NaN in some features of a patch (or
+        anywhere in a table), or a last axis that is not as long as in `fit`.
+    """
+    if is_lazy(X):
+        if len(X) == 0:
+            raise ValueError("X has no images: at least one is needed.")
+        _check_last_axis(estimator, X.shape[-1], reset)
+        return X
+    if getattr(X, "ndim", 2) <= 2:
+        return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
+    # NaN is told apart below: a patch of nothing else is ignored.
+    X = check_array(
+        X,
+        dtype=_FLOATS,
+        allow_nd=True,
+        estimator=estimator,
+        input_name="X",
+        ensure_all_finite="allow-nan" if np.ndim(X) == 4 else True,
+    )
+    if X.ndim != 4:
+        raise ValueError(
+            "X must be patch features (n_images, h, w, n_features) or a table "
+            f"(n_samples, n_features), got an array of shape {X.shape}."
+        )
+    _check_last_axis(estimator, X.shape[-1], reset)
+    ignored = ignored_patches(X)
+    if not np.isfinite(X if ignored is None else X[~ignored]).all() or (
+        ignored is not None and not np.isnan(X[ignored]).all()
+    ):
+        raise ValueError(
+            "Input X contains NaN: a patch is ignored if all of its features are NaN, but here "
+            "some are and some are not. Check the backbone's weights and dtype."
+        )
+    return X
+
+
+def ignored_patches(features):
+    """Which patches of features ``(..., d)`` are ignored: those of NaN. None where none is.
+
+    Examples
+    --------
+    >>> ignored_patches(np.array([[1.0, 2.0], [np.nan, np.nan]]))
+    array([False,  True])
+    """
+    ignored = np.isnan(features[..., 0])
+    return ignored if ignored.any() else None
+
+
+def counted_rows(features):
+    """Rows ``(m, d)`` of all patches that are not ignored, and their places; None: all are there.
+
+    Examples
+    --------
+    >>> rows, places = counted_rows(np.array([[[np.nan], [1.0]], [[2.0], [3.0]]]))
+    >>> rows.ravel(), places
+    (array([1., 2., 3.]), array([1, 2, 3]))
+    """
+    rows = features.reshape(-1, features.shape[-1])
+    ignored = ignored_patches(rows)
+    if ignored is None:
+        return rows, None
+    places = np.flatnonzero(~ignored)
+    return rows[places], places
+
+
+def _check_last_axis(estimator, n_features, reset):
+    if reset:
+        estimator.n_features_in_ = n_features
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+
+
+def as_patch_grid(X):
+    """Give a table ``(n, d)`` the shape ``(n, 1, 1, d)`` of one patch an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_patch_grid(np.zeros((3, 2))).shape
+    (3, 1, 1, 2)
+    """
+    return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
 
 
 def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._utils.lazy import is_lazy
-from .._utils.validation import as_patch_grid, counted_rows
+from .._utils.rows import as_patch_grid, counted_rows, is_lazy
 from ..containers import MemoryBank
 from ..routing.profile import fit_profile
 
@@ -20,7 +19,7 @@ _ENTRIES = 8192
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState
     from .training import ImageCodes
 

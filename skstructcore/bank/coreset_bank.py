@@ -12,10 +12,9 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.device import find_device
-from .._utils.lazy import is_lazy
+from .._utils.computing import find_device
 from .._utils.output import ContainerOutputMixin
-from .._utils.validation import as_patch_grid, check_features
+from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.pooling import pool_patches
@@ -30,7 +29,7 @@ from .training import is_auto, number_images, training_images
 if TYPE_CHECKING:
     from typing import Literal
 
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.validation import counted_rows
+from .._utils.rows import counted_rows
 
 if TYPE_CHECKING:
     from .._utils.typing import NDArray

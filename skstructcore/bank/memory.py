@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.lazy import is_lazy
 from .._utils.memory import available_memory, megabytes
+from .._utils.rows import is_lazy
 from ..neighbors.streaming import least_memory
 from .build import entries_of
 

@@ -13,7 +13,7 @@ from .._utils.rows import join_rows
 from .shards import over_shards
 
 if TYPE_CHECKING:
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray
 
 _logger = logging.getLogger(__name__)

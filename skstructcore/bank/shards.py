@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import joblib
 
-from .._utils.threads import parts
-from .._utils.workers import end_with_parent
+from .._utils.computing import end_with_parent, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import NDArray
 
 

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from .._utils.lazy import iter_batches
-from .._utils.validation import counted_rows
+from .._utils.rows import counted_rows, iter_batches
 from .build import Selection, join_routes
 from .shards import over_shards
 
 if TYPE_CHECKING:
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .build import SelectionRule
     from .training import ImageCodes
 

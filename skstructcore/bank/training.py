@@ -15,7 +15,7 @@ from ..routing.grouping import check_routes, choose_routes
 if TYPE_CHECKING:
     from typing import Any, Literal
 
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState
 
 _logger = logging.getLogger(__name__)

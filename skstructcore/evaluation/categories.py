@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import joblib
 from sklearn.base import BaseEstimator, clone
 
-from .._utils.progress import progress_bar
-from .._utils.workers import end_with_parent
+from .._utils.computing import end_with_parent, progress_bar
 from .._version import __version__
 from ..datasets import find_layout
 from ..images.labels import GOOD

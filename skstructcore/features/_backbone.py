@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.device import find_device
+from .._utils.computing import find_device
 from .._utils.output import ContainerOutputMixin
 from ..images.geometry import as_box, input_size
 from ..images.image_list import as_images

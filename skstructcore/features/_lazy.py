@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, overload
 import joblib
 import numpy as np
 
-from .._utils.progress import progress_bar
+from .._utils.computing import progress_bar
 from ._ignored import IgnoredByCategory, names_in_list
 
 if TYPE_CHECKING:

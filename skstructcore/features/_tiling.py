@@ -10,8 +10,7 @@ from itertools import islice, product
 
 import numpy as np
 
-from .._utils.progress import progress_bar
-from .._utils.threads import parts
+from .._utils.computing import parts, progress_bar
 from ._lazy import Extraction, compute_in_one_thread, default_n_threads
 
 

@@ -11,13 +11,12 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.lazy import is_lazy
 from .._utils.output import ContainerOutputMixin
+from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
-from .._utils.validation import as_patch_grid, check_features
 from ..containers import MemoryBank, Patches
-from .patch_scores import as_maps, check_training_images, k_fold, leave_groups_out, score_patches
-from .search import BankSearch
+from .held_out import check_training_images, k_fold, leave_groups_out
+from .search import BankSearch, as_maps, score_patches
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -1,4 +1,4 @@
-"""Search: a memory bank and its routes in, distances and nearest entries of patches out."""
+"""Patches are searched in a memory bank and its routes, and judged by what is found there."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._utils.validation import counted_rows, ignored_patches
+from .._utils.rows import counted_rows, ignored_patches
+from ..containers import AnomalyMaps
+from ..routing.pooling import pool_patches
+from ..routing.profile import route_distances
 from ..routing.prototypes import compared_patches, routing_distances
-from .surprise import N_CONTEXT
+from .surprise import N_CONTEXT, join_expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .._utils.typing import Algorithm, ArrayLike, Metric, NDArray
     from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
+    from .surprise import DistanceExpectation
 
 
 class Found(NamedTuple):
@@ -288,3 +292,128 @@ def _mean_distance(squared, metric):
             "calibration='k-fold'."
         )
     return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchScores:
+    """What was found out about the patches of n images.
+
+    Attributes
+    ----------
+    distances : ndarray of shape (n, h, w), float32
+    surprise : ndarray of shape (n, h, w), float32, or None
+    routes : ndarray of shape (n,), int64
+        The route that each image was compared with; the nearest of several.
+    pooled : ndarray of shape (n, n_features), float64, or None
+        Mean patch of each image, see `pool_patches`; None without routing.
+    ignored : ndarray of shape (n, h, w), dtype bool, or None
+        Patches that do not count, whose distance and surprise are 0; None: there are none.
+    """
+
+    distances: NDArray[np.float32]
+    surprise: NDArray[np.float32] | None
+    routes: NDArray[np.int64]
+    pooled: NDArray[np.float64] | None
+    ignored: NDArray[np.bool_] | None = None
+
+
+def score_patches(
+    search: BankSearch,
+    patches: Patches,
+    expectations: Sequence[DistanceExpectation] | None = None,
+    routes: NDArray[np.int64] | None = None,
+    *,
+    held_out: bool = False,
+) -> PatchScores:
+    """Score patches by a bank, judged by what is expected of such content.
+
+    Parameters
+    ----------
+    search : BankSearch
+    patches : Patches of n images
+    expectations : sequence of DistanceExpectation, one a route, default=None
+        None: there is no surprise.
+    routes : ndarray of shape (n, n_routes), default=None
+        See `BankSearch.search`.
+    held_out : bool, default=False
+        Whether the entries of each image's own group are left out.
+    """
+    if expectations is None:
+        return collect(search, patches, None, None, routes, held_out)
+    surprise = np.empty(patches.shape[:3], dtype=np.float32)
+
+    def judge(found):
+        expectation = join_expectations([expectations[route] for route in found.routes])
+        judged = expectation.surprise(found.distances.ravel(), found.neighbors)
+        judged = judged.reshape(found.distances.shape)
+        surprise[found.images] = judged if found.ignored is None else judged * ~found.ignored
+
+    return collect(search, patches, surprise, judge, routes, held_out)
+
+
+def collect(
+    search: BankSearch,
+    patches: Patches,
+    surprise: NDArray[np.float32] | None,
+    look: Callable[[Found], None] | None,
+    routes: NDArray[np.int64] | None,
+    held_out: bool,
+) -> PatchScores:
+    """Gather what the search finds, image by image; `look` sees each part on the way."""
+    distances = np.empty(patches.shape[:3], dtype=np.float32)
+    nearest = np.zeros(len(patches), dtype=np.int64)
+    pooled = np.empty((len(patches), patches.shape[-1])) if search.is_routed else None
+    ignored = None
+    for found in search.search(patches, routes, held_out=held_out):
+        distances[found.images] = found.distances
+        if found.ignored is not None:
+            ignored = np.zeros(distances.shape, dtype=bool) if ignored is None else ignored
+            ignored[found.images] = found.ignored
+        if look is not None:
+            look(found)
+        if pooled is not None:
+            nearest[found.images] = found.routes[0]
+            pooled[found.images] = pool_patches(found.features)
+    return PatchScores(distances, surprise, nearest, pooled, ignored)
+
+
+def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:
+    """Put what was found out about patches, and what is known of their images, together.
+
+    Parameters
+    ----------
+    scores : PatchScores
+    patches : Patches
+        The same.
+    training : bool, default=False
+        Whether they are training images, whose distance to their route is held out as well.
+
+    Raises
+    ------
+    ValueError
+        If a map is not finite.
+    """
+    finite = np.isfinite(scores.distances).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(
+            f"The anomaly map of image {int(np.argmin(finite))} is not finite: its features "
+            "are NaN or infinite. Check the backbone's weights and dtype."
+        )
+    maps = AnomalyMaps(
+        scores.distances,
+        groups=patches.groups,
+        geometry=patches.geometry,
+        surprise=scores.surprise,
+        ignored=scores.ignored,
+        image_index=patches.image_index,
+        parts=patches.parts,
+        lots=patches.lots,
+        names=patches.names,
+    )
+    if scores.pooled is None:
+        return maps
+    groups = patches.groups if training else None
+    bank = patches.bank
+    distances = route_distances(bank.profiles, scores.pooled, scores.routes, groups)
+    names = np.array(bank.route_names)
+    return replace(maps, route=names[scores.routes], route_distance=distances)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from .._utils.lazy import iter_batches
-from .._utils.validation import check_number, counted_rows
+from .._utils.rows import counted_rows, iter_batches
+from .._utils.validation import check_number
 from ..bank.record import digests_of
 from ..scoring.suspects import tail_p_values
 from ._steps import check_scores, structcore_steps

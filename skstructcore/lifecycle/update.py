@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.validation import counted_rows
+from .._utils.rows import counted_rows
 from .._utils.warning import warn_user
 from ..bank.build import materialize
 from ..bank.record import digests_of, record_of
 from ..containers import MemoryBank, Patches
-from ..knn.patch_scores import add_images, as_maps, contributions_of, score_patches
+from ..knn.held_out import add_images, contributions_of
+from ..knn.search import as_maps, score_patches
 from ..knn.surprise import reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances

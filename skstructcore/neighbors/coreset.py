@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.device import find_device
-from .._utils.threads import parts, thread_pool
+from .._utils.computing import find_device, parts, thread_pool
 
 if TYPE_CHECKING:
     import torch
@@ -138,9 +137,9 @@ class _Selection:
     """
 
     def __init__(self, X, indices, radii, nearest=None):
-        from . import _coreset_kernels
+        from . import _kernels
 
-        self.kernels = _coreset_kernels
+        self.kernels = _kernels
         self.X, self.indices, self.radii = X, indices, radii
         n, d = X.shape
         n_select = len(indices)

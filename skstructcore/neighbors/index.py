@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.extmath import randomized_svd
 
-from .._utils.device import find_device
-from ._search import ApproximateSearch, DeviceSearch, ExactSearch, check_not_vanishing, check_range
+from .._utils.computing import find_device, parts, thread_pool
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,15 @@ _RECALL_NEIGHBORS = 5
 #: The exact search of fewer entries takes less than the walk, whose first use in a process compiles
 #: for a minute (``docs/benchmarks.md``).
 FEW_ENTRIES = 2048
+_BLOCK_QUERIES = 64
+_BLOCK_ENTRIES = 6144  # 1.5 MB of products for each thread, which stays in cache
+_PRODUCTS_A_THREAD = 2**25  # multiplications that are worth a second thread
+_SMALL = 3  # entries a feature: below, coordinates cost more than they save
+_DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
+_EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
+_GRAPH_DEGREE = 30
+_EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
+_NO_GROUPS = np.empty(0, dtype=np.int64)
 
 
 def kneighbors(
@@ -233,3 +244,195 @@ class NeighborIndex:
             )
         places = np.minimum(np.searchsorted(names, exclude), len(names) - 1)
         return np.where(names[places] == exclude, places, -1), groups.astype(np.int64)
+
+
+# Each search is made from a finite float32 bank and called with ``(queries, k, own, groups)``:
+# float32 queries, the number of neighbours, and the groups of queries and entries that must not
+# meet (or None, None). It returns squared distances (inf where there is no entry) and indices.
+
+
+class ExactSearch:
+    """Leading principal coordinates rule out nearly all entries, see NeighborIndex."""
+
+    def __init__(self, bank):
+        from . import _kernels
+
+        self.kernels = _kernels
+        self.bank = bank
+        self.origin = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.axes = _leading_axes(bank - self.origin)
+        n_coordinates = bank.shape[1] if self.axes is None else self.axes.shape[1] + 1
+        self.coordinates = np.empty((n_coordinates, len(bank)), dtype=np.float32)
+        self.offsets = np.empty(len(bank), dtype=np.float32)
+        for part in parts(len(bank), _BLOCK_ENTRIES):
+            leading, self.offsets[part] = self._leading(bank[part])
+            self.coordinates[:, part] = leading.T
+
+    def __call__(self, queries, k, own, groups):
+        distances = np.full((len(queries), k), np.inf)
+        indices = np.full((len(queries), k), -1, dtype=np.int64)
+        own, groups = (_NO_GROUPS, _NO_GROUPS) if own is None else (own, groups)
+        # An image's queries are shared out among the threads, too, unless they are done before a
+        # thread has started.
+        step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
+        blocks = parts(len(queries), step)
+        n_products = len(queries) * self.coordinates.size
+        most = min(len(blocks), max(1, n_products // _PRODUCTS_A_THREAD))
+        search = partial(self._search, queries, own, groups, distances, indices)
+        with thread_pool(most=most) as run_all:
+            run_all(search, blocks)
+        return distances, indices
+
+    def _search(self, queries, own, groups, distances, indices, part):
+        rows, own, found = queries[part], own[part], (distances[part], indices[part])
+        leading, halves = self._leading(rows)
+        if not np.all(halves < 1e36):  # also NaN
+            check_range(queries, "queries")
+        n_together = max(_BLOCK_QUERIES, _BLOCK_QUERIES * _BLOCK_ENTRIES // len(self.bank))
+        for some in parts(len(rows), n_together):
+            for block in parts(len(self.bank), _BLOCK_ENTRIES):
+                products = leading[some] @ self.coordinates[:, block]
+                self.kernels.search_block(
+                    rows[some], halves[some], products, self.bank, block.start,
+                    self.offsets[block], own[some], groups, found[0][some], found[1][some],
+                )  # fmt: skip
+
+    def _leading(self, rows):
+        """Leading coordinates and length of the rest; half the squared norm, rounded down far
+        enough to make up for all rounding in products."""
+        centred = rows - self.origin
+        halves = self.kernels.half_norms(centred) * (
+            1 - 4 * (rows.shape[1] + 32) * np.float32(2.0**-24)
+        )
+        if self.axes is None:
+            return centred, halves
+        leading = np.empty((len(rows), self.axes.shape[1] + 1), dtype=np.float32)
+        np.matmul(centred, self.axes, out=leading[:, :-1])
+        centred -= leading[:, :-1] @ self.axes.T
+        np.sqrt(2 * self.kernels.half_norms(centred), out=leading[:, -1])
+        return leading, halves
+
+
+def _leading_axes(centred):
+    """Orthonormal axes (d, p) of most of the variance, or None if that takes most of them, or
+    the bank is so small that plain products of whole rows are faster."""
+    n_features = centred.shape[1]
+    if len(centred) < _SMALL * n_features:
+        return None
+    sample = centred[:: len(centred) // 4096 + 1]
+    most = min(n_features // 2, 127, len(sample))
+    if most < 7:
+        return None
+    _, singular, axes = randomized_svd(sample, most, random_state=0)
+    total = np.einsum("ij,ij->", sample, sample, dtype=np.float64)
+    explained = np.cumsum(singular.astype(np.float64) ** 2) / max(total, 1e-300)
+    enough = int(np.searchsorted(explained, _EXPLAINED)) + 1
+    # One more coordinate, for the rest, makes a multiple of 8.
+    n_axes = -(-(enough + 1) // 8) * 8 - 1
+    return np.ascontiguousarray(axes[:n_axes].T, dtype=np.float32) if n_axes <= most else None
+
+
+class DeviceSearch:
+    """Chunked matrix products in torch; the nearest few are computed again by differences."""
+
+    def __init__(self, bank, device):
+        import torch
+
+        self.torch, self.device = torch, torch.device(device.removeprefix("torch:"))
+        self.double = torch.float32 if self.device.type == "mps" else torch.float64
+        self.origin = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.bank = torch.from_numpy(bank).to(self.device)
+        self.centred = torch.from_numpy(bank - self.origin).to(self.device)
+        self.norms = self.centred.square().sum(dim=1)
+
+    def __call__(self, queries, k, own, groups):
+        check_range(queries, "queries")
+        step = max(1, _DEVICE_PRODUCTS // len(self.bank))
+        if own is not None:
+            own = self.torch.from_numpy(own).to(self.device)
+            groups = self.torch.from_numpy(groups).to(self.device)
+        distances = np.empty((len(queries), k))
+        indices = np.empty((len(queries), k), dtype=np.int64)
+        for part in parts(len(queries), step):
+            part_own = None if own is None else own[part]
+            distances[part], indices[part] = self._search(queries[part], k, part_own, groups)
+        return distances, indices
+
+    def _search(self, queries, k, own, groups):
+        torch = self.torch
+        rows = torch.from_numpy(queries).to(self.device)
+        centred = rows - torch.from_numpy(self.origin).to(self.device)
+        rough = torch.addmm(self.norms, centred, self.centred.T, alpha=-2)
+        if own is not None:
+            rough.masked_fill_(own[:, None] == groups, torch.inf)
+        # Some more than k, as rounding may have changed the order of the nearest.
+        rough, chosen = rough.topk(min(k + 8, len(self.bank)), dim=1, largest=False)
+        exact = torch.full(rough.shape, torch.inf, dtype=self.double, device=self.device)
+        for column in range(chosen.shape[1]):
+            difference = rows.to(self.double) - self.bank[chosen[:, column]].to(self.double)
+            exact[:, column] = difference.square_().sum(dim=1)
+        exact.masked_fill_(torch.isinf(rough), torch.inf)
+        chosen, order = chosen.sort(dim=1)
+        exact, order = exact.gather(1, order).sort(dim=1, stable=True)
+        exact, chosen = exact[:, :k], chosen.gather(1, order)[:, :k]
+        chosen = chosen.masked_fill(torch.isinf(exact), -1)
+        return exact.cpu().numpy(), chosen.cpu().numpy()
+
+
+class ApproximateSearch:
+    """A graph of neighbours by pynndescent; the exact search steps in where it finds too few."""
+
+    def __init__(self, bank, random_state):
+        from pynndescent import NNDescent
+
+        self.exact = ExactSearch(bank)
+        self.graph = NNDescent(
+            bank,
+            n_neighbors=min(_GRAPH_DEGREE, len(bank)),
+            random_state=check_random_state(random_state),
+        )
+        self.graph.prepare()
+
+    def __call__(self, queries, k, own, groups):
+        check_range(queries, "queries")
+        bank = self.exact.bank
+        spare = 0 if own is None else int(np.bincount(groups).max())
+        indices, _ = self.graph.query(queries, k=min(k + spare, len(bank)), epsilon=_EPSILON)
+        indices = np.sort(indices.astype(np.int64), axis=1)
+        left_out = indices < 0 if own is None else (indices < 0) | (groups[indices] == own[:, None])
+        distances = np.empty(indices.shape)
+        for column, chosen in enumerate(indices.T):
+            difference = queries.astype(np.float64) - bank[chosen]
+            distances[:, column] = np.einsum("ij,ij->i", difference, difference)
+        distances[left_out] = np.inf
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances = np.take_along_axis(distances, order, axis=1)
+        indices = np.take_along_axis(indices, order, axis=1)
+        short = np.flatnonzero(np.isinf(distances[:, -1]))
+        if len(short):
+            again = None if own is None else own[short]
+            distances[short], indices[short] = self.exact(queries[short], k, again, groups)
+        return distances, indices
+
+
+def check_not_vanishing(bank):
+    """Raise ValueError for a bank so small that all squared distances become 0 in float32."""
+    largest = float(np.abs(bank).max(initial=0))
+    if 0 < largest < 1e-21:
+        raise ValueError(
+            f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
+            "float32. Multiply queries and bank by a constant."
+        )
+
+
+def check_range(rows, name):
+    """Raise ValueError for rows with NaN, infinity, or squares that overflow float32."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{name} must be finite; row {bad[0]} holds NaN or infinity.")
+    bad = np.flatnonzero(np.abs(rows).max(axis=1, initial=0).astype(np.float32) > 1e17)
+    if len(bad):
+        raise ValueError(
+            f"{name} must be smaller: row {bad[0]} reaches {np.abs(rows[bad[0]]).max():.3g}, "
+            "and squared distances overflow float32. Divide queries and bank by a constant."
+        )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.computing import progress_bar
 from .._utils.files import escape_name
-from .._utils.progress import progress_bar
 from ..display._anomaly_map import base_thresholds
 from ..features.view import view_of
 from ..images.image_list import ImageReadError, as_images

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.lazy import iter_batches
-from .._utils.validation import counted_rows
+from .._utils.rows import counted_rows, iter_batches
 
 if TYPE_CHECKING:
-    from .._utils.lazy import LazyRows
+    from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray
 
 

@@ -1,10 +1,65 @@
-"""Work in parallel on plain threads, with the matrix library kept to one thread in each."""
+"""Who computes: the device, threads, and worker processes; and a bar that shows how far it is.
 
+In threads of ours, the matrix library is kept to one thread in each.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
 import os
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
+
+_SECONDS = 2.0
+_LOCK = threading.RLock()
+
+
+def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
+    """Name the device to use, or say that it is not there.
+
+    Parameters
+    ----------
+    device : str
+        "auto": the first of `among` that this machine has, else "cpu". "cpu", or a torch device
+        ("cuda", "cuda:1", "mps", …; "torch:cpu" for torch on the CPU).
+    among : sequence of str, default=("cuda",)
+
+    Returns
+    -------
+    device : str
+        Never "auto".
+
+    Raises
+    ------
+    ValueError
+        If torch cannot compute on the device.
+
+    Examples
+    --------
+    >>> find_device("cpu")
+    'cpu'
+    """
+    if str(device) == "cpu":
+        return "cpu"
+    import torch
+
+    if device == "auto":
+        is_available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+        return next((name for name in among if is_available[name]()), "cpu")
+    try:
+        torch.zeros(1, device=str(device).removeprefix("torch:")).cpu()  # "meta" computes nothing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here: {reason}. Use 'cpu', or 'auto' for a "
+            "GPU where there is one."
+        ) from error
+    return str(device)
 
 
 @contextmanager
@@ -121,3 +176,66 @@ def parts(n, size):
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+@cache
+def end_with_parent() -> None:
+    """Let a process of joblib's end soon after the one that it works for, however that ended.
+
+    A process that is killed tells its workers nothing, and may have sent half a message. They would
+    wait for the rest for ever, with the model in memory. Does nothing in other processes.
+    """
+    kind = type(multiprocessing.current_process())
+    if kind.__module__.startswith("joblib.externals.loky"):
+        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent):
+    while os.getppid() == parent:
+        time.sleep(_SECONDS)
+    os._exit(1)
+
+
+class _NoBar:
+    """Counts, and shows nothing."""
+
+    n = 0
+
+    def update(self, n: int = 1) -> None:
+        self.n += n
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def progress_bar(*, verbose: object, **options: Any) -> Any:
+    """A bar of tqdm as a context manager, or one that shows nothing.
+
+    The lock of tqdm's own bars, also of those that are disabled, is shared by all processes that
+    were forked from one: where one of them is killed while it holds it, the others wait for ever.
+    And its watching thread may hold it when a process is forked.
+
+    Parameters
+    ----------
+    verbose : bool or int
+        Whether to show the bar.
+    **options
+        For ``tqdm.auto.tqdm``.
+
+    Examples
+    --------
+    >>> with progress_bar(verbose=0, total=3) as bar:
+    ...     bar.update(3)
+    """
+    if not verbose:
+        return _NoBar()
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):
+        _lock = _LOCK
+        monitor_interval = 0
+
+    return Bar(**options)
