@@ -165,7 +165,7 @@ def evaluate(
 
 
 def _is_model(path):
-    from ..images.image_list import is_named_as_image
+    from ..images.files import is_named_as_image
 
     return path.is_file() and path.suffix.lower() != ".csv" and not is_named_as_image(path)
 
