@@ -1,8 +1,11 @@
 """The watched folder: every image once, whatever is killed when."""
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -144,8 +147,9 @@ def test_a_table_of_another_model_is_refused_and_a_lost_folder_ends_the_watch(pi
         watch(pipe, folder)
 
 
-def test_webhooks_are_posted(pipe, folder):
-    bodies = []
+@contextlib.contextmanager
+def receiver(bodies):
+    """The address of a server that appends what is posted; the first time it answers 500."""
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -156,15 +160,19 @@ def test_webhooks_are_posted(pipe, folder):
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_webhooks_are_posted(pipe, folder):
+    bodies = []
     put(folder, 2)
-    send = webhook_sender(f"http://127.0.0.1:{server.server_port}")
-    watched = watch(pipe, folder, senders=[send])
-    watched.step()
-    watched.step()
-    server.shutdown()
-    server.server_close()
+    with receiver(bodies) as url:
+        watched = watch(pipe, folder, senders=[webhook_sender(url)])
+        watched.step()
+        watched.step()
     assert [body["number"] for body in bodies] == [1, 1, 2]  # the first was refused once
     with pytest.raises(ValueError, match="begins with http"):
         webhook_sender("file:///etc/passwd")
@@ -178,36 +186,122 @@ def test_a_broker_that_is_away_loses_no_message(pipe, folder):
     assert not (folder.parent / "out.csv.sent").exists()
 
 
-@pytest.mark.slow
-def test_kills_lose_no_image_and_score_none_twice(pipe, folder):
-    model, table = folder.parent / "m.structcore", folder.parent / "out.csv"
-    skstructcore.save(pipe, model)
-    command = [
-        sys.executable,
-        "-c",
-        "from skstructcore.cli import main; main()",
-        "watch",
-        model,
-        folder,
-        "--csv",
-        table,
-    ]
-    command = [str(part) for part in (*command, "--settle", "0.2")]
-    rng = np.random.default_rng(0)
-    for round_ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        put(folder, 12, first=12 * round_)
-        until = time.monotonic() + 60
-        while time.monotonic() < until and _n_rows(table) < 12 * round_ + rng.integers(2, 9):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = CliRunner().invoke(
-        main, ["watch", str(model), str(folder), "--csv", str(table), "--once"]
+class LocalBroker:
+    """A real broker in a thread of its own, which can be stopped and started again."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    async def _serve(self):
+        from amqtt.broker import Broker
+
+        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}}
+        broker, self._stop = Broker({"listeners": listeners, "plugins": plugins}), asyncio.Event()
+        await broker.start()
+        self._started.set()
+        await self._stop.wait()
+        await broker.shutdown()
+
+    def __enter__(self):
+        self._started, self._loop = threading.Event(), asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
+        self._thread.start()
+        assert self._started.wait(30)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def subscribed(port, received):
+    """Append what is published under skstructcore/# to `received`."""
+    mqtt = pytest.importorskip("paho.mqtt.client")
+    there, client = threading.Event(), mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda *_: client.subscribe("skstructcore/#", qos=1)
+    client.on_subscribe = lambda *_: there.set()
+    client.on_message = lambda _, __, message: received.append(json.loads(message.payload))
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    assert there.wait(30)
+    yield
+    until = time.monotonic() + 30
+    while not received and time.monotonic() < until:
+        time.sleep(0.01)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_a_broker_gets_each_message_also_those_of_while_it_was_away(pipe, folder):
+    pytest.importorskip("amqtt", reason="needs amqtt, a broker")
+    broker, first, later = LocalBroker(), [], []
+    send = mqtt_sender(f"127.0.0.1:{broker.port}", "skstructcore/line3")
+    put(folder, 2)
+    watched = watch(pipe, folder, senders=[send])
+    with broker, subscribed(broker.port, first):
+        assert watched.step() == 2
+    put(folder, 2, first=2)
+    assert watched.step() == 2  # scored, though nobody hears of it
+    with broker, subscribed(broker.port, later):
+        watched.step()
+    assert [message["number"] for message in first] == [1, 2]
+    assert sorted({message["number"] for message in later}) == [3, 4]
+    assert later[-1]["file"] == str(folder / "3.png") and "is_anomalous" in later[-1]
+
+
+def test_maps_and_overlays_are_there_for_each_row(pipe, folder):
+    put(folder, 1)
+    Image.fromarray(pictures(1, seed=7)[0]).save(folder / "0.bmp")  # of the same stem
+    (folder / "deep").mkdir()
+    put(folder / "deep", 1)
+    (folder / "no.png").write_bytes(b"no image")
+    drawn = {"maps": folder.parent / "maps", "overlays": folder.parent / "over"}
+    assert watch(pipe, folder, patience=0.0, **drawn).step() == 4
+    names = ["0.bmp.png", "0.png.png", "deep/0.png.png"]
+    for place in drawn.values():
+        assert sorted(str(p.relative_to(place)) for p in place.rglob("*.png")) == names
+    skstructcore.save_maps(pipe, [folder / "0.png"], folder.parent / "expected")
+    expected, found = (
+        np.asarray(Image.open(folder.parent / name))
+        for name in ("expected/0.png", "maps/0.png.png")
     )
+    assert (found == expected).all() and found.max() > 0
+    # Another image of the same name, older than its map: the map is that of the last row.
+    Image.fromarray(pictures(1, seed=9)[0]).save(folder / "0.png")
+    os.utime(folder / "0.png", ns=(1, 1))
+    assert watch(pipe, folder, **drawn).step() == 1
+    assert (np.asarray(Image.open(folder.parent / "maps" / "0.png.png")) != expected).any()
+    with pytest.raises(ValueError, match="where each image is scored: choose"):
+        watch(pipe, folder, maps=folder / "maps")
+
+
+@pytest.mark.slow
+def test_kills_lose_no_image_or_message_and_score_none_twice(pipe, folder):
+    model, table, maps = (folder.parent / name for name in ("m.structcore", "out.csv", "maps"))
+    skstructcore.save(pipe, model)
+    rng, bodies = np.random.default_rng(0), []
+    with receiver(bodies) as url:
+        options = [folder, "--csv", table, "--maps", maps, "--webhook", url, "--settle", 0.2]
+        options = [str(part) for part in ("watch", model, *options)]
+        start = [sys.executable, "-c", "from skstructcore.cli import main; main()"]
+        for round_ in range(4):
+            process = subprocess.Popen([*start, *options], stderr=subprocess.DEVNULL)
+            put(folder, 12, first=12 * round_)
+            until = time.monotonic() + 60
+            while time.monotonic() < until and _n_rows(table) < 12 * round_ + rng.integers(2, 9):
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        done = CliRunner().invoke(main, [*options, "--once"])
     assert done.exit_code == 0, done.output
     files = pd.read_csv(table)["file"]
     assert sorted(files) == sorted(str(folder / f"{i}.png") for i in range(48))
+    assert len(list(maps.glob("*.png"))) == 48
+    # A message may come twice, with its number, and none is missing or about another image.
+    assert {body["number"]: body["file"] for body in bodies} == dict(enumerate(files, start=1))
 
 
 def _n_rows(table):

@@ -16,6 +16,8 @@ from ._common import (
     say,
 )
 
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 @click.command()
 @model_argument
@@ -26,6 +28,8 @@ from ._common import (
     type=click.Path(dir_okay=False, path_type=Path),
     help="Add a row an image there.",
 )
+@click.option("--maps", type=_FOLDER, help="Folder for a map an image, as 16-bit PNG.")
+@click.option("--overlays", type=_FOLDER, help="Folder for the images with their maps over them.")
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
 @click.option("--mqtt", metavar="HOST[:PORT]", help="Publish each decision at this broker.")
 @click.option("--topic", default="skstructcore", help="Of MQTT.")
@@ -41,6 +45,8 @@ def watch(
     model: Path,
     folder: Path,
     csv: Path,
+    maps: Path | None,
+    overlays: Path | None,
     webhook: str | None,
     mqtt: str | None,
     topic: str,
@@ -69,7 +75,8 @@ def watch(
         pipe = load_model(model)
         digest = info(model)["training"]["digest"][:12]
         settle = 0.0 if once else settle
-        watched = FolderWatch(pipe, folder, csv, model=digest, settle=settle, senders=senders)
+        options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
+        watched = FolderWatch(pipe, folder, csv, model=digest, **options)
         if once:
             watched.patience = 0.0
             watched.step()

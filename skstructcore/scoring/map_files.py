@@ -134,8 +134,9 @@ class MapWriter:
         Of each kind of file, "map", "overlay" and "mask", that is wanted.
     base : str
         Folder below which all images lie, as their files do below the folders.
-    alike : frozenset of str
-        Places of images that differ by their suffix alone.
+    alike : frozenset of str or None
+        Places of images that differ by their suffix alone. None: images come one by one, nobody
+        knows which; all names keep the suffix, and files are written whenever an image comes.
     unit : float
         What a count of a map is worth.
     keep_regions : bool
@@ -144,7 +145,7 @@ class MapWriter:
 
     folders: dict[str, Path]
     base: str
-    alike: frozenset[str]
+    alike: frozenset[str] | None
     unit: float
     keep_regions: bool
 
@@ -152,16 +153,20 @@ class MapWriter:
     def of(
         cls,
         pipe: Pipeline,
-        images: ImageList,
+        images: ImageList | None,
         folders: dict[str, StrPath | None],
         *,
         keep_regions: bool = False,
+        watched: StrPath | None = None,
     ) -> MapWriter:
-        """Begin in empty folders, or go on in those of the same model and images."""
-        files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
-        base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
-        places = Counter(str(_place(images, i, base).with_suffix("")) for i in range(len(images)))
-        alike = frozenset(place for place, count in places.items() if count > 1)
+        """Begin in empty folders, or go on in those of the same model and images.
+
+        `watched` is a folder in which images will appear, instead of `images`.
+        """
+        if watched is None:
+            base, alike = _places(images)
+        else:
+            base, alike = os.path.abspath(watched), None
         thresholds = _thresholds(pipe[-1])
         note = {
             "unit": max(thresholds.values()) / _COUNTS,
@@ -179,6 +184,8 @@ class MapWriter:
 
     def is_to_do(self, images: ImageList, i: int, kind: str | None = None) -> bool:
         """Whether a file of image `i`, or that of one kind, is missing or older than the image."""
+        if self.alike is None:
+            return True
         item = images.items[i]
         path = split_page(item)[0] if isinstance(item, str) else ""
         changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
@@ -224,8 +231,16 @@ class MapWriter:
 
     def _target(self, images, i):
         place = _place(images, i, self.base)
-        known = str(place.with_suffix("")) in self.alike
+        known = self.alike is None or str(place.with_suffix("")) in self.alike
         return escape_name(f"{place}.png" if known else str(place.with_suffix(".png")))
+
+
+def _places(images):
+    """The folder below which all images lie, and places that are alike but for the suffix."""
+    files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
+    base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
+    places = Counter(str(_place(images, i, base).with_suffix("")) for i in range(len(images)))
+    return base, frozenset(place for place, count in places.items() if count > 1)
 
 
 def _place(images, i, base):

@@ -23,8 +23,10 @@ import pandas as pd
 
 from .._utils.files import escape_name, write_text
 from ..images.files import IMAGE_SUFFIXES
-from ..inference import score_images
+from ..images.image_list import as_images
+from ..images.reading import ImageReadError
 from ..lifecycle.drift import DriftMonitor
+from ..scoring.map_files import MapWriter
 from .latency import black_image
 
 if TYPE_CHECKING:
@@ -67,6 +69,10 @@ class FolderWatch:
         that is gone ends the watch.
     senders : sequence of callable, default=()
         Each takes a message, a dict; an OSError says that it did not arrive. It is sent again.
+    maps, overlays : str or path-like, default=None
+        Folders for an anomaly map an image, and for the image with its map over it, as
+        `skstructcore.save_maps` writes them; names keep the suffix: ``a.jpg.png``. They are there
+        before the row is.
 
     Attributes
     ----------
@@ -84,10 +90,22 @@ class FolderWatch:
         settle: float = 1.0,
         patience: float = 30.0,
         senders: Sequence[Send] = (),
+        maps: StrPath | None = None,
+        overlays: StrPath | None = None,
     ) -> None:
         self.pipe, self.folder, self.csv = pipe, Path(folder), Path(csv)
         self.model, self.settle, self.patience = model, settle, patience
         self.senders = senders
+        drawn = {"map": maps, "overlay": overlays}
+        for place in filter(None, drawn.values()):
+            if Path(place).resolve().is_relative_to(self.folder.resolve()):
+                raise ValueError(
+                    f"{str(place)!r} lies in {str(folder)!r}, where each image is scored: choose a "
+                    "folder outside of it for maps and overlays."
+                )
+        self._draw = None
+        if any(drawn.values()):
+            self._draw = MapWriter.of(pipe, None, drawn, watched=folder)
         self._sent_file = self.csv.with_name(f"{self.csv.name}.sent")
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
@@ -163,13 +181,18 @@ class FolderWatch:
 
     def _scored(self, path, stamp, now):
         """The row of an image; None if it is to be tried again later."""
-        row = score_images(self.pipe, [str(path)], on_error="skip")
-        failed = row["error"].notna().any()
-        if failed and (not path.exists() or now - self._seen[path][1] < self.patience):
-            return None
+        images, error = as_images([str(path)]), None
+        try:
+            maps = self.pipe[:-1].transform(images)
+            row = self.pipe[-1].describe(maps)
+            if self._draw is not None:
+                self._draw(self.pipe[-1], images, maps)
+        except ImageReadError as reason:
+            if not path.exists() or now - self._seen[path][1] < self.patience:
+                return None
+            row, error = pd.DataFrame(index=[0]), escape_name(str(reason))
         row = row.assign(file=escape_name(str(path)), bytes=stamp[0], modified=stamp[1])
-        row["error"] = row["error"].map(escape_name, na_action="ignore")
-        return row.assign(model=self.model).reindex(columns=self._columns)
+        return row.assign(model=self.model, error=error).reindex(columns=self._columns)
 
     def _append(self, text):
         with open(self.csv, "ab") as file:
