@@ -95,7 +95,7 @@ class RoutingDisplay(Display):
         ValueError
             If there are no routes.
         """
-        if scorer.routes_ is None:
+        if not scorer.is_routed_:
             raise ValueError(
                 "The pipeline has no routes: fit it with bank__categories= (or set "
                 "bank__n_routes) and knn__routing='auto'."

@@ -67,11 +67,9 @@ class ScoreHistogramDisplay(ScoredDisplay):
     @classmethod
     def _of(cls, parts, scorer, kinds):
         check_parts(parts, "anomaly_score")
-        training = scorer.calibration_.decision.scores
-        if scorer.routes_ is not None:
-            routes = [route for route in scorer.routes_.values() if not route.is_pooled]
-            scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
-            training = np.concatenate([*scaled, np.empty(0)])
+        routes = [route for route in scorer.routes_.values() if not route.is_pooled]
+        scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
+        training = np.concatenate([*scaled, np.empty(0)])
         return cls(parts["anomaly_score"], -scorer.offset_, kinds, training)
 
     def groups(self) -> dict[str, NDArray[np.float64]]:

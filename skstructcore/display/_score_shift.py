@@ -66,7 +66,7 @@ class ScoreShiftDisplay(ScoredDisplay):
     def _of(cls, parts, scorer, kinds):
         check_parts(parts, "base", "anomaly_score")
         base, base_threshold = parts["base"].to_numpy(), scorer.calibration_.base_decision.threshold
-        if scorer.routes_ is not None:
+        if scorer.is_routed_:
             base, base_threshold = base / base_thresholds(parts, scorer), 1.0
         hybrid = parts["anomaly_score"].to_numpy()
         return cls(base, hybrid, base_threshold, -scorer.offset_, kinds)

@@ -42,7 +42,7 @@ def take_good(
     features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
     if len(features) == 0:
         raise ValueError("The list of images is empty: at least one good image is needed.")
-    if scorer.routes_ is None:
+    if not scorer.is_routed_:
         if categories is not None and not is_auto(categories):
             raise ValueError(
                 f"categories={categories!r} tells products apart, but the pipeline has no routes: "

@@ -221,9 +221,6 @@ def _move_all(scorer, rate):
     scorer.calibration_ = scorer.calibration_.at(rate)
     if scorer.part_decision_ is not None:
         scorer.part_decision_ = scorer.part_decision_.at(rate)
-    if scorer.routes_ is None:
-        scorer.offset_ = -scorer.calibration_.threshold
-        return
     scorer.routes_ = {
         name: replace(route, calibration=route.calibration.at(rate))
         for name, route in scorer.routes_.items()
@@ -232,19 +229,18 @@ def _move_all(scorer, rate):
 
 def _calibrate(scorer, fresh, weight_old):
     """Put fresh scores in the place of those that calibrated the scorer."""
-    if scorer.routes_ is None:
-        scorer.calibration_ = _with_scores(scorer.calibration_, fresh, weight_old)
-        scorer.offset_ = -scorer.calibration_.threshold
-        return
     routes = dict(scorer.routes_)
     for name, mine in fresh.groupby("nearest_route"):
         route = routes[name]
         tail = route.tail
-        if mine["group"].nunique() >= MIN_GROUPS_FOR_UNKNOWN and weight_old == 0:
+        n_groups = mine["group"].nunique()
+        if tail is not None and n_groups >= MIN_GROUPS_FOR_UNKNOWN and weight_old == 0:
             tail = fit_tail(mine["route_distance"].to_numpy(), mine["group"].to_numpy())
         calibration = _with_scores(route.calibration, mine, weight_old)
         routes[name] = replace(route, calibration=calibration, tail=tail, is_pooled=False)
     scorer.routes_ = routes
+    if not scorer.is_routed_:
+        scorer.calibration_ = routes["all"].calibration
 
 
 def _with_scores(
@@ -317,7 +313,7 @@ def _decisions(fresh, old, new):
     was = fresh["is_anomalous"].to_numpy(bool)
     decisions = new.decisions_
     now = np.array([decisions[n].rejects(s) for n, s in zip(routes, scores, strict=True)], bool)
-    if old.routes_ is not None:
+    if old.is_routed_:
         tails = [new.routes_[name].tail for name in routes]
         distances = fresh["route_distance"].to_numpy()
         far = [t.p_values(np.array([d]))[0] for t, d in zip(tails, distances, strict=True)]

@@ -122,7 +122,7 @@ def update(
         check_products(fresh)
         check_margin(fresh, scorer.calibrations_)
     routes = np.zeros(len(values), dtype=np.int64)
-    if scorer.routes_ is not None:
+    if scorer.is_routed_:
         names = np.where(fresh["category"].isna(), fresh["nearest_route"], fresh["category"])
         routes = np.array([bank.bank_.route_names.index(name) for name in names])
     codes = np.unique(fresh["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1

@@ -248,7 +248,7 @@ def _refused(path, text, reason):
 def _header(model):
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
     found = dict.fromkeys(
-        "model_source_ model_checksum_ bank_ n_images_ calibration_ routes_".split()
+        "model_source_ model_checksum_ bank_ n_images_ calibration_ decisions_".split()
     )
     for step in reversed(steps):
         found |= {name: getattr(step, name) for name in found if hasattr(step, name)}
@@ -262,7 +262,7 @@ def _header(model):
         "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
         "picture": _picture(steps[0]),
         "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
-        "decisions": _decisions(found["calibration_"], found["routes_"]),
+        "decisions": _decisions(found["decisions_"] or {}),
         "summary": closing_sentences(scorers[0]) if scorers else [],
     }
 
@@ -289,13 +289,7 @@ def _training(n_images, bank, calibration):
     }
 
 
-def _decisions(calibration, routes):
+def _decisions(decisions):
     """Rule and rates of each route, as they were saved."""
-    calibrations = (
-        {"all": calibration}
-        if routes is None
-        else {name: route.calibration for name, route in routes.items()}
-    )
-    decisions = {name: c.decision for name, c in calibrations.items() if c is not None}
     names = ("rule", "asked_rate", "rate", "interval", "threshold")
     return {k: {name: getattr(d, name) for name in names} for k, d in decisions.items()}

@@ -187,7 +187,7 @@ def _content(pipe, collected, kinds, part_names, title, folder):
             "p": row["p_value"],
             "least": float(least[k]),
             "score": row["anomaly_score"],
-            "base": row["base" if scorer.routes_ is None else "base_ratio"],
+            "base": row["base_ratio" if scorer.is_routed_ else "base"],
             "rejected": bool(row["is_anomalous"]),
             "unknown": row["route"] == UNKNOWN,
             "route": row["route"],
@@ -223,9 +223,7 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         }
         for i in range(len(images))
     ]
-    base_threshold = (
-        1.0 if scorer.routes_ is not None else scorer.calibration_.base_decision.threshold
-    )
+    base_threshold = 1.0 if scorer.is_routed_ else scorer.calibration_.base_decision.threshold
     created = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     data = {
         "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
@@ -237,7 +235,7 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         ],
         "labelled": kinds is not None,
         "byPart": part_names is not None,
-        "routed": scorer.routes_ is not None,
+        "routed": scorer.is_routed_,
         "asked": scorer.calibration_.decision.asked_rate,
         "threshold": -float(scorer.offset_),
         "baseThreshold": float(base_threshold),
@@ -257,7 +255,7 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
         "labelled": kinds is not None,
         "by_part": part_names is not None,
-        "routed": scorer.routes_ is not None,
+        "routed": scorer.is_routed_,
         "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
         "routes": sorted(set(parts["route"])),
         "data": _json(data),

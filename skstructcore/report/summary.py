@@ -46,7 +46,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
     for name, dependence in (getattr(bank, "dependence_", None) or {}).items():
         rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
-    if scorer.routes_ is not None:
+    if scorer.is_routed_:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     entries, n_features = bank.bank_.values.shape
     suspects = [f"{text}." for text in unlike_the_others(scorer.calibrations_, scorer.training_)]
@@ -70,9 +70,7 @@ def _short(value):
 
 
 def _groups(scorer):
-    decisions = [scorer.calibration_.decision]
-    if scorer.routes_ is not None:
-        decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
+    decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
     n_groups = sum(decision.n_independent for decision in decisions)
     n_images = sum(len(decision.scores) for decision in decisions)
     return f" in {n_groups} groups" if n_groups < n_images else ""

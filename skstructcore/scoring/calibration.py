@@ -1,7 +1,12 @@
 """From descriptors of good images to scores, and to what is normal for them.
 
-Pure functions of arrays, and one small object that holds what they learn. Every number comes
-from held-out scores of good training images; no label is used.
+Every number comes from held-out scores of good training images; no label is used.
+
+Anomaly scores of different products differ in location and spread. Each route has its own
+statistics, weight and threshold, and its scores are standardised so that 0 is the median of its
+held-out good training images and 1 is its threshold. An image that is too far from its route is
+of no known product; its score is then at least the ratio of its standardised routing distance to
+the largest that is still known, which is above 1.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.warning import warn_user
+from ..routing.grouping import UNKNOWN
 from .conformal import ROUNDING
 from .decision import Decision, decide
 
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from ..containers import AnomalyMaps
+    from ..routing.profile import DistanceTail
     from .decision import Rule
     from .evidence import Evidence
 
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 NORMS = ("sum", "l2", "linf")
 
 _LARGEST = 1e100
+_ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is rejected
 
 
 def location_and_scale(
@@ -174,6 +183,126 @@ class ScoreCalibration:
 
     def _z(self, evidence):
         return (evidence.phi - self.location) / self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class RouteCalibration:
+    """What good images of one route look like.
+
+    Attributes
+    ----------
+    calibration : ScoreCalibration
+        Of its own training images, or of those of all routes.
+    tail : DistanceTail or None
+        How far they are from the route. None: images are not routed, and scores stay as they are.
+    is_pooled : bool
+        Whether the route had too few images for a calibration of its own.
+    """
+
+    calibration: ScoreCalibration
+    tail: DistanceTail | None = None
+    is_pooled: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        return self.calibration.threshold if self.tail is None else 1.0
+
+    @property
+    def score_span(self) -> float:
+        """What one unit of a score is, in units of the raw score."""
+        if self.tail is None:
+            return 1.0
+        decision = self.calibration.decision
+        span = decision.threshold - float(np.median(decision.scores))
+        return span if span > 0 else float(decision.scores.std()) or 1.0
+
+    def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Standardise raw scores: 1 is the threshold, 0 the median of good training images.
+
+        Where the threshold is not above the median, one unit is a standard deviation.
+        """
+        if self.tail is None:
+            return scores
+        decision = self.calibration.decision
+        scaled = 1 + (scores - decision.threshold) / self.score_span
+        # Rounding must not carry a score over the threshold.
+        return np.where(
+            decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
+        )
+
+    def judge(
+        self, evidence: Evidence, distances: NDArray[np.floating] | None, unknown_level: float
+    ) -> dict[str, NDArray[Any]]:
+        """Judge n images of the route, whose distances from it are known if images are routed."""
+        judged = self.calibration.judge(evidence)
+        if self.tail is None:
+            return judged
+        p_values = self.tail.p_values(distances)
+        beyond = self.tail.z(distances) / self.tail.critical_z(unknown_level)
+        scores = self.scale_scores(judged["score"])
+        # A distance that is no number is of no known product.
+        unknown = ~(p_values >= unknown_level)
+        judged["score"] = np.where(unknown, np.maximum(scores, np.maximum(beyond, _ABOVE)), scores)
+        rate = self.calibration.decision.rate
+        far = np.fmin(judged["p_value"], np.fmin(p_values / unknown_level, 1.0) * rate)
+        judged["p_value"] = np.where(unknown, far, judged["p_value"])
+        return {**judged, "route_p_value": p_values}
+
+
+def judge_routes(
+    routes: dict[str, RouteCalibration],
+    evidence: Evidence,
+    maps: AnomalyMaps,
+    unknown_level: float,
+) -> dict[str, NDArray[Any]]:
+    """Judge images, each by its own route.
+
+    Parameters
+    ----------
+    routes : dict of str to RouteCalibration
+    evidence : Evidence
+    maps : AnomalyMaps
+        Of the same images.
+    unknown_level : float
+        Images of known products that may be called unknown, as a share.
+
+    Returns
+    -------
+    judged : dict of str to ndarray, each with one row an image
+        What `ScoreCalibration.judge` returns, with routes "score" standardised, and "route"
+        ("unknown" or a name), "nearest_route" and "route_p_value".
+    """
+    nearest, judged = route_of_maps(routes, maps), {}
+    for name in np.unique(nearest):
+        mine = nearest == name
+        distances = None if maps.route_distance is None else maps.route_distance[mine]
+        part = routes[name].judge(evidence.of(mine), distances, unknown_level)
+        for key, values in part.items():
+            judged.setdefault(key, np.empty((len(maps), *values.shape[1:])))[mine] = values
+    if "route_p_value" in judged:
+        is_known = judged["route_p_value"] >= unknown_level
+        judged["route"] = np.where(is_known, nearest, UNKNOWN).astype(object)
+        judged["nearest_route"] = nearest
+    return judged
+
+
+def route_of_maps(routes: dict[str, RouteCalibration], maps: AnomalyMaps) -> NDArray[np.object_]:
+    """The route of each image, by name; ValueError if nothing was learned for it."""
+    if all(route.tail is None for route in routes.values()):
+        return np.full(len(maps), "all", dtype=object)
+    if maps.route is None:
+        raise ValueError(
+            "The training maps had routes and these have none: score images with the "
+            "pipeline that was fitted."
+        )
+    for name in np.unique(maps.route):
+        if name not in routes:
+            raise ValueError(
+                f"The maps have the route {str(name)!r}, for which nothing was learned: known are "
+                f"{', '.join(routes)}. Score images with the pipeline that was fitted."
+            )
+    return maps.route.astype(object)
 
 
 def fit_calibration(

@@ -77,8 +77,6 @@ def score_constants(
     ValueError
         If nothing was learned for a route.
     """
-    if scorer.routes_ is None:
-        return [_of(scorer.calibration_, "all", 0.0, 1.0)]
     missing = [name for name in route_names if name not in scorer.routes_]
     if missing:
         raise ValueError(f"Nothing was learned for the route {missing[0]!r}: fit again.")
@@ -88,6 +86,8 @@ def score_constants(
 def _of_route(route: RouteCalibration, name: str, unknown_level: float) -> ScoreConstants:
     threshold, tail = route.calibration.threshold, route.tail
     span = route.score_span
+    if tail is None:
+        return _of(route.calibration, name, 0.0, span)
     return _of(
         route.calibration,
         name,

@@ -75,7 +75,7 @@ def describe_maps(
     evidence : Evidence
         Of the same images.
     judged : dict of str to ndarray
-        See `ScoreCalibration.judge` and `judge_routed`.
+        See `judge_routes`.
     names : list of str
         Of the base score and the descriptors.
     threshold : float

@@ -17,6 +17,7 @@ from .._utils.files import atomic_file, escape_name, write_text
 from ..images.files import split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.resampling import place_on_image
+from .calibration import route_of_maps
 from .region_files import label_masks
 from .regions import regions
 
@@ -203,14 +204,14 @@ class MapWriter:
         drawn = label_masks(found) if "mask" in self.folders else {}
         to_do = [[k for k in self.folders if self.is_to_do(images, i, k)] for i in range(len(maps))]
         pixels = scorer.transform(maps) if any(to_do) else ()
-        thresholds = _thresholds(scorer)
+        thresholds, routes = _thresholds(scorer), route_of_maps(scorer.routes_, maps)
         for i, kinds in enumerate(to_do):
             if not kinds:
                 continue
             placed = pixels[i]
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
-            threshold = thresholds["all" if scorer.routes_ is None else str(maps.route[i])]
+            threshold = thresholds[routes[i]]
             for kind in kinds:
                 if kind == "map":
                     picture = _as_counts(placed, self.unit)

@@ -14,6 +14,7 @@ from .._utils.warning import renamed
 from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.polygons import outline
+from .calibration import route_of_maps
 from .describe import label_regions, origin_and_step
 from .evidence import at_pixels, check_maps
 from .structcore import StructCoreScorer
@@ -135,8 +136,7 @@ def regions(
     if scorer.resolution == "full":
         maps = at_pixels(maps, scorer.sigma)
     rows, calibrations = [], scorer.calibrations_
-    for i, name in enumerate(names):
-        route = "all" if scorer.routes_ is None else str(maps.route[i])
+    for i, (name, route) in enumerate(zip(names, route_of_maps(scorer.routes_, maps), strict=True)):
         decision = calibrations[route].base_decision
         if false_alarm_rate is not None:
             decision = decision.at(false_alarm_rate)

@@ -15,14 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS
+from .calibration import NORMS, RouteCalibration, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
 from .descriptors import BASE, descriptor_names, looks_at_surprise, weighted, without_surprise
 from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
-from .routed import calibrate, judge_routed
+from .routed import calibrate
 from .summary import closing_sentences, unlike_the_others
 
 if TYPE_CHECKING:
@@ -89,10 +89,13 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     calibration_ : ScoreCalibration
         What good images look like: location and scale of the descriptors, training scores,
         and the decision. With routes, of all together.
-    routes_ : dict of str to RouteCalibration, or None
-        The same for each route, where the training maps have routes. Scores are standardised
-        then: 0 is the median of the good training images of the route, 1 its threshold. A route
-        with fewer than 8 independent images is judged by the statistics of all together.
+    routes_ : dict of str to RouteCalibration
+        The same for each route; for "all" where the training maps have no routes. With routes,
+        scores are standardised: 0 is the median of the good training images of the route, 1 its
+        threshold. A route with fewer than 8 independent images is judged by the statistics of all
+        together.
+    is_routed_ : bool
+        Whether the training maps have routes.
     descriptors_ : dict of str or callable to float
         `descriptors` with their weights, as far as the training maps have what they look at.
     uses_surprise_ : bool
@@ -240,7 +243,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             false_alarm_rate=self._asked_rate(),
             threshold=self._rule(),
         )
-        self.offset_ = -1.0 if self.routes_ else -self.calibration_.threshold
         self.part_decision_ = self._decide_parts()
         self.version_ = __version__
         if messages:
@@ -284,9 +286,15 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     @property
     def calibrations_(self) -> dict[str, ScoreCalibration]:
-        if self.routes_ is None:
-            return {"all": self.calibration_}
         return {name: route.calibration for name, route in self.routes_.items()}
+
+    @property
+    def is_routed_(self) -> bool:
+        return any(route.tail is not None for route in self.routes_.values())
+
+    @property
+    def offset_(self) -> float:
+        return -next(iter(self.routes_.values())).threshold
 
     @property
     def decisions_(self) -> dict[str, Decision]:
@@ -360,14 +368,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def _judge(self, maps):
         evidence = self._evidence(maps)
-        if self.routes_ is None:
-            return evidence, self.calibration_.judge(evidence)
-        if maps.route is None:
-            raise ValueError(
-                "The training maps had routes and these have none: score images with the "
-                "pipeline that was fitted."
-            )
-        return evidence, judge_routed(self.routes_, evidence, maps, self.unknown_level)
+        return evidence, judge_routes(self.routes_, evidence, maps, self.unknown_level)
 
     def _fitted_maps(self, X):
         check_is_fitted(self)
@@ -376,6 +377,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _evidence(self, maps):
         sigma = self.sigma if self.resolution == "full" else None
         return collect_evidence(maps, self.descriptors_, sigma=sigma)
+
+    def __setstate__(self, state):
+        if "routes_" in state and state["routes_"] is None:  # of before: no routes were None
+            state = {**state, "routes_": {"all": RouteCalibration(state["calibration_"])}}
+        super().__setstate__({key: part for key, part in state.items() if key != "offset_"})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -402,10 +402,8 @@ def append_scoring(
     maps = [None if f is None else Descriptors(g, f, shape) for f in found]
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
-    route_of_constants = route if scorer.routes_ is not None else g.constant(np.int64(0))
-    distance = distance if scorer.routes_ is not None else None
     phi = g("Concat", *phi, axis=0)
-    score, p_value, good, known = judge(g, phi, constants, route_of_constants, distance)
+    score, p_value, good, known = judge(g, phi, constants, route, distance)
     decision = g.where(good, np.int64(1), np.int64(-1))
     route = g.where(known, route, np.int64(-1))
     results = {"score": score, "p_value": p_value, "decision": decision, "route": route}
