@@ -160,6 +160,32 @@ def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, mes
     assert result.exit_code == 2 and message in result.output, result.output
 
 
+def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in [*(f"good/{i}" for i in range(8)), "new/a", "new/b"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pixels = rng.integers(90, 130, (48, 96), np.uint8)
+        if name == "new/b":
+            pixels[20:30, 70:80] = 255
+        Image.fromarray(pixels).save(f"{name}.png")
+    views = ["--view", "0,0,0.5,1", "--view", "48,0,96,48", "--parts", "file"]
+    fitted = run("fit", "good", "-o", "m", "--no-estimate", *views, *SMALL)
+    assert fitted.exit_code == 0 and "Of parts it rejects" in fitted.output, fitted.output
+    drawn = ["--csv", "s.csv", "--maps", "maps"]
+    scored = run("score", "m", "new", *views, *drawn)
+    assert scored.exit_code == 0, scored.output
+    names = [f"new/{name}.png[48x48+{x}+0]" for name in "ab" for x in (0, 48)]
+    scores, parts = pd.read_csv("s.csv"), pd.read_csv("s.parts.csv")
+    assert scores["file"].tolist() == names
+    assert parts["part"].tolist() == ["new/a.png", "new/b.png"]
+    assert parts["is_anomalous"].tolist() == [False, True]
+    assert parts["worst_view"].tolist()[1] == names[3]
+    # Maps are of the whole image, and know nothing of what the view leaves out.
+    seen = np.asarray(Image.open("maps/b[48x48+48+0].png")) > 0
+    assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
+
+
 def test_report_takes_labels_from_folders_if_asked(lines, model):
     def defects(*options):
         result = run("report", model, *options)

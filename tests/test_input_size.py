@@ -28,8 +28,10 @@ def noise(height, width, n=2):
 @pytest.mark.parametrize(
     ("size", "image_size", "seen"),
     [
-        ((320, 32), 64, (200, 24)),  # 64 * sqrt(10) = 202, 64 / sqrt(10) = 20.2: multiples of 8
-        ((32, 320), 64, (24, 200)),
+        ((240, 40), 64, (160, 24)),  # 64 * sqrt(6) = 157, 64 / sqrt(6) = 26.1: multiples of 8
+        ((40, 240), 64, (24, 160)),
+        ((800, 40), 96, (640, 32)),  # a third of 96, instead of 96 / sqrt(20) = 21.5
+        ((480, 24), 96, (480, 24)),  # or the own side, instead of the third
         ((64, 32), 64, (64, 64)),  # 2 : 1 is not beyond it
         ((320, 32), (64, 64), (64, 64)),
         ((100, 60), "native", (96, 64)),
@@ -59,7 +61,7 @@ def test_the_scale_is_logged_and_a_squeeze_is_a_warning(caplog):
         ConvFeatures(image_size=64).fit(noise(320, 32))
         ConvFeatures(image_size=(64, 64)).fit(noise(320, 32))
 
-    assert "320 x 32 pixels are seen at 200 x 24: heights times 0.625" in caplog.messages[0]
+    assert "320 x 32 pixels are seen at 216 x 24: heights times 0.675" in caplog.messages[0]
     assert [r.levelname for r in caplog.records] == ["INFO", "WARNING"]
     assert "'native' keeps their shape" in caplog.messages[1]
 
@@ -175,3 +177,43 @@ def test_swapped_colours_are_told():
     with pytest.warns(UserWarning, match="red and blue exchanged"):
         estimator.transform(X[..., ::-1])
     ConvFeatures(image_size=32, channels="bgr").fit(X).transform(X[..., ::-1])
+
+
+def test_views_are_places_of_a_file_that_are_seen_as_cut_out_by_hand(tmp_path):
+    X = noise(80, 64)
+    files = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for pixels, file in zip(X, files, strict=True):
+        Image.fromarray(pixels).save(file)
+
+    images = as_images(files, views=[(16, 8, 48, 40), (0, 0.6, 0.5, 1), [(0, 0), (32, 32)]])
+    estimator, found = features(images, image_size=32)
+    lazy = estimator.transform(images)
+
+    places = ["32x32+16+8", "32x32+0+48", "32x32+0+0"]
+    assert images.items == [f"{file}[{place}]" for file in files for place in places]
+    assert images.annotations.parts.tolist() == np.repeat(files, 3).tolist()
+    assert_array_equal(found[[0, 3]], features(X[:, 8:40, 16:48], image_size=32)[1])
+    assert_array_equal(found[[1, 4]], features(X[:, 48:, :32], image_size=32)[1])
+    assert lazy.geometry.boxes[:3].tolist() == [[8, 16, 40, 48], [48, 0, 80, 32], [0, 0, 32, 32]]
+    assert lazy.geometry.original_sizes.tolist() == [[80, 64]] * 6
+    assert len({images.digest(i) for i in range(6)}) == 6
+    # A crop is one of the view; a name alone says it too.
+    cropped = ConvFeatures(image_size=16, crop=(0.5, 0.5, 1, 1)).fit(images[:1])
+    assert cropped.transform(images[:1]).geometry.boxes.tolist() == [[24, 32, 40, 48]]
+    assert_array_equal(np.asarray(estimator.transform([images.items[4]])), found[[4]])
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ([(0, 0, 100, 10)], "not within its 80 x 64 pixels"),
+        ([(0, 0, 10)], r"a view must be \(left"),
+        ([], "at least one"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(tmp_path, views, message):
+    Image.fromarray(noise(80, 64)[0]).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=message):
+        as_images([str(tmp_path / "a.png")], views=views)
+    with pytest.raises(ValueError, match="of an array pass its parts"):
+        as_images(noise(80, 64), views=[(0, 0, 8, 8)])

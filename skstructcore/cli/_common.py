@@ -345,6 +345,18 @@ def save_model(pipe: Pipeline, path: Path) -> None:
 IMAGES = click.Path(path_type=Path, readable=False)
 
 
+def numbers(context, parameter, text):
+    """Numbers with commas between them; a word stays one."""
+    try:
+        return text and tuple(int(n) if n.strip().isdigit() else float(n) for n in text.split(","))
+    except ValueError:
+        return text
+
+
+def _views(context, parameter, values):
+    _kept(context, parameter, [numbers(context, parameter, value) for value in values] or None)
+
+
 reading_options = _together(
     click.option(
         "--pages",
@@ -361,6 +373,16 @@ reading_options = _together(
         expose_value=False,
         help="Read files of up to so many pixels.  [default: 179 million]",
     ),
+    click.option(
+        "--view",
+        "views",
+        multiple=True,
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        callback=_views,
+        expose_value=False,
+        help="Look at this place of each file, in pixels or as shares from 0 to 1, as a view of "
+        "the part that the file shows. Repeatable; see --parts file.",
+    ),
 )
 images_argument = _together(
     click.argument("images", nargs=-1, required=True, type=IMAGES), reading_options
@@ -368,9 +390,9 @@ images_argument = _together(
 
 
 def reading() -> dict[str, Any]:
-    """What --pages and --max-pixels say, as keywords of `load_images`."""
+    """What --pages, --view and --max-pixels say, as keywords of `load_images`."""
     meta = click.get_current_context().meta
-    return {name: meta.get(name) for name in ("pages", "max_pixels")}
+    return {name: meta.get(name) for name in ("pages", "views", "max_pixels")}
 
 
 good_option = click.option(
@@ -388,7 +410,7 @@ def named_images(
     from ..images import as_images
 
     how = reading()
-    rows = find_named(images, good, split, pages=how["pages"])
+    rows = find_named(images, good, split, pages=how["pages"], views=how["views"])
     labelled = sum(bool(row.label) for row in rows)
     if labelled == len(rows) or (labelled and good is not None):
         return as_image_set(rows, how["max_pixels"])

@@ -144,8 +144,9 @@ class Rows:
             raise write_error(self.part, error, kept) from error
 
     def write(self, shard):
-        if "also" in shard:  # before the rows, so that there is a line for each of them
-            self.regions.write(shard.pop("also").tolist())
+        also = shard.pop("also") if "also" in shard else None
+        if self.regions is not None:  # before the rows, so that there is a line for each of them
+            self.regions.write(also.tolist())
         self._count(shard)
         if self.keeps:
             self.kept.append(shard)

@@ -17,6 +17,7 @@ from ._common import (
     json_option,
     make_pipeline,
     new_model_option,
+    numbers,
     parts_of,
     parts_option,
     picture_sentence,
@@ -46,14 +47,6 @@ _SHARD = 64
 _PAINTED = 12
 
 
-def _numbers(context, parameter, text):
-    """Numbers with commas between them; a word stays one."""
-    try:
-        return text and tuple(int(n) if n.strip().isdigit() else float(n) for n in text.split(","))
-    except ValueError:
-        return text
-
-
 @click.command()
 @images_argument
 @new_model_option("Where to save the fitted model.", aliases=("--model",))
@@ -68,13 +61,13 @@ def _numbers(context, parameter, text):
 )
 @click.option(
     "--crop",
-    callback=_numbers,
+    callback=numbers,
     metavar="LEFT,TOP,RIGHT,BOTTOM",
     help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
 )
 @click.option(
     "--channels",
-    callback=_numbers,
+    callback=numbers,
     metavar="bgr|R,G,B",
     help='Which channels are red, green and blue, counted from 0; "bgr": arrays that the model '
     "gets later come from OpenCV.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import unescape_name
-from ..images.files import is_named_as_image, split_page, tell_of_others
+from ..images.files import is_named_as_image, split_page, split_view, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError, checked
@@ -23,7 +23,7 @@ from .verdicts import load_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
     from ..images.image_list import Pages, StrPath
 
@@ -68,6 +68,7 @@ def load_images(
     groups: Literal["folder"] | None = "folder",
     split: Literal["train", "test"] = "train",
     pages: Pages | None = None,
+    views: Sequence[Any] | None = None,
     max_pixels: int | None = None,
     check: bool = True,
 ) -> ImageSet:
@@ -99,9 +100,10 @@ def load_images(
     split : {"train", "test"}, default="train"
         What is taken of a data set, and of a table with a column split.
     pages : {"all", "parts", "first"}, default=None
+    views : sequence of boxes or polygons, default=None
     max_pixels : int, default=None
-        What becomes of files of several images, and of very large ones: see
-        `skstructcore.images.as_images`. A mask is one of all pages.
+        What becomes of files of several images, of several places in each, and of very large
+        files: see `skstructcore.images.as_images`. A mask and a label are those of all of them.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -121,7 +123,7 @@ def load_images(
     >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
-    rows = find_named(sources, good, split, categories, pages)
+    rows = find_named(sources, good, split, categories, pages, views)
     rows = list({row.file: row for row in rows}.values())
     if not rows:
         raise ValueError("no images are named")
@@ -155,6 +157,7 @@ def find_named(
     split: Literal["train", "test"] = "train",
     categories: str | None = None,
     pages: Pages | None = None,
+    views: Sequence[Any] | None = None,
 ) -> list[Named]:
     """What `load_images` finds, a row an image in order; single files need not be there.
 
@@ -165,20 +168,22 @@ def find_named(
     for source in sources:
         found = _rows_of(os.fspath(source), good, split, categories == "folder")
         rows += found if category_of is None else [_with_category(r, category_of) for r in found]
-    return rows if pages is None or not rows else _with_pages(rows, pages)
+    return rows if pages is None and views is None else _with_pages(rows, pages, views)
 
 
-def _with_pages(rows, pages):
-    """A row a page of files that hold several images; what cannot be read is said later."""
+def _with_pages(rows, pages, views):
+    """A row a page, and a view, of a file; what cannot be read is said later."""
     found = []
     for row in rows:
         try:
-            names = as_images([row.file], pages=pages).items
+            names = as_images([row.file], pages=pages, views=views).items
         except OSError:
             names = [row.file]
-        part = row.part or split_page(row.file)[0]
-        row = row._replace(part=part if pages == "parts" else row.part)
-        found += [row._replace(file=name) for name in names]
+        for name in names:
+            part = row.part
+            if part is None and (views or pages == "parts"):
+                part = split_page(name)[0] if pages == "parts" else split_view(name)[0]
+            found.append(row._replace(file=name, part=part))
     return found
 
 

@@ -131,7 +131,8 @@ class ConvFeatures(PatchFeatures):
     image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches.
         An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
-        and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
+        and are seen at as many pixels, or more: their shorter side has a third of the int if the
+        images have so much. "native" is their own size, a float (0.5) times it.
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what

@@ -56,7 +56,8 @@ class TimmFeatures(PatchFeatures):
         Height and width, in pixels, that the network sees; of a transformer multiples of its
         patch size.
         An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
-        and are seen at as many pixels. "native" is their own size, a float (0.5) times it.
+        and are seen at as many pixels, or more: their shorter side has a third of the int if the
+        images have so much. "native" is their own size, a float (0.5) times it.
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1. None takes what timm says of the network.

@@ -1,7 +1,8 @@
 """Image files: in folders, their headers, the pages in them, and colours of more than 8 bits.
 
 A name that ends in a number in brackets, ``"tray.tif[2]"``, is one page of a file, counted from 0,
-unless there is a file of that name.
+unless there is a file of that name. ``"board.png[200x100+30+40]"`` is a view of it: 200 pixels wide
+and 100 high, from column 30 and row 40. Both are written as ImageMagick does.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _COMPANIONS = frozenset(".csv .db .ini .json .md .txt .xml .yaml .yml".split())
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp
 _PAGE = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
+_VIEW = re.compile(r"(.+)\[(\d+)x(\d+)\+(\d+)\+(\d+)\]", re.DOTALL)
 _SUBFILE_TYPE = 254  # of a TIFF's page: 1 is a smaller copy of another one, 4 a mask
 # The byte that Pillow does not take, of each way to store colours of 16 bits.
 _NATIVE = "16L" if sys.byteorder == "little" else "16B"
@@ -128,13 +130,29 @@ def split_page(name: str) -> tuple[str, int | None]:
 
     Examples
     --------
-    >>> split_page("tray.tif[2]"), split_page("tray.tif")
+    >>> split_page("tray.tif[2]"), split_page("tray.tif[8x8+0+0]")
     (('tray.tif', 2), ('tray.tif', None))
     """
+    name, _ = split_view(name)
     if not name.endswith("]") or os.path.exists(name):
         return name, None
     match = _PAGE.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, None)
+
+
+def split_view(name: str) -> tuple[str, tuple[int, int, int, int] | None]:
+    """A name without its view, and the view: left, top, right and bottom, None if it has none.
+
+    Examples
+    --------
+    >>> split_view("tray.tif[2][200x100+30+40]")
+    ('tray.tif[2]', (30, 40, 230, 140))
+    """
+    match = _VIEW.fullmatch(name) if name.endswith("]") and not os.path.exists(name) else None
+    if match is None:
+        return name, None
+    width, height, left, top = map(int, match.groups()[1:])
+    return match[1], (left, top, left + width, top + height)
 
 
 def stamp(path):

@@ -78,6 +78,9 @@ class Geometry:
 # From this ratio of the sides on, an image keeps its shape where one number is its size.
 _ELONGATED = 2.0
 _ALIKE = 1.25  # ratio between the shapes of images that have one shape
+# What the shorter side has at least, as a share of that of the square: else a strip has hardly
+# any rows of patches, and what is small is lost (docs/howto/pictures.md).
+_SHORTEST = 1 / 3
 
 
 def input_size(
@@ -90,8 +93,8 @@ def input_size(
     image_size : int, (int, int), float or "native"
         Two numbers are taken as they are. An int is the side of a square; of images whose
         sides are beyond 2 : 1, all alike, it is the side of the square that has as many
-        pixels as what is seen in their own shape. "native" is the size of the images, a float
-        times it.
+        pixels as what is seen in their own shape, whose shorter side has at least a third of it
+        if the images have so much. "native" is the size of the images, a float times it.
     sizes : ndarray of shape (n_images, 2)
         Heights and widths, in pixels.
     step : int
@@ -102,7 +105,7 @@ def input_size(
     >>> import numpy as np
     >>> sizes = np.array([[5000, 200]])
     >>> input_size(256, sizes, 8), input_size("native", sizes, 8), input_size(0.5, sizes, 8)
-    ((1280, 48), (5000, 200), (2496, 96))
+    ((2136, 88), (5000, 200), (2496, 96))
     """
     if isinstance(image_size, (tuple, list)):
         return tuple(image_size)
@@ -110,8 +113,10 @@ def input_size(
         shapes = sizes[:, 0] / sizes[:, 1]
         if shapes.min() > _ELONGATED or shapes.max() < 1 / _ELONGATED:
             if shapes.max() <= _ALIKE * shapes.min():
-                root = np.sqrt(np.median(shapes))
-                return _multiples((image_size * root, image_size / root), step)
+                root, own = np.sqrt(np.median(shapes)), np.median(sizes.min(axis=1))
+                shorter = image_size / max(root, 1 / root)
+                shorter = max(shorter, min(image_size * _SHORTEST, own))
+                return _multiples((shorter * max(root**2, 1), shorter * max(root**-2, 1)), step)
         return int(image_size), int(image_size)
     distinct = np.unique(sizes, axis=0)
     if len(distinct) > 1:
@@ -127,7 +132,7 @@ def _multiples(sides, step):
     return tuple(max(1, round(side / step)) * step for side in map(float, sides))
 
 
-def as_box(region: object) -> tuple[float, float, float, float] | None:
+def as_box(region: object, name: str = "crop") -> tuple[float, float, float, float] | None:
     """Left, top, right and bottom of a region: four numbers, or corners (x, y) of a polygon.
 
     Examples
@@ -148,9 +153,9 @@ def as_box(region: object) -> tuple[float, float, float, float] | None:
         or (len(numbers) == 2 and not (numbers[0] < numbers[1]).all())
     ):
         raise ValueError(
-            "crop must be True, False, a length, (left, top, right, bottom) or the corners (x, y) "
-            "of a polygon, in pixels of the upright image or from 0 to 1 as shares of it; got "
-            f"{region!r}."
+            f"{name} must be {'True, False, a length, ' if name == 'crop' else ''}(left, top, "
+            "right, bottom) or the corners (x, y) of a polygon, in pixels of the upright image or "
+            f"from 0 to 1 as shares of it; got {region!r}."
         )
     corners = numbers.astype(float)
     return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
@@ -165,7 +170,7 @@ def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[in
     left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
-            f"crop reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
+            f"the part reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
             f"within its {height} x {width} pixels; for images of several sizes give shares, from "
             "0 to 1"
         )

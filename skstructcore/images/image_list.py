@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .files import check_pixels, list_images, pages_of, split_page
-from .geometry import source_box
+from .files import check_pixels, list_images, pages_of, split_page, split_view
+from .geometry import as_box, box_on_image
 from .reading import (
     ImageReadError,
     Intensity,
@@ -26,6 +26,7 @@ from .reading import (
     read,
     reason_of,
     scaled_pixels,
+    seen_box,
     upright_size,
 )
 
@@ -100,7 +101,11 @@ class Unreadable(NamedTuple):
 
 
 def as_images(
-    X: ImagesLike, *, pages: Pages | None = None, max_pixels: int | None = None
+    X: ImagesLike,
+    *,
+    pages: Pages | None = None,
+    views: Sequence[Any] | None = None,
+    max_pixels: int | None = None,
 ) -> ImageList:
     """Bring any supported kind of image input into one form.
 
@@ -118,6 +123,11 @@ def as_images(
         "all" makes a row of each, named ``"tray.tif[2]"``, counted from 0; "parts" too, and the
         pages of a file are views of one part; "first" takes the first. None: reading such
         a file is an error, so that rows and files stay one to one and no page is lost unseen.
+    views : sequence of (left, top, right, bottom) or of corners (x, y) of polygons, default=None
+        Several places of each file, which are views of one part: a row each, at full resolution,
+        named ``"board.png[200x100+30+40]"`` (width, height, left, top). Pixels of the upright
+        image, or, all up to 1, shares of it; of a polygon the box. Maps and regions stay in
+        coordinates of the whole image.
     max_pixels : int, default=None
         Files with more pixels are refused when they are read, because a small file can be made to
         fill the memory. None: what Pillow refuses, 179 million.
@@ -130,7 +140,8 @@ def as_images(
     Examples
     --------
     >>> import tempfile
-    >>>     >>> from PIL import Image
+    >>> from pathlib import Path
+    >>> from PIL import Image
     >>> tray = Path(tempfile.mkdtemp(), "tray.tif")
     >>> frames = [Image.new("L", (32, 32), level) for level in (10, 20, 30)]
     >>> frames[0].save(tray, save_all=True, append_images=frames[1:])
@@ -145,7 +156,8 @@ def as_images(
             raise ValueError(f"max_pixels must be a positive integer or None, got {max_pixels!r}.")
         images = copy.copy(images)
         images.max_pixels = max_pixels
-    return images if pages is None else _with_pages(images, pages)
+    images = images if pages is None else _with_pages(images, pages)
+    return images if views is None else _with_views(images, views)
 
 
 def _with_pages(images, pages):
@@ -170,6 +182,21 @@ def _with_pages(images, pages):
         ]
         paged.annotations = replace(paged.annotations, parts=np.array(parts, dtype=str))
     return paged
+
+
+def _with_views(images, views):
+    boxes = [as_box(view, "a view") for view in views]
+    if not boxes or not all(isinstance(item, str) for item in images.items):
+        raise ValueError(
+            "views are places of files, at least one; of an array pass its parts, "
+            "image[top:bottom, left:right]."
+        )
+    viewed = images[np.repeat(np.arange(len(images)), len(boxes))]
+    viewed.items = [name for i in range(len(images)) for name in images.views(i, boxes)]
+    if viewed.annotations.parts is None:
+        parts = np.array([split_view(name)[0] for name in viewed.items], dtype=str)
+        viewed.annotations = replace(viewed.annotations, parts=parts)
+    return viewed
 
 
 def _as_list(X):
@@ -323,6 +350,15 @@ class ImageList:
 
         return self._guard(i, pages, check=False)
 
+    def views(self, i: int, boxes: Sequence[Sequence[float]]) -> list[str]:
+        """Names of some places of file `i`."""
+
+        def views(item):
+            places = [box_on_image(box, upright_size(item)) for box in boxes]
+            return [f"{item}[{r - x}x{b - y}+{x}+{y}]" for y, x, b, r in places]
+
+        return self._guard(i, views)
+
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
         return self._guard(i, digest)
@@ -369,10 +405,8 @@ class ImageList:
         crop: bool = False,
         region: tuple[float, float, float, float] | None = None,
     ) -> tuple[float, float, float, float]:
-        """The part of image `i` that is scaled to `image_size`; see `source_box`."""
-        return self._guard(
-            i, lambda item: source_box(upright_size(item), image_size, resize, crop, region)
-        )
+        """The part of image `i` that is scaled to `image_size`; see `seen_box`."""
+        return self._guard(i, lambda item: seen_box(item, image_size, resize, crop, region))
 
     def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""

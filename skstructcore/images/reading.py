@@ -36,10 +36,11 @@ from .files import (
     refuse_deep_transparency,
     refuse_several,
     split_page,
+    split_view,
     stamp,
     upright_size_of,
 )
-from .geometry import source_box
+from .geometry import box_on_image, source_box
 
 if TYPE_CHECKING:
     from typing import Any
@@ -318,9 +319,9 @@ def upright_size(item):
 
 def digest(item):
     if isinstance(item, str):
-        path, page = split_page(item)
-        whole = _file_digest(path, stamp(path))
-        return whole if page is None else hashlib.sha256(f"{whole}[{page}]".encode()).hexdigest()
+        path, _ = split_page(item)
+        whole, part = _file_digest(path, stamp(path)), item[len(path) :]
+        return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
     pixels = item
     if not isinstance(item, np.ndarray):
         is_deep = kind(item).values != "levels"
@@ -335,10 +336,20 @@ def _file_digest(path, stamp):
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
 
 
+def seen_box(item, image_size, resize=None, crop=False, region=None):
+    """The part of an image, or of the view that a name stands for, that is scaled; `source_box`."""
+    size, view = upright_size(item), split_view(item)[1] if isinstance(item, str) else None
+    if view is None:
+        return source_box(size, image_size, resize, crop, region)
+    y, x, bottom, right = box_on_image(view, size)
+    box = source_box((bottom - y, right - x), image_size, resize, crop, region)
+    return box[0] + y, box[1] + x, box[2] + y, box[3] + x
+
+
 def scaled_pixels(item, image_size, resize, crop, intensity, region=None):
     """An image as a backbone sees it: levels `(*image_size, 3)`, uint8, or float32 if deep."""
     height, width = image_size
-    top, left, bottom, right = source_box(upright_size(item), image_size, resize, crop, region)
+    top, left, bottom, right = seen_box(item, image_size, resize, crop, region)
 
     def scaled(image):
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.

@@ -249,9 +249,9 @@ def _place(images, i, base):
     item = images.items[i]
     if not isinstance(item, str):
         return Path(images[i].file_names()[0])
-    path, page = split_page(item)
+    path, _ = split_page(item)
     place = Path(os.path.relpath(os.path.abspath(path), base))
-    return place if page is None else place.with_name(f"{place.stem}[{page}]{place.suffix}")
+    return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
 
 
 def _thresholds(scorer):
