@@ -57,7 +57,7 @@ def main():
     front()
     FOLDER.mkdir(exist_ok=True)
     for name, display in displays.items():
-        save(display.plot().figure_, FOLDER / name, is_photograph=name == "anomaly_map")
+        save(display.figure_, FOLDER / name, is_photograph=name == "anomaly_map")
 
 
 def front():
@@ -68,7 +68,7 @@ def front():
         pipe.fit(Path(folder) / "line3" / "good")
         new = [Path(folder) / "line3" / "new" / f"{i:02}.png" for i in (2, 9, 6)]
         display = AnomalyMapDisplay.from_estimator(pipe, new)
-    save(display.plot().figure_, FOLDER.parent / "front", is_photograph=True)
+    save(display.figure_, FOLDER.parent / "front", is_photograph=True)
 
 
 def drift():

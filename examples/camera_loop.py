@@ -52,5 +52,5 @@ print(f"{len(rejected)} frames rejected")
 
 # %%
 # What was rejected, to look at.
-AnomalyMapDisplay.from_estimator(pipe, [rgb for _, rgb, _ in rejected][:3]).plot()
+AnomalyMapDisplay.from_estimator(pipe, [rgb for _, rgb, _ in rejected][:3])
 plt.show()

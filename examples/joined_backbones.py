@@ -44,5 +44,5 @@ pd.DataFrame(rows).T.round(3)
 # %%
 # The maps of three defects, each on its own scale.
 
-AnomalyMapDisplay.from_predictions(defects, maps).plot()
+AnomalyMapDisplay.from_predictions(defects, maps)
 plt.show()

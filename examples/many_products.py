@@ -57,6 +57,6 @@ from skstructcore.display import RoutingDisplay
 
 figure, axes = plt.subplots(3, figsize=(9, 9), layout="constrained")
 for ax, (stage, parts) in zip(axes, described.items(), strict=True):
-    display = RoutingDisplay.from_predictions(parts, stages[stage][-1], labels)
-    display.plot(ax).ax_.set_title(stage, loc="left", fontweight="bold")
+    display = RoutingDisplay.from_predictions(parts, stages[stage][-1], labels, ax=ax)
+    display.ax_.set_title(stage, loc="left", fontweight="bold")
 plt.show()

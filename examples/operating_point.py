@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 
 from skstructcore.display import OperatingPointDisplay
 
-OperatingPointDisplay.from_estimator(pipe, images.test).plot()
+OperatingPointDisplay.from_estimator(pipe, images.test)
 plt.show()
 chosen = recalibrate(pipe, false_alarm_rate=0.15)
 print(f"threshold {-pipe[-1].offset_:.2f} -> {-chosen[-1].offset_:.2f}")

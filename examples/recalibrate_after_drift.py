@@ -33,7 +33,7 @@ good = [tile for tile, label in zip(images.test, images.test.y, strict=True) if 
 
 lamp = brighter(good[20:], 1.4)
 monitor = DriftMonitor(pipe, alpha=0.05)
-DriftDisplay.from_predictions(describe(pipe, good[:20] + lamp), monitor).plot()
+DriftDisplay.from_predictions(describe(pipe, good[:20] + lamp), monitor)
 plt.show()
 monitor.alarms_
 

@@ -32,7 +32,7 @@ def main():
         scores = score_images(pipe, images.test, shard_size=8)
     print(scores[["file", "anomaly_score", "p_value"]].tail().round(3).to_string())
     print(f"image AUROC: {image_auroc_score(images.test.y, scores['anomaly_score']):.3f}")
-    ScoreHistogramDisplay.from_predictions(scores, pipe[-1], images.test.y).plot()
+    ScoreHistogramDisplay.from_predictions(scores, pipe[-1], images.test.y)
     plt.show()
 
 

@@ -92,7 +92,7 @@ EVERY = [
 
 @pytest.mark.parametrize("display", EVERY)
 def test_every_display_draws_what_a_pipeline_makes_of_images(display, pipe, images):
-    drawn = display.from_estimator(pipe, images[8:]).plot()
+    drawn = display.from_estimator(pipe, images[8:])
     assert type(drawn) is display
     drawn.figure_.draw_without_rendering()
 
@@ -217,7 +217,7 @@ def test_the_cases_of_an_evaluation_stand_under_their_headings(pipe, images):
 
 
 def test_no_title_overlaps_another_title_or_heading(pipe, images):
-    display = AnomalyMapDisplay.from_evaluation(evaluate(pipe, images[8:]), n_cases=2).plot()
+    display = AnomalyMapDisplay.from_evaluation(evaluate(pipe, images[8:]), n_cases=2)
     for _ in range(2):  # titles find their place after the axes have found theirs
         display.figure_.draw_without_rendering()
     artists = [text for ax in display.figure_.axes for text in ax.texts]
@@ -352,7 +352,7 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
             "smallest_found": [np.nan, np.nan, 0.08, 0.08],
         }
     )
-    display = OperatingPointDisplay.from_table(table, chosen=0.1).plot()
+    display = OperatingPointDisplay.from_table(table, chosen=0.1)
     assert display.asked.tolist() == [0.01, 0.1] and display.found.tolist() == [0.2, 0.6]
     assert display.false_alarms is None and display.smallest_ax_ is not None
     measured = OperatingPointDisplay.from_table(table.assign(found=0.5, false_alarms=0.1))
@@ -393,7 +393,7 @@ def test_bank_of_one_feature_can_be_drawn():
     from skstructcore import MemoryBank
 
     bank = MemoryBank.of_rows(np.arange(3.0)[:, None])
-    assert BankDisplay.from_predictions(bank).plot().coordinates[:, 1].tolist() == [0, 0, 0]
+    assert BankDisplay.from_predictions(bank).coordinates[:, 1].tolist() == [0, 0, 0]
 
 
 def test_pro_curve_has_the_area_that_aupro_says():
@@ -414,7 +414,7 @@ def test_region_overlap_draws_a_thinned_curve_and_names_its_area():
     rng = np.random.default_rng(0)
     masks = [np.add.outer(np.arange(80), np.arange(80)) < 60]
     maps = [rng.random((80, 80)) + 0.5 * masks[0]]
-    display = RegionOverlapDisplay.from_predictions(masks, maps, name="ours").plot()
+    display = RegionOverlapDisplay.from_predictions(masks, maps, name="ours")
     assert len(display.false_positive_rate) > 2000 >= len(display.line_.get_xdata())
     assert display.line_.get_ydata()[-1] == 1
     assert display.line_.get_label() == f"ours: AUPRO {100 * display.aupro:.1f} %"
@@ -432,13 +432,13 @@ def test_dependence_display_shades_a_block():
 def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
     found = SimpleNamespace(lags=np.arange(1, 40), ratio=np.ones(39), limit=1.2, block_length=1)
     pipe = {"bank": SimpleNamespace(dependence_={"nut": found})}
-    display = DependenceDisplay.from_estimator(pipe, "nut").plot()
+    display = DependenceDisplay.from_estimator(pipe, route="nut")
     assert display.block_length is None  # no two images are of one block
     ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
     assert ticks == ["1", "2", "4", "8", "16", "32"]
     assert DependenceDisplay.from_estimator(pipe).lags is display.lags  # the only route
     with pytest.raises(ValueError, match="one of 'nut'"):
-        DependenceDisplay.from_estimator(pipe, "bolt")
+        DependenceDisplay.from_estimator(pipe, route="bolt")
     with pytest.raises(ValueError, match="did not look for dependence"):
         DependenceDisplay.from_estimator({"bank": SimpleNamespace()})
 
@@ -474,7 +474,7 @@ ODD = ["$x_{$", "$a$b$c$", "a\nb", "\udcff", "<b>|=1"]
 
 @pytest.mark.parametrize("display", [AnomalyMapDisplay, ScoreShiftDisplay, ScoreHistogramDisplay])
 def test_labels_are_no_formulas(display, pipe, images):
-    drawn = display.from_estimator(pipe, images[8:13].paths, y=ODD).plot()
+    drawn = display.from_estimator(pipe, images[8:13].paths, y=ODD)
     drawn.figure_.draw_without_rendering()
 
 
@@ -498,7 +498,7 @@ def test_types_of_an_evaluation_are_no_formulas(pipe, images):
     chosen = images[8:16]
     types = np.where(chosen.y == "good", "good", "$x_{$").astype(object)
     found = evaluate(pipe, ImageSet(chosen.paths, types))
-    AnomalyMapDisplay.from_evaluation(found).plot().figure_.draw_without_rendering()
+    AnomalyMapDisplay.from_evaluation(found).figure_.draw_without_rendering()
 
 
 FROM_TABLES = [
@@ -515,12 +515,17 @@ def test_a_table_with_an_image_without_a_score_is_refused(display, scorer):
     # An image without a p-value was counted as accepted.
     parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
     y = ["good", "good", "dent", "dent"]
-    display.from_predictions(parts, scorer, y)
+    from matplotlib.figure import Figure
+
+    ax = Figure().add_subplot()
+    assert (
+        display.from_predictions(parts, scorer, y, ax=ax).ax_ is ax
+    )  # drawn, as by scikit-learn's
     without = parts.copy()
     without.loc[1, parts.select_dtypes("float").columns] = np.nan
     with pytest.raises(ValueError, match="Image 1 of the table has no score"):
         display.from_predictions(without, scorer, y)
-    with pytest.raises(ValueError, match="parts must be what describe returns: there is no '"):
+    with pytest.raises(ValueError, match="described must be what describe returns: there is no '"):
         display.from_predictions(parts[["peak_row"]], scorer, y)
     with pytest.raises(ValueError, match="One entry an image is needed"):
         display.from_predictions(parts, scorer, ["good", "good", "dent"])
@@ -625,7 +630,7 @@ def fitted(request, images):
 @pytest.mark.filterwarnings("ignore:Fewer than")
 @pytest.mark.parametrize("display", EVERY)
 def test_every_display_draws_what_every_pipeline_makes_of_images(display, fitted):
-    display.from_estimator(*fitted).plot().figure_.draw_without_rendering()
+    display.from_estimator(*fitted).figure_.draw_without_rendering()
 
 
 def test_histogram_of_training_scores_has_the_share_above_the_threshold_that_decides(fitted):
@@ -666,7 +671,7 @@ def test_pictures_carry_the_names_of_files_and_corner_words_cover_no_mark(tmp_pa
     display = AnomalyMapDisplay.from_estimator(pipe, images[7:9])
     assert [title.split("\n")[0] for title in display.titles] == ["good_07.png", "dent_08.png"]
     parts = pipe[-1].describe(pipe[:-1].transform(images))
-    shift = ScoreShiftDisplay.from_predictions(parts, pipe[-1], images.y).plot()
+    shift = ScoreShiftDisplay.from_predictions(parts, pipe[-1], images.y)
     shift.figure_.canvas.draw()
     marks = np.concatenate([c.get_offsets() for c in shift.ax_.collections if len(c.get_offsets())])
     marks = marks[np.isin(marks[:, 1], shift.hybrid)]

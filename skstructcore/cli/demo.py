@@ -92,7 +92,7 @@ def _run(output):
         evaluation = evaluate(pipe, images.test)
         rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
         write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
-        display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
+        display = AnomalyMapDisplay.from_evaluation(evaluation)
         save_picture(display.figure_, output / f"{name}.png")
     return pd.concat(rows).rename_axis("photograph")
 

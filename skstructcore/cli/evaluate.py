@@ -242,7 +242,7 @@ def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
         with _noting(failed, csv):
             write_text(csv, scores)
     if picture:
-        display = AnomalyMapDisplay.from_evaluation(evaluation).plot()
+        display = AnomalyMapDisplay.from_evaluation(evaluation)
         with _noting(failed, picture):
             save_picture(display.figure_, picture)
     table = evaluation.table()

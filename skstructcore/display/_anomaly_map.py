@@ -116,8 +116,9 @@ class AnomalyMapDisplay(Display):
         y: ArrayLike | None = None,
         *,
         others: Mapping[str, AnomalyMaps | ArrayLike] | None = None,
+        axes: NDArray[np.object_] | None = None,
     ) -> Self:
-        """Compute the maps of images; the backbone runs.
+        """Compute the maps of images, and draw; the backbone runs.
 
         The map is that of the patches, not the smoothed one of ``pipe.transform``: what scores
         and regions come from. It is divided by the threshold of the base score of its route.
@@ -132,18 +133,20 @@ class AnomalyMapDisplay(Display):
             What the images show.
         others : mapping of str to AnomalyMaps or array of shape (n_images, H, W), default=None
             Maps of other methods for the same images, to stand beside.
+        axes : ndarray of Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : AnomalyMapDisplay
         """
         maps = pipe[:-1].transform(images)
-        parts = pipe[-1].describe(maps)
-        relative = {_OURS: relative_to_threshold(maps, parts, pipe[-1]), **(others or {})}
-        titles = titles_of(parts, kinds_of(images, y), as_images(images).file_names())
+        described = pipe[-1].describe(maps)
+        relative = {_OURS: relative_to_threshold(maps, described, pipe[-1]), **(others or {})}
+        titles = titles_of(described, kinds_of(images, y), as_images(images).file_names())
         listed = as_images(images).seen_through(view_of(pipe))
-        masks = _masks_of(images)
-        return cls._of(listed, masks, relative, titles=titles, thresholds={_OURS: 1.0})
+        options = {"titles": titles, "thresholds": {_OURS: 1.0}}
+        return cls._of(listed, _masks_of(images), relative, **options).plot(axes)
 
     @classmethod
     def from_predictions(
@@ -154,8 +157,9 @@ class AnomalyMapDisplay(Display):
         titles: Sequence[str] | None = None,
         thresholds: Mapping[str, float] | None = None,
         rows: Sequence[str] | None = None,
+        axes: NDArray[np.object_] | None = None,
     ) -> Self:
-        """Bring maps that are known already onto their images.
+        """Bring maps that are known already onto their images, and draw.
 
         Parameters
         ----------
@@ -163,13 +167,15 @@ class AnomalyMapDisplay(Display):
         maps : mapping of str to AnomalyMaps or array of shape (n_images, H, W)
             For each method. `AnomalyMaps` know where they lie; an array covers the whole image.
         titles, thresholds, rows : see the class
+        axes : ndarray of Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : AnomalyMapDisplay
         """
         options = {"titles": titles, "thresholds": thresholds, "rows": rows}
-        return cls._of(as_images(images), _masks_of(images), maps, **options)
+        return cls._of(as_images(images), _masks_of(images), maps, **options).plot(axes)
 
     @classmethod
     def _of(cls, listed, masks, maps, **options):
@@ -178,14 +184,22 @@ class AnomalyMapDisplay(Display):
         return cls(pixels, placed, masks=masks, **options)
 
     @classmethod
-    def from_evaluation(cls, evaluation: Evaluation, n_cases: int = 3) -> Self:
-        """Choose the worst and best cases of an evaluation.
+    def from_evaluation(
+        cls,
+        evaluation: Evaluation,
+        *,
+        n_cases: int = 3,
+        axes: NDArray[np.object_] | None = None,
+    ) -> Self:
+        """Choose the worst and best cases of an evaluation, and draw.
 
         Parameters
         ----------
         evaluation : Evaluation
         n_cases : int, default=3
-            How many images of each kind.
+            How many images of each of these.
+        axes : ndarray of Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -201,20 +215,20 @@ class AnomalyMapDisplay(Display):
             ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
             chosen += ranked[:n_cases].tolist()
             rows += [kind] * min(n_cases, len(ranked))
-        parts = scores.iloc[chosen]
-        maps = relative_to_threshold(evaluation.maps[chosen], parts, evaluation.scorer)
+        described = scores.iloc[chosen]
+        maps = relative_to_threshold(evaluation.maps[chosen], described, evaluation.scorer)
         return cls._of(
             as_images(evaluation.images[chosen]).seen_through(evaluation.view),
             _masks_of(evaluation.images[chosen]),
             {_OURS: maps},
             titles=titles_of(
-                parts,
+                described,
                 evaluation.images.y[chosen],
                 as_images(evaluation.images[chosen]).file_names(),
             ),
             thresholds={_OURS: 1.0},
             rows=rows,
-        )
+        ).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -307,33 +321,33 @@ class AnomalyMapDisplay(Display):
 
 
 def relative_to_threshold(
-    maps: AnomalyMaps, parts: pd.DataFrame, scorer: StructCoreScorer
+    maps: AnomalyMaps, described: pd.DataFrame, scorer: StructCoreScorer
 ) -> AnomalyMaps:
     """Divide maps by the threshold of the base score of their routes."""
     from dataclasses import replace
 
-    limits = base_thresholds(parts, scorer)[:, np.newaxis, np.newaxis]
+    limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
     return replace(maps, values=maps.values / np.where(limits > 0, limits, 1))
 
 
-def base_thresholds(parts: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
+def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
     """Threshold of the base score for each image, by its route."""
     limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
-    return routes_of(parts).map(limits).to_numpy(np.float64)
+    return routes_of(described).map(limits).to_numpy(np.float64)
 
 
 def titles_of(
-    parts: pd.DataFrame, kinds: ArrayLike | None, names: Sequence[str] | None = None
+    described: pd.DataFrame, kinds: ArrayLike | None, names: Sequence[str] | None = None
 ) -> list[str]:
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
-    verdicts = np.where(parts["is_anomalous"].to_numpy(bool), "rejected", "accepted")
-    kinds = [""] * len(parts) if kinds is None else [f"{as_text(kind)}, " for kind in kinds]
+    verdicts = np.where(described["is_anomalous"].to_numpy(bool), "rejected", "accepted")
+    kinds = [""] * len(described) if kinds is None else [f"{as_text(kind)}, " for kind in kinds]
     # Images that are no files are called by their position in what was passed, which says little.
-    names = [""] * len(parts) if names is None else [_file_line(name) for name in names]
+    names = [""] * len(described) if names is None else [_file_line(name) for name in names]
     return [
         f"{name}{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
         for name, kind, verdict, p, score in zip(
-            names, kinds, verdicts, parts["p_value"], parts["anomaly_score"], strict=True
+            names, kinds, verdicts, described["p_value"], described["anomaly_score"], strict=True
         )
     ]
 

@@ -61,28 +61,32 @@ class BankDisplay(Display):
         )
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline) -> Self:
-        """Show the bank of a fitted pipeline.
+    def from_estimator(cls, pipe: Pipeline, *, ax: Axes | None = None) -> Self:
+        """Draw the bank of a fitted pipeline.
 
         Parameters
         ----------
         pipe : Pipeline
             With a step ``bank``, as `make_structcore` builds it.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : BankDisplay
         """
         check_is_fitted(pipe["bank"])
-        return cls.from_predictions(pipe["bank"].bank_)
+        return cls.from_predictions(pipe["bank"].bank_, ax=ax)
 
     @classmethod
-    def from_predictions(cls, bank: MemoryBank) -> Self:
-        """Show a bank.
+    def from_predictions(cls, bank: MemoryBank, *, ax: Axes | None = None) -> Self:
+        """Draw a bank.
 
         Parameters
         ----------
         bank : MemoryBank
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -96,14 +100,15 @@ class BankDisplay(Display):
         if len(bank.route_names) > 1:
             routes = np.array(bank.route_names, dtype=object)[bank.routes]
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
-        return cls(coordinates, bank.image_index, routes=routes, explained=explained)
+        display = cls(coordinates, bank.image_index, routes=routes, explained=explained)
+        return display.plot(ax)
 
     def entries_per_image(self) -> NDArray[np.int64]:
         """Count the entries that come from each training image, by its position."""
         return np.bincount(self.image_index)
 
     def _draw(self, ax):
-        """Draw an entry a mark; its colour is the place of its image in the sequence."""
+        """Draw each entry as a mark whose colour is the position of its image in the sequence."""
         routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
         span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
         for route, style in kind_styles(routes).items():

@@ -30,7 +30,7 @@ class Display:
     ----------
     ax_ : matplotlib.axes.Axes
     figure_ : matplotlib.figure.Figure
-        Both once it is drawn.
+        What was drawn last.
     """
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
@@ -76,7 +76,7 @@ class ScoredDisplay(Display):
     def from_estimator(
         cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
     ) -> Self:
-        """Score images with a fitted pipeline; the backbone runs.
+        """Score images with a fitted pipeline, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -97,28 +97,35 @@ class ScoredDisplay(Display):
 
     @classmethod
     def from_predictions(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, y: ArrayLike | None = None
+        cls,
+        described: pd.DataFrame,
+        scorer: StructCoreScorer,
+        y: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
     ) -> Self:
-        """Use scores that are known already.
+        """Draw scores that are known already.
 
         Parameters
         ----------
-        parts : DataFrame
+        described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
         y : array-like of shape (n_images,), default=None
             Labels.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : object
         """
-        check_same_length(parts=parts, y=y)
-        return cls._of(parts, scorer, kinds_of(None, y))
+        check_same_length(described=described, y=y)
+        return cls._of(described, scorer, kinds_of(None, y)).plot(ax)
 
     @classmethod
     @abstractmethod
     def _of(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray | None
+        cls, described: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray | None
     ) -> ScoredDisplay:
         """The display of a table; `kinds` say what each image is."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     import pandas as pd
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -91,7 +92,7 @@ class CalibrationDisplay(ScoredDisplay):
     def from_estimator(
         cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
     ) -> Self:
-        """Score unseen images with a fitted pipeline; the backbone runs.
+        """Score unseen images with a fitted pipeline, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -116,18 +117,19 @@ class CalibrationDisplay(ScoredDisplay):
     @renamed("levels", "false_alarm_rates")
     def from_predictions(
         cls,
-        parts: pd.DataFrame,
+        described: pd.DataFrame,
         scorer: StructCoreScorer,
         y: ArrayLike | None = None,
         *,
         false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
         groups: ArrayLike | None = None,
+        ax: Axes | None = None,
     ) -> Self:
-        """Use scores that are known already.
+        """Draw scores that are known already.
 
         Parameters
         ----------
-        parts : DataFrame
+        described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
         y : array-like of shape (n_images,), default=None
@@ -136,20 +138,22 @@ class CalibrationDisplay(ScoredDisplay):
             False-alarm rates to ask for.
         groups : array-like of shape (n_images,), default=None
             Images of one group are alike and count as one in the band.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : CalibrationDisplay
         """
-        check_same_length(parts=parts, y=y, groups=groups)
-        good = np.ones(len(parts), dtype=bool) if y is None else ~is_anomalous(y)
+        check_same_length(described=described, y=y, groups=groups)
+        good = np.ones(len(described), dtype=bool) if y is None else ~is_anomalous(y)
         if not good.any():
             raise ValueError("No good image is among them: false alarms cannot be counted.")
-        false_alarms = rejected_at(parts[good], scorer, false_alarm_rates).sum(axis=1)
+        false_alarms = rejected_at(described[good], scorer, false_alarm_rates).sum(axis=1)
         n_independent = None if groups is None else len(np.unique(np.asarray(groups)[good]))
         promised = max(decision.smallest_rate for decision in scorer.decisions_.values())
         counts = {"n_independent": n_independent, "promised": promised}
-        return cls(false_alarm_rates, false_alarms, int(good.sum()), **counts)
+        return cls(false_alarm_rates, false_alarms, int(good.sum()), **counts).plot(ax)
 
     def _draw(self, ax):
         """Draw the measured rates with their band, and the diagonal that was asked for."""

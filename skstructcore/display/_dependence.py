@@ -13,6 +13,7 @@ from ._inputs import check_same_length
 from ._style import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -58,8 +59,10 @@ class DependenceDisplay(Display):
         check_same_length(lags=self.lags, ratio=self.ratio)
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline, route: str | None = None) -> Self:
-        """Show what a fitted pipeline has found in its training images.
+    def from_estimator(
+        cls, pipe: Pipeline, *, route: str | None = None, ax: Axes | None = None
+    ) -> Self:
+        """Draw what a fitted pipeline has found in its training images.
 
         Parameters
         ----------
@@ -67,6 +70,8 @@ class DependenceDisplay(Display):
             Fitted, as `make_structcore` builds it, without groups of your own.
         route : str, default=None
             One of ``pipe["bank"].dependence_``; None: the only one.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -89,16 +94,18 @@ class DependenceDisplay(Display):
         if route not in by_route:
             names = ", ".join(map(repr, by_route))
             raise ValueError(f"route must be one of {names}, got {route!r}.")
-        return cls.from_predictions(by_route[route])
+        return cls.from_predictions(by_route[route], ax=ax)
 
     @classmethod
-    def from_predictions(cls, dependence: Dependence) -> Self:
-        """Show what is known already.
+    def from_predictions(cls, dependence: Dependence, *, ax: Axes | None = None) -> Self:
+        """Draw what is known already.
 
         Parameters
         ----------
         dependence : Dependence
             From `CoresetBank.dependence_`.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -106,7 +113,7 @@ class DependenceDisplay(Display):
         """
         block = dependence.block_length if dependence.block_length > 1 else None
         limits = {"limit": dependence.limit, "block_length": block}
-        return cls(dependence.lags, dependence.ratio, **limits)
+        return cls(dependence.lags, dependence.ratio, **limits).plot(ax)
 
     def _draw(self, ax):
         """Draw the ratio against the lag."""

@@ -11,7 +11,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ..scoring.descriptors import BASE, descriptor_names
 from ._base import ScoredDisplay
-from ._inputs import check_parts, check_same_length
+from ._inputs import check_described, check_same_length
 from ._style import BLUE, GREY, ORANGE, as_text, legend_beside
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class DescriptorDisplay(ScoredDisplay):
         self.kinds = None if self.kinds is None else np.asarray(self.kinds)
 
     @classmethod
-    def _of(cls, parts, scorer, kinds):
-        check_parts(parts, *part_columns(scorer))
-        z = parts[part_columns(scorer)]
+    def _of(cls, described, scorer, kinds):
+        check_described(described, *part_columns(scorer))
+        z = described[part_columns(scorer)]
         return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds)
 
     def quantiles(self) -> pd.DataFrame:

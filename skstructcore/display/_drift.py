@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from matplotlib.axes import Axes
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
@@ -61,8 +62,10 @@ class DriftDisplay(Display):
         self.alarms = list(self.alarms)
 
     @classmethod
-    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, **options: Any) -> Self:
-        """Watch images with a new monitor; the backbone runs.
+    def from_estimator(
+        cls, pipe: Pipeline, images: ImagesLike, *, ax: Axes | None = None, **options: Any
+    ) -> Self:
+        """Watch images with a new monitor, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -70,6 +73,8 @@ class DriftDisplay(Display):
             Fitted, as `make_structcore` builds it.
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
             In the order in which they were made.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
         **options
             Of the `DriftMonitor`.
 
@@ -77,30 +82,35 @@ class DriftDisplay(Display):
         -------
         display : DriftDisplay
         """
-        return cls.from_predictions(describe_images(pipe, images), DriftMonitor(pipe, **options))
+        monitor = DriftMonitor(pipe, **options)
+        return cls.from_predictions(describe_images(pipe, images), monitor, ax=ax)
 
     @classmethod
-    def from_predictions(cls, parts: pd.DataFrame, monitor: DriftMonitor) -> Self:
-        """Feed a monitor with images one by one, and keep what it says after each.
+    def from_predictions(
+        cls, described: pd.DataFrame, monitor: DriftMonitor, *, ax: Axes | None = None
+    ) -> Self:
+        """Feed a monitor with images one by one, and draw what it says after each.
 
         Parameters
         ----------
-        parts : DataFrame
+        described : DataFrame
             From `StructCoreScorer.describe`, in the order in which the images were made.
         monitor : DriftMonitor
             It takes the images in.
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : DriftDisplay
         """
-        if not len(parts):
+        if not len(described):
             raise ValueError("There are no images to watch: at least one is needed.")
         before = len(monitor.alarms_)
         first = monitor.n_images_
         rows, limits = [], {}
-        for i in range(len(parts)):
-            monitor.update(parts.iloc[i : i + 1])
+        for i in range(len(described)):
+            monitor.update(described.iloc[i : i + 1])
             table = monitor.evidence()
             names = [
                 kind if route == "all" else f"{route}: {kind}"
@@ -108,9 +118,9 @@ class DriftDisplay(Display):
             ]
             rows.append(dict(zip(names, table["log10_evidence"], strict=True)))
             limits |= dict(zip(names, table["log10_alarm"], strict=True))
-        evidence = pd.DataFrame(rows, index=np.arange(first, first + len(parts)))
+        evidence = pd.DataFrame(rows, index=np.arange(first, first + len(described)))
         alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[before:]]
-        return cls(evidence, limits, alarms)
+        return cls(evidence, limits, alarms).plot(ax)
 
     def _draw(self, ax):
         """Draw the evidence of each test, where it gives an alarm, and the alarms."""

@@ -53,12 +53,12 @@ def kinds_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.objec
     return np.where(types == ANOMALOUS, DEFECT, types).astype(object)
 
 
-def check_parts(parts: pd.DataFrame, *columns: str) -> None:
+def check_described(described: pd.DataFrame, *columns: str) -> None:
     """Raise ValueError unless a table comes from `describe` and has a score for every image."""
-    missing = [name for name in columns if name not in getattr(parts, "columns", ())]
+    missing = [name for name in columns if name not in getattr(described, "columns", ())]
     if missing:
-        raise ValueError(f"parts must be what describe returns: there is no {missing[0]!r}.")
-    without = np.flatnonzero(parts[list(columns)].isna().any(axis=1))
+        raise ValueError(f"described must be what describe returns: there is no {missing[0]!r}.")
+    without = np.flatnonzero(described[list(columns)].isna().any(axis=1))
     if len(without):
         raise ValueError(
             f"Image {without[0]} of the table has no score: leave out what could not be judged."
@@ -73,25 +73,25 @@ def check_same_length(**columns: ArrayLike | None) -> None:
         raise ValueError(f"One entry an image is needed: {lengths_found}.")
 
 
-def smallest_rates(scorer: StructCoreScorer, parts: pd.DataFrame) -> NDArray[np.float64]:
+def smallest_rates(scorer: StructCoreScorer, described: pd.DataFrame) -> NDArray[np.float64]:
     """Smallest false-alarm rate that can be asked for, for each image, by its route."""
     smallest = {name: d.smallest_rate for name, d in scorer.decisions_.items()}
-    return routes_of(parts).map(smallest).to_numpy(np.float64)
+    return routes_of(described).map(smallest).to_numpy(np.float64)
 
 
-def routes_of(parts: pd.DataFrame) -> pd.Series:
+def routes_of(described: pd.DataFrame) -> pd.Series:
     """The route that each image was compared with; "all" without routes."""
-    return parts.get("nearest_route", parts["route"])
+    return described.get("nearest_route", described["route"])
 
 
 def rejected_at(
-    parts: pd.DataFrame, scorer: StructCoreScorer, false_alarm_rates: ArrayLike
+    described: pd.DataFrame, scorer: StructCoreScorer, false_alarm_rates: ArrayLike
 ) -> NDArray[np.bool_]:
     """Which images would be rejected at other false-alarm rates than the fitted one.
 
     Parameters
     ----------
-    parts : DataFrame
+    described : DataFrame
         From `StructCoreScorer.describe`.
     scorer : StructCoreScorer
     false_alarm_rates : array-like of shape (n_rates,)
@@ -100,7 +100,7 @@ def rejected_at(
     -------
     rejected : ndarray of shape (n_rates, n_images), bool
     """
-    check_parts(parts, "p_value", "route", "is_anomalous")
+    check_described(described, "p_value", "route", "is_anomalous")
     false_alarm_rates = np.asarray(false_alarm_rates, dtype=np.float64)
     if (
         false_alarm_rates.ndim != 1
@@ -111,5 +111,5 @@ def rejected_at(
             f"false_alarm_rates must be shares between 0 and 1, got {false_alarm_rates.tolist()}."
         )
     return np.array(
-        [decision.rejected_at(parts, scorer.decisions_, level) for level in false_alarm_rates]
+        [decision.rejected_at(described, scorer.decisions_, level) for level in false_alarm_rates]
     )

@@ -15,6 +15,7 @@ from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
 from ._style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from typing_extensions import Self
 
@@ -75,22 +76,25 @@ class OperatingPointDisplay(ScoredDisplay):
     @renamed("levels", "false_alarm_rates")
     def from_predictions(
         cls,
-        parts: pd.DataFrame,
+        described: pd.DataFrame,
         scorer: StructCoreScorer,
         y: ArrayLike,
         *,
         false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
+        ax: Axes | None = None,
     ) -> Self:
-        """Use scores that are known already.
+        """Draw scores that are known already.
 
         Parameters
         ----------
-        parts : DataFrame
+        described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
         y : array-like of shape (n_images,)
             Good images and defects, both.
         false_alarm_rates : array-like, default=from 0.1 % to 30 %
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -98,19 +102,21 @@ class OperatingPointDisplay(ScoredDisplay):
         """
         if y is None:
             raise ValueError("Labels are needed to count defects found: pass y, or an ImageSet.")
-        check_same_length(parts=parts, y=y)
+        check_same_length(described=described, y=y)
         anomalous = is_anomalous(y, both=True)
-        rejected = rejected_at(parts, scorer, false_alarm_rates)
+        rejected = rejected_at(described, scorer, false_alarm_rates)
         return cls(
             false_alarm_rates,
             rejected[:, anomalous].mean(axis=1),
             rejected[:, ~anomalous].mean(axis=1),
             chosen=scorer.calibration_.decision.asked_rate,
-        )
+        ).plot(ax)
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, chosen: float | None = None) -> Self:
-        """Use the table of `skstructcore.lifecycle.operating_points`.
+    def from_table(
+        cls, table: pd.DataFrame, *, chosen: float | None = None, ax: Axes | None = None
+    ) -> Self:
+        """Draw the table of `skstructcore.lifecycle.operating_points`.
 
         Parameters
         ----------
@@ -118,6 +124,8 @@ class OperatingPointDisplay(ScoredDisplay):
             Made with images: what is found of painted defects stands for what is found, unless
             defects were among the images.
         chosen : float, default=None
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -131,7 +139,7 @@ class OperatingPointDisplay(ScoredDisplay):
                 "The table does not say what is found: call operating_points with images."
             )
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["false_alarm_rate"], table[found], *optional, chosen)
+        return cls(table["false_alarm_rate"], table[found], *optional, chosen).plot(ax)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""

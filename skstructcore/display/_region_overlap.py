@@ -16,6 +16,7 @@ from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, percent_axis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -73,9 +74,15 @@ class RegionOverlapDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, pipe: Pipeline, images: ImageSet, *, max_fpr: float = 0.3, name: str | None = None
+        cls,
+        pipe: Pipeline,
+        images: ImageSet,
+        *,
+        max_fpr: float = 0.3,
+        name: str | None = None,
+        ax: Axes | None = None,
     ) -> Self:
-        """Compute the pixel maps of images with masks; the backbone runs.
+        """Compute the pixel maps of images with masks, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -85,6 +92,8 @@ class RegionOverlapDisplay(Display):
             With masks; defects without one are left out.
         max_fpr : float, default=0.3
         name : str, default=None
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -97,7 +106,7 @@ class RegionOverlapDisplay(Display):
         if maps.ignored is not None:
             ignored = ignored_pixels(maps.ignored[used], pixels.shape[1:])
         return cls.from_predictions(
-            masks, pixels[used], ignored=ignored, max_fpr=max_fpr, name=name
+            masks, pixels[used], ignored=ignored, max_fpr=max_fpr, name=name, ax=ax
         )
 
     @classmethod
@@ -109,8 +118,9 @@ class RegionOverlapDisplay(Display):
         ignored: Sequence[ArrayLike] | None = None,
         max_fpr: float = 0.3,
         name: str | None = None,
+        ax: Axes | None = None,
     ) -> Self:
-        """Use maps that are known already.
+        """Draw maps that are known already.
 
         Parameters
         ----------
@@ -118,6 +128,8 @@ class RegionOverlapDisplay(Display):
             See `skstructcore.metrics.aupro_score`.
         max_fpr : float, default=0.3
         name : str, default=None
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -125,7 +137,7 @@ class RegionOverlapDisplay(Display):
         """
         aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr, ignored=ignored)
         curve = pro_curve(masks, anomaly_maps, ignored=ignored)
-        return cls(*curve, aupro=aupro, max_fpr=max_fpr, name=name)
+        return cls(*curve, aupro=aupro, max_fpr=max_fpr, name=name).plot(ax)
 
     def _draw(self, ax):
         """Draw the curve, its area shaded."""

@@ -9,13 +9,14 @@ import numpy as np
 
 from ..routing.grouping import UNKNOWN
 from ._base import Display
-from ._inputs import check_parts, describe_images
+from ._inputs import check_described, describe_images
 from ._style import as_text, kind_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -55,9 +56,14 @@ class RoutingDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, pipe: Pipeline, images: ImagesLike, labels: ArrayLike | None = None
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        labels: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
     ) -> Self:
-        """Send images through a fitted pipeline; the backbone runs.
+        """Send images through a fitted pipeline, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -65,26 +71,35 @@ class RoutingDisplay(Display):
             Fitted with routes, as `make_structcore` builds it.
         images : folder, sequence of paths, PIL images or arrays, or ndarray
         labels : array-like of shape (n_images,) of str, default=None
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
         display : RoutingDisplay
         """
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels=labels)
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels, ax=ax)
 
     @classmethod
     def from_predictions(
-        cls, parts: pd.DataFrame, scorer: StructCoreScorer, labels: ArrayLike | None = None
+        cls,
+        described: pd.DataFrame,
+        scorer: StructCoreScorer,
+        labels: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
     ) -> Self:
-        """Use what is known already.
+        """Draw what is known already.
 
         Parameters
         ----------
-        parts : DataFrame
+        described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
             Fitted on maps with routes.
         labels : array-like of shape (n_images,) of str, default=None
+        ax : matplotlib.axes.Axes, default=None
+            See `plot`.
 
         Returns
         -------
@@ -104,10 +119,11 @@ class RoutingDisplay(Display):
             name: route.tail.critical_distance(scorer.unknown_level)
             for name, route in scorer.routes_.items()
         }
-        check_parts(parts, "nearest_route", "route_distance")
-        nearest = parts["nearest_route"].to_numpy()
-        ratio = parts["route_distance"].to_numpy() / np.array([limits[name] for name in nearest])
-        return cls(nearest, ratio, list(limits), labels)
+        check_described(described, "nearest_route", "route_distance")
+        nearest = described["nearest_route"].to_numpy()
+        known = np.array([limits[name] for name in nearest])
+        ratio = described["route_distance"].to_numpy() / known
+        return cls(nearest, ratio, list(limits), labels).plot(ax)
 
     @property
     def _size(self):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..images.labels import GOOD
 from ._base import ScoredDisplay
-from ._inputs import DEFECT, check_parts, check_same_length
+from ._inputs import DEFECT, check_described, check_same_length
 from ._style import BLUE, GREY, ORANGE, legend_beside
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class ScoreHistogramDisplay(ScoredDisplay):
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)
 
     @classmethod
-    def _of(cls, parts, scorer, kinds):
-        check_parts(parts, "anomaly_score")
+    def _of(cls, described, scorer, kinds):
+        check_described(described, "anomaly_score")
         routes = [route for route in scorer.routes_.values() if not route.is_pooled]
         scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
         training = np.concatenate([*scaled, np.empty(0)])
-        return cls(parts["anomaly_score"], -scorer.offset_, kinds, training)
+        return cls(described["anomaly_score"], -scorer.offset_, kinds, training)
 
     def groups(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""

@@ -11,7 +11,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
 from ._base import ScoredDisplay
-from ._inputs import check_parts, check_same_length
+from ._inputs import check_described, check_same_length
 from ._style import BLUE, GREY, ORANGE, as_text, kind_styles, legend_beside
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ class ScoreShiftDisplay(ScoredDisplay):
         self.kinds = None if self.kinds is None else np.asarray(self.kinds)
 
     @classmethod
-    def _of(cls, parts, scorer, kinds):
-        check_parts(parts, "base", "anomaly_score")
-        base, base_threshold = parts["base"].to_numpy(), scorer.calibration_.base_decision.threshold
+    def _of(cls, described, scorer, kinds):
+        check_described(described, "base", "anomaly_score")
+        base = described["base"].to_numpy()
+        base_threshold = scorer.calibration_.base_decision.threshold
         if scorer.is_routed_:
-            base, base_threshold = base / base_thresholds(parts, scorer), 1.0
-        hybrid = parts["anomaly_score"].to_numpy()
+            base, base_threshold = base / base_thresholds(described, scorer), 1.0
+        hybrid = described["anomaly_score"].to_numpy()
         return cls(base, hybrid, base_threshold, -scorer.offset_, kinds)
 
     def counts(self) -> pd.DataFrame:

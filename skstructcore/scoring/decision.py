@@ -184,13 +184,13 @@ def agree(
 
 
 def rejected_at(
-    parts: pd.DataFrame, decisions: dict[str, Decision], rate: float
+    described: pd.DataFrame, decisions: dict[str, Decision], rate: float
 ) -> NDArray[np.bool_]:
     """Which images would be rejected at another false-alarm rate.
 
     Parameters
     ----------
-    parts : DataFrame
+    described : DataFrame
         From `describe`.
     decisions : dict of str to Decision
         Of each route; "all" without routes.
@@ -202,8 +202,8 @@ def rejected_at(
         Images of no known product are rejected at every rate.
     """
     limits = {name: max(rate, d.smallest_rate) + ROUNDING for name, d in decisions.items()}
-    limit = parts["nearest_route"].map(limits) if "nearest_route" in parts else limits["all"]
-    return ((parts["p_value"] <= limit) | (parts["route"] == "unknown")).to_numpy(bool)
+    limit = described.get("nearest_route", described["route"]).map(limits)
+    return ((described["p_value"] <= limit) | (described["route"] == "unknown")).to_numpy(bool)
 
 
 def weights_of(n_images, groups, score_weights):
