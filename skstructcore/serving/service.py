@@ -8,16 +8,17 @@ import html
 import io
 import logging
 import os
+import tempfile
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 try:
     from fastapi import Depends, FastAPI, File, HTTPException, Request, Response, UploadFile
@@ -30,6 +31,7 @@ except ImportError as error:
     ) from error
 
 from .._version import __version__
+from ..images.image_list import as_images
 from ..images.reading import ImageReadError
 from ..lifecycle.drift import DriftMonitor
 from ..model_files import info, load
@@ -40,6 +42,7 @@ __all__ = ["make_app"]
 
 _logger = logging.getLogger(__name__)
 _N_SHOWN = 50
+_ANY = 10**18  # pixels: the limit is looked at here
 _POLL_SECONDS = 1.0
 
 
@@ -197,11 +200,8 @@ def make_app(
         metrics.waiting.set(waiting)
         try:
             names = [image.filename or f"image {i}" for i, image in enumerate(images)]
-            pictures = [
-                _opened(await image.read(), name, max_pixels)
-                for image, name in zip(images, names, strict=True)
-            ]
-            job = worker.submit(_judge, loaded, pictures, names)
+            contents = [await image.read() for image in images]
+            job = worker.submit(_judge, loaded, contents, names, max_pixels)
             answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except ImageReadError as error:
             raise HTTPException(422, str(error)) from None
@@ -282,28 +282,29 @@ class _Metrics:
             self.images.labels(image.decision, image.route).inc()
 
 
-def _opened(content, name, max_pixels):
-    """An image whose size is known and allowed, but not decoded yet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels: the limit here is the service's
-            image = Image.open(io.BytesIO(content))
-    except Exception as error:  # of Pillow's plugins, of any kind
-        raise ImageReadError(f"{name!r} cannot be read as an image.") from error
-    if image.width * image.height > max_pixels:
-        raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
-    return image
-
-
-def _judge(loaded, pictures, names):
+def _judge(loaded, contents, names, max_pixels):
     """The answer, and what the page shows of each image: time, decision, thumbnail."""
-    pipe = loaded.pipe
-    for picture, name in zip(pictures, names, strict=True):
+    # As files, because these are read in full depth, and by whatever can read them.
+    with tempfile.TemporaryDirectory(prefix="skstructcore-") as folder:
+        paths = [os.path.join(folder, str(i)) for i in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            Path(path).write_bytes(content)
+        images = as_images(paths, max_pixels=_ANY)
         try:
-            picture.load()
-        except Exception as error:  # of Pillow's plugins, of any kind
-            raise ImageReadError(f"{name!r} cannot be read: {error}") from error
-    maps = pipe[:-1].transform(pictures)
+            for name, size in zip(names, images.sizes(), strict=True):
+                if size.prod() > max_pixels:
+                    raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
+            return _judge_images(loaded, images, names)
+        except ImageReadError as error:
+            text = str(error)
+            for path, name in zip(paths, names, strict=True):
+                text = text.replace(repr(path), repr(name))
+            raise ImageReadError(text) from error
+
+
+def _judge_images(loaded, images, names):
+    pipe = loaded.pipe
+    maps = pipe[:-1].transform(images)
     table = pipe[-1].describe(maps)
     try:
         places = regions(pipe[-1], maps)
@@ -311,11 +312,11 @@ def _judge(loaded, pictures, names):
     except ValueError:  # no height of a map is calibrated
         places = {}
     alarms = loaded.monitor.update(table)
-    images = []
+    judged = []
     for i, (name, row) in enumerate(zip(names, table.to_dict("records"), strict=True)):
         found = places.get(f"image {i}")
         found = [] if found is None else found.to_dict("records")
-        images.append(
+        judged.append(
             Judged(
                 name=name,
                 decision="anomalous" if row["is_anomalous"] else "good",
@@ -326,22 +327,21 @@ def _judge(loaded, pictures, names):
                 regions=[{key: region[key] for key in Region.model_fields} for region in found],
             )
         )
-    threshold = -float(pipe[-1].offset_)
-    texts = [str(alarm) for alarm in alarms]
-    answer = Answer(model=loaded.version, threshold=threshold, images=images, alarms=texts)
+    answer = Answer(
+        model=loaded.version,
+        threshold=-float(pipe[-1].offset_),
+        images=judged,
+        alarms=[str(alarm) for alarm in alarms],
+    )
     when = time.strftime("%H:%M:%S")
-    pairs = zip(images, pictures, strict=True)
-    return answer, [(when, image, _thumbnail(p, image.regions)) for image, p in pairs]
+    return answer, [(when, j, _thumbnail(images.read(i), j)) for i, j in enumerate(judged)]
 
 
-def _thumbnail(picture, found, side=160):
-    from ..images.image_list import as_images
-
-    small = as_images([picture]).read(0).copy()
-    scale = side / max(small.size)
-    small = small.resize([max(1, round(length * scale)) for length in small.size])
+def _thumbnail(image, judged, side=160):
+    scale = side / max(image.size)
+    small = image.resize([max(1, round(length * scale)) for length in image.size])
     draw = ImageDraw.Draw(small)
-    for r in found:
+    for r in judged.regions:
         draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], outline="red")
     file = io.BytesIO()
     small.save(file, "JPEG")
