@@ -172,6 +172,145 @@ def test_colours_of_a_tiff_keep_all_their_bits(tmp_path, depth, byte_order, comp
                 assert_array_equal(load(path), values[..., :3], err_msg=f"{planar} {tile}")
 
 
+def packed_tiff(values, depth, byte_order):
+    """An uncompressed TIFF whose values are packed: 12 bits of each, for instance."""
+    height, width, n_channels = values.shape
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(*values.shape, 2), axis=-1)
+    data = np.packbits(bits[..., 16 - depth :].reshape(height, -1), axis=1).tobytes()
+    data += b"\0" * (len(data) % 2)
+    tags = [
+        *((256, 4, width), (257, 4, height), (258, 3, depth), (259, 3, 1)),
+        *((262, 3, 1 if n_channels == 1 else 2), (273, 4, 8), (277, 3, n_channels)),
+        *((278, 4, height), (279, 4, len(data))),
+    ]
+    start = struct.pack(
+        f"{byte_order}2sHI", b"II" if byte_order == "<" else b"MM", 42, 8 + len(data)
+    )
+    directory, depths_at = (
+        struct.pack(f"{byte_order}H", len(tags)),
+        8 + len(data) + 6 + 12 * len(tags),
+    )
+    for tag, kind, value in tags:
+        if tag == 258 and n_channels == 3:
+            directory += struct.pack(f"{byte_order}HHII", tag, kind, 3, depths_at)
+        else:
+            layout, rest = ("H", (0,)) if kind == 3 else ("I", ())
+            layout = f"{byte_order}HHI{layout}{'H' * len(rest)}"
+            directory += struct.pack(layout, tag, kind, 1, value, *rest)
+    depths = struct.pack(f"{byte_order}3H", *[depth] * 3)
+    return start + data + directory + struct.pack(f"{byte_order}I", 0) + depths
+
+
+@pytest.mark.parametrize("byte_order", "<>")
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("depth", [10, 12, 14])
+def test_packed_values_of_a_tiff_keep_all_their_bits(tmp_path, depth, n_channels, byte_order):
+    values = colours(depth, 3)[..., :n_channels]
+    path = tmp_path / "packed.tif"
+    path.write_bytes(packed_tiff(values, depth, byte_order))
+
+    assert_array_equal(np.asarray(load(str(path))).reshape(values.shape), values)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
+@pytest.mark.parametrize("byte_order", "<>")
+@pytest.mark.parametrize("depth", [8, 10, 12, 16])
+def test_grey_tiffs_keep_all_their_bits(tmp_path, depth, byte_order, compression):
+    tifffile = pytest.importorskip("tifffile")
+    if compression in ("lzw", "packbits"):
+        pytest.importorskip("imagecodecs")
+    values = colours(depth)[..., 0].astype(np.uint8 if depth == 8 else np.uint16)
+    path = str(tmp_path / "grey.tif")
+    tifffile.imwrite(path, values, byteorder=byte_order, compression=compression)
+
+    images = as_images([path])
+    found = images.pixels(0, values.shape, intensity=Intensity((0, 2**depth - 1)))
+
+    assert images.check(0, Intensity()) == ("levels" if depth == 8 else "integers")
+    expected = values * np.float64(255 / (2**depth - 1))
+    assert_array_equal(found, np.repeat(expected.astype(found.dtype)[..., np.newaxis], 3, axis=2))
+
+
+# What an image viewer shows of pixels that are known: six of three channels, upright, 2 x 3.
+SHOWN = np.array(
+    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [200, 100, 50], [255, 255, 255]]],
+    dtype=np.uint8,
+)
+GREY = SHOWN[..., :1].repeat(3, axis=2)
+
+
+def of_cmyk(shown):
+    """No black: cyan, magenta and yellow are what is missing of red, green and blue."""
+    return np.dstack([255 - shown, np.zeros_like(shown[..., 0])])
+
+
+def with_alpha(shown):
+    """What is transparent is shown white, whatever colour it has."""
+    alpha = np.full_like(shown[..., :1], 255)
+    alpha[1, 2] = 0
+    colour = shown.copy()
+    colour[1, 2] = 7
+    return np.dstack([colour, alpha])
+
+
+FILES = {
+    "RGB": (Image.fromarray(SHOWN), SHOWN, "png bmp tif webp avif ppm tga jp2 jpg"),
+    "grey": (Image.fromarray(GREY[..., 0]), GREY, "png bmp tif webp pgm tga jp2 jpg gif"),
+    "palette": (Image.fromarray(SHOWN).quantize(6), SHOWN, "png bmp tif gif tga"),
+    "alpha": (Image.fromarray(with_alpha(SHOWN)), SHOWN, "png tif webp tga"),
+    "CMYK": (Image.fromarray(of_cmyk(SHOWN), "CMYK"), SHOWN, "tif jpg"),
+    "two colours": (
+        Image.fromarray(np.array([[0, 255, 0], [255, 0, 255]], np.uint8)).convert("1"),
+        np.array([[0, 255, 0], [255, 0, 255]], np.uint8)[..., np.newaxis].repeat(3, axis=2),
+        "png bmp tif pbm",
+    ),
+}
+
+
+# What an orientation of EXIF turns upright again.
+TURNED = {
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
+    3: Image.Transpose.ROTATE_180,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "turned"),
+    [
+        (kind, suffix, turned)
+        for kind, (*_, suffixes) in FILES.items()
+        for suffix in suffixes.split()
+        for turned in (None, *(TURNED if suffix in ("png", "jpg", "tif", "webp") else ()))
+    ],
+)
+def test_files_of_8_bits_are_what_a_viewer_shows(tmp_path, kind, suffix, turned):
+    if f".{suffix}" not in Image.registered_extensions():
+        pytest.skip(f"this Pillow has no {suffix}")
+    image, shown, _ = FILES[kind]
+    # 8 x 8 for each pixel: lossy formats are exact on such blocks but for rounding.
+    large = image.resize((8 * image.width, 8 * image.height), Image.Resampling.NEAREST)
+    options = {
+        "jpg": {"quality": 100, "subsampling": 0},
+        "avif": {"quality": 100, "subsampling": "4:4:4"},
+        "webp": {"lossless": True},
+    }.get(suffix, {})
+    if turned is not None:
+        large, exif = large.transpose(TURNED[turned]), Image.Exif()
+        exif[0x0112] = turned
+        options = {**options, "exif": exif}
+    path = str(tmp_path / f"image.{suffix}")
+    large.save(path, **options)
+
+    images = as_images([path])
+
+    assert images.size(0) == (16, 24)
+    expected = shown.repeat(8, axis=0).repeat(8, axis=1)
+    error = np.abs(np.asarray(images.read(0)).astype(int) - expected).max()
+    assert error <= (4 if suffix in ("jpg", "avif", "jp2") else 0)
+
+
 def png(values, colour_type, filters=0):
     """A PNG of 16 bits; `filters` 2 stores each row as its difference to the one above."""
     height, width = values.shape[:2]
