@@ -224,6 +224,11 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         for i in range(len(images))
     ]
     base_threshold = 1.0 if scorer.is_routed_ else scorer.calibration_.base_decision.threshold
+    flags = {
+        "labelled": kinds is not None,
+        "by_part": part_names is not None,
+        "routed": scorer.is_routed_,
+    }
     created = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     data = {
         "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
@@ -233,16 +238,13 @@ def _content(pipe, collected, kinds, part_names, title, folder):
             {"name": name.removeprefix("z_"), "words": part_in_words(name.removeprefix("z_"))}
             for name in columns
         ],
-        "labelled": kinds is not None,
-        "byPart": part_names is not None,
-        "routed": scorer.is_routed_,
+        **flags,
         "asked": scorer.calibration_.decision.asked_rate,
         "threshold": -float(scorer.offset_),
         "baseThreshold": float(base_threshold),
         "limits": list(limits),
         "blockSize": _BLOCK,
     }
-    rejected = int(parts["is_anomalous"].sum())
     return {
         "title": title,
         "created": created,
@@ -250,12 +252,10 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         "points": operating_points(parts, scorer, known_kinds),
         "n_images": len(images),
         "n_known": len(parts),
-        "n_rejected": rejected,
+        "n_rejected": int(parts["is_anomalous"].sum()),
         "n_unreadable": len(images) - len(parts),
         "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
-        "labelled": kinds is not None,
-        "by_part": part_names is not None,
-        "routed": scorer.is_routed_,
+        **flags,
         "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
         "routes": sorted(set(parts["route"])),
         "data": _json(data),

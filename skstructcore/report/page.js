@@ -296,7 +296,7 @@
       words.push(`${false_alarms} of ${good.length} good ones`);
       words.push(`${rejected.length - false_alarms} of ${known.length - good.length} defects are found`);
     }
-    if (data.byPart) {
+    if (data.by_part) {
       const parts = new Map(known.map((image) => [image.part.name, image.part]));
       words.unshift(`${[...parts.values()].filter(isPartRejected).length} of ${parts.size} parts`);
     }

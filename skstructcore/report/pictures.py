@@ -45,11 +45,13 @@ def reduce_map(heat: NDArray[np.floating]) -> NDArray[np.float32]:
     ((3, 3), (44, 4))
     """
     step = -(-max(heat.shape) // _MOST_PATCHES)
-    if step == 1:
-        return heat.astype(np.float32)
-    rows, columns = (-(-side // step) for side in heat.shape)
-    padded = np.full((rows * step, columns * step), -np.inf, dtype=np.float32)
-    padded[: heat.shape[0], : heat.shape[1]] = heat
+    return _largest_of_blocks(heat.astype(np.float32), step, -np.inf)
+
+
+def _largest_of_blocks(values, step, filling):
+    rows, columns = (-(-side // step) for side in values.shape)
+    padded = np.full((rows * step, columns * step), filling, dtype=values.dtype)
+    padded[: values.shape[0], : values.shape[1]] = values
     return padded.reshape(rows, step, columns, step).max(axis=(1, 3))
 
 
@@ -80,19 +82,10 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
     if not mask.any():
         return None
     step = -(-max(mask.shape) // _MASK_SIDE)
-    if step > 1:  # a thin defect must not vanish
-        mask = reduce_mask(mask, step)
+    mask = _largest_of_blocks(mask, step, False)  # a thin defect must not vanish
     flat = mask.ravel()
     ends = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.r_[0, ends, flat.size]).tolist()
     if flat[0]:
         runs = [0, *runs]
     return {"w": mask.shape[1], "h": mask.shape[0], "r": runs}
-
-
-def reduce_mask(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
-    """Reduce a mask by blocks of `step` pixels; a block with any pixel of the mask is one."""
-    rows, columns = (-(-side // step) for side in mask.shape)
-    padded = np.zeros((rows * step, columns * step), dtype=bool)
-    padded[: mask.shape[0], : mask.shape[1]] = mask
-    return padded.reshape(rows, step, columns, step).any(axis=(1, 3))
