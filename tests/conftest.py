@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core; before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,3 +37,18 @@ def network_log(_network_log_file):
             return file.read().split().count(word)
 
     return count
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, driven by playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs chromium on the path")
+    quiet = "no-sandbox disable-gpu disable-background-networking disable-component-update".split()
+    args = [f"--{word}" for word in (*quiet, "no-first-run")]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=args)
+        yield browser
+        browser.close()

@@ -81,7 +81,7 @@ def test_page_and_metrics_show_what_was_decided(client):
     client.post("/score", files=files(pictures(4, seed=1)))
     page = client.get("/").text
     assert "&lt;1&gt;.png" in page and "<1>.png" not in page
-    assert page.count("data:image/jpeg") == 4 and "no drift" in page
+    assert page.count("data:image/jpeg") == 4 and "No drift" in page
     metrics = client.get("/metrics").text
     assert 'skstructcore_images_total{decision="anomalous",route="all"} 1.0' in metrics
     assert "skstructcore_request_seconds_count 1.0" in metrics

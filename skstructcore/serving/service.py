@@ -132,7 +132,8 @@ def make_app(
     path : str or path-like
         A file of `skstructcore.save`. When it is replaced, the new model is loaded.
     token : str, default=None
-        What the header ``Authorization: Bearer <token>`` has to say; None: anybody may ask.
+        What the header ``Authorization: Bearer <token>`` has to say, or a browser as the
+        password, with any name; None: anybody may ask.
     max_bytes, max_pixels, max_images : int
         Of a request, of an image, in a request; more is refused with status 413.
     max_queue : int, default=16
@@ -167,8 +168,14 @@ def make_app(
 
     def authorised(request: Request):
         given = request.headers.get("authorization", "")
-        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise HTTPException(401, "A bearer token is needed.", {"WWW-Authenticate": "Bearer"})
+        kind, _, text = given.partition(" ")
+        if kind.lower() == "basic":  # of a browser: name and password, of which the name is nothing
+            with contextlib.suppress(ValueError):
+                text = base64.b64decode(text, validate=True).decode().partition(":")[2]
+        if token and not hmac.compare_digest(text.encode(), token.encode()):
+            # Without Bearer: Chromium looks at the first kind alone, and would not ask.
+            challenge = {"WWW-Authenticate": 'Basic realm="skstructcore"'}
+            raise HTTPException(401, "A bearer token is needed.", challenge)
 
     app = FastAPI(title="skstructcore", version=__version__, lifespan=lifespan)
     app.state.model = model
@@ -342,29 +349,40 @@ def _thumbnail(image, judged, side=160):
     small = image.resize([max(1, round(length * scale)) for length in image.size])
     draw = ImageDraw.Draw(small)
     for r in judged.regions:
-        draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], outline="red")
+        draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], None, "red", 2)
     file = io.BytesIO()
     small.save(file, "JPEG")
     return base64.b64encode(file.getvalue()).decode()
 
 
 def _page(model, last):
-    loaded = model.loaded
-    state = "no model" if loaded is None else f"model {loaded.version}"
+    loaded, said = model.loaded, html.escape
     alarms = [] if loaded is None else loaded.monitor.alarms_
-    drift = "; ".join(map(str, alarms)) or "no drift"
+    drift = "".join(f'<p class="alarm">{said(str(alarm))}</p>' for alarm in alarms)
     rows = "".join(
         f'<tr class="{j.decision}"><td>{when}<td><img alt="" src="data:image/jpeg;base64,{image}">'
-        f"<td>{html.escape(j.name)}<td>{j.decision}<td>{j.score:.3g}<td>{j.p_value:.2g}"
-        f"<td>{html.escape(j.route)}"
+        f"<td>{said(j.name)}<td>{j.decision}<td>{j.score:.3g}<td>{j.p_value:.2g}"
+        f"<td>{said(j.route)}<td>{said(j.decided_by)}"
         for when, j, image in last
     )
+    heads = "time image name decision score p-value route decided&nbsp;by".split()
+    error = f'<p class="alarm">{said(model.error)}</p>' if model.error else ""
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta http-equiv="refresh" content="5">'
-        "<title>skstructcore</title><style>body{font-family:sans-serif}td,th{padding:.3em 1em}"
-        ".anomalous{background:#fdd}</style>"
-        f"<h1>Last decisions</h1><p>{html.escape(state)}. {html.escape(drift)}. "
-        f"{html.escape(model.error or '')}</p><table><tr><th>time<th>image<th>name<th>decision"
-        f"<th>score<th>p-value<th>route</tr>{rows}</table></html>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="refresh" content="5"><title>skstructcore</title><link rel="icon" '
+        f'href="data:,"><style>{_STYLE}</style></head><body><h1>Last decisions</h1>'
+        f"<p>Model {said(loaded.version) if loaded else 'not loaded'}</p>{error}"
+        f'<section aria-label="drift">{drift or "<p>No drift was noticed.</p>"}</section>'
+        f"<table><thead><tr><th>{'<th>'.join(heads)}</thead><tbody>{rows}</tbody></table>"
+        f"{'' if rows else '<p>No image was judged yet.</p>'}</body></html>"
     )
+
+
+_STYLE = (
+    ":root{color-scheme:light dark}body{font:1rem/1.4 system-ui,sans-serif;margin:1.5rem}"
+    "table{border-collapse:collapse}td,th{padding:.4em 1em;text-align:left;"
+    "border-bottom:1px solid #8884}td:nth-child(5),td:nth-child(6){font-variant-numeric:"
+    "tabular-nums}img{display:block;max-height:7rem}.anomalous td:nth-child(4)"
+    "{font-weight:bold}.anomalous{background:#d55e0033}.alarm{background:#d55e0033;"
+    "border-left:.4em solid #d55e00;padding:.5em 1em}"
+)
