@@ -20,24 +20,10 @@ _LOCK = threading.RLock()
 
 
 def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
-    """Name the device to use, or say that it is not there.
+    """Name the device to use: "cpu" or a torch device, never "auto".
 
-    Parameters
-    ----------
-    device : str
-        "auto": the first of `among` that this machine has, else "cpu". "cpu", or a torch device
-        ("cuda", "cuda:1", "mps", …; "torch:cpu" for torch on the CPU).
-    among : sequence of str, default=("cuda",)
-
-    Returns
-    -------
-    device : str
-        Never "auto".
-
-    Raises
-    ------
-    ValueError
-        If torch cannot compute on the device.
+    "auto" is the first of `among` that this machine has, else "cpu". A torch device is "cuda",
+    "cuda:1", "mps", …; "torch:cpu" is torch on the CPU. ValueError if torch cannot compute on it.
 
     Examples
     --------
@@ -212,18 +198,11 @@ class _NoBar:
 
 
 def progress_bar(*, verbose: object, **options: Any) -> Any:
-    """A bar of tqdm as a context manager, or one that shows nothing.
+    """A bar of tqdm, with its options, as a context manager, or one that shows nothing.
 
     The lock of tqdm's own bars, also of those that are disabled, is shared by all processes that
     were forked from one: where one of them is killed while it holds it, the others wait for ever.
-    And its watching thread may hold it when a process is forked.
-
-    Parameters
-    ----------
-    verbose : bool or int
-        Whether to show the bar.
-    **options
-        For ``tqdm.auto.tqdm``.
+    Its watching thread, too, may hold the lock when a process is forked.
 
     Examples
     --------

@@ -55,10 +55,6 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
         Whether to wait for the disk, so that the content outlives a power cut. False where
         many files are written and a damaged one would be noticed.
 
-    Yields
-    ------
-    file : binary file
-
     Examples
     --------
     >>> import tempfile

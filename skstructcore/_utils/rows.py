@@ -77,28 +77,11 @@ def iter_batches(
 
 
 def check_features(estimator, X, *, reset):
-    """Validate patch features (or maps) and set or compare ``n_features_in_``.
+    """Validate patch features (or a table of n images of one patch each), and their last axis.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Whose ``n_features_in_`` is set (`reset`) or compared.
-    X : LazyFeatures or array-like of shape (n, h, w, d) or (n, d)
-        Patch features, or a table that is read as n images of one patch each.
-    reset : bool
-        Whether this is `fit`.
-
-    Returns
-    -------
-    X : LazyFeatures or ndarray
-        Floating-point features, finite but for ignored patches, all of whose features are NaN.
-        Lazy features come back untouched: their values are checked where they are computed.
-
-    Raises
-    ------
-    ValueError
-        For any other number of axes, no image, infinity, NaN in some features of a patch (or
-        anywhere in a table), or a last axis that is not as long as in `fit`.
+    ``n_features_in_`` of the estimator is set in `fit` (`reset`), else compared. Arrays are finite
+    but for ignored patches, all of whose features are NaN. Lazy features come back untouched: their
+    values are checked where they are computed. All else is a ValueError.
     """
     if is_lazy(X):
         if len(X) == 0:
@@ -187,13 +170,7 @@ def as_patch_grid(X):
 def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:
     """Return the same dataclass with some rows of each field, by position, slice or mask.
 
-    Parameters
-    ----------
-    parts : dataclass
-        Its fields are arrays, or what can be indexed like them, or None.
-    rows : int array, bool array or slice
-    but : tuple of str
-        Fields that have no rows.
+    Its fields are arrays, or what can be indexed like them, or None; those in `but` have no rows.
     """
     fields = {k: v for k, v in vars(parts).items() if k not in but and v is not None}
     return replace(parts, **{name: values[rows] for name, values in fields.items()})

@@ -96,26 +96,11 @@ def select_bank(
     rule: SelectionRule,
     images: NDArray[np.int64] | None = None,
 ) -> Selection:
-    """Select a bank from patch features, route by route.
+    """Select a bank from patch features ``(n_images, h, w, d)``, float32, route by route.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_images, h, w, n_features), float32
-        Ignored patches (NaN) are never selected, and a ratio is a share of the others.
-    codes : ImageCodes
-    rule : SelectionRule
-    images : ndarray of shape (n,), int64, default=None
-        Positions of those that the bank is selected from; None: all.
-
-    Returns
-    -------
-    selection : Selection
-        With all of the `values`.
-
-    Raises
-    ------
-    ValueError
-        If a route has fewer patches than it should keep.
+    Ignored patches (NaN) are never selected, and a ratio is a share of the others. `images` are the
+    positions of those that the bank is selected from, default all. The selection keeps all
+    `values`. ValueError if a route has fewer patches than it should keep.
     """
     from ..neighbors.coreset import greedy_k_center
 
@@ -169,19 +154,8 @@ def most_unlike(
 ) -> NDArray[np.int64]:
     """Positions of the training images that are farthest from the entries of all others.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_images, h, w, n_features)
-    routes : ndarray of shape (n_images,), int64
-    bank : MemoryBank
-        Selected from these images, with their groups.
-    share : float
-        How many of each route, rounded up.
-
-    Returns
-    -------
-    images : ndarray, int64
-        By the mean distance of the farthest hundredth of their patches; ascending.
+    Of each route a `share`, rounded up, by the mean distance of the farthest hundredth of their
+    patches; ascending. The bank was selected from these images, with their groups.
     """
     from ..neighbors.index import NeighborIndex
 

@@ -120,24 +120,9 @@ def find_groups_of_routes(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
     """Find groups and lots of training images, each route by itself, and say so in the log.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n, h, w, n_features)
-        Patches of training images; all, or those that were kept of a stream.
-    images : ndarray of shape (n,), int64
-        Their positions in the training set, ascending.
-    routes : ndarray of shape (n_images,), int64
-        Of all training images.
-    bank : MemoryBank
-
-    Returns
-    -------
-    groups : ndarray of shape (n_images,), int64
-        Near-duplicates; numbered as they first appear, ``arange(n_images)`` if there are none.
-    lots : ndarray of shape (n_images,), int64, or None
-        Blocks of the sequence, where images depend on their neighbours; None: nowhere.
-    dependence : dict of str to Dependence
-        Of the routes that have enough images to tell.
+    See `find_groups`; `routes` are of all training images. Groups are numbered as they first
+    appear. Lots are None where no image depends on its neighbours. Only routes with enough images
+    to tell are in the dict of `Dependence`.
     """
     first_of_group, dependence = np.arange(len(routes)), {}
     first_of_lot, in_lots = first_of_group.copy(), False
@@ -166,26 +151,12 @@ def find_groups(
     bank: MemoryBank,
     n_images: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, Dependence | None]:
-    """Find which training images of a route depend on each other.
+    """Find which training images of one route depend on each other.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n, h, w, n_features)
-        Patches of training images; all, or a part that was kept of a stream.
-    images : ndarray of shape (n,), int64
-        Which of the `n_images` they are, ascending.
-    bank : MemoryBank
-        With `image_index` among the `n_images`.
-    n_images : int
-
-    Returns
-    -------
-    groups : ndarray of shape (n_images,), int64
-        Code of the group of each image; ``arange(n_images)`` if they are independent.
-    lots : ndarray of shape (n_images,), int64, or None
-        Code of the block of the sequence that each is in; None if they do not follow it.
-    dependence : Dependence or None
-        None if there are too few images, or entries of too few, to tell.
+    `values` are patches of the images at the positions `images`, ascending, of `n_images`: all, or
+    those that were kept of a stream. Returns the code of the group of each image (``arange`` if
+    they are independent); the code of the block of the sequence that each is in (None if they do
+    not follow it); and the `Dependence`, None if there are too few images or entries to tell.
     """
     alone = np.arange(n_images)
     if len(values) < MIN_IMAGES or len(np.unique(bank.image_index)) < MIN_IMAGES // 2:

@@ -32,17 +32,9 @@ def who_explains_whom(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """For some patches of each image, the image of the nearest entry of another image.
 
-    Parameters
-    ----------
-    values, images, bank
-        See `skstructcore.bank.dependence.find_groups`.
-
-    Returns
-    -------
-    owner, source : ndarray of shape (n_pairs,), int64
-        Pairs of an image and one that explains patches of it, each once.
-    weight : ndarray of shape (n_pairs,), float64
-        The share of its patches; it sums to one for each image.
+    Takes what `skstructcore.bank.dependence.find_groups` takes. Returns pairs of an image (`owner`)
+    and one that explains patches of it (`source`), each once, and the share of its patches
+    (`weight`), which sums to one for each image.
     """
     from ..neighbors.index import NeighborIndex
 
@@ -69,20 +61,9 @@ def lag_profile(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
     """How much more often than by chance images explain each other, by lag.
 
-    Parameters
-    ----------
-    owner, source, weight
-        See `who_explains_whom`.
-    shares : ndarray of shape (n_images,)
-        Share of the bank entries that come from each image.
-
-    Returns
-    -------
-    ratio, limit : ndarray of shape (n_lags,)
-        See `skstructcore.bank.dependence.Dependence`.
-    p_value : float
-    baseline : float
-        The ratio at long lags. It is below 1 where near images explain most.
+    Takes what `who_explains_whom` returns, and the `shares` of the bank entries that come from each
+    image. Returns ratio and limit, see `skstructcore.bank.dependence.Dependence`, and the ratio at
+    long lags, which is below 1 where near images explain most.
     """
     from scipy.signal import correlate
 
@@ -113,20 +94,10 @@ def lag_profile(
 
 
 def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
-    """Estimate how many consecutive images depend on each other.
+    """Estimate how many consecutive images depend on each other, see `lag_profile`.
 
-    In lots of ``m`` images the excess over the baseline falls from lag to lag, linearly, to zero
-    at lag ``m``. The lag at which it has fallen to 15 % of that at lag 1 gives ``m``.
-
-    Parameters
-    ----------
-    ratio : ndarray of shape (n_lags,)
-    baseline : float
-        See `lag_profile`.
-
-    Returns
-    -------
-    reach : int
+    In lots of ``m`` images the excess over the baseline falls from lag to lag, linearly, to zero at
+    lag ``m``. The lag at which it has fallen to 15 % of that at lag 1 gives ``m``.
 
     Examples
     --------
@@ -177,20 +148,11 @@ def pair_counts(
 
 
 def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Join images that explain each other much more than expected.
+    """Join images that explain each other much more than expected, see `pair_counts`.
 
-    Greedy, the strongest first; clusters are compared by the averages over all their pairs, so
-    that a chain of images, each like the next, is not one cluster.
-
-    Parameters
-    ----------
-    observed, expected : ndarray of shape (n_images, n_images)
-        See `pair_counts`.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_images,), int64
-        Numbered in the order in which clusters first appear.
+    Greedy, the strongest first; clusters are compared by the averages over all their pairs, so that
+    a chain of images, each like the next, is not one cluster. Clusters are numbered in the order in
+    which they first appear.
 
     Examples
     --------

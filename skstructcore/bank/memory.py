@@ -114,12 +114,8 @@ class FitShape:
     def advised(self, name: str, *others: tuple[str, FitShape]) -> MemoryEstimate:
         """The estimate, with advice where there is not enough memory.
 
-        Parameters
-        ----------
-        name : str
-            What `max_memory` is called where the advice is read.
-        others : pairs of str and FitShape
-            Other changes, as text, and what they lead to.
+        `name` is what `max_memory` is called where the advice is read; `others` are pairs of
+        another change, as text, and the shape that it leads to.
         """
         estimate = self.estimate()
         if estimate.fits:

@@ -21,14 +21,8 @@ def over_shards(
 ) -> Iterator[Any]:
     """Yield what a function gives for each shard of features, in order.
 
-    Parameters
-    ----------
-    function : callable
-        Takes the features of a shard, and its part of each of the `others`.
-    shard_size : int or None
-        Images of a shard; None: all are one, and are worked on here.
-    X : LazyRows of shape (n_images, ...)
-    *others : ndarray of shape (n_images, ...)
+    It takes the features of a shard, and its part of each of the `others`, which have a row an
+    image. Without a `shard_size` all images are one shard, which is worked on here.
     """
     if shard_size is None:
         yield function(X, *others)

@@ -29,32 +29,15 @@ def stream_bank(
 ) -> Selection:
     """Select a bank while the features pass by, and keep the patches of some images.
 
-    Half of the memory, or more for a large bank, holds the buffers of a `StreamingCoreset` for
-    each route, and the rest the patches of images drawn at random.
+    Half of `max_memory` bytes, or more for a large bank, holds the buffers of a `StreamingCoreset`
+    for each route, and the rest the patches of images drawn at random. Features are computed once.
+    Ignored patches are never selected, but `ratio` is a share of all: how many are ignored is known
+    when all have passed.
 
-    Parameters
-    ----------
-    X : LazyRows of shape (n_images, h, w, n_features)
-        Computed once, batch by batch. Ignored patches are never selected, but `ratio` is a share
-        of all: how many are ignored is known when all have passed.
-    codes : ImageCodes
-    rule : SelectionRule
-    max_memory : int
-        Bytes for all that is held at once.
-    shard_size : int, default=None
-        Images of a shard, of which a process selects as many patches as the bank is to have;
-        these pass by here, and their radius with them. None: no shards.
-
-    Returns
-    -------
-    selection : Selection
-        With the patches of the images that were drawn; `radius` is an upper bound: no patch is
-        farther from the bank than the radius of its shard and that of the last selection together.
-
-    Raises
-    ------
-    ValueError
-        If `max_memory` is too little for the bank and two images.
+    With a `shard_size`, processes select as many patches of each shard as the bank is to have.
+    These pass by here, and their radius with them. `radius` is an upper bound: no patch is farther
+    from the bank than the radius of its shard and that of the last selection together. ValueError
+    if the memory is too little for the bank and two images.
     """
     from ..neighbors.streaming import StreamingCoreset
 

@@ -55,23 +55,9 @@ def training_images(
 ) -> TrainingImages:
     """Leave out the images that are labelled anomalous, and find what is known of the others.
 
-    What is passed comes first, then what the images carry (see `Annotations`).
-
-    Parameters
-    ----------
-    X, y, groups, categories, parts
-        See `CoresetBank.fit`.
-    n_routes : int, "auto" or None
-        Parameter of `CoresetBank`: categories that the images carry do not override it.
-
-    Returns
-    -------
-    images : TrainingImages
-
-    Raises
-    ------
-    ValueError
-        If something has not one entry an image, or no good image is there.
+    What is passed, see `CoresetBank.fit`, comes before what the images carry (see `Annotations`);
+    with `n_routes`, categories that they carry do not count. ValueError if something has not one
+    entry an image, or no image is good.
     """
     carried = getattr(X, "annotations", None) or Annotations()
     if categories is not None and not is_auto(categories) and n_routes is not None:
@@ -126,23 +112,8 @@ def number_images(
 ) -> ImageCodes:
     """Number the groups and categories of images, or find routes where none are known.
 
-    Parameters
-    ----------
-    training : TrainingImages
-    n_routes, random_state
-        See `CoresetBank`.
-    pooled : ndarray of shape (n_images, n_features), default=None
-        Mean patches of the images, with `n_routes`.
-
-    Returns
-    -------
-    codes : ImageCodes
-        One route ``"all"`` without categories and `n_routes`.
-
-    Raises
-    ------
-    ValueError
-        If a route cannot be used, see `check_routes`.
+    `pooled` are the mean patches of the images, with `n_routes`. There is one route ``"all"``
+    without categories and `n_routes`. ValueError if a route cannot be used, see `check_routes`.
     """
     n_images = len(training.X)
     groups, _ = codes_of(training.groups, n_images)

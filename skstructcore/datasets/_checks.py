@@ -40,7 +40,6 @@ def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
 
     Parameters
     ----------
-    images : ImageSet
     decode : bool, default=True
         Whether images are decoded to their end, which finds truncated files, or only their
         headers are read. Masks are always decoded.

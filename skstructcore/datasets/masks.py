@@ -32,7 +32,6 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
 
     Parameters
     ----------
-    images : ImageSet
     unreadable : collection of int, default=()
         Positions of images that cannot be read, whose masks are not looked at.
 
@@ -76,7 +75,6 @@ def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
 
     Parameters
     ----------
-    images : ImageSet
     anomalous : array-like of shape (n,), dtype bool, default=None
         Which images are anomalous; None: those that `images.y` calls so.
 
@@ -125,7 +123,6 @@ def masks_as_seen(
 
     Parameters
     ----------
-    images : ImageSet
     geometry : Geometry or None
         What the backbone saw of each image; None: the whole images.
     size : tuple of (int, int)

@@ -93,7 +93,6 @@ def rejected_at(
     ----------
     described : DataFrame
         From `StructCoreScorer.describe`.
-    scorer : StructCoreScorer
     false_alarm_rates : array-like of shape (n_rates,)
 
     Returns

@@ -102,10 +102,6 @@ def _crc_of_shape(shape):
 def cache_size(location):
     """Number of cached images and bytes below a folder that was given as `memory`.
 
-    Parameters
-    ----------
-    location : str or path-like
-
     Returns
     -------
     n_images, n_bytes : int
@@ -118,7 +114,8 @@ def cache_size(location):
 def prune_cache(location, *, max_bytes=None, max_age=None):
     """Delete cached features that have not been read for longest.
 
-    Features that are missing are computed again: pruning costs time, and never a result.
+    Features that are missing are computed again: pruning costs time, and never a result. Returns
+    the numbers of files and of bytes that were deleted.
 
     Parameters
     ----------
@@ -129,10 +126,6 @@ def prune_cache(location, *, max_bytes=None, max_age=None):
     max_age : float, default=None
         Delete what has been neither read nor written for so many days (on file systems that
         keep no time of reading: not written).
-
-    Returns
-    -------
-    n_deleted, bytes_deleted : int
     """
     for name, value in (("max_bytes", max_bytes), ("max_age", max_age)):
         if value is not None:

@@ -73,10 +73,6 @@ def find_weights(model, weights):
         A key of `ARCHITECTURES`, or the name of a hub repository, with a slash.
     weights : str, path-like or None
         None for the hub, else a folder or a checkpoint file.
-
-    Returns
-    -------
-    located : Weights
     """
     if model is not None and model not in ARCHITECTURES and "/" not in model:
         raise ValueError(

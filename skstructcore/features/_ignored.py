@@ -120,18 +120,7 @@ class IgnoredByCategory:
         rows: NDArray[np.integer],
         categories: Sequence[str],
     ) -> NDArray[np.floating]:
-        """Turn ignored patches of the images at `rows`, each of its category, into NaN, in place.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n_rows, *grid_shape, n_features)
-        rows : ndarray of shape (n_rows,)
-        categories : sequence of n_rows str
-
-        Returns
-        -------
-        features : ndarray
-        """
+        """Turn ignored patches of images, each of its category, into NaN, in place."""
         for category in np.unique(categories):
             region = self.regions.get(str(category))
             if region is None:

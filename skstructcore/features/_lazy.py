@@ -170,10 +170,6 @@ class LazyFeatures:
             in the last axis. It has to be picklable for the lazy features to be.
         n_features : int
             Length of the last axis of the result.
-
-        Returns
-        -------
-        mapped : LazyFeatures
         """
         functions = (*self.functions, function)
         return LazyFeatures(self.images, self.backbone, functions, n_features, self.categories)
@@ -181,15 +177,8 @@ class LazyFeatures:
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
         """The same features, once it is known which category each image shows.
 
-        Parameters
-        ----------
-        categories : array-like of shape (n_images,) or None
-            None where nobody knows it, which is an error if `ignore` depends on it.
-
-        Returns
-        -------
-        features : LazyFeatures
-            Patches that `ignore` takes out of images of that category are NaN.
+        Patches that `ignore` takes out of images of that category are NaN. If nobody knows the
+        categories (None), that is an error where `ignore` depends on them.
         """
         if self.ignored_by_category is None:
             return self

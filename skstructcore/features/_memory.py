@@ -17,23 +17,10 @@ _BATCHES = 3.5  # of features that are there at once: two ahead, one handed out,
 def extraction_memory(backbone, images, n_projected, n_threads):
     """Bytes for a network, and what a run over images takes beside it.
 
-    Parameters
-    ----------
-    backbone : fitted feature estimator
-    images : ImageList
-    n_projected : int
-        Features of a patch after the projection, of which two batches are there at once.
-    n_threads : int or None
-        See `Extraction`.
-
-    Returns
-    -------
-    network : int
-        Weights, and what stays with them.
-    n_in_work : int
-        Images whose features are not yet stored while the last of them are computed.
-    work : int
-        Pixels, activations and batches of features.
+    `n_projected` are the features of a patch after the projection, of which two batches are there
+    at once. Returns bytes of the weights and what stays with them; the number of images whose
+    features are not yet stored while the last of them are computed; and bytes of pixels,
+    activations and batches of features.
     """
     network, tile = backbone._network(), backbone._tile_size()
     network = getattr(network, "eager", network)

@@ -49,7 +49,6 @@ def view_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
 
     Parameters
     ----------
-    pipe : Pipeline
     channels : bool, default=True
         Whether its channels count: not in copies that it is to see again.
     """

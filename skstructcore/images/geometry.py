@@ -184,14 +184,12 @@ def source_box(
     crop: bool = False,
     region: tuple[float, float, float, float] | None = None,
 ) -> tuple[float, float, float, float]:
-    """The part of an image that is scaled to the size that the backbone sees.
+    """Top, left, bottom and right of the part of an image that is scaled to what the backbone sees.
 
     Parameters
     ----------
-    size : tuple of (int, int)
-        Height and width of the upright image.
-    image_size : tuple of (int, int)
-        Height and width that the backbone sees.
+    size, image_size : tuple of (int, int)
+        Height and width of the upright image, and of what the backbone sees.
     resize : int, default=None
         With `crop`, the length of the shorter side before the crop. None means the smallest
         size that covers `image_size`.
@@ -200,11 +198,6 @@ def source_box(
     region : tuple of 4 floats, default=None
         Left, top, right and bottom of the part of the image that is taken for the whole; all
         up to 1: as shares of its width and height.
-
-    Returns
-    -------
-    box : tuple of 4 floats
-        Top, left, bottom and right in pixels of the image.
     """
     if region is not None:
         y, x, bottom, right = box_on_image(region, size)

@@ -63,7 +63,6 @@ class IgnoredRegion:
 
         Parameters
         ----------
-        geometry : Geometry of n images
         grid_shape : tuple of (int, int)
         names : sequence of n str
             What messages call the images.
@@ -135,10 +134,6 @@ def as_region(
         Heights and widths of the training images: polygons in pixels are for images of one size.
     name : str, default="ignore"
         What messages call it.
-
-    Returns
-    -------
-    region : IgnoredRegion
 
     Raises
     ------

@@ -35,7 +35,6 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    path : str or path-like
     inverted : bool, default=False
         Whether 0 marks the defect.
 

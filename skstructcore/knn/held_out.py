@@ -85,14 +85,8 @@ def add_images(
 ) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
     """Score more training images without the entries of their groups, and learn from them.
 
-    Parameters
-    ----------
-    search : BankSearch
-        In the bank that has their entries already.
-    patches : Patches
-        Of the new images.
-    expectations : sequence of DistanceExpectation
-        What was learned before, for the entries of this bank.
+    The bank has their entries already; `expectations`, for its entries, are what was learned
+    before.
     """
 
     def learn(route, distances, neighbors, groups, n_entries):

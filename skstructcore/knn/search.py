@@ -129,19 +129,9 @@ class BankSearch:
     ) -> Iterator[Found]:
         """Find the nearest entries of all patches, batch by batch.
 
-        Parameters
-        ----------
-        patches : Patches of n images
-        routes : ndarray of shape (n, n_routes), default=None
-            The routes that each image is compared with, nearest first; None: those whose
-            prototypes are nearest.
-        held_out : bool, default=False
-            Whether the entries of each image's own group are left out.
-
-        Yields
-        ------
-        found : Found
-            Of the images of a batch that are compared with the same routes.
+        `routes` ``(n, n_routes)`` are those that each image is compared with, nearest first; None:
+        those whose prototypes are nearest. `held_out` leaves out the entries of each image's own
+        group. What is found comes for the images of a batch that are compared with the same routes.
         """
         by_category = self._ignored_by_category(patches)
         done = 0
@@ -325,18 +315,9 @@ def score_patches(
     *,
     held_out: bool = False,
 ) -> PatchScores:
-    """Score patches by a bank, judged by what is expected of such content.
+    """Score patches by a bank, judged by what is expected of such content, if that is known.
 
-    Parameters
-    ----------
-    search : BankSearch
-    patches : Patches of n images
-    expectations : sequence of DistanceExpectation, one a route, default=None
-        None: there is no surprise.
-    routes : ndarray of shape (n, n_routes), default=None
-        See `BankSearch.search`.
-    held_out : bool, default=False
-        Whether the entries of each image's own group are left out.
+    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`.
     """
     if expectations is None:
         return collect(search, patches, None, None, routes, held_out)
@@ -380,18 +361,8 @@ def collect(
 def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:
     """Put what was found out about patches, and what is known of their images, together.
 
-    Parameters
-    ----------
-    scores : PatchScores
-    patches : Patches
-        The same.
-    training : bool, default=False
-        Whether they are training images, whose distance to their route is held out as well.
-
-    Raises
-    ------
-    ValueError
-        If a map is not finite.
+    The distance of `training` images to their route is held out as well. ValueError if a map is not
+    finite.
     """
     finite = np.isfinite(scores.distances).all(axis=(1, 2))
     if not finite.all():

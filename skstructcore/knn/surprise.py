@@ -186,14 +186,14 @@ def fit_expectation(
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn which distances are normal around each bank entry.
 
-    With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and
-    the mean ``m`` of all log distances, ``location_e = (s_e + prior * m) / (n_e + prior)``;
-    the variance about the expectation is shrunk towards its mean in the same way.
+    With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and the
+    mean ``m`` of all log distances, ``location_e = (s_e + prior * m) / (n_e + prior)``; the
+    variance about the expectation is shrunk towards its mean in the same way.
 
     Parameters
     ----------
     distances : ndarray of shape (n_patches,)
-        Distances of training patches, held out.
+        Of training patches, held out.
     neighbors : ndarray of shape (n_patches, k)
         Their nearest bank entries, held out as well; -1 where there are fewer than `k`.
     groups : ndarray of shape (n_patches,)
@@ -231,22 +231,11 @@ def extend_expectation(
     groups: NDArray[Any],
     prior: float = PRIOR,
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
-    """Learn from more training patches what distances are normal.
+    """Learn from more training patches what distances are normal, see `fit_expectation`.
 
     The sums of what was learned before stay; their squares are taken about what is expected now.
-
-    Parameters
-    ----------
-    expectation : DistanceExpectation
-        Of the bank's entries, with sums; 0 for entries that are new.
-    distances, neighbors, groups, prior : see `fit_expectation`
-        Of the new patches.
-
-    Returns
-    -------
-    expectation : DistanceExpectation
-    surprise : ndarray of shape (n_patches,), float32
-        Of the new patches, each against what all but its own group give.
+    New entries have sums of 0. The surprise is that of the new patches, each against what all but
+    its own group give.
     """
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
     before, n_entries = expectation.sums, len(expectation.location)
@@ -276,22 +265,9 @@ def reduce_expectation(
 ) -> DistanceExpectation:
     """Take away what patches have contributed, and all but some `entries` of the bank.
 
-    Parameters
-    ----------
-    expectation : DistanceExpectation
-    gone : ExpectationSums
-        See `contributions`.
-    entries : ndarray of shape (n_entries,), dtype bool
-        Those that stay.
-    prior : float, default=PRIOR
-    exact : bool, default=True
-        Whether `gone` is what was contributed indeed. False: the bank has changed since, so that
-        patches have other neighbours. Then as many are taken away, each like the average, which
-        leaves location and scale as they were.
-
-    Returns
-    -------
-    expectation : DistanceExpectation
+    `gone` (see `contributions`) is not `exact` if the bank has changed since, so that patches have
+    other neighbours. Then as many are taken away, each like the average, which leaves location and
+    scale as they were.
     """
     gone = gone if exact else gone.averaged(expectation.sums)
     left = (expectation.sums - gone).keep(entries)
@@ -306,15 +282,7 @@ def contributions(
     groups: NDArray[Any],
     prior: float = PRIOR,
 ) -> ExpectationSums:
-    """What training patches have contributed to an expectation, to be taken away again.
-
-    Parameters
-    ----------
-    expectation : DistanceExpectation
-        That they are part of.
-    distances, neighbors, groups, prior : see `fit_expectation`
-        As they were when it was learned.
-    """
+    """What training patches, as they were when they were learned from, have contributed."""
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
     sums = expectation.sums
     expected = _by_others(logs, sums.counts, sums.logs, sums.totals[1] / sums.totals[0],
@@ -376,10 +344,6 @@ def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceEx
     ----------
     expectations : sequence of DistanceExpectation
         The floor is that of the first.
-
-    Returns
-    -------
-    expectation : DistanceExpectation
     """
     if len(expectations) == 1:
         return expectations[0]

@@ -53,9 +53,6 @@ def write_model_file(
 
     Parameters
     ----------
-    file : binary file, open for writing
-    arrays : dict of str to C-contiguous ndarray
-    text : dict of str to str
     name : str, default="sha256"
     """
     # Larger items first: so each array begins at a multiple of the size of its items.
@@ -89,7 +86,6 @@ def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
 
     Returns
     -------
-    text : dict of str to str
     places : dict of str to dict
         Type, shape and place of each array.
     start : int

@@ -79,17 +79,10 @@ def collect(
 
     Parameters
     ----------
-    pipe : Pipeline
-    images : folder, sequence of paths, PIL images or arrays, or ImageSet
     sides : tuple of (int, int or None)
         Longer side of the thumbnails, and of the larger pictures, in pixels.
     batch_size : int
         Images that are scored at a time.
-    verbose : int
-
-    Returns
-    -------
-    collected : Collected
     """
     listed = as_images(images).seen_through(view_of(pipe))
     collected = Collected(

@@ -25,18 +25,7 @@ _LIBRARIES = ("scikit-learn", "numpy", "torch")
 
 
 def facts(pipe: Pipeline) -> list[tuple[str, str]]:
-    """Say what a fitted pipeline is and what it was fitted on.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-        As `make_structcore` builds it.
-
-    Returns
-    -------
-    rows : list of (str, str)
-        For a table of two columns.
-    """
+    """Say what a fitted pipeline is and what it was fitted on: rows of a table of two columns."""
     bank, scorer = pipe["bank"], pipe[-1]
     features = pipe[0]
     backbone = type(features).__name__

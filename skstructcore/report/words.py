@@ -30,17 +30,7 @@ _SURPRISE = "surprise_"
 
 
 def part_in_words(name: str) -> str:
-    """Say what a part of the score looks at.
-
-    Parameters
-    ----------
-    name : str
-        Of a descriptor, as in the columns ``z_<name>`` of `describe`.
-
-    Returns
-    -------
-    words : str
-        A descriptor of your own is called by its name.
+    """Say what a part of the score looks at; a descriptor of your own is called by its name.
 
     Examples
     --------

@@ -23,18 +23,7 @@ MIN_SILHOUETTE = 0.5
 def assign_folds(
     groups: NDArray[np.int64], routes: NDArray[np.int64], n_folds: int, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
-    """Assign images to folds at random, groups together and every route spread over all.
-
-    Parameters
-    ----------
-    groups, routes : ndarray of shape (n_images,)
-    n_folds : int
-    rng : RandomState
-
-    Returns
-    -------
-    folds : ndarray of shape (n_images,), int64
-    """
+    """Assign images to folds at random, groups together and every route spread over all."""
     folds = np.empty(len(groups), dtype=np.int64)
     for route in np.unique(routes):
         mine = routes == route
@@ -107,13 +96,8 @@ def check_routes(
 ) -> None:
     """Raise ValueError if a route cannot be used.
 
-    Parameters
-    ----------
-    routes, groups : ndarray of shape (n_images,), int64
-        Of the good images.
-    route_names : tuple of str
-    named : array-like of category names or None
-        Of all images: none may be without a good image.
+    `routes` and `groups` are of the good images; of the categories `named` of all images, none may
+    be without a good one.
     """
     named = {str(name) for name in ([] if named is None else named)}
     missing = sorted(named - set(route_names))

@@ -31,13 +31,7 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
 def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean of the L2-normalised patches of each image; ignored patches do not count.
 
-    Parameters
-    ----------
-    values : array-like of shape (n_images, h, w, n_features), or LazyFeatures
-
-    Returns
-    -------
-    pooled : ndarray of shape (n_images, n_features), float64
+    Features ``(n_images, h, w, d)``, lazy or not, become ``(n_images, d)``, float64.
     """
     # Image by image, so that what one gets does not depend on the others, to the last bit.
     pooled = [

@@ -60,19 +60,7 @@ class RouteProfile:
 
 
 def fit_profile(rows: NDArray[np.floating], pooled: NDArray[np.floating]) -> RouteProfile:
-    """Learn the profile of a product.
-
-    Parameters
-    ----------
-    rows : array-like of shape (n, n_features)
-        Patches of its training images.
-    pooled : ndarray of shape (n_images, n_features)
-        The means of its training images, see `pool_patches`.
-
-    Returns
-    -------
-    profile : RouteProfile
-    """
+    """Learn the profile of a product from patches ``(n, d)`` and the means of its images."""
     return RouteProfile(select_prototypes(rows), *_fit_gaussian(pooled))
 
 
@@ -102,20 +90,9 @@ def _mahalanobis(pooled, centre, axes, shares, floor):
 def held_out_distances(
     pooled: NDArray[np.floating], groups: ArrayLike, n_folds: int = 10
 ) -> NDArray[np.float64]:
-    """Distance of each training image to its product, without its own group.
+    """Distance of each training image of one product to it, without its own group.
 
-    Parameters
-    ----------
-    pooled : ndarray of shape (n_images, n_features)
-        Training images of one product.
-    groups : ndarray of shape (n_images,)
-        Images of one group are left out together.
-    n_folds : int, default=10
-        At most so many fits; every group is left out of one of them.
-
-    Returns
-    -------
-    distances : ndarray of shape (n_images,), float64
+    There are at most `n_folds` fits; every group is left out of one of them.
     """
     _, codes = np.unique(groups, return_inverse=True)
     # Groups in a fixed random order, so that folds are no stretches of a series.
@@ -134,21 +111,9 @@ def route_distances(
     routes: NDArray[np.int64],
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
-    """Distance of each image to its route.
+    """Distance of each image to its route, whose position among the profiles `routes` holds.
 
-    Parameters
-    ----------
-    profiles : sequence of RouteProfile
-        Of all routes.
-    pooled : ndarray of shape (n_images, n_features)
-    routes : ndarray of shape (n_images,), int64
-        The route of each image, by position.
-    groups : ndarray of shape (n_images,), default=None
-        Of training images: each is judged by the other groups, see `held_out_distances`.
-
-    Returns
-    -------
-    distances : ndarray of shape (n_images,), float64
+    Training images, whose `groups` are given, are judged by the other groups.
     """
     distances = np.empty(len(pooled))
     for route in np.unique(routes):
@@ -202,21 +167,10 @@ class DistanceTail:
 
 
 def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -> DistanceTail:
-    """Learn how far images of a product may be from it.
+    """Learn how far images of a product may be from it, by held-out distances of good images.
 
     Each group has weight one, shared by its images: mean and deviation are those of an image of a
     new group, however unequal the groups are.
-
-    Parameters
-    ----------
-    distances : ndarray of shape (n_images,)
-        Held out, of good training images; at least two.
-    groups : ndarray of shape (n_images,), default=None
-        Images of one group are alike and count as one.
-
-    Returns
-    -------
-    tail : DistanceTail
 
     Examples
     --------

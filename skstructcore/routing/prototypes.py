@@ -44,21 +44,9 @@ def select_prototypes(
     """Choose prototypes: k-center on the directions of patches, then spherical k-means.
 
     Greedy k-center alone picks the oddest patches of a product, which say little about the rest;
-    from there k-means moves to where the patches are.
-
-    Parameters
-    ----------
-    rows : array-like of shape (n, n_features)
-        Patches of one product, not normalised. Of more than 8192 a fixed random sample is used.
-    n_prototypes : int, default=16
-        How many to choose; as many as there are rows if these are fewer.
-    n_iter : int, default=20
-        Rounds of k-means at most; 0 leaves the k-center picks as they are.
-
-    Returns
-    -------
-    prototypes : ndarray of shape (min(n_prototypes, n), n_features), float32
-        L2-normalised.
+    from there k-means moves to where the patches are, in at most `n_iter` rounds. Of more than 8192
+    patches ``(n, d)`` a fixed random sample is used. Prototypes are L2-normalised; there are as
+    many as patches if these are fewer.
 
     Examples
     --------
@@ -86,21 +74,11 @@ def select_prototypes(
 def routing_distances(
     patches: ArrayLike, prototypes: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float64]:
-    """Distance of images to the prototypes of every route.
+    """Distance of images to the prototypes of every route, ``(n_images, n_routes)``, float64.
 
-    The mean Huber loss with delta = 1 of the distances of patches to their nearest prototypes,
-    which are from 0 to 2: squares of near patches, far ones count linearly.
-
-    Parameters
-    ----------
-    patches : array-like of shape (n_images, n_patches, n_features)
-        Not normalised.
-    prototypes : sequence of ndarray of shape (n_prototypes, n_features), float32
-        L2-normalised prototypes of each route.
-
-    Returns
-    -------
-    distances : ndarray of shape (n_images, n_routes), float64
+    The mean Huber loss with delta = 1 of the distances of patches ``(n_images, n_patches, d)`` to
+    their nearest prototypes, which are from 0 to 2: squares of near patches, far ones count
+    linearly. Prototypes are L2-normalised, patches need not be.
 
     Examples
     --------

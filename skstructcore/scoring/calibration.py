@@ -43,18 +43,10 @@ _ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is 
 def location_and_scale(
     phi: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each descriptor over the training images.
+    """Mean and standard deviation of each descriptor ``(n, p)`` over the training images.
 
-    A descriptor that is constant there gets scale 1, as in scikit-learn's StandardScaler: a
-    new image that differs from the constant is then measured in the descriptor's own units.
-
-    Parameters
-    ----------
-    phi : ndarray of shape (n, p)
-
-    Returns
-    -------
-    location, scale : ndarray of shape (p,)
+    A descriptor that is constant there gets scale 1, as in scikit-learn's StandardScaler: a new
+    image that differs from the constant is then measured in the descriptor's own units.
     """
     location, scale = phi.mean(axis=0), phi.std(axis=0)
     # Rounding leaves a tiny spread where all values are equal.
@@ -63,18 +55,10 @@ def location_and_scale(
 
 
 def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
-    """Turn standardised descriptors into the structural evidence ``D_struct``.
+    """Turn standardised descriptors ``(n, p)`` into the structural part ``D_struct`` of the score.
 
-    Parameters
-    ----------
-    z : ndarray of shape (n, p)
-    norm : str
-        One of `NORMS`. "sum" adds ``z`` with their signs; "l2" and "linf" are the norms of
-        the paper, which count a value far *below* normal as evidence too.
-
-    Returns
-    -------
-    d_struct : ndarray of shape (n,)
+    `norm` is one of `NORMS`. "sum" adds ``z`` with their signs; "l2" and "linf" are the norms of
+    the paper, for which a value far *below* normal counts too.
 
     Examples
     --------
@@ -258,20 +242,9 @@ def judge_routes(
 ) -> dict[str, NDArray[Any]]:
     """Judge images, each by its own route.
 
-    Parameters
-    ----------
-    routes : dict of str to RouteCalibration
-    evidence : Evidence
-    maps : AnomalyMaps
-        Of the same images.
-    unknown_level : float
-        Images of known products that may be called unknown, as a share.
-
-    Returns
-    -------
-    judged : dict of str to ndarray, each with one row an image
-        What `ScoreCalibration.judge` returns, with routes "score" standardised, and "route"
-        ("unknown" or a name), "nearest_route" and "route_p_value".
+    Returns what `ScoreCalibration.judge` returns, a row an image. With routes "score" is
+    standardised, and there are "route" (a name, or "unknown" for a share `unknown_level` of the
+    images of known products), "nearest_route" and "route_p_value".
     """
     nearest, judged = route_of_maps(routes, maps), {}
     for name in np.unique(nearest):

@@ -134,10 +134,6 @@ def decide(
     score_weights : array-like of shape (n,), default=None
         What each image counts beside that.
 
-    Returns
-    -------
-    decision : Decision
-
     Raises
     ------
     ValueError
@@ -194,7 +190,6 @@ def rejected_at(
         From `describe`.
     decisions : dict of str to Decision
         Of each route; "all" without routes.
-    rate : float
 
     Returns
     -------

@@ -125,18 +125,10 @@ def describe_maps(
 
 
 def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Peak of each map, and the region around it that is over the threshold.
+    """Peak of each map, and the region around it that is over the threshold of the image.
 
-    Parameters
-    ----------
-    maps : AnomalyMaps of n images
-    thresholds : ndarray of shape (n,)
-
-    Returns
-    -------
-    columns : dict of str to ndarray of shape (n,)
-        "peak_row", "peak_col", "region_top", "region_left", "region_bottom", "region_right" and
-        "area_over"; see `StructCoreScorer.describe`.
+    Returns the columns of `StructCoreScorer.describe` that say where: "peak_row", "peak_col",
+    "region_top", "region_left", "region_bottom", "region_right" and "area_over".
     """
     values = np.asarray(maps.values)
     n_images, height, width = values.shape
@@ -162,16 +154,8 @@ def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDA
 def label_regions(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
     """Number the connected patches of a map, also at corners, and find the box of each region.
 
-    Parameters
-    ----------
-    over : ndarray of shape (h, w), dtype bool
-
-    Returns
-    -------
-    labels : ndarray of shape (h, w), int32
-        0 where `over` is False, else the number of the region, from 1.
-    boxes : list of (slice, slice)
-        Rows and columns of each region.
+    Labels are 0 where `over` is False, else the number of the region, from 1. Boxes are slices of
+    rows and columns.
     """
     labels, _ = ndimage.label(over, structure=np.ones((3, 3)))
     return labels, ndimage.find_objects(labels)

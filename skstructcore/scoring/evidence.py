@@ -29,17 +29,7 @@ _PIXELS_AT_ONCE = 2**21
 def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: bool) -> AnomalyMaps:
     """Validate maps; set or compare ``n_features_in_`` and ``map_shape_`` of the estimator.
 
-    Parameters
-    ----------
-    estimator : StructCoreScorer
-    X : AnomalyMaps or array-like of shape (n, h, w) or (n, n_features)
-        A table is maps of one row.
-    reset : bool
-        Whether this is `fit`, which needs two images.
-
-    Returns
-    -------
-    maps : AnomalyMaps
+    A table is maps of one row. With `reset` this is `fit`, which needs two images.
     """
     maps, name = X, type(estimator).__name__
     if isinstance(X, AnomalyMaps):
@@ -203,17 +193,8 @@ def collect_evidence(
 ) -> Evidence:
     """Evaluate the base score, the descriptors and those of the paper, each once.
 
-    Parameters
-    ----------
-    maps : AnomalyMaps of n images
-        What is ignored does not count.
-    descriptors : sequence of str or callable
-    sigma : float, default=None
-        Look at the pixel maps, smoothed by so much; None: at the patch grid.
-
-    Returns
-    -------
-    evidence : Evidence
+    What is ignored does not count. With `sigma` they look at the pixel maps, smoothed by so much,
+    else at the patch grid.
     """
     wanted = list(dict.fromkeys([BASE, *descriptors, *PAPER_PHI]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):

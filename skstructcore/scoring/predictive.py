@@ -105,10 +105,6 @@ def fit_predictive_tail(
     degrees_of_freedom : float > 0, default=8.0
         Of the t distribution: held-out scores of good images are heavier than a normal.
 
-    Returns
-    -------
-    tail : PredictiveTail
-
     Raises
     ------
     ValueError

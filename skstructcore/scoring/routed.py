@@ -29,7 +29,6 @@ def calibrate(
 
     Parameters
     ----------
-    training : TrainingEvidence
     **options
         For `fit_calibration`.
 
@@ -61,10 +60,6 @@ def calibrate(
 
 def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised level, and of what is told apart.
-
-    Parameters
-    ----------
-    routes : dict of str to RouteCalibration
 
     Returns
     -------

@@ -42,17 +42,10 @@ def expected_false_alarms(decision: Decision) -> str:
 
 
 def closing_sentences(scorer: StructCoreScorer) -> list[str]:
-    """What a fitted scorer will do, and which training images deserve a look.
+    """What a fitted scorer will do, and which training images deserve a look, for people.
 
-    Parameters
-    ----------
-    scorer : StructCoreScorer
-
-    Returns
-    -------
-    sentences : list of str
-        For people: false alarms of the route with the widest interval, of parts where there are
-        parts, of lots where there are lots, and images that are unlike the others.
+    False alarms of the route with the widest interval, of parts where there are parts, of lots
+    where there are lots, and images that are unlike the others.
     """
     decisions = scorer.decisions_
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
@@ -72,17 +65,8 @@ def unlike_the_others(
 ) -> list[str]:
     """Name training images that are unlike the others, and say what they cost.
 
-    Parameters
-    ----------
-    calibrations : dict of str to ScoreCalibration
-        Of each route; "all" without routes.
-    training : TrainingEvidence
-        By which they were learned.
-
-    Returns
-    -------
-    sentences : list of str
-        One for each route that has such images.
+    There is a sentence for each route that has such images, by the `training` evidence that the
+    calibrations were learned from.
     """
     sentences = []
     for route, calibration in calibrations.items():
