@@ -294,17 +294,28 @@ def spread(maps):
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function"),
-        ({"features__ignore": "background"}, "ignore"),
-        ({"features__tile_size": (16, 20)}, "tile_size"),
+        ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function yet: fit with"),
+        ({"features__ignore": "background"}, "ignore yet: fit with crop="),
+        ({"features__tile_size": (16, 20)}, "tile_size yet: fit with a larger image_size, or let"),
+        ({"features__channels": (2, 1, 0)}, "channels yet: fit with RGB"),
     ],
 )
-def test_what_no_graph_can_hold_is_refused_by_name(params, named, tmp_path):
+def test_what_no_graph_can_hold_is_refused_by_name_with_the_way_out(params, named, tmp_path):
     X = pictures(20)
     X[:, :3] = X[:, -3:] = X[:, :, :3] = X[:, :, -3:] = 0  # a background
     with pytest.raises(ExportError, match=named):
         export_onnx(fitted(X, **params), tmp_path / "m.onnx", X[:2])
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_deep_images_and_joined_networks_are_refused_with_the_way_out(tmp_path):
+    deep = pictures(20)[..., 0].astype(np.uint16) * 16
+    with pytest.raises(ExportError, match="more than 8 bits yet: fit with images of 8 bits, or"):
+        export_onnx(fitted(deep), tmp_path / "m.onnx", deep[:2])
+    one, other = (ConvFeatures(Blocks, layers=(k,), image_size=32) for k in ("stage1", "stage2"))
+    joined = fitted(features=skstructcore.JoinedFeatures([one, other]))
+    with pytest.raises(ExportError, match="joined networks yet: fit with one of them alone, or"):
+        export_onnx(joined, tmp_path / "m.onnx", pictures(2))
 
 
 class Sorting(Blocks):

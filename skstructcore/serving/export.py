@@ -17,6 +17,7 @@ from .._utils.files import atomic_file, check_writable
 from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
+from ..features.joined import JoinedFeatures
 from ..images.geometry import source_box
 from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
@@ -43,6 +44,7 @@ OPSETS = (18, 19, 20)
 _OUTPUTS = {name: name for name in ("map", "score", "p_value", "decision", "route")}
 _LARGEST = 2**31 - 2**20  # of what protobuf can hold
 _N_SEALED = 3
+_SERVE = "let other programs ask `skstructcore serve`"
 
 
 def export_onnx(
@@ -139,6 +141,10 @@ def _check_exportable(pipe, opset):
     """The constants of the scores; an error that names what a graph cannot hold."""
     kinds = PatchFeatures, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
     steps = [step for _, step in getattr(pipe, "steps", [])]
+    if steps and isinstance(steps[0], JoinedFeatures):
+        raise ExportError(
+            f"No ONNX graph can hold joined networks yet: fit with one of them alone, or {_SERVE}."
+        )
     if len(steps) != 5 or not all(map(isinstance, steps, kinds)):
         found = ", ".join(type(step).__name__ for step in steps) or type(pipe).__name__
         wanted = "features, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer"
@@ -146,17 +152,22 @@ def _check_exportable(pipe, opset):
     check_is_fitted(pipe)
     features, _, _, knn, scorer = steps
     own = [d for d in scorer.descriptors_ if callable(d)]
-    refused = {
-        f"the descriptor {own[0].__name__!r}, a Python function" if own else "": bool(own),
-        "tile_size": features.tile_size is not None,
-        "ignore": features.ignore is not None,
-        "a window for images of more than 8 bits": features.window_ is not None,
-        "channels": features.channels is not None,
-        "algorithm='approximate'": knn.algorithm == "approximate",
-    }
-    found = [name for name, there in refused.items() if there]
-    if found:
-        raise ExportError(f"The pipeline has {' and '.join(found)}: no ONNX graph can hold it yet.")
+    named = f"the descriptor {own[0].__name__!r}, a Python function" if own else ""
+    refused = (  # whether it is there, how it is called, what to do without
+        (own, named, "fit with descriptors that have a name"),
+        (features.tile_size is not None, "tile_size", "fit with a larger image_size"),
+        (features.ignore is not None, "ignore", "fit with crop= a box around what matters"),
+        (features.window_ is not None, "images of more than 8 bits", "fit with images of 8 bits"),
+        (features.channels is not None, "channels", "fit with RGB images"),
+        (
+            knn.algorithm == "approximate",
+            "algorithm='approximate'",
+            "fit with knn__algorithm='exact'",
+        ),
+    )
+    for is_there, name, way in refused:
+        if is_there:
+            raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or {_SERVE}.")
     if opset not in OPSETS:
         raise ExportError(f"opset must be one of {OPSETS}, got {opset!r}.")
     return score_constants(scorer, knn.search_.entries.route_names)
