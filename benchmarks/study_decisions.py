@@ -34,8 +34,8 @@ MOST = 150  # training images of "all"; test images of each kind
 PHOTOGRAPHS = ("brick", "coins", "gravel", "hubble")
 #: Constants of the rule "expected" among which the other data sets choose.
 GRID = tuple(
-    {"upper": upper, "margin": margin, "degrees_of_freedom": df}
-    for upper, margin, df in itertools.product((0.7, 0.75, 0.8), (1.0, 1.1, 1.2, 1.3), (5, 8, 12))
+    {"upper": upper, "degrees_of_freedom": df}
+    for upper, df in itertools.product((0.7, 0.75, 0.8, 0.85), (4, 5, 6, 8, 12))
 )
 
 
@@ -133,18 +133,26 @@ def judge(cases):
 
 
 def chosen_elsewhere(judged):
-    """For each set the constants that find most on the others, at the false alarms asked."""
+    """For each set the constants that find most on the others, and keep what is asked there.
+
+    That is, at 5 %: false alarms of at most 5 % on average, and of 10 % on any set. Below, sets of
+    14 good images, which have no share between 0 and 7 %, say too little: 2 % on average.
+    """
     clean = judged[
         (judged["planted"] == 0) & judged["rule"].map(lambda rule: isinstance(rule, int))
     ]
     parts = []
     for name in judged["set"].unique():
-        others = clean[clean["set"] != name].groupby(["rule", "level"])[["false_alarms", "found"]]
-        means = others.mean().unstack("level")
-        # A set of 14 good images has no share between 0 and 7 %.
-        keeps = (means["false_alarms"] <= np.maximum(LEVELS, 0.01)[np.newaxis][:, ::-1]).all(axis=1)
-        found = means["found"].mean(axis=1)
-        rule = found[keeps].idxmax() if keeps.any() else means["false_alarms"].sum(axis=1).idxmin()
+        others = clean[clean["set"] != name].groupby(["rule", "level", "set"])
+        sets = others[["false_alarms", "found"]].mean().unstack("level")
+        alarms = sets["false_alarms"].groupby("rule").agg(["mean", "max"])
+        keeps = (
+            (alarms[0.05, "mean"] <= 0.05)
+            & (alarms[0.05, "max"] <= 0.1)
+            & (alarms[0.01, "mean"] <= 0.02)
+        )
+        found = sets["found"].groupby("rule").mean().mean(axis=1)
+        rule = found[keeps].idxmax() if keeps.any() else alarms[0.05, "max"].idxmin()
         mine = judged[(judged["set"] == name) & (judged["rule"] == rule)]
         parts.append(mine.assign(rule="expected, chosen without the set"))
     return pd.concat(parts)

@@ -115,15 +115,14 @@ def test_the_expected_rule_by_the_formula_of_students_t():
     freedom = predictive.DEGREES_OF_FREEDOM
     scale = (upper - median) / student_t.ppf(predictive._UPPER, freedom)
     assert scores.max() < median + scale * student_t.isf(predictive._TRIMMED, freedom)
-    tail = student_t(
-        1 / (1 / freedom + 1 / 25), median, predictive._MARGIN * scale * np.sqrt(26 / 25)
-    )
-    assert decision.threshold == pytest.approx(tail.isf(0.02))
-    np.testing.assert_allclose(decision.p_values(scores), tail.sf(scores))
+    of_median = 0.25 / student_t.pdf(0, freedom) ** 2  # 25 times its variance
+    tail = student_t(1 / (1 / freedom + 1 / 25), median, scale * np.sqrt(1 + of_median / 25))
+    assert decision.threshold == pytest.approx(tail.isf(0.02), rel=1e-3)
+    np.testing.assert_allclose(decision.p_values(scores), tail.sf(scores), rtol=1e-3)
     low, high = decision.interval
     assert 0 < low < 0.02 < high < 1
     # Below 1 / (n + 1), which ranks cannot tell.
-    assert decision.at(1e-4).threshold == pytest.approx(tail.isf(1e-4))
+    assert decision.at(1e-4).threshold == pytest.approx(tail.isf(1e-4), rel=1e-3)
     assert decision.at(1e-4).threshold > scores.max()
 
 

@@ -38,7 +38,7 @@ def test_the_rate_is_one_of_parts_also_where_views_are_missing():
     X, parts = views(200, 1)
     table = describe_parts(pipe, X, parts)
     assert len(table) == 200 and (table["n_views"] == VIEWS).all()
-    # 10 % of 200 parts; the margin makes it less. By images, 1 - 0.9^5 = 41 % would be rejected.
+    # 10 % of 200 parts. By images, 1 - 0.9^5 = 41 % would be rejected.
     assert 0.02 < table["is_anomalous"].mean() < 0.13
     kept = np.random.default_rng(2).random(len(X)) < 0.6
     assert describe_parts(pipe, X[kept], parts[kept])["is_anomalous"].mean() < 0.13

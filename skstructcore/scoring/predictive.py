@@ -17,19 +17,18 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 #: Degrees of freedom of the tail: held-out scores of good images are heavier than a normal.
-DEGREES_OF_FREEDOM = 8.0
+DEGREES_OF_FREEDOM = 6.0
 # The spread is read between the median and this quantile.
 _UPPER = 0.75
 # Scores that a smaller share of good images would exceed are left out of a second reading: they
 # may be defects.
 _TRIMMED = 0.01
-# Factor of the spread.
-_MARGIN = 1.2
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
-# n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 8 degrees of
-# freedom: with f the density at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2).
-_VARIANCE = (3.28, -1.63, 1.67)
+# n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 6 degrees of
+# freedom: with f the density at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2). The
+# last is that of the median.
+_VARIANCE = (3.3167, -1.5841, 1.7067)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class PredictiveTail:
         Median of the scores.
     scale : float
         Their spread: distance from the median to the 0.75-quantile, divided by that of a
-        t distribution of scale 1, and a fifth more for what further images bring.
+        t distribution of scale 1.
     degrees_of_freedom : float
     n_independent : float
         How many independent scores it was learned from. Few scores make the tail of the *next*
@@ -57,7 +56,7 @@ class PredictiveTail:
     @property
     def predictive_scale(self) -> float:
         """Scale for the next score: the median of few scores is uncertain too."""
-        return self.scale * float(np.sqrt(1 + 1 / self.n_independent))
+        return self.scale * float(np.sqrt(1 + _VARIANCE[-1] / self.n_independent))
 
     def sf(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return the expected share of further scores above each of `scores`."""
@@ -86,7 +85,6 @@ def fit_predictive_tail(
     weights: ArrayLike | None = None,
     *,
     upper: float = _UPPER,
-    margin: float = _MARGIN,
     degrees_of_freedom: float = DEGREES_OF_FREEDOM,
 ) -> PredictiveTail:
     """Learn the tail from held-out scores of good images.
@@ -99,10 +97,7 @@ def fit_predictive_tail(
         What each score counts; None: all 1. They sum to the number of independent scores.
     upper : float in (0.5, 1), default=0.75
         The quantile that the spread above the median is read at.
-    margin : float > 0, default=1.2
-        Factor of the spread: further good images differ from the training images, as days and
-        lots do, and scores of training images cannot tell by how much.
-    degrees_of_freedom : float > 0, default=8.0
+    degrees_of_freedom : float > 0, default=6.0
         Of the t distribution: held-out scores of good images are heavier than a normal.
 
     Raises
@@ -136,7 +131,7 @@ def fit_predictive_tail(
     n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
     degrees = 1 / (1 / degrees_of_freedom + 1 / n)
-    return PredictiveTail(float(location), margin * float(scale), degrees, n)
+    return PredictiveTail(float(location), float(scale), degrees, n)
 
 
 def _quantiles(scores, weights, upper):
