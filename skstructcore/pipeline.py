@@ -17,6 +17,7 @@ from .knn.held_out import N_FOLDS
 from .knn.scorer import RoutedKNNScorer
 from .knn.surprise import N_CONTEXT
 from .projection import RandomProjection
+from .scoring.describe import takes_images
 from .scoring.descriptors import PAPER_PHI
 from .scoring.structcore import StructCoreScorer
 
@@ -138,7 +139,7 @@ def _named_as_today(params):
 
 def check_takes_images(pipe: Pipeline, function: str) -> None:
     """Refuse a pipeline that begins after the backbone, where images are given."""
-    if isinstance(pipe[0], RandomProjection | CoresetBank):
+    if not takes_images(pipe):
         raise TypeError(
             f"{function} takes images, but this pipeline begins with {type(pipe[0]).__name__}, "
             "which takes features: call describe(pipe, features), or put a backbone before it."

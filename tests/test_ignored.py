@@ -143,7 +143,7 @@ def test_what_cannot_be_ignored_is_refused(ignore, message):
 
 def test_polygons_in_pixels_are_for_training_images_of_one_size():
     X = [photos(1, 64, 64)[0], photos(1, 32, 128)[0]]
-    with pytest.raises(ValueError, match=r"several sizes.*32 x 128.*64 x 64.*shares"):
+    with pytest.raises(ValueError, match=r"one size.*32 x 128 and 64 x 64.*shares"):
         ConvFeatures(Blocks(), **OWN, ignore=[SQUARE]).fit(X)
 
 

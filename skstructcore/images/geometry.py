@@ -118,14 +118,20 @@ def input_size(
                 shorter = max(shorter, min(image_size * _SHORTEST, own))
                 return _multiples((shorter * max(root**2, 1), shorter * max(root**-2, 1)), step)
         return int(image_size), int(image_size)
+    size = only_size(sizes, f"image_size={image_size!r}", "give image_size=(height, width)")
+    return _multiples(size * (1.0 if image_size == "native" else image_size), step)
+
+
+def only_size(sizes: NDArray[np.integer], what: str, instead: str) -> NDArray[np.integer]:
+    """The one height and width that training images have; ValueError if there are several."""
     distinct = np.unique(sizes, axis=0)
     if len(distinct) > 1:
         (h, w), (other_h, other_w) = distinct[:2]
         raise ValueError(
-            f"image_size={image_size!r} needs training images of one size, but there are {h} x {w} "
-            f"and {other_h} x {other_w} pixels: give image_size=(height, width)."
+            f"{what} needs training images of one size, but there are {h} x {w} and {other_h} x "
+            f"{other_w} pixels: {instead}."
         )
-    return _multiples(distinct[0] * (1.0 if image_size == "native" else image_size), step)
+    return distinct[0]
 
 
 def _multiples(sides, step):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from .geometry import only_size
 from .masks import read_mask
 from .polygons import fill_polygons
 
@@ -161,15 +162,9 @@ def as_region(
         polygons = _as_polygons(ignore, name)
         if all((0 <= p).all() and (p <= 1).all() for p in polygons):
             return IgnoredRegion(polygons=polygons)
-        distinct = np.unique(sizes, axis=0)
-        if len(distinct) > 1:
-            (h, w), (other_h, other_w) = distinct[:2]
-            raise ValueError(
-                f"{name} holds polygons in pixels, but the training images have several sizes "
-                f"({h} x {w}, {other_h} x {other_w}, ...): give coordinates as shares of width and "
-                "height, from 0 to 1."
-            )
-        mask = fill_polygons(polygons, tuple(distinct[0]))
+        instead = "give coordinates as shares of width and height, from 0 to 1"
+        size = only_size(sizes, f"{name} with polygons in pixels", instead)
+        mask = fill_polygons(polygons, tuple(size))
     if not mask.any():
         raise ValueError(
             f"{name} is empty: no pixel of the image lies in it. To ignore nothing, pass None."

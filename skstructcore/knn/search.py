@@ -70,7 +70,8 @@ class BankSearch:
     device: str = "auto"
 
     def __post_init__(self):
-        _ = self.n_searched  # an error if there is no such routing
+        if self.is_routed:
+            check_routing(self.routing, self.bank)
         names = self.entries.route_names
         sizes = np.bincount(self.entries.routes, minlength=len(names))
         for name, size in zip(names, sizes, strict=True):
@@ -102,7 +103,7 @@ class BankSearch:
     @cached_property
     def n_searched(self) -> int:
         """How many routes are searched for an image."""
-        return _n_routes_searched(self.routing, self.bank) if self.is_routed else 1
+        return check_routing(self.routing, self.bank) if self.is_routed else 1
 
     @property
     def n_context(self) -> int:
@@ -225,7 +226,8 @@ class BankSearch:
         return np.column_stack([own, others])
 
 
-def _n_routes_searched(routing, bank):
+def check_routing(routing: str, bank: MemoryBank) -> int:
+    """How many routes of the bank `routing` says; ValueError if there is no such routing."""
     top = re.fullmatch(r"top([1-9]\d*)", "top1" if routing == "auto" else routing)
     if top is None:
         raise ValueError(f"routing must be None, 'auto', 'top1', 'top2', ..., got {routing!r}.")

@@ -237,7 +237,7 @@ class OneClassShuffleSplit(_OneClassSplitter):
             yield np.sort(good[train]), np.sort(np.r_[good[test], bad])
 
 
-class OneClassGroupShuffleSplit(_OneClassSplitter):
+class OneClassGroupShuffleSplit(OneClassShuffleSplit):
     """Random splits of groups of good images, tested on all that shares no group with them.
 
     Groups that have good images are split; the test set has the good images of the groups
@@ -265,19 +265,6 @@ class OneClassGroupShuffleSplit(_OneClassSplitter):
     """
 
     __metadata_request__split = {"groups": True}
-
-    def __init__(
-        self,
-        n_splits: int = 10,
-        *,
-        test_size: float | None = None,
-        train_size: float | None = None,
-        random_state: RandomState = None,
-    ) -> None:
-        self.n_splits = n_splits
-        self.test_size = test_size
-        self.train_size = train_size
-        self.random_state = random_state
 
     def _folds(self, X, anomalous, types, groups):
         groups = _checked_groups(self, groups, len(anomalous))

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ..bank.coreset_bank import CoresetBank
 from ..images.image_list import as_images
+from ..projection import RandomProjection
 from .descriptors import PAPER_PHI
 
 if TYPE_CHECKING:
@@ -53,9 +55,14 @@ def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
     return table
 
 
+def takes_images(pipe: Pipeline) -> bool:
+    """Whether a pipeline begins with a backbone, not with a step that takes its features."""
+    return not isinstance(pipe[0], RandomProjection | CoresetBank)
+
+
 def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:
     """What tables call each image: its path, or "image <position>"."""
-    if isinstance(X, np.ndarray) or not hasattr(pipe[0], "image_size"):
+    if isinstance(X, np.ndarray) or not takes_images(pipe):
         return [f"image {i}" for i in range(len(X))]
     return as_images(X).file_names()
 

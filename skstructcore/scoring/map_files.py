@@ -225,10 +225,12 @@ class MapWriter:
                     picture.save(file, format="png")
         if not self.keep_regions:
             return None
-        rows = found.to_dict("records")
         names = images.file_names()
-        of = [[row for row in rows if row["image"] == f"image {i}"] for i in range(len(names))]
-        return [[{**row, "image": n} for row in part] for n, part in zip(names, of, strict=True)]
+        of_images = [[] for _ in names]
+        for row in found.to_dict("records"):
+            i = int(row["image"].removeprefix("image "))
+            of_images[i].append({**row, "image": names[i]})
+        return of_images
 
     def _target(self, images, i):
         place = _place(images, i, self.base)
