@@ -204,10 +204,12 @@ def study_decisions(sets, seeds):
     judged = judge(cases)
     judged = pd.concat([judged, chosen_elsewhere(judged)])
     judged = judged[judged["rule"].map(lambda rule: isinstance(rule, str))]
-    clean = judged[judged["planted"] == 0]
-    print_summary(clean, ["level", "rule"])
-    print_summary(clean[clean["rule"] == "expected"], ["level", "n"])
-    print_summary(judged[judged["rule"] != "quantile"], ["planted", "level", "rule"])
+    judged["sets"] = np.where(judged["set"].isin(PHOTOGRAPHS), "painted", "real")
+    clean, real = judged[judged["planted"] == 0], judged[judged["sets"] == "real"]
+    print_summary(clean, ["sets", "level", "rule"])
+    print_summary(real[(real["planted"] == 0) & (real["rule"] == "expected")], ["level", "n"])
+    dirty = real[(real["n"] >= 20) & real["rule"].isin(["expected", "guaranteed"])]
+    print_summary(dirty, ["rule", "level", "planted"])
     header = ("set", "asked", "false alarms", "found", "oracle")
     rows = (
         (name, f"{level:.1%}", *map(percent, part[["false_alarms", "found", "oracle"]].mean()))
