@@ -1,14 +1,16 @@
-"""`estimate_memory` beside the peak of the fit that it speaks of, over settings.
+"""`estimate_memory` and `estimate_time` beside the fit that they speak of, over settings.
 
     python benchmarks/bench_estimate.py [--only NAME ...]
+    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/bench_estimate.py --time
 
 Each fit runs in a process of its own, on generated photographs. Its peak is resident memory above
-what the process holds before, packages loaded and kernels compiled.
+what the process holds before, packages loaded and kernels compiled. --time is processor time.
 """
 
 import argparse
 import multiprocessing
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -31,6 +33,15 @@ CASES = {
     "bank of 10 %, 512 features": {"n": 60, "bank__ratio": 0.1, "projection__n_components": 512},
     "streamed": {"n": 400, "bank__max_memory": 100_000_000},
     "full resolution": {"n": 200, "structcore__resolution": "full"},
+}
+TIMED = {
+    "100 images": {"n": 100},
+    "300 images": {"n": 300},
+    "1000 images": {"n": 1000},
+    "image_size=512": {"n": 100, "side": 600, "features__image_size": 512},
+    "bank of 10 %, 512 features": {"n": 60, "bank__ratio": 0.1, "projection__n_components": 512},
+    "three categories": {"n": 300, "n_categories": 3},
+    "streamed": {"n": 400, "bank__max_memory": 100_000_000},
 }
 
 
@@ -60,22 +71,42 @@ def estimated(files, fit_params, params):
     return estimate_memory(make(**params), files, **fit_params)
 
 
-def measured(files, fit_params, params):
+def make_ready():
+    """Load packages and compile kernels."""
     small = [np.full((64, 64, 3), 20 * i, np.uint8) for i in range(8)]
     make(features__image_size=64, bank__ratio=0.5).fit(small)
+
+
+def measured(files, fit_params, params):
+    make_ready()
     before = reset_peak()
     make(**params).fit(files, **fit_params)
     return 2**20 * peak_above(before)
 
 
-def compare(n, side=300, n_categories=0, **params):
-    """The estimate and the measured peak, in bytes, each of a new process."""
+def estimated_time(files, fit_params, params):
+    from skstructcore import pipeline
+
+    make_ready()
+    pipeline.perf_counter = time.process_time
+    return pipeline.estimate_time(make(features__n_jobs=1, **params), files, **fit_params)
+
+
+def measured_time(files, fit_params, params):
+    make_ready()
+    start = time.process_time()
+    make(features__n_jobs=1, **params).fit(files, **fit_params)
+    return time.process_time() - start
+
+
+def compare(functions, n, side=300, n_categories=0, **params):
+    """What the functions give, an estimate and what was measured, each of a new process."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         files = photographs(folder, n, side)
         names = [f"product{i % n_categories}" for i in range(n)] if n_categories else None
         fit_params = {"bank__categories": names} if names else {}
         results = []
-        for function in (estimated, measured):
+        for function in functions:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 results.append(pool.apply(function, (files, fit_params, params)))
     return results
@@ -85,7 +116,7 @@ def rows(chosen):
     for name, settings in CASES.items():
         if chosen and name not in chosen:
             continue
-        estimate, peak = compare(**settings)
+        estimate, peak = compare((estimated, measured), **settings)
         parts = (estimate.network, estimate.patches, estimate.extraction, estimate.selection)
         yield (
             name, settings["n"], *(f"{part / 1e6:,.0f}" for part in (*parts, estimate.held_out)),
@@ -94,12 +125,30 @@ def rows(chosen):
         )  # fmt: skip
 
 
+def timed_rows(chosen):
+    for name, settings in TIMED.items():
+        if chosen and name not in chosen:
+            continue
+        estimate, seconds = compare((estimated_time, measured_time), **settings)
+        parts = (estimate.features, estimate.selection, estimate.held_out)
+        yield (
+            name, *(f"{part:.1f}" for part in parts), f"**{estimate.total:.1f}**",
+            f"{seconds:.1f}", f"{estimate.total / seconds - 1:+.0%}",
+        )  # fmt: skip
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", nargs="+", metavar="NAME", help="some of the settings")
+    options.add_argument("--time", action="store_true", help="time instead of memory")
+    options = options.parse_args()
+    if options.time:
+        header = ["", "features", "selection", "held out", "estimate, s", "fit, s", "difference"]
+        table("Time of a fit, estimated and measured", header, timed_rows(options.only))
+        return
     header = ["", "images", "network", "patches", "extraction", "selection", "held out"]
     header += ["estimate, MB", "peak of fit, MB", "difference"]
-    table("Memory of a fit, estimated and measured", header, rows(options.parse_args().only))
+    table("Memory of a fit, estimated and measured", header, rows(options.only))
 
 
 if __name__ == "__main__":

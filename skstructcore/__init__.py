@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model_files.persistence import save as save
     from .model_files.persistence import trusted_types as trusted_types
     from .pipeline import estimate_memory as estimate_memory
+    from .pipeline import estimate_time as estimate_time
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.describe import describe as describe
@@ -63,6 +64,7 @@ _PUBLIC = {
     "describe": "scoring.describe",
     "describe_parts": "scoring.parts",
     "estimate_memory": "pipeline",
+    "estimate_time": "pipeline",
     "export_onnx": "serving.export",
     "forget": "lifecycle.update",
     "info": "model_files.persistence",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
     from .bank.memory import MemoryEstimate
     from .images.image_list import ImagesLike
+
+# Images that `estimate_time` fits on: of fewer, what a call costs by itself would count too much.
+_PROBED = 48
+# Of them: more entries, and what a patch costs by itself would count too little; fewer, too much.
+_PATCHES_AN_ENTRY = 8
 
 #: What each preset changes in the defaults of the steps.
 PRESETS = {
@@ -207,20 +213,8 @@ def estimate_memory(
     >>> estimate.fits
     True
     """
-    places = {type(step): place for place, (_, step) in enumerate(pipe.steps)}
-    if CoresetBank not in places:
-        raise ValueError("The pipeline has no CoresetBank, whose fit takes the memory.")
-    for _, step in pipe.steps:
-        if isinstance(step, BaseEstimator):
-            step._validate_params()
-    name, bank = pipe.steps[places[CoresetBank]]
-    given = {key.removeprefix(f"{name}__"): value for key, value in fit_params.items()}
-    # Shapes are known of the features without their computation.
-    before = pipe[: places[CoresetBank]]
-    features = clone(before).fit_transform(X) if len(before) else np.asarray(X)
-    training = training_images(features, y, **given, n_routes=bank.n_routes)
-    shape = shape_of_fit(bank, training)
-    knn = pipe[places[RoutedKNNScorer]] if RoutedKNNScorer in places else None
+    name, training, shape = _training(pipe, X, y, fit_params)
+    knn = _step(pipe, RoutedKNNScorer)
     if knn is not None and knn.calibration != "in-sample":
         n_folds = N_FOLDS if knn.calibration == "k-fold" else 0
         shape = replace(shape, n_context=max(knn.n_neighbors, N_CONTEXT), n_folds=n_folds)
@@ -232,3 +226,121 @@ def estimate_memory(
                 text = " and ".join(f"features__{key}={value}" for key, value in changes.items())
                 smaller.append((text, shape.with_work(*training.X.memory(**changes))))
     return shape.advised(f"{name}__max_memory", *smaller)
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """What a fit takes, in seconds.
+
+    Attributes
+    ----------
+    features : float
+        Reading the images, and the backbone.
+    selection : float
+        Selecting the memory bank.
+    held_out : float
+        Scoring the training images held out.
+    """
+
+    features: float
+    selection: float
+    held_out: float
+
+    @property
+    def total(self) -> float:
+        return self.features + self.selection + self.held_out
+
+    def __str__(self) -> str:
+        names = "features", "selection", "held_out"
+        parts = ", ".join(f"{n.replace('_', ' ')} {_duration(getattr(self, n))}" for n in names)
+        return f"{_duration(self.total)} ({parts})"
+
+
+def estimate_time(
+    pipe: Pipeline, X: ImagesLike, y: ArrayLike | None = None, **fit_params: Any
+) -> TimeEstimate:
+    """Estimate the time that ``pipe.fit(X, y, **fit_params)`` takes on this machine.
+
+    Fits the steps on up to 48 of the images, and reckons with what each costs: features grow with
+    the images, the other two with the patches times the entries of the bank.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Of `make_structcore`; nothing in it is changed.
+    X, y, **fit_params
+        What `fit` will get.
+
+    Returns
+    -------
+    estimate : TimeEstimate
+        Rather too long: up to half as much again was measured (``docs/benchmarks.md``). What
+        other processes do meanwhile counts, and so does a cache of features.
+
+    Raises
+    ------
+    ValueError
+        As `estimate_memory` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore import estimate_time, make_structcore
+    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64)
+    >>> estimate = estimate_time(pipe, np.zeros((50, 64, 64, 3), np.uint8))
+    >>> estimate.total < 60
+    True
+    """
+    _, training, shape = _training(pipe, X, y, fit_params)
+    rows = np.unique(np.linspace(0, shape.n_images - 1, _PROBED).astype(int))
+    np.asarray(training.X[rows[:1]])  # loads the network
+    start = perf_counter()
+    features = np.asarray(training.X[rows])
+    extraction = (perf_counter() - start) / len(rows) * shape.n_images
+
+    n_patches = features[..., 0].size
+    n_entries = min(shape.n_entries, -(-n_patches // _PATCHES_AN_ENTRY))
+    bank = clone(_step(pipe, CoresetBank))
+    bank.set_params(ratio=n_entries, n_patches=None, n_routes=None, shard_size=None)
+    start = perf_counter()
+    patches = bank.fit_transform(features, groups=None)
+    a_pair = (perf_counter() - start) / n_patches / n_entries
+    selection = a_pair * shape.n_images * shape.n_patches * shape.n_entries
+
+    held_out, knn = 0.0, _step(pipe, RoutedKNNScorer)
+    if knn is not None and len(rows) > 1:
+        start = perf_counter()
+        clone(knn).fit_transform(patches)
+        held_out = (perf_counter() - start) / n_patches / n_entries
+        held_out *= shape.n_held * shape.n_entries
+    return TimeEstimate(extraction, selection, held_out)
+
+
+def _training(pipe, X, y, fit_params):
+    """What a fit gets: name of the bank's step, its images, and what its memory depends on."""
+    bank = _step(pipe, CoresetBank)
+    if bank is None:
+        raise ValueError("The pipeline has no CoresetBank, whose fit takes the memory.")
+    for _, step in pipe.steps:
+        if isinstance(step, BaseEstimator):
+            step._validate_params()
+    place = [step for _, step in pipe.steps].index(bank)
+    name = pipe.steps[place][0]
+    given = {key.removeprefix(f"{name}__"): value for key, value in fit_params.items()}
+    # Shapes are known of the features without their computation.
+    before = pipe[:place]
+    features = clone(before).fit_transform(X) if len(before) else np.asarray(X)
+    training = training_images(features, y, **given, n_routes=bank.n_routes)
+    return name, training, shape_of_fit(bank, training)
+
+
+def _step(pipe, kind):
+    return next((step for _, step in pipe.steps if isinstance(step, kind)), None)
+
+
+def _duration(seconds):
+    """Time for people: "40 s", "3 min", "2.5 h"."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{float(f'{seconds / length:.2g}'):g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -85,7 +85,7 @@ def test_annotations_that_are_not_asked_for_are_mentioned(folder, caplog):
 def test_compressed_run_lengths_need_pycocotools(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     (folder / "all.json").write_text(coco(segmentation={"size": [12, 20], "counts": "abc"}))
-    with pytest.raises(ImportError, match="pip install pycocotools"):
+    with pytest.raises(ImportError, match=r"pip install 'skstructcore\[coco\]'"):
         load_annotated(folder, folder / "all.json")
 
 

@@ -9,7 +9,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from skstructcore import ConvFeatures, JoinedFeatures, estimate_memory, make_structcore
+from skstructcore import (
+    ConvFeatures,
+    JoinedFeatures,
+    estimate_memory,
+    estimate_time,
+    make_structcore,
+)
 from skstructcore._utils.memory import _left_of_control_groups, available_memory
 from skstructcore.cli import main
 from skstructcore.features._memory import measure_pass
@@ -205,3 +211,25 @@ def test_estimates_are_within_20_percent_of_what_is_measured():
     differences = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines}
     assert sorted(differences) == sorted(names)
     assert {n: d for n, d in differences.items() if abs(int(d.rstrip("%"))) > 20} == {}
+
+
+def test_time_grows_with_the_images_and_with_the_patches_times_the_entries(monkeypatch):
+    """On a clock that goes on by a second whenever it is asked."""
+    ticks = iter(range(100))
+    monkeypatch.setattr("skstructcore.pipeline.perf_counter", lambda: next(ticks))
+    pipe = make(bank__ratio=0.125)
+
+    few, many = (estimate_time(pipe, photos(n)) for n in (48, 96))
+
+    assert (few.features, few.selection, few.held_out, few.total) == (1, 1, 1, 3)
+    assert (many.features, many.selection, many.held_out) == (2, 4, 4)
+    # Of what is streamed, half of max_memory is kept to be held out.
+    streamed = estimate_time(pipe.set_params(bank__max_memory=many_bytes(96) // 2), photos(96))
+    assert (streamed.selection, streamed.held_out) == (4, 1)
+    assert str(streamed) == "7 s (features 2 s, selection 4 s, held out 1 s)"
+    in_sample = make(bank__ratio=0.125)[:3]
+    assert estimate_time(in_sample, photos(96)).held_out == 0
+
+
+def many_bytes(n):
+    return n * 64 * 128 * 4

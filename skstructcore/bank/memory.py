@@ -79,19 +79,24 @@ class FitShape:
     def streamed(self) -> bool:
         return self.sharded or self.all_patches > self.max_memory
 
+    @property
+    def n_held(self) -> float:
+        """Patches that are kept to score training images held out."""
+        most = self.max_memory / 2 if self.streamed else math.inf
+        return min(most, self.all_patches) / (4 * self.n_features)
+
     def estimate(self, available: int | None = None) -> MemoryEstimate:
         """Work out the memory of the fit; `available` is asked for if it is not given."""
         entries = 4 * self.n_entries * self.n_features
         copied = 1 - self.ignored if self.ignored else self.largest_route
-        kept = min(_KEPT_SHARE * self.work, _KEPT)
+        kept, n_held = min(_KEPT_SHARE * self.work, _KEPT), self.n_held
         if self.streamed:
             # At most half of it each: what is selected from, and what is kept.
-            half = min(self.max_memory / 2, self.all_patches)
-            patches, n_held = 2 * half, half / (4 * self.n_features)
+            patches = 2 * min(self.max_memory / 2, self.all_patches)
             # Patches are selected while images still come in.
             extraction, selection = self.work, self.work + _STREAM + 3 * entries
         else:
-            patches, n_held = self.all_patches, self.n_images * self.n_patches
+            patches = self.all_patches
             extraction = max(self.work - patches * self.n_in_work / self.n_images, 0)
             selection = self._selection(n_held, copied) + kept
         held_out = 0.0

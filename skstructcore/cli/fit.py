@@ -43,6 +43,8 @@ _SHARES = ("false_alarm_rate", "rate", "rate_low", "rate_high", "painted_found",
 
 # Images that a worker of a cluster gets at a time.
 _SHARD = 64
+# From so many images on, the time of a fit is estimated first.
+_MANY = 500
 # Of each size: a fifth of the processor time of a fit on fifty images goes into them.
 _PAINTED = 12
 
@@ -124,7 +126,7 @@ def fit(
         from ..lifecycle import operating_points
         from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
         from ..model_files import info
-        from ..pipeline import estimate_memory
+        from ..pipeline import estimate_memory, estimate_time
         from ..scoring.summary import closing_sentences, percent
 
         groups_ = None if groups == "none" else groups
@@ -139,6 +141,8 @@ def fit(
         memory = estimate_memory(pipe, named, named.y)
         memory.check()
         say(f"memory: about {memory}")
+        if len(named) >= _MANY:
+            say(f"time: about {estimate_time(pipe, named, named.y)}")
         say(
             f"Fitting on {(named.y == 'good').sum()} images: features, then the memory bank "
             "(k-center), then each image is scored as if it had been left out …"

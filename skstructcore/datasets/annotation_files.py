@@ -231,6 +231,6 @@ def _decoded(runs, size):
         from pycocotools import mask
     except ImportError as error:
         raise ImportError(
-            "COCO's compressed run lengths need pycocotools: pip install pycocotools"
+            "COCO's compressed run lengths need pycocotools: pip install 'skstructcore[coco]'"
         ) from error
     return mask.decode(runs).astype(bool)
