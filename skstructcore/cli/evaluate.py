@@ -264,6 +264,9 @@ def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
             print_table(of_parts["part_rates"], _RATES)
         for sentence in closing_sentences(evaluation.scorer):
             click.echo(sentence)
+        for path in (csv, picture, model):
+            if path and path not in failed:
+                click.echo(f"Saved: {path}")
     if csv in failed:
         click.echo(scores, nl=False, err=as_json)
     if failed:

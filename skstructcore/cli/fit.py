@@ -172,8 +172,8 @@ def fit(
     if estimate:
         asked = pipe[-1].calibration_.decision.asked_rate
         size, found = painted_at(points, asked)
-        first = f"{first[:-1]}; of painted defects of {percent(size)} of the image it finds "
-        first = f"{first}{found:.0%}."
+        sides = f"whose size is {percent(size)} of the shorter side"
+        first = f"{first[:-1]}, and finds {percent(found)} of painted defects {sides}."
     for sentence in (first, *more):
         click.echo(sentence)
 

@@ -32,7 +32,8 @@ def info(model: Path, as_json: bool) -> None:
 
 def _lines(header):
     training = header["training"]
-    yield f"{header['format']}, {header['bytes'] / 1e6:.1f} MB, written {header['created']}"
+    size = f"{header['bytes'] / 1e6:.1f} MB"
+    yield f"model file ({header['format']}), {size}, written {header['created']}"
     yield "steps         " + " > ".join(header["steps"])
     checksum = header["backbone"]["checksum"] or ""
     yield f"backbone      {header['backbone']['source']}  (checksum {checksum[:12]})"

@@ -11,8 +11,7 @@ import numpy as np
 from .._version import __version__
 from ..display._inputs import FALSE_ALARM_RATES, rejected_at
 from ..images.labels import GOOD
-from ..scoring.summary import closing_sentences, unlike_the_others
-from .words import percent
+from ..scoring.summary import closing_sentences, percent, unlike_the_others
 
 if TYPE_CHECKING:
     import pandas as pd

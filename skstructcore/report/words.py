@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..routing.grouping import UNKNOWN
+from ..scoring.summary import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,18 +42,6 @@ def part_in_words(name: str) -> str:
     top = _TOP.fullmatch(inner)
     words = f"its {top[1]} % farthest patches" if top else _PARTS.get(inner, inner)
     return f"{words}, given what it shows" if name.startswith(_SURPRISE) else words
-
-
-def percent(share: float) -> str:
-    """Write a share for people: two digits, and no more precision than it has.
-
-    Examples
-    --------
-    >>> percent(0.0123), percent(0.5), percent(1.0), percent(0.00049), percent(0.996)
-    ('1.2 %', '50 %', '100 %', '0.049 %', '99.6 %')
-    """
-    value = 100 * share
-    return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"
 
 
 def place_in_words(row: float, column: float) -> str:

@@ -102,11 +102,12 @@ def _name_of(training, i):
 
 
 def percent(share: float) -> str:
-    """A share for people.
+    """A share for people: two digits, and no more precision than it has.
 
     Examples
     --------
-    >>> percent(0.05), percent(0.0123), percent(0.00042)
-    ('5 %', '1.2 %', '0.042 %')
+    >>> percent(0.05), percent(0.0123), percent(0.00042), percent(0.996), percent(1.0)
+    ('5 %', '1.2 %', '0.042 %', '99.6 %', '100 %')
     """
-    return f"{100 * share:.2g} %"
+    value = 100 * share
+    return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"
