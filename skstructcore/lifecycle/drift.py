@@ -216,15 +216,16 @@ class DriftMonitor:
                 f"{', '.join(self._tests)}: give the table of this pipeline's describe."
             )
         p_values = table["p_value"].to_numpy(np.float64)
-        z = table.filter(regex="^z_").astype(np.float64)
+        z = table.filter(regex="^z_")
+        columns, z = list(z), z.to_numpy(np.float64)
+        rejected = table["is_anomalous"].tolist() if "is_anomalous" in table else [None] * len(z)
         new = []
         for i, tie in enumerate(self._random.random((len(table), 2))):
             tests = self._tests[str(routes[i])]
             if groups is None or tests.begins_lot(groups[i]):
-                rejected = None if "is_anomalous" not in table else table["is_anomalous"].iat[i]
                 row = None if maps is None else maps[i]
-                tests.remember(self.n_images_, z.columns, z.to_numpy()[i], row)
-                for found in tests.add(self.n_images_, p_values[i], rejected, tie):
+                tests.remember(self.n_images_, columns, z[i], row)
+                for found in tests.add(self.n_images_, p_values[i], rejected[i], tie):
                     new.append(DriftAlarm(str(routes[i]), **found))
             self.n_images_ += 1
         for alarm in new:
