@@ -132,3 +132,18 @@ def test_an_overlay_is_drawn_by_the_threshold_of_its_own_route(tmp_path):
         red = shown + 0.65 * np.clip(share - 0.5, 0, 1) * (213 - shown)
         drawn = np.asarray(Image.open(tmp_path / f"over/image {i}.png"))[..., 0]
         np.testing.assert_allclose(drawn, red, atol=1)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.uint16, 1020)])
+def test_an_overlay_shows_deep_images_as_the_model_sees_them(tmp_path, dtype, white):
+    levels = np.random.default_rng(0).integers(100, 108, (9, 48, 48))
+    X = (levels / 255 * white).astype(dtype)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=48, bank__ratio=0.2,
+                           features__window=(0, white)).fit(X[:8])  # fmt: skip
+    assert save_maps(pipe, X[8:], tmp_path / "maps", overlays=tmp_path / "over") == {}
+    note = json.loads((tmp_path / "maps/scale.json").read_text())
+    counts = np.asarray(Image.open(tmp_path / "maps/image 0.png")).astype(float)
+    share = (counts - 1) * note["unit"] / note["thresholds"]["all"]
+    blue = levels[8] * (1 - 0.65 * np.clip(share - 0.5, 0, 1))  # vermilion has none
+    drawn = np.asarray(Image.open(tmp_path / "over/image 0.png"))[..., 2]
+    np.testing.assert_allclose(drawn, blue, atol=1)

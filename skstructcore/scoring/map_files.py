@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
+from ..features.view import view_of
 from ..images.files import split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.resampling import place_on_image
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, ImagesLike, StrPath
+    from ..images.reading import Intensity
     from .structcore import StructCoreScorer
 
 __all__ = ["save_maps"]
@@ -140,6 +142,8 @@ class MapWriter:
         knows which; all names keep the suffix, and files are written whenever an image comes.
     unit : float
         What a count of a map is worth.
+    view : Intensity or None
+        How the pipeline sees values of images, which overlays show.
     keep_regions : bool
         Whether a call returns the regions of each image.
     """
@@ -148,6 +152,7 @@ class MapWriter:
     base: str
     alike: frozenset[str] | None
     unit: float
+    view: Intensity | None
     keep_regions: bool
 
     @classmethod
@@ -181,7 +186,7 @@ class MapWriter:
             raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
         for place in folders.values():
             _take_up(place, note)
-        return cls(folders, base, alike, note["unit"], keep_regions)
+        return cls(folders, base, alike, note["unit"], view_of(pipe), keep_regions)
 
     def is_to_do(self, images: ImageList, i: int, kind: str | None = None) -> bool:
         """Whether a file of image `i`, or that of one kind, is missing or older than the image."""
@@ -216,7 +221,7 @@ class MapWriter:
                 if kind == "map":
                     picture = _as_counts(placed, self.unit)
                 elif kind == "overlay":
-                    picture = _overlay(images.read(i), placed, threshold)
+                    picture = _overlay(images.seen_through(self.view).read(i), placed, threshold)
                 else:
                     picture = _as_mask(drawn.get(f"image {i}", np.zeros(placed.shape, np.uint16)))
                 path = self.folders[kind] / self._target(images, i)
