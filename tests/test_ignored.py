@@ -23,6 +23,7 @@ from skstructcore.images.resampling import upsample_counted
 from skstructcore.metrics import aupro_score, pixel_auroc_score
 from skstructcore.model_selection import scorers
 from skstructcore.scoring.descriptors import compute_descriptors
+from skstructcore.serving.latency import stage_times
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
 
@@ -283,6 +284,8 @@ def test_each_category_has_its_own_region():
     for ignored in (maps.ignored, new.ignored):
         assert ignored[:8, :, :8].all() and not ignored[:8, :, 8:].any()
         assert ignored[8:, :, 8:].all() and not ignored[8:, :, :8].any()
+    times = stage_times(pipe.fit(images), X[:1], n_repeats=1)
+    assert list(times.index) == ["features", "search", "score", "all"]
 
 
 def test_regions_by_category_need_categories():
