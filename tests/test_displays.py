@@ -372,6 +372,13 @@ def test_descriptors_are_those_that_the_score_adds_up(pipe, images):
     assert ticks == list(display.z)
 
 
+def test_a_base_score_that_is_among_the_descriptors_has_one_row(scorer):
+    parts = scorer.describe(np.random.default_rng(1).random((3, 4, 4)))
+    display = DescriptorDisplay.from_predictions(parts, scorer)
+    assert list(display.z) == ["max"] and len(display.quantiles()) == 1
+    assert len(display.plot().ax_.get_yticklabels()) == 1
+
+
 # --- bank, pixels, dependence, drift ----------------------------------------------------------
 
 

@@ -104,6 +104,9 @@ class DescriptorDisplay(ScoredDisplay):
 
 
 def part_columns(scorer: StructCoreScorer) -> list[str]:
-    """Columns of `describe` that the score adds up: of the base score and each descriptor."""
+    """Columns of `describe` that the score adds up: of the base score and each descriptor.
+
+    The base score may be among the descriptors as well: it has one column then.
+    """
     names = descriptor_names([BASE]) + descriptor_names(scorer.descriptors_)
-    return [f"z_{name}" for name in names]
+    return [f"z_{name}" for name in dict.fromkeys(names)]
