@@ -376,6 +376,6 @@ def test_forgetting_many_images_is_no_refit_and_says_so(pipe):
 
 def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):
     once = forget(pipe, OLD[:3])
-    with pytest.raises(ValueError, match="or were forgotten before"):
+    with pytest.raises(ValueError, match="Files are told by their bytes"):
         forget(once, OLD[:1])
     assert update(once, OLD[:3])[0].n_images_ == 30

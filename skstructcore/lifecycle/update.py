@@ -157,7 +157,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     pipe : Pipeline
         Fitted, as `make_structcore` builds it. It is not changed.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
-        Training images, told by their content: names and places do not matter.
+        Training images, as the pipeline got them: files are told by their bytes, arrays by their
+        values; names and places do not matter.
 
     Returns
     -------
@@ -228,7 +229,8 @@ def _find_all(record, digests):
     if len(unknown):
         raise ValueError(
             f"{len(unknown)} of {len(digests)} images are none that the pipeline was fitted with "
-            f"(the first at position {unknown[0]}), or were forgotten before."
+            f"(the first at position {unknown[0]}), or were forgotten before. Files are told by "
+            "their bytes, arrays by their values: give images as the pipeline got them."
         )
     return record.is_there & np.isin(record.digests, digests)
 
