@@ -32,7 +32,7 @@ from skstructcore.display import (
     ScoreHistogramDisplay,
     ScoreShiftDisplay,
 )
-from skstructcore.display._inputs import kinds_of, rejected_at
+from skstructcore.display._inputs import labels_of, rejected_at
 from skstructcore.evaluation import evaluate
 from skstructcore.lifecycle import DriftMonitor
 from skstructcore.metrics import aupro_score, pro_curve
@@ -138,9 +138,9 @@ def test_lengths_that_differ_are_named():
 
 
 def test_labels_of_an_image_set_are_taken_unless_others_are_given(images):
-    assert kinds_of(images, None).tolist() == images.y.tolist()
-    assert kinds_of(images, [0] * 15 + [1]).tolist() == ["good"] * 15 + ["defect"]
-    assert kinds_of([1, 2], None) is None
+    assert labels_of(images, None).tolist() == images.y.tolist()
+    assert labels_of(images, [0] * 15 + [1]).tolist() == ["good"] * 15 + ["defect"]
+    assert labels_of([1, 2], None) is None
 
 
 def test_rejected_at_the_fitted_level_is_what_the_scorer_decides(scorer):

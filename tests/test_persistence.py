@@ -234,7 +234,7 @@ def written(path, state, arrays=None, file_format="skstructcore 1"):
         ({"new": "features._modules:as_module", "number": 0, "state": {}}, "as_module"),
         ({"new": "..os:path", "number": 0, "state": {}}, "os:path"),
         ({"new": "containers:MemoryBank", "number": 0, "state": {}}, "MemoryBank lacks 'values'"),
-        ({"pickle": "gASVFA=="}, r"unknown kind, \['pickle'\]"),
+        ({"pickle": "gASVFA=="}, r"unknown type, \['pickle'\]"),
         ({"same": 3}, "3 is missing"),
         ({"array": "none"}, "'none' is missing"),
         ({"scalar": ["O", 1]}, "number of the type 'O'"),

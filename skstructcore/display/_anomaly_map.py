@@ -15,7 +15,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD
 from ..images.resampling import place_on_image
 from ._base import Display
-from ._inputs import check_same_length, kinds_of, routes_of
+from ._inputs import check_same_length, labels_of, routes_of
 from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class AnomalyMapDisplay(Display):
     thresholds : mapping of str to float, default=None
         A value of a method's maps that matters, marked in the colour bar and drawn as an outline.
     rows : sequence of n str, default=None
-        Images of one kind stand beside each other under this heading; None: no headings.
+        Images under one heading stand beside each other; None: no headings.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class AnomalyMapDisplay(Display):
         maps = pipe[:-1].transform(images)
         described = pipe[-1].describe(maps)
         relative = {_OURS: relative_to_threshold(maps, described, pipe[-1]), **(others or {})}
-        titles = titles_of(described, kinds_of(images, y), as_images(images).file_names())
+        titles = titles_of(described, labels_of(images, y), as_images(images).file_names())
         listed = as_images(images).seen_through(view_of(pipe))
         options = {"titles": titles, "thresholds": {_OURS: 1.0}}
         return cls._of(listed, _masks_of(images), relative, **options).plot(axes)
@@ -210,11 +210,11 @@ class AnomalyMapDisplay(Display):
         is_good = scores["defect_type"].to_numpy() == GOOD
         ranks = scores["anomaly_score"].to_numpy()
         chosen, rows = [], []
-        for kind, (good, direction) in _CASES.items():
+        for heading, (good, direction) in _CASES.items():
             candidates = np.flatnonzero(is_good == good)
             ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
             chosen += ranked[:n_cases].tolist()
-            rows += [kind] * min(n_cases, len(ranked))
+            rows += [heading] * min(n_cases, len(ranked))
         described = scores.iloc[chosen]
         maps = relative_to_threshold(evaluation.maps[chosen], described, evaluation.scorer)
         return cls._of(
@@ -337,17 +337,17 @@ def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArra
 
 
 def titles_of(
-    described: pd.DataFrame, kinds: ArrayLike | None, names: Sequence[str] | None = None
+    described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str] | None = None
 ) -> list[str]:
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
     verdicts = np.where(described["is_anomalous"].to_numpy(bool), "rejected", "accepted")
-    kinds = [""] * len(described) if kinds is None else [f"{as_text(kind)}, " for kind in kinds]
+    labels = [""] * len(described) if labels is None else [f"{as_text(y)}, " for y in labels]
     # Images that are no files are called by their position in what was passed, which says little.
     names = [""] * len(described) if names is None else [_file_line(name) for name in names]
     return [
-        f"{name}{kind}{verdict}\np-value {p:.2g}, score {score:.3g}"
-        for name, kind, verdict, p, score in zip(
-            names, kinds, verdicts, described["p_value"], described["anomaly_score"], strict=True
+        f"{name}{label}{verdict}\np-value {p:.2g}, score {score:.3g}"
+        for name, label, verdict, p, score in zip(
+            names, labels, verdicts, described["p_value"], described["anomaly_score"], strict=True
         )
     ]
 

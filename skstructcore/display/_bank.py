@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import Display
 from ._inputs import check_same_length
-from ._style import BLUE, GREY, as_text, kind_styles, legend_beside
+from ._style import BLUE, GREY, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ class BankDisplay(Display):
         """Draw each entry as a mark whose colour is the position of its image in the sequence."""
         routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
         span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
-        for route, style in kind_styles(routes).items():
+        for route, style in label_styles(routes).items():
             mine = routes == route
             if not mine.any():
                 continue

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from ._inputs import check_same_length, describe_images, kinds_of
+from ._inputs import check_same_length, describe_images, labels_of
 from ._style import new_figure
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ class ScoredDisplay(Display):
         -------
         display : object
         """
-        kinds = kinds_of(images, y)
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], kinds, **options)
+        labels = labels_of(images, y)
+        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels, **options)
 
     @classmethod
     def from_predictions(
@@ -121,11 +121,11 @@ class ScoredDisplay(Display):
         display : object
         """
         check_same_length(described=described, y=y)
-        return cls._of(described, scorer, kinds_of(None, y)).plot(ax)
+        return cls._of(described, scorer, labels_of(None, y)).plot(ax)
 
     @classmethod
     @abstractmethod
     def _of(
-        cls, described: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray | None
+        cls, described: pd.DataFrame, scorer: StructCoreScorer, labels: NDArray | None
     ) -> ScoredDisplay:
-        """The display of a table; `kinds` say what each image is."""
+        """The display of a table; `labels` say what each image is."""

@@ -28,7 +28,7 @@ class DescriptorDisplay(ScoredDisplay):
     ----------
     z : DataFrame of shape (n_images, n_descriptors)
         Standard deviations above good training images; a column a descriptor.
-    kinds : array-like of shape (n_images,) of str, default=None
+    labels : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
 
     Examples
@@ -46,35 +46,35 @@ class DescriptorDisplay(ScoredDisplay):
     """
 
     z: pd.DataFrame
-    kinds: ArrayLike | None = None
+    labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_same_length(z=self.z, kinds=self.kinds)
-        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
+        check_same_length(z=self.z, labels=self.labels)
+        self.labels = None if self.labels is None else np.asarray(self.labels)
 
     @classmethod
-    def _of(cls, described, scorer, kinds):
+    def _of(cls, described, scorer, labels):
         check_described(described, *part_columns(scorer))
         z = described[part_columns(scorer)]
-        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), kinds)
+        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), labels)
 
     def quantiles(self) -> pd.DataFrame:
-        """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor and kind."""
+        """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor: of good images, of defects."""
         rows = {}
         for name in self.z:
-            for kind, mine in self._members().items():
+            for label, mine in self._members().items():
                 values = np.quantile(self.z[name].to_numpy()[mine], [0.05, 0.25, 0.5, 0.75, 0.95])
-                rows[name, kind] = values
+                rows[name, label] = values
         return pd.DataFrame.from_dict(
             rows, orient="index", columns=["5%", "25%", "50%", "75%", "95%"]
         ).set_axis(pd.MultiIndex.from_tuples(rows))
 
     def _members(self):
-        if self.kinds is None:
+        if self.labels is None:
             return {"images": np.ones(len(self.z), dtype=bool)}
-        good = self.kinds == GOOD
+        good = self.labels == GOOD
         members = {GOOD: good, "defects": ~good}
-        return {kind: mine for kind, mine in members.items() if mine.any()}
+        return {label: mine for label, mine in members.items() if mine.any()}
 
     @property
     def _size(self):
@@ -85,13 +85,13 @@ class DescriptorDisplay(ScoredDisplay):
         names = list(self.z)
         table, members = self.quantiles(), self._members()
         looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
-        for k, (kind, mine) in enumerate(members.items()):
-            color, marker = looks[kind]
+        for k, (label, mine) in enumerate(members.items()):
+            color, marker = looks[label]
             rows = np.arange(len(names)) + 0.3 * (k - (len(members) - 1) / 2)
-            q = table.xs(kind, level=1).loc[names].to_numpy()
+            q = table.xs(label, level=1).loc[names].to_numpy()
             ax.hlines(rows, q[:, 0], q[:, 4], color=color, lw=1.2)
             ax.hlines(rows, q[:, 1], q[:, 3], color=color, lw=5, alpha=0.5)
-            ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{kind} ({mine.sum()})")
+            ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{label} ({mine.sum()})")
         ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
         ax.axvline(0, color=GREY, lw=1)
         ax.set_yticks(range(len(names)), map(as_text, names))

@@ -28,7 +28,7 @@ def describe_images(pipe: Pipeline, images: ImagesLike) -> pd.DataFrame:
     return pipe[-1].describe(pipe[:-1].transform(images))
 
 
-def kinds_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.object_] | None:
+def labels_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.object_] | None:
     """What each image is, as strings: "good", or the type of the defect.
 
     Parameters
@@ -40,11 +40,11 @@ def kinds_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.objec
 
     Returns
     -------
-    kinds : ndarray of shape (n_images,) of str, or None where nothing is known
+    labels : ndarray of shape (n_images,) of str, or None where nothing is known
 
     Examples
     --------
-    >>> kinds_of(None, [0, 1]).tolist(), kinds_of(None, ["good", "dent"]).tolist()
+    >>> labels_of(None, [0, 1]).tolist(), labels_of(None, ["good", "dent"]).tolist()
     (['good', 'defect'], ['good', 'dent'])
     """
     if y is None:

@@ -10,7 +10,7 @@ import numpy as np
 from ..routing.grouping import UNKNOWN
 from ._base import Display
 from ._inputs import check_described, describe_images
-from ._style import as_text, kind_styles, legend_beside
+from ._style import as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ class RoutingDisplay(Display):
         # Marks of one row beside each other; the same picture at every call.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(nearest))
         heights = np.array([rows[name] for name in nearest]) + shift
-        for label, style in kind_styles(labels).items():
+        for label, style in label_styles(labels).items():
             mine = labels == label
             if mine.any():
                 ratio = np.asarray(self.ratio)[mine]

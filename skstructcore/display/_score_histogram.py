@@ -29,7 +29,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
         Higher is more anomalous.
     threshold : float
         Scores above it are anomalous.
-    kinds : array-like of shape (n_images,) of str, default=None
+    labels : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
     calibration_scores : array-like of shape (n_training_images,), default=()
         Held-out scores of the good training images, which the threshold comes from. Where
@@ -52,32 +52,32 @@ class ScoreHistogramDisplay(ScoredDisplay):
 
     scores: ArrayLike
     threshold: float
-    kinds: ArrayLike | None = None
+    labels: ArrayLike | None = None
     calibration_scores: ArrayLike = ()
 
     def __post_init__(self) -> None:
-        check_same_length(scores=self.scores, kinds=self.kinds)
+        check_same_length(scores=self.scores, labels=self.labels)
         self.scores = np.asarray(self.scores)
-        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
+        self.labels = None if self.labels is None else np.asarray(self.labels)
         self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)
 
     @classmethod
-    def _of(cls, described, scorer, kinds):
+    def _of(cls, described, scorer, labels):
         check_described(described, "anomaly_score")
         routes = [route for route in scorer.routes_.values() if not route.is_pooled]
         scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
         training = np.concatenate([*scaled, np.empty(0)])
-        return cls(described["anomaly_score"], -scorer.offset_, kinds, training)
+        return cls(described["anomaly_score"], -scorer.offset_, labels, training)
 
     def groups(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""
-        if self.kinds is None:
+        if self.labels is None:
             groups = {"images": self.scores}
         else:
-            good = self.kinds == GOOD
+            good = self.labels == GOOD
             groups = {GOOD: self.scores[good], f"{DEFECT}s": self.scores[~good]}
         groups[_TRAINING] = self.calibration_scores
         return {name: values for name, values in groups.items() if len(values)}
@@ -98,5 +98,5 @@ class ScoreHistogramDisplay(ScoredDisplay):
             )
         ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
         ax.set_xlabel("anomaly score")
-        ax.set_ylabel("share of the images of a kind")
+        ax.set_ylabel("share of its images")
         legend_beside(ax)

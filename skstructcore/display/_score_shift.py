@@ -12,7 +12,7 @@ from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
 from ._base import ScoredDisplay
 from ._inputs import check_described, check_same_length
-from ._style import BLUE, GREY, ORANGE, as_text, kind_styles, legend_beside
+from ._style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -34,7 +34,7 @@ class ScoreShiftDisplay(ScoredDisplay):
         Higher is more anomalous.
     base_threshold, threshold : float
         Scores above them are anomalous.
-    kinds : array-like of shape (n_images,) of str, default=None
+    labels : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
 
     Examples
@@ -55,22 +55,22 @@ class ScoreShiftDisplay(ScoredDisplay):
     hybrid: ArrayLike
     base_threshold: float
     threshold: float
-    kinds: ArrayLike | None = None
+    labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_same_length(base=self.base, hybrid=self.hybrid, kinds=self.kinds)
+        check_same_length(base=self.base, hybrid=self.hybrid, labels=self.labels)
         self.base, self.hybrid = np.asarray(self.base), np.asarray(self.hybrid)
-        self.kinds = None if self.kinds is None else np.asarray(self.kinds)
+        self.labels = None if self.labels is None else np.asarray(self.labels)
 
     @classmethod
-    def _of(cls, described, scorer, kinds):
+    def _of(cls, described, scorer, labels):
         check_described(described, "base", "anomaly_score")
         base = described["base"].to_numpy()
         base_threshold = scorer.calibration_.base_decision.threshold
         if scorer.is_routed_:
             base, base_threshold = base / base_thresholds(described, scorer), 1.0
         hybrid = described["anomaly_score"].to_numpy()
-        return cls(base, hybrid, base_threshold, -scorer.offset_, kinds)
+        return cls(base, hybrid, base_threshold, -scorer.offset_, labels)
 
     def counts(self) -> pd.DataFrame:
         """Count images by which of the two scores rejects them.
@@ -78,7 +78,7 @@ class ScoreShiftDisplay(ScoredDisplay):
         Returns
         -------
         counts : DataFrame
-            A row for good images and one for defects, or one row for all images where the kinds
+            A row for good images and one for defects, or one row for all images where the labels
             are not known. Columns ``both``, ``only_hybrid``, ``only_base``, ``neither``.
         """
         by_base, by_hybrid = self.base > self.base_threshold, self.hybrid > self.threshold
@@ -88,20 +88,20 @@ class ScoreShiftDisplay(ScoredDisplay):
             by_base & ~by_hybrid,
             ~by_base & ~by_hybrid,
         )
-        if self.kinds is None:
+        if self.labels is None:
             members = {"images": np.ones(len(self.base), dtype=bool)}
         else:
-            members = {GOOD: self.kinds == GOOD, "defects": self.kinds != GOOD}
+            members = {GOOD: self.labels == GOOD, "defects": self.labels != GOOD}
         rows = [[int((r & mine).sum()) for r in regions] for mine in members.values()]
         return pd.DataFrame(rows, index=list(members), columns=list(_REGIONS))
 
     def _draw(self, ax):
         """Draw a mark an image, and shade the regions by who rejects them."""
-        kinds = np.full(len(self.base), "images") if self.kinds is None else self.kinds
-        styles = kind_styles(kinds)
-        present = dict.fromkeys(kinds.tolist())
-        for kind in sorted(present, key=lambda kind: kind != GOOD):  # defects above good images
-            mine = kinds == kind
+        labels = np.full(len(self.base), "images") if self.labels is None else self.labels
+        styles = label_styles(labels)
+        present = dict.fromkeys(labels.tolist())
+        for label in sorted(present, key=lambda label: label != GOOD):  # defects above good images
+            mine = labels == label
             ax.scatter(
                 self.base[mine],
                 self.hybrid[mine],
@@ -109,8 +109,8 @@ class ScoreShiftDisplay(ScoredDisplay):
                 alpha=0.75,
                 linewidths=0.4,
                 edgecolors="white",
-                label=f"{as_text(kind)} ({mine.sum()})",
-                **styles[kind],
+                label=f"{as_text(label)} ({mine.sum()})",
+                **styles[label],
             )
         self._frame(ax)
         self._shade(ax)

@@ -1,8 +1,8 @@
 """What all pictures share: figures, colours, and words along the axes.
 
 Colours are those of Okabe and Ito, which the colour-blind tell apart; nothing is told by colour
-alone, so that a print in grey still says it: kinds of images differ in their markers, lines in
-their dashes, regions in their hatches.
+alone, so that a print in grey still says it: images of different labels differ in their markers,
+lines in their dashes, regions in their hatches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
-_KINDS = (
+_LABELS = (
     (ORANGE, "^"),
     (GREEN, "s"),
     (PURPLE, "D"),
@@ -67,19 +67,19 @@ def as_text(name: object) -> str:
     return escape_name(str(name)).replace("$", r"\$")
 
 
-def kind_styles(kinds: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Give every kind of image a colour and a marker; good images have always the same.
+def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Give every label of images a colour and a marker; good images have always the same.
 
     Examples
     --------
-    >>> kind_styles(["dent", "good"])["good"]
+    >>> label_styles(["dent", "good"])["good"]
     {'color': '#0072B2', 'marker': 'o'}
     """
-    others = [kind for kind in dict.fromkeys(kinds) if kind != GOOD]
+    others = [label for label in dict.fromkeys(labels) if label != GOOD]
     styles = {GOOD: {"color": BLUE, "marker": "o"}}
-    for position, kind in enumerate(others):
-        color, marker = _KINDS[position % len(_KINDS)]
-        styles[kind] = {"color": color, "marker": marker}
+    for position, label in enumerate(others):
+        color, marker = _LABELS[position % len(_LABELS)]
+        styles[label] = {"color": color, "marker": marker}
     return styles
 
 

@@ -48,8 +48,8 @@ _SPLITTABLE = ("RGB", "RGBA", "RGBX")
 _logger = logging.getLogger(__name__)
 
 
-class Kind(NamedTuple):
-    """What kind of values an image holds."""
+class PixelType(NamedTuple):
+    """What the values of an image are."""
 
     values: Literal["levels", "integers", "floats"]
     n_channels: int
@@ -59,7 +59,7 @@ class Header(NamedTuple):
     """What is known of an image file without its pixels."""
 
     size: tuple[int, int]  # height and width, upright
-    kind: Kind
+    pixel_type: PixelType
     pages: tuple[int, ...]  # the images in the file that count
     reader: str  # "pillow", "halves", "netpbm" or "tifffile"
 
@@ -191,9 +191,9 @@ def _header(path, stamp, page):
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is none {page}")
         _seek(image, pages[0] if page is None else page)
-        kind, reader = kind_of_mode(image.mode), "pillow"
+        pixels, reader = pixel_type_of_mode(image.mode), "pillow"
         if _is_deep_colour(image, path):
-            kind, reader = Kind("integers", 3), _deep_reader(image, pages)
+            pixels, reader = PixelType("integers", 3), _deep_reader(image, pages)
         elif image.mode == "F" and image.format == "TIFF" and image.tile[0][0] == "libtiff":
             # Pillow 13 takes the bytes of compressed big-endian floats in the wrong order.
             reader = "tifffile" if image.tag_v2.prefix == b"MM" else reader
@@ -205,11 +205,11 @@ def _header(path, stamp, page):
                 )
             reader = "tifffile"
         if reader == "tifffile":
-            kind = _tifffile_header(path, page).kind
+            pixels = _tifffile_header(path, page).pixel_type
         # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
         is_plain = image.format == "PNG" and not _mentions_orientation(path)
         size = image.size[::-1] if is_plain else upright_size_of(image)
-        return Header(size, kind, pages, reader)
+        return Header(size, pixels, pages, reader)
 
 
 def load(name: str) -> Image.Image | NDArray[Any]:
@@ -229,7 +229,7 @@ def load(name: str) -> Image.Image | NDArray[Any]:
         values = values.reshape(height, width, 3).astype(np.uint16)
     else:
         values = _tifffile_values(path, page)
-    if values.shape[2:] == (4,) and header.kind.n_channels == 3:
+    if values.shape[2:] == (4,) and header.pixel_type.n_channels == 3:
         if (values[..., 3] != values[..., 3].max()).any():
             raise ValueError(
                 "it holds colours of more than 8 bits with transparent pixels; save it without an "
@@ -330,10 +330,10 @@ def _seek(image, page):
         image.seek(page)
 
 
-def kind_of_mode(mode):
+def pixel_type_of_mode(mode):
     if mode in DEEP_MODES:
-        return Kind("floats" if mode == "F" else "integers", 1)
-    return Kind("levels", 3)
+        return PixelType("floats" if mode == "F" else "integers", 1)
+    return PixelType("levels", 3)
 
 
 def _rawmodes(image):
@@ -416,7 +416,7 @@ def _tifffile_header(path, page):
         values = {"u": "integers", "i": "integers", "f": "floats"}.get(page.dtype.kind, "floats")
         values = "levels" if page.dtype == np.uint8 else values
         opaque = page.photometric == 2 and n_channels == 4
-        return Header(size, Kind(values, 3 if opaque else n_channels), pages, "tifffile")
+        return Header(size, PixelType(values, 3 if opaque else n_channels), pages, "tifffile")
 
 
 def _orientation(page):

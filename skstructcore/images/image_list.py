@@ -1,4 +1,4 @@
-"""Any kind of image input as one list of images that are read when asked for."""
+"""Images in any form as one list of images that are read when asked for."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .reading import (
     Intensity,
     check_whole,
     digest,
-    kind,
     own_bit_depth_window,
+    pixel_type,
     read,
     reason_of,
     scaled_pixels,
@@ -107,7 +107,7 @@ def as_images(
     views: Sequence[Any] | None = None,
     max_pixels: int | None = None,
 ) -> ImageList:
-    """Bring any supported kind of image input into one form.
+    """Bring images in any supported form into one.
 
     Parameters
     ----------
@@ -324,10 +324,10 @@ class ImageList:
         return self._guard(i, lambda item: read(item, self.view))
 
     def check(self, i: int, intensity: Intensity) -> str:
-        """What values image `i` holds, see `Kind`; an error if the intensity cannot take them."""
+        """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
 
         def check(item):
-            found = kind(item)
+            found = pixel_type(item)
             intensity.check(found)
             return found.values
 
@@ -384,7 +384,7 @@ class ImageList:
         if (
             high >= 1023
             and low + levels.max() * (high - low) / 255 <= 255
-            and kind(self.items[i]).values == "integers"
+            and pixel_type(self.items[i]).values == "integers"
         ):
             _logger.warning(
                 "Image %s (position %d in the list) has no value above 255: seen through the "

@@ -29,10 +29,10 @@ from PIL import Image, ImageOps
 from .files import (
     DEEP_MODES,
     N_REMEMBERED,
-    Kind,
+    PixelType,
     header_of,
-    kind_of_mode,
     load,
+    pixel_type_of_mode,
     refuse_deep_transparency,
     refuse_several,
     split_page,
@@ -85,28 +85,28 @@ class Intensity:
     window: tuple[float, float] | None = None
     channels: tuple[Any, ...] | None = None
 
-    def check(self, kind: Kind) -> None:
-        """Raise ValueError if images of this kind cannot be taken."""
-        if kind.values == "floats" and self.window is None:
+    def check(self, pixels: PixelType) -> None:
+        """Raise ValueError if such images cannot be taken."""
+        if pixels.values == "floats" and self.window is None:
             raise ValueError(
                 "its values are floating-point numbers, of a range that is not known; convert it "
                 "to uint8 (values from 0 to 1: multiply by 255 first), or give the feature "
                 "estimator window=(low, high), the values that are black and white"
             )
         if self.channels is None or self.channels == "bgr":
-            if kind.n_channels not in ((1, 3, 4) if kind.values == "levels" else (1, 3)):
+            if pixels.n_channels not in ((1, 3, 4) if pixels.values == "levels" else (1, 3)):
                 raise ValueError(
-                    f"it has {kind.n_channels} channels of {kind.values}; expected 1 or 3 (or 4 "
-                    "of uint8: with alpha), the last axis. Give the feature estimator "
+                    f"it has {pixels.n_channels} channels of {pixels.values}; expected 1 or 3 (or "
+                    "4 of uint8: with alpha), the last axis. Give the feature estimator "
                     "channels=(i, j, k), those to take as red, green and blue; where channels "
                     "stand first move the axis: np.moveaxis(image, 0, -1)"
                 )
             return
         weighted = isinstance(self.channels[0], tuple)
         needed = len(self.channels[0]) if weighted else max(self.channels) + 1
-        if (needed != kind.n_channels) if weighted else (needed > kind.n_channels):
+        if (needed != pixels.n_channels) if weighted else (needed > pixels.n_channels):
             raise ValueError(
-                f"it has {kind.n_channels} channels, but channels={self.channels} is for "
+                f"it has {pixels.n_channels} channels, but channels={self.channels} is for "
                 f"{'' if weighted else 'at least '}{needed}"
             )
 
@@ -215,7 +215,7 @@ def reason_of(error):
 def read(item, intensity=None):
     """An image as upright 8-bit RGB; without an intensity a deep one by its own bit depth."""
     if intensity is None:
-        is_deep = kind(item).values == "integers"
+        is_deep = pixel_type(item).values == "integers"
         intensity = Intensity(own_bit_depth_window(item) if is_deep else None)
     levels = decode(item, intensity)
     if not isinstance(levels, Image.Image):
@@ -232,7 +232,7 @@ def check_whole(item):
 
 def decode(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
-    intensity.check(kind(item))
+    intensity.check(pixel_type(item))
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
         if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[2] > 2:
@@ -277,17 +277,17 @@ def _to_rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def kind(item):
-    """What kind of values an image holds; of a file only the header is read."""
+def pixel_type(item):
+    """What the values of an image are; of a file only the header is read."""
     if isinstance(item, str):
-        return header_of(item).kind
+        return header_of(item).pixel_type
     if isinstance(item, np.ndarray):
         values = {"u": "integers", "i": "integers", "f": "floats"}[item.dtype.kind]
         if item.dtype == np.uint8:
             values = "levels"
-        return Kind(values, item.shape[2] if item.ndim == 3 else 1)
+        return PixelType(values, item.shape[2] if item.ndim == 3 else 1)
     refuse_several(item)
-    return kind_of_mode(item.mode)
+    return pixel_type_of_mode(item.mode)
 
 
 def own_bit_depth_window(item):
@@ -324,7 +324,7 @@ def digest(item):
         return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
     pixels = item
     if not isinstance(item, np.ndarray):
-        is_deep = kind(item).values != "levels"
+        is_deep = pixel_type(item).values != "levels"
         pixels = np.asarray(ImageOps.exif_transpose(item) if is_deep else read(item))
     digest = hashlib.blake2b(f"{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
     digest.update(np.ascontiguousarray(pixels))

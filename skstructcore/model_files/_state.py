@@ -77,8 +77,8 @@ class Writer:
         if value.dtype.kind == "U" or (
             value.dtype == object and all(type(item) is str for item in value.ravel())
         ):
-            kind = "object" if value.dtype == object else value.dtype.str[1:]
-            return {"strings": [*map(str, value.ravel())], "shape": [*value.shape], "type": kind}
+            text = "object" if value.dtype == object else value.dtype.str[1:]
+            return {"strings": [*map(str, value.ravel())], "shape": [*value.shape], "type": text}
         if not can_hold(value.dtype):
             raise _refusal(value, place)
         # A product may sum in another order for another layout: it is kept.
@@ -100,10 +100,10 @@ class Reader:
             return node
         if isinstance(node, list):
             return [self.value(item) for item in node]
-        for kind, read in _KINDS.items():
-            if kind in node:
+        for key, read in _READERS.items():
+            if key in node:
                 return read(self, node)
-        raise ValueError(f"it holds an entry of an unknown kind, {sorted(node)[:3]}")
+        raise ValueError(f"it holds an entry of an unknown type, {sorted(node)[:3]}")
 
     def _tuple(self, node):
         return tuple(self.value(node["tuple"]))
@@ -143,7 +143,7 @@ class Reader:
         return new
 
 
-_KINDS = {
+_READERS = {
     "new": Reader._new, "same": Reader._same, "array": Reader._array, "tuple": Reader._tuple,
     "dict": Reader._dict, "scalar": Reader._scalar, "float": Reader._float,
     "strings": Reader._strings, "path": Reader._path,
@@ -155,13 +155,13 @@ def _class_name(value):
 
 
 def _state_of(value, place):
-    kind = type(value)
-    if kind is Pipeline:
+    cls = type(value)
+    if cls is Pipeline:
         return {"steps": value.steps, "verbose": value.verbose}
-    if kind.__module__.split(".")[0] != _PACKAGE:
+    if cls.__module__.split(".")[0] != _PACKAGE:
         raise _refusal(value, place)
-    if dataclasses.is_dataclass(kind):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if dataclasses.is_dataclass(cls):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     if not isinstance(value, BaseEstimator):
         raise _refusal(value, place)
     state = dict(value.__getstate__())
@@ -180,51 +180,51 @@ def _build(name, state):
     if match is None or name.startswith("sklearn"):
         raise ValueError(f"it holds a {name}, which is no class of {_PACKAGE}")
     try:
-        kind = getattr(importlib.import_module(f"{_PACKAGE}.{match[1]}"), match[2])
+        cls = getattr(importlib.import_module(f"{_PACKAGE}.{match[1]}"), match[2])
     except (ImportError, AttributeError):
-        kind = None
-    is_ours = inspect.isclass(kind) and kind.__module__.startswith(f"{_PACKAGE}.")
-    if is_ours and dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, state)
-    if is_ours and issubclass(kind, BaseEstimator):
-        return _build_estimator(kind, state)
+        cls = None
+    is_ours = inspect.isclass(cls) and cls.__module__.startswith(f"{_PACKAGE}.")
+    if is_ours and dataclasses.is_dataclass(cls):
+        return _build_dataclass(cls, state)
+    if is_ours and issubclass(cls, BaseEstimator):
+        return _build_estimator(cls, state)
     raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
 
 
-def _build_dataclass(kind, state):
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+def _build_dataclass(cls, state):
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     missing = dataclasses.MISSING
     for key, field in fields.items():
         if key not in state:
             if field.default is missing:
-                raise ValueError(f"its {kind.__name__} lacks {key!r}, which this release needs")
+                raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
             state[key] = field.default
-    _check_known(kind, state, fields)
-    return kind(**state)
+    _check_known(cls, state, fields)
+    return cls(**state)
 
 
-def _build_estimator(kind, state):
-    parameters = set(kind._get_param_names())
+def _build_estimator(cls, state):
+    parameters = set(cls._get_param_names())
     learned = {key for key in state if key.endswith("_") or key.startswith("_")}
-    _check_known(kind, state, parameters | {key for key in learned if not key.startswith("__")})
+    _check_known(cls, state, parameters | {key for key in learned if not key.startswith("__")})
     # A parameter that the file does not know does by default what was done before it.
-    new = kind.__new__(kind)
-    defaults = inspect.signature(kind.__init__).parameters
+    new = cls.__new__(cls)
+    defaults = inspect.signature(cls.__init__).parameters
     absent = {key: defaults[key].default for key in parameters - set(state)}
     new.__setstate__({**absent, **state})
     new._validate_params()
     return new
 
 
-def _check_known(kind, state, known):
+def _check_known(cls, state, known):
     unknown = sorted(set(state) - set(known))
     if unknown:
-        raise ValueError(f"its {kind.__name__} has {unknown[0]!r}, which this release has not")
+        raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
 
 
 def _refusal(value, place):
-    kind = type(value)
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    cls = type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}"
     if isinstance(value, np.ndarray):
         name += f" of {value.dtype}"
     elif callable(value) and hasattr(value, "__qualname__"):

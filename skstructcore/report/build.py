@@ -20,7 +20,7 @@ from .._utils.files import atomic_file, check_writable
 from .._utils.validation import check_number
 from .._version import __version__
 from ..display._descriptor import part_columns
-from ..display._inputs import check_same_length, kinds_of, smallest_rates
+from ..display._inputs import check_same_length, labels_of, smallest_rates
 from ..display._style import map_limits
 from ..images.files import split_page
 from ..images.image_list import as_images
@@ -138,7 +138,7 @@ def report(
         )
     if thumbnail is None:
         thumbnail = 256 if n_images <= _MANY else 192
-    kinds = kinds_of(images, y)
+    kinds = labels_of(images, y)
     check_same_length(images=range(n_images), y=kinds, parts=parts)
     if parts is not None:
         check_fitted_with_parts(pipe[-1])
