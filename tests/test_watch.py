@@ -121,6 +121,29 @@ def test_messages_wait_for_their_receiver_and_keep_their_number(pipe, folder):
     assert {"is_anomalous", "anomaly_score", "p_value", "alarms"} <= set(received[0])
 
 
+def test_receivers_that_are_away_are_asked_ever_more_seldom(pipe, folder, monkeypatch):
+    asked, clock, stop = [], [0.0], threading.Event()
+
+    def away(message):
+        asked.append(clock[0])
+        if len(asked) == 9:
+            stop.set()
+        raise OSError("nobody is there")
+
+    put(folder, 1)
+    watched = watch(pipe, folder, senders=[away])
+    step = watched.step
+
+    def second(**options):
+        step(**options)
+        clock[0] += 1.0
+
+    monkeypatch.setattr(watched, "step", second)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    watched.run(stop, poll=0.0)
+    assert np.diff(asked).tolist() == [3, 5, 9, 17, 33, 61, 61, 61]  # the second of a step more
+
+
 def test_drift_alarms_are_sent_and_are_the_same_after_a_restart(pipe, folder):
     def alarms(n_restarts):
         received = []

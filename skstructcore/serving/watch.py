@@ -135,8 +135,13 @@ class FolderWatch:
             self._count(rows.iloc[i : i + 1])
         _logger.info("Going on after %d images that are scored already", self.n_rows)
 
-    def step(self) -> int:
+    def step(self, *, send: bool = True) -> int:
         """Look once: score what is complete, send what is waiting; return how many were scored.
+
+        Parameters
+        ----------
+        send : bool, default=True
+            Whether to send; messages wait otherwise.
 
         Raises
         ------
@@ -150,7 +155,8 @@ class FolderWatch:
                 self._append(row.to_csv(index=False, header=False))
                 self._count(row)
                 del self._seen[path]
-        self._send()
+        if send:
+            self._send()
         return self.n_rows - n_before
 
     def _complete(self, now):
@@ -226,7 +232,10 @@ class FolderWatch:
             self._messages.pop(0)
 
     def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
-        """Look until `stop` is set: when the system tells of changes, and every `poll` seconds."""
+        """Look until `stop` is set: when the system tells of changes, and every `poll` seconds.
+
+        A receiver that is away is asked again after 2, 4, 8, … and at most 60 seconds.
+        """
         from watchdog.events import FileSystemEventHandler
         from watchdog.observers import Observer
 
@@ -238,9 +247,14 @@ class FolderWatch:
             observer.start()
         except OSError as error:  # network folders, or too many: looking is enough
             _logger.info("The system does not tell of changes: %s", error)
+        pause = ask_at = 0.0
         try:
             while not stop.is_set():
-                self.step()
+                asked = time.monotonic() >= ask_at
+                self.step(send=asked)
+                if asked:
+                    pause = min(max(2 * pause, 2.0), 60.0) if self._messages else 0.0
+                    ask_at = time.monotonic() + pause
                 changed.wait(poll)
                 changed.clear()
         finally:
