@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.lazy import iter_batches
+from .._utils.rows import iter_batches
 from ..images.image_list import as_images
 
 if TYPE_CHECKING:
