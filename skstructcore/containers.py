@@ -149,7 +149,7 @@ class _ImageContainer:
         if not isinstance(key, int | np.integer):
             return key
         if not -len(self) <= key < len(self):
-            # Also what ends a loop over the images: without it the loop would have no end.
+            # This error also ends a `for` loop over the images.
             raise IndexError(f"there is no image {key}, there are {len(self)}")
         return slice(key, key + 1 or None)
 

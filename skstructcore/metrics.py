@@ -247,8 +247,8 @@ def aupro_score(
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr!r}")
     overlap, start, end = _overlap_steps(masks, anomaly_maps, ignored)
-    # What each step of the overlap adds to the area: all that is right of the step. Where
-    # normal pixels share the score, the step is a slope from `start` to `end`.
+    # Each step of the overlap adds the area to its right. Where normal pixels share the score,
+    # the step is a slope from `start` to `end`.
     cut = np.clip(max_fpr - start, 0, end - start)
     slope = 0.5 * cut**2 / np.where(end > start, end - start, 1)
     area = np.sum(overlap * (slope + np.maximum(max_fpr - end, 0)))

@@ -99,8 +99,8 @@ class _OneThreadEach:
 
     def _restore(self):
         if self._n_inside == 0 and self._limit is not None:
-            # The last call may be in another thread than the first, which has set the limit and
-            # whom threadpoolctl (from 3.8 on) would let change it alone.
+            # threadpoolctl (from 3.8 on) lets only the thread that has set a limit change it,
+            # and the last call may be in another thread than the first.
             _let_any_thread_set_limits()
             self._limit.restore_original_limits()
             self._limit = None
@@ -142,7 +142,7 @@ def _n_threads():
 @cache
 def _let_numba_start():
     # When numba starts its threads, it sets the number of OpenMP threads of the thread that
-    # asked for them, and with it that of torch. Let it be one that nobody needs any more.
+    # asked for them, and with it that of torch. So a thread asks that nobody needs afterwards.
     from numba import get_num_threads
 
     thread = threading.Thread(target=get_num_threads)

@@ -68,7 +68,7 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     path = check_writable(path)
     unfinished = None
     try:
-        # A part of the name, which may be as long as names can be.
+        # Only a part of the name is taken, because it may be as long as names can be.
         descriptor, unfinished = tempfile.mkstemp(".unfinished", f".{path.name[:40]}.", path.parent)
         with open(descriptor, "wb") as file:
             yield file
@@ -81,7 +81,8 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
         if unfinished is not None:
             with contextlib.suppress(OSError):
                 os.unlink(unfinished)
-        # Writing to an open file fails without a name; other names are of what the block reads.
+        # An error of writing to an open file has no file name. An error with another name is
+        # about a file that the block reads.
         is_ours = isinstance(error, OSError) and error.errno is not None
         if is_ours and (unfinished is None or error.filename in (None, unfinished)):
             raise write_error(path, error) from error
@@ -104,7 +105,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 def _umask():
-    # The process has no way to ask but to set it; threads may create files meanwhile.
+    # The only portable way to ask for it is to set it, while threads may create files.
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1], 8) for line in status if line.startswith("Umask"))

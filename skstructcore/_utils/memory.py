@@ -26,7 +26,7 @@ def _left_of_control_groups(root=Path("/")):
             names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
         else:
             continue
-        # In a container the path may be that of the host, and the top is its own.
+        # In a container the path may be that of the host: the top is the container's own folder.
         folder = top / path.strip("/")
         for place in [folder, *folder.parents]:
             left += _left_of(place, *names)

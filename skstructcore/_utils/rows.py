@@ -90,7 +90,7 @@ def check_features(estimator, X, *, reset):
         return X
     if getattr(X, "ndim", 2) <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    # NaN is told apart below: a patch of nothing else is ignored.
+    # A patch of which all features are NaN is ignored; other NaN is refused below.
     X = check_array(
         X,
         dtype=_FLOATS,

@@ -44,7 +44,7 @@ def check_per_image(values, n_images, name):
     array(['a', nan], dtype=object)
     """
     if isinstance(values, (list, tuple)):
-        # numpy would make the strings "nan", "None" and "1" of what stands beside a string.
+        # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".
         is_string = [isinstance(value, str) for value in values]
         mixed = any(is_string) and not all(is_string)
         values = np.asarray(values, dtype=object if mixed else None)

@@ -341,7 +341,7 @@ def save_model(pipe: Pipeline, path: Path) -> None:
     save(pipe.set_params(**quiet), path)
 
 
-# Not looked at by click: what cannot be read must not stop the others.
+# click does not check the files, because one that cannot be read must not stop the others.
 IMAGES = click.Path(path_type=Path, readable=False)
 
 

@@ -111,7 +111,7 @@ class Rows:
 
         if self.csv is not None:
             if not self.n_done:
-                # In this order: whenever it ends, no note stands beside the rows of another run.
+                # In this order, so that at no time a note stands beside rows of another run.
                 self.part.unlink(missing_ok=True)
                 write_text(self.note, json.dumps({"fingerprint": self.fingerprint}))
             with self._naming_the_part():

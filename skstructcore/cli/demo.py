@@ -78,8 +78,8 @@ def _run(output):
     from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate
 
-    # The training tiles come from about ten parts of a photograph: a false-alarm rate of 10 %
-    # is what so few can promise.
+    # The training tiles come from about ten parts of a photograph, and so few can promise a
+    # false-alarm rate of 10 %.
     false_alarms = 0.1
     rows = []
     for name in ("brick", "gravel", "grass"):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# Of what no split is known, this share of the good images is not trained on.
+# Where no split is known, this share of the good images is kept for the test.
 _HELD_OUT = 0.25
 _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 _FILE = click.Path(dir_okay=False, path_type=Path)

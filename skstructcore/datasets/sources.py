@@ -212,7 +212,7 @@ def _from_pattern(pattern, good, split, by_folder):
     if not matches:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     files = [m for m in matches if not os.path.isdir(m)]
-    # With files there, folders are what a pattern like ** meets on its way.
+    # Where there are files, a pattern like ** has met the folders on its way: they do not count.
     rows = [row for m in files or matches for row in _rows_of(m, None, split, by_folder)]
     if good is None or all(row.label for row in rows):
         return rows

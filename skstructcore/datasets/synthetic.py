@@ -23,7 +23,7 @@ __all__ = ["DEFECTS", "paint_defect"]
 
 # An opacity above this counts as defect in the mask: about where the eye puts the edge.
 _MASK_LEVEL = 0.4
-# Mean change, in grey levels, under which a defect would be invisible and is drawn anew.
+# A defect whose mean change is below so many grey levels would be invisible: it is redrawn.
 _VISIBLE = 10.0
 _TRIALS = 12
 

@@ -342,7 +342,7 @@ def titles_of(
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
     verdicts = np.where(described["is_anomalous"].to_numpy(bool), "rejected", "accepted")
     labels = [""] * len(described) if labels is None else [f"{as_text(y)}, " for y in labels]
-    # Images that are no files are called by their position in what was passed, which says little.
+    # The name of an image that is no file is its position, which says little: it is left out.
     names = [""] * len(described) if names is None else [_file_line(name) for name in names]
     return [
         f"{name}{label}{verdict}\np-value {p:.2g}, score {score:.3g}"

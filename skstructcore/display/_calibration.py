@@ -83,7 +83,7 @@ class CalibrationDisplay(ScoredDisplay):
         self.measured = self.false_alarms / self.n_good
         n = self.n_independent
         hits = self.measured * n
-        # At no and at all false alarms the interval is closed on that side.
+        # Without a false alarm the interval begins at 0, with false alarms only it ends at 1.
         with np.errstate(invalid="ignore"):
             self.lower = np.nan_to_num(beta.ppf(0.025, hits, n - hits + 1), nan=0.0)
             self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
@@ -168,7 +168,7 @@ class CalibrationDisplay(ScoredDisplay):
         line = np.linspace(0, most, 200)
         kept = line if self.promised is None else np.maximum(line, self.promised)
         ax.plot(line, kept, "--", color=GREY, label="asked for")
-        # Roots along the axes: small rates are the ones that people ask for, and 0 is one.
+        # The axes show roots, because people ask for small rates; a logarithm could not show 0.
         for set_scale in (ax.set_xscale, ax.set_yscale):
             set_scale("function", functions=(_root, np.square))
         for axis in (ax.xaxis, ax.yaxis):

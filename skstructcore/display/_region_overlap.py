@@ -143,14 +143,14 @@ class RegionOverlapDisplay(Display):
         """Draw the curve, its area shaded."""
         x, y = self.false_positive_rate, self.overlap
         if len(x) > _MOST_POINTS:
-            # Evenly along the way that the curve takes, so that no bend is lost.
+            # Points are kept evenly along the curve, so that no bend is lost.
             way = np.linspace(0, 2, _MOST_POINTS)
             kept = np.unique(np.clip(np.searchsorted(x + y, way), 0, len(x) - 1))
             x, y = x[kept], y[kept]
         first = not ax.lines
         label = "" if self.aupro is None else f"AUPRO {100 * self.aupro:.1f} %"
         label = f"{self.name}: {label}" if self.name else label
-        # The second line of the axes is the end of the area.
+        # The second line of the axes marks the end of the area, and is no curve.
         style = {"color": BLUE} if first else _OTHERS[(len(ax.lines) - 2) % len(_OTHERS)]
         (self.line_,) = ax.plot(x, y, label=label, **style)
         if first:

@@ -135,7 +135,7 @@ class RoutingDisplay(Display):
         nearest = np.asarray(self.nearest_route)
         labels = np.full(len(nearest), "images") if self.labels is None else self.labels
         labels = np.asarray(labels).astype(str)
-        # Marks of one row beside each other; the same picture at every call.
+        # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(nearest))
         heights = np.array([rows[name] for name in nearest]) + shift
         for label, style in label_styles(labels).items():

@@ -121,7 +121,7 @@ class ScoreShiftDisplay(ScoredDisplay):
         legend_beside(ax)
 
     def _frame(self, ax):
-        # Above and below all marks there is room for the words in the corners.
+        # The margins leave room for the words in the corners.
         for values, limit, set_limits, share in (
             (self.base, self.base_threshold, ax.set_xlim, 0.08),
             (self.hybrid, self.threshold, ax.set_ylim, 0.18),

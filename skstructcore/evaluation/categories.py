@@ -212,7 +212,7 @@ def _evaluate_one(pipe, layout, name):
 def _row(pipe, evaluation, start):
     scores, test = evaluation.scores, evaluation.images
     table = evaluation.table()
-    # Cell by cell: a row as a whole has a type that turns NaN into pandas' NA.
+    # Taken cell by cell, because a whole row has a type that turns NaN into pandas' NA.
     total = {column: table.at["all", column] for column in table}
     n_anomalous = int((test.y != GOOD).sum())
     row = {

@@ -321,7 +321,7 @@ class Extraction:
                     batch = self._finish(pool, *pending.popleft())
                     yield batch
                     progress.update(len(batch))
-            except BaseException:  # among them: nobody wants the rest
+            except BaseException:  # GeneratorExit is one: the caller does not want the rest
                 pool.shutdown(cancel_futures=True)
                 raise
 
@@ -374,8 +374,8 @@ def compute_in_one_thread():
     n_threads = torch.get_num_threads()
     if n_threads > 1:
         with _threads_lock:
-            # Holds for this thread, but also becomes what threads to come begin with; another
-            # thread puts that back.
+            # This sets the number for this thread, and also that with which later threads begin.
+            # Another thread sets the latter back.
             torch.set_num_threads(1)
             other = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
             other.start()

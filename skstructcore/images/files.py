@@ -34,14 +34,14 @@ IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
     ".webp".split()
 )
-# What usually lies beside images: nobody has to be told that it is none.
+# Files that usually lie beside images: that they are left out is not worth a warning.
 _COMPANIONS = frozenset(".csv .db .ini .json .md .txt .xml .yaml .yml".split())
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp
 _PAGE = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 _VIEW = re.compile(r"(.+)\[(\d+)x(\d+)\+(\d+)\+(\d+)\]", re.DOTALL)
 _SUBFILE_TYPE = 254  # of a TIFF's page: 1 is a smaller copy of another one, 4 a mask
-# The byte that Pillow does not take, of each way to store colours of 16 bits.
+# For each way to store colours of 16 bits, the raw mode of the byte that Pillow drops.
 _NATIVE = "16L" if sys.byteorder == "little" else "16B"
 _OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": {"16L": "16B", "16B": "16L"}[_NATIVE]}
 _SPLITTABLE = ("RGB", "RGBA", "RGBX")
@@ -241,7 +241,8 @@ def load(name: str) -> Image.Image | NDArray[Any]:
 
 def _decode(path, page, other_byte=False):
     """A page as Pillow decodes it; of 16-bit colours the upper byte, or the other one."""
-    # Not by its name: Pillow 13 reads uncompressed turned TIFFs wrongly through a memory map.
+    # Opened as a file object, because Pillow 13 reads uncompressed turned TIFFs wrongly through
+    # the memory map that it makes of a named file.
     with open(path, "rb") as file, _open(file) as image:
         _seek(image, page)
         refuse_deep_transparency(image)

@@ -78,8 +78,8 @@ class Geometry:
 # From this ratio of the sides on, an image keeps its shape where one number is its size.
 _ELONGATED = 2.0
 _ALIKE = 1.25  # ratio between the shapes of images that have one shape
-# What the shorter side has at least, as a share of that of the square: else a strip has hardly
-# any rows of patches, and what is small is lost (docs/howto/pictures.md).
+# The shorter side has at least this share of that of the square. Otherwise a strip has hardly
+# any rows of patches, and small defects are lost (docs/howto/pictures.md).
 _SHORTEST = 1 / 3
 
 

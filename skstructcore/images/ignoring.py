@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     #: A mask (file or array) or polygons.
     RegionLike: TypeAlias = "StrPath | NDArray[Any] | Sequence[ArrayLike]"
 
-# Of a patch: with this share of its area ignored, it is.
+# A patch is ignored if at least this share of its area is.
 _SHARE = 0.5 - 1e-4  # of a patch of many pixels, a half may be less by rounding
 
 

@@ -113,7 +113,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     >>> is_anomalous([0, 1, 0])
     array([False,  True, False])
     """
-    # As objects, or a list of strings and numbers would silently become all strings.
+    # As objects, because numpy would silently turn numbers beside strings into strings.
     y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
     if y.ndim != 1:
         raise ValueError(f"y must be one-dimensional, got shape {y.shape}")

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 FULL_RANGE = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)
-# Of a single deep image: from here on its values are taken for those of 16 bits, see `own_window`.
+# From this value on, a single deep image is taken for one of 16 bits, see `own_window`.
 _USES_THE_RANGE = 2**13
 
 

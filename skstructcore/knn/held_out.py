@@ -129,7 +129,7 @@ def _learn(search, patches, distances_of, learn=_fit_expectation):
     for route, index in enumerate(search.indexes):
         mine = routes[:, 0] == route
         counted = slice(None) if scores.ignored is None else ~scores.ignored[mine].ravel()
-        # Of the entries found in other routes, those know what is normal.
+        # What is normal for an entry of another route is known by the expectation of that route.
         nearest = neighbors[mine].reshape(-1, neighbors.shape[-1])
         expectation, judged = learn(
             route,

@@ -122,7 +122,7 @@ class BankSearch:
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)
 
     def __getstate__(self):
-        # What is made of the bank holds the same entries: a pickle needs them once.
+        # The indexes hold the same entries as the bank, which a pickle needs only once.
         return {key: self.__dict__[key] for key in self.__dataclass_fields__}
 
     def search(
@@ -219,7 +219,7 @@ class BankSearch:
         if self.n_searched == 1:
             return own
         nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
-        # Own route to the front; where it was not among them, the farthest drops out.
+        # The own route comes first. Where it was not among the nearest, the farthest drops out.
         is_own = nearest == own
         is_own[:, -1] |= ~is_own.any(axis=1)
         others = nearest[~is_own].reshape(len(patches), -1)

@@ -32,7 +32,7 @@ PRIOR = 20.0
 _FLOOR = 1e-3
 
 
-# Sums leave this much of a mean square by rounding where all distances are equal.
+# Where all distances are equal, rounding of the sums leaves at most this mean square.
 _NO_SPREAD = 1e-15
 
 
@@ -105,7 +105,7 @@ class ExpectationSums:
         """
         shift = new - old
         change = self.counts * shift**2 - 2 * shift * (self.logs - self.counts * old)
-        # A patch is around several entries, and once in the totals.
+        # A patch counts at several entries, but only once in the totals.
         total = change.sum() * self.totals[0] / max(self.counts.sum(), 1)
         totals = self.totals + np.array([0.0, 0.0, total])
         return replace(self, squares=self.squares + change, totals=totals)
@@ -171,7 +171,7 @@ class DistanceExpectation:
             0 is a normal distance for such content; 1 is one standard deviation more.
         """
         logs = np.log(np.maximum(distances, self.floor, dtype=np.float64))
-        # Without a neighbour nothing is known about the content: what holds for the whole bank.
+        # Without a neighbour nothing is known about the content: the mean of the whole bank holds.
         location = _average(self.location, neighbors, default=self.location.mean())
         scale = _average(self.scale, neighbors, default=self.scale.mean())
         return ((logs - location) / scale).astype(np.float32)

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 
-# With fewer images before the change, calibration says what was normal.
+# With fewer images before the change, the calibration images stand for what was normal.
 _MIN_BEFORE = 20
 
-# By default, defects of an unchanged line, as a share of the images that are no false alarms.
+# Default share of defects on an unchanged line, of the images that are no false alarms.
 _TOLERATED_DEFECTS = 0.1
 _MOST_TOLERATED = 1 - 1e-6  # where all are rejected, nothing is more
 
@@ -126,7 +126,7 @@ class RouteTests:
                 )
         scores = calibration.scores
         if calibration.groups is not None:
-            # Images of one group are alike: one of each, drawn at random.
+            # Images of one group are alike, so one of each group is drawn at random.
             order = np.random.default_rng(0).permutation(len(scores))
             _, first = np.unique(calibration.groups[order], return_index=True)
             scores = scores[order[first]]

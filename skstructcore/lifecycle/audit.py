@@ -154,7 +154,7 @@ def _near_images(bank, features, places, copies):
     owners = np.unique(entries.image_index)
     of_owner = [np.flatnonzero(entries.image_index == owner) for owner in owners]
     for image in np.flatnonzero(given):
-        # All entries of the other image must be there, not a patch that happens to be alike.
+        # All entries of the other image must have a near patch here, not only one that looks alike.
         far = np.array([share[image, rows].max() for rows in of_owner])
         if np.isnan(far).all():
             continue

@@ -103,7 +103,7 @@ def learn_from_painted_defects(
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]
     weights = (weights / np.abs(weights).sum()).tolist()
     scorer.set_params(descriptors=dict(zip(descriptors, weights, strict=True))).fit(good)
-    # How far images are from their route, held out, only the pipeline's own fit knows.
+    # Only the pipeline's own fit knows how far images are from their route when held out.
     scorer.routes_ = {
         name: replace(route, tail=structcore.routes_[name].tail)
         for name, route in scorer.routes_.items()

@@ -40,7 +40,7 @@ __all__ = ["Recalibration", "recalibrate"]
 
 _logger = logging.getLogger(__name__)
 
-# So many fresh images (groups) stand for themselves.
+# From this number of fresh images (groups) on, the old scores do not count any more.
 _ENOUGH = 50
 
 
@@ -259,7 +259,7 @@ def _with_scores(
         scores = np.concatenate([old.scores, scores])
         base = np.concatenate([old_base.scores, base])
     groups = None if len(np.unique(groups)) == len(groups) else groups
-    # A plain quantile of few fresh scores is none.
+    # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if old.rule == "quantile" else old.rule
     if rule == "expected" and weight_old == 0 and len(np.unique(fresh["group"])) < _ENOUGH:
         scores, base = moved_scores(old.scores, scores), moved_scores(old_base.scores, base)

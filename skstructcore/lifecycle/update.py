@@ -269,7 +269,7 @@ def _is_exact(bank, knn, is_gone, route):
     record, search = bank.images_, knn.search_
     own = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
     if knn.calibration == "k-fold" and record.batches is not None:
-        # The first images of a route came with a fit, whose folds are gone.
+        # The first images of a route came with a fit, and nothing is kept of its folds.
         if (record.batches[is_gone & own] == record.batches[own].min()).any():
             return False
     return record.is_as_when(is_gone, own if search.n_searched == 1 else np.ones_like(own))

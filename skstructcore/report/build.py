@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike, StrPath
 
-# Pictures of so many images are one block of the page, which is read when one of them is shown.
+# A block of the page holds the pictures of so many images. It is read when one is shown.
 _BLOCK = 50
 # More images get smaller pictures: 2,000 colour photographs stay below 20 MB.
 _MANY = 1000
@@ -326,7 +326,7 @@ def _render(content):
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    # Only these two may run; a script in a file name could not, even if it got into the page.
+    # Only these two scripts may run: one in a file name could not, even if it got into the page.
     hashes = {"script_hash": _csp_hash(script), "style_hash": _csp_hash(style)}
     return template.render(script=script, style=style, **hashes, **content)
 

@@ -152,7 +152,7 @@ def _add_mask(collected, images, i):
     try:
         mask = images.load_mask(i)
     except (ValueError, OSError) as error:
-        # The page is about decisions: a wrong mask is worth a word, not a refusal.
+        # The page is about decisions: it mentions a wrong mask, and is written all the same.
         collected.notes[i] = escape_name(str(error))
         return
     if mask is not None:

@@ -33,7 +33,7 @@ def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]
 
     Features ``(n_images, h, w, d)``, lazy or not, become ``(n_images, d)``, float64.
     """
-    # Image by image, so that what one gets does not depend on the others, to the last bit.
+    # Each image is pooled alone, so that its mean does not depend on the others, to the last bit.
     pooled = [
         normalize_rows(counted_rows(image)[0]).mean(axis=0, dtype=np.float64)
         for batch in iter_batches(values)

@@ -73,13 +73,13 @@ def _fit_gaussian(pooled):
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
     variances = (1 - shrinkage) * singular**2 / len(pooled)
     floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]
-    # Identical images: any other image is infinitely far, as nearly as numbers allow.
+    # Where all images are identical, any other image is as far as numbers allow.
     floor = max(floor, np.finfo(np.float64).tiny ** 0.25)
     return centre, axes, variances / (variances + floor), floor
 
 
 def _mahalanobis(pooled, centre, axes, shares, floor):
-    # Image by image: a matrix product may sum differently for another number of rows.
+    # Each image is taken alone: a matrix product of more rows may sum in another order.
     distances = np.empty(len(pooled))
     for image, row in enumerate(pooled - centre):
         along = axes @ row
@@ -95,7 +95,7 @@ def held_out_distances(
     There are at most `n_folds` fits; every group is left out of one of them.
     """
     _, codes = np.unique(groups, return_inverse=True)
-    # Groups in a fixed random order, so that folds are no stretches of a series.
+    # Groups are taken in a fixed random order, so that a fold is no stretch of a series.
     order = np.random.default_rng(0).permutation(codes.max() + 1)
     folds = order[codes] % n_folds
     distances = np.empty(len(pooled))

@@ -90,8 +90,8 @@ def routing_distances(
     n_images, n_patches, _ = directions.shape
     columns = directions.transpose(0, 2, 1)
     cosines = np.empty((len(prototypes), n_images, n_patches), dtype=np.float32)
-    # Route by route and image by image: what an image gets for one route must not depend on the
-    # others, to the last bit, and one product of all would be free to sum otherwise. Products of
+    # Each route and image has a product of its own, because its result must not depend on the
+    # others, to the last bit, and one product of all could sum in another order. Products of
     # this size are also too small to be worth threads, which wait for each other.
     for route, entries in enumerate(prototypes):
         np.max(np.matmul(entries, columns), axis=1, out=cosines[route])

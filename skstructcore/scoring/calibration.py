@@ -67,7 +67,7 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     >>> [float(combine(z, norm)[0]) for norm in ("sum", "l2", "linf")]
     [-1.0, 5.0, 4.0]
     """
-    # In the order of the rows: an image alone is summed as one of many, to the last bit.
+    # Contiguous rows are summed in one order: an image alone has the sum of one among many.
     z = np.ascontiguousarray(z)
     if norm == "sum":
         return z.sum(axis=1)
@@ -325,7 +325,7 @@ def fit_calibration(
         raise ValueError(f"Weights must be finite numbers, got {weights.tolist()}.")
     with np.errstate(over="ignore", invalid="ignore"):
         z = (phi - location) / scale * weights
-    # Far from where numbers end, so that those of new images, which may be larger, do as well.
+    # This is far below the largest number, because values of new images may be larger.
     factor = 1.0 if isinstance(lam, str) else lam
     if not np.abs(np.append(z, [factor, *base])).max() <= _LARGEST:  # NaN is no number either
         raise ValueError(

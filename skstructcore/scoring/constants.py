@@ -127,6 +127,6 @@ def _table(decision: Decision) -> tuple[NDArray[np.float64], NDArray[np.float64]
         levels = decision.tail.location + decision.tail.predictive_scale * _Z
     else:
         scores = np.unique(decision.scores)
-        # Where p-values fall in steps, they do so from a score to the next number.
+        # P-values that fall in steps do so between a score and the next larger number.
         levels = np.unique([scores, np.nextafter(scores, np.inf)])
     return levels, decision.p_values(levels)

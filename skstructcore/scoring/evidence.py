@@ -199,7 +199,7 @@ def collect_evidence(
     wanted = list(dict.fromkeys([BASE, *descriptors, *PAPER_PHI]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
-    # Pixel maps of some images at a time: those of all would take far more than their patches.
+    # Pixel maps of a few images at a time, because those of all take far more than their patches.
     full = sigma is not None and maps.geometry is not None
     step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size)) if full else len(maps)
     values = []

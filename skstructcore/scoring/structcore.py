@@ -219,7 +219,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             return rates_by_lot(self.training_, apart, self.calibrations_, maps.lots)
         if maps.groups is None or len(np.unique(maps.groups)) == len(maps):
             return None
-        # Groups are held out in any case.
+        # Training scores are held out by group already.
         return rates_by_lot(self.training_, self.training_, self.calibrations_, maps.groups)
 
     def _tell(self):
@@ -379,7 +379,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return collect_evidence(maps, self.descriptors_, sigma=sigma)
 
     def __setstate__(self, state):
-        if "routes_" in state and state["routes_"] is None:  # of before: no routes were None
+        if "routes_" in state and state["routes_"] is None:  # written when no routes were None
             state = {**state, "routes_": {"all": RouteCalibration(state["calibration_"])}}
         super().__setstate__({key: part for key, part in state.items() if key != "offset_"})
 

@@ -236,8 +236,8 @@ def _network(features, size, opset, onnx):
     black = torch.zeros(1, *size, 3, dtype=torch.uint8)
     file = io.BytesIO()
     try:
-        # The exporter that traces: the newer one cannot follow a pass that ends at the last
-        # layer that is needed.
+        # This is the exporter that traces. The newer one cannot follow a forward pass that is ended
+        # at the last layer that is needed.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
