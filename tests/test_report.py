@@ -14,6 +14,7 @@ from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
+from skstructcore.images import as_images
 from skstructcore.report import report
 from skstructcore.report.pictures import encode_map, encode_mask, image_uri, reduce_map
 from skstructcore.report.words import headline, reasons
@@ -152,6 +153,10 @@ def test_a_larger_picture_is_kept_where_it_is_asked_for_and_files_are_linked(
         for name in ("image", "full")
     ]
     assert sides == [(16, 12), (40, 30)]
+    [entry] = block(path.read_text(), "data")["images"]
+    assert (path.parent / entry["href"]).resolve() == Path(images.paths[0]).resolve()
+    view = as_images(images.paths[:1], views=[(0, 0, 32, 48)])
+    path = report(pipe, view, tmp_path / "view.html")
     [entry] = block(path.read_text(), "data")["images"]
     assert (path.parent / entry["href"]).resolve() == Path(images.paths[0]).resolve()
 

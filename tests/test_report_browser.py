@@ -120,8 +120,8 @@ def test_the_slider_counts_rejects_from_the_p_values_and_as_fitted_goes_back(pag
     expected = int((parts["p_value"] <= 0.5).sum())
     assert page.locator("#now").inner_text().startswith(f"{expected} of 13 images are rejected")
     assert page.locator(".badge.rejected").count() == expected
-    page.locator("#level").fill("0")  # 0.1 %, less than 19 images can promise
-    least = int((parts["p_value"] <= 1 / 20 + 1e-9).sum())
+    page.locator("#level").fill("0")  # 0.1 %
+    least = int((parts["p_value"] <= 0.001).sum())
     assert page.locator("#now").inner_text().startswith(f"{least} of 13 images are rejected")
     page.click("#as-fitted")
     assert page.locator("#now").inner_text() == fitted

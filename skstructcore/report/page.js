@@ -122,13 +122,10 @@
   }
 
   // --- cards -------------------------------------------------------------------------------
-  const ends = images.map((image) => image.file.split(/[\\/]/).slice(-2));
-  const bases = new Set(ends.map((end) => end[end.length - 1]));
   // With its folder where files of several folders have one name.
-  function shortName(image) {
-    const end = ends[images.indexOf(image)];
-    return bases.size < images.length ? end.join("/") : end[end.length - 1];
-  }
+  const lastOf = (image, n) => image.file.split(/[\\/]/).slice(-n).join("/");
+  const nParts = new Set(images.map((image) => lastOf(image, 1))).size < images.length ? 2 : 1;
+  function shortName(image) { return lastOf(image, nParts); }
   function label(image) {
     const parts = [shortName(image)];
     if (image.kind) parts.push(image.kind);
@@ -321,10 +318,10 @@
   }
 
   // --- base against hybrid score -----------------------------------------------------------
+  const types = [...new Set(images.map((image) => image.kind))].filter((kind) => kind !== "good").sort();
   function styleOf(kind) {
     if (kind === null || kind === "good") return ["#0072B2", "circle"];
-    const kinds = [...new Set(images.map((image) => image.kind))].filter((k) => k !== "good").sort();
-    return MARKS[kinds.indexOf(kind) % MARKS.length];
+    return MARKS[types.indexOf(kind) % MARKS.length];
   }
   function mark(shape, x, y, fill) {
     const r = 4.5;
