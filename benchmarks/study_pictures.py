@@ -1,6 +1,6 @@
 """What pays on pictures: turned copies in training, images in their own shape, counts of patches.
 
-    python benchmarks/study_pictures.py ../shared/data --cache CACHE --parts augment aspect counts
+    python benchmarks/study_pictures.py ../shared/data --cache CACHE [--parts augment aspect ...]
 
 * augment: 4, 8 and 16 training images with and without turned and mirrored copies, which are held
   out with their image and take no part in the calibration.
@@ -8,6 +8,8 @@
   Sets of square images are cropped to these shapes first.
 * counts: how often each kind of patch occurs in an image (nearest of k-means centres), as a
   descriptor beside the default score; loosely placed screws among the sets.
+* align: images shifted by up to a tenth of their sides, as they are and brought back by phase
+  correlation (scikit-image) with the mean training image or the first one; whole and cropped.
 
 Nothing is tuned: every set judges what was fixed before.
 """
@@ -168,6 +170,50 @@ def counts(root, cache):
         yield name, *row
 
 
+def align(root, cache):
+    rng = np.random.default_rng(0)
+    for name in ("cookie", "circuitboard"):
+        parts = [list(map(_smaller, p)) for p in _arrays(load_mvtec_ad(Path(root, name)), 40, rng)]
+        size = np.array(parts[0][0].shape[:2])
+        moved = [[_moved(a, rng.uniform(-0.1, 0.1, 2) * size) for a in part] for part in parts]
+        mean = np.mean([_grey(a) for a in moved[0]], axis=0)
+        cases = {"as it is": parts, "shifted": moved}
+        for word, reference in (("to the mean", mean), ("to the first", _grey(moved[0][0]))):
+            cases[word] = [[_brought_back(a, reference) for a in part] for part in moved]
+        for crop in (False, (0.15, 0.15, 0.85, 0.85)):
+            for case, (train, good, bad) in cases.items():
+                pipe = make_structcore(
+                    "efficientnet_lite0", features__crop=crop, structcore__false_alarm_rate=RATE
+                )
+                seen = "70 %" if crop else "whole"
+                yield name, seen, case, *judged(pipe.fit(train), good, bad)
+
+
+def _smaller(image):
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((512, round(512 * height / width)), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def _grey(image):
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).convert("L")
+    return np.asarray(small.resize((128, round(128 * height / width)), Image.Resampling.BOX), float)
+
+
+def _moved(image, by):
+    from scipy.ndimage import shift
+
+    return shift(image, (*by, 0), order=1, mode="nearest")
+
+
+def _brought_back(image, reference):
+    from skimage.registration import phase_cross_correlation
+
+    by, *_ = phase_cross_correlation(reference, _grey(image), normalization=None, upsample_factor=4)
+    return _moved(image, np.array(by) * image.shape[0] / reference.shape[0])
+
+
 def histogram(centres, patches):
     """Square roots of the shares of patches of each kind, a row an image."""
     n, d = len(patches), patches.shape[-1]
@@ -179,6 +225,7 @@ def histogram(centres, patches):
 PARTS = {
     "augment": (augment, ("set", "n", "copies", "AUROC", "good rejected", "defects found")),
     "aspect": (aspect, ("set", "shape", "seen", "AUROC", "good rejected", "defects found")),
+    "align": (align, ("set", "seen", "case", "AUROC", "good rejected", "defects found")),
     "counts": (counts, ("set", "default", "8", "+", "32", "+", "128", "+")),
 }
 

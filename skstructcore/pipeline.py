@@ -274,7 +274,7 @@ def estimate_time(
     Returns
     -------
     estimate : TimeEstimate
-        Rather too long: up to half as much again was measured (``docs/benchmarks.md``). What
+        14 % too short to 27 % too long where it was measured (``docs/benchmarks.md``). What
         other processes do meanwhile counts, and so does a cache of features.
 
     Raises
