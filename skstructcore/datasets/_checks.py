@@ -38,17 +38,9 @@ class DatasetError(ValueError):
 def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
     """Check the files of an image set, without stopping at the first problem.
 
-    Parameters
-    ----------
-    decode : bool, default=True
-        Whether images are decoded to their end, which finds truncated files, or only their
-        headers are read. Masks are always decoded.
-
-    Returns
-    -------
-    problems : list of str
-        Unreadable images and masks, masks that are not of the size of their image, and
-        anomalous images without a mask although others of their type have one.
+    Problems are unreadable images and masks, masks that are not of the size of their image, and
+    anomalous images without a mask although others of their type have one. With `decode`, images
+    are decoded to their end, which finds truncated files; else only their headers are read.
     """
     unreadable = find_unreadable(images, decode=decode)
     problems = [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]

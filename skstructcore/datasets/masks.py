@@ -30,16 +30,9 @@ class NoMasksError(ValueError):
 def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> list[str]:
     """Check the masks of an image set, without stopping at the first problem.
 
-    Parameters
-    ----------
-    unreadable : collection of int, default=()
-        Positions of images that cannot be read, whose masks are not looked at.
-
-    Returns
-    -------
-    problems : list of str
-        Anomalous images without a mask although others of their type (and category) have one,
-        masks that cannot be read, and masks that are not of the size of their image.
+    Problems are anomalous images without a mask although others of their type (and category) have
+    one, masks that cannot be read, and masks that are not of the size of their image. Those of
+    images at `unreadable` positions are not looked at.
     """
     without = np.array([mask is None for mask in images.masks])
     categories = [None] * len(images) if images.categories is None else images.categories
@@ -73,17 +66,9 @@ def _wrong_mask(images, i):
 def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
     """Raise an error that lists everything that is wrong with masks, before work is done.
 
-    Parameters
-    ----------
-    anomalous : array-like of shape (n,), dtype bool, default=None
-        Which images are anomalous; None: those that `images.y` calls so.
-
-    Raises
-    ------
-    NoMasksError
-        If `images` is no ImageSet, or no anomalous image has a mask.
-    ValueError
-        If masks are missing, unreadable or of another size than their images.
+    NoMasksError if `images` is no ImageSet, or no anomalous image (by default of those that
+    `images.y` calls so) has a mask. ValueError if masks are missing, unreadable or of another size
+    than their images.
     """
     if not hasattr(images, "masks"):
         raise NoMasksError(

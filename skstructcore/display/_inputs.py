@@ -87,18 +87,7 @@ def routes_of(described: pd.DataFrame) -> pd.Series:
 def rejected_at(
     described: pd.DataFrame, scorer: StructCoreScorer, false_alarm_rates: ArrayLike
 ) -> NDArray[np.bool_]:
-    """Which images would be rejected at other false-alarm rates than the fitted one.
-
-    Parameters
-    ----------
-    described : DataFrame
-        From `StructCoreScorer.describe`.
-    false_alarm_rates : array-like of shape (n_rates,)
-
-    Returns
-    -------
-    rejected : ndarray of shape (n_rates, n_images), bool
-    """
+    """Which images would be rejected at other false-alarm rates, ``(n_rates, n_images)``."""
     check_described(described, "p_value", "route", "is_anomalous")
     false_alarm_rates = np.asarray(false_alarm_rates, dtype=np.float64)
     if (

@@ -22,18 +22,8 @@ def training_intensity(
 ) -> Intensity:
     """The intensity that all images of a model are seen through.
 
-    Parameters
-    ----------
-    images : ImageList
-        The training images. Deep ones are decoded if the window is to be found.
-    window : "auto" or (float, float)
-        "auto" takes the window of the bit depth that holds the values of all deep images.
-    channels : see `Intensity`
-
-    Returns
-    -------
-    intensity : Intensity
-        Its window is None if it was to be found and no image is deep.
+    With the `window` "auto", deep training images are decoded: it is that of the bit depth that
+    holds all of their values, or None if no image is deep.
     """
     find = isinstance(window, str)
     given = Intensity(None if find else (float(window[0]), float(window[1])), as_channels(channels))

@@ -65,20 +65,11 @@ class Header(NamedTuple):
 
 
 def list_images(folder: StrPath) -> list[str]:
-    """Paths of the image files that lie directly in a folder, sorted by name.
+    """Paths of the image files that lie directly in a folder, at least one, sorted by name.
 
-    Folders inside it are not searched: in the usual layouts they hold other classes.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        The folder. Files count as images by their suffix, see `IMAGE_SUFFIXES`; that others
-        are left out is logged. A link to nothing counts: reading it is an error.
-
-    Returns
-    -------
-    paths : list of str
-        At least one path, sorted.
+    Folders inside it are not searched: in the usual layouts they hold other classes. Files count as
+    images by their suffix, see `IMAGE_SUFFIXES`; that others are left out is logged. A link to
+    nothing counts: reading it is an error.
     """
     folder = Path(folder)
     if not folder.is_dir():

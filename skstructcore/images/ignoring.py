@@ -60,17 +60,9 @@ class IgnoredRegion:
     def patches(
         self, geometry: Geometry, grid_shape: tuple[int, int], names: Sequence[str]
     ) -> NDArray[np.bool_]:
-        """Which patches are ignored: those at least half of which lies in the region.
+        """Which patches ``(n, *grid_shape)`` are ignored: those with at least half in the region.
 
-        Parameters
-        ----------
-        grid_shape : tuple of (int, int)
-        names : sequence of n str
-            What messages call the images.
-
-        Returns
-        -------
-        ignored : ndarray of shape (n, *grid_shape), dtype bool
+        `names` are what messages call the images.
         """
         ignored, known = np.empty((len(geometry), *grid_shape), dtype=bool), {}
         for i, (size, box) in enumerate(zip(geometry.original_sizes, geometry.boxes, strict=True)):

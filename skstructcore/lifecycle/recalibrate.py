@@ -164,7 +164,7 @@ def recalibrate(
        n_images  old_rate  new_rate
     0        99       0.1       0.1
     >>> int(later[-1].recalibration_.decisions["is_anomalous"].sum())
-    8
+    10
     >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """
@@ -276,15 +276,6 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
 
     The location follows first: it counts as 10 images. The spread, of which few images say little,
     counts as 40, and stays as it was with fewer than 5. So one image moves next to nothing.
-
-    Parameters
-    ----------
-    old : ndarray of shape (n_old,)
-    fresh : ndarray of shape (n,)
-
-    Returns
-    -------
-    scores : ndarray of shape (n_old,)
 
     Examples
     --------

@@ -69,14 +69,7 @@ def place_in_words(row: float, column: float) -> str:
 def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str:
     """Say in one phrase what is most unusual on an image, where, and how unusual it is.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of `describe`.
-    least : float
-        The smallest p-value that there is.
-    size : tuple of (int, int)
-        Height and width of the image, in pixels.
+    By a row of `describe`, the smallest p-value that there is, and the height and width in pixels.
     """
     if row["route"] == UNKNOWN:
         return f"no known product; the nearest is {row['nearest_route']}"
@@ -94,21 +87,10 @@ def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str
 
 
 def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
-    """Explain the decision about one image.
+    """Explain the decision about one image; the first sentence says what was decided, and why.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of `describe`.
-    least : float
-        The smallest p-value that there is, by the number of independent training images.
-    ratio : float
-        Its base score, divided by the threshold of the base score.
-
-    Returns
-    -------
-    sentences : list of str
-        The first says what was decided, and why.
+    By a row of `describe`, the smallest p-value that there is, and the `ratio` of the base score to
+    its threshold.
     """
     is_unknown = row["route"] == UNKNOWN
     if is_unknown:

@@ -182,19 +182,10 @@ def agree(
 def rejected_at(
     described: pd.DataFrame, decisions: dict[str, Decision], rate: float
 ) -> NDArray[np.bool_]:
-    """Which images would be rejected at another false-alarm rate.
+    """Which images of a table of `describe` would be rejected at another false-alarm rate.
 
-    Parameters
-    ----------
-    described : DataFrame
-        From `describe`.
-    decisions : dict of str to Decision
-        Of each route; "all" without routes.
-
-    Returns
-    -------
-    rejected : ndarray of shape (n_images,), bool
-        Images of no known product are rejected at every rate.
+    There is a decision for each route, "all" without routes. Images of no known product are
+    rejected at every rate.
     """
     limits = {name: max(rate, d.smallest_rate) + ROUNDING for name, d in decisions.items()}
     limit = described.get("nearest_route", described["route"]).map(limits)

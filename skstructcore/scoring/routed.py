@@ -25,21 +25,10 @@ MIN_GROUPS_FOR_UNKNOWN = 5
 def calibrate(
     training: TrainingEvidence, **options: Any
 ) -> tuple[ScoreCalibration, dict[str, RouteCalibration], list[str]]:
-    """Calibrate all images together, and each route.
+    """Calibrate all images together, and each route ("all" without routes).
 
-    Parameters
-    ----------
-    **options
-        For `fit_calibration`.
-
-    Returns
-    -------
-    calibration : ScoreCalibration
-        Of all training images; also that of routes with fewer than `MIN_GROUPS` of them (groups).
-    routes : dict of str to RouteCalibration
-        Without routes, "all".
-    messages : list of str
-        What too few images cost; empty if all is well.
+    A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. The messages
+    say what too few images cost. Options are those of `fit_calibration`.
     """
     calibration = fit_calibration(training.evidence, training.groups, **options)
     if training.route is None:
@@ -59,13 +48,7 @@ def calibrate(
 
 
 def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
-    """Say what too few images cost: of the promised level, and of what is told apart.
-
-    Returns
-    -------
-    messages : list of str
-        Empty if all is well.
-    """
+    """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
     calibrations = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
     short = {name: explain_shortage(c.decision) for name, c in calibrations.items()}
