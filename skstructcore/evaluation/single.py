@@ -94,13 +94,13 @@ class Evaluation:
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
 
-    def rates(self, false_alarm_rates: Sequence[float] = RATES) -> pd.DataFrame:
+    def rates(self, false_alarm_rates: Sequence[float] | None = None) -> pd.DataFrame:
         """Count false alarms and defects found at several false-alarm rates.
 
         Parameters
         ----------
-        false_alarm_rates : sequence of float in (0, 1)
-            Rates that are asked for.
+        false_alarm_rates : sequence of float in (0, 1), default=None
+            Rates that are asked for; None: from 0.5 to 10 %, and that of the pipeline.
 
         Returns
         -------
@@ -109,20 +109,26 @@ class Evaluation:
             ``found`` (defects rejected), as counts and as shares (``…_share``).
         """
         good = self.scores["defect_type"].to_numpy() == GOOD
-        at = [rejected_at(self.scores, self.scorer.decisions_, r) for r in false_alarm_rates]
-        return _count(good, dict(zip(false_alarm_rates, at, strict=True)))
+        rates = self._asked(false_alarm_rates)
+        at = [rejected_at(self.scores, self.scorer.decisions_, rate) for rate in rates]
+        return _count(good, dict(zip(rates, at, strict=True)))
+
+    def _asked(self, rates):
+        if rates is not None:
+            return rates
+        return sorted({*RATES, self.scorer.calibration_.decision.asked_rate})
 
     def part_rates(
         self,
         parts: ArrayLike,
-        false_alarm_rates: Sequence[float] = RATES,
+        false_alarm_rates: Sequence[float] | None = None,
     ) -> pd.DataFrame:
         """The table of `rates`, of parts.
 
         Parameters
         ----------
         parts : array-like of shape (n_images,)
-        false_alarm_rates : sequence of float in (0, 1)
+        false_alarm_rates : sequence of float in (0, 1), default=None
 
         Returns
         -------
@@ -130,7 +136,7 @@ class Evaluation:
         """
         table, decision = self.parts(parts), self.scorer.part_decision_
         scores = table["anomaly_score"]
-        at = {rate: decision.at(rate).rejects(scores) for rate in false_alarm_rates}
+        at = {rate: decision.at(rate).rejects(scores) for rate in self._asked(false_alarm_rates)}
         return _count(table["defect_type"].to_numpy() == GOOD, at)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
