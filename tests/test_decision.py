@@ -126,6 +126,17 @@ def test_the_expected_rule_by_the_formula_of_students_t():
     assert decision.at(1e-4).threshold > scores.max()
 
 
+def test_the_tail_of_fresh_scores_is_a_tenth_wider_at_every_rate():
+    scores = np.random.default_rng(0).gamma(4, size=25)
+    held_out, fresh = decide(scores, 0.02), decide(scores, 0.02, is_fresh=True)
+    location = held_out.tail.location
+    for rate in (0.02, 0.3):
+        reach = held_out.at(rate).threshold - location
+        assert fresh.at(rate).threshold - location == pytest.approx(1.1 * reach)
+    guaranteed = [decide(scores, 0.1, "guaranteed", is_fresh=known).threshold for known in (0, 1)]
+    assert guaranteed[0] == guaranteed[1]
+
+
 def test_the_guaranteed_rule_is_the_conformal_one():
     rng = np.random.default_rng(0)
     scores, groups, weights = rng.normal(size=40), np.arange(40) // 2, rng.uniform(0.1, 1, 40)

@@ -266,8 +266,8 @@ def _with_scores(
         groups, weights = old.groups, old.score_weights
     return replace(
         calibration,
-        decision=decide(scores, old.asked_rate, rule, groups, weights),
-        base_decision=decide(base, old.asked_rate, rule, groups, weights),
+        decision=decide(scores, old.asked_rate, rule, groups, weights, is_fresh=True),
+        base_decision=decide(base, old.asked_rate, rule, groups, weights, is_fresh=True),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
-from .predictive import PredictiveTail, fit_predictive_tail
+from .predictive import MARGIN, PredictiveTail, fit_predictive_tail
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -51,6 +51,8 @@ class Decision:
         What each image counts beside that; None: all 1.
     tail : PredictiveTail or None
         Of the rule "expected".
+    is_fresh : bool
+        Whether the scores are of images that had no part in the fit, not held out.
     """
 
     rule: str
@@ -61,6 +63,7 @@ class Decision:
     groups: NDArray[Any] | None = None
     score_weights: NDArray[np.float64] | None = None
     tail: PredictiveTail | None = None
+    is_fresh: bool = False
 
     @property
     def n_independent(self) -> int:
@@ -101,7 +104,9 @@ class Decision:
 
     def at(self, rate: float) -> Decision:
         """The same rule and scores, at another false-alarm rate."""
-        return decide(self.scores, rate, self.rule, self.groups, self.score_weights)
+        return decide(
+            self.scores, rate, self.rule, self.groups, self.score_weights, is_fresh=self.is_fresh
+        )
 
     def _ranks(self, scores):
         return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
@@ -113,6 +118,8 @@ def decide(
     rule: Rule = "expected",
     groups: ArrayLike | None = None,
     score_weights: ArrayLike | None = None,
+    *,
+    is_fresh: bool = False,
 ) -> Decision:
     """Set a threshold by held-out scores of good images.
 
@@ -164,11 +171,13 @@ def decide(
                 f"where scores lie, got n_samples = {len(scores)}: add images, or use "
                 "threshold='guaranteed'."
             )
-        tail = fit_predictive_tail(scores, weights_of(len(scores), groups, score_weights))
+        weights = weights_of(len(scores), groups, score_weights)
+        tail = fit_predictive_tail(scores, weights, margin=MARGIN if is_fresh else 1.0)
         threshold = tail.isf(rate)
     return Decision(
-        rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail
-    )
+        rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail,
+        is_fresh,
+    )  # fmt: skip
 
 
 def agree(

@@ -23,6 +23,9 @@ _UPPER = 0.75
 # Scores that a smaller share of good images would exceed are left out of a second reading: they
 # may be defects.
 _TRIMMED = 0.01
+#: Factor of the scale where scores have no reserve. A held-out image lacks its own entries in the
+#: bank, which makes its score a little higher than that of a new one; fresh images lack nothing.
+MARGIN = 1.1
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
 # n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 6 degrees of
@@ -41,7 +44,7 @@ class PredictiveTail:
         Median of the scores.
     scale : float
         Their spread: distance from the median to the 0.75-quantile, divided by that of a
-        t distribution of scale 1.
+        t distribution of scale 1, times the margin.
     degrees_of_freedom : float
     n_independent : float
         How many independent scores it was learned from. Few scores make the tail of the *next*
@@ -86,6 +89,7 @@ def fit_predictive_tail(
     *,
     upper: float = _UPPER,
     degrees_of_freedom: float = DEGREES_OF_FREEDOM,
+    margin: float = 1.0,
 ) -> PredictiveTail:
     """Learn the tail from held-out scores of good images.
 
@@ -131,7 +135,7 @@ def fit_predictive_tail(
     n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
     degrees = 1 / (1 / degrees_of_freedom + 1 / n)
-    return PredictiveTail(float(location), float(scale), degrees, n)
+    return PredictiveTail(float(location), margin * float(scale), degrees, n)
 
 
 def _quantiles(scores, weights, upper):
