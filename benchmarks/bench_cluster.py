@@ -4,7 +4,7 @@
 
 Wall-clock seconds of the whole fit, beside a fit in this process; how far they grow with the number
 of images; the radius that is stated, and the correlation of scores with those of the plain fit.
-With one worker of one thread joblib works in this process: what differs then is the shards.
+With one worker of one thread joblib seems to work in this process: what differs then is the shards.
 """
 
 import argparse
