@@ -146,7 +146,7 @@ def test_the_log_says_what_was_found(caplog):
         fit(in_lots(120, 10))
     records = [r for r in caplog.records if r.name.endswith("dependence")]
     assert [r.levelno for r in records] == [logging.INFO, logging.WARNING]
-    assert "no more than by chance" in records[0].getMessage()
+    assert "none are alike more often than by chance" in records[0].getMessage()
     assert "120 training images come in lots: neighbours" in records[1].getMessage()
 
 

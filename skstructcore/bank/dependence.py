@@ -96,10 +96,10 @@ class Dependence:
 
     def __str__(self) -> str:
         if self.found == "independent":
-            return f"{self.n_images} training images explain each other no more than by chance"
+            return f"{self.n_images} training images: none are alike more often than by chance"
         if self.are_lots:
             return (
-                f"{self.n_images} training images come in lots: neighbours explain each other "
+                f"{self.n_images} training images come in lots: neighbours are alike "
                 f"{self.ratio[0]:.1f} times as often as by chance. Images of a lot that training "
                 "never saw may be rejected more often than others"
             )

@@ -133,12 +133,13 @@ class DriftDisplay(Display):
                 "alarm", (0, limit), (3, 2), xycoords=("axes fraction", "data"),
                 textcoords="offset points", fontsize=8, color=GREY,
             )  # fmt: skip
+        middle = np.mean(self.log10_evidence.index)
         for k, (position, text) in enumerate(self.alarms):  # names of near alarms do not overlap
             ax.axvline(position, color="black", lw=1, ls=":")
             ax.annotate(
-                f" {as_text(text)}: {position}",
-                (position, 0.02 + 0.32 * (k % 3)), xycoords=("data", "axes fraction"),
-                rotation=90, va="bottom", ha="right", fontsize=8,
+                f"{as_text(text)}: {position}",
+                (position, 1.01 + 0.06 * (k % 3)), xycoords=("data", "axes fraction"),
+                va="bottom", ha="right" if position > middle else "left", fontsize=8,
             )  # fmt: skip
         ax.set_xlabel("image, by position in the stream")
         ax.set_ylabel("evidence of a change (log10)")
