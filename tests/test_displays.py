@@ -453,7 +453,7 @@ def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
 def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
     evidence = pd.DataFrame({"a": [0.0, 2.5], "b": [0.0, 0.1]})
     ax = DriftDisplay(evidence, {"a": 2.0, "b": 2.0}, [(1, "a")]).plot().ax_
-    assert " a: 1" in texts(ax) and texts(ax).count("alarm") == 1
+    assert "a: 1" in texts(ax) and texts(ax).count("alarm") == 1
     with pytest.raises(ValueError, match=r"no entry for the tests \['b'\]"):
         DriftDisplay(evidence, {"a": 2.0})
 

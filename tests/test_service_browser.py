@@ -34,7 +34,8 @@ def address(tmp_path_factory):
     """Of a service that asks for the token "sesame"."""
     from skstructcore.serving.service import make_app
 
-    pipe = make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(16))
+    rate = {"structcore__false_alarm_rate": 1e-4}
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, **rate).fit(pictures(16))
     path = tmp_path_factory.mktemp("service") / "m.structcore"
     skstructcore.save(pipe, path)
     server = uvicorn.Server(uvicorn.Config(make_app(path, token="sesame"), log_level="warning"))
