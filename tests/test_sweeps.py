@@ -53,7 +53,7 @@ def search_of(pipe, grid, **params):
     )
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_24_candidates_and_3_folds_run_the_network_once_an_image(pipe, images, network_log, n_jobs):
     if n_jobs == 2:
         # So that two processes do not both compute what neither has found in the cache.

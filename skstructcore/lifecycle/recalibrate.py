@@ -164,7 +164,7 @@ def recalibrate(
        n_images  old_rate  new_rate
     0        99       0.1       0.1
     >>> int(later[-1].recalibration_.decisions["is_anomalous"].sum())
-    10
+    8
     >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """

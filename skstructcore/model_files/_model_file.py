@@ -98,8 +98,10 @@ def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
     with open(path, "rb") as file:
         first = file.read(8)
         length = int.from_bytes(first, "little")
-        if len(first) < 8 or not 2 <= length <= min(status.st_size - 8, _LONGEST_HEAD):
+        if len(first) < 8 or not 2 <= length <= _LONGEST_HEAD:
             raise ModelFileError(f"{os.fspath(path)!r} {_what_it_is(first)}")
+        if length > status.st_size - 8:
+            raise _damaged(path, "it is shorter than its head")
         head = file.read(length)
     try:
         entries = json.loads(head, object_pairs_hook=_without_repetition)
