@@ -201,9 +201,9 @@ def test_the_folder_of_the_cache_is_not_kept(tmp_path):
 
 
 def test_the_beginning_of_a_model_file_is_damaged_whatever_its_first_byte(tmp_path):
-    for length in (120, 128, 3000):  # "x" and "\x80" are what compressed and plain pickles begin with
+    for length in (120, 128, 3000):  # "x" and "\x80", as pickles begin
         (tmp_path / "model").write_bytes(length.to_bytes(8, "little") + b'{"__metadata__"')
-        with pytest.raises(ModelFileError, match="damaged.*shorter than its head"):
+        with pytest.raises(ModelFileError, match=r"damaged.*shorter than its head"):
             skstructcore.load(tmp_path / "model")
 
 
