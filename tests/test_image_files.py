@@ -137,6 +137,13 @@ def test_other_words_for_pages_are_an_error(tray):
         as_images([tray], pages="each")
 
 
+def tifffile_with(compression):
+    """The library, or a skip where it cannot write by this compression."""
+    if compression in ("lzw", "packbits"):
+        pytest.importorskip("imagecodecs")
+    return pytest.importorskip("tifffile")
+
+
 def colours(depth, n_channels=3, shape=(37, 53)):
     """Every value of a depth is likely, the highest is there, and alpha is opaque."""
     values = np.random.default_rng(depth).integers(0, 2**depth, (*shape, n_channels))
@@ -150,9 +157,7 @@ def colours(depth, n_channels=3, shape=(37, 53)):
 @pytest.mark.parametrize("byte_order", "<>")
 @pytest.mark.parametrize("depth", [10, 12, 14, 16])
 def test_colours_of_a_tiff_keep_all_their_bits(tmp_path, depth, byte_order, compression):
-    tifffile = pytest.importorskip("tifffile")
-    if compression in ("lzw", "packbits"):
-        pytest.importorskip("imagecodecs")
+    tifffile = tifffile_with(compression)
     path = str(tmp_path / "deep.tif")
     for planar in ("contig", "separate"):
         for n_channels in (3, 4):
@@ -216,9 +221,7 @@ def test_packed_values_of_a_tiff_keep_all_their_bits(tmp_path, depth, n_channels
 @pytest.mark.parametrize("byte_order", "<>")
 @pytest.mark.parametrize("depth", [8, 10, 12, 16])
 def test_grey_tiffs_keep_all_their_bits(tmp_path, depth, byte_order, compression):
-    tifffile = pytest.importorskip("tifffile")
-    if compression in ("lzw", "packbits"):
-        pytest.importorskip("imagecodecs")
+    tifffile = tifffile_with(compression)
     values = colours(depth)[..., 0].astype(np.uint8 if depth == 8 else np.uint16)
     path = str(tmp_path / "grey.tif")
     tifffile.imwrite(path, values, byteorder=byte_order, compression=compression)

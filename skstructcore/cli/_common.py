@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
+    from ..datasets.sources import Named
     from ..images import ImageList
 
 # Heavy imports are inside functions, so that --help answers at once.
@@ -406,31 +407,44 @@ def named_images(
     images: tuple[Path, ...], *, good: str | None = "good", split: str = "train"
 ) -> ImageList | ImageSet:
     """Images, as an ImageSet where their folders, tables or data sets know labels."""
-    from ..datasets.sources import as_image_set, find_named
+    from ..datasets.sources import as_image_set
     from ..images import as_images
 
-    how = reading()
-    rows = find_named(images, good, split, pages=how["pages"], views=how["views"])
+    max_pixels = reading()["max_pixels"]
+    rows = find_rows(images, good, split)
     labelled = sum(bool(row.label) for row in rows)
     if labelled == len(rows) or (labelled and good is not None):
-        return as_image_set(rows, how["max_pixels"])
+        return as_image_set(rows, max_pixels)
     if labelled:
         say(f"{len(rows) - labelled} of {len(rows)} images have no label: labels are left out.")
-    return as_images([row.file for row in rows], max_pixels=how["max_pixels"])
+    return as_images([row.file for row in rows], max_pixels=max_pixels)
+
+
+def find_rows(images: tuple[Path, ...], good: str | None, split: str) -> list[Named]:
+    """A row an image, page or view, as the options of reading say."""
+    from ..datasets.sources import find_named
+
+    how = reading()
+    return find_named(images, good, split, pages=how["pages"], views=how["views"])
+
+
+def load_rows(rows: list[Named], images: tuple[Path, ...]) -> ImageSet:
+    """The images of rows that were found in `images`, all of which can be read."""
+    from ..datasets.sources import load_named
+
+    return load_named(rows, images, max_pixels=reading()["max_pixels"])
 
 
 def labelled_images(images: tuple[Path, ...], good: str, split: str = "test") -> ImageSet:
     """Images, of each of which it is known whether it is good."""
-    from ..datasets import load_images
-    from ..datasets.sources import find_named
-
-    for row in find_named(images, good, split):
+    rows = find_rows(images, good, split)
+    for row in rows:
         if not row.label:
             raise Refused(
                 f"Nothing says whether {row.file!r} is good. Name a folder that holds a folder of "
                 "good images beside those of defects, or a table with columns file and label."
             )
-    return load_images(*images, good=good, split=split, **reading())
+    return load_rows(rows, images)
 
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:

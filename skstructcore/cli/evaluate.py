@@ -15,10 +15,12 @@ from ._common import (
     cluster_option,
     false_alarms_option,
     features_option,
+    find_rows,
     good_option,
     json_option,
     labelled_images,
     load_model,
+    load_rows,
     make_pipeline,
     n_jobs_option,
     parts_of,
@@ -27,7 +29,6 @@ from ._common import (
     preset_option,
     print_json,
     print_table,
-    reading,
     reading_options,
     save_model,
     save_picture,
@@ -186,15 +187,15 @@ def _split(images, train, good, parts):
     import numpy as np
     from sklearn.model_selection import GroupShuffleSplit
 
-    from ..datasets import load_images
     from ..images.labels import GOOD
 
     tested = labelled_images(images, good)
-    trained = load_images(*(train or images), good=good, split="train", **reading())
-    common = set(trained[trained.y == GOOD].paths) & set(tested.paths)
+    rows = find_rows(train or images, good, "train")
+    to_fit = {row.file for row in rows if (row.label or GOOD) == GOOD}
+    common = to_fit & set(tested.paths)
     if not common:
-        return trained, tested
-    if train or len(common) < np.sum(trained.y == GOOD):
+        return load_rows(rows, train or images), tested
+    if train or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
     good_ones = tested[tested.y == GOOD]
     given = good_ones.parts if parts is None else parts_of(good_ones.paths, parts)

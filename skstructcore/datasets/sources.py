@@ -124,6 +124,17 @@ def load_images(
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
     rows = find_named(sources, good, split, categories, pages, views)
+    return load_named(rows, sources, groups, max_pixels, check)
+
+
+def load_named(
+    rows: Sequence[Named],
+    sources: Sequence[StrPath],
+    groups: Literal["folder"] | None = "folder",
+    max_pixels: int | None = None,
+    check: bool = True,
+) -> ImageSet:
+    """What `load_images` makes of the rows that were found in `sources`."""
     rows = list({row.file: row for row in rows}.values())
     if not rows:
         raise ValueError("no images are named")

@@ -170,9 +170,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _score_without_lots(self, patches):
         """Maps of training images that are scored as if their whole lot had not been there."""
         bank = patches.bank
-        lots = np.full(
-            len(bank), -1
-        )  # of a stream, some entries come from images without patches here
+        # Of a stream, some entries come from images without patches here.
+        lots = np.full(len(bank), -1)
         place = np.searchsorted(patches.image_index, bank.image_index)
         place = np.minimum(place, len(patches) - 1)
         has_patches = patches.image_index[place] == bank.image_index
