@@ -6,6 +6,7 @@ The default run takes a diagonal of the matrix; ``-m slow`` takes all of it.
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -502,6 +503,29 @@ def op_command_latency(case, path):
     assert all(value >= 0 for row in said.values() for value in row.values())
 
 
+def op_command_watch(case, path):
+    shutil.copytree(case.files("test"), path / "camera")
+    said = command("watch", case.model, path / "camera", "--csv", path / "rows.csv", "--once")
+    assert said["images"] == N_TEST
+    rows = pd.read_csv(path / "rows.csv").sort_values("file", ignore_index=True)
+    table = describe(case.pipe, case.test)
+    assert rows["error"].isna().all()
+    for column in ("anomaly_score", "p_value"):
+        np.testing.assert_allclose(rows[column], table[column], rtol=1e-12)
+    np.testing.assert_array_equal(rows["is_anomalous"], table["is_anomalous"])
+
+
+def op_command_cache(case, path):
+    folder = case.pipe[0].memory
+    cached = [file for file in Path(folder).rglob("*") if file.is_file() and not file.suffix]
+    said = command("cache", folder)
+    assert said["images"] == len(cached) > 0
+    assert said["bytes"] == sum(file.stat().st_size for file in cached)
+    before = case.pipe.score_samples(case.test)
+    assert command("cache", folder, "--max-size", 0)["images"] == 0
+    np.testing.assert_array_equal(case.pipe.score_samples(case.test), before)
+
+
 #: What the command `fit` needs to fit as KINDS do; others cannot be said to it.
 SQUARES = {
     "a": [[(0, 0), (16, 0), (16, 16), (0, 16)]],
@@ -581,6 +605,7 @@ _CELLS = [
     if (kind in PICTURES or name not in OF_IMAGES)
     and (kind in SETTINGS or name not in ("command_fit", "command_evaluate"))
     and (kind, name) != ("ignore by category", "command_evaluate")  # of one category
+    and (kind == "cache" or name != "command_cache")
 ]
 # A diagonal: each operation with some kind, and each kind of features with some operation.
 _FAST = {
