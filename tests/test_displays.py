@@ -429,6 +429,42 @@ def test_region_overlap_draws_a_thinned_curve_and_names_its_area():
     assert other.line_.get_linestyle() == "--"
 
 
+def test_region_overlap_shades_up_to_its_end_beside_lines_of_others():
+    from matplotlib.figure import Figure
+
+    ax = Figure().add_subplot()
+    ax.plot([0, 1], [0, 1])
+    display = RegionOverlapDisplay([0, 0.5, 1], [0, 0.8, 1]).plot(ax)
+    assert display.line_.get_linestyle() == "-"
+    (shade,) = ax.collections
+    # Up to 0.3, where the curve, straight up to (0.5, 0.8), has reached 0.48.
+    np.testing.assert_allclose(shade.get_paths()[0].get_extents().max, [0.3, 0.48])
+
+
+def test_a_notebook_shows_a_display_in_a_part_of_a_figure():
+    from matplotlib.figure import Figure
+
+    part = Figure().subfigures(1, 2)[0]
+    display = DependenceDisplay([1, 2], [2.0, 1.0]).plot(part.subplots())
+    assert "image/png" in display._repr_html_()
+
+
+def test_a_route_whose_images_are_all_alike_can_be_drawn():
+    maps = AnomalyMaps(
+        np.repeat([0.0, 1.0], 20)[:, None, None] * np.random.default_rng(0).random((40, 4, 4)),
+        route=np.repeat(["still", "moving"], 20),
+        route_distance=np.exp(0.1 * np.random.default_rng(1).normal(size=40)),
+    )
+    scorer = StructCoreScorer(false_alarm_rate=0.1, threshold="guaranteed").fit(maps)
+    display = ScoreShiftDisplay.from_predictions(scorer.describe(maps), scorer)
+    assert np.isfinite(display.base).all()
+
+
+def test_lengths_of_what_routing_shows_are_compared():
+    with pytest.raises(ValueError, match="One entry an image"):
+        RoutingDisplay(["a", "a"], [0.5, 0.6], ["a"], ["x"])
+
+
 def test_dependence_display_shades_a_block():
     display = DependenceDisplay([1, 2, 4], [5.0, 3.0, 1.0], limit=[1.5, 1.4, 1.2], block_length=3)
     ax = display.plot().ax_
@@ -549,6 +585,8 @@ def test_rates_that_are_none_are_refused(scorer, rates):
 def test_counts_of_false_alarms_are_of_the_good_images(count):
     with pytest.raises(ValueError, match="must be counts of the 3 good images"):
         CalibrationDisplay([0.1], [count], 3)
+    with pytest.raises(ValueError, match="No good image"):
+        CalibrationDisplay([0.1], [0], 0)
 
 
 @pytest.mark.parametrize(

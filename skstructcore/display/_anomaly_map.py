@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from numbers import Integral
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from .._utils.validation import check_number
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD
-from ..images.resampling import place_on_image
+from ..images.resampling import place_on_image, upsample_maps
 from ._base import Display
 from ._inputs import check_same_length, labels_of, routes_of
 from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
@@ -141,12 +142,11 @@ class AnomalyMapDisplay(Display):
         display : AnomalyMapDisplay
         """
         maps = pipe[:-1].transform(images)
-        described = pipe[-1].describe(maps)
-        relative = {_OURS: relative_to_threshold(maps, described, pipe[-1]), **(others or {})}
-        titles = titles_of(described, labels_of(images, y), as_images(images).file_names())
-        listed = as_images(images).seen_through(view_of(pipe))
-        options = {"titles": titles, "thresholds": {_OURS: 1.0}}
-        return cls._of(listed, _masks_of(images), relative, **options).plot(axes)
+        described, labels = pipe[-1].describe(maps), labels_of(images, y)
+        display = cls._of_scored(
+            images, view_of(pipe), maps, described, pipe[-1], labels, others=others or {}
+        )
+        return display.plot(axes)
 
     @classmethod
     def from_predictions(
@@ -175,13 +175,32 @@ class AnomalyMapDisplay(Display):
         display : AnomalyMapDisplay
         """
         options = {"titles": titles, "thresholds": thresholds, "rows": rows}
-        return cls._of(as_images(images), _masks_of(images), maps, **options).plot(axes)
+        return cls._of(images, maps, **options).plot(axes)
 
     @classmethod
-    def _of(cls, listed, masks, maps, **options):
+    def _of(cls, images, maps, view=None, **options):
+        listed = as_images(images)
+        listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
+        masks = None
+        if hasattr(images, "load_mask"):
+            masks = [images.load_mask(i) for i in range(len(images))]
         return cls(pixels, placed, masks=masks, **options)
+
+    @classmethod
+    def _of_scored(cls, images, view, maps, described, scorer, labels, *, others, **options):
+        """Of maps that a pipeline has made; those of others stand beside."""
+        limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
+        relative = replace(maps, values=maps.values / limits)
+        return cls._of(
+            images,
+            {_OURS: relative, **others},
+            view,
+            titles=titles_of(described, labels, as_images(images).file_names()),
+            thresholds={_OURS: 1.0},
+            **options,
+        )
 
     @classmethod
     def from_evaluation(
@@ -215,20 +234,12 @@ class AnomalyMapDisplay(Display):
             ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
             chosen += ranked[:n_cases].tolist()
             rows += [heading] * min(n_cases, len(ranked))
-        described = scores.iloc[chosen]
-        maps = relative_to_threshold(evaluation.maps[chosen], described, evaluation.scorer)
-        return cls._of(
-            as_images(evaluation.images[chosen]).seen_through(evaluation.view),
-            _masks_of(evaluation.images[chosen]),
-            {_OURS: maps},
-            titles=titles_of(
-                described,
-                evaluation.images.y[chosen],
-                as_images(evaluation.images[chosen]).file_names(),
-            ),
-            thresholds={_OURS: 1.0},
-            rows=rows,
-        ).plot(axes)
+        images, maps = evaluation.images[chosen], evaluation.maps[chosen]
+        display = cls._of_scored(
+            images, evaluation.view, maps, scores.iloc[chosen], evaluation.scorer, images.y,
+            others={}, rows=rows,
+        )  # fmt: skip
+        return display.plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -307,43 +318,33 @@ class AnomalyMapDisplay(Display):
             threshold = self.thresholds.get(name)
             if threshold is not None:
                 bar.ax.axvline(threshold, color="black", lw=2)
-                bar.ax.set_title("threshold", x=_share(threshold, *self.limits[name]), fontsize=8)
+                low, high = self.limits[name]
+                place = (threshold - low) / (high - low)
+                bar.ax.set_title("threshold", x=place, fontsize=8)
         handles = []
         if any(mask is not None and mask.any() for mask in self.masks):
             handles.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
         if self.thresholds:
-            line = Line2D([], [], color="white", label="over the threshold")
-            handles.append(line)
+            handles.append(Line2D([], [], color="white", label="over the threshold"))
         if handles:
             self.figure_.legend(
                 handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
             )
 
 
-def relative_to_threshold(
-    maps: AnomalyMaps, described: pd.DataFrame, scorer: StructCoreScorer
-) -> AnomalyMaps:
-    """Divide maps by the threshold of the base score of their routes."""
-    from dataclasses import replace
-
-    limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
-    return replace(maps, values=maps.values / np.where(limits > 0, limits, 1))
-
-
 def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
-    """Threshold of the base score for each image, by its route."""
+    """Threshold of the base score for each image, by its route, to divide by; 1 in place of 0."""
     limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
-    return routes_of(described).map(limits).to_numpy(np.float64)
+    limits = routes_of(described).map(limits).to_numpy(np.float64)
+    return np.where(limits > 0, limits, 1)
 
 
-def titles_of(
-    described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str] | None = None
-) -> list[str]:
+def titles_of(described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str]) -> list[str]:
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
     verdicts = np.where(described["is_anomalous"].to_numpy(bool), "rejected", "accepted")
     labels = [""] * len(described) if labels is None else [f"{as_text(y)}, " for y in labels]
     # The name of an image that is no file is its position, which says little: it is left out.
-    names = [""] * len(described) if names is None else [_file_line(name) for name in names]
+    names = [_file_line(name) for name in names]
     return [
         f"{name}{label}{verdict}\np-value {p:.2g}, score {score:.3g}"
         for name, label, verdict, p, score in zip(
@@ -358,20 +359,12 @@ def _file_line(name):
     return "" if re.fullmatch(r"image \d+", name) else f"{as_text(text)}\n"
 
 
-def _masks_of(images):
-    if not hasattr(images, "load_mask"):
-        return None
-    return [images.load_mask(i) for i in range(len(images))]
-
-
 def _placed(maps, images):
     geometry = getattr(maps, "geometry", None)
     values = np.asarray(maps)
     if len(values) != len(images):
         raise ValueError(f"There are {len(values)} maps for {len(images)} images.")
     if geometry is None:
-        from ..images.resampling import upsample_maps
-
         return [
             upsample_maps(heat[np.newaxis], image.shape[:2])[0]
             for heat, image in zip(values, images, strict=True)
@@ -383,7 +376,3 @@ def _outline(axis, values, level, **style):
     finite = values[np.isfinite(values)]
     if level is not None and finite.size and finite.min() < level < finite.max():
         axis.contour(values, levels=[level], linewidths=1.2, **style)
-
-
-def _share(value, low, high):
-    return (value - low) / (high - low)

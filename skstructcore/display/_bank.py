@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import Display
-from ._inputs import check_same_length
 from ._style import BLUE, GREY, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
@@ -53,12 +52,7 @@ class BankDisplay(Display):
     explained: float | None = None
 
     def __post_init__(self) -> None:
-        self.coordinates = np.asarray(self.coordinates)
-        self.image_index = np.asarray(self.image_index)
-        self.routes = None if self.routes is None else np.asarray(self.routes)
-        check_same_length(
-            coordinates=self.coordinates, image_index=self.image_index, routes=self.routes
-        )
+        self._as_arrays("coordinates", "image_index", "routes")
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, *, ax: Axes | None = None) -> Self:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from abc import abstractmethod
 from io import BytesIO
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ._inputs import check_same_length, describe_images, labels_of
 from ._style import new_figure
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
@@ -35,6 +36,13 @@ class Display:
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
 
+    def _as_arrays(self, *names):
+        """Make arrays of fields that must be equally long, or None."""
+        check_same_length(**{name: getattr(self, name) for name in names})
+        for name in names:
+            values = getattr(self, name)
+            setattr(self, name, None if values is None else np.asarray(values))
+
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the data.
 
@@ -52,12 +60,12 @@ class Display:
 
     def _begin(self, ax, size):
         self.ax_ = new_figure(size).add_subplot() if ax is None else ax
-        self.figure_ = self.ax_.figure
+        self.figure_ = self.ax_.figure.figure  # the whole one, of a subfigure too
         return self.ax_
 
-    @abstractmethod
-    def _draw(self, ax: Axes) -> None:
+    def _draw(self, ax):
         """Draw into the axes."""
+        raise NotImplementedError
 
     def _repr_html_(self) -> str | None:
         figure = getattr(self, "figure_", None) or self.plot().figure_
@@ -72,6 +80,9 @@ class Display:
 class ScoredDisplay(Display):
     """A display of what `describe` says of images; a subclass has `_of`."""
 
+    _carried = ()  # options of `from_predictions` that an `ImageSet` brings
+    _labels_of = staticmethod(labels_of)
+
     @classmethod
     def from_estimator(
         cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
@@ -84,7 +95,7 @@ class ScoredDisplay(Display):
             As `make_structcore` builds it.
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         y : array-like of shape (n_images,), default=None
-            Labels; None: those of the `ImageSet`.
+            What the images show; None: what the `ImageSet` says.
         **options
             Of `from_predictions`.
 
@@ -92,8 +103,11 @@ class ScoredDisplay(Display):
         -------
         display : object
         """
-        labels = labels_of(images, y)
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels, **options)
+        labels = cls._labels_of(images, y)
+        carried = {name: getattr(images, name, None) for name in cls._carried}
+        return cls.from_predictions(
+            describe_images(pipe, images), pipe[-1], labels, **{**carried, **options}
+        )
 
     @classmethod
     def from_predictions(
@@ -112,7 +126,7 @@ class ScoredDisplay(Display):
             From ``scorer.describe``.
         scorer : StructCoreScorer
         y : array-like of shape (n_images,), default=None
-            Labels.
+            What the images show.
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
 
@@ -121,11 +135,9 @@ class ScoredDisplay(Display):
         display : object
         """
         check_same_length(described=described, y=y)
-        return cls._of(described, scorer, labels_of(None, y)).plot(ax)
+        return cls._of(described, scorer, cls._labels_of(None, y)).plot(ax)
 
     @classmethod
-    @abstractmethod
-    def _of(
-        cls, described: pd.DataFrame, scorer: StructCoreScorer, labels: NDArray | None
-    ) -> ScoredDisplay:
+    def _of(cls, described, scorer, labels):
         """The display of a table; `labels` say what each image is."""
+        raise NotImplementedError

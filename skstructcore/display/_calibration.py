@@ -15,15 +15,11 @@ from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
 from ._style import BLUE, GREY, percent_axis
 
 if TYPE_CHECKING:
-    from typing import Any
-
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
 
@@ -65,6 +61,7 @@ class CalibrationDisplay(ScoredDisplay):
     """
 
     _size = (5.6, 4.8)
+    _carried = ("groups",)
 
     asked: ArrayLike
     false_alarms: ArrayLike
@@ -76,6 +73,8 @@ class CalibrationDisplay(ScoredDisplay):
     def __post_init__(self) -> None:
         self.asked = np.asarray(self.asked, dtype=np.float64)
         self.false_alarms = np.asarray(self.false_alarms)
+        if self.n_good < 1:
+            raise ValueError("No good image is among them: false alarms cannot be counted.")
         if self.false_alarms.min() < 0 or self.false_alarms.max() > self.n_good:
             raise ValueError(f"false_alarms must be counts of the {self.n_good} good images.")
         if self.n_independent is None:
@@ -87,31 +86,6 @@ class CalibrationDisplay(ScoredDisplay):
         with np.errstate(invalid="ignore"):
             self.lower = np.nan_to_num(beta.ppf(0.025, hits, n - hits + 1), nan=0.0)
             self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
-
-    @classmethod
-    def from_estimator(
-        cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
-    ) -> Self:
-        """Score unseen images with a fitted pipeline, and draw; the backbone runs.
-
-        Parameters
-        ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-            Not those of the fit. Only the good ones count.
-        y : array-like of shape (n_images,), default=None
-            Labels; None: those of the `ImageSet`, or all good.
-        **options
-            Of `from_predictions`; `groups` are those of the `ImageSet` if they are not given.
-
-        Returns
-        -------
-        display : CalibrationDisplay
-        """
-        if options.get("groups") is None:
-            options["groups"] = getattr(images, "groups", None)
-        return super().from_estimator(pipe, images, y, **options)
 
     @classmethod
     @renamed("levels", "false_alarm_rates")
@@ -137,7 +111,8 @@ class CalibrationDisplay(ScoredDisplay):
         false_alarm_rates : array-like, default=from 0.1 % to 30 %
             False-alarm rates to ask for.
         groups : array-like of shape (n_images,), default=None
-            Images of one group are alike and count as one in the band.
+            Images of one group are alike and count as one in the band. `from_estimator` takes
+            those of the `ImageSet`.
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
 
@@ -147,8 +122,6 @@ class CalibrationDisplay(ScoredDisplay):
         """
         check_same_length(described=described, y=y, groups=groups)
         good = np.ones(len(described), dtype=bool) if y is None else ~is_anomalous(y)
-        if not good.any():
-            raise ValueError("No good image is among them: false alarms cannot be counted.")
         false_alarms = rejected_at(described[good], scorer, false_alarm_rates).sum(axis=1)
         n_independent = None if groups is None else len(np.unique(np.asarray(groups)[good]))
         promised = max(decision.smallest_rate for decision in scorer.decisions_.values())

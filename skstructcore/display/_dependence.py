@@ -9,7 +9,6 @@ import numpy as np
 
 from ..bank.dependence import MIN_IMAGES
 from ._base import Display
-from ._inputs import check_same_length
 from ._style import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ class DependenceDisplay(Display):
     block_length: int | None = None
 
     def __post_init__(self) -> None:
-        self.lags = np.asarray(self.lags)
-        self.ratio = np.asarray(self.ratio, dtype=np.float64)
-        check_same_length(lags=self.lags, ratio=self.ratio)
+        self._as_arrays("lags", "ratio")
 
     @classmethod
     def from_estimator(

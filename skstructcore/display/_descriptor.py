@@ -11,7 +11,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ..scoring.descriptors import BASE, descriptor_names
 from ._base import ScoredDisplay
-from ._inputs import check_described, check_same_length
+from ._inputs import check_described, check_same_length, members_of
 from ._style import BLUE, GREY, ORANGE, as_text, legend_beside
 
 if TYPE_CHECKING:
@@ -70,11 +70,8 @@ class DescriptorDisplay(ScoredDisplay):
         ).set_axis(pd.MultiIndex.from_tuples(rows))
 
     def _members(self):
-        if self.labels is None:
-            return {"images": np.ones(len(self.z), dtype=bool)}
-        good = self.labels == GOOD
-        members = {GOOD: good, "defects": ~good}
-        return {label: mine for label, mine in members.items() if mine.any()}
+        members = members_of(self.labels, len(self.z))
+        return {name: mine for name, mine in members.items() if mine.any()}
 
     @property
     def _size(self):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..images.labels import ANOMALOUS, defect_types
+from ..images.labels import ANOMALOUS, GOOD, defect_types
 from ..scoring import decision
 
 if TYPE_CHECKING:
@@ -51,6 +51,19 @@ def labels_of(images: ImagesLike | None, y: ArrayLike | None) -> NDArray[np.obje
         return getattr(images, "y", None)  # spelled already
     types = defect_types(y)
     return np.where(types == ANOMALOUS, DEFECT, types).astype(object)
+
+
+def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
+    """Which images are good and which are defects; "images" are all, if nothing is known.
+
+    Examples
+    --------
+    >>> members_of(np.array(["good", "dent"]), 2)
+    {'good': array([ True, False]), 'defects': array([False,  True])}
+    """
+    if labels is None:
+        return {"images": np.ones(n_images, dtype=bool)}
+    return {GOOD: labels == GOOD, f"{DEFECT}s": labels != GOOD}
 
 
 def check_described(described: pd.DataFrame, *columns: str) -> None:

@@ -65,12 +65,9 @@ class OperatingPointDisplay(ScoredDisplay):
     chosen: float | None = None
 
     def __post_init__(self) -> None:
-        shares = {"found": self.found, "false_alarms": self.false_alarms}
-        check_same_length(asked=self.asked, **shares, smallest_defect=self.smallest_defect)
-        self.asked = np.asarray(self.asked, dtype=np.float64)
+        self._as_arrays("asked", "found", "false_alarms", "smallest_defect")
         if not (self.asked > 0).all():
             raise ValueError(f"False-alarm rates must be above 0, got {self.asked.min():g}.")
-        self.found = np.asarray(self.found, dtype=np.float64)
 
     @classmethod
     @renamed("levels", "false_alarm_rates")

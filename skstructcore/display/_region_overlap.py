@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # Points of the curve that are drawn; there is one for each pixel of a defect.
 _MOST_POINTS = 2000
-_OTHERS = (
+_CURVE = "per-region overlap"  # marks our lines among those of the axes
+_LOOKS = (
+    {"color": BLUE},
     {"color": ORANGE, "ls": "--"},
     {"color": GREEN, "ls": "-."},
     {"color": PURPLE, "ls": ":"},
@@ -147,15 +149,16 @@ class RegionOverlapDisplay(Display):
             way = np.linspace(0, 2, _MOST_POINTS)
             kept = np.unique(np.clip(np.searchsorted(x + y, way), 0, len(x) - 1))
             x, y = x[kept], y[kept]
-        first = not ax.lines
+        n_curves = sum(line.get_gid() == _CURVE for line in ax.lines)
         label = "" if self.aupro is None else f"AUPRO {100 * self.aupro:.1f} %"
         label = f"{self.name}: {label}" if self.name else label
-        # The second line of the axes marks the end of the area, and is no curve.
-        style = {"color": BLUE} if first else _OTHERS[(len(ax.lines) - 2) % len(_OTHERS)]
-        (self.line_,) = ax.plot(x, y, label=label, **style)
-        if first:
+        style = _LOOKS[n_curves % len(_LOOKS)]
+        (self.line_,) = ax.plot(x, y, label=label, gid=_CURVE, **style)
+        if n_curves == 0:
             inside = x <= self.max_fpr
-            ax.fill_between(x[inside], y[inside], color=BLUE, alpha=0.15, lw=0)
+            end = np.interp(self.max_fpr, x, y)
+            area = np.r_[x[inside], self.max_fpr], np.r_[y[inside], end]
+            ax.fill_between(*area, color=BLUE, alpha=0.15, lw=0)
             ax.axvline(self.max_fpr, color=GREY, ls="--", lw=1)
             ax.annotate(
                 " end of the area", (self.max_fpr, 0.5), fontsize=8, color=GREY, va="center"

@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..routing.grouping import UNKNOWN
-from ._base import Display
-from ._inputs import check_described, describe_images
+from ._base import ScoredDisplay
+from ._inputs import check_described
 from ._style import as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-    from typing_extensions import Self
-
-    from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 
 @dataclass(eq=False, repr=False)
-class RoutingDisplay(Display):
+class RoutingDisplay(ScoredDisplay):
     """Where images were sent, one row a product.
 
     Parameters
@@ -54,62 +47,15 @@ class RoutingDisplay(Display):
     route_names: Sequence[str]
     labels: ArrayLike | None = None
 
-    @classmethod
-    def from_estimator(
-        cls,
-        pipe: Pipeline,
-        images: ImagesLike,
-        labels: ArrayLike | None = None,
-        *,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Send images through a fitted pipeline, and draw; the backbone runs.
+    def __post_init__(self) -> None:
+        self._as_arrays("nearest_route", "ratio", "labels")
 
-        Parameters
-        ----------
-        pipe : Pipeline
-            Fitted with routes, as `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ndarray
-        labels : array-like of shape (n_images,) of str, default=None
-        ax : matplotlib.axes.Axes, default=None
-            See `plot`.
-
-        Returns
-        -------
-        display : RoutingDisplay
-        """
-        return cls.from_predictions(describe_images(pipe, images), pipe[-1], labels, ax=ax)
+    @staticmethod
+    def _labels_of(images, y):
+        return getattr(images, "categories", None) if y is None else y
 
     @classmethod
-    def from_predictions(
-        cls,
-        described: pd.DataFrame,
-        scorer: StructCoreScorer,
-        labels: ArrayLike | None = None,
-        *,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Draw what is known already.
-
-        Parameters
-        ----------
-        described : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
-            Fitted on maps with routes.
-        labels : array-like of shape (n_images,) of str, default=None
-        ax : matplotlib.axes.Axes, default=None
-            See `plot`.
-
-        Returns
-        -------
-        display : RoutingDisplay
-
-        Raises
-        ------
-        ValueError
-            If there are no routes.
-        """
+    def _of(cls, described, scorer, labels):
         if not scorer.is_routed_:
             raise ValueError(
                 "The pipeline has no routes: fit it with bank__categories= (or set "
@@ -120,10 +66,8 @@ class RoutingDisplay(Display):
             for name, route in scorer.routes_.items()
         }
         check_described(described, "nearest_route", "route_distance")
-        nearest = described["nearest_route"].to_numpy()
-        known = np.array([limits[name] for name in nearest])
-        ratio = described["route_distance"].to_numpy() / known
-        return cls(nearest, ratio, list(limits), labels).plot(ax)
+        ratio = described["route_distance"] / described["nearest_route"].map(limits)
+        return cls(described["nearest_route"], ratio, list(limits), labels)
 
     @property
     def _size(self):
@@ -132,17 +76,16 @@ class RoutingDisplay(Display):
     def _draw(self, ax):
         """Draw a mark an image."""
         rows = {name: row for row, name in enumerate(self.route_names)}
-        nearest = np.asarray(self.nearest_route)
-        labels = np.full(len(nearest), "images") if self.labels is None else self.labels
-        labels = np.asarray(labels).astype(str)
+        n_images = len(self.ratio)
+        labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
         # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
-        shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(nearest))
-        heights = np.array([rows[name] for name in nearest]) + shift
+        shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)
+        heights = np.array([rows[name] for name in self.nearest_route]) + shift
         for label, style in label_styles(labels).items():
             mine = labels == label
             if mine.any():
-                ratio = np.asarray(self.ratio)[mine]
-                ax.plot(ratio, heights[mine], ls="", label=as_text(label), alpha=0.6, ms=5, **style)
+                name, places = as_text(label), (self.ratio[mine], heights[mine])
+                ax.plot(*places, ls="", label=name, alpha=0.6, ms=5, **style)
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.annotate(
             f" {UNKNOWN} →", (1, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9

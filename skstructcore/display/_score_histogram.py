@@ -9,7 +9,7 @@ import numpy as np
 
 from ..images.labels import GOOD
 from ._base import ScoredDisplay
-from ._inputs import DEFECT, check_described, check_same_length
+from ._inputs import check_described, members_of
 from ._style import BLUE, GREY, ORANGE, legend_beside
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
     calibration_scores: ArrayLike = ()
 
     def __post_init__(self) -> None:
-        check_same_length(scores=self.scores, labels=self.labels)
-        self.scores = np.asarray(self.scores)
-        self.labels = None if self.labels is None else np.asarray(self.labels)
+        self._as_arrays("scores", "labels")
         self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
@@ -74,11 +72,8 @@ class ScoreHistogramDisplay(ScoredDisplay):
 
     def groups(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""
-        if self.labels is None:
-            groups = {"images": self.scores}
-        else:
-            good = self.labels == GOOD
-            groups = {GOOD: self.scores[good], f"{DEFECT}s": self.scores[~good]}
+        members = members_of(self.labels, len(self.scores))
+        groups = {name: self.scores[mine] for name, mine in members.items()}
         groups[_TRAINING] = self.calibration_scores
         return {name: values for name, values in groups.items() if len(values)}
 
@@ -87,7 +82,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
         looks = {
             GOOD: {"color": BLUE, "alpha": 0.55},
             "images": {"color": BLUE, "alpha": 0.55},
-            f"{DEFECT}s": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
+            "defects": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
             _TRAINING: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
         }
         for name, values in self.groups().items():

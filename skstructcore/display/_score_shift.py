@@ -11,7 +11,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ._anomaly_map import base_thresholds
 from ._base import ScoredDisplay
-from ._inputs import check_described, check_same_length
+from ._inputs import check_described, members_of
 from ._style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class ScoreShiftDisplay(ScoredDisplay):
     labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_same_length(base=self.base, hybrid=self.hybrid, labels=self.labels)
-        self.base, self.hybrid = np.asarray(self.base), np.asarray(self.hybrid)
-        self.labels = None if self.labels is None else np.asarray(self.labels)
+        self._as_arrays("base", "hybrid", "labels")
 
     @classmethod
     def _of(cls, described, scorer, labels):
@@ -88,10 +86,7 @@ class ScoreShiftDisplay(ScoredDisplay):
             by_base & ~by_hybrid,
             ~by_base & ~by_hybrid,
         )
-        if self.labels is None:
-            members = {"images": np.ones(len(self.base), dtype=bool)}
-        else:
-            members = {GOOD: self.labels == GOOD, "defects": self.labels != GOOD}
+        members = members_of(self.labels, len(self.base))
         rows = [[int((r & mine).sum()) for r in regions] for mine in members.values()]
         return pd.DataFrame(rows, index=list(members), columns=list(_REGIONS))
 
