@@ -633,6 +633,29 @@ def test_a_program_with_pyplot_shows_the_figure_once(monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.slow
+def test_each_cell_of_a_notebook_shows_a_display_once():
+    reason = "runs where ipykernel and nbclient are installed"
+    pytest.importorskip("ipykernel", reason=reason)
+    client = pytest.importorskip("nbclient", reason=reason)
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    make = "display = DriftDisplay(pd.DataFrame({'a': [0.0, 1.0]}), {'a': 2.0})"
+    cells = [
+        f"import pandas as pd; from skstructcore.display import DriftDisplay; {make}; display",
+        "display.plot()",
+        f"import matplotlib.pyplot; {make}; display.plot()",
+        "display",  # drawn by pyplot in the cell before
+        "display.plot(); matplotlib.pyplot.show()",
+    ]
+    notebook = new_notebook(cells=list(map(new_code_cell, cells)))
+    client.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        shown = [output.data for output in cell.outputs if "data" in output]
+        pictures = [d for d in shown if "image/png" in d or "<img" in d.get("text/html", "")]
+        assert len(pictures) == 1, cell.source
+
+
 # --- every display with every pipeline ----------------------------------------------------------
 
 BOX = np.zeros((48, 48), bool)
