@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from skstructcore.serving.exported import ExportError
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "onnx"
+MONO_PATH = os.environ.get("MONO_PATH", "")
 
 
 def pictures(n, seed=0, size=(32, 40)):
@@ -216,40 +220,64 @@ def test_callers_that_prepare_images_otherwise_are_caught(sabotage, pipe, tmp_pa
         verify_export(tmp_path / "m.onnx", lambda pixels: score(sabotage(pixels)))
 
 
-@pytest.fixture(scope="module")
-def cpp_caller(tmp_path_factory):
-    """The example in C++, compiled with the runtime's headers and the library of its wheel."""
-    source = Path(__file__).parents[1] / "examples" / "onnx" / "score.cpp"
-    library = next(Path(ort.__file__).parent.glob("capi/libonnxruntime.so*"), None)
-    folder = tmp_path_factory.mktemp("cpp")
-    program = folder / "score"
-    if shutil.which("g++") is None or library is None:
-        pytest.skip("needs g++ and onnxruntime for Linux")
-    (folder / "libonnxruntime.so.1").symlink_to(library)  # as the library calls itself
-    command = ["g++", "-std=c++17", source, library, f"-Wl,-rpath,{folder}", "-o", program]
-    done = subprocess.run(command, capture_output=True, text=True)
+def compiled(folder, *command):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if "onnxruntime_cxx_api.h: No such file" in done.stderr:
         pytest.skip("needs onnxruntime's C++ headers in CPLUS_INCLUDE_PATH")
     assert done.returncode == 0, done.stderr
-    return program
+
+
+def caller_in_cpp(folder, library):
+    """The example, compiled with the runtime's headers and the library of its wheel."""
+    (folder / "libonnxruntime.so.1").symlink_to(library)  # as the library calls itself
+    rest = (library, f"-Wl,-rpath,{folder}", "-o", "score")
+    compiled(folder, "g++", "-std=c++17", EXAMPLES / "score.cpp", *rest)
+    return [folder / "score"]
+
+
+def caller_in_csharp(folder, library):
+    """The example, compiled with the runtime's assembly, for Mono."""
+    places = [Path(place, "Microsoft.ML.OnnxRuntime.dll") for place in MONO_PATH.split(":")]
+    assembly = next((place for place in places if place.exists()), None)
+    if assembly is None:
+        pytest.skip("needs Microsoft.ML.OnnxRuntime.dll in MONO_PATH")
+    shutil.copy(assembly, folder)
+    (folder / "libonnxruntime.so").symlink_to(library)
+    compiled(folder, "mcs", f"-r:{assembly.name}", "-out:score.exe", EXAMPLES / "Score.cs")
+    return ["mono", folder / "score.exe"]
 
 
 @pytest.mark.slow
-def test_the_caller_in_cpp_gives_the_sealed_scores(cpp_caller, pipe, tmp_path):
+@pytest.mark.parametrize(
+    ("compiler", "build"), [("g++", caller_in_cpp), ("mcs", caller_in_csharp)], ids=["c++", "c#"]
+)
+def test_callers_in_other_languages_give_the_sealed_scores(compiler, build, pipe, tmp_path):
+    library = next(Path(ort.__file__).parent.glob("capi/libonnxruntime.so*"), None)
+    if shutil.which(compiler) is None or library is None:
+        pytest.skip(f"needs {compiler} and onnxruntime for Linux")
+    caller = build(tmp_path, library)
     model, image = tmp_path / "m.onnx", tmp_path / "image.rgb"
     export_onnx(pipe, model, pictures(10, seed=3))
+    command = [*caller, model, image]
 
     def run(pixels):
         image.write_bytes(pixels.tobytes())
-        command = [cpp_caller, model, image]
         words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         assert words[2] == ("good" if float(words[0]) <= -pipe[-1].offset_ else "anomalous")
         return float(words[0])
 
     assert verify_export(model, run).agrees
     image.write_bytes(bytes(100))
-    refused = subprocess.run([cpp_caller, model, image], capture_output=True, text=True)
+    refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2 and "takes 32 x 40 RGB pixels" in refused.stderr
+
+
+@pytest.mark.skipif(shutil.which("mcs") is None, reason="needs mcs, a compiler of C#")
+def test_the_example_in_csharp_compiles(tmp_path):
+    """Against the signatures that it uses; with the runtime itself in the slow test."""
+    stub = Path(__file__).parent / "data" / "onnxruntime_stub.cs"
+    compiled(tmp_path, "mcs", "-target:library", "-out:runtime.dll", stub)
+    compiled(tmp_path, "mcs", "-r:runtime.dll", "-out:score.exe", EXAMPLES / "Score.cs")
 
 
 def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):

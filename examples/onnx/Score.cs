@@ -6,18 +6,30 @@ using System.Linq;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 
-using var session = new InferenceSession(args[0]);
-int[] shape = session.InputMetadata["pixels"].Dimensions;
-byte[] bytes = File.ReadAllBytes(args[1]);
-if (bytes.Length != shape[1] * shape[2] * shape[3])
+static class Program
 {
-    Console.Error.WriteLine($"The model takes {shape[1]} x {shape[2]} RGB pixels.");
-    return 2;
+    static int Main(string[] args)
+    {
+        using (var session = new InferenceSession(args[0]))
+        {
+            int[] shape = session.InputMetadata["pixels"].Dimensions;
+            byte[] bytes = File.ReadAllBytes(args[1]);
+            if (bytes.Length != shape[1] * shape[2] * shape[3])
+            {
+                Console.Error.WriteLine($"The model takes {shape[1]} x {shape[2]} RGB pixels.");
+                return 2;
+            }
+            var pixels = NamedOnnxValue.CreateFromTensor("pixels", new DenseTensor<byte>(bytes, shape));
+            string[] outputs = { "score", "p_value", "decision" };
+            using (var found = session.Run(new[] { pixels }, outputs))
+            {
+                double score = found[0].AsEnumerable<double>().First();
+                double pValue = found[1].AsEnumerable<double>().First();
+                string decision = found[2].AsEnumerable<long>().First() == 1 ? "good" : "anomalous";
+                // Invariant: a decimal point, whatever the language of the machine.
+                Console.WriteLine(FormattableString.Invariant($"{score:R} {pValue:R} {decision}"));
+            }
+        }
+        return 0;
+    }
 }
-var pixels = NamedOnnxValue.CreateFromTensor("pixels", new DenseTensor<byte>(bytes, shape));
-using var found = session.Run(new[] { pixels }, new[] { "score", "p_value", "decision" });
-double score = found[0].AsEnumerable<double>().First();
-double pValue = found[1].AsEnumerable<double>().First();
-string decision = found[2].AsEnumerable<long>().First() == 1 ? "good" : "anomalous";
-Console.WriteLine($"{score} {pValue} {decision}");
-return 0;
