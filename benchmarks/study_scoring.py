@@ -509,7 +509,7 @@ def painted_table(data, cache):
         if not path.exists():
             pipe = make_structcore("efficientnet_lite0")
             pipe.fit(train, bank__groups=train.groups)
-            learned = learn_from_painted_defects(pipe, train, groups=train.groups, random_state=0)
+            learned = learn_from_painted_defects(pipe, train, random_state=0)
             maps = pipe[:-1].transform(test)
             scorers = (StructCoreScorer(lam=0.0), StructCoreScorer(), learned)
             good = test.y.astype(str) == "good"

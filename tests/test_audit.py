@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student_t
 from sklearn.pipeline import make_pipeline
 
-from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, audit, forget, recalibrate
+from skstructcore import (
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    audit,
+    forget,
+    make_structcore,
+    recalibrate,
+)
 from skstructcore.scoring import predictive
 from skstructcore.scoring.suspects import tail_p_values
 
@@ -89,6 +98,18 @@ def test_equal_images_are_found_without_images_and_near_ones_with_them():
     groups = np.arange(30)
     groups[[7, 21]] = 3, 12
     assert (audit(fitted(near, groups=groups), near)["copy_of"] == -1).all()
+
+
+def test_each_of_two_copies_has_its_own_name(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.png").write_bytes((tmp_path / "3.png").read_bytes())
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.2)
+    table = audit(pipe.fit(tmp_path, bank__groups=None)).set_index("image")
+    assert [name[-5:] for name in table["name"].sort_index()] == [f"{i}.png" for i in range(8)]
+    assert table.loc[5, "copy_of"] == 3
 
 
 def test_what_cannot_be_audited_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import beta, binom, kstest
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skstructcore import (
     CoresetBank,
@@ -89,7 +89,7 @@ def test_capital_is_that_of_all_starts_together():
     rng = np.random.default_rng(0)
     factors = rng.uniform(0.5, 1.6, size=(6, 2))
     mixture = StartMixture(2)
-    logs = [mixture.add(np.log(row)) for row in factors]
+    logs = [mixture.add(np.log(row), i) for i, row in enumerate(factors)]
     shares = np.log(2) / np.log(np.arange(8) + 2.0)
     for t in range(6):
         laid = shares[: t + 1] - shares[1 : t + 2]
@@ -100,9 +100,9 @@ def test_capital_is_that_of_all_starts_together():
 
 def test_start_is_where_the_best_stretch_begins():
     mixture = StartMixture(1)
-    for gain in [0.5, -1.0, -0.5, 0.3, 0.4]:
-        mixture.add([gain])
-    assert mixture.start == 3
+    for image, gain in zip([10, 11, 14, 17, 18], [0.5, -1.0, -0.5, 0.3, 0.4], strict=True):
+        mixture.add([gain], image)
+    assert mixture.start == 17
     assert mixture.gain[0] == pytest.approx(0.7)
 
 
@@ -114,7 +114,7 @@ def simulate(n_streams, n_images, alpha, defects=0.0, level=0.05, rule="guarante
         scores = rng.normal(size=n_images)
         scores[rng.random(n_images) < defects] = 9.0
         p_values = calibration.decision.p_values(scores)
-        tests = RouteTests.begin(calibration, alpha, "auto", True, 5)
+        tests = RouteTests(calibration, alpha, "auto", True, 5)
         ties = rng.random((n_images, 2))
         alarms.append(
             {
@@ -317,7 +317,7 @@ def test_parameters_out_of_range_are_named(pipe, name, value):
         DriftMonitor(pipe, **{name: value})
 
 
-@pytest.mark.parametrize("state", [None, [], 3, {}, {"version": 1}, {"version": 2}])
+@pytest.mark.parametrize("state", [None, [], 3, {}, {"version": 1}, {"version": 2}, {"version": 3}])
 def test_what_is_no_state_is_named(pipe, state):
     with pytest.raises(ValueError, match=r"state is no state|belongs to another"):
         DriftMonitor.from_dict(pipe, state)
@@ -348,3 +348,27 @@ def test_an_alarm_is_one_line_whatever_the_product_is_called():
     assert str(DriftAlarm("=a\n\x1b[2J", HIGHER, 9, 5, 100.0)).startswith(
         r"$'=a\x0a\x1b[2J': higher"
     )
+
+
+def test_pictures_of_different_sizes_are_watched():
+    from skstructcore import make_structcore
+
+    photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
+    monitor = DriftMonitor(pipe.fit(photos))
+    monitor.update([photos[0], np.tile(photos[1], (2, 2))])
+    assert monitor.n_images_ == 2
+
+
+def test_only_products_with_fresh_scores_are_compared_with_calibration():
+    rng = np.random.default_rng(0)
+    bank = CoresetBank(0.2, random_state=0)
+    knn = RoutedKNNScorer(1, routing="top1", calibration="in-sample")
+    scorer = StructCoreScorer(false_alarm_rate=0.2, descriptors=["max"], threshold="guaranteed")
+    X = rng.normal(size=(120, 4)) + 30 * np.repeat(np.eye(4)[:2], 60, axis=0)
+    pipe = Pipeline([("bank", bank), ("knn", knn), ("structcore", scorer)])
+    pipe.fit(X, bank__categories=np.repeat(["nut", "bolt"], 60))
+    fresh = rng.normal(size=(60, 4)) + 30 * np.eye(4)[0]
+    later = recalibrate(pipe, fresh, categories="nut", force=True)
+    tests = DriftMonitor(later).evidence().groupby("route")["kind"].apply(set)
+    assert tests["bolt"] == {CHANGED} and tests["nut"] == {HIGHER, CHANGED, REJECTS}

@@ -47,6 +47,12 @@ def test_words_of_before_say_the_same(pipe, photographs):
         assert (calibration.asked_level, calibration.level) == (0.1, pipe[-1].false_alarm_rate_)
 
 
+def test_a_new_rate_alone_makes_no_promise_of_in_sample_scores(pipe, photographs):
+    in_sample = clone(pipe).set_params(knn__calibration="in-sample").fit(photographs.train)
+    table = operating_points(recalibrate(in_sample, false_alarm_rate=0.2), false_alarm_rates=[0.1])
+    assert table[["rate", "rate_low", "rate_high"]].isna().all(axis=None)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_thresholds_and_rates_are_those_of_a_recalibration(pipe, rule):
     pipe = with_rule(pipe, rule)

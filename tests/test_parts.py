@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from skstructcore import describe, describe_parts, load, make_structcore, recalibrate, save
+from skstructcore import (
+    describe,
+    describe_parts,
+    load,
+    make_structcore,
+    recalibrate,
+    save,
+    update,
+)
 from skstructcore.scoring.parts import score_parts
 from skstructcore.scoring.suspects import suspects_of
 
@@ -72,6 +80,18 @@ def test_the_decision_about_parts_is_saved_and_moves_with_the_rate(tmp_path):
     np.testing.assert_array_equal(again["p_value"], before["p_value"])
     loose = recalibrate(pipe, false_alarm_rate=0.3)
     assert loose[-1].part_decision_.threshold < pipe[-1].part_decision_.threshold
+
+
+def test_images_that_are_added_say_of_which_part_they_are():
+    pipe, (X, parts) = fitted(), views(5, 4)
+    with pytest.raises(ValueError, match="decides about parts: pass parts="):
+        update(pipe, X)
+    with pytest.raises(ValueError, match="'0', which is a part of the training images already"):
+        update(pipe, X, parts=parts)
+    grown = update(pipe, X, parts=parts + 100)
+    n_parts = len(pipe[-1].part_decision_.scores)
+    assert len(grown[-1].part_decision_.scores) == n_parts + 5
+    assert len(grown[-1].training_.parts) == len(pipe[-1].training_.parts) + len(X)
 
 
 def test_what_cannot_be_is_refused():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.rows import join_rows
+from ..images.image_list import ImageList
 from .shards import over_shards
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _tell_of_copies(digests, groups):
         )
 
 
-def digests_of(X: LazyRows | NDArray[np.floating]) -> NDArray[np.str_]:
+def digests_of(X: LazyRows | ImageList | NDArray[np.floating]) -> NDArray[np.str_]:
     """Digest of the content of each image, or of its features where there is no image.
 
     Examples
@@ -142,7 +143,7 @@ def digests_of(X: LazyRows | NDArray[np.floating]) -> NDArray[np.str_]:
     >>> a == b, a == again
     (False, True)
     """
-    images = getattr(X, "images", None)
+    images = X if isinstance(X, ImageList) else getattr(X, "images", None)
     if images is not None:
         return np.array([images.digest(i) for i in range(len(images))])
     rows = np.ascontiguousarray(X, dtype=np.float32).reshape(len(X), -1)

@@ -215,7 +215,7 @@ def audit(
 ) -> None:
     """Look for defects and copies among training images.
 
-    With the training IMAGES the table has their names, and near-duplicates are found.
+    With the training IMAGES near-duplicates are found, not exact copies alone.
 
     \b
     skstructcore audit line3.structcore line3/good

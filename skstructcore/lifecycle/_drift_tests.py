@@ -60,70 +60,49 @@ class RouteTests:
 
     Parameters
     ----------
-    reference : sequence of float
-        P-values of the calibration images, one a group, that pass and are not the last to pass.
-    rate : float
-        P-value up to which images are rejected.
-    lowest : float
-        P-value of the last: images with smaller ones are not ranked.
-    log_alarm : float
-        Log capital at which a test gives an alarm.
-    tolerated_rejects : float
-    kinds : sequence of str
-        Which tests run.
+    calibration : ScoreCalibration
+        What is known of good images of the route.
+    alpha : float
+        Bound on the chance of an alarm on an unchanged line, which the tests share.
+    tolerated_rejects : float or "auto"
+        See `DriftMonitor`.
+    held_out : bool
+        Whether calibration scores are like those of new images. Without, only `CHANGED` is tested.
     window : int
+        How many of the last images are kept.
+
+    Raises
+    ------
+    ValueError
+        If `tolerated_rejects` is less than the false alarms that the threshold may give.
     """
 
-    def __init__(self, reference, rate, lowest, log_alarm, tolerated_rejects, kinds, window):
-        self.log_alarm = log_alarm
-        self.tolerated_rejects = tolerated_rejects
-        self.rate = rate
-        self.lowest = lowest
-        # An image with the p-value of a calibration image scores at most as high as that one.
-        passing = [-p + 1e-9 for p in reference]
-        self.ranks = {
-            kind: OnlineRanks(passing if kind == HIGHER else [])
-            for kind in (HIGHER, CHANGED)
-            if kind in kinds
-        }
-        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
-        self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
-        self.steps = {kind: [] for kind in kinds}  # image of each step since gains began
-        self.over = set()
-        self.recent = deque(maxlen=window)
-        self.before = [0, 0.0, 0.0]  # images older than the window: number, sum, sum of squares
-        self.columns, self.grid, self.lot = [], None, None
-
-    @classmethod
-    def begin(
-        cls,
+    def __init__(
+        self,
         calibration: ScoreCalibration,
         alpha: float,
         tolerated_rejects: float | Literal["auto"],
         held_out: bool,
         window: int,
-    ) -> RouteTests:
-        """Begin with what a calibration knows, sharing `alpha` among the tests.
-
-        Raises
-        ------
-        ValueError
-            If `tolerated_rejects` is less than the false alarms that the threshold may give.
-        """
+    ) -> None:
         kinds = [HIGHER, CHANGED, REJECTS] if held_out else [CHANGED]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(kinds) + 1)
+        decision = calibration.decision
         if held_out:
-            most = most_false_alarms(calibration.decision, share)
+            most = most_false_alarms(decision, share)
             if tolerated_rejects == "auto":
                 tolerated_rejects = min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
             elif tolerated_rejects < most:
                 raise ValueError(
                     f"tolerated_rejects={tolerated_rejects:g} is less than the false alarms that "
                     f"the threshold may give on an unchanged line: up to {most:.2g} with "
-                    f"{calibration.decision.n_independent} calibration images. Use more than that "
+                    f"{decision.n_independent} calibration images. Use more than that "
                     "or 'auto', or recalibrate with more images or a smaller false_alarm_rate."
                 )
+        self.tolerated_rejects = tolerated_rejects
+        self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
+        self.rate = decision.rate
         scores = calibration.scores
         if calibration.groups is not None:
             # Images of one group are alike, so one of each group is drawn at random.
@@ -132,14 +111,20 @@ class RouteTests:
             scores = scores[order[first]]
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.
-        decision = calibration.decision
         passing = decision.scores[~decision.rejects(decision.scores)]
         last = passing.max(initial=-np.inf)
-        (lowest,) = decision.p_values([last]).tolist()
+        (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
         reference = decision.p_values(scores[scores < last]).tolist()
-        log_alarm = float(-np.log(share))
-        rate = decision.rate
-        return cls(reference, rate, lowest, log_alarm, tolerated_rejects, kinds, window)
+        self.ranks = {CHANGED: OnlineRanks()}
+        if held_out:
+            # An image with the p-value of a calibration image scores at most as high as that one.
+            self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
+        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
+        self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
+        self.over = set()
+        self.recent = deque(maxlen=window)
+        self.before = [0, 0.0, 0.0]  # images older than the window: number, sum, sum of squares
+        self.columns, self.grid, self.lot = [], None, None
 
     def begins_lot(self, lot: Any) -> bool:
         """Whether an image is the first of its lot, where lots come in runs."""
@@ -163,24 +148,16 @@ class RouteTests:
         for kind, capital in self.capital.items():
             if kind in self.over or kind not in bets:
                 continue
-            log_value = capital.add(bets[kind])
-            self._note_step(kind, image)
+            log_value = capital.add(bets[kind], image)
             if log_value >= self.log_alarm:
                 self.over.add(kind)
-                since = self.steps[kind][capital.start - capital.n_steps]
                 yield {
                     "kind": kind,
                     "image": image,
-                    "since": since,
+                    "since": capital.start,
                     "evidence": float(np.exp(min(log_value, 700))),
-                    **self._shift(since),
+                    **self._shift(capital.start),
                 }
-
-    def _note_step(self, kind, image):
-        """Keep the images from the first on that belongs to a growing bet."""
-        capital, steps = self.capital[kind], self.steps[kind]
-        steps.append(image)
-        del steps[: len(steps) - (capital.n_steps - int(capital.since.min()))]
 
     def remember(
         self,
@@ -192,15 +169,11 @@ class RouteTests:
         """Keep descriptors and map of an image, to say later what has shifted."""
         if len(columns) == 0:
             return
-        if self.columns != list(columns):
-            self.columns = list(columns)
-            self.recent.clear()
-            self.before = [0, 0.0, 0.0]
-        row = z
-        self.grid = None if anomaly_map is None else anomaly_map.shape
+        row, grid = z, None
         if anomaly_map is not None:
-            row = np.concatenate([z, anomaly_map.ravel().astype(np.float64)])
-        if self.recent and len(self.recent[-1][1]) != len(row):  # maps come, or no longer come
+            row, grid = np.concatenate([z, anomaly_map.ravel()]), anomaly_map.shape
+        if (list(columns), grid) != (self.columns, self.grid):  # maps come, or no longer come
+            self.columns, self.grid = list(columns), grid
             self.recent.clear()
             self.before = [0, 0.0, 0.0]
         if len(self.recent) == self.recent.maxlen:
@@ -226,12 +199,12 @@ class RouteTests:
             variance = np.maximum(variance, 1e-12) * (1 + n_after / n)
         shift = (after.mean(axis=0) - location) / np.sqrt(variance / n_after)
         largest = int(np.abs(shift[:n_z]).argmax())
-        found = {"descriptor": self.columns[largest], "shift": float(shift[largest])}
+        moved = {"descriptor": self.columns[largest], "shift": float(shift[largest])}
         if self.grid not in (None, (1, 1)) and knows_before:
             row, column = np.unravel_index(np.abs(shift[n_z:]).argmax(), self.grid)
             height, width = self.grid
-            found["place"] = (float((row + 0.5) / height), float((column + 0.5) / width))
-        return found
+            moved["place"] = (float((row + 0.5) / height), float((column + 0.5) / width))
+        return moved
 
     def evidence(self, route: str) -> Iterator[dict[str, Any]]:
         """Yield a row for each test."""
@@ -258,7 +231,6 @@ class RouteTests:
                 }
                 for kind, c in self.capital.items()
             },
-            "steps": self.steps,
             "over": sorted(self.over),
             "lot": self.lot,
             "columns": self.columns,
@@ -278,7 +250,6 @@ class RouteTests:
             capital.gain = np.array(saved["gain"])
             capital.since = np.array(saved["since"], dtype=np.int64)
             capital.n_steps = saved["n_steps"]
-        self.steps = {kind: list(images) for kind, images in state["steps"].items()}
         self.over, self.lot = set(state["over"]), state["lot"]
         self.columns = list(state["columns"])
         self.grid = None if state["grid"] is None else tuple(state["grid"])

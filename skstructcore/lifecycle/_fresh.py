@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..bank.build import materialize
 from ..bank.record import digests_of
 from ..bank.training import is_auto, training_images
-from ._steps import check_scores, structcore_steps
+from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Literal
 
     import pandas as pd
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
-    from ..bank.coreset_bank import CoresetBank
     from ..bank.training import TrainingImages
-    from ..containers import Patches
+    from ..containers import AnomalyMaps, Patches
     from ..images.image_list import ImagesLike
-    from ..scoring.calibration import ScoreCalibration
+    from ..scoring.structcore import StructCoreScorer
 
 # Scores this many times as far above the median as the most anomalous calibration image.
 _WIDE = 2.0
@@ -31,17 +31,62 @@ _OTHER_SIZE = 1.25
 _FORCE = "If they are as they should be, pass force=True."
 
 
-def take_good(
+class FreshImages(NamedTuple):
+    """Good images that are not in the bank.
+
+    Attributes
+    ----------
+    good : TrainingImages
+    patches : Patches
+    maps : AnomalyMaps
+    table : DataFrame
+        What `describe` says, and ``raw_score``, not scaled by the threshold of the route;
+        ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
+    """
+
+    good: TrainingImages
+    patches: Patches
+    maps: AnomalyMaps
+    table: pd.DataFrame
+
+
+def fresh_images(
     pipe: Pipeline,
     images: ImagesLike,
     groups: ArrayLike | Literal["auto"] | None,
     categories: ArrayLike | str | None,
-) -> TrainingImages:
-    """Features of the good ones of some images, with what is known of them."""
-    scorer = structcore_steps(pipe)[-1]
-    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
-    if len(features) == 0:
-        raise ValueError("The list of images is empty: at least one good image is needed.")
+    parts: ArrayLike | Literal["auto"] | None = None,
+    *,
+    force: bool,
+    in_memory: bool = False,
+) -> FreshImages:
+    """Score the good ones of some images; ValueError if they are none to learn from.
+
+    They must be new to the bank and, without `force`, look like good images of a known product.
+    """
+    bank, knn, scorer = structcore_steps(pipe)
+    good = _good_images(features_of(pipe, images), scorer, groups, categories, parts)
+    _check_new(bank, good)
+    if not force:
+        _check_sizes(bank, good)
+    patches = bank.transform(good.X)
+    if in_memory:
+        patches = replace(patches, values=materialize(good.X))
+    maps = knn.transform(patches)
+    table = _describe(scorer, maps, good)
+    if not force:
+        _check_products(table)
+        _check_margin(table, scorer.calibrations_)
+    return FreshImages(good, patches, maps, table)
+
+
+def is_fresh(scorer: StructCoreScorer) -> bool:
+    """Whether images that had no part in the fit have set a threshold."""
+    return any(decision.is_fresh for decision in scorer.decisions_.values())
+
+
+def _good_images(features, scorer, groups, categories, parts):
+    """The good ones, with what is known of them."""
     if not scorer.is_routed_:
         if categories is not None and not is_auto(categories):
             raise ValueError(
@@ -51,70 +96,57 @@ def take_good(
         categories = None
     elif isinstance(categories, str) and not is_auto(categories):
         categories = np.full(len(features), categories, dtype=object)
-    good = training_images(features, None, groups, categories)
+    good = training_images(features, None, groups, categories, parts)
     if good.categories is not None:
-        known = list(scorer.routes_)
-        unknown = sorted({str(name) for name in good.categories} - set(known))
+        names = list(scorer.routes_)
+        unknown = sorted({str(name) for name in good.categories} - set(names))
         if unknown:
             raise ValueError(
                 f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
-                f"{', '.join(map(repr, known))}: add_category teaches it a new product."
+                f"{', '.join(map(repr, names))}: add_category teaches it a new product."
             )
     return good
 
 
-def describe_fresh(
-    pipe: Pipeline, good: TrainingImages, patches: Patches | None = None
-) -> pd.DataFrame:
-    """Score images that are not in the bank; `patches` are theirs, where they are known.
-
-    Returns
-    -------
-    fresh : DataFrame
-        What `describe` says, and ``raw_score``, not scaled by the threshold of the route;
-        ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
-    """
-    bank, knn, scorer = structcore_steps(pipe)
-    patches = bank.transform(good.X) if patches is None else patches
-    fresh = scorer.describe(knn.transform(patches))
-    if "nearest_route" not in fresh:
-        fresh["nearest_route"] = "all"
+def _describe(scorer, maps, good):
+    table = scorer.describe(maps)
+    if "nearest_route" not in table:
+        table["nearest_route"] = "all"
     calibrations = scorer.calibrations_
-    lam = fresh["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
-    weight = fresh["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
-    fresh["raw_score"] = weight * fresh["base"] + lam * fresh["d_struct"]
-    check_scores(fresh["raw_score"])
+    lam = table["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
+    weight = table["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
+    table["raw_score"] = weight * table["base"] + lam * table["d_struct"]
+    check_scores(table["raw_score"])
     if good.groups is None:  # each image its own, and that of its copies
         _, first, which = np.unique(digests_of(good.X), return_index=True, return_inverse=True)
-        fresh["group"] = first[which]
+        table["group"] = first[which]
     else:
-        fresh["group"] = good.groups
-    fresh["category"] = None if good.categories is None else good.categories.astype(str)
-    return fresh
+        table["group"] = good.groups
+    table["category"] = None if good.categories is None else good.categories.astype(str)
+    return table
 
 
-def check_new(bank: CoresetBank, good: TrainingImages) -> None:
+def _check_new(bank, good):
     """Raise ValueError if images are in the bank already."""
     digests = digests_of(good.X)
-    there = np.flatnonzero(bank.images_.find(digests) >= 0)
-    if len(there):
+    in_bank = np.flatnonzero(bank.images_.find(digests) >= 0)
+    if len(in_bank):
         raise ValueError(
-            f"{len(there)} of {len(digests)} images are in the bank already (the first at position "
-            f"{there[0]}): give new ones."
+            f"{len(in_bank)} of {len(digests)} images are in the bank already (the first at "
+            f"position {in_bank[0]}): give new ones."
         )
 
 
-def check_sizes(bank: CoresetBank, good: TrainingImages) -> None:
+def _check_sizes(bank, good):
     """Raise ValueError if images are larger or smaller than any that the bank was made of."""
-    geometry, known = getattr(good.X, "geometry", None), bank.images_.sizes
-    if geometry is None or known is None:
+    geometry, trained = getattr(good.X, "geometry", None), bank.images_.sizes
+    if geometry is None or trained is None:
         return
-    sizes = geometry.original_sizes
-    low, high = known.min(axis=0) / _OTHER_SIZE, known.max(axis=0) * _OTHER_SIZE
-    other = ((sizes < low) | (sizes > high)).any(axis=1)
+    sizes, least, most = geometry.original_sizes, trained.min(axis=0), trained.max(axis=0)
+    other = ((sizes < least / _OTHER_SIZE) | (sizes > most * _OTHER_SIZE)).any(axis=1)
     if other.any():
         height, width = sizes[np.argmax(other)]
-        (h0, w0), (h1, w1) = known.min(axis=0), known.max(axis=0)
+        (h0, w0), (h1, w1) = least, most
         raise ValueError(
             f"{_count(other)} of another size than the training images, the first {height} x "
             f"{width} pixels, where those had {h0} to {h1} x {w0} to {w1}: another camera, or "
@@ -122,7 +154,7 @@ def check_sizes(bank: CoresetBank, good: TrainingImages) -> None:
         )
 
 
-def check_products(fresh: pd.DataFrame) -> None:
+def _check_products(fresh):
     """Raise ValueError if images are of no known product, or of another than was said."""
     unknown = fresh["route"] == "unknown"
     if unknown.any():
@@ -139,7 +171,7 @@ def check_products(fresh: pd.DataFrame) -> None:
         )
 
 
-def check_margin(fresh: pd.DataFrame, calibrations: Mapping[str, ScoreCalibration]) -> None:
+def _check_margin(fresh, calibrations):
     """Raise ValueError if images are so anomalous that good ones can hardly be."""
     limits = {}
     for name, calibration in calibrations.items():

@@ -73,7 +73,7 @@ class StartMixture:
     gain : ndarray of shape (n_bets,)
         Largest log growth of each bet over any stretch that ends now (CUSUM).
     since : ndarray of shape (n_bets,), int64
-        Where that stretch begins, as a number of steps.
+        The image that stretch begins with.
     n_steps : int
     """
 
@@ -83,11 +83,11 @@ class StartMixture:
         self.since = np.zeros(n_bets, dtype=np.int64)
         self.n_steps = 0
 
-    def add(self, log_factors: ArrayLike) -> float:
-        """Multiply by the outcome of each bet; return the log of the whole capital."""
+    def add(self, log_factors: ArrayLike, image: int) -> float:
+        """Multiply by the outcome of each bet on an image; return the log of the whole capital."""
         log_factors = np.asarray(log_factors, dtype=np.float64)
         idle = self.gain <= 0
-        self.since[idle] = self.n_steps
+        self.since[idle] = image
         self.gain = np.maximum(self.gain, 0) + log_factors
         laid = np.log((_waiting(self.n_steps) - _waiting(self.n_steps + 1)) / len(log_factors))
         self.log_capital = np.logaddexp(self.log_capital, laid) + log_factors
@@ -102,7 +102,7 @@ class StartMixture:
 
     @property
     def start(self) -> int:
-        """Step from which the bet that has gained most has grown."""
+        """Image from which the bet that has gained most has grown."""
         return int(self.since[self.gain.argmax()])
 
 

@@ -9,15 +9,19 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
+from ..containers import Patches
 from ..knn.scorer import RoutedKNNScorer
 from ..scoring.structcore import StructCoreScorer
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
+    from .._utils.rows import LazyRows
+    from ..images.geometry import Geometry
+    from ..images.image_list import ImagesLike
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
 
@@ -51,6 +55,50 @@ def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
     names = [name for name, _ in pipe.steps[-len(last) :]]
     changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
     return changed
+
+
+def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:
+    """Features of images, as the bank gets them; ValueError if there are none."""
+    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    if len(features) == 0:
+        raise ValueError("The list of images is empty: at least one image is needed.")
+    return features
+
+
+def patches_of(
+    bank: CoresetBank,
+    values: LazyRows | NDArray[np.floating],
+    places: NDArray[np.int64],
+    geometry: Geometry | None = None,
+) -> Patches:
+    """Patches of training images, of which the bank knows groups, routes and names by `places`."""
+    record = bank.images_
+    return Patches(
+        values,
+        bank.bank_,
+        image_index=places,
+        groups=record.groups[places],
+        routes=record.routes[places],
+        geometry=geometry,
+        names=None if record.names is None else record.names[places],
+    )
+
+
+def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Parts of images that join the training images; ValueError if they are missing, or not new."""
+    if scorer.part_decision_ is None:
+        return None
+    if parts is None:
+        raise ValueError(
+            "The pipeline decides about parts: pass parts=, which part each image is a view of."
+        )
+    again = np.isin(parts.astype(str), scorer.training_.parts.astype(str))
+    if again.any():
+        raise ValueError(
+            f"parts has {str(parts[again][0])!r}, which is a part of the training images already: "
+            "give new parts names of their own."
+        )
+    return parts
 
 
 def check_scores(scores: ArrayLike) -> None:

@@ -12,7 +12,7 @@ from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.record import digests_of
 from ..scoring.suspects import tail_p_values
-from ._steps import check_scores, structcore_steps
+from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -36,8 +36,8 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     pipe : Pipeline
         Fitted, as `make_structcore` builds it, with held-out calibration.
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
-        The training images. With them the table has names, and near-duplicates are found, not
-        exact copies alone. Others among them are passed over.
+        The training images. With them near-duplicates are found, not exact copies alone. Others
+        among them are passed over.
     fdr : float in (0, 1), default=0.1
         Bound on the expected share of good images among the suspects (Benjamini-Hochberg), as
         far as the scores of good images have the tail that is assumed.
@@ -47,7 +47,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     table : DataFrame
         A row a training image, most suspicious first:
 
-        - ``image``, its position in the fit; with images ``name``;
+        - ``image``, its position in the fit, and ``name``, its name there, where it had one;
         - ``route`` and ``group``;
         - ``anomaly_score``, held out (with routes: not scaled);
         - ``p_value``: share of good images that would score as high by the tail of these scores.
@@ -96,6 +96,8 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     table = pd.DataFrame({"image": training.image_index, "route": "all"})
     if training.route is not None:
         table["route"] = training.route
+    if record.names is not None:
+        table.insert(1, "name", record.names[training.image_index])
     table["group"] = record.groups[training.image_index]
     for name, calibration in scorer.calibrations_.items():
         mine = np.flatnonzero(table["route"] == name)
@@ -107,12 +109,8 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     table["suspect"] = table["q_value"] <= fdr
     copies = _equal_images(record)
     if images is not None:
-        features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
-        places = record.find(digests_of(features))
-        names = features.images.file_names() if hasattr(features, "images") else []
-        known = {place: name for place, name in zip(places, names, strict=False) if place >= 0}
-        table.insert(1, "name", table["image"].map(known))
-        copies = _near_images(bank, features, places, copies)
+        features = features_of(pipe, images)
+        copies = _near_images(bank, features, record.find(digests_of(features)), copies)
     table["copy_of"] = table["image"].map({i: other for i, (other, _) in copies.items()})
     table["copy_of"] = table["copy_of"].fillna(-1).astype(np.int64)
     table["copy_distance"] = table["image"].map({i: far for i, (_, far) in copies.items()})

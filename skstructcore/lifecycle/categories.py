@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..routing.grouping import UNKNOWN
-from ._steps import structcore_steps, with_steps
+from ._steps import features_of, known_parts, structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -29,6 +29,7 @@ def add_category(
     name: str,
     *,
     groups: ArrayLike | Literal["auto"] | None = "auto",
+    parts: ArrayLike | Literal["auto"] | None = "auto",
 ) -> Pipeline:
     """Teach a fitted pipeline one more product.
 
@@ -47,6 +48,8 @@ def add_category(
         Name of the product.
     groups : array-like of shape (n_images,), "auto" or None, default="auto"
         The part, shot or series that each image shows, as in `CoresetBank.fit`.
+    parts : array-like of shape (n_images,), "auto" or None, default="auto"
+        The part that each image is a view of, needed where the pipeline decides about parts.
 
     Returns
     -------
@@ -56,7 +59,8 @@ def add_category(
     Raises
     ------
     ValueError
-        If `pipe` has no routes, the name is taken or cannot be used, or the images are too few.
+        If `pipe` has no routes, the name is taken or cannot be used, the images are too few, or
+        their parts are not known where parts are decided.
     NotFittedError
         If `pipe` is not fitted.
 
@@ -88,9 +92,11 @@ def add_category(
         raise ValueError(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
-    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    features = features_of(pipe, images)
+    options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
     new_bank = clone(bank).set_params(n_routes=None)
-    patches = new_bank.fit_transform(features, groups=groups, categories=[name] * len(features))
+    patches = new_bank.fit_transform(features, **options)
+    patches = replace(patches, parts=known_parts(scorer, patches.parts))
     new_knn = clone(knn).set_params(routing="top1")
     new_scorer = clone(scorer).fit(new_knn.fit_transform(patches))
     route = new_scorer.routes_[name]
@@ -100,13 +106,7 @@ def add_category(
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     # Images and groups of the new product are numbered on.
     first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
-    new_entries = new_bank.bank_
-    new_entries = replace(
-        new_entries,
-        image_index=new_entries.image_index + first_image,
-        groups=new_entries.groups + first_group,
-    )
-    bank.bank_ = bank.bank_.join(new_entries)
+    bank.bank_ = bank.bank_.join(_numbered_on(new_bank.bank_, first_image, first_group))
     new_images = replace(
         new_bank.images_,
         groups=new_bank.images_.groups + first_group,
@@ -118,14 +118,16 @@ def add_category(
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
-    new_training = new_scorer.training_
-    new_training = replace(
-        new_training,
-        groups=new_training.groups + first_group,
-        image_index=new_training.image_index + first_image,
-    )
+    new_training = _numbered_on(new_scorer.training_, first_image, first_group)
     scorer.training_ = scorer.training_.join(new_training)
     return with_steps(pipe, bank, knn, scorer)
+
+
+def _numbered_on(rows, first_image, first_group):
+    """Entries or evidence whose images and groups come after those that are there."""
+    return replace(
+        rows, image_index=rows.image_index + first_image, groups=rows.groups + first_group
+    )
 
 
 def remove_category(pipe: Pipeline, name: str) -> Pipeline:

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +15,8 @@ import pandas as pd
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
-from ..images.image_list import ImageList
 from ._drift_tests import RouteTests
 from ._steps import check_scores, structcore_steps
-from .recalibrate import is_fresh
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["DriftAlarm", "DriftMonitor"]
 
 _logger = logging.getLogger(__name__)
+
+_VERSION = 2  # of the state
 
 
 @dataclass(frozen=True)
@@ -164,25 +164,24 @@ class DriftMonitor:
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
         check_number(window, "window", 1, closed="left", kind=Integral)
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
-        self.pipe, self.alpha = pipe, alpha
-        self.tolerated_rejects, self.window, self.random_state = (
-            tolerated_rejects,
-            window,
-            random_state,
-        )
+        self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
+        self.window, self.random_state = window, random_state
         knn, scorer = structcore_steps(pipe)[1:]
-        held_out = knn.calibration != "in-sample" or is_fresh(scorer)
         calibrations = scorer.calibrations_
         for calibration in calibrations.values():
             check_scores([*calibration.scores, calibration.threshold])
-        if not held_out:
+        held_out = {
+            name: knn.calibration != "in-sample" or c.decision.is_fresh
+            for name, c in calibrations.items()
+        }
+        if not all(held_out.values()):
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
                 "than in training says nothing, and is not tested. recalibrate it with good images."
             )
         per_route = alpha / len(calibrations)
         self._tests = {
-            name: RouteTests.begin(c, per_route, tolerated_rejects, held_out, window)
+            name: RouteTests(c, per_route, tolerated_rejects, held_out[name], window)
             for name, c in calibrations.items()
         }
         self._random = np.random.default_rng(random_state)
@@ -225,8 +224,8 @@ class DriftMonitor:
             if groups is None or tests.begins_lot(groups[i]):
                 row = None if maps is None else maps[i]
                 tests.remember(self.n_images_, columns, z[i], row)
-                for found in tests.add(self.n_images_, p_values[i], rejected[i], tie):
-                    new.append(DriftAlarm(str(routes[i]), **found))
+                for alarm in tests.add(self.n_images_, p_values[i], rejected[i], tie):
+                    new.append(DriftAlarm(str(routes[i]), **alarm))
             self.n_images_ += 1
         for alarm in new:
             _logger.warning("Drift: %s", alarm)
@@ -248,7 +247,7 @@ class DriftMonitor:
     def to_dict(self) -> dict[str, Any]:
         """Return the state, of plain lists and numbers, ready for `json.dump`."""
         state = {
-            "version": 1,
+            "version": _VERSION,
             "fingerprint": _fingerprint(self.pipe),
             "alpha": self.alpha,
             "tolerated_rejects": self.tolerated_rejects,
@@ -275,9 +274,11 @@ class DriftMonitor:
         -------
         monitor : DriftMonitor
         """
-        if not isinstance(state, Mapping) or state.get("version") != 1:
-            found = sorted(state)[:5] if isinstance(state, Mapping) else repr(state)[:50]
-            raise ValueError(f"state is no state of DriftMonitor.to_dict: {found}.")
+        if not isinstance(state, Mapping) or state.get("version") != _VERSION:
+            given = sorted(state)[:5] if isinstance(state, Mapping) else repr(state)[:50]
+            raise ValueError(
+                f"state is no state of DriftMonitor.to_dict, or one of an earlier release: {given}."
+            )
         if state.get("fingerprint") != _fingerprint(pipe):
             raise ValueError(
                 "The state belongs to another pipeline, or to one with another calibration "
@@ -306,7 +307,8 @@ class DriftMonitor:
                 raise ValueError("X is a table without p_value: give what describe returns.")
             _check_p_values(pd.to_numeric(X["p_value"], errors="coerce"))
             return X, None
-        if not isinstance(X, ImageList) and np.ndim(X) == 1 and np.asarray(X).dtype.kind in "fiu":
+        is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
+        if is_row and all(isinstance(value, Real) for value in X):
             p_values = np.asarray(X, dtype=np.float64)
             _check_p_values(p_values)
             if set(self._tests) != {"all"}:

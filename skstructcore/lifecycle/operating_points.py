@@ -11,16 +11,14 @@ from scipy.stats import binomtest
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed
-from ..bank.build import materialize
 from ..bank.record import digests_of
-from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.decision import rejected_at
-from ._steps import check_scores, structcore_steps
+from ._steps import check_scores, features_of, patches_of, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,14 +121,15 @@ def operating_points(
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
     for decision in scorer.decisions_.values():
         check_scores(decision.scores)
-    is_known = knn.calibration != "in-sample" or hasattr(scorer, "recalibration_")
     rows = []
     for asked in false_alarm_rates:
         for name, decision in scorer.decisions_.items():
             decision = decision.at(asked)
-            nothing = not is_known or decision.rule == "quantile"
-            rate = np.nan if nothing else decision.rate
-            interval = (np.nan, np.nan) if nothing else decision.interval or (np.nan, np.nan)
+            rate, interval = np.nan, None
+            held_out = knn.calibration != "in-sample" or decision.is_fresh
+            if held_out and decision.rule != "quantile":
+                rate, interval = decision.rate, decision.interval
+            interval = interval or (np.nan, np.nan)
             rows.append((name, float(asked), rate, *interval, decision.threshold))
     columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
     table = pd.DataFrame(rows, columns=columns)
@@ -238,41 +237,21 @@ def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float
 def _describe_held_out(pipe, originals, copies):
     """Describe changed copies, those of training images without these in the bank."""
     bank, knn, scorer = structcore_steps(pipe)
-    lazy = pipe[:-3].transform(list(copies))
-    geometry = getattr(lazy, "geometry", None)
-    values = materialize(lazy)
-    # As the features of these originals would be told, but the backbone need not run.
-    places = bank.images_.find(digests_of(_Originals(originals)))
+    features = features_of(pipe, list(copies))
+    places = bank.images_.find(digests_of(originals))
     parts = []
-    for is_in_bank in (True, False):
-        rows = np.flatnonzero((places >= 0) == is_in_bank)
-        if len(rows) == 0:
-            continue
-        where = None if geometry is None else geometry[rows]
-        if is_in_bank:
-            known = places[rows]
-            record = bank.images_
-            patches = Patches(
-                values[rows], bank.bank_, known, record.groups[known], record.routes[known], where
-            )
-            maps = knn.transform_held_out(patches)
-        else:
-            maps = knn.transform(Patches(values[rows], bank.bank_, geometry=where))
-        parts.append(scorer.describe(maps))
+    if len(rows := np.flatnonzero(places >= 0)):
+        patches = patches_of(bank, features[rows], places[rows])
+        parts.append(scorer.describe(knn.transform_held_out(patches)))
+    if len(rows := np.flatnonzero(places < 0)):
+        parts.append(scorer.describe(knn.transform(bank.transform(features[rows]))))
     return pd.concat(parts, ignore_index=True)
-
-
-class _Originals:
-    """Images, as `digests_of` takes features of them."""
-
-    def __init__(self, images):
-        self.images = images
 
 
 def _add_measured(table, pipe, images, good):
     """Columns of what labels tell, with confidence limits."""
     bank = structcore_steps(pipe)[0]
-    fresh = bank.images_.find(digests_of(_Originals(images))) < 0
+    fresh = bank.images_.find(digests_of(images)) < 0
     for name, which in (("false_alarms", good & fresh), ("found", ~good)):
         if not which.any():
             continue

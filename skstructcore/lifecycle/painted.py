@@ -15,22 +15,19 @@ import numpy as np
 from sklearn.base import clone
 
 from ..bank.record import digests_of
-from ..bank.training import codes_of, training_images
-from ..containers import Patches
 from ..datasets import DEFECTS, paint_copies
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ..scoring.descriptors import BASE, weighted
-from ._steps import structcore_steps
+from ._steps import features_of, patches_of, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
 
     from sklearn.pipeline import Pipeline
 
-    from .._utils.typing import ArrayLike, RandomState
+    from .._utils.typing import RandomState
     from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
@@ -41,7 +38,6 @@ def learn_from_painted_defects(
     pipe: Pipeline,
     images: ImagesLike,
     *,
-    groups: ArrayLike | Literal["auto"] | None = "auto",
     kinds: Sequence[str] = tuple(DEFECTS),
     severity: float = 1.0,
     C: float = 0.01,
@@ -54,10 +50,8 @@ def learn_from_painted_defects(
     pipe : Pipeline
         Fitted on `images`, as `make_structcore` builds it. It is not changed.
     images : list of paths, ImageSet or ndarray
-        The training images, in the order in which the pipeline was fitted on them. Those of an
-        `ImageSet` that are labelled as defects are left out, as `fit` does.
-    groups : array-like of shape (n_images,), "auto" or None, default="auto"
-        What was passed to `fit` as ``bank__groups``; see `CoresetBank.fit`.
+        The training images. Those of an `ImageSet` that are labelled as defects are left out, as
+        `fit` does.
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects to paint; one defect an image, see `paint_copies`.
     severity : float, default=1.0
@@ -77,8 +71,7 @@ def learn_from_painted_defects(
     Raises
     ------
     ValueError
-        If the images or groups are not those that the pipeline was fitted with, or it was fitted
-        in-sample.
+        If there are images that the pipeline was not fitted with, or it was fitted in-sample.
     """
     bank, knn, structcore = structcore_steps(pipe)
     images = as_images(images).seen_through(view_of(pipe, channels=False))
@@ -87,18 +80,25 @@ def learn_from_painted_defects(
     copies = paint_copies(
         images[is_good], kinds=kinds, severity=severity, random_state=random_state
     )
-    known = training_images(pipe[:-3].transform(images), None, groups, n_routes=bank.n_routes)
-    own = _what_the_bank_knows(bank, known)
+    features = features_of(pipe, images[is_good])
+    places = bank.images_.find(digests_of(features))
+    if (places < 0).any():
+        raise ValueError(
+            f"{int((places < 0).sum())} of {len(places)} images are none that the pipeline was "
+            f"fitted with (the first at position {int(np.argmax(places < 0))} of the good ones): "
+            "pass training images, as the pipeline got them."
+        )
     good, bad = (
-        knn.transform_held_out(Patches(values, knn.bank_, **own))
-        for values in (known.X, pipe[:-3].transform(copies))
+        knn.transform_held_out(patches_of(bank, values, places))
+        for values in (features, features_of(pipe, copies))
     )
     scorer = clone(structcore)
     descriptors = list(dict.fromkeys([BASE, *weighted(structcore.descriptors)]))
     scorer.set_params(descriptors=descriptors, norm="sum", lam="struct-only")
     from sklearn.linear_model import LogisticRegression
 
-    z = np.vstack([scorer.fit(good).standardise(maps) for maps in (good, bad)])
+    scorer.fit(good)
+    z = np.vstack([scorer.standardise(good), scorer.standardise(bad)])
     is_bad = np.repeat([0, 1], len(copies))
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]
     weights = (weights / np.abs(weights).sum()).tolist()
@@ -109,27 +109,3 @@ def learn_from_painted_defects(
         for name, route in scorer.routes_.items()
     }
     return scorer
-
-
-def _what_the_bank_knows(bank, known):
-    """The codes that the fitted bank has for images and their groups, and their routes."""
-    entries = bank.bank_
-    codes, _ = codes_of(known.groups, len(known.X))
-    if known.groups is None and bank.dependence_ and len(codes) == bank.n_images_:
-        codes = bank.groups_  # found by the fit
-    record = getattr(bank, "images_", None)  # not of the first release
-    same = record is None or np.array_equal(record.digests, digests_of(known.X))
-    if (
-        len(codes) != bank.n_images_
-        or (codes[entries.image_index] != entries.groups).any()
-        or not same
-    ):
-        raise ValueError(
-            f"The memory bank knows {bank.n_images_} training images, others than these "
-            f"{len(codes)}, or in another order or other groups: pass the images, in the same "
-            "order, and the groups that the pipeline was fitted with."
-        )
-    names, routes = ([], None) if known.categories is None else codes_of(known.categories, 0)[::-1]
-    if tuple(names) != entries.route_names:  # fitted without these categories: by the prototypes
-        routes = None
-    return {"image_index": np.arange(len(codes)), "groups": codes, "routes": routes}

@@ -16,14 +16,7 @@ from ..routing.profile import fit_tail
 from ..scoring.calibration import explain_shortage
 from ..scoring.decision import MIN_IMAGES, decide
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
-from ._fresh import (
-    check_margin,
-    check_new,
-    check_products,
-    check_sizes,
-    describe_fresh,
-    take_good,
-)
+from ._fresh import fresh_images
 from ._steps import structcore_steps, with_steps
 
 if TYPE_CHECKING:
@@ -34,7 +27,6 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
     from ..scoring.calibration import ScoreCalibration
-    from ..scoring.structcore import StructCoreScorer
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -60,14 +52,11 @@ class Recalibration:
         ``is_anomalous``, ``changed``. With routes scores are not scaled here either.
     """
 
+    # The columns of both, because a model file holds lists but no tables.
     thresholds_: dict[str, list[Any]]
     decisions_: dict[str, list[Any]]
-    was_fresh_: bool = False
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether thresholds are those of images that had no part in the fit, now or before."""
-        return self.was_fresh_ or bool(self.decisions_)
+    _of_before = ("was_fresh_",)  # in files of before, decisions know it
 
     @property
     def thresholds(self) -> pd.DataFrame:
@@ -178,30 +167,15 @@ def recalibrate(
         changed.false_alarm_rate, changed.quantile = rate, None
         _move_all(changed, rate)
     if images is not None:
-        good = take_good(pipe, images, groups, categories)
-        bank = structcore_steps(pipe)[0]
-        check_new(bank, good)
-        if not force:
-            check_sizes(bank, good)
-        fresh = describe_fresh(pipe, good)
-        if not force:
-            check_products(fresh)
-            check_margin(fresh, scorer.calibrations_)
-        _calibrate(changed, fresh, weight_old)
-        decisions = _decisions(fresh, scorer, changed)
-    changed.recalibration_ = Recalibration(
-        _thresholds(scorer, changed, decisions), decisions, is_fresh(scorer)
-    )
+        fresh = fresh_images(pipe, images, groups, categories, force=force)
+        _calibrate(changed, fresh.table, weight_old)
+        decisions = _decisions(fresh, changed)
+    changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("%s", changed.recalibration_)
     short = [explain_shortage(decision) for decision in changed.decisions_.values()]
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
-
-
-def is_fresh(scorer: StructCoreScorer) -> bool:
-    """Whether images that had no part in the fit have set thresholds."""
-    return hasattr(scorer, "recalibration_") and scorer.recalibration_.is_fresh
 
 
 def _checked_rate(false_alarm_rate, quantile):
@@ -298,24 +272,18 @@ def _codes(groups, n_images):
     return np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 
-def _decisions(fresh, old, new):
-    """What was, and what is decided about the fresh images by their scores."""
-    routes, scores = fresh["nearest_route"], fresh["raw_score"].to_numpy()
-    was = fresh["is_anomalous"].to_numpy(bool)
-    decisions = new.decisions_
-    now = np.array([decisions[n].rejects(s) for n, s in zip(routes, scores, strict=True)], bool)
-    if old.is_routed_:
-        tails = [new.routes_[name].tail for name in routes]
-        distances = fresh["route_distance"].to_numpy()
-        far = [t.p_values(np.array([d]))[0] for t, d in zip(tails, distances, strict=True)]
-        now |= np.array(far) < new.unknown_level
+def _decisions(fresh, changed):
+    """What was, and what is decided about the fresh images."""
+    table = fresh.table
+    was = table["is_anomalous"].to_numpy(bool)
+    now = changed.describe(fresh.maps)["is_anomalous"].to_numpy(bool)
     return {
-        "route": routes.tolist(),
-        "anomaly_score": scores.tolist(),
+        "route": table["nearest_route"].tolist(),
+        "anomaly_score": table["raw_score"].tolist(),
         "was_anomalous": was.tolist(),
         "is_anomalous": now.tolist(),
         "changed": (was != now).tolist(),
-        "group": fresh["group"].tolist(),
+        "group": table["group"].tolist(),
     }
 
 

@@ -13,22 +13,14 @@ from .._utils.rows import counted_rows
 from .._utils.warning import warn_user
 from ..bank.build import materialize
 from ..bank.record import digests_of, record_of
-from ..containers import MemoryBank, Patches
+from ..containers import MemoryBank
 from ..knn.held_out import add_images, contributions_of
 from ..knn.search import as_maps, score_patches
 from ..knn.surprise import reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
-from ._fresh import (
-    check_margin,
-    check_new,
-    check_products,
-    check_sizes,
-    describe_fresh,
-    take_good,
-)
-from ._steps import structcore_steps, with_steps
-from .recalibrate import is_fresh
+from ._fresh import fresh_images, is_fresh
+from ._steps import features_of, known_parts, patches_of, structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -52,6 +44,7 @@ def update(
     *,
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | str | None = "auto",
+    parts: ArrayLike | Literal["auto"] | None = "auto",
     force: bool = False,
 ) -> Pipeline:
     """Add good images to the bank of a fitted pipeline, and calibrate it with them.
@@ -74,6 +67,9 @@ def update(
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
         With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
         the route that each image is sent to.
+    parts : array-like of shape (n_images,), "auto" or None, default="auto"
+        The part that each image is a view of, needed where the pipeline decides about parts.
+        "auto": those of the `ImageSet`.
     force : bool, default=False
         Whether to take images that look like defects or another product.
 
@@ -86,7 +82,7 @@ def update(
     ------
     ValueError
         If there are no images, or images that are in the bank already, anomalous by a wide margin
-        or of another product.
+        or of another product, or whose parts are not known where parts are decided.
 
     Warns
     -----
@@ -111,31 +107,19 @@ def update(
       the larger bank would be the same or smaller: thresholds of distances err to the safe side.
     """
     bank, knn, scorer = structcore_steps(pipe)
-    good = take_good(pipe, images, groups, categories)
-    check_new(bank, good)
-    if not force:
-        check_sizes(bank, good)
-    geometry = getattr(good.X, "geometry", None)
-    values = materialize(good.X)
-    fresh = describe_fresh(pipe, good, Patches(values, bank.bank_, geometry=geometry))
-    if not force:
-        check_products(fresh)
-        check_margin(fresh, scorer.calibrations_)
+    fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
+    values, good, table = fresh.patches.values, fresh.good, fresh.table
+    parts = known_parts(scorer, good.parts)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.is_routed_:
-        names = np.where(fresh["category"].isna(), fresh["nearest_route"], fresh["category"])
+        names = np.where(table["category"].isna(), table["nearest_route"], table["category"])
         routes = np.array([bank.bank_.route_names.index(name) for name in names])
-    codes = np.unique(fresh["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
+    codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
     new_bank, old_rows = _grown_bank(bank, knn.search_, values, routes, codes, good.X)
-    patches = Patches(
-        values,
-        new_bank.bank_,
-        np.arange(len(bank.images_), len(new_bank.images_)),
-        codes,
-        routes,
-        geometry,
-    )
+    places = np.arange(len(bank.images_), len(new_bank.images_))
+    patches = patches_of(new_bank, values, places, fresh.patches.geometry)
+    patches = replace(patches, parts=parts)
     new_knn = copy.copy(knn)
     new_knn.search_ = knn.search_.of(new_bank.bank_)
     if knn.expectations_ is None:
@@ -193,9 +177,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
       each like the average: expectations keep their location and scale.
     """
     bank, knn, scorer = structcore_steps(pipe)
-    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
-    if len(features) == 0:
-        raise ValueError("The list of images is empty: at least one is needed.")
+    features = features_of(pipe, images)
     digests = digests_of(features)
     is_gone = _find_all(bank.images_, digests)
     training = scorer.training_
@@ -259,8 +241,7 @@ def _contributions(bank, knn, features, digests, places):
     record = bank.images_
     row_of = {digest: row for row, digest in enumerate(digests.tolist())}
     rows = [row_of[digest] for digest in record.digests[places].tolist()]
-    known = (places, record.groups[places], record.routes[places])
-    gone = Patches(materialize(features[rows]), bank.bank_, *known)
+    gone = patches_of(bank, materialize(features[rows]), places)
     return contributions_of(knn.search_, gone, knn.expectations_)
 
 
