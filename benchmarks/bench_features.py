@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from skstructcore import ConvFeatures, DinoFeatures
+from skstructcore.images.geometry import Framing
 
 BATCH = 16
 BLOCKS = (4, 10)
@@ -174,7 +175,7 @@ def jpeg_variants(paths):
 
     def in_full():
         for i in range(len(paths)):
-            fitted.images.pixels(i, (256, 256))
+            fitted.images.pixels(i, Framing((256, 256)))
 
     yield "reading only, decoded at a reduced size", reduced
     yield "reading only, as ConvFeatures does", in_full

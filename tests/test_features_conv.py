@@ -226,9 +226,9 @@ def test_own_module_has_to_be_brought_back_in_another_process():
 
 
 def clear_shared_networks():
-    from skstructcore.features import _lazy
+    from skstructcore.features import _extraction
 
-    _lazy._networks.clear()
+    _extraction._networks.clear()
 
 
 def test_function_as_model_is_called_again_after_loading():

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from skstructcore.features._cache import FeatureCache
-from skstructcore.features._lazy import Extraction, shared_network
+from skstructcore.features._extraction import Extraction, shared_network
 from skstructcore.images import as_images
+from skstructcore.images.geometry import Framing
 
 SHAPE = (2, 2, 1)
 
@@ -26,7 +27,7 @@ def extraction(X, network, cache=None):
     return Extraction(
         as_images(X),
         SHAPE,
-        read=lambda images, i: images.pixels(i, SHAPE[:2]),
+        read=lambda images, i: images.pixels(i, Framing(SHAPE[:2])),
         network=lambda: network,
         cache=cache,
         on_cpu=False,

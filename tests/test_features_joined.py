@@ -142,6 +142,25 @@ def test_what_cannot_be_joined_is_named(parts, message):
         JoinedFeatures(parts()).fit(X)
 
 
+def test_what_is_compared_are_the_parameters_not_what_they_came_to():
+    strips = np.zeros((3, 32, 160, 3), np.uint8)
+    fitted = fine().fit(strips)  # which sees 8 x 40 pixels or more
+    joined = JoinedFeatures([fitted, coarse()]).fit(strips)
+    assert joined.features[0].input_size_ == joined.features[1].input_size_
+    with pytest.raises(ValueError, match="image_size must be the same"):
+        joined.set_params(**{"0__image_size": 64}).fit(strips)
+
+
+def test_boxes_may_be_arrays():
+    parts = [part.set_params(crop=np.array([0, 0, 40, 40])) for part in (fine(), coarse())]
+    assert len(JoinedFeatures(parts).fit_transform(X)) == len(X)
+
+
+def test_memory_follows_a_change_of_the_parts():
+    lazy = JoinedFeatures([fine(), coarse()]).fit_transform(X)
+    assert lazy.memory(batch_size=1)[1] == 1 < lazy.memory()[1]
+
+
 @pytest.mark.parametrize("change", ["order", "one left out", "one not fitted", "a setting"])
 def test_estimators_changed_after_fit_are_refused(change):
     one, other = fine(), coarse()  # of the same weights

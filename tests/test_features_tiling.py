@@ -12,6 +12,7 @@ from networks import Blocks
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.features._tiling import TiledExtraction, Tiling, blend_weights, tile_starts
 from skstructcore.images import as_images
+from skstructcore.images.geometry import Framing
 
 OWN = dict(layers=("stage1", "stage2"), image_size=(48, 64))
 
@@ -65,7 +66,7 @@ def test_tiles_do_not_show_where_each_patch_is_seen_alone(tile, overlap, on_cpu)
     extraction = TiledExtraction(
         as_images(X),
         (*tiling.grid_shape, 3),
-        read=lambda images, i: images.pixels(i, (48, 64)),
+        read=lambda images, i: images.pixels(i, Framing((48, 64))),
         network=lambda: means,
         cache=None,
         on_cpu=on_cpu,
@@ -109,7 +110,7 @@ def test_other_devices_get_batches_of_tiles():
     extraction = TiledExtraction(
         as_images(photos()),
         (12, 16, 1),
-        read=lambda images, i: images.pixels(i, (48, 64)),
+        read=lambda images, i: images.pixels(i, Framing((48, 64))),
         network=lambda: network,
         cache=None,
         on_cpu=False,
@@ -144,9 +145,9 @@ def test_grids_are_cached_as_those_of_whole_images_are(tmp_path):
 
 def test_whole_images_keep_the_key_that_they_had_in_caches():
     features = ConvFeatures(Blocks(), **OWN).fit(photos())
-    assert "tiles" not in features._recipe().for_cache()
+    assert "tiles" not in features._cache_recipe()
     features.set_params(tile_size=16)
-    assert features._recipe().for_cache()["tiles"] == (16, 16, 0)
+    assert features._cache_recipe()["tiles"] == (16, 16, 0)
 
 
 def test_places_of_a_tiled_image_are_those_of_the_image():

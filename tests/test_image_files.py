@@ -13,6 +13,7 @@ from PIL import Image
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
 from skstructcore.images.files import load
+from skstructcore.images.geometry import Framing
 from skstructcore.images.reading import Intensity
 
 LEVELS = (10, 120, 240)
@@ -227,7 +228,7 @@ def test_grey_tiffs_keep_all_their_bits(tmp_path, depth, byte_order, compression
     tifffile.imwrite(path, values, byteorder=byte_order, compression=compression)
 
     images = as_images([path])
-    found = images.pixels(0, values.shape, intensity=Intensity((0, 2**depth - 1)))
+    found = images.pixels(0, Framing(values.shape), Intensity((0, 2**depth - 1)))
 
     assert images.check(0, Intensity()) == ("levels" if depth == 8 else "integers")
     expected = values * np.float64(255 / (2**depth - 1))
@@ -357,9 +358,9 @@ def test_deep_colours_are_seen_as_an_array_of_them_is(tmp_path):
     path.write_bytes(png(values, 2))
     intensity = Intensity((0, 4095))
 
-    seen = as_images([str(path)]).pixels(0, (16, 16), intensity=intensity)
+    seen = as_images([str(path)]).pixels(0, Framing((16, 16)), intensity)
 
-    assert_array_equal(seen, as_images([values]).pixels(0, (16, 16), intensity=intensity))
+    assert_array_equal(seen, as_images([values]).pixels(0, Framing((16, 16)), intensity))
     assert as_images([str(path)]).bit_depth_window(0) == (0, 4095)
     assert level_of(as_images([str(path)]), 0) == round((values / 4095 * 255).mean())
 
@@ -446,7 +447,7 @@ def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch, suffi
         as_images([path]).size(0)
     assert "max_pixels=3000" in find_unreadable([path])[0].reason
     allowed = as_images([path], max_pixels=3000)
-    assert allowed[:1].pixels(0, (8, 8)).tolist() == np.full((8, 8, 3), 9).tolist()
+    assert allowed[:1].pixels(0, Framing((8, 8))).tolist() == np.full((8, 8, 3), 9).tolist()
     assert not find_unreadable(allowed)
     with pytest.raises(ImageReadError, match="more than 2,999 are refused"):
         as_images([path], max_pixels=2999).read(0)

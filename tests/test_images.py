@@ -21,7 +21,7 @@ from skstructcore.images import (
     list_images,
     read_mask,
 )
-from skstructcore.images.geometry import source_box
+from skstructcore.images.geometry import Framing
 
 
 @pytest.fixture
@@ -261,23 +261,23 @@ def test_subsets_pickle_and_hash_stably(rgb):
 
 
 def test_whole_image_is_the_default_box():
-    assert source_box((100, 200), (64, 64)) == (0, 0, 100, 200)
+    assert Framing((64, 64)).box((100, 200)) == (0, 0, 100, 200)
 
 
 def test_crop_of_the_paper_by_hand():
     # 448 x 896 after the resize by 0.5; the crop of 392 starts at (28, 252), in the original at
     # (56, 504), and is 784 long there.
-    assert source_box((896, 1792), (392, 392), 448, True) == (56, 504, 840, 1288)
+    assert Framing((392, 392), 448, True).box((896, 1792)) == (56, 504, 840, 1288)
 
 
 def test_crop_without_resize_covers_the_input():
     # The smallest scale that covers 50 x 50 is 0.5: 50 x 100; the middle is cut out.
-    assert source_box((100, 200), (50, 50), None, True) == (0, 50, 100, 150)
+    assert Framing((50, 50), None, True).box((100, 200)) == (0, 50, 100, 150)
 
 
 @given(st.tuples(*[st.integers(1, 500)] * 2), st.tuples(*[st.integers(1, 300)] * 2))
 def test_crop_lies_in_the_image_and_keeps_the_aspect_ratio(size, target):
-    top, left, bottom, right = source_box(size, target, None, True)
+    top, left, bottom, right = Framing(target, None, True).box(size)
     assert -1e-9 <= top < bottom <= size[0] + 1e-9
     assert -1e-9 <= left < right <= size[1] + 1e-9
     # One axis fits exactly; the other is off by the rounding to whole pixels, half a pixel.
@@ -289,13 +289,13 @@ def test_crop_lies_in_the_image_and_keeps_the_aspect_ratio(size, target):
 def test_crop_that_does_not_fit_names_the_image(tmp_path, rgb):
     path = saved(tmp_path, Image.fromarray(rgb))
     with pytest.raises(ImageReadError, match=r"image.png.*crop=8, is smaller than image_size=\(9"):
-        as_images([path]).box(0, (9, 9), 8, True)
+        as_images([path]).box(0, Framing((9, 9), 8, True))
 
 
 def test_pixels_are_those_of_resize_then_crop():
     smooth = np.linspace(0, 255, 90 * 60).reshape(90, 60)
     X = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=-1).astype(np.uint8)
-    found = as_images([X]).pixels(0, (32, 40), 45, True)
+    found = as_images([X]).pixels(0, Framing((32, 40), 45, True))
     # By the book: shorter side 60 -> 45, 90 -> 67; crop from (round(17.5), round(2.5)).
     whole = Image.fromarray(X).resize((45, 67), Image.Resampling.BILINEAR)
     expected = np.asarray(whole.crop((2, 18, 42, 50)))
@@ -306,7 +306,7 @@ def test_pixels_are_those_of_resize_then_crop():
 def test_reduction_does_not_alias():
     stripes = np.zeros((1, 256, 256), np.uint8)
     stripes[:, :, ::2] = 255
-    found = as_images(stripes).pixels(0, (32, 32))  # at the border the filter is cut off
+    found = as_images(stripes).pixels(0, Framing((32, 32)))  # at the border the filter is cut off
     assert np.ptp(found[1:-1, 1:-1]) <= 1
 
 
@@ -321,7 +321,7 @@ def test_large_jpegs_give_the_same_pixels_however_they_come(orientation, rule, t
     path = saved(tmp_path, photo, "photo.jpg", exif=exif, quality=95)
     upright = np.asarray(as_images([path]).read(0))
     images = as_images([path, Image.open(path), upright])
-    path_pixels, *others = (images.pixels(i, (64, 48), *rule) for i in range(3))
+    path_pixels, *others = (images.pixels(i, Framing((64, 48), *rule)) for i in range(3))
     for pixels in others:
         np.testing.assert_array_equal(pixels, path_pixels)
 

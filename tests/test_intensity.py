@@ -14,6 +14,7 @@ from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
 from skstructcore.features.view import training_intensity
 from skstructcore.images import ImageReadError, as_images
+from skstructcore.images.geometry import Framing
 from skstructcore.images.reading import (
     Intensity,
     as_channels,
@@ -119,7 +120,7 @@ def test_files_and_arrays_of_12_bits_give_the_same(name, tmp_path):
 
 def test_deep_values_are_not_rounded_before_the_network():
     ramp = np.linspace(1000, 1008, 64 * 64).reshape(64, 64).astype(np.uint16)
-    pixels = as_images([ramp]).pixels(0, (32, 32), None, False, Intensity((0, 65535)))
+    pixels = as_images([ramp]).pixels(0, Framing((32, 32)), Intensity((0, 65535)))
     assert pixels.dtype == np.float32
     # Of 2 x 2 blocks inside: means of the values, to the last decimal, at 255 / 65535.
     by_hand = Image.fromarray(ramp.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR)
@@ -224,7 +225,7 @@ def test_chosen_channels_are_red_green_and_blue(tmp_path):
 def test_weights_mix_channels():
     X = RNG.integers(0, 256, (1, 40, 44, 4), dtype=np.uint8)
     weights = ((0, 0, 1, 0), (0.5, 0, 0, 0.5), (0, 2, 0, 0))
-    pixels = as_images(X).pixels(0, (40, 44), None, False, Intensity(None, as_channels(weights)))
+    pixels = as_images(X).pixels(0, Framing((40, 44)), Intensity(None, as_channels(weights)))
     x = X[0].astype(float)
     expected = [x[..., 2], (x[..., 0] + x[..., 3]) / 2, np.minimum(2 * x[..., 1], 255)]
     np.testing.assert_allclose(pixels, np.stack(expected, axis=-1), atol=1e-4)

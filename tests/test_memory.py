@@ -115,7 +115,7 @@ def test_what_is_too_much_is_refused_before_anything_is_computed(only, monkeypat
 
     pipe, X = make(), photos(40)
     pipe["features"].fit(X)
-    monkeypatch.setattr("skstructcore.features._lazy.Extraction.iter_batches", computed)
+    monkeypatch.setattr("skstructcore.features._extraction.Extraction.iter_batches", computed)
     only(30_000_000)
     with pytest.raises(ValueError, match=r"The fit takes about 32 MB of 30 MB available .*Set "):
         pipe.fit(X)

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.datasets import ImageSet, paint_defect
-from skstructcore.features import _lazy
+from skstructcore.features import _extraction
 from skstructcore.model_selection import OneClassGroupKFold
 from skstructcore.model_selection.scorers import image_auroc_scorer
 
@@ -65,9 +65,9 @@ def test_24_candidates_and_3_folds_run_the_network_once_an_image(pipe, images, n
 
 
 def n_networks_for_a_fit(pipe, images):
-    _lazy._networks.clear()  # the process may have worked for other tests
+    _extraction._networks.clear()  # the process may have worked for other tests
     pipe.fit(images).score_samples(images)
-    return len(_lazy._networks)
+    return len(_extraction._networks)
 
 
 def test_processes_that_find_all_features_in_the_cache_load_no_network(images, tmp_path):

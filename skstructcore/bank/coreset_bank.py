@@ -261,7 +261,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _patches_of(self, training):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
         X, shape = training.X, check_room(self, training)
-        if getattr(X, "ignored_by_category", None) is not None:
+        if getattr(X, "waits_for_categories", False):
             X = X.showing(training.categories)
         streamed = is_lazy(X) and shape.streamed
         if streamed and self.contamination > 0:

@@ -9,6 +9,7 @@ import logging
 import os
 import warnings
 from abc import abstractmethod
+from dataclasses import astuple, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
 from .._utils.output import ContainerOutputMixin
-from ..images.geometry import as_box, input_size
+from ..images.geometry import Framing, as_box, input_size
 from ..images.image_list import as_images
 from ..images.reading import Intensity, as_channels, check_window
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
+from ._extraction import Extraction, shared_network
 from ._ignored import Ignored, digest_of
-from ._lazy import Extraction, LazyFeatures, shared_network
-from ._picture import Picture, Recipe, split_background
+from ._lazy import LazyFeatures
+from ._picture import Picture, split_background
 from ._tiling import TiledExtraction, Tiling, check_tiles
 from .view import training_intensity
 
@@ -164,38 +166,22 @@ class PatchFeatures(LazyTransformer):
         """
         images = as_images(X)
         self._find_input_size(images)
-        size, tile = self._input_size(), self._tile_size()
+        self._tile_size()  # what is wrong with it is said before weights are looked for
         check_window(self.window)
         self.ignored_ = None
         self.window_ = training_intensity(images, self.window, self.channels).window
-        geometry = self._picture().geometry(images)
+        picture = self._picture()
+        geometry = picture.geometry(images)
         source = self._network_source()
-        self.model_checksum_ = source.checksum()
-        self.model_source_ = source.name()
-        self.recipe_ = self._recipe().for_fit()
+        self.model_checksum_, self.model_source_ = source.checksum(), source.name()
+        self.recipe_ = self._recipe()
         cache = self._cache()
-        shape = cache.load_shape() if cache else None
-        if shape is None:
-            shape = self._shape_of(*(tile or size))
-            if tile:
-                doubled = self._shape_of(2 * tile[0], 2 * tile[1])
-                grids = shape[:2], doubled[:2]
-                tiling = Tiling.of_grids(size, tile, self.tile_overlap, *grids)
-                shape = (*tiling.grid_shape, shape[2])
-            if cache:
-                cache.store_shape(shape)
-        self.grid_shape_ = shape[:2]
-        self.n_features_out_ = shape[2]
-        rows = np.unique(np.linspace(0, len(images) - 1, 8).astype(int))
-        pixels = []
-        for i in rows:
-            # What cannot be read is named where its features are computed.
-            with contextlib.suppress(OSError, ValueError):
-                pixels.append(self._picture().pixels(images, i))
-        self.colours_ = np.array([image.mean(axis=(0, 1)) for image in pixels])
-        _, ignore = split_background(self.ignore)
-        if ignore is not None:
-            self.ignored_ = Ignored.of(ignore, geometry)
+        shape = cache.shape(self._find_shape) if cache else self._find_shape()
+        self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
+        self.colours_ = _mean_colours(picture, images)
+        _, regions = split_background(self.ignore)
+        if regions is not None:
+            self.ignored_ = Ignored.of(regions, geometry)
             self.ignored_.check(images, geometry, self.grid_shape_)
         return self
 
@@ -228,17 +214,34 @@ class PatchFeatures(LazyTransformer):
             )
         return features
 
+    def _asked_framing(self):
+        """What `image_size` and `crop` ask for; the size may be a rule, which needs images."""
+        size = self.image_size
+        if not isinstance(size, (str, float)):
+            size = _two_sides(size, "image_size")
+        if isinstance(self.crop, bool | np.bool_):
+            return Framing(size, crop=bool(self.crop))
+        if isinstance(self.crop, Integral):
+            return Framing(size, int(self.crop), crop=True)
+        return Framing(size, region=as_box(self.crop))
+
+    def _framing(self):
+        framing = self._asked_framing()
+        return replace(framing, size=getattr(self, "input_size_", framing.size))
+
     def _find_input_size(self, images):
-        self.__dict__.pop("input_size_", None)
-        given, (_, is_centre, box) = self._input_size(), self._cut()
-        boxes = np.array([images.box(i, (1, 1), region=box) for i in range(len(images))])
-        sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
-        if isinstance(self.image_size, (tuple, list)) or is_centre:
-            self.input_size_ = given
-        else:
-            self.input_size_ = input_size(self.image_size, sizes, self._side_step)
-        if is_centre:
+        asked, self.scale_ = self._asked_framing(), None
+        if asked.crop:
+            if not isinstance(asked.size, tuple):
+                message = f"image_size={asked.size!r} and crop={self.crop!r} exclude each other."
+                raise ValueError(message)
+            self.input_size_ = asked.size
             return
+        whole = Framing((1, 1), region=asked.region)
+        boxes = np.array([images.box(i, whole) for i in range(len(images))])
+        sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
+        size = self.image_size if isinstance(self.image_size, Integral) else asked.size
+        self.input_size_ = input_size(size, sizes, self._side_step)
         height, width = np.median(sizes, axis=0)
         self.scale_ = self.input_size_[0] / height, self.input_size_[1] / width
         stretch = max(self.scale_) / min(self.scale_)
@@ -249,25 +252,6 @@ class PatchFeatures(LazyTransformer):
             "; image_size=(height, width) or 'native' keeps their shape" if stretch > 2 else "",
         )
 
-    def _input_size(self):
-        if hasattr(self, "input_size_"):
-            return self.input_size_
-        given = self.image_size
-        if isinstance(given, (str, float)):
-            if self._cut()[1]:
-                message = f"image_size={given!r} and crop={self.crop!r} exclude each other."
-                raise ValueError(message)
-            return given, given
-        return _two_sides(given, "image_size")
-
-    def _cut(self):
-        """What `crop` says: length of the shorter side, whether the centre is cut out, a box."""
-        if isinstance(self.crop, bool | np.bool_):
-            return None, bool(self.crop), None
-        if isinstance(self.crop, Integral):
-            return int(self.crop), True, None
-        return None, False, as_box(self.crop)
-
     def _tile_size(self):
         """Height and width of the tiles, or None if the network sees images as a whole."""
         if self.tile_size is None:
@@ -277,7 +261,7 @@ class PatchFeatures(LazyTransformer):
                     "it the network sees each image as a whole."
                 )
             return None
-        size = self._input_size()
+        size = self._framing().size
         # No tile is larger than the image, along each axis.
         tile = tuple(map(min, _two_sides(self.tile_size, "tile_size"), size))
         check_tiles(size, tile, self.tile_overlap)
@@ -286,40 +270,58 @@ class PatchFeatures(LazyTransformer):
     def _picture(self):
         """What the network sees; before `fit` no window is known, and nothing is ignored."""
         intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
-        ignored, (resize, is_centre, box) = getattr(self, "ignored_", None), self._cut()
-        no_background = split_background(self.ignore)[0]
-        scaling = self._input_size(), resize, is_centre
-        return Picture(*scaling, intensity, ignored, no_background, box)
+        no_background, _ = split_background(self.ignore)
+        ignored = getattr(self, "ignored_", None)
+        return Picture(self._framing(), intensity, ignored, no_background)
 
     def _recipe(self):
-        source, tile = self._network_source(), self._tile_size()
+        """What must be the same after `fit`: all but the weights and where it is computed.
+
+        Weights are compared when the network is loaded, with a message of their own.
+        """
         check_window(self.window)
+        framing, size = self._framing(), self.image_size
+        if isinstance(size, Integral) and framing.size[0] == framing.size[1]:
+            size = size, size  # a square, whatever the images are
+        window = None if isinstance(self.window, str) else [float(end) for end in self.window]
+        recipe = {
+            **self._method(),
+            **{"image_size": size, "window": window, "ignore": self._ignore_digest()},
+            "crop": framing.region or framing.resize or framing.crop,
+        }
+        return json.loads(json.dumps(recipe))  # tuples and lists become the same
+
+    def _cache_recipe(self):
+        """What the features of one image on disk depend on; ignored patches are marked later."""
+        framing = self._framing()
+        return {
+            "weights": self.model_checksum_,
+            "scaling": (framing.size, framing.resize, framing.crop),
+            "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
+            **({"region": framing.region} if framing.region else {}),
+            **self._network_source().computation(),
+            **self._method(),
+        }
+
+    def _method(self):
+        """What both recipes hold. The usual case has no entry: what is cached of it stays valid."""
+        intensity, tile = self._picture().intensity, self._tile_size()
+        return {
+            "estimator": type(self).__name__,
+            **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
+            **self._network_source().recipe(),
+            **({"tiles": (*tile, self.tile_overlap)} if tile else {}),
+        }
+
+    def _ignore_digest(self):
         # A mask of a large camera takes longer to digest than a small image to score.
         if self._digested_ignore is None or self._digested_ignore[0] is not self.ignore:
             self._digested_ignore = self.ignore, digest_of(self.ignore)
-        return Recipe(
-            estimator=type(self).__name__,
-            weights=self.model_checksum_,
-            dtype=str(_device_and_dtype(self.device, self.dtype)[1]),
-            network=source.recipe(),
-            computation=source.computation(),
-            picture=self._picture(),
-            tiles=(*tile, self.tile_overlap) if tile else None,
-            window=self.window,
-            image_size=self._size_as_given(),
-            ignore_digest=self._digested_ignore[1],
-        )
-
-    def _size_as_given(self):
-        """`image_size`, as two sides where it is a square whatever the images are."""
-        height, width = self._input_size()
-        if isinstance(self.image_size, Integral) and height == width:
-            return [self.image_size] * 2
-        return self.image_size
+        return self._digested_ignore[1]
 
     def _check_recipe(self):
         self._validate_params()
-        now = self._recipe().for_fit()
+        now = self._recipe()
         for name in {**self.recipe_, **now}:
             if now.get(name) != self.recipe_.get(name):
                 raise ValueError(
@@ -332,7 +334,7 @@ class PatchFeatures(LazyTransformer):
         memory = self.memory
         if memory is None or getattr(memory, "location", memory) is None:
             return None
-        return FeatureCache(memory, self._recipe().for_cache())
+        return FeatureCache(memory, self._cache_recipe())
 
     def _network(self):
         source = self._network_source()
@@ -344,9 +346,19 @@ class PatchFeatures(LazyTransformer):
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
-        recipe = json.dumps(self._recipe().for_cache(), sort_keys=True)
+        recipe = json.dumps(self._cache_recipe(), sort_keys=True)
         key = recipe, source.identity, str(device)
         return shared_network(key, lambda: source.load(device, dtype))
+
+    def _find_shape(self):
+        """Height, width and number of features of the grid of an image."""
+        size, tile = self._framing().size, self._tile_size()
+        shape = self._shape_of(*(tile or size))
+        if tile is None:
+            return shape
+        doubled = self._shape_of(2 * tile[0], 2 * tile[1])
+        tiling = Tiling.of_grids(size, tile, self.tile_overlap, shape[:2], doubled[:2])
+        return *tiling.grid_shape, shape[2]
 
     def _shape_of(self, height, width):
         network = self._network()
@@ -360,17 +372,17 @@ class PatchFeatures(LazyTransformer):
             ) from error
 
     def _iter_features(self, images):
-        size, tile = self._input_size(), self._tile_size()
+        picture, tile = self._picture(), self._tile_size()
         make_extraction = Extraction
         if tile:
+            size = picture.framing.size
             steps = [side // cells for side, cells in zip(size, self.grid_shape_, strict=True)]
-            make_extraction = functools.partial(
-                TiledExtraction, tiling=Tiling(size, tile, self.tile_overlap, tuple(steps))
-            )
+            tiling = Tiling(size, tile, self.tile_overlap, tuple(steps))
+            make_extraction = functools.partial(TiledExtraction, tiling=tiling)
         extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),
-            read=self._picture().pixels,
+            read=picture.pixels,
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
@@ -386,6 +398,16 @@ class PatchFeatures(LazyTransformer):
     def _n_threads(self):
         """Threads of an extraction; None leaves it to the extraction."""
         return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+
+
+def _mean_colours(picture, images):
+    """Mean red, green and blue of up to eight images."""
+    colours = []
+    for i in np.unique(np.linspace(0, len(images) - 1, 8).astype(int)):
+        # What cannot be read is named where its features are computed.
+        with contextlib.suppress(OSError, ValueError):
+            colours.append(picture.pixels(images, i).mean(axis=(0, 1)))
+    return np.array(colours)
 
 
 def looks_swapped(image, colours):

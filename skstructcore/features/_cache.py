@@ -44,20 +44,19 @@ class FeatureCache:
         self.folder = Path(location) / "skstructcore" / "features" / key
         self._failed = {}
 
-    def load_shape(self):
-        """Shape of the features of one image, or None if it is not there or damaged."""
+    def shape(self, compute):
+        """Shape of the features of one image; what is not there, or damaged, `compute` gives."""
+        path = self.folder / "shape.json"
         try:
-            stored = json.loads((self.folder / "shape.json").read_text())
+            stored = json.loads(path.read_text())
             shape = tuple(stored["shape"])
-            is_whole = stored["crc32"] == _crc_of_shape(shape)
+            if stored["crc32"] == _crc_of_shape(shape):
+                return shape
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return shape if is_whole else None
-
-    def store_shape(self, shape):
-        shape = [int(n) for n in shape]
-        content = {"shape": shape, "crc32": _crc_of_shape(shape)}
-        self._write(self.folder / "shape.json", json.dumps(content).encode())
+            pass
+        shape = compute()
+        self._write(path, json.dumps({"shape": shape, "crc32": _crc_of_shape(shape)}).encode())
+        return shape
 
     def load(self, digest, out):
         """Read the features of the image with this digest into `out`; whether they were there."""
@@ -96,7 +95,7 @@ def _crc(values):
 
 
 def _crc_of_shape(shape):
-    return zlib.crc32(json.dumps([int(n) for n in shape]).encode())
+    return zlib.crc32(json.dumps(shape).encode())
 
 
 def cache_size(location):

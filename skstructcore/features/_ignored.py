@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,6 @@ from ..images.ignoring import IgnoredRegion, as_region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -61,82 +60,45 @@ class Ignored:
 
     def check(self, images: ImageList, geometry: Geometry, grid_shape: tuple[int, int]) -> None:
         """Raise ValueError if a region does not fit training images, or is all or none of one."""
-        ignored = self.patches(images, geometry, grid_shape)
-        if ignored is None:
+        if self.by_category:
             return  # which image shows what is not known yet
-        whole = np.flatnonzero(ignored.all(axis=(1, 2)))
-        if len(whole):
-            raise ValueError(
-                f"ignore covers all that the backbone sees of {names_in_list(images)[whole[0]]}, "
-                "so that nothing is left to judge. Of a mask, what is not 0 is ignored."
-            )
+        ignored = self.regions[None].patches(geometry, grid_shape, images)
+        _check_not_all(ignored, images, "ignore")
         if not ignored.any():
             raise ValueError(
                 "ignore covers less than half of every patch, so that no patch would be ignored: "
                 "make the region larger, raise image_size, or pass None."
             )
 
-    def patches(
-        self, images: ImageList, geometry: Geometry, grid_shape: tuple[int, int]
-    ) -> NDArray[np.bool_] | None:
-        """Which patches ``(n, *grid_shape)`` of any category are ignored; None if that differs."""
-        if self.by_category:
-            return None
-        names = names_in_list(images)
-        return self.regions[None].patches(geometry, grid_shape, names)
-
-
-def names_in_list(images: ImageList) -> NDArray[Any]:
-    """What messages call the images of a list: name and position."""
-    positions = enumerate(images.positions)
-    names = [f"image {images.name(i)} (position {p} in the list)" for i, p in positions]
-    return np.array(names, dtype=object)
-
-
-@dataclass(frozen=True, eq=False)
-class IgnoredByCategory:
-    """What is ignored in some images once it is known which category each shows.
-
-    Parameters
-    ----------
-    regions : dict of str to IgnoredRegion
-    geometry : Geometry of n images
-    grid_shape : tuple of (int, int)
-    names : ndarray of n str
-        What messages call the images.
-    """
-
-    regions: dict[str, IgnoredRegion]
-    geometry: Geometry
-    grid_shape: tuple[int, int]
-    names: NDArray[Any]
-
-    def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> IgnoredByCategory:
-        return replace(self, geometry=self.geometry[rows], names=self.names[rows])
-
     def mark(
         self,
         features: NDArray[np.floating],
-        rows: NDArray[np.integer],
-        categories: Sequence[str],
-    ) -> NDArray[np.floating]:
-        """Turn ignored patches of images, each of its category, into NaN, in place."""
-        for category in np.unique(categories):
-            region = self.regions.get(str(category))
-            if region is None:
-                continue
-            mine = np.flatnonzero(np.asarray(categories) == category)
-            part = self[rows[mine]]
-            ignored = region.patches(part.geometry, self.grid_shape, part.names)
-            if ignored.all(axis=(1, 2)).any():
-                raise ValueError(
-                    f"ignore[{str(category)!r}] covers all that the backbone sees of "
-                    f"{part.names[int(np.argmax(ignored.all(axis=(1, 2))))]}, so that nothing is "
-                    "left to judge. Of a mask, what is not 0 is ignored."
-                )
-            for image, out in zip(mine, ignored, strict=True):
-                features[image][out] = np.nan
-        return features
+        images: ImageList,
+        geometry: Geometry,
+        categories: Sequence[str] | None = None,
+    ) -> None:
+        """Turn the features ``(n, h, w, d)`` of ignored patches into NaN, in place.
+
+        `categories`, one an image, are asked for where regions depend on them.
+        """
+        if not self.by_category:
+            categories = [None] * len(images)
+        for category, region in self.regions.items():
+            rows = np.flatnonzero([shown == category for shown in categories])
+            ignored = region.patches(geometry[rows], features.shape[1:3], images[rows])
+            if self.by_category:
+                _check_not_all(ignored, images[rows], f"ignore[{category!r}]")
+            for row, patches in zip(rows, ignored, strict=True):
+                features[row][patches] = np.nan
+
+
+def _check_not_all(ignored, images, name):
+    whole = np.flatnonzero(ignored.all(axis=(1, 2)))
+    if len(whole):
+        raise ValueError(
+            f"{name} covers all that the backbone sees of image {images.place(whole[0])}, so that "
+            "nothing is left to judge. Of a mask, what is not 0 is ignored."
+        )
 
 
 def digest_of(ignore: object) -> str | None:

@@ -1,22 +1,11 @@
-"""Patch features that are computed when they are needed, and what computes them.
-
-An `Extraction` decodes, asks the cache and runs the network, side by side.
-"""
+"""Patch features that are computed when they are needed."""
 
 from __future__ import annotations
 
-import copy
 import logging
-import threading
-from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, overload
 
-import joblib
 import numpy as np
-
-from .._utils.computing import progress_bar
-from ._ignored import IgnoredByCategory, names_in_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +18,6 @@ if TYPE_CHECKING:
     from ._backbone import LazyTransformer
 
 _N_LOOKED_AT = 8
-_N_AHEAD = 2  # batches in work beside the one that is handed out
-_MAX_NETWORKS = 2
-
-_networks = OrderedDict()
-_networks_lock = threading.RLock()
-_threads_lock = threading.Lock()
 
 _logger = logging.getLogger(__name__)
 
@@ -128,7 +111,7 @@ class LazyFeatures:
 
         The features of ignored patches are NaN.
         """
-        by_category, picture = self._ignored_by_category(), self.backbone._picture()
+        picture = self.backbone._picture()
         done = 0
         for batch in self.backbone._iter_features(self.images):
             for function in self.functions:
@@ -138,15 +121,14 @@ class LazyFeatures:
             images = self.images[rows]
             done += len(batch)
             _check_finite(batch, images)
-            picture.mark_ignored(batch, images)
-            if by_category is not None and self.categories is not None:
-                by_category.mark(batch, rows, self.categories[rows])
+            categories = None if self.categories is None else self.categories[rows]
+            picture.mark_ignored(batch, images, categories)
             yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("Lazy features have to be computed: they cannot avoid a copy.")
-        if self.ignored_by_category is not None:
+        if self.waits_for_categories:
             raise ValueError(
                 "An array cannot hold what ignore says, because that depends on the category of "
                 "each image: pass on the lazy features themselves."
@@ -180,7 +162,7 @@ class LazyFeatures:
         Patches that `ignore` takes out of images of that category are NaN. If nobody knows the
         categories (None), that is an error where `ignore` depends on them.
         """
-        if self.ignored_by_category is None:
+        if not self.waits_for_categories:
             return self
         if categories is None:
             raise ValueError(
@@ -203,9 +185,10 @@ class LazyFeatures:
         **changes : int
             Other parameters of the feature estimator, `batch_size` or `n_jobs`.
         """
-        backbone = copy.copy(self.backbone)
-        for name in changes.keys() & backbone.get_params(deep=False).keys():
-            setattr(backbone, name, changes[name])
+        backbone = self.backbone._frozen()
+        for part in getattr(backbone, "features", [backbone]):  # those that are joined
+            for name in changes.keys() & part.get_params(deep=False).keys():
+                setattr(part, name, changes[name])
         return backbone._memory(self.images, self.n_features)
 
     def ignored_share(self) -> float:
@@ -224,16 +207,20 @@ class LazyFeatures:
         return self.images.annotations
 
     @property
-    def ignored_by_category(self) -> IgnoredByCategory | None:
-        """Which patches are ignored, while that waits for the category of images; else None."""
-        return None if self.categories is not None else self._ignored_by_category()
-
-    def _ignored_by_category(self):
+    def waits_for_categories(self) -> bool:
+        """Whether what is ignored depends on the category of each image, which is not known yet."""
         ignored = self.backbone._picture().ignored
-        if ignored is None or not ignored.by_category:
-            return None
-        names = names_in_list(self.images)
-        return IgnoredByCategory(ignored.regions, self.geometry, self.backbone.grid_shape_, names)
+        return self.categories is None and ignored is not None and ignored.by_category
+
+    def mark_ignored(
+        self, features: NDArray[np.floating], rows: NDArray[np.integer], categories: Sequence[str]
+    ) -> None:
+        """Turn what `ignore` takes out of images `rows`, each of its category, into NaN, in place.
+
+        `features` are those of patches of these images ``(n, h, w, d)``.
+        """
+        picture, images = self.backbone._picture(), self.images[rows]
+        picture.ignored.mark(features, images, picture.geometry(images), categories)
 
     @property
     def geometry(self) -> Geometry:
@@ -246,137 +233,6 @@ def _check_finite(features, images):
     finite = np.isfinite(features).all(axis=(1, 2, 3))
     if not finite.all():
         raise ValueError(
-            f"The features of {names_in_list(images)[int(np.argmin(finite))]} are not finite. "
-            "Check the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
+            f"The features of image {images.place(int(np.argmin(finite)))} are not finite. Check "
+            " the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
         )
-
-
-def shared_network(key, load):
-    """The network of this key, loaded once a process; the last two are kept.
-
-    Estimators hold no network, so that they are small to pickle, and clones in a grid search
-    share one.
-    """
-    with _networks_lock:
-        network = _networks.pop(key, None) or load()
-        _networks[key] = network
-        while len(_networks) > _MAX_NETWORKS:
-            _networks.popitem(last=False)
-        return network
-
-
-class Extraction:
-    """One run over a list of images.
-
-    On the CPU each thread decodes an image and runs the network on it, with one thread of its
-    own: small networks gain little from several threads on one image, and the features of an
-    image depend neither on the batch it is in nor on the number of threads. On other devices
-    the threads decode, and the network gets whole batches.
-
-    Parameters
-    ----------
-    images : ImageList
-        What to go through.
-    shape : tuple of (int, int, int)
-        Shape of the features of one image.
-    read : callable
-        `read(images, i)` gives the levels `(H, W, 3)` for the network.
-    network : callable
-        Without arguments; returns the loaded network. Called only if it is needed.
-    cache : FeatureCache or None
-        Where features may be already, and are stored.
-    on_cpu : bool
-        Which of the two ways to go.
-    n_threads : int or None
-        None: on the CPU as many as torch would use, else as many as there are cores, up to 8.
-    """
-
-    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_threads):
-        self.images = images
-        self.shape = shape
-        self.read = read
-        self.network = network
-        self.cache = cache
-        self.on_cpu = on_cpu
-        self.n_threads = n_threads
-
-    def iter_batches(self, batch_size, verbose=0):
-        """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
-        n_threads = self.n_threads or default_n_threads(self.on_cpu)
-        n_images = len(self.images)
-        pending = deque()
-        with (
-            progress_bar(
-                verbose=verbose, total=n_images, desc="features", unit="image"
-            ) as progress,
-            ThreadPoolExecutor(n_threads) as pool,
-        ):
-            try:
-                for start in range(0, n_images + _N_AHEAD * batch_size, batch_size):
-                    if start < n_images:
-                        rows = range(start, min(start + batch_size, n_images))
-                        pending.append(self._submit(pool, rows))
-                    if start < _N_AHEAD * batch_size or not pending:
-                        continue
-                    batch = self._finish(pool, *pending.popleft())
-                    yield batch
-                    progress.update(len(batch))
-            except BaseException:  # GeneratorExit is one: the caller does not want the rest
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    def _submit(self, pool, rows):
-        batch = np.empty((len(rows), *self.shape), np.float32)
-        return rows, batch, [pool.submit(self._work, i, batch[k]) for k, i in enumerate(rows)]
-
-    def _work(self, i, out):
-        """Fill `out` from the cache or the network; return the pixels if that is left to do."""
-        if self.cache is not None and self.cache.load(self.images.digest(i), out):
-            return None
-        pixels = self.read(self.images, i)
-        if not self.on_cpu:
-            return pixels
-        compute_in_one_thread()
-        out[...] = self._run(pixels[np.newaxis])[0]
-        self._store(i, out)
-        return None
-
-    def _finish(self, pool, rows, batch, jobs):
-        pixels = [job.result() for job in jobs]
-        missing = [k for k, image in enumerate(pixels) if image is not None]
-        if missing:
-            batch[missing] = self._run(np.stack([pixels[k] for k in missing]))
-            for k in missing:
-                pool.submit(self._store, rows[k], batch[k].copy())
-        return batch
-
-    def _run(self, pixels):
-        import torch
-
-        with torch.inference_mode():
-            return self.network()(torch.from_numpy(pixels)).numpy()
-
-    def _store(self, i, values):
-        if self.cache is not None:
-            self.cache.store(self.images.digest(i), values)
-
-
-def default_n_threads(on_cpu):
-    import torch
-
-    return torch.get_num_threads() if on_cpu else min(8, joblib.cpu_count())
-
-
-def compute_in_one_thread():
-    """Let torch compute in the thread that calls this, without helpers."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    if n_threads > 1:
-        with _threads_lock:
-            # This sets the number for this thread, and also that with which later threads begin.
-            # Another thread sets the latter back.
-            torch.set_num_threads(1)
-            other = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
-            other.start()
-            other.join()

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._lazy import compute_in_one_thread, default_n_threads
+from ._extraction import compute_in_one_thread, default_n_threads
 
 _RUNTIME = 10 * 2**20  # what torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
@@ -24,7 +24,7 @@ def extraction_memory(backbone, images, n_projected, n_threads):
     """
     network, tile = backbone._network(), backbone._tile_size()
     network = getattr(network, "eager", network)
-    size = backbone._input_size()
+    size = backbone._framing().size
     weights, activations = measure_pass(network, *(tile or size))
     if hasattr(network, "module"):  # which may have more than runs here
         tensors = [*network.module.parameters(), *network.module.buffers()]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 
-from .._utils.computing import parts, progress_bar
-from ._lazy import Extraction, compute_in_one_thread, default_n_threads
+from .._utils.computing import parts
+from ._extraction import Extraction, begun_ahead, compute_in_one_thread
 
 
 def check_tiles(image_size, tile_size, overlap):
@@ -165,47 +163,32 @@ class TiledExtraction(Extraction):
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
-        n_threads = self.n_threads or default_n_threads(self.on_cpu)
         n_tiles = 1 if self.on_cpu else batch_size  # of one job
-        n_ahead = 2 * n_threads if self.on_cpu else 2
-        bar = progress_bar(verbose=verbose, total=len(self.images), desc="features", unit="image")
-        with (
-            bar as progress,
-            ThreadPoolExecutor(n_threads) as pool,
-        ):
-            try:
-                for grid in self._grids(self._jobs(pool, n_tiles), n_ahead):
-                    yield grid[np.newaxis]
-                    progress.update()
-            except BaseException:  # among them: nobody wants the rest
-                pool.shutdown(cancel_futures=True)
-                raise
+        with self._workers(verbose) as (pool, progress):
+            n_ahead = 2 * self.n_threads if self.on_cpu else 2
+            for grid in self._grids(begun_ahead(self._jobs(pool, n_tiles), 1 + n_ahead)):
+                yield grid[np.newaxis]
+                progress.update()
 
     def _jobs(self, pool, n_tiles):
         """Submit the work in order; yield (image, its pixels or features, tiles, their job)."""
-        n_images = len(self.images)
-        opened = deque([pool.submit(self._open, 0)])
-        for i in range(n_images):
-            if i + 1 < n_images:  # decoded while the tiles of this one are in work
-                opened.append(pool.submit(self._open, i + 1))
-            image = opened.popleft()
+        # The next image is decoded while the tiles of this one are in work.
+        opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
+        for i, image in enumerate(opened):
             for tiles in parts(len(self.tiling), n_tiles):
                 yield i, image, tiles, pool.submit(self._work_on_tiles, image, tiles)
 
-    def _grids(self, jobs, n_ahead):
-        """Blend tiles to the grids of their images, with so many jobs in work beside."""
-        pending = deque(islice(jobs, n_ahead))
-        while pending:
-            i, image, tiles, job = pending.popleft()
-            of_tiles = job.result()
-            pending.extend(islice(jobs, 1))
+    def _grids(self, jobs):
+        """Blend tiles to the grids of their images."""
+        for i, image, tiles, job in jobs:
+            features = job.result()
             grid, pixels = image.result()
             if pixels is not None:
                 if tiles.start == 0:
                     blended = np.zeros(self.shape, np.float32)
-                of_tiles = of_tiles if self.on_cpu else self._run(of_tiles)
-                for tile, features in enumerate(of_tiles, start=tiles.start):
-                    self.tiling.blend(blended, tile, features)
+                features = features if self.on_cpu else self._run(features)
+                for tile, values in enumerate(features, start=tiles.start):
+                    self.tiling.blend(blended, tile, values)
             if tiles.stop < len(self.tiling):
                 continue
             if pixels is not None:

@@ -163,15 +163,15 @@ class JoinedFeatures(LazyTransformer):
         for position, part in enumerate(rest, start=1):
             if part is first or any(part is other for other in rest[: position - 1]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
-            for name, of_first, of_part in (
-                ("image_size", first._input_size(), part._input_size()),
-                ("crop", first.crop, part.crop),
-            ):
-                if of_first != of_part:
-                    raise ValueError(
-                        f"{name} must be the same for all joined features: features[0] has "
-                        f"{of_first}, features[{position}] {of_part}."
-                    )
+            asked, of_part = first._asked_framing(), part._asked_framing()
+            if asked != of_part:
+                name, values = "crop", (first.crop, part.crop)
+                if asked.size != of_part.size:
+                    name, values = "image_size", (asked.size, of_part.size)
+                raise ValueError(
+                    f"{name} must be the same for all joined features: features[0] has "
+                    f"{values[0]}, features[{position}] {values[1]}."
+                )
             if part.ignore is not None:
                 raise ValueError(
                     f"features[{position}]: give ignore to features[0] only; it holds for all."

@@ -183,47 +183,60 @@ def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[in
     return top, left, bottom, right
 
 
-def source_box(
-    size: tuple[int, int],
-    image_size: tuple[int, int],
-    resize: int | None = None,
-    crop: bool = False,
-    region: tuple[float, float, float, float] | None = None,
-) -> tuple[float, float, float, float]:
-    """Top, left, bottom and right of the part of an image that is scaled to what the backbone sees.
+@dataclass(frozen=True)
+class Framing:
+    """Which part of each upright image a backbone sees, and at which size.
 
     Parameters
     ----------
-    size, image_size : tuple of (int, int)
-        Height and width of the upright image, and of what the backbone sees.
+    size : tuple of (int, int)
+        Height and width that the backbone sees.
     resize : int, default=None
         With `crop`, the length of the shorter side before the crop. None means the smallest
-        size that covers `image_size`.
+        size that covers `size`.
     crop : bool, default=False
         False takes the whole image, True the centre.
     region : tuple of 4 floats, default=None
         Left, top, right and bottom of the part of the image that is taken for the whole; all
         up to 1: as shares of its width and height.
+
+    Examples
+    --------
+    >>> Framing((50, 50), crop=True).box((100, 200))
+    (0.0, 50.0, 100.0, 150.0)
     """
-    if region is not None:
-        y, x, bottom, right = box_on_image(region, size)
-        box = source_box((bottom - y, right - x), image_size, resize, crop)
-        return box[0] + y, box[1] + x, box[2] + y, box[3] + x
-    height, width = size
-    if not crop:
-        return 0.0, 0.0, float(height), float(width)
-    target = np.array(image_size)
-    if resize is None:
-        scaled = np.maximum(target, np.round(np.array(size) * (target / size).max()))
-    else:
-        scaled = np.array(size) * resize // min(size)
-    if (scaled < target).any():
-        raise ValueError(
-            f"an image of {height} x {width} pixels, its shorter side scaled to crop={resize}, "
-            f"is smaller than image_size={(int(target[0]), int(target[1]))}; raise crop or lower "
-            "image_size"
-        )
-    corner = np.round((scaled - target) / 2)
-    factor = np.array(size) / scaled
-    (top, left), (bottom, right) = corner * factor, (corner + target) * factor
-    return float(top), float(left), float(bottom), float(right)
+
+    size: tuple[int, int]
+    resize: int | None = None
+    crop: bool = False
+    region: tuple[float, float, float, float] | None = None
+
+    def box(
+        self, image_size: tuple[int, int], view: Sequence[float] | None = None
+    ) -> tuple[float, float, float, float]:
+        """Top, left, bottom and right of that part, of an image of this height and width.
+
+        Of the image only `view` is looked at: left, top, right and bottom; None: all of it.
+        """
+        y = x = 0
+        for part in (view, self.region):
+            top, left, bottom, right = box_on_image(part, image_size)
+            y, x, image_size = y + top, x + left, (bottom - top, right - left)
+        top, left, bottom, right = self._centre(image_size) if self.crop else (0, 0, *image_size)
+        return float(top + y), float(left + x), float(bottom + y), float(right + x)
+
+    def _centre(self, image_size):
+        original, target = np.array(image_size), np.array(self.size)
+        if self.resize is None:
+            scaled = np.maximum(target, np.round(original * (target / original).max()))
+        else:
+            scaled = original * self.resize // original.min()
+        if (scaled < target).any():
+            raise ValueError(
+                f"an image of {original[0]} x {original[1]} pixels, its shorter side scaled to "
+                f"crop={self.resize}, is smaller than image_size={tuple(target.tolist())}; raise "
+                "crop or lower image_size"
+            )
+        corner = np.round((scaled - target) / 2)
+        factor = original / scaled
+        return *(corner * factor), *((corner + target) * factor)

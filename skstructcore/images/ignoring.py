@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .geometry import Geometry
+    from .image_list import ImageList
     from .reading import StrPath
 
     #: A mask (file or array) or polygons.
@@ -58,18 +59,19 @@ class IgnoredRegion:
         return self.mask
 
     def patches(
-        self, geometry: Geometry, grid_shape: tuple[int, int], names: Sequence[str]
+        self, geometry: Geometry, grid_shape: tuple[int, int], images: ImageList
     ) -> NDArray[np.bool_]:
         """Which patches ``(n, *grid_shape)`` are ignored: those with at least half in the region.
 
-        `names` are what messages call the images.
+        `images` are those of the geometry; messages name them.
         """
-        ignored, known = np.empty((len(geometry), *grid_shape), dtype=bool), {}
+        ignored, shares = np.empty((len(geometry), *grid_shape), dtype=bool), {}
         for i, (size, box) in enumerate(zip(geometry.original_sizes, geometry.boxes, strict=True)):
-            key = (*size, *box)
-            if key not in known:
-                known[key] = shares_of_patches(self.on_image(size, names[i]), box, grid_shape)
-            ignored[i] = known[key] >= _SHARE
+            seen = (*size, *box)  # many images are alike in that
+            if seen not in shares:
+                mask = self.on_image(size, f"image {images.place(i)}")
+                shares[seen] = shares_of_patches(mask, box, grid_shape)
+            ignored[i] = shares[seen] >= _SHARE
         return ignored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Set
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .files import check_pixels, list_images, pages_of, split_page, split_view
-from .geometry import as_box, box_on_image
+from .geometry import Framing, as_box, box_on_image
 from .reading import (
     ImageReadError,
     Intensity,
@@ -163,25 +164,13 @@ def as_images(
 def _with_pages(images, pages):
     if pages not in ("all", "parts", "first"):
         raise ValueError(f"pages must be 'all', 'parts', 'first' or None, got {pages!r}.")
-    rows, items = [], []
+    names = []
     for i, item in enumerate(images.items):
-        found = images.pages(i)
-        if len(found) > 1:
-            names = [f"{item}[{page}]" for page in (found[:1] if pages == "first" else found)]
-        else:
-            names = [item]
-        rows += [i] * len(names)
-        items += names
-    paged = images[rows]
-    paged.items = items
-    if pages == "parts" and paged.annotations.parts is None:
-        paths = [split_page(item)[0] if isinstance(item, str) else None for item in items]
-        parts = [
-            position if path is None else path
-            for path, position in zip(paths, paged.positions, strict=True)
-        ]
-        paged.annotations = replace(paged.annotations, parts=np.array(parts, dtype=str))
-    return paged
+        numbers = images.pages(i)
+        chosen = numbers[:1] if pages == "first" else numbers
+        names.append([f"{item}[{page}]" for page in chosen] if len(numbers) > 1 else [item])
+    paged = _with_rows(images, names)
+    return _as_views(paged, split_page) if pages == "parts" else paged
 
 
 def _with_views(images, views):
@@ -191,12 +180,24 @@ def _with_views(images, views):
             "views are places of files, at least one; of an array pass its parts, "
             "image[top:bottom, left:right]."
         )
-    viewed = images[np.repeat(np.arange(len(images)), len(boxes))]
-    viewed.items = [name for i in range(len(images)) for name in images.views(i, boxes)]
-    if viewed.annotations.parts is None:
-        parts = np.array([split_view(name)[0] for name in viewed.items], dtype=str)
-        viewed.annotations = replace(viewed.annotations, parts=parts)
-    return viewed
+    names = [images.views(i, boxes) for i in range(len(images))]
+    return _as_views(_with_rows(images, names), split_view)
+
+
+def _with_rows(images, names):
+    """A row for each of the names that `names` lists for each image."""
+    rows = images[np.repeat(np.arange(len(images)), list(map(len, names)))]
+    rows.items = list(itertools.chain(*names))
+    return rows
+
+
+def _as_views(images, split):
+    """Images that are views of one part if `split` leaves the same of their names."""
+    if images.annotations.parts is None:
+        named = zip(images.items, images.positions, strict=True)
+        parts = [split(item)[0] if isinstance(item, str) else at for item, at in named]
+        images.annotations = replace(images.annotations, parts=np.array(parts, dtype=str))
+    return images
 
 
 def _as_list(X):
@@ -319,6 +320,10 @@ class ImageList:
         item = self.items[i]
         return repr(item) if isinstance(item, str) else f"<{type(item).__name__}>"
 
+    def place(self, i: int) -> str:
+        """Name and position of image `i`, for messages about one of many."""
+        return f"{self.name(i)} (position {self.positions[i]} in the list)"
+
     def read(self, i: int) -> Image.Image:
         """Image `i` as an upright PIL image in mode RGB, for people to look at."""
         return self._guard(i, lambda item: read(item, self.view))
@@ -327,9 +332,9 @@ class ImageList:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
 
         def check(item):
-            found = pixel_type(item)
-            intensity.check(found)
-            return found.values
+            pixels = pixel_type(item)
+            intensity.check(pixels)
+            return pixels.values
 
         return self._guard(i, check)
 
@@ -343,12 +348,10 @@ class ImageList:
 
     def pages(self, i: int) -> tuple[int, ...]:
         """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
-
-        def pages(item):
-            path = item if isinstance(item, str) else ""
-            return (0,) if split_page(path)[1] is not None or not path else pages_of(path)
-
-        return self._guard(i, pages, check=False)
+        item = self.items[i]
+        if not isinstance(item, str) or split_page(item)[1] is not None:
+            return (0,)
+        return self._guard(i, pages_of, check=False)
 
     def views(self, i: int, boxes: Sequence[Sequence[float]]) -> list[str]:
         """Names of some places of file `i`."""
@@ -366,20 +369,15 @@ class ImageList:
     def pixels(
         self,
         i: int,
-        image_size: tuple[int, int],
-        resize: int | None = None,
-        crop: bool = False,
+        framing: Framing,
         intensity: Intensity = Intensity(),  # noqa: B008 -- it cannot be changed
-        region: tuple[float, float, float, float] | None = None,
     ) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Image `i` as a backbone sees it, `(*image_size, 3)`; see `source_box`.
+        """Image `i` as a backbone sees it, `(*framing.size, 3)`.
 
         Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits. It is
         logged if such an image is next to black because its values are those of 8 bits.
         """
-        levels = self._guard(
-            i, lambda item: scaled_pixels(item, image_size, resize, crop, intensity, region)
-        )
+        levels = self._guard(i, lambda item: scaled_pixels(item, framing, intensity))
         low, high = intensity.window or (0, 0)
         if (
             high >= 1023
@@ -387,26 +385,15 @@ class ImageList:
             and pixel_type(self.items[i]).values == "integers"
         ):
             _logger.warning(
-                "Image %s (position %d in the list) has no value above 255: seen through the "
-                "window from %g to %g it is next to black. If it holds 8 bits in a deeper file, "
-                "convert it to 8 bits",
-                self.name(i),
-                self.positions[i],
-                low,
-                high,
+                "Image %s has no value above 255: seen through the window from %g to %g it is "
+                "next to black. If it holds 8 bits in a deeper file, convert it to 8 bits",
+                *(self.place(i), low, high),
             )
         return levels
 
-    def box(
-        self,
-        i: int,
-        image_size: tuple[int, int],
-        resize: int | None = None,
-        crop: bool = False,
-        region: tuple[float, float, float, float] | None = None,
-    ) -> tuple[float, float, float, float]:
-        """The part of image `i` that is scaled to `image_size`; see `seen_box`."""
-        return self._guard(i, lambda item: seen_box(item, image_size, resize, crop, region))
+    def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:
+        """Top, left, bottom and right of the part of image `i` that is seen."""
+        return self._guard(i, lambda item: seen_box(item, framing))
 
     def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""
@@ -423,10 +410,8 @@ class ImageList:
                 check_pixels(item, self.max_pixels)
             return function(item)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-            raise ImageReadError(
-                f"Cannot read image {self.name(i)} (position {self.positions[i]} in the list): "
-                f"{reason_of(error)}."
-            ) from error
+            message = f"Cannot read image {self.place(i)}: {reason_of(error)}."
+            raise ImageReadError(message) from error
 
 
 def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
@@ -448,14 +433,12 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
     images = as_images(X)
     check = check_whole if decode else upright_size
 
-    def reason(item):
+    def reason(i):
         try:
-            if isinstance(item, str):
-                check_pixels(item, images.max_pixels)
-            check(item)
-        except Exception as error:
-            return reason_of(error)
+            images._guard(i, check)
+        except ImageReadError as error:
+            return reason_of(error.__cause__)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = pool.map(reason, images.items)
+        reasons = pool.map(reason, range(len(images)))
         return [Unreadable(i, images.name(i), why) for i, why in enumerate(reasons) if why]

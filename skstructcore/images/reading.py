@@ -40,7 +40,6 @@ from .files import (
     stamp,
     upright_size_of,
 )
-from .geometry import box_on_image, source_box
 
 if TYPE_CHECKING:
     from typing import Any
@@ -336,20 +335,15 @@ def _file_digest(path, stamp):
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
 
 
-def seen_box(item, image_size, resize=None, crop=False, region=None):
-    """The part of an image, or of the view that a name stands for, that is scaled; `source_box`."""
-    size, view = upright_size(item), split_view(item)[1] if isinstance(item, str) else None
-    if view is None:
-        return source_box(size, image_size, resize, crop, region)
-    y, x, bottom, right = box_on_image(view, size)
-    box = source_box((bottom - y, right - x), image_size, resize, crop, region)
-    return box[0] + y, box[1] + x, box[2] + y, box[3] + x
+def seen_box(item, framing):
+    """Top, left, bottom and right of what is seen of an image, or of the view in its name."""
+    return framing.box(upright_size(item), split_view(item)[1] if isinstance(item, str) else None)
 
 
-def scaled_pixels(item, image_size, resize, crop, intensity, region=None):
-    """An image as a backbone sees it: levels `(*image_size, 3)`, uint8, or float32 if deep."""
-    height, width = image_size
-    top, left, bottom, right = seen_box(item, image_size, resize, crop, region)
+def scaled_pixels(item, framing, intensity):
+    """An image as a backbone sees it: levels `(*framing.size, 3)`, uint8, or float32 if deep."""
+    height, width = framing.size
+    top, left, bottom, right = seen_box(item, framing)
 
     def scaled(image):
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.

@@ -134,7 +134,7 @@ class BankSearch:
         those whose prototypes are nearest. `held_out` leaves out the entries of each image's own
         group. What is found comes for the images of a batch that are compared with the same routes.
         """
-        by_category = self._ignored_by_category(patches)
+        waits = self._waits_for_categories(patches)
         done = 0
         for batch in patches.iter_batches():
             rows = np.arange(done, done + len(batch))
@@ -143,9 +143,9 @@ class BankSearch:
                 mine = (chosen == key).all(axis=1)
                 own = patches.groups[rows[mine]] if held_out else None
                 features = batch[mine]
-                if by_category is not None:
-                    names = [self.entries.route_names[key[0]]] * len(features)
-                    by_category.mark(features, rows[mine], names)
+                if waits:
+                    categories = [self.entries.route_names[key[0]]] * len(features)
+                    patches.values.mark_ignored(features, rows[mine], categories)
                 yield self._find(rows[mine], key, features, own)
             done += len(batch)
 
@@ -173,15 +173,15 @@ class BankSearch:
         distances = distances.reshape(features.shape[:3])
         return Found(images, routes, features, distances, neighbors, ignored)
 
-    def _ignored_by_category(self, patches):
-        """What waits for the route of an image to be ignored; None: nothing does."""
-        by_category = getattr(patches.values, "ignored_by_category", None)
-        if by_category is not None and not self.is_routed:
+    def _waits_for_categories(self, patches):
+        """Whether what is ignored in an image depends on its route."""
+        waits = getattr(patches.values, "waits_for_categories", False)
+        if waits and not self.is_routed:
             raise ValueError(
                 "ignore is a dict of categories, but images are not routed, so that the category "
                 "of an image is not known: use routing='auto' or 'top1'."
             )
-        return by_category
+        return waits
 
     def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
         """Routes ``(n, n_searched)`` whose prototypes are nearest to images ``(n, h, w, d)``."""

@@ -381,7 +381,7 @@ def append_scoring(
     """Append all that comes after the network, up to the named `outputs`."""
     projection, knn, scorer = (step for _, step in pipe.steps if not _is_bank_or_features(step))
     first = pipe[0]
-    shape, size = tuple(first.grid_shape_), first._picture().size
+    shape, size = tuple(first.grid_shape_), first._picture().framing.size
     n_patches = shape[0] * shape[1]
     rows = g.shaped(features, n_patches, first.n_features_out_)
     if projection.components_ is not None:

@@ -18,7 +18,6 @@ from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
 from ..features.joined import JoinedFeatures
-from ..images.geometry import source_box
 from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
@@ -97,7 +96,7 @@ def export_onnx(
     check_writable(path)
     images = as_images(check_images)
     first = pipe[0]
-    size = first._picture().size
+    size = first._picture().framing.size
     if resize_from is None:
         pixels = [first._picture().pixels(images, i) for i in range(len(images))]
     else:
@@ -181,8 +180,7 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
     shape = [1, *(size if resize_from is None else resize_from), 3]
     pixels = "pixels"
     if resize_from is not None:
-        picture = pipe[0]._picture()
-        box = source_box(resize_from, *picture.scaling, picture.region)
+        box = pipe[0]._picture().framing.box(resize_from)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
     append_scoring(after, network.graph.output[0].name, pipe, constants, _OUTPUTS)
@@ -260,14 +258,14 @@ def _network(features, size, opset, onnx):
 
 def _scaling(features):
     """What becomes of an image before the backbone sees it, beside its size."""
-    picture = features._picture()
-    return {"resize": picture.resize, "crop": picture.crop, "region": picture.region}
+    framing = features._picture().framing
+    return {"resize": framing.resize, "crop": framing.crop, "region": framing.region}
 
 
 def _without_scaling(pipe):
     """The pipeline for images that have been cropped and scaled already."""
     features = copy.copy(pipe[0]).set_params(crop=False)
-    features.recipe_ = features._recipe().for_fit()
+    features.recipe_ = features._recipe()
     return Pipeline([("features", features), *pipe.steps[1:]])
 
 

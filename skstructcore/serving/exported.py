@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..images.geometry import Framing
 from ..images.image_list import as_images
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ class ExportedModel:
         size = self.note["resize_from"]
         if size is not None:
             return pixels_of_size(images, i, size)
-        picture = {name: self.note.get(name, default) for name, default in _NO_CROP.items()}
-        return images.pixels(i, tuple(self.note["image_size"]), **picture)
+        crop = {name: self.note.get(name, default) for name, default in _NO_CROP.items()}
+        return images.pixels(i, Framing(tuple(self.note["image_size"]), **crop))
 
 
 def verify_export(
