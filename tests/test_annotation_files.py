@@ -19,6 +19,9 @@ VOC = """<annotation><object><name>dent</name><bndbox><xmin>6</xmin><ymin>5</ymi
 <ymax>7</ymax></bndbox></object></annotation>"""
 
 
+SIZE = "<size><width>12</width><height>20</height></size>"
+
+
 def labelme(points, kind):
     return json.dumps(
         {**LABELME, "shapes": [{"label": "dent", "points": points, "shape_type": kind}]}
@@ -102,7 +105,9 @@ def test_a_folder_of_its_own_and_labels_that_mean_good(folder, tmp_path):
         ("bad.json", labelme(CORNERS[:2], "line"), "'line' with 2 points has no area"),
         ("bad.json", json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": []}), "this one has"),
         ("bad.txt", "0 0.1 0.2\n", "3 numbers in a line"),
+        ("bad.txt", "0 7 5 4 3\n", "shares of the image"),
         ("bad.xml", "<a", "ParseError"),
+        ("bad.xml", VOC.replace("<object>", SIZE + "<object>"), r"this one has \(12, 20\)"),
         ("other.txt", "", "no .json, .xml or .txt has the name of an image"),
     ],
 )
@@ -115,4 +120,17 @@ def test_what_cannot_be_read_is_listed(folder, name, text, message):
 def test_images_that_coco_names_and_are_not_there(folder):
     (folder / "all.json").write_text(coco(bbox=[0, 0, 1, 1]).replace("ok.png", "lost.png"))
     with pytest.raises(DatasetError, match=r"0 images are named 'lost.png'"):
+        load_annotated(folder, folder / "all.json")
+
+
+def test_coco_of_another_size_and_images_that_it_does_not_list(folder, caplog):
+    """The other images may be those of another split: nothing says that they are good."""
+    Image.new("L", (20, 12)).save(folder / "other.png")
+    (folder / "all.json").write_text(coco(bbox=[5, 4, 4, 3]))
+    images = load_annotated(folder, folder / "all.json")
+    assert images.y.tolist() == ["dent", "good"]
+    assert "lists 2 of 3 images: the others are left out" in caplog.text
+    turned = coco(bbox=[5, 4, 4, 3]).replace('"bad.png"', '"bad.png", "height": 20, "width": 12')
+    (folder / "all.json").write_text(turned)
+    with pytest.raises(DatasetError, match=r"bad.png: it is of an image of \(20, 12\) pixels"):
         load_annotated(folder, folder / "all.json")

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -363,6 +364,7 @@ def test_a_pipe_is_an_error_and_does_not_hang(tmp_path):
     [
         ([np.ma.array(np.zeros((4, 4), np.uint8), mask=np.eye(4))], "Image 0 is a masked array"),
         (pd.DataFrame({"file": ["a.png"], "lot": [1]}), "not a table with columns"),
+        (torch.zeros(2, 4, 4), r"NumPy arrays, not a torch.Tensor: pass np.asarray\(images\)"),
     ],
 )
 def test_what_would_lose_a_part_of_itself_is_refused(X, message):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,36 @@ def test_a_table_has_labels_masks_groups_and_categories(make, tmp_path):
     pd.DataFrame({"where": ["1.png"]}).to_csv("t/all.csv")
     with pytest.raises(DatasetError, match="no column file or path"):
         load_images("t/all.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("file;label\n1.png;OK\n2.png;NG\n", ["good", "NG"]),
+        ("file\tlabel\n1.png\tOK\n2.png\tNG\n", ["good", "NG"]),
+        ("file,label\n1.png,0\n2.png,1\n", ["good", "anomalous"]),
+        ("file,label\n1.png,1.0\n2.png,-1.0\n", ["good", "anomalous"]),
+        ("file,label\n1.png,False\n2.png,True\n", ["good", "anomalous"]),
+    ],
+)
+def test_tables_as_spreadsheets_and_programs_write_them(make, text, labels):
+    make("t/1.png", "t/2.png")
+    Path("t/all.csv").write_text(text)
+    assert load_images("t/all.csv").y.tolist() == labels
+
+
+def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
+    make("t/1.png", "t/2.png")
+    Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,\n")
+    with pytest.raises(DatasetError, match=r"2.png: its label is an empty cell"):
+        load_images("t/all.csv")
+    assert [row.label for row in find_named(["t/all.csv"])] == ["good", ""]
+    Path("t/all.csv").write_text("file,label\n1.png,OK\n1.png,NG\n")
+    with pytest.raises(DatasetError, match=r"1.png: it is named twice, with label 'good' and 'NG'"):
+        load_images("t/all.csv")
+    Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,NG\n")
+    # The folder says nothing of its images, and takes nothing back.
+    assert load_images("t/all.csv", "t").y.tolist() == ["good", "NG"]
 
 
 def test_categories_are_told_by_folder_expression_or_table(make, tmp_path):

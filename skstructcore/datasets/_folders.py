@@ -47,11 +47,16 @@ def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[P
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has to have some columns; names may be of any bytes."""
+    """Rows of a CSV file that has to have some columns; names may be of any bytes.
+
+    Columns are parted by commas, or by semicolons or tabs, as spreadsheets write them.
+    """
     try:
         check_regular(path)
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, restval="")
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.DictReader(file, restval="", delimiter=delimiter)
             rows, found = list(reader), reader.fieldnames or []
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..images.image_list import StrPath
 
 __all__ = ["load_annotated"]
+
+_logger = logging.getLogger(__name__)
 
 
 class _Shape(NamedTuple):
@@ -70,7 +73,8 @@ def load_annotated(
     -------
     images : ImageSet
         With masks. An image without a shape is "good", as is one whose shapes have labels that
-        mean good; others have the label of their first shape.
+        mean good; others have the label of their first shape. Of a COCO file, the images that it
+        lists.
 
     Raises
     ------
@@ -88,27 +92,28 @@ def load_annotated(
     files = [str(file) for file in walk(Path(folder), tell=False)]
     if not files:
         raise DatasetError(folder, ["there are no images in it, however deep"])
-    sizes = [tuple(size) for size in as_images(files).sizes().tolist()]
+    sizes = dict(zip(files, map(tuple, as_images(files).sizes().tolist()), strict=True))
     problems: list[str] = []
     if annotations is not None and Path(annotations).is_file():
-        found = _coco(Path(annotations), files, problems)
+        found = _coco(Path(annotations), sizes, problems)
     else:
         place = None if annotations is None else Path(annotations)
-        found = _beside(Path(folder), place, files, sizes, problems)
-    y, masks = [], []
-    for file, size in zip(files, sizes, strict=True):
-        shapes = tuple(shape for shape in found.get(file, ()) if not means_good(shape.label))
-        y.append(shapes[0].label if shapes else GOOD)
-        masks.append(DrawnMask(size, shapes) if shapes else None)
+        found = _beside(Path(folder), place, sizes, problems)
     if problems:
         raise DatasetError(folder, problems)
-    return checked(folder, ImageSet(files, y, masks=masks), [], check)
+    y, masks = [], []
+    for file, all_shapes in found.items():
+        shapes = tuple(shape for shape in all_shapes if not means_good(shape.label))
+        y.append(shapes[0].label if shapes else GOOD)
+        masks.append(DrawnMask(sizes[file], shapes) if shapes else None)
+    return checked(folder, ImageSet(list(found), y, masks=masks), [], check)
 
 
-def _beside(folder, place, files, sizes, problems):
+def _beside(folder, place, sizes, problems):
     readers = {".json": _labelme, ".xml": _voc, ".txt": _yolo}
-    found = {}
-    for file, size in zip(files, sizes, strict=True):
+    found = {file: [] for file in sizes}
+    n_read = 0
+    for file, size in sizes.items():
         path = Path(file)
         if place is not None:
             path = place / path.relative_to(folder)
@@ -116,23 +121,30 @@ def _beside(folder, place, files, sizes, problems):
             source = path.with_suffix(suffix)
             if not source.is_file():
                 continue
+            n_read += 1
             try:
                 found[file] = reader(source, size)
             except (OSError, ValueError, KeyError, TypeError, ElementTree.ParseError) as error:
                 problems.append(f"{source}: {type(error).__name__}: {error}")
-                found[file] = []
             break
-    if not found:
-        problems.append(f"{place or folder}: no .json, .xml or .txt has the name of an image")
+    if not n_read:
+        problems.append(
+            f"{place or folder}: no .json, .xml or .txt has the name of an image; where they lie "
+            "elsewhere, pass annotations=, their folder or the COCO file"
+        )
     return found
 
 
 def _labelme(path, size):
     data = json.loads(path.read_text("utf-8"))
-    stated = (data.get("imageHeight"), data.get("imageWidth"))
-    if None not in stated and stated != size:
-        raise ValueError(f"it is of an image of {stated} pixels, this one has {size}")
+    _check_size(data.get("imageHeight"), data.get("imageWidth"), size)
     return [_Shape(str(s["label"]), _corners(s)) for s in data["shapes"]]
+
+
+def _check_size(height, width, size):
+    """Refuse places that were drawn on an image of another size, or one that was turned."""
+    if height and width and (int(height), int(width)) != size:
+        raise ValueError(f"it is of an image of {(height, width)} pixels, this one has {size}")
 
 
 def _corners(shape):
@@ -153,8 +165,9 @@ def _box(left, top, right, bottom):
 
 
 def _voc(path, size):
-    shapes = []
-    for item in ElementTree.parse(path).getroot().iter("object"):
+    root, shapes = ElementTree.parse(path).getroot(), []
+    _check_size(root.findtext("size/height"), root.findtext("size/width"), size)
+    for item in root.iter("object"):
         box = item.find("bndbox")
         sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
         # The first pixel is 1, and the last one belongs to the box.
@@ -171,6 +184,8 @@ def _yolo(path, size):
         number, *values = map(float, line.split()) if line.split() else (None,)
         if number is None:
             continue
+        if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
+            raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
         label = known[int(number)].strip() if int(number) < len(known) else f"class {number:g}"
         if len(values) == 4:
             centre, half = np.array(values[:2]), np.array(values[2:]) / 2
@@ -183,24 +198,33 @@ def _yolo(path, size):
     return shapes
 
 
-def _coco(path, files, problems):
+def _coco(path, sizes, problems):
     try:
         data = json.loads(path.read_text("utf-8"))
         names = {category["id"]: category["name"] for category in data.get("categories", ())}
-        images = {image["id"]: image["file_name"] for image in data["images"]}
+        images = {image["id"]: (image["file_name"], image) for image in data["images"]}
         annotations = data["annotations"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         problems.append(f"{path}: no COCO file: {type(error).__name__}: {error}")
         return {}
     place = {}
-    for key, name in images.items():
+    for key, (name, image) in images.items():
         ending = Path(name).parts
-        matches = [file for file in files if Path(file).parts[-len(ending) :] == ending]
-        if len(matches) == 1:
-            place[key] = matches[0]
-        else:
+        matches = [file for file in sizes if Path(file).parts[-len(ending) :] == ending]
+        if len(matches) != 1:
             problems.append(f"{path}: {len(matches)} images are named {name!r}")
-    found = {file: [] for file in place.values()}
+            continue
+        place[key] = matches[0]
+        try:
+            _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
+        except ValueError as error:
+            problems.append(f"{path}: {name}: {error}")
+    listed = set(place.values())
+    found = {file: [] for file in sizes if file in listed}
+    if len(found) < len(sizes):
+        _logger.warning(
+            "%s lists %d of %d images: the others are left out", path, len(found), len(sizes)
+        )
     for item in annotations:
         if item["image_id"] not in place:
             if item["image_id"] not in images:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._utils.files import unescape_name
 from ..images.files import is_named_as_image, split_page, split_view, tell_of_others
 from ..images.image_list import as_images
-from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
+from ..images.labels import GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from ._checks import DatasetError, checked
 from ._folders import read_table
 from ._image_set import ImageSet
@@ -34,6 +34,8 @@ _logger = logging.getLogger(__name__)
 #: Beside the files that `skstructcore.save_maps` writes, which may lie among the images.
 _OWN_NOTE = "scale.json"
 _MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
+#: Labels of tables that are numbers, as `y` may hold them.
+_NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0, "true": 1}
 #: What a column of a table may be called, by what is in it; in any case.
 COLUMNS = {
     "file": ("file", "path", "image", "filename", "file_name", "image_path", "filepath"),
@@ -110,12 +112,13 @@ def load_images(
     Returns
     -------
     images : ImageSet
-        An image that is named twice is there once.
+        An image that is named twice is there once, with all that is known of it.
 
     Raises
     ------
     DatasetError
-        If a source holds no images, files are unreadable or places contradict each other.
+        If a source holds no images, files are unreadable, places contradict each other, or
+        cells of a column label are empty.
 
     Examples
     --------
@@ -135,7 +138,7 @@ def load_named(
     check: bool = True,
 ) -> ImageSet:
     """What `load_images` makes of the rows that were found in `sources`."""
-    rows = list({row.file: row for row in rows}.values())
+    rows = _once(rows)
     if not rows:
         raise ValueError("no images are named")
     if groups == "folder":
@@ -144,13 +147,30 @@ def load_named(
     return checked(", ".join(map(str, sources[:3])), images, [], check)
 
 
+def _once(rows: Sequence[Named]) -> list[Named]:
+    """A row a file, with what any of its rows knows; they must not contradict each other."""
+    found: dict[str, Named] = {}
+    problems = []
+    for row in rows:
+        before = found.setdefault(row.file, row)
+        for what, old, new in zip(Named._fields, before, row, strict=True):
+            if None not in (old, new) and old != new and what != "folder":
+                problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+        known = {what: value for what, value in row._asdict().items() if value is not None}
+        found[row.file] = before._replace(**known)
+    if problems:
+        raise DatasetError("images", problems)
+    return list(found.values())
+
+
 def as_image_set(rows: Sequence[Named], max_pixels: int | None = None) -> ImageSet:
     """The images of some rows, with what is known of them; without a label they are good."""
     has = {field: any(getattr(row, field) is not None for row in rows) for field in Named._fields}
+    without = [f"{row.file}: its label is an empty cell" for row in rows if row.label == ""]
     if has["category"]:
-        without = [row.file for row in rows if row.category is None]
-        if without:
-            raise DatasetError("categories", [f"{file}: it has no category" for file in without])
+        without += [f"{row.file}: it has no category" for row in rows if row.category is None]
+    if without:
+        raise DatasetError("images", without)
     return ImageSet(
         [row.file for row in rows],
         [row.label or GOOD for row in rows],
@@ -288,18 +308,26 @@ def _from_table(path, split=None):
                 cells[what] = _beside(path, unescape_name(cells[what]))
         own = cells.pop("split", None)
         found.append((own, Named(**cells, folder=str(Path(cells["file"]).parent))))
-    labels = [row.label for _, row in found if row.label]
-    if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
-        known = ", ".join(GOOD_WORDS)
-        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {known}"])
+    labels = _read_labels(path, [row.label for _, row in found if row.label])
     unknown = {own for own, _ in found} - {"train", "test", None}
     if unknown:
         raise DatasetError(path, [f"a split is 'train' or 'test', not {sorted(unknown)}"])
     return [
-        row._replace(label=GOOD) if row.label and means_good(row.label) else row
+        row._replace(label=labels.get(row.label, row.label))
         for own, row in found
         if None in (own, split) or own == split
     ]
+
+
+def _read_labels(path, labels):
+    """What each label of a table means: "good" or the type of a defect."""
+    numbers = [_NUMBERS.get(label.lower()) for label in labels]
+    if labels and None not in numbers:
+        return dict(zip(labels, defect_types(numbers), strict=True))
+    if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
+        known = ", ".join(GOOD_WORDS)
+        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {known}"])
+    return {label: GOOD for label in labels if means_good(label)}
 
 
 def _from_folder(root: Path, good, by_folder) -> list[Named]:

@@ -220,9 +220,14 @@ def _as_list(X):
         raise ValueError(
             f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
         )
-    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
+    elif hasattr(X, "columns"):
         raise ValueError(
             f"Images must be a list, not a table with columns {list(X)[:5]}: pass one of them."
+        )
+    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
+        raise ValueError(
+            f"Images must be NumPy arrays, not a {type(X).__module__}.{type(X).__name__}: pass "
+            "np.asarray(images), with channels last."
         )
     items = list(X)
     if not items:
@@ -255,7 +260,9 @@ def _check_item(item, position):
     if isinstance(item, np.ma.MaskedArray):
         raise ValueError(f"Image {position} is a masked array: fill it, and see `ignore`.")
     if item.dtype.kind not in "uif":
-        raise ValueError(f"Image {position} is an array of {item.dtype}; convert it to uint8.")
+        raise ValueError(
+            f"Image {position} is an array of {item.dtype}; convert it to uint8, 0 to 255."
+        )
     if item.ndim not in (2, 3) or not item.size:
         raise ValueError(
             f"Image {position} is an array of shape {item.shape}; expected (h, w) or "
