@@ -453,3 +453,46 @@ def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch, suffi
         as_images([path], max_pixels=2999).read(0)
     with pytest.raises(ValueError, match="max_pixels must be a positive integer"):
         as_images([path], max_pixels=0)
+
+
+# --- arrays in files of NumPy -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [None, "bgr"])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<f4", "<f8"])
+@pytest.mark.parametrize("shape", [(12, 16), (12, 16, 1), (12, 16, 3)])
+def test_a_file_of_an_array_is_seen_as_the_array(tmp_path, shape, dtype, channels):
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    np.save(tmp_path / "x.npy", np.asfortranarray(array))
+    pair = as_images([str(tmp_path / "x.npy"), array])
+    assert pair.size(0) == (12, 16) and pair.pages(0) == (0,)
+    intensity = Intensity(None if dtype == "u1" else (0, 255), channels)
+    seen = [pair.pixels(i, Framing((12, 16)), intensity) for i in (0, 1)]
+    assert_array_equal(*seen)
+    order = [2, 1, 0] if channels and shape[2:] == (3,) else slice(None)
+    assert_array_equal(seen[0], np.broadcast_to(array.reshape(12, 16, -1), (12, 16, 3))[..., order])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\); expected \(h, w\)"),
+        (np.zeros((8, 8), bool), "array of bool; convert it to uint8"),
+        (np.zeros((8, 8, 5), np.uint8), "5 channels of levels"),
+        (np.zeros((8, 8), np.float32), "floating-point numbers, of a range that is not known"),
+        (np.array([{}]), "Python objects in dtype"),
+        (None, "it is no image file"),
+    ],
+)
+def test_a_file_of_numpy_that_holds_no_image_says_why(tmp_path, array, message):
+    path = tmp_path / "x.npy"
+    path.write_text("no array") if array is None else np.save(path, array)
+    with pytest.raises(ImageReadError, match=message):
+        as_images([path]).pixels(0, Framing((8, 8)))
+
+
+def test_a_file_of_numpy_that_ends_too_early_is_found(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((8, 8), np.uint8))
+    path.write_bytes(path.read_bytes()[:-10])
+    assert [r.position for r in find_unreadable([str(path)])] == [0]

@@ -344,7 +344,7 @@ def test_files_of_a_folder_that_are_left_out_are_told(tmp_path, rgb, caplog):
         (tmp_path / name).touch()
     images = as_images(tmp_path)
     assert [Path(item).name for item in images.items] == ["a.png", "b.jfif", "c.TGA", "d.png"]
-    assert "1 files in" in caplog.text and "'raw.cr2'" in caplog.text
+    assert "left out: 1 .cr2" in caplog.text and "raw.cr2'" in caplog.text
     assert [(r.position, r.reason) for r in find_unreadable(images)] == [
         (3, "there is no such file")
     ]

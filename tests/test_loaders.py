@@ -328,7 +328,7 @@ def test_what_is_left_out_of_a_data_set_is_told(mvtec, caplog):
     (mvtec / "bottle/train/good/002.heic").write_bytes(b"x")
     (mvtec / "bottle/test/scratch/deeper").mkdir(parents=True)
     load_mvtec_ad(mvtec, "bottle")
-    assert "1 files in" in caplog.text and "002.heic" in caplog.text
+    assert "left out: 1 .heic" in caplog.text and "002.heic" in caplog.text
     assert f"no images in the folder {str(mvtec / 'bottle/test/scratch')!r}" in caplog.text
 
 

@@ -64,6 +64,19 @@ def test_folders_say_what_their_images_are(make, files, source, expected):
         assert table(load_images(source)) == expected
 
 
+def test_arrays_count_as_images_where_no_others_lie(make, tmp_path, caplog):
+    make("p/one/a.png")
+    (tmp_path / "p/two").mkdir()
+    for name in ("one/a.npy", "one/b.npy", "two/c.npy"):
+        np.save(tmp_path / "p" / name, np.zeros((8, 8), np.uint8))
+    assert list(table(load_images("p"))) == ["p/one/a.png", "p/two/c.npy"]
+    assert caplog.text.count("left out: 2 .npy") == 1
+    assert list(table(load_images("p/one/*.npy"))) == ["p/one/a.npy", "p/one/b.npy"]
+    caplog.clear()
+    assert list(table(load_images("p/one/*"))) == ["p/one/a.png"]
+    assert caplog.text.count("left out: 2 .npy") == 1
+
+
 def test_another_word_for_good_can_be_given(make):
     make("p/gut/a.png", "p/Riss/b.png")
     assert table(load_images("p", good="gut")) == {"p/gut/a.png": "good", "p/Riss/b.png": "Riss"}

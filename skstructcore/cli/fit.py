@@ -71,8 +71,8 @@ _PAINTED = 12
     "--channels",
     callback=numbers,
     metavar="bgr|R,G,B",
-    help='Which channels are red, green and blue, counted from 0; "bgr": arrays that the model '
-    "gets later come from OpenCV.",
+    help='Which channels are red, green and blue, counted from 0; "bgr": arrays, also in .npy '
+    "files, are as OpenCV gives them.",
 )
 @parts_option
 @good_option

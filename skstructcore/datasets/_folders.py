@@ -7,7 +7,7 @@ import logging
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..images.files import check_regular, is_named_as_image, tell_of_others
+from ..images.files import check_regular, images_among, tell_of_others
 from ._checks import DatasetError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def folders_in(folder: Path) -> list[Path]:
 def images_in(folder: Path) -> list[Path]:
     """What has the name of an image in a folder, sorted; links are followed. Others are logged."""
     entries = sorted(folder.iterdir())
-    found = [path for path in entries if is_named_as_image(path)]
-    tell_of_others(entries)
+    found = images_among(entries)
+    tell_of_others(entries, found)
     if not found:
         _logger.warning("There are no images in the folder %r", str(folder))
     return found

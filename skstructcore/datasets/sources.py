@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import unescape_name
-from ..images.files import is_named_as_image, split_page, split_view, tell_of_others
+from ..images.files import images_among, split_page, split_view, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from ._checks import DatasetError, checked
@@ -238,13 +238,14 @@ def _rows_of(source: str, good, split, by_folder) -> list[Named]:
 
 
 def _from_pattern(pattern, good, split, by_folder):
-    matches = sorted(glob.glob(str(pattern), recursive=True))
-    matches = [m for m in matches if Path(m).is_dir() or is_named_as_image(Path(m))]
+    matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    files = images_among([match for match in matches if not match.is_dir()])
+    tell_of_others(matches, files)
+    matches = files or [match for match in matches if match.is_dir()]
     if not matches:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
-    files = [m for m in matches if not os.path.isdir(m)]
     # Where there are files, a pattern like ** has met the folders on its way: they do not count.
-    rows = [row for m in files or matches for row in _rows_of(m, None, split, by_folder)]
+    rows = [row for m in matches for row in _rows_of(str(m), None, split, by_folder)]
     if good is None or all(row.label for row in rows):
         return rows
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
@@ -331,7 +332,7 @@ def _read_labels(path, labels):
 
 
 def _from_folder(root: Path, good, by_folder) -> list[Named]:
-    files = list(walk(root))
+    files = walk(root)
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
     parts = [file.relative_to(root).parts[:-1] for file in files]
@@ -389,9 +390,9 @@ def _own_label(folder, good):
     return name if means_defect(name) else None
 
 
-def walk(root: Path, tell: bool = True) -> Iterator[Path]:
+def walk(root: Path, tell: bool = True) -> list[Path]:
     """Images in a folder, however deep, sorted; links are followed, each folder once."""
-    seen = set()
+    seen, files, images = set(), [], []
     for folder, inside, names in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)
         if place in seen:
@@ -406,16 +407,19 @@ def walk(root: Path, tell: bool = True) -> Iterator[Path]:
         if masks:
             _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
         inside[:] = sorted(n for n in inside if n not in masks and not n.startswith("."))
-        files = [Path(folder, name) for name in sorted(names)]
-        tell_of_others(files)
-        images = {file.stem for file in files if is_named_as_image(file)}
-        notes = [f for f in files if f.suffix.lower() in (".json", ".xml") and f.stem in images]
+        here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        found = images_among(here)
+        stems = {file.stem for file in found}
+        notes = [f for f in here if f.suffix.lower() in (".json", ".xml") and f.stem in stems]
         if notes and tell:
             _logger.warning(
                 "%d annotations in %r are not read (%s, ...): see load_annotated",
                 *(len(notes), folder, notes[0].name),
             )
-        yield from (f for f in files if is_named_as_image(f) and not f.name.startswith("."))
+        files += here
+        images += found
+    tell_of_others(files, images)
+    return images
 
 
 def _category_reader(categories):

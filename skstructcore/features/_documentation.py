@@ -34,7 +34,8 @@ window : "auto" or (float, float), default="auto"
 channels : sequence of 3 int, or of 3 rows of floats, "bgr" or None, default=None
     Which channels are red, green and blue, counted from 0, or the weights of all channels
     for each of them. None takes one channel as grey and three as RGB; other numbers of
-    channels need it. "bgr" is for arrays of OpenCV: blue comes first; files are RGB anyway.
+    channels need it. "bgr" is for arrays of OpenCV, also in .npy files: blue comes first; other
+    files are RGB.
 ignore : mask, polygons, dict, "background" or None, default=None
     Where images are never looked at: a mask of the size of the upright originals (a file or
     an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners

@@ -15,6 +15,7 @@ import re
 import stat
 import struct
 import sys
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .npy .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
     ".webp".split()
 )
 # Files that usually lie beside images: that they are left out is not worth a warning.
@@ -61,14 +62,14 @@ class Header(NamedTuple):
     size: tuple[int, int]  # height and width, upright
     pixel_type: PixelType
     pages: tuple[int, ...]  # the images in the file that count
-    reader: str  # "pillow", "halves", "netpbm" or "tifffile"
+    reader: str  # "pillow", "halves", "netpbm", "tifffile" or "numpy"
 
 
 def list_images(folder: StrPath) -> list[str]:
     """Paths of the image files that lie directly in a folder, at least one, sorted by name.
 
     Folders inside it are not searched: in the usual layouts they hold other classes. Files count as
-    images by their suffix, see `IMAGE_SUFFIXES`; that others are left out is logged. A link to
+    images by their suffix, see `images_among`; that others are left out is logged. A link to
     nothing counts: reading it is an error.
     """
     folder = Path(folder)
@@ -76,8 +77,8 @@ def list_images(folder: StrPath) -> list[str]:
         hint = "It is one file: pass a list, [path]." if folder.is_file() else "It does not exist."
         raise ValueError(f"{str(folder)!r} is not a folder of images. {hint}")
     entries = sorted(folder.iterdir())
-    paths = [str(p) for p in entries if is_named_as_image(p) and not p.is_dir()]
-    tell_of_others(entries)
+    paths = [str(p) for p in images_among(entries) if not p.is_dir()]
+    tell_of_others(entries, paths)
     if not paths:
         inside = [p.name for p in entries if p.is_dir()][:5]
         hint = f" It has folders ({', '.join(inside)}, ...): pass one of them." if inside else ""
@@ -90,21 +91,31 @@ def is_named_as_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def tell_of_others(entries: Sequence[Path]) -> None:
-    """Log which files of a folder are left out, because nothing says that they are images."""
-    known = IMAGE_SUFFIXES | _COMPANIONS
-    files = [
+def images_among(files: Sequence[Path]) -> list[Path]:
+    """The files that have the suffix of an image; arrays only where nothing else has.
+
+    Beside images, files of NumPy mostly hold something else of them: depths, features, masks.
+    """
+    images = [path for path in files if is_named_as_image(path)]
+    return [path for path in images if path.suffix.lower() != ".npy"] or images
+
+
+def tell_of_others(files: Sequence[Path], images: Sequence[StrPath]) -> None:
+    """Log once which of some files are left out, because they do not count as `images`."""
+    known = set(map(str, images))
+    others = [
         path
-        for path in entries
-        if not (path.suffix.lower() in known or path.name.startswith(".") or path.is_dir())
+        for path in files
+        if not (path.suffix.lower() in _COMPANIONS or path.name.startswith(".") or path.is_dir())
+        and str(path) not in known
     ]
-    if files:
-        names = ", ".join(repr(path.name) for path in files[:3]) + (", ..." if files[3:] else "")
+    if others:
+        counts = Counter(path.suffix.lower() or "without suffix" for path in others)
         _logger.warning(
-            "%d files in %r are left out, their suffix is not that of an image: %s",
-            len(files),
-            str(files[0].parent),
-            names,
+            "Files that do not count as images are left out: %s (%r%s)",
+            ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(5)),
+            str(others[0]),
+            ", ..." if others[1:] else "",
         )
 
 
@@ -177,7 +188,8 @@ def _header(path, stamp, page):
         try:
             image = _open(file)
         except Image.UnidentifiedImageError:
-            return _tifffile_header(path, page)
+            is_array = _head(path).startswith(b"\x93NUMPY")
+            return (_array_header if is_array else _tifffile_header)(path, page)
         pages = _pages(image)
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is none {page}")
@@ -210,6 +222,8 @@ def load(name: str) -> Image.Image | NDArray[Any]:
     page = header.pages[0] if page is None else page
     if header.reader == "pillow":
         return _decode(path, page)
+    if header.reader == "numpy":
+        return np.load(path, allow_pickle=False)
     if header.reader == "halves":
         high, low = (np.asarray(_decode(path, page, other)) for other in (False, True))
         values = high.astype(np.uint16) << 8 | low
@@ -380,6 +394,34 @@ def _of_other_byte(tile):
     other = f"{mode};{_OTHER_BYTE[bits]}"
     args = other if isinstance(tile[3], str) else (other, *tile[3][1:])
     return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
+
+
+def _array_header(path, page):
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if page:
+        raise ValueError(f"it holds one image, counted from 0: there is none {page}")
+    if wrong := problem_of_array(values):
+        raise ValueError(f"it is {wrong}")
+    return Header(values.shape[:2], pixel_type_of_array(values), (0,), "numpy")
+
+
+def problem_of_array(array: NDArray[Any]) -> str | None:
+    """Why an array cannot be an image; None if it can."""
+    if array.dtype.kind not in "uif":
+        return f"an array of {array.dtype}; convert it to uint8, 0 to 255"
+    if array.ndim not in (2, 3) or not array.size:
+        return (
+            f"an array of shape {array.shape}; expected (h, w) or (h, w, n_channels), with at "
+            "least one pixel"
+        )
+    return None
+
+
+def pixel_type_of_array(array: NDArray[Any]) -> PixelType:
+    """What the values of an array are."""
+    values = "floats" if array.dtype.kind == "f" else "integers"
+    values = "levels" if array.dtype == np.uint8 else values
+    return PixelType(values, array.shape[2] if array.ndim == 3 else 1)
 
 
 def _tifffile():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .files import check_pixels, list_images, pages_of, split_page, split_view
+from .files import check_pixels, list_images, pages_of, problem_of_array, split_page, split_view
 from .geometry import Framing, as_box, box_on_image
 from .reading import (
     ImageReadError,
@@ -259,15 +259,8 @@ def _check_item(item, position):
         )
     if isinstance(item, np.ma.MaskedArray):
         raise ValueError(f"Image {position} is a masked array: fill it, and see `ignore`.")
-    if item.dtype.kind not in "uif":
-        raise ValueError(
-            f"Image {position} is an array of {item.dtype}; convert it to uint8, 0 to 255."
-        )
-    if item.ndim not in (2, 3) or not item.size:
-        raise ValueError(
-            f"Image {position} is an array of shape {item.shape}; expected (h, w) or "
-            "(h, w, n_channels), with at least one pixel."
-        )
+    if wrong := problem_of_array(item):
+        raise ValueError(f"Image {position} is {wrong}.")
     return item
 
 

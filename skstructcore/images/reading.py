@@ -32,6 +32,7 @@ from .files import (
     PixelType,
     header_of,
     load,
+    pixel_type_of_array,
     pixel_type_of_mode,
     refuse_deep_transparency,
     refuse_several,
@@ -232,11 +233,11 @@ def check_whole(item):
 def decode(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(pixel_type(item))
+    image = _upright(item)
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
-        if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[2] > 2:
-            item = item[..., [2, 1, 0, 3][: item.shape[2]]]
-    image = _upright(item)
+        if _is_plain_array(item) and image.ndim == 3 and image.shape[2] > 2:
+            image = image[..., [2, 1, 0, 3][: image.shape[2]]]
     if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
         image = _to_rgb(image)
         if intensity.channels is None:
@@ -251,6 +252,13 @@ def decode(item, intensity):
     if levels.dtype != np.uint8:
         return levels
     return Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
+
+
+def _is_plain_array(item):
+    """Whether nothing but the user says what the channels are: an array, or a file of one."""
+    return isinstance(item, np.ndarray) or (
+        isinstance(item, str) and header_of(item).reader == "numpy"
+    )
 
 
 def _upright(item):
@@ -281,10 +289,7 @@ def pixel_type(item):
     if isinstance(item, str):
         return header_of(item).pixel_type
     if isinstance(item, np.ndarray):
-        values = {"u": "integers", "i": "integers", "f": "floats"}[item.dtype.kind]
-        if item.dtype == np.uint8:
-            values = "levels"
-        return PixelType(values, item.shape[2] if item.ndim == 3 else 1)
+        return pixel_type_of_array(item)
     refuse_several(item)
     return pixel_type_of_mode(item.mode)
 
