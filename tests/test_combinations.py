@@ -591,7 +591,7 @@ REFUSED = {
        for name in ("audit", "command_audit")},
     ("groups", "dependence_display"): "The bank did not look for dependence",
     **{(kind, "command_export"): "No ONNX graph can hold"
-       for kind in PICTURES - {"pictures", "streamed", "cache"}},
+       for kind in ("ignore by category", "foreground", "floats", "16 bits", "16 bits, window")},
 }  # fmt: skip
 
 #: What takes images: pipelines that start with features have no such cell.

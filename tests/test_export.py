@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from networks import Blocks
 from PIL import Image
+from sklearn.base import clone
 
 import skstructcore
 from skstructcore import ConvFeatures, DinoFeatures, export_onnx, make_structcore, verify_export
@@ -141,8 +142,63 @@ def test_graph_scales_images_as_the_pipeline_does(crop, tmp_path):
     export_onnx(pipe, tmp_path / "m.onnx", new, resize_from=(70, 100))
     assert_same(str(tmp_path / "m.onnx"), pipe, new)
     verify_export(tmp_path / "m.onnx")
-    with pytest.raises(ExportError, match="32 x 40 pixels; resize_from says"):
+    with pytest.raises(ExportError, match="32 x 40 pixels; the export is for 70 x 100"):
         export_onnx(pipe, tmp_path / "m.onnx", pictures(2), resize_from=(70, 100))
+
+
+HALF = np.zeros((32, 40), bool)
+HALF[:, 24:] = HALF[4:9, 3:9] = True
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"structcore__descriptors": [*DESCRIPTORS, *(f"surprise_{name}" for name in DESCRIPTORS)]},
+        {"structcore__resolution": "full", "structcore__descriptors": [*DESCRIPTORS]},
+        {"preset": "paper"},
+    ],
+    ids=["patches", "pixels", "paper"],
+)
+def test_what_is_ignored_is_ignored_in_the_graph_too(params, tmp_path):
+    pipe = fitted(features__ignore=HALF, **params)
+    new, path = pictures(10, seed=4), tmp_path / "m.onnx"
+    export_onnx(pipe, path, pictures(10, seed=3))
+    found, _ = assert_same(str(path), pipe, new)
+    assert set(found["decision"]) == {-1, 1} and (found["map"][:, :, 26:] == 0).all()
+    with pytest.raises(ExportError, match="40 x 32 pixels; the export is for 32 x 40"):
+        skstructcore.ExportedModel(path).run(new.transpose(0, 2, 1, 3))
+
+
+@pytest.mark.parametrize("resize_from", [None, (64, 80)])
+def test_routes_are_found_by_what_is_not_ignored(resize_from, tmp_path):
+    X = np.concatenate([pictures(20, 0, (64, 80)), 255 - pictures(20, 0, (64, 80))])
+    names = np.repeat(["plain", "inverse"], 20)
+    region = [[(0.6, 0), (1, 0), (1, 1), (0.6, 1)]]
+    pipe = fitted(X, features__ignore=region, bank__categories=names)
+    new = np.concatenate([pictures(6, 7, (64, 80)), 255 - pictures(6, 7, (64, 80))])
+    path = tmp_path / "m.onnx"
+    export_onnx(pipe, path, new, resize_from=resize_from)
+    found = skstructcore.ExportedModel(path).run(new)
+    expected = pipe[-1].describe(pipe[:-1].transform(new))
+    np.testing.assert_allclose(found["score"], expected["anomaly_score"], rtol=1e-4, atol=1e-5)
+    assert found["route"].tolist() == expected["route"].tolist()
+    assert {"plain", "inverse"} <= {*found["route"]}
+    other = [*pictures(2), *pictures(1, 0, (30, 40))]
+    with pytest.raises(ExportError, match="images of 2 sizes"):
+        export_onnx(pipe, path, other)
+
+
+def test_tiles_and_joined_networks_are_exported(tmp_path):
+    new = pictures(10, seed=4)
+    tiles = {"tile_size": (16, 24), "tile_overlap": 4}
+    tiled = ConvFeatures(Blocks, layers=("stage2", "stage1"), image_size=(32, 40), **tiles)
+    whole = ConvFeatures(Blocks, layers=("stage2",), image_size=(32, 40))
+    joined = skstructcore.JoinedFeatures([clone(whole).set_params(ignore=HALF), clone(tiled)])
+    for features in (tiled, joined):
+        pipe = fitted(features=features)
+        export_onnx(pipe, tmp_path / "m.onnx", pictures(10, seed=3))
+        found, _ = assert_same(str(tmp_path / "m.onnx"), pipe, new)
+        assert set(found["decision"]) == {-1, 1}
 
 
 def test_vision_transformers_are_exported(tiny_dino, tmp_path):
@@ -323,8 +379,7 @@ def spread(maps):
     ("params", "named"),
     [
         ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function yet: fit with"),
-        ({"features__ignore": "background"}, "ignore yet: fit with crop="),
-        ({"features__tile_size": (16, 20)}, "tile_size yet: fit with a larger image_size, or let"),
+        ({"features__ignore": "background"}, "ignore='background' yet: fit with a mask or crop="),
         ({"features__channels": (2, 1, 0)}, "channels yet: fit with RGB"),
     ],
 )
@@ -336,14 +391,14 @@ def test_what_no_graph_can_hold_is_refused_by_name_with_the_way_out(params, name
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_deep_images_and_joined_networks_are_refused_with_the_way_out(tmp_path):
+def test_deep_images_and_masks_by_category_are_refused_with_the_way_out(tmp_path):
     deep = pictures(20)[..., 0].astype(np.uint16) * 16
     with pytest.raises(ExportError, match="more than 8 bits yet: fit with images of 8 bits, or"):
         export_onnx(fitted(deep), tmp_path / "m.onnx", deep[:2])
-    one, other = (ConvFeatures(Blocks, layers=(k,), image_size=32) for k in ("stage1", "stage2"))
-    joined = fitted(features=skstructcore.JoinedFeatures([one, other]))
-    with pytest.raises(ExportError, match="joined networks yet: fit with one of them alone, or"):
-        export_onnx(joined, tmp_path / "m.onnx", pictures(2))
+    X, names = np.concatenate([pictures(20), 255 - pictures(20)]), np.repeat(["a", "b"], 20)
+    pipe = fitted(X, features__ignore={"a": HALF}, bank__categories=names)
+    with pytest.raises(ExportError, match="each category ignores yet: fit with one mask for all"):
+        export_onnx(pipe, tmp_path / "m.onnx", X[:2])
 
 
 class Sorting(Blocks):

@@ -267,6 +267,14 @@ class PatchFeatures(LazyTransformer):
         check_tiles(size, tile, self.tile_overlap)
         return tile
 
+    def _tiling(self):
+        """How images are cut, after `fit`; None if the network sees them as a whole."""
+        size, tile = self._framing().size, self._tile_size()
+        if tile is None:
+            return None
+        steps = (side // cells for side, cells in zip(size, self.grid_shape_, strict=True))
+        return Tiling(size, tile, self.tile_overlap, tuple(steps))
+
     def _picture(self):
         """What the network sees; before `fit` no window is known, and nothing is ignored."""
         intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
@@ -372,17 +380,13 @@ class PatchFeatures(LazyTransformer):
             ) from error
 
     def _iter_features(self, images):
-        picture, tile = self._picture(), self._tile_size()
-        make_extraction = Extraction
-        if tile:
-            size = picture.framing.size
-            steps = [side // cells for side, cells in zip(size, self.grid_shape_, strict=True)]
-            tiling = Tiling(size, tile, self.tile_overlap, tuple(steps))
+        tiling, make_extraction = self._tiling(), Extraction
+        if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)
         extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),
-            read=picture.pixels,
+            read=self._picture().pixels,
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from ..images.resampling import _resize_matrix
+from ..images.resampling import _resize_matrix, ignored_pixels
 from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import BASE, SURPRISE, looks_at_surprise
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from numpy.typing import NDArray
 
     from ..scoring.constants import ScoreConstants
 
@@ -104,13 +106,14 @@ def directions(g: Graph, rows: str) -> str:
     return g("Div", rows, g.where(positive, norms, np.float32(1)))
 
 
-def choose_routes(g: Graph, along: str, knn: Any, n_patches: int) -> str:
-    """The routes ``(n_searched,)`` whose prototypes are nearest to patches of length one."""
+def choose_routes(g: Graph, along: str, knn: Any, n_patches: int, n_counted: int) -> str:
+    """The routes ``(n_searched,)`` whose prototypes are nearest to patches of length one.
+
+    `along` holds those that count.
+    """
     search = knn.search_
-    compared = compared_patches(n_patches)
-    if len(compared) < n_patches:
-        along = g("Gather", along, compared.astype(np.int64), axis=0)
-        n_patches = len(compared)
+    compared = np.unique(compared_patches(n_patches) * n_counted // n_patches)
+    along, n_patches = g("Gather", along, compared, axis=0), len(compared)
     prototypes = [profile.prototypes for profile in search.bank.profiles]
     most = max(map(len, prototypes))
     table = np.concatenate([p[np.arange(most) % len(p)] for p in prototypes]).astype(np.float32)
@@ -187,21 +190,45 @@ def search_bank(g: Graph, rows: str, knn: Any, routes: str | None) -> tuple[str,
     return distances, g.float(surprise)
 
 
-def resized_map(g: Graph, grid: str, shape: tuple[int, int], size: tuple[int, int], sigma: float):
-    """A map of patches at the size that the backbone saw, smoothed: see `upsample_maps`."""
+def resized_map(
+    g: Graph,
+    grid: str,
+    ignored: NDArray[np.bool_] | None,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    sigma: float,
+):
+    """A map of patches at the size that the backbone saw, smoothed: see `at_pixels`."""
     rows, columns = (
         _resize_matrix(n_in, n_out, sigma) for n_in, n_out in zip(shape, size, strict=True)
     )
-    return g("MatMul", g("MatMul", rows, grid), columns.T.copy())
+    pixels = g("MatMul", g("MatMul", rows, grid), columns.T.copy())
+    if ignored is None:
+        return pixels
+    out, shares = ignored_pixels(ignored[np.newaxis], size)[0], rows @ ~ignored @ columns.T
+    return g("Mul", pixels, np.where(out, 0, 1 / np.where(out, 1, shares)).astype(np.float32))
 
 
 class Descriptors:
-    """The descriptors of one map ``(h, w)``, float64; a method each, see `map_functions`."""
+    """The descriptors of one map ``(h, w)``, float64; a method each, see `map_functions`.
 
-    def __init__(self, g: Graph, values: str, shape: tuple[int, int]):
+    Where pixels are `ignored`, those that look at single pixels take the others as a list.
+    """
+
+    def __init__(
+        self,
+        g: Graph,
+        values: str,
+        shape: tuple[int, int],
+        ignored: NDArray[np.bool_] | None = None,
+    ):
         self.g, self.shape = g, shape
-        self.values = g.double(values)
-        self.n = shape[0] * shape[1]
+        self.there = np.ones(shape, bool) if ignored is None else ~ignored
+        self.n = int(self.there.sum())
+        self.map = g.double(values)
+        self.values = g.shaped(self.map, -1)
+        if ignored is not None:
+            self.values = g("Gather", self.values, np.flatnonzero(self.there), axis=0)
 
     def of(self, name: str) -> str:
         name = name.removeprefix(SURPRISE)
@@ -215,15 +242,15 @@ class Descriptors:
     def mean(self):
         return self.g.reduce("Mean", self.values)
 
-    def _centred(self):
+    def _variance(self):
         centred = self.g("Sub", self.values, self.mean())
-        return centred, self.g.reduce("Mean", self.g("Mul", centred, centred))
+        return self.g.reduce("Mean", self.g("Mul", centred, centred))
 
     def std(self):
-        return self.g("Sqrt", self._centred()[1])
+        return self.g("Sqrt", self._variance())
 
     def _largest(self, k):
-        return self.g("TopK", self.g.shaped(self.values, -1), [k], outputs=2)[0]
+        return self.g("TopK", self.values, [k], outputs=2)[0]
 
     def top(self, percent):
         return self.g.reduce("Mean", self._largest(max(1, round(percent / 100 * self.n))))
@@ -236,15 +263,22 @@ class Descriptors:
     def contrast(self):
         return self.g("Sub", self.max(), self.median())
 
-    def _pairs(self, values):
-        """Each pixel but the last of an axis, and the next one, for both axes."""
+    def _neighbours(self, values):
+        """Each pixel but the last of an axis, the next one, and which pairs count, by axis."""
         for axis, length in enumerate(self.shape):
             ends = (0, length - 1), (1, length)
-            yield [self.g.cut(values, axis, *end) for end in ends]
+            there = [self.there.take(range(*end), axis) for end in ends]
+            yield *(self.g.cut(values, axis, *end) for end in ends), there[0] & there[1]
+
+    def _sum(self, values, there):
+        """The sum of those that are there."""
+        values = values if there.all() else self.g("Mul", values, there.astype(np.float64))
+        return self.g.reduce("Sum", values)
 
     def tv(self):
         g = self.g
-        parts = [g.reduce("Sum", g("Abs", g("Sub", b, a))) for a, b in self._pairs(self.values)]
+        pairs = self._neighbours(self.map)
+        parts = [self._sum(g("Abs", g("Sub", b, a)), there) for a, b, there in pairs]
         return g("Div", g("Add", *parts), float(self.n))
 
     def smoothmax(self):
@@ -252,13 +286,19 @@ class Descriptors:
         for length in self.shape:
             places = np.clip(np.arange(length)[:, np.newaxis] + [-1, 0, 1], 0, length - 1)
             smooth.append((places[..., np.newaxis] == np.arange(length)).sum(axis=1) / 3)
-        return g.reduce("Max", g("MatMul", g("MatMul", smooth[0], self.values), smooth[1].T.copy()))
+        rows, columns = smooth[0], smooth[1].T.copy()
+        values = g("MatMul", g("MatMul", rows, self.map), columns)
+        if not self.there.all():
+            share = np.where(self.there, rows @ self.there @ columns, 1)
+            values = g.where(self.there, g("Div", values, share), -np.inf)
+        return g.reduce("Max", values)
 
     def moran(self):
-        g, (height, width) = self.g, self.shape
-        centred, variance = self._centred()
-        total = g("Add", *(g.reduce("Sum", g("Mul", a, b)) for a, b in self._pairs(centred)))
-        n_pairs = float(max((height - 1) * width + height * (width - 1), 1e-300))
+        g = self.g
+        centred, variance = g("Sub", self.map, self.mean()), self._variance()
+        pairs = [*self._neighbours(centred)]
+        total = g("Add", *(self._sum(g("Mul", a, b), there) for a, b, there in pairs))
+        n_pairs = float(max(sum(there.sum() for _, _, there in pairs), 1e-300))
         varies = g("Greater", variance, 0.0)
         scale = g("Mul", g.where(varies, variance, 1.0), n_pairs)
         return g.where(varies, g("Div", total, scale), 0.0)
@@ -276,10 +316,11 @@ class Descriptors:
     def component(self):
         """The largest region: numbers of pixels spread to their neighbours until they are one."""
         g, (height, width) = self.g, self.shape
+        n_pixels = height * width
         limit = g("Add", self.mean(), g("Mul", self.std(), 2.0))
-        over = g.float(g("Greater", self.values, limit))
+        over = g.float(g("And", g("Greater", self.map, limit), self.there))
         over = g.shaped(over, 1, 1, height, width)
-        numbers = np.arange(1, self.n + 1, dtype=np.float32).reshape(1, 1, height, width)
+        numbers = np.arange(1, n_pixels + 1, dtype=np.float32).reshape(1, 1, height, width)
         body = Graph(f"spread_{len(g.nodes)}/")
         before, round_, going, go_on = (
             body.prefix + n for n in ("before", "round", "going", "go_on")
@@ -305,12 +346,12 @@ class Descriptors:
             body.constants,
         )
         spread = g(
-            "Loop", np.int64(self.n), np.bool_(True), g("Mul", over, numbers), body=body_graph
+            "Loop", np.int64(n_pixels), np.bool_(True), g("Mul", over, numbers), body=body_graph
         )
         places = g("Cast", g.shaped(spread, -1), to=TensorProto.INT64)
-        sizes = np.zeros(self.n + 1, np.float32)
+        sizes = np.zeros(n_pixels + 1, np.float32)
         sizes = g("ScatterElements", sizes, places, g.shaped(over, -1), axis=0, reduction="add")
-        largest = g.double(g.reduce("Max", g.cut(sizes, 0, 1, self.n + 1)))
+        largest = g.double(g.reduce("Max", g.cut(sizes, 0, 1, n_pixels + 1)))
         return g("Log", g("Add", largest, 1.0))
 
 
@@ -376,30 +417,47 @@ def _interpolated(g, at, route, constants, x, y):
 
 
 def append_scoring(
-    g: Graph, features: str, pipe: Any, constants: list[ScoreConstants], outputs: dict[str, str]
+    g: Graph,
+    features: str,
+    pipe: Any,
+    constants: list[ScoreConstants],
+    ignored: NDArray[np.bool_] | None,
+    outputs: dict[str, str],
 ) -> None:
     """Append all that comes after the network, up to the named `outputs`."""
-    projection, knn, scorer = (step for _, step in pipe.steps if not _is_bank_or_features(step))
-    first = pipe[0]
+    first, projection, _, knn, scorer = (step for _, step in pipe.steps)
     shape, size = tuple(first.grid_shape_), first._picture().framing.size
-    n_patches = shape[0] * shape[1]
+    n_patches = n_counted = shape[0] * shape[1]
     rows = g.shaped(features, n_patches, first.n_features_out_)
+    if ignored is not None:
+        counted = np.flatnonzero(~ignored)
+        rows, n_counted = g("Gather", rows, counted, axis=0), len(counted)
     if projection.components_ is not None:
         matrix = np.ascontiguousarray(projection.components_.T)
         rows = g("MatMul", rows, matrix)
     routes, route, distance = None, g.constant(np.int64(0)), None
     if knn.search_.is_routed:
         along = directions(g, rows)
-        routes = choose_routes(g, along, knn, n_patches)
+        routes = choose_routes(g, along, knn, n_patches, n_counted)
         route = g("Squeeze", g.cut(routes, 0, 0, 1), [0])
         distance = distance_to_route(g, along, route, knn.bank_.profiles)
-    found = [None if f is None else g.shaped(f, *shape) for f in search_bank(g, rows, knn, routes)]
-    resized = partial(resized_map, g, shape=shape, size=size, sigma=float(scorer.sigma))
+
+    def as_grid(values):
+        if ignored is not None:  # 0 there
+            places = np.full(n_patches, n_counted)
+            places[counted] = np.arange(n_counted)
+            values = g("Gather", g("Concat", values, np.zeros(1, np.float32), axis=0), places)
+        return g.shaped(values, *shape)
+
+    found = [None if f is None else as_grid(f) for f in search_bank(g, rows, knn, routes)]
+    options = {"ignored": ignored, "shape": shape, "size": size, "sigma": float(scorer.sigma)}
+    resized = partial(resized_map, g, **options)
     pixel_map = g.shaped(resized(found[0]), 1, *size)
     g("Identity", pixel_map, outputs=(outputs["map"],))
     if scorer.resolution == "full":
         found, shape = [None if f is None else resized(f) for f in found], size
-    maps = [None if f is None else Descriptors(g, f, shape) for f in found]
+        ignored = None if ignored is None else ignored_pixels(ignored[np.newaxis], size)[0]
+    maps = [None if f is None else Descriptors(g, f, shape, ignored) for f in found]
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     phi = g("Concat", *phi, axis=0)
@@ -409,7 +467,3 @@ def append_scoring(
     results = {"score": score, "p_value": p_value, "decision": decision, "route": route}
     for name, value in results.items():
         g("Reshape", value, np.array([1], np.int64), outputs=(outputs[name],))
-
-
-def _is_bank_or_features(step):
-    return hasattr(step, "grid_shape_") or type(step).__name__ == "CoresetBank"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import json
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
@@ -34,6 +31,8 @@ from .exported import (
 )
 
 if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
     from ..images.image_list import ImagesLike, StrPath
     from .exported import ExportCheck
 
@@ -42,7 +41,6 @@ __all__ = ["export_onnx"]
 OPSETS = (18, 19, 20)
 _OUTPUTS = {name: name for name in ("map", "score", "p_value", "decision", "route")}
 _LARGEST = 2**31 - 2**20  # of what protobuf can hold
-_N_SEALED = 3
 _SERVE = "let other programs ask `skstructcore serve`"
 
 
@@ -91,22 +89,22 @@ def export_onnx(
         Without ``pip install "skstructcore[onnx]"``.
     """
     import_for_onnx("onnxruntime")  # an error before the work
-    onnx = import_for_onnx("onnx")
+    import_for_onnx("onnx")
     constants = _check_exportable(pipe, opset)
     check_writable(path)
-    images = as_images(check_images)
-    first = pipe[0]
-    size = first._picture().framing.size
-    if resize_from is None:
-        pixels = [first._picture().pixels(images, i) for i in range(len(images))]
-    else:
-        pixels = [pixels_of_size(images, i, resize_from) for i in range(len(images))]
+    images, picture = as_images(check_images), pipe[0]._picture()
     # Grey images cannot tell whether red and blue were exchanged.
-    tinted = (pixels[0] * np.array([1.0, 0.8, 0.5])).astype(np.uint8)
-    pixels.append(tinted)
-    model = _build(pipe, constants, size, resize_from, opset, onnx)
-    as_it_is = pipe if resize_from else _without_scaling(pipe)
-    expected = _judge([(pipe, images), (as_it_is, [tinted])])
+    tinted = as_images([(np.asarray(images.read(0)) * [1.0, 0.8, 0.5]).astype(np.uint8)])
+    both = [(part, i) for part in (images, tinted) for i in range(len(part))]
+    if resize_from is None:
+        pixels = [picture.pixels(part, i) for part, i in both]
+    else:
+        pixels = [pixels_of_size(part, i, resize_from) for part, i in both]
+    ignored = _ignored_patches(pipe[0], images)
+    model = _build(pipe, constants, picture.framing.size, ignored, resize_from, opset)
+    judged = [_judge(pipe, part) for part in (images, tinted)]
+    expected = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
+    expected["threshold"] = -pipe[-1].offset_
     content = model.SerializeToString()
     run, _ = onnxruntime_graph(content)
     check = compare(lambda image: run(image[np.newaxis]), pixels, expected, len(content))
@@ -121,12 +119,13 @@ def export_onnx(
     note = {
         "format": 1,
         "version": __version__,
-        "image_size": size,
+        "image_size": picture.framing.size,
+        "original_size": None if ignored is None else images.sizes()[0].tolist(),
         "resize_from": resize_from,
-        **_scaling(first),
+        **{name: getattr(picture.framing, name) for name in ("resize", "crop", "region")},
         "routes": [c.name for c in constants],
         "threshold": -pipe[-1].offset_,
-        "backbone": {"source": first.model_source_, "checksum": first.model_checksum_},
+        "backbone": {"source": pipe[0].model_source_, "checksum": pipe[0].model_checksum_},
         "sealed": [_sealed(pixels[i], expected, i) for i in sealed],
     }
     entry = model.metadata_props.add()
@@ -138,12 +137,9 @@ def export_onnx(
 
 def _check_exportable(pipe, opset):
     """The constants of the scores; an error that names what a graph cannot hold."""
-    kinds = PatchFeatures, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
+    networks = PatchFeatures, JoinedFeatures
+    kinds = networks, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
     steps = [step for _, step in getattr(pipe, "steps", [])]
-    if steps and isinstance(steps[0], JoinedFeatures):
-        raise ExportError(
-            f"No ONNX graph can hold joined networks yet: fit with one of them alone, or {_SERVE}."
-        )
     if len(steps) != 5 or not all(map(isinstance, steps, kinds)):
         found = ", ".join(type(step).__name__ for step in steps) or type(pipe).__name__
         wanted = "features, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer"
@@ -152,12 +148,26 @@ def _check_exportable(pipe, opset):
     features, _, _, knn, scorer = steps
     own = [d for d in scorer.descriptors_ if callable(d)]
     named = f"the descriptor {own[0].__name__!r}, a Python function" if own else ""
+    picture, ignored = features._picture(), features._picture().ignored
+    intensities = [part._picture().intensity for part in getattr(features, "features", [features])]
     refused = (  # whether it is there, how it is called, what to do without
         (own, named, "fit with descriptors that have a name"),
-        (features.tile_size is not None, "tile_size", "fit with a larger image_size"),
-        (features.ignore is not None, "ignore", "fit with crop= a box around what matters"),
-        (features.window_ is not None, "images of more than 8 bits", "fit with images of 8 bits"),
-        (features.channels is not None, "channels", "fit with RGB images"),
+        (picture.no_background, "ignore='background'", "fit with a mask or crop="),
+        (
+            ignored is not None and ignored.by_category,
+            "what each category ignores",
+            "fit with one mask for all",
+        ),
+        (
+            any(intensity.window is not None for intensity in intensities),
+            "images of more than 8 bits",
+            "fit with images of 8 bits",
+        ),
+        (
+            any(intensity.channels is not None for intensity in intensities),
+            "channels",
+            "fit with RGB images",
+        ),
         (
             knn.algorithm == "approximate",
             "algorithm='approximate'",
@@ -172,10 +182,29 @@ def _check_exportable(pipe, opset):
     return score_constants(scorer, knn.search_.entries.route_names)
 
 
-def _build(pipe, constants, size, resize_from, opset, onnx):
-    from ._graph import Graph, append_scoring, scaled_pixels
+def _ignored_patches(features, images):
+    """Which patches do not count, in all images of the size of these; None if all count."""
+    picture = features._picture()
+    if picture.ignored is None:
+        return None
+    sizes = np.unique(images.sizes(), axis=0)
+    if len(sizes) > 1:
+        raise ExportError(
+            f"The graph ignores the same patches of each image, and images of {len(sizes)} sizes "
+            "show other things there: check with images of one size, those of the camera."
+        )
+    features = np.zeros((1, *features.grid_shape_, 1), np.float32)
+    picture.mark_ignored(features, images[:1])
+    return np.isnan(features[0, ..., 0])
 
-    network = onnx.compose.add_prefix(_network(pipe[0], size, opset, onnx), "net/")
+
+def _build(pipe, constants, size, ignored, resize_from, opset):
+    import onnx
+
+    from ._graph import Graph, append_scoring, scaled_pixels
+    from ._network import traced_network
+
+    network = onnx.compose.add_prefix(traced_network(pipe[0], size, opset), "net/")
     before, after = Graph("in/"), Graph()
     shape = [1, *(size if resize_from is None else resize_from), 3]
     pixels = "pixels"
@@ -183,7 +212,7 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
         box = pipe[0]._picture().framing.box(resize_from)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
-    append_scoring(after, network.graph.output[0].name, pipe, constants, _OUTPUTS)
+    append_scoring(after, network.graph.output[0].name, pipe, constants, ignored, _OUTPUTS)
     value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     outputs = [value("map", kinds.FLOAT, [1, *size])]
     outputs += [value(name, kinds.DOUBLE, [1]) for name in ("score", "p_value")]
@@ -207,78 +236,12 @@ def _build(pipe, constants, size, resize_from, opset, onnx):
     return model
 
 
-def _network(features, size, opset, onnx):
-    """The frozen network alone, from levels to patch features."""
-    import torch
-
-    features = copy.copy(features)
-    features.device, features.dtype = "cpu", "float32"
-    network = features._network()
-    network = getattr(network, "eager", network)
-    if hasattr(network, "_grid_positions"):  # of transformers: a table that is fixed here
-        network = copy.copy(network)
-        grid = tuple(side // network.patch_size for side in size)
-        positions = network._grid_positions(grid)
-        network._grid_positions = lambda grid: positions
-
-    class Pixels(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            for name, part in vars(network).items():  # so that the exporter knows the weights
-                if isinstance(part, torch.nn.Module):
-                    self.add_module(name, part)
-
-        def forward(self, pixels):
-            return network(pixels)
-
-    black = torch.zeros(1, *size, 3, dtype=torch.uint8)
-    file = io.BytesIO()
-    try:
-        # This is the exporter that traces. The newer one cannot follow a forward pass that is ended
-        # at the last layer that is needed.
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                Pixels().eval(),
-                (black,),
-                file,
-                dynamo=False,
-                opset_version=opset,
-                input_names=["pixels"],
-                output_names=["features"],
-            )
-    except Exception as error:  # of many kinds
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise ExportError(
-            f"The network of {type(features).__name__} ({features.model_source_}) cannot be "
-            f"written with ONNX's operators (opset {opset}): {reason}"
-        ) from error
-    return onnx.load_from_string(file.getvalue())
-
-
-def _scaling(features):
-    """What becomes of an image before the backbone sees it, beside its size."""
-    framing = features._picture().framing
-    return {"resize": framing.resize, "crop": framing.crop, "region": framing.region}
-
-
-def _without_scaling(pipe):
-    """The pipeline for images that have been cropped and scaled already."""
-    features = copy.copy(pipe[0]).set_params(crop=False)
-    features.recipe_ = features._recipe()
-    return Pipeline([("features", features), *pipe.steps[1:]])
-
-
-def _judge(judged):
-    """Score, p-value and decision of images, by pipelines."""
-    found = [pipe[-1].describe(pipe[:-1].transform(images)) for pipe, images in judged]
+def _judge(pipe, images):
+    """Score, p-value and decision of images, by the pipeline."""
+    found = pipe[-1].describe(pipe[:-1].transform(images))
     columns = {"score": "anomaly_score", "p_value": "p_value", "decision": "is_anomalous"}
-    expected = {
-        name: np.concatenate([part[column].to_numpy() for part in found])
-        for name, column in columns.items()
-    }
+    expected = {name: found[column].to_numpy() for name, column in columns.items()}
     expected["decision"] = np.where(expected["decision"], -1, 1)
-    expected["threshold"] = -judged[0][0][-1].offset_
     return expected
 
 

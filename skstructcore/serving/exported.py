@@ -152,6 +152,8 @@ class ExportedModel:
         size = self.note["resize_from"]
         if size is not None:
             return pixels_of_size(images, i, size)
+        if (size := self.note.get("original_size")) is not None:
+            pixels_of_size(images, i, size)
         crop = {name: self.note.get(name, default) for name, default in _NO_CROP.items()}
         return images.pixels(i, Framing(tuple(self.note["image_size"]), **crop))
 
@@ -213,11 +215,11 @@ def compare(judge, pixels, expected, n_bytes):
 
 
 def pixels_of_size(images, i, size):
-    """An image as it is, if it has the size that the graph scales from."""
+    """An image as it is, if it has the size that the graph is for."""
     pixels = np.asarray(images.read(i))
     if pixels.shape[:2] != tuple(size):
-        found = " x ".join(map(str, pixels.shape[:2]))
-        raise ExportError(f"{images.name(i)} has {found} pixels; resize_from says {tuple(size)}.")
+        found, wanted = (" x ".join(map(str, part)) for part in (pixels.shape[:2], size))
+        raise ExportError(f"{images.name(i)} has {found} pixels; the export is for {wanted}.")
     return pixels
 
 

@@ -1,0 +1,103 @@
+"""The frozen networks alone, from levels to patch features, as torch traces them for ONNX."""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..features.joined import JoinedFeatures
+from ..images.resampling import _resize_matrix
+from .exported import ExportError
+
+
+def traced_network(features: object, size: tuple[int, int], opset: int) -> onnx.ModelProto:
+    """The graph of a fitted feature estimator, joined ones too, for levels ``(1, *size, 3)``."""
+    module = _Networks(features, size).eval()
+    file = io.BytesIO()
+    try:
+        # This is the exporter that traces. The newer one cannot follow a forward pass that is ended
+        # at the last layer that is needed.
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
+                file,
+                dynamo=False,
+                opset_version=opset,
+                input_names=["pixels"],
+                output_names=["features"],
+            )
+    except Exception as error:  # of many kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ExportError(
+            f"The network of {type(features).__name__} ({features.model_source_}) cannot be "
+            f"written with ONNX's operators (opset {opset}): {reason}"
+        ) from error
+    return onnx.load_from_string(file.getvalue())
+
+
+class _Networks(nn.Module):
+    """All networks of an estimator, each in its tiles, at one grid."""
+
+    def __init__(self, features, size):
+        super().__init__()
+        parts = features.features if isinstance(features, JoinedFeatures) else [features]
+        self.grid_shape = tuple(features.grid_shape_)
+        self.parts = [_eager(part, size) for part in parts]
+        for i, (network, _) in enumerate(self.parts):
+            for name, module in vars(network).items():  # so that the exporter knows the weights
+                if isinstance(module, nn.Module):
+                    self.add_module(f"{name}_{i}", module)
+
+    def forward(self, pixels):
+        grids = [_in_tiles(network, tiling, pixels) for network, tiling in self.parts]
+        return torch.cat([_at_grid(grid, self.grid_shape) for grid in grids], dim=-1)
+
+
+def _eager(features, size):
+    """The network of one estimator, in a form that can be traced, and the tiles that it sees."""
+    features = copy.copy(features)
+    features.device, features.dtype = "cpu", "float32"
+    network, tiling = features._network(), features._tiling()
+    network = getattr(network, "eager", network)
+    if hasattr(network, "_grid_positions"):  # of transformers: a table that is fixed here
+        network = copy.copy(network)
+        seen = size if tiling is None else tiling.tile_size
+        positions = network._grid_positions(tuple(side // network.patch_size for side in seen))
+        network._grid_positions = lambda grid: positions
+    return network, tiling
+
+
+def _in_tiles(network, tiling, pixels):
+    """Features ``(1, h, w, d)``; all tiles of an image are one batch. See `Tiling`."""
+    if tiling is None:
+        return network(pixels)
+    cut = torch.stack([tiling.cut(pixels[0], tile) for tile in range(len(tiling))])
+    grid, (height, width) = 0.0, tiling.grid_shape
+    for tile, found in enumerate(network(cut)):
+        weights = np.zeros((height, width, 1), np.float32)
+        tiling.blend(weights, tile, 1.0)
+        top, left = tiling.corners[tile][:2]
+        bottom, right = height - top - found.shape[0], width - left - found.shape[1]
+        grid = grid + F.pad(found, (0, 0, left, right, top, bottom)) * torch.from_numpy(weights)
+    return grid[None]
+
+
+def _at_grid(features, grid_shape):
+    """Features at another grid, bilinear: `upsample_maps`."""
+    shape = features.shape[1:3]
+    if tuple(shape) == grid_shape:
+        return features
+    rows, columns = (
+        torch.from_numpy(_resize_matrix(int(n_in), n_out, 0.0))
+        for n_in, n_out in zip(shape, grid_shape, strict=True)
+    )
+    return (rows @ features.permute(0, 3, 1, 2) @ columns.T).permute(0, 2, 3, 1)
