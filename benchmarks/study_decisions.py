@@ -15,6 +15,7 @@ import logging
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,8 @@ from _measure import table
 from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad, make_photographs
 from skstructcore.metrics import image_auroc_score
-from skstructcore.scoring.decision import decide
-from skstructcore.scoring.predictive import fit_predictive_tail
+from skstructcore.scoring import predictive
+from skstructcore.scoring.decision import decide, weights_of
 from skstructcore.scoring.suspects import suspects_of
 
 LEVELS = (0.05, 0.01, 0.005)
@@ -34,8 +35,8 @@ MOST = 150  # training images of "all"; test images of each kind
 PHOTOGRAPHS = ("brick", "coins", "gravel", "hubble")
 #: Constants of the rule "expected" among which the other data sets choose.
 GRID = tuple(
-    {"upper": upper, "degrees_of_freedom": df}
-    for upper, df in itertools.product((0.7, 0.75, 0.8, 0.85), (4, 5, 6, 8, 12))
+    {"_UPPER": upper, "DEGREES_OF_FREEDOM": df, "HELD_OUT": width}
+    for upper, df, width in itertools.product((0.7, 0.75, 0.8), (3, 4, 6), (0.85, 0.95, 1.05))
 )
 
 
@@ -109,12 +110,10 @@ def thresholds(case, level):
     known = case.decision
     for rule in ("expected", "guaranteed", "quantile"):
         yield rule, decide(known.scores, level, rule, known.groups).threshold
-    counted = np.ones(len(known.scores))
-    if known.groups is not None:
-        _, group, size = np.unique(known.groups, return_inverse=True, return_counts=True)
-        counted = 1 / size[group]
+    counted = weights_of(len(known.scores), known.groups, known.score_weights)
     for i, constants in enumerate(GRID):
-        yield i, fit_predictive_tail(known.scores, counted, **constants).isf(level)
+        with patch.multiple(predictive, **constants):
+            yield i, predictive.fit_predictive_tail(known.scores, counted).isf(level)
 
 
 def judge(cases):
@@ -135,8 +134,8 @@ def judge(cases):
 def chosen_elsewhere(judged):
     """For each set the constants that find most on the others, and keep what is asked there.
 
-    That is, at 5 %: false alarms of at most 5 % on average, and of 10 % on any set. Below, sets of
-    14 good images, which have no share between 0 and 7 %, say too little: 2 % on average.
+    That is, at 5 %: false alarms of at most 5 % on average, and of 10 % on any set. At 1 %, where
+    sets of 14 good images have no share between 0 and 7 %: 1.5 % on average.
     """
     clean = judged[
         (judged["planted"] == 0) & judged["rule"].map(lambda rule: isinstance(rule, int))
@@ -149,7 +148,7 @@ def chosen_elsewhere(judged):
         keeps = (
             (alarms[0.05, "mean"] <= 0.05)
             & (alarms[0.05, "max"] <= 0.1)
-            & (alarms[0.01, "mean"] <= 0.02)
+            & (alarms[0.01, "mean"] <= 0.015)
         )
         found = sets["found"].groupby("rule").mean().mean(axis=1)
         rule = found[keeps].idxmax() if keeps.any() else alarms[0.05, "max"].idxmin()

@@ -49,7 +49,8 @@ def test_the_rate_is_one_of_parts_also_where_views_are_missing():
     # 10 % of 200 parts. By images, 1 - 0.9^5 = 41 % would be rejected.
     assert 0.02 < table["is_anomalous"].mean() < 0.13
     kept = np.random.default_rng(2).random(len(X)) < 0.6
-    assert describe_parts(pipe, X[kept], parts[kept])["is_anomalous"].mean() < 0.13
+    # Sixty parts know their upper tenth to some 3 %.
+    assert describe_parts(pipe, X[kept], parts[kept])["is_anomalous"].mean() < 0.16
 
 
 def test_a_defect_in_one_view_rejects_the_part_and_names_the_view():
@@ -114,7 +115,7 @@ def test_suspects_are_those_that_benjamini_and_hochberg_discover():
     from skstructcore.scoring.suspects import tail_p_values
 
     p_values = tail_p_values(decision.scores)
-    expected = np.flatnonzero(false_discovery_control(p_values) <= 0.1)
+    expected = np.flatnonzero(false_discovery_control(p_values) <= 0.15)
     assert sorted(suspects_of(decision)) == expected.tolist()
 
 

@@ -48,12 +48,12 @@ def test_the_tail_is_students_t_about_the_median(n, weighted):
     median, scale = weighted_median_and_scale(scores[kept], weights[kept])
     n_independent = weights.sum()
     assert tail.location == pytest.approx(median)
-    assert tail.scale == pytest.approx(scale)
+    assert tail.scale == pytest.approx(predictive.HELD_OUT * scale)
     assert tail.n_independent == pytest.approx(n_independent)
     expected = student_t(
-        1 / (1 / DEGREES_OF_FREEDOM + 1 / n_independent),
+        1 / (1 / DEGREES_OF_FREEDOM + 0.5 / n_independent),
         median,
-        scale * np.sqrt(1 + OF_MEDIAN / n_independent),
+        tail.scale * np.sqrt(1 + OF_MEDIAN / n_independent),
     )
     new = np.linspace(-5, 30, 50)
     np.testing.assert_allclose(tail.sf(new), expected.sf(new), rtol=1e-3)
@@ -121,7 +121,7 @@ def test_the_interval_holds_the_true_rate_nine_times_in_ten(n):
     truth, rng = student_t(DEGREES_OF_FREEDOM), np.random.default_rng(0)
     held = 0
     for scores in truth.rvs(size=(1000, n), random_state=rng):
-        tail = fit_predictive_tail(scores)
+        tail = fit_predictive_tail(scores, is_fresh=True)
         threshold = tail.isf(0.05)
         low, high = tail.interval(threshold)
         assert 0 <= low < high <= 1
@@ -141,7 +141,7 @@ def test_more_images_say_it_more_exactly():
 def test_where_most_scores_are_equal_all_of_them_say_how_wide_it_is():
     scores = [1.0] * 19 + [2.0]
     tail = fit_predictive_tail(scores)
-    assert tail.location == 1 and tail.scale == pytest.approx(np.std(scores))
+    assert tail.location == 1 and tail.scale == pytest.approx(predictive.HELD_OUT * np.std(scores))
     assert 1 < tail.isf(0.01) < 2  # the one that differs is rejected
 
 

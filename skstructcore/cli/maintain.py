@@ -190,7 +190,7 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
 @click.argument("images", nargs=-1, type=IMAGES)
 @click.option(
     "--fdr",
-    default=0.1,
+    default=0.15,
     help="Expected share of good images among the suspects.",
 )
 @click.option(

@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.record import digests_of
-from ..scoring.suspects import tail_p_values
+from ..scoring.suspects import FALSE_DISCOVERIES, tail_p_values
 from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ __all__ = ["audit"]
 _COPY = 0.1
 
 
-def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1) -> pd.DataFrame:
+def audit(
+    pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = FALSE_DISCOVERIES
+) -> pd.DataFrame:
     """Look for training images that are defects, or copies of others.
 
     ``forget(pipe, [...])`` takes them out. Look at each first: what is rare and good looks like a
@@ -38,7 +40,7 @@ def audit(pipe: Pipeline, images: ImagesLike | None = None, *, fdr: float = 0.1)
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
         The training images. With them near-duplicates are found, not exact copies alone. Others
         among them are passed over.
-    fdr : float in (0, 1), default=0.1
+    fdr : float in (0, 1), default=0.15
         Bound on the expected share of good images among the suspects (Benjamini-Hochberg), as
         far as the scores of good images have the tail that is assumed.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
-from .predictive import MARGIN, PredictiveTail, fit_predictive_tail
+from .predictive import PredictiveTail, fit_predictive_tail
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -172,7 +172,7 @@ def decide(
                 "threshold='guaranteed'."
             )
         weights = weights_of(len(scores), groups, score_weights)
-        tail = fit_predictive_tail(scores, weights, margin=MARGIN if is_fresh else 1.0)
+        tail = fit_predictive_tail(scores, weights, is_fresh=is_fresh)
         threshold = tail.isf(rate)
     return Decision(
         rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail,

@@ -16,27 +16,26 @@ from scipy.special import ndtri, stdtr, stdtrit
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-#: Degrees of freedom of the tail: held-out scores of good images are heavier than a normal.
-DEGREES_OF_FREEDOM = 6.0
+# Of the tail: held-out scores of good images are much heavier than a normal.
+DEGREES_OF_FREEDOM = 3.0
 # The spread is read between the median and this quantile.
 _UPPER = 0.75
 # Scores that a smaller share of good images would exceed are left out of a second reading: they
 # may be defects.
 _TRIMMED = 0.01
-#: Factor of the scale where scores have no reserve. A held-out image lacks its own entries in the
-#: bank, which makes its score a little higher than that of a new one; fresh images lack nothing.
-MARGIN = 1.1
+#: Factors of the spread. A held-out image lacks its own entries in the bank, which makes its score
+#: a little higher than that of a new one; fresh images, of `recalibrate`, lack nothing.
+HELD_OUT, FRESH = 0.85, 1.05
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
-# n times the variance of z = (x - median) / scale, as a polynomial of z, for a t of 6 degrees of
-# freedom: with f the density at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2). The
-# last is that of the median.
-_VARIANCE = (3.3167, -1.5841, 1.7067)
+# n times the variance of z = (x - median) / scale, as a polynomial of z: with f the density of the
+# tail at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2). The last is of the median.
+_VARIANCE = (3.4840, -1.3837, 1.8506)
 
 
 @dataclass(frozen=True)
 class PredictiveTail:
-    """Student's t about the median of scores, as wide as their upper half is.
+    """Student's t about the median of scores, as wide as the middle of their upper half is.
 
     Attributes
     ----------
@@ -44,7 +43,7 @@ class PredictiveTail:
         Median of the scores.
     scale : float
         Their spread: distance from the median to the 0.75-quantile, divided by that of a
-        t distribution of scale 1, times the margin.
+        t distribution of scale 1, times `HELD_OUT` or `FRESH`.
     degrees_of_freedom : float
     n_independent : float
         How many independent scores it was learned from. Few scores make the tail of the *next*
@@ -84,14 +83,9 @@ class PredictiveTail:
 
 
 def fit_predictive_tail(
-    scores: ArrayLike,
-    weights: ArrayLike | None = None,
-    *,
-    upper: float = _UPPER,
-    degrees_of_freedom: float = DEGREES_OF_FREEDOM,
-    margin: float = 1.0,
+    scores: ArrayLike, weights: ArrayLike | None = None, *, is_fresh: bool = False
 ) -> PredictiveTail:
-    """Learn the tail from held-out scores of good images.
+    """Learn the tail from scores of good images.
 
     Parameters
     ----------
@@ -99,10 +93,8 @@ def fit_predictive_tail(
         Higher is more anomalous.
     weights : array-like of shape (n,), default=None
         What each score counts; None: all 1. They sum to the number of independent scores.
-    upper : float in (0.5, 1), default=0.75
-        The quantile that the spread above the median is read at.
-    degrees_of_freedom : float > 0, default=6.0
-        Of the t distribution: held-out scores of good images are heavier than a normal.
+    is_fresh : bool, default=False
+        Whether the images had no part in the fit; False: their scores are held out.
 
     Raises
     ------
@@ -119,11 +111,11 @@ def fit_predictive_tail(
     """
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    unit = stdtrit(degrees_of_freedom, upper)
-    location, high = _quantiles(scores, weights, upper)
-    kept = scores <= location - (high - location) / unit * stdtrit(degrees_of_freedom, _TRIMMED)
+    unit = stdtrit(DEGREES_OF_FREEDOM, _UPPER)
+    location, high = _quantiles(scores, weights)
+    kept = scores <= location - (high - location) / unit * stdtrit(DEGREES_OF_FREEDOM, _TRIMMED)
     if not kept.all():
-        location, high = _quantiles(scores[kept], weights[kept], upper)
+        location, high = _quantiles(scores[kept], weights[kept])
     scale = (high - location) / unit
     if not scale > 0:  # most scores are equal
         scale = scores.std()
@@ -134,12 +126,13 @@ def fit_predictive_tail(
         )
     n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
-    degrees = 1 / (1 / degrees_of_freedom + 1 / n)
-    return PredictiveTail(float(location), margin * float(scale), degrees, n)
+    degrees = 1 / (1 / DEGREES_OF_FREEDOM + 0.5 / n)
+    width = FRESH if is_fresh else HELD_OUT
+    return PredictiveTail(float(location), width * float(scale), degrees, n)
 
 
-def _quantiles(scores, weights, upper):
+def _quantiles(scores, weights):
     """Weighted median and upper quantile: linear between the middles of the steps."""
     order = np.argsort(scores, kind="stable")
     steps = np.cumsum(weights[order]) - weights[order] / 2
-    return np.interp(np.multiply([0.5, upper], weights.sum()), steps, scores[order])
+    return np.interp(np.multiply([0.5, _UPPER], weights.sum()), steps, scores[order])

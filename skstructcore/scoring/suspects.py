@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .decision import Decision
-from .predictive import MARGIN, fit_predictive_tail
+from .predictive import fit_predictive_tail
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 #: Expected share of ordinary images among those that are called unlike the others.
-FALSE_DISCOVERIES = 0.1
+FALSE_DISCOVERIES = 0.15
 
 
 def tail_p_values(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
     """Share of good images that score as high, by the tail that these scores have.
 
-    Ranks among the images themselves could not tell: one of n is always highest. The tail is a
-    tenth wider than that of the threshold: a good image that is called a suspect costs a look.
+    Ranks among the images themselves could not tell: one of n is always highest.
 
     Examples
     --------
@@ -30,7 +29,7 @@ def tail_p_values(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArra
     """
     if np.ptp(scores) == 0:  # copies of one image: none is unlike the others
         return np.ones(len(scores))
-    return fit_predictive_tail(scores, weights, margin=MARGIN).sf(scores)
+    return fit_predictive_tail(scores, weights).sf(scores)
 
 
 def suspects_of(decision: Decision) -> NDArray[np.int64]:
