@@ -37,6 +37,8 @@ COPIES = {
     "rot90": [(k, False) for k in range(4)],
     "all eight": [(k, flip) for k in range(4) for flip in (False, True)],
 }
+#: Sets of one thing a picture, upright or not; of the last two only who has them can judge.
+ALIGNED = ("cookie", "circuitboard", "kolektor", "screw")
 SHAPES = {"4 : 3": 4 / 3, "3 : 2": 3 / 2, "2 : 1": 2.0}
 
 
@@ -171,10 +173,13 @@ def counts(root, cache):
 
 
 def align(root, cache):
-    rng = np.random.default_rng(0)
-    for name in ("cookie", "circuitboard"):
-        parts = [list(map(_smaller, p)) for p in _arrays(load_mvtec_ad(Path(root, name)), 40, rng)]
-        size = np.array(parts[0][0].shape[:2])
+    for name in ALIGNED:
+        if not Path(root, name).is_dir():
+            continue
+        rng = np.random.default_rng(0)
+        parts = list(_arrays(load_mvtec_ad(Path(root, name)), 40, rng))
+        size = np.array([round(512 * np.divide(*parts[0][0].shape[:2])), 512])
+        parts = [[_resized(image, size) for image in part] for part in parts]
         moved = [[_moved(a, rng.uniform(-0.1, 0.1, 2) * size) for a in part] for part in parts]
         mean = np.mean([_grey(a) for a in moved[0]], axis=0)
         cases = {"as it is": parts, "shifted": moved}
@@ -189,10 +194,8 @@ def align(root, cache):
                 yield name, seen, case, *judged(pipe.fit(train), good, bad)
 
 
-def _smaller(image):
-    height, width = image.shape[:2]
-    small = Image.fromarray(image).resize((512, round(512 * height / width)), Image.Resampling.BOX)
-    return np.asarray(small)
+def _resized(image, size):
+    return np.asarray(Image.fromarray(image).resize(size[::-1].tolist(), Image.Resampling.BOX))
 
 
 def _grey(image):

@@ -64,6 +64,16 @@ def test_folders_say_what_their_images_are(make, files, source, expected):
         assert table(load_images(source)) == expected
 
 
+@pytest.mark.parametrize("sources", [["p/OK", "p/NG", "p/holes"], ["p/NG/b.png", "p/holes/c.png"]])
+def test_what_the_shell_makes_of_a_star_never_trains_on_defects_unasked(make, sources):
+    make("p/OK/a.png", "p/NG/b.png", "p/holes/c.png", "p/lot2/d.png")
+    with pytest.raises(DatasetError, match=r"holes: good images or defects\? .* beside 'NG'"):
+        load_images(*sources)
+    assert table(load_images("p"))["p/holes/c.png"] == "holes"
+    assert table(load_images("p/OK", "p/NG")) == {"p/OK/a.png": "good", "p/NG/b.png": "NG"}
+    assert set(load_images("p/OK", "p/lot2").y) == {"good"}
+
+
 def test_arrays_count_as_images_where_no_others_lie(make, tmp_path, caplog):
     make("p/one/a.png")
     (tmp_path / "p/two").mkdir()

@@ -187,7 +187,7 @@ def _say_what_is_there(named):
         say(f"Categories: {_few(named.categories[good])}.")
     if named.groups is not None and len(set(named.groups[good])) < good.sum():
         groups = [Path(str(name)).name for name in named.groups[good]]
-        say(f"Groups (lots), each held out as a whole: {_few(groups)}.")
+        say(f"Lots of good images, each held out as a whole: {_few(groups)}.")
 
 
 def _few(values):

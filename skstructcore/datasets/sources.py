@@ -92,6 +92,7 @@ def load_images(
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, its other folders are types of defects. Where it has
         none, all of its images are good, unless its own name is a word for defect ("NG", "bad").
+        Beside a source of such a name, others must be named by a word for good.
     categories : str, default=None
         What tells products apart: "folder", the folders directly in each source; a CSV file with
         the columns file and category; or a regular expression with a group, which is searched for
@@ -127,6 +128,7 @@ def load_images(
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
     rows = find_named(sources, good, split, categories, pages, views)
+    _check_beside_defects(rows)
     return load_named(rows, sources, groups, max_pixels, check)
 
 
@@ -200,6 +202,22 @@ def find_named(
         found = _rows_of(os.fspath(source), good, split, categories == "folder")
         rows += found if category_of is None else [_with_category(r, category_of) for r in found]
     return rows if pages is None and views is None else _with_pages(rows, pages, views)
+
+
+def _check_beside_defects(rows):
+    """An error if folders that say nothing are named together with one of defects, as by x/*."""
+    defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
+    defects = sorted(filter(means_defect, defects))
+    unknown = sorted({row.folder for row in rows if row.label is None})
+    if defects and unknown:
+        raise DatasetError(
+            os.path.commonpath(map(os.path.abspath, unknown)),
+            [
+                f"{folder}: good images or defects? It lies beside {defects[0]!r}; name the "
+                "folders of good images alone, or the folder around all of them"
+                for folder in unknown
+            ],
+        )
 
 
 def _with_pages(rows, pages, views):
