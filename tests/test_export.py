@@ -442,7 +442,7 @@ def test_commands_export_verify_and_measure(pipe, tmp_path):
     assert done.exit_code == 0, done.output
     assert "4 images: 0 decisions differ" in done.output
     assert CliRunner().invoke(main, ["verify", str(file)]).output.startswith("agrees, ")
-    times = CliRunner().invoke(main, ["latency", str(model), "--repeats", "2", "--json"])
+    times = CliRunner().invoke(main, ["latency", str(model), checks[1], "--repeats", "2", "--json"])
     found = json.loads(times.stdout)
     assert list(found) == ["features", "search", "score", "all"]
     assert all(0 < row["p50"] <= row["p95"] <= row["p99"] for row in found.values())

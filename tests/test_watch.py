@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -121,6 +124,62 @@ def test_messages_wait_for_their_receiver_and_keep_their_number(pipe, folder):
     assert {"is_anomalous", "anomaly_score", "p_value", "alarms"} <= set(received[0])
 
 
+def test_a_receiver_that_is_away_keeps_no_other_from_its_messages(pipe, folder):
+    received, away = [], [True]
+
+    def seldom_there(message):
+        if away:
+            raise OSError("nobody is there")
+
+    def numbers():
+        return [message["number"] for message in received]
+
+    put(folder, 2)
+    watched = watch(pipe, folder, senders=[seldom_there, received.append])
+    assert (watched.step(), watched.step(), numbers()) == (2, 0, [1, 2])
+    away.clear()
+    watch(pipe, folder, senders=[received.append, seldom_there]).step()  # after a restart
+    assert numbers() == [1, 2, 1, 2]  # the place in the list is who it is
+    watch(pipe, folder, senders=[received.append]).step()  # one that has all of them
+    assert numbers() == [1, 2, 1, 2]
+    (folder.parent / "out.csv.sent").write_text("")
+    watch(pipe, folder, senders=[received.append]).step()
+    assert numbers() == [1, 2, 1, 2, 1, 2]
+    (folder.parent / "out.csv.sent").write_text("many")
+    with pytest.raises(ValueError, match=r"out\.csv\.sent' holds no counts of messages: delete it"):
+        watch(pipe, folder, senders=[received.append])
+
+
+def test_images_that_vanish_are_forgotten(pipe, folder):
+    put(folder, 2)
+    watched = watch(pipe, folder, settle=60.0)
+    watched.step()
+    (folder / "0.png").unlink()
+    watched.step()
+    assert [path.name for path in watched._seen] == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"features__channels": "bgr"},
+        {"features__crop": (10, 30, 590, 200)},
+        {"features__ignore": np.eye(300, 600) > 0},
+        {"features__tile_size": 32},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_images_of_any_kind_are_watched_and_warmed_up_for(params, folder):
+    """What takes no image of the size that the network sees, in three channels."""
+    X = np.random.default_rng(0).integers(0, 200, (8, 300, 600, 3), np.uint8)
+    if "features__ignore" in params:
+        params["features__ignore"][:, 400:] = True
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64, **params).fit(X)
+    assert skstructcore.warm_up(pipe) is pipe
+    Image.fromarray(X[0]).save(folder / "0.png")
+    assert watch(pipe, folder).step() == 1
+
+
 def test_receivers_that_are_away_are_asked_ever_more_seldom(pipe, folder, monkeypatch):
     asked, clock, stop = [], [0.0], threading.Event()
 
@@ -212,15 +271,19 @@ def test_a_broker_that_is_away_loses_no_message(pipe, folder):
 class LocalBroker:
     """A real broker in a thread of its own, which can be stopped and started again."""
 
-    def __init__(self):
+    def __init__(self, passwords=None, **listener):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        self.plugins = {"AnonymousAuthPlugin": {"allow_anonymous": True}}
+        if passwords is not None:
+            self.plugins = {"FileAuthPlugin": {"password_file": str(passwords)}}
+        self.listener = {"type": "tcp", "bind": f"127.0.0.1:{self.port}", **listener}
 
     async def _serve(self):
         from amqtt.broker import Broker
 
-        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}}
+        plugins = {f"amqtt.plugins.authentication.{k}": v for k, v in self.plugins.items()}
+        listeners = {"default": self.listener}
         broker, self._stop = Broker({"listeners": listeners, "plugins": plugins}), asyncio.Event()
         await broker.start()
         self._started.set()
@@ -240,10 +303,13 @@ class LocalBroker:
 
 
 @contextlib.contextmanager
-def subscribed(port, received):
+def subscribed(port, received, user=None, password=None, context=None):
     """Append what is published under skstructcore/# to `received`."""
     mqtt = pytest.importorskip("paho.mqtt.client")
     there, client = threading.Event(), mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.username_pw_set(user, password)
+    if context is not None:
+        client.tls_set_context(context)
     client.on_connect = lambda *_: client.subscribe("skstructcore/#", qos=1)
     client.on_subscribe = lambda *_: there.set()
     client.on_message = lambda _, __, message: received.append(json.loads(message.payload))
@@ -273,6 +339,60 @@ def test_a_broker_gets_each_message_also_those_of_while_it_was_away(pipe, folder
     assert [message["number"] for message in first] == [1, 2]
     assert sorted({message["number"] for message in later}) == [3, 4]
     assert later[-1]["file"] == str(folder / "3.png") and "is_anomalous" in later[-1]
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """A certificate of 127.0.0.1, which is its own authority, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    files = tmp_path / "server.crt", tmp_path / "server.key"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=broker"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
+    subprocess.run(["openssl", *made], check=True, capture_output=True)
+    return files
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_broker_may_ask_for_a_password_and_tls(pipe, folder, authority, monkeypatch, caplog):
+    pytest.importorskip("amqtt", reason="needs amqtt, a broker")
+    hasher = pytest.importorskip("pwdlib").PasswordHash.recommended()
+    passwords, received = folder.parent / "passwords", []
+    passwords.write_text(f"line3:{hasher.hash('open: sesame')}\n")
+    certificate, key = authority
+    broker = LocalBroker(passwords, ssl=True, certfile=str(certificate), keyfile=str(key))
+    model, table = folder.parent / "m.structcore", folder.parent / "out.csv"
+    skstructcore.save(pipe, model)
+    put(folder, 1)
+    address = f"mqtts://127.0.0.1:{broker.port}"
+    command = ["watch", str(model), str(folder), "--csv", str(table), "--mqtt", address, "--once"]
+    sent = Path(f"{table}.sent")
+
+    def watch_once(**environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = CliRunner().invoke(main, [*command, "--topic", "skstructcore/line3"])
+        assert done.exit_code == 0, done.output
+
+    with broker:
+        watch_once()
+        assert not sent.exists()  # nobody vouches for its certificate
+        trusted = {"SSL_CERT_FILE": str(certificate)}
+        known = {"SKSTRUCTCORE_MQTT_USER": "line3", "SKSTRUCTCORE_MQTT_PASSWORD": "wrong"}
+        watch_once(**trusted, **known)
+        assert "refuses: Not authorized" in caplog.text and not sent.exists()
+        context = ssl.create_default_context(cafile=certificate)
+        with subscribed(broker.port, received, "line3", "open: sesame", context):
+            watch_once(SKSTRUCTCORE_MQTT_PASSWORD="open: sesame")
+    assert [message["number"] for message in received] == [1]
+    assert sent.read_text() == "1" and "sesame" not in caplog.text
+
+
+@pytest.mark.parametrize("broker", ["http://broker", "mqtt://me:secret@broker", "mqtts://"])
+def test_a_broker_is_a_host(broker):
+    pytest.importorskip("paho.mqtt.client")
+    with pytest.raises(ValueError, match="A broker is host, host:port or mqtts://host"):
+        mqtt_sender(broker)
 
 
 def test_maps_and_overlays_are_there_for_each_row(pipe, folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ._common import (
-    IMAGES,
+    images_argument,
     json_option,
     load_model,
     model_argument,
@@ -19,23 +19,23 @@ from ._common import (
 
 @click.command()
 @model_argument
-@click.argument("images", nargs=-1, type=IMAGES)
+@images_argument
 @click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
 @json_option
 def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) -> None:
     """Measure how long MODEL takes for one image, step by step.
 
-    IMAGES are taken in turn; without any, a black one of the size that the network sees.
+    IMAGES are taken in turn.
 
     \b
     skstructcore latency line3.structcore line3/new
-    skstructcore latency line3.structcore --repeats 200 --json
+    skstructcore latency line3.structcore line3/new --repeats 200 --json
     """
     with plain_errors():
-        from ..serving.latency import black_image, stage_times
+        from ..serving.latency import stage_times
 
         pipe = load_model(model)
-        pictures = named_images(images, good=None, split="test") if images else [black_image(pipe)]
+        pictures = named_images(images, good=None, split="test")
         times = stage_times(pipe, pictures, n_repeats=repeats)
     if as_json:
         print_json({stage: row.to_dict() for stage, row in times.iterrows()})

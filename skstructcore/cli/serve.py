@@ -50,13 +50,13 @@ def serve(
     with plain_errors():
         import uvicorn
 
-        from ..serving.service import LiveModel, make_app
+        from ..serving.service import make_app
 
-        weights = moved_weights()
-        first = LiveModel(model, weights)
-        first.refresh()
-        if first.loaded is None:
-            raise Refused(first.error)
+        limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
+        app = make_app(model, token=token, weights=moved_weights(), **limits)
+        app.state.model.refresh()
+        if app.state.model.loaded is None:
+            raise Refused(app.state.model.error)
         try:
             listening = socket.create_server((host, port))
         except OSError as error:
@@ -64,9 +64,6 @@ def serve(
             raise Refused(
                 f"Cannot listen at {host}:{port}: {reason}. Choose another --port."
             ) from None
-        limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
-        limits["weights"] = weights
-        app = make_app(model, token=token, **limits)
         host, port = listening.getsockname()[:2]
         say(f"Listening at http://{host}:{port}, the interface is at /docs.")
         if token is None and host not in ("127.0.0.1", "::1"):

@@ -31,7 +31,11 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--maps", type=_FOLDER, help="Folder for a map an image, as 16-bit PNG.")
 @click.option("--overlays", type=_FOLDER, help="Folder for the images with their maps over them.")
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
-@click.option("--mqtt", metavar="HOST[:PORT]", help="Publish each decision at this broker.")
+@click.option(
+    "--mqtt",
+    metavar="BROKER",
+    help="Publish each decision there: HOST, HOST:PORT, or with TLS mqtts://HOST.",
+)
 @click.option("--topic", default="skstructcore", help="Of MQTT.")
 @click.option(
     "--settle",
@@ -57,13 +61,15 @@ def watch(
     """Score images as they appear in FOLDER, each once.
 
     After a restart, or a kill, the same command goes on where it was. Messages that could not be
-    sent wait and are sent again; each has its number.
+    sent wait and are sent again; each has its number. A broker that asks who is there gets
+    SKSTRUCTCORE_MQTT_USER and SKSTRUCTCORE_MQTT_PASSWORD of the environment.
 
     \b
     skstructcore watch line3.structcore line3/camera --csv line3.csv
-    skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt broker:1883
+    skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt mqtts://broker
     """
     with plain_errors():
+        import os
         import threading
 
         check_output(csv)
@@ -71,7 +77,8 @@ def watch(
         from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
         senders = [webhook_sender(webhook)] if webhook else []
-        senders += [mqtt_sender(mqtt, topic)] if mqtt else []
+        known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
+        senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
         pipe = load_model(model)
         digest = info(model)["training"]["digest"][:12]
         settle = 0.0 if once else settle

@@ -12,6 +12,7 @@ from ..images.image_list import as_images
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
@@ -20,7 +21,7 @@ __all__ = ["stage_times", "warm_up"]
 
 
 def warm_up(pipe: Pipeline) -> Pipeline:
-    """Load the network and prepare the search, by one black image: the first real one is fast.
+    """Load the network and prepare the search, with black pixels: the first image is fast.
 
     Parameters
     ----------
@@ -41,17 +42,19 @@ def warm_up(pipe: Pipeline) -> Pipeline:
     >>> warm_up(pipe) is pipe
     True
     """
-    pipe.predict([black_image(pipe)])
+    import torch
+
+    for part in getattr(pipe[0], "features", [pipe[0]]):
+        size = part._tile_size() or part._framing().size
+        with torch.inference_mode():
+            part._network()(torch.zeros(1, *size, 3, dtype=torch.uint8))
+    pipe[1:].predict(no_features(pipe))
     return pipe
 
 
-def black_image(pipe: Pipeline) -> np.ndarray:
-    """An image of the size that the backbone sees, and of the kind it was fitted with."""
-    intensity = pipe[0]._picture().intensity
-    shape = pipe[0]._picture().geometry(as_images([np.zeros((512, 512, 3), np.uint8)])).input_size
-    if intensity.channels is not None:
-        return np.zeros((*shape, max(3, np.shape(intensity.channels)[-1])), np.uint8)
-    return np.zeros((*shape, 3), np.uint8)
+def no_features(pipe: Pipeline) -> NDArray[np.float32]:
+    """Features of one image, all 0, of the shape of those of the pipeline's networks."""
+    return np.zeros((1, *pipe[0].grid_shape_, pipe[0].n_features_out_), np.float32)
 
 
 def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.DataFrame:
@@ -78,7 +81,7 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
     images, times = as_images(X), []
     warm_up(pipe)
     for i in range(n_repeats):
-        image = images.items[i % len(images) : i % len(images) + 1]
+        image = images[i % len(images) : i % len(images) + 1]
         marks = [time.perf_counter()]
         # Batches, as an array does not know what each category ignores.
         features = np.concatenate([*iter_batches(pipe[0].transform(image))])

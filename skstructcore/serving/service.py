@@ -108,7 +108,7 @@ class LiveModel:
                 monitor = DriftMonitor(pipe)
                 self.loaded, self.error = _Loaded(warm_up(pipe), version, monitor), None
                 _logger.info("Loaded %s, %s", self.path, version)
-            except (OSError, ValueError, TypeError, ImportError) as error:
+            except Exception as error:  # of any kind: the next file is looked at all the same
                 if self.error != str(error):
                     _logger.error("The model cannot be loaded: %s", error)
                 self.error = str(error)

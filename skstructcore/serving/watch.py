@@ -2,22 +2,24 @@
 
 The table is the memory: a row is written, whole and on disk, for each image, and an image of which
 there is a row is done. The drift monitor is told the rows again after a restart. What was sent to
-others is counted in a file beside the table; a message is sent again if nobody knows that it came,
-with the same number.
+each receiver is counted in a file beside the table; a message is sent again if nobody knows that it
+came, with the same number.
 """
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import logging
 import os
+import ssl
 import threading
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -27,7 +29,7 @@ from ..images.image_list import as_images
 from ..images.reading import ImageReadError
 from ..lifecycle.drift import DriftMonitor
 from ..scoring.map_files import MapWriter
-from .latency import black_image
+from .latency import no_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +70,8 @@ class FolderWatch:
         Seconds after which a file that cannot be read gets a row with the error, and a folder
         that is gone ends the watch.
     senders : sequence of callable, default=()
-        Each takes a message, a dict; an OSError says that it did not arrive. It is sent again.
+        Each takes a message, a dict; an OSError says that it did not arrive. It is sent again to
+        this receiver, in order; the others do not wait for it.
     maps, overlays : str or path-like, default=None
         Folders for an anomaly map an image, and for the image with its map over it, as
         `skstructcore.save_maps` writes them; names keep the suffix: ``a.jpg.png``. They are there
@@ -110,10 +113,25 @@ class FolderWatch:
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
         self._messages, self._done, self.n_rows = [], set(), 0
-        sample = pipe[-1].describe(pipe[:-1].transform([black_image(pipe)]))
+        sample = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
         self._columns = [*_KEY, "model", *sample.columns, "error"]
-        self._n_sent = int(self._sent_file.read_text()) if self._sent_file.exists() else 0
+        self._sent = self._read_sent()
         self._take_up()
+
+    def _read_sent(self):
+        """How many messages each receiver has."""
+        try:
+            counts = [int(line) for line in self._sent_file.read_text().split()]
+        except FileNotFoundError:
+            counts = []
+        except ValueError:
+            raise ValueError(
+                f"{str(self._sent_file)!r} holds no counts of messages: delete it, and all are "
+                "sent again."
+            ) from None
+        if len(counts) != len(self.senders):  # other receivers than before
+            return [min(counts, default=0)] * len(self.senders)
+        return counts
 
     def _take_up(self):
         """Know again what is in the table; half a row, of a kill, is taken away."""
@@ -154,7 +172,6 @@ class FolderWatch:
             if row is not None:
                 self._append(row.to_csv(index=False, header=False))
                 self._count(row)
-                del self._seen[path]
         if send:
             self._send()
         return self.n_rows - n_before
@@ -166,7 +183,7 @@ class FolderWatch:
             if now - self._gone_since >= self.patience:
                 raise FileNotFoundError(f"The folder {str(self.folder)!r} is gone.")
             return []
-        self._gone_since, ready = None, []
+        self._gone_since, ready, before, self._seen = None, [], self._seen, {}
         for path in self.folder.rglob("*"):
             if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                 continue
@@ -177,10 +194,9 @@ class FolderWatch:
             stamp = status.st_size, status.st_mtime_ns
             if (escape_name(str(path)), *stamp) in self._done:
                 continue
-            known, since = self._seen.get(path, (None, now))
-            if known != stamp:
-                self._seen[path] = stamp, now
-                since = now
+            known, since = before.get(path, (None, now))
+            since = since if known == stamp else now
+            self._seen[path] = stamp, since
             if now - since >= self.settle:
                 ready.append((path, stamp))
         return sorted(ready, key=lambda item: (item[1][1], item[0]))
@@ -214,22 +230,22 @@ class FolderWatch:
         if row["error"].isna().all() and row["model"].iat[0] == self.model:
             row_of_table = row.astype({"is_anomalous": bool})
             alarms = [str(alarm) for alarm in self._monitor.update(row_of_table)]
-        if self.senders and self.n_rows > self._n_sent:
+        if self.n_rows > min(self._sent, default=self.n_rows):
             shown = json.loads(row[_SHOWN].to_json(orient="records"))[0]
             self._messages.append({"number": self.n_rows, **shown, "alarms": alarms})
 
     def _send(self):
-        while self._messages:
-            message = self._messages[0]
+        for receiver, send in enumerate(self.senders):
+            waiting = [m for m in self._messages if m["number"] > self._sent[receiver]]
             try:
-                for send in self.senders:
+                for message in waiting:
                     send(message)
+                    self._sent[receiver] = message["number"]
+                    write_text(self._sent_file, "\n".join(map(str, self._sent)))
             except OSError as error:
-                _logger.warning("%d messages wait: %s", len(self._messages), error)
-                return
-            self._n_sent = message["number"]
-            write_text(self._sent_file, str(self._n_sent))
-            self._messages.pop(0)
+                _logger.warning("%d messages wait at least: %s", len(waiting), error)
+        least = min(self._sent, default=0)
+        self._messages = [m for m in self._messages if m["number"] > least]
 
     def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
         """Look until `stop` is set: when the system tells of changes, and every `poll` seconds.
@@ -271,35 +287,59 @@ def webhook_sender(url: str, timeout: float = 5.0) -> Send:
     def send(message):
         body = json.dumps(message).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=timeout):
-            pass
+        try:
+            with urllib.request.urlopen(request, timeout=timeout):
+                pass
+        except http.client.HTTPException as error:
+            raise OSError(f"{url} gives no answer that can be read: {error!r}") from error
 
     return send
 
 
-def mqtt_sender(host: str, topic: str = "skstructcore", timeout: float = 5.0) -> Send:
+def mqtt_sender(
+    broker: str,
+    topic: str = "skstructcore",
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    timeout: float = 5.0,
+) -> Send:
     """A sender that publishes messages as JSON, at least once (quality of service 1).
 
-    `host` may end in ``:port``.
+    `broker` is a host, ``host:port``, or ``mqtts://host``, with TLS: its certificate is checked by
+    the authorities of the system, or by those in the file that the variable SSL_CERT_FILE names.
     """
     try:
         from paho.mqtt import client as mqtt
     except ImportError as error:
         raise ImportError('MQTT needs paho-mqtt: pip install "skstructcore[watch]"') from error
-    name, _, port = host.partition(":")
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    address = urlsplit(broker if "://" in broker else f"mqtt://{broker}")
+    if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.username:
+        raise ValueError(
+            f"A broker is host, host:port or mqtts://host, without user or password: {broker!r}."
+        )
+    secure = address.scheme == "mqtts"
+    port = address.port or (8883 if secure else 1883)
+    client, answers = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2), []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(reason)
+    if user:
+        client.username_pw_set(user, password)
+    if secure:
+        client.tls_set_context(ssl.create_default_context())
 
     def send(message):
         if not client.is_connected():
             client.loop_stop()
-            client.connect(name, int(port or 1883))
+            answers.clear()
+            client.connect(address.hostname, port)
             client.loop_start()
         told = client.publish(topic, json.dumps(message), qos=1)
         try:
             told.wait_for_publish(timeout)
         except (RuntimeError, ValueError) as error:
-            raise OSError(f"the broker {host} does not take messages: {error}") from error
+            raise OSError(f"the broker {broker} does not take messages: {error}") from error
         if not told.is_published():
-            raise OSError(f"the broker {host} does not answer")
+            refused = [f"refuses: {answer}" for answer in answers if answer.is_failure]
+            raise OSError(f"the broker {broker} {refused[-1] if refused else 'does not answer'}")
 
     return send
