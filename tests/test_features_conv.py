@@ -315,3 +315,11 @@ def test_what_the_network_cannot_do_is_said_by_fit(settings, message):
 def test_a_scaling_of_pixels_that_is_none_is_named(scaling):
     with pytest.raises(ValueError, match="mean and std must be three numbers each"):
         ConvFeatures(image_size=64, **scaling).fit(photos())
+
+
+def test_a_module_in_use_can_still_be_pickled_and_gives_the_same():
+    module = Blocks()
+    features = features_of(photos(), module, **OWN)
+    again = pickle.loads(pickle.dumps(module))
+    np.testing.assert_array_equal(features_of(photos(), again, **OWN), features)
+    np.testing.assert_array_equal(features_of(photos(), module, **OWN), features)

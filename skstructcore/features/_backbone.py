@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import astuple, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ _logger = logging.getLogger(__name__)
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
-class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
+class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all that turns images into lazy features.
 
     `LazyFeatures` needs the methods below and, fitted, `grid_shape_` and `n_features_out_`.

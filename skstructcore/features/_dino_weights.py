@@ -1,5 +1,6 @@
 """Finding, checking and loading DINOv2 weights: hub, folder, or original checkpoint."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ._modules import file_checksum
+from .._utils.files import file_digest
+from ._state_dicts import check_fit, read_state_dict
 
 _SIZES = {"s": (384, 12, "small"), "b": (768, 12, "base"), "l": (1024, 24, "large")}
 _SIZES["g"] = (1536, 40, "giant")
@@ -57,9 +59,9 @@ class Weights:
     def checksum(self):
         """Digest of the weight files and of what the configuration says about the network."""
         if not self.is_folder:
-            return file_checksum(self.path)
+            return file_digest(self.path)
         config = _read_config(self.path)
-        parts = [file_checksum(file) for file in _weight_files(self.path)]
+        parts = [file_digest(file) for file in _weight_files(self.path)]
         parts.append(json.dumps({key: config.get(key) for key in _ESSENTIAL}))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -134,12 +136,7 @@ def load_weights(located, model):
     wrong += [f"{k} is missing" for k in info["missing_keys"] if not k.endswith("mask_token")]
     if state is not None:
         wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(
-            f"{located.source} does not hold the weights of a DINOv2 model: "
-            f"{'; '.join(sorted(wrong)[:5])}{more}."
-        )
+    check_fit(wrong, located.source, "a DINOv2 model")
     return network.float().eval()
 
 
@@ -167,22 +164,19 @@ def _check_architecture(located, model, config, with_registers):
         )
 
 
-class _quiet:
-    """Keeps transformers from printing progress and reports; errors are raised by us."""
-
-    def __init__(self, transformers):
-        self.logging = transformers.utils.logging
-
-    def __enter__(self):
-        self.verbosity = self.logging.get_verbosity()
-        self.bars = self.logging.is_progress_bar_enabled()
-        self.logging.set_verbosity(self.logging.CRITICAL)
-        self.logging.disable_progress_bar()
-
-    def __exit__(self, *error):
-        self.logging.set_verbosity(self.verbosity)
-        if self.bars:
-            self.logging.enable_progress_bar()
+@contextlib.contextmanager
+def _quiet(transformers):
+    """Keep transformers from printing progress and reports; errors are raised by us."""
+    logging = transformers.utils.logging
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _read_config(folder):
@@ -260,29 +254,14 @@ _RENAMED = [
 
 def _read_checkpoint(path):
     """Configuration and state dict, in the layout of the hub, of an original checkpoint."""
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as a checkpoint of torch ({error}). For a "
-            "*.safetensors or *.bin file pass the folder that holds it and config.json."
-        ) from error
-    for key in ("teacher", "model", "state_dict"):  # as training runs write it
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{str(path)!r} holds no state dict (names and tensors).")
-    if any(key.startswith("backbone.") for key in state):
-        start = len("backbone.")
-        state = {key[start:]: v for key, v in state.items() if key.startswith("backbone.")}
+    state = read_state_dict(path)
     needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
     absent = [key for key in needed if key not in state]
     if absent:
         raise ValueError(
             f"{str(path)!r} is no DINOv2 checkpoint of facebookresearch/dinov2: it lacks "
-            f"{', '.join(absent)}; it has {', '.join(list(state)[:3])}, ..."
+            f"{', '.join(absent)}; it has {', '.join(list(state)[:3])}, ... For a file of the hub "
+            "pass the folder that holds it and config.json."
         )
     converted = {}
     for key, tensor in state.items():

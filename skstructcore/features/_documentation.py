@@ -9,6 +9,11 @@ import re
 import textwrap
 
 SHARED = {
+    "size": '''\
+An int is the side of a square; images beyond 2 : 1, all alike, keep their shape and are seen at
+as many pixels, or more: their shorter side has a third of the int if the images have so much.
+"native" is their own size, a float (0.5) times it.
+''',
     "picture": '''\
 crop : bool, int, (left, top, right, bottom) or corners (x, y) of a polygon, default=False
     The part of each image that is looked at. False: the whole image, scaled to `image_size`; two

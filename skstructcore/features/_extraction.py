@@ -11,7 +11,7 @@ import numpy as np
 
 from .._utils.computing import parts, progress_bar
 
-_N_AHEAD = 2  # batches in work beside the one that is handed out
+N_AHEAD = 2  # batches in work beside the one that is handed out
 _MAX_NETWORKS = 2
 
 _networks = OrderedDict()
@@ -73,7 +73,7 @@ class Extraction:
         with self._workers(verbose) as (pool, progress):
             every = range(len(self.images))
             batches = (self._submit(pool, every[part]) for part in parts(len(every), batch_size))
-            for rows, batch, jobs in begun_ahead(batches, 1 + _N_AHEAD):
+            for rows, batch, jobs in begun_ahead(batches, 1 + N_AHEAD):
                 yield self._finish(pool, rows, batch, jobs)
                 progress.update(len(rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, overload
 
@@ -96,9 +97,7 @@ class LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
         rows = [index] if isinstance(index, (int, np.integer)) else index
         categories = None if self.categories is None else self.categories[rows]
-        subset = LazyFeatures(
-            self.images[index], self.backbone, self.functions, self.n_features, categories
-        )
+        subset = self._changed(images=self.images[index], categories=categories)
         if isinstance(index, (int, np.integer)):
             return np.asarray(subset)[0]
         return subset
@@ -153,8 +152,7 @@ class LazyFeatures:
         n_features : int
             Length of the last axis of the result.
         """
-        functions = (*self.functions, function)
-        return LazyFeatures(self.images, self.backbone, functions, n_features, self.categories)
+        return self._changed(functions=(*self.functions, function), n_features=int(n_features))
 
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
         """The same features, once it is known which category each image shows.
@@ -173,7 +171,12 @@ class LazyFeatures:
         unknown = sorted(set(self.backbone._picture().ignored.regions) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
-        return LazyFeatures(self.images, self.backbone, self.functions, self.n_features, categories)
+        return self._changed(categories=categories)
+
+    def _changed(self, **changes):
+        changed = copy.copy(self)
+        vars(changed).update(changes)
+        return changed
 
     def memory(self, **changes: int) -> tuple[int, int, int]:
         """Bytes that the network takes, images in work at a time, and bytes of that work.

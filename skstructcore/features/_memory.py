@@ -7,11 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._extraction import compute_in_one_thread, default_n_threads
+from ._extraction import N_AHEAD, compute_in_one_thread, default_n_threads
 
 _RUNTIME = 10 * 2**20  # what torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
-_BATCHES = 3.5  # of features that are there at once: two ahead, one handed out, one begun
+_BATCHES = N_AHEAD + 1.5  # of features that are there at once: one handed out, one begun
 
 
 def extraction_memory(backbone, images, n_projected, n_threads):

@@ -6,8 +6,6 @@ import sys
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from .._utils.files import file_digest as file_checksum  # noqa: F401 (of files of weights)
-
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
 _sources = WeakKeyDictionary()  # code of a function -> its lines

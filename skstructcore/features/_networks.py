@@ -1,6 +1,7 @@
-"""Convolutional torch modules as networks from pixels to patch features."""
+"""Networks from pixels to patch features: what all have alike, and those of named layers."""
 
 import difflib
+import functools
 import threading
 
 import torch
@@ -18,8 +19,43 @@ class _Capture(threading.local):
 
     maps = None  # a dict while a pass runs
 
+    def __reduce__(self):  # a copy of the module has hooks that catch for nobody
+        return type(self), ()
 
-class ConvNetwork:
+
+class Network:
+    """A loaded network: called with levels, it returns the features of patches.
+
+    Levels are from 0 to 255, a tensor `(b, H, W, 3)` of uint8 or float32; features `(b, h, w, d)`
+    a float32 tensor on the CPU.
+
+    Parameters
+    ----------
+    mean, std : sequences of 3 floats
+        What is subtracted from pixels between 0 and 1, and then divided by.
+    device, dtype : torch.device, torch.dtype
+        Where and how precisely to compute.
+    """
+
+    def __init__(self, mean, std, device, dtype):
+        self.device, self.dtype = device, dtype
+        # Of pixels from 0 to 255.
+        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
+
+    def scaled(self, pixels):
+        """Levels `(b, H, W, 3)` as the network was trained with them, `(b, 3, H, W)`."""
+        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
+        return ((x - self._mean) * self._scale).to(self.dtype)
+
+    def output_shape(self, height, width):
+        """Height, width and number of features of the grid for images of this size."""
+        with torch.inference_mode():
+            black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+            return tuple(self(black).shape[1:])
+
+
+class ConvNetwork(Network):
     """The outputs of named layers of a module, as one grid of patch features.
 
     Each output is averaged over 3x3 positions and scaled to the finest of the grids. Its vectors
@@ -32,24 +68,19 @@ class ConvNetwork:
         Takes images `(b, 3, H, W)`. It is put into evaluation mode and moved to the device.
     layers : sequence of str
         Names of submodules, as `module.named_modules()` gives them.
-    mean, std : sequences of 3 floats
-        What is subtracted from pixels between 0 and 1, and then divided by.
-    device, dtype : torch.device, torch.dtype
-        Where and how precisely to compute.
+    mean, std, device, dtype : see `Network`
     """
 
     def __init__(self, module, layers, *, mean, std, device, dtype):
+        super().__init__(mean, std, device, dtype)
         self.module = module.eval().to(device, dtype, memory_format=torch.channels_last)
         self.layers = tuple(layers)
-        self.device = device
-        self.dtype = dtype
-        # Of pixels from 0 to 255.
-        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
         self._capture = _Capture()
         named = find_layers(module, self.layers)
         self._handles = [
-            named[name].register_forward_hook(_hook(name, len(self.layers), self._capture))
+            named[name].register_forward_hook(
+                functools.partial(_keep, name, len(self.layers), self._capture)
+            )
             for name in self.layers
         ]
 
@@ -57,20 +88,12 @@ class ConvNetwork:
         for handle in getattr(self, "_handles", ()):
             handle.remove()
 
-    def output_shape(self, height, width):
-        """Height, width and number of features of the grid for images of this size."""
-        with torch.inference_mode():
-            black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-            return tuple(self(black).shape[1:])
-
     def __call__(self, pixels):
         return join_maps(self.maps(pixels))
 
     def maps(self, pixels):
         """The averaged outputs `(b, d, h, w)` of the layers."""
-        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
-        x = ((x - self._mean) * self._scale).to(self.dtype)
-        captured = self._run(x)
+        captured = self._run(self.scaled(pixels))
         return [captured[name].float() for name in self.layers]
 
     def _run(self, x):
@@ -105,22 +128,20 @@ def join_maps(maps):
     return torch.cat(maps, dim=1).permute(0, 2, 3, 1).contiguous().cpu()
 
 
-def _hook(name, n_layers, capture):
-    def keep(module, inputs, output):
-        if capture.maps is None:  # the user, or another network, runs the module
-            return
-        if not isinstance(output, torch.Tensor) or output.ndim != 4:
-            shape = tuple(getattr(output, "shape", ())) or type(output).__name__
-            raise ValueError(
-                f"The layer {name!r} gives {shape}; patch features need maps of the shape "
-                "(images, channels, height, width)."
-            )
-        # Averaged at once: what follows may work in place on the output itself.
-        capture.maps[name] = average_3x3(output)
-        if len(capture.maps) == n_layers:
-            raise _AllCaptured
-
-    return keep
+def _keep(name, n_layers, capture, module, inputs, output):
+    """The hook of a layer."""
+    if capture.maps is None:  # the user, or another network, runs the module
+        return
+    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        shape = tuple(getattr(output, "shape", ())) or type(output).__name__
+        raise ValueError(
+            f"The layer {name!r} gives {shape}; patch features need maps of the shape "
+            "(images, channels, height, width)."
+        )
+    # Averaged at once: what follows may work in place on the output itself.
+    capture.maps[name] = average_3x3(output)
+    if len(capture.maps) == n_layers:
+        raise _AllCaptured
 
 
 def find_layers(module, layers):

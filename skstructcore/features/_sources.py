@@ -6,19 +6,20 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
     from typing import Any
 
     import torch
 
+    from ._networks import Network
+
+
+#: Mean and standard deviation of the pixels, between 0 and 1, of ImageNet's photographs.
+IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
 
 class NetworkSource(ABC):
-    """A frozen network that is not loaded yet.
-
-    A loaded network is called with levels from 0 to 255, a tensor `(b, H, W, 3)` of uint8 or
-    float32. It returns features `(b, h, w, d)`, a float32 tensor on the CPU, and has a method
-    `output_shape(H, W)` that gives `(h, w, d)`.
-    """
+    """A frozen network that is not loaded yet; see `Network` of `_networks` for a loaded one."""
 
     #: What tells apart networks with the same weights and recipe in one process.
     identity: Hashable = None
@@ -36,7 +37,7 @@ class NetworkSource(ABC):
         """The parameters that decide over the features, as JSON can write them."""
 
     @abstractmethod
-    def load(self, device: torch.device, dtype: torch.dtype) -> Callable:
+    def load(self, device: torch.device, dtype: torch.dtype) -> Network:
         """Build the network, with its weights, on a device."""
 
     def computation(self) -> dict[str, Any]:

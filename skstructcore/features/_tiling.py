@@ -19,21 +19,20 @@ def check_tiles(image_size, tile_size, overlap):
         raise ValueError(f"tile_overlap={overlap} must be smaller than tile_size={min(cut)}.")
 
 
-def tile_starts(side, tile, overlap, step=1):
-    """Where tiles begin along one axis: as few as cover it, evenly spread, on multiples of `step`.
+def tile_starts(side, tile, overlap):
+    """Where tiles begin along one axis: as few as cover it, evenly spread.
 
-    Neighbours overlap by at least `overlap`. All lengths are multiples of `step`.
+    Neighbours overlap by at least `overlap`.
 
     Examples
     --------
-    >>> tile_starts(32, 16, 0), tile_starts(40, 16, 0, step=4)
-    ([0, 16], [0, 12, 24])
+    >>> tile_starts(32, 16, 0), tile_starts(10, 4, 0)
+    ([0, 16], [0, 3, 6])
     """
     if tile >= side:
         return [0]
     n_tiles = -(-(side - overlap) // (tile - overlap))
-    free = (side - tile) // step
-    return [i * free // max(n_tiles - 1, 1) * step for i in range(n_tiles)]
+    return [i * (side - tile) // max(n_tiles - 1, 1) for i in range(n_tiles)]
 
 
 def blend_weights(starts, tile, side):

@@ -6,7 +6,8 @@ import sys
 
 import torch
 
-from ._networks import average_3x3, join_maps
+from ._networks import Network, average_3x3, join_maps
+from ._state_dicts import check_fit, read_state_dict
 
 # Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
 _DEPTHS = (1 / 12, 4 / 12, 7 / 12, 10 / 12, 1)
@@ -42,30 +43,9 @@ def build(name, params, *, pretrained=False):
         return timm.create_model(name, **options).eval()
 
 
-def read_weights(path):
-    """The tensors of a file, *.safetensors or as torch.save writes it; no code is run."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"weights={str(path)!r} cannot be read as *.safetensors, or as a file of torch.save "
-            f"that holds tensors only ({error})."
-        ) from error
-    for key in ("state_dict", "model", "teacher"):  # as training runs write it
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"weights={str(path)!r} holds no state dict (names and tensors).")
-    return {key.removeprefix("module.").removeprefix("backbone."): v for key, v in state.items()}
-
-
 def give_weights(module, name, path):
     """Load a file into a network. ValueError unless all weights but those of a head fit."""
-    state = read_weights(path)
+    state = read_state_dict(path)
     entry = import_timm().model_entrypoint(name)
     convert = getattr(sys.modules[entry.__module__], "checkpoint_filter_fn", None)
     try:  # timm knows the names that the authors of a network gave to its parts
@@ -78,11 +58,7 @@ def give_weights(module, name, path):
     # A mask token is for training only.
     unknown = [k for k in unknown if not k.startswith(heads) and not k.endswith("mask_token")]
     wrong = [f"{k} is missing" for k in missing] + [f"{k} is unknown" for k in unknown]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(
-            f"{str(path)!r} does not hold the weights of {name}: {'; '.join(wrong[:5])}{more}."
-        )
+    check_fit(wrong, repr(str(path)), name)
 
 
 def is_plain(module):
@@ -108,7 +84,7 @@ def choose_layers(module, layers):
     return [n % n_layers for n in layers]
 
 
-class TimmNetwork:
+class TimmNetwork(Network):
     """The outputs of some layers of a network of timm, as one grid of patch features.
 
     Parameters
@@ -119,8 +95,7 @@ class TimmNetwork:
         See `choose_layers`.
     mean, std : sequence of 3 floats or None
         None takes what timm says of the network's weights.
-    device, dtype : torch.device, torch.dtype
-        Where and how precisely to compute.
+    device, dtype : see `Network`
     """
 
     def __init__(self, module, layers, *, mean, std, device, dtype):
@@ -129,25 +104,20 @@ class TimmNetwork:
                 f"{type(module).__name__} has no forward_intermediates in this release of timm: "
                 "use ConvFeatures with the module itself and the names of its layers."
             )
+        config = module.pretrained_cfg
+        super().__init__(mean or config["mean"], std or config["std"], device, dtype)
         self.layers = choose_layers(module, layers)
         self.module = module.to(device, dtype)
-        self.device, self.dtype = device, dtype
         self._order = sorted(set(self.layers))  # timm gives them from front to back
         self._plain = is_plain(module)
         options = {"output_fmt": "NCHW", "intermediates_only": True, "stop_early": True}
         accepted = inspect.signature(module.forward_intermediates).parameters
         self._options = {key: value for key, value in options.items() if key in accepted}
-        config = module.pretrained_cfg
-        mean, std = mean or config["mean"], std or config["std"]
-        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
 
     def output_shape(self, height, width):
         """Height, width and number of features of the grid for images of this size."""
-        black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         try:
-            with torch.inference_mode():
-                return tuple(self(black).shape[1:])
+            return super().output_shape(height, width)
         except (AssertionError, RuntimeError) as error:
             size = self.module.pretrained_cfg.get("input_size", (3, "?", "?"))[1:]
             raise ValueError(
@@ -157,8 +127,7 @@ class TimmNetwork:
             ) from error
 
     def __call__(self, pixels):
-        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
-        x = ((x - self._mean) * self._scale).to(self.dtype)
+        x = self.scaled(pixels)
         maps = self.module.forward_intermediates(x, indices=self._order, **self._options)
         wrong = [m for m in maps if not isinstance(m, torch.Tensor) or m.ndim != 4]
         if wrong:

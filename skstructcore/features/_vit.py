@@ -3,10 +3,11 @@
 import torch
 import torch.nn.functional as F
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+from ._networks import Network
+from ._sources import IMAGENET_SCALING
 
 
-class VitNetwork:
+class VitNetwork(Network):
     """The patch tokens after some blocks of a DINOv2 transformer, of length 1, joined.
 
     Parameters
@@ -15,17 +16,15 @@ class VitNetwork:
         In evaluation mode. Blocks that are not needed are dropped from it.
     blocks : sequence of int
         Blocks whose raw outputs are taken, counted from 1.
-    device, dtype : torch.device, torch.dtype
-        Where and how precisely to compute.
+    device, dtype : see `Network`
     """
 
     def __init__(self, model, blocks, *, device, dtype):
+        super().__init__(*IMAGENET_SCALING, device, dtype)
         embeddings = model.embeddings
         self.patch_size = model.config.patch_size
         self.n_features = model.config.hidden_size * len(blocks)
         self.blocks = list(blocks)
-        self.device = device
-        self.dtype = dtype
         self._has_registers = hasattr(embeddings, "register_tokens")
         self._positions = embeddings.position_embeddings.detach().float()
         self._position_cache = {}
@@ -35,8 +34,6 @@ class VitNetwork:
             first.append(embeddings.register_tokens.detach())
         self._first_tokens = torch.cat(first, dim=1).to(device, dtype)
         self._layers = model.encoder.layer[: max(blocks)].to(device, dtype)
-        self._mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(_STD, device=device).view(1, 3, 1, 1) * 255)
 
     def output_shape(self, height, width):
         """Height, width and number of features of the grid for images of this size."""
@@ -52,8 +49,7 @@ class VitNetwork:
         return height // patch, width // patch, self.n_features
 
     def __call__(self, pixels):
-        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
-        x = ((x - self._mean) * self._scale).to(self.dtype)
+        x = self.scaled(pixels)
         grid = x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
         tokens = self._tokens(x, self._grid_positions(grid))
         tokens = [F.normalize(t.float(), dim=-1) for t in tokens]

@@ -20,7 +20,7 @@ from ._modules import (
     with_module,
     without_module,
 )
-from ._sources import NetworkSource
+from ._sources import IMAGENET_SCALING, NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..images.ignoring import RegionLike
     from ..images.image_list import StrPath
 
-_IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # The weights come from the TensorFlow release, which was trained on (pixel - 127) / 128.
 SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
 
@@ -130,9 +129,7 @@ class ConvFeatures(PatchFeatures):
         stride 16, together 152 (168). Other networks need the names.
     image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees. 256 gives a grid of 32 x 32 patches.
-        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
-        and are seen at as many pixels, or more: their shorter side has a third of the int if the
-        images have so much. "native" is their own size, a float (0.5) times it.
+        %(size)s
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1 that the network was trained with. None means what
@@ -294,6 +291,6 @@ class _ConvSource(NetworkSource):
         return tuple(layers)
 
     def _pixel_scaling(self):
-        mean, std = SCALING if self.built_in else _IMAGENET_SCALING
+        mean, std = SCALING if self.built_in else IMAGENET_SCALING
         mean = mean if self.mean is None else self.mean
         return check_pixel_scaling(mean, std if self.std is None else self.std)

@@ -44,9 +44,7 @@ class DinoFeatures(PatchFeatures):
     image_size : int, (int, int), "native" or float, default=392
         Height and width, in pixels, that the network sees; multiples of 14. 392 gives a grid of
         28 x 28 patches. Position embeddings are interpolated to any grid.
-        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
-        and are seen at as many pixels, or more: their shorter side has a third of the int if the
-        images have so much. "native" is their own size, a float (0.5) times it.
+        %(size)s
     %(picture)s
     %(computation)s
     %(run)s

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from ..images.image_list import as_images
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..images.image_list import ImagesLike
 
 
-class JoinedFeatures(LazyTransformer):
+class JoinedFeatures(_BaseComposition, LazyTransformer):
     """Patch features of several networks, joined.
 
     The features of each are scaled to the finest of the grids (bilinear) and put behind each
@@ -67,6 +68,15 @@ class JoinedFeatures(LazyTransformer):
     def __init__(self, features: Sequence[PatchFeatures]) -> None:
         self.features = features
 
+    @property
+    def _named(self):
+        """The estimators by name, which is their position, as scikit-learn's compositions do."""
+        return [(str(position), part) for position, part in enumerate(self.features)]
+
+    @_named.setter
+    def _named(self, named):
+        self.features = type(self.features)(part for _, part in named)
+
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """Parameters, those of the estimators as ``<position>__<parameter>``.
 
@@ -79,12 +89,7 @@ class JoinedFeatures(LazyTransformer):
         -------
         params : dict
         """
-        params = {"features": self.features}
-        if deep:
-            for position, part in enumerate(self.features):
-                params[str(position)] = part
-                params |= {f"{position}__{k}": v for k, v in part.get_params(deep=True).items()}
-        return params
+        return self._get_params("_named", deep=deep)
 
     def set_params(self, **params: object) -> Self:
         """Set parameters by the names that `get_params` gives.
@@ -98,15 +103,8 @@ class JoinedFeatures(LazyTransformer):
         -------
         self : object
         """
-        if "features" in params:
-            self.features = params.pop("features")
-        positions = [name for name in params if name.isdigit() and int(name) < len(self.features)]
-        if positions:
-            parts = list(self.features)
-            for name in positions:
-                parts[int(name)] = params.pop(name)
-            self.features = type(self.features)(parts)
-        return super().set_params(**params)
+        self.features = params.pop("features", self.features)
+        return self._set_params("_named", **params)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ImagesLike, y: object = None) -> Self:

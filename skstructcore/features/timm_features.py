@@ -55,9 +55,7 @@ class TimmFeatures(PatchFeatures):
     image_size : int, (int, int), "native" or float, default=256
         Height and width, in pixels, that the network sees; of a transformer multiples of its
         patch size.
-        An int is the side of a square; images beyond 2 : 1, all alike, keep their shape
-        and are seen at as many pixels, or more: their shorter side has a third of the int if the
-        images have so much. "native" is their own size, a float (0.5) times it.
+        %(size)s
     %(picture)s
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1. None takes what timm says of the network.
@@ -118,7 +116,8 @@ class TimmFeatures(PatchFeatures):
         self._store_parameters(locals())
 
     def _network_source(self):
-        params = tuple(sorted((self.model_params or {}).items()))
+        params = sorted((self.model_params or {}).items())
+        params = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in params)
         return _TimmSource(self.model, params, self.weights, self.layers, self.mean, self.std)
 
 
