@@ -129,14 +129,14 @@ def evaluate(
             _check_picture(picture, images)
         if model:
             check_output(model, text=False)
-        from ..datasets import find_layout
-        from ..datasets.layouts import is_data_set
+        from ..datasets.layouts import layout_or_none
         from ..images.labels import is_anomalous
         from ..scoring.parts import check_fitted_with_parts
 
         one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
-        if not train and len(images) == 1 and is_data_set(images[0]):
-            several = len(find_layout(images[0]).categories) > 1
+        layout = layout_or_none(Path(images[0])) if len(images) == 1 and not train else None
+        if layout is not None:
+            several = len(layout.categories) > 1
             if several and any(one.values()):
                 raise click.UsageError("--csv, --picture, --model and --parts are for one category")
             if several or output or any(many.values()):

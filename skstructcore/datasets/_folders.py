@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import glob
 import logging
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -47,9 +49,10 @@ def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[P
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has to have some columns; names may be of any bytes.
+    """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
 
-    Columns are parted by commas, or by semicolons or tabs, as spreadsheets write them.
+    Names of files may be of any bytes. Columns are parted by commas, or by semicolons or tabs, as
+    spreadsheets write them.
     """
     try:
         check_regular(path)
@@ -57,14 +60,21 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
             reader = csv.DictReader(file, restval="", delimiter=delimiter)
-            rows, found = list(reader), reader.fieldnames or []
+            rows, names = list(reader), reader.fieldnames or []
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
-    missing = [column for column in columns if column not in found]
+    spelled = {name: name.strip().lower() for name in names}
+    missing = [column for column in columns if column not in spelled.values()]
     if missing:
         raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
-    return rows
+    return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
+
+
+def beside(table: Path, name: str) -> str:
+    """A name as a table or list means it: from where that is, or else from where one is."""
+    place = str(table.parent / name)
+    return place if os.path.lexists(place) or glob.has_magic(place) else name
 
 
 def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:

@@ -134,13 +134,13 @@ class ImageSet:
             return self.paths[operator.index(key)]
         except TypeError:
             pass
-        index = np.arange(len(self))[np.asarray(key) if isinstance(key, list) else key]
+        if isinstance(key, list):
+            key = np.asarray(key, dtype=None if key else int)
+        index = np.arange(len(self))[key]
         if index.ndim != 1:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
-        cut = {
-            name: None if getattr(self, name) is None else getattr(self, name)[index]
-            for name in _CUT
-        }
+        known = {name: getattr(self, name) for name in _CUT}
+        cut = {name: None if part is None else part[index] for name, part in known.items()}
         masks = [self.masks[i] for i in index]
         paths = [self.paths[i] for i in index]
         return type(self)(paths, masks=masks, max_pixels=self.max_pixels, **cut)
@@ -179,11 +179,10 @@ class ImageSet:
         if mask is None:
             good = self.y[i] == GOOD
             return np.zeros(shape if size is None else size, dtype=bool) if good else None
+        name = mask if isinstance(mask, str) else f"mask of {self.name(i)}"
         mask = mask_of(mask, self.name(i))
         if mask.shape != tuple(shape):
-            raise ValueError(
-                f"the mask of {self.name(i)} has {mask.shape} pixels, the image {tuple(shape)}"
-            )
+            raise ValueError(f"{name}: the mask has {mask.shape} pixels, its image {tuple(shape)}")
         return mask if size is None else mask_as_seen(mask, size)
 
     @property

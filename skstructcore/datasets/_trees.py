@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, masks_of, read_table
@@ -17,92 +15,121 @@ if TYPE_CHECKING:
     from ..images.image_list import StrPath
 
 
-def load_trees(
-    root: StrPath, category: str | None, *, groups: str | None = None, check: bool
+def load_mvtec_ad(
+    root: StrPath, category: str | None = None, *, groups: str | None = "auto", check: bool = True
 ) -> ImageSet:
-    """Read categories that have the folders train, test and ground_truth."""
+    """Read a folder in the layout of MVTec AD, or of BTAD (beanTech).
+
+    ::
+
+        <root>/<category>/train/good/*.png
+        <root>/<category>/test/good/*.png
+        <root>/<category>/test/<type>/<stem>.png
+        <root>/<category>/ground_truth/<type>/<stem>_mask.png
+        <root>/<category>/groups.csv        (optional)
+
+    Any image format will do, and masks may have the name of their image alone. The folder of good
+    images may also be named "ok", as that of BTAD is, or by another of the words in
+    `skstructcore.images.labels`. Masks are optional for a whole type of defect: without the
+    folder `ground_truth/<type>` its images have none, and pixel metrics leave them out, as
+    they leave out images whose mask is empty.
+
+    Parameters
+    ----------
+    root : str or path-like
+        The folder of all categories, or of one category.
+    category : str, default=None
+        Which category to read; None reads all that there are.
+    groups : {"auto"}, str or None, default="auto"
+        A CSV file in each category's folder with the columns split, type, file and group:
+        which images show the same part. "auto" reads `groups.csv` where there is one; None
+        reads none.
+    check : bool, default=True
+        Whether to decode all images, to find the damaged ones; False reads their headers only.
+
+    Returns
+    -------
+    images : ImageSet
+        With `splits`, `categories`, `masks`, and `groups` where there are any. Good images
+        (of folders named "good", "OK", ...) have the label "good", others the name of their folder.
+
+    Raises
+    ------
+    DatasetError
+        If files are unreadable, missing or do not belong together; it lists all of them.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import load_mvtec_ad
+    >>> bottle = load_mvtec_ad("mvtec_ad", "bottle")  # doctest: +SKIP
+    >>> pipe.fit(bottle.train).predict(bottle.test)   # doctest: +SKIP
+    """
     root = Path(root)
-    if category is not None:
-        found = [root / category]
-    elif (root / "train").is_dir():
-        found = [root]
+    folders = tree_folders(root) if category is None else [root / category]
+    if not folders or not (folders[0] / "train").is_dir():
+        place = folders[0] if folders else root
+        raise DatasetError(root, [f"{place}: no folder train, and no category has one"])
+    rows, problems = [], []
+    for folder in folders:
+        rows += _read_tree(Path(os.path.abspath(folder)), groups, problems)
+    if not rows:
+        raise DatasetError(root, problems)
+    files, y, masks, splits, of_groups, categories = zip(*rows, strict=True)
+    if any(group is not None for group in of_groups):  # an image without is a group by itself
+        of_groups = [group or str(file) for group, file in zip(of_groups, files, strict=True)]
     else:
-        found = [folder for folder in folders_in(root) if (folder / "train").is_dir()]
-    if not found or not (found[0] / "train").is_dir():
-        raise DatasetError(
-            root, [f"{found[0] if found else root}: no folder train, and no category has one"]
-        )
-    parts, problems = [], []
-    for folder in found:
-        parts.append(_read_tree(Path(os.path.abspath(folder)), groups, problems))
-    images = _joined(parts)
+        of_groups = None
+    images = ImageSet(files, y, masks=masks, groups=of_groups, categories=categories, splits=splits)
     return checked(root, images, problems, check)
 
 
+load_btad = load_mvtec_ad
+
+
+def tree_folders(root: Path) -> list[Path]:
+    """Folders that have a folder train: the root itself, or else those in it, sorted."""
+    if (root / "train").is_dir():
+        return [root]
+    return sorted(train.parent for train in root.glob("*/train") if train.is_dir())
+
+
 def _read_tree(folder, groups, problems):
-    files, y, masks, splits = [], [], [], []
+    """Rows of one category: file, label, mask, split, group and category."""
+    rows = []
+    group_of = _read_groups(folder, groups, problems)
     for split in ("train", "test"):
         for type_folder in folders_in(folder / split):
-            found = images_in(type_folder)
+            files = images_in(type_folder)
             label = GOOD if means_good(type_folder.name) else type_folder.name
-            files += found
-            y += [label] * len(found)
-            splits += [split] * len(found)
-            if label == GOOD:
-                masks += [None] * len(found)
-            else:
-                masks += masks_of(found, folder / "ground_truth" / type_folder.name, problems)
-    if ("train", GOOD) not in zip(splits, y, strict=True):
+            masks = [None] * len(files)
+            if label != GOOD:
+                masks = masks_of(files, folder / "ground_truth" / type_folder.name, problems)
+            for file, mask in zip(files, masks, strict=True):
+                group = group_of(file)
+                rows.append((file, label, mask, split, group, folder.name))
+    if not any(row[3] == "train" and row[1] == GOOD for row in rows):
         problems.append(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
             f"{', '.join(GOOD_WORDS[1:])}"
         )
-    return ImageSet(
-        files,
-        y,
-        masks=masks,
-        groups=_read_groups(folder, files, groups, problems),
-        categories=[folder.name] * len(files),
-        splits=splits,
-    )
+    return rows
 
 
-def _read_groups(folder, files, groups, problems):
-    """Names of groups, made unique by the category; None where there is no file."""
+def _read_groups(folder, groups, problems):
+    """What finds the group of a file, unique by the category; None where there is no table."""
     if groups is None or (groups == "auto" and not (folder / "groups.csv").exists()):
-        return None
+        return lambda file: None
     table = folder / ("groups.csv" if groups == "auto" else groups)
-    rows = read_table(table, ("split", "type", "file", "group"))
-    group_of = {}
-    for row in rows:
+    known = {}
+    for row in read_table(table, ("split", "type", "file", "group")):
         place = row["split"], row["type"], row["file"]
-        if row["group"] and group_of.setdefault(place, row["group"]) != row["group"]:
+        if row["group"] and known.setdefault(place, row["group"]) != row["group"]:
             problems.append(f"{'/'.join(place)}: two groups in {table.name}")
-    found = [group_of.get(path.relative_to(folder).parts) for path in files]
-    problems += [
-        f"{path}: no group in {table.name}"
-        for path, group in zip(files, found, strict=True)
-        if group is None
-    ]
-    return [f"{folder.name}/{group}" for group in found]
 
+    def group_of(file):
+        group = known.get(file.relative_to(folder).parts)
+        if group is None:
+            problems.append(f"{file}: no group in {table.name}")
+        return f"{folder.name}/{group}"
 
-def _joined(parts):
-    """One ImageSet of several; where only some have groups, the others' images are their own."""
-    if len(parts) == 1:
-        return parts[0]
-    groups = None
-    if any(part.groups is not None for part in parts):
-        groups = [
-            group
-            for part in parts
-            for group in (part.paths if part.groups is None else part.groups)
-        ]
-    return ImageSet(
-        [path for part in parts for path in part.paths],
-        np.concatenate([part.y for part in parts]),
-        masks=[mask for part in parts for mask in part.masks],
-        groups=groups,
-        categories=np.concatenate([part.categories for part in parts]),
-        splits=np.concatenate([part.splits for part in parts]),
-    )
+    return group_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -122,10 +123,8 @@ def _beside(folder, place, sizes, problems):
             if not source.is_file():
                 continue
             n_read += 1
-            try:
+            with _listed(problems, source):
                 found[file] = reader(source, size)
-            except (OSError, ValueError, KeyError, TypeError, ElementTree.ParseError) as error:
-                problems.append(f"{source}: {type(error).__name__}: {error}")
             break
     if not n_read:
         problems.append(
@@ -133,6 +132,15 @@ def _beside(folder, place, sizes, problems):
             "elsewhere, pass annotations=, their folder or the COCO file"
         )
     return found
+
+
+@contextlib.contextmanager
+def _listed(problems, place):
+    """Add an error to the list: files of other programs may be wrong in any way."""
+    try:
+        yield
+    except Exception as error:
+        problems.append(f"{place}: {type(error).__name__}: {error}")
 
 
 def _labelme(path, size):
@@ -169,6 +177,8 @@ def _voc(path, size):
     _check_size(root.findtext("size/height"), root.findtext("size/width"), size)
     for item in root.iter("object"):
         box = item.find("bndbox")
+        if box is None:
+            raise ValueError("an object has no bndbox")
         sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
         # The first pixel is 1, and the last one belongs to the box.
         shapes.append(_Shape(item.findtext("name"), _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
@@ -186,7 +196,7 @@ def _yolo(path, size):
             continue
         if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
             raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
-        label = known[int(number)].strip() if int(number) < len(known) else f"class {number:g}"
+        label = known[int(number)].strip() if 0 <= number < len(known) else f"class {number:g}"
         if len(values) == 4:
             centre, half = np.array(values[:2]), np.array(values[2:]) / 2
             corners = _box(*(centre - half), *(centre + half))
@@ -199,14 +209,12 @@ def _yolo(path, size):
 
 
 def _coco(path, sizes, problems):
-    try:
+    names, images, annotations = {}, {}, []
+    with _listed(problems, f"{path}: no COCO file"):
         data = json.loads(path.read_text("utf-8"))
         names = {category["id"]: category["name"] for category in data.get("categories", ())}
         images = {image["id"]: (image["file_name"], image) for image in data["images"]}
         annotations = data["annotations"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problems.append(f"{path}: no COCO file: {type(error).__name__}: {error}")
-        return {}
     place = {}
     for key, (name, image) in images.items():
         ending = Path(name).parts
@@ -215,32 +223,32 @@ def _coco(path, sizes, problems):
             problems.append(f"{path}: {len(matches)} images are named {name!r}")
             continue
         place[key] = matches[0]
-        try:
+        with _listed(problems, f"{path}: {name}"):
             _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
-        except ValueError as error:
-            problems.append(f"{path}: {name}: {error}")
     listed = set(place.values())
     found = {file: [] for file in sizes if file in listed}
     if len(found) < len(sizes):
         _logger.warning(
             "%s lists %d of %d images: the others are left out", path, len(found), len(sizes)
         )
-    for item in annotations:
-        if item["image_id"] not in place:
-            if item["image_id"] not in images:
+    for number, item in enumerate(annotations):
+        with _listed(problems, f"{path}: annotation {number}"):
+            if item["image_id"] in place:
+                found[place[item["image_id"]]] += _coco_shapes(item, names)
+            elif item["image_id"] not in images:
                 problems.append(f"{path}: an annotation of the unknown image {item['image_id']}")
-            continue
-        label = str(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
-        outlines = item.get("segmentation")
-        if isinstance(outlines, dict):
-            shapes = [_Shape(label, runs=outlines)]
-        elif outlines:
-            shapes = [_Shape(label, np.reshape(outline, (-1, 2))) for outline in outlines]
-        else:
-            left, top, width, height = item["bbox"]
-            shapes = [_Shape(label, _box(left, top, left + width, top + height))]
-        found[place[item["image_id"]]] += shapes
     return found
+
+
+def _coco_shapes(item, names):
+    label = str(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
+    outlines = item.get("segmentation")
+    if isinstance(outlines, dict):
+        return [_Shape(label, runs=outlines)]
+    if outlines:
+        return [_Shape(label, np.reshape(outline, (-1, 2))) for outline in outlines]
+    left, top, width, height = item["bbox"]
+    return [_Shape(label, _box(left, top, left + width, top + height))]
 
 
 def _decoded(runs, size):

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._checks import DatasetError
-from .loaders import load_btad, load_mvtec_ad, load_visa
+from ._folders import folders_in
+from ._trees import load_mvtec_ad, tree_folders
+from .loaders import load_visa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ class Layout(NamedTuple):
     root : pathlib.Path
         The folder.
     loader : callable
-        `load_mvtec_ad`, `load_visa` or `load_btad`.
+        `load_mvtec_ad` (of which `load_btad` is another name) or `load_visa`.
     categories : dict of str to (str or None)
         For each category its name and what the loader takes for it; None where the folder is
         that of one category.
@@ -66,16 +68,8 @@ def find_layout(root: StrPath) -> Layout:
     >>> layout = find_layout("mvtec_ad")              # doctest: +SKIP
     >>> images = layout.load("bottle")                # doctest: +SKIP
     """
-    root = Path(root)
-    tables = sorted((root / "split_csv").glob("*.csv"))
-    if tables:
-        folders = [path for path in root.iterdir() if (path / "Data" / "Images").is_dir()]
-        return Layout(root, load_visa, {path.name: path.name for path in sorted(folders)})
-    if (root / "train").is_dir():
-        name = root.resolve().name
-        return Layout(root, _tree_loader(root), {name: None})
-    folders = sorted(path for path in root.glob("*") if (path / "train").is_dir())
-    if not folders:
+    layout = layout_or_none(Path(root))
+    if layout is None:
         raise DatasetError(
             root,
             [
@@ -83,14 +77,17 @@ def find_layout(root: StrPath) -> Layout:
                 "split_csv as VisA has it"
             ],
         )
-    return Layout(root, _tree_loader(folders[0]), {path.name: path.name for path in folders})
+    return layout
 
 
-def is_data_set(folder: Path) -> bool:
-    """Whether `find_layout` would recognise a folder."""
-    places = (folder / "train", folder / "split_csv")
-    return any(p.is_dir() for p in places) or any(p.is_dir() for p in folder.glob("*/train"))
-
-
-def _tree_loader(folder):
-    return load_btad if (folder / "train" / "ok").is_dir() else load_mvtec_ad
+def layout_or_none(root: Path) -> Layout | None:
+    """What `find_layout` finds; None instead of its error."""
+    if any((root / "split_csv").glob("*.csv")):
+        folders = [folder for folder in folders_in(root) if (folder / "Data" / "Images").is_dir()]
+        return Layout(root, load_visa, {folder.name: folder.name for folder in folders})
+    folders = tree_folders(root)
+    if not folders:
+        return None
+    if folders[0] == root:
+        return Layout(root, load_mvtec_ad, {root.resolve().name: None})
+    return Layout(root, load_mvtec_ad, {folder.name: folder.name for folder in folders})

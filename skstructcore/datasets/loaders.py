@@ -21,99 +21,12 @@ from ..images.reading import ImageReadError
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, inside, masks_of, read_table
 from ._image_set import ImageSet
-from ._trees import load_trees
+from ._trees import load_mvtec_ad
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
 
-__all__ = [
-    "load_btad",
-    "load_image_folder",
-    "load_kolektor",
-    "load_mvtec_ad",
-    "load_visa",
-]
-
-
-def load_mvtec_ad(
-    root: StrPath, category: str | None = None, *, groups: str | None = "auto", check: bool = True
-) -> ImageSet:
-    """Read a folder in the layout of MVTec AD.
-
-    ::
-
-        <root>/<category>/train/good/*.png
-        <root>/<category>/test/good/*.png
-        <root>/<category>/test/<type>/<stem>.png
-        <root>/<category>/ground_truth/<type>/<stem>_mask.png
-        <root>/<category>/groups.csv        (optional)
-
-    Any image format will do. Masks are optional for a whole type of defect: without the
-    folder `ground_truth/<type>` its images have none, and pixel metrics leave them out, as
-    they leave out images whose mask is empty.
-
-    Parameters
-    ----------
-    root : str or path-like
-        The folder of all categories, or of one category.
-    category : str, default=None
-        Which category to read; None reads all that there are.
-    groups : {"auto"}, str or None, default="auto"
-        A CSV file in each category's folder with the columns split, type, file and group:
-        which images show the same part. "auto" reads `groups.csv` where there is one; None
-        reads none.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
-
-    Returns
-    -------
-    images : ImageSet
-        With `splits`, `categories`, `masks`, and `groups` where there are any. Good images
-        (of folders named "good", "OK", ...) have the label "good", others the name of their folder.
-
-    Raises
-    ------
-    DatasetError
-        If files are unreadable, missing or do not belong together; it lists all of them.
-
-    Examples
-    --------
-    >>> from skstructcore.datasets import load_mvtec_ad
-    >>> bottle = load_mvtec_ad("mvtec_ad", "bottle")  # doctest: +SKIP
-    >>> pipe.fit(bottle.train).predict(bottle.test)   # doctest: +SKIP
-    """
-    return load_trees(root, category, groups=groups, check=check)
-
-
-def load_btad(root: StrPath, category: str | None = None, *, check: bool = True) -> ImageSet:
-    """Read BTAD (beanTech) as it was published.
-
-    ::
-
-        <root>/<category>/train/ok/*
-        <root>/<category>/test/{ok,ko}/*
-        <root>/<category>/ground_truth/ko/<stem>.{png,bmp}
-
-    Parameters
-    ----------
-    root : str or path-like
-        The folder of all categories ("01", "02", "03"), or of one category.
-    category : str, default=None
-        Which category to read; None reads all that there are.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
-
-    Returns
-    -------
-    images : ImageSet
-        With `splits`, `categories` and `masks`; labels are "good" and "ko".
-
-    Raises
-    ------
-    DatasetError
-        If files are unreadable, missing or do not belong together; it lists all of them.
-    """
-    return load_trees(root, category, check=check)
+__all__ = ["load_image_folder", "load_kolektor", "load_visa"]
 
 
 def load_visa(
@@ -157,7 +70,7 @@ def load_visa(
     """
     root = Path(root)
     if not (root / "split_csv").is_dir():
-        return load_trees(root, category, check=check)
+        return load_mvtec_ad(root, category, groups=None, check=check)
     table = root / "split_csv" / f"{split}.csv"
     rows = read_table(table, ("object", "split", "label", "image", "mask"))
     categories = sorted({row["object"] for row in rows})
@@ -307,7 +220,8 @@ def load_image_folder(
     paths, y, masks = [], [], []
     for folder in folders:
         files = images_in(folder)
-        label = GOOD if folder.name == good or means_good(folder.name) else folder.name
+        is_good = folder.name.lower() == good.lower() or means_good(folder.name)
+        label = GOOD if is_good else folder.name
         if label != GOOD and mask_root is not None:
             masks += masks_of(files, Path(mask_root) / folder.name, problems)
         else:

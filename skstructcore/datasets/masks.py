@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..images.image_list import as_images
 from ..images.labels import GOOD
-from ..images.masks import mask_as_seen, mask_of
+from ..images.masks import mask_as_seen
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,17 +49,10 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
 
 
 def _wrong_mask(images, i):
-    mask = images.masks[i]
     try:
-        name = images.name(i)
-        shape = mask_of(mask, name).shape
-        size = tuple(as_images([images.paths[i]], max_pixels=images.max_pixels).size(0))
+        images.load_mask(i)
     except ValueError as error:  # an ImageReadError among them
         return str(error)
-    if shape == size:
-        return None
-    name = mask if isinstance(mask, str) else f"mask of {images.name(i)}"
-    return f"{name}: the mask has {shape} pixels, its image {size}"
 
 
 def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:

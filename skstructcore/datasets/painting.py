@@ -55,7 +55,7 @@ def paint_copies(
     -------
     copies : ImageSet
         In the order of `images`: the kind of each defect as label, its pixels as mask, and the
-        groups, categories and splits of `images` where it has them. Images are uint8 arrays,
+        groups, categories, splits and parts of `images` where it has them. Images are uint8 arrays,
         upright, (h, w) where the original is grey (a coloured defect would give itself away)
         and (h, w, 3) otherwise.
 
@@ -86,7 +86,7 @@ def paint_copies(
         raise ValueError(f"kinds must hold some of {sorted(DEFECTS)}, got {list(kinds)!r}")
     known = {
         name: values
-        for name in ("groups", "categories", "splits")
+        for name in ("groups", "categories", "splits", "parts")
         if (values := getattr(images, name, None)) is not None
     }
     images, seed = as_images(images), _as_seed(random_state)

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 
 from ..images.labels import GOOD
 from ._image_set import ImageSet
-from .synthetic import DEFECTS, paint_defect
+from .synthetic import DEFECTS, by_channel, paint_defect, resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +191,7 @@ def _enlarge(pixels, zoom):
     if zoom == 1:
         return pixels
     if pixels.ndim == 3:
-        return np.stack([_enlarge(pixels[..., c], zoom) for c in range(3)], axis=-1)
+        return by_channel(lambda channel: _enlarge(channel, zoom), pixels)
     enlarged = ndimage.zoom(pixels.astype(np.float32), zoom, order=3, mode="reflect")
     return np.clip(np.rint(enlarged), 0, 255).astype(np.uint8)
 
@@ -206,14 +206,6 @@ def _cut_tile(block, tile_size, variation, rng):
     offset = corner + centre - turn @ centre
     channels = block.astype(np.float32).reshape(*block.shape[:2], -1)
     shape = (tile_size, tile_size)
-    tile = np.stack(
-        [
-            ndimage.affine_transform(
-                channels[..., c], turn, offset, output_shape=shape, order=1, mode="reflect"
-            )
-            for c in range(channels.shape[2])
-        ],
-        axis=-1,
-    )
+    tile = resample(channels, turn, offset, output_shape=shape)
     tile = gain * tile + rng.normal(scale=1.0 * variation, size=(*shape, 1))
     return np.clip(np.rint(tile), 0, 255).astype(np.uint8).reshape(*shape, *block.shape[2:])

@@ -16,9 +16,9 @@ from ..images.files import images_among, split_page, split_view, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from ._checks import DatasetError, checked
-from ._folders import read_table
+from ._folders import beside, read_table
 from ._image_set import ImageSet
-from .layouts import find_layout, is_data_set
+from .layouts import layout_or_none
 from .verdicts import load_verdicts
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def load_images(
         - ``"@files.txt"``: a list of such sources, one a line;
         - a CSV file with a column file (or path, image, filename) and, if you like, label, mask,
           group (or lot), part, category (or product) and split. Relative names start where the
-          table is.
+          table is, or else where you are.
     good : str, default="good"
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, its other folders are types of defects. Where it has
@@ -196,11 +196,12 @@ def find_named(
 
     With ``good=None`` names of folders say nothing of the images in them.
     """
-    category_of = None if categories in (None, "folder") else _category_reader(categories)
     rows = []
     for source in sources:
-        found = _rows_of(os.fspath(source), good, split, categories == "folder")
-        rows += found if category_of is None else [_with_category(r, category_of) for r in found]
+        rows += _rows_of(os.fspath(source), good, split, categories == "folder")
+    if categories not in (None, "folder"):
+        category_of = _category_reader(categories)
+        rows = [row._replace(category=category_of(row.file)) for row in rows]
     return rows if pages is None and views is None else _with_pages(rows, pages, views)
 
 
@@ -222,7 +223,7 @@ def _check_beside_defects(rows):
 
 def _with_pages(rows, pages, views):
     """A row a page, and a view, of a file; what cannot be read is said later."""
-    found = []
+    expanded = []
     for row in rows:
         try:
             names = as_images([row.file], pages=pages, views=views).items
@@ -232,20 +233,20 @@ def _with_pages(rows, pages, views):
             part = row.part
             if part is None and (views or pages == "parts"):
                 part = split_page(name)[0] if pages == "parts" else split_view(name)[0]
-            found.append(row._replace(file=name, part=part))
-    return found
+            expanded.append(row._replace(file=name, part=part))
+    return expanded
 
 
 def _rows_of(source: str, good, split, by_folder) -> list[Named]:
     path = Path(source)
     if source.startswith("@"):
-        return [
-            row for line in _lines(source[1:]) for row in _rows_of(line, good, split, by_folder)
-        ]
+        lines = _lines(source[1:])
+        return [row for line in lines for row in _rows_of(line, good, split, by_folder)]
     if path.is_dir():
-        if is_data_set(path):
-            return list(_from_layout(path, split, by_folder))
-        return _from_folder(path, good, by_folder)
+        layout = layout_or_none(path)
+        if layout is None:
+            return _from_folder(path, good, by_folder)
+        return list(_from_layout(layout, split, by_folder))
     if path.suffix.lower() == ".csv":
         return _from_table(path, split)
     is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
@@ -273,25 +274,23 @@ def _from_pattern(pattern, good, split, by_folder):
     return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
 
 
-def _lines(name: str) -> Iterator[str]:
+def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
+    """What a list names, and the lists in it do."""
     path = Path(name)
+    if path in within:
+        raise DatasetError(name, ["the list names itself"])
     try:
         lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise DatasetError(name, [f"the list cannot be read: {error.strerror}"]) from error
     for line in map(str.strip, lines):
-        if line and not line.startswith("#"):
-            yield _beside(path, line)
+        if line.startswith("@"):
+            yield from _lines(beside(path, line[1:]), (*within, path))
+        elif line and not line.startswith("#"):
+            yield beside(path, line)
 
 
-def _beside(table: Path, name: str) -> str:
-    """A name as a table or list means it: from where that is, or else from where one is."""
-    beside = str(table.parent / name)
-    return beside if os.path.lexists(beside) or glob.has_magic(beside) else name
-
-
-def _from_layout(root, split, by_folder):
-    layout = find_layout(root)
+def _from_layout(layout, split, by_folder):
     several = by_folder or len(layout.categories) > 1
     for category in layout.categories:
         images = getattr(layout.load(category, check=False), split)
@@ -303,28 +302,28 @@ def _from_layout(root, split, by_folder):
 
 def _from_table(path, split=None):
     rows = read_table(path, ())
-    spelled = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    given = rows[0] if rows else ()
     columns = {
-        what: next((spelled[name] for name in names if name in spelled), None)
+        what: next((name for name in names if name in given), None)
         for what, names in COLUMNS.items()
     }
     if columns["file"] is None:
         raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
-    if {"file", "verdict"} <= set(spelled.values()):  # digests are checked, the unsure left out
+    if "file" in given and "verdict" in given:  # digests are checked, the unsure left out
         images = load_verdicts(path)
         return [
             Named(f, y, folder=str(Path(f).parent)) for f, y in zip(images, images.y, strict=True)
         ]
     found = []
     for row in rows:
-        cells = {what: (row[name] or "").strip() or None for what, name in columns.items() if name}
+        cells = {what: row[name].strip() or None for what, name in columns.items() if name}
         if cells["file"] is None:
             continue
         if columns["label"]:
             cells["label"] = cells["label"] or ""
         for what in ("file", "mask"):
             if cells.get(what):
-                cells[what] = _beside(path, unescape_name(cells[what]))
+                cells[what] = beside(path, unescape_name(cells[what]))
         own = cells.pop("split", None)
         found.append((own, Named(**cells, folder=str(Path(cells["file"]).parent))))
     labels = _read_labels(path, [row.label for _, row in found if row.label])
@@ -356,9 +355,9 @@ def _from_folder(root: Path, good, by_folder) -> list[Named]:
     parts = [file.relative_to(root).parts[:-1] for file in files]
     categories = [None] * len(files)
     if by_folder:
-        beside = [str(file) for file, part in zip(files, parts, strict=True) if not part]
-        if beside:
-            raise DatasetError(root, [f"{file}: an image beside the categories" for file in beside])
+        loose = [str(file) for file, part in zip(files, parts, strict=True) if not part]
+        if loose:
+            raise DatasetError(root, [f"{file}: an image beside the categories" for file in loose])
         categories, parts = [part[0] for part in parts], [part[1:] for part in parts]
     labels = [None] * len(files) if good is None else _labels(root, files, parts, good)
     return [
@@ -455,10 +454,6 @@ def _category_reader(categories):
             "one group in parentheses, which is the category."
         )
     return lambda file: (pattern.search(Path(file).as_posix()) or {1: None})[1]
-
-
-def _with_category(row, category_of):
-    return row._replace(category=category_of(row.file))
 
 
 def _with_lots(rows):

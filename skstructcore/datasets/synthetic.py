@@ -177,7 +177,7 @@ def _texture(pixels, rng, severity, size=None):
     angle, factor = rng.uniform(0, np.pi), 1 + 2 * severity
     axis = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shrink = axis @ np.diag([1 / factor, 1.0]) @ axis.T
-    return _resample(pixels, shrink, centre - shrink @ centre), opacity
+    return resample(pixels, shrink, centre - shrink @ centre), opacity
 
 
 def _missing(pixels, rng, severity, size=None):
@@ -264,9 +264,12 @@ def _shifted(pixels, opacity, rng, strength):
     return 0.4 * pixels + 0.6 * local + np.float32(sign * offset) * np.asarray(tint, np.float32)
 
 
-def _resample(pixels, matrix, offset):
-    channels = [
-        ndimage.affine_transform(pixels[..., c], matrix, offset, order=1, mode="reflect")
-        for c in range(pixels.shape[2])
-    ]
-    return np.stack(channels, axis=-1)
+def by_channel(function, pixels):
+    """What a function of one channel `(h, w)` makes of all of an image's `(h, w, n)`."""
+    return np.stack([function(channel) for channel in np.moveaxis(pixels, -1, 0)], axis=-1)
+
+
+def resample(pixels, matrix, offset, **options):
+    """An image `(h, w, n)` at other places; see `scipy.ndimage.affine_transform`."""
+    options = {"order": 1, "mode": "reflect", **options}
+    return by_channel(lambda c: ndimage.affine_transform(c, matrix, offset, **options), pixels)

@@ -9,7 +9,7 @@ from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS
 from ._checks import DatasetError
-from ._folders import read_table
+from ._folders import beside, read_table
 from ._image_set import ImageSet
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
         ("good", "defect" or "unsure", or other words of
         `skstructcore.images.labels`), ``decision``, ``p_value``, ``route`` and ``time``.
     root : str or path-like, default=None
-        Folder that relative file names start from; None: the folder one is in.
+        Folder that relative file names start from; None: that of the CSV file, or else the folder
+        one is in.
 
     Returns
     -------
@@ -55,20 +56,19 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
     ['line/0012.png', 'line/0015.png']
     """
     path = Path(path)
-    found, problems = {}, []
+    verdicts, problems = {}, []
     for number, row in enumerate(read_table(path, ("file", "verdict")), start=2):
-        verdict = (row["verdict"] or "").strip().lower()
+        verdict, name = row["verdict"].strip().lower(), unescape_name(row["file"])
         if verdict not in _LABELS:
             problems.append(
                 f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_LABELS)}"
             )
-            continue
-        if not row["file"].strip():
+        elif not name.strip():
             problems.append(f"{path}, line {number}: it names no file")
-            continue
-        file = Path(unescape_name(row["file"]))
-        found[str(file if root is None else root / file)] = (_LABELS[verdict], row.get("digest"))
-    sure = {file: entry for file, entry in found.items() if entry[0] is not None}
+        else:
+            file = beside(path, name) if root is None else str(Path(root, name))
+            verdicts[file] = _LABELS[verdict], row.get("digest")
+    sure = {file: entry for file, entry in verdicts.items() if entry[0] is not None}
     for file, (_, digest) in sure.items():
         try:
             image = as_images([file])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from .reading import StrPath
 
@@ -107,8 +107,9 @@ def mask_of(mask: Any, name: str) -> NDArray[np.bool_]:
     return read_mask(mask) if isinstance(mask, str) else as_mask(mask, name)
 
 
-def as_mask(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
+def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     """A mask from an array: what is not 0 counts. ValueError if it holds no numbers."""
+    values = np.asarray(values)
     if values.dtype.kind not in "biuf" or (
         values.dtype.kind == "f" and not np.isfinite(values).all()
     ):
