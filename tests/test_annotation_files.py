@@ -108,6 +108,7 @@ def test_a_folder_of_its_own_and_labels_that_mean_good(folder, tmp_path):
         ("bad.txt", "0 7 5 4 3\n", "shares of the image"),
         ("bad.xml", "<a", "ParseError"),
         ("bad.xml", VOC.replace("<object>", SIZE + "<object>"), r"this one has \(12, 20\)"),
+        ("bad.xml", "<a><object><name>dent</name></object></a>", "an object has no bndbox"),
         ("other.txt", "", "no .json, .xml or .txt has the name of an image"),
     ],
 )
@@ -134,3 +135,23 @@ def test_coco_of_another_size_and_images_that_it_does_not_list(folder, caplog):
     (folder / "all.json").write_text(turned)
     with pytest.raises(DatasetError, match=r"bad.png: it is of an image of \(20, 12\) pixels"):
         load_annotated(folder, folder / "all.json")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({}, "annotation 0: KeyError: 'bbox'"),
+        ({"image_id": 3, "bbox": [0, 0, 1, 1]}, "unknown image 3"),
+        ({"segmentation": [[1, 2, 3]]}, "annotation 0: cannot reshape"),
+    ],
+)
+def test_annotations_of_coco_that_are_wrong_are_listed(folder, shape, message):
+    (folder / "all.json").write_text(coco(**shape))
+    with pytest.raises(DatasetError, match=message):
+        load_annotated(folder, folder / "all.json")
+
+
+def test_a_class_below_0_is_no_name_of_the_list(folder):
+    (folder / "classes.txt").write_text("dent\n")
+    (folder / "bad.txt").write_text("-1 0.5 0.5 0.2 0.2\n")
+    assert load_annotated(folder).y.tolist() == ["class -1", "good"]

@@ -39,6 +39,15 @@ def test_everything_that_belongs_to_an_image_is_cut_with_it(images, key):
         assert list(cut.splits) == ["test", "test"]
 
 
+def test_no_rows_are_a_set_of_no_images(images):
+    assert len(images[[]]) == len(images[:0]) == 0
+
+
+def test_a_mask_may_be_a_list():
+    images = ImageSet([np.zeros((1, 2), np.uint8)], ["crack"], masks=[[[0, 1]]])
+    assert images.load_mask(0).tolist() == [[False, True]]
+
+
 def test_an_integer_gives_one_image(images):
     assert images[0] == "a.png"
     assert images[np.int64(-1)] == "d.png"

@@ -24,10 +24,12 @@ def test_the_copy_of_an_image_does_not_depend_on_the_others_or_on_its_file(good,
 
 
 def test_copies_are_labelled_and_masked_and_keep_what_is_known(good):
-    images = ImageSet(good, groups=list("aabbccdd"), categories=["nut"] * 8)
+    parts = list("ababcdcd")
+    images = ImageSet(good, groups=list("aabbccdd"), categories=["nut"] * 8, parts=parts)
     copies = paint_copies(images, kinds=["spot", "noise"], severity=2.0)
     assert set(copies.y) <= {"spot", "noise"} and len(set(copies.y)) == 2
     assert copies.groups.tolist() == list("aabbccdd")
+    assert copies.parts.tolist() == parts
     assert copies.categories.tolist() == ["nut"] * 8 and copies.splits is None
     for original, copy, mask in zip(good, copies, copies.masks, strict=True):
         assert copy.shape == mask.shape == (48, 64)

@@ -133,6 +133,27 @@ def test_files_patterns_and_lists_are_mixed_and_each_image_is_there_once(make, t
         load_images()
 
 
+def test_a_list_names_lists_beside_it_but_not_itself(make, tmp_path):
+    make("lists/a.png")
+    (tmp_path / "lists/all.txt").write_text("@more.txt\n")
+    (tmp_path / "lists/more.txt").write_text("a.png\n")
+    assert load_images("@lists/all.txt").paths == ["lists/a.png"]
+    (tmp_path / "lists/more.txt").write_text("@all.txt\n")
+    with pytest.raises(DatasetError, match="names itself"):
+        load_images("@lists/all.txt")
+
+
+@pytest.mark.parametrize("columns", ["file,verdict", "File,Verdict", "file,verdict,lot"])
+def test_verdicts_are_read_like_other_tables(make, tmp_path, columns):
+    make("t/1.png", "t/2.png", "t/3.png")
+    lot = ",x" * (columns.count(",") - 1)
+    rows = [f"{k}.png,{verdict}{lot}" for k, verdict in ((1, "good"), (2, "NG"), (3, "unsure"))]
+    (tmp_path / "t/v.csv").write_text("\n".join([columns, *rows]))
+    images = load_images("t/v.csv")
+    assert images.paths == ["t/1.png", "t/2.png"] and (images.y == "good").tolist() == [True, False]
+    assert (images.groups is None) == (lot == "")
+
+
 def test_a_table_has_labels_masks_groups_and_categories(make, tmp_path):
     make("t/1.png", "t/2.png", "t/masks/2.png")
     rows = {"Path": ["1.png", "2.png"], "Label": ["OK", "scratch"], "mask": ["", "masks/2.png"]}

@@ -140,7 +140,8 @@ def _listed(problems, place):
     try:
         yield
     except Exception as error:
-        problems.append(f"{place}: {type(error).__name__}: {error}")
+        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        problems.append(f"{place}: {name}{error}")
 
 
 def _labelme(path, size):

@@ -19,7 +19,7 @@ from ._checks import DatasetError, checked
 from ._folders import beside, read_table
 from ._image_set import ImageSet
 from .layouts import layout_or_none
-from .verdicts import load_verdicts
+from .verdicts import UNSURE, load_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -309,7 +309,8 @@ def _from_table(path, split=None):
     }
     if columns["file"] is None:
         raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
-    if "file" in given and "verdict" in given:  # digests are checked, the unsure left out
+    others = any(columns[what] for what in columns if what not in ("file", "label"))
+    if "file" in given and "verdict" in given and not others:  # digests are checked
         images = load_verdicts(path)
         return [
             Named(f, y, folder=str(Path(f).parent)) for f, y in zip(images, images.y, strict=True)
@@ -317,7 +318,7 @@ def _from_table(path, split=None):
     found = []
     for row in rows:
         cells = {what: row[name].strip() or None for what, name in columns.items() if name}
-        if cells["file"] is None:
+        if cells["file"] is None or (cells.get("label") or "").lower() == UNSURE:
             continue
         if columns["label"]:
             cells["label"] = cells["label"] or ""

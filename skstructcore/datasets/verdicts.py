@@ -20,7 +20,10 @@ __all__ = ["VERDICT_COLUMNS", "load_verdicts"]
 #: Columns of the file; others are ignored.
 VERDICT_COLUMNS = ("file", "digest", "verdict", "decision", "p_value", "route", "time")
 
-_LABELS = {"unsure": None} | dict.fromkeys(DEFECT_WORDS, "defect") | dict.fromkeys(GOOD_WORDS, GOOD)
+#: The verdict of somebody who cannot tell: such images are left out.
+UNSURE = "unsure"
+
+_LABELS = {UNSURE: None} | dict.fromkeys(DEFECT_WORDS, "defect") | dict.fromkeys(GOOD_WORDS, GOOD)
 
 
 def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:

@@ -16,8 +16,8 @@ def read_state_dict(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"weights={str(path)!r} cannot be read as a checkpoint, which is "
-            f"*.safetensors or tensors alone as torch.save writes them ({error})."
+            f"weights={str(path)!r} cannot be read as a checkpoint: as *.safetensors, or as a "
+            f"file of torch.save that holds tensors only ({error})."
         ) from error
     for key in ("teacher", "model", "state_dict"):  # as training runs write it
         if isinstance(state, dict) and isinstance(state.get(key), dict):
