@@ -79,7 +79,7 @@ class Geometry:
 _ELONGATED = 2.0
 _ALIKE = 1.25  # ratio between the shapes of images that have one shape
 # The shorter side has at least this share of that of the square. Otherwise a strip has hardly
-# any rows of patches, and small defects are lost (docs/howto/pictures.md).
+# any rows of patches, and small defects are lost (docs/pictures.md).
 _SHORTEST = 1 / 3
 
 
