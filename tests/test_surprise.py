@@ -2,21 +2,24 @@ import numpy as np
 import pytest
 
 from skstructcore import CoresetBank, Patches, RoutedKNNScorer
+from skstructcore.knn import surprise as surprises
 from skstructcore.knn.surprise import fit_expectation
 
 
-def test_location_is_the_shrunk_mean_log_distance_around_an_entry():
+def test_location_is_the_shrunk_mean_log_distance_around_an_entry(monkeypatch):
+    monkeypatch.setattr(surprises, "PRIOR", 2.0)
     distances = np.exp([1.0, 3.0, 5.0, 7.0])
     neighbors = np.array([[0], [0], [1], [1]])
-    expectation, _ = fit_expectation(distances, neighbors, [0, 1, 2, 3], n_entries=3, prior=2.0)
+    expectation, _ = fit_expectation(distances, neighbors, [0, 1, 2, 3], n_entries=3)
     # The mean of all is 4. Entry 0: (1 + 3 + 2 * 4) / 4; entry 2 has nothing but the mean.
     np.testing.assert_allclose(expectation.location, [3, 5, 4])
 
 
-def test_training_patches_are_judged_by_the_other_groups():
+def test_training_patches_are_judged_by_the_other_groups(monkeypatch):
+    monkeypatch.setattr(surprises, "PRIOR", 2.0)
     distances = np.exp([1.0, 3.0, 5.0, 7.0])
     neighbors = np.array([[0], [0], [1], [1]])
-    expectation, surprise = fit_expectation(distances, neighbors, [0, 1, 2, 2], 2, prior=2.0)
+    expectation, surprise = fit_expectation(distances, neighbors, [0, 1, 2, 2], 2)
     # Patch 0 sees patch 1 alone: (3 + 2 * 4) / 3; patches 2 and 3 are one group and see none
     # around their entry: 4.
     expected = np.array([11 / 3, (1 + 8) / 3, 4, 4])

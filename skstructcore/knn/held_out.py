@@ -15,18 +15,14 @@ import numpy as np
 from ..bank.build import SelectionRule, select_bank
 from ..bank.training import ImageCodes
 from ..routing.grouping import assign_folds
-from .search import PatchScores, collect
-from .surprise import (
-    contributions,
-    extend_expectation,
-    fit_expectation,
-)
+from .search import score_patches
+from .surprise import contributions, extend_expectation, fit_expectation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..containers import Patches
-    from .search import BankSearch
+    from .search import BankSearch, PatchScores
     from .surprise import DistanceExpectation, ExpectationSums
 
 #: Of the calibration "k-fold".
@@ -53,7 +49,7 @@ def leave_groups_out(
     search: BankSearch, patches: Patches
 ) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
     """Score each training image without the entries of its group, and learn what is normal."""
-    return _learn(search, patches, lambda distances, routes: distances)
+    return _learn(search, patches, _score_held_out(search, patches))
 
 
 def k_fold(
@@ -64,20 +60,15 @@ def k_fold(
     What content a patch has is told by the entries of the whole bank, its own group left out.
     Of fewer groups than folds, each is a fold.
     """
-
-    def distances_of_folds(distances, routes):
-        rng = np.random.RandomState(0)
-        folds = assign_folds(patches.groups, routes[:, 0], N_FOLDS, rng)
-        distances = np.empty_like(distances)
-        for fold in np.unique(folds):
-            out = folds == fold
-            others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
-            rows = np.flatnonzero(out)
-            for found in others.search(patches[out], routes[out]):
-                distances[rows[found.images]] = found.distances
-        return distances
-
-    return _learn(search, patches, distances_of_folds)
+    scores = _score_held_out(search, patches)
+    routes, rng = search.known_routes(patches), np.random.RandomState(0)
+    folds = assign_folds(patches.groups, routes[:, 0], N_FOLDS, rng)
+    distances = np.empty_like(scores.distances)
+    for fold in np.unique(folds):
+        out = folds == fold
+        others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
+        distances[out] = score_patches(others, patches[out], routes=routes[out]).distances
+    return _learn(search, patches, replace(scores, distances=distances))
 
 
 def add_images(
@@ -88,62 +79,55 @@ def add_images(
     The bank has their entries already; `expectations`, for its entries, are what was learned
     before.
     """
-
-    def learn(route, distances, neighbors, groups, n_entries):
-        return extend_expectation(expectations[route], distances, neighbors, groups)
-
-    return _learn(search, patches, lambda distances, routes: distances, learn)
+    return _learn(search, patches, _score_held_out(search, patches), expectations)
 
 
 def contributions_of(
     search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
 ) -> tuple[ExpectationSums, ...]:
     """What training images have contributed to the expectations of each route."""
-    sums = []
-
-    def learn(route, distances, neighbors, groups, n_entries):
-        sums.append(contributions(expectations[route], distances, neighbors, groups))
-        return expectations[route], np.zeros(len(distances), dtype=np.float32)
-
-    _learn(search, patches, lambda distances, routes: distances, learn)
-    return tuple(sums)
+    by_route = _by_route(search, patches, _score_held_out(search, patches))
+    return tuple(
+        contributions(expectation, *lesson)
+        for expectation, (_, lesson) in zip(expectations, by_route, strict=True)
+    )
 
 
-def _fit_expectation(route, *found):
-    return fit_expectation(*found)
-
-
-def _learn(search, patches, distances_of, learn=_fit_expectation):
-    """Expectations of each route, and what its training patches are by those of other groups."""
-    neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
-
-    def remember(found):
-        neighbors[found.images] = found.neighbors.reshape(-1, *neighbors.shape[1:])
-
+def _score_held_out(search, patches):
     routes = search.known_routes(patches)
-    surprise = np.empty(patches.shape[:3], dtype=np.float32)
-    scores = collect(search, patches, surprise, remember, routes, held_out=True)
-    distances = distances_of(scores.distances, routes)
-    per_image = patches.shape[1] * patches.shape[2]
-    expectations = []
+    scores = score_patches(search, patches, routes=routes, held_out=True, keep_neighbors=True)
+    return replace(scores, routes=routes[:, 0])
+
+
+def _by_route(search, patches, scores):
+    """For each route, which patches count, and what can be learned from them.
+
+    The latter are their distances, nearest entries and groups.
+    """
+    counted = np.ones(scores.distances.shape, bool) if scores.ignored is None else ~scores.ignored
+    groups = np.broadcast_to(patches.groups[:, np.newaxis, np.newaxis], counted.shape)
     for route, index in enumerate(search.indexes):
-        mine = routes[:, 0] == route
-        counted = slice(None) if scores.ignored is None else ~scores.ignored[mine].ravel()
+        mine = counted & (scores.routes == route)[:, np.newaxis, np.newaxis]
         # What is normal for an entry of another route is known by the expectation of that route.
-        nearest = neighbors[mine].reshape(-1, neighbors.shape[-1])
-        expectation, judged = learn(
-            route,
-            distances[mine].ravel()[counted],
-            np.where(nearest < len(index.bank), nearest, -1)[counted],
-            np.repeat(patches.groups[mine], per_image)[counted],
-            len(index.bank),
-        )
-        of_route = np.zeros(len(nearest), dtype=np.float32)
-        of_route[counted] = judged
-        surprise[mine] = of_route.reshape(-1, *surprise.shape[1:])
-        expectations.append(expectation)
-    scores = PatchScores(distances, surprise, routes[:, 0], scores.pooled, scores.ignored)
-    return scores, tuple(expectations)
+        nearest = scores.neighbors[mine]
+        nearest = np.where(nearest < len(index.bank), nearest, -1)
+        yield mine, (scores.distances[mine], nearest, groups[mine])
+
+
+def _learn(search, patches, scores, before=None):
+    """Expectations of each route, and what its training patches are by those of other groups.
+
+    They are learned anew, or from what was known before.
+    """
+    surprise, expectations = np.zeros_like(scores.distances), []
+    for route, (mine, lesson) in enumerate(_by_route(search, patches, scores)):
+        if before is None:
+            learned = fit_expectation(*lesson, len(search.indexes[route].bank))
+        else:
+            learned = extend_expectation(before[route], *lesson)
+        expectations.append(learned[0])
+        surprise[mine] = learned[1]
+    return replace(scores, surprise=surprise, neighbors=None), tuple(expectations)
 
 
 def _n_counted(values, images):

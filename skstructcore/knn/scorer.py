@@ -52,8 +52,6 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         100,000 entries only; `recall_` says what it misses.
     device : str, default="auto"
         Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
-    random_state : int, RandomState instance or None, default=0
-        Assigns images to folds and draws the route patches.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ from ..routing.prototypes import compared_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from .._utils.typing import Algorithm, ArrayLike, Metric, NDArray
     from ..containers import MemoryBank, Patches
@@ -300,6 +300,8 @@ class PatchScores:
         Mean patch of each image, see `pool_patches`; None without routing.
     ignored : ndarray of shape (n, h, w), dtype bool, or None
         Patches that do not count, whose distance and surprise are 0; None: there are none.
+    neighbors : ndarray of shape (n, h, w, n_context), int32, or None
+        Nearest entries, numbered as in `Found`, where they were to be kept.
     """
 
     distances: NDArray[np.float32]
@@ -307,6 +309,7 @@ class PatchScores:
     routes: NDArray[np.int64]
     pooled: NDArray[np.float64] | None
     ignored: NDArray[np.bool_] | None = None
+    neighbors: NDArray[np.int32] | None = None
 
 
 def score_patches(
@@ -316,48 +319,39 @@ def score_patches(
     routes: NDArray[np.int64] | None = None,
     *,
     held_out: bool = False,
+    keep_neighbors: bool = False,
 ) -> PatchScores:
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
     `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`.
     """
-    if expectations is None:
-        return collect(search, patches, None, None, routes, held_out)
-    surprise = np.empty(patches.shape[:3], dtype=np.float32)
-
-    def judge(found):
-        expectation = join_expectations([expectations[route] for route in found.routes])
-        judged = expectation.surprise(found.distances.ravel(), found.neighbors)
-        judged = judged.reshape(found.distances.shape)
-        surprise[found.images] = judged if found.ignored is None else judged * ~found.ignored
-
-    return collect(search, patches, surprise, judge, routes, held_out)
-
-
-def collect(
-    search: BankSearch,
-    patches: Patches,
-    surprise: NDArray[np.float32] | None,
-    look: Callable[[Found], None] | None,
-    routes: NDArray[np.int64] | None,
-    held_out: bool,
-) -> PatchScores:
-    """Gather what the search finds, image by image; `look` sees each part on the way."""
-    distances = np.empty(patches.shape[:3], dtype=np.float32)
-    nearest = np.zeros(len(patches), dtype=np.int64)
+    grid = patches.shape[:3]
+    distances = np.empty(grid, dtype=np.float32)
+    surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
+    neighbors = np.empty((*grid, search.n_context), np.int32) if keep_neighbors else None
+    nearest, ignored = np.zeros(len(patches), dtype=np.int64), None
     pooled = np.empty((len(patches), patches.shape[-1])) if search.is_routed else None
-    ignored = None
     for found in search.search(patches, routes, held_out=held_out):
-        distances[found.images] = found.distances
+        images = found.images
+        distances[images] = found.distances
         if found.ignored is not None:
-            ignored = np.zeros(distances.shape, dtype=bool) if ignored is None else ignored
-            ignored[found.images] = found.ignored
-        if look is not None:
-            look(found)
+            ignored = np.zeros(grid, dtype=bool) if ignored is None else ignored
+            ignored[images] = found.ignored
+        if surprise is not None:
+            surprise[images] = _surprise(found, expectations)
+        if neighbors is not None:
+            neighbors[images] = found.neighbors.reshape(-1, *neighbors.shape[1:])
         if pooled is not None:
-            nearest[found.images] = found.routes[0]
-            pooled[found.images] = pool_patches(found.features)
-    return PatchScores(distances, surprise, nearest, pooled, ignored)
+            nearest[images] = found.routes[0]
+            pooled[images] = pool_patches(found.features)
+    return PatchScores(distances, surprise, nearest, pooled, ignored, neighbors)
+
+
+def _surprise(found, expectations):
+    expectation = join_expectations([expectations[route] for route in found.routes])
+    surprise = expectation.surprise(found.distances.ravel(), found.neighbors)
+    surprise = surprise.reshape(found.distances.shape)
+    return surprise if found.ignored is None else surprise * ~found.ignored
 
 
 def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:

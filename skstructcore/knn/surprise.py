@@ -92,9 +92,9 @@ class ExpectationSums:
             self.counts[entries], self.logs[entries], self.squares[entries], self.totals
         )
 
-    def location(self, prior: float = PRIOR) -> NDArray[np.float64]:
+    def location(self) -> NDArray[np.float64]:
         """Mean log distance around each entry, shrunk."""
-        return _shrunk(self.counts, self.logs, self.totals[1] / self.totals[0], prior)
+        return _shrunk(self.counts, self.logs, self.totals[1] / self.totals[0])
 
     def recentred(self, old: NDArray[np.float64], new: NDArray[np.float64]) -> ExpectationSums:
         """The same with squares about other locations.
@@ -110,14 +110,14 @@ class ExpectationSums:
         totals = self.totals + np.array([0.0, 0.0, total])
         return replace(self, squares=self.squares + change, totals=totals)
 
-    def expectation(self, floor: float, prior: float = PRIOR) -> DistanceExpectation:
+    def expectation(self, floor: float) -> DistanceExpectation:
         """What `fit_expectation` makes of these sums."""
         n_patches, _, squares = self.totals
-        location = self.location(prior)
+        location = self.location()
         variance = np.ones_like(location)
         if squares > _NO_SPREAD * n_patches:
-            there = np.maximum(self.squares, 0.0)  # see recentred
-            variance = _shrunk(self.counts, there, squares / n_patches, prior)
+            left = np.maximum(self.squares, 0.0)  # see recentred
+            variance = _shrunk(self.counts, left, squares / n_patches)
             variance = np.maximum(variance, _NO_SPREAD)
         return DistanceExpectation(location, np.sqrt(variance), floor, self)
 
@@ -182,12 +182,11 @@ def fit_expectation(
     neighbors: NDArray[np.integer],
     groups: NDArray[Any],
     n_entries: int,
-    prior: float = PRIOR,
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn which distances are normal around each bank entry.
 
     With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and the
-    mean ``m`` of all log distances, ``location_e = (s_e + prior * m) / (n_e + prior)``; the
+    mean ``m`` of all log distances, ``location_e = (s_e + PRIOR * m) / (n_e + PRIOR)``; the
     variance about the expectation is shrunk towards its mean in the same way.
 
     Parameters
@@ -200,8 +199,6 @@ def fit_expectation(
         Image (or group of images) that each patch belongs to.
     n_entries : int
         Size of the bank.
-    prior : float, default=PRIOR
-        How many patches the mean over the whole bank counts for.
 
     Returns
     -------
@@ -212,14 +209,14 @@ def fit_expectation(
     """
     floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
     logs = np.log(np.maximum(distances, floor, dtype=np.float64))
-    rows_of_groups = _rows_of_groups(groups)
-    location, expected = _shrunk_means(logs, neighbors, rows_of_groups, n_entries, prior)
+    around = neighbors, _rows_of_groups(groups)
+    location, expected = _fit_means(logs, *around, n_entries)
     squares = (logs - expected) ** 2
     sums = _sums(logs, squares, neighbors, n_entries)
     if not squares.any():  # all patches at one distance: nothing to learn a scale from
         flat = DistanceExpectation(location, np.ones(n_entries), floor, sums)
         return flat, np.zeros(len(logs), np.float32)
-    variance, scale = _shrunk_means(squares, neighbors, rows_of_groups, n_entries, prior, _root)
+    variance, scale = _fit_means(squares, *around, n_entries, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return DistanceExpectation(location, np.sqrt(variance), floor, sums), surprise
 
@@ -229,7 +226,6 @@ def extend_expectation(
     distances: NDArray[np.floating],
     neighbors: NDArray[np.integer],
     groups: NDArray[Any],
-    prior: float = PRIOR,
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn from more training patches what distances are normal, see `fit_expectation`.
 
@@ -239,27 +235,24 @@ def extend_expectation(
     """
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
     before, n_entries = expectation.sums, len(expectation.location)
-    rows_of_groups = _rows_of_groups(groups)
-    new = _sums(logs, np.zeros_like(logs), neighbors, n_entries)
-    both = before + new
-    expected = _by_others(logs, both.counts, both.logs, both.totals[1] / both.totals[0],
-                          neighbors, rows_of_groups, prior)  # fmt: skip
+    around = neighbors, _rows_of_groups(groups)
+    both = before + _sums(logs, np.zeros_like(logs), neighbors, n_entries)
+    expected = _by_others(logs, both.counts, both.logs, both.totals[1] / both.totals[0], *around)
     squares = (logs - expected) ** 2
-    before = before.recentred(expectation.location, both.location(prior))
+    before = before.recentred(expectation.location, both.location())
     after = before + _sums(logs, squares, neighbors, n_entries)
-    scale = np.ones_like(logs)
-    if after.totals[2] > _NO_SPREAD * after.totals[0]:
-        scale = _by_others(squares, after.counts, after.squares, after.totals[2] / after.totals[0],
-                           neighbors, rows_of_groups, prior, _root)  # fmt: skip
+    scale, (n_patches, _, total) = np.ones_like(logs), after.totals
+    if total > _NO_SPREAD * n_patches:
+        mean = total / n_patches
+        scale = _by_others(squares, after.counts, after.squares, mean, *around, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
-    return after.expectation(expectation.floor, prior), surprise
+    return after.expectation(expectation.floor), surprise
 
 
 def reduce_expectation(
     expectation: DistanceExpectation,
     gone: ExpectationSums,
     entries: NDArray[np.bool_],
-    prior: float = PRIOR,
     *,
     exact: bool = True,
 ) -> DistanceExpectation:
@@ -271,8 +264,8 @@ def reduce_expectation(
     """
     gone = gone if exact else gone.averaged(expectation.sums)
     left = (expectation.sums - gone).keep(entries)
-    left = left.recentred(expectation.location[entries], left.location(prior))
-    return left.expectation(expectation.floor, prior)
+    left = left.recentred(expectation.location[entries], left.location())
+    return left.expectation(expectation.floor)
 
 
 def contributions(
@@ -280,13 +273,11 @@ def contributions(
     distances: NDArray[np.floating],
     neighbors: NDArray[np.integer],
     groups: NDArray[Any],
-    prior: float = PRIOR,
 ) -> ExpectationSums:
     """What training patches, as they were when they were learned from, have contributed."""
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
-    sums = expectation.sums
-    expected = _by_others(logs, sums.counts, sums.logs, sums.totals[1] / sums.totals[0],
-                          neighbors, _rows_of_groups(groups), prior)  # fmt: skip
+    sums, around = expectation.sums, (neighbors, _rows_of_groups(groups))
+    expected = _by_others(logs, sums.counts, sums.logs, sums.totals[1] / sums.totals[0], *around)
     return _sums(logs, (logs - expected) ** 2, neighbors, len(sums.counts))
 
 
@@ -297,9 +288,9 @@ def _sums(logs, squares, neighbors, n_entries):
     return ExpectationSums(counts, log_sums, square_sums, totals)
 
 
-def _shrunk(counts, sums, centre, prior):
+def _shrunk(counts, sums, centre):
     """Means of sums of values, shrunk towards the mean of all."""
-    return centre + (sums - counts * centre) / (counts + prior)
+    return centre + (sums - counts * centre) / (counts + PRIOR)
 
 
 def _root(variance):
@@ -307,34 +298,33 @@ def _root(variance):
     return np.sqrt(np.maximum(variance, 0))
 
 
-def _by_others(
-    values, counts, sums, centre, neighbors, rows_of_groups, prior, transform=np.asarray
-):
-    """For each patch, the average over its neighbours of what all but its group expect."""
+def _by_others(values, counts, sums, centre, neighbors, rows_of_groups, transform=np.asarray):
+    """For each patch, the average over its neighbours of what all but its own group expect.
+
+    Without that, a group that is far off widens the very scale that it is judged by, and
+    calibration sees images that surprise too little. `counts` and `sums` of values are those
+    around each entry, and `centre` is the mean of all.
+    """
     by_others = np.empty_like(values)
     for rows in rows_of_groups:
         own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
-        others = _shrunk(np.maximum(counts - own_counts, 0), sums - own_sums, centre, prior)
-        table = transform(others)
-        by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
+        others = _shrunk(np.maximum(counts - own_counts, 0), sums - own_sums, centre)
+        by_others[rows] = _average(transform(others), neighbors[rows], default=transform(centre))
     return by_others
 
 
-def _shrunk_means(values, neighbors, rows_of_groups, n_entries, prior, transform=np.asarray):
-    """Mean of the values around each entry, shrunk towards the mean of all.
-
-    Also, for each patch, the average over its neighbours of `transform` of the means that the
-    other groups alone give. Without that, a group that is far off widens the very scale that
-    it is judged by, and calibration sees images that surprise too little.
-    """
+def _fit_means(values, neighbors, rows_of_groups, n_entries, transform=np.asarray):
+    """Shrunk mean of the values around each entry; and for each patch, see `_by_others`."""
+    # Of deviations from the mean, which lose less to rounding.
     centre = values.mean()
-    counts, sums = _totals(neighbors, values - centre, n_entries)
-    by_others = np.empty_like(values)
-    for rows in rows_of_groups:
-        own_counts, own_sums = _totals(neighbors[rows], values[rows] - centre, n_entries)
-        table = transform(centre + (sums - own_sums) / (counts - own_counts + prior))
-        by_others[rows] = _average(table, neighbors[rows], default=transform(centre))
-    return centre + sums / (counts + prior), by_others
+    deviations = values - centre
+    counts, sums = _totals(neighbors, deviations, n_entries)
+
+    def about_centre(means):
+        return transform(centre + means)
+
+    by_others = _by_others(deviations, counts, sums, 0.0, neighbors, rows_of_groups, about_centre)
+    return centre + _shrunk(counts, sums, 0.0), by_others
 
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
@@ -357,18 +347,18 @@ def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceEx
 def _totals(neighbors, values, n_entries):
     """How many patches, and the sum of their values, around each entry."""
     entries, shares = neighbors.ravel(), np.repeat(values, neighbors.shape[1])
-    there = entries >= 0
-    if not there.all():
-        entries, shares = entries[there], shares[there]
+    is_entry = entries >= 0
+    if not is_entry.all():
+        entries, shares = entries[is_entry], shares[is_entry]
     return np.bincount(entries, minlength=n_entries), np.bincount(entries, shares, n_entries)
 
 
 def _average(table, neighbors, default):
-    there = neighbors >= 0
-    if there.all():
+    is_entry = neighbors >= 0
+    if is_entry.all():
         return table[neighbors].mean(axis=1)
-    count = there.sum(axis=1)
-    total = np.where(there, table[neighbors], 0).sum(axis=1)
+    count = is_entry.sum(axis=1)
+    total = np.where(is_entry, table[neighbors], 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), default)
 
 
