@@ -18,7 +18,6 @@ from skstructcore.datasets import make_photographs
 from skstructcore.display import (
     AnomalyMapDisplay,
     BankDisplay,
-    CalibrationDisplay,
     DescriptorDisplay,
     DriftDisplay,
     OperatingPointDisplay,
@@ -46,8 +45,9 @@ def main():
         "anomaly_map": AnomalyMapDisplay.from_evaluation(evaluation, n_cases=2),
         "score_shift": ScoreShiftDisplay.from_predictions(parts, scorer, kinds),
         "score_histogram": ScoreHistogramDisplay.from_predictions(parts, scorer, kinds),
-        "calibration": CalibrationDisplay.from_predictions(parts, scorer, kinds, groups=groups),
-        "operating_point": OperatingPointDisplay.from_predictions(parts, scorer, kinds),
+        "operating_point": OperatingPointDisplay.from_predictions(
+            parts, scorer, kinds, groups=groups
+        ),
         "descriptor": DescriptorDisplay.from_predictions(parts, scorer, kinds),
         "bank": BankDisplay.from_estimator(pipe),
         "region_overlap": RegionOverlapDisplay.from_estimator(pipe, images.test),

@@ -307,14 +307,6 @@ def rejected_by_hand(case, rate):
     return recalibrate(case.pipe, false_alarm_rate=rate).predict(case.test) == -1
 
 
-def op_calibration_display(case, path):
-    shown = displays.CalibrationDisplay.from_estimator(
-        case.pipe, case.test, false_alarm_rates=[0.1, 0.3]
-    )
-    counts = [rejected_by_hand(case, rate).sum() for rate in (0.1, 0.3)]
-    assert shown.false_alarms.tolist() == counts
-
-
 def op_operating_point_display(case, path):
     y = ["good", "spot"] * (N_TEST // 2)
     shown = displays.OperatingPointDisplay.from_estimator(

@@ -22,7 +22,6 @@ from skstructcore.datasets import ImageSet
 from skstructcore.display import (
     AnomalyMapDisplay,
     BankDisplay,
-    CalibrationDisplay,
     DependenceDisplay,
     DescriptorDisplay,
     DriftDisplay,
@@ -81,7 +80,6 @@ def labels(ax):
 
 EVERY = [
     AnomalyMapDisplay,
-    CalibrationDisplay,
     DescriptorDisplay,
     OperatingPointDisplay,
     RegionOverlapDisplay,
@@ -102,7 +100,7 @@ def test_every_display_draws_what_a_pipeline_makes_of_images(display, pipe, imag
     [
         ScoreShiftDisplay([1.0], [1.0], 0, 0),
         ScoreHistogramDisplay([1.0, 2.0], 1.5),
-        CalibrationDisplay([0.1], [0], 3),
+        OperatingPointDisplay([0.1], false_alarms=[0], n_good=3),
         OperatingPointDisplay([0.1, 0.2], [0.5, 0.6]),
         DescriptorDisplay(pd.DataFrame({"max": [1.0]})),
         BankDisplay([[0, 0]], [0]),
@@ -295,30 +293,44 @@ def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer):
         assert steps.sum() == pytest.approx(1) and width > 0
 
 
-def test_calibration_band_is_the_interval_of_clopper_and_pearson():
-    display = CalibrationDisplay([0.05, 0.1], [0, 3], n_good=20, n_independent=10)
+def band(shares, n_good, **options):
+    asked = np.full(len(shares), 0.1)
+    return OperatingPointDisplay(asked, false_alarms=shares, n_good=n_good, **options)
+
+
+def test_the_band_is_the_interval_of_clopper_and_pearson():
+    display = band([0, 3 / 20], 20, n_independent=10)
     # At the ends of the interval of 1.5 false alarms in 10, the tails hold 2.5 %.
     assert display.lower[0] == 0
     assert (1 - display.upper[0]) ** 10 == pytest.approx(0.025)
-    whole = CalibrationDisplay([0.1], [3], n_good=20)
+    whole = band([3 / 20], 20)
     assert binom.sf(2, 20, whole.lower[0]) == pytest.approx(0.025)
     assert binom.cdf(3, 20, whole.upper[0]) == pytest.approx(0.025)
-    assert CalibrationDisplay([0.1], [20], n_good=20).upper[0] == 1
-    assert display.upper[1] > CalibrationDisplay([0.1], [3], n_good=20).upper[0]
+    assert band([1.0], 20).upper[0] == 1
+    assert display.upper[1] > whole.upper[0]
 
 
-def test_calibration_counts_good_images_and_groups_only(scorer):
+def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
     parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
     y = ["good"] * 30 + ["dent"] * 10
     groups = np.repeat(np.arange(10), 4)
-    display = CalibrationDisplay.from_predictions(
+    display = OperatingPointDisplay.from_predictions(
         parts, scorer, y, false_alarm_rates=[0.1], groups=groups
     )
-    assert display.false_alarms == parts["is_anomalous"][:30].sum()
+    assert display.false_alarms == parts["is_anomalous"][:30].mean()
     assert (display.n_good, display.n_independent) == (30, 8)
     assert display.promised == pytest.approx(0.05)
+    assert "95 % interval (30 images, 8 groups)" in labels(display.ax_)
     with pytest.raises(ValueError, match="no image good"):
-        CalibrationDisplay.from_predictions(parts, scorer, ["dent"] * 40)
+        OperatingPointDisplay.from_predictions(parts, scorer, ["dent"] * 40)
+
+
+def test_without_labels_all_images_are_good_and_nothing_is_said_of_defects(scorer):
+    parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
+    display = OperatingPointDisplay.from_predictions(parts, scorer)
+    assert display.found is None and display.n_good == 40
+    assert "defects found" not in labels(display.ax_)
+    display.figure_.draw_without_rendering()
 
 
 def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
@@ -331,8 +343,6 @@ def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
     assert table.loc[0, "found"] == parts["is_anomalous"][30:].mean()
     assert table.loc[0, "false_alarms"] == parts["is_anomalous"][:30].mean()
     assert display.chosen == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="Labels are needed"):
-        OperatingPointDisplay.from_predictions(parts, scorer, None)
     with pytest.raises(ValueError, match="above 0"):
         OperatingPointDisplay([0.0], [0.0])
 
@@ -548,7 +558,6 @@ FROM_TABLES = [
     ScoreShiftDisplay,
     ScoreHistogramDisplay,
     DescriptorDisplay,
-    CalibrationDisplay,
     OperatingPointDisplay,
 ]
 
@@ -578,15 +587,15 @@ def test_a_table_with_an_image_without_a_score_is_refused(display, scorer):
 def test_rates_that_are_none_are_refused(scorer, rates):
     parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
     with pytest.raises(ValueError, match="false_alarm_rates must be shares between 0 and 1"):
-        CalibrationDisplay.from_predictions(parts, scorer, false_alarm_rates=rates)
+        OperatingPointDisplay.from_predictions(parts, scorer, false_alarm_rates=rates)
 
 
-@pytest.mark.parametrize("count", [-1, 4])
-def test_counts_of_false_alarms_are_of_the_good_images(count):
-    with pytest.raises(ValueError, match="must be counts of the 3 good images"):
-        CalibrationDisplay([0.1], [count], 3)
+@pytest.mark.parametrize("share", [-1, 4, np.nan])
+def test_false_alarms_are_shares_of_good_images(share):
+    with pytest.raises(ValueError, match="false_alarms must be shares"):
+        band([share], 3)
     with pytest.raises(ValueError, match="No good image"):
-        CalibrationDisplay([0.1], [0], 0)
+        band([0.0], 0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ They have scikit-learn's form: ``from_estimator`` computes the data with a fitte
 
 from ._anomaly_map import AnomalyMapDisplay
 from ._bank import BankDisplay
-from ._calibration import CalibrationDisplay
 from ._dependence import DependenceDisplay
 from ._descriptor import DescriptorDisplay
 from ._drift import DriftDisplay
@@ -20,7 +19,6 @@ from ._score_shift import ScoreShiftDisplay
 __all__ = [
     "AnomalyMapDisplay",
     "BankDisplay",
-    "CalibrationDisplay",
     "DependenceDisplay",
     "DescriptorDisplay",
     "DriftDisplay",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from .._utils.warning import renamed
 from ..images.labels import is_anomalous
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class OperatingPointDisplay(ScoredDisplay):
-    """Defects found and good images rejected, at every false-alarm rate that one may ask for.
+    """Good images rejected, and defects found, at every false-alarm rate that one may ask for.
 
     Parameters
     ----------
     asked : array-like of shape (n_rates,)
         False-alarm rates, above 0.
-    found : array-like of shape (n_rates,)
+    found : array-like of shape (n_rates,), default=None
         Share of the defects that is found at each.
     false_alarms : array-like of shape (n_rates,), default=None
         Share of unseen good images that is rejected.
@@ -39,35 +40,64 @@ class OperatingPointDisplay(ScoredDisplay):
         NaN where none is.
     chosen : float, default=None
         The rate that the pipeline was fitted with, marked by a line.
+    n_good : int, default=None
+        Number of the good images that false alarms were counted among; None: it is not known.
+    n_independent : int, default=None
+        How many of them are independent (groups); None: all. It sets the width of the band.
+    promised : float, default=0.0
+        The smallest rate that the training images can guarantee; below it, that rate is what
+        counts.
 
     Attributes
     ----------
+    lower, upper : ndarray of shape (n_rates,), or None
+        95 % interval of each share of false alarms (Clopper and Pearson); None without `n_good`.
     smallest_ax_ : matplotlib.axes.Axes or None
         Of the smallest defect, with the same horizontal axis.
-    figure_ : matplotlib.figure.Figure
 
     Examples
     --------
     >>> from skstructcore.display import OperatingPointDisplay
-    >>> display = OperatingPointDisplay([0.01, 0.1], [0.4, 0.8], [0.0, 0.12], chosen=0.01)
+    >>> display = OperatingPointDisplay([0.05, 0.1], [0.4, 0.8], [0.0, 0.15], n_good=20)
     >>> display.table()
-           asked  found  false_alarms
-    0   0.01    0.4          0.00
-    1   0.10    0.8          0.12
+       asked  found  false_alarms
+    0   0.05    0.4          0.00
+    1   0.10    0.8          0.15
+    >>> display.upper.round(3)
+    array([0.168, 0.379])
     """
 
     _size = (6.6, 4.4)
+    _carried = ("groups",)
 
     asked: ArrayLike
-    found: ArrayLike
+    found: ArrayLike | None = None
     false_alarms: ArrayLike | None = None
     smallest_defect: ArrayLike | None = None
     chosen: float | None = None
+    _: KW_ONLY
+    n_good: int | None = None
+    n_independent: int | None = None
+    promised: float = 0.0
 
     def __post_init__(self) -> None:
         self._as_arrays("asked", "found", "false_alarms", "smallest_defect")
         if not (self.asked > 0).all():
             raise ValueError(f"False-alarm rates must be above 0, got {self.asked.min():g}.")
+        for name in ("found", "false_alarms"):
+            shares = getattr(self, name)
+            if shares is not None and not ((shares >= 0) & (shares <= 1)).all():
+                raise ValueError(f"{name} must be shares between 0 and 1, got {shares.tolist()}.")
+        self.lower = self.upper = None
+        if self.n_good is not None:
+            if self.false_alarms is None or self.n_good < 1:
+                raise ValueError("No good image is among them: false alarms cannot be counted.")
+            n = self.n_good if self.n_independent is None else self.n_independent
+            hits = self.false_alarms * n
+            # Without a false alarm the interval begins at 0, with false alarms only it ends at 1.
+            with np.errstate(invalid="ignore"):
+                self.lower = np.nan_to_num(beta.ppf(0.025, hits, n - hits + 1), nan=0.0)
+                self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
 
     @classmethod
     @renamed("levels", "false_alarm_rates")
@@ -75,21 +105,25 @@ class OperatingPointDisplay(ScoredDisplay):
         cls,
         described: pd.DataFrame,
         scorer: StructCoreScorer,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         *,
         false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
+        groups: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw scores that are known already.
+        """Draw scores of unseen images that are known already.
 
         Parameters
         ----------
         described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
-        y : array-like of shape (n_images,)
-            Good images and defects, both.
+        y : array-like of shape (n_images,), default=None
+            Labels; None: all are good, and nothing is said of defects.
         false_alarm_rates : array-like, default=from 0.1 % to 30 %
+        groups : array-like of shape (n_images,), default=None
+            Images of one group are alike and count as one in the band. `from_estimator` takes
+            those of the `ImageSet`.
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
 
@@ -97,16 +131,19 @@ class OperatingPointDisplay(ScoredDisplay):
         -------
         display : OperatingPointDisplay
         """
-        if y is None:
-            raise ValueError("Labels are needed to count defects found: pass y, or an ImageSet.")
-        check_same_length(described=described, y=y)
-        anomalous = is_anomalous(y, both=True)
+        check_same_length(described=described, y=y, groups=groups)
+        good = np.ones(len(described), dtype=bool) if y is None else ~is_anomalous(y)
+        if not good.any():
+            raise ValueError("No good image is among them: false alarms cannot be counted.")
         rejected = rejected_at(described, scorer, false_alarm_rates)
         return cls(
             false_alarm_rates,
-            rejected[:, anomalous].mean(axis=1),
-            rejected[:, ~anomalous].mean(axis=1),
+            None if good.all() else rejected[:, ~good].mean(axis=1),
+            rejected[:, good].mean(axis=1),
             chosen=scorer.calibration_.decision.asked_rate,
+            n_good=int(good.sum()),
+            n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
+            promised=max(decision.smallest_rate for decision in scorer.decisions_.values()),
         ).plot(ax)
 
     @classmethod
@@ -150,15 +187,30 @@ class OperatingPointDisplay(ScoredDisplay):
 
     def _draw(self, ax):
         """Draw both shares against the rate that is asked for."""
-        ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
+        if self.found is not None:
+            ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
         if self.false_alarms is not None:
             ax.plot(self.asked, self.false_alarms, "s--", color=BLUE, label="good images rejected")
-        ax.plot(self.asked, self.asked, ":", color=GREY, label="asked for")
+        if self.n_good is not None:
+            label = f"95 % interval ({self.n_good} images"
+            if self.n_independent not in (None, self.n_good):
+                label += f", {self.n_independent} groups"
+            band = {"color": BLUE, "alpha": 0.18, "lw": 0}
+            ax.fill_between(self.asked, self.lower, self.upper, label=f"{label})", **band)
+        ax.plot(
+            self.asked, np.maximum(self.asked, self.promised), ":", color=GREY, label="asked for"
+        )
         ax.set_xscale("log")
         percent_axis(ax.xaxis, self.asked)
         ax.tick_params(axis="x", rotation=45)
-        percent_axis(ax.yaxis, np.linspace(0, 1, 6))
-        ax.set_ylim(-0.02, 1.02)
+        if self.found is None:  # small shares need room
+            most = 2 * self.asked.max()
+            ax.set_yscale("function", functions=(_root, np.square))
+            percent_axis(ax.yaxis, [t for t in (0, 0.01, 0.05, 0.1, 0.2, 0.5) if t <= most])
+            ax.set_ylim(0, most)
+        else:
+            percent_axis(ax.yaxis, np.linspace(0, 1, 6))
+            ax.set_ylim(-0.02, 1.02)
         ax.grid(alpha=0.25)
         if self.chosen is not None:
             ax.axvline(self.chosen, color="black", lw=1, ls="-.", label="as fitted")
@@ -174,4 +226,8 @@ class OperatingPointDisplay(ScoredDisplay):
             self.smallest_ax_.set_ylim(bottom=0)
             self.smallest_ax_.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
             ax.plot([], [], "D-.", color=GREEN, label="smallest painted defect")
-        ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+
+def _root(shares):
+    return np.sqrt(np.maximum(shares, 0))
