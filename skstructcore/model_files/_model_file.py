@@ -46,15 +46,8 @@ def can_hold(dtype: np.dtype) -> bool:
     return dtype.newbyteorder("<") in _CODES
 
 
-def write_model_file(
-    file: BinaryIO, arrays: dict[str, NDArray], text: dict[str, str], name: str = "sha256"
-) -> None:
-    """Write arrays and text, with a checksum of both under `name` beside the text.
-
-    Parameters
-    ----------
-    name : str, default="sha256"
-    """
+def write_model_file(file: BinaryIO, arrays: dict[str, NDArray], text: dict[str, str]) -> None:
+    """Write arrays and text, with checksums of both beside the text."""
     # Larger items first: so each array begins at a multiple of the size of its items.
     order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
     places, start = {}, 0
@@ -72,7 +65,7 @@ def write_model_file(
     for array in content:
         digest.update(_bytes_of(array))
     text = {**text, "arrays_sha256": digest.hexdigest()}
-    text[name] = _digest_of_head(text, places)
+    text["sha256"] = _digest_of_head(text, places)
     head = json.dumps({"__metadata__": text, **places}).encode()
     head += b" " * (-(8 + len(head)) % _ALIGNMENT)
     file.write(len(head).to_bytes(8, "little"))
@@ -109,12 +102,12 @@ def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
         if not all(isinstance(value, str) for value in text.values()):
             raise ValueError("the head holds something else than text")
         _check_places(entries, status.st_size - 8 - length)
-        found = text.pop("sha256")
+        checksum = text.pop("sha256")
     except RecursionError:
         raise _damaged(path, "its head is nested too deeply") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
-    if found != _digest_of_head(text, entries):
+    if checksum != _digest_of_head(text, entries):
         raise _damaged(path, "the checksum of its head does not fit")
     return text, entries, 8 + length
 

@@ -27,10 +27,10 @@ PIPELINE = "sklearn.pipeline:Pipeline"
 
 
 class Writer:
-    """Turns objects into nodes that JSON can write; `arrays` collects the arrays."""
+    """Turns objects into nodes that JSON can write; collects their arrays and types."""
 
     def __init__(self):
-        self.arrays = {}
+        self.arrays, self.types = {}, set()
         self._seen = {}  # id -> (node, object): what is shared stays shared
 
     def node(self, value, place):
@@ -70,6 +70,7 @@ class Writer:
         number = len(self._seen)
         self._seen[id(value)] = {"same": number}, value  # before its parts, which are numbered on
         name, state = _class_name(value), _state_of(value, place)
+        self.types.add(name)
         parts = {key: self.node(part, f"{place}.{key}") for key, part in state.items()}
         return {"new": name, "number": number, "state": parts}, {"same": number}
 

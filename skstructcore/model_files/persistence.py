@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -113,16 +114,11 @@ def trusted_types(model: BaseEstimator) -> list[str]:
     ['skstructcore.projection.RandomProjection']
     """
     check_is_fitted(model)
-    nodes, names = [Writer().node(model, type(model).__name__)], set()
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            names.update([node["new"]] if "number" in node else [])
-            nodes.extend(node.values())
-        elif isinstance(node, list):
-            nodes.extend(node)
+    writer = Writer()
+    writer.node(model, type(model).__name__)
     package = __name__.partition(".")[0]
-    return sorted(f"{package}.{name.replace(':', '.')}" for name in names if name != PIPELINE)
+    names = writer.types - {PIPELINE}
+    return sorted(f"{package}.{name.replace(':', '.')}" for name in names)
 
 
 def load(
@@ -223,9 +219,9 @@ def info(path: StrPath) -> dict[str, Any]:
 def _read_head(path):
     text, places, start = read_head(path)
     if text.get("format") != f"skstructcore {FORMAT}":
-        found = text.get("format", "no format that this package knows")
+        given = text.get("format", "no format that this package knows")
         raise ModelFileError(
-            f"{os.fspath(path)!r} has {found!r}; this release ({__version__}) reads 'skstructcore "
+            f"{os.fspath(path)!r} has {given!r}; this release ({__version__}) reads 'skstructcore "
             f"{FORMAT}'. Load it with the release that wrote it, or fit again with this one."
         )
     missing = {"header", "state", "arrays_sha256"} - set(text)
@@ -247,24 +243,33 @@ def _refused(path, text, reason):
 
 def _header(model):
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
-    found = dict.fromkeys(
-        "model_source_ model_checksum_ bank_ n_images_ calibration_ decisions_".split()
-    )
-    for step in reversed(steps):
-        found |= {name: getattr(step, name) for name in found if hasattr(step, name)}
+
+    def first(name):
+        """What the first step that has it has learned."""
+        return next((getattr(step, name) for step in steps if hasattr(step, name)), None)
+
     scorers = [step for step in steps if hasattr(step, "part_decision_")]
-    versions = {"skstructcore": __version__}
-    versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    rates = ("rule", "asked_rate", "rate", "interval", "threshold")
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions,
+        "versions": {"skstructcore": __version__, **dict(_versions())},
         "steps": [type(step).__name__ for step in steps],
-        "backbone": {"source": found["model_source_"], "checksum": found["model_checksum_"]},
+        "backbone": {"source": first("model_source_"), "checksum": first("model_checksum_")},
         "picture": _picture(steps[0]),
-        "training": _training(found["n_images_"], found["bank_"], found["calibration_"]),
-        "decisions": _decisions(found["decisions_"] or {}),
+        "training": _training(first("n_images_"), first("bank_"), first("calibration_")),
+        "decisions": {
+            route: {name: getattr(decision, name) for name in rates}
+            for route, decision in (first("decisions_") or {}).items()
+        },
         "summary": closing_sentences(scorers[0]) if scorers else [],
     }
+
+
+def _versions():
+    """Libraries and their versions; one without a record of it must not cost the model."""
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
 
 
 def _picture(features):
@@ -276,20 +281,14 @@ def _picture(features):
 
 
 def _training(n_images, bank, calibration):
+    learned = [] if bank is None else [bank.values, bank.image_index]
+    learned += [] if calibration is None else [calibration.scores]
     digest = hashlib.sha256()
-    for owner, names in ((bank, ("values", "image_index")), (calibration, ("scores",))):
-        for name in names:
-            if owner is not None:
-                digest.update(np.ascontiguousarray(getattr(owner, name)))
+    for array in learned:
+        digest.update(np.ascontiguousarray(array))
     return {
         "n_images": n_images,
         "n_bank_entries": None if bank is None else len(bank),
         "n_routes": None if bank is None else len(bank.route_names),
         "digest": digest.hexdigest(),
     }
-
-
-def _decisions(decisions):
-    """Rule and rates of each route, as they were saved."""
-    names = ("rule", "asked_rate", "rate", "interval", "threshold")
-    return {k: {name: getattr(d, name) for name in names} for k, d in decisions.items()}
