@@ -19,7 +19,7 @@ def test_profile_distance_is_the_mahalanobis_distance_of_ledoit_and_wolf():
 def test_held_out_distances_leave_whole_groups_out():
     rng = np.random.default_rng(1)
     pooled, groups = rng.normal(size=(9, 3)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
-    found = held_out_distances(pooled, groups)
+    found = held_out_distances(pooled, groups, np.zeros(len(pooled)))
     for group in range(3):
         out = groups == group
         expected = np.sqrt(LedoitWolf().fit(pooled[~out]).mahalanobis(pooled[out]))

@@ -252,11 +252,18 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             bank = with_profiles(selection, codes, pooled)
         self.bank_, self.radius_ = bank, selection.radius
         self.images_ = record_of(training.X, codes.groups, codes.routes, pooled, shard_size)
+        of_all = {
+            "image_index": np.arange(len(codes.groups)),
+            "groups": codes.groups,
+            "routes": codes.routes,
+            "geometry": getattr(training.X, "geometry", None),
+            "parts": training.parts,
+            "lots": lots,
+            "names": self.images_.names,
+        }
         images = selection.images
-        geometry = getattr(training.X, "geometry", None)
-        of_images = (codes.groups, codes.routes, geometry, training.parts, lots, self.images_.names)
-        of_images = (part if part is None else part[images] for part in of_images)
-        return Patches(selection.values, bank, images, *of_images)
+        kept = {key: part if part is None else part[images] for key, part in of_all.items()}
+        return Patches(selection.values, bank, **kept)
 
     def _patches_of(self, training):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""

@@ -133,16 +133,22 @@ def find_groups_of_routes(
         of_route = values if len(here) == len(values) else values[here]
         places = np.searchsorted(mine, images[here])
         codes, lots, result = find_groups(of_route, places, part, len(mine))
-        first_of_group[mine] = mine[np.unique(codes, return_index=True)[1]][codes]
+        first_of_group[mine] = mine[_first_alike(codes)]
         if result is None:
             continue
         if lots is not None:
-            first_of_lot[mine], in_lots = mine[np.unique(lots, return_index=True)[1]][lots], True
+            first_of_lot[mine], in_lots = mine[_first_alike(lots)], True
         dependence[name] = result
         level = logging.INFO if result.found == "independent" else logging.WARNING
         _logger.log(level, "Route %r: %s", name, result)
     lots = np.unique(first_of_lot, return_inverse=True)[1] if in_lots else None
     return np.unique(first_of_group, return_inverse=True)[1], lots, dependence
+
+
+def _first_alike(codes):
+    """Position of the first that has the same code, for each."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return first[inverse]
 
 
 def find_groups(
@@ -177,9 +183,9 @@ def find_groups(
         if explained >= _MIN_EXPLAINED and labels.max() + 1 >= _MIN_CLUSTERS:
             candidates["clusters"] = labels
 
-    def excess(found):
+    def excess(name):
         """Share of the patches that the own group explains, above what is expected."""
-        groups = candidates[found]
+        groups = candidates[name]
         same = groups[owner] == groups[source]
         own = np.bincount(groups, shares)[groups] - shares
         return weight[same].sum() / weight.sum() - np.mean(own / np.maximum(1 - shares, 1e-12))

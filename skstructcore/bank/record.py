@@ -42,6 +42,8 @@ class TrainingRecord:
     batches : ndarray of shape (n_images,), int64, or None
         0 for the images of the fit, and 1, 2, ... for those that each `update` brought. None: it
         is not known, as the model was written by an earlier release.
+    forgotten : ndarray of shape (n_images,), int64, or None
+        Before which batch each image was forgotten; 0: it was not. None as above.
     """
 
     digests: NDArray[np.str_]
@@ -83,8 +85,8 @@ class TrainingRecord:
         digests = np.where(which, FORGOTTEN, self.digests)
         return replace(self, digests=digests, names=names, forgotten=forgotten)
 
-    def is_as_when(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
-        """Whether the images `among` which some are were the same when these came."""
+    def is_unchanged_since(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
+        """Whether no image of those `among` which some are has come or gone since these came."""
         if self.batches is None or self.forgotten is None:
             return False
         last = self.batches[which & among].max(initial=0)

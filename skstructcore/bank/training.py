@@ -115,26 +115,19 @@ def number_images(
     `pooled` are the mean patches of the images, with `n_routes`. There is one route ``"all"``
     without categories and `n_routes`. ValueError if a route cannot be used, see `check_routes`.
     """
-    n_images = len(training.X)
-    groups, _ = codes_of(training.groups, n_images)
+    groups = np.arange(len(training.X))
+    if training.groups is not None:
+        groups = np.unique(training.groups, return_inverse=True)[1]
+    if n_routes is None and training.categories is None:
+        return ImageCodes(groups, np.zeros_like(groups), ("all",))
     if n_routes is None:
-        routes, names = codes_of(training.categories, n_images, default="all")
+        names, routes = np.unique(training.categories, return_inverse=True)
+        names = tuple(map(str, names))
     else:
         routes = choose_routes(pooled, n_routes, random_state=random_state)
         names = tuple(f"route{i}" for i in range(routes.max() + 1))
-    if n_routes is not None or training.categories is not None:
-        check_routes(routes, names, groups, training.category_names)
+    check_routes(routes, names, groups, training.category_names)
     return ImageCodes(groups, routes, names)
-
-
-def codes_of(labels, n_images, default=None):
-    """Number the distinct labels; without labels each image is its own, or all are one."""
-    if labels is not None:
-        names, codes = np.unique(labels, return_inverse=True)
-        return codes.astype(np.int64), tuple(str(label) for label in names)
-    if default is None:
-        return np.arange(n_images, dtype=np.int64), None
-    return np.zeros(n_images, dtype=np.int64), (default,)
 
 
 def is_auto(value: object) -> bool:

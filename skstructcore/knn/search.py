@@ -12,7 +12,7 @@ import numpy as np
 from .._utils.rows import counted_rows, ignored_patches
 from ..containers import AnomalyMaps
 from ..routing.pooling import pool_patches
-from ..routing.profile import route_distances
+from ..routing.profile import held_out_distances
 from ..routing.prototypes import compared_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
@@ -379,8 +379,12 @@ def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) ->
     )
     if scores.pooled is None:
         return maps
-    groups = patches.groups if training else None
-    bank = patches.bank
-    distances = route_distances(bank.profiles, scores.pooled, scores.routes, groups)
+    bank, pooled, routes = patches.bank, scores.pooled, scores.routes
+    if training:
+        distances = held_out_distances(pooled, patches.groups, routes)
+    else:
+        distances = np.empty(len(pooled))
+        for route, profile in enumerate(bank.profiles):
+            distances[routes == route] = profile.distance(pooled[routes == route])
     names = np.array(bank.route_names)
-    return replace(maps, route=names[scores.routes], route_distance=distances)
+    return replace(maps, route=names[routes], route_distance=distances)

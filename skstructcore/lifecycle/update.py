@@ -116,7 +116,7 @@ def update(
         routes = np.array([bank.bank_.route_names.index(name) for name in names])
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank, old_rows = _grown_bank(bank, knn.search_, values, routes, codes, good.X)
+    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X)
     places = np.arange(len(bank.images_), len(new_bank.images_))
     patches = patches_of(new_bank, values, places, fresh.patches.geometry)
     patches = replace(patches, parts=parts)
@@ -253,12 +253,13 @@ def _is_exact(bank, knn, is_gone, route):
         # The first images of a route came with a fit, and nothing is kept of its folds.
         if (record.batches[is_gone & own] == record.batches[own].min()).any():
             return False
-    return record.is_as_when(is_gone, own if search.n_searched == 1 else np.ones_like(own))
+    return record.is_unchanged_since(is_gone, own if search.n_searched == 1 else np.ones_like(own))
 
 
-def _grown_bank(bank, search, values, routes, groups, X):
+def _grown_bank(bank, values, routes, groups, X):
     """Bank step with more entries, and the row of each old entry in the new bank."""
     from ..neighbors.coreset import greedy_k_center
+    from ..neighbors.index import kneighbors
 
     old, first = bank.bank_, len(bank.images_)
     per_image = values.shape[1] * values.shape[2]
@@ -271,7 +272,8 @@ def _grown_bank(bank, search, values, routes, groups, X):
         rows, places = counted_rows(values[mine])
         share = len(entries) / (bank.n_images_per_route_[route] * per_image)
         n_new = min(len(rows), round(share * len(rows)))
-        squared, picks = _squared(search, route, entries, rows), np.empty(0, dtype=np.int64)
+        squared = kneighbors(rows, old.values[entries])[0][:, 0]
+        picks = np.empty(0, dtype=np.int64)
         far = float(np.sqrt(squared.max()))
         if n_new:
             picks, radii = greedy_k_center(rows, n_new, nearest=squared)
@@ -292,16 +294,6 @@ def _grown_bank(bank, search, values, routes, groups, X):
     old_rows = np.flatnonzero(changed.bank_.image_index < first)
     rows = [values[routes == route] for route in range(len(radius))]
     return _finish(bank, changed, radius, rows), old_rows
-
-
-def _squared(search, route, entries, rows):
-    """Squared distances of rows to the bank of a route."""
-    from ..neighbors.index import kneighbors
-
-    bank = search.bank
-    if search.is_routed or len(bank.route_names) == 1:  # an index of these entries is there
-        return search.indexes[route].query(rows, 1)[0][:, 0]
-    return kneighbors(rows, bank.values[entries])[0][:, 0]
 
 
 def _shrunk_bank(bank, is_gone):
@@ -375,11 +367,8 @@ def _calibrated(scorer, training, bank):
     if hasattr(changed, "recalibration_"):
         del changed.recalibration_
     if training.route is not None:
-        distances, record = training.route_distance.copy(), bank.images_
-        for route in range(len(bank.bank_.route_names)):
-            mine = training.route == bank.bank_.route_names[route]
-            pooled = record.pooled[training.image_index[mine]].astype(np.float64)
-            distances[mine] = held_out_distances(pooled, training.groups[mine])
+        pooled = bank.images_.pooled[training.image_index].astype(np.float64)
+        distances = held_out_distances(pooled, training.groups, training.route)
         training = replace(training, route_distance=distances)
     changed.training_ = training
     _logger.info("Calibrated with %d training images", len(training))

@@ -16,8 +16,6 @@ from scipy.stats import t as student_t
 from .prototypes import select_prototypes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -26,8 +24,10 @@ __all__ = [
     "fit_profile",
     "fit_tail",
     "held_out_distances",
-    "route_distances",
 ]
+
+
+_N_FOLDS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,40 +88,22 @@ def _mahalanobis(pooled, centre, axes, shares, floor):
 
 
 def held_out_distances(
-    pooled: NDArray[np.floating], groups: ArrayLike, n_folds: int = 10
+    pooled: NDArray[np.floating], groups: ArrayLike, routes: ArrayLike
 ) -> NDArray[np.float64]:
-    """Distance of each training image of one product to it, without its own group.
+    """Distance of each training image to its route, without its own group.
 
-    There are at most `n_folds` fits; every group is left out of one of them.
-    """
-    _, codes = np.unique(groups, return_inverse=True)
-    # Groups are taken in a fixed random order, so that a fold is no stretch of a series.
-    order = np.random.default_rng(0).permutation(codes.max() + 1)
-    folds = order[codes] % n_folds
-    distances = np.empty(len(pooled))
-    for fold in np.unique(folds):
-        out = folds == fold
-        distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[~out]))
-    return distances
-
-
-def route_distances(
-    profiles: Sequence[RouteProfile],
-    pooled: NDArray[np.floating],
-    routes: NDArray[np.int64],
-    groups: NDArray[np.int64] | None = None,
-) -> NDArray[np.float64]:
-    """Distance of each image to its route, whose position among the profiles `routes` holds.
-
-    Training images, whose `groups` are given, are judged by the other groups.
+    There are at most ten fits for a route; every group is left out of one of them.
     """
     distances = np.empty(len(pooled))
     for route in np.unique(routes):
-        mine = routes == route
-        if groups is None:
-            distances[mine] = profiles[route].distance(pooled[mine])
-        else:
-            distances[mine] = held_out_distances(pooled[mine], groups[mine])
+        mine = np.flatnonzero(routes == route)
+        _, codes = np.unique(groups[mine], return_inverse=True)
+        # Groups are taken in a fixed random order, so that a fold is no stretch of a series.
+        order = np.random.default_rng(0).permutation(codes.max() + 1)
+        folds = order[codes] % _N_FOLDS
+        for fold in np.unique(folds):
+            out, others = mine[folds == fold], mine[folds != fold]
+            distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[others]))
     return distances
 
 
@@ -147,10 +129,15 @@ class DistanceTail:
     scale: float
     n: int
 
+    @property
+    def predictive_scale(self) -> float:
+        """Of the next log distance: as location is an estimate, it is a little wider."""
+        return self.scale * np.sqrt(1 + 1 / self.n)
+
     def z(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
         """Standardised log distances, with the uncertainty of location and scale."""
         logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
-        return (logs - self.location) / (self.scale * np.sqrt(1 + 1 / self.n))
+        return (logs - self.location) / self.predictive_scale
 
     def p_values(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
         """Share of new images of the product that are at least as far: Student's t."""
@@ -158,8 +145,7 @@ class DistanceTail:
 
     def critical_distance(self, level: float) -> float:
         """Distance that a share `level` of new images exceeds."""
-        scale = self.scale * np.sqrt(1 + 1 / self.n)
-        return float(np.exp(self.location + self.critical_z(level) * scale))
+        return float(np.exp(self.location + self.critical_z(level) * self.predictive_scale))
 
     def critical_z(self, level: float) -> float:
         """Standardised distance that a share `level` of new images exceeds."""
