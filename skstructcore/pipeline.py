@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator
 
     from .bank.memory import MemoryEstimate
     from .images.image_list import ImagesLike
@@ -266,10 +265,7 @@ def estimate_time(
 
     Parameters
     ----------
-    pipe : Pipeline
-        Of `make_structcore`; nothing in it is changed.
-    X, y, **fit_params
-        What `fit` will get.
+    pipe, X, y, **fit_params : see `estimate_memory`
 
     Returns
     -------
@@ -310,7 +306,9 @@ def estimate_time(
     held_out, knn = 0.0, _step(pipe, RoutedKNNScorer)
     if knn is not None and len(rows) > 1:
         start = perf_counter()
-        clone(knn).fit_transform(patches)
+        # The few images are of one route, and their bank may be smaller than that of all.
+        n_neighbors = min(knn.n_neighbors, n_entries)
+        clone(knn).set_params(routing=None, n_neighbors=n_neighbors).fit_transform(patches)
         held_out = (perf_counter() - start) / n_patches / n_entries
         held_out *= shape.n_held * shape.n_entries
     return TimeEstimate(extraction, selection, held_out)

@@ -231,5 +231,12 @@ def test_time_grows_with_the_images_and_with_the_patches_times_the_entries(monke
     assert estimate_time(in_sample, photos(96)).held_out == 0
 
 
+def test_time_is_estimated_of_pipelines_whose_bank_has_routes_or_many_neighbours():
+    X = np.random.default_rng(0).normal(size=(60, 3, 3, 4)).astype(np.float32)
+    for params in ({"bank__n_routes": 2, "knn__routing": "top1"}, {"knn__n_neighbors": 50}):
+        pipe = make_structcore(bank__ratio=0.5, **params)[2:]
+        assert estimate_time(pipe, X).held_out > 0
+
+
 def many_bytes(n):
     return n * 64 * 128 * 4

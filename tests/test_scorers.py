@@ -1,11 +1,12 @@
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, fbeta_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
 
@@ -130,6 +131,13 @@ def test_any_metric_becomes_a_scorer(model, images):
     assert repr(top) == "make_anomaly_scorer(aupro_score, on_maps=True, max_fpr=0.05)"
     assert top(model, images.test) <= scorers.aupro_scorer(model, images.test)
     assert pickle.loads(pickle.dumps(top))(model, images.test) == top(model, images.test)
+
+
+def test_a_metric_without_a_name_is_shown_and_nothing_cannot_be_combined():
+    scorer = scorers.make_anomaly_scorer(partial(fbeta_score, beta=2))
+    assert "fbeta_score" in repr(scorer)
+    with pytest.raises(ValueError, match="no scorer to combine"):
+        scorers.combine_anomaly_scorers()
 
 
 def test_searches_and_cross_validation_of_scikit_learn_take_them(model, images):

@@ -57,12 +57,12 @@ def stream_bank(
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
     images = np.arange(len(routes))
-    known = images, routes, np.isin(images, kept)
+    of_images = images, routes, np.isin(images, kept)
     if shard_size is None:
-        pieces = _batches(X, *known)
+        pieces = _batches(X, *of_images)
     else:
         empty = copy.deepcopy(streams)
-        pieces = over_shards(partial(_summary, empty), shard_size, X, *known)
+        pieces = over_shards(partial(_summary, empty), shard_size, X, *of_images)
     n_there = 0
     for rows, kept_values in pieces:
         values[n_there : n_there + len(kept_values)] = kept_values
@@ -88,10 +88,10 @@ def _batches(X, images, routes, is_kept):
         yield rows, batch[is_kept[here]]
 
 
-def _summary(streams, X, *known):
+def _summary(streams, X, *of_images):
     """The same of a shard, with the rows that empty streams select of it, and their radius."""
     streams, kept = copy.deepcopy(streams), []
-    for rows, values in _batches(X, *known):
+    for rows, values in _batches(X, *of_images):
         kept.append(values)
         for route, *batch in rows:
             streams[route].add(*batch)

@@ -141,12 +141,12 @@ class BankSearch:
             chosen = self.nearest_routes(batch) if routes is None else routes[rows]
             for key in np.unique(chosen, axis=0):
                 mine = (chosen == key).all(axis=1)
-                own = patches.groups[rows[mine]] if held_out else None
+                left_out = patches.groups[rows[mine]] if held_out else None
                 features = batch[mine]
                 if waits:
                     categories = [self.entries.route_names[key[0]]] * len(features)
                     patches.values.mark_ignored(features, rows[mine], categories)
-                yield self._find(rows[mine], key, features, own)
+                yield self._find(rows[mine], key, features, left_out)
             done += len(batch)
 
     def _find(self, images, routes, features, groups):

@@ -150,7 +150,7 @@ def _near_images(bank, features, places, copies):
     with np.errstate(invalid="ignore"):
         usual = np.nanmedian(nearest[given], axis=0)
     share = nearest / np.maximum(usual, np.finfo(np.float32).tiny)
-    found = dict(copies)
+    pairs = dict(copies)
     owners = np.unique(entries.image_index)
     of_owner = [np.flatnonzero(entries.image_index == owner) for owner in owners]
     for image in np.flatnonzero(given):
@@ -159,6 +159,6 @@ def _near_images(bank, features, places, copies):
         if np.isnan(far).all():
             continue
         best = int(np.nanargmin(far))
-        if far[best] <= _COPY and int(image) not in found:
-            found[int(image)] = (int(owners[best]), float(far[best]))
-    return found
+        if far[best] <= _COPY and int(image) not in pairs:
+            pairs[int(image)] = (int(owners[best]), float(far[best]))
+    return pairs

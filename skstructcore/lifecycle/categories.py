@@ -85,10 +85,10 @@ def add_category(
     ('bolt', 'pin')
     """
     bank, knn, scorer = _routed_steps(pipe)
-    known = bank.bank_.route_names
+    names = bank.bank_.route_names
     if not isinstance(name, str) or name.strip() in ("", UNKNOWN):
         raise ValueError(f"A product needs a name other than {UNKNOWN!r}, got {name!r}.")
-    if name in known:
+    if name in names:
         raise ValueError(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
@@ -110,7 +110,7 @@ def add_category(
     new_images = replace(
         new_bank.images_,
         groups=new_bank.images_.groups + first_group,
-        routes=np.full(len(new_bank.images_), len(known)),
+        routes=np.full(len(new_bank.images_), len(names)),
     )
     bank.images_ = bank.images_.join(new_images)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])

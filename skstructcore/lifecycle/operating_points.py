@@ -171,7 +171,7 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
     side = chosen.sizes().min(axis=1)
     decisions = pipe[-1].decisions_
-    found = {float(asked): [] for asked in table["false_alarm_rate"].unique()}
+    shares_of = {float(asked): [] for asked in table["false_alarm_rate"].unique()}
     for size in sizes:
         copies = []
         for i in range(len(chosen)):
@@ -181,14 +181,14 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
             )
             copies += one.paths
         parts = _describe_held_out(pipe, chosen, copies)
-        for asked, shares in found.items():
+        for asked, shares in shares_of.items():
             shares.append(float(rejected_at(parts, decisions, asked).mean()))
     table["painted_found"] = table["false_alarm_rate"].map(
-        {k: float(np.mean(v)) for k, v in found.items()}
+        {k: float(np.mean(v)) for k, v in shares_of.items()}
     )
-    smallest = {asked: smallest_size(sizes, shares) for asked, shares in found.items()}
+    smallest = {asked: smallest_size(sizes, shares) for asked, shares in shares_of.items()}
     table["smallest_found"] = table["false_alarm_rate"].map(smallest)
-    table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in found.items()}}
+    table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in shares_of.items()}}
 
 
 def painted_at(

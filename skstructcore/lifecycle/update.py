@@ -248,12 +248,13 @@ def _contributions(bank, knn, features, digests, places):
 def _is_exact(bank, knn, is_gone, route):
     """Whether images of a route have the neighbours that they had when they came."""
     record, search = bank.images_, knn.search_
-    own = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
+    members = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
     if knn.calibration == "k-fold" and record.batches is not None:
         # The first images of a route came with a fit, and nothing is kept of its folds.
-        if (record.batches[is_gone & own] == record.batches[own].min()).any():
+        if (record.batches[is_gone & members] == record.batches[members].min()).any():
             return False
-    return record.is_unchanged_since(is_gone, own if search.n_searched == 1 else np.ones_like(own))
+    neighbors = members if search.n_searched == 1 else np.ones_like(members)
+    return record.is_unchanged_since(is_gone, neighbors)
 
 
 def _grown_bank(bank, values, routes, groups, X):

@@ -34,7 +34,6 @@ __all__ = [
     "image_auroc_scorer",
     "image_f1max_scorer",
     "make_anomaly_scorer",
-    "masks_as_seen",
     "pixel_auroc_scorer",
 ]
 
@@ -80,7 +79,7 @@ def make_anomaly_scorer(
     make_anomaly_scorer(average_precision_score)
     """
     if not callable(metric):
-        raise TypeError(f"metric must be a function of skstructcore.metrics, got {metric!r}.")
+        raise TypeError(f"metric must be a function of labels and scores, got {metric!r}.")
     return _AnomalyScorer(metric, on_maps, greater_is_better, kwargs)
 
 
@@ -109,6 +108,8 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     combine_anomaly_scorers(auroc=make_anomaly_scorer(image_auroc_score),
     aupro=make_anomaly_scorer(aupro_score, on_maps=True))
     """
+    if not scorers:
+        raise ValueError("There is no scorer to combine: give at least one, by its name.")
     return _CombinedScorer(scorers)
 
 
@@ -128,7 +129,8 @@ class _AnomalyScorer:
         options = [f"{name}={value!r}" for name, value in self.kwargs.items()]
         options = ["on_maps=True"] * self.on_maps + options
         options += ["greater_is_better=False"] * (not self.greater_is_better)
-        return f"make_anomaly_scorer({', '.join([self.metric.__name__, *options])})"
+        name = getattr(self.metric, "__name__", repr(self.metric))
+        return f"make_anomaly_scorer({', '.join([name, *options])})"
 
 
 class _CombinedScorer:

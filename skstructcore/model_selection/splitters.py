@@ -73,10 +73,9 @@ class _OneClassSplitter(BaseCrossValidator):
                 f"all {n_images} images are {kind}; without {wanted} ones there is nothing to "
                 "evaluate"
             )
-        types = np.where(anomalous, np.asarray(y).astype(str), "")
         if groups is None:
             groups = getattr(X, "groups", None)
-        folds = list(self._folds(X, anomalous, types, groups))
+        folds = list(self._folds(X, anomalous, np.asarray(y).astype(str), groups))
         for number, (train, test) in enumerate(folds):
             if not len(train) or anomalous[test].all() or not anomalous[test].any():
                 n_anomalous = int(anomalous[test].sum())
@@ -151,7 +150,7 @@ class OneClassKFold(_OneClassSplitter):
             yield good[train], np.sort(np.r_[good[test], bad[number :: self.n_splits]])
 
 
-class OneClassGroupKFold(_OneClassSplitter):
+class OneClassGroupKFold(OneClassKFold):
     """K folds that keep groups together, each tested on its good and anomalous images.
 
     A group (one part under several exposures, say) is in one fold with all its images, good
@@ -178,13 +177,6 @@ class OneClassGroupKFold(_OneClassSplitter):
     """
 
     __metadata_request__split = {"groups": True}
-
-    def __init__(
-        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
-    ) -> None:
-        self.n_splits = n_splits
-        self.shuffle = shuffle
-        self.random_state = random_state
 
     def _folds(self, X, anomalous, types, groups):
         groups = _checked_groups(self, groups, len(anomalous))

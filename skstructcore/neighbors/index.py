@@ -197,8 +197,8 @@ class NeighborIndex:
             )
         if self._search is None:
             self._search = self._prepare()
-        own, groups = self._check_exclude(exclude, len(queries))
-        distances, indices = self._search(queries, n_neighbors, own, groups)
+        query_groups, groups = self._check_exclude(exclude, len(queries))
+        distances, indices = self._search(queries, n_neighbors, query_groups, groups)
         return distances.astype(np.float32), indices
 
     @property
@@ -246,9 +246,10 @@ class NeighborIndex:
         return np.where(names[places] == exclude, places, -1), groups.astype(np.int64)
 
 
-# Each search is made from a finite float32 bank and called with ``(queries, k, own, groups)``:
-# float32 queries, the number of neighbours, and the groups of queries and entries that must not
-# meet (or None, None). It returns squared distances (inf where there is no entry) and indices.
+# Each search is made from a finite float32 bank and called with
+# ``(queries, k, query_groups, groups)``: float32 queries, the number of neighbours, and the groups
+# of queries and entries that must not meet (or None, None). It returns squared distances (inf where
+# there is no entry) and indices.
 
 
 class ExactSearch:
@@ -268,23 +269,25 @@ class ExactSearch:
             leading, self.offsets[part] = self._leading(bank[part])
             self.coordinates[:, part] = leading.T
 
-    def __call__(self, queries, k, own, groups):
+    def __call__(self, queries, k, query_groups, groups):
         distances = np.full((len(queries), k), np.inf)
         indices = np.full((len(queries), k), -1, dtype=np.int64)
-        own, groups = (_NO_GROUPS, _NO_GROUPS) if own is None else (own, groups)
+        if query_groups is None:
+            query_groups, groups = _NO_GROUPS, _NO_GROUPS
         # An image's queries are shared out among the threads, too, unless they are done before a
         # thread has started.
         step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
         blocks = parts(len(queries), step)
         n_products = len(queries) * self.coordinates.size
         most = min(len(blocks), max(1, n_products // _PRODUCTS_A_THREAD))
-        search = partial(self._search, queries, own, groups, distances, indices)
+        search = partial(self._search, queries, query_groups, groups, distances, indices)
         with thread_pool(most=most) as run_all:
             run_all(search, blocks)
         return distances, indices
 
-    def _search(self, queries, own, groups, distances, indices, part):
-        rows, own, found = queries[part], own[part], (distances[part], indices[part])
+    def _search(self, queries, query_groups, groups, distances, indices, part):
+        rows, query_groups = queries[part], query_groups[part]
+        distances, indices = distances[part], indices[part]
         leading, halves = self._leading(rows)
         if not np.all(halves < 1e36):  # also NaN
             check_range(queries, "queries")
@@ -294,7 +297,7 @@ class ExactSearch:
                 products = leading[some] @ self.coordinates[:, block]
                 self.kernels.search_block(
                     rows[some], halves[some], products, self.bank, block.start,
-                    self.offsets[block], own[some], groups, found[0][some], found[1][some],
+                    self.offsets[block], query_groups[some], groups, distances[some], indices[some],
                 )  # fmt: skip
 
     def _leading(self, rows):
@@ -345,26 +348,26 @@ class DeviceSearch:
         self.centred = torch.from_numpy(bank - self.origin).to(self.device)
         self.norms = self.centred.square().sum(dim=1)
 
-    def __call__(self, queries, k, own, groups):
+    def __call__(self, queries, k, query_groups, groups):
         check_range(queries, "queries")
         step = max(1, _DEVICE_PRODUCTS // len(self.bank))
-        if own is not None:
-            own = self.torch.from_numpy(own).to(self.device)
+        if query_groups is not None:
+            query_groups = self.torch.from_numpy(query_groups).to(self.device)
             groups = self.torch.from_numpy(groups).to(self.device)
         distances = np.empty((len(queries), k))
         indices = np.empty((len(queries), k), dtype=np.int64)
         for part in parts(len(queries), step):
-            part_own = None if own is None else own[part]
-            distances[part], indices[part] = self._search(queries[part], k, part_own, groups)
+            part_groups = None if query_groups is None else query_groups[part]
+            distances[part], indices[part] = self._search(queries[part], k, part_groups, groups)
         return distances, indices
 
-    def _search(self, queries, k, own, groups):
+    def _search(self, queries, k, query_groups, groups):
         torch = self.torch
         rows = torch.from_numpy(queries).to(self.device)
         centred = rows - torch.from_numpy(self.origin).to(self.device)
         rough = torch.addmm(self.norms, centred, self.centred.T, alpha=-2)
-        if own is not None:
-            rough.masked_fill_(own[:, None] == groups, torch.inf)
+        if query_groups is not None:
+            rough.masked_fill_(query_groups[:, None] == groups, torch.inf)
         # Some more than k, as rounding may have changed the order of the nearest.
         rough, chosen = rough.topk(min(k + 8, len(self.bank)), dim=1, largest=False)
         exact = torch.full(rough.shape, torch.inf, dtype=self.double, device=self.device)
@@ -393,13 +396,15 @@ class ApproximateSearch:
         )
         self.graph.prepare()
 
-    def __call__(self, queries, k, own, groups):
+    def __call__(self, queries, k, query_groups, groups):
         check_range(queries, "queries")
         bank = self.exact.bank
-        spare = 0 if own is None else int(np.bincount(groups).max())
+        spare = 0 if query_groups is None else int(np.bincount(groups).max())
         indices, _ = self.graph.query(queries, k=min(k + spare, len(bank)), epsilon=_EPSILON)
         indices = np.sort(indices.astype(np.int64), axis=1)
-        left_out = indices < 0 if own is None else (indices < 0) | (groups[indices] == own[:, None])
+        left_out = indices < 0
+        if query_groups is not None:
+            left_out |= groups[indices] == query_groups[:, None]
         distances = np.empty(indices.shape)
         for column, chosen in enumerate(indices.T):
             difference = queries.astype(np.float64) - bank[chosen]
@@ -410,7 +415,7 @@ class ApproximateSearch:
         indices = np.take_along_axis(indices, order, axis=1)
         short = np.flatnonzero(np.isinf(distances[:, -1]))
         if len(short):
-            again = None if own is None else own[short]
+            again = None if query_groups is None else query_groups[short]
             distances[short], indices[short] = self.exact(queries[short], k, again, groups)
         return distances, indices
 

@@ -158,13 +158,13 @@ class StreamingCoreset:
         picks = 3 * 4 * n_features * self.n_select
         capacity = int((self.max_memory - picks) // per_row)
         needed = least_memory(self.n_select, n_features)
-        if self.max_memory < needed:
-            if self.n_rows is None or capacity < self.n_rows:
-                raise ValueError(
-                    f"max_memory={self.max_memory} bytes is too little to select "
-                    f"{self.n_select} rows of {n_features} features: it takes at least {needed}. "
-                    "Raise it, or select fewer rows."
-                )
+        all_fit = self.n_rows is not None and self.n_rows <= capacity
+        if self.max_memory < needed and not all_fit:
+            raise ValueError(
+                f"max_memory={self.max_memory} bytes is too little to select {self.n_select} rows "
+                f"of {n_features} features: it takes at least {needed}. Raise it, or select fewer "
+                "rows."
+            )
         if self.n_rows is not None:
             capacity = min(capacity, self.n_rows)
         # Memory is taken by the system as the rows come in.
