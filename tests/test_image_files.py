@@ -12,7 +12,7 @@ from PIL import Image
 
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
-from skstructcore.images.files import load
+from skstructcore.images.decoding import load
 from skstructcore.images.geometry import Framing
 from skstructcore.images.reading import Intensity
 

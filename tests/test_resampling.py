@@ -69,3 +69,10 @@ def test_with_nothing_ignored_the_maps_are_those_without(maps):
         upsample_maps(maps, (20, 35), 2.0),
         rtol=1e-5,
     )
+
+
+def test_a_part_narrower_than_a_pixel_is_placed_on_one():
+    geometry = Geometry((8, 8), [[2, 2], [2, 2]], [[0.6, 0, 1.4, 2], [1.8, 0, 2, 2]])
+    for i in range(2):
+        placed = place_on_image(np.ones((8, 8)), geometry, i)
+        np.testing.assert_array_equal(placed, [[np.nan, np.nan], [1, 1]])

@@ -216,6 +216,8 @@ def _coco(path, sizes, problems):
         names = {category["id"]: category["name"] for category in data.get("categories", ())}
         images = {image["id"]: (image["file_name"], image) for image in data["images"]}
         annotations = data["annotations"]
+    if problems:
+        return {}
     place = {}
     for key, (name, image) in images.items():
         ending = Path(name).parts

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from .files import StrPath
     from .geometry import Geometry
     from .image_list import ImageList
-    from .reading import StrPath
 
     #: A mask (file or array) or polygons.
     RegionLike: TypeAlias = "StrPath | NDArray[Any] | Sequence[ArrayLike]"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .files import check_pixels, list_images, pages_of, problem_of_array, split_page, split_view
+from .decoding import check_pixels, pages_of, problem_of_array
+from .files import list_images, split_page, split_view
 from .geometry import Framing, as_box, box_on_image
 from .reading import (
     ImageReadError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .reading import StrPath
+    from .files import StrPath
 
     class _HasPaths(Protocol):
         @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .reading import StrPath
+    from .files import StrPath
 
 
 _logger = logging.getLogger(__name__)

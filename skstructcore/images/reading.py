@@ -1,4 +1,4 @@
-"""Reading and checking images: the only module that opens image files.
+"""Levels of images: files, PIL images and arrays, brought into one form.
 
 Whatever comes in is brought into the form in which an image viewer shows it:
 
@@ -16,7 +16,6 @@ Whatever comes in is brought into the form in which an image viewer shows it:
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral, Real
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from .files import (
+from .decoding import (
     DEEP_MODES,
     N_REMEMBERED,
     PixelType,
@@ -36,18 +35,14 @@ from .files import (
     pixel_type_of_mode,
     refuse_deep_transparency,
     refuse_several,
-    split_page,
-    split_view,
-    stamp,
     upright_size_of,
 )
+from .files import split_page, split_view, stamp
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
-
-    StrPath = str | os.PathLike[str]
 
 FULL_RANGE = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)

@@ -126,9 +126,14 @@ def place_on_image(
     """
     height, width = (int(length) for length in geometry.original_sizes[index])
     top, left, bottom, right = geometry.boxes[index]
-    rows = slice(round(top), round(bottom))
-    columns = slice(round(left), round(right))
+    rows, columns = _whole_pixels(top, bottom, height), _whole_pixels(left, right, width)
     placed = np.full((height, width), np.nan, dtype=np.float32)
     seen = (rows.stop - rows.start, columns.stop - columns.start)
     placed[rows, columns] = upsample_maps(pixels[np.newaxis], seen)[0]
     return placed
+
+
+def _whole_pixels(start, stop, length):
+    """The pixels between two places on an axis of some length; at least one."""
+    first = min(round(start), length - 1)
+    return slice(first, max(round(stop), first + 1))
