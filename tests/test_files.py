@@ -108,6 +108,9 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
     with pytest.raises(OSError, match="no file that could be replaced"):
         check_writable(tmp_path)
     assert check_writable(tmp_path / "scores.csv") and not list(tmp_path.iterdir())
+    read, write = os.pipe()  # as /dev/stdout in front of another program: opening it would wait
+    with os.fdopen(read), os.fdopen(write, "w"), pytest.raises(OSError, match="no file that"):
+        check_writable(f"/dev/fd/{write}")
 
 
 def test_the_digest_follows_the_content(tmp_path):

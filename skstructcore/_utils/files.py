@@ -29,9 +29,9 @@ def check_writable(path: StrPath) -> Path:
 
     To be asked before work whose result is to be written: nothing is created.
     """
-    path = Path(os.path.realpath(path))  # through a link, as every other writer does
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout leads to no path
         raise OSError(f"{str(path)!r} is no file that could be replaced: choose another name.")
+    path = Path(os.path.realpath(path))  # through a link, as every other writer does
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write to: make it.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
