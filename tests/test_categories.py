@@ -122,6 +122,35 @@ def test_other_settings_are_an_error_that_names_them_unless_overwritten(pipe, ro
     assert all(after[name] > before[name] for name in before)
 
 
+def square_at(start):
+    ignore = np.zeros((32, 32), dtype=bool)
+    ignore[start : start + 8, start : start + 8] = True
+    return ignore
+
+
+@pytest.mark.parametrize(
+    ("parameter", "one", "other"),
+    [
+        ("features__ignore", square_at(8), square_at(16)),  # numpy writes the corners alone
+        (
+            "structcore__descriptors",
+            [lambda maps: maps[:, 0, 0]],
+            [lambda maps: maps[:, 1, 1]],
+        ),
+    ],
+)
+def test_settings_that_are_written_alike_are_still_other_settings(
+    pipe, root, tmp_path, parameter, one, other
+):
+    changed = [clone(pipe).set_params(**{parameter: value}) for value in (one, other)]
+    evaluate_categories(changed[0], root, tmp_path, categories=["nut"])
+    before = times(tmp_path)
+    evaluate_categories(changed[0], root, tmp_path, categories=["nut"])
+    assert times(tmp_path) == before
+    with pytest.raises(ValueError, match=f"with other settings .*{parameter}"):
+        evaluate_categories(changed[1], root, tmp_path)
+
+
 def test_a_category_whose_files_change_is_computed_again(pipe, root, tmp_path):
     evaluate_categories(pipe, root, tmp_path)
     before = times(tmp_path)

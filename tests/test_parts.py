@@ -14,6 +14,7 @@ from skstructcore import (
     update,
 )
 from skstructcore.scoring.parts import score_parts
+from skstructcore.scoring.summary import closing_sentences
 from skstructcore.scoring.suspects import suspects_of
 
 VIEWS = 5
@@ -117,6 +118,17 @@ def test_suspects_are_those_that_benjamini_and_hochberg_discover():
     p_values = tail_p_values(decision.scores)
     expected = np.flatnonzero(false_discovery_control(p_values) <= 0.15)
     assert sorted(suspects_of(decision)) == expected.tolist()
+
+
+def test_fresh_images_are_not_called_training_images():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3, 3, 6)).astype(np.float32)
+    steps = make_structcore(bank__ratio=0.1, structcore__threshold="guaranteed")[2:]
+    pipe = steps.fit(X[:40])
+    X[47] *= 9
+    moved = recalibrate(pipe, X[40:], force=True)
+    assert len(suspects_of(moved[-1].calibration_.decision)) == 1
+    assert not any("unlike the others" in text for text in closing_sentences(moved[-1]))
 
 
 def test_fit_names_odd_images_and_says_what_they_cost(caplog, tmp_path):

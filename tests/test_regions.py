@@ -160,6 +160,10 @@ def test_a_defect_is_found_where_it_is(pipe_and_images, resolution):
     assert row["top"] < 13 < row["bottom"] and row["left"] < 24 < row["right"]
     assert row["area"] < 40 * 60 / 4
     assert row["p_value"] == 1 / 11
+    described = pipe[-1].describe(pipe[:-1].transform(paths)).iloc[1]
+    for side in ("top", "left", "bottom", "right"):
+        assert described[f"region_{side}"] == row[side]
+    assert (described["peak_row"], described["peak_col"]) == (row["peak_row"], row["peak_col"])
     maps = pipe[:-1].transform(paths)
     pd.testing.assert_frame_equal(
         regions(pipe, maps).drop(columns="image"), found.drop(columns="image")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
+import numpy as np
+from joblib.func_inspect import get_func_code
 from sklearn.base import BaseEstimator, clone
 
 from .._utils.computing import end_with_parent, progress_bar
@@ -43,9 +45,7 @@ __all__ = ["CategoryError", "evaluate_categories", "format_markdown"]
 logger = logging.getLogger(__name__)
 
 # Parameters that decide over time and memory, but not over results.
-_WITHOUT_EFFECT = frozenset(
-    "batch_size compile device max_memory memory n_jobs transform_input verbose".split()
-)
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
 
 
 class CategoryError(ValueError):
@@ -238,14 +238,25 @@ def _settings(pipe):
     for name, value in sorted(pipe.get_params().items()):
         if name == "steps" or name.split("__")[-1] in _WITHOUT_EFFECT:
             continue
-        if isinstance(value, BaseEstimator):
-            settings[name] = type(value).__name__
-        elif callable(value):
-            owner = value if hasattr(value, "__qualname__") else type(value)
-            settings[name] = f"{owner.__module__}.{owner.__qualname__}"
-        else:
-            settings[name] = repr(value)
+        settings[name] = _text_of(value)
     return settings
+
+
+def _text_of(value):
+    """A parameter as text; equal texts are equal parameters."""
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    if callable(value):
+        owner = value if hasattr(value, "__qualname__") else type(value)
+        code = joblib.hash(get_func_code(value)[0])  # two lambdas have one name
+        return f"{owner.__module__}.{owner.__qualname__} ({code})"
+    if isinstance(value, np.ndarray):
+        return f"{value!r} ({joblib.hash(value)})"  # repr shows the corners of large ones only
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_text_of(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text_of, value))}]"
+    return repr(value)
 
 
 def _check_settings(done, settings, output):

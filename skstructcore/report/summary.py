@@ -37,7 +37,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     if scorer.is_routed_:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     entries, n_features = bank.bank_.values.shape
-    suspects = [f"{text}." for text in unlike_the_others(scorer.calibrations_, scorer.training_)]
+    suspects = [f"{text}." for text in unlike_the_others(scorer)]
     rows += [
         ("Backbone", backbone),
         ("Memory bank", f"{entries} patches of {n_features} features"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from .descriptors import DescriptorLike
+    from .structcore import StructCoreScorer
 
 _PIXELS_AT_ONCE = 2**21
 
@@ -130,6 +131,11 @@ def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
         surprise=resized(maps.surprise),
         ignored=None if maps.ignored is None else ignored_pixels(maps.ignored, size),
     )
+
+
+def seen_maps(scorer: StructCoreScorer, maps: AnomalyMaps) -> AnomalyMaps:
+    """Return the maps that the descriptors look at, by the resolution of a scorer."""
+    return at_pixels(maps, scorer.sigma) if scorer.resolution == "full" else maps
 
 
 @dataclass(frozen=True, eq=False)

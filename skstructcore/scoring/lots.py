@@ -13,11 +13,8 @@ from .suspects import without
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calibration import ScoreCalibration
+    from .calibration import RouteCalibration
     from .evidence import TrainingEvidence
-
-# Of fewer images a share says nothing.
-_MIN_IMAGES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +54,7 @@ class LotRates:
 def rates_by_lot(
     training: TrainingEvidence,
     apart: TrainingEvidence,
-    calibrations: dict[str, ScoreCalibration],
+    routes: dict[str, RouteCalibration],
     lots: NDArray[np.int64],
 ) -> LotRates | None:
     """Count, for each lot, what the threshold of the others rejects.
@@ -65,11 +62,10 @@ def rates_by_lot(
     Parameters
     ----------
     training : TrainingEvidence
-        By which `calibrations` were learned, in their order.
+        From which `routes` were learned.
     apart : TrainingEvidence
         Of the same images, scored without the entries of their lot.
-    calibrations : dict of str to ScoreCalibration
-        Of each route; "all" without routes.
+    routes : dict of str to RouteCalibration
     lots : ndarray of shape (n,), int64
 
     Returns
@@ -78,19 +74,19 @@ def rates_by_lot(
         Of the lots with at least 5 images, where there are two or more such lots; else None.
     """
     names, counts = np.unique(lots, return_counts=True)
-    large = names[counts >= _MIN_IMAGES]
+    large = names[counts >= MIN_IMAGES]
     if len(large) < 2:
         return None
     rejected = np.zeros(len(lots), dtype=bool)
-    for name, calibration in calibrations.items():
-        mine = training.rows_of(name)
-        if len(mine) != len(calibration.scores):  # judged by the statistics of all routes
+    for name, route in routes.items():
+        if route.is_pooled:
             continue
-        scores, _ = calibration.score(apart.take(mine).evidence)
+        mine = training.rows_of(name)
+        scores, _ = route.calibration.score(apart.take(mine).evidence)
         for lot in large:
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
-                others = without(calibration.decision, of_lot)
+                others = without(route.calibration.decision, of_lot)
                 rejected[mine[of_lot]] = others.rejects(scores[of_lot])
     rates = np.array([rejected[lots == lot].mean() for lot in large])
-    return LotRates(large, counts[counts >= _MIN_IMAGES], rates)
+    return LotRates(large, counts[counts >= MIN_IMAGES], rates)

@@ -16,7 +16,7 @@ from ..images.image_list import as_images
 from ..images.polygons import outline
 from .calibration import route_of_maps
 from .describe import label_regions, origin_and_step
-from .evidence import at_pixels, check_maps
+from .evidence import check_maps, seen_maps
 from .structcore import StructCoreScorer
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def regions(
     TypeError
         If the last step is no StructCoreScorer.
     ValueError
-        If its base score is not the largest distance ("max"), so that no height of a map is
-        calibrated, or a parameter is out of range.
+        If a parameter is out of range.
 
     Examples
     --------
@@ -133,14 +132,12 @@ def regions(
         if maps.geometry is not None:  # else X are features
             names = as_images(X).file_names()
     maps = check_maps(scorer, maps, reset=False)
-    if scorer.resolution == "full":
-        maps = at_pixels(maps, scorer.sigma)
-    rows, calibrations = [], scorer.calibrations_
+    maps, rows = seen_maps(scorer, maps), []
+    decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
+    if false_alarm_rate is not None:
+        decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
     for i, (name, route) in enumerate(zip(names, route_of_maps(scorer.routes_, maps), strict=True)):
-        decision = calibrations[route].base_decision
-        if false_alarm_rate is not None:
-            decision = decision.at(false_alarm_rate)
-        rows += _regions_of(maps[i], decision, {"image": name, "route": route})
+        rows += _regions_of(maps[i], decisions[route], {"image": name, "route": route})
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
     if found["too_small"].any():

@@ -19,7 +19,7 @@ from .calibration import NORMS, RouteCalibration, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
 from .descriptors import BASE, descriptor_names, looks_at_surprise, weighted, without_surprise
-from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence
+from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence, seen_maps
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate
@@ -216,15 +216,15 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _leave_lots_out(self, maps):
         if maps.without_lot is not None:
             apart = self.evidence_of(maps.without_lot)
-            return rates_by_lot(self.training_, apart, self.calibrations_, maps.lots)
+            return rates_by_lot(self.training_, apart, self.routes_, maps.lots)
         if maps.groups is None or len(np.unique(maps.groups)) == len(maps):
             return None
         # Training scores are held out by group already.
-        return rates_by_lot(self.training_, self.training_, self.calibrations_, maps.groups)
+        return rates_by_lot(self.training_, self.training_, self.routes_, maps.groups)
 
     def _tell(self):
         """Say in the log what the fit has come to."""
-        for sentence in unlike_the_others(self.calibrations_, self.training_):
+        for sentence in unlike_the_others(self):
             _logger.warning("%s (audit lists such images, forget takes them out)", sentence)
         for sentence in closing_sentences(self):
             _logger.info("%s", sentence)
@@ -364,7 +364,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         """
         maps = self._fitted_maps(X)
         names = descriptor_names([BASE]) + descriptor_names(self.descriptors_)
-        return describe_maps(maps, *self._judge(maps), names, -self.offset_)
+        judged = self._judge(maps)
+        return describe_maps(seen_maps(self, maps), *judged, names, -self.offset_)
 
     def _judge(self, maps):
         evidence = self._evidence(maps)

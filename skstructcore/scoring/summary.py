@@ -9,9 +9,7 @@ import numpy as np
 from .suspects import suspects_of, without
 
 if TYPE_CHECKING:
-    from .calibration import ScoreCalibration
     from .decision import Decision
-    from .evidence import TrainingEvidence
     from .structcore import StructCoreScorer
 
 _NAMED = 5
@@ -56,23 +54,21 @@ def closing_sentences(scorer: StructCoreScorer) -> list[str]:
         sentences.append(f"Of parts it {text}.")
     if scorer.lots_ is not None:
         sentences.append(f"Lots that training never saw: {scorer.lots_}.")
-    odd = unlike_the_others(scorer.calibrations_, scorer.training_)
+    odd = unlike_the_others(scorer)
     return sentences + [f"{text}." for text in odd]
 
 
-def unlike_the_others(
-    calibrations: dict[str, ScoreCalibration], training: TrainingEvidence
-) -> list[str]:
+def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     """Name training images that are unlike the others, and say what they cost.
 
-    There is a sentence for each route that has such images, by the `training` evidence that the
-    calibrations were learned from.
+    There is a sentence for each route that has such images and is judged by its own.
     """
-    sentences = []
-    for route, calibration in calibrations.items():
-        mine, decision = training.take(training.rows_of(route)), calibration.decision
-        if len(mine) != len(decision.scores):  # judged by the statistics of all routes
+    sentences, training = [], scorer.training_
+    for route, known in scorer.routes_.items():
+        decision = known.calibration.decision
+        if known.is_pooled or decision.is_fresh:
             continue
+        mine = training.take(training.rows_of(route))
         odd = suspects_of(decision)
         # Where most images are odd, none is.
         if not 0 < len(odd) < len(mine) // 3:
