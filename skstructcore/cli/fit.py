@@ -186,7 +186,9 @@ def _say_what_is_there(named):
     if named.categories is not None:
         say(f"Categories: {_few(named.categories[good])}.")
     if named.groups is not None and len(set(named.groups[good])) < good.sum():
-        groups = [Path(str(name)).name for name in named.groups[good]]
+        groups = [str(name) for name in named.groups[good]]
+        short = [Path(name).name for name in groups]
+        groups = short if len(set(short)) == len(set(groups)) else groups
         say(f"Lots of good images, each held out as a whole: {_few(groups)}.")
 
 

@@ -550,7 +550,7 @@
     data.parts.forEach((part, k) => {
       const z = image.z[k];
       const bar = element("span", { class: z > 3 ? "z high" : "z" });
-      bar.style.width = `${Math.min(Math.max(z ?? 0, 0) * 8, 120)}px`;
+      bar.style.width = `${Math.min(Math.max(z ?? 0, 0) * 6, 90)}px`;
       const words = element("th", { scope: "row", title: part.name }, part.words);
       made.push(element("tr", {}, words, element("td", {}, `${z === null ? "–" : z.toFixed(1)} σ `, bar)));
     });
@@ -713,6 +713,7 @@
   $("bar-text").textContent = `Distance of each patch, from ${number(LOW)} (as in good images) to `
     + `${number(HIGH)} and more. The black line is the threshold, 1. White: patches over it; cross: the farthest patch`
     + (data.labelled ? "; blue: the true defect." : ".");
+  $("show-mask").parentElement.hidden = !data.labelled;
   $("filters").open = innerWidth > 700; // images come first on a phone
   $("level").max = LEVELS.length - 1;
   moveSlider(data.asked);
