@@ -240,3 +240,37 @@ def test_time_is_estimated_of_pipelines_whose_bank_has_routes_or_many_neighbours
 
 def many_bytes(n):
     return n * 64 * 128 * 4
+
+
+@pytest.mark.parametrize(
+    ("work", "advice"),
+    [
+        ("features", "a smaller features__batch_size"),
+        ("search", "knn__device='cpu', or a smaller bank"),
+        ("bank", "bank__device='cpu', or bank__max_memory"),
+    ],
+)
+def test_a_gpu_without_enough_memory_says_what_to_change(work, advice, monkeypatch):
+    import torch
+
+    from skstructcore.features import _networks
+    from skstructcore.neighbors import NeighborIndex, greedy_k_center
+
+    X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    features = ConvFeatures(image_size=64).fit(np.zeros((2, 64, 64, 3), np.uint8))
+    index = NeighborIndex(X, device="torch:cpu")
+    place, name, run = {  # what of torch or the network is out of memory
+        "features": (
+            *(_networks.ConvNetwork, "__call__"),
+            lambda: np.asarray(features.transform(np.zeros((2, 64, 64, 3), np.uint8))),
+        ),
+        "search": (torch, "addmm", lambda: index.query(X)),
+        "bank": (torch, "minimum", lambda: greedy_k_center(X, 3, device="torch:cpu")),
+    }[work]
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(place, name, full)
+    with pytest.raises(ValueError, match=f"memory of the GPU is not enough: use {advice}.*2 GiB"):
+        run()

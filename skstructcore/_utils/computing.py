@@ -49,6 +49,17 @@ def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
 
 
 @contextmanager
+def device_memory(advice: str):
+    """Say what to change where the memory of a GPU runs out, as a ValueError; a decorator too."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"The memory of the GPU is not enough: {advice}. {error}") from error
+
+
+@contextmanager
 def thread_pool(most=None):
     """Give a function that runs another on every item, in as many threads as numba is set to use.
 

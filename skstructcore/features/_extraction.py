@@ -9,7 +9,7 @@ from itertools import islice
 import joblib
 import numpy as np
 
-from .._utils.computing import parts, progress_bar
+from .._utils.computing import device_memory, parts, progress_bar
 
 N_AHEAD = 2  # batches in work beside the one that is handed out
 _MAX_NETWORKS = 2
@@ -113,6 +113,7 @@ class Extraction:
                 pool.submit(self._store, rows[k], batch[k].copy())
         return batch
 
+    @device_memory("use a smaller features__batch_size, image_size or tile_size")
     def _run(self, pixels):
         import torch
 

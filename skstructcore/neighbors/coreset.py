@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.computing import find_device, parts, thread_pool
+from .._utils.computing import device_memory, find_device, parts, thread_pool
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +98,7 @@ def greedy_k_center(
     return indices, radii
 
 
+@device_memory("use bank__device='cpu', or bank__max_memory, which selects from a stream")
 def _select_on_device(X, indices, radii, nearest, device):
     """The textbook loop in torch."""
     import torch

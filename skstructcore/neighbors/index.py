@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
-from .._utils.computing import find_device, parts, thread_pool
+from .._utils.computing import device_memory, find_device, parts, thread_pool
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ _BLOCK_ENTRIES = 6144  # 1.5 MB of products for each thread, which stays in cach
 _PRODUCTS_A_THREAD = 2**25  # multiplications that are worth a second thread
 _SMALL = 3  # entries a feature: below, coordinates cost more than they save
 _DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
+_IN_DEVICE_MEMORY = device_memory("use knn__device='cpu', or a smaller bank (bank__ratio)")
 _EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
 _GRAPH_DEGREE = 30
 _EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
@@ -338,6 +339,7 @@ def _leading_axes(centred):
 class DeviceSearch:
     """Chunked matrix products in torch; the nearest few are computed again by differences."""
 
+    @_IN_DEVICE_MEMORY
     def __init__(self, bank, device):
         import torch
 
@@ -348,6 +350,7 @@ class DeviceSearch:
         self.centred = torch.from_numpy(bank - self.origin).to(self.device)
         self.norms = self.centred.square().sum(dim=1)
 
+    @_IN_DEVICE_MEMORY
     def __call__(self, queries, k, query_groups, groups):
         check_range(queries, "queries")
         step = max(1, _DEVICE_PRODUCTS // len(self.bank))
