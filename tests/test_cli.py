@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -184,6 +185,21 @@ def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
     # Maps are of the whole image, and know nothing of what the view leaves out.
     seen = np.asarray(Image.open("maps/b[48x48+48+0].png")) > 0
     assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
+
+
+def test_a_file_of_parts_replaces_nothing_of_another_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("s.parts.png")
+    Path("s.parts.png").rename("s.parts.csv")
+    Path("m").write_text("no model")
+    result = run("score", "m", "s.parts.csv", "--csv", "s.csv", "--parts", "file")
+    assert result.exit_code == 2 and "s.parts.csv' is there and is not a text" in result.output
+
+
+def test_numbers_that_are_none_are_named(tmp_path):
+    (tmp_path / "m").write_text("")
+    result = run("fit", tmp_path, "-o", tmp_path / "n", "--crop", "0,0,x")
+    assert result.exit_code == 2 and "'0,0,x' are no numbers" in result.output
 
 
 def test_report_takes_labels_from_folders_if_asked(lines, model):

@@ -35,7 +35,7 @@ def exit_codes(when: str = "an image is rejected") -> str:
     """What the exit status of a command means: ends its help."""
     return (
         f"Exit status: 0 done; 1 {when}, with --exit-code only; 2 wrong usage or input, or a "
-        "result cannot be written; 3 images cannot be read."
+        "result cannot be written; 3 images cannot be read, whatever was decided about the others."
     )
 
 
@@ -63,31 +63,20 @@ class Fault(click.ClickException):
         )
 
 
-class plain_errors:
-    """Show bad input as a message, and a fault of this package as a traceback."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, BrokenPipeError):
-            return  # whoever reads the output has had enough: click ends quietly
-        if isinstance(error, OSError) and any(
-            frame.f_code is click.echo.__code__ for frame, _ in walk_tb(traceback)
-        ):
-            raise Refused(f"standard output cannot be written: {error.strerror}") from error
-        if isinstance(error, BrokenExecutor):
-            raise Refused(
-                "a process of --n-jobs was killed, by the system perhaps because memory ran out. "
-                "Take fewer processes; what is done is kept, and the same command goes on after it."
-            ) from error
-        if isinstance(error, OSError | ImportError) or _has_message(error):
-            raise Refused(str(error)) from error
-        if isinstance(error, Exception) and not isinstance(error, _OF_CLICK):
-            raise Fault(str(error)) from error
-
-
-_OF_CLICK = (click.ClickException, click.exceptions.Exit, click.Abort)
+def explained(error: Exception) -> click.ClickException:
+    """Bad input as a message, a fault of this package with its traceback."""
+    if isinstance(error, OSError) and any(
+        frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__)
+    ):
+        return Refused(f"standard output cannot be written: {error.strerror}")
+    if isinstance(error, BrokenExecutor):
+        return Refused(
+            "a process of --n-jobs was killed, by the system perhaps because memory ran out. "
+            "Take fewer processes; what is done is kept, and the same command goes on after it."
+        )
+    if isinstance(error, OSError | ImportError) or _has_message(error):
+        return Refused(str(error))
+    return Fault(str(error))
 
 
 def _has_message(error):
@@ -113,18 +102,20 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _literal(text):
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+
+
 def _settings(context, parameter, pairs):
     """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
-    settings = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
-        try:
-            settings[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            settings[name] = text
-    return settings
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not of the form step__parameter=value")
+    return {name: _literal(text) for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
 def _rate(context, parameter, value):
@@ -180,18 +171,18 @@ def _join_cluster(context, parameter, address):
 @contextlib.contextmanager
 def _cluster(address):
     """Let joblib's work be done by the workers of a dask scheduler."""
-    with plain_errors():
-        try:
-            from distributed import Client
-        except ImportError as error:
-            message = '--cluster needs dask: pip install "skstructcore[distributed]"'
-            raise ImportError(message) from error
-        import joblib
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            '--cluster needs dask: pip install "skstructcore[distributed]"'
+        ) from error
+    import joblib
 
-        try:
-            client = Client(address, timeout=10)
-        except (OSError, ValueError) as error:
-            raise Refused(f"No dask scheduler answers at {address}: {error}") from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise Refused(f"No dask scheduler answers at {address}: {error}") from error
     with client, joblib.parallel_config(backend="dask"):
         yield
 
@@ -348,10 +339,10 @@ IMAGES = click.Path(path_type=Path, readable=False)
 
 def numbers(context, parameter, text):
     """Numbers with commas between them; a word stays one."""
-    try:
-        return text and tuple(int(n) if n.strip().isdigit() else float(n) for n in text.split(","))
-    except ValueError:
-        return text
+    value = text and _literal(text)
+    if isinstance(value, str) and "," in value:
+        raise click.BadParameter(f"{text!r} are no numbers with commas between them")
+    return value
 
 
 def _views(context, parameter, values):

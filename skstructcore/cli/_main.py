@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from ._common import plain_errors
+from ._common import explained
 from .cache import cache
 from .demo import demo
 from .evaluate import evaluate
@@ -28,15 +28,18 @@ def _show_warning(message, *_):
 
 
 class _Commands(click.Group):
-    """Commands whose errors are messages, also those of printing results."""
+    """Commands whose errors are messages, also those of reading options and printing results."""
 
     def invoke(self, context):
         try:
-            with plain_errors():
-                return super().invoke(context)
+            return super().invoke(context)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             context.exit(130)  # as shells say of a command that Ctrl-C has ended
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click knows these: of a broken pipe, whoever reads has had enough
+        except Exception as error:
+            raise explained(error) from error
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -60,19 +63,7 @@ def main(context: click.Context, verbose: bool) -> None:
 
 
 for command in (
-    *(
-        add_category,
-        remove_category,
-        audit,
-        cache,
-        demo,
-        evaluate,
-        export,
-        fit,
-        forget,
-        info,
-        latency,
-    ),
-    *(monitor, recalibrate, report, score, serve, update, verify, watch),
-):
+    add_category, audit, cache, demo, evaluate, export, fit, forget, info, latency, monitor,
+    recalibrate, remove_category, report, score, serve, update, verify, watch,
+):  # fmt: skip
     main.add_command(command)

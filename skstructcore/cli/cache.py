@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, plain_errors, print_json
+from ._common import json_option, print_json
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -39,11 +39,10 @@ def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bo
     """
     from ..features import cache_size, prune_cache
 
-    with plain_errors():
-        n_deleted = bytes_deleted = 0
-        if max_size is not None or max_age is not None:
-            n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
-        n_images, n_bytes = cache_size(folder)
+    n_deleted = bytes_deleted = 0
+    if max_size is not None or max_age is not None:
+        n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
+    n_images, n_bytes = cache_size(folder)
     if as_json:
         left = {"images": n_images, "bytes": n_bytes}
         print_json({**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted})

@@ -10,7 +10,6 @@ from ._common import (
     Refused,
     json_option,
     make_pipeline,
-    plain_errors,
     print_json,
     save_picture,
     say,
@@ -47,18 +46,17 @@ def demo(output: Path, images: Path | None, as_json: bool) -> None:
     skstructcore demo
     skstructcore demo --images line3
     """
-    with plain_errors():
-        if images is not None:
-            counts = write_images(images)
-            if as_json:
-                print_json({"folder": images, "images": counts})
-                return
-            for name, count in counts.items():
-                click.echo(f"{count:4} images: {images / name}")
+    if images is not None:
+        counts = write_images(images)
+        if as_json:
+            print_json({"folder": images, "images": counts})
             return
-        # Before the libraries are loaded, which takes seconds.
-        output.mkdir(parents=True, exist_ok=True)
-        table = _run(output)
+        for name, count in counts.items():
+            click.echo(f"{count:4} images: {images / name}")
+        return
+    # Before the libraries are loaded, which takes seconds.
+    output.mkdir(parents=True, exist_ok=True)
+    table = _run(output)
     if as_json:
         print_json(table.reset_index())
         return

@@ -25,7 +25,6 @@ from ._common import (
     n_jobs_option,
     parts_of,
     parts_option,
-    plain_errors,
     preset_option,
     print_json,
     print_table,
@@ -122,47 +121,46 @@ def evaluate(
     skstructcore evaluate line3.structcore line3/labelled/test
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
-    with plain_errors():
-        if csv:
-            check_output(csv)
-        if picture:
-            _check_picture(picture, images)
-        if model:
-            check_output(model, text=False)
-        from ..datasets.layouts import layout_or_none
-        from ..images.labels import is_anomalous
-        from ..scoring.parts import check_fitted_with_parts
+    if csv:
+        check_output(csv)
+    if picture:
+        _check_picture(picture, images)
+    if model:
+        check_output(model, text=False)
+    from ..datasets.layouts import layout_or_none
+    from ..images.labels import is_anomalous
+    from ..scoring.parts import check_fitted_with_parts
 
-        one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
-        layout = layout_or_none(Path(images[0])) if len(images) == 1 and not train else None
-        if layout is not None:
-            several = len(layout.categories) > 1
-            if several and any(one.values()):
-                raise click.UsageError("--csv, --picture, --model and --parts are for one category")
-            if several or output or any(many.values()):
-                pipe = make_pipeline(features, preset, settings, false_alarms, not several)
-                many["output"] = output or Path("evaluation")
-                _evaluate_categories(pipe, images[0], as_json, **many)
-                return
-        if output or any(many.values()):
-            raise click.UsageError(
-                "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
-                "data set"
-            )
-        if _is_model(images[0]):
-            _check_tested_as_it_is(context, train)
-            tested = labelled_images(images[1:], good)
-            is_anomalous(tested.y, both=True)
-            pipe = load_model(images[0], trust=trust, false_alarms=false_alarms)
-            if parts:
-                check_fitted_with_parts(pipe[-1])
-        else:
-            trained, tested = _split(images, train, good, parts)
-            is_anomalous(tested.y, both=True)
-            pipe = make_pipeline(features, preset, settings, false_alarms, True)
-            given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
-            pipe.fit(trained, trained.y, **given)
-        _evaluate_one(pipe, tested, as_json, **one)
+    one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
+    layout = layout_or_none(Path(images[0])) if len(images) == 1 and not train else None
+    if layout is not None:
+        several = len(layout.categories) > 1
+        if several and any(one.values()):
+            raise click.UsageError("--csv, --picture, --model and --parts are for one category")
+        if several or output or any(many.values()):
+            pipe = make_pipeline(features, preset, settings, false_alarms, not several)
+            many["output"] = output or Path("evaluation")
+            _evaluate_categories(pipe, images[0], as_json, **many)
+            return
+    if output or any(many.values()):
+        raise click.UsageError(
+            "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
+            "data set"
+        )
+    if _is_model(images[0]):
+        _check_tested_as_it_is(context, train)
+        tested = labelled_images(images[1:], good)
+        is_anomalous(tested.y, both=True)
+        pipe = load_model(images[0], trust=trust, false_alarms=false_alarms)
+        if parts:
+            check_fitted_with_parts(pipe[-1])
+    else:
+        trained, tested = _split(images, train, good, parts)
+        is_anomalous(tested.y, both=True)
+        pipe = make_pipeline(features, preset, settings, false_alarms, True)
+        given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
+        pipe.fit(trained, trained.y, **given)
+    _evaluate_one(pipe, tested, as_json, **one)
 
 
 def _is_model(path):

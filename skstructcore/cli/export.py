@@ -14,8 +14,8 @@ from ._common import (
     model_argument,
     named_images,
     new_model_option,
-    plain_errors,
     print_json,
+    reading_options,
     say,
 )
 
@@ -30,6 +30,7 @@ from ._common import (
     type=IMAGES,
     help="Images or folders that both must judge alike. Repeatable.",
 )
+@reading_options
 @click.option(
     "--resize-from",
     nargs=2,
@@ -56,19 +57,18 @@ def export(
     skstructcore export line3.structcore -o line3.onnx --check line3/good --check line3/bad
     skstructcore export line3.structcore -o line3.onnx --check line3 --resize-from 1024 1280
     """
-    with plain_errors():
-        check_output(output, text=False)
-        from ..serving.export import export_onnx
+    check_output(output, text=False)
+    from ..serving.export import export_onnx
 
-        pipe = load_model(model)
-        say("Writing and comparing …")
-        found = export_onnx(
-            pipe,
-            output,
-            named_images(check, good=None, split="test"),
-            resize_from=resize_from,
-            opset=opset,
-        )
+    pipe = load_model(model)
+    say("Writing and comparing …")
+    found = export_onnx(
+        pipe,
+        output,
+        named_images(check, good=None, split="test"),
+        resize_from=resize_from,
+        opset=opset,
+    )
     if as_json:
         print_json(vars(found))
     else:
@@ -91,10 +91,9 @@ def verify(file: Path, runtime: str, as_json: bool) -> None:
     skstructcore verify line3.onnx
     skstructcore verify line3.onnx --runtime openvino --json
     """
-    with plain_errors():
-        from ..serving.exported import verify_export
+    from ..serving.exported import verify_export
 
-        found = verify_export(file, runtime=runtime)
+    found = verify_export(file, runtime=runtime)
     if as_json:
         print_json(vars(found))
     else:

@@ -21,7 +21,6 @@ from ._common import (
     parts_of,
     parts_option,
     picture_sentence,
-    plain_errors,
     preset_option,
     print_json,
     print_table,
@@ -120,51 +119,50 @@ def fit(
     skstructcore fit line3/OK line4/OK @more.txt -o lines.structcore --false-alarms 0.02
     skstructcore fit products -o products.structcore --categories folder --set bank__ratio=0.02
     """
-    with plain_errors():
-        check_output(output, text=False)
-        from ..datasets import load_images
-        from ..lifecycle import operating_points
-        from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
-        from ..model_files import info
-        from ..pipeline import estimate_memory, estimate_time
-        from ..scoring.summary import closing_sentences, percent
+    check_output(output, text=False)
+    from ..datasets import load_images
+    from ..lifecycle import operating_points
+    from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
+    from ..model_files import info
+    from ..pipeline import estimate_memory, estimate_time
+    from ..scoring.summary import closing_sentences, percent
 
-        groups_ = None if groups == "none" else groups
-        how = {"good": good, "categories": categories, "groups": groups_, **reading()}
-        named = load_images(*images, **how)
-        _say_what_is_there(named)
-        seen = {"features__crop": crop, "features__channels": channels}
-        settings = {**{name: value for name, value in seen.items() if value}, **settings}
-        if cluster is not None:
-            settings.setdefault("bank__shard_size", _SHARD)
-        pipe = make_pipeline(features, preset, settings, false_alarms, True)
-        memory = estimate_memory(pipe, named, named.y)
-        memory.check()
-        say(f"memory: about {memory}")
-        if len(named) >= _MANY:
-            say(f"time: about {estimate_time(pipe, named, named.y)}")
-        say(
-            f"Fitting on {(named.y == 'good').sum()} images: features, then the memory bank "
-            "(k-center), then each image is scored as if it had been left out …"
-        )
-        given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
-        pipe.fit(named, named.y, **given)
-        save_model(pipe, output)
-        header = info(output)
-        say(f"Images are {picture_sentence(header['picture'])}.")
-        if estimate:
-            say(f"Saved {output}. Painting defects to estimate what each rate finds …")
-        try:
-            rates = sorted({*FALSE_ALARM_RATES, pipe[-1].calibration_.decision.asked_rate})
-            options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
-            points = operating_points(pipe, named if estimate else None, **options)
-        except ValueError as error:  # the model is saved: it is as good without
-            say(f"No estimate of what is found: {error}.")
-            estimate, points = False, operating_points(pipe)
-        if as_json:
-            summary = {"summary": closing_sentences(pipe[-1]), "operating_points": points}
-            print_json({"model": output, **header, **summary})
-            return
+    groups_ = None if groups == "none" else groups
+    how = {"good": good, "categories": categories, "groups": groups_, **reading()}
+    named = load_images(*images, **how)
+    _say_what_is_there(named)
+    seen = {"features__crop": crop, "features__channels": channels}
+    settings = {**{name: value for name, value in seen.items() if value}, **settings}
+    if cluster is not None:
+        settings.setdefault("bank__shard_size", _SHARD)
+    pipe = make_pipeline(features, preset, settings, false_alarms, True)
+    memory = estimate_memory(pipe, named, named.y)
+    memory.check()
+    say(f"memory: about {memory}")
+    if len(named) >= _MANY:
+        say(f"time: about {estimate_time(pipe, named, named.y)}")
+    say(
+        f"Fitting on {(named.y == 'good').sum()} images: features, then the memory bank "
+        "(k-center), then each image is scored as if it had been left out …"
+    )
+    given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
+    pipe.fit(named, named.y, **given)
+    save_model(pipe, output)
+    header = info(output)
+    say(f"Images are {picture_sentence(header['picture'])}.")
+    if estimate:
+        say(f"Saved {output}. Painting defects to estimate what each rate finds …")
+    try:
+        rates = sorted({*FALSE_ALARM_RATES, pipe[-1].calibration_.decision.asked_rate})
+        options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
+        points = operating_points(pipe, named if estimate else None, **options)
+    except ValueError as error:  # the model is saved: it is as good without
+        say(f"No estimate of what is found: {error}.")
+        estimate, points = False, operating_points(pipe)
+    if as_json:
+        summary = {"summary": closing_sentences(pipe[-1]), "operating_points": points}
+        print_json({"model": output, **header, **summary})
+        return
     click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
     print_table(points, _SHARES)
     click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])

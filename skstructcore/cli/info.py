@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, model_file_argument, picture_sentence, plain_errors, print_json
+from ._common import json_option, model_file_argument, picture_sentence, print_json
 
 
 @click.command()
@@ -21,8 +21,7 @@ def info(model: Path, as_json: bool) -> None:
     """
     from ..model_files import info as read_info
 
-    with plain_errors():
-        header = read_info(model)
+    header = read_info(model)
     if as_json:
         print_json(header)
         return

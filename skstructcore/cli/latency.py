@@ -12,7 +12,6 @@ from ._common import (
     load_model,
     model_argument,
     named_images,
-    plain_errors,
     print_json,
 )
 
@@ -31,12 +30,11 @@ def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) 
     skstructcore latency line3.structcore line3/new
     skstructcore latency line3.structcore line3/new --repeats 200 --json
     """
-    with plain_errors():
-        from ..serving.latency import stage_times
+    from ..serving.latency import stage_times
 
-        pipe = load_model(model)
-        pictures = named_images(images, good=None, split="test")
-        times = stage_times(pipe, pictures, n_repeats=repeats)
+    pipe = load_model(model)
+    pictures = named_images(images, good=None, split="test")
+    times = stage_times(pipe, pictures, n_repeats=repeats)
     if as_json:
         print_json({stage: row.to_dict() for stage, row in times.iterrows()})
     else:

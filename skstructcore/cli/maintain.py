@@ -21,9 +21,9 @@ from ._common import (
     model_argument,
     named_images,
     new_model_option,
-    plain_errors,
     print_json,
     print_table,
+    reading_options,
     save_model,
     trust_option,
 )
@@ -40,6 +40,7 @@ _force_option = click.option(
 @click.command()
 @model_argument
 @click.argument("images", nargs=-1, type=IMAGES)
+@reading_options
 @new_model_option("Where to save the recalibrated model.")
 @false_alarms_option
 @click.option(
@@ -69,18 +70,17 @@ def recalibrate(
     skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
     skstructcore recalibrate line3.structcore -o strict.structcore --false-alarms 0.1
     """
-    with plain_errors():
-        check_output(output, text=False)
-        from ..lifecycle import recalibrate as recalibrate_
+    check_output(output, text=False)
+    from ..lifecycle import recalibrate as recalibrate_
 
-        pipe = load_model(model, trust=trust)
-        fresh = named_images(images) if images else None
-        if fresh is None and false_alarms is None:
-            raise click.UsageError("give fresh images, or --false-alarms")
-        pipe = recalibrate_(
-            pipe, fresh, false_alarm_rate=false_alarms, weight_old=weight_old, force=force
-        )
-        save_model(pipe, output)
+    pipe = load_model(model, trust=trust)
+    fresh = named_images(images) if images else None
+    if fresh is None and false_alarms is None:
+        raise click.UsageError("give fresh images, or --false-alarms")
+    pipe = recalibrate_(
+        pipe, fresh, false_alarm_rate=false_alarms, weight_old=weight_old, force=force
+    )
+    save_model(pipe, output)
     report = pipe[-1].recalibration_
     if as_json:
         print_json({"model": output, "thresholds": report.thresholds, "images": report.decisions})
@@ -93,16 +93,15 @@ def recalibrate(
 
 
 def _change(function, model, output, as_json, trust, *arguments, images=None, **options):
-    with plain_errors():
-        check_output(output, text=False)
-        from .. import lifecycle
+    check_output(output, text=False)
+    from .. import lifecycle
 
-        pipe = load_model(model, trust=trust)
-        before = pipe["bank"].n_images_
-        if images is not None:
-            arguments = (named_images(images), *arguments)
-        changed = getattr(lifecycle, function)(pipe, *arguments, **options)
-        save_model(changed, output)
+    pipe = load_model(model, trust=trust)
+    before = pipe["bank"].n_images_
+    if images is not None:
+        arguments = (named_images(images), *arguments)
+    changed = getattr(lifecycle, function)(pipe, *arguments, **options)
+    save_model(changed, output)
     bank = changed["bank"]
     if as_json:
         counts = {"images_before": before, "images": bank.n_images_}
@@ -188,6 +187,7 @@ def forget(model: Path, images: tuple[Path, ...], output: Path, as_json: bool, t
 @click.command(epilog=exit_codes(_SUSPECTS))
 @model_argument
 @click.argument("images", nargs=-1, type=IMAGES)
+@reading_options
 @click.option(
     "--fdr",
     default=0.15,
@@ -223,9 +223,8 @@ def audit(
     """
     from ..lifecycle import audit as audit_
 
-    with plain_errors():
-        pipe = load_model(model, trust=trust)
-        table = audit_(pipe, named_images(images) if images else None, fdr=fdr)
+    pipe = load_model(model, trust=trust)
+    table = audit_(pipe, named_images(images) if images else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())
     if as_json:
         print_json({"suspects": n_suspects, "images": table})
@@ -270,16 +269,15 @@ def monitor(
     skstructcore monitor line3.structcore line3/today --state line3.drift.json
     skstructcore monitor line3.structcore line3/today --state line3.drift.json --exit-code
     """
-    with plain_errors():
-        check_output(state)
-        from .._utils.files import atomic_file
-        from ..lifecycle import DriftMonitor
+    check_output(state)
+    from .._utils.files import atomic_file
+    from ..lifecycle import DriftMonitor
 
-        pipe = load_model(model, trust=trust)
-        watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
-        alarms = watch.update(named_images(images, good=None))
-        with atomic_file(state) as file:
-            file.write(json.dumps(watch.to_dict()).encode())
+    pipe = load_model(model, trust=trust)
+    watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
+    alarms = watch.update(named_images(images, good=None))
+    with atomic_file(state) as file:
+        file.write(json.dumps(watch.to_dict()).encode())
     if as_json:
         print_json({"images": watch.n_images_, "alarms": [vars(alarm) for alarm in alarms]})
     else:

@@ -17,7 +17,6 @@ from ._common import (
     named_images,
     parts_of,
     parts_option,
-    plain_errors,
     print_json,
     trust_option,
 )
@@ -75,20 +74,19 @@ def report(
     skstructcore report line3.structcore line3/new -o report.html
     skstructcore report bottle.structcore mvtec_ad/bottle --false-alarms 0.02
     """
-    with plain_errors():
-        check_output(output)
-        from ..images import as_images
-        from ..report import report as write_report
+    check_output(output)
+    from ..images import as_images
+    from ..report import report as write_report
 
-        if good is None:
-            shown = named_images(images, good=None, split="test")
-        else:
-            shown = labelled_images(images, good)
-        pipe = load_model(model, trust=trust, false_alarms=false_alarms)
-        options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
-        if parts is not None:
-            options["parts"] = parts_of(as_images(shown).file_names(), parts)
-        write_report(pipe, shown, output, **options)
+    if good is None:
+        shown = named_images(images, good=None, split="test")
+    else:
+        shown = labelled_images(images, good)
+    pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+    options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
+    if parts is not None:
+        options["parts"] = parts_of(as_images(shown).file_names(), parts)
+    write_report(pipe, shown, output, **options)
     size = output.stat().st_size
     if as_json:
         print_json({"report": output, "images": len(shown), "bytes": size})

@@ -25,7 +25,6 @@ from ._common import (
     named_images,
     parts_of,
     parts_option,
-    plain_errors,
     print_json,
     print_table,
     reading,
@@ -102,38 +101,39 @@ def score(
     skstructcore score line3.structcore line3/new --csv scores.csv --n-jobs 4
     skstructcore score line3.structcore part.png --json --exit-code
     """
-    with plain_errors():
-        if csv is not None:
-            check_output(csv)
-        from ..images import as_images
-        from ..inference import iter_scores
-        from ..scoring.map_files import MapWriter
-
-        listed = as_images(named_images(images, good=None, split="test"))
-        paths = listed.file_names()
-        pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+    if csv is not None:
+        check_output(csv)
         if parts:
-            from ..scoring.parts import check_fitted_with_parts
+            check_output(_of_parts(csv))
+    from ..images import as_images
+    from ..inference import iter_scores
+    from ..scoring.map_files import MapWriter
 
-            check_fitted_with_parts(pipe[-1])
-            parts = parts_of(paths, parts)
-        drawn = {"map": maps, "overlay": overlays, "mask": masks}
-        asked = [false_alarms, reading(), *map(str, drawn.values()), str(regions)]
-        kept = None if regions is None else Regions(regions)
-        also = None
-        if any(drawn.values()) or kept:
-            also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
-        output = Rows(csv, as_json, paths, _fingerprint(model, paths, asked), parts, kept)
-        left, bars = listed[output.n_done :], int(csv is not None or as_json)
-        options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
-        shards = iter_scores(pipe, left, also=also, **options) if len(left) else ()
-        with output:
-            for shard in shards:
-                output.write(shard)
-        if kept:
-            kept.finish(listed[[i for i in range(len(listed)) if i not in output.failed]])
-        found = output.counts
-        decided = _decide_parts(pipe, output, parts, csv, found) if parts else None
+    listed = as_images(named_images(images, good=None, split="test"))
+    paths = listed.file_names()
+    pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+    if parts:
+        from ..scoring.parts import check_fitted_with_parts
+
+        check_fitted_with_parts(pipe[-1])
+        parts = parts_of(paths, parts)
+    drawn = {"map": maps, "overlay": overlays, "mask": masks}
+    asked = [false_alarms, reading(), *map(str, drawn.values()), str(regions)]
+    kept = None if regions is None else Regions(regions)
+    also = None
+    if any(drawn.values()) or kept:
+        also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
+    output = Rows(csv, as_json, paths, _fingerprint(model, paths, asked), parts, kept)
+    left, bars = listed[output.n_done :], int(csv is not None or as_json)
+    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
+    shards = iter_scores(pipe, left, also=also, **options) if len(left) else ()
+    with output:
+        for shard in shards:
+            output.write(shard)
+    if kept:
+        kept.finish(listed[[i for i in range(len(listed)) if i not in output.failed]])
+    found = output.counts
+    decided = _decide_parts(pipe, output, parts, csv, found) if parts else None
     if as_json:
         rows = {} if csv else {"scores": output.rows()}
         print_json({**found, **rows, **({} if decided is None else {"parts": decided})})
@@ -141,7 +141,7 @@ def score(
         click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
         if decided is not None:
             of = f"{found['rejected_parts']} of {found['parts']} parts rejected"
-            click.echo(f"{of}: {csv.with_suffix('.parts.csv')}")
+            click.echo(f"{of}: {_of_parts(csv)}")
     if found["unreadable"]:
         click.echo(
             f'{found["unreadable"]} of {len(paths)} images cannot be read, see the column "error"',
@@ -150,6 +150,10 @@ def score(
         context.exit(UNREADABLE)
     if exit_code and found["rejected_parts" if parts else "rejected"]:
         context.exit(REJECTED)
+
+
+def _of_parts(csv):
+    return csv.with_suffix(".parts.csv")
 
 
 def _decide_parts(pipe, output, parts, csv, counts):
@@ -165,7 +169,7 @@ def _decide_parts(pipe, output, parts, csv, counts):
     }
     table = table.assign(**named)
     if csv is not None:
-        write_text(csv.with_suffix(".parts.csv"), table.to_csv(index=False))
+        write_text(_of_parts(csv), table.to_csv(index=False))
     elif not output.as_json and is_terminal():
         print_table(
             table[["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ._common import Refused, model_argument, moved_weights, plain_errors, say
+from ._common import Refused, model_argument, moved_weights, say
 
 
 @click.command()
@@ -47,26 +47,23 @@ def serve(
     skstructcore serve line3.structcore
     skstructcore serve line3.structcore --host 0.0.0.0 --port 9000
     """
-    with plain_errors():
-        import uvicorn
+    import uvicorn
 
-        from ..serving.service import make_app
+    from ..serving.service import make_app
 
-        limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
-        app = make_app(model, token=token, weights=moved_weights(), **limits)
-        app.state.model.refresh()
-        if app.state.model.loaded is None:
-            raise Refused(app.state.model.error)
-        try:
-            listening = socket.create_server((host, port))
-        except OSError as error:
-            reason = error.strerror or error
-            raise Refused(
-                f"Cannot listen at {host}:{port}: {reason}. Choose another --port."
-            ) from None
-        host, port = listening.getsockname()[:2]
-        say(f"Listening at http://{host}:{port}, the interface is at /docs.")
-        if token is None and host not in ("127.0.0.1", "::1"):
-            say("Warning: anybody who reaches this address may ask. Set SKSTRUCTCORE_TOKEN.")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
-        uvicorn.Server(config).run(sockets=[listening])
+    limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
+    app = make_app(model, token=token, weights=moved_weights(), **limits)
+    app.state.model.refresh()
+    if app.state.model.loaded is None:
+        raise Refused(app.state.model.error)
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise Refused(f"Cannot listen at {host}:{port}: {reason}. Choose another --port.") from None
+    host, port = listening.getsockname()[:2]
+    say(f"Listening at http://{host}:{port}, the interface is at /docs.")
+    if token is None and host not in ("127.0.0.1", "::1"):
+        say("Warning: anybody who reaches this address may ask. Set SKSTRUCTCORE_TOKEN.")
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+    uvicorn.Server(config).run(sockets=[listening])

@@ -11,7 +11,6 @@ from ._common import (
     json_option,
     load_model,
     model_argument,
-    plain_errors,
     print_json,
     say,
 )
@@ -68,31 +67,30 @@ def watch(
     skstructcore watch line3.structcore line3/camera --csv line3.csv
     skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt mqtts://broker
     """
-    with plain_errors():
-        import os
-        import threading
+    import os
+    import threading
 
-        check_output(csv)
-        from ..model_files import info
-        from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
+    check_output(csv)
+    from ..model_files import info
+    from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
-        senders = [webhook_sender(webhook)] if webhook else []
-        known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
-        senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
-        pipe = load_model(model)
-        digest = info(model)["training"]["digest"][:12]
-        settle = 0.0 if once else settle
-        options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
-        watched = FolderWatch(pipe, folder, csv, model=digest, **options)
-        if once:
-            watched.patience = 0.0
-            watched.step()
-        else:
-            say(f"Watching {folder}; end with Ctrl-C.")
-            try:
-                watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
-            except KeyboardInterrupt:
-                say("Ended.")
+    senders = [webhook_sender(webhook)] if webhook else []
+    known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
+    senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
+    pipe = load_model(model)
+    digest = info(model)["training"]["digest"][:12]
+    settle = 0.0 if once else settle
+    options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
+    watched = FolderWatch(pipe, folder, csv, model=digest, **options)
+    if once:
+        watched.patience = 0.0
+        watched.step()
+    else:
+        say(f"Watching {folder}; end with Ctrl-C.")
+        try:
+            watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
+        except KeyboardInterrupt:
+            say("Ended.")
     if as_json:
         print_json({"images": watched.n_rows, "table": str(csv)})
     else:
