@@ -11,7 +11,7 @@ from PIL import Image
 from test_categories import write_category
 
 from skstructcore.datasets import DatasetError, load_images
-from skstructcore.datasets.sources import find_named
+from skstructcore.datasets.rows import find_rows
 from skstructcore.images import as_images
 
 
@@ -96,7 +96,7 @@ def test_an_image_beside_labelled_folders_is_refused(make):
     make("p/good/a.png", "p/b.png")
     with pytest.raises(DatasetError, match=r"p.b.png: an image beside folders"):
         load_images("p")
-    assert [row.file for row in find_named(["p"], good=None)] == ["p/b.png", "p/good/a.png"]
+    assert [row.file for row in find_rows(["p"], good=None)] == ["p/b.png", "p/good/a.png"]
 
 
 def test_folders_of_good_images_are_lots(make, caplog):
@@ -191,7 +191,7 @@ def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
     Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,\n")
     with pytest.raises(DatasetError, match=r"2.png: its label is an empty cell"):
         load_images("t/all.csv")
-    assert [row.label for row in find_named(["t/all.csv"])] == ["good", ""]
+    assert [row.label for row in find_rows(["t/all.csv"])] == ["good", ""]
     Path("t/all.csv").write_text("file,label\n1.png,OK\n1.png,NG\n")
     with pytest.raises(DatasetError, match=r"1.png: it is named twice, with label 'good' and 'NG'"):
         load_images("t/all.csv")

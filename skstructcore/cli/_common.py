@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
-    from ..datasets.sources import Named
+    from ..datasets.tables import ImageRow
     from ..images import ImageList
 
 # Heavy imports are inside functions, so that --help answers at once.
@@ -411,19 +411,19 @@ def named_images(
     return as_images([row.file for row in rows], max_pixels=max_pixels)
 
 
-def find_rows(images: tuple[Path, ...], good: str | None, split: str) -> list[Named]:
+def find_rows(images: tuple[Path, ...], good: str | None, split: str) -> list[ImageRow]:
     """A row an image, page or view, as the options of reading say."""
-    from ..datasets.sources import find_named
+    from ..datasets import rows
 
     how = reading()
-    return find_named(images, good, split, pages=how["pages"], views=how["views"])
+    return rows.find_rows(images, good, split, pages=how["pages"], views=how["views"])
 
 
-def load_rows(rows: list[Named], images: tuple[Path, ...]) -> ImageSet:
+def load_rows(rows: list[ImageRow], images: tuple[Path, ...]) -> ImageSet:
     """The images of rows that were found in `images`, all of which can be read."""
-    from ..datasets.sources import load_named
+    from ..datasets import sources
 
-    return load_named(rows, images, max_pixels=reading()["max_pixels"])
+    return sources.load_rows(rows, images, max_pixels=reading()["max_pixels"])
 
 
 def labelled_images(images: tuple[Path, ...], good: str, split: str = "test") -> ImageSet:

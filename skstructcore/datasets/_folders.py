@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+#: Beside the files that `skstructcore.save_maps` writes, which may lie among the images.
+_OWN_NOTE = "scale.json"
+_MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
+
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, sorted; none if it is not there."""
@@ -83,3 +87,35 @@ def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:
     if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
         problems.append(f"{table}: {place!r} points outside of the data set")
     return root / place
+
+
+def walk(root: Path, tell: bool = True) -> list[Path]:
+    """Images in a folder, however deep, sorted; links are followed, each folder once."""
+    seen, files, images = set(), [], []
+    for folder, inside, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            inside.clear()
+            continue
+        seen.add(place)
+        if _OWN_NOTE in names:
+            inside.clear()
+            _logger.info("Left out the maps in %r", folder)
+            continue
+        masks = [name for name in inside if name.lower() in _MASK_FOLDERS]
+        if masks:
+            _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
+        inside[:] = sorted(n for n in inside if n not in masks and not n.startswith("."))
+        here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        found = images_among(here)
+        stems = {file.stem for file in found}
+        notes = [f for f in here if f.suffix.lower() in (".json", ".xml") and f.stem in stems]
+        if notes and tell:
+            _logger.warning(
+                "%d annotations in %r are not read (%s, ...): see load_annotated",
+                *(len(notes), folder, notes[0].name),
+            )
+        files += here
+        images += found
+    tell_of_others(files, images)
+    return images

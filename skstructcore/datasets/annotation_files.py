@@ -15,8 +15,8 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.polygons import fill_polygons
 from ._checks import DatasetError, checked
+from ._folders import walk
 from ._image_set import ImageSet
-from .sources import walk
 
 if TYPE_CHECKING:
     from typing import Any

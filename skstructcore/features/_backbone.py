@@ -2,105 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
 import os
-import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import astuple, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
-from .._utils.output import ContainerOutputMixin
 from ..images.geometry import Framing, as_box, input_size
 from ..images.image_list import as_images
 from ..images.reading import Intensity, as_channels, check_window
 from ._cache import FeatureCache
+from ._colours import mean_colours, warn_if_swapped
 from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network
 from ._ignored import Ignored, digest_of
-from ._lazy import LazyFeatures
+from ._lazy import LazyTransformer
 from ._picture import Picture, split_background
 from ._tiling import TiledExtraction, Tiling, check_tiles
 from .view import training_intensity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from ..images.image_list import ImageList, ImagesLike
+    from ..images.image_list import ImagesLike
+    from ._lazy import LazyFeatures
     from ._sources import NetworkSource
 
 _logger = logging.getLogger(__name__)
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
-
-
-class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
-    """Base of all that turns images into lazy features.
-
-    `LazyFeatures` needs the methods below and, fitted, `grid_shape_` and `n_features_out_`.
-    """
-
-    def transform(self, X: ImagesLike) -> LazyFeatures:
-        """Patch features of images.
-
-        Parameters
-        ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
-
-        Returns
-        -------
-        features : LazyFeatures of shape (n_images, height, width, n_features), float32
-            Computed batch by batch when they are used.
-        """
-        check_is_fitted(self)
-        self._check_recipe()
-        # A copy: what happens to this estimator later must not change what it has given.
-        return LazyFeatures(as_images(X), self._frozen())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
-    def _frozen(self) -> Self:
-        """A copy that no later change of parameters reaches."""
-        frozen = object.__new__(type(self))  # no pickle's state: a module stays one
-        vars(frozen).update(vars(self))
-        return frozen
-
-    @abstractmethod
-    def _check_recipe(self) -> None:
-        """Raise ValueError if the parameters are no longer those of the fit."""
-
-    @abstractmethod
-    def _picture(self) -> Picture:
-        """What the network gets to see of images."""
-
-    @abstractmethod
-    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
-        """Compute features of images, batch by batch."""
-
-    @abstractmethod
-    def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:
-        """See `extraction_memory`."""
 
 
 class PatchFeatures(LazyTransformer):
@@ -178,7 +121,7 @@ class PatchFeatures(LazyTransformer):
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
-        self.colours_ = _mean_colours(picture, images)
+        self.colours_ = mean_colours(picture, images)
         _, regions = split_background(self.ignore)
         if regions is not None:
             self.ignored_ = Ignored.of(regions, geometry)
@@ -203,15 +146,8 @@ class PatchFeatures(LazyTransformer):
     def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images; see `LazyTransformer.transform`."""
         features = super().transform(X)
-        arrays = [x for x in features.images.items[:4] if isinstance(x, np.ndarray)]
-        can_tell = len(self.colours_) and self.channels is None
-        if can_tell and any(looks_swapped(x, self.colours_) for x in arrays):
-            warnings.warn(
-                "The colours of these arrays fit the training images much better with red and blue "
-                "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
-                "channels='bgr'.",
-                stacklevel=2,
-            )
+        if self.channels is None:
+            warn_if_swapped(features.images, self.colours_)
         return features
 
     def _asked_framing(self):
@@ -402,29 +338,6 @@ class PatchFeatures(LazyTransformer):
     def _n_threads(self):
         """Threads of an extraction; None leaves it to the extraction."""
         return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-
-
-def _mean_colours(picture, images):
-    """Mean red, green and blue of up to eight images."""
-    colours = []
-    for i in np.unique(np.linspace(0, len(images) - 1, 8).astype(int)):
-        # What cannot be read is named where its features are computed.
-        with contextlib.suppress(OSError, ValueError):
-            colours.append(picture.pixels(images, i).mean(axis=(0, 1)))
-    return np.array(colours)
-
-
-def looks_swapped(image, colours):
-    """Whether an array would fit training images much better with red and blue exchanged.
-
-    `colours` are mean red, green and blue of training images, shape (n, 3).
-    """
-    if image.dtype != np.uint8 or image.shape[2:] != (3,):
-        return False
-    colour, centre = image[::8, ::8].mean(axis=(0, 1)), colours.mean(axis=0)
-    spread = np.linalg.norm(colours - centre, axis=1).max() + 5
-    straight, swapped = np.linalg.norm([colour - centre, colour[::-1] - centre], axis=1)
-    return bool(straight > 3 * spread and swapped < straight / 3)
 
 
 def _two_sides(size, name):

@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .._utils.files import file_digest
 from ._state_dicts import check_fit, read_state_dict
@@ -23,9 +24,8 @@ _ESSENTIAL = (
 ).split()
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A published model: width, number of blocks, registers, and its name on the hub."""
+class Architecture(NamedTuple):
+    """A published model."""
 
     width: int
     n_blocks: int
@@ -196,34 +196,35 @@ def _hub_folder(name):
     import_transformers()
     from huggingface_hub import constants, snapshot_download
 
-    def complete(patterns, **options):
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
-        except Exception as error:  # of many kinds: not cached, no network, no such repository
-            return None, error
-        whole = (folder / "config.json").is_file() and _weight_files(folder)
-        return (folder if whole else None), None
+    def download(**options):
+        """Folder of the repository, or why there is none with weights in it."""
+        for ending in ("safetensors", "bin"):
+            patterns = ["config.json", f"*.{ending}"]
+            try:
+                folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+            except Exception as error:  # of many kinds: not cached, no network, no such repository
+                reason = str(error)
+                continue
+            if (folder / "config.json").is_file() and _weight_files(folder):
+                return folder, None
+            reason = "the repository holds no weights"
+        return None, reason
 
-    formats = [["config.json", f"*.{end}"] for end in ("safetensors", "bin")]
-    for patterns in formats:
-        folder, _ = complete(patterns, local_files_only=True)
-        if folder:
-            return folder
-    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
-    reason = reason or _unreachable(constants.ENDPOINT)
-    if reason is None:
-        for patterns in formats:
-            folder, error = complete(patterns)
-            if folder:
-                return folder
-        reason = str(error) if error else "the repository holds no weights"
-    raise FileNotFoundError(
-        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
-        "There are three ways to get them: (1) run once with access to the hub, or copy its "
-        "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
-        "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint of "
-        "facebookresearch/dinov2. ConvFeatures needs no download."
-    )
+    folder, _ = download(local_files_only=True)
+    if folder is None:
+        is_offline = constants.HF_HUB_OFFLINE
+        reason = "HF_HUB_OFFLINE is set" if is_offline else _unreachable(constants.ENDPOINT)
+        if reason is None:
+            folder, reason = download()
+    if folder is None:
+        raise FileNotFoundError(
+            f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
+            "There are three ways to get them: (1) run once with access to the hub, or copy its "
+            "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
+            "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint "
+            "of facebookresearch/dinov2. ConvFeatures needs no download."
+        )
+    return folder
 
 
 def _unreachable(endpoint):

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import copy
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils.output import ContainerOutputMixin
+from ..images.image_list import as_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from typing_extensions import Self
 
     from ..images.geometry import Geometry
-    from ..images.image_list import Annotations, ImageList
-    from ._backbone import LazyTransformer
+    from ..images.image_list import Annotations, ImageList, ImagesLike
+    from ._picture import Picture
 
 _N_LOOKED_AT = 8
 
@@ -229,6 +236,61 @@ class LazyFeatures:
     def geometry(self) -> Geometry:
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
         return self.backbone._picture().geometry(self.images)
+
+
+class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
+    """Base of all that turns images into lazy features.
+
+    `LazyFeatures` needs the methods below and, fitted, `grid_shape_` and `n_features_out_`.
+    """
+
+    def transform(self, X: ImagesLike) -> LazyFeatures:
+        """Patch features of images.
+
+        Parameters
+        ----------
+        X : folder, sequence of paths, PIL images or arrays, or ndarray
+            Images in any form that `skstructcore.images.as_images` takes.
+
+        Returns
+        -------
+        features : LazyFeatures of shape (n_images, height, width, n_features), float32
+            Computed batch by batch when they are used.
+        """
+        check_is_fitted(self)
+        self._check_recipe()
+        # A copy: what happens to this estimator later must not change what it has given.
+        return LazyFeatures(as_images(X), self._frozen())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _frozen(self) -> Self:
+        """A copy that no later change of parameters reaches."""
+        frozen = object.__new__(type(self))  # no pickle's state: a module stays one
+        vars(frozen).update(vars(self))
+        return frozen
+
+    @abstractmethod
+    def _check_recipe(self) -> None:
+        """Raise ValueError if the parameters are no longer those of the fit."""
+
+    @abstractmethod
+    def _picture(self) -> Picture:
+        """What the network gets to see of images."""
+
+    @abstractmethod
+    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
+        """Compute features of images, batch by batch."""
+
+    @abstractmethod
+    def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:
+        """See `extraction_memory`."""
 
 
 def _check_finite(features, images):

@@ -126,13 +126,21 @@ def _source(function):
     return _sources[code]
 
 
+def stand_in(model):
+    """Checksum and name of the module that `model` is or returns; of an absent one itself."""
+    if isinstance(model, AbsentModule):
+        return model
+    module = as_module(model)
+    return AbsentModule(module_checksum(module), f"module {type(module).__name__}")
+
+
 def without_module(model):
     """What a pickle holds of `model`: itself, or a stand-in for a module."""
     if not is_module(model):
         return model
-    checksum = module_checksum(model)
-    _pickled[checksum] = model
-    return AbsentModule(checksum, f"module {type(model).__name__}")
+    absent = stand_in(model)
+    _pickled[absent.checksum] = model
+    return absent
 
 
 def with_module(model):

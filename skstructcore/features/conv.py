@@ -6,20 +6,14 @@ import copy
 import importlib
 import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
 from ._backbone import PatchFeatures, check_pixel_scaling
-from ._modules import (
-    AbsentModule,
-    as_module,
-    module_checksum,
-    with_module,
-    without_module,
-)
+from ._modules import AbsentModule, as_module, stand_in, with_module, without_module
 from ._sources import IMAGENET_SCALING, NetworkSource
 
 if TYPE_CHECKING:
@@ -36,23 +30,12 @@ if TYPE_CHECKING:
 SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
-@dataclass(frozen=True)
-class BuiltIn:
-    """A network whose weights come inside a package.
-
-    Parameters
-    ----------
-    name : str
-        As users give it.
-    layers : tuple of str
-        Layers that are taken by default: the last blocks of strides 8 and 16.
-    checksum : str
-        SHA-256 of the weights file as it was released.
-    """
+class BuiltIn(NamedTuple):
+    """A network whose weights come inside a package."""
 
     name: str
-    layers: tuple[str, ...]
-    checksum: str
+    layers: tuple[str, ...]  # that are taken by default: the last blocks of strides 8 and 16
+    checksum: str  # SHA-256 of the file of the weights as it was released
 
     @property
     def package(self) -> str:
@@ -85,19 +68,19 @@ class BuiltIn:
 
 
 BUILT_IN = {
-    built_in.name: built_in
-    for built_in in (
-        BuiltIn(
+    name: BuiltIn(name, layers, checksum)
+    for name, layers, checksum in (
+        (
             "efficientnet_lite0",
             ("_blocks.4", "_blocks.10"),
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        BuiltIn(
+        (
             "efficientnet_lite1",
             ("_blocks.6", "_blocks.14"),
             "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         ),
-        BuiltIn(
+        (
             "efficientnet_lite2",
             ("_blocks.6", "_blocks.14"),
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -231,19 +214,13 @@ class _ConvSource(NetworkSource):
         return None if self.built_in else id(as_module(self.module))
 
     def checksum(self):
-        if self.built_in:
-            return self.built_in.checksum
-        if isinstance(self.module, AbsentModule):
-            return self.module.checksum
-        return module_checksum(as_module(self.module))
+        return self.built_in.checksum if self.built_in else stand_in(self.module).checksum
 
     def name(self):
-        if self.built_in:
-            self.built_in.weights_file()  # an error if they are not those that were released
-            return self.built_in.source
-        if isinstance(self.module, AbsentModule):
-            return self.module.source
-        return f"module {type(as_module(self.module)).__name__}"
+        if not self.built_in:
+            return stand_in(self.module).source
+        self.built_in.weights_file()  # an error if they are not those that were released
+        return self.built_in.source
 
     def recipe(self):
         mean, std = self._pixel_scaling()

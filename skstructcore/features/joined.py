@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +12,11 @@ from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.computing import parts
 from ..images.image_list import as_images
 from ..images.resampling import upsample_maps
-from ._backbone import LazyTransformer, PatchFeatures
+from ._backbone import PatchFeatures
+from ._lazy import LazyTransformer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,35 +198,25 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         return self.features[0]._picture()
 
     def _memory(self, images, n_projected):
-        parts = [part._memory(images, 0) for part in self.features]
+        memory = [part._memory(images, 0) for part in self.features]
         # Batches at the common grid: those of the parts, once more joined, and projected.
-        n = max(n for _, n, _ in parts)
+        n = max(n for _, n, _ in memory)
         n_patches = n * self.grid_shape_[0] * self.grid_shape_[1]
         joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
-        return sum(part[0] for part in parts), n, sum(part[2] for part in parts) + joined
+        return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
     def _iter_features(self, images):
-        for batches in _in_step([part._iter_features(images) for part in self.features]):
-            yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batches], axis=-1)
-
-
-def _in_step(iterators):
-    """Yield a list of arrays of equal lengths, one of each iterator; theirs may differ."""
-    rests = [()] * len(iterators)
-    try:
-        while True:
-            rests = [
-                rest if len(rest) else next(it, ())
-                for rest, it in zip(rests, iterators, strict=True)
+        n = min(1 if part.tile_size else part.batch_size for part in self.features)
+        with contextlib.ExitStack() as stack:
+            streams = [
+                stack.enter_context(contextlib.closing(part._iter_features(images)))
+                for part in self.features
             ]
-            n = min(map(len, rests))
-            if n == 0:
-                return
-            yield [rest[:n] for rest in rests]
-            rests = [rest[n:] for rest in rests]
-    finally:
-        for iterator in iterators:
-            iterator.close()
+            # Image by image, as the batches of the parts may be of different lengths.
+            streams = [itertools.chain.from_iterable(stream) for stream in streams]
+            for rows in parts(len(images), n):
+                batch = [np.stack([next(s) for _ in range(rows.start, rows.stop)]) for s in streams]
+                yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
 
 
 def _at_grid(features, grid):

@@ -55,7 +55,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What is known of some images: each part has one entry an image, or is None.
+    """What is known of some images: each field has one entry an image, or is None.
 
     Parameters
     ----------

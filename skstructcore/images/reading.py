@@ -212,7 +212,7 @@ def read(item, intensity=None):
     if intensity is None:
         is_deep = pixel_type(item).values == "integers"
         intensity = Intensity(own_bit_depth_window(item) if is_deep else None)
-    levels = decode(item, intensity)
+    levels = levels_of(item, intensity)
     if not isinstance(levels, Image.Image):
         levels = Image.fromarray(np.rint(levels).astype(np.uint8))
     return levels.convert("RGB")  # a copy, also of an image that the user has opened
@@ -225,7 +225,7 @@ def check_whole(item):
         _to_rgb(image)
 
 
-def decode(item, intensity):
+def levels_of(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(pixel_type(item))
     image = _upright(item)
@@ -291,20 +291,15 @@ def pixel_type(item):
 
 def own_bit_depth_window(item):
     """The window of the bit depth that a deep image uses, see `bit_depth_window`."""
-    return bit_depth_window(*_extremes(item))
-
-
-def _extremes(item):
-    """The lowest and the highest value of a deep image."""
     if isinstance(item, str):
-        return _file_extremes(item, stamp(split_page(item)[0]))
+        return _window_of_file(item, stamp(split_page(item)[0]))
     values = np.asarray(item)
-    return values.min().item(), values.max().item()
+    return bit_depth_window(values.min().item(), values.max().item())
 
 
 @lru_cache(N_REMEMBERED)
-def _file_extremes(name, stamp):
-    return _extremes(_upright(name))
+def _window_of_file(name, stamp):
+    return own_bit_depth_window(_upright(name))
 
 
 def upright_size(item):
@@ -349,7 +344,7 @@ def scaled_pixels(item, framing, intensity):
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
         return image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
 
-    levels = decode(item, intensity)
+    levels = levels_of(item, intensity)
     if isinstance(levels, Image.Image):
         return np.array(scaled(levels).convert("RGB"))  # writable, as torch wants it
     planes = [levels] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)

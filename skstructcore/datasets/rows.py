@@ -1,0 +1,200 @@
+"""Rows of images from what people name: folders, files, patterns, lists and tables."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..images.files import images_among, split_page, split_view, tell_of_others
+from ..images.image_list import as_images
+from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
+from ._checks import DatasetError
+from ._folders import beside, walk
+from .layouts import layout_or_none
+from .tables import ImageRow, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Literal
+
+    from ..images.files import StrPath
+    from ..images.image_list import Pages
+
+__all__ = ["find_rows"]
+
+
+def find_rows(
+    sources: Sequence[StrPath],
+    good: str | None = GOOD,
+    split: Literal["train", "test"] = "train",
+    categories: str | None = None,
+    pages: Pages | None = None,
+    views: Sequence[Any] | None = None,
+) -> list[ImageRow]:
+    """What `load_images` finds, a row an image in order; single files need not be there.
+
+    With ``good=None`` names of folders say nothing of the images in them.
+    """
+    rows = []
+    for source in sources:
+        rows += _rows_of(os.fspath(source), good, split, categories == "folder")
+    if categories not in (None, "folder"):
+        category_of = _category_reader(categories)
+        rows = [row._replace(category=category_of(row.file)) for row in rows]
+    return rows if pages is None and views is None else _with_pages(rows, pages, views)
+
+
+def _with_pages(rows, pages, views):
+    """A row a page, and a view, of a file; what cannot be read is said later."""
+    expanded = []
+    for row in rows:
+        try:
+            names = as_images([row.file], pages=pages, views=views).items
+        except OSError:
+            names = [row.file]
+        for name in names:
+            part = row.part
+            if part is None and (views or pages == "parts"):
+                part = split_page(name)[0] if pages == "parts" else split_view(name)[0]
+            expanded.append(row._replace(file=name, part=part))
+    return expanded
+
+
+def _rows_of(source: str, good, split, by_folder) -> list[ImageRow]:
+    path = Path(source)
+    if source.startswith("@"):
+        lines = _lines(source[1:])
+        return [row for line in lines for row in _rows_of(line, good, split, by_folder)]
+    if path.is_dir():
+        layout = layout_or_none(path)
+        if layout is None:
+            return _from_folder(path, good, by_folder)
+        return list(_from_layout(layout, split, by_folder))
+    if path.suffix.lower() == ".csv":
+        return read_rows(path, split)
+    is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
+    if not is_page and not os.path.lexists(path) and glob.has_magic(source):
+        return _from_pattern(path, good, split, by_folder)
+    label = None if good is None else _own_label(path.parent, good)
+    return [ImageRow(source, label)]
+
+
+def _from_pattern(pattern, good, split, by_folder):
+    matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    files = images_among([match for match in matches if not match.is_dir()])
+    tell_of_others(matches, files)
+    matches = files or [match for match in matches if match.is_dir()]
+    if not matches:
+        raise DatasetError(pattern, ["the pattern matches no image and no folder"])
+    # Where there are files, a pattern like ** has met the folders on its way: they do not count.
+    rows = [row for m in matches for row in _rows_of(str(m), None, split, by_folder)]
+    if good is None or all(row.label for row in rows):
+        return rows
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    paths = [Path(row.file) for row in rows]
+    parts = [path.relative_to(root).parts[:-1] for path in paths]
+    labels = _labels(root, paths, parts, good)
+    return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
+
+
+def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
+    """What a list names, and the lists in it do."""
+    path = Path(name)
+    if path in within:
+        raise DatasetError(name, ["the list names itself"])
+    try:
+        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatasetError(name, [f"the list cannot be read: {error.strerror}"]) from error
+    for line in map(str.strip, lines):
+        if line.startswith("@"):
+            yield from _lines(beside(path, line[1:]), (*within, path))
+        elif line and not line.startswith("#"):
+            yield beside(path, line)
+
+
+def _from_layout(layout, split, by_folder):
+    several = by_folder or len(layout.categories) > 1
+    for category in layout.categories:
+        images = getattr(layout.load(category, check=False), split)
+        groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
+        shown = [category if several else None] * len(images)
+        yield from map(ImageRow, images.paths, images.y, images.masks, groups, shown)
+
+
+def _from_folder(root: Path, good, by_folder) -> list[ImageRow]:
+    files = walk(root)
+    if not files:
+        raise DatasetError(root, ["there are no images in it, however deep"])
+    parts = [file.relative_to(root).parts[:-1] for file in files]
+    categories = [None] * len(files)
+    if by_folder:
+        loose = [str(file) for file, part in zip(files, parts, strict=True) if not part]
+        if loose:
+            raise DatasetError(root, [f"{file}: an image beside the categories" for file in loose])
+        categories, parts = [part[0] for part in parts], [part[1:] for part in parts]
+    labels = [None] * len(files) if good is None else _labels(root, files, parts, good)
+    rows = zip(map(str, files), labels, categories, strict=True)
+    return [ImageRow(file, label, category=category) for file, label, category in rows]
+
+
+def _labels(root, files, parts, good):
+    """What the names of folders say: good words, else types of defects; None: they say nothing."""
+    places = [
+        next((i for i, p in enumerate(part) if p.lower() == good.lower() or means_good(p)), None)
+        for part in parts
+    ]
+    defects = [next((p for p in part if means_defect(p)), None) for part in parts]
+    if all(place is None for place in places):
+        of_root = _own_label(root, good)
+        if not any(defects) or of_root == GOOD:
+            return [defect or of_root for defect in defects]
+        names = sorted({part[0] for part in parts if part})[:5]
+        raise DatasetError(
+            root,
+            [
+                f"folders of defects ({', '.join(names)}), but none that is named {good!r} or "
+                f"{', '.join(GOOD_WORDS[1:])}"
+            ],
+        )
+    depth = min(place for place in places if place is not None)
+    problems = [
+        f"{file}: an image beside folders of images"
+        for file, part in zip(files, parts, strict=True)
+        if len(part) <= depth
+    ]
+    if problems:
+        raise DatasetError(root, problems)
+    return [
+        defect or (part[depth] if place is None else GOOD)
+        for place, defect, part in zip(places, defects, parts, strict=True)
+    ]
+
+
+def _own_label(folder, good):
+    """What the name of a folder alone says of the images in it."""
+    name = folder.resolve().name
+    if name.lower() == good.lower() or means_good(name):
+        return GOOD
+    return name if means_defect(name) else None
+
+
+def _category_reader(categories):
+    """What finds the category of a file: a table, or a regular expression with a group."""
+    if categories.lower().endswith(".csv"):
+        known = {os.path.realpath(row.file): row.category for row in read_rows(Path(categories))}
+        return lambda file: known.get(os.path.realpath(file))
+    try:
+        pattern = re.compile(categories)
+    except re.error as error:
+        raise ValueError(f"categories={categories!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise ValueError(
+            f"categories={categories!r} must be 'folder', a CSV file, or a regular expression with "
+            "one group in parentheses, which is the category."
+        )
+    return lambda file: (pattern.search(Path(file).as_posix()) or {1: None})[1]
