@@ -43,44 +43,35 @@ if TYPE_CHECKING:
 
 from ._version import __version__ as __version__
 
-# Public name -> module that defines it. Resolved on first use, so that importing
+# Modules and the public names that they define. Resolved on first use, so that importing
 # the package loads neither torch nor numba.
-_PUBLIC = {
-    "AnomalyMaps": "containers",
-    "ConvFeatures": "features.conv",
-    "CoresetBank": "bank.coreset_bank",
-    "DinoFeatures": "features.dino",
-    "DriftMonitor": "lifecycle.drift",
-    "ExportedModel": "serving.exported",
-    "JoinedFeatures": "features.joined",
-    "MemoryBank": "containers",
-    "Patches": "containers",
-    "RandomProjection": "projection",
-    "RoutedKNNScorer": "knn.scorer",
-    "StructCoreScorer": "scoring.structcore",
-    "TimmFeatures": "features.timm_features",
-    "add_category": "lifecycle.categories",
-    "audit": "lifecycle.audit",
-    "describe": "scoring.describe",
-    "describe_parts": "scoring.parts",
-    "estimate_memory": "pipeline",
-    "estimate_time": "pipeline",
-    "export_onnx": "serving.export",
-    "forget": "lifecycle.update",
-    "info": "model_files.persistence",
-    "load": "model_files.persistence",
-    "make_structcore": "pipeline",
-    "operating_points": "lifecycle.operating_points",
-    "recalibrate": "lifecycle.recalibrate",
-    "regions": "scoring.regions",
-    "remove_category": "lifecycle.categories",
-    "save": "model_files.persistence",
-    "save_maps": "scoring.map_files",
-    "trusted_types": "model_files.persistence",
-    "update": "lifecycle.update",
-    "verify_export": "serving.exported",
-    "warm_up": "serving.latency",
+_DEFINED_IN = {
+    "bank.coreset_bank": "CoresetBank",
+    "containers": "AnomalyMaps MemoryBank Patches",
+    "features.conv": "ConvFeatures",
+    "features.dino": "DinoFeatures",
+    "features.joined": "JoinedFeatures",
+    "features.timm_features": "TimmFeatures",
+    "knn.scorer": "RoutedKNNScorer",
+    "lifecycle.audit": "audit",
+    "lifecycle.categories": "add_category remove_category",
+    "lifecycle.drift": "DriftMonitor",
+    "lifecycle.operating_points": "operating_points",
+    "lifecycle.recalibrate": "recalibrate",
+    "lifecycle.update": "forget update",
+    "model_files.persistence": "info load save trusted_types",
+    "pipeline": "estimate_memory estimate_time make_structcore",
+    "projection": "RandomProjection",
+    "scoring.describe": "describe",
+    "scoring.map_files": "save_maps",
+    "scoring.parts": "describe_parts",
+    "scoring.regions": "regions",
+    "scoring.structcore": "StructCoreScorer",
+    "serving.export": "export_onnx",
+    "serving.exported": "ExportedModel verify_export",
+    "serving.latency": "warm_up",
 }
+_PUBLIC = {name: module for module, names in _DEFINED_IN.items() for name in names.split()}
 
 __all__ = sorted(_PUBLIC)
 

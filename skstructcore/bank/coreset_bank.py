@@ -85,8 +85,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     bank_ : MemoryBank
         The selected patches and the training image that each was cut from.
     radius_ : ndarray of shape (n_routes,), float64
-        No training patch lies farther than this from the bank of its route. Exact, but an
-        upper bound after streaming.
+        No training patch lies farther than this from the bank of its route, beside those of
+        images that are left out. Exact, but an upper bound after streaming.
     groups_ : ndarray of shape (n_images,)
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
@@ -244,9 +244,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if is_routed:
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
         codes = number_images(training, self.n_routes, pooled, self.random_state)
-        selection = self._select(values, codes, streamed)
+        rule = self._rule()
+        selection = self._select(values, codes, rule, streamed)
         codes, selection, lots = self._find_groups(codes, selection, look)
-        selection = self._leave_out(codes, selection)
+        selection = self._leave_out(codes, selection, rule)
         bank = selection.bank
         if is_routed:
             bank = with_profiles(selection, codes, pooled)
@@ -284,11 +285,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             warn_user(f"n_patches={self.n_patches} is ratio={self.n_patches} now.", FutureWarning)
         return SelectionRule(asked_ratio(self), self.random_state, find_device(self.device))
 
-    def _select(self, values, codes, streamed):
+    def _select(self, values, codes, rule, streamed):
         """The bank of all images, and the patches that are left to calibrate with."""
         if not streamed:
-            return select_bank(values, codes, self._rule())
-        selection = stream_bank(values, codes, self._rule(), self.max_memory, self.shard_size)
+            return select_bank(values, codes, rule)
+        selection = stream_bank(values, codes, rule, self.max_memory, self.shard_size)
         if len(selection.images) < len(values):
             warn_user(
                 f"The patches of {len(values)} training images take {math.prod(values.shape) * 4} "
@@ -310,14 +311,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         bank = replace(bank, groups=groups[bank.image_index])
         return codes._replace(groups=groups), selection._replace(bank=bank), lots
 
-    def _leave_out(self, codes, selection):
+    def _leave_out(self, codes, selection, rule):
         """The bank without the images that `contamination` leaves out."""
         self.left_out_ = np.empty(0, dtype=np.int64)
         if self.contamination == 0:
             return selection
         bank, _, values, images = selection
         self.left_out_ = most_unlike(values, codes.routes, bank, self.contamination)
-        return select_bank(values, codes, self._rule(), np.setdiff1d(images, self.left_out_))
+        return select_bank(values, codes, rule, np.setdiff1d(images, self.left_out_))
 
     @property
     def n_images_per_route_(self) -> NDArray[np.int64]:

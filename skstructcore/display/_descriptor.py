@@ -60,14 +60,12 @@ class DescriptorDisplay(ScoredDisplay):
 
     def quantiles(self) -> pd.DataFrame:
         """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor: of good images, of defects."""
-        rows = {}
-        for name in self.z:
-            for label, mine in self._members().items():
-                values = np.quantile(self.z[name].to_numpy()[mine], [0.05, 0.25, 0.5, 0.75, 0.95])
-                rows[name, label] = values
-        return pd.DataFrame.from_dict(
-            rows, orient="index", columns=["5%", "25%", "50%", "75%", "95%"]
-        ).set_axis(pd.MultiIndex.from_tuples(rows))
+        shares = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95}
+        names, tables = list(self.z), {}
+        for label, mine in self._members().items():
+            values = np.quantile(self.z[mine], list(shares.values()), axis=0)
+            tables[label] = pd.DataFrame(values.T, names, list(shares))
+        return pd.concat(tables).swaplevel().loc[names]
 
     def _members(self):
         members = members_of(self.labels, len(self.z))

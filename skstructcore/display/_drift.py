@@ -11,7 +11,7 @@ import pandas as pd
 from ..lifecycle.drift import DriftMonitor
 from ._base import Display
 from ._inputs import describe_images
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, as_text, legend_beside
+from ._style import GREY, as_text, legend_beside, line_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..images.image_list import ImagesLike
-
-_LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 
 
 @dataclass(eq=False, repr=False)
@@ -125,8 +123,8 @@ class DriftDisplay(Display):
     def _draw(self, ax):
         """Draw the evidence of each test, where it gives an alarm, and the alarms."""
         for k, name in enumerate(self.log10_evidence):
-            color, dashes = _LOOKS[k % len(_LOOKS)]
-            ax.plot(self.log10_evidence[name], dashes, color=color, lw=1.5, label=as_text(name))
+            label = as_text(name)
+            ax.plot(self.log10_evidence[name], lw=1.5, label=label, **line_style(k))
         for limit in sorted(set(self.log10_alarm.values())):
             ax.axhline(limit, color=GREY, lw=1)
             ax.annotate(

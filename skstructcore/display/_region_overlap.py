@@ -11,7 +11,7 @@ from ..datasets import masks_as_seen
 from ..images.resampling import ignored_pixels
 from ..metrics import aupro_score, pro_curve
 from ._base import Display
-from ._style import BLUE, GREEN, GREY, ORANGE, PURPLE, percent_axis
+from ._style import BLUE, GREY, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 # Points of the curve that are drawn; there is one for each pixel of a defect.
 _MOST_POINTS = 2000
 _CURVE = "per-region overlap"  # marks our lines among those of the axes
-_LOOKS = (
-    {"color": BLUE},
-    {"color": ORANGE, "ls": "--"},
-    {"color": GREEN, "ls": "-."},
-    {"color": PURPLE, "ls": ":"},
-)
 
 
 @dataclass(eq=False, repr=False)
@@ -152,8 +146,7 @@ class RegionOverlapDisplay(Display):
         n_curves = sum(line.get_gid() == _CURVE for line in ax.lines)
         label = "" if self.aupro is None else f"AUPRO {100 * self.aupro:.1f} %"
         label = f"{self.name}: {label}" if self.name else label
-        style = _LOOKS[n_curves % len(_LOOKS)]
-        (self.line_,) = ax.plot(x, y, label=label, gid=_CURVE, **style)
+        (self.line_,) = ax.plot(x, y, label=label, gid=_CURVE, **line_style(n_curves))
         if n_curves == 0:
             inside = x <= self.max_fpr
             end = np.interp(self.max_fpr, x, y)

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-_REGIONS = ("both", "only_hybrid", "only_base", "neither")
+# Whether a region is right of the base threshold and above the other, how it looks, what it means.
+_REGIONS = {
+    "both": (True, True, GREY, None, "both reject"),
+    "only_hybrid": (False, True, BLUE, "//", "only hybrid rejects"),
+    "only_base": (True, False, ORANGE, "\\\\", "only base rejects"),
+    "neither": (False, False, "white", None, "both accept"),
+}
+# How many defects and good images are gained or lost there; elsewhere they stay the same.
+_CHANGES = {
+    "only_hybrid": ("+{} defects found", "+{} false alarms"),
+    "only_base": ("−{} defects lost", "−{} false alarms"),
+}
+_NO_CHANGE = ("{} defects", "{} good")
 
 
 @dataclass(eq=False, repr=False)
@@ -80,15 +92,13 @@ class ScoreShiftDisplay(ScoredDisplay):
             are not known. Columns ``both``, ``only_hybrid``, ``only_base``, ``neither``.
         """
         by_base, by_hybrid = self.base > self.base_threshold, self.hybrid > self.threshold
-        regions = (
-            by_base & by_hybrid,
-            ~by_base & by_hybrid,
-            by_base & ~by_hybrid,
-            ~by_base & ~by_hybrid,
-        )
+        regions = {
+            name: (by_base == is_right) & (by_hybrid == is_top)
+            for name, (is_right, is_top, *_) in _REGIONS.items()
+        }
         members = members_of(self.labels, len(self.base))
-        rows = [[int((r & mine).sum()) for r in regions] for mine in members.values()]
-        return pd.DataFrame(rows, index=list(members), columns=list(_REGIONS))
+        rows = [[int((r & mine).sum()) for r in regions.values()] for mine in members.values()]
+        return pd.DataFrame(rows, index=list(members), columns=list(regions))
 
     def _draw(self, ax):
         """Draw a mark an image, and shade the regions by who rejects them."""
@@ -126,48 +136,27 @@ class ScoreShiftDisplay(ScoredDisplay):
             set_limits(low - margin, high + margin)
 
     def _shade(self, ax):
+        """Colour each region, and write into its corner what it means and who is in it."""
         (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
         x, y = self.base_threshold, self.threshold
         counts = self.counts()
-        regions = {
-            "both": (x, right, y, top, GREY, None, "right", "top"),
-            "only_hybrid": (left, x, y, top, BLUE, "//", "left", "top"),
-            "only_base": (x, right, bottom, y, ORANGE, "\\\\", "right", "bottom"),
-            "neither": (left, x, bottom, y, "white", None, "left", "bottom"),
-        }
-        for name, (x0, x1, y0, y1, color, hatch, ha, va) in regions.items():
-            ax.fill_between(
-                [x0, x1], y0, y1, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0
-            )
-            place = (x0 if ha == "left" else x1, y0 if va == "bottom" else y1)
-            offset = (5 if ha == "left" else -5, 5 if va == "bottom" else -5)
+        for name, (is_right, is_top, color, hatch, heading) in _REGIONS.items():
+            xs = (x, right) if is_right else (left, x)
+            ys = (y, top) if is_top else (bottom, y)
+            ax.fill_between(xs, *ys, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0)
+            members = counts[name]
+            if "images" in members:
+                lines = [f"{members['images']} images"]
+            else:
+                of_defects, of_good = _CHANGES.get(name, _NO_CHANGE)
+                lines = [of_defects.format(members["defects"]), of_good.format(members[GOOD])]
             ax.annotate(
-                _words(name, counts[name]),
-                place,
-                offset,
+                "\n".join([heading, *lines]),
+                (xs[is_right], ys[is_top]),
+                (-5 if is_right else 5, -5 if is_top else 5),
                 textcoords="offset points",
-                ha=ha,
-                va=va,
+                ha="right" if is_right else "left",
+                va="top" if is_top else "bottom",
                 fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
             )
-
-
-def _words(region, counts):
-    """What a region means, and how many images are in it: gained, lost or the same."""
-    heading = {
-        "both": "both reject",
-        "only_hybrid": "only hybrid rejects",
-        "only_base": "only base rejects",
-        "neither": "both accept",
-    }[region]
-    if "images" in counts:
-        return f"{heading}\n{counts['images']} images"
-    good, defects = counts[GOOD], counts["defects"]
-    lines = {
-        "only_hybrid": (f"+{defects} defects found", f"+{good} false alarms"),
-        "only_base": (f"−{defects} defects lost", f"−{good} false alarms"),
-        "both": (f"{defects} defects", f"{good} good"),
-        "neither": (f"{defects} defects", f"{good} good"),
-    }[region]
-    return "\n".join([heading, *lines])

@@ -35,6 +35,7 @@ _LABELS = (
     ("#8C6D1F", "<"),
     (GREY, ">"),
 )
+_LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 #: Where `limits` are no other: the share of map values that is drawn in the last colour.
 _TOP = 0.995
 
@@ -81,6 +82,12 @@ def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
         color, marker = _LABELS[position % len(_LABELS)]
         styles[label] = {"color": color, "marker": marker}
     return styles
+
+
+def line_style(k: int) -> dict[str, str]:
+    """Colour and dashes of the k-th line of a picture."""
+    color, dashes = _LINES[k % len(_LINES)]
+    return {"color": color, "ls": dashes}
 
 
 def overlay_colors() -> ListedColormap:
