@@ -260,7 +260,7 @@ def test_each_route_is_watched_by_itself():
     monitor = DriftMonitor(pipe)
     monitor.update(np.concatenate([patches(100, 2), patches(100, 3, shift=20.0)]))
     assert monitor.alarms_ == []
-    alarms = monitor.update(np.concatenate([patches(40, 4, shift=0.3), patches(80, 5, shift=21.0)]))
+    alarms = monitor.update(np.concatenate([patches(40, 4, shift=0.3), patches(80, 5, shift=21.5)]))
     assert {alarm.route for alarm in alarms} == {"b"}
     with pytest.raises(ValueError, match="do not say which product"):
         monitor.update([0.5])

@@ -1,8 +1,7 @@
-"""The three tests that `DriftMonitor` runs for each route, and what they remember."""
+"""The three tests that `DriftMonitor` runs for each route."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +17,16 @@ from ._martingale import (
     log_beta_bets,
     log_count_bets,
 )
+from ._recent_images import RecentImages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, Literal
 
-    from numpy.typing import NDArray
-
     from ..scoring.calibration import ScoreCalibration
     from ..scoring.decision import Decision
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
-
-# With fewer images before the change, the calibration images stand for what was normal.
-_MIN_BEFORE = 20
 
 # Default share of defects on an unchanged line, of the images that are no false alarms.
 _TOLERATED_DEFECTS = 0.1
@@ -56,7 +51,7 @@ def most_false_alarms(decision: Decision, chance: float) -> float:
 
 
 class RouteTests:
-    """Tests of one route, and the last of its images.
+    """Tests of one route.
 
     Parameters
     ----------
@@ -121,10 +116,8 @@ class RouteTests:
             self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
         n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
         self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
-        self.over = set()
-        self.recent = deque(maxlen=window)
-        self.before = [0, 0.0, 0.0]  # images older than the window: number, sum, sum of squares
-        self.columns, self.grid, self.lot = [], None, None
+        self.over, self.lot = set(), None
+        self.recent = RecentImages(window)
 
     def begins_lot(self, lot: Any) -> bool:
         """Whether an image is the first of its lot, where lots come in runs."""
@@ -156,55 +149,8 @@ class RouteTests:
                     "image": image,
                     "since": capital.start,
                     "evidence": float(np.exp(min(log_value, 700))),
-                    **self._shift(capital.start),
+                    **self.recent.shift_since(capital.start),
                 }
-
-    def remember(
-        self,
-        image: int,
-        columns: Sequence[str],
-        z: NDArray[np.float64],
-        anomaly_map: NDArray[np.floating] | None,
-    ) -> None:
-        """Keep descriptors and map of an image, to say later what has shifted."""
-        if len(columns) == 0:
-            return
-        row, grid = z, None
-        if anomaly_map is not None:
-            row, grid = np.concatenate([z, anomaly_map.ravel()]), anomaly_map.shape
-        if (list(columns), grid) != (self.columns, self.grid):  # maps come, or no longer come
-            self.columns, self.grid = list(columns), grid
-            self.recent.clear()
-            self.before = [0, 0.0, 0.0]
-        if len(self.recent) == self.recent.maxlen:
-            old = self.recent[0][1]
-            n, total, squares = self.before
-            self.before = [n + 1, total + old, squares + old**2]
-        self.recent.append((image, row))
-
-    def _shift(self, since):
-        """Which descriptor, and which place, has moved most since an image."""
-        after = np.array([row for image, row in self.recent if image >= since])
-        if len(after) == 0:
-            return {}
-        earlier = np.array([row for image, row in self.recent if image < since])
-        n, total, squares = self.before
-        n += len(earlier)
-        n_z, n_after = len(self.columns), len(after)
-        location, variance = np.zeros(after.shape[1]), np.ones(after.shape[1])
-        knows_before = n >= _MIN_BEFORE
-        if knows_before:
-            location = (total + earlier.sum(axis=0)) / n
-            variance = (squares + (earlier**2).sum(axis=0)) / n - location**2
-            variance = np.maximum(variance, 1e-12) * (1 + n_after / n)
-        shift = (after.mean(axis=0) - location) / np.sqrt(variance / n_after)
-        largest = int(np.abs(shift[:n_z]).argmax())
-        moved = {"descriptor": self.columns[largest], "shift": float(shift[largest])}
-        if self.grid not in (None, (1, 1)) and knows_before:
-            row, column = np.unravel_index(np.abs(shift[n_z:]).argmax(), self.grid)
-            height, width = self.grid
-            moved["place"] = (float((row + 0.5) / height), float((column + 0.5) / width))
-        return moved
 
     def evidence(self, route: str) -> Iterator[dict[str, Any]]:
         """Yield a row for each test."""
@@ -233,10 +179,7 @@ class RouteTests:
             },
             "over": sorted(self.over),
             "lot": self.lot,
-            "columns": self.columns,
-            "grid": None if self.grid is None else list(self.grid),
-            "before": [np.asarray(part).tolist() for part in self.before],
-            "recent": [[image, row.tolist()] for image, row in self.recent],
+            "recent": self.recent.to_dict(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -251,9 +194,4 @@ class RouteTests:
             capital.since = np.array(saved["since"], dtype=np.int64)
             capital.n_steps = saved["n_steps"]
         self.over, self.lot = set(state["over"]), state["lot"]
-        self.columns = list(state["columns"])
-        self.grid = None if state["grid"] is None else tuple(state["grid"])
-        n, total, squares = state["before"]
-        self.before = [n, np.array(total), np.array(squares)]
-        self.recent.clear()
-        self.recent.extend((image, np.array(row)) for image, row in state["recent"])
+        self.recent.set_state(state["recent"])

@@ -223,7 +223,7 @@ class DriftMonitor:
             tests = self._tests[str(routes[i])]
             if groups is None or tests.begins_lot(groups[i]):
                 row = None if maps is None else maps[i]
-                tests.remember(self.n_images_, columns, z[i], row)
+                tests.recent.add(self.n_images_, columns, z[i], row)
                 for alarm in tests.add(self.n_images_, p_values[i], rejected[i], tie):
                     new.append(DriftAlarm(str(routes[i]), **alarm))
             self.n_images_ += 1
