@@ -301,6 +301,12 @@ def test_the_smallest_p_value_says_with_how_many_images_it_was_compared():
     assert "all 19 independent good images" in first
 
 
+def test_with_the_papers_rule_a_clear_defect_has_a_p_value_of_0(images, tmp_path):
+    pipe = fit_pipe(structcore__threshold="quantile")
+    path = report(pipe, images, tmp_path / "r.html")
+    assert "higher than all good images of the fit" in path.read_text()
+
+
 def test_an_accepted_image_says_how_usual_it_is():
     sentences = reasons(
         row(is_anomalous=False, p_value=0.42, z_max=-0.5, region_top=np.nan), 0.01, 0.8

@@ -146,7 +146,7 @@ def report(
         collected = collect(
             pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
         )
-        page = _render(_content(pipe, collected, kinds, parts, title, path.parent))
+        page = _render(_content(pipe, *collected, kinds, parts, title, path.parent))
     except AttributeError as error:
         fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
         if fitted_with == __version__:
@@ -172,18 +172,29 @@ def _check_pipeline(pipe):
     check_takes_images(pipe, "report")
 
 
-def _content(pipe, collected, kinds, part_names, title, folder):
+def _content(pipe, entries, described, kinds, part_names, title, folder):
     """All that the template needs; `data` and `blocks` are read by the page's script."""
-    scorer, parts = pipe[-1], collected.parts
-    known = parts.index.to_numpy()
-    decided_parts = _decide_parts(scorer, parts, part_names)
+    scorer = pipe[-1]
+    known = described.index.to_numpy()
+    decided_parts = _decide_parts(scorer, described, part_names)
     known_kinds = None if kinds is None else kinds[known]
-    least = smallest_rates(scorer, parts)
-    limits = map_limits([collected.maps[i] for i in known], 1.0)
+    least = smallest_rates(scorer, described)
+    limits = map_limits([entries[i].heat for i in known], 1.0)
     columns = part_columns(scorer)
-    rows = parts.to_dict("records")
-    described = {
-        int(i): {
+    images = [
+        {
+            "file": entry.name,
+            "digest": entry.digest,
+            "kind": None if kinds is None else str(kinds[i]),
+            "error": entry.error,
+            "note": entry.note,
+            "size": entry.size,
+            "href": _link(entry.file, folder),
+        }
+        for i, entry in enumerate(entries)
+    ]
+    for k, (i, row) in enumerate(zip(known, described.to_dict("records"), strict=True)):
+        images[i] |= {
             "p": row["p_value"],
             "least": float(least[k]),
             "score": row["anomaly_score"],
@@ -193,35 +204,20 @@ def _content(pipe, collected, kinds, part_names, title, folder):
             "route": row["route"],
             "decided": row["decided_by"],
             "z": [row[column] for column in columns],
-            "short": headline(row, float(least[k]), collected.sizes[i]),
+            "short": headline(row, float(least[k]), entries[i].size),
             "why": reasons(row, float(least[k]), row["base_ratio"]),
             "peak": [row["peak_row"], row["peak_col"]],
             **({} if decided_parts is None else {"part": decided_parts[k]}),
         }
-        for k, (i, row) in enumerate(zip(known, rows, strict=True))
-    }
-    images = [
-        {
-            "file": collected.names[i],
-            "digest": collected.digests[i],
-            "kind": None if kinds is None else str(kinds[i]),
-            "error": collected.errors[i],
-            "note": collected.notes[i],
-            "size": collected.sizes[i],
-            "href": _link(collected.files[i], folder),
-            **described.get(i, {}),
-        }
-        for i in range(len(collected.names))
-    ]
     pictures = [
         {
-            "image": collected.uris[i],
-            **({} if collected.details[i] is None else {"full": collected.details[i]}),
-            "map": None if collected.maps[i] is None else encode_map(collected.maps[i], *limits),
-            "box": collected.boxes[i],
-            "mask": collected.masks[i],
+            "image": entry.picture,
+            **({} if entry.detail is None else {"full": entry.detail}),
+            "map": None if entry.heat is None else encode_map(entry.heat, *limits),
+            "box": entry.box,
+            "mask": entry.mask,
         }
-        for i in range(len(images))
+        for entry in entries
     ]
     base_threshold = 1.0 if scorer.is_routed_ else scorer.calibration_.base_decision.threshold
     flags = {
@@ -249,15 +245,15 @@ def _content(pipe, collected, kinds, part_names, title, folder):
         "title": title,
         "created": created,
         "facts": facts(pipe),
-        "points": operating_points(parts, scorer, known_kinds),
+        "points": operating_points(described, scorer, known_kinds),
         "n_images": len(images),
-        "n_known": len(parts),
-        "n_rejected": int(parts["is_anomalous"].sum()),
-        "n_unreadable": len(images) - len(parts),
+        "n_known": len(described),
+        "n_rejected": int(described["is_anomalous"].sum()),
+        "n_unreadable": len(images) - len(described),
         "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
         **flags,
         "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
-        "routes": sorted(set(parts["route"])),
+        "routes": sorted(set(described["route"])),
         "data": _json(data),
         "blocks": [
             _json(pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,53 +18,47 @@ from .pictures import encode_mask, image_uri, reduce_map
 if TYPE_CHECKING:
     from typing import Any
 
+    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImageList, ImagesLike
+    from ..images.image_list import ImagesLike
 
 
 @dataclass
-class Collected:
-    """What is known about the images of a report.
+class Entry:
+    """What is known about one image of a report.
 
     Attributes
     ----------
-    names, digests, errors, notes : list of n str or None
-        How each is called, the digest of its content, why it cannot be read, and what else is
-        wrong with it.
-    files : list of n str or None
-        Paths, of images that are files.
-    uris, details : list of n str or None
-        Thumbnails, and larger pictures where they are asked for.
-    sizes : list of n tuple of (int, int) or None
-        Height and width of the originals.
-    maps : list of n ndarray or None
-        Maps, divided by the threshold of the base score.
-    boxes : list of n tuple of 4 floats or None
+    name : str
+    file : str or None
+        Its path, if it is a file.
+    digest : str or None
+        Of its content.
+    error, note : str or None
+        Why it cannot be read, and what else is wrong with it.
+    picture, detail : str or None
+        A thumbnail, and a larger picture if it is asked for.
+    size : tuple of (int, int) or None
+        Height and width of the original.
+    heat : ndarray or None
+        Its map, divided by the threshold of the base score.
+    box : tuple of 4 floats or None
         Where the map lies, in pixels of the original: top, left, bottom, right.
-    masks : list of n dict or None
-    parts : DataFrame
-        From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
-        holds the positions of the images that could be read.
+    mask : dict or None
     """
 
-    names: list[str]
-    files: list[str | None] = field(default_factory=list)
-    digests: list[str | None] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
-    notes: list[str | None] = field(default_factory=list)
-    uris: list[str | None] = field(default_factory=list)
-    details: list[str | None] = field(default_factory=list)
-    sizes: list[tuple[int, int] | None] = field(default_factory=list)
-    maps: list[Any] = field(default_factory=list)
-    boxes: list[Any] = field(default_factory=list)
-    masks: list[Any] = field(default_factory=list)
-    parts: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    def _append(self, **values):
-        for name, entries in vars(self).items():
-            if name not in ("names", "files", "parts"):
-                entries.append(values.get(name))
+    name: str
+    file: str | None
+    digest: str | None = None
+    error: str | None = None
+    note: str | None = None
+    picture: str | None = None
+    detail: str | None = None
+    size: tuple[int, int] | None = None
+    heat: NDArray[np.float32] | None = None
+    box: tuple[float, ...] | None = None
+    mask: dict[str, Any] | None = None
 
 
 def collect(
@@ -74,7 +68,7 @@ def collect(
     sides: tuple[int, int | None],
     batch_size: int,
     verbose: int = 0,
-) -> Collected:
+) -> tuple[list[Entry], pd.DataFrame]:
     """Score images and make their small pictures; a file that cannot be read stops nothing.
 
     Parameters
@@ -83,77 +77,74 @@ def collect(
         Longer side of the thumbnails, and of the larger pictures, in pixels.
     batch_size : int
         Images that are scored at a time.
+
+    Returns
+    -------
+    entries : list of Entry
+    described : DataFrame
+        From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
+        holds the positions of the images that could be read.
     """
     listed = as_images(images).seen_through(view_of(pipe))
-    collected = Collected(
-        [
-            escape_name(item) if isinstance(item, str) else f"image {i}"
-            for i, item in enumerate(listed.items)
-        ],
-        [item if isinstance(item, str) else None for item in listed.items],
-    )
+    entries = [
+        Entry(escape_name(item), item) if isinstance(item, str) else Entry(f"image {i}", None)
+        for i, item in enumerate(listed.items)
+    ]
     tables = []
-    starts = range(0, len(listed), batch_size)
     bar = progress_bar(verbose=verbose, total=len(listed), desc="report", unit="image")
     with bar as progress:
-        for start in starts:
+        for start in range(0, len(listed), batch_size):
             batch = listed[start : start + batch_size]
-            for positions, parts, maps in _score(pipe, batch, start, collected, sides):
-                limits = base_thresholds(parts, pipe[-1])
-                limits = np.where(limits > 0, limits, 1.0)
-                tables.append(
-                    parts.set_axis(positions).assign(base_ratio=parts["base"].to_numpy() / limits)
-                )
-                _place(collected, positions, maps, limits)
+            readable = [i for i in range(len(batch)) if _show(entries[start + i], batch, i, sides)]
+            if readable:
+                kept = batch if len(readable) == len(batch) else batch[readable]
+                positions = [start + i for i in readable]
+                tables.append(_score(pipe, kept, [entries[i] for i in positions], positions))
             progress.update(len(batch))
     if not tables:
         raise ValueError(
-            f"None of the {len(listed)} images can be read. The first: {collected.errors[0]}"
+            f"None of the {len(listed)} images can be read. The first: {entries[0].error}"
         )
-    collected.parts = pd.concat(tables)
+    described = pd.concat(tables)
     if hasattr(images, "load_mask"):
-        for i in collected.parts.index:
-            _add_mask(collected, images, i)
-    return collected
+        for i in described.index:
+            _add_mask(entries[i], images, i)
+    return entries, described
 
 
-def _score(pipe, batch, start, collected, sides):
-    """Yield positions, descriptions and maps of the images of a batch that can be read."""
-    readable = []
-    for i in range(len(batch)):
-        try:
-            picture = batch.read(i)
-            uri = image_uri(picture, sides[0])
-            full = sides[1] and image_uri(picture, sides[1], quality=85)
-            digest = batch.digest(i)
-        except ImageReadError as error:
-            collected._append(errors=escape_name(str(error)))
-            continue
-        collected._append(uris=uri, details=full, digests=digest, sizes=picture.size[::-1])
-        readable.append(i)
-    if not readable:
-        return
-    kept: ImageList = batch if len(readable) == len(batch) else batch[readable]
-    maps = pipe[:-1].transform(kept)
-    yield [start + i for i in readable], pipe[-1].describe(maps), maps
+def _show(entry, images, i, sides):
+    """Make the pictures of an image; False if it cannot be read."""
+    try:
+        picture = images.read(i)
+        entry.picture = image_uri(picture, sides[0])
+        entry.detail = image_uri(picture, sides[1], quality=85) if sides[1] else None
+        entry.digest, entry.size = images.digest(i), picture.size[::-1]
+    except ImageReadError as error:
+        entry.error = escape_name(str(error))
+    return entry.error is None
 
 
-def _place(collected, positions, maps, limits):
-    for k, i in enumerate(positions):
-        height, width = collected.sizes[i]
-        box = (0.0, 0.0, float(height), float(width))
+def _score(pipe, images, entries, positions):
+    """Describe images that can be read, and keep their maps."""
+    maps = pipe[:-1].transform(images)
+    described = pipe[-1].describe(maps)
+    limits = base_thresholds(described, pipe[-1])
+    limits = np.where(limits > 0, limits, 1.0)
+    for k, entry in enumerate(entries):
+        entry.heat = reduce_map(np.asarray(maps.values[k]) / limits[k])
+        entry.box = (0.0, 0.0, *map(float, entry.size))
         if maps.geometry is not None:
-            box = tuple(maps.geometry.boxes[k].tolist())
-        collected.maps[i] = reduce_map(np.asarray(maps.values[k]) / limits[k])
-        collected.boxes[i] = box
+            entry.box = tuple(maps.geometry.boxes[k].tolist())
+    ratio = described["base"].to_numpy() / limits
+    return described.set_axis(positions).assign(base_ratio=ratio)
 
 
-def _add_mask(collected, images, i):
+def _add_mask(entry, images, i):
     try:
         mask = images.load_mask(i)
     except (ValueError, OSError) as error:
         # The page is about decisions: it mentions a wrong mask, and is written all the same.
-        collected.notes[i] = escape_name(str(error))
+        entry.note = escape_name(str(error))
         return
     if mask is not None:
-        collected.masks[i] = encode_mask(mask)
+        entry.mask = encode_mask(mask)

@@ -65,13 +65,13 @@ def _groups(scorer):
 
 
 def operating_points(
-    parts: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray[np.object_] | None
+    described: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray[np.object_] | None
 ) -> list[dict[str, float | int | str]]:
     """Count what would be rejected at several false-alarm rates.
 
     Parameters
     ----------
-    parts : DataFrame
+    described : DataFrame
         From `describe`.
     scorer : StructCoreScorer
     kinds : ndarray of shape (n_images,) of str, or None
@@ -85,7 +85,7 @@ def operating_points(
     """
     rows = []
     for level, rejected in zip(
-        FALSE_ALARM_RATES, rejected_at(parts, scorer, FALSE_ALARM_RATES), strict=True
+        FALSE_ALARM_RATES, rejected_at(described, scorer, FALSE_ALARM_RATES), strict=True
     ):
         row = {"level": level, "asked": percent(level), "rejected": int(rejected.sum())}
         if kinds is not None:

@@ -135,5 +135,7 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
 def _how_many(p_value, least):
     if p_value > least * 1.000001:
         return f"{percent(1 - max(p_value, 0.001))} of good images"
+    if least == 0:
+        return "all good images of the fit"
     n_independent = round(1 / least) - 1
     return f"all {n_independent} independent good images"
