@@ -30,11 +30,11 @@ def folders_in(folder: Path) -> list[Path]:
 def images_in(folder: Path) -> list[Path]:
     """What has the name of an image in a folder, sorted; links are followed. Others are logged."""
     entries = sorted(folder.iterdir())
-    found = images_among(entries)
-    tell_of_others(entries, found)
-    if not found:
+    images = images_among(entries)
+    tell_of_others(entries, images)
+    if not images:
         _logger.warning("There are no images in the folder %r", str(folder))
-    return found
+    return images
 
 
 def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[Path | None]:
@@ -46,10 +46,10 @@ def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[P
         for stem, path in masks.items()
         if stem not in stems and stem.removesuffix("_mask") not in stems
     ]
-    found = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
-    if folder.is_dir() and not any(found):
+    matched = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
+    if folder.is_dir() and not any(matched):
         problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
-    return found
+    return matched
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -92,23 +92,23 @@ def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:
 def walk(root: Path, tell: bool = True) -> list[Path]:
     """Images in a folder, however deep, sorted; links are followed, each folder once."""
     seen, files, images = set(), [], []
-    for folder, inside, names in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen:
-            inside.clear()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real_path = os.path.realpath(folder)
+        if real_path in seen:
+            folders.clear()
             continue
-        seen.add(place)
+        seen.add(real_path)
         if _OWN_NOTE in names:
-            inside.clear()
+            folders.clear()
             _logger.info("Left out the maps in %r", folder)
             continue
-        masks = [name for name in inside if name.lower() in _MASK_FOLDERS]
+        masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
         if masks:
             _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
-        inside[:] = sorted(n for n in inside if n not in masks and not n.startswith("."))
+        folders[:] = sorted(n for n in folders if n not in masks and not n.startswith("."))
         here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        found = images_among(here)
-        stems = {file.stem for file in found}
+        images_here = images_among(here)
+        stems = {file.stem for file in images_here}
         notes = [f for f in here if f.suffix.lower() in (".json", ".xml") and f.stem in stems]
         if notes and tell:
             _logger.warning(
@@ -116,6 +116,6 @@ def walk(root: Path, tell: bool = True) -> list[Path]:
                 *(len(notes), folder, notes[0].name),
             )
         files += here
-        images += found
+        images += images_here
     tell_of_others(files, images)
     return images

@@ -139,8 +139,8 @@ class ImageSet:
         index = np.arange(len(self))[key]
         if index.ndim != 1:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
-        known = {name: getattr(self, name) for name in _CUT}
-        cut = {name: None if part is None else part[index] for name, part in known.items()}
+        fields = {name: getattr(self, name) for name in _CUT}
+        cut = {name: None if values is None else values[index] for name, values in fields.items()}
         masks = [self.masks[i] for i in index]
         paths = [self.paths[i] for i in index]
         return type(self)(paths, masks=masks, max_pixels=self.max_pixels, **cut)

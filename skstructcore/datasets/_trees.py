@@ -120,14 +120,14 @@ def _read_groups(folder, groups, problems):
     if groups is None or (groups == "auto" and not (folder / "groups.csv").exists()):
         return lambda file: None
     table = folder / ("groups.csv" if groups == "auto" else groups)
-    known = {}
+    groups_of = {}
     for row in read_table(table, ("split", "type", "file", "group")):
-        place = row["split"], row["type"], row["file"]
-        if row["group"] and known.setdefault(place, row["group"]) != row["group"]:
-            problems.append(f"{'/'.join(place)}: two groups in {table.name}")
+        image = row["split"], row["type"], row["file"]
+        if row["group"] and groups_of.setdefault(image, row["group"]) != row["group"]:
+            problems.append(f"{'/'.join(image)}: two groups in {table.name}")
 
     def group_of(file):
-        group = known.get(file.relative_to(folder).parts)
+        group = groups_of.get(file.relative_to(folder).parts)
         if group is None:
             problems.append(f"{file}: no group in {table.name}")
         return f"{folder.name}/{group}"

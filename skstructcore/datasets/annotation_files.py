@@ -96,42 +96,42 @@ def load_annotated(
     sizes = dict(zip(files, map(tuple, as_images(files).sizes().tolist()), strict=True))
     problems: list[str] = []
     if annotations is not None and Path(annotations).is_file():
-        found = _coco(Path(annotations), sizes, problems)
+        shapes_of = _coco(Path(annotations), sizes, problems)
     else:
         place = None if annotations is None else Path(annotations)
-        found = _beside(Path(folder), place, sizes, problems)
+        shapes_of = _beside(Path(folder), place, sizes, problems)
     if problems:
         raise DatasetError(folder, problems)
     y, masks = [], []
-    for file, all_shapes in found.items():
+    for file, all_shapes in shapes_of.items():
         shapes = tuple(shape for shape in all_shapes if not means_good(shape.label))
         y.append(shapes[0].label if shapes else GOOD)
         masks.append(DrawnMask(sizes[file], shapes) if shapes else None)
-    return checked(folder, ImageSet(list(found), y, masks=masks), [], check)
+    return checked(folder, ImageSet(list(shapes_of), y, masks=masks), [], check)
 
 
-def _beside(folder, place, sizes, problems):
+def _beside(folder, annotations, sizes, problems):
     readers = {".json": _labelme, ".xml": _voc, ".txt": _yolo}
-    found = {file: [] for file in sizes}
+    shapes_of = {file: [] for file in sizes}
     n_read = 0
     for file, size in sizes.items():
         path = Path(file)
-        if place is not None:
-            path = place / path.relative_to(folder)
+        if annotations is not None:
+            path = annotations / path.relative_to(folder)
         for suffix, reader in readers.items():
             source = path.with_suffix(suffix)
             if not source.is_file():
                 continue
             n_read += 1
             with _listed(problems, source):
-                found[file] = reader(source, size)
+                shapes_of[file] = reader(source, size)
             break
     if not n_read:
         problems.append(
-            f"{place or folder}: no .json, .xml or .txt has the name of an image; where they lie "
-            "elsewhere, pass annotations=, their folder or the COCO file"
+            f"{annotations or folder}: no .json, .xml or .txt has the name of an image; where they "
+            "lie elsewhere, pass annotations=, their folder or the COCO file"
         )
-    return found
+    return shapes_of
 
 
 @contextlib.contextmanager
@@ -188,16 +188,17 @@ def _voc(path, size):
 
 def _yolo(path, size):
     names = path.with_name("classes.txt")
-    known = names.read_text("utf-8").split("\n") if names.is_file() else []
+    lines = names.read_text("utf-8").split("\n") if names.is_file() else []
+    labels = dict(enumerate(map(str.strip, lines)))
     scale = np.array(size[::-1], dtype=np.float64)
     shapes = []
     for line in path.read_text("utf-8").splitlines():
-        number, *values = map(float, line.split()) if line.split() else (None,)
-        if number is None:
+        class_number, *values = map(float, line.split()) if line.split() else (None,)
+        if class_number is None:
             continue
         if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
             raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
-        label = known[int(number)].strip() if 0 <= number < len(known) else f"class {number:g}"
+        label = labels.get(class_number, f"class {class_number:g}")
         if len(values) == 4:
             centre, half = np.array(values[:2]), np.array(values[2:]) / 2
             corners = _box(*(centre - half), *(centre + half))
@@ -218,29 +219,29 @@ def _coco(path, sizes, problems):
         annotations = data["annotations"]
     if problems:
         return {}
-    place = {}
+    file_of = {}
     for key, (name, image) in images.items():
         ending = Path(name).parts
         matches = [file for file in sizes if Path(file).parts[-len(ending) :] == ending]
         if len(matches) != 1:
             problems.append(f"{path}: {len(matches)} images are named {name!r}")
             continue
-        place[key] = matches[0]
+        file_of[key] = matches[0]
         with _listed(problems, f"{path}: {name}"):
             _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
-    listed = set(place.values())
-    found = {file: [] for file in sizes if file in listed}
-    if len(found) < len(sizes):
+    listed = set(file_of.values())
+    shapes_of = {file: [] for file in sizes if file in listed}
+    if len(shapes_of) < len(sizes):
         _logger.warning(
-            "%s lists %d of %d images: the others are left out", path, len(found), len(sizes)
+            "%s lists %d of %d images: the others are left out", path, len(shapes_of), len(sizes)
         )
     for number, item in enumerate(annotations):
         with _listed(problems, f"{path}: annotation {number}"):
-            if item["image_id"] in place:
-                found[place[item["image_id"]]] += _coco_shapes(item, names)
+            if item["image_id"] in file_of:
+                shapes_of[file_of[item["image_id"]]] += _coco_shapes(item, names)
             elif item["image_id"] not in images:
                 problems.append(f"{path}: an annotation of the unknown image {item['image_id']}")
-    return found
+    return shapes_of
 
 
 def _coco_shapes(item, names):

@@ -141,16 +141,16 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     ending = "_GT" if second else "_label"
     paths, mask_files, places, problems = [], [], [], []
     for part in parts:
-        found = {path.stem: path for path in images_in(part)}
-        for stem, path in found.items():
+        by_stem = {path.stem: path for path in images_in(part)}
+        for stem, path in by_stem.items():
             if stem.endswith(ending):
-                if stem.removesuffix(ending) not in found:
+                if stem.removesuffix(ending) not in by_stem:
                     problems.append(f"{path}: a mask without an image")
-            elif stem + ending not in found:
+            elif stem + ending not in by_stem:
                 problems.append(f"{path}: no mask {stem}{ending}")
             else:
                 paths.append(path)
-                mask_files.append(found[stem + ending])
+                mask_files.append(by_stem[stem + ending])
                 places.append(part.name)
     with ThreadPoolExecutor() as pool:
         marked = list(pool.map(_marks_anything, mask_files))

@@ -84,7 +84,7 @@ def paint_copies(
     unknown = sorted(set(kinds) - set(DEFECTS))
     if unknown or not len(kinds):
         raise ValueError(f"kinds must hold some of {sorted(DEFECTS)}, got {list(kinds)!r}")
-    known = {
+    annotations = {
         name: values
         for name in ("groups", "categories", "splits", "parts")
         if (values := getattr(images, name, None)) is not None
@@ -92,7 +92,7 @@ def paint_copies(
     images, seed = as_images(images), _as_seed(random_state)
     copies = [_painted(images, i, kinds, severity, size, seed) for i in range(len(images))]
     pixels, masks, painted_kinds = zip(*copies, strict=True)
-    return ImageSet(pixels, painted_kinds, masks=masks, **known)
+    return ImageSet(pixels, painted_kinds, masks=masks, **annotations)
 
 
 def _as_seed(random_state):

@@ -125,9 +125,9 @@ def make_photographs(
     wanted += [("test", kind) for kind in defects for _ in range(n_test_defect)]
     tiles, masks, groups = [], [], []
     for position, (split, kind) in enumerate(wanted):
-        mine = train_blocks if split == "train" else test_blocks
+        blocks_of_split = train_blocks if split == "train" else test_blocks
         # In turn rather than at random, so that all blocks are used before one repeats.
-        block = int(mine[position % len(mine)])
+        block = int(blocks_of_split[position % len(blocks_of_split)])
         tile, mask = _cut_tile(blocks[block], tile_size, variation, rng), None
         if kind != GOOD:
             tile, mask = paint_defect(tile, kind, rng, severity)

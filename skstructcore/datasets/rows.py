@@ -186,8 +186,8 @@ def _own_label(folder, good):
 def _category_reader(categories):
     """What finds the category of a file: a table, or a regular expression with a group."""
     if categories.lower().endswith(".csv"):
-        known = {os.path.realpath(row.file): row.category for row in read_rows(Path(categories))}
-        return lambda file: known.get(os.path.realpath(file))
+        by_file = {os.path.realpath(row.file): row.category for row in read_rows(Path(categories))}
+        return lambda file: by_file.get(os.path.realpath(file))
     try:
         pattern = re.compile(categories)
     except re.error as error:

@@ -120,8 +120,8 @@ def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
         for what, old, new in zip(ImageRow._fields, before, row, strict=True):
             if None not in (old, new) and old != new:
                 problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
-        known = {what: value for what, value in row._asdict().items() if value is not None}
-        merged[row.file] = before._replace(**known)
+        cells = {what: value for what, value in row._asdict().items() if value is not None}
+        merged[row.file] = before._replace(**cells)
     if problems:
         raise DatasetError("images", problems)
     return list(merged.values())
@@ -129,9 +129,9 @@ def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
 
 def as_image_set(rows: Sequence[ImageRow], max_pixels: int | None = None) -> ImageSet:
     """The images of some rows, with what is known of them; without a label they are good."""
-    known = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
+    given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
     without = [f"{row.file}: its label is an empty cell" for row in rows if row.label == ""]
-    if "category" in known:
+    if "category" in given:
         without += [f"{row.file}: it has no category" for row in rows if row.category is None]
     if without:
         raise DatasetError("images", without)
@@ -139,9 +139,9 @@ def as_image_set(rows: Sequence[ImageRow], max_pixels: int | None = None) -> Ima
         [row.file for row in rows],
         [row.label or GOOD for row in rows],
         masks=[row.mask for row in rows],
-        groups=[row.group or row.file for row in rows] if "group" in known else None,
-        categories=[row.category for row in rows] if "category" in known else None,
-        parts=[row.part or row.file for row in rows] if "part" in known else None,
+        groups=[row.group or row.file for row in rows] if "group" in given else None,
+        categories=[row.category for row in rows] if "category" in given else None,
+        parts=[row.part or row.file for row in rows] if "part" in given else None,
         max_pixels=max_pixels,
     )
 

@@ -63,7 +63,7 @@ def read_rows(path: Path, split: Literal["train", "test"] | None = None) -> list
     if "file" in given and "verdict" in given and not others:  # digests are checked
         images = load_verdicts(path)
         return list(map(ImageRow, images.paths, images.y))
-    found = []
+    read = []
     for row in rows:
         cells = {what: row[name].strip() or None for what, name in columns.items() if name}
         if cells["file"] is None or (cells.get("label") or "").lower() == UNSURE:
@@ -73,15 +73,15 @@ def read_rows(path: Path, split: Literal["train", "test"] | None = None) -> list
         for what in ("file", "mask"):
             if cells.get(what):
                 cells[what] = beside(path, unescape_name(cells[what]))
-        found.append((cells.pop("split", None), ImageRow(**cells)))
-    labels = _read_labels(path, [row.label for _, row in found if row.label])
-    unknown = {named for named, _ in found} - {"train", "test", None}
+        read.append((cells.pop("split", None), ImageRow(**cells)))
+    labels = _read_labels(path, [row.label for _, row in read if row.label])
+    unknown = {of_split for of_split, _ in read} - {"train", "test", None}
     if unknown:
         raise DatasetError(path, [f"a split is 'train' or 'test', not {sorted(unknown)}"])
     return [
         row._replace(label=labels.get(row.label, row.label))
-        for named, row in found
-        if None in (named, split) or named == split
+        for of_split, row in read
+        if None in (of_split, split) or of_split == split
     ]
 
 
@@ -91,6 +91,6 @@ def _read_labels(path, labels):
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
     if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
-        known = ", ".join(GOOD_WORDS)
-        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {known}"])
+        words = ", ".join(GOOD_WORDS)
+        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {words}"])
     return {label: GOOD for label in labels if means_good(label)}

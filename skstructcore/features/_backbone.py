@@ -85,7 +85,7 @@ class PatchFeatures(LazyTransformer):
             cls.__doc__ = with_shared_texts(cls.__doc__)
 
     def _store_parameters(self, given: dict[str, Any]) -> None:
-        """Keep the parameters of a constructor, which are its local variables, as they are."""
+        """Store the parameters of a constructor, which are its local variables."""
         vars(self).update({name: value for name, value in given.items() if name != "self"})
 
     @abstractmethod
@@ -336,7 +336,7 @@ class PatchFeatures(LazyTransformer):
         return extraction_memory(self, images, n_projected, self._n_threads())
 
     def _n_threads(self):
-        """Threads of an extraction; None leaves it to the extraction."""
+        """Number of threads that `n_jobs` asks for; None leaves it to `Extraction`."""
         return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
 
 

@@ -45,7 +45,7 @@ class FeatureCache:
         self._failed = {}
 
     def shape(self, compute):
-        """Shape of the features of one image; what is not there, or damaged, `compute` gives."""
+        """Shape of the features of one image; computed, and stored, if it is absent or damaged."""
         path = self.folder / "shape.json"
         try:
             stored = json.loads(path.read_text())

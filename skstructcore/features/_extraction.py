@@ -126,7 +126,7 @@ class Extraction:
 
 
 def begun_ahead(jobs, n):
-    """Jobs, which begin when an iterator gives them, in order; `n` are in work at a time."""
+    """Hand out jobs in order. An iterator begins them, `n` at a time."""
     begun = deque(islice(jobs, n))
     while begun:
         yield begun.popleft()

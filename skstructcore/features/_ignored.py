@@ -55,7 +55,7 @@ class Ignored:
 
     @property
     def by_category(self) -> bool:
-        """Whether it depends on the category of an image what is ignored."""
+        """Whether what is ignored in an image depends on its category."""
         return None not in self.regions
 
     def check(self, images: ImageList, geometry: Geometry, grid_shape: tuple[int, int]) -> None:

@@ -294,7 +294,7 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
 
 
 def _check_finite(features, images):
-    """NaN means an ignored patch: what a network cannot compute must not pass for one."""
+    """Raise ValueError if features are not finite: NaN is for patches that are ignored."""
     finite = np.isfinite(features).all(axis=(1, 2, 3))
     if not finite.all():
         raise ValueError(

@@ -68,12 +68,12 @@ def images_among(files: Sequence[Path]) -> list[Path]:
 
 def tell_of_others(files: Sequence[Path], images: Sequence[StrPath]) -> None:
     """Log once which of some files are left out, because they do not count as `images`."""
-    known = set(map(str, images))
+    counted = set(map(str, images))
     others = [
         path
         for path in files
         if not (path.suffix.lower() in _COMPANIONS or path.name.startswith(".") or path.is_dir())
-        and str(path) not in known
+        and str(path) not in counted
     ]
     if others:
         counts = Counter(path.suffix.lower() or "without suffix" for path in others)

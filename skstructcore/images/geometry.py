@@ -113,9 +113,9 @@ def input_size(
         shapes = sizes[:, 0] / sizes[:, 1]
         if shapes.min() > _ELONGATED or shapes.max() < 1 / _ELONGATED:
             if shapes.max() <= _ALIKE * shapes.min():
-                root, own = np.sqrt(np.median(shapes)), np.median(sizes.min(axis=1))
+                root, shortest = np.sqrt(np.median(shapes)), np.median(sizes.min(axis=1))
                 shorter = image_size / max(root, 1 / root)
-                shorter = max(shorter, min(image_size * _SHORTEST, own))
+                shorter = max(shorter, min(image_size * _SHORTEST, shortest))
                 return _multiples((shorter * max(root**2, 1), shorter * max(root**-2, 1)), step)
         return int(image_size), int(image_size)
     size = only_size(sizes, f"image_size={image_size!r}", "give image_size=(height, width)")
