@@ -35,22 +35,17 @@ class DatasetError(ValueError):
         return type(self), (self.root, self.problems)
 
 
-def find_problems(images: ImageSet, *, decode: bool = True) -> list[str]:
-    """Check the files of an image set, without stopping at the first problem.
+def checked(root: StrPath, images: ImageSet, problems: list[str], decode: bool) -> ImageSet:
+    """Return the images, or raise `DatasetError` with these and all other problems.
 
-    Problems are unreadable images and masks, masks that are not of the size of their image, and
+    Others are unreadable images and masks, masks that are not of the size of their image, and
     anomalous images without a mask although others of their type have one. With `decode`, images
     are decoded to their end, which finds truncated files; else only their headers are read.
     """
-    unreadable = find_unreadable(images, decode=decode)
-    problems = [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
-    return problems + find_mask_problems(images, {i for i, *_ in unreadable})
-
-
-def checked(root: StrPath, images: ImageSet, problems: list[str], decode: bool) -> ImageSet:
-    """Return the images, or raise `DatasetError` with these and all other problems."""
     if len(images):
-        problems = problems + find_problems(images, decode=decode)
+        unreadable = find_unreadable(images, decode=decode)
+        problems = problems + [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
+        problems += find_mask_problems(images, {i for i, *_ in unreadable})
     elif not problems:
         problems = ["there are no images"]
     if problems:

@@ -11,7 +11,7 @@ import numpy as np
 from .._utils.validation import check_per_image
 from ..images.image_list import as_images
 from ..images.labels import GOOD, defect_types
-from ..images.masks import mask_as_seen, mask_of
+from ..images.masks import mask_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,20 +154,19 @@ class ImageSet:
         path = self.paths[i]
         return path if isinstance(path, str) else f"image {i}"
 
-    def load_mask(self, i: int, size: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
+    def load_mask(self, i: int) -> NDArray[np.bool_] | None:
         """Read where image i is anomalous.
 
         Parameters
         ----------
         i : int
             Position of the image.
-        size : tuple of (int, int), default=None
-            Height and width of the result; None: those of the upright image.
 
         Returns
         -------
         mask : ndarray of shape (h, w), dtype bool, or None
-            Without a mask: all False for a good image, None for an anomalous one.
+            Of the size of the upright image. Without a mask: all False for a good image, None for
+            an anomalous one.
 
         Raises
         ------
@@ -177,13 +176,12 @@ class ImageSet:
         shape = as_images([self.paths[i]], max_pixels=self.max_pixels).size(0)
         mask = self.masks[i]
         if mask is None:
-            good = self.y[i] == GOOD
-            return np.zeros(shape if size is None else size, dtype=bool) if good else None
+            return np.zeros(shape, dtype=bool) if self.y[i] == GOOD else None
         name = mask if isinstance(mask, str) else f"mask of {self.name(i)}"
         mask = mask_of(mask, self.name(i))
         if mask.shape != tuple(shape):
             raise ValueError(f"{name}: the mask has {mask.shape} pixels, its image {tuple(shape)}")
-        return mask if size is None else mask_as_seen(mask, size)
+        return mask
 
     @property
     def train(self) -> ImageSet:

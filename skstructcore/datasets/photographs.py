@@ -60,8 +60,6 @@ def make_photographs(
     n_test_good: int = 20,
     n_test_defect: int = 5,
     defects: Sequence[str] = tuple(DEFECTS),
-    severity: float = 1.0,
-    variation: float = 1.0,
     random_state: RandomState = None,
 ) -> ImageSet:
     """Cut a photograph into training tiles, good test tiles and test tiles with defects.
@@ -84,10 +82,6 @@ def make_photographs(
         Number of test tiles for each kind of defect.
     defects : sequence of str, default=all of `DEFECTS`
         The kinds of defects that are painted.
-    severity : float, default=1.0
-        Contrast of the defects, see `paint_defect`.
-    variation : float, default=1.0
-        Factor on the differences between tiles in angle, brightness and noise.
     random_state : int, RandomState instance or None, default=None
         Same seed, same tiles.
 
@@ -128,9 +122,9 @@ def make_photographs(
         blocks_of_split = train_blocks if split == "train" else test_blocks
         # In turn rather than at random, so that all blocks are used before one repeats.
         block = int(blocks_of_split[position % len(blocks_of_split)])
-        tile, mask = _cut_tile(blocks[block], tile_size, variation, rng), None
+        tile, mask = _cut_tile(blocks[block], tile_size, rng), None
         if kind != GOOD:
-            tile, mask = paint_defect(tile, kind, rng, severity)
+            tile, mask = paint_defect(tile, kind, rng)
         tiles.append(np.stack([tile] * 3, axis=-1) if tile.ndim == 2 else tile)
         masks.append(mask)
         groups.append(block)
@@ -196,16 +190,16 @@ def _enlarge(pixels, zoom):
     return np.clip(np.rint(enlarged), 0, 255).astype(np.uint8)
 
 
-def _cut_tile(block, tile_size, variation, rng):
+def _cut_tile(block, tile_size, rng):
     room = np.array(block.shape[:2]) - tile_size
     corner = rng.uniform(0, 1, 2) * room
-    angle = np.deg2rad(3.0 * variation * rng.uniform(-1, 1))
-    gain = 1 + 0.08 * variation * rng.uniform(-1, 1)
+    angle = np.deg2rad(3.0 * rng.uniform(-1, 1))
+    gain = 1 + 0.08 * rng.uniform(-1, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centre = np.full(2, (tile_size - 1) / 2)
     offset = corner + centre - turn @ centre
     channels = block.astype(np.float32).reshape(*block.shape[:2], -1)
     shape = (tile_size, tile_size)
     tile = resample(channels, turn, offset, output_shape=shape)
-    tile = gain * tile + rng.normal(scale=1.0 * variation, size=(*shape, 1))
+    tile = gain * tile + rng.normal(scale=1.0, size=(*shape, 1))
     return np.clip(np.rint(tile), 0, 255).astype(np.uint8).reshape(*shape, *block.shape[2:])

@@ -26,18 +26,16 @@ UNSURE = "unsure"
 _LABELS = {UNSURE: None} | dict.fromkeys(DEFECT_WORDS, "defect") | dict.fromkeys(GOOD_WORDS, GOOD)
 
 
-def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
+def load_verdicts(path: StrPath) -> ImageSet:
     """Read the verdicts that people gave in a report, as labelled images.
 
     Parameters
     ----------
     path : str or path-like
         CSV file with the columns ``file``, ``digest`` (of the content, may be empty), ``verdict``
-        ("good", "defect" or "unsure", or other words of
-        `skstructcore.images.labels`), ``decision``, ``p_value``, ``route`` and ``time``.
-    root : str or path-like, default=None
-        Folder that relative file names start from; None: that of the CSV file, or else the folder
-        one is in.
+        ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`),
+        ``decision``, ``p_value``, ``route`` and ``time``. Relative names start where the file is,
+        or else where you are.
 
     Returns
     -------
@@ -69,8 +67,7 @@ def load_verdicts(path: StrPath, root: StrPath | None = None) -> ImageSet:
         elif not name.strip():
             problems.append(f"{path}, line {number}: it names no file")
         else:
-            file = beside(path, name) if root is None else str(Path(root, name))
-            verdicts[file] = _LABELS[verdict], row.get("digest")
+            verdicts[beside(path, name)] = _LABELS[verdict], row.get("digest")
     sure = {file: entry for file, entry in verdicts.items() if entry[0] is not None}
     for file, (_, digest) in sure.items():
         try:
