@@ -169,13 +169,16 @@ def test_other_words_for_channels_are_an_error():
         ConvFeatures(Blocks(), ["a"], image_size=32, channels="rgb").fit(noise(32, 32))
 
 
-def test_swapped_colours_are_told():
+def test_swapped_colours_are_told(tmp_path):
     X = np.clip(RNG.normal([190, 130, 70], 12, (10, 32, 32, 3)), 0, 255).astype(np.uint8)
     estimator = ConvFeatures(image_size=32).fit(X)
 
     estimator.transform(X)  # warnings are errors here
     with pytest.warns(UserWarning, match="red and blue exchanged"):
         estimator.transform(X[..., ::-1])
+    np.save(tmp_path / "frame.npy", X[0, ..., ::-1])
+    with pytest.warns(UserWarning, match="red and blue exchanged"):
+        estimator.transform([tmp_path / "frame.npy"])
     ConvFeatures(image_size=32, channels="bgr").fit(X).transform(X[..., ::-1])
 
 

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 
 from .._utils.warning import warn_user
+from ..images.reading import plain_array
 
 
 def mean_colours(picture, images):
@@ -19,8 +20,8 @@ def mean_colours(picture, images):
 
 def warn_if_swapped(images, colours):
     """Warn if one of the first arrays fits the training images much better with blue first."""
-    arrays = [item for item in images.items[:4] if isinstance(item, np.ndarray)]
-    if len(colours) and any(_looks_swapped(array, colours) for array in arrays):
+    arrays = [plain_array(item) for item in images.items[:4]] if len(colours) else []
+    if any(array is not None and _looks_swapped(array, colours) for array in arrays):
         warn_user(
             "The colours of these arrays fit the training images much better with red and blue "
             "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "

@@ -231,7 +231,7 @@ def levels_of(item, intensity):
     image = _upright(item)
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
-        if _is_plain_array(item) and image.ndim == 3 and image.shape[2] > 2:
+        if plain_array(item) is not None and image.ndim == 3 and image.shape[2] > 2:
             image = image[..., [2, 1, 0, 3][: image.shape[2]]]
     if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
         image = _to_rgb(image)
@@ -249,11 +249,15 @@ def levels_of(item, intensity):
     return Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
 
 
-def _is_plain_array(item):
-    """Whether nothing but the user says what the channels are: an array, or a file of one."""
-    return isinstance(item, np.ndarray) or (
-        isinstance(item, str) and header_of(item).reader == "numpy"
-    )
+def plain_array(item):
+    """An array, or that of a file: only the user knows what its channels are. Else None."""
+    try:
+        is_file = isinstance(item, str) and header_of(item).reader == "numpy"
+    except Exception:  # reading it says so
+        return None
+    if is_file:
+        return np.load(split_page(item)[0], mmap_mode="r")
+    return item if isinstance(item, np.ndarray) else None
 
 
 def _upright(item):
