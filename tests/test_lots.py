@@ -1,8 +1,11 @@
 """Lots along the sequence: reported, and held out only if that is asked for."""
 
 import numpy as np
+import pytest
+from PIL import Image
 
-from skstructcore import CoresetBank, make_structcore
+from skstructcore import ConvFeatures, CoresetBank, make_structcore
+from skstructcore.datasets import load_images
 
 
 def in_lots(n_lots=10, size=12, seed=0, spread=2.0):
@@ -65,3 +68,43 @@ def test_given_groups_are_asked_as_lots_too():
     pipe = make_structcore(bank__ratio=0.2)[2:].fit(X, bank__groups=groups)
     assert pipe[-1].lots_.lots.tolist() == list(range(10))
     assert (pipe[-1].lots_.rates < 0.2).all()
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """Two folders of six images; what is called alike in both shows one part."""
+    rng = np.random.default_rng(0)
+    for folder in ("good/left", "good/right"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(90, 140, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    return load_images(tmp_path / "good")
+
+
+def test_a_few_folders_are_lots_and_do_not_move_the_threshold(cameras):
+    """Held out together they would count as two images, and next to nothing would be found."""
+    small = {"features__image_size": 32, "bank__ratio": 0.5}
+    fitted = {
+        name: make_structcore("efficientnet_lite0", **small, **options).fit(X, **given)
+        for name, X, options, given in [
+            ("folders", cameras, {}, {}),
+            ("hold-out", cameras, {"bank__lots": "hold-out"}, {}),
+            ("passed", cameras.paths, {}, {"bank__groups": cameras.groups}),
+            ("none", cameras.paths, {}, {"bank__groups": None}),
+        ]
+    }
+    offsets = {name: pipe[-1].offset_ for name, pipe in fitted.items()}
+    assert offsets["folders"] == offsets["none"] and offsets["hold-out"] == offsets["passed"]
+    assert offsets["passed"] < offsets["none"]
+    assert fitted["folders"][-1].lots_.n_images.tolist() == [6, 6]
+
+
+def test_parts_with_views_in_several_folders_are_held_out_by_part(cameras, caplog):
+    parts = [path[-5] for path in cameras.paths]
+    features = ConvFeatures(image_size=32).fit_transform(cameras)
+    bank = CoresetBank(0.5, random_state=0).fit(features, parts=parts)
+    assert bank.groups_.tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert "each part is held out" in caplog.text
+    with pytest.raises(ValueError, match="groups cut through parts"):
+        bank.fit(features, parts=parts, groups=cameras.groups)

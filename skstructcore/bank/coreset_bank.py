@@ -24,7 +24,7 @@ from .memory import asked_ratio, check_room
 from .record import record_of
 from .shards import over_shards
 from .stream import stream_bank
-from .training import is_auto, number_images, training_images
+from .training import is_auto, lots_among, number_images, training_images
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -64,7 +64,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         others when held out. For training images among which defects are suspected that nobody
         can look for (`audit` names suspects). Thresholds are learned from all images all the same.
     lots : {"report", "hold-out"}, default="report"
-        What is done where training images come in lots, along the sequence that they are given in.
+        What is done where training images come in lots: a few folders, or along the sequence
+        that they are given in.
         "report": the scorer tells how many good images of a lot that training never saw would be
         rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups, so that
         thresholds are set for such lots; they are cautious for all others, and less is found.
@@ -190,8 +191,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored. "auto": those of the `ImageSet` that the
-            features come from, if it has any, or the `parts`; else near-duplicates are found (not
-            in a table), and other images stay their own. None: each image is a group of its own.
+            features come from, if it has any (fewer than five, of five images and more, are
+            `lots`), or the `parts`; else near-duplicates are found (not in a table), and other
+            images stay their own. None: each image is a group of its own.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a routing bank
             that tells its images from others. Excludes `n_routes`. "auto": those of the
@@ -235,6 +237,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         X = check_features(self, X, reset=True)
         training = training_images(X, y, groups, categories, parts, n_routes=self.n_routes)
+        training, lots = lots_among(training, groups)
         # A table has one patch an image: too little to tell what depends on what.
         look = is_auto(groups) and training.groups is None and X.ndim == 4
         values, streamed = self._patches_of(training)
@@ -246,7 +249,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         codes = number_images(training, self.n_routes, pooled, self.random_state)
         rule = self._rule()
         selection = self._select(values, codes, rule, streamed)
-        codes, selection, lots = self._find_groups(codes, selection, look)
+        codes, selection, lots = self._find_groups(codes, selection, look, lots)
         selection = self._leave_out(codes, selection, rule)
         bank = selection.bank
         if is_routed:
@@ -299,13 +302,15 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             )
         return selection
 
-    def _find_groups(self, codes, selection, look):
-        """Groups and lots as the bank tells them, if it is to `look`."""
+    def _find_groups(self, codes, selection, look, lots):
+        """Groups, and lots if none are known, as the bank tells them if it is to `look`."""
         self.dependence_ = None
-        if not look:
-            return codes, selection, None
         bank, _, values, images = selection
-        groups, lots, self.dependence_ = find_groups_of_routes(values, images, codes.routes, bank)
+        groups, found = codes.groups, None
+        if look:
+            of_bank = find_groups_of_routes(values, images, codes.routes, bank)
+            groups, found, self.dependence_ = of_bank
+        lots = found if lots is None else lots
         if lots is not None and self.lots == "hold-out":
             groups, lots = lots, None
         bank = replace(bank, groups=groups[bank.image_index])

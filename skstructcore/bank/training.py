@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+# Of fewer independent images or groups no threshold can be learned; groups of as many images are
+# more than the shots of one part.
+_FEW = 5
+
 
 class TrainingImages(NamedTuple):
     """The good images of a fit.
@@ -87,6 +91,39 @@ def training_images(
         None if part is None else part[good] for part in (groups, categories, parts)
     )
     return TrainingImages(X[good], groups, categories, names, parts)
+
+
+def lots_among(
+    training: TrainingImages, groups: ArrayLike | Literal["auto"] | None
+) -> tuple[TrainingImages, NDArray[np.int64] | None]:
+    """Tell lots from groups: the training images with what is held out, and the lots.
+
+    Groups that the images carry, those of their folders for instance, are lots where there are
+    fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds nothing.
+    Where they cut through parts, the parts are held out; ValueError if such `groups` were passed.
+    """
+    own, parts = training.groups, training.parts
+    if own is None:
+        return training, None
+    own = np.unique(own, return_inverse=True)[1]
+    if parts is not None:
+        views = np.unique(parts, return_inverse=True)[1]
+        pairs = len(np.unique(np.column_stack([views, own]), axis=0))
+        if pairs > views.max() + 1:
+            if not is_auto(groups):
+                raise ValueError(
+                    "groups cut through parts: views of one part are held out together. Give them "
+                    "one group, or leave groups out."
+                )
+            _logger.warning("Images of one part lie in several groups: each part is held out")
+            return training._replace(groups=parts), None
+        if pairs == own.max() + 1:  # a group is a part
+            return training, None
+    routes = np.zeros_like(own) if training.categories is None else training.categories
+    sizes = [np.unique(own[routes == name], return_counts=True)[1] for name in np.unique(routes)]
+    if is_auto(groups) and any(len(n) < _FEW <= n.mean() for n in sizes):
+        return training._replace(groups=parts), own
+    return training, None
 
 
 class ImageCodes(NamedTuple):

@@ -187,7 +187,7 @@ def _say_what_is_there(named):
         groups = [str(name) for name in named.groups[good]]
         short = [Path(name).name for name in groups]
         groups = short if len(set(short)) == len(set(groups)) else groups
-        say(f"Lots of good images, each held out as a whole: {_few(groups)}.")
+        say(f"Groups of good images: {_few(groups)}.")
 
 
 def _few(values):
