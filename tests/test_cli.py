@@ -196,6 +196,26 @@ def test_a_file_of_parts_replaces_nothing_of_another_kind(tmp_path, monkeypatch)
     assert result.exit_code == 2 and "s.parts.csv' is there and is not a text" in result.output
 
 
+def test_pages_are_taken_by_every_command_that_reads_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    pytest.importorskip("onnxruntime")
+    for name in ("good.tif", "fresh.tif"):
+        pages = [Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)) for _ in range(9)]
+        pages[0].save(name, save_all=True, append_images=pages[1:])
+    assert (
+        run("fit", "good.tif", "-o", "m", "--no-estimate", "--pages", "all", *SMALL).exit_code == 0
+    )
+    for command in (
+        ["recalibrate", "m", "fresh.tif", "-o", "n", "--force"],
+        ["audit", "m", "good.tif"],
+        ["latency", "m", "good.tif", "--repeats", "1"],
+        ["export", "m", "-o", "m.onnx", "--check", "good.tif"],
+    ):
+        done = run(*command, "--pages", "all")
+        assert done.exit_code == 0, done.output
+
+
 def test_numbers_that_are_none_are_named(tmp_path):
     (tmp_path / "m").write_text("")
     result = run("fit", tmp_path, "-o", tmp_path / "n", "--crop", "0,0,x")
