@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from ._common import explained
+from ._errors import explained
 from .cache import cache
 from .demo import demo
 from .evaluate import evaluate

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from ._common import Refused, as_plain, check_output
+from ._common import as_plain, check_output
+from ._errors import Refused
 
 #: What a terminal shows of a row; the CSV has all columns.
 _SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import click
 
-from ._common import (
-    Refused,
-    json_option,
-    make_pipeline,
-    print_json,
-    save_picture,
-    say,
-)
+from ._common import json_option, make_pipeline, print_json, save_picture, say
+from ._errors import Refused
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 

@@ -10,7 +10,6 @@ import click
 
 from ._common import (
     IMAGES,
-    Refused,
     check_output,
     cluster_option,
     false_alarms_option,
@@ -36,6 +35,7 @@ from ._common import (
     trust_option,
     weights_option,
 )
+from ._errors import Refused
 
 if TYPE_CHECKING:
     from typing import Any

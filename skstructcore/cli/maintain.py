@@ -9,11 +9,8 @@ import click
 
 from ._common import (
     IMAGES,
-    REJECTED,
-    Refused,
     check_output,
     exit_code_option,
-    exit_codes,
     false_alarms_option,
     images_argument,
     json_option,
@@ -27,6 +24,7 @@ from ._common import (
     save_model,
     trust_option,
 )
+from ._errors import REJECTED, Refused, exit_codes
 
 _SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
 

@@ -10,12 +10,9 @@ from pathlib import Path
 import click
 
 from ._common import (
-    REJECTED,
-    UNREADABLE,
     check_output,
     cluster_option,
     exit_code_option,
-    exit_codes,
     false_alarms_option,
     images_argument,
     json_option,
@@ -30,6 +27,7 @@ from ._common import (
     reading,
     trust_option,
 )
+from ._errors import REJECTED, UNREADABLE, exit_codes
 from ._rows import Regions, Rows, is_terminal
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)

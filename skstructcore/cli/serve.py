@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ._common import Refused, model_argument, moved_weights, say
+from ._common import model_argument, moved_weights, say
+from ._errors import Refused
 
 
 @click.command()
