@@ -43,6 +43,13 @@ def test_no_rows_are_a_set_of_no_images(images):
     assert len(images[[]]) == len(images[:0]) == 0
 
 
+def test_a_mask_of_several_pages_is_an_error(tmp_path):
+    pages = [Image.new("L", (4, 4), level) for level in (0, 255)]
+    pages[0].save(tmp_path / "mask.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match=r"mask.tif.*holds 2 images"):
+        read_mask(tmp_path / "mask.tif")
+
+
 def test_a_mask_may_be_a_list():
     images = ImageSet([np.zeros((1, 2), np.uint8)], ["crack"], masks=[[[0, 1]]])
     assert images.load_mask(0).tolist() == [[False, True]]

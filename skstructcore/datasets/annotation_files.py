@@ -157,15 +157,18 @@ def _check_size(height, width, size):
 
 
 def _corners(shape):
-    points, kind = np.array(shape["points"], dtype=np.float64), shape.get("shape_type", "polygon")
-    if kind == "rectangle":
+    points = np.array(shape["points"], dtype=np.float64)
+    shape_type = shape.get("shape_type", "polygon")
+    if shape_type == "rectangle":
         return _box(*points.min(axis=0), *points.max(axis=0))
-    if kind == "circle":
+    if shape_type == "circle":
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, np.newaxis]
         radius = np.hypot(*(points[1] - points[0]))
         return points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)])
-    if kind != "polygon" or len(points) < 3:
-        raise ValueError(f"a shape of the kind {kind!r} with {len(points)} points has no area")
+    if shape_type != "polygon" or len(points) < 3:
+        raise ValueError(
+            f"a shape of the type {shape_type!r} with {len(points)} points has no area"
+        )
     return points
 
 

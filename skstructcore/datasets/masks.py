@@ -39,10 +39,12 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
     for i, key in enumerate(zip(categories, images.y, strict=True)):
         members.setdefault(key, []).append(i)
     problems = []
-    for (_, kind), positions in members.items():
+    for (_, defect_type), positions in members.items():
         missing = [i for i in positions if without[i]]
-        if kind != GOOD and 0 < len(missing) < len(positions):
-            problems += [f"{images.name(i)}: no mask, but others of {kind!r} have" for i in missing]
+        if defect_type != GOOD and 0 < len(missing) < len(positions):
+            problems += [
+                f"{images.name(i)}: no mask, but others of {defect_type!r} have" for i in missing
+            ]
     with_mask = [i for i in np.flatnonzero(~without).tolist() if i not in unreadable]
     with ThreadPoolExecutor() as pool:
         return problems + [p for p in pool.map(lambda i: _wrong_mask(images, i), with_mask) if p]

@@ -72,8 +72,8 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     coding                 normal      anomalous
     =====================  ==========  =========================
     strings                "good" or   every other string
-                           a word of
-                           its kind
+                           a word for
+                           it
     numbers or booleans    0, False    1, True
     numbers with a -1      +1          -1 (scikit-learn's coding)
     =====================  ==========  =========================
@@ -124,9 +124,9 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     else:
         anomalous = _from_numbers(y)
     if both and (anomalous.all() or not anomalous.any()):
-        kind = "normal" if not anomalous.any() else "anomalous"
+        only = "normal" if not anomalous.any() else "anomalous"
         raise ValueError(
-            f"y has only {kind} labels ({_found(y)}); normal and anomalous ones are both needed"
+            f"y has only {only} labels ({_found(y)}); normal and anomalous ones are both needed"
         )
     return anomalous
 

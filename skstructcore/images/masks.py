@@ -51,6 +51,8 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     try:
         check_regular(path)
         with Image.open(path) as image:
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"it holds {image.n_frames} images (pages), and a mask is one")
             values, is_jpeg = np.asarray(image), image.format in ("JPEG", "MPO")
             if image.mode in ("LA", "RGBA"):
                 colour, alpha = values[..., :-1], values[..., -1]
