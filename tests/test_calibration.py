@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from skstructcore.scoring.calibration import (
     NORMS,
     combine,
-    explain_shortage,
     fit_calibration,
     location_and_scale,
 )
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
+from skstructcore.scoring.decision import explain_shortage
 from skstructcore.scoring.evidence import Evidence
 
 

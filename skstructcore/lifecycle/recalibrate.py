@@ -13,8 +13,7 @@ import pandas as pd
 from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
-from ..scoring.calibration import explain_shortage
-from ..scoring.decision import MIN_IMAGES, decide
+from ..scoring.decision import MIN_IMAGES, decide, explain_shortage
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
 from ._fresh import fresh_images
 from ._steps import structcore_steps, with_steps

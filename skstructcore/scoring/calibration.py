@@ -18,7 +18,6 @@ import numpy as np
 
 from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
-from .conformal import ROUNDING
 from .decision import Decision, decide
 
 if TYPE_CHECKING:
@@ -317,12 +316,7 @@ def fit_calibration(
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
     paper_location, paper_scale = location_and_scale(paper_phi)
-    weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights)
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(f"Weights must be finite numbers, got {weights.tolist()!r}.")
-    weights = weights.astype(np.float64)
-    if not np.isfinite(weights).all():
-        raise ValueError(f"Weights must be finite numbers, got {weights.tolist()}.")
+    weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         z = (phi - location) / scale * weights
     # This is far below the largest number, because values of new images may be larger.
@@ -358,22 +352,4 @@ def fit_calibration(
         base_weight=base_weight,
         decision=decision,
         base_decision=decide(base, false_alarm_rate, rule, groups),
-    )
-
-
-def explain_shortage(decision: Decision) -> str | None:
-    """Say that there are too few images to guarantee the rate; None if there are not."""
-    asked, rate = decision.asked_rate, decision.rate
-    if rate <= asked + ROUNDING:
-        return None
-    n_images, n_groups = len(decision.scores), decision.n_independent
-    training = f"{n_images} training images"
-    if n_groups < n_images:
-        training += f" in {n_groups} groups"
-    needed = int(np.ceil(1 / asked - 1 - 1e-9))
-    return (
-        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
-        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
-        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
-        "threshold='expected'."
     )

@@ -180,6 +180,24 @@ def decide(
     )  # fmt: skip
 
 
+def explain_shortage(decision: Decision) -> str | None:
+    """Say that there are too few images to guarantee the rate; None if there are not."""
+    asked, rate = decision.asked_rate, decision.rate
+    if rate <= asked + ROUNDING:
+        return None
+    n_images, n_groups = len(decision.scores), decision.n_independent
+    training = f"{n_images} training images"
+    if n_groups < n_images:
+        training += f" in {n_groups} groups"
+    needed = int(np.ceil(1 / asked - 1 - 1e-9))
+    return (
+        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
+        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
+        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
+        "threshold='expected'."
+    )
+
+
 def agree(
     p_values: NDArray[np.float64], rejected: NDArray[np.bool_], rate: float
 ) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[Descript
     Raises
     ------
     ValueError
-        If one is unknown or two have the same name.
+        If one is unknown, two have the same name, or a weight is no finite number.
 
     Examples
     --------
@@ -118,7 +118,10 @@ def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[Descript
         return dict(DEFAULT_PHI)
     descriptor_names(descriptors)
     if hasattr(descriptors, "items"):
-        return dict(descriptors)
+        weights = np.asarray(list(descriptors.values()))
+        if weights.dtype.kind not in "biuf" or not np.isfinite(weights).all():
+            raise ValueError(f"Weights must be finite numbers, got {weights.tolist()!r}.")
+        return dict(zip(descriptors, weights.astype(np.float64).tolist(), strict=True))
     return dict.fromkeys(descriptors, 1.0)
 
 

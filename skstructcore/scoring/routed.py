@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..routing.profile import fit_tail
-from .calibration import RouteCalibration, ScoreCalibration, explain_shortage, fit_calibration
+from .calibration import RouteCalibration, ScoreCalibration, fit_calibration
+from .decision import explain_shortage
 
 if TYPE_CHECKING:
     from typing import Any
