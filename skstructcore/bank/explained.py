@@ -135,9 +135,9 @@ def pair_counts(
     weight: NDArray[np.floating],
     shares: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much each two images explain of each other, and what is expected, (n, n) each.
+    """For each pair of images, how much they explain of each other, and what is expected.
 
-    Both directions are averaged.
+    Two arrays ``(n, n)``; the two directions of a pair are averaged.
     """
     n_images = len(shares)
     observed = np.zeros((n_images, n_images))

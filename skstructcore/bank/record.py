@@ -1,4 +1,4 @@
-"""Which images a bank was made of: what is kept of them so that they can be told again."""
+"""Which images a bank was made of: what is kept of them, so that each can be recognised later."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TrainingRecord:
         return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
 
     def join(self, other: TrainingRecord) -> TrainingRecord:
-        """Both, one after the other; all but batches are numbered as they are."""
+        """Both, one after the other. Batches of the other come after ours; all else stays."""
         if self.batches is not None and other.batches is not None:
             other = replace(other, batches=other.batches + self.batches.max() + 1)
         return join_rows(self, other)

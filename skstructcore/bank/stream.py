@@ -63,10 +63,10 @@ def stream_bank(
     else:
         empty = copy.deepcopy(streams)
         pieces = over_shards(partial(_summary, empty), shard_size, X, *of_images)
-    n_there = 0
+    n_filled = 0
     for rows, kept_values in pieces:
-        values[n_there : n_there + len(kept_values)] = kept_values
-        n_there += len(kept_values)
+        values[n_filled : n_filled + len(kept_values)] = kept_values
+        n_filled += len(kept_values)
         for route, *summary in rows:
             streams[route].add(*summary)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
@@ -89,7 +89,7 @@ def _batches(X, images, routes, is_kept):
 
 
 def _summary(streams, X, *of_images):
-    """The same of a shard, with the rows that empty streams select of it, and their radius."""
+    """What `_batches` yields, for a shard: rows selected of each route, and their radius."""
     streams, kept = copy.deepcopy(streams), []
     for rows, values in _batches(X, *of_images):
         kept.append(values)
@@ -100,7 +100,7 @@ def _summary(streams, X, *of_images):
 
 
 def _drawn(routes, groups, n_drawn, random_state):
-    """Images at random, as many of each route, and of as many groups, as can be; ascending."""
+    """Draw images as evenly from routes, and from the groups of each, as can be; ascending."""
     order = check_random_state(random_state).permutation(len(routes))
     for labels in (groups, routes):
         order = order[np.argsort(_seen_before(labels[order]), kind="stable")]
@@ -108,7 +108,7 @@ def _drawn(routes, groups, n_drawn, random_state):
 
 
 def _seen_before(labels):
-    """How many equal ones come before each of some labels."""
+    """For each label, how many equal ones come before it."""
     return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 

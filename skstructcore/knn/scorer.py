@@ -49,7 +49,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Plain or squared distance.
     algorithm : {"exact", "approximate"}, default="exact"
         "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
-        100,000 entries only; `recall_` says what it misses.
+        100,000 entries only; `recall_` says what it misses. A model that is loaded builds the
+        graph anew, and may miss others.
     device : str, default="auto"
         Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
 

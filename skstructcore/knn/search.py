@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._utils.rows import counted_rows, ignored_patches
+from .._utils.rows import ignored_patches
 from ..containers import AnomalyMaps
 from ..routing.pooling import pool_patches
 from ..routing.profile import held_out_distances
@@ -150,28 +150,20 @@ class BankSearch:
             done += len(batch)
 
     def _find(self, images, routes, features, groups):
+        grid, flat = features.shape[:3], features.reshape(-1, features.shape[-1])
         ignored = ignored_patches(features)
-        rows, places = counted_rows(features)
         if ignored is not None and ignored.all(axis=(1, 2)).any():
             image = images[int(np.argmax(ignored.all(axis=(1, 2))))]
             raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
-        per_image = features.shape[1] * features.shape[2]
-        left_out = None if groups is None else np.repeat(groups, per_image)
-        if left_out is not None and places is not None:
-            left_out = left_out[places]
-        squared, neighbors = _query_together(
-            [self.indexes[route] for route in routes],
-            rows,
-            self.n_context,
-            exclude=left_out,
-        )
-        distances = _mean_distance(squared[:, : self.n_neighbors], self.metric)
-        if places is not None:
-            n_all = len(features) * per_image
-            distances = _spread(distances, places, n_all, fill=0)
-            neighbors = _spread(neighbors, places, n_all, fill=-1)
-        distances = distances.reshape(features.shape[:3])
-        return Found(images, routes, features, distances, neighbors, ignored)
+        counted = slice(None) if ignored is None else ~ignored.ravel()
+        left_out = None if groups is None else np.repeat(groups, grid[1] * grid[2])[counted]
+        indexes = [self.indexes[route] for route in routes]
+        squared, nearest = _query_together(indexes, flat[counted], self.n_context, exclude=left_out)
+        means = _mean_distance(squared[:, : self.n_neighbors], self.metric)
+        distances = np.zeros(len(flat), dtype=means.dtype)
+        neighbors = np.full((len(flat), nearest.shape[1]), -1)
+        distances[counted], neighbors[counted] = means, nearest
+        return Found(images, routes, features, distances.reshape(grid), neighbors, ignored)
 
     def _waits_for_categories(self, patches):
         """Whether what is ignored in an image depends on its route."""
@@ -262,13 +254,6 @@ def _query_together(
         squared = np.take_along_axis(squared, order, axis=1)
         neighbors = np.take_along_axis(neighbors, order, axis=1)
     return squared, neighbors
-
-
-def _spread(values, places, n_all, fill):
-    """Values of some patches in an array of all."""
-    spread = np.full((n_all, *values.shape[1:]), fill, dtype=values.dtype)
-    spread[places] = values
-    return spread
 
 
 def _mean_distance(squared, metric):

@@ -1,4 +1,4 @@
-"""The last steps of a fitted pipeline, taken apart and put back."""
+"""The last steps of a fitted pipeline, taken apart and put back; what goes into them."""
 
 from __future__ import annotations
 

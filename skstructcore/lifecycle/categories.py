@@ -34,7 +34,8 @@ def add_category(
     """Teach a fitted pipeline one more product.
 
     The backbone runs on the new images only. An image that is sent to one of the old products
-    gets the same score as before, to the last bit.
+    gets the same score as before, to the last bit (unless ``knn__routing="top2"`` or more compares
+    it with the new one too).
 
     Parameters
     ----------

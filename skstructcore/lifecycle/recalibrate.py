@@ -190,7 +190,7 @@ def _checked_rate(false_alarm_rate, quantile):
 
 
 def _move_all(scorer, rate):
-    """Take the scores that are there, at another rate."""
+    """Set the thresholds of another rate, by the same scores."""
     scorer.calibration_ = scorer.calibration_.at(rate)
     if scorer.part_decision_ is not None:
         scorer.part_decision_ = scorer.part_decision_.at(rate)

@@ -126,7 +126,7 @@ def update(
         search = new_knn.search_
         scores = score_patches(search, patches, routes=search.known_routes(patches))
     else:
-        before = _expectations_at(knn, new_bank.bank_, old_rows)
+        before = _expectations_at(knn, new_knn.search_, old_rows)
         scores, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
     maps = as_maps(scores, patches)  # distances to routes are held out below, from all images
     training = scorer.training_.join(scorer.evidence_of(maps))
@@ -196,7 +196,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
         # Of a streamed fit, only the images that calibrate it have contributed.
         places = np.intersect1d(np.flatnonzero(is_gone), training.image_index)
         gone = _contributions(bank, knn, features, digests, places)
-        rows = _rows_of(knn, bank.bank_)
+        rows = _rows_of(knn.search_)
         new_knn.expectations_ = tuple(
             reduce_expectation(old, part, kept[rows[i]], exact=_is_exact(bank, knn, is_gone, i))
             for i, (old, part) in enumerate(zip(knn.expectations_, gone, strict=True))
@@ -340,18 +340,16 @@ def _finish(bank, changed, radius, new_values):
     return changed
 
 
-def _rows_of(knn, bank):
+def _rows_of(search):
     """Entries of each index of the search, by their rows in the bank."""
-    if not knn.search_.is_routed:
-        return [np.arange(len(bank))]
-    return [np.flatnonzero(bank.routes == route) for route in range(len(bank.route_names))]
+    entries = search.entries
+    return [np.flatnonzero(entries.routes == route) for route in range(len(entries.route_names))]
 
 
-def _expectations_at(knn, bank, old_rows):
-    """The expectations for a bank with more entries."""
-    spread = []
-    before = _rows_of(knn, knn.bank_)
-    for old, was, now in zip(knn.expectations_, before, _rows_of(knn, bank), strict=True):
+def _expectations_at(knn, search, old_rows):
+    """The expectations for the search of a bank with more entries."""
+    spread, before = [], _rows_of(knn.search_)
+    for old, was, now in zip(knn.expectations_, before, _rows_of(search), strict=True):
         places = np.searchsorted(now, old_rows[was])
         spread.append(old.sums.at(places, len(now)).expectation(old.floor))
     return tuple(spread)

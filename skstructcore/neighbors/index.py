@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -225,6 +225,11 @@ class NeighborIndex:
         _, exact = self._search.exact(rows, k, chosen, np.arange(m))
         return float((by_graph[:, :, None] == exact[:, None, :]).any(axis=2).mean())
 
+    @cached_property
+    def _numbered_groups(self):
+        names, groups = np.unique(self.groups, return_inverse=True)
+        return names, groups.astype(np.int64)
+
     def _check_exclude(self, exclude, n_queries):
         """The groups of queries and entries, numbered alike; None, None without exclusion."""
         if exclude is None:
@@ -237,14 +242,14 @@ class NeighborIndex:
                 f"exclude must hold one group for each of the {n_queries} queries; "
                 f"got shape {exclude.shape}."
             )
-        names, groups = np.unique(self.groups, return_inverse=True)
+        names, groups = self._numbered_groups
         if len(names) == 1 and np.any(exclude == names[0]):
             raise ValueError(
                 f"Every bank entry belongs to group {names[0]}, so its own queries have no entry "
                 "left to match: leaving a group out needs a bank of at least two groups."
             )
         places = np.minimum(np.searchsorted(names, exclude), len(names) - 1)
-        return np.where(names[places] == exclude, places, -1), groups.astype(np.int64)
+        return np.where(names[places] == exclude, places, -1), groups
 
 
 # Each search is made from a finite float32 bank and called with
