@@ -19,7 +19,7 @@ from _lots import SCANNED, lots, scan
 from study_scoring import markdown
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer, make_structcore
-from skstructcore.bank.build import materialize
+from skstructcore._utils.rows import materialize
 from skstructcore.bank.dependence import find_groups
 from skstructcore.datasets import load_mvtec_ad, make_photographs
 

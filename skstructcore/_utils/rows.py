@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, TypeVar
 
-    from .typing import NDArray
+    from numpy.typing import DTypeLike
+
+    from .typing import ArrayLike, NDArray
 
     T = TypeVar("T")
 
@@ -165,6 +167,23 @@ def as_patch_grid(X):
     (3, 1, 1, 2)
     """
     return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
+
+
+def materialize(X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Return lazy or given features as one array ``(n, h, w, d)``.
+
+    Examples
+    --------
+    >>> materialize([[1, 2], [3, 4]]).shape
+    (2, 1, 1, 2)
+    """
+    if not is_lazy(X):
+        return as_patch_grid(np.asarray(X, dtype=dtype))
+    values, start = np.empty(X.shape, dtype=dtype), 0
+    for batch in X.iter_batches():
+        values[start : start + len(batch)] = batch
+        start += len(batch)
+    return values
 
 
 def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:

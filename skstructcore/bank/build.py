@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._utils.rows import as_patch_grid, counted_rows, is_lazy
+from .._utils.rows import counted_rows
 from ..containers import MemoryBank
 from ..routing.profile import fit_profile
 
@@ -19,21 +19,8 @@ _ENTRIES = 8192
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .._utils.rows import LazyRows
-    from .._utils.typing import ArrayLike, NDArray, RandomState
+    from .._utils.typing import NDArray, RandomState
     from .training import ImageCodes
-
-
-def materialize(X: LazyRows | ArrayLike) -> NDArray[np.float32]:
-    """Return lazy or given features as one float32 array ``(n, h, w, d)``."""
-    if not is_lazy(X):
-        return as_patch_grid(np.asarray(X, dtype=np.float32))
-    values = np.empty(X.shape, dtype=np.float32)
-    start = 0
-    for batch in X.iter_batches():
-        values[start : start + len(batch)] = batch
-        start += len(batch)
-    return values
 
 
 @dataclass(frozen=True)

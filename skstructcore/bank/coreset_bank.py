@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
 from .._utils.output import ContainerOutputMixin
-from .._utils.rows import as_patch_grid, check_features, is_lazy
+from .._utils.rows import as_patch_grid, check_features, is_lazy, materialize
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.pooling import pool_patches
-from .build import SelectionRule, materialize, most_unlike, select_bank, with_profiles
+from .build import SelectionRule, most_unlike, select_bank, with_profiles
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
 from .record import record_of

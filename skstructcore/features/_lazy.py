@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.output import ContainerOutputMixin
+from .._utils.rows import materialize
 from ..images.image_list import as_images
 
 if TYPE_CHECKING:
@@ -139,12 +140,7 @@ class LazyFeatures:
                 "An array cannot hold what ignore says, because that depends on the category of "
                 "each image: pass on the lazy features themselves."
             )
-        values = np.empty(self.shape, dtype=self.dtype if dtype is None else dtype)
-        start = 0
-        for batch in self.iter_batches():
-            values[start : start + len(batch)] = batch
-            start += len(batch)
-        return values
+        return materialize(self, self.dtype if dtype is None else dtype)
 
     def map(
         self, function: Callable[[NDArray[np.floating]], NDArray[np.floating]], n_features: int

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..bank.build import materialize
+from .._utils.rows import materialize
 from ..bank.record import digests_of
 from ..bank.training import is_auto, training_images
 from ._steps import check_scores, features_of, structcore_steps

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.rows import counted_rows
+from .._utils.rows import counted_rows, materialize
 from .._utils.warning import warn_user
-from ..bank.build import materialize
 from ..bank.record import digests_of, record_of
 from ..containers import MemoryBank
 from ..knn.held_out import add_images, contributions_of
