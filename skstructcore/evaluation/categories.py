@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CategoryError", "evaluate_categories", "format_markdown"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 # Parameters that decide over time and memory, but not over results.
 _WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
@@ -144,7 +144,7 @@ def evaluate_categories(
         result = done.get(name)
         if result and result.settings == settings and result.data == stamps[name]:
             rows[name] = result.row
-    logger.info("%d of %d categories are done already", len(rows), len(names))
+    _logger.info("%d of %d categories are done already", len(rows), len(names))
 
     missing = [name for name in stamps if name not in rows]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
@@ -205,7 +205,7 @@ def _evaluate_one(pipe, layout, name):
     except (ValueError, OSError) as error:
         return name, None, str(error)
     except Exception as error:  # whatever it is, it must not stop the other categories
-        logger.exception("%r failed", name)
+        _logger.exception("%r failed", name)
         return name, None, f"{type(error).__name__}: {error}"
 
 

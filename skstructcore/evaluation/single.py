@@ -17,7 +17,7 @@ from ..datasets.masks import check_masks
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
-from ..images.resampling import ignored_pixels, place_on_image
+from ..images.resampling import ignored_pixels
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline import check_takes_images
 from ..scoring.decision import rejected_at
@@ -187,10 +187,6 @@ class Evaluation:
     def mask(self, i: int) -> NDArray[np.bool_] | None:
         """Return the mask of test image `i`, or None."""
         return self.images.load_mask(i)
-
-    def map_on_image(self, i: int) -> NDArray[np.float32]:
-        """Return the pixel map of test image `i` at the size of that image."""
-        return place_on_image(self.pixel_maps[i], self.maps.geometry, i)
 
 
 def _count(good, rejected):
