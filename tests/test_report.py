@@ -375,6 +375,8 @@ def test_verdicts_become_labelled_images_and_the_last_word_counts(images, tmp_pa
     )  # fmt: skip
     found = load_verdicts(path)
     assert found.paths == [a, c] and found.y.tolist() == ["good", "defect"]
+    write_verdicts(tmp_path / "v.csv", f"{a},,Defect free,,,,", f"{b},,not ok,,,,")
+    assert load_verdicts(path).y.tolist() == ["good", "defect"]  # words as in any other table
 
 
 def test_verdicts_of_changed_or_missing_images_are_all_listed(images, tmp_path):

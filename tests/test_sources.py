@@ -186,6 +186,15 @@ def test_tables_as_spreadsheets_and_programs_write_them(make, text, labels):
     assert load_images("t/all.csv").y.tolist() == labels
 
 
+def test_a_split_is_read_in_any_case(make):
+    make("t/1.png", "t/2.png")
+    Path("t/all.csv").write_text("file,split\n1.png,Train\n2.png,TEST\n")
+    assert load_images("t/all.csv", split="test").paths == ["t/2.png"]
+    Path("t/all.csv").write_text("file,split\n1.png,valid\n")
+    with pytest.raises(DatasetError, match=r"'train' or 'test', not \['valid'\]"):
+        load_images("t/all.csv")
+
+
 def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
     make("t/1.png", "t/2.png")
     Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,\n")

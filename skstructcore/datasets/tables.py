@@ -73,7 +73,7 @@ def read_rows(path: Path, split: Literal["train", "test"] | None = None) -> list
         for what in ("file", "mask"):
             if cells.get(what):
                 cells[what] = beside(path, unescape_name(cells[what]))
-        read.append((cells.pop("split", None), ImageRow(**cells)))
+        read.append(((cells.pop("split", None) or "").lower() or None, ImageRow(**cells)))
     labels = _read_labels(path, [row.label for _, row in read if row.label])
     unknown = {of_split for of_split, _ in read} - {"train", "test", None}
     if unknown:

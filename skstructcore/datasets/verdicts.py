@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
-from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS
+from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError
 from ._folders import beside, read_table
 from ._image_set import ImageSet
@@ -23,7 +23,7 @@ VERDICT_COLUMNS = ("file", "digest", "verdict", "decision", "p_value", "route", 
 #: The verdict of somebody who cannot tell: such images are left out.
 UNSURE = "unsure"
 
-_LABELS = {UNSURE: None} | dict.fromkeys(DEFECT_WORDS, "defect") | dict.fromkeys(GOOD_WORDS, GOOD)
+_WORDS = (UNSURE, *DEFECT_WORDS, *GOOD_WORDS)
 
 
 def load_verdicts(path: StrPath) -> ImageSet:
@@ -60,14 +60,16 @@ def load_verdicts(path: StrPath) -> ImageSet:
     verdicts, problems = {}, []
     for number, row in enumerate(read_table(path, ("file", "verdict")), start=2):
         verdict, name = row["verdict"].strip().lower(), unescape_name(row["file"])
-        if verdict not in _LABELS:
+        is_good = means_good(verdict)
+        if not (is_good or means_defect(verdict) or verdict == UNSURE):
             problems.append(
-                f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_LABELS)}"
+                f"{path}, line {number}: the verdict {verdict!r} is none of {', '.join(_WORDS)}"
             )
         elif not name.strip():
             problems.append(f"{path}, line {number}: it names no file")
         else:
-            verdicts[beside(path, name)] = _LABELS[verdict], row.get("digest")
+            label = GOOD if is_good else None if verdict == UNSURE else "defect"
+            verdicts[beside(path, name)] = label, row.get("digest")
     sure = {file: entry for file, entry in verdicts.items() if entry[0] is not None}
     for file, (_, digest) in sure.items():
         try:
