@@ -408,6 +408,6 @@ def test_verdicts_without_a_digest_name_images_too(tmp_path, row, message):
         load_verdicts(write_verdicts(tmp_path / "v.csv", row))
 
 
-def test_relative_names_start_from_the_root(images, folder, tmp_path):
-    path = write_verdicts(tmp_path / "v.csv", "good_00.png,,good,,,,")
-    assert load_verdicts(path, folder).paths == [images.paths[0]]
+def test_relative_names_start_where_the_table_is(images, folder):
+    path = write_verdicts(folder / "v.csv", "good_00.png,,good,,,,")
+    assert load_verdicts(path).paths == [images.paths[0]]
