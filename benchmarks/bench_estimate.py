@@ -39,6 +39,7 @@ TIMED = {
     "300 images": {"n": 300},
     "1000 images": {"n": 1000},
     "image_size=512": {"n": 100, "side": 600, "features__image_size": 512},
+    "two networks, 5 neighbours": {"n": 100, "joined": True, "knn__n_neighbors": 5},
     "bank of 10 %, 512 features": {"n": 60, "bank__ratio": 0.1, "projection__n_components": 512},
     "three categories": {"n": 300, "n_categories": 3},
     "streamed": {"n": 400, "bank__max_memory": 100_000_000},
@@ -89,13 +90,13 @@ def estimated_time(files, fit_params, params):
 
     make_ready()
     pipeline.perf_counter = time.process_time
-    return pipeline.estimate_time(make(features__n_jobs=1, **params), files, **fit_params)
+    return pipeline.estimate_time(make(**params), files, **fit_params)
 
 
 def measured_time(files, fit_params, params):
     make_ready()
     start = time.process_time()
-    make(features__n_jobs=1, **params).fit(files, **fit_params)
+    make(**params).fit(files, **fit_params)
     return time.process_time() - start
 
 

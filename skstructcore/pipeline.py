@@ -294,14 +294,14 @@ def estimate_time(
     features = np.asarray(training.X[rows])
     extraction = (perf_counter() - start) / len(rows) * shape.n_images
 
-    n_patches = features[..., 0].size
-    n_entries = min(shape.n_entries, -(-n_patches // _PATCHES_AN_ENTRY))
+    n_patches, n_all = features[..., 0].size, shape.n_images * shape.n_patches
+    n_entries = min(-(-shape.n_pairs // n_all), -(-n_patches // _PATCHES_AN_ENTRY))
     bank = clone(_step(pipe, CoresetBank))
     bank.set_params(ratio=n_entries, n_patches=None, n_routes=None, shard_size=None)
     start = perf_counter()
     patches = bank.fit_transform(features, groups=None)
     a_pair = (perf_counter() - start) / n_patches / n_entries
-    selection = a_pair * shape.n_images * shape.n_patches * shape.n_entries
+    selection = a_pair * shape.n_pairs
 
     held_out, knn = 0.0, _step(pipe, RoutedKNNScorer)
     if knn is not None and len(rows) > 1:
@@ -310,7 +310,7 @@ def estimate_time(
         n_neighbors = min(knn.n_neighbors, n_entries)
         clone(knn).set_params(routing=None, n_neighbors=n_neighbors).fit_transform(patches)
         held_out = (perf_counter() - start) / n_patches / n_entries
-        held_out *= shape.n_held * shape.n_entries
+        held_out *= shape.n_pairs * shape.n_held / n_all
     return TimeEstimate(extraction, selection, held_out)
 
 

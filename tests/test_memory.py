@@ -11,12 +11,15 @@ from PIL import Image
 
 from skstructcore import (
     ConvFeatures,
+    CoresetBank,
     JoinedFeatures,
     estimate_memory,
     estimate_time,
     make_structcore,
 )
 from skstructcore._utils.memory import _left_of_control_groups, available_memory
+from skstructcore.bank.memory import shape_of_fit
+from skstructcore.bank.training import training_images
 from skstructcore.cli import main
 from skstructcore.features._memory import measure_pass
 
@@ -70,6 +73,16 @@ def test_k_fold_copies_the_patches_of_the_other_folds():
     assert folds.held_out - plain.held_out >= 0.8 * plain.patches
     in_sample = estimate_memory(make(knn__calibration="in-sample"), photos(50))
     assert in_sample.held_out == 0
+
+
+def test_each_patch_is_compared_with_the_entries_of_its_category():
+    bank = CoresetBank(ratio=0.5)
+    features = np.zeros((12, 2, 2, 3), np.float32)
+    one = shape_of_fit(bank, training_images(features))
+    assert (one.n_entries, one.n_pairs) == (24, 48 * 24)
+    # Of 8 and 4 images with 4 patches each: 16 and 8 entries.
+    two = shape_of_fit(bank, training_images(features, categories=["a"] * 8 + ["b"] * 4))
+    assert (two.n_entries, two.n_pairs) == (24, 32 * 16 + 16 * 8)
 
 
 def test_categories_and_ignored_regions_copy_the_patches_that_count():

@@ -37,6 +37,8 @@ class FitShape:
         Good training images, patches of each, projected features of a patch.
     n_entries : int
         Of the memory bank, in all routes.
+    n_pairs : int
+        Of patches and entries of the same route.
     max_memory : int
         Of `CoresetBank`.
     sharded : bool, default=False
@@ -61,6 +63,7 @@ class FitShape:
     n_patches: int
     n_features: int
     n_entries: int
+    n_pairs: int
     max_memory: int
     sharded: bool = False
     largest_route: float = 0.0
@@ -155,20 +158,22 @@ def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
     """What the memory of ``bank.fit`` depends on, without the backbone."""
     shape = training.X.shape
     n_images, n_patches = shape[0], math.prod(shape[1:-1])
-    n_routes, largest = 1, 0.0
+    sizes, largest = np.array([n_images]), 0.0
     if training.categories is not None:
         sizes = np.unique(training.categories, return_counts=True)[1]
-        n_routes, largest = len(sizes), sizes.max() / n_images if len(sizes) > 1 else 0.0
+        largest = sizes.max() / n_images if len(sizes) > 1 else 0.0
     elif bank.n_routes not in (None, 1):
-        n_routes, largest = 1 if bank.n_routes == "auto" else bank.n_routes, 1.0  # at most
-    n_entries = entries_of(asked_ratio(bank), n_images * n_patches)
-    if isinstance(asked_ratio(bank), Integral):
-        n_entries *= n_routes
+        largest = 1.0  # at most
+    n_entries = np.array([entries_of(asked_ratio(bank), n * n_patches) for n in sizes])
+    pairs = int((sizes * n_patches * n_entries).sum())
+    if isinstance(asked_ratio(bank), Integral) and largest == 1:
+        n_entries *= 1 if bank.n_routes == "auto" else bank.n_routes
     return FitShape(
         n_images=n_images,
         n_patches=n_patches,
         n_features=shape[-1],
-        n_entries=n_entries,
+        n_entries=int(n_entries.sum()),
+        n_pairs=pairs,
         max_memory=bank.max_memory,
         sharded=bank.shard_size is not None,
         largest_route=float(largest),
