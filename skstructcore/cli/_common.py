@@ -55,7 +55,21 @@ def _rate(context, parameter, value):
     return value
 
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+class Output(click.Path):
+    """A file that a command writes, and that can be written; see `check_output`."""
+
+    def __init__(self, *, text: bool = True) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+        self.text = text
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        path = super().convert(value, param, ctx)
+        check_output(path, text=self.text)
+        return path
+
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FOLDER_THAT_IS_THERE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 features_option = click.option(
     "--features",
@@ -74,7 +88,6 @@ set_option = click.option(
 false_alarms_option = click.option(
     "--false-alarm-rate",
     "--false-alarms",
-    "false_alarms",
     type=float,
     callback=_rate,
     metavar="RATE",
@@ -192,19 +205,24 @@ def check_output(path: Path, *, text: bool = True) -> None:
 
 def new_model_option(text: str, *, aliases: tuple[str, ...] = ()):
     """Option ``--output`` for the file of a model that a command writes."""
-    return click.option("output", "--output", "-o", *aliases, required=True, type=_FILE, help=text)
+    kind = Output(text=False)
+    return click.option("output", "--output", "-o", *aliases, required=True, type=kind, help=text)
 
 
 def make_pipeline(
-    features: str, preset: str, settings: dict[str, Any], false_alarms: float | None, verbose: bool
+    features: str,
+    preset: str,
+    settings: dict[str, Any],
+    false_alarm_rate: float | None,
+    verbose: bool,
 ) -> Pipeline:
     """Build the pipeline that the options ask for."""
     say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore
 
     given = {"features__verbose": int(verbose)}
-    if false_alarms is not None:
-        given["structcore__false_alarm_rate"] = false_alarms
+    if false_alarm_rate is not None:
+        given["structcore__false_alarm_rate"] = false_alarm_rate
     pipe = make_structcore(features, preset=preset, **{**given, **settings})
     for _, step in pipe.steps:
         step._validate_params()  # before the work: else each step is checked when it is fitted
@@ -216,7 +234,9 @@ def moved_weights() -> tuple[str, ...] | None:
     return click.get_current_context().meta.get("weights") or None
 
 
-def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = None) -> Pipeline:
+def load_model(
+    path: Path, *, trust: bool = False, false_alarm_rate: float | None = None
+) -> Pipeline:
     """Read a saved model, by default one that cannot hold code; move its threshold if asked."""
     say(f"Loading {path} …")
     import joblib
@@ -238,14 +258,11 @@ def load_model(path: Path, *, trust: bool = False, false_alarms: float | None = 
             raise Refused(f"{str(path)!r} cannot be loaded: {broken}") from broken
         if weights:
             with_weights(pipe, weights)
-    return pipe if false_alarms is None else with_false_alarms(pipe, false_alarms)
-
-
-def with_false_alarms(pipe: Pipeline, rate: float) -> Pipeline:
-    """The model with its threshold at another false-alarm rate; nothing else changes."""
+    if false_alarm_rate is None:
+        return pipe
     from ..lifecycle import recalibrate
 
-    return recalibrate(pipe, false_alarm_rate=rate)
+    return recalibrate(pipe, false_alarm_rate=false_alarm_rate)
 
 
 def save_picture(figure: Any, path: Path) -> None:

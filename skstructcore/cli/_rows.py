@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ._common import as_plain, check_output
+from ._common import as_plain
 from ._errors import Refused
 
 #: What a terminal shows of a row; the CSV has all columns.
@@ -29,7 +29,6 @@ class Regions:
         from .._utils.files import check_writable
         from ..scoring.region_files import is_of_regions
 
-        check_output(path)
         self.path = check_writable(path)
         if path.exists() and not is_of_regions(path):
             raise Refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, print_json
+from ._common import FOLDER_THAT_IS_THERE, json_option, print_json
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -23,7 +23,7 @@ def _bytes(context, parameter, text):
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER_THAT_IS_THERE)
 @click.option("--max-size", callback=_bytes, help="Delete the least used until so much is left.")
 @click.option("--max-age", type=float, help="Delete what was not used for so many days.")
 @json_option

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, make_pipeline, print_json, save_picture, say
+from ._common import FOLDER, json_option, make_pipeline, print_json, save_picture, say
 from ._errors import Refused
-
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option(
     "--output",
     default="demo-output",
-    type=_FOLDER,
+    type=FOLDER,
     help="Folder for the pictures and the table.",
 )
 @click.option(
     "--images",
-    type=_FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Write 62 small images to FOLDER instead, to try the other commands with.",
 )
@@ -72,13 +70,13 @@ def _run(output):
 
     # The training tiles come from about ten parts of a photograph, and so few can promise a
     # false-alarm rate of 10 %.
-    false_alarms = 0.1
+    false_alarm_rate = 0.1
     rows = []
     for name in ("brick", "gravel", "grass"):
         say(f"{name}: cutting tiles and painting defects")
         images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
         say(f"{name}: fitting on {len(images.train)} good tiles")
-        pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarms, True)
+        pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarm_rate, True)
         pipe.fit(images.train)
         say(f"{name}: scoring {len(images.test)} good and damaged tiles")
         evaluation = evaluate(pipe, images.test)

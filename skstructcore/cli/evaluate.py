@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    FOLDER,
     IMAGES,
-    check_output,
+    Output,
     cluster_option,
     false_alarms_option,
     features_option,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 # Where no split is known, this share of the good images is kept for the test.
 _HELD_OUT = 0.25
 _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -63,12 +63,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @preset_option
 @set_option
 @parts_option
-@click.option("--csv", type=_FILE, help="Write all scores.")
-@click.option("--picture", type=_FILE, help="Write a picture of the worst and best cases.")
-@click.option("--model", type=_FILE, help="Save the fitted model.")
+@click.option("--csv", type=Output(), help="Write all scores.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a picture of the worst and best cases.",
+)
+@click.option("--model", type=Output(text=False), help="Save the fitted model.")
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Folder for the results of several categories. Run again, what is there is not "
     "computed again.  [default: evaluation]",
 )
@@ -85,7 +89,7 @@ def evaluate(
     images: tuple[Path, ...],
     train: tuple[Path, ...],
     good: str,
-    false_alarms: float | None,
+    false_alarm_rate: float | None,
     features: str,
     preset: str,
     settings: dict[str, Any],
@@ -121,12 +125,8 @@ def evaluate(
     skstructcore evaluate line3.structcore line3/labelled/test
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
-    if csv:
-        check_output(csv)
     if picture:
         _check_picture(picture, images)
-    if model:
-        check_output(model, text=False)
     from ..datasets.layouts import layout_or_none
     from ..images.labels import is_anomalous
     from ..scoring.parts import check_fitted_with_parts
@@ -138,7 +138,7 @@ def evaluate(
         if several and any(one.values()):
             raise click.UsageError("--csv, --picture, --model and --parts are for one category")
         if several or output or any(many.values()):
-            pipe = make_pipeline(features, preset, settings, false_alarms, not several)
+            pipe = make_pipeline(features, preset, settings, false_alarm_rate, not several)
             many["output"] = output or Path("evaluation")
             _evaluate_categories(pipe, images[0], as_json, **many)
             return
@@ -151,13 +151,13 @@ def evaluate(
         _check_tested_as_it_is(context, train)
         tested = labelled_images(images[1:], good)
         is_anomalous(tested.y, both=True)
-        pipe = load_model(images[0], trust=trust, false_alarms=false_alarms)
+        pipe = load_model(images[0], trust=trust, false_alarm_rate=false_alarm_rate)
         if parts:
             check_fitted_with_parts(pipe[-1])
     else:
         trained, tested = _split(images, train, good, parts)
         is_anomalous(tested.y, both=True)
-        pipe = make_pipeline(features, preset, settings, false_alarms, True)
+        pipe = make_pipeline(features, preset, settings, false_alarm_rate, True)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
         pipe.fit(trained, trained.y, **given)
     _evaluate_one(pipe, tested, as_json, **one)

@@ -8,7 +8,6 @@ import click
 
 from ._common import (
     IMAGES,
-    check_output,
     json_option,
     load_model,
     model_argument,
@@ -57,7 +56,6 @@ def export(
     skstructcore export line3.structcore -o line3.onnx --check line3/good --check line3/bad
     skstructcore export line3.structcore -o line3.onnx --check line3 --resize-from 1024 1280
     """
-    check_output(output, text=False)
     from ..serving.export import export_onnx
 
     pipe = load_model(model)

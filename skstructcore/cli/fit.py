@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
-    check_output,
     cluster_option,
     false_alarms_option,
     features_option,
@@ -92,7 +91,7 @@ _PAINTED = 12
 def fit(
     images: tuple[Path, ...],
     output: Path,
-    false_alarms: float | None,
+    false_alarm_rate: float | None,
     features: str,
     preset: str,
     settings: dict[str, Any],
@@ -119,7 +118,6 @@ def fit(
     skstructcore fit line3/OK line4/OK @more.txt -o lines.structcore --false-alarms 0.02
     skstructcore fit products -o products.structcore --categories folder --set bank__ratio=0.02
     """
-    check_output(output, text=False)
     from ..datasets import load_images
     from ..lifecycle import operating_points
     from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
@@ -135,7 +133,7 @@ def fit(
     settings = {**{name: value for name, value in seen.items() if value}, **settings}
     if cluster is not None:
         settings.setdefault("bank__shard_size", _SHARD)
-    pipe = make_pipeline(features, preset, settings, false_alarms, True)
+    pipe = make_pipeline(features, preset, settings, false_alarm_rate, True)
     memory = estimate_memory(pipe, named, named.y)
     memory.check()
     say(f"memory: about {memory}")

@@ -9,7 +9,7 @@ import click
 
 from ._common import (
     IMAGES,
-    check_output,
+    Output,
     exit_code_option,
     false_alarms_option,
     images_argument,
@@ -53,7 +53,7 @@ def recalibrate(
     model: Path,
     images: tuple[Path, ...],
     output: Path,
-    false_alarms: float | None,
+    false_alarm_rate: float | None,
     weight_old: float,
     force: bool,
     as_json: bool,
@@ -68,15 +68,14 @@ def recalibrate(
     skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
     skstructcore recalibrate line3.structcore -o strict.structcore --false-alarms 0.1
     """
-    check_output(output, text=False)
     from ..lifecycle import recalibrate as recalibrate_
 
     pipe = load_model(model, trust=trust)
     fresh = named_images(images) if images else None
-    if fresh is None and false_alarms is None:
+    if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
     pipe = recalibrate_(
-        pipe, fresh, false_alarm_rate=false_alarms, weight_old=weight_old, force=force
+        pipe, fresh, false_alarm_rate=false_alarm_rate, weight_old=weight_old, force=force
     )
     save_model(pipe, output)
     report = pipe[-1].recalibration_
@@ -91,7 +90,6 @@ def recalibrate(
 
 
 def _change(function, model, output, as_json, trust, *arguments, images=None, **options):
-    check_output(output, text=False)
     from .. import lifecycle
 
     pipe = load_model(model, trust=trust)
@@ -239,7 +237,7 @@ def audit(
 @click.option(
     "--state",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(),
     help="File that keeps what was seen; made if it is not there, continued if it is.",
 )
 @click.option(
@@ -267,7 +265,6 @@ def monitor(
     skstructcore monitor line3.structcore line3/today --state line3.drift.json
     skstructcore monitor line3.structcore line3/today --state line3.drift.json --exit-code
     """
-    check_output(state)
     from .._utils.files import atomic_file
     from ..lifecycle import DriftMonitor
 

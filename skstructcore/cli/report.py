@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ._common import (
-    check_output,
+    Output,
     false_alarms_option,
     images_argument,
     json_option,
@@ -29,7 +29,7 @@ from ._common import (
     "--output",
     "-o",
     default="report.html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(),
     help="The page: one file, to be opened in any browser, offline.",
 )
 @click.option(
@@ -60,7 +60,7 @@ def report(
     detail: int | None,
     max_images: int,
     parts: str | None,
-    false_alarms: float | None,
+    false_alarm_rate: float | None,
     as_json: bool,
     trust: bool,
 ) -> None:
@@ -74,7 +74,6 @@ def report(
     skstructcore report line3.structcore line3/new -o report.html
     skstructcore report bottle.structcore mvtec_ad/bottle --false-alarms 0.02
     """
-    check_output(output)
     from ..images import as_images
     from ..report import report as write_report
 
@@ -82,7 +81,7 @@ def report(
         shown = named_images(images, good=None, split="test")
     else:
         shown = labelled_images(images, good)
-    pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+    pipe = load_model(model, trust=trust, false_alarm_rate=false_alarm_rate)
     options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
     if parts is not None:
         options["parts"] = parts_of(as_images(shown).file_names(), parts)

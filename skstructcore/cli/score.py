@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from ._common import (
+    FOLDER,
+    Output,
     check_output,
     cluster_option,
     exit_code_option,
@@ -30,13 +32,11 @@ from ._common import (
 from ._errors import REJECTED, UNREADABLE, exit_codes
 from ._rows import Regions, Rows, is_terminal
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
 
 @click.command(epilog=exit_codes())
 @model_argument
 @images_argument
-@click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write scores there.")
+@click.option("--csv", type=Output(), help="Write scores there.")
 @false_alarms_option
 @parts_option
 @n_jobs_option
@@ -48,12 +48,10 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     type=click.Choice(["skip", "raise"]),
     help="Whether images that cannot be read are passed over, or end the command.",
 )
-@click.option("--maps", type=_FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-@click.option("--overlays", type=_FOLDER, help="Folder for the images with their maps over them.")
-@click.option("--masks", type=_FOLDER, help="Folder for masks of the regions above the threshold.")
-@click.option(
-    "--regions", type=click.Path(dir_okay=False, path_type=Path), help="Write regions as COCO JSON."
-)
+@click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
+@click.option("--overlays", type=FOLDER, help="Folder for the images with their maps over them.")
+@click.option("--masks", type=FOLDER, help="Folder for masks of the regions above the threshold.")
+@click.option("--regions", type=Output(), help="Write regions as COCO JSON.")
 @exit_code_option()
 @json_option
 @trust_option
@@ -63,7 +61,7 @@ def score(
     model: Path,
     images: tuple[Path, ...],
     csv: Path | None,
-    false_alarms: float | None,
+    false_alarm_rate: float | None,
     parts: str | None,
     n_jobs: int | None,
     cluster: str | None,
@@ -99,24 +97,22 @@ def score(
     skstructcore score line3.structcore line3/new --csv scores.csv --n-jobs 4
     skstructcore score line3.structcore part.png --json --exit-code
     """
-    if csv is not None:
-        check_output(csv)
-        if parts:
-            check_output(_of_parts(csv))
+    if csv is not None and parts:
+        check_output(_of_parts(csv))
     from ..images import as_images
     from ..inference import iter_scores
     from ..scoring.map_files import MapWriter
 
     listed = as_images(named_images(images, good=None, split="test"))
     paths = listed.file_names()
-    pipe = load_model(model, trust=trust, false_alarms=false_alarms)
+    pipe = load_model(model, trust=trust, false_alarm_rate=false_alarm_rate)
     if parts:
         from ..scoring.parts import check_fitted_with_parts
 
         check_fitted_with_parts(pipe[-1])
         parts = parts_of(paths, parts)
     drawn = {"map": maps, "overlay": overlays, "mask": masks}
-    asked = [false_alarms, reading(), *map(str, drawn.values()), str(regions)]
+    asked = [false_alarm_rate, reading(), *map(str, drawn.values()), str(regions)]
     kept = None if regions is None else Regions(regions)
     also = None
     if any(drawn.values()) or kept:

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from ._common import (
-    check_output,
+    FOLDER,
+    FOLDER_THAT_IS_THERE,
+    Output,
     json_option,
     load_model,
     model_argument,
@@ -15,20 +17,18 @@ from ._common import (
     say,
 )
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
 
 @click.command()
 @model_argument
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER_THAT_IS_THERE)
 @click.option(
     "--csv",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(),
     help="Add a row an image there.",
 )
-@click.option("--maps", type=_FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-@click.option("--overlays", type=_FOLDER, help="Folder for the images with their maps over them.")
+@click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
+@click.option("--overlays", type=FOLDER, help="Folder for the images with their maps over them.")
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
 @click.option(
     "--mqtt",
@@ -70,7 +70,6 @@ def watch(
     import os
     import threading
 
-    check_output(csv)
     from ..model_files import info
     from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
