@@ -113,6 +113,15 @@ def test_one_report_lists_all_problems(mvtec):
     assert pickle.loads(pickle.dumps(report.value)).problems == report.value.problems
 
 
+def test_masks_that_contradict_the_label_are_told(mvtec, caplog):
+    load_mvtec_ad(mvtec, category="bottle")
+    assert "contradict" not in caplog.text
+    mask(mvtec / "bottle/ground_truth/crack/000_mask.png", value=0)
+    load_mvtec_ad(mvtec, category="bottle")
+    assert "1 masks contradict the label of their image" in caplog.text
+    assert "crack/000.png" in caplog.text
+
+
 def test_damaged_masks_and_empty_mask_folders_are_reported(mvtec):
     (mvtec / "bottle/ground_truth/crack/000_mask.png").write_text("")
     (mvtec / "bottle/ground_truth/bent").mkdir()

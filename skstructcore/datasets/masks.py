@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NoMasksError", "check_masks", "find_mask_problems", "masks_as_seen"]
 
+_logger = logging.getLogger(__name__)
+
 
 class NoMasksError(ValueError):
     """No anomalous image has a mask with a defect in it, so that pixels cannot be judged."""
@@ -31,7 +34,8 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
 
     Problems are anomalous images without a mask although others of their type (and category) have
     one, masks that cannot be read, and masks that are not of the size of their image. Those of
-    images at `unreadable` positions are not looked at.
+    images at `unreadable` positions are not looked at. Masks that contradict the label of their
+    image, without a defect or of a good one, are told in the log.
     """
     without = np.array([mask is None for mask in images.masks])
     categories = [None] * len(images) if images.categories is None else images.categories
@@ -47,14 +51,23 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
             ]
     with_mask = [i for i in np.flatnonzero(~without).tolist() if i not in unreadable]
     with ThreadPoolExecutor() as pool:
-        return problems + [p for p in pool.map(lambda i: _wrong_mask(images, i), with_mask) if p]
+        checked = list(pool.map(lambda i: _look_at_mask(images, i), with_mask))
+    odd = [images.name(i) for i, (_, fits) in zip(with_mask, checked, strict=True) if not fits]
+    if odd and images.parts is None:  # a view has the label of its part
+        _logger.warning(
+            "%d masks contradict the label of their image: without a defect, or of a good image "
+            "(the first: that of %s)",
+            *(len(odd), odd[0]),
+        )
+    return problems + [problem for problem, _ in checked if problem]
 
 
-def _wrong_mask(images, i):
+def _look_at_mask(images, i):
+    """What is wrong with a mask, and whether it marks a defect where there is one."""
     try:
-        images.load_mask(i)
+        return None, images.load_mask(i).any() == (images.y[i] != GOOD)
     except ValueError as error:  # an ImageReadError among them
-        return str(error)
+        return str(error), True
 
 
 def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
