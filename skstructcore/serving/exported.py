@@ -32,8 +32,6 @@ __all__ = ["ExportCheck", "ExportError", "ExportedModel", "verify_export"]
 TOLERANCE = 1e-4
 #: Where a file says what it is.
 KEY = "skstructcore"
-#: Unless the file says more: written before it did.
-_NO_CROP = {"resize": None, "crop": False, "region": None}
 
 
 class ExportError(ValueError):
@@ -152,10 +150,10 @@ class ExportedModel:
         size = self.note["resize_from"]
         if size is not None:
             return pixels_of_size(images, i, size)
-        if (size := self.note.get("original_size")) is not None:
-            pixels_of_size(images, i, size)
-        crop = {name: self.note.get(name, default) for name, default in _NO_CROP.items()}
-        return images.pixels(i, Framing(tuple(self.note["image_size"]), **crop))
+        if self.note["original_size"] is not None:
+            pixels_of_size(images, i, self.note["original_size"])
+        cut = {name: self.note[name] for name in ("resize", "crop", "region")}
+        return images.pixels(i, Framing(tuple(self.note["image_size"]), **cut))
 
 
 def verify_export(
