@@ -270,7 +270,7 @@ def estimate_time(
     Returns
     -------
     estimate : TimeEstimate
-        14 % too short to 27 % too long where it was measured (``docs/benchmarks.md``). What
+        18 % too short to 27 % too long where it was measured (``docs/benchmarks.md``). What
         other processes do meanwhile counts, and so does a cache of features.
 
     Raises
