@@ -113,6 +113,7 @@ def test_evaluate_command_prints_the_table_and_writes_scores_picture_and_model(
     ("arguments", "message"),
     [
         (["--set", "bank__ratio"], "step__parameter=value"),
+        (["--set", "ratio=1"], "step__parameter=value"),
         (["--set", "bank__ratios=1"], "ratios"),
         (["--preset", "papr"], "preset must be one of"),
     ],

@@ -221,6 +221,8 @@ def test_categories_are_told_by_folder_expression_or_table(make, tmp_path):
         load_images("p", categories="(nut)")
     with pytest.raises(ValueError, match="one group in parentheses"):
         load_images("p", categories="nut")
+    with pytest.raises(DatasetError, match="name the folder that holds those of all categories"):
+        load_images("p/bolt/lot1", "p/bolt/lot2", categories="folder")
 
 
 def test_lots_are_looked_for_within_a_category(make):

@@ -43,7 +43,8 @@ def _literal(text):
 
 def _settings(context, parameter, pairs):
     """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
-    wrong = [pair for pair in pairs if "=" not in pair]
+    wrong = [pair for pair in pairs if not all(pair.partition("=")[0].partition("__"))]
+    wrong += [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise click.BadParameter(f"{wrong[0]!r} is not of the form step__parameter=value")
     return {name: _literal(text) for name, _, text in (pair.partition("=") for pair in pairs)}

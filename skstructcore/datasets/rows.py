@@ -135,7 +135,10 @@ def _from_folder(root: Path, good, by_folder) -> list[ImageRow]:
     if by_folder:
         loose = [str(file) for file, part in zip(files, parts, strict=True) if not part]
         if loose:
-            raise DatasetError(root, [f"{file}: an image beside the categories" for file in loose])
+            why = (
+                "is in no folder of a category; name the folder that holds those of all categories"
+            )
+            raise DatasetError(root, [f"{file}: it {why}" for file in loose])
         categories, parts = [part[0] for part in parts], [part[1:] for part in parts]
     labels = [None] * len(files) if good is None else _labels(root, files, parts, good)
     rows = zip(map(str, files), labels, categories, strict=True)
