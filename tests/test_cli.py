@@ -171,8 +171,7 @@ def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
             pixels[20:30, 70:80] = 255
         Image.fromarray(pixels).save(f"{name}.png")
     views = ["--view", "0,0,0.5,1", "--view", "48,0,96,48", "--parts", "file"]
-    rate = ["--false-alarm-rate", "0.1"]  # as eight parts can promise
-    fitted = run("fit", "good", "-o", "m", "--no-estimate", *rate, *views, *SMALL)
+    fitted = run("fit", "good", "-o", "m", "--no-estimate", *views, *SMALL)
     assert fitted.exit_code == 0 and "Of parts it rejects" in fitted.output, fitted.output
     drawn = ["--csv", "s.csv", "--maps", "maps"]
     scored = run("score", "m", "new", *views, *drawn)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from .._utils.validation import check_labels
 from .describe import names_of
+from .predictive import DEGREES_OF_FREEDOM
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from .structcore import StructCoreScorer
 
 __all__ = ["decide_parts", "describe_parts"]
+
+# A p-value of 1 would be a score of minus infinity.
+_LARGEST = 0.999
 
 
 class PartScores(NamedTuple):
@@ -50,12 +55,13 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
     Returns
     -------
     scores : PartScores
-        The score of a part is ``-log(1 - (1 - p) ** k)`` of the smallest ``p`` of its k views.
+        The score of a part is what a share ``1 - (1 - p) ** k`` of Student's t lies above, with
+        the smallest ``p`` of its k views: on this scale the tail of parts is that of images.
 
     Examples
     --------
-    >>> score_parts([0.5, 0.01, 0.3], ["a", "a", "b"]).scores.round(2)  # -log(.0199), -log(.3)
-    array([3.92, 1.2 ])
+    >>> score_parts([0.5, 0.01, 0.3], ["a", "a", "b"]).scores.round(2)  # shares .0199, .3
+    array([3.49, 0.58])
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     _, first, codes = np.unique(parts, return_index=True, return_inverse=True)
@@ -66,7 +72,8 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
     n_views = np.bincount(codes)
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
-    return PartScores(np.asarray(parts)[first[order]], -np.log(corrected), worst, n_views)
+    scores = -stdtrit(DEGREES_OF_FREEDOM, np.minimum(corrected, _LARGEST))
+    return PartScores(np.asarray(parts)[first[order]], scores, worst, n_views)
 
 
 def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFrame:

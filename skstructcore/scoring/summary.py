@@ -82,7 +82,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
         text = f"{len(odd)} training image{'' if one else 's'}{of_route} "
         text += f"{'is' if one else 'are'} unlike the others: {listed}"
         less = without(decision, odd)
-        if abs(less.threshold - decision.threshold) > 0.02 * abs(decision.threshold):
+        if decision.threshold - less.threshold > 0.02 * abs(decision.threshold):
             text += (
                 f"; without {'it' if one else 'them'} the threshold would be "
                 f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
