@@ -68,9 +68,7 @@ def _run(output):
     from ..display import AnomalyMapDisplay
     from ..evaluation import evaluate
 
-    # The training tiles come from about ten parts of a photograph, and so few can promise a
-    # false-alarm rate of 10 %.
-    false_alarm_rate = 0.1
+    false_alarm_rate = 0.05
     rows = []
     for name in ("brick", "gravel", "grass"):
         say(f"{name}: cutting tiles and painting defects")
