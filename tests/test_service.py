@@ -116,6 +116,17 @@ def test_colours_of_16_bits_are_judged_in_full_depth_as_from_a_file(tmp_path):
     assert answer["images"][0]["score"] == -pipe.score_samples(paths[12:])[0]
 
 
+def test_an_image_that_does_not_fit_what_is_ignored_is_named(tmp_path):
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[:, 48:] = True
+    params = {"features__image_size": 64, "features__ignore": mask}
+    own = make_structcore("efficientnet_lite0", **params).fit(pictures(12))
+    skstructcore.save(own, tmp_path / "m.structcore")
+    with TestClient(service.make_app(tmp_path / "m.structcore")) as client:
+        answer = client.post("/score", files=files([pictures(1)[0, :40]]))
+    assert answer.status_code == 422 and "has 40 x 64 pixels" in answer.text
+
+
 def test_limits_of_bytes_pixels_and_images(path):
     limits = {"max_bytes": 40_000, "max_pixels": 5000, "max_images": 2}
     with TestClient(service.make_app(path, **limits)) as client:

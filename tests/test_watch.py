@@ -24,6 +24,7 @@ from PIL import Image
 import skstructcore
 from skstructcore import make_structcore
 from skstructcore.cli import main
+from skstructcore.inference import score_images
 from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
 
@@ -101,6 +102,24 @@ def test_what_stays_unreadable_gets_a_row_with_the_reason(pipe, folder):
     row = pd.read_csv(folder.parent / "out.csv").iloc[0]
     assert "no.png" in row["error"] and np.isnan(row["anomaly_score"])
     assert watch(pipe, folder, patience=0.0).step() == 0
+
+
+def test_an_image_that_does_not_fit_what_is_ignored_costs_no_other_its_row(folder):
+    """One of another size gets the error, watched or scored in bulk."""
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[:, 48:] = True
+    params = {"features__image_size": 64, "features__ignore": mask}
+    pipe = make_structcore("efficientnet_lite0", **params).fit(pictures(16))
+    put(folder, 2)
+    Image.fromarray(pictures(1)[0, :40]).save(folder / "small.png")
+    assert watch(pipe, folder, patience=0.0).step() == 3
+    watched = pd.read_csv(folder.parent / "out.csv").sort_values("file")
+    bulk = score_images(pipe, sorted(map(str, folder.iterdir())))
+    for rows in (watched, bulk):
+        assert rows["error"].isna().tolist() == [True, True, False]
+        assert "small.png' (position" in rows["error"].iloc[2]
+        assert "has 40 x 64 pixels, but ignore" in rows["error"].iloc[2]
+        assert rows["anomaly_score"].isna().tolist() == [False, False, True]
 
 
 def test_messages_wait_for_their_receiver_and_keep_their_number(pipe, folder):

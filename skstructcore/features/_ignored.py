@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.ignoring import IgnoredRegion, as_region
+from ..images.reading import ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ class Ignored:
 def _check_not_all(ignored, images, name):
     whole = np.flatnonzero(ignored.all(axis=(1, 2)))
     if len(whole):
-        raise ValueError(
+        raise ImageReadError(
             f"{name} covers all that the backbone sees of image {images.place(whole[0])}, so that "
             "nothing is left to judge. Of a mask, what is not 0 is ignored."
         )

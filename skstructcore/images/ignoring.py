@@ -12,6 +12,7 @@ from scipy import ndimage
 from .geometry import only_size
 from .masks import read_mask
 from .polygons import fill_polygons
+from .reading import ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,13 +46,16 @@ class IgnoredRegion:
     polygons: tuple[NDArray[np.float64], ...] | None = None
 
     def on_image(self, size: tuple[int, int], name: str) -> NDArray[np.bool_]:
-        """The region on an upright image of this height and width; `name` is for messages."""
+        """The region on an upright image of this height and width; `name` is for messages.
+
+        An image that a mask does not fit is an `ImageReadError`: others can be judged all the same.
+        """
         size = tuple(int(side) for side in size)
         if self.mask is None:
             height, width = size
             return fill_polygons([p * (width, height) for p in self.polygons], size)
         if self.mask.shape != size:
-            raise ValueError(
+            raise ImageReadError(
                 f"{name} has {size[0]} x {size[1]} pixels, but ignore is a region of images of "
                 f"{self.mask.shape[0]} x {self.mask.shape[1]}. For images of several sizes give "
                 "polygons whose coordinates are shares of width and height, from 0 to 1."
