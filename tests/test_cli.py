@@ -187,6 +187,21 @@ def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
     assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
 
 
+def test_a_view_that_does_not_fit_is_an_error_and_never_the_whole_image(model, tmp_path):
+    (tmp_path / "good").mkdir()
+    for i, side in enumerate([48] * 8 + [96]):
+        Image.fromarray(np.full((side, side), 9 * i, np.uint8)).save(tmp_path / f"good/{i}.png")
+    view = ["--view", "40,40,90,90"]
+    fitted = run("fit", tmp_path / "good", "-o", tmp_path / "m", *view, *SMALL)
+    assert fitted.exit_code == 2 and "not within its 48 x 48 pixels" in fitted.output
+    scored = run("score", model, tmp_path / "good", "--csv", tmp_path / "s.csv", *view)
+    assert "8 of 9 images cannot be read" in scored.output, scored.output
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table["file"].str.endswith("[50x50+40+40]").all()
+    assert table["error"].str.contains("not within its 48 x 48").sum() == 8
+    assert table["is_anomalous"].notna().tolist() == [False] * 8 + [True]
+
+
 def test_a_file_of_parts_replaces_nothing_of_another_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("s.parts.png")

@@ -278,3 +278,17 @@ def test_a_table_may_say_which_images_are_views_of_a_part(make):
     images = load_images("t/all.csv")
     assert as_images(images).annotations.parts.tolist() == ["7", "7", "8"]
     assert images.groups is None
+
+
+def test_a_view_that_does_not_fit_is_never_the_whole_image(make, tmp_path, monkeypatch):
+    make("a.png")
+    Image.new("L", (20, 20)).save("b.png")
+    fitting, view = load_images("b.png", views=[(9, 9, 20, 20)]), (9, 9, 20, 20)
+    assert fitting.paths == ["b.png[11x11+9+9]"]
+    with pytest.raises(DatasetError, match=r"1 problem.*\n.*a.png\[11x11\+9\+9\].*not within"):
+        load_images("a.png", "b.png", views=[view])
+    with pytest.raises(ValueError, match="at least one"):
+        load_images("b.png", views=[])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    large = load_images("b.png", views=[view], max_pixels=400)
+    assert large.paths == fitting.paths
