@@ -60,6 +60,7 @@ def make_photographs(
     n_test_good: int = 20,
     n_test_defect: int = 5,
     defects: Sequence[str] = tuple(DEFECTS),
+    severity: float = 1.0,
     random_state: RandomState = None,
 ) -> ImageSet:
     """Cut a photograph into training tiles, good test tiles and test tiles with defects.
@@ -82,6 +83,8 @@ def make_photographs(
         Number of test tiles for each kind of defect.
     defects : sequence of str, default=all of `DEFECTS`
         The kinds of defects that are painted.
+    severity : float, default=1.0
+        Contrast of the defects, see `paint_defect`.
     random_state : int, RandomState instance or None, default=None
         Same seed, same tiles.
 
@@ -124,7 +127,7 @@ def make_photographs(
         block = int(blocks_of_split[position % len(blocks_of_split)])
         tile, mask = _cut_tile(blocks[block], tile_size, rng), None
         if kind != GOOD:
-            tile, mask = paint_defect(tile, kind, rng)
+            tile, mask = paint_defect(tile, kind, rng, severity)
         tiles.append(np.stack([tile] * 3, axis=-1) if tile.ndim == 2 else tile)
         masks.append(mask)
         groups.append(block)
