@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._utils.computing import end_with_parent, progress_bar
 from ._utils.validation import check_number
+from .images.files import stamp
 from .images.image_list import ImageReadError, as_images
 from .model_files.persistence import info, load
 from .pipeline import check_takes_images
@@ -169,7 +170,7 @@ def _as_sent(pipe):
     if isinstance(pipe, str | os.PathLike):
         path = os.path.abspath(pipe)
         info(path)  # an error here if it is none
-        return path, (path, *os.stat(path)[6:9])
+        return path, (path, *stamp(path))
     check_is_fitted(pipe)
     check_takes_images(pipe, "score_images")
     # An array of bytes: joblib shares it between processes of one machine, and dask sends it to

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from networks import Blocks
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
@@ -128,6 +129,10 @@ def square_at(start):
     return ignore
 
 
+def corner(i):
+    return lambda maps: maps[:, i, i]
+
+
 @pytest.mark.parametrize(
     ("parameter", "one", "other"),
     [
@@ -137,12 +142,15 @@ def square_at(start):
             [lambda maps: maps[:, 0, 0]],
             [lambda maps: maps[:, 1, 1]],
         ),
+        ("structcore__descriptors", [corner(0)], [corner(1)]),
+        ("features__model", Blocks(), Blocks(seed=1)),
     ],
 )
 def test_settings_that_are_written_alike_are_still_other_settings(
     pipe, root, tmp_path, parameter, one, other
 ):
-    changed = [clone(pipe).set_params(**{parameter: value}) for value in (one, other)]
+    layers = {"features__layers": ("stage1",)} if parameter == "features__model" else {}
+    changed = [clone(pipe).set_params(**{parameter: value}, **layers) for value in (one, other)]
     evaluate_categories(changed[0], root, tmp_path, categories=["nut"])
     before = times(tmp_path)
     evaluate_categories(changed[0], root, tmp_path, categories=["nut"])

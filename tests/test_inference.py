@@ -153,3 +153,12 @@ def test_a_saved_model_is_mapped_by_all_processes(pipe, files, tmp_path_factory)
         pd.testing.assert_frame_equal(found, expected)
     with pytest.raises(FileNotFoundError):
         score_images("no such model", files)
+
+
+def test_a_model_that_is_written_again_is_read_again(pipe, files, tmp_path):
+    skstructcore.save(pipe, tmp_path / "m")
+    before = score_images(tmp_path / "m", files)
+    skstructcore.save(skstructcore.recalibrate(pipe, false_alarm_rate=0.4), tmp_path / "m")
+    after = score_images(tmp_path / "m", files)  # most likely within the same second
+    assert (after["p_value"] == before["p_value"]).all()
+    assert after["is_anomalous"].tolist() == (before["p_value"] <= 0.4).tolist()

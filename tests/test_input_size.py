@@ -220,3 +220,24 @@ def test_views_that_cannot_be_are_refused(tmp_path, views, message):
         as_images([str(tmp_path / "a.png")], views=views)
     with pytest.raises(ValueError, match="of an array pass its parts"):
         as_images(noise(80, 64), views=[(0, 0, 8, 8)])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"image_size": np.int64(64)},
+        {"image_size": (np.int64(64), np.int64(96))},
+        {"image_size": 64, "tile_size": np.int64(32), "tile_overlap": np.int64(8)},
+    ],
+)
+def test_sizes_may_be_integers_of_numpy_as_searches_over_arrays_give_them(sizes, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    plain = {
+        name: tuple(map(int, size)) if isinstance(size, tuple) else int(size)
+        for name, size in sizes.items()
+    }
+    found, wanted = (
+        np.asarray(ConvFeatures(memory=tmp_path, **options).fit_transform(images))
+        for options in (sizes, plain)
+    )
+    np.testing.assert_array_equal(found, wanted)

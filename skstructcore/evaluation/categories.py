@@ -8,6 +8,7 @@ import math
 import os
 import time
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import joblib
@@ -248,15 +249,28 @@ def _text_of(value):
         return type(value).__name__
     if callable(value):
         owner = value if hasattr(value, "__qualname__") else type(value)
-        code = joblib.hash(get_func_code(value)[0])  # two lambdas have one name
-        return f"{owner.__module__}.{owner.__qualname__} ({code})"
+        return f"{owner.__module__}.{owner.__qualname__} ({joblib.hash(_content_of(value))})"
     if isinstance(value, np.ndarray):
         return f"{value!r} ({joblib.hash(value)})"  # repr shows the corners of large ones only
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key!r}: {_text_of(part)}' for key, part in value.items())}}}"
+        return (
+            f"{{{', '.join(f'{_text_of(key)}: {_text_of(part)}' for key, part in value.items())}}}"
+        )
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text_of, value))}]"
     return repr(value)
+
+
+def _content_of(value):
+    """What a function or a network computes with; of other callables, they themselves."""
+    if hasattr(value, "state_dict"):
+        # In bytes, because running a network may change how its arrays lie in memory.
+        weights = value.state_dict().items()
+        return repr(value), {name: part.cpu().numpy().tobytes() for name, part in weights}
+    if not isinstance(value, FunctionType):
+        return value
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    return get_func_code(value)[0], value.__defaults__, cells
 
 
 def _check_settings(done, settings, output):

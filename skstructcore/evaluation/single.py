@@ -193,8 +193,9 @@ def _count(good, rejected):
     """False alarms and defects found, by rate."""
     rows = []
     for rate, flags in rejected.items():
-        hits = int(flags[good].sum()), int(flags[~good].sum())
-        rows.append((rate, *hits, hits[0] / good.sum(), hits[1] / (~good).sum()))
+        hits = [int(flags[part].sum()) for part in (good, ~good)]
+        shares = [flags[part].mean() if part.any() else np.nan for part in (good, ~good)]
+        rows.append((rate, *hits, *shares))
     names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
     return pd.DataFrame(rows, columns=names)
 

@@ -233,7 +233,8 @@ class PatchFeatures(LazyTransformer):
             **{"image_size": size, "window": window, "ignore": self._ignore_digest()},
             "crop": framing.region or framing.resize or framing.crop,
         }
-        return json.loads(json.dumps(recipe))  # tuples and lists become the same
+        # Tuples and lists become the same, and numbers of NumPy those of Python.
+        return json.loads(json.dumps(recipe, default=lambda number: number.item()))
 
     def _cache_recipe(self):
         """What the features of one image on disk depend on; ignored patches are marked later."""
@@ -254,7 +255,7 @@ class PatchFeatures(LazyTransformer):
             "estimator": type(self).__name__,
             **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
             **self._network_source().recipe(),
-            **({"tiles": (*tile, self.tile_overlap)} if tile else {}),
+            **({"tiles": (*tile, int(self.tile_overlap))} if tile else {}),
         }
 
     def _ignore_digest(self):

@@ -177,8 +177,9 @@ def _evaluate(scorers, estimator, X, y):
 
 def _check_ignoring(metric, ignoring):
     if ignoring and "ignored" not in inspect.signature(metric).parameters:
+        name = getattr(metric, "__name__", repr(metric))
         raise ValueError(
-            f"The pipeline ignores parts of the images, but {metric.__name__} takes no argument "
+            f"The pipeline ignores parts of the images, but {name} takes no argument "
             "ignored, a boolean array of the shape of the maps, and would count them."
         )
 
