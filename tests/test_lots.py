@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from skstructcore import ConvFeatures, CoresetBank, make_structcore
-from skstructcore.datasets import load_images
+from skstructcore.datasets import ImageSet, load_images
 
 
 def in_lots(n_lots=10, size=12, seed=0, spread=2.0):
@@ -108,3 +108,26 @@ def test_parts_with_views_in_several_folders_are_held_out_by_part(cameras, caplo
     assert "each part is held out" in caplog.text
     with pytest.raises(ValueError, match="groups cut through parts"):
         bank.fit(features, parts=parts, groups=cameras.groups)
+
+
+def pictures(n_images=24, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n_images, 32, 32), dtype=np.uint8)
+
+
+def fitted_on(groups, categories=None, **params):
+    """Fitted on images that carry groups, of products that differ in brightness."""
+    X, names = pictures(len(groups)), np.unique(categories, return_inverse=True)[1]
+    if categories is not None:
+        X = X // (1 + 2 * names.reshape(-1, 1, 1))
+    images = ImageSet(X, ["good"] * len(X), groups=groups, categories=categories)
+    options = {"bank__ratio": 0.1, "structcore__false_alarm_rate": 0.1, **params}
+    return make_structcore(ConvFeatures(image_size=32), **options).fit(images)
+
+
+def test_a_single_lot_is_not_left_out():
+    """All of the bank is of that lot: nothing would be left to compare with."""
+    assert fitted_on(["day1"] * 24)[-1].lots_ is None
+    categories = ["a"] * 12 + ["b"] * 12
+    assert fitted_on(categories, categories)[-1].lots_ is None
+    lots = fitted_on(["a0", "a1"] * 6 + ["b0"] * 12, categories)[-1].lots_
+    assert lots.n_images.tolist() == [6, 6]

@@ -164,10 +164,14 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         maps = as_maps(scores, patches, training=True)
         if patches.lots is None or self.calibration == "in-sample":
             return maps
-        return replace(maps, without_lot=self._score_without_lots(patches))
+        return self._with_lots_left_out(maps, patches)
 
-    def _score_without_lots(self, patches):
-        """Maps of training images that are scored as if their whole lot had not been there."""
+    def _with_lots_left_out(self, maps, patches):
+        """Add maps of training images, scored as if their whole lot had not been there.
+
+        Where all entries of a route come from one lot, nothing would be left: there, groups are
+        the lots.
+        """
         bank = patches.bank
         # Of a stream, some entries come from images without patches here.
         lots = np.full(len(bank), -1)
@@ -175,12 +179,22 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         place = np.minimum(place, len(patches) - 1)
         has_patches = patches.image_index[place] == bank.image_index
         lots[has_patches] = patches.lots[place[has_patches]]
+        routes = self.search_.known_routes(patches)
+        of_images, first_group = patches.lots.copy(), patches.lots.max() + 1
+        several = False
+        for route in np.unique(bank.routes):
+            entries, mine = bank.routes == route, patches.routes == route
+            if len(np.unique(lots[entries])) > 1:
+                several = True
+                continue
+            lots[entries] = first_group + bank.groups[entries]
+            of_images[mine] = first_group + patches.groups[mine]
+        if not several:
+            return maps
         search = self.search_.of(replace(bank, groups=lots))
-        apart = replace(patches, groups=patches.lots)
-        routes = search.known_routes(patches)
-        return as_maps(
-            score_patches(search, apart, self.expectations_, routes, held_out=True), apart
-        )
+        apart = replace(patches, groups=of_images)
+        scores = score_patches(search, apart, self.expectations_, routes, held_out=True)
+        return replace(maps, lots=of_images, without_lot=as_maps(scores, apart))
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).
