@@ -364,8 +364,7 @@ def find_rows(images: tuple[Path, ...], good: str | None, split: str) -> list[Im
     """A row an image, page or view, as the options of reading say."""
     from ..datasets import rows
 
-    how = reading()
-    return rows.find_rows(images, good, split, pages=how["pages"], views=how["views"])
+    return rows.find_rows(images, good, split, **reading())
 
 
 def load_rows(rows: list[ImageRow], images: tuple[Path, ...]) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -9,7 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.files import images_among, split_page, split_view, tell_of_others
+from ..images.files import images_among, name_view, split_page, split_view, tell_of_others
+from ..images.geometry import as_box, box_in_pixels
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError
@@ -34,6 +36,7 @@ def find_rows(
     categories: str | None = None,
     pages: Pages | None = None,
     views: Sequence[Any] | None = None,
+    max_pixels: int | None = None,
 ) -> list[ImageRow]:
     """What `load_images` finds, a row an image in order; single files need not be there.
 
@@ -45,17 +48,29 @@ def find_rows(
     if categories not in (None, "folder"):
         category_of = _category_reader(categories)
         rows = [row._replace(category=category_of(row.file)) for row in rows]
-    return rows if pages is None and views is None else _with_pages(rows, pages, views)
+    if pages is None and views is None:
+        return rows
+    boxes = None if views is None else [as_box(view, "a view") for view in views]
+    if boxes == []:
+        raise ValueError("views must name at least one place, got none.")
+    return _with_pages(rows, pages, boxes, max_pixels)
 
 
-def _with_pages(rows, pages, views):
-    """A row a page, and a view, of a file; what cannot be read is said later."""
+def _with_pages(rows, pages, views, max_pixels):
+    """A row a page, and a view, of a file; what cannot be read is said later.
+
+    So is a view that is not within its image: it has a row, which cannot be read.
+    """
     expanded = []
     for row in rows:
-        try:
-            names = as_images([row.file], pages=pages, views=views).items
-        except OSError:
-            names = [row.file]
+        names = [row.file]
+        with contextlib.suppress(OSError):
+            images = as_images(names, pages=pages, max_pixels=max_pixels)
+            names = images.items
+            if views is not None:
+                sizes = [images.size(i) for i in range(len(images))]
+                named = zip(names, sizes, strict=True)
+                names = [name_view(n, box_in_pixels(view, s)) for n, s in named for view in views]
         for name in names:
             part = row.part
             if part is None and (views or pages == "parts"):

@@ -89,7 +89,7 @@ def load_images(
     >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
-    rows = find_rows(sources, good, split, categories, pages, views)
+    rows = find_rows(sources, good, split, categories, pages, views, max_pixels)
     _check_beside_defects(rows)
     return load_rows(rows, sources, groups, max_pixels, check)
 

@@ -123,6 +123,12 @@ def split_view(name: str) -> tuple[str, tuple[int, int, int, int] | None]:
     return match[1], (left, top, left + width, top + height)
 
 
+def name_view(name: str, box: tuple[int, int, int, int]) -> str:
+    """The name of a view: top, left, bottom and right in an image."""
+    top, left, bottom, right = box
+    return f"{name}[{right - left}x{bottom - top}+{left}+{top}]"
+
+
 def stamp(path):
     """What changes when a file is written again."""
     status = check_regular(path)

@@ -170,16 +170,23 @@ def as_box(region: object, name: str = "crop") -> tuple[float, float, float, flo
 def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Top, left, bottom and right, in whole pixels, of a region on an image of this size."""
     height, width = size
-    if box is None:
-        return 0, 0, height, width
-    scale = np.array([width, height] * 2) if max(box) <= 1 else 1
-    left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
+    top, left, bottom, right = box_in_pixels(box, size)
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
             f"the part reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
             f"within its {height} x {width} pixels; for images of several sizes give shares, from "
             "0 to 1"
         )
+    return top, left, bottom, right
+
+
+def box_in_pixels(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What `box_on_image` gives, also of a region that is not within the image."""
+    height, width = size
+    if box is None:
+        return 0, 0, height, width
+    scale = np.array([width, height] * 2) if max(box) <= 1 else 1
+    left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
     return top, left, bottom, right
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .decoding import check_pixels, pages_of, problem_of_array
-from .files import list_images, split_page, split_view
+from .files import list_images, name_view, split_page, split_view
 from .geometry import Framing, as_box, box_on_image
 from .reading import (
     ImageReadError,
@@ -358,8 +358,7 @@ class ImageList:
         """Names of some places of file `i`."""
 
         def views(item):
-            places = [box_on_image(box, upright_size(item)) for box in boxes]
-            return [f"{item}[{r - x}x{b - y}+{x}+{y}]" for y, x, b, r in places]
+            return [name_view(item, box_on_image(box, upright_size(item))) for box in boxes]
 
         return self._guard(i, views)
 
@@ -409,6 +408,7 @@ class ImageList:
         try:
             if check and isinstance(item, str):
                 check_pixels(item, self.max_pixels)
+                box_on_image(split_view(item)[1], upright_size(item))
             return function(item)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             message = f"Cannot read image {self.place(i)}: {reason_of(error)}."
