@@ -131,3 +131,13 @@ def test_a_single_lot_is_not_left_out():
     assert fitted_on(categories, categories)[-1].lots_ is None
     lots = fitted_on(["a0", "a1"] * 6 + ["b0"] * 12, categories)[-1].lots_
     assert lots.n_images.tolist() == [6, 6]
+
+
+def test_folders_of_one_category_are_lots_and_groups_of_another_are_held_out():
+    shots = [f"part {i // 2}" for i in range(20)]
+    pipe = fitted_on(shots + ["b0"] * 10 + ["b1"] * 10, ["a"] * 20 + ["b"] * 20)
+    groups = pipe["bank"].groups_
+    assert groups[:20].tolist() == np.unique(shots, return_inverse=True)[1].tolist()
+    assert len(np.unique(groups)) == 10 + 20
+    assert pipe[-1].routes_["a"].tail.n == 10
+    assert pipe[-1].lots_.n_images.tolist() == [10, 10]

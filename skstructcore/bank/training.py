@@ -120,10 +120,16 @@ def lots_among(
         if pairs == own.max() + 1:  # a group is a part
             return training, None
     routes = np.zeros_like(own) if training.categories is None else training.categories
-    sizes = [np.unique(own[routes == name], return_counts=True)[1] for name in np.unique(routes)]
-    if is_auto(groups) and any(len(n) < _FEW <= n.mean() for n in sizes):
+    in_lots = np.zeros(len(own), dtype=bool)
+    for name in np.unique(routes):
+        sizes = np.unique(own[routes == name], return_counts=True)[1]
+        in_lots[routes == name] = len(sizes) < _FEW <= sizes.mean()
+    if not is_auto(groups) or not in_lots.any():
+        return training, None
+    if in_lots.all():
         return training._replace(groups=parts), own
-    return training, None
+    each = np.arange(len(own)) if parts is None else views
+    return training._replace(groups=np.where(in_lots, own.max() + 1 + each, own)), own
 
 
 class ImageCodes(NamedTuple):
