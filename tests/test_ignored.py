@@ -13,6 +13,7 @@ from skstructcore import (
     RandomProjection,
     RoutedKNNScorer,
     make_structcore,
+    update,
 )
 from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
@@ -263,21 +264,25 @@ def test_an_image_all_of_which_is_ignored_is_refused():
         pipe.transform(X)
 
 
-def test_each_category_has_its_own_region():
-    """Nuts are dark and bolts bright; of nuts the left is ignored, of bolts the right."""
-    X = photos(16, 32, 32)
+def nuts_and_bolts(seed=0):
+    """Eight dark nuts, eight bright bolts; of nuts the left is ignored, of bolts the right."""
+    X = photos(16, 32, 32, seed)
     X[:8] //= 4
     X[8:] = 255 - X[8:] // 4
     left = np.zeros((32, 32), dtype=bool)
     left[:, :16] = True
-    categories = np.repeat(["nut", "bolt"], 8)
-    images = ImageSet(X, ["good"] * 16, categories=categories)
     pipe = make_structcore(
         ConvFeatures(Blocks(), **OWN, ignore={"nut": left, "bolt": ~left}),
         projection__n_components=None,
         bank__ratio=0.3,
         structcore__false_alarm_rate=0.2,
     )
+    return X, np.repeat(["nut", "bolt"], 8), pipe
+
+
+def test_each_category_has_its_own_region():
+    X, categories, pipe = nuts_and_bolts()
+    images = ImageSet(X, ["good"] * 16, categories=categories)
     maps = pipe[:-1].fit_transform(images)
     new = pipe[:-1].transform(X)  # nobody says which is which
     assert new.route.tolist() == categories.tolist()
@@ -286,6 +291,19 @@ def test_each_category_has_its_own_region():
         assert ignored[8:, :, 8:].all() and not ignored[8:, :, :8].any()
     times = stage_times(pipe.fit(images), X[:1], n_repeats=1)
     assert list(times.index) == ["features", "search", "score", "all"]
+
+
+@pytest.mark.parametrize("said", [None, "nut"])
+def test_update_takes_no_entry_from_ignored_patches(said):
+    X, categories, pipe = nuts_and_bolts()
+    pipe.fit(X, bank__categories=categories)
+    new = nuts_and_bolts(seed=1)[0][:8]
+    grown = update(pipe, new, categories=said, force=True)
+    entries = grown["bank"].bank_
+    entries = entries.values[entries.image_index >= 16]
+    counted = np.asarray(pipe[:-3].transform(new).showing(["nut"] * 8))[:, :, 8:]
+    counted = {row.tobytes() for row in counted.reshape(-1, counted.shape[-1])}
+    assert len(entries) and all(row.tobytes() in counted for row in entries)
 
 
 def test_regions_by_category_need_categories():

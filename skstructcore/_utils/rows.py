@@ -169,8 +169,13 @@ def as_patch_grid(X):
     return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
 
 
-def materialize(X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+def materialize(
+    X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32, *, categories: ArrayLike | None = None
+) -> NDArray[Any]:
     """Return lazy or given features as one array ``(n, h, w, d)``.
+
+    Where the category of an image says what is ignored, `categories` ``(n,)`` are needed:
+    ValueError without.
 
     Examples
     --------
@@ -179,11 +184,17 @@ def materialize(X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32) -> NDArr
     """
     if not is_lazy(X):
         return as_patch_grid(np.asarray(X, dtype=dtype))
+    X = shown(X, categories)
     values, start = np.empty(X.shape, dtype=dtype), 0
     for batch in X.iter_batches():
         values[start : start + len(batch)] = batch
         start += len(batch)
     return values
+
+
+def shown(X: T, categories: ArrayLike | None) -> T:
+    """Return features that are told which category each image shows, if they wait for that."""
+    return X.showing(categories) if getattr(X, "waits_for_categories", False) else X
 
 
 def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
 from .._utils.output import ContainerOutputMixin
-from .._utils.rows import as_patch_grid, check_features, is_lazy, materialize
+from .._utils.rows import as_patch_grid, check_features, is_lazy, materialize, shown
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.pooling import pool_patches
@@ -271,9 +271,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _patches_of(self, training):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
-        X, shape = training.X, check_room(self, training)
-        if getattr(X, "waits_for_categories", False):
-            X = X.showing(training.categories)
+        X, shape = shown(training.X, training.categories), check_room(self, training)
         streamed = is_lazy(X) and shape.streamed
         if streamed and self.contamination > 0:
             raise ValueError(

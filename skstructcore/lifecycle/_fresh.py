@@ -70,10 +70,15 @@ def fresh_images(
     if not force:
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
-    if in_memory:
+    # What is ignored may depend on the product, which the search finds first.
+    waits = getattr(good.X, "waits_for_categories", False)
+    if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
     maps = knn.transform(patches)
     table = _describe(scorer, maps, good)
+    if in_memory and waits:
+        products = np.where(table["category"].isna(), table["nearest_route"], table["category"])
+        patches = replace(patches, values=materialize(good.X, categories=products))
     if not force:
         _check_products(table)
         _check_margin(table, scorer.calibrations_)
