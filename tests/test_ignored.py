@@ -12,6 +12,7 @@ from skstructcore import (
     CoresetBank,
     RandomProjection,
     RoutedKNNScorer,
+    forget,
     make_structcore,
     update,
 )
@@ -304,6 +305,17 @@ def test_update_takes_no_entry_from_ignored_patches(said):
     counted = np.asarray(pipe[:-3].transform(new).showing(["nut"] * 8))[:, :, 8:]
     counted = {row.tobytes() for row in counted.reshape(-1, counted.shape[-1])}
     assert len(entries) and all(row.tobytes() in counted for row in entries)
+
+
+@pytest.mark.filterwarnings("ignore:.*training images are forgotten", "ignore:Fewer than")
+def test_forget_takes_away_the_patches_that_counted():
+    X, categories, pipe = nuts_and_bolts()
+    pipe.fit(X, bank__categories=categories)
+    smaller = forget(pipe, X[:4])
+    # Half of the 256 patches of each image count; bolts come first.
+    totals = [expectation.sums.totals[0] for expectation in smaller["knn"].expectations_]
+    assert totals == pytest.approx([8 * 128, 4 * 128])
+    assert np.isfinite(smaller.score_samples(X)).all()
 
 
 def test_regions_by_category_need_categories():

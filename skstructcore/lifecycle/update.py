@@ -240,7 +240,8 @@ def _contributions(bank, knn, features, digests, places):
     record = bank.images_
     row_of = {digest: row for row, digest in enumerate(digests.tolist())}
     rows = [row_of[digest] for digest in record.digests[places].tolist()]
-    gone = patches_of(bank, materialize(features[rows]), places)
+    names = np.array(bank.bank_.route_names)[record.routes[places]]
+    gone = patches_of(bank, materialize(features[rows], categories=names), places)
     return contributions_of(knn.search_, gone, knn.expectations_)
 
 
