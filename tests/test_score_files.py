@@ -1,5 +1,6 @@
 """What ``skstructcore score`` writes while it scores: once, and going on after a kill."""
 
+import itertools
 import json
 
 import numpy as np
@@ -82,6 +83,33 @@ def test_all_files_are_the_same_after_a_kill(line, seen, tmp_path, monkeypatch):
     assert "Going on after 6 images" in again.output and len(seen) == 10
     for name in ("r.json", "s.csv", "m/7.png", "o/7.png", "k/7.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_products_named_by_numbers_are_the_same_after_a_kill(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    dark, noise = rng.integers(20, 40, (10, 48, 48)), rng.integers(0, 255, (10, 48, 48))
+    X = np.r_[dark, noise].astype(np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=48)
+    names = np.repeat(["001", "NA"], 10)
+    save(pipe.fit(X, bank__categories=names, bank__parts=np.arange(20) // 2), tmp_path / "model")
+    (tmp_path / "new").mkdir()
+    for i in (0, 1, 10, 11):
+        Image.fromarray(X[i]).save(tmp_path / f"new/{i:02}.png")
+    files = ["--csv", tmp_path / "s.csv", "--parts", "file", "--shard-size", 1]
+    command = ["score", tmp_path / "model", tmp_path / "new", *files]
+    scores = skstructcore.inference.iter_scores
+
+    def killed(*arguments, **options):
+        yield from itertools.islice(scores(*arguments, **options), 3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(skstructcore.inference, "iter_scores", killed)
+        assert run(*command).exit_code == 130
+    again = run(*command)
+    assert "Going on after 3 images" in again.output, again.output
+    parts = (tmp_path / "s.parts.csv").read_text().splitlines()
+    assert [row.rpartition(",")[2] for row in parts] == ["route", "001", "001", "NA", "NA"]
 
 
 def test_regions_of_a_run_that_lost_them_are_found_again(line, seen, tmp_path, monkeypatch):

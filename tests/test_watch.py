@@ -66,6 +66,23 @@ def test_images_are_scored_once_also_after_a_restart(pipe, folder):
     assert rows["anomaly_score"].tolist() == (-pipe.score_samples(paths)).tolist()
 
 
+@pytest.mark.parametrize("names", [["001", "002"], ["NA", "None"]])
+def test_products_may_be_named_by_numbers_or_like_missing_values(folder, names):
+    rng = np.random.default_rng(0)
+    dark, noise = rng.integers(20, 40, (8, 64, 64, 3)), rng.integers(0, 255, (8, 64, 64, 3))
+    X = np.r_[dark, noise].astype(np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=64)
+    pipe.fit(X, bank__categories=np.repeat(names, 8))
+    for i in (0, 8):
+        Image.fromarray(X[i]).save(folder / f"{i}.png")
+    first, sent = watch(pipe, folder), []
+    assert first.step() == 2
+    again = watch(pipe, folder, senders=[sent.append])
+    again.step()
+    assert sorted(message["route"] for message in sent) == names
+    assert (again._monitor.evidence() == first._monitor.evidence()).all(axis=None)
+
+
 def test_a_changed_image_is_another_image(pipe, folder):
     put(folder, 1)
     watched = watch(pipe, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,6 +130,19 @@ def describe_maps(
         columns["route_distance"] = maps.route_distance
         columns["route_p_value"] = judged["route_p_value"]
     return pd.DataFrame(columns | places(maps, judged["base_threshold"]))
+
+
+def read_rows(text: bytes) -> pd.DataFrame:
+    """Rows that were written as CSV: numbers to the last bit, names as they were.
+
+    Examples
+    --------
+    >>> read_rows(b"file,route,p_value\\n1.png,001,0.5\\nx.png,NA,\\n").to_dict("list")
+    {'file': ['1.png', 'x.png'], 'route': ['001', 'NA'], 'p_value': [0.5, nan]}
+    """
+    names = dict.fromkeys(["file", "model", "error", "decided_by", "route", "nearest_route"], str)
+    missing = {"keep_default_na": False, "na_values": [""]}
+    return pd.read_csv(io.BytesIO(text), dtype=names, float_precision="round_trip", **missing)
 
 
 def places(maps: AnomalyMaps, thresholds: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:

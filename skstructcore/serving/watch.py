@@ -9,7 +9,6 @@ came, with the same number.
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..images.reading import ImageReadError
 from ..lifecycle.drift import DriftMonitor
+from ..scoring.describe import read_rows
 from ..scoring.map_files import MapWriter
 from .latency import no_features
 
@@ -44,10 +44,6 @@ __all__ = ["FolderWatch", "mqtt_sender", "webhook_sender"]
 
 _logger = logging.getLogger(__name__)
 _KEY = ["file", "bytes", "modified"]
-_READ = {
-    "dtype": {"file": str, "model": str, "error": str},
-    "float_precision": "round_trip",
-}
 _SHOWN = ["file", "is_anomalous", "anomaly_score", "p_value", "route", "error"]
 
 
@@ -142,7 +138,7 @@ class FolderWatch:
         if not whole:
             self._append(pd.DataFrame(columns=self._columns).to_csv(index=False))
             return
-        rows = pd.read_csv(io.BytesIO(whole), **_READ)
+        rows = read_rows(whole)
         if rows.columns.tolist() != self._columns:
             raise ValueError(
                 f"{str(self.csv)!r} has other columns than this model's rows: another model, or "
