@@ -201,6 +201,24 @@ def test_soft_edges_count_from_half_on_with_a_word(drawn, caplog):
     assert "soft edges" in caplog.text
 
 
+def test_numbers_of_regions_all_count(drawn, caplog):
+    _, write = drawn
+    regions = np.zeros((24, 24), np.uint8)
+    regions[::4, ::4] = np.arange(1, 37).reshape(6, 6)
+    np.testing.assert_array_equal(read_mask(write(regions)), regions > 0)
+    np.testing.assert_array_equal(read_mask(write(3 * regions)), regions > 0)  # with gaps
+    np.testing.assert_array_equal(read_mask(write(regions, "m.tif")), regions > 0)
+    many = np.arange(24 * 24, dtype=np.uint16).reshape(24, 24)
+    np.testing.assert_array_equal(read_mask(write(many)), many > 0)
+    palette = Image.fromarray(7 * regions, mode="L")
+    palette.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(read_mask(write(palette)), regions > 0)
+    assert not caplog.text
+    shares = (many / many.max()).astype(np.float32)  # of a program that draws soft edges
+    np.testing.assert_array_equal(read_mask(write(shares, "m.tif")), many > many.max() / 2)
+
+
 @pytest.mark.parametrize("mask", [np.full((4, 4), np.nan), np.full((4, 4), "x")])
 def test_a_mask_of_no_numbers_is_an_error(mask):
     images = ImageSet(np.zeros((1, 4, 4), np.uint8), ["hole"], masks=[mask])

@@ -30,8 +30,9 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     The stored values are taken as they are (indices of a palette, 16-bit values), because
     masks mark classes by small numbers that look black to the eye. Transparency is ignored,
     unless nothing else varies in the image. What is no mask of classes, a JPEG (whose compression
-    leaves values beside those that were drawn) or more than 16 values (soft edges), counts from
-    half of its largest value on; that is logged.
+    leaves values beside those that were drawn) or a drawing with soft edges, counts from half of
+    its largest value on; that is logged. More than 16 values are soft edges, unless they are those
+    of a palette, whole numbers below 128, or 16-bit numbers without gaps, as of numbered regions.
 
     Parameters
     ----------
@@ -54,11 +55,12 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise ValueError(f"it holds {image.n_frames} images (pages), and a mask is one")
             values, is_jpeg = np.asarray(image), image.format in ("JPEG", "MPO")
+            is_palette = image.mode == "P"
             if image.mode in ("LA", "RGBA"):
                 colour, alpha = values[..., :-1], values[..., -1]
                 is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
                 values = alpha if is_cut_out else colour
-        values = _marked(values, is_jpeg, path)
+        values = _marked(values, is_jpeg, is_palette, path)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ImageReadError(
             f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
@@ -67,15 +69,17 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     return ~marked if inverted else marked
 
 
-#: More values than this are no classes.
+#: More values than this are no classes, unless they are numbers of regions.
 _MOST_CLASSES = 16
+#: What is drawn in black and white reaches beyond this, up to 255.
+_LARGEST_NUMBER = 127
 #: A JPEG without a value above this is noise, or classes that the noise has spoiled.
 _JPEG_NOISE = 32
 
 
-def _marked(values, is_jpeg, path):
+def _marked(values, is_jpeg, is_palette, path):
     marked = as_mask(values, "an image")
-    if not marked.any() or not (is_jpeg or len(np.unique(values)) > _MOST_CLASSES):
+    if not marked.any() or not (is_jpeg or not (is_palette or _are_classes(np.unique(values)))):
         return marked
     largest = values.max()
     if is_jpeg and largest <= _JPEG_NOISE:
@@ -90,6 +94,16 @@ def _marked(values, is_jpeg, path):
         largest,
     )
     return values > largest / 2
+
+
+def _are_classes(found):
+    """Whether the values of a mask, sorted, stand for classes or regions, and are no soft edges."""
+    if len(found) <= _MOST_CLASSES:
+        return True
+    if (found != np.rint(found)).any():
+        return False
+    has_no_gaps = found.dtype.itemsize > 1 and found[0] <= 1 and (np.diff(found) == 1).all()
+    return found[-1] <= _LARGEST_NUMBER or has_no_gaps
 
 
 class InvertedMask(NamedTuple):
