@@ -141,3 +141,13 @@ def test_folders_of_one_category_are_lots_and_groups_of_another_are_held_out():
     assert len(np.unique(groups)) == 10 + 20
     assert pipe[-1].routes_["a"].tail.n == 10
     assert pipe[-1].lots_.n_images.tolist() == [10, 10]
+
+
+def test_lots_that_could_not_be_judged_are_not_reported():
+    """Beside 17 images there are 3 others, from which no threshold is learned."""
+    categories = ["a"] * 20 + ["b"] * 20
+    assert (
+        fitted_on(["a0"] * 17 + ["a1"] * 3 + ["b0"] * 17 + ["b1"] * 3, categories)[-1].lots_ is None
+    )
+    pipe = fitted_on(["a0"] * 17 + ["a1"] * 3 + ["b0"] * 12 + ["b1"] * 8, categories)
+    assert pipe[-1].lots_.n_images.tolist() == [12, 8]

@@ -71,13 +71,14 @@ def rates_by_lot(
     Returns
     -------
     rates : LotRates or None
-        Of the lots with at least 5 images, where there are two or more such lots; else None.
+        Of the lots with at least 5 images that could be judged, where there are two or more such
+        lots; else None. Beside a lot, 5 images are needed that a threshold is learned from.
     """
     names, counts = np.unique(lots, return_counts=True)
     large = names[counts >= MIN_IMAGES]
     if len(large) < 2:
         return None
-    rejected = np.zeros(len(lots), dtype=bool)
+    judged, rejected = np.zeros((2, len(lots)), dtype=bool)
     for name, route in routes.items():
         if route.is_pooled:
             continue
@@ -87,6 +88,11 @@ def rates_by_lot(
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
                 others = without(route.calibration.decision, of_lot)
+                judged[mine[of_lot]] = True
                 rejected[mine[of_lot]] = others.rejects(scores[of_lot])
-    rates = np.array([rejected[lots == lot].mean() for lot in large])
-    return LotRates(large, counts[counts >= MIN_IMAGES], rates)
+    counts = np.array([(judged & (lots == lot)).sum() for lot in large])
+    large, counts = large[counts >= MIN_IMAGES], counts[counts >= MIN_IMAGES]
+    if len(large) < 2:
+        return None
+    rates = np.array([rejected[lots == lot].sum() for lot in large]) / counts
+    return LotRates(large, counts, rates)
