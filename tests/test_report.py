@@ -134,6 +134,20 @@ def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, imag
     assert "1 cannot be read" in page and not block(page, "data")["labelled"]
 
 
+def test_an_image_that_the_model_cannot_judge_is_listed_with_the_reason(images, tmp_path):
+    pipe = fit_pipe(features__crop=(0, 0, 60, 40))
+    Image.fromarray(np.full((30, 30), 99, np.uint8)).save(tmp_path / "small.png")
+    paths = [images.paths[0], str(tmp_path / "small.png"), images.paths[9]]
+    page = report(pipe, paths, tmp_path / "r.html").read_text()
+    first, small, last = block(page, "data")["images"]
+    assert "small.png" in small["error"] and "p" not in small
+    described = pipe[-1].describe(pipe[:-1].transform([paths[0], paths[2]]))
+    found = [first["p"], last["p"]]
+    np.testing.assert_allclose(found, described["p_value"], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"None of the 1 images can be read.*small\.png"):
+        report(pipe, paths[1:2], tmp_path / "none.html")
+
+
 def test_a_mask_of_another_size_is_a_note_and_missing_ones_are_nothing(pipe, images, tmp_path):
     odd = ImageSet(images.paths[8:10], ["dent"] * 2, masks=[np.ones((3, 3), bool), None])
     page = report(pipe, odd, tmp_path / "r.html").read_text()

@@ -36,7 +36,7 @@ class Entry:
     digest : str or None
         Of its content.
     error, note : str or None
-        Why it cannot be read, and what else is wrong with it.
+        Why it cannot be read or judged, and what else is wrong with it.
     picture, detail : str or None
         A thumbnail, and a larger picture if it is asked for.
     size : tuple of (int, int) or None
@@ -83,7 +83,7 @@ def collect(
     entries : list of Entry
     described : DataFrame
         From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
-        holds the positions of the images that could be read.
+        holds the positions of the images that could be judged.
     """
     listed = as_images(images).seen_through(view_of(pipe))
     entries = [
@@ -94,12 +94,13 @@ def collect(
     bar = progress_bar(verbose=verbose, total=len(listed), desc="report", unit="image")
     with bar as progress:
         for start in range(0, len(listed), batch_size):
-            batch = listed[start : start + batch_size]
-            readable = [i for i in range(len(batch)) if _show(entries[start + i], batch, i, sides)]
-            if readable:
-                kept = batch if len(readable) == len(batch) else batch[readable]
-                positions = [start + i for i in readable]
-                tables.append(_score(pipe, kept, [entries[i] for i in positions], positions))
+            batch = range(start, min(start + batch_size, len(listed)))
+            shown = [i for i in batch if _show(entries[i], listed, i, sides)]
+            if shown:
+                try:
+                    tables.append(_score(pipe, listed[shown], entries, shown))
+                except ImageReadError:  # one that people can see, and this model cannot judge
+                    tables += _score_each(pipe, listed, entries, shown)
             progress.update(len(batch))
     if not tables:
         raise ValueError(
@@ -124,13 +125,24 @@ def _show(entry, images, i, sides):
     return entry.error is None
 
 
+def _score_each(pipe, images, entries, positions):
+    """The tables of images one by one, without those that cannot be judged."""
+    tables = []
+    for i in positions:
+        try:
+            tables.append(_score(pipe, images[[i]], entries, [i]))
+        except ImageReadError as error:
+            entries[i].error = escape_name(str(error))
+    return tables
+
+
 def _score(pipe, images, entries, positions):
-    """Describe images that can be read, and keep their maps."""
+    """Describe images that can be read, and keep their maps in the entries of their positions."""
     maps = pipe[:-1].transform(images)
     described = pipe[-1].describe(maps)
     limits = base_thresholds(described, pipe[-1])
     limits = np.where(limits > 0, limits, 1.0)
-    for k, entry in enumerate(entries):
+    for k, entry in enumerate(entries[i] for i in positions):
         entry.heat = reduce_map(np.asarray(maps.values[k]) / limits[k])
         entry.box = (0.0, 0.0, *map(float, entry.size))
         if maps.geometry is not None:
