@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from test_categories import write_category
 
-from skstructcore.datasets import DatasetError, load_images
+from skstructcore.datasets import DatasetError, load_images, load_verdicts
 from skstructcore.datasets.rows import find_rows
 from skstructcore.images import as_images
 
@@ -292,3 +292,18 @@ def test_a_view_that_does_not_fit_is_never_the_whole_image(make, tmp_path, monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     large = load_images("b.png", views=[view], max_pixels=400)
     assert large.paths == fitting.paths
+
+
+def test_pages_and_views_in_tables_are_found_from_where_one_is(make):
+    make("sub[1]/x.png", "line/c.png")
+    frames = [Image.new("L", (8, 8), level) for level in (10, 20)]
+    frames[0].save("a.tif", save_all=True, append_images=frames[1:])
+    names = ["a.tif[1]", "a.tif[0][4x4+0+0]", "line/c.png"]
+    rows = [f"{name},,good" for name in names]
+    Path("sub[1]/v.csv").write_text("\n".join(["file,digest,verdict", *rows]))
+    Path("sub[1]/l.txt").write_text("\n".join(names))
+    assert load_verdicts("sub[1]/v.csv").paths == names
+    assert load_images("sub[1]/v.csv").paths == names
+    assert load_images("@sub[1]/l.txt").paths == names
+    Path("sub[1]/p.txt").write_text("../line/*.png")
+    assert load_images("@sub[1]/p.txt").paths == ["sub[1]/../line/c.png"]

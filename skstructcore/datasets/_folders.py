@@ -9,7 +9,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..images.files import check_regular, images_among, tell_of_others
+from ..images.files import check_regular, images_among, split_page, tell_of_others
 from ._checks import DatasetError
 
 if TYPE_CHECKING:
@@ -78,7 +78,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def beside(table: Path, name: str) -> str:
     """A name as a table or list means it: from where that is, or else from where one is."""
     place = str(table.parent / name)
-    return place if os.path.lexists(place) or glob.has_magic(place) else name
+    if os.path.lexists(split_page(place)[0]):
+        return place
+    if glob.has_magic(split_page(name)[0]):  # the [1] of a page is no pattern
+        return str(Path(glob.escape(str(table.parent)), name))
+    return name
 
 
 def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:
