@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from networks import Blocks
 from PIL import Image
-from sklearn.pipeline import Pipeline
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skstructcore import (
     ConvFeatures,
     CoresetBank,
     RandomProjection,
     RoutedKNNScorer,
+    StructCoreScorer,
     forget,
     make_structcore,
     update,
@@ -292,6 +294,17 @@ def test_each_category_has_its_own_region():
         assert ignored[8:, :, 8:].all() and not ignored[8:, :, :8].any()
     times = stage_times(pipe.fit(images), X[:1], n_repeats=1)
     assert list(times.index) == ["features", "search", "score", "all"]
+
+
+def test_update_keeps_the_density_of_the_patches_that_count():
+    X = without_columns(grids(20), [0, 1, 2, 3, 4])[0]
+    pipe = make_pipeline(
+        CoresetBank(1.0, random_state=0),
+        RoutedKNNScorer(routing="auto"),
+        StructCoreScorer(false_alarm_rate=0.1),
+    )
+    grown = update(pipe.fit(X[:12]), X[12:], force=True)
+    assert len(pipe[0].bank_) * 20 / 12 == len(grown[0].bank_) == len(clone(pipe).fit(X)[0].bank_)
 
 
 @pytest.mark.parametrize("said", [None, "nut"])

@@ -49,7 +49,7 @@ def update(
     """Add good images to the bank of a fitted pipeline, and calibrate it with them.
 
     The backbone runs on the new images only. Their patches that lie farthest from the bank join
-    it (k-center goes on from the entries that are there), as many as keep its density. The new
+    it (k-center goes on from the entries that are there), as many per image as it has. The new
     images are scored held out, as the training images were at fit; what distances are normal is
     learned from both.
 
@@ -100,7 +100,8 @@ def update(
 
     - No training patch, old or new, lies farther from the bank than ``radius_``. With
       ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
-      the larger of both radii; with ``ratio=1`` by nothing.
+      the larger of both radii; with ``ratio=1`` by nothing, unless more patches of old images
+      than of new ones are ignored.
     - No distance of any image becomes larger than it was.
     - The old images' patches are gone, so that their held-out scores are kept. Distances to
       the larger bank would be the same or smaller: thresholds of distances err to the safe side.
@@ -271,8 +272,8 @@ def _grown_bank(bank, values, routes, groups, X):
         if not len(mine):
             continue
         rows, places = counted_rows(values[mine])
-        share = len(entries) / (bank.n_images_per_route_[route] * per_image)
-        n_new = min(len(rows), round(share * len(rows)))
+        per_old_image = len(entries) / bank.n_images_per_route_[route]
+        n_new = min(len(rows), round(per_old_image * len(mine)))
         squared = kneighbors(rows, old.values[entries])[0][:, 0]
         picks = np.empty(0, dtype=np.int64)
         far = float(np.sqrt(squared.max()))
