@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
+from ._utils.rows import shown
 from ._utils.warning import warn_user
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
@@ -289,9 +290,10 @@ def estimate_time(
     """
     _, training, shape = _training(pipe, X, y, fit_params)
     rows = np.unique(np.linspace(0, shape.n_images - 1, _PROBED).astype(int))
-    np.asarray(training.X[rows[:1]])  # loads the network
+    images = shown(training.X, training.categories)
+    np.asarray(images[rows[:1]])  # loads the network
     start = perf_counter()
-    features = np.asarray(training.X[rows])
+    features = np.asarray(images[rows])
     extraction = (perf_counter() - start) / len(rows) * shape.n_images
 
     n_patches, n_all = features[..., 0].size, shape.n_images * shape.n_patches

@@ -14,6 +14,7 @@ from skstructcore import (
     RandomProjection,
     RoutedKNNScorer,
     StructCoreScorer,
+    estimate_time,
     forget,
     make_structcore,
     update,
@@ -305,6 +306,11 @@ def test_update_keeps_the_density_of_the_patches_that_count():
     )
     grown = update(pipe.fit(X[:12]), X[12:], force=True)
     assert len(pipe[0].bank_) * 20 / 12 == len(grown[0].bank_) == len(clone(pipe).fit(X)[0].bank_)
+
+
+def test_time_is_estimated_of_regions_by_category():
+    X, categories, pipe = nuts_and_bolts()
+    assert estimate_time(pipe, X, bank__categories=categories).held_out > 0
 
 
 @pytest.mark.parametrize("said", [None, "nut"])
