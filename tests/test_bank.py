@@ -268,3 +268,13 @@ def test_n_patches_is_what_an_int_as_ratio_is_and_warns():
     with pytest.warns(FutureWarning, match="ratio=7"):
         before = CoresetBank(n_patches=7, random_state=0).fit(X).bank_
     np.testing.assert_array_equal(before.values, CoresetBank(7, random_state=0).fit(X).bank_.values)
+
+
+def test_defects_of_a_group_are_left_out_together():
+    """Of one defect in three shots only one has entries: it must not vouch for the others."""
+    X = np.random.default_rng(0).normal(size=(12, 2, 2, 3)).astype(np.float32)
+    X[:3] = 50 + 0.01 * X[:3]
+    groups = [0, 0, 0, *range(1, 10)]
+    bank = CoresetBank(ratio=10, contamination=0.25, random_state=0).fit(X, groups=groups)
+    assert bank.left_out_.tolist() == [0, 1, 2]
+    assert bank.bank_.image_index.min() == 3

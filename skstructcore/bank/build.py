@@ -137,7 +137,7 @@ def entries_of(ratio: float | str, n_rows: int) -> int:
 
 
 def most_unlike(
-    values: NDArray[np.floating], routes: NDArray[np.int64], bank: MemoryBank, share: float
+    values: NDArray[np.floating], codes: ImageCodes, bank: MemoryBank, share: float
 ) -> NDArray[np.int64]:
     """Positions of the training images that are farthest from the entries of all others.
 
@@ -146,16 +146,14 @@ def most_unlike(
     """
     from ..neighbors.index import NeighborIndex
 
-    scores, groups = np.empty(len(values)), np.full(len(values), -1)
-    groups[bank.image_index] = bank.groups
-    chosen = []
-    for route in np.unique(routes):
+    scores, chosen = np.empty(len(values)), []
+    for route in np.unique(codes.routes):
         part = bank.select(route)
         index = NeighborIndex(part.values, groups=part.groups)
-        mine = np.flatnonzero(routes == route)
+        mine = np.flatnonzero(codes.routes == route)
         for image in mine:
             rows, _ = counted_rows(values[image : image + 1])
-            left_out = None if groups[image] < 0 else np.full(len(rows), groups[image])
+            left_out = np.full(len(rows), codes.groups[image])
             distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
         n_out = int(np.ceil(share * len(mine)))

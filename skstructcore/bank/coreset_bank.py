@@ -320,7 +320,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination == 0:
             return selection
         bank, _, values, images = selection
-        self.left_out_ = most_unlike(values, codes.routes, bank, self.contamination)
+        self.left_out_ = most_unlike(values, codes, bank, self.contamination)
         return select_bank(values, codes, rule, np.setdiff1d(images, self.left_out_))
 
     @property
