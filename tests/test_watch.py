@@ -25,6 +25,7 @@ import skstructcore
 from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.inference import score_images
+from skstructcore.lifecycle.drift import DriftMonitor
 from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
 
@@ -253,6 +254,23 @@ def test_drift_alarms_are_sent_and_are_the_same_after_a_restart(pipe, folder):
     assert at_once and "more rejects" in at_once[0][0]
     (folder.parent / "out.csv.sent").unlink()
     assert alarms(2) == at_once
+
+
+def test_a_table_is_taken_up_as_a_whole(pipe, folder, monkeypatch):
+    """Row by row, a restart with the table of a month took minutes."""
+    put(folder, 3)
+    watch(pipe, folder).step()
+    head, *lines = (folder.parent / "out.csv").read_text().splitlines(keepends=True)
+    update, sizes = DriftMonitor.update, []
+
+    def counted(self, table, *arguments):
+        sizes.append(len(table))
+        return update(self, table, *arguments)
+
+    monkeypatch.setattr(DriftMonitor, "update", counted)
+    (folder.parent / "out.csv").write_text(head + "".join(lines) * 100)
+    assert watch(pipe, folder).n_rows == sum(sizes) == 300
+    assert len(sizes) == 1
 
 
 def test_a_table_of_another_model_is_refused_and_a_lost_folder_ends_the_watch(pipe, folder):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 
 from .._utils.files import escape_name, write_text
@@ -145,8 +146,7 @@ class FolderWatch:
                 "another table. Choose another file."
             )
         rows["model"] = rows["model"].fillna("")
-        for i in range(len(rows)):
-            self._count(rows.iloc[i : i + 1])
+        self._count(rows)
         _logger.info("Going on after %d images that are scored already", self.n_rows)
 
     def step(self, *, send: bool = True) -> int:
@@ -218,17 +218,21 @@ class FolderWatch:
             file.flush()
             os.fsync(file.fileno())
 
-    def _count(self, row):
-        """Take a row in: as done, as news of the line, and as a message that is to be sent."""
-        self._done.add((row["file"].iat[0], *map(int, row[["bytes", "modified"]].iloc[0])))
-        self.n_rows += 1
-        alarms = []
-        if row["error"].isna().all() and row["model"].iat[0] == self.model:
-            row_of_table = row.astype({"is_anomalous": bool})
-            alarms = [str(alarm) for alarm in self._monitor.update(row_of_table)]
-        if self.n_rows > min(self._sent, default=self.n_rows):
-            shown = json.loads(row[_SHOWN].to_json(orient="records"))[0]
-            self._messages.append({"number": self.n_rows, **shown, "alarms": alarms})
+    def _count(self, rows):
+        """Take rows in: as done, as news of the line, and as messages that are to be sent."""
+        self._done.update(zip(*(rows[name].tolist() for name in _KEY), strict=True))
+        is_news = (rows["error"].isna() & (rows["model"] == self.model)).to_numpy()
+        alarms = [[] for _ in range(len(rows))]
+        if is_news.any():
+            first, news = self._monitor.n_images_, np.flatnonzero(is_news)
+            for alarm in self._monitor.update(rows[is_news].astype({"is_anomalous": bool})):
+                alarms[news[alarm.image - first]].append(str(alarm))
+        n_before, self.n_rows = self.n_rows, self.n_rows + len(rows)
+        least = min(self._sent, default=self.n_rows)
+        n_sent = max(least - n_before, 0)
+        shown = json.loads(rows[_SHOWN].iloc[n_sent:].to_json(orient="records"))
+        for i, message in enumerate(shown, start=n_sent):
+            self._messages.append({"number": n_before + i + 1, **message, "alarms": alarms[i]})
 
     def _send(self):
         for receiver, send in enumerate(self.senders):
