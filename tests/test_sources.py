@@ -307,3 +307,11 @@ def test_pages_and_views_in_tables_are_found_from_where_one_is(make):
     assert load_images("@sub[1]/l.txt").paths == names
     Path("sub[1]/p.txt").write_text("../line/*.png")
     assert load_images("@sub[1]/p.txt").paths == ["sub[1]/../line/c.png"]
+
+
+def test_an_image_of_two_spellings_is_there_once(make, tmp_path):
+    make("line/a.png", "line/b.png")
+    named = ["line", "./line/a.png", tmp_path / "line/a.png", "line/../line/b.png"]
+    assert load_images(*named).paths == ["line/a.png", "line/b.png"]
+    views = load_images(*named, views=[(0, 0, 4, 4)])
+    assert views.paths == ["line/a.png[4x4+0+0]", "line/b.png[4x4+0+0]"]

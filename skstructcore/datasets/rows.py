@@ -45,6 +45,8 @@ def find_rows(
     rows = []
     for source in sources:
         rows += _rows_of(os.fspath(source), good, split, categories == "folder")
+    spelled: dict[str, str] = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
+    rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
     if categories not in (None, "folder"):
         category_of = _category_reader(categories)
         rows = [row._replace(category=category_of(row.file)) for row in rows]
