@@ -109,6 +109,7 @@ def test_a_folder_of_its_own_and_labels_that_mean_good(folder, tmp_path):
         ("bad.xml", "<a", "ParseError"),
         ("bad.xml", VOC.replace("<object>", SIZE + "<object>"), r"this one has \(12, 20\)"),
         ("bad.xml", "<a><object><name>dent</name></object></a>", "an object has no bndbox"),
+        ("bad.xml", VOC.replace("<name>dent</name>", ""), "an object has no name"),
         ("other.txt", "", "no .json, .xml or .txt has the name of an image"),
     ],
 )

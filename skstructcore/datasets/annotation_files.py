@@ -180,12 +180,14 @@ def _voc(path, size):
     root, shapes = ElementTree.parse(path).getroot(), []
     _check_size(root.findtext("size/height"), root.findtext("size/width"), size)
     for item in root.iter("object"):
-        box = item.find("bndbox")
+        box, label = item.find("bndbox"), item.findtext("name")
+        if label is None:
+            raise ValueError("an object has no name")
         if box is None:
             raise ValueError("an object has no bndbox")
         sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
         # The first pixel is 1, and the last one belongs to the box.
-        shapes.append(_Shape(item.findtext("name"), _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
+        shapes.append(_Shape(label, _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
     return shapes
 
 
@@ -222,10 +224,16 @@ def _coco(path, sizes, problems):
         annotations = data["annotations"]
     if problems:
         return {}
-    file_of = {}
+    file_of, of_name = {}, {}
+    for file in sizes:
+        of_name.setdefault(Path(file).name, []).append(file)
     for key, (name, image) in images.items():
         ending = Path(name).parts
-        matches = [file for file in sizes if Path(file).parts[-len(ending) :] == ending]
+        matches = [
+            file
+            for file in of_name.get(Path(name).name, ())
+            if Path(file).parts[-len(ending) :] == ending
+        ]
         if len(matches) != 1:
             problems.append(f"{path}: {len(matches)} images are named {name!r}")
             continue
