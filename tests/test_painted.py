@@ -48,6 +48,16 @@ def test_training_scores_are_those_that_the_pipeline_was_calibrated_with(images,
     np.testing.assert_allclose(learned.location[1:], base.location, rtol=0.2, atol=0.2)
 
 
+def test_parts_are_decided_as_the_pipeline_does(images, pipe):
+    parts = np.arange(12) // 2
+    pipe = clone(pipe).set_params(structcore__false_alarm_rate=0.2)
+    pipe.fit(images.train, bank__parts=parts)
+    backwards = images.train[np.arange(12)[::-1]]
+    scorer = learn_from_painted_defects(pipe, backwards)
+    assert scorer.training_.parts.tolist() == parts[::-1].tolist()
+    assert scorer.part_decision_ is not None
+
+
 def test_weights_follow_what_reacts_to_defects(images, pipe):
     # One part never reacts; of the two others one is minus the other, so that the penalty
     # divides the evidence evenly between them: weights 0, 1/2 and -1/2.

@@ -92,6 +92,12 @@ def learn_from_painted_defects(
         knn.transform_held_out(patches_of(bank, values, places))
         for values in (features, features_of(pipe, copies))
     )
+    training = structcore.training_
+    if training.parts is not None:
+        # Of a stream, only the images that calibrate it have parts.
+        rows = np.flatnonzero(np.isin(places, training.image_index))
+        row_of = np.searchsorted(training.image_index, places[rows])
+        good, bad = replace(good[rows], parts=training.parts[row_of]), bad[rows]
     scorer = clone(structcore)
     descriptors = list(dict.fromkeys([BASE, *weighted(structcore.descriptors)]))
     scorer.set_params(descriptors=descriptors, norm="sum", lam="struct-only")
@@ -99,7 +105,7 @@ def learn_from_painted_defects(
 
     scorer.fit(good)
     z = np.vstack([scorer.standardise(good), scorer.standardise(bad)])
-    is_bad = np.repeat([0, 1], len(copies))
+    is_bad = np.repeat([0, 1], len(bad))
     weights = LogisticRegression(C=C).fit(z, is_bad).coef_[0]
     weights = (weights / np.abs(weights).sum()).tolist()
     scorer.set_params(descriptors=dict(zip(descriptors, weights, strict=True))).fit(good)
