@@ -119,6 +119,30 @@ def test_groups_of_the_new_product_are_left_out_together(pipe):
     assert not set(bank.groups[bank.routes == 2]) & set(bank.groups[bank.routes < 2])
 
 
+@pytest.mark.parametrize("n_images", [2, 4])
+def test_a_product_with_few_images_is_as_if_it_had_been_there_from_the_start(pipe, n_images):
+    X, names = np.concatenate([product(0), product(1), product(2, n_images)]), ["k0"] * 12
+    names += ["k1"] * 12 + ["k2"] * n_images
+    with pytest.warns(UserWarning, match="Fewer than 8 independent training images of k2"):
+        grown = add_category(pipe, product(2, n_images), "k2")
+    whole = fitted([0, 1]).fit(X, bank__categories=names)
+    route, expected = grown[-1].routes_["k2"], whole[-1].routes_["k2"]
+    assert route.is_pooled and route.calibration is pipe[-1].calibration_
+    assert vars(route.tail) == pytest.approx(vars(expected.tail))
+    new, old = product(2, 5, seed=1), product(0, 5, seed=1)
+    np.testing.assert_array_equal(parts(grown, new)["base"], parts(whole, new)["base"])
+    assert_frame_equal(parts(grown, old), parts(pipe, old), check_exact=True)
+
+
+def test_four_parts_of_a_new_product_are_enough():
+    X, names = np.concatenate([product(0), product(1)]), ["k0"] * 12 + ["k1"] * 12
+    views = np.repeat(np.arange(12), 2)
+    pipe = fitted([0, 1]).fit(X, bank__categories=names, bank__parts=views)
+    grown = add_category(pipe, product(2), "k2", parts=np.repeat([12, 13, 14, 15], 3))
+    assert grown[-1].routes_["k2"].is_pooled and grown[-1].routes_["k2"].tail.n == 4
+    assert grown[-1].part_decision_ is pipe[-1].part_decision_
+
+
 def test_a_grown_pipeline_is_saved_and_loaded(pipe, tmp_path):
     grown = remove_category(add_category(pipe, product(2), "k2"), "k0")
     joblib.dump(grown, tmp_path / "model.joblib")

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import clone
 
+from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
+from ..routing.profile import fit_tail
+from ..scoring.calibration import RouteCalibration
+from ..scoring.routed import MIN_GROUPS, explain_routes
 from ._steps import features_of, known_parts, structcore_steps, with_steps
 
 if TYPE_CHECKING:
@@ -99,10 +103,14 @@ def add_category(
     patches = new_bank.fit_transform(features, **options)
     patches = replace(patches, parts=known_parts(scorer, patches.parts))
     new_knn = clone(knn).set_params(routing="top1")
-    new_scorer = clone(scorer).fit(new_knn.fit_transform(patches))
-    route = new_scorer.routes_[name]
-    if route.is_pooled:
-        route = replace(route, calibration=scorer.calibration_)
+    maps = new_knn.fit_transform(patches)
+    training = scorer.evidence_of(maps)
+    tail = fit_tail(training.route_distance, training.groups)
+    if tail.n < MIN_GROUPS:  # too few to learn a decision from
+        route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
+        warn_user(" ".join(explain_routes({name: route})))
+    else:
+        route = clone(scorer).fit(maps).routes_[name]
 
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     # Images and groups of the new product are numbered on.
@@ -119,7 +127,7 @@ def add_category(
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
-    new_training = _numbered_on(new_scorer.training_, first_image, first_group)
+    new_training = _numbered_on(training, first_image, first_group)
     scorer.training_ = scorer.training_.join(new_training)
     return with_steps(pipe, bank, knn, scorer)
 
