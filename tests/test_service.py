@@ -199,6 +199,26 @@ def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, capl
     assert answer["model"] != before and answer["threshold"] == -other[-1].offset_
 
 
+def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_while(path, monkeypatch):
+    calls = []
+
+    def load(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("the weights are not mounted")
+        return skstructcore.load(*arguments, **options)
+
+    monkeypatch.setattr(service, "load", load)
+    model = service.LiveModel(path)
+    model.refresh()
+    model.refresh()  # not at once: a large file that is damaged would be read without end
+    assert len(calls) == 1 and "not mounted" in model.error
+    monkeypatch.setattr(service, "_RETRY_SECONDS", 0.0)
+    model.refresh()
+    model.refresh()
+    assert len(calls) == 2 and model.loaded is not None and model.error is None
+
+
 @pytest.mark.slow
 def test_schemathesis_finds_no_answer_that_the_interface_does_not_name(client):
     """Made-up requests of all kinds, to every operation of the service's own OpenAPI."""

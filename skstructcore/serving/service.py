@@ -7,6 +7,7 @@ import hmac
 import html
 import io
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -44,6 +45,7 @@ _logger = logging.getLogger(__name__)
 _N_SHOWN = 50
 _ANY = 10**18  # pixels: the limit is looked at here
 _POLL_SECONDS = 1.0
+_RETRY_SECONDS = 30.0  # after which a file that could not be loaded is tried again
 
 
 class Region(BaseModel):
@@ -92,15 +94,19 @@ class LiveModel:
 
     def __init__(self, path, weights=None):
         self.path, self.loaded, self.error, self.weights = path, None, None, weights
-        self._stamp, self._lock = None, threading.Lock()
+        self._stamp, self._failed_at, self._lock = None, -math.inf, threading.Lock()
 
     def refresh(self) -> None:
-        """Load the file if it has changed. One that cannot be loaded leaves the old model."""
+        """Load the file if it has changed. One that cannot be loaded leaves the old model.
+
+        It is tried again after a while: weights or memory may be missing for a moment.
+        """
         with self._lock:
             try:
                 status = os.stat(self.path)
                 stamp = status.st_mtime_ns, status.st_size, status.st_ino
-                if stamp == self._stamp:
+                waits = not self.error or time.monotonic() - self._failed_at < _RETRY_SECONDS
+                if stamp == self._stamp and waits:
                     return
                 self._stamp = stamp
                 pipe, header = load(self.path, weights=self.weights), info(self.path)
@@ -111,7 +117,7 @@ class LiveModel:
             except Exception as error:  # of any kind: the next file is looked at all the same
                 if self.error != str(error):
                     _logger.error("The model cannot be loaded: %s", error)
-                self.error = str(error)
+                self.error, self._failed_at = str(error), time.monotonic()
 
 
 def make_app(
