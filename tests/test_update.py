@@ -293,6 +293,15 @@ def test_only_the_route_of_the_new_images_changes(routed):
     np.testing.assert_allclose(back.score_samples(of_b), routed.score_samples(of_b), rtol=1e-6)
 
 
+def test_images_join_the_route_of_their_product_where_all_are_searched_together():
+    images = np.concatenate([OLD, patches(30, 3, shift=20)])
+    bank, knn = CoresetBank(0.2, random_state=0), RoutedKNNScorer(2, routing=None)
+    pipe = make_pipeline(bank, knn, StructCoreScorer(false_alarm_rate=0.1))
+    pipe.fit(images, coresetbank__categories=["a"] * 30 + ["b"] * 30)
+    grown = update(pipe, patches(10, 4, shift=20), force=True)
+    assert grown[0].n_images_per_route_.tolist() == [30, 40]
+
+
 def test_route_distances_after_update_are_those_of_a_refit(routed):
     new = patches(10, 5, shift=20)
     grown = update(routed, new)

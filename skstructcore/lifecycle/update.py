@@ -114,6 +114,9 @@ def update(
     if scorer.is_routed_:
         names = np.where(table["category"].isna(), table["nearest_route"], table["category"])
         routes = np.array([bank.bank_.route_names.index(name) for name in names])
+    elif bank.bank_.profiles is not None:  # all products are searched together
+        search = replace(knn.search_, routing="top1", n_neighbors=1)
+        routes = search.nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
     new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X)
