@@ -11,7 +11,7 @@ import numpy as np
 from .._version import __version__
 from ..display._inputs import FALSE_ALARM_RATES, rejected_at
 from ..images.labels import GOOD
-from ..scoring.summary import closing_sentences, percent, unlike_the_others
+from ..scoring.summary import expectations, percent, unlike_the_others
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +37,12 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     if scorer.is_routed_:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     entries, n_features = bank.bank_.values.shape
-    suspects = [f"{text}." for text in unlike_the_others(scorer)]
     rows += [
         ("Backbone", backbone),
         ("Memory bank", f"{entries} patches of {n_features} features"),
         ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
-        *(
-            ("Suspects" if sentence in suspects else "To expect", sentence)
-            for sentence in closing_sentences(scorer)
-        ),
+        *(("To expect", sentence) for sentence in expectations(scorer)),
+        *(("Suspects", sentence) for sentence in unlike_the_others(scorer)),
     ]
     versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
     versions += [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]

@@ -23,7 +23,7 @@ from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence,
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate
-from .summary import closing_sentences, unlike_the_others
+from .summary import expectations, unlike_the_others
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -224,9 +224,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def _tell(self):
         """Say in the log what the fit has come to."""
-        for sentence in unlike_the_others(self):
-            _logger.warning("%s (audit lists such images, forget takes them out)", sentence)
-        for sentence in closing_sentences(self):
+        odd = unlike_the_others(self)
+        for sentence in odd:
+            text = sentence.removesuffix(".")
+            _logger.warning("%s (audit lists such images, forget takes them out)", text)
+        for sentence in expectations(self) + odd:
             _logger.info("%s", sentence)
 
     def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:

@@ -40,10 +40,15 @@ def expected_false_alarms(decision: Decision) -> str:
 
 
 def closing_sentences(scorer: StructCoreScorer) -> list[str]:
-    """What a fitted scorer will do, and which training images deserve a look, for people.
+    """What a fitted scorer will do, and which training images deserve a look, for people."""
+    return [*expectations(scorer), *unlike_the_others(scorer)]
 
-    False alarms of the route with the widest interval, of parts where there are parts, of lots
-    where there are lots, and images that are unlike the others.
+
+def expectations(scorer: StructCoreScorer) -> list[str]:
+    """What a fitted scorer will do.
+
+    False alarms of the route with the widest interval, of parts where there are parts, and of lots
+    where there are lots.
     """
     decisions = scorer.decisions_
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
@@ -54,8 +59,7 @@ def closing_sentences(scorer: StructCoreScorer) -> list[str]:
         sentences.append(f"Of parts it {text}.")
     if scorer.lots_ is not None:
         sentences.append(f"Lots that training never saw: {scorer.lots_}.")
-    odd = unlike_the_others(scorer)
-    return sentences + [f"{text}." for text in odd]
+    return sentences
 
 
 def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
@@ -87,7 +91,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
                 f"; without {'it' if one else 'them'} the threshold would be "
                 f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
             )
-        sentences.append(text)
+        sentences.append(f"{text}.")
     return sentences
 
 
