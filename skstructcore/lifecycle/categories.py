@@ -104,13 +104,14 @@ def add_category(
     patches = replace(patches, parts=known_parts(scorer, patches.parts))
     new_knn = clone(knn).set_params(routing="top1")
     maps = new_knn.fit_transform(patches)
-    training = scorer.evidence_of(maps)
-    tail = fit_tail(training.route_distance, training.groups)
+    tail = fit_tail(maps.route_distance, maps.groups)
     if tail.n < MIN_GROUPS:  # too few to learn a decision from
+        training = scorer.evidence_of(maps)
         route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
         warn_user(" ".join(explain_routes({name: route})))
     else:
-        route = clone(scorer).fit(maps).routes_[name]
+        new_scorer = clone(scorer).fit(maps)
+        training, route = new_scorer.training_, new_scorer.routes_[name]
 
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     # Images and groups of the new product are numbered on.
