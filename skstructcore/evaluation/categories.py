@@ -253,9 +253,8 @@ def _text_of(value):
     if isinstance(value, np.ndarray):
         return f"{value!r} ({joblib.hash(value)})"  # repr shows the corners of large ones only
     if isinstance(value, dict):
-        return (
-            f"{{{', '.join(f'{_text_of(key)}: {_text_of(part)}' for key, part in value.items())}}}"
-        )
+        pairs = (f"{_text_of(key)}: {_text_of(part)}" for key, part in value.items())
+        return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text_of, value))}]"
     return repr(value)

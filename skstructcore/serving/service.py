@@ -32,6 +32,7 @@ except ImportError as error:
     ) from error
 
 from .._version import __version__
+from ..images.files import stamp
 from ..images.image_list import as_images
 from ..images.reading import ImageReadError
 from ..lifecycle.drift import DriftMonitor
@@ -103,12 +104,11 @@ class LiveModel:
         """
         with self._lock:
             try:
-                status = os.stat(self.path)
-                stamp = status.st_mtime_ns, status.st_size, status.st_ino
+                now = stamp(self.path)
                 waits = not self.error or time.monotonic() - self._failed_at < _RETRY_SECONDS
-                if stamp == self._stamp and waits:
+                if now == self._stamp and waits:
                     return
-                self._stamp = stamp
+                self._stamp = now
                 pipe, header = load(self.path, weights=self.weights), info(self.path)
                 version = f"{header['training']['digest'][:12]} of {header['created']}"
                 monitor = DriftMonitor(pipe)
