@@ -194,10 +194,13 @@ def test_what_is_not_fitted_is_refused(tmp_path):
         skstructcore.save(make(), tmp_path / "model")
 
 
-def test_the_folder_of_the_cache_is_not_kept(tmp_path):
+def test_folders_of_caches_are_not_kept(tmp_path):
     fitted = make(features__memory=str(tmp_path / "cache")).fit(PHOTOS[:16])
+    fitted.set_params(memory=str(tmp_path / "steps"), transform_input=["groups"])
     skstructcore.save(fitted, tmp_path / "model")
-    assert skstructcore.load(tmp_path / "model")["features"].memory is None
+    again = skstructcore.load(tmp_path / "model")
+    assert again["features"].memory is None and again.memory is None
+    assert again.transform_input == ["groups"]
 
 
 def test_the_beginning_of_a_model_file_is_damaged_whatever_its_first_byte(tmp_path):

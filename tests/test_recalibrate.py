@@ -205,6 +205,18 @@ def test_one_fresh_image_moves_next_to_nothing():
     assert later[-1].false_alarm_rate_ == pipe[-1].false_alarm_rate_
 
 
+def test_fresh_images_of_equal_base_scores_have_a_decision_too():
+    # One patch of each image is alike far from those of all others, and no other patch is as far.
+    X = np.zeros((28, 1, 3, 32), np.float32)
+    X[np.arange(28), 0, 0, np.arange(28)] = 8
+    X[:, 0, 1:, 28:] = np.random.default_rng(0).normal(50, 1, size=(28, 2, 4))
+    rows = CoresetBank(1.0, random_state=0), RoutedKNNScorer(1), StructCoreScorer()
+    pipe = make_pipeline(*rows).fit(X[:20])
+    assert pipe[-1].calibration_.base_decision.rule == "quantile"
+    moved = recalibrate(pipe, X[20:], force=True)[-1].calibration_
+    assert (moved.decision.rule, moved.base_decision.rule) == ("expected", "quantile")
+
+
 def test_too_few_images_for_the_level_are_said(pipe):
     with pytest.warns(UserWarning, match="best guarantee is 25.0%"):
         later = recalibrate(pipe, patches(3, 1))

@@ -81,6 +81,7 @@ def training_images(
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
     if groups is None and parts is not None:
         groups = parts  # views of one part depend on each other
+    parts = None if parts is None else parts.astype(str)  # as model files keep them
     several = _several(carried.categories) if n_routes is None else None
     categories = _passed_or_carried(categories, several, "categories", len(X))
     names = [] if categories is None else sorted({str(name) for name in categories})

@@ -92,7 +92,7 @@ def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray
         raise ValueError(
             "The pipeline decides about parts: pass parts=, which part each image is a view of."
         )
-    again = np.isin(parts.astype(str), scorer.training_.parts.astype(str))
+    again = np.isin(parts, scorer.training_.parts)
     if again.any():
         raise ValueError(
             f"parts has {str(parts[again][0])!r}, which is a part of the training images already: "

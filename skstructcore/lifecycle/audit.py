@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.record import digests_of
+from ..scoring.decision import weights_of
 from ..scoring.suspects import FALSE_DISCOVERIES, tail_p_values
 from ._steps import check_scores, features_of, structcore_steps
 
@@ -106,7 +107,9 @@ def audit(
         scores, _ = calibration.score(training.take(mine).evidence)
         check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
-        table.loc[mine, "p_value"] = tail_p_values(scores)
+        table.loc[mine, "p_value"] = tail_p_values(
+            scores, weights_of(len(mine), table["group"][mine].to_numpy(), None)
+        )
     table["q_value"] = false_discovery_control(table["p_value"])
     table["suspect"] = table["q_value"] <= fdr
     copies = _equal_images(record)

@@ -13,7 +13,7 @@ import pandas as pd
 from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
-from ..scoring.decision import MIN_IMAGES, decide, explain_shortage
+from ..scoring.decision import MIN_IMAGES, decide, decide_by_base, explain_shortage
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
 from ._fresh import fresh_images
 from ._steps import structcore_steps, with_steps
@@ -240,7 +240,7 @@ def _with_scores(
     return replace(
         calibration,
         decision=decide(scores, old.asked_rate, rule, groups, weights, is_fresh=True),
-        base_decision=decide(base, old.asked_rate, rule, groups, weights, is_fresh=True),
+        base_decision=decide_by_base(base, old.asked_rate, rule, groups, weights, is_fresh=True),
     )
 
 

@@ -156,21 +156,21 @@ def _class_name(value):
 
 
 def _state_of(value, place):
+    """All that a class is built from again.
+
+    But for `memory`: where features are kept is a matter of the machine, and a file from elsewhere
+    must not name a folder that is read from, and written to.
+    """
     cls = type(value)
     if cls is Pipeline:
-        return {"steps": value.steps, "verbose": value.verbose}
+        return {**value.get_params(deep=False), "memory": None}
     if cls.__module__.split(".")[0] != _PACKAGE:
         raise _refusal(value, place)
     if dataclasses.is_dataclass(cls):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     if not isinstance(value, BaseEstimator):
         raise _refusal(value, place)
-    state = dict(value.__getstate__())
-    if isinstance(value, PatchFeatures):
-        # Where features are kept is a matter of the machine. A file from elsewhere must not
-        # name the folder that is read from, and written to.
-        state["memory"] = None
-    return state
+    return value.__getstate__() | ({"memory": None} if isinstance(value, PatchFeatures) else {})
 
 
 def _build(name, state):

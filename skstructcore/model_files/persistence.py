@@ -40,7 +40,7 @@ def save(model: BaseEstimator, path: StrPath) -> None:
 
     The file is written beside `path` and then renamed: whenever the machine stops, `path` is
     the old file or the new one. It holds numbers and text only, no code, and no weights of the
-    backbone: their name and checksum are in it.
+    backbone: their name and checksum are in it. ``memory``, the folder of a cache, is None again.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
-from .decision import Decision, decide
+from .decision import Decision, decide, decide_by_base
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -337,8 +337,6 @@ def fit_calibration(
         lam = base.std() / spread if spread > 0 else 0.0
     scores = base_weight * base + lam * d_struct
     decision = decide(scores, false_alarm_rate, threshold, groups)
-    # Where all maps reach the same value, nothing is rare.
-    rule = threshold if np.ptp(base) > 0 else "quantile"
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
@@ -351,5 +349,5 @@ def fit_calibration(
         lam=float(lam),
         base_weight=base_weight,
         decision=decision,
-        base_decision=decide(base, false_alarm_rate, rule, groups),
+        base_decision=decide_by_base(base, false_alarm_rate, threshold, groups),
     )

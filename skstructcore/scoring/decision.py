@@ -180,6 +180,13 @@ def decide(
     )  # fmt: skip
 
 
+def decide_by_base(
+    base: NDArray[np.floating], rate: float, rule: Rule, *spread: Any, **options: Any
+) -> Decision:
+    """`decide` by base scores; where all are equal nothing is rare, and the rule is "quantile"."""
+    return decide(base, rate, rule if np.ptp(base) > 0 else "quantile", *spread, **options)
+
+
 def explain_shortage(decision: Decision) -> str | None:
     """Say that there are too few images to guarantee the rate; None if there are not."""
     asked, rate = decision.asked_rate, decision.rate

@@ -224,11 +224,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def _tell(self):
         """Say in the log what the fit has come to."""
-        odd = unlike_the_others(self)
-        for sentence in odd:
+        for sentence in unlike_the_others(self):
             text = sentence.removesuffix(".")
             _logger.warning("%s (audit lists such images, forget takes them out)", text)
-        for sentence in expectations(self) + odd:
+        for sentence in expectations(self):
             _logger.info("%s", sentence)
 
     def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:

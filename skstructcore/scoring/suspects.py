@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decision import Decision
+from .decision import decide, weights_of
 from .predictive import fit_predictive_tail
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from .decision import Decision
 
 #: Expected share of ordinary images among those that are called unlike the others.
 FALSE_DISCOVERIES = 0.15
@@ -36,20 +37,17 @@ def suspects_of(decision: Decision) -> NDArray[np.int64]:
     """Positions of the calibration images that are unlike the others, the strangest first."""
     from scipy.stats import false_discovery_control  # slow to import, and needed in a fit only
 
-    p_values = tail_p_values(decision.scores)
+    weights = weights_of(len(decision.scores), decision.groups, decision.score_weights)
+    p_values = tail_p_values(decision.scores, weights)
     unlike = np.flatnonzero(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
     return unlike[np.argsort(p_values[unlike], kind="stable")]
 
 
 def without(decision: Decision, images: NDArray[np.int64]) -> Decision:
     """The decision that the other calibration images would give; their scores stay."""
-    kept = np.setdiff1d(np.arange(len(decision.scores)), images)
-
-    def part(values):
-        return None if values is None else np.asarray(values)[kept]
-
-    spread = part(decision.groups), part(decision.score_weights)
-    smaller = replace(
-        decision, scores=decision.scores[kept], groups=spread[0], score_weights=spread[1]
+    scores, groups, weights = (
+        None if values is None else np.delete(values, images)
+        for values in (decision.scores, decision.groups, decision.score_weights)
     )
-    return smaller.at(decision.asked_rate)
+    rate, rule = decision.asked_rate, decision.rule
+    return decide(scores, rate, rule, groups, weights, is_fresh=decision.is_fresh)
