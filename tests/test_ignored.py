@@ -552,8 +552,13 @@ def test_evaluation_and_scorers_leave_ignored_pixels_out():
     def area(masks, maps):
         return 1.0
 
-    with pytest.raises(ValueError, match="area takes no argument ignored"):
+    def ignored_share(masks, maps, **about):
+        return about["ignored"].mean()
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ignored'"):
         scorers.make_anomaly_scorer(area, on_maps=True)(pipe, images)
+    share = scorers.make_anomaly_scorer(ignored_share, on_maps=True)
+    assert 0 < share(pipe, images) < 1
 
 
 def test_models_with_ignored_regions_can_be_kept_and_grown(tmp_path):

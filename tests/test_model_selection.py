@@ -122,9 +122,9 @@ def test_scikit_learn_knows_them_as_splitters():
 @pytest.mark.parametrize(
     ("splitter", "y", "groups", "message"),
     [
-        (OneClassKFold(2), None, None, "needs labels"),
-        (OneClassKFold(2), ["good"] * 6, None, "all 6 images are good"),
-        (OneClassKFold(2), ["defect"] * 6, None, "all 6 images are anomalous"),
+        (OneClassKFold(2), None, None, "Labels are needed"),
+        (OneClassKFold(2), ["good"] * 6, None, "y has only normal labels"),
+        (OneClassKFold(2), ["defect"] * 6, None, "y has only anomalous labels"),
         (OneClassKFold(2), ["good", "hole"], None, "6 images, but 2 labels"),
         (OneClassKFold(3), ["good"] * 4 + ["hole"] * 2, None, "n_splits=3 is more than the 2"),
         (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, None, "needs groups"),
@@ -140,8 +140,8 @@ def test_scikit_learn_knows_them_as_splitters():
             [0, 0, 0, 0, 1, 1],
             "0 training images",
         ),
-        (MVTecSplit(), ["good"] * 4 + ["hole"] * 2, None, "needs to know the split"),
-        (MVTecSplit(["train"]), ["good"] * 4 + ["hole"] * 2, None, "1 entries for 6 images"),
+        (MVTecSplit(), ["good"] * 4 + ["hole"] * 2, None, "needs splits"),
+        (MVTecSplit(["train"]), ["good"] * 4 + ["hole"] * 2, None, "splits must have one entry"),
         (MVTecSplit(["a"] * 6), ["good"] * 4 + ["hole"] * 2, None, "must hold"),
         (
             MVTecSplit(["train"] * 4 + ["test"] * 2),

@@ -190,7 +190,7 @@ def test_halving_takes_them(model, images):
 @pytest.mark.parametrize(
     ("scorer", "X", "y", "message"),
     [
-        ("image_auroc", lambda s: s.paths, None, "labels are needed"),
+        ("image_auroc", lambda s: s.paths, None, "Labels are needed"),
         ("image_auroc", lambda s: s, ["good"] * 3, "16 images, but 3 labels"),
         ("image_auroc", lambda s: s[s.y == "good"], None, "only normal labels"),
         ("aupro", lambda s: s.paths, ["good"] * 8 + ["hole"] * 8, "pass the images as an ImageSet"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..images.labels import GOOD
 from ..images.masks import mask_as_seen
+from ..images.resampling import ignored_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from ._image_set import ImageSet
 
-__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "masks_as_seen"]
+__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "judged_pixels", "masks_as_seen"]
 
 _logger = logging.getLogger(__name__)
 
@@ -165,3 +166,26 @@ def masks_as_seen(
     if not any(mask.any() for mask in masks):
         raise _no_masks(anomalous)
     return masks, used
+
+
+def judged_pixels(
+    images: ImageSet,
+    pixel_maps: NDArray[np.floating],
+    geometry: Geometry | None,
+    ignored: NDArray[np.bool_] | None,
+    *,
+    anomalous: ArrayLike | None = None,
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.floating], NDArray[np.bool_] | None]:
+    """Masks, maps and ignored pixels as pixel metrics take them, of the images that count.
+
+    `ignored` are patches, or None. Otherwise as `masks_as_seen`; NoMasksError also if no defect has
+    a pixel that is not ignored.
+    """
+    size = pixel_maps.shape[1:]
+    masks, used = masks_as_seen(images, geometry, size, anomalous=anomalous)
+    if ignored is None:
+        return masks, pixel_maps[used], None
+    ignored = ignored_pixels(ignored[used], size)
+    if not any((mask & ~out).any() for mask, out in zip(masks, ignored, strict=True)):
+        raise NoMasksError("pixel metrics need defects, and all of them are in ignored parts")
+    return masks, pixel_maps[used], ignored

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..datasets import masks_as_seen
-from ..images.resampling import ignored_pixels
+from ..datasets.masks import judged_pixels
 from ..metrics import aupro_score, pro_curve
 from ._base import Display
 from ._style import BLUE, GREY, line_style, percent_axis
@@ -97,12 +96,9 @@ class RegionOverlapDisplay(Display):
         """
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
-        masks, used = masks_as_seen(images, maps.geometry, pixels.shape[1:])
-        ignored = None
-        if maps.ignored is not None:
-            ignored = ignored_pixels(maps.ignored[used], pixels.shape[1:])
+        masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
         return cls.from_predictions(
-            masks, pixels[used], ignored=ignored, max_fpr=max_fpr, name=name, ax=ax
+            masks, pixels, ignored=ignored, max_fpr=max_fpr, name=name, ax=ax
         )
 
     @classmethod

@@ -12,12 +12,11 @@ import pandas as pd
 from .._utils.files import escape_name
 from .._utils.validation import check_labels
 from ..containers import AnomalyMaps
-from ..datasets import ImageSet, NoMasksError, masks_as_seen
-from ..datasets.masks import check_masks
+from ..datasets import ImageSet, NoMasksError
+from ..datasets.masks import check_masks, judged_pixels
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
-from ..images.resampling import ignored_pixels
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline import check_takes_images
 from ..scoring.decision import rejected_at
@@ -164,17 +163,13 @@ class Evaluation:
     def _areas(self, members):
         images = self.images[members]
         areas = {"image_auroc": image_auroc_score(images.y, self.scores["anomaly_score"][members])}
+        maps = self.maps[members]
         try:
-            masks, used = masks_as_seen(
-                images, self.maps[members].geometry, self.pixel_maps.shape[1:]
+            masks, pixels, ignored = judged_pixels(
+                images, self.pixel_maps[members], maps.geometry, maps.ignored
             )
         except NoMasksError:
             return areas
-        pixels, ignored = self.pixel_maps[members][used], None
-        if self.maps.ignored is not None:
-            ignored = ignored_pixels(self.maps.ignored[members][used], pixels.shape[1:])
-            if not any((mask & ~out).any() for mask, out in zip(masks, ignored, strict=True)):
-                return areas
         return areas | {
             "pixel_auroc": pixel_auroc_score(masks, pixels, ignored=ignored),
             "aupro": aupro_score(masks, pixels, ignored=ignored),

@@ -1,6 +1,6 @@
 """Splits, scorers and criteria to compare pipelines by."""
 
-from .label_free import make_painted_defects_scorer, painted_defects_scorer, score_painted
+from .label_free import painted_defects_scorer, score_painted
 from .scorers import (
     aupro_scorer,
     combine_anomaly_scorers,
@@ -32,7 +32,6 @@ __all__ = [
     "image_auroc_scorer",
     "image_f1max_scorer",
     "make_anomaly_scorer",
-    "make_painted_defects_scorer",
     "painted_defects_scorer",
     "pixel_auroc_scorer",
     "score_painted",

@@ -25,21 +25,31 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["make_painted_defects_scorer", "painted_defects_scorer", "score_painted"]
+__all__ = ["painted_defects_scorer", "score_painted"]
 
 _CHUNK = 16  # images that are painted at a time
 
 
-def make_painted_defects_scorer(
+def painted_defects_scorer(
+    estimator: Any,
+    X: ImagesLike,
+    y: ArrayLike | None = None,
     *,
     kinds: Sequence[str] = tuple(DEFECTS),
     severities: Sequence[float] = (0.25, 0.5, 1.0),
     random_state: int = 0,
-) -> _PaintedDefectsScorer:
-    """Make a scorer for searches on good images: AUROC against painted copies of them.
+) -> float:
+    """Scorer for searches on good images: AUROC against painted copies of them.
+
+    It is an object for ``scoring=`` of `GridSearchCV` and the like. Other defects are asked for by
+    ``functools.partial(painted_defects_scorer, kinds=["spot"])``.
 
     Parameters
     ----------
+    estimator : fitted estimator with `score_samples`
+    X : held-out good images, in any form that `as_images` takes
+    y : array-like of shape (n,), default=None
+        Labels, which must call all images good; None: those of `X` where it has any.
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects; each copy gets one, at random.
     severities : sequence of float, default=(0.25, 0.5, 1.0)
@@ -51,26 +61,34 @@ def make_painted_defects_scorer(
 
     Returns
     -------
-    scorer : callable
-        ``scorer(estimator, X, y=None) -> float`` for ``scoring=`` of `GridSearchCV` and the
-        like. `X` holds held-out good images in any form that `as_images` takes.
+    auroc : float
 
     Raises
     ------
     ValueError
-        From the scorer, if labels call an image anomalous, or `X` are not images (features
-        that were computed in advance cannot be painted on).
+        If labels call an image anomalous, or `X` are not images (features that were computed in
+        advance cannot be painted on).
 
     Examples
     --------
     >>> from sklearn.model_selection import GridSearchCV, KFold
     >>> from skstructcore import make_structcore
-    >>> from skstructcore.model_selection.label_free import painted_defects_scorer
+    >>> from skstructcore.model_selection import painted_defects_scorer
     >>> search = GridSearchCV(make_structcore(), {"knn__n_neighbors": [1, 5]},
     ...                       scoring=painted_defects_scorer, cv=KFold(3))
     >>> search.fit(good_images)                       # doctest: +SKIP
     """
-    return _PaintedDefectsScorer(tuple(kinds), tuple(severities), random_state)
+    y = getattr(X, "y", None) if y is None else y
+    if y is not None and is_defect_in_training(y).any():
+        raise ValueError(
+            "Painted defects are compared with good images, but y calls some images "
+            "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer."
+        )
+    good, painted = score_painted(
+        estimator, X, kinds=kinds, severities=severities, random_state=random_state
+    )
+    labels = np.repeat([0, 1], [good.size, painted.size])
+    return image_auroc_score(labels, np.r_[good, painted.ravel()])
 
 
 def score_painted(
@@ -87,7 +105,7 @@ def score_painted(
     ----------
     estimator : fitted estimator with `score_samples`
     images : good images that the estimator was not fitted on
-    kinds, severities, random_state : see `make_painted_defects_scorer`
+    kinds, severities, random_state : see `painted_defects_scorer`
 
     Returns
     -------
@@ -109,28 +127,3 @@ def score_painted(
         good.append(-estimator.score_samples(chunk))
         painted.append(-estimator.score_samples(copies).reshape(len(severities), -1))
     return np.concatenate(good), np.concatenate(painted, axis=1)
-
-
-class _PaintedDefectsScorer:
-    def __init__(self, kinds, severities, random_state):
-        self.kinds = kinds
-        self.severities = severities
-        self.random_state = random_state
-
-    def __call__(self, estimator: Any, X: ImagesLike, y: ArrayLike | None = None) -> float:
-        y = getattr(X, "y", None) if y is None else y
-        if y is not None and is_defect_in_training(y).any():
-            raise ValueError(
-                "painted defects are compared with good images, but y calls some images "
-                "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer"
-            )
-        good, painted = score_painted(estimator, X, **vars(self))
-        labels = np.repeat([0, 1], [good.size, painted.size])
-        return image_auroc_score(labels, np.r_[good, painted.ravel()])
-
-    def __repr__(self):
-        parameters = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"make_painted_defects_scorer({parameters})"
-
-
-painted_defects_scorer = make_painted_defects_scorer()

@@ -7,16 +7,15 @@ and masks are checked before the estimator computes anything.
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
 from .. import metrics
-from ..datasets.masks import check_masks, masks_as_seen
+from ..datasets.masks import check_masks, judged_pixels
 from ..images.labels import is_anomalous
-from ..images.resampling import ignored_pixels
+from ._labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +112,12 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     return _CombinedScorer(scorers)
 
 
+@dataclass(frozen=True, repr=False)
 class _AnomalyScorer:
-    def __init__(self, metric, on_maps, greater_is_better, kwargs):
-        self.metric = metric
-        self.on_maps = on_maps
-        self.greater_is_better = greater_is_better
-        self.kwargs = kwargs
+    metric: Callable[..., float]
+    on_maps: bool
+    greater_is_better: bool
+    kwargs: dict[str, Any]
 
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
@@ -133,9 +132,9 @@ class _AnomalyScorer:
         return f"make_anomaly_scorer({', '.join([name, *options])})"
 
 
+@dataclass(frozen=True, repr=False)
 class _CombinedScorer:
-    def __init__(self, scorers):
-        self.scorers = scorers
+    scorers: dict[str, _AnomalyScorer]
 
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
@@ -149,81 +148,45 @@ class _CombinedScorer:
 
 def _evaluate(scorers, estimator, X, y):
     """Check, run the estimator once, and apply each scorer's metric."""
-    anomalous = _labels(X, y)
-    on_maps = any(scorer.on_maps for scorer in scorers.values())
-    on_scores = not all(scorer.on_maps for scorer in scorers.values())
-    if on_maps:
+    y = labels_of(X, y)
+    if not is_anomalous(y).any():
+        raise ValueError(
+            f"All {len(y)} images have only normal labels, so there is nothing to find. If these "
+            "are training images of a search, pass it return_train_score=False (which is not the "
+            "default of HalvingGridSearchCV)."
+        )
+    anomalous = is_anomalous(y, both=True)
+    if any(scorer.on_maps for scorer in scorers.values()):
         check_masks(X, anomalous)
-    score, maps = _run(estimator, X, on_scores, on_maps)
-    ignoring = {}
-    if on_maps:
-        maps, geometry, ignored = maps
-        masks, used = masks_as_seen(X, geometry, maps.shape[1:], anomalous=anomalous)
-        maps = maps[used]
-        if ignored is not None:
-            ignoring["ignored"] = ignored_pixels(ignored[used], maps.shape[1:])
+        images = X
+        if hasattr(estimator, "steps"):
+            # Up to the last step once, for scores and maps alike; the maps that enter the last
+            # step know their geometry, the array that leaves it does not.
+            X, estimator = estimator[:-1].transform(X), estimator[-1]
+        pixels = estimator.transform(X)
+        known = X if hasattr(X, "geometry") else pixels
+        about = [getattr(known, name, None) for name in ("geometry", "ignored")]
+        masks, pixels, ignored = judged_pixels(
+            images, np.asarray(pixels), *about, anomalous=anomalous
+        )
+        on_pixels = {} if ignored is None else {"ignored": ignored}
+    if not all(scorer.on_maps for scorer in scorers.values()):
+        scores = -np.asarray(estimator.score_samples(X), dtype=np.float64)
+        wrong = np.flatnonzero(~np.isfinite(scores))
+        if len(wrong):
+            raise ValueError(
+                f"{len(wrong)} of {len(scores)} scores are not finite, the first at {wrong[0]}."
+            )
     results = {}
     for name, scorer in scorers.items():
         if scorer.on_maps:
-            _check_ignoring(scorer.metric, ignoring)
-            value = float(scorer.metric(masks, maps, **ignoring, **scorer.kwargs))
+            value = float(scorer.metric(masks, pixels, **on_pixels, **scorer.kwargs))
         else:
-            value = float(scorer.metric(anomalous, score, **scorer.kwargs))
+            value = float(scorer.metric(anomalous, scores, **scorer.kwargs))
         if not np.isfinite(value):
-            raise ValueError(f"{scorer!r} gave {value}")
+            raise ValueError(f"{scorer!r} gave {value}.")
         results[name] = value if scorer.greater_is_better else -value
     return results
-
-
-def _check_ignoring(metric, ignoring):
-    if ignoring and "ignored" not in inspect.signature(metric).parameters:
-        name = getattr(metric, "__name__", repr(metric))
-        raise ValueError(
-            f"The pipeline ignores parts of the images, but {name} takes no argument "
-            "ignored, a boolean array of the shape of the maps, and would count them."
-        )
-
-
-def _labels(X, y):
-    if y is None:
-        y = getattr(X, "y", None)
-    if y is None:
-        raise ValueError("labels are needed: pass y, or images as an ImageSet with y")
-    if _num_samples(X) != len(y):
-        raise ValueError(f"{_num_samples(X)} images, but {len(y)} labels")
-    if not is_anomalous(y).any():
-        raise ValueError(
-            f"all {len(y)} images have only normal labels, so there is nothing to find. If these "
-            "are training images of a search, pass it return_train_score=False (which is not the "
-            "default of HalvingGridSearchCV)"
-        )
-    return is_anomalous(y, both=True)
-
-
-def _run(estimator, X, on_scores, on_maps):
-    """Anomaly scores (n,) and, if asked for, maps (n, h, w), geometry and ignored patches."""
-    if on_maps and hasattr(estimator, "steps"):
-        # Up to the last step once, for scores and maps alike; the maps that enter the last
-        # step know their geometry, the array that leaves it does not.
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
-    score = maps = None
-    if on_scores:
-        if not hasattr(estimator, "score_samples"):
-            raise TypeError(f"{type(estimator).__name__} has no score_samples")
-        score = -np.asarray(estimator.score_samples(X), dtype=np.float64)
-        wrong = np.flatnonzero(~np.isfinite(score))
-        if len(wrong):
-            raise ValueError(
-                f"{len(wrong)} of {len(score)} scores are not finite, the first at {wrong[0]}"
-            )
-    if on_maps:
-        if not hasattr(estimator, "transform"):
-            raise TypeError(f"{type(estimator).__name__} has no transform, so no anomaly maps")
-        maps = estimator.transform(X)
-        geometry = getattr(X, "geometry", None) or getattr(maps, "geometry", None)
-        ignored = getattr(X, "ignored", getattr(maps, "ignored", None))
-        maps = np.asarray(maps), geometry, ignored
-    return score, maps
 
 
 image_auroc_scorer = make_anomaly_scorer(metrics.image_auroc_score)

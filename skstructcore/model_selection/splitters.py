@@ -18,10 +18,10 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples
 
 from .._utils.validation import check_labels
 from ..images.labels import is_anomalous
+from ._labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class _OneClassSplitter(BaseCrossValidator):
-    """Reads the labels, and checks what the subclass splits."""
+    """Reads labels and groups, and checks what the subclass splits."""
 
     def split(
         self, X: ImageSet | ArrayLike, y: ArrayLike | None = None, groups: ArrayLike | None = None
@@ -60,43 +60,31 @@ class _OneClassSplitter(BaseCrossValidator):
         ------
         train, test : ndarray of int64
         """
-        n_images = _num_samples(X)
-        y = getattr(X, "y", None) if y is None else y
-        if y is None:
-            raise ValueError(f"{type(self).__name__} needs labels: pass y")
-        anomalous = is_anomalous(y)
-        if len(anomalous) != n_images:
-            raise ValueError(f"{n_images} images, but {len(anomalous)} labels")
-        if not anomalous.any() or anomalous.all():
-            kind, wanted = ("good", "anomalous") if not anomalous.any() else ("anomalous", "good")
-            raise ValueError(
-                f"all {n_images} images are {kind}; without {wanted} ones there is nothing to "
-                "evaluate"
-            )
-        if groups is None:
-            groups = getattr(X, "groups", None)
+        y = labels_of(X, y)
+        anomalous = is_anomalous(y, both=True)
+        if "groups" in self.get_metadata_routing().split.requests:
+            groups = getattr(X, "groups", None) if groups is None else groups
+            if groups is None:
+                raise ValueError(
+                    f"{type(self).__name__} needs groups: pass groups=, or an ImageSet that has "
+                    "groups."
+                )
+            groups = check_labels(groups, len(anomalous), "groups")
+        else:
+            groups = np.arange(len(anomalous))
         folds = list(self._folds(X, anomalous, np.asarray(y).astype(str), groups))
         for number, (train, test) in enumerate(folds):
-            if not len(train) or anomalous[test].all() or not anomalous[test].any():
-                n_anomalous = int(anomalous[test].sum())
+            n_anomalous = int(anomalous[test].sum())
+            if not len(train) or not 0 < n_anomalous < len(test):
                 raise ValueError(
-                    f"split {number} of {self!r} has {len(train)} training images, "
+                    f"Split {number} of {self!r} has {len(train)} training images, "
                     f"{len(test) - n_anomalous} good and {n_anomalous} anomalous test images; "
-                    "each must be at least 1: use fewer or larger splits"
+                    "each must be at least 1: use fewer or larger splits."
                 )
         yield from folds
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Return the number of splits; the arguments are ignored.
-
-        Parameters
-        ----------
-        X, y, groups : object, default=None
-
-        Returns
-        -------
-        n_splits : int
-        """
+        """Return the number of splits; the arguments are ignored."""
         return self.n_splits
 
 
@@ -137,16 +125,13 @@ class OneClassKFold(_OneClassSplitter):
         for kind, members in (("good", good), ("anomalous", bad)):
             if len(members) < self.n_splits:
                 raise ValueError(
-                    f"n_splits={self.n_splits} is more than the {len(members)} {kind} images"
+                    f"n_splits={self.n_splits} is more than the {len(members)} {kind} images."
                 )
-        rng = check_random_state(self.random_state)
-        if self.shuffle:
-            bad = rng.permutation(bad)
+        rng = check_random_state(self.random_state) if self.shuffle else None
+        bad = rng.permutation(bad) if self.shuffle else bad
         bad = bad[np.argsort(types[bad], kind="stable")]
-        folds = KFold(
-            self.n_splits, shuffle=self.shuffle, random_state=rng if self.shuffle else None
-        )
-        for number, (train, test) in enumerate(folds.split(good)):
+        folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng).split(good)
+        for number, (train, test) in enumerate(folds):
             yield good[train], np.sort(np.r_[good[test], bad[number :: self.n_splits]])
 
 
@@ -159,12 +144,8 @@ class OneClassGroupKFold(OneClassKFold):
 
     Parameters
     ----------
-    n_splits : int, default=5
-        Number of folds, at least 2 and at most the number of groups.
-    shuffle : bool, default=False
-        Whether to shuffle the groups first.
-    random_state : int, RandomState instance or None, default=None
-        Seed, with `shuffle=True`.
+    n_splits, shuffle, random_state :
+        As of `OneClassKFold`; at most as many folds as groups, which are shuffled.
 
     Examples
     --------
@@ -179,7 +160,6 @@ class OneClassGroupKFold(OneClassKFold):
     __metadata_request__split = {"groups": True}
 
     def _folds(self, X, anomalous, types, groups):
-        groups = _checked_groups(self, groups, len(anomalous))
         folds = StratifiedGroupKFold(
             self.n_splits, shuffle=self.shuffle, random_state=self.random_state
         )
@@ -224,9 +204,17 @@ class OneClassShuffleSplit(_OneClassSplitter):
         self.random_state = random_state
 
     def _folds(self, X, anomalous, types, groups):
-        good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
-        for train, test in _shuffled(self, good):
-            yield np.sort(good[train]), np.sort(np.r_[good[test], bad])
+        with_good = np.unique(groups[~anomalous])
+        splits = ShuffleSplit(
+            self.n_splits,
+            test_size=self.test_size,
+            train_size=self.train_size,
+            random_state=self.random_state,
+        )
+        for fitted, held_out in splits.split(with_good):
+            train = np.isin(groups, with_good[fitted])
+            test = np.isin(groups, with_good[held_out]) | (anomalous & ~train)
+            yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
 
 
 class OneClassGroupShuffleSplit(OneClassShuffleSplit):
@@ -237,14 +225,8 @@ class OneClassGroupShuffleSplit(OneClassShuffleSplit):
 
     Parameters
     ----------
-    n_splits : int, default=10
-        Number of splits.
-    test_size : float or int, default=None
-        Share (or number) of groups that are held out; None is scikit-learn's default.
-    train_size : float or int, default=None
-        Share (or number) of groups to train on; None: all that are not held out.
-    random_state : int, RandomState instance or None, default=None
-        Seed.
+    n_splits, test_size, train_size, random_state :
+        As of `OneClassShuffleSplit`, of groups instead of images.
 
     Examples
     --------
@@ -257,14 +239,6 @@ class OneClassGroupShuffleSplit(OneClassShuffleSplit):
     """
 
     __metadata_request__split = {"groups": True}
-
-    def _folds(self, X, anomalous, types, groups):
-        groups = _checked_groups(self, groups, len(anomalous))
-        with_good = np.unique(groups[~anomalous])
-        for train, test in _shuffled(self, with_good):
-            train = np.isin(groups, with_good[train])
-            test = np.isin(groups, with_good[test]) | (anomalous & ~train)
-            yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
 
 
 class MVTecSplit(_OneClassSplitter):
@@ -295,30 +269,9 @@ class MVTecSplit(_OneClassSplitter):
     def _folds(self, X, anomalous, types, groups):
         splits = getattr(X, "splits", None) if self.splits is None else self.splits
         if splits is None:
-            raise ValueError(
-                "MVTecSplit needs to know the split: pass splits=, or an ImageSet that has splits"
-            )
-        splits = np.asarray(splits)
-        if len(splits) != len(anomalous):
-            raise ValueError(f"splits has {len(splits)} entries for {len(anomalous)} images")
+            raise ValueError("MVTecSplit needs splits: pass splits=, or an ImageSet that has them.")
+        splits = check_labels(splits, len(anomalous), "splits")
         train, test = splits == "train", splits == "test"
         if not (train | test).all():
-            raise ValueError(f'splits must hold "train" and "test", got {np.unique(splits)}')
+            raise ValueError(f'splits must hold "train" and "test", got {np.unique(splits)}.')
         yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
-
-
-def _shuffled(splitter, members):
-    return ShuffleSplit(
-        splitter.n_splits,
-        test_size=splitter.test_size,
-        train_size=splitter.train_size,
-        random_state=splitter.random_state,
-    ).split(members)
-
-
-def _checked_groups(splitter, groups, n_images):
-    if groups is None:
-        raise ValueError(
-            f"{type(splitter).__name__} needs groups: pass groups=, or an ImageSet that has groups"
-        )
-    return check_labels(groups, n_images, "groups")
