@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .features.dino import DinoFeatures as DinoFeatures
     from .features.joined import JoinedFeatures as JoinedFeatures
     from .features.timm_features import TimmFeatures as TimmFeatures
+    from .inference import save_maps as save_maps
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.audit import audit as audit
     from .lifecycle.categories import add_category as add_category
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .pipeline import make_structcore as make_structcore
     from .projection import RandomProjection as RandomProjection
     from .scoring.describe import describe as describe
-    from .scoring.map_files import save_maps as save_maps
     from .scoring.parts import describe_parts as describe_parts
     from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
@@ -53,6 +53,7 @@ _DEFINED_IN = {
     "features.joined": "JoinedFeatures",
     "features.timm_features": "TimmFeatures",
     "knn.scorer": "RoutedKNNScorer",
+    "inference": "save_maps",
     "lifecycle.audit": "audit",
     "lifecycle.categories": "add_category remove_category",
     "lifecycle.drift": "DriftMonitor",
@@ -63,7 +64,6 @@ _DEFINED_IN = {
     "pipeline": "estimate_memory estimate_time make_structcore",
     "projection": "RandomProjection",
     "scoring.describe": "describe",
-    "scoring.map_files": "save_maps",
     "scoring.parts": "describe_parts",
     "scoring.regions": "regions",
     "scoring.structcore": "StructCoreScorer",

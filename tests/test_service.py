@@ -104,6 +104,20 @@ def test_wrong_bodies_are_answers_not_crashes(client):
     assert client.post("/score", files=files(pictures(1))).status_code == 200
 
 
+def test_an_image_that_cannot_be_read_costs_no_other_its_answer(client, pipe):
+    new = files(pictures(2, seed=1))
+    answer = client.post("/score", files=[new[0], ("images", ("a.txt", b"hello")), new[1]])
+    first, broken, last = answer.json()["images"]
+    assert [first["decision"], last["decision"]] == ["good", "anomalous"]
+    expected = -pipe.score_samples(pictures(2, seed=1))
+    assert [first["score"], last["score"]] == expected.tolist()
+    assert broken["decision"] == "unreadable" and broken["score"] is None
+    assert "'a.txt'" in broken["error"] and broken["regions"] == []
+    assert client.app.state.model.loaded.monitor.n_images_ == 2
+    page = client.get("/").text
+    assert page.count("data:image/jpeg") == 2 and "a.txt" in page
+
+
 def test_colours_of_16_bits_are_judged_in_full_depth_as_from_a_file(tmp_path):
     deep = np.random.default_rng(0).integers(1000, 4000, (13, 64, 64, 3), dtype=np.uint16)
     paths = [tmp_path / f"{i}.ppm" for i in range(13)]  # Pillow would keep 8 of the bits
@@ -167,9 +181,13 @@ def test_more_requests_than_may_wait_are_refused_and_slow_ones_end(path, monkeyp
         one.join()
         assert found[0].status_code == 200
     go_on.clear()
-    with TestClient(service.make_app(path, timeout=0.05)) as client:
+    with TestClient(service.make_app(path, max_queue=1, timeout=0.05)) as client:
         assert client.post("/score", files=files(pictures(1))).status_code == 504
+        # The work that nobody waits for is still done: there is no room for more.
+        assert client.post("/score", files=files(pictures(1))).status_code == 429
         go_on.set()
+        while "waiting_requests 0.0" not in client.get("/metrics").text:
+            pass
 
 
 def test_token_is_asked_for(path):

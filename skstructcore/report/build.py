@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 from datetime import datetime, timezone
-from importlib.resources import files
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
+from .._utils.pages import fill_page
 from .._utils.validation import check_number
 from .._version import __version__
 from ..display._descriptor import part_columns
@@ -146,7 +145,8 @@ def report(
         collected = collect(
             pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
         )
-        page = _render(_content(pipe, *collected, kinds, parts, title, path.parent))
+        content = _content(pipe, *collected, kinds, parts, title, path.parent)
+        page = fill_page(__package__, **content)
     except AttributeError as error:
         fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
         if fitted_with == __version__:
@@ -305,27 +305,3 @@ def _finite(value):
     if isinstance(value, np.integer):
         return int(value)
     return value
-
-
-def _render(content):
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ImportError(
-            "Reports are filled with Jinja2: pip install 'skstructcore[report]'"
-        ) from error
-    folder = files(__package__)
-    script, style = (
-        (folder / name).read_text(encoding="utf-8") for name in ("page.js", "page.css")
-    )
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    # Only these two scripts may run: one in a file name could not, even if it got into the page.
-    hashes = {"script_hash": _csp_hash(script), "style_hash": _csp_hash(style)}
-    return template.render(script=script, style=style, **hashes, **content)
-
-
-def _csp_hash(text):
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

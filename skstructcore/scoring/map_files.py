@@ -16,7 +16,6 @@ from PIL import Image
 from .._utils.files import atomic_file, escape_name, write_text
 from ..features.view import view_of
 from ..images.files import split_page
-from ..images.image_list import ImageReadError, as_images
 from ..images.resampling import place_on_image
 from .calibration import route_of_maps
 from .region_files import label_masks
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..containers import AnomalyMaps
-    from ..images.image_list import ImageList, ImagesLike, StrPath
+    from ..images.image_list import ImageList, StrPath
     from ..images.reading import Intensity
     from .structcore import StructCoreScorer
-
-__all__ = ["save_maps"]
 
 _NOTE = "scale.json"
 #: Counts of a 16-bit map that the threshold has: values to eight times of it fit in.
@@ -40,96 +37,11 @@ _COUNTS = 8191
 _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 
 
-def save_maps(
-    pipe: Pipeline,
-    images: ImagesLike,
-    folder: StrPath | None,
-    *,
-    overlays: StrPath | None = None,
-    masks: StrPath | None = None,
-    batch_size: int = 16,
-) -> dict[str, str | None]:
-    """Write the anomaly map of each image as a file of its own size.
-
-    A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
-    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance; ``thresholds``
-    are those of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
-    that was ended goes on where it was.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it.
-    images : folder, sequence of paths, PIL images or arrays, or ndarray
-    folder : str, path-like or None
-        Where maps go; made if it is not there. None: no maps.
-    overlays : str or path-like, default=None
-        Folder for the images with their maps over them, as PNG: transparent below half of the
-        threshold of the largest distance of the image's route, in full colour from one and a half
-        of it.
-    masks : str or path-like, default=None
-        Folder for the regions (`skstructcore.regions`), numbered from 1, as PNG.
-    batch_size : int, default=16
-        Images whose maps are in memory at a time.
-
-    Returns
-    -------
-    failed : dict of str to str
-        For images that cannot be read the reason.
-
-    Raises
-    ------
-    OSError
-        If a folder holds files that are none of this function, or maps of another model or of
-        images that lie elsewhere.
-
-    See Also
-    --------
-    skstructcore.images.place_on_image : What brings a map to the size of its image.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> import numpy as np
-    >>> from PIL import Image
-    >>> from skstructcore import make_structcore, save_maps
-    >>> photos = np.random.default_rng(0).integers(0, 256, (8, 48, 64), dtype=np.uint8)
-    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
-    >>> pipe = pipe.fit(photos)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_maps(pipe, photos[:2], folder)
-    ...     counts = np.asarray(Image.open(f"{folder}/image 1.png"))
-    ...     unit = json.load(open(f"{folder}/scale.json"))["unit"]
-    {}
-    >>> counts.shape, counts.dtype, round(float(counts.max() * unit), 2) > 0
-    ((48, 64), dtype('uint16'), True)
-    """
-    images = as_images(images)
-    writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
-    failed = {}
-    left = [i for i in range(len(images)) if writer.is_to_do(images, i)]
-    for start in range(0, len(left), batch_size):
-        for part in _readable(pipe, images, left[start : start + batch_size], failed):
-            writer(pipe[-1], *part)
-    return failed
-
-
-def _readable(pipe, images, rows, failed):
-    """Images and their maps, together if all can be read, else one by one."""
-    try:
-        yield images[rows], pipe[:-1].transform(images[rows])
-        return
-    except ImageReadError as error:
-        if len(rows) == 1:
-            failed[images.file_names()[rows[0]]] = str(error)
-            return
-    for row in rows:
-        yield from _readable(pipe, images, [row], failed)
-
-
 @dataclass(frozen=True)
 class MapWriter:
-    """Writes files of maps while they are there, in whichever process; see `save_maps`.
+    """Writes files of maps while they are there, in whichever process.
+
+    See `skstructcore.save_maps`.
 
     Attributes
     ----------

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import hmac
-import html
 import io
 import logging
 import math
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import ImageDraw
 
@@ -31,10 +30,12 @@ except ImportError as error:
         f'The service needs {error.name}: pip install "skstructcore[serve]"'
     ) from error
 
+from .._utils.pages import fill_page
 from .._version import __version__
 from ..images.files import stamp
 from ..images.image_list import as_images
 from ..images.reading import ImageReadError
+from ..inference import score_batch
 from ..lifecycle.drift import DriftMonitor
 from ..model_files import info, load
 from ..scoring.regions import regions
@@ -63,15 +64,16 @@ class Region(BaseModel):
 
 
 class Judged(BaseModel):
-    """What was decided about an image."""
+    """What was decided about an image; of one that cannot be read there is the error alone."""
 
     name: str
-    decision: str
-    score: float
-    p_value: float
-    route: str
-    decided_by: str
-    regions: list[Region]
+    decision: Literal["anomalous", "good", "unreadable"]
+    score: float | None = None
+    p_value: float | None = None
+    route: str | None = None
+    decided_by: str | None = None
+    regions: list[Region] = []
+    error: str | None = None
 
 
 class Answer(BaseModel):
@@ -157,7 +159,7 @@ def make_app(
     """
     model, last = LiveModel(path, weights), deque(maxlen=_N_SHOWN)
     worker, metrics = ThreadPoolExecutor(1), _Metrics()
-    waiting = 0
+    queue = threading.BoundedSemaphore(max_queue)
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
@@ -171,6 +173,10 @@ def make_app(
         yield
         task.cancel()
         worker.shutdown(cancel_futures=True)
+
+    def leave(_job=None):
+        queue.release()
+        metrics.waiting.dec()
 
     def authorised(request: Request):
         given = request.headers.get("authorization", "")
@@ -190,7 +196,7 @@ def make_app(
         400: "The body is no multipart form.",
         401: "No valid bearer token.",
         413: "Too many bytes, pixels or images.",
-        422: "An image cannot be read, or none was sent.",
+        422: "No image can be read, or none was sent.",
         429: "Too many requests wait.",
         503: "No model is loaded.",
         504: "It took too long.",
@@ -201,28 +207,28 @@ def make_app(
     async def score(
         images: list[UploadFile] = File(min_length=1, description="Images, any format"),  # noqa: B008
     ) -> Answer:
-        nonlocal waiting
         began, loaded = time.perf_counter(), model.loaded
         if loaded is None:
             raise HTTPException(503, f"No model is loaded: {model.error}")
         if len(images) > max_images:
             raise HTTPException(413, f"{len(images)} images, and {max_images} may come at once.")
-        if waiting >= max_queue:
+        if not queue.acquire(blocking=False):
             raise HTTPException(429, "Too many requests wait.", {"Retry-After": "1"})
-        waiting += 1
-        metrics.waiting.set(waiting)
+        metrics.waiting.inc()
         try:
             names = [image.filename or f"image {i}" for i, image in enumerate(images)]
             contents = [await image.read() for image in images]
             job = worker.submit(_judge, loaded, contents, names, max_pixels)
+        except BaseException:
+            leave()
+            raise
+        job.add_done_callback(leave)  # work whose client has given up is still in the queue
+        try:
             answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except ImageReadError as error:
             raise HTTPException(422, str(error)) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise HTTPException(504, f"No answer within {timeout:g} seconds.") from None
-        finally:
-            waiting -= 1
-            metrics.waiting.set(waiting)
         metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
         last.extend(shown)
         return answer
@@ -247,7 +253,12 @@ def make_app(
     @app.get("/", response_class=HTMLResponse, dependencies=[Depends(authorised)])
     async def page() -> str:
         """The last decisions."""
-        return _page(model, reversed(last))
+        loaded = model.loaded
+        version, alarms = (loaded.version, loaded.monitor.alarms_) if loaded else (None, [])
+        shown = [*reversed(last)]
+        return fill_page(
+            __package__, version=version, alarms=alarms, error=model.error, shown=shown
+        )
 
     return app
 
@@ -292,7 +303,7 @@ class _Metrics:
         self.seconds.observe(seconds)
         self.alarms.set(n_alarms)
         for image in answer.images:
-            self.images.labels(image.decision, image.route).inc()
+            self.images.labels(image.decision, image.route or "").inc()
 
 
 def _judge(loaded, contents, names, max_pixels):
@@ -303,51 +314,52 @@ def _judge(loaded, contents, names, max_pixels):
         for path, content in zip(paths, contents, strict=True):
             Path(path).write_bytes(content)
         images = as_images(paths, max_pixels=_ANY)
-        try:
-            for name, size in zip(names, images.sizes(), strict=True):
-                if size.prod() > max_pixels:
+        for i, name in enumerate(names):
+            with contextlib.suppress(ImageReadError):  # to be told with the others
+                if images.size(i)[0] * images.size(i)[1] > max_pixels:
                     raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
-            return _judge_images(loaded, images, names)
-        except ImageReadError as error:
-            text = str(error)
-            for path, name in zip(paths, names, strict=True):
-                text = text.replace(repr(path), repr(name))
-            raise ImageReadError(text) from error
+        table = score_batch(loaded.pipe, images, also=_regions_of)
+        judged = [
+            _judged(row, path, name)
+            for row, path, name in zip(table.to_dict("records"), paths, names, strict=True)
+        ]
+        known = table["error"].isna()
+        if not known.any():
+            raise ImageReadError(judged[0].error)
+        alarms = loaded.monitor.update(table[known].astype({"is_anomalous": bool}))
+        when = time.strftime("%H:%M:%S")
+        shown = [
+            (when, one, None if one.error else _thumbnail(images.read(i), one))
+            for i, one in enumerate(judged)
+        ]
+    threshold = -float(loaded.pipe[-1].offset_)
+    alarms = [str(alarm) for alarm in alarms]
+    answer = Answer(model=loaded.version, threshold=threshold, images=judged, alarms=alarms)
+    return answer, shown
 
 
-def _judge_images(loaded, images, names):
-    pipe = loaded.pipe
-    maps = pipe[:-1].transform(images)
-    table = pipe[-1].describe(maps)
-    try:
-        places = regions(pipe[-1], maps)
-        places = dict(tuple(places.groupby("image")))
-    except ValueError:  # no height of a map is calibrated
-        places = {}
-    alarms = loaded.monitor.update(table)
-    judged = []
-    for i, (name, row) in enumerate(zip(names, table.to_dict("records"), strict=True)):
-        found = places.get(f"image {i}")
-        found = [] if found is None else found.to_dict("records")
-        judged.append(
-            Judged(
-                name=name,
-                decision="anomalous" if row["is_anomalous"] else "good",
-                score=row["anomaly_score"],
-                p_value=row["p_value"],
-                route=str(row["route"]),
-                decided_by=row["decided_by"],
-                regions=[{key: region[key] for key in Region.model_fields} for region in found],
-            )
-        )
-    answer = Answer(
-        model=loaded.version,
-        threshold=-float(pipe[-1].offset_),
-        images=judged,
-        alarms=[str(alarm) for alarm in alarms],
+def _regions_of(scorer, images, maps):
+    """The regions of each image; none where no height of a map is calibrated."""
+    found = [[] for _ in range(len(maps))]
+    with contextlib.suppress(ValueError):
+        for row in regions(scorer, maps).to_dict("records"):
+            found[int(row["image"].removeprefix("image "))].append(row)
+    return found
+
+
+def _judged(row, path, name):
+    if row["error"] is not None:
+        error = row["error"].replace(repr(path), repr(name))
+        return Judged(name=name, decision="unreadable", error=error)
+    return Judged(
+        name=name,
+        decision="anomalous" if row["is_anomalous"] else "good",
+        score=row["anomaly_score"],
+        p_value=row["p_value"],
+        route=str(row["route"]),
+        decided_by=row["decided_by"],
+        regions=[{key: region[key] for key in Region.model_fields} for region in row["also"]],
     )
-    when = time.strftime("%H:%M:%S")
-    return answer, [(when, j, _thumbnail(images.read(i), j)) for i, j in enumerate(judged)]
 
 
 def _thumbnail(image, judged, side=160):
@@ -359,36 +371,3 @@ def _thumbnail(image, judged, side=160):
     file = io.BytesIO()
     small.save(file, "JPEG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _page(model, last):
-    loaded, said = model.loaded, html.escape
-    alarms = [] if loaded is None else loaded.monitor.alarms_
-    drift = "".join(f'<p class="alarm">{said(str(alarm))}</p>' for alarm in alarms)
-    rows = "".join(
-        f'<tr class="{j.decision}"><td>{when}<td><img alt="" src="data:image/jpeg;base64,{image}">'
-        f"<td>{said(j.name)}<td>{j.decision}<td>{j.score:.3g}<td>{j.p_value:.2g}"
-        f"<td>{said(j.route)}<td>{said(j.decided_by)}"
-        for when, j, image in last
-    )
-    heads = "time image name decision score p-value route decided&nbsp;by".split()
-    error = f'<p class="alarm">{said(model.error)}</p>' if model.error else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="refresh" content="5"><title>skstructcore</title><link rel="icon" '
-        f'href="data:,"><style>{_STYLE}</style></head><body><h1>Last decisions</h1>'
-        f"<p>Model {said(loaded.version) if loaded else 'not loaded'}</p>{error}"
-        f'<section aria-label="drift">{drift or "<p>No drift was noticed.</p>"}</section>'
-        f"<table><thead><tr><th>{'<th>'.join(heads)}</thead><tbody>{rows}</tbody></table>"
-        f"{'' if rows else '<p>No image was judged yet.</p>'}</body></html>"
-    )
-
-
-_STYLE = (
-    ":root{color-scheme:light dark}body{font:1rem/1.4 system-ui,sans-serif;margin:1.5rem}"
-    "table{border-collapse:collapse}td,th{padding:.4em 1em;text-align:left;"
-    "border-bottom:1px solid #8884}td:nth-child(5),td:nth-child(6){font-variant-numeric:"
-    "tabular-nums}img{display:block;max-height:7rem}.anomalous td:nth-child(4)"
-    "{font-weight:bold}.anomalous{background:#d55e0033}.alarm{background:#d55e0033;"
-    "border-left:.4em solid #d55e00;padding:.5em 1em}"
-)

@@ -26,7 +26,7 @@ import pandas as pd
 from .._utils.files import escape_name, write_text
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
-from ..images.reading import ImageReadError
+from ..inference import score_batch
 from ..lifecycle.drift import DriftMonitor
 from ..scoring.describe import read_rows
 from ..scoring.map_files import MapWriter
@@ -112,14 +112,17 @@ class FolderWatch:
         self._messages, self._done, self.n_rows = [], set(), 0
         sample = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
         self._columns = [*_KEY, "model", *sample.columns, "error"]
-        self._sent = self._read_sent()
-        self._take_up()
+        rows = self._take_up()
+        self._sent = self._read_sent(len(rows))
+        self._count(rows)
 
-    def _read_sent(self):
-        """How many messages each receiver has."""
+    def _read_sent(self, n_rows):
+        """How many messages each receiver has; the first ones begin with what comes now."""
+        if self.senders and not self._sent_file.exists():
+            write_text(self._sent_file, "\n".join([str(n_rows)] * len(self.senders)))
         try:
             counts = [int(line) for line in self._sent_file.read_text().split()]
-        except FileNotFoundError:
+        except FileNotFoundError:  # nobody is told
             counts = []
         except ValueError:
             raise ValueError(
@@ -131,23 +134,23 @@ class FolderWatch:
         return counts
 
     def _take_up(self):
-        """Know again what is in the table; half a row, of a kill, is taken away."""
+        """The rows of the table; half a row, of a kill, is taken away."""
         text = self.csv.read_bytes() if self.csv.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) < len(text):
             os.truncate(self.csv, len(whole))
         if not whole:
-            self._append(pd.DataFrame(columns=self._columns).to_csv(index=False))
-            return
+            empty = pd.DataFrame(columns=self._columns)
+            self._append(empty.to_csv(index=False))
+            return empty
         rows = read_rows(whole)
         if rows.columns.tolist() != self._columns:
             raise ValueError(
                 f"{str(self.csv)!r} has other columns than this model's rows: another model, or "
                 "another table. Choose another file."
             )
-        rows["model"] = rows["model"].fillna("")
-        self._count(rows)
-        _logger.info("Going on after %d images that are scored already", self.n_rows)
+        _logger.info("Going on after %d images that are scored already", len(rows))
+        return rows.assign(model=rows["model"].fillna(""))
 
     def step(self, *, send: bool = True) -> int:
         """Look once: score what is complete, send what is waiting; return how many were scored.
@@ -199,18 +202,14 @@ class FolderWatch:
 
     def _scored(self, path, stamp, now):
         """The row of an image; None if it is to be tried again later."""
-        images, error = as_images([str(path)]), None
-        try:
-            maps = self.pipe[:-1].transform(images)
-            row = self.pipe[-1].describe(maps)
-            if self._draw is not None:
-                self._draw(self.pipe[-1], images, maps)
-        except ImageReadError as reason:
-            if not path.exists() or now - self._seen[path][1] < self.patience:
-                return None
-            row, error = pd.DataFrame(index=[0]), escape_name(str(reason))
-        row = row.assign(file=escape_name(str(path)), bytes=stamp[0], modified=stamp[1])
-        return row.assign(model=self.model, error=error).reindex(columns=self._columns)
+        row = score_batch(self.pipe, as_images([str(path)]), also=self._draw)
+        is_to_wait = not path.exists() or now - self._seen[path][1] < self.patience
+        if row["error"].notna().any() and is_to_wait:
+            return None
+        row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model)
+        for name in ("file", "error"):
+            row[name] = row[name].map(escape_name, na_action="ignore")
+        return row.reindex(columns=self._columns)
 
     def _append(self, text):
         with open(self.csv, "ab") as file:

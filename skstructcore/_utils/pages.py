@@ -1,0 +1,40 @@
+"""Pages of HTML that ask nothing of any network, filled from the templates of a package."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+
+def fill_page(package: str, **content: Any) -> str:
+    """Fill the ``page.html`` of a package, with its ``page.css`` and, if there is one, its script.
+
+    Only these may run: a script in a file name could not, even if it got into the page.
+    """
+    template, parts = _read(package)
+    return template.render(**parts, **content)
+
+
+@lru_cache
+def _read(package):
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ImportError(
+            "Pages are filled with Jinja2: pip install 'skstructcore[report]'"
+        ) from error
+    parts = {}
+    for name, kind in (("style", "css"), ("script", "js")):
+        file = files(package) / f"page.{kind}"
+        if file.is_file():
+            parts[name] = file.read_text(encoding="utf-8")
+            digest = hashlib.sha256(parts[name].encode()).digest()
+            parts[f"{name}_hash"] = f"sha256-{base64.b64encode(digest).decode()}"
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = (files(package) / "page.html").read_text(encoding="utf-8")
+    return environment.from_string(text), parts
