@@ -264,7 +264,6 @@ def test_results_that_cannot_be_written_cost_only_their_category(pipe, root, tmp
     "damage",
     [
         lambda folder: (folder / "nut.csv").unlink(),
-        lambda folder: (folder / "nut.csv").write_text("file,\n"),
         lambda folder: (folder / "nut.json").write_text('{"row": {"ima'),
         lambda folder: (folder / "nut.json").write_bytes(b"\xff\xfe\x00"),
         lambda folder: (folder / "nut.json").write_text("[]"),
@@ -272,7 +271,7 @@ def test_results_that_cannot_be_written_cost_only_their_category(pipe, root, tmp
             (folder / "nut.json").read_text().replace('"aupro"', '"aupr"')
         ),
     ],
-    ids=["no scores", "other scores", "cut", "bytes", "list", "other columns"],
+    ids=["no scores", "cut", "bytes", "list", "other columns"],
 )
 def test_what_is_damaged_is_computed_again(pipe, untouched, two, tmp_path, caplog, damage):
     done, expected = two
@@ -283,7 +282,7 @@ def test_what_is_damaged_is_computed_again(pipe, untouched, two, tmp_path, caplo
     pd.testing.assert_frame_equal(without_seconds(table), without_seconds(expected))
     assert times(tmp_path)["nut.json"] > before["nut.json"]
     assert times(tmp_path)["washer.json"] == before["washer.json"]
-    assert "result of nut" in caplog.text and "will be computed again" in caplog.text
+    assert "nut.json is damaged and will be computed again" in caplog.text
 
 
 def test_odd_names_of_files_and_categories_come_through(pipe, root, tmp_path):

@@ -52,7 +52,7 @@ def demo(output: Path, images: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(table.reset_index())
         return
-    from ..evaluation.single import format_table
+    from ..evaluation.tables import format_table
 
     click.echo("\nAreas in percent; false alarms and misses are counts of test tiles.\n")
     click.echo(format_table(table))

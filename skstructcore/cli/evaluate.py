@@ -228,7 +228,8 @@ def _check_picture(path, images):
 def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
     from .._utils.files import write_text
     from ..display import AnomalyMapDisplay
-    from ..evaluation.single import evaluate, format_table
+    from ..evaluation.single import evaluate
+    from ..evaluation.tables import format_table
     from ..scoring.summary import closing_sentences
 
     failed = {}  # what cannot be written costs nothing else
@@ -280,7 +281,7 @@ def _of_parts(evaluation, parts):
     return {
         "n_parts": len(table),
         "part_auroc": image_auroc_score(table["defect_type"], table["anomaly_score"]),
-        "part_rates": evaluation.part_rates(parts),
+        "part_rates": evaluation.rates(parts=parts),
     }
 
 
@@ -293,7 +294,8 @@ def _noting(failed, path):
 
 
 def _evaluate_categories(pipe, folder, as_json, *, output, categories, n_jobs, cluster, overwrite):
-    from ..evaluation.categories import CategoryError, evaluate_categories, format_markdown
+    from ..evaluation.categories import CategoryError, evaluate_categories
+    from ..evaluation.tables import format_markdown
 
     options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
     failure = None

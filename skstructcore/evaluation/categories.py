@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
-import os
 import time
-from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING
 
 import joblib
-import numpy as np
-from joblib.func_inspect import get_func_code
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
 from .._utils.computing import end_with_parent, progress_bar
-from .._version import __version__
 from ..datasets import find_layout
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
-from .results import (
-    COUNTS,
-    MEAN,
-    Result,
-    format_markdown,
-    make_table,
-    read_result,
-    write_result,
-    write_tables,
-)
+from .results import MEAN, Results
 from .single import evaluate
 
 if TYPE_CHECKING:
@@ -41,12 +24,9 @@ if TYPE_CHECKING:
 
     from ..images.image_list import StrPath
 
-__all__ = ["CategoryError", "evaluate_categories", "format_markdown"]
+__all__ = ["CategoryError", "evaluate_categories"]
 
 _logger = logging.getLogger(__name__)
-
-# Parameters that decide over time and memory, but not over results.
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
 
 
 class CategoryError(ValueError):
@@ -127,27 +107,22 @@ def evaluate_categories(
     >>> from skstructcore.evaluation.categories import evaluate_categories
     >>> evaluate_categories(make_structcore(), "mvtec_ad", "results")  # doctest: +SKIP
     """
-    layout, output = find_layout(root), Path(output)
+    layout, results = find_layout(root), Results(output, pipe)
     names = _checked_names(layout, categories)
-    settings = _settings(pipe)
-    (output / "categories").mkdir(parents=True, exist_ok=True)
-    done = {name: read_result(output, name) for name in names}
-    done = {name: result for name, result in done.items() if result}
-    if not overwrite:
-        _check_settings(done, settings, output)
-    rows, stamps, failed = {}, {}, {}
+    results.open(names, overwrite)
+    rows, contents, failed = {}, {}, {}
     for name in names:
         try:
-            stamps[name] = _stamp(layout, name)
-        except OSError as error:
+            contents[name] = results.content_of(layout.root, layout.load(name, check=False))
+        except (ValueError, OSError) as error:
             failed[name] = str(error)
             continue
-        result = done.get(name)
-        if result and result.settings == settings and result.data == stamps[name]:
-            rows[name] = result.row
+        row = results.read(name, contents[name])
+        if row is not None:
+            rows[name] = row
     _logger.info("%d of %d categories are done already", len(rows), len(names))
 
-    missing = [name for name in stamps if name not in rows]
+    missing = [name for name in contents if name not in rows]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_evaluate_one)(clone(pipe), layout, name) for name in missing)
     bar = progress_bar(verbose=verbose, total=len(names), initial=len(rows), unit="category")
@@ -156,17 +131,18 @@ def evaluate_categories(
             if row is None:
                 failed[name] = outcome
                 continue
+            rows[name] = row
             try:
-                write_result(output, name, Result(row, settings, stamps[name]), outcome)
+                results.write(name, contents[name], row, outcome)
             except OSError as error:
                 failed[name] = f"its results cannot be written: {error}"
-            rows[name] = row
             progress.update()
-    table = make_table({name: rows[name] for name in names if name in rows}) if rows else None
     reasons = [f"- {name}: {failed[name]}" for name in sorted(failed)]
+    table = None
     if rows:
+        table = results.table({name: rows[name] for name in names if name in rows})
         try:
-            write_tables(output, table, settings)
+            results.write_table(table)
         except OSError as error:
             reasons.append(f"- the table of all: {error}")
     if reasons:
@@ -180,11 +156,11 @@ def evaluate_categories(
 
 def _checked_names(layout, categories):
     names = list(layout.categories)
-    categories = [categories] if isinstance(categories, str) else categories
-    unknown = sorted(set(categories or ()) - set(names))
+    categories = [categories] if isinstance(categories, str) else categories or names
+    unknown = sorted(set(categories) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")
-    names = [name for name in names if not categories or name in categories]
+    names = [name for name in names if name in categories]
     if MEAN in names:
         raise ValueError(
             f"A category in {str(layout.root)!r} is called {MEAN!r}, as the last row of the table "
@@ -199,104 +175,26 @@ def _evaluate_one(pipe, layout, name):
     end_with_parent()
     try:
         images = layout.load(name)
-        train, test = images.train, images.test
-        pipe.fit(train, train.y)
-        evaluation = evaluate(pipe, test)
-        return name, _row(pipe, evaluation, start), evaluation.scores
-    except (ValueError, OSError) as error:
-        return name, None, str(error)
+        evaluation = evaluate(pipe.fit(images.train, images.train.y), images.test)
+        row = {**_row(pipe, evaluation), "seconds": time.perf_counter() - start}
+        return name, row, evaluation.scores
     except Exception as error:  # whatever it is, it must not stop the other categories
+        if isinstance(error, ValueError | OSError):
+            return name, None, str(error)
         _logger.exception("%r failed", name)
         return name, None, f"{type(error).__name__}: {error}"
 
 
-def _row(pipe, evaluation, start):
-    scores, test = evaluation.scores, evaluation.images
-    table = evaluation.table()
-    # Taken cell by cell, because a whole row has a type that turns NaN into pandas' NA.
-    total = {column: table.at["all", column] for column in table}
-    n_anomalous = int((test.y != GOOD).sum())
-    row = {
+def _row(pipe, evaluation):
+    scores, y = evaluation.scores, evaluation.images.y
+    rejected = scores["is_anomalous"].to_numpy(dtype=bool)
+    return {
         "train_images": pipe["bank"].n_images_,
-        "test_images": len(test),
-        "image_auroc": total["image_auroc"],
-        "base_auroc": image_auroc_score(test.y, scores["base"]),
-        "image_ap": image_ap_score(test.y, scores["anomaly_score"]),
-        "f1_max": f1_max_score(test.y, scores["anomaly_score"]),
-        "pixel_auroc": total["pixel_auroc"],
-        "aupro": total["aupro"],
-        "false_alarm_rate": total["false_alarms"] / (len(test) - n_anomalous),
-        "miss_rate": total["missed"] / n_anomalous,
-        "seconds": time.perf_counter() - start,
+        "test_images": len(y),
+        "base_auroc": image_auroc_score(y, scores["base"]),
+        "image_ap": image_ap_score(y, scores["anomaly_score"]),
+        "f1_max": f1_max_score(y, scores["anomaly_score"]),
+        **evaluation.areas(),
+        "false_alarm_rate": rejected[y == GOOD].mean(),
+        "miss_rate": (~rejected)[y != GOOD].mean(),
     }
-    row = {key: int(value) if key in COUNTS else float(value) for key, value in row.items()}
-    return {key: None if math.isnan(value) else value for key, value in row.items()}
-
-
-def _settings(pipe):
-    """All that decides over the results, as text: parameters, and the version of the package."""
-    settings = {"skstructcore": __version__}
-    for name, value in sorted(pipe.get_params().items()):
-        if name == "steps" or name.split("__")[-1] in _WITHOUT_EFFECT:
-            continue
-        settings[name] = _text_of(value)
-    return settings
-
-
-def _text_of(value):
-    """A parameter as text; equal texts are equal parameters."""
-    if isinstance(value, BaseEstimator):
-        return type(value).__name__
-    if callable(value):
-        owner = value if hasattr(value, "__qualname__") else type(value)
-        return f"{owner.__module__}.{owner.__qualname__} ({joblib.hash(_content_of(value))})"
-    if isinstance(value, np.ndarray):
-        return f"{value!r} ({joblib.hash(value)})"  # repr shows the corners of large ones only
-    if isinstance(value, dict):
-        pairs = (f"{_text_of(key)}: {_text_of(part)}" for key, part in value.items())
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text_of, value))}]"
-    return repr(value)
-
-
-def _content_of(value):
-    """What a function or a network computes with; of other callables, they themselves."""
-    if hasattr(value, "state_dict"):
-        # In bytes, because running a network may change how its arrays lie in memory.
-        weights = value.state_dict().items()
-        return repr(value), {name: part.cpu().numpy().tobytes() for name, part in weights}
-    if not isinstance(value, FunctionType):
-        return value
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    return get_func_code(value)[0], value.__defaults__, cells
-
-
-def _check_settings(done, settings, output):
-    for name, result in done.items():
-        there = result.settings
-        changed = [
-            f"{key}: {there.get(key, 'absent')} there, {settings.get(key, 'absent')} now"
-            for key in sorted({**there, **settings})
-            if there.get(key) != settings.get(key)
-        ]
-        if changed:
-            raise ValueError(
-                f"{str(output)!r} holds results of {name!r} with other settings "
-                f"({'; '.join(changed)}): choose another output folder, or overwrite them"
-            )
-
-
-def _stamp(layout, name):
-    """Digest of names, sizes and times of all files that a category consists of."""
-    folder = layout.root if layout.categories[name] is None else layout.root / name
-    files = [folder / "groups.csv", *(layout.root / "split_csv").glob("*.csv")]
-    for part in ("train", "test", "ground_truth", "Data"):
-        files += (folder / part).rglob("*")
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        if path.is_file():
-            status = path.stat()
-            place = path.relative_to(layout.root).as_posix()
-            digest.update(os.fsencode(f"{place} {status.st_size} {status.st_mtime_ns}\n"))
-    return digest.hexdigest()

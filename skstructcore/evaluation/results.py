@@ -1,140 +1,165 @@
-"""The folder in which `evaluate_categories` keeps its results, and the table that they make."""
+"""The folder in which `evaluate_categories` keeps its results.
+
+joblib's `Memory` would have the workers of a cluster write, and read pickles, which can hold code.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING
 
-import numpy as np
+import joblib
 import pandas as pd
+from joblib.func_inspect import get_func_code
+from sklearn.base import BaseEstimator
 
-from .._utils.files import escape_name, file_digest, write_text
+from .._utils.files import escape_name, write_text
+from .._version import __version__
+from .tables import format_markdown
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from sklearn.pipeline import Pipeline
+
+    from ..datasets import ImageSet
+    from ..images.image_list import StrPath
 
 _logger = logging.getLogger(__name__)
 
 MEAN = "mean"  #: the last row of the table
-COUNTS = ("train_images", "test_images")
+_COUNTS = ("train_images", "test_images")
 #: Columns of the table, in order; `evaluate_categories` says what they mean.
-COLUMNS = (
-    *COUNTS,
+_COLUMNS = (
+    *_COUNTS,
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-_MARKUP = re.compile(r"[&<>|\[\]*`\\]")
+# Parameters that decide over time and memory, but not over results.
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
 
 
-class Result(NamedTuple):
-    """What is stored of a category.
+class Results:
+    """Rows and scores of categories, as files that belong to the settings of a pipeline.
 
-    Attributes
-    ----------
-    row : dict of str to int, float or None
-        Its row of the table; None where there is no value.
-    settings : dict of str to str
-        Under which settings it was computed.
-    data : str
-        Digest of the data that it was computed from.
+    A category is done if its row is there, with the settings and the content of the data that it
+    was computed from. It is written after the scores.
     """
 
-    row: dict[str, float | None]
-    settings: dict[str, str]
-    data: str
+    def __init__(self, output: StrPath, pipe: Pipeline) -> None:
+        self.output = Path(output)
+        self.settings = {"skstructcore": __version__}
+        for name, value in sorted(pipe.get_params().items()):
+            if name != "steps" and name.split("__")[-1] not in _WITHOUT_EFFECT:
+                self.settings[name] = _text_of(value)
 
+    def open(self, names: Sequence[str], overwrite: bool) -> None:
+        """Make the folder; ValueError if it holds results of other settings."""
+        (self.output / "categories").mkdir(parents=True, exist_ok=True)
+        self._stored = {name: self._read(name) for name in names}
+        for name, stored in self._stored.items():
+            if overwrite or stored is None:
+                continue
+            old, new = stored["settings"], self.settings
+            changed = [
+                f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
+                for key in sorted({**old, **new})
+                if old.get(key) != new.get(key)
+            ]
+            if changed:
+                raise ValueError(
+                    f"{str(self.output)!r} holds results of {name!r} with other settings "
+                    f"({'; '.join(changed)}): choose another output folder, or overwrite them"
+                )
 
-def read_result(output: Path, name: str) -> Result | None:
-    """Read what is stored of a category; None if nothing is, or what is there is not whole."""
-    path, scores = _files(output, name)
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["scores"] != file_digest(scores):
-            raise ValueError(f"{scores.name} is not the file that was written with it")
-        result = Result(stored["row"], stored["settings"], stored["data"])
-        if set(result.row) != set(COLUMNS) or not isinstance(result.settings, dict):
-            raise ValueError("it has other columns")
-        for value in result.row.values():
-            if value is not None:
-                float(value)
-        return result
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if path.exists():
-            _logger.warning(
-                "The result of %s in %s is damaged (%s: %s) and will be computed again",
-                escape_name(name),
-                path.parent,
-                type(error).__name__,
-                error,
-            )
+    def _read(self, name):
+        path, scores = self._files(name)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            whole = {*stored["row"]} == {*_COLUMNS} and {*stored} == {"row", "settings", "content"}
+            if whole and scores.exists():
+                return stored
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        _logger.warning("%s is damaged and will be computed again", escape_name(str(path)))
         return None
 
+    def _files(self, name):
+        folder = self.output / "categories"
+        return folder / f"{name}.json", folder / f"{name}.csv"
 
-def write_result(output: Path, name: str, result: Result, scores: pd.DataFrame) -> None:
-    """Store a category: its scores first, so that what has a row is finished."""
-    path, scores_path = _files(output, name)
-    write_text(scores_path, scores.to_csv(index=False))
-    stored = {**result._asdict(), "scores": file_digest(scores_path)}
-    write_text(path, json.dumps(stored, indent=1))
+    @staticmethod
+    def content_of(root: Path, images: ImageSet) -> str:
+        """Digest of what a category consists of: names, sizes and times of files, and labels."""
+        files = [*images.paths, *filter(None, images.masks)]
+        states = [(os.path.relpath(file, root), os.stat(file)) for file in files]
+        states = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+        known = [images.y, images.groups, images.splits]
+        return joblib.hash([states, *(None if v is None else v.tolist() for v in known)])
 
+    def read(self, name: str, content: str) -> dict[str, float | None] | None:
+        """The row of a category that is done."""
+        stored = self._stored[name]
+        wanted = {"settings": self.settings, "content": content}
+        return stored["row"] if stored and {**stored, **wanted} == stored else None
 
-def _files(output, name):
-    folder = output / "categories"
-    return folder / f"{name}.json", folder / f"{name}.csv"
+    def write(self, name: str, content: str, row: dict[str, float], scores: pd.DataFrame) -> None:
+        """Store a category: its scores first, so that what has a row is finished."""
+        path, scores_path = self._files(name)
+        write_text(scores_path, scores.to_csv(index=False))
+        [row] = _plain_rows(self.table({name: row}).loc[[name]]).values()
+        stored = {"row": row, "settings": self.settings, "content": content}
+        write_text(path, json.dumps(stored, indent=1))
 
+    @staticmethod
+    def table(rows: dict[str, dict[str, float | None]]) -> pd.DataFrame:
+        """The table of all categories and their mean."""
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=[*_COLUMNS]).astype(float)
+        table.loc[MEAN] = table.drop(columns=[*_COUNTS]).mean()
+        return table.rename_axis("category").astype(dict.fromkeys(_COUNTS, "Int64"))
 
-def make_table(rows: dict[str, dict[str, float | None]]) -> pd.DataFrame:
-    """The table of all categories and their mean."""
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
-    areas = [column for column in COLUMNS if column not in COUNTS]
-    table[areas] = table[areas].astype(np.float64)
-    table.loc[MEAN, areas] = table[areas].mean()
-    return table.rename_axis("category").astype(dict.fromkeys(COUNTS, "Int64"))
-
-
-def write_tables(output: Path, table: pd.DataFrame, settings: dict[str, str]) -> None:
-    """Write the table as CSV, JSON and Markdown."""
-    write_text(output / "results.csv", table.rename(index=escape_name).to_csv())
-    rows = {
-        name: {
-            column: None if pd.isna(value) else int(value) if column in COUNTS else float(value)
-            for column, value in row.items()
-        }
-        for name, row in table.to_dict("index").items()
-    }
-    mean = rows.pop(MEAN)
-    text = json.dumps({"settings": settings, "categories": rows, "mean": mean}, indent=1)
-    write_text(output / "results.json", text)
-    write_text(output / "results.md", format_markdown(table) + "\n")
-
-
-def format_markdown(table: pd.DataFrame) -> str:
-    """Write a table of `evaluate_categories` as Markdown: areas and rates in percent.
-
-    Names cannot break the table or bring markup of their own.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"test_images": [83], "image_auroc": [0.98765]}, ["bottle|<b>"])
-    >>> print(format_markdown(table.rename_axis("category")))
-    | category | test_images | image_auroc |
-    |---|---|---|
-    | bottle&#124;&#60;b&#62; | 83 | 98.8 |
-    """
-    lines = [[table.index.name, *table.columns]]
-    for name, row in table.iterrows():
-        name = _MARKUP.sub(lambda match: f"&#{ord(match[0])};", escape_name(name))
-        lines.append([name, *(_text(column, value) for column, value in row.items())])
-    head, *body = ("| " + " | ".join(line) + " |" for line in lines)
-    return "\n".join([head, "|" + "---|" * len(lines[0]), *body])
+    def write_table(self, table: pd.DataFrame) -> None:
+        """Write the table as CSV, JSON and Markdown."""
+        write_text(self.output / "results.csv", table.rename(index=escape_name).to_csv())
+        rows = _plain_rows(table)
+        mean = rows.pop(MEAN)
+        text = json.dumps({"settings": self.settings, "categories": rows, "mean": mean}, indent=1)
+        write_text(self.output / "results.json", text)
+        write_text(self.output / "results.md", format_markdown(table) + "\n")
 
 
-def _text(column, value):
-    if pd.isna(value):
-        return ""
-    if column in (*COUNTS, "seconds"):
-        return f"{value:.0f}"
-    return f"{100 * value:.1f}"
+def _plain_rows(table):
+    """Rows by name, in types of JSON; None where there is no value."""
+    return table.astype(object).where(table.notna(), None).to_dict("index")
+
+
+def _text_of(value):
+    """A parameter as text; equal texts are equal parameters, in any process."""
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return f"{type(value).__name__} {joblib.hash(_content_of(value))}"
+
+
+def _content_of(value):
+    """What joblib can hash of a parameter: of functions and networks what they compute with."""
+    if isinstance(value, dict):
+        return [(_content_of(key), _content_of(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [_content_of(part) for part in value]
+    if hasattr(value, "state_dict"):
+        # In bytes, because running a network may change how its arrays lie in memory.
+        weights = value.state_dict().items()
+        return repr(value), {name: part.cpu().numpy().tobytes() for name, part in weights}
+    if isinstance(value, FunctionType):
+        cells = [_content_of(cell.cell_contents) for cell in value.__closure__ or ()]
+        return get_func_code(value)[0], _content_of(value.__defaults__), cells
+    return value

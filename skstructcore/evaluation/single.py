@@ -15,7 +15,6 @@ from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
 from ..features.view import view_of
-from ..images.image_list import as_images
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline import check_takes_images
@@ -86,20 +85,27 @@ class Evaluation:
         for kind in [*kinds, ALL]:
             members = ~good if kind == ALL else types == kind
             rows[kind] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
-            rows[kind] |= self._areas(good | members)
+            rows[kind] |= self.areas(good | members)
         rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
         table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
 
-    def rates(self, false_alarm_rates: Sequence[float] | None = None) -> pd.DataFrame:
+    def rates(
+        self,
+        false_alarm_rates: Sequence[float] | None = None,
+        *,
+        parts: ArrayLike | None = None,
+    ) -> pd.DataFrame:
         """Count false alarms and defects found at several false-alarm rates.
 
         Parameters
         ----------
         false_alarm_rates : sequence of float in (0, 1), default=None
             Rates that are asked for; None: from 0.5 to 10 %, and that of the pipeline.
+        parts : array-like of shape (n_images,), default=None
+            The part that each image shows: parts are counted instead of images, see `parts`.
 
         Returns
         -------
@@ -107,36 +113,21 @@ class Evaluation:
             A row a rate: ``false_alarm_rate``, ``false_alarms`` (good images rejected) and
             ``found`` (defects rejected), as counts and as shares (``…_share``).
         """
-        good = self.scores["defect_type"].to_numpy() == GOOD
-        rates = self._asked(false_alarm_rates)
-        at = [rejected_at(self.scores, self.scorer.decisions_, rate) for rate in rates]
-        return _count(good, dict(zip(rates, at, strict=True)))
-
-    def _asked(self, rates):
-        if rates is not None:
-            return rates
-        return sorted({*RATES, self.scorer.calibration_.decision.asked_rate})
-
-    def part_rates(
-        self,
-        parts: ArrayLike,
-        false_alarm_rates: Sequence[float] | None = None,
-    ) -> pd.DataFrame:
-        """The table of `rates`, of parts.
-
-        Parameters
-        ----------
-        parts : array-like of shape (n_images,)
-        false_alarm_rates : sequence of float in (0, 1), default=None
-
-        Returns
-        -------
-        table : DataFrame
-        """
-        table, decision = self.parts(parts), self.scorer.part_decision_
-        scores = table["anomaly_score"]
-        at = {rate: decision.at(rate).rejects(scores) for rate in self._asked(false_alarm_rates)}
-        return _count(table["defect_type"].to_numpy() == GOOD, at)
+        if false_alarm_rates is None:
+            asked_rate = self.scorer.calibration_.decision.asked_rate
+            false_alarm_rates = sorted({*RATES, asked_rate})
+        scores = self.scores if parts is None else self.parts(parts)
+        good, rows = scores["defect_type"].to_numpy() == GOOD, []
+        for rate in false_alarm_rates:
+            if parts is None:
+                rejected = rejected_at(scores, self.scorer.decisions_, rate)
+            else:
+                rejected = self.scorer.part_decision_.at(rate).rejects(scores["anomaly_score"])
+            hits = [int(rejected[kind].sum()) for kind in (good, ~good)]
+            shares = [rejected[kind].mean() if kind.any() else np.nan for kind in (good, ~good)]
+            rows.append((rate, *hits, *shares))
+        names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
+        return pd.DataFrame(rows, columns=names)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
         """Decide about parts of which the images are views.
@@ -160,10 +151,10 @@ class Evaluation:
         table.insert(1, "defect_type", table["part"].map(defects).fillna(GOOD))
         return table
 
-    def _areas(self, members):
-        images = self.images[members]
+    def areas(self, members: NDArray[np.bool_] | slice = slice(None)) -> dict[str, float]:
+        """Areas of the columns of `table`, of some images; those of pixels only with masks."""
+        images, maps = self.images[members], self.maps[members]
         areas = {"image_auroc": image_auroc_score(images.y, self.scores["anomaly_score"][members])}
-        maps = self.maps[members]
         try:
             masks, pixels, ignored = judged_pixels(
                 images, self.pixel_maps[members], maps.geometry, maps.ignored
@@ -174,25 +165,6 @@ class Evaluation:
             "pixel_auroc": pixel_auroc_score(masks, pixels, ignored=ignored),
             "aupro": aupro_score(masks, pixels, ignored=ignored),
         }
-
-    def image(self, i: int) -> NDArray[np.uint8]:
-        """Return test image `i`, upright, as uint8 of shape (h, w, 3)."""
-        return np.asarray(as_images(self.images).seen_through(self.view).read(i))
-
-    def mask(self, i: int) -> NDArray[np.bool_] | None:
-        """Return the mask of test image `i`, or None."""
-        return self.images.load_mask(i)
-
-
-def _count(good, rejected):
-    """False alarms and defects found, by rate."""
-    rows = []
-    for rate, flags in rejected.items():
-        hits = [int(flags[part].sum()) for part in (good, ~good)]
-        shares = [flags[part].mean() if part.any() else np.nan for part in (good, ~good)]
-        rows.append((rate, *hits, *shares))
-    names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
-    return pd.DataFrame(rows, columns=names)
 
 
 def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
@@ -223,30 +195,12 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
         raise ValueError(
             f"A type of defect is called {ALL!r}, as the last row of the table is: rename it."
         )
+    check_takes_images(pipe, "evaluate")
     with contextlib.suppress(NoMasksError):
         check_masks(images)
-    check_takes_images(pipe, "evaluate")
     maps = pipe[:-1].transform(images)
     scores = pipe[-1].describe(maps)
     scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
     scores.insert(1, "defect_type", [escape_name(kind) for kind in images.y])
     pixel_maps = pipe[-1].transform(maps)
     return Evaluation(images, scores, maps, pixel_maps, pipe[-1], view_of(pipe))
-
-
-def format_table(table: pd.DataFrame) -> str:
-    """Write a table of `Evaluation.table` for people: areas in percent.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> print(format_table(pd.DataFrame({"images": [3], "image_auroc": [0.98765]}, ["all"])))
-         images image_auroc
-    all       3        98.8
-    """
-    areas = table.select_dtypes("float").columns
-    percent = {
-        name: table[name].map(lambda area: "" if pd.isna(area) else f"{100 * area:.1f}")
-        for name in areas
-    }
-    return table.astype(object).assign(**percent).fillna("").to_string(index_names=False)
