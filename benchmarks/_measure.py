@@ -56,6 +56,11 @@ def measure(function, repeats):
     return Measured(median(seconds), median(cpu_seconds), max(peaks), result)
 
 
+def spread(areas):
+    """Mean and standard deviation over seeds, of numbers in percent."""
+    return f"{np.mean(areas):.1f} ± {np.std(areas):.1f}"
+
+
 def table(title, header, rows):
     """Print a Markdown table as it fills: `rows` may be a generator."""
     print(f"\n### {title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}", flush=True)

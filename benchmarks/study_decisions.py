@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from _measure import table
+from _measure import spread, table
 
 from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad, make_photographs
@@ -257,7 +257,7 @@ def study_banks(sets, seeds):
                 auroc(scored(*data, n, 0.0, 0, ratio=ratio, random_state=seed))
                 for seed in range(seeds)
             ]
-            row.append(f"{100 * np.mean(areas):.1f} ± {100 * np.std(areas):.1f}")
+            row.append(spread(100 * np.array(areas)))
         rows.append(row)
     table("Image AUROC by the ratio of the bank", ("set", "n", *map(str, ratios)), rows)
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-from _measure import table
+from _measure import spread, table
 from PIL import Image, ImageEnhance, ImageFilter
 
 from skstructcore import (
@@ -38,9 +38,10 @@ SHIFTS = ("brightness", "blur", "contrast", "shift")
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 
-def pipeline(cache, level=0.05):
+def pipeline(cache, level=0.05, seed=None):
     return make_structcore(
         "efficientnet_lite0",
+        random_state=seed,
         features__memory=cache,
         structcore__false_alarm_rate=level,
     )
@@ -95,53 +96,59 @@ def part_recalibrate(name, data, pipe, args):
 
 
 def part_update(name, data, pipe, args):
-    """Update and forget against a refit: time, scores, AUROC."""
-    rows, rng = [], np.random.default_rng(0)
-    bad = data.test.y != "good"
-    for share in (0.9, 0.8, 0.5):
-        first, more = split(data.train, share, rng)
-        base = pipeline(args.cache).fit(first)
-        start = time.process_time()
-        grown = update(base, more, force=True)
-        seconds = time.process_time() - start
-        start = time.process_time()
-        whole = pipeline(args.cache).fit(joined(first, more))
-        of_whole = time.process_time() - start
-        rows.append(_compared(f"update by {1 - share:.0%}", grown, whole, data, bad,
-                              seconds, of_whole))  # fmt: skip
-        start = time.process_time()
-        small = forget(whole, more)
-        rows.append(_compared(f"forget {1 - share:.0%}", small, base, data, bad,
-                              time.process_time() - start, None))  # fmt: skip
+    """Update and forget against a refit: time, scores, AUROC. A draw and a seed for each repeat."""
+    results = []
+    for seed in range(args.repeats):
+        rng = np.random.default_rng(seed)
+        for share in (0.9, 0.8, 0.5):
+            first, more = split(data.train, share, rng)
+            base = pipeline(args.cache, seed=seed).fit(first)
+            start = time.process_time()
+            grown = update(base, more, force=True)
+            seconds = time.process_time() - start
+            start = time.process_time()
+            whole = pipeline(args.cache, seed=seed).fit(joined(first, more))
+            of_whole = time.process_time() - start
+            results.append((f"update by {1 - share:.0%}", seconds, of_whole,
+                            *_compared(grown, whole, data)))  # fmt: skip
+            start = time.process_time()
+            small = forget(whole, more)
+            results.append((f"forget {1 - share:.0%}", time.process_time() - start, np.nan,
+                            *_compared(small, base, data)))  # fmt: skip
+    rows = []
+    for what, group in pd.DataFrame(results).groupby(0, sort=False):
+        mean = group.drop(columns=0).mean()
+        rows.append((what, f"{mean[1]:.1f}", "" if np.isnan(mean[2]) else f"{mean[2]:.1f}",
+                     f"{mean[3]:.4f}", f"{mean[4]:.3f}",
+                     spread(100 * group[5]), spread(100 * group[6]),
+                     f"{mean[7]:.1%}", f"{mean[8]:.1%}"))  # fmt: skip
     header = ("what", "CPU seconds", "of the refit", "correlation of scores",
               "median difference (sd of good scores)", "AUROC", "AUROC of the refit",
               "threshold passes good", "threshold of the refit passes good")  # fmt: skip
     table(f"{name}: update and forget against a refit", header, rows)
 
 
-def _compared(what, pipe, refit, data, bad, seconds, of_refit):
+def _compared(pipe, refit, data):
+    bad = data.test.y != "good"
     mine, theirs = (-p.score_samples(data.test) for p in (pipe, refit))
-    spread = refit[-1].calibration_.scores.std()
     return (
-        what,
-        f"{seconds:.1f}",
-        "" if of_refit is None else f"{of_refit:.1f}",
-        f"{np.corrcoef(mine, theirs)[0, 1]:.4f}",
-        f"{np.median(np.abs(mine - theirs)) / spread:.3f}",
-        f"{100 * image_auroc_score(bad, mine):.2f}",
-        f"{100 * image_auroc_score(bad, theirs):.2f}",
-        f"{(mine[~bad] <= -pipe[-1].offset_).mean():.1%}",
-        f"{(theirs[~bad] <= -refit[-1].offset_).mean():.1%}",
+        np.corrcoef(mine, theirs)[0, 1],
+        np.median(np.abs(mine - theirs)) / refit[-1].calibration_.scores.std(),
+        image_auroc_score(bad, mine),
+        image_auroc_score(bad, theirs),
+        (mine[~bad] <= -pipe[-1].offset_).mean(),
+        (theirs[~bad] <= -refit[-1].offset_).mean(),
     )
 
 
 def part_audit(name, data, pipe, args):
     """Real defects among the good training images: what is suspected, and what forget brings."""
     bad = data.test[data.test.y != "good"]
+    ideals = [pipeline(args.cache, seed=seed).fit(data.train) for seed in range(args.repeats)]
     rows = []
     for share in (0.0, 0.01, 0.05, 0.1):
         suspects, wrong, recall, scores = [], [], [], []
-        for seed in range(args.repeats if share else 1):
+        for seed, ideal in enumerate(ideals):
             rng = np.random.default_rng(seed)
             n = round(share * len(data.train) / (1 - share)) if share else 0
             planted = rng.permutation(len(bad))[: max(n, 1 if share else 0)]
@@ -155,7 +162,7 @@ def part_audit(name, data, pipe, args):
             rest = np.setdiff1d(np.arange(len(data.test)),
                                 np.flatnonzero(data.test.y != "good")[planted])  # fmt: skip
             test = data.test[rest]
-            dirty = pipeline(args.cache).fit(train)
+            dirty = pipeline(args.cache, seed=seed).fit(train)
             found = audit(dirty)
             flagged = found.loc[found["suspect"], "image"].to_numpy()
             is_bad = flagged >= len(data.train)
@@ -169,12 +176,11 @@ def part_audit(name, data, pipe, args):
             if is_bad.any():
                 looked_at = forget(dirty, [train.paths[i] for i in flagged[is_bad]])
             scores.append([image_auroc_score(test.y != "good", -p.score_samples(test))
-                           for p in (dirty, clean, looked_at, pipe)])  # fmt: skip
-        dirty, clean, looked_at, ideal = 100 * np.mean(scores, axis=0)
+                           for p in (dirty, clean, looked_at, ideal)])  # fmt: skip
         rows.append((f"{share:.0%}", len(planted), f"{np.mean(suspects):.1f}",
                      f"{np.mean(wrong):.0%}", f"{np.mean(recall):.0%}" if share else "",
-                     *(f"{x:.1f}" for x in (dirty, clean, looked_at, ideal))))  # fmt: skip
-    header = ("planted", "images", "suspects", "good among them (10 % asked)", "recall",
+                     *map(spread, 100 * np.transpose(scores))))  # fmt: skip
+    header = ("planted", "images", "suspects", "good among them (15 % asked)", "recall",
               "AUROC", "all suspects forgotten", "only the defects among them",
               "without planted defects")  # fmt: skip
     table(f"{name}: audit of contaminated training sets", header, rows)

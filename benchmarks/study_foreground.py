@@ -7,7 +7,8 @@ import argparse
 import warnings
 
 import numpy as np
-from _measure import table
+import pandas as pd
+from _measure import spread, table
 
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.datasets import find_layout
@@ -18,6 +19,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("folders", nargs="+", help="laid out as MVTec AD is")
     options.add_argument("--memory", help="folder of a feature cache")
+    options.add_argument("--seeds", type=int, default=3, help="of projection and bank")
     options = options.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # of few training images
 
@@ -27,23 +29,23 @@ def main():
             [name] = layout.categories
             images = layout.load(name)
             for ignore in (None, "background"):
-                pipe = make_structcore(
-                    ConvFeatures(ignore=ignore, memory=options.memory),
-                    projection__n_components=128,
-                    structcore__false_alarm_rate=0.05,
-                ).fit(images.train)
-                evaluation = evaluate(pipe, images.test)
-                ignored = evaluation.maps.ignored
-                result = evaluation.table()
+                results = []
+                for seed in range(options.seeds):
+                    pipe = make_structcore(
+                        ConvFeatures(ignore=ignore, memory=options.memory),
+                        random_state=seed,
+                        projection__n_components=128,
+                        structcore__false_alarm_rate=0.05,
+                    ).fit(images.train)
+                    evaluation = evaluate(pipe, images.test)
+                    results.append(evaluation.table().loc["all"])
+                result, ignored = pd.DataFrame(results), evaluation.maps.ignored
                 yield [
                     layout.root.name,
                     ignore,
                     f"{0 if ignored is None else 100 * np.mean(ignored):.0f} %",
-                    *(
-                        f"{100 * result.loc['all', column]:.1f}"
-                        for column in ("image_auroc", "pixel_auroc", "aupro")
-                    ),
-                    *(result.loc["all", column] for column in ("false_alarms", "missed")),
+                    *(spread(100 * result[c]) for c in ("image_auroc", "pixel_auroc", "aupro")),
+                    *(f"{result[c].mean():.1f}" for c in ("false_alarms", "missed")),
                     len(images.test),
                 ]
 

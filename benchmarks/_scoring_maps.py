@@ -1,0 +1,159 @@
+"""The cases of `study_scoring`: images, and their maps of every kind, kept in a cache."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from _lots import SCANNED, lots, scan
+
+from skstructcore import RoutedKNNScorer, make_structcore
+from skstructcore.containers import AnomalyMaps
+from skstructcore.datasets import load_mvtec_ad, make_photographs, masks_as_seen
+from skstructcore.datasets.photographs import PHOTOGRAPHS
+from skstructcore.images import Geometry
+from skstructcore.images.resampling import upsample_maps
+from skstructcore.metrics import aupro_score, pixel_auroc_score
+
+REAL = ("magnetic_tile", "cookie")
+#: name -> parameters of RoutedKNNScorer
+MAPS = {
+    "held out, k=5": {},
+    "held out, k=1": {"n_neighbors": 1},
+    "held out, k=5, squared": {"metric": "sqeuclidean"},
+    "5-fold, k=5": {"calibration": "k-fold"},
+    "in-sample, k=5": {"calibration": "in-sample"},
+    "in-sample, k=5, squared": {"calibration": "in-sample", "metric": "sqeuclidean"},
+}
+FULL = "products"
+INPUT = (256, 256)  # what the backbone sees; only the size matters here
+DEFAULT, PAPER_MAPS = "held out, k=5", "in-sample, k=5, squared"
+#: Cases on which only the rules are compared: on fewer maps.
+FEW_MAPS = (DEFAULT, PAPER_MAPS)
+
+
+@dataclass
+class Case:
+    """Train and test maps of one data set and seed, of every kind in `MAPS`."""
+
+    kind: str
+    name: str
+    seed: int
+    types: np.ndarray  # of the test images; "good" is good
+    train: dict
+    test: dict
+    pixels: dict  # pixel AUROC and AUPRO of the maps, where there are masks
+
+    @property
+    def good(self):
+        return self.types == "good"
+
+
+def image_sets(data):
+    """Yield (kind, name, train, test) of all cases."""
+    if data is not None:
+        for name in REAL:
+            images = load_mvtec_ad(data, name)
+            yield FULL, name, images.train, images.test
+        # Small training sets: whole tiles (groups) at random.
+        images = load_mvtec_ad(data, "magnetic_tile")
+        for n_groups in (5, 15, 30):
+            groups = images.train.groups
+            chosen = np.random.default_rng(n_groups).permutation(np.unique(groups))[:n_groups]
+            few = images.train[np.isin(groups, chosen)]
+            kind = FULL if n_groups < 30 else "fewer images"
+            yield kind, f"magnetic_tile, {len(few)} images", few, images.test
+    for name in PHOTOGRAPHS:
+        images = make_photographs(
+            name,
+            tile_size=192 if name in ("hubble", "retina") else 128,
+            n_train=40,
+            n_test_good=40,
+            n_test_defect=15,
+            random_state=0,
+        )
+        yield FULL, name, images.train, images.test
+        images = make_photographs(
+            name,
+            tile_size=192 if name in ("hubble", "retina") else 128,
+            n_train=12,
+            n_test_good=40,
+            n_test_defect=8,
+            random_state=3,
+        )
+        yield "fewer images", f"{name}, 12 images", images.train, images.test
+    for name in SCANNED:
+        for kind, cut in (("lots", lots), ("scan order", scan)):
+            images = cut(name)
+            yield kind, f"{name}, {kind}", images.train, images.test
+
+
+def load_cases(data, cache, seeds):
+    """Every case with every seed of projection and bank."""
+    return [load_case(*images, cache, seed) for images in image_sets(data) for seed in range(seeds)]
+
+
+def load_case(kind, name, train, test, cache, seed):
+    """Maps of one case, from the cache or computed."""
+    path = cache / (name.replace(", ", "_").replace(" ", "_") + f"_{seed}.npz")
+    if not path.exists():
+        compute_case(train, test, path, MAPS if kind == FULL else FEW_MAPS, seed)
+    stored = np.load(path, allow_pickle=True)
+    maps = {"train": {}, "test": {}}
+    for how in MAPS:
+        for part in ("train", "test"):
+            if f"{part}/{how}/values" in stored:
+                surprise = stored.get(f"{part}/{how}/surprise")
+                whole = [[0, 0, *INPUT]] * len(stored[f"{part}/{how}/values"])
+                geometry = Geometry(INPUT, [INPUT] * len(whole), whole)
+                maps[part][how] = AnomalyMaps(
+                    stored[f"{part}/{how}/values"],
+                    groups=stored["groups"] if part == "train" else None,
+                    surprise=surprise,
+                    geometry=geometry,
+                )
+    return Case(
+        kind,
+        name,
+        seed,
+        stored["types"],
+        maps["train"],
+        maps["test"],
+        stored["pixels"].item(),
+    )
+
+
+def compute_case(train, test, path, kinds, seed):
+    start = time.perf_counter()
+    memory = path.parent / "features"
+    front = make_structcore("efficientnet_lite0", random_state=seed, features__memory=memory)[:3]
+    patches = front.fit_transform(train)
+    new = front.transform(test)
+    stored, pixels = {}, {}
+    for kind in kinds:
+        scorer = RoutedKNNScorer(**MAPS[kind])
+        maps = {"train": scorer.fit_transform(patches), "test": scorer.transform(new)}
+        for part, values in maps.items():
+            stored[f"{part}/{kind}/values"] = values.values
+            if values.surprise is not None:
+                stored[f"{part}/{kind}/surprise"] = values.surprise
+        if kind == DEFAULT and kinds is MAPS:
+            pixels = pixel_scores(maps["test"], test)
+    groups = maps["train"].groups
+    np.savez(
+        path,
+        **stored,
+        types=test.y.astype(str),
+        groups=groups,
+        pixels=pixels,
+    )
+    print(f"{path.stem}: {len(train)} + {len(test)} images, {time.perf_counter() - start:.0f} s")
+
+
+def pixel_scores(maps, test):
+    size = maps.geometry.input_size
+    masks, used = masks_as_seen(test, maps.geometry, size)
+    scores = {}
+    for name, values in (("distance", maps.values), ("surprise", maps.surprise)):
+        pixels = upsample_maps(values[used], size, 4.0)
+        scores[name] = (pixel_auroc_score(masks, pixels), aupro_score(masks, pixels))
+    return scores
