@@ -19,13 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from _measure import spread
-from _scoring_maps import DEFAULT, FULL, MAPS, PAPER_MAPS, REAL, image_sets, load_cases
+from _scoring_maps import DEFAULT, FULL, MAPS, PAPER_MAPS, REAL, load_cases
 
 from skstructcore import StructCoreScorer, make_structcore
 from skstructcore.containers import AnomalyMaps
 from skstructcore.datasets import make_photographs
 from skstructcore.datasets.photographs import PHOTOGRAPHS
-from skstructcore.lifecycle.painted import learn_from_painted_defects
 from skstructcore.scoring.descriptors import DEFAULT_PHI
 
 GUARANTEED = {"threshold": "guaranteed"}
@@ -355,35 +354,6 @@ def cost_table():
     )
 
 
-def painted_table(data, cache, seeds):
-    """Learned weights against the default on the small real sets.
-
-    The photographs are left out: their test defects come from the same painter.
-    """
-    names = ("max pooling", "default", "learned from painted defects")
-    rows = {}
-    for kind, name, train, test in image_sets(data):
-        if kind == FULL and name != "magnetic_tile" and name not in PHOTOGRAPHS:
-            found = [learned_areas(train, test, seed, cache) for seed in range(seeds)]
-            rows[name] = dict(zip(names, map(spread, np.transpose(found)), strict=True))
-    return pd.DataFrame(rows).T
-
-
-def learned_areas(train, test, seed, cache):
-    pipe = make_structcore(
-        "efficientnet_lite0", random_state=seed, features__memory=cache / "features"
-    )
-    held_out = pipe[:-1].fit_transform(train, bank__groups=train.groups)
-    pipe[-1].fit(held_out)
-    learned = learn_from_painted_defects(pipe, train, random_state=seed)
-    maps, good = pipe[:-1].transform(test), test.y.astype(str) == "good"
-    found = []
-    for scorer in (StructCoreScorer(lam=0.0), StructCoreScorer(), learned):
-        scores = -scorer.fit(held_out).score_samples(maps)
-        found.append(auroc(scores[good], scores[~good]))
-    return found
-
-
 def pixel_table(cases):
     rows = {}
     for label, members in (
@@ -460,8 +430,6 @@ def main():
         "## False alarms and detection",
         markdown(alarm_table(cases), "case"),
         "![asked-for against measured false-alarm rate](scoring_calibration.png)",
-        "## Weights learned from painted defects",
-        markdown(painted_table(options.data, options.cache, options.seeds), "case"),
         "## Pixel maps",
         markdown(pixel_table(cases), "case"),
         "## Cost",

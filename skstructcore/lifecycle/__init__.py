@@ -4,7 +4,6 @@ from .audit import audit
 from .categories import add_category, remove_category
 from .drift import DriftAlarm, DriftMonitor
 from .operating_points import operating_points
-from .painted import learn_from_painted_defects
 from .recalibrate import Recalibration, recalibrate
 from .update import forget, update
 
@@ -15,7 +14,6 @@ __all__ = [
     "add_category",
     "audit",
     "forget",
-    "learn_from_painted_defects",
     "operating_points",
     "recalibrate",
     "remove_category",

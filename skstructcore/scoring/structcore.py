@@ -69,7 +69,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         ``z``: 1 in a sequence, or given by a dict. "default": `DEFAULT_PHI` there.
         ``surprise_<name>`` looks at the surprise map. Where the training maps carry none
         (``calibration="in-sample"``, plain arrays), ``<name>`` takes its place, under its own
-        name. `skstructcore.lifecycle.learn_from_painted_defects` learns weights without labels.
+        name.
     resolution : {"grid", "full"}, default="grid"
         Whether descriptors look at the patch grid or at the smoothed pixel map.
     sigma : float >= 0, default=4.0
