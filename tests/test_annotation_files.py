@@ -103,13 +103,19 @@ def test_a_folder_of_its_own_and_labels_that_mean_good(folder, tmp_path):
     [
         ("bad.json", "{", r"bad.json: JSONDecodeError"),
         ("bad.json", labelme(CORNERS[:2], "line"), "'line' with 2 points has no area"),
+        ("bad.json", labelme([], "rectangle"), "'rectangle' with 0 points has no area"),
+        ("bad.json", labelme(CORNERS[:1], "circle"), "'circle' with 1 points has no area"),
+        ("bad.json", labelme(CORNERS, "polygon").replace('"dent"', "null"), "has no label"),
         ("bad.json", json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": []}), "this one has"),
         ("bad.txt", "0 0.1 0.2\n", "3 numbers in a line"),
+        ("bad.txt", "0\n", "1 numbers in a line"),
+        ("bad.txt", "-1 0.5 0.5 0.2 0.2\n", "-1 is no number of a class"),
+        ("bad.txt", "0.5 0.1 0.1 0.1 0.1\n", "0.5 is no number of a class"),
         ("bad.txt", "0 7 5 4 3\n", "shares of the image"),
         ("bad.xml", "<a", "ParseError"),
         ("bad.xml", VOC.replace("<object>", SIZE + "<object>"), r"this one has \(12, 20\)"),
         ("bad.xml", "<a><object><name>dent</name></object></a>", "an object has no bndbox"),
-        ("bad.xml", VOC.replace("<name>dent</name>", ""), "an object has no name"),
+        ("bad.xml", VOC.replace("<name>dent</name>", ""), "a shape has no label"),
         ("other.txt", "", "no .json, .xml or .txt has the name of an image"),
     ],
 )
@@ -150,9 +156,3 @@ def test_annotations_of_coco_that_are_wrong_are_listed(folder, shape, message):
     (folder / "all.json").write_text(coco(**shape))
     with pytest.raises(DatasetError, match=message):
         load_annotated(folder, folder / "all.json")
-
-
-def test_a_class_below_0_is_no_name_of_the_list(folder):
-    (folder / "classes.txt").write_text("dent\n")
-    (folder / "bad.txt").write_text("-1 0.5 0.5 0.2 0.2\n")
-    assert load_annotated(folder).y.tolist() == ["class -1", "good"]

@@ -88,6 +88,11 @@ def test_labels_default_to_good():
     assert list(ImageSet(["a.png", "b.png"]).y) == ["good", "good"]
 
 
+def test_what_is_no_file_and_no_array_is_an_error():
+    with pytest.raises(TypeError, match="paths must hold files and arrays, not <PIL"):
+        ImageSet([Image.new("L", (4, 4))])
+
+
 def test_a_wrong_number_of_anything_is_an_error():
     with pytest.raises(ValueError, match="masks has 1 entries for 2 images"):
         ImageSet(["a.png", "b.png"], masks=[None])

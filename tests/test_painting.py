@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from skstructcore.datasets import DEFECTS, ImageSet, paint_copies, paint_defect
+from skstructcore.images import as_images
 
 
 @pytest.fixture
@@ -23,10 +24,11 @@ def test_the_copy_of_an_image_does_not_depend_on_the_others_or_on_its_file(good,
     assert any((a != b).any() for a, b in zip(copies, other, strict=True))
 
 
-def test_copies_are_labelled_and_masked_and_keep_what_is_known(good):
+@pytest.mark.parametrize("form", [lambda images: images, as_images])
+def test_copies_are_labelled_and_masked_and_keep_what_is_known(good, form):
     parts = list("ababcdcd")
     images = ImageSet(good, groups=list("aabbccdd"), categories=["nut"] * 8, parts=parts)
-    copies = paint_copies(images, kinds=["spot", "noise"], severity=2.0)
+    copies = paint_copies(form(images), kinds=["spot", "noise"], severity=2.0)
     assert set(copies.y) <= {"spot", "noise"} and len(set(copies.y)) == 2
     assert copies.groups.tolist() == list("aabbccdd")
     assert copies.parts.tolist() == parts
@@ -63,8 +65,9 @@ def test_a_defect_is_as_long_as_asked(kind, size):
     [
         ({"kinds": ["dent"]}, r"kinds must hold some of \['missing'.*got \['dent'\]"),
         ({"kinds": []}, "kinds must hold some of"),
-        ({"size": 49}, r"painted on <ndarray>: size must be .* at most 48.* got 49"),
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 49}, r"painted on <ndarray>: size must be .*48.0\], got 49"),
+        ({"size": 0}, r"size must be a float in the range \[1.0"),
+        ({"size": "a"}, "got 'a'"),
         ({"severity": -1}, "severity must be a float in the range"),
         ({"severity": np.inf}, "severity must be a float in the range"),
     ],

@@ -95,7 +95,12 @@ class ImageSet:
     ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             raise ValueError(f"paths must be a list of images, not {paths!r}: see list_images.")
-        self.paths = [p if isinstance(p, np.ndarray) else str(p) for p in paths]
+        strange = [p for p in paths if not isinstance(p, (str, os.PathLike, np.ndarray))]
+        if strange:
+            raise TypeError(
+                f"paths must hold files and arrays, not {strange[0]!r}: see np.asarray(image)."
+            )
+        self.paths = [p if isinstance(p, np.ndarray) else os.fspath(p) for p in paths]
         n_images = len(self.paths)
         y = check_per_image([GOOD] * n_images if y is None else y, n_images, "y")
         self.y = defect_types(y) if n_images else y.astype(object)

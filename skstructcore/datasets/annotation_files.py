@@ -147,7 +147,14 @@ def _listed(problems, place):
 def _labelme(path, size):
     data = json.loads(path.read_text("utf-8"))
     _check_size(data.get("imageHeight"), data.get("imageWidth"), size)
-    return [_Shape(str(s["label"]), _corners(s)) for s in data["shapes"]]
+    return [_Shape(_named(s["label"]), _corners(s)) for s in data["shapes"]]
+
+
+def _named(label):
+    """A label that is one: a program for annotating may leave it out."""
+    if label is None or not str(label).strip():
+        raise ValueError("a shape has no label")
+    return str(label)
 
 
 def _check_size(height, width, size):
@@ -157,18 +164,19 @@ def _check_size(height, width, size):
 
 
 def _corners(shape):
-    points = np.array(shape["points"], dtype=np.float64)
     shape_type = shape.get("shape_type", "polygon")
+    points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
+    fewest = {"rectangle": 2, "circle": 2, "polygon": 3}.get(shape_type)
+    if fewest is None or len(points) < fewest or not np.isfinite(points).all():
+        raise ValueError(
+            f"a shape of the type {shape_type!r} with {len(points)} points has no area"
+        )
     if shape_type == "rectangle":
         return _box(*points.min(axis=0), *points.max(axis=0))
     if shape_type == "circle":
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, np.newaxis]
         radius = np.hypot(*(points[1] - points[0]))
         return points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)])
-    if shape_type != "polygon" or len(points) < 3:
-        raise ValueError(
-            f"a shape of the type {shape_type!r} with {len(points)} points has no area"
-        )
     return points
 
 
@@ -180,9 +188,7 @@ def _voc(path, size):
     root, shapes = ElementTree.parse(path).getroot(), []
     _check_size(root.findtext("size/height"), root.findtext("size/width"), size)
     for item in root.iter("object"):
-        box, label = item.find("bndbox"), item.findtext("name")
-        if label is None:
-            raise ValueError("an object has no name")
+        box, label = item.find("bndbox"), _named(item.findtext("name"))
         if box is None:
             raise ValueError("an object has no bndbox")
         sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -197,20 +203,21 @@ def _yolo(path, size):
     labels = dict(enumerate(map(str.strip, lines)))
     scale = np.array(size[::-1], dtype=np.float64)
     shapes = []
-    for line in path.read_text("utf-8").splitlines():
-        class_number, *values = map(float, line.split()) if line.split() else (None,)
-        if class_number is None:
-            continue
+    for line in filter(str.strip, path.read_text("utf-8").splitlines()):
+        class_number, *values = map(float, line.split())
+        is_box = len(values) == 4
+        if not is_box and (len(values) < 6 or len(values) % 2):
+            raise ValueError(f"{len(values) + 1} numbers in a line are no box and no segment")
+        if class_number < 0 or class_number != int(class_number):
+            raise ValueError(f"{line!r}: {class_number:g} is no number of a class")
         if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
             raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
         label = labels.get(class_number, f"class {class_number:g}")
-        if len(values) == 4:
+        if is_box:
             centre, half = np.array(values[:2]), np.array(values[2:]) / 2
             corners = _box(*(centre - half), *(centre + half))
-        elif len(values) >= 6 and len(values) % 2 == 0:
-            corners = np.array(values).reshape(-1, 2)
         else:
-            raise ValueError(f"{len(values) + 1} numbers in a line are no box and no segment")
+            corners = np.array(values).reshape(-1, 2)
         shapes.append(_Shape(label, corners * scale))
     return shapes
 
@@ -256,12 +263,12 @@ def _coco(path, sizes, problems):
 
 
 def _coco_shapes(item, names):
-    label = str(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
+    label = _named(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
     outlines = item.get("segmentation")
     if isinstance(outlines, dict):
         return [_Shape(label, runs=outlines)]
     if outlines:
-        return [_Shape(label, np.reshape(outline, (-1, 2))) for outline in outlines]
+        return [_Shape(label, _corners({"points": outline})) for outline in outlines]
     left, top, width, height = item["bbox"]
     return [_Shape(label, _box(left, top, left + width, top + height))]
 
@@ -272,6 +279,8 @@ def _decoded(runs, size):
         raise ValueError(f"run lengths of {runs['size']} pixels, the image has {list(size)}")
     counts = runs["counts"]
     if isinstance(counts, list):
+        if sum(counts) != size[0] * size[1]:
+            raise ValueError(f"run lengths of {sum(counts)} pixels, the image has {list(size)}")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         return flat.reshape(size[::-1]).T
     try:

@@ -68,7 +68,8 @@ def _look_at_mask(images, i):
     try:
         return None, images.load_mask(i).any() == (images.y[i] != GOOD)
     except ValueError as error:  # an ImageReadError among them
-        return str(error), True
+        name, reason = images.name(i), str(error)
+        return (reason if name in reason else f"{name}: {reason}"), True
 
 
 def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:

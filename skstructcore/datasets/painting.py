@@ -84,26 +84,19 @@ def paint_copies(
     unknown = sorted(set(kinds) - set(DEFECTS))
     if unknown or not len(kinds):
         raise ValueError(f"kinds must hold some of {sorted(DEFECTS)}, got {list(kinds)!r}")
-    annotations = {
-        name: values
-        for name in ("groups", "categories", "splits", "parts")
-        if (values := getattr(images, name, None)) is not None
-    }
-    images, seed = as_images(images), _as_seed(random_state)
+    splits = getattr(images, "splits", None)
+    images, seed = as_images(images), random_state
+    if not isinstance(seed, (int, np.integer)):
+        seed = check_random_state(seed).randint(2**31)
     copies = [_painted(images, i, kinds, severity, size, seed) for i in range(len(images))]
     pixels, masks, painted_kinds = zip(*copies, strict=True)
-    return ImageSet(pixels, painted_kinds, masks=masks, **annotations)
-
-
-def _as_seed(random_state):
-    if isinstance(random_state, (int, np.integer)):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31))
+    known = {name: values for name, values in vars(images.annotations).items() if name != "labels"}
+    return ImageSet(pixels, painted_kinds, masks=masks, splits=splits, **known)
 
 
 def _painted(images, i, kinds, severity, size, seed):
     # 32 bits, as RandomState takes them.
-    rng = np.random.RandomState((int(images.digest(i)[:8], 16) ^ seed) & 0xFFFFFFFF)
+    rng = np.random.RandomState((int(images.digest(i)[:8], 16) ^ int(seed)) & 0xFFFFFFFF)
     pixels = np.asarray(images.read(i))
     if images.view is not None and images.view.channels == "bgr":  # as the model takes arrays
         pixels = pixels[..., ::-1]

@@ -94,11 +94,8 @@ def paint_defect(
     if kind not in DEFECTS:
         raise ValueError(f"kind must be one of {sorted(DEFECTS)}, got {kind!r}")
     check_number(severity, "severity", 0)
-    if size is not None and not 1 <= size <= min(image.shape[:2]):
-        raise ValueError(
-            f"size must be at least 1 and at most {min(image.shape[:2])}, the shorter side of the "
-            f"image, got {size!r}"
-        )
+    if size is not None:
+        check_number(size, "size", 1, min(image.shape[:2]), closed="both")
 
     rng = check_random_state(random_state)
     pixels = image.astype(np.float32).reshape(*image.shape[:2], -1)
