@@ -455,6 +455,14 @@ def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch, suffi
         as_images([path], max_pixels=0)
 
 
+def test_a_view_of_the_first_pixel_is_that_pixel(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
+    images = as_images([f"{path}[1x1+0+0]", path])
+    assert images.box(0, Framing((8, 8))) == (0, 0, 1, 1)
+    assert images.box(1, Framing((8, 8), region=(0.0, 0.0, 1.0, 1.0))) == (0, 0, 8, 8)
+
+
 # --- arrays in files of NumPy -------------------------------------------------------------------
 
 

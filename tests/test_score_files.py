@@ -158,7 +158,7 @@ def test_fit_is_told_how_pictures_are_to_be_seen(line, tmp_path):
     options = ["--crop", "0,0,32,24", "--channels", "bgr", "--no-estimate"]
     command = ["fit", tmp_path, "-o", tmp_path / "m", *options, "--parts", "file"]
     assert "--pages" in run(*command).output
-    command += ["--pages", "all", "--set", "features__image_size=64"]
+    command[-2:] = ["--pages", "parts", "--set", "features__image_size=64"]
     result = run(*command, "--false-alarms", 0.2)
     assert result.exit_code == 0, result.output
     pipe = load(tmp_path / "m")

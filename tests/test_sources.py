@@ -272,6 +272,32 @@ def test_pages_and_very_large_files_are_taken_if_asked_for(make, tmp_path, monke
     assert as_images(large).read(0).size == (8, 8)
 
 
+def test_pages_and_very_large_files_of_data_sets_and_verdicts(make, monkeypatch):
+    make("d/train/good/a.png", "d/test/good/b.png")
+    frames = [Image.new("L", (8, 8), level) for level in (10, 20)]
+    for name in ("train/good/0.tif", "test/scratch/1.tif"):
+        Path("d", name).parent.mkdir(exist_ok=True)
+        frames[0].save(f"d/{name}", save_all=True, append_images=frames[1:])
+    Path("d/ground_truth/scratch").mkdir(parents=True)
+    frames[0].save("d/ground_truth/scratch/1_mask.png")
+    Path("v.csv").write_text("file,digest,verdict\nd/train/good/0.tif,,good\n")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    given = {"pages": "parts", "max_pixels": 64}
+
+    images = load_images("d", split="test", **given)
+
+    assert images.y.tolist() == ["good", "scratch", "scratch"]
+    assert [Path(part).name for part in images.parts] == ["b.png", "1.tif", "1.tif"]
+    assert images.load_mask(2).all()
+    assert [len(load_images(source, **given)) for source in ("d", "v.csv")] == [3, 2]
+    for source in ("d", "v.csv"):
+        with pytest.raises(DatasetError, match="more than 20 are refused"):
+            load_images(source, pages="parts")
+        with pytest.raises(DatasetError, match="holds 2 images"):
+            load_images(source, max_pixels=64)
+    assert load_verdicts("v.csv", **given).paths == ["d/train/good/0.tif"]
+
+
 def test_a_table_may_say_which_images_are_views_of_a_part(make):
     make("t/1.png", "t/2.png", "t/3.png")
     pd.DataFrame({"file": ["1.png", "2.png", "3.png"], "part": [7, 7, 8]}).to_csv("t/all.csv")

@@ -298,14 +298,21 @@ def _views(context, parameter, values):
     _kept(context, parameter, [numbers(context, parameter, value) for value in values] or None)
 
 
+def _pages(context, parameter, value):
+    if value == "parts":  # options that are not given are processed after those that are
+        context.default_map = {**(context.default_map or {}), "parts": "file"}
+    _kept(context, parameter, value)
+
+
 reading_options = _together(
     click.option(
         "--pages",
-        type=click.Choice(["all", "first"]),
-        callback=_kept,
+        type=click.Choice(["all", "parts", "first"]),
+        callback=_pages,
         expose_value=False,
-        help="What is taken of files of several images (pages): a row each, a.tif[0] …, or the "
-        "first.  [default: such a file is an error]",
+        help="What is taken of files of several images (pages): a row each, a.tif[0] …, "
+        "the same as views of one part (--parts file), or the first.  "
+        "[default: such a file is an error]",
     ),
     click.option(
         "--max-pixels",

@@ -35,18 +35,19 @@ class DatasetError(ValueError):
         return type(self), (self.root, self.problems)
 
 
-def checked(root: StrPath, images: ImageSet, problems: list[str], decode: bool) -> ImageSet:
+def checked(root: StrPath, images: ImageSet, problems: list[str], decode: bool | None) -> ImageSet:
     """Return the images, or raise `DatasetError` with these and all other problems.
 
     Others are unreadable images and masks, masks that are not of the size of their image, and
     anomalous images without a mask although others of their type have one. With `decode`, images
-    are decoded to their end, which finds truncated files; else only their headers are read.
+    are decoded to their end, which finds truncated files; without, only their headers are read.
+    None leaves all images to a later check, which knows of pages and of `max_pixels`.
     """
-    if len(images):
+    if len(images) and decode is not None:
         unreadable = find_unreadable(images, decode=decode)
         problems = problems + [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
         problems += find_mask_problems(images, {i for i, *_ in unreadable})
-    elif not problems:
+    elif not len(images) and not problems:
         problems = ["there are no images"]
     if problems:
         raise DatasetError(root, problems)

@@ -183,7 +183,7 @@ class ImageSet:
         if mask is None:
             return np.zeros(shape, dtype=bool) if self.y[i] == GOOD else None
         name = mask if isinstance(mask, str) else f"mask of {self.name(i)}"
-        mask = mask_of(mask, self.name(i))
+        mask = mask_of(mask, self.name(i), self.max_pixels)
         if mask.shape != tuple(shape):
             raise ValueError(f"{name}: the mask has {mask.shape} pixels, its image {tuple(shape)}")
         return mask

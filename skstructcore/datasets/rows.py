@@ -8,7 +8,7 @@ import os
 import re
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..images.files import images_among, name_view, split_page, split_view, tell_of_others
 from ..images.geometry import as_box, box_in_pixels
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["find_rows"]
 
 
+class _Asked(NamedTuple):
+    """What is asked of every source."""
+
+    split: str
+    by_folder: bool  # whether folders are categories
+    pages: Pages | None
+    max_pixels: int | None
+
+
 def find_rows(
     sources: Sequence[StrPath],
     good: str | None = GOOD,
@@ -42,9 +51,10 @@ def find_rows(
 
     With ``good=None`` names of folders say nothing of the images in them.
     """
+    asked = _Asked(split, categories == "folder", pages, max_pixels)
     rows = []
     for source in sources:
-        rows += _rows_of(os.fspath(source), good, split, categories == "folder")
+        rows += _rows_of(os.fspath(source), good, asked)
     spelled: dict[str, str] = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
     rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
     if categories not in (None, "folder"):
@@ -81,26 +91,26 @@ def _with_pages(rows, pages, views, max_pixels):
     return expanded
 
 
-def _rows_of(source: str, good, split, by_folder) -> list[ImageRow]:
+def _rows_of(source: str, good, asked) -> list[ImageRow]:
     path = Path(source)
     if source.startswith("@"):
         lines = _lines(source[1:])
-        return [row for line in lines for row in _rows_of(line, good, split, by_folder)]
+        return [row for line in lines for row in _rows_of(line, good, asked)]
     if path.is_dir():
         layout = layout_or_none(path)
         if layout is None:
-            return _from_folder(path, good, by_folder)
-        return list(_from_layout(layout, split, by_folder))
+            return _from_folder(path, good, asked.by_folder)
+        return list(_from_layout(layout, asked))
     if path.suffix.lower() == ".csv":
-        return read_rows(path, split)
+        return read_rows(path, asked.split, asked.pages, asked.max_pixels)
     is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
-        return _from_pattern(path, good, split, by_folder)
+        return _from_pattern(path, good, asked)
     label = None if good is None else _own_label(path.parent, good)
     return [ImageRow(source, label)]
 
 
-def _from_pattern(pattern, good, split, by_folder):
+def _from_pattern(pattern, good, asked):
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
@@ -108,7 +118,7 @@ def _from_pattern(pattern, good, split, by_folder):
     if not matches:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     # Where there are files, a pattern like ** has met the folders on its way: they do not count.
-    rows = [row for m in matches for row in _rows_of(str(m), None, split, by_folder)]
+    rows = [row for m in matches for row in _rows_of(str(m), None, asked)]
     if good is None or all(row.label for row in rows):
         return rows
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
@@ -134,10 +144,10 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
             yield beside(path, line)
 
 
-def _from_layout(layout, split, by_folder):
-    several = by_folder or len(layout.categories) > 1
+def _from_layout(layout, asked):
+    several = asked.by_folder or len(layout.categories) > 1
     for category in layout.categories:
-        images = getattr(layout.load(category, check=False), split)
+        images = getattr(layout.load(category, check=None), asked.split)
         groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
         shown = [category if several else None] * len(images)
         yield from map(ImageRow, images.paths, images.y, images.masks, groups, shown)

@@ -14,6 +14,8 @@ from .verdicts import UNSURE, load_verdicts
 if TYPE_CHECKING:
     from typing import Literal
 
+    from ..images.image_list import Pages
+
 __all__ = ["COLUMNS", "ImageRow", "read_rows"]
 
 #: What a column of a table may be called, by what is in it; in any case.
@@ -49,7 +51,12 @@ class ImageRow(NamedTuple):
         return str(Path(self.file).parent)
 
 
-def read_rows(path: Path, split: Literal["train", "test"] | None = None) -> list[ImageRow]:
+def read_rows(
+    path: Path,
+    split: Literal["train", "test"] | None = None,
+    pages: Pages | None = None,
+    max_pixels: int | None = None,
+) -> list[ImageRow]:
     """The rows of a CSV file with a column file and, maybe, others of `COLUMNS`."""
     rows = read_table(path, ())
     given = rows[0] if rows else ()
@@ -61,7 +68,7 @@ def read_rows(path: Path, split: Literal["train", "test"] | None = None) -> list
         raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
     others = any(columns[what] for what in columns if what not in ("file", "label"))
     if "file" in given and "verdict" in given and not others:  # digests are checked
-        images = load_verdicts(path)
+        images = load_verdicts(path, pages=pages, max_pixels=max_pixels)
         return list(map(ImageRow, images.paths, images.y))
     read = []
     for row in rows:

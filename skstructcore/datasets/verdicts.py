@@ -13,7 +13,7 @@ from ._folders import beside, read_table
 from ._image_set import ImageSet
 
 if TYPE_CHECKING:
-    from ..images.image_list import StrPath
+    from ..images.image_list import Pages, StrPath
 
 __all__ = ["VERDICT_COLUMNS", "load_verdicts"]
 
@@ -26,7 +26,9 @@ UNSURE = "unsure"
 _WORDS = (UNSURE, *DEFECT_WORDS, *GOOD_WORDS)
 
 
-def load_verdicts(path: StrPath) -> ImageSet:
+def load_verdicts(
+    path: StrPath, *, pages: Pages | None = None, max_pixels: int | None = None
+) -> ImageSet:
     """Read the verdicts that people gave in a report, as labelled images.
 
     Parameters
@@ -36,6 +38,8 @@ def load_verdicts(path: StrPath) -> ImageSet:
         ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`),
         ``decision``, ``p_value``, ``route`` and ``time``. Relative names start where the file is,
         or else where you are.
+    pages, max_pixels : see `skstructcore.images.as_images`
+        How the images are read when they are checked; the set has a row a file.
 
     Returns
     -------
@@ -73,12 +77,12 @@ def load_verdicts(path: StrPath) -> ImageSet:
     sure = {file: entry for file, entry in verdicts.items() if entry[0] is not None}
     for file, (_, digest) in sure.items():
         try:
-            image = as_images([file])
+            image = as_images([file], pages=pages, max_pixels=max_pixels)
             image.size(0)  # is there, and is an image
-            if digest and image.digest(0) != digest:
+            if digest and image.items == [file] and image.digest(0) != digest:
                 problems.append(f"{file}: it has changed since the report was written")
         except ImageReadError as error:
             problems.append(str(error))
     if problems:
         raise DatasetError(path, problems)
-    return ImageSet(list(sure), [label for label, _ in sure.values()])
+    return ImageSet(list(sure), [label for label, _ in sure.values()], max_pixels=max_pixels)

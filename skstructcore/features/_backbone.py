@@ -76,7 +76,6 @@ class PatchFeatures(LazyTransformer):
         "memory": [None, str, os.PathLike, HasMethods("cache")],
         "verbose": ["verbose"],
     }
-    _digested_ignore = None  # the last `ignore` and its digest
     _side_step = 8  # sides that are found for "native" and the like are multiples of it
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -230,7 +229,7 @@ class PatchFeatures(LazyTransformer):
         window = None if isinstance(self.window, str) else [float(end) for end in self.window]
         recipe = {
             **self._method(),
-            **{"image_size": size, "window": window, "ignore": self._ignore_digest()},
+            **{"image_size": size, "window": window, "ignore": digest_of(self.ignore)},
             "crop": framing.region or framing.resize or framing.crop,
         }
         # Tuples and lists become the same, and numbers of NumPy those of Python.
@@ -257,12 +256,6 @@ class PatchFeatures(LazyTransformer):
             **self._network_source().recipe(),
             **({"tiles": (*tile, int(self.tile_overlap))} if tile else {}),
         }
-
-    def _ignore_digest(self):
-        # A mask of a large camera takes longer to digest than a small image to score.
-        if self._digested_ignore is None or self._digested_ignore[0] is not self.ignore:
-            self._digested_ignore = self.ignore, digest_of(self.ignore)
-        return self._digested_ignore[1]
 
     def _check_recipe(self):
         self._validate_params()
@@ -317,13 +310,15 @@ class PatchFeatures(LazyTransformer):
             ) from error
 
     def _iter_features(self, images):
-        tiling, make_extraction = self._tiling(), Extraction
+        tiling, picture = self._tiling(), self._picture()
+        read, make_extraction = picture.pixels, Extraction
         if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)
+            read = picture.parts
         extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),
-            read=self._picture().pixels,
+            read=read,
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 from .files import split_page, stamp
 
 if TYPE_CHECKING:
-    from typing import Any, Literal
+    from typing import Any, BinaryIO, Literal
 
     from numpy.typing import NDArray
 
@@ -72,7 +72,7 @@ def header_of(name: str) -> Header:
 def _header(path, stamp, page):
     with open(path, "rb") as file:
         try:
-            image = _open(file)
+            image = open_image(file)
         except Image.UnidentifiedImageError:
             is_array = _head(path).startswith(b"\x93NUMPY")
             return (_array_header if is_array else _tifffile_header)(path, page)
@@ -110,14 +110,11 @@ def load(name: str) -> Image.Image | NDArray[Any]:
         return _decode(path, page)
     if header.reader == "numpy":
         return np.load(path, allow_pickle=False)
+    if header.reader == "netpbm":
+        return map_pixmap(path).astype(np.uint16)
     if header.reader == "halves":
         high, low = (np.asarray(_decode(path, page, other)) for other in (False, True))
         values = high.astype(np.uint16) << 8 | low
-    elif header.reader == "netpbm":
-        with open(path, "rb") as file, _open(file) as image:
-            (width, height), offset = image.size, image.tile[0][2]
-        values = np.fromfile(path, ">u2", height * width * 3, offset=offset)
-        values = values.reshape(height, width, 3).astype(np.uint16)
     else:
         values = _tifffile_values(path, page)
     if values.shape[2:] == (4,) and header.pixel_type.n_channels == 3:
@@ -130,11 +127,23 @@ def load(name: str) -> Image.Image | NDArray[Any]:
     return values
 
 
+def map_array(path: str) -> NDArray[Any]:
+    """The array of a file of NumPy, which stays on the disk until it is looked at."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def map_pixmap(path: str) -> NDArray[np.uint16]:
+    """The colours of 16 bits of a PPM file, which stay on the disk until they are looked at."""
+    with open(path, "rb") as file, open_image(file) as image:
+        (width, height), offset = image.size, image.tile[0][2]
+    return np.memmap(path, ">u2", "r", offset, (height, width, 3))
+
+
 def _decode(path, page, other_byte=False):
     """A page as Pillow decodes it; of 16-bit colours the upper byte, or the other one."""
     # Opened as a file object, because Pillow 13 reads uncompressed turned TIFFs wrongly through
     # the memory map that it makes of a named file.
-    with open(path, "rb") as file, _open(file) as image:
+    with open(path, "rb") as file, open_image(file) as image:
         _seek(image, page)
         refuse_deep_transparency(image)
         if other_byte:
@@ -144,14 +153,15 @@ def _decode(path, page, other_byte=False):
         return image
 
 
-def _open(file):
+def open_image(file: BinaryIO) -> Image.Image:
+    """As `Image.open`, but of any size: see `check_pixels`."""
     try:
         return Image.open(file)
     except Image.DecompressionBombError:  # `check_pixels` knows what is allowed
-        return _open_of_any_size(file)
+        return _open_large(file)
 
 
-def _open_of_any_size(file):
+def _open_large(file):
     """As `Image.open` does, but for its limit."""
     file.seek(0)
     start = file.read(16)
@@ -170,9 +180,9 @@ def _pillows_limit():
     return 2 * (Image.MAX_IMAGE_PIXELS or np.inf)
 
 
-def check_pixels(name: str, max_pixels: int | None) -> None:
+def check_pixels(size: tuple[int, int], max_pixels: int | None) -> None:
     """Raise ValueError if a file has more pixels than `max_pixels`; None: than Pillow takes."""
-    height, width = header_of(name).size
+    height, width = size
     limit = max_pixels or _pillows_limit()
     if height * width > limit:
         raise ValueError(
@@ -287,7 +297,7 @@ def _of_other_byte(tile):
 
 
 def _array_header(path, page):
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    values = map_array(path)
     if page:
         raise ValueError(f"it holds one image, counted from 0: there is none {page}")
     if wrong := problem_of_array(values):
@@ -318,7 +328,8 @@ def _values_of(dtype):
     return "integers" if dtype.kind in "ui" else "floats"
 
 
-def _tifffile():
+def open_tiff(path: str) -> Any:
+    """A `tifffile.TiffFile`; ValueError if the library is not there or the file is no TIFF."""
     try:
         import tifffile
     except ImportError:
@@ -326,35 +337,36 @@ def _tifffile():
             "it is a TIFF that Pillow cannot read in full depth; pip install "
             "'skstructcore[tiff]', or save it with 16 bits and the colours of a pixel together"
         ) from None
-    return tifffile
+    return tifffile.TiffFile(path)
 
 
 def _tifffile_header(path, page):
     """Header of a file that Pillow cannot read, if it is a TIFF."""
     if _head(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise Image.UnidentifiedImageError
-    with _tifffile().TiffFile(path) as file:
+    with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
         if page is not None and page >= len(file.pages):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is none {page}")
         page = file.pages[pages[0] if page is None else page]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
-        if _orientation(page) >= 5:
+        if orientation_of(page) >= 5:
             size = size[::-1]
         opaque = page.photometric == 2 and n_channels == 4
         pixels = PixelType(_values_of(page.dtype), 3 if opaque else n_channels)
         return Header(size, pixels, pages, "tifffile")
 
 
-def _orientation(page):
+def orientation_of(page: Any) -> int:
+    """How a page of `open_tiff` is turned, as EXIF counts; 1 is upright."""
     tag = page.tags.get("Orientation")
     return 1 if tag is None else int(tag.value)
 
 
 def _tifffile_values(path, page):
-    with _tifffile().TiffFile(path) as file:
+    with open_tiff(path) as file:
         page = file.pages[page]
-        values, how = page.asarray(), _orientation(page)
+        values, how = page.asarray(), orientation_of(page)
     if values.ndim == 3 and page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
     if how >= 5:

@@ -185,7 +185,8 @@ def box_in_pixels(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[i
     height, width = size
     if box is None:
         return 0, 0, height, width
-    scale = np.array([width, height] * 2) if max(box) <= 1 else 1
+    is_share = max(box) <= 1 and isinstance(max(box), float)  # a name of a view has integers
+    scale = np.array([width, height] * 2) if is_share else 1
     left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
     return top, left, bottom, right
 

@@ -23,6 +23,8 @@ from .reading import (
     Intensity,
     check_whole,
     digest,
+    is_native,
+    native_pixels,
     own_bit_depth_window,
     pixel_type,
     read,
@@ -33,7 +35,7 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Literal, Protocol, TypeAlias
 
     from numpy.typing import NDArray
@@ -265,6 +267,16 @@ def _check_item(item, position):
     return item
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What reads a part of an image's pixels when it is asked for, `[rows, columns]`."""
+
+    read: Callable[[tuple[slice, slice]], NDArray[Any]]
+
+    def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
+        return self.read(part)
+
+
 class ImageList:
     """Images that are read one at a time, when asked for.
 
@@ -391,6 +403,20 @@ class ImageList:
             )
         return levels
 
+    def parts_of_pixels(
+        self, i: int, framing: Framing, intensity: Intensity
+    ) -> NDArray[np.uint8] | NDArray[np.float32] | _Parts:
+        """What gives the levels of `pixels` by ``[rows, columns]``, two slices.
+
+        A large image that is seen in its own size is read where they ask for it, if its format
+        allows that, and never as a whole.
+        """
+        if not self._guard(i, lambda item: is_native(item, framing)):
+            return self.pixels(i, framing, intensity)
+        return _Parts(
+            lambda part: self._guard(i, lambda item: native_pixels(item, framing, intensity, part))
+        )
+
     def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of the part of image `i` that is seen."""
         return self._guard(i, lambda item: seen_box(item, framing))
@@ -407,8 +433,9 @@ class ImageList:
         item = self.items[i]
         try:
             if check and isinstance(item, str):
-                check_pixels(item, self.max_pixels)
-                box_on_image(split_view(item)[1], upright_size(item))
+                size = upright_size(item)
+                check_pixels(size, self.max_pixels)
+                box_on_image(split_view(item)[1], size)
             return function(item)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             message = f"Cannot read image {self.place(i)}: {reason_of(error)}."

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from .decoding import check_pixels, open_image
 from .files import check_regular
 from .reading import ImageReadError, reason_of
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
+def read_mask(
+    path: StrPath, inverted: bool = False, max_pixels: int | None = None
+) -> NDArray[np.bool_]:
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
     The stored values are taken as they are (indices of a palette, 16-bit values), because
@@ -38,6 +40,8 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     ----------
     inverted : bool, default=False
         Whether 0 marks the defect.
+    max_pixels : int, default=None
+        See `as_images`.
 
     Returns
     -------
@@ -51,9 +55,10 @@ def read_mask(path: StrPath, inverted: bool = False) -> NDArray[np.bool_]:
     """
     try:
         check_regular(path)
-        with Image.open(path) as image:
+        with open(path, "rb") as file, open_image(file) as image:
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise ValueError(f"it holds {image.n_frames} images (pages), and a mask is one")
+            check_pixels(image.size[::-1], max_pixels)
             values, is_jpeg = np.asarray(image), image.format in ("JPEG", "MPO")
             is_palette = image.mode == "P"
             if image.mode in ("LA", "RGBA"):
@@ -111,16 +116,14 @@ class InvertedMask(NamedTuple):
 
     path: str
 
-    def read(self) -> NDArray[np.bool_]:
-        """The mask of shape (h, w)."""
-        return read_mask(self.path, inverted=True)
 
-
-def mask_of(mask: Any, name: str) -> NDArray[np.bool_]:
+def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> NDArray[np.bool_]:
     """The mask that an entry of `ImageSet.masks` stands for: a file, an array or a drawing."""
+    if isinstance(mask, InvertedMask):
+        return read_mask(mask.path, True, max_pixels)
     if hasattr(mask, "read"):
         return mask.read()
-    return read_mask(mask) if isinstance(mask, str) else as_mask(mask, name)
+    return read_mask(mask, max_pixels=max_pixels) if isinstance(mask, str) else as_mask(mask, name)
 
 
 def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:

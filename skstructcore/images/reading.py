@@ -38,6 +38,7 @@ from .decoding import (
     upright_size_of,
 )
 from .files import split_page, split_view, stamp
+from .raster import open_raster
 
 if TYPE_CHECKING:
     from typing import Any
@@ -97,13 +98,17 @@ class Intensity:
                     "stand first move the axis: np.moveaxis(image, 0, -1)"
                 )
             return
-        weighted = isinstance(self.channels[0], tuple)
-        needed = len(self.channels[0]) if weighted else max(self.channels) + 1
-        if (needed != pixels.n_channels) if weighted else (needed > pixels.n_channels):
+        needed = len(self.channels[0]) if self.is_weighted else max(self.channels) + 1
+        if (needed != pixels.n_channels) if self.is_weighted else (needed > pixels.n_channels):
             raise ValueError(
                 f"it has {pixels.n_channels} channels, but channels={self.channels} is for "
-                f"{'' if weighted else 'at least '}{needed}"
+                f"{'' if self.is_weighted else 'at least '}{needed}"
             )
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether channels are mixed by weights."""
+        return self.channels is not None and isinstance(self.channels[0], tuple)
 
     def levels(self, values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Levels of an image's values `(h, w)` or `(h, w, n_channels)`.
@@ -114,7 +119,7 @@ class Intensity:
             values = self._windowed(values)
         if self.channels is not None:
             values = values if values.ndim == 3 else values[..., np.newaxis]
-            if isinstance(self.channels[0], tuple):
+            if self.is_weighted:
                 values = values @ np.array(self.channels, dtype=np.float32).T
                 values = np.clip(values, 0, 255)
             else:
@@ -228,7 +233,11 @@ def check_whole(item):
 def levels_of(item, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
     intensity.check(pixel_type(item))
-    image = _upright(item)
+    return _levels(_upright(item), item, intensity)
+
+
+def _levels(image, item, intensity):
+    """Levels of a decoded image, or of a part of it."""
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
         if plain_array(item) is not None and image.ndim == 3 and image.shape[2] > 2:
@@ -295,15 +304,21 @@ def pixel_type(item):
 
 def own_bit_depth_window(item):
     """The window of the bit depth that a deep image uses, see `bit_depth_window`."""
+    return bit_depth_window(*_extremes(item))
+
+
+def _extremes(item):
+    """The lowest and the highest value of an image."""
     if isinstance(item, str):
-        return _window_of_file(item, stamp(split_page(item)[0]))
+        return _extremes_of_file(item, stamp(split_page(item)[0]))
     values = np.asarray(item)
-    return bit_depth_window(values.min().item(), values.max().item())
+    return values.min().item(), values.max().item()
 
 
 @lru_cache(N_REMEMBERED)
-def _window_of_file(name, stamp):
-    return own_bit_depth_window(_upright(name))
+def _extremes_of_file(name, stamp):
+    raster = open_raster(name)
+    return _extremes(_upright(name)) if raster is None else raster.extremes()
 
 
 def upright_size(item):
@@ -343,14 +358,86 @@ def scaled_pixels(item, framing, intensity):
     """An image as a backbone sees it: levels `(*framing.size, 3)`, uint8, or float32 if deep."""
     height, width = framing.size
     top, left, bottom, right = seen_box(item, framing)
-
-    def scaled(image):
+    raster, intensity = _open_raster(item, intensity)
+    if raster is None:
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
-        return image.resize((width, height), Image.Resampling.BILINEAR, (left, top, right, bottom))
+        planes = _planes(levels_of(item, intensity))
+        return _stacked(_scaled(planes, (width, height), (left, top, right, bottom)))
+    # Pillow scales rows first, each alone, and then columns. The values are the same, to the bit.
+    columns = _reach(left, right, width, raster.shape[1])
+    rows = _reach(top, bottom, height, raster.shape[0])
+    is_whole = _is_whole(item, raster, intensity)
+    scaled = None
+    for band in raster.bands(rows.start, rows.stop):
+        values = np.zeros((band.stop - band.start, *raster.shape[1:]), raster.dtype)
+        values[:, columns] = raster.read(band, columns)
+        levels = _levels(values, item, intensity)
+        planes = _planes(levels if is_whole else np.asarray(levels, np.float32))
+        planes = _scaled(planes, (width, len(values)), (left, 0, right, len(values)))
+        if scaled is None:
+            scaled = [Image.new(plane.mode, (width, raster.shape[0])) for plane in planes]
+        for whole, part in zip(scaled, planes, strict=True):
+            whole.paste(part, (0, band.start))
+    return _stacked(_scaled(scaled, (width, height), (0, top, width, bottom)))
 
-    levels = levels_of(item, intensity)
+
+def native_pixels(item, framing, intensity, part):
+    """Some rows and columns of what `scaled_pixels` gives of a large image in its own size."""
+    top, left, _, _ = map(int, seen_box(item, framing))
+    raster, intensity = _open_raster(item, intensity)
+    rows, columns = (
+        slice(start + place.start, start + place.stop)
+        for place, start in zip(part, (top, left), strict=True)
+    )
+    return _stacked(_planes(_levels(raster.read(rows, columns), item, intensity)))
+
+
+def is_native(item, framing):
+    """Whether an image can be read in parts, and is seen in its own size, pixel by pixel."""
+    top, left, bottom, right = seen_box(item, framing)
+    own_size = (bottom - top, right - left) == framing.size and (top % 1, left % 1) == (0, 0)
+    return own_size and open_raster(item) is not None
+
+
+def _open_raster(item, intensity):
+    """What reads parts of a large image, or None; and the intensity, which is that of all of it."""
+    raster = open_raster(item)
+    if raster is not None:
+        intensity.check(pixel_type(item))
+        if intensity.window is None and raster.dtype != np.uint8:
+            intensity = replace(intensity, window=own_window(*_extremes(item)))
+    return raster, intensity
+
+
+def _is_whole(item, raster, intensity):
+    """Whether all levels of an image are whole numbers, so that 8 bits hold them."""
+    if raster.dtype == np.uint8 and not intensity.is_weighted:
+        return True
+    bands = (raster.read(rows, slice(None)) for rows in raster.bands(0, raster.shape[0]))
+    return all(isinstance(_levels(band, item, intensity), Image.Image) for band in bands)
+
+
+def _reach(start, stop, n_out, length):
+    """Pixels along an axis that decide over `n_out` scaled ones between two places."""
+    filter_reach = max((stop - start) / n_out, 1) + 1
+    return slice(max(int(start - filter_reach), 0), min(int(stop + filter_reach) + 1, length))
+
+
+def _planes(levels):
     if isinstance(levels, Image.Image):
-        return np.array(scaled(levels).convert("RGB"))  # writable, as torch wants it
+        return [levels]
     planes = [levels] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
-    planes = [np.asarray(scaled(Image.fromarray(plane.copy()))) for plane in planes]
+    return [Image.fromarray(plane.copy()) for plane in planes]
+
+
+def _scaled(planes, size, box):
+    if all((plane.size, (0, 0, *plane.size)) == (size, box) for plane in planes):
+        return planes  # Pillow would copy them
+    return [plane.resize(size, Image.Resampling.BILINEAR, box) for plane in planes]
+
+
+def _stacked(planes):
+    if planes[0].mode != "F":
+        [plane] = planes
+        return np.array(plane if plane.mode == "RGB" else plane.convert("RGB"))  # writable
     return np.stack(planes if len(planes) == 3 else planes * 3, axis=-1)

@@ -1,0 +1,152 @@
+"""Large files, of which a part can be read without the rest.
+
+These are arrays of NumPy, pixmaps of 16 bits, and TIFFs: their strips and tiles are decoded one by
+one by tifffile, where it is there. Other formats, JPEG and PNG among them, are decoded as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .decoding import header_of, map_array, map_pixmap, open_tiff, orientation_of
+from .files import split_page, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+#: Pixels from which on an image counts as large: smaller ones are decoded as a whole.
+LARGE = 2**24
+_BAND = 2**22  # pixels that are read at a time, about
+_LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions of TIFF
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The values of an image, read where they are asked for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height, width and, if there are several, channels.
+    dtype : dtype
+    step : int
+        Rows that are decoded together.
+    read : callable
+        `read(rows, columns)` gives the values there; both are slices within the image.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    step: int
+    read: Callable[[slice, slice], NDArray[Any]]
+
+    def bands(self, first: int, last: int) -> Iterator[slice]:
+        """Rows from `first` to `last`, some at a time, none of which is decoded twice."""
+        n_rows = max(_BAND // self.shape[1] // self.step, 1) * self.step
+        for start in range(first // n_rows * n_rows, last, n_rows):
+            yield slice(max(start, first), min(start + n_rows, last))
+
+    def extremes(self) -> tuple[Any, Any]:
+        """The lowest and the highest value."""
+        bands = (self.read(rows, slice(None)) for rows in self.bands(0, self.shape[0]))
+        ends = [(band.min().item(), band.max().item()) for band in bands]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def open_raster(item: object) -> Raster | None:
+    """The values of a large file that can be read in parts; None for all other images."""
+    if not isinstance(item, str):
+        return None
+    header = header_of(item)
+    if header.size[0] * header.size[1] < LARGE:
+        return None
+    path, page = split_page(item)
+    return _raster(path, stamp(path), header.pages[0] if page is None else page, header)
+
+
+@lru_cache(16)
+def _raster(path, stamp, page, header):
+    maps = {"numpy": map_array, "netpbm": map_pixmap}.get(header.reader)
+    if maps is not None:
+        values = maps(path)
+        # Mapped anew for each part: what has been read does not stay in memory.
+        return Raster(values.shape, values.dtype, 1, lambda *part: np.array(maps(path)[part]))
+    try:
+        with open_tiff(path) as file:
+            raster = _raster_of_tiff(path, file.pages[page], header)
+        if raster is not None:
+            raster.read(slice(1), slice(1))  # whether this compression can be decoded
+        return raster
+    except (ValueError, RuntimeError):  # also if it is no TIFF, or tifffile is not there
+        return None
+
+
+def _raster_of_tiff(path, page, header):
+    """What reads strips or tiles; None where the values are not simply those in the file."""
+    (height, width), n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
+    is_plain = (
+        header.reader == "tifffile"
+        or (  # Pillow would give these very values
+            page.photometric in (1, 2)
+            and page.compression in _LOSSLESS
+            and page.dtype.str[1:] in ("u1", "u2", "f4")
+            and page.bitspersample == 8 * page.dtype.itemsize
+            and n_channels == 2 * page.photometric - 1
+        )
+    )
+    if page.is_tiled:
+        down, across = page.tilelength, page.tilewidth
+    else:
+        down, across = page.rowsperstrip, width
+    n_planes = n_channels if page.planarconfig == 2 else 1
+    n_down, n_across = -(-height // down), -(-width // across)
+    if (
+        not is_plain
+        or header.size != (height, width)
+        or orientation_of(page) != 1
+        or (header.pixel_type.n_channels != n_channels and header.pixel_type.values != "levels")
+        or page.imagedepth != 1
+        or len(page.dataoffsets) != n_planes * n_down * n_across
+        or down > height / 2  # one strip, or nearly
+    ):
+        return None
+    decode, tables, background = page.decode, page.jpegtables, page.nodata
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+
+    def read(rows, columns):
+        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
+        values = np.full((bottom - top, right - left, n_channels), background, page.dtype)
+        numbers = product(
+            range(n_planes),
+            range(top // down, -(-bottom // down)),
+            range(left // across, -(-right // across)),
+        )
+        with open(path, "rb") as file:
+            for plane, i, j in numbers:
+                index = (plane * n_down + i) * n_across + j
+                offset, n_bytes = places[index]
+                file.seek(offset)
+                content = file.read(n_bytes)
+                if len(content) < n_bytes:
+                    raise ValueError("the file ends before its last pixel")
+                segment = decode(content, index, jpegtables=tables)[0] if content else None
+                if segment is None:  # a part that is not stored
+                    continue
+                y, x = i * down - top, j * across - left
+                segment = segment[0, max(-y, 0) :, max(-x, 0) :]
+                channels = slice(plane, plane + 1) if n_planes > 1 else slice(None)
+                part = values[max(y, 0) :, max(x, 0) :, channels]
+                n_rows, n_columns = np.minimum(part.shape[:2], segment.shape[:2])
+                part[:n_rows, :n_columns] = segment[:n_rows, :n_columns]
+        return values if n_channels > 1 else values[..., 0]
+
+    shape = (height, width, n_channels) if n_channels > 1 else (height, width)
+    return Raster(shape, page.dtype, down, read)
