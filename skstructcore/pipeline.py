@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from ._utils.rows import shown
-from ._utils.warning import warn_user
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
 from .bank.training import training_images
@@ -49,23 +48,8 @@ PRESETS = {
         "structcore__lam": "auto",
         "structcore__descriptors": PAPER_PHI,
         "structcore__threshold": "quantile",
-        "structcore__quantile": 0.995,
+        "structcore__false_alarm_rate": 0.005,
     },
-}
-
-#: Parameters of before, and those that say the same today; None: nothing does.
-_OF_BEFORE = {
-    "features__foreground": "features__ignore",
-    "features__region": "features__crop",
-    "features__resize": "features__crop",
-    "features__compile": None,
-    "bank__dtype": None,
-    "bank__verbose": None,
-    "bank__n_prototypes": None,
-    "knn__random_state": None,
-    "knn__n_folds": None,
-    "knn__n_route_patches": None,
-    "knn__routing_aggregate": None,
 }
 
 
@@ -128,19 +112,7 @@ def make_structcore(
     if random_state is not None:
         seeds = [f"{name}__random_state" for name, step in pipe.steps]
         settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
-    return pipe.set_params(**{**settings, **_named_as_today(params)})
-
-
-def _named_as_today(params):
-    """Parameters that had another name before, or none today, with a warning for each."""
-    today = dict(params)
-    for name in filter(_OF_BEFORE.__contains__, params):
-        value, now = today.pop(name), _OF_BEFORE[name]
-        if now and value not in (None, False):
-            today[now] = "background" if value == "auto" else value
-        instead = f"{now} instead" if now else "nothing: it is a constant"
-        warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
-    return today
+    return pipe.set_params(**(settings | params))
 
 
 def check_takes_images(pipe: Pipeline, function: str) -> None:

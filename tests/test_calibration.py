@@ -16,10 +16,6 @@ from skstructcore.scoring.decision import explain_shortage
 from skstructcore.scoring.evidence import Evidence
 
 
-def evidence(base, phi):
-    return Evidence(base, phi, np.zeros((len(base), 3)))
-
-
 def test_location_and_scale_are_those_of_standard_scaler():
     phi = np.array([[1.0, 7.0], [3.0, 7.0]])
     location, scale = location_and_scale(phi)
@@ -117,7 +113,7 @@ def test_groups_of_the_wrong_length_are_an_error():
 
 def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     base = np.arange(31.0)
-    data = evidence(base, base[:, np.newaxis])
+    data = Evidence(base, base[:, np.newaxis])
     calibration = fit_calibration(data, false_alarm_rate=0.01, threshold="guaranteed")
     assert calibration.decision.asked_rate == 0.01 and calibration.decision.rate == 1 / 32
     assert calibration.threshold == calibration.scores.max()
@@ -138,10 +134,10 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
 def test_score_is_base_plus_lam_times_d_struct(norm, lam):
     rng = np.random.default_rng(0)
     base, phi = rng.normal(size=40), rng.normal(size=(40, 3))
-    data = evidence(base, phi)
+    data = Evidence(base, phi)
     calibration = fit_calibration(data, norm=norm, lam=lam, false_alarm_rate=0.1)
-    score, d_struct = calibration.score(data)
-    z = calibration.judge(data)["z"][:, 1:]
+    judged = calibration.judge(data)
+    score, d_struct, z = judged.score, judged.d_struct, judged.z[:, 1:]
     weight = {"auto": base.std() / d_struct.std(), "struct-only": 1.0}.get(lam, lam)
     if lam == "auto" and norm.startswith("sum"):
         weight = base.std()

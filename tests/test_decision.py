@@ -210,15 +210,6 @@ def test_the_two_words_for_the_rate_must_agree():
         StructCoreScorer(quantile=0.9, false_alarm_rate=0.2).fit(maps)
 
 
-def test_the_old_name_of_the_guaranteed_rule_warns_and_leads_on():
-    maps = np.random.default_rng(0).random((30, 5, 5))
-    old = StructCoreScorer(false_alarm_rate=0.1, threshold="conformal")
-    with pytest.warns(FutureWarning, match="called 'guaranteed' now"):
-        old.fit(maps)
-    new = StructCoreScorer(false_alarm_rate=0.1, threshold="guaranteed").fit(maps)
-    assert old.offset_ == new.offset_ and old.calibration_.decision.rule == "guaranteed"
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_predict_tables_and_p_values_agree(rule):
     pipe = fitted(patches(40), rule)

@@ -1,11 +1,10 @@
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import beta
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skstructcore import ConvFeatures, make_structcore, operating_points, recalibrate, regions
+from skstructcore import ConvFeatures, make_structcore, operating_points, recalibrate
 from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.lifecycle.operating_points import smallest_size
 from skstructcore.scoring.decision import RULES
@@ -31,20 +30,6 @@ def with_rule(pipe, rule):
     scorer.__dict__.update({k: v for k, v in vars(pipe[-1]).items() if k.endswith("_")})
     scorer.calibrate()
     return Pipeline([*pipe.steps[:-1], ("structcore", scorer)])
-
-
-def test_words_of_before_say_the_same(pipe, photographs):
-    calls = [
-        (operating_points, (pipe,), {"levels": [0.1, 0.3]}, {"false_alarm_rates": [0.1, 0.3]}),
-        (regions, (pipe, photographs.test), {"level": 0.3}, {"false_alarm_rate": 0.3}),
-    ]
-    for function, arguments, before, now in calls:
-        with pytest.warns(FutureWarning, match=f"is called {next(iter(now))}= now"):
-            table = function(*arguments, **before)
-        pd.testing.assert_frame_equal(table, function(*arguments, **now))
-    calibration = pipe[-1].calibration_
-    with pytest.warns(FutureWarning, match="is called decision"):
-        assert (calibration.asked_level, calibration.level) == (0.1, pipe[-1].false_alarm_rate_)
 
 
 def test_a_new_rate_alone_makes_no_promise_of_in_sample_scores(pipe, photographs):

@@ -213,23 +213,6 @@ def test_set_output_changes_nothing(fitted, photographs):
         assert isinstance(pipe.transform(images), np.ndarray)
 
 
-@pytest.mark.parametrize(
-    ("before", "today"),
-    [
-        ({"features__foreground": "auto"}, {"features__ignore": "background"}),
-        ({"features__resize": 448, "features__crop": True}, {"features__crop": 448}),
-        ({"features__resize": None, "features__crop": False}, {}),
-        ({"features__region": (0, 0, 9, 9)}, {"features__crop": (0, 0, 9, 9)}),
-        ({"bank__dtype": "float16", "knn__n_folds": 5}, {}),
-    ],
-)
-def test_parameters_of_before_are_taken_with_a_warning(before, today):
-    with pytest.warns(FutureWarning, match="no longer a parameter"):
-        old = make_structcore("efficientnet_lite0", **before)
-    new = make_structcore("efficientnet_lite0", **today)
-    assert str(old.get_params()) == str(new.get_params())
-
-
 def test_what_takes_images_says_so_of_a_pipeline_that_takes_features(tmp_path):
     X = np.random.default_rng(0).normal(size=(12, 4, 4, 8)).astype(np.float32)
     pipe = make_structcore(bank__ratio=0.2)[2:].fit(X)

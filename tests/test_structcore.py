@@ -302,17 +302,6 @@ def test_maps_that_would_end_in_infinity_are_refused_by_fit():
         StructCoreScorer().fit(1e200 * np.random.default_rng(0).random((40, 6, 6)))
 
 
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [({"resolution": "full"}, "resolution"), ({"sigma": 9.0}, "sigma")],
-)
-def test_parameters_that_make_other_scores_are_refused_after_fit(maps, change, name):
-    scorer = StructCoreScorer(resolution="full" if name == "sigma" else "grid").fit(maps)
-    scorer.set_params(**change)
-    with pytest.raises(ValueError, match=f"{name} is .*was fitted with"):
-        scorer.predict(maps)
-
-
 def test_a_descriptor_is_there_once(maps):
     with pytest.raises(ValueError, match="found twice: max"):
         StructCoreScorer(descriptors=("max", "std", "max")).fit(maps)

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Frames of these packages lie between the user's call and what he should know.
 _BETWEEN = ("skstructcore.", "sklearn.", "joblib.", "threadpoolctl.")
@@ -27,19 +19,3 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and f"{frame.f_globals.get('__name__', '')}.".startswith(_BETWEEN):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level + 1)
-
-
-def renamed(before: str, now: str) -> Callable[[Function], Function]:
-    """Make a function that takes a keyword by its name of before too, with a warning."""
-
-    def take_both(function):
-        @functools.wraps(function)
-        def wrapper(*args, **keywords):
-            if before in keywords:
-                warn_user(f"{before}= is called {now}= now.", FutureWarning)
-                keywords[now] = keywords.pop(before)
-            return function(*args, **keywords)
-
-        return wrapper
-
-    return take_both

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from .._utils.warning import renamed
 from ..images.labels import is_anomalous
 from ._base import ScoredDisplay
 from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
@@ -100,7 +99,6 @@ class OperatingPointDisplay(ScoredDisplay):
                 self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
 
     @classmethod
-    @renamed("levels", "false_alarm_rates")
     def from_predictions(
         cls,
         described: pd.DataFrame,

@@ -99,10 +99,10 @@ class RouteTests:
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
         self.rate = decision.rate
         scores = calibration.scores
-        if calibration.groups is not None:
+        if calibration.decision.groups is not None:
             # Images of one group are alike, so one of each group is drawn at random.
             order = np.random.default_rng(0).permutation(len(scores))
-            _, first = np.unique(calibration.groups[order], return_index=True)
+            _, first = np.unique(calibration.decision.groups[order], return_index=True)
             scores = scores[order[first]]
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.

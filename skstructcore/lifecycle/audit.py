@@ -104,7 +104,7 @@ def audit(
     table["group"] = record.groups[training.image_index]
     for name, calibration in scorer.calibrations_.items():
         mine = np.flatnonzero(table["route"] == name)
-        scores, _ = calibration.score(training.take(mine).evidence)
+        scores = calibration.score(training.take(mine))
         check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
         table.loc[mine, "p_value"] = tail_p_values(

@@ -55,8 +55,6 @@ class Recalibration:
     thresholds_: dict[str, list[Any]]
     decisions_: dict[str, list[Any]]
 
-    _of_before = ("was_fresh_",)  # in files of before, decisions know it
-
     @property
     def thresholds(self) -> pd.DataFrame:
         return pd.DataFrame(self.thresholds_)
@@ -85,7 +83,6 @@ def recalibrate(
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | str | None = "auto",
     false_alarm_rate: float | None = None,
-    quantile: float | None = None,
     weight_old: float = 0.0,
     force: bool = False,
 ) -> Pipeline:
@@ -113,8 +110,6 @@ def recalibrate(
     false_alarm_rate : float in (0, 1), default=None
         Share of further good images that may be rejected; None: as before. With routes it is
         set for all of them, also those without images.
-    quantile : float in (0, 1), default=None
-        The paper's word for ``1 - false_alarm_rate``.
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed.
@@ -157,7 +152,9 @@ def recalibrate(
     0.05
     """
     scorer = structcore_steps(pipe)[-1]
-    rate = _checked_rate(false_alarm_rate, quantile)
+    rate = false_alarm_rate
+    if rate is not None:
+        check_number(rate, "false_alarm_rate", 0, 1)
     check_number(weight_old, "weight_old", 0, 1, closed="both")
     if images is None and rate is None:
         raise ValueError("Give fresh good images, a false_alarm_rate, or both.")
@@ -175,18 +172,6 @@ def recalibrate(
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
-
-
-def _checked_rate(false_alarm_rate, quantile):
-    """The rate that is asked for, by either word; None: as before."""
-    if quantile is None:
-        if false_alarm_rate is not None:
-            check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
-        return false_alarm_rate
-    if false_alarm_rate is not None:
-        raise ValueError("false_alarm_rate and quantile say the same: give one of them.")
-    check_number(quantile, "quantile", 0, 1)
-    return round(1 - quantile, 12)
 
 
 def _move_all(scorer, rate):

@@ -184,8 +184,6 @@ def _build(name, state):
         cls = getattr(importlib.import_module(f"{_PACKAGE}.{match[1]}"), match[2])
     except (ImportError, AttributeError):
         cls = None
-    for gone in getattr(cls, "_of_before", ()):
-        state.pop(gone, None)
     is_ours = inspect.isclass(cls) and cls.__module__.startswith(f"{_PACKAGE}.")
     if is_ours and dataclasses.is_dataclass(cls):
         return _build_dataclass(cls, state)

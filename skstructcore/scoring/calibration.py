@@ -12,18 +12,20 @@ the largest that is still known, which is above 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.warning import warn_user
+from .._utils.rows import join_rows, take_rows
 from ..routing.grouping import UNKNOWN
 from .decision import Decision, decide, decide_by_base
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Literal
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from ..containers import AnomalyMaps
     from ..routing.profile import DistanceTail
@@ -74,6 +76,33 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
+class Judged:
+    """What a calibration says of n images.
+
+    Attributes
+    ----------
+    score, d_struct, p_value : ndarray of shape (n,)
+        With routes the score is standardised.
+    z : ndarray of shape (n, 1 + p)
+        Of the base score and the descriptors.
+    base_threshold : ndarray of shape (n,)
+    nearest_route, route : ndarray of shape (n,) of str, or None
+        With routes: the one that an image was compared with, and its name, or "unknown".
+    route_p_value : ndarray of shape (n,), or None
+        How often a good image of the route is as far from it.
+    """
+
+    score: NDArray[np.float64]
+    d_struct: NDArray[np.float64]
+    z: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    base_threshold: NDArray[np.float64]
+    nearest_route: NDArray[np.object_] | None = None
+    route: NDArray[np.object_] | None = None
+    route_p_value: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class ScoreCalibration:
     """What good images of one kind look like, and what follows for the score.
 
@@ -82,11 +111,9 @@ class ScoreCalibration:
     base_location, base_scale : float
         Mean and standard deviation of the base score.
     location, scale : ndarray of shape (p,)
-        Mean and standard deviation of the descriptors.
-    paper_location, paper_scale : ndarray of shape (3,)
-        The same of the descriptors of the paper, which are shown even where they do not count.
-    weights : ndarray of shape (p,)
-        Factors of ``z`` before they are combined.
+        Mean and standard deviation of the descriptors, see `Evidence`.
+    weights : ndarray of shape (n_counted,)
+        Factors of the ``z`` of those that count, the first of them, before they are combined.
     norm : str
         How ``z`` becomes ``D_struct``, see `combine`.
     lam : float
@@ -103,8 +130,6 @@ class ScoreCalibration:
     base_scale: float
     location: NDArray[np.float64]
     scale: NDArray[np.float64]
-    paper_location: NDArray[np.float64]
-    paper_scale: NDArray[np.float64]
     weights: NDArray[np.float64]
     norm: str
     lam: float
@@ -120,52 +145,28 @@ class ScoreCalibration:
     def threshold(self) -> float:
         return self.decision.threshold
 
-    @property
-    def level(self) -> float:
-        warn_user("level is called decision.rate now.", FutureWarning)
-        return self.decision.rate
-
-    @property
-    def asked_level(self) -> float:
-        warn_user("asked_level is called decision.asked_rate now.", FutureWarning)
-        return self.decision.asked_rate
-
-    @property
-    def groups(self) -> NDArray[Any] | None:
-        return self.decision.groups
-
     def at(self, rate: float) -> ScoreCalibration:
-        """The same statistics, with the threshold of another false-alarm rate."""
-        decisions = {"decision": self.decision.at(rate)}
-        return replace(self, base_decision=self.base_decision.at(rate), **decisions)
+        """The same statistics, with the thresholds of another false-alarm rate."""
+        decision, base_decision = self.decision.at(rate), self.base_decision.at(rate)
+        return replace(self, decision=decision, base_decision=base_decision)
 
-    def score(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the anomaly score and ``D_struct`` of n images, of shape (n,) each."""
-        d_struct = combine(self._z(evidence) * self.weights, self.norm)
-        return self.base_weight * evidence.base + self.lam * d_struct, d_struct
+    def score(self, evidence: Evidence) -> NDArray[np.float64]:
+        """Return the anomaly score of n images, ``(n,)``."""
+        return self.judge(evidence).score
 
-    def judge(self, evidence: Evidence) -> dict[str, NDArray[Any]]:
-        """Judge n images.
-
-        Returns
-        -------
-        judged : dict of str to ndarray, each with one row an image
-            "score", "d_struct", "p_value", "base_threshold"; "z" of the base score and the
-            descriptors, "paper_z" of the descriptors of the paper.
-        """
-        score, d_struct = self.score(evidence)
+    def judge(self, evidence: Evidence) -> Judged:
+        """Judge n images."""
+        z = (evidence.phi - self.location) / self.scale
+        d_struct = combine(z[:, : len(self.weights)] * self.weights, self.norm)
+        score = self.base_weight * evidence.base + self.lam * d_struct
         base_z = (evidence.base - self.base_location) / self.base_scale
-        return {
-            "score": score,
-            "d_struct": d_struct,
-            "z": np.column_stack([base_z, self._z(evidence)]),
-            "paper_z": (evidence.paper_phi - self.paper_location) / self.paper_scale,
-            "p_value": self.decision.p_values(score),
-            "base_threshold": np.full(len(score), self.base_decision.threshold),
-        }
-
-    def _z(self, evidence):
-        return (evidence.phi - self.location) / self.scale
+        return Judged(
+            score=score,
+            d_struct=d_struct,
+            z=np.column_stack([base_z, z]),
+            p_value=self.decision.p_values(score),
+            base_threshold=np.full(len(score), self.base_decision.threshold),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,52 +215,43 @@ class RouteCalibration:
             decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
         )
 
-    def judge(
-        self, evidence: Evidence, distances: NDArray[np.floating] | None, unknown_level: float
-    ) -> dict[str, NDArray[Any]]:
-        """Judge n images of the route, whose distances from it are known if images are routed."""
+    def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
+        """Judge n images of the route; a share `unknown_level` of good ones is called unknown."""
         judged = self.calibration.judge(evidence)
         if self.tail is None:
             return judged
-        p_values = self.tail.p_values(distances)
-        beyond = self.tail.z(distances) / self.tail.critical_z(unknown_level)
-        scores = self.scale_scores(judged["score"])
+        route_p_value = self.tail.p_values(evidence.route_distance)
+        beyond = self.tail.z(evidence.route_distance) / self.tail.critical_z(unknown_level)
+        score = self.scale_scores(judged.score)
         # A distance that is no number is of no known product.
-        unknown = ~(p_values >= unknown_level)
-        judged["score"] = np.where(unknown, np.maximum(scores, np.maximum(beyond, _ABOVE)), scores)
+        unknown = ~(route_p_value >= unknown_level)
         rate = self.calibration.decision.rate
-        far = np.fmin(judged["p_value"], np.fmin(p_values / unknown_level, 1.0) * rate)
-        judged["p_value"] = np.where(unknown, far, judged["p_value"])
-        return {**judged, "route_p_value": p_values}
+        far = np.fmin(judged.p_value, np.fmin(route_p_value / unknown_level, 1.0) * rate)
+        nearest = evidence.route.astype(object)
+        return replace(
+            judged,
+            score=np.where(unknown, np.maximum(score, np.maximum(beyond, _ABOVE)), score),
+            p_value=np.where(unknown, far, judged.p_value),
+            nearest_route=nearest,
+            route=np.where(unknown, UNKNOWN, nearest),
+            route_p_value=route_p_value,
+        )
 
 
 def judge_routes(
-    routes: dict[str, RouteCalibration],
-    evidence: Evidence,
-    maps: AnomalyMaps,
-    unknown_level: float,
-) -> dict[str, NDArray[Any]]:
-    """Judge images, each by its own route.
-
-    Returns what `ScoreCalibration.judge` returns, a row an image. With routes "score" is
-    standardised, and there are "route" (a name, or "unknown" for a share `unknown_level` of the
-    images of known products), "nearest_route" and "route_p_value".
-    """
-    nearest, judged = route_of_maps(routes, maps), {}
-    for name in np.unique(nearest):
-        mine = nearest == name
-        distances = None if maps.route_distance is None else maps.route_distance[mine]
-        part = routes[name].judge(evidence.of(mine), distances, unknown_level)
-        for key, values in part.items():
-            judged.setdefault(key, np.empty((len(maps), *values.shape[1:])))[mine] = values
-    if "route_p_value" in judged:
-        is_known = judged["route_p_value"] >= unknown_level
-        judged["route"] = np.where(is_known, nearest, UNKNOWN).astype(object)
-        judged["nearest_route"] = nearest
-    return judged
+    routes: dict[str, RouteCalibration], evidence: Evidence, unknown_level: float
+) -> Judged:
+    """Judge images, each by its own route; see `RouteCalibration.judge`."""
+    nearest = route_of_images(routes, evidence)
+    rows = {name: np.flatnonzero(nearest == name) for name in np.unique(nearest)}
+    judged = [routes[k].judge(evidence.take(mine), unknown_level) for k, mine in rows.items()]
+    order = np.argsort(np.concatenate([*rows.values()]))
+    return take_rows(reduce(join_rows, judged), order)
 
 
-def route_of_maps(routes: dict[str, RouteCalibration], maps: AnomalyMaps) -> NDArray[np.object_]:
+def route_of_images(
+    routes: dict[str, RouteCalibration], maps: AnomalyMaps | Evidence
+) -> NDArray[np.object_]:
     """The route of each image, by name; ValueError if nothing was learned for it."""
     if all(route.tail is None for route in routes.values()):
         return np.full(len(maps), "all", dtype=object)
@@ -284,7 +276,7 @@ def fit_calibration(
     norm: Norm = "sum",
     lam: float | Literal["auto", "struct-only"] = "auto",
     false_alarm_rate: float = 0.01,
-    weights: ArrayLike | None = None,
+    weights: Sequence[float] | None = None,
     threshold: Rule = "expected",
 ) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
@@ -303,8 +295,8 @@ def fit_calibration(
         "struct-only": the base score does not count.
     false_alarm_rate : float, default=0.01
         The share of good images that may be rejected.
-    weights : array-like of shape (p,), default=None
-        Factors of ``z``; None: all 1.
+    weights : sequence of float, default=None
+        Factors of the ``z`` of the first descriptors; the others do not count. None: all 1.
     threshold : {"expected", "guaranteed", "quantile"}, default="expected"
         See `decide`.
 
@@ -312,13 +304,12 @@ def fit_calibration(
     -------
     calibration : ScoreCalibration
     """
-    base, phi, paper_phi = evidence
+    base, phi = evidence.base, evidence.phi
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
-    paper_location, paper_scale = location_and_scale(paper_phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        z = (phi - location) / scale * weights
+        z = ((phi - location) / scale)[:, : len(weights)] * weights
     # This is far below the largest number, because values of new images may be larger.
     factor = 1.0 if isinstance(lam, str) else lam
     if not np.abs(np.append(z, [factor, *base])).max() <= _LARGEST:  # NaN is no number either
@@ -326,28 +317,24 @@ def fit_calibration(
             f"Maps, the weights {weights.tolist()} and lam={lam!r} make scores that are too large "
             "for floating-point numbers: divide them by a constant."
         )
-    d_struct = combine(z, norm)
-    base_weight = 0.0 if lam == "struct-only" else 1.0
+    d_struct, base_weight = combine(z, norm), 1.0
     if lam == "struct-only":
-        lam = 1.0
+        lam, base_weight = 1.0, 0.0
     elif lam == "auto" and norm == "sum":
         lam = base_scale
     elif lam == "auto":
         spread = d_struct.std()
         lam = base.std() / spread if spread > 0 else 0.0
     scores = base_weight * base + lam * d_struct
-    decision = decide(scores, false_alarm_rate, threshold, groups)
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
         location=location,
         scale=scale,
-        paper_location=paper_location,
-        paper_scale=paper_scale,
         weights=weights,
         norm=norm,
         lam=float(lam),
         base_weight=base_weight,
-        decision=decision,
+        decision=decide(scores, false_alarm_rate, threshold, groups),
         base_decision=decide_by_base(base, false_alarm_rate, threshold, groups),
     )

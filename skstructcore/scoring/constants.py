@@ -55,11 +55,11 @@ class ScoreConstants:
     base_weight: float
     lam: float
     threshold: float
-    score_location: float
     score_span: float
     rate: float
     levels: NDArray[np.float64]
     p_values: NDArray[np.float64]
+    score_location: float = 0.0
     tail_location: float = 0.0
     tail_scale: float = 1.0
     tail_critical: float = np.inf
@@ -84,40 +84,32 @@ def score_constants(
 
 
 def _of_route(route: RouteCalibration, name: str, unknown_level: float) -> ScoreConstants:
-    threshold, tail = route.calibration.threshold, route.tail
-    span = route.score_span
-    if tail is None:
-        return _of(route.calibration, name, 0.0, span)
-    return _of(
-        route.calibration,
-        name,
-        threshold - span,
-        span,
-        tail_location=tail.location,
-        tail_scale=float(tail.scale * np.sqrt(1 + 1 / tail.n)),
-        tail_critical=tail.critical_z(unknown_level),
-        tail_levels=_Z,
-        tail_p_values=np.minimum(stdtr(tail.n - 1, -_Z) / unknown_level, 1.0),
-    )
-
-
-def _of(calibration, name, location, span, **tail):
+    calibration, tail, of_tail = route.calibration, route.tail, {}
     levels, p_values = _table(calibration.decision)
+    n_counted = len(calibration.weights)
+    if tail is not None:
+        of_tail = {
+            "score_location": calibration.threshold - route.score_span,
+            "tail_location": tail.location,
+            "tail_scale": float(tail.scale * np.sqrt(1 + 1 / tail.n)),
+            "tail_critical": tail.critical_z(unknown_level),
+            "tail_levels": _Z,
+            "tail_p_values": np.minimum(stdtr(tail.n - 1, -_Z) / unknown_level, 1.0),
+        }
     return ScoreConstants(
         name=name,
-        location=calibration.location,
-        scale=calibration.scale,
+        location=calibration.location[:n_counted],
+        scale=calibration.scale[:n_counted],
         weights=calibration.weights,
         norm=calibration.norm,
         base_weight=calibration.base_weight,
         lam=calibration.lam,
         threshold=calibration.threshold,
-        score_location=location,
-        score_span=span,
+        score_span=route.score_span,
         rate=calibration.decision.rate,
         levels=levels,
         p_values=p_values,
-        **tail,
+        **of_tail,
     )
 
 

@@ -12,17 +12,16 @@ from scipy import ndimage
 from ..bank.coreset_bank import CoresetBank
 from ..images.image_list import as_images
 from ..projection import RandomProjection
-from .descriptors import PAPER_PHI
+from .descriptors import BASE, descriptor_names, shown
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
     from ..containers import AnomalyMaps
     from ..images.image_list import ImagesLike
-    from .evidence import Evidence
+    from .calibration import Judged
+    from .structcore import StructCoreScorer
 
 
 def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
@@ -69,25 +68,9 @@ def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:
 
 
 def describe_maps(
-    maps: AnomalyMaps,
-    evidence: Evidence,
-    judged: dict[str, NDArray[Any]],
-    names: list[str],
-    threshold: float,
+    scorer: StructCoreScorer, maps: AnomalyMaps, base: NDArray[np.float64], judged: Judged
 ) -> pd.DataFrame:
-    """Put together what `StructCoreScorer.describe` returns.
-
-    Parameters
-    ----------
-    maps : AnomalyMaps of n images
-    evidence : Evidence
-        Of the same images.
-    judged : dict of str to ndarray
-        See `judge_routes`.
-    names : list of str
-        Of the base score and the descriptors.
-    threshold : float
-        Anomaly scores above it are anomalous.
+    """Put together what `StructCoreScorer.describe` returns, of maps, base scores and judgement.
 
     Returns
     -------
@@ -114,22 +97,19 @@ def describe_maps(
         Places are in pixels of the upright original image, or in patches where the maps
         have no geometry.
     """
-    columns = {
-        "base": evidence.base,
-        "d_struct": judged["d_struct"],
-        "anomaly_score": judged["score"],
-    }
-    columns |= {f"z_{name}": judged["paper_z"][:, i] for i, name in enumerate(PAPER_PHI)}
-    columns |= {f"z_{name}": judged["z"][:, i] for i, name in enumerate(names)}
-    columns["p_value"] = judged["p_value"]
-    columns["is_anomalous"] = ~(judged["score"] <= threshold)  # NaN accepts nothing
-    columns["decided_by"] = np.array(names, dtype=object)[judged["z"].argmax(axis=1)]
-    columns["route"] = judged.get("route", "all")
-    if "route" in judged:
-        columns["nearest_route"] = judged["nearest_route"]
+    names = descriptor_names([BASE]) + descriptor_names(shown(scorer.descriptors_))
+    counted = judged.z[:, : 1 + len(scorer.descriptors_)]
+    columns = {"base": base, "d_struct": judged.d_struct, "anomaly_score": judged.score}
+    columns |= {f"z_{name}": z for name, z in zip(names, judged.z.T, strict=True)}
+    columns["p_value"] = judged.p_value
+    columns["is_anomalous"] = ~(judged.score <= -scorer.offset_)  # NaN accepts nothing
+    columns["decided_by"] = np.array(names, dtype=object)[counted.argmax(axis=1)]
+    columns["route"] = "all" if judged.route is None else judged.route
+    if judged.route is not None:
+        columns["nearest_route"] = judged.nearest_route
         columns["route_distance"] = maps.route_distance
-        columns["route_p_value"] = judged["route_p_value"]
-    return pd.DataFrame(columns | places(maps, judged["base_threshold"]))
+        columns["route_p_value"] = judged.route_p_value
+    return pd.DataFrame(columns | places(maps, judged.base_threshold))
 
 
 def read_rows(text: bytes) -> pd.DataFrame:

@@ -125,6 +125,17 @@ def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[Descript
     return dict.fromkeys(descriptors, 1.0)
 
 
+def shown(descriptors: Iterable[DescriptorLike]) -> list[DescriptorLike]:
+    """Descriptors that count, then those of the paper, whose ``z`` is shown in any case.
+
+    Examples
+    --------
+    >>> shown(["contrast", "std"])
+    ['contrast', 'std', 'top', 'tv']
+    """
+    return list(dict.fromkeys([*descriptors, *PAPER_PHI]))
+
+
 def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[DescriptorLike, float]:
     """The descriptors for maps that have distances only, each once, with its first weight.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from .._utils.rows import join_rows, take_rows
 from ..containers import AnomalyMaps
 from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
-from .descriptors import BASE, PAPER_PHI, check_map_stack, compute_descriptors, looks_at_surprise
+from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,15 +51,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     if reset:
         estimator.map_shape_ = maps.shape[1:]
         estimator.n_features_in_ = maps.shape[-1]
-        estimator.recipe_ = _recipe(estimator)
         return maps
-    for parameter, value in _recipe(estimator).items():
-        fitted = getattr(estimator, "recipe_", {}).get(parameter, value)
-        if value != fitted:
-            raise ValueError(
-                f"{parameter} is {value!r}, but {name} was fitted with {fitted!r}: what is normal "
-                "is not known of other scores. Set it back, or fit again."
-            )
     if maps.shape[1:] != estimator.map_shape_:
         found, fitted = (" x ".join(map(str, s)) for s in (maps.shape[1:], estimator.map_shape_))
         raise ValueError(
@@ -88,24 +80,6 @@ def _check_parts(maps):
     if maps.ignored is not None and maps.ignored.all(axis=(1, 2)).any():
         image = int(np.argmax(maps.ignored.all(axis=(1, 2))))
         raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
-
-
-def _recipe(estimator):
-    """The parameters by which maps become scores, that `fit` does not learn."""
-    recipe = {"resolution": estimator.resolution}
-    return recipe | ({"sigma": estimator.sigma} if estimator.resolution == "full" else {})
-
-
-class Evidence(NamedTuple):
-    """What the descriptors of the maps of n images are."""
-
-    base: NDArray[np.float64]  # (n,), the base score
-    phi: NDArray[np.float64]  # (n, p), the descriptors that count
-    paper_phi: NDArray[np.float64]  # (n, 3), those of the paper
-
-    def of(self, images: NDArray[Any]) -> Evidence:
-        """The evidence of some of the images."""
-        return Evidence(*(part[images] for part in self))
 
 
 def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
@@ -139,22 +113,21 @@ def seen_maps(scorer: StructCoreScorer, maps: AnomalyMaps) -> AnomalyMaps:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingEvidence:
-    """What a scorer keeps of its training images, so that it can learn what is normal anew.
+class Evidence:
+    """What the maps of n images say, and what is known of the images.
 
     Attributes
     ----------
     base : ndarray of shape (n,)
+        The base score.
     phi : ndarray of shape (n, p)
-    paper_phi : ndarray of shape (n, 3)
-        See `Evidence`.
+        The descriptors that count, then those of the paper that do not, see `shown`.
     groups, image_index, route, route_distance, parts, lots, names : ndarray of shape (n,), or None
         See `AnomalyMaps`.
     """
 
     base: NDArray[np.float64]
     phi: NDArray[np.float64]
-    paper_phi: NDArray[np.float64]
     groups: NDArray[np.int64] | None = None
     image_index: NDArray[np.int64] | None = None
     route: NDArray[Any] | None = None
@@ -166,27 +139,17 @@ class TrainingEvidence:
     def __len__(self) -> int:
         return len(self.base)
 
-    @property
-    def evidence(self) -> Evidence:
-        return Evidence(self.base, self.phi, self.paper_phi)
-
-    @classmethod
-    def of_maps(cls, evidence: Evidence, maps: AnomalyMaps) -> TrainingEvidence:
-        """What the maps of training images say, and what is known of the images."""
-        known = [name for name in vars(cls(*evidence)) if name not in ("base", "phi", "paper_phi")]
-        return cls(*evidence, **{name: getattr(maps, name) for name in known})
-
     def rows_of(self, route: str) -> NDArray[np.int64]:
         """Positions of the images of a route; all of them where there are no routes."""
         if self.route is None:
             return np.arange(len(self))
         return np.flatnonzero(self.route == route)
 
-    def take(self, rows: NDArray[Any]) -> TrainingEvidence:
+    def take(self, rows: NDArray[Any]) -> Evidence:
         """Some of the images, by position or mask."""
         return take_rows(self, rows)
 
-    def join(self, other: TrainingEvidence) -> TrainingEvidence:
+    def join(self, other: Evidence) -> Evidence:
         """Both, one after the other; what one of them does not know is lost."""
         return join_rows(self, other)
 
@@ -197,12 +160,12 @@ def collect_evidence(
     *,
     sigma: float | None = None,
 ) -> Evidence:
-    """Evaluate the base score, the descriptors and those of the paper, each once.
+    """Evaluate the base score and the descriptors, each once.
 
     What is ignored does not count. With `sigma` they look at the pixel maps, smoothed by so much,
     else at the patch grid.
     """
-    wanted = list(dict.fromkeys([BASE, *descriptors, *PAPER_PHI]))
+    wanted = list(dict.fromkeys([BASE, *descriptors]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
     # Pixel maps of a few images at a time, because those of all take far more than their patches.
@@ -216,7 +179,6 @@ def collect_evidence(
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
     values = np.concatenate(values)
 
-    def columns(part):
-        return values[:, [wanted.index(descriptor) for descriptor in part]]
-
-    return Evidence(columns([BASE])[:, 0], columns(descriptors), columns(PAPER_PHI))
+    known = {f.name: getattr(maps, f.name) for f in fields(Evidence) if hasattr(maps, f.name)}
+    phi = values[:, [wanted.index(descriptor) for descriptor in descriptors]]
+    return Evidence(np.ascontiguousarray(values[:, 0]), phi, **known)

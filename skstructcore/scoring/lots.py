@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .calibration import RouteCalibration
-    from .evidence import TrainingEvidence
+    from .evidence import Evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,8 @@ class LotRates:
 
 
 def rates_by_lot(
-    training: TrainingEvidence,
-    apart: TrainingEvidence,
+    training: Evidence,
+    apart: Evidence,
     routes: dict[str, RouteCalibration],
     lots: NDArray[np.int64],
 ) -> LotRates | None:
@@ -61,9 +61,9 @@ def rates_by_lot(
 
     Parameters
     ----------
-    training : TrainingEvidence
+    training : Evidence
         From which `routes` were learned.
-    apart : TrainingEvidence
+    apart : Evidence
         Of the same images, scored without the entries of their lot.
     routes : dict of str to RouteCalibration
     lots : ndarray of shape (n,), int64
@@ -83,7 +83,7 @@ def rates_by_lot(
         if route.is_pooled:
             continue
         mine = training.rows_of(name)
-        scores, _ = route.calibration.score(apart.take(mine).evidence)
+        scores = route.calibration.score(apart.take(mine))
         for lot in large:
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:

@@ -17,7 +17,7 @@ from .._utils.files import atomic_file, escape_name, write_text
 from ..features.view import view_of
 from ..images.files import split_page
 from ..images.resampling import place_on_image
-from .calibration import route_of_maps
+from .calibration import route_of_images
 from .region_files import label_masks
 from .regions import regions
 
@@ -121,7 +121,7 @@ class MapWriter:
         drawn = label_masks(found) if "mask" in self.folders else {}
         to_do = [[k for k in self.folders if self.is_to_do(images, i, k)] for i in range(len(maps))]
         pixels = scorer.transform(maps) if any(to_do) else ()
-        thresholds, routes = _thresholds(scorer), route_of_maps(scorer.routes_, maps)
+        thresholds, routes = _thresholds(scorer), route_of_images(scorer.routes_, maps)
         for i, kinds in enumerate(to_do):
             if not kinds:
                 continue

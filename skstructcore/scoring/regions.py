@@ -10,11 +10,10 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.validation import check_number
-from .._utils.warning import renamed
 from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.polygons import outline
-from .calibration import route_of_maps
+from .calibration import route_of_images
 from .describe import label_regions, origin_and_step
 from .evidence import check_maps, seen_maps
 from .structcore import StructCoreScorer
@@ -53,7 +52,6 @@ COLUMNS = {
 }
 
 
-@renamed("level", "false_alarm_rate")
 def regions(
     pipe: Pipeline | StructCoreScorer,
     X: ImagesLike | AnomalyMaps,
@@ -136,7 +134,9 @@ def regions(
     decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
     if false_alarm_rate is not None:
         decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
-    for i, (name, route) in enumerate(zip(names, route_of_maps(scorer.routes_, maps), strict=True)):
+    for i, (name, route) in enumerate(
+        zip(names, route_of_images(scorer.routes_, maps), strict=True)
+    ):
         rows += _regions_of(maps[i], decisions[route], {"image": name, "route": route})
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area

@@ -13,7 +13,7 @@ from .decision import explain_shortage
 if TYPE_CHECKING:
     from typing import Any
 
-    from .evidence import TrainingEvidence
+    from .evidence import Evidence
 
 
 #: A route with fewer independent images is judged by the statistics of all routes together.
@@ -24,14 +24,14 @@ MIN_GROUPS_FOR_UNKNOWN = 5
 
 
 def calibrate(
-    training: TrainingEvidence, **options: Any
+    training: Evidence, **options: Any
 ) -> tuple[ScoreCalibration, dict[str, RouteCalibration], list[str]]:
     """Calibrate all images together, and each route ("all" without routes).
 
     A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. The messages
     say what too few images cost. Options are those of `fit_calibration`.
     """
-    calibration = fit_calibration(training.evidence, training.groups, **options)
+    calibration = fit_calibration(training, training.groups, **options)
     if training.route is None:
         shortage = explain_shortage(calibration.decision)
         messages = [] if shortage is None else [shortage]
@@ -43,7 +43,7 @@ def calibrate(
         if tail.n < MIN_GROUPS:
             routes[name] = RouteCalibration(calibration, tail, is_pooled=True)
         else:
-            own = fit_calibration(mine.evidence, mine.groups, **options)
+            own = fit_calibration(mine, mine.groups, **options)
             routes[name] = RouteCalibration(own, tail)
     return calibration, routes, explain_routes(routes)
 

@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS, RouteCalibration, judge_routes
+from .calibration import NORMS, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
-from .descriptors import BASE, descriptor_names, looks_at_surprise, weighted, without_surprise
-from .evidence import TrainingEvidence, at_pixels, check_maps, collect_evidence, seen_maps
+from .descriptors import looks_at_surprise, shown, weighted, without_surprise
+from .evidence import at_pixels, check_maps, collect_evidence, seen_maps
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .calibration import Norm, ScoreCalibration
     from .decision import Decision, Rule
     from .descriptors import DescriptorsLike
+    from .evidence import Evidence
 
 _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)
@@ -100,12 +101,13 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         `descriptors` with their weights, as far as the training maps have what they look at.
     uses_surprise_ : bool
         Whether any of them looks at the surprise, so that new maps need it too.
-    training_ : TrainingEvidence
+    training_ : Evidence
         Base score, descriptors, group and route of each training image.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
     location_, scale_ : ndarray of shape (n_descriptors,)
-        Mean and standard deviation (1 if it is 0) of the descriptors over the training maps.
+        Mean and standard deviation (1 if it is 0) over the training maps of the descriptors, and,
+        after these, of those of the paper that do not count: "std", "top" and "tv".
     lam_ : float
         Weight of ``D_struct``.
     calibrations_ : dict of str to ScoreCalibration
@@ -162,7 +164,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         "descriptors": [StrOptions({"default"}), list, tuple, dict],
         "resolution": [StrOptions({"grid", "full"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
-        "threshold": [StrOptions({*RULES, "conformal"})],
+        "threshold": [StrOptions(set(RULES))],
         "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
     }
 
@@ -230,9 +232,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         for sentence in expectations(self):
             _logger.info("%s", sentence)
 
-    def evidence_of(self, maps: AnomalyMaps) -> TrainingEvidence:
-        """Return what is kept of the maps of training images."""
-        return TrainingEvidence.of_maps(self._evidence(maps), maps)
+    def evidence_of(self, maps: AnomalyMaps) -> Evidence:
+        """Return what the maps of images say, and what is known of the images."""
+        sigma = self.sigma if self.resolution == "full" else None
+        return collect_evidence(maps, shown(self.descriptors_), sigma=sigma)
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
@@ -242,7 +245,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             lam=self.lam,
             weights=list(self.descriptors_.values()),
             false_alarm_rate=self._asked_rate(),
-            threshold=self._rule(),
+            threshold=self.threshold,
         )
         self.part_decision_ = self._decide_parts()
         self.version_ = __version__
@@ -258,15 +261,14 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         p_values = np.empty(len(training))
         for name, calibration in self.calibrations_.items():
             mine = training.rows_of(name)
-            scores, _ = calibration.score(training.take(mine).evidence)
-            p_values[mine] = calibration.decision.p_values(scores)
+            p_values[mine] = calibration.judge(training.take(mine)).p_value
         scores = score_parts(p_values, training.parts).scores
         if len(scores) < MIN_IMAGES:
             raise ValueError(
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
                 f"{len(scores)}: add parts, or leave parts= out."
             )
-        return decide(scores, self._asked_rate(), self._rule())
+        return decide(scores, self._asked_rate(), self.threshold)
 
     def _asked_rate(self):
         if self.quantile is None:
@@ -278,12 +280,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
                 "different things: set one of them, and quantile=None for the other."
             )
         return asked
-
-    def _rule(self):
-        if self.threshold != "conformal":
-            return self.threshold
-        warn_user("threshold='conformal' is called 'guaranteed' now.", FutureWarning)
-        return "guaranteed"
 
     @property
     def calibrations_(self) -> dict[str, ScoreCalibration]:
@@ -332,7 +328,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         -------
         scores : ndarray of shape (n_samples,), float64
         """
-        return -self._judge(self._fitted_maps(X))[1]["score"]
+        return -self._judge(self._fitted_maps(X)).score
 
     def decision_function(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``, (n_samples,), float64; negative is anomalous."""
@@ -356,7 +352,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return the descriptors in standard deviations of good images, (n_samples, p)."""
-        return self._judge(self._fitted_maps(X))[1]["z"][:, 1:]
+        return self._judge(self._fitted_maps(X)).z[:, 1 : 1 + len(self.descriptors_)]
 
     def describe(self, X: AnomalyMaps | ArrayLike) -> pd.DataFrame:
         """Say how the score of each image comes about, and where: a DataFrame, a row an image.
@@ -364,26 +360,16 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         `skstructcore.scoring.describe.describe_maps` says what is in each column.
         """
         maps = self._fitted_maps(X)
-        names = descriptor_names([BASE]) + descriptor_names(self.descriptors_)
-        judged = self._judge(maps)
-        return describe_maps(seen_maps(self, maps), *judged, names, -self.offset_)
+        evidence = self.evidence_of(maps)
+        judged = judge_routes(self.routes_, evidence, self.unknown_level)
+        return describe_maps(self, seen_maps(self, maps), evidence.base, judged)
 
     def _judge(self, maps):
-        evidence = self._evidence(maps)
-        return evidence, judge_routes(self.routes_, evidence, maps, self.unknown_level)
+        return judge_routes(self.routes_, self.evidence_of(maps), self.unknown_level)
 
     def _fitted_maps(self, X):
         check_is_fitted(self)
         return check_maps(self, X, reset=False)
-
-    def _evidence(self, maps):
-        sigma = self.sigma if self.resolution == "full" else None
-        return collect_evidence(maps, self.descriptors_, sigma=sigma)
-
-    def __setstate__(self, state):
-        if "routes_" in state and state["routes_"] is None:  # written when no routes were None
-            state = {**state, "routes_": {"all": RouteCalibration(state["calibration_"])}}
-        super().__setstate__({key: part for key, part in state.items() if key != "offset_"})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
