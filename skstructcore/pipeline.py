@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -96,8 +96,10 @@ def make_structcore(
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
     settings = dict(PRESETS[preset])
     if isinstance(features, str):
-        features, own_settings = _named_features(features, preset)
-        settings |= own_settings
+        features = _named_features(features)
+        if preset == "paper":
+            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
+            settings["features__crop"] = round(features.image_size * 448 / 392)
     elif not hasattr(features, "fit"):
         raise TypeError(f"features must be a name or a feature estimator, got {features!r}.")
     pipe = Pipeline(
@@ -124,28 +126,21 @@ def check_takes_images(pipe: Pipeline, function: str) -> None:
         )
 
 
-def _named_features(name, preset):
-    """Return the feature estimator of a name, and the settings that go with it."""
+def _named_features(name):
     from .features._dino_weights import ARCHITECTURES
     from .features.conv import BUILT_IN, ConvFeatures
 
     if name in ARCHITECTURES or "/" in name:
         from .features.dino import DinoFeatures
 
-        features, settings = DinoFeatures(name), {}
-    elif name in BUILT_IN:
-        features, settings = ConvFeatures(name), {}
-    else:
-        raise ValueError(
-            f"features={name!r} is unknown. It is one of {', '.join([*BUILT_IN, *ARCHITECTURES])}, "
-            "the name of a DINOv2 repository on the hub ('facebook/dinov2-base'), or a feature "
-            "estimator, ConvFeatures(your_network, layers) for instance."
-        )
-    if preset == "paper":
-        # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
-        resize = round(features.image_size * 448 / 392)
-        settings["features__crop"] = resize
-    return features, settings
+        return DinoFeatures(name)
+    if name in BUILT_IN:
+        return ConvFeatures(name)
+    raise ValueError(
+        f"features={name!r} is unknown. It is one of {', '.join([*BUILT_IN, *ARCHITECTURES])}, "
+        "the name of a DINOv2 repository on the hub ('facebook/dinov2-base'), or a feature "
+        "estimator, ConvFeatures(your_network, layers) for instance."
+    )
 
 
 def estimate_memory(
@@ -200,31 +195,21 @@ def estimate_memory(
     return shape.advised(f"{name}__max_memory", *smaller)
 
 
-@dataclass(frozen=True)
-class TimeEstimate:
-    """What a fit takes, in seconds.
+class TimeEstimate(NamedTuple):
+    """Seconds that a fit takes."""
 
-    Attributes
-    ----------
-    features : float
-        Reading the images, and the backbone.
-    selection : float
-        Selecting the memory bank.
-    held_out : float
-        Scoring the training images held out.
-    """
-
-    features: float
-    selection: float
-    held_out: float
+    features: float  # reading the images, and the backbone
+    selection: float  # of the memory bank
+    held_out: float  # scoring the training images held out
 
     @property
     def total(self) -> float:
-        return self.features + self.selection + self.held_out
+        return sum(self)
 
     def __str__(self) -> str:
-        names = "features", "selection", "held_out"
-        parts = ", ".join(f"{n.replace('_', ' ')} {_duration(getattr(self, n))}" for n in names)
+        parts = ", ".join(
+            f"{n.replace('_', ' ')} {_duration(s)}" for n, s in self._asdict().items()
+        )
         return f"{_duration(self.total)} ({parts})"
 
 

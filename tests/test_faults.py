@@ -28,7 +28,6 @@ from skstructcore import inference
 from skstructcore.cli import main
 from skstructcore.inference import iter_scores
 from skstructcore.report import report
-from skstructcore.scoring import region_files
 
 if sys.platform == "win32":
     pytest.skip("needs fork, signals and limits", allow_module_level=True)
@@ -565,13 +564,9 @@ def test_on_a_disk_that_is_really_full(command, size, run, world, out):
 
 def test_functions_say_which_file_found_no_place(world, out):
     pipe = skstructcore.load(world / "bolt")
-    maps = pipe[:-1].transform([str(world / "parts" / "bolt" / "test" / "spot" / "0.png")])
-    found = skstructcore.regions(pipe[-1], maps)
-    [mask] = region_files.write_label_masks(found, out)
     (out / "model").write_text("old")
     before = content(out)
     for write, name in (
-        (lambda: region_files.write_label_masks(found, out), mask),
         (lambda: skstructcore.save(pipe, out / "model"), out / "model"),
         (lambda: report(pipe, world / "new", out / "new.html"),
          out / "new.html"),

@@ -16,7 +16,7 @@ from skstructcore import (
     regions,
 )
 from skstructcore.images import Geometry
-from skstructcore.scoring.region_files import label_masks, to_coco, to_geojson, write_label_masks
+from skstructcore.scoring.region_files import label_masks, to_coco, to_geojson
 
 N_TRAIN = 19
 
@@ -189,7 +189,7 @@ def test_exports_hold_the_same_regions(pipe_and_images, tmp_path):
     assert geojson["features"][0]["properties"]["p_value"] == found["p_value"][0]
 
 
-def test_label_masks_are_as_large_as_their_images(pipe_and_images, tmp_path):
+def test_label_masks_are_as_large_as_their_images(pipe_and_images):
     pipe, paths = pipe_and_images
     found = regions(pipe, paths)
     masks = label_masks(found, paths)
@@ -197,12 +197,6 @@ def test_label_masks_are_as_large_as_their_images(pipe_and_images, tmp_path):
     assert masks[paths[1]][13, 24] == 1
     for _, row in found.iterrows():  # patches are 2 x 2 whole pixels, without holes here
         assert (masks[row["image"]] == row["region"]).sum() >= row["area"]
-    written = write_label_masks(found, tmp_path / "masks", paths)
-    assert [path.rpartition("/")[2] for path in written] == [
-        f"part{i}_regions.png" for i in range(3)
-    ]
-    for path, mask in zip(written, masks.values(), strict=True):
-        np.testing.assert_array_equal(np.asarray(Image.open(path)), mask)
 
 
 def test_a_region_in_the_hole_of_another_stays_visible(scorer):
@@ -239,10 +233,6 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
         regions(scorer, np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="not among the images"):
         to_coco(regions(scorer, maps), np.zeros((1, 8, 8), np.uint8))
-    found = regions(scorer, maps, false_alarm_rate=0.3)
-    found["image"] = np.where(found["image"] == "image 1", "a/part.png", "b/part.jpg")
-    with pytest.raises(ValueError, match="the same name"):
-        write_label_masks(found, tmp_path)
 
 
 @pytest.mark.parametrize("table", [[1], pd.DataFrame({"image": ["a.png"]}), None])

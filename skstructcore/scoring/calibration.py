@@ -281,28 +281,9 @@ def fit_calibration(
 ) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Of n images.
-    groups : ndarray of shape (n,), default=None
-        Images of one group are alike and count as one.
-    norm : str, default="sum"
-        See `combine`.
-    lam : "auto", "struct-only" or float, default="auto"
-        Weight of ``D_struct``. "auto": ``std(base)`` for the sum, which makes the base one
-        more ``z`` of the sum, and ``std(base) / std(D_struct)``, as published, for the norms.
-        "struct-only": the base score does not count.
-    false_alarm_rate : float, default=0.01
-        The share of good images that may be rejected.
-    weights : sequence of float, default=None
-        Factors of the ``z`` of the first descriptors; the others do not count. None: all 1.
-    threshold : {"expected", "guaranteed", "quantile"}, default="expected"
-        See `decide`.
-
-    Returns
-    -------
-    calibration : ScoreCalibration
+    `groups` are the lots or parts of the images, which are alike and count as one. `weights` are
+    factors of the ``z`` of the first descriptors, and the others do not count; None: all 1. All
+    else is as in `StructCoreScorer`.
     """
     base, phi = evidence.base, evidence.phi
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,13 +63,6 @@ BASE = "max"
 PAPER_PHI = ("std", "top", "tv")
 
 
-def _top_percent(percent):
-    def top(maps):
-        return top_mean(maps, percent)
-
-    return top
-
-
 def resolve_descriptor(
     descriptor: DescriptorLike,
 ) -> tuple[str, Callable[[NDArray[np.floating]], ArrayLike]]:
@@ -89,7 +83,7 @@ def resolve_descriptor(
         return descriptor, resolve_descriptor(descriptor.removeprefix(SURPRISE))[1]
     match = _TOP.fullmatch(descriptor) if isinstance(descriptor, str) else None
     if match and 0 < float(match[1]) <= 100:
-        return descriptor, _top_percent(float(match[1]))
+        return descriptor, partial(top_mean, percent=float(match[1]))
     raise ValueError(
         f"Unknown descriptor {descriptor!r}. Known are {', '.join(DESCRIPTORS)}, 'top<r>' with a "
         "percentage 0 < r <= 100 such as 'top5', and functions of maps (n, h, w) that return (n,)."

@@ -59,20 +59,9 @@ def rates_by_lot(
 ) -> LotRates | None:
     """Count, for each lot, what the threshold of the others rejects.
 
-    Parameters
-    ----------
-    training : Evidence
-        From which `routes` were learned.
-    apart : Evidence
-        Of the same images, scored without the entries of their lot.
-    routes : dict of str to RouteCalibration
-    lots : ndarray of shape (n,), int64
-
-    Returns
-    -------
-    rates : LotRates or None
-        Of the lots with at least 5 images that could be judged, where there are two or more such
-        lots; else None. Beside a lot, 5 images are needed that a threshold is learned from.
+    `apart` is the evidence of the `training` images, from which `routes` were learned, scored
+    without the entries of their lot. Lots count that have at least 5 images which could be judged,
+    and 5 images beside them that a threshold is learned from; None where fewer than two have.
     """
     names, counts = np.unique(lots, return_counts=True)
     large = names[counts >= MIN_IMAGES]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from .._utils.files import atomic_file
 from ..images.image_list import as_images
 from ..images.polygons import fill_polygons
 
@@ -21,22 +18,13 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike, StrPath
 
-__all__ = ["label_masks", "to_coco", "to_geojson", "write_label_masks"]
+__all__ = ["label_masks", "to_coco", "to_geojson"]
 
 _INFO = {"description": "Regions found by skstructcore"}
 # Columns that become properties as they are.
 _PROPERTIES = (
-    "region",
-    "area",
-    "mean",
-    "peak",
-    "peak_row",
-    "peak_col",
-    "p_value",
-    "touches_border",
-    "too_small",
-    "route",
-)
+    "region area mean peak peak_row peak_col p_value touches_border too_small route"
+).split()
 
 
 def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str, Any]:
@@ -82,12 +70,7 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
                 "image_id": numbers[row["image"]],
                 "category_id": 1,
                 "segmentation": [np.ravel(row["polygon"]).tolist()],
-                "bbox": [
-                    row["left"],
-                    row["top"],
-                    row["right"] - row["left"],
-                    row["bottom"] - row["top"],
-                ],
+                "bbox": [row["left"], row["top"], *_extent(row)],
                 "iscrowd": 0,
                 "score": row["peak"],
                 **_properties(row),
@@ -160,43 +143,6 @@ def label_masks(
     return masks
 
 
-def write_label_masks(
-    regions: pd.DataFrame, folder: StrPath, images: ImagesLike | None = None
-) -> list[str]:
-    """Write `label_masks` as PNG files, ``<name of the image>_regions.png``.
-
-    Parameters
-    ----------
-    regions, images : see `to_coco`
-    folder : str or path-like
-        Made if it is not there. Files of these names are replaced.
-
-    Returns
-    -------
-    paths : list of str
-        8 bits deep, or 16 where an image has more than 255 regions.
-
-    Raises
-    ------
-    ValueError
-        If two images have the same name.
-    """
-    masks = label_masks(regions, images)
-    paths = {name: Path(folder) / f"{Path(name).stem}_regions.png" for name in masks}
-    twice = [name for name, path in paths.items() if list(paths.values()).count(path) > 1]
-    if twice:
-        raise ValueError(
-            f"Masks of the images {', '.join(map(repr, twice[:2]))} would have the same name: "
-            "write them to different folders."
-        )
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, mask in masks.items():
-        deep = mask.max(initial=0) > 255
-        with atomic_file(paths[name], durable=False) as file:
-            Image.fromarray(mask if deep else mask.astype(np.uint8)).save(file, format="png")
-    return [str(path) for path in paths.values()]
-
-
 def _sizes(regions, images):
     """Height and width of each image, in order."""
     missing = sorted({"image", "polygon", *_PROPERTIES} - set(getattr(regions, "columns", ())))
@@ -215,6 +161,10 @@ def _sizes(regions, images):
         raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")
     sizes = images.sizes().tolist()
     return {name: (height, width) for name, (height, width) in zip(names, sizes, strict=True)}
+
+
+def _extent(row):
+    return row["right"] - row["left"], row["bottom"] - row["top"]
 
 
 def _properties(row):

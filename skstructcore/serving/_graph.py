@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..scoring.constants import ScoreConstants
 
 _FAR = 1e30  # squared distance of entries that an image is not compared with
 _SPARE = 8  # candidates beyond the nearest: rounding of products may change their order
@@ -356,19 +355,20 @@ class Descriptors:
 
 
 def judge(
-    g: Graph, phi: str, constants: list[ScoreConstants], route: str, distance: str | None
+    g: Graph, phi: str, constants: dict[str, NDArray[Any]], route: str, distance: str | None
 ) -> tuple[str, str, str, str]:
     """Score, p-value, whether the image is good and its route known: scalars.
 
-    `phi` is ``(1 + p,)``, the base score first; `route` a scalar, a position in `constants`.
+    `phi` is ``(1 + p,)``, the base score first; `constants` are those of `score_constants`, and
+    `route` a scalar, a row of them.
     """
 
     def of_route(name):
-        return g("Gather", np.stack([getattr(c, name) for c in constants]), route, axis=0)
+        return g("Gather", constants[name], route, axis=0)
 
     base, phi = g.cut(phi, 0, 0, 1), g.cut(phi, 0, 1, np.iinfo(np.int64).max)
     z = g("Div", g("Sub", phi, of_route("location")), of_route("scale"))
-    z, norm = g("Mul", z, of_route("weights")), constants[0].norm
+    z, norm = g("Mul", z, of_route("weights")), constants["norm"][0]
     if norm == "sum":
         structure = g.reduce("Sum", z)
     elif norm == "linf":
@@ -377,7 +377,7 @@ def judge(
         structure = g("Sqrt", g.reduce("Sum", g("Mul", z, z)))
     base = g("Mul", g.shaped(base, 1), of_route("base_weight"))
     raw = g("Add", g.reduce("Sum", base), g("Mul", structure, of_route("lam")))
-    p_value = _interpolated(g, raw, route, constants, "levels", "p_values")
+    p_value = _interpolated(g, raw, of_route("levels"), of_route("p_values"))
     score = g("Div", g("Sub", raw, of_route("score_location")), of_route("score_span"))
     good = g("LessOrEqual", raw, of_route("threshold"))
     known, rate, above = g.constant(np.bool_(True)), of_route("rate"), float(np.nextafter(1.0, 2))
@@ -388,7 +388,7 @@ def judge(
         far = g("Div", logs, of_route("tail_scale"))
         known = g("LessOrEqual", far, of_route("tail_critical"))
         beyond = g("Max", score, g("Div", far, of_route("tail_critical")), above)
-        rare = _interpolated(g, far, route, constants, "tail_levels", "tail_p_values")
+        rare = _interpolated(g, far, of_route("tail_levels"), of_route("tail_p_values"))
         score = g.where(known, score, beyond)
         p_value = g.where(known, p_value, g("Min", p_value, g("Mul", rare, rate)))
         good = g("And", good, known)
@@ -397,16 +397,11 @@ def judge(
     return score, p_value, good, known
 
 
-def _interpolated(g, at, route, constants, x, y):
-    """Linear between the points of the table of a route, as `numpy.interp`."""
-    tables = [(getattr(c, x), getattr(c, y)) for c in constants]
-    most = max(len(levels) for levels, _ in tables)
-    filled = [(most - len(levels), levels, values) for levels, values in tables]
-    levels = np.stack([np.pad(v, (0, n), constant_values=np.inf) for n, v, _ in filled])
-    values = np.stack([np.pad(v, (0, n), "edge") for n, _, v in filled])
-    levels, values = (g("Gather", part, route, axis=0) for part in (levels, values))
+def _interpolated(g, at, levels, values):
+    """Linear between the points of a table, as `numpy.interp`."""
     below = g.reduce("Sum", g("Cast", g("Less", levels, at), to=TensorProto.INT64), 0)
-    place = g("Max", g("Min", below, np.int64(most - 1)), np.int64(1))
+    last = g("Sub", g("Size", levels), np.int64(1))
+    place = g("Max", g("Min", below, last), np.int64(1))
     before = g("Sub", place, np.int64(1))
     x0, x1, y0, y1 = (
         g("Gather", part, i, axis=0) for part in (levels, values) for i in (before, place)
@@ -420,7 +415,7 @@ def append_scoring(
     g: Graph,
     features: str,
     pipe: Any,
-    constants: list[ScoreConstants],
+    constants: dict[str, NDArray[Any]],
     ignored: NDArray[np.bool_] | None,
     outputs: dict[str, str],
 ) -> None:

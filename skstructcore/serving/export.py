@@ -123,7 +123,7 @@ def export_onnx(
         "original_size": None if ignored is None else images.sizes()[0].tolist(),
         "resize_from": resize_from,
         **{name: getattr(picture.framing, name) for name in ("resize", "crop", "region")},
-        "routes": [c.name for c in constants],
+        "routes": list(pipe[3].search_.entries.route_names),
         "threshold": -pipe[-1].offset_,
         "backbone": {"source": pipe[0].model_source_, "checksum": pipe[0].model_checksum_},
         "sealed": [_sealed(pixels[i], expected, i) for i in sealed],
