@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a new file beside `path` for writing; it takes that name when the block has ended.
 
     After an error, and after a kill at any moment, `path` is what it was. A kill leaves the
-    unfinished file behind, ``.<name>.<letters>.unfinished``. An OSError of the writing, on a full
+    unfinished file behind, ``.<name>.<digits>.unfinished``. An OSError of the writing, on a full
     disk for instance, names `path`.
 
     Parameters
@@ -66,25 +66,22 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     'whole'
     """
     path = check_writable(path)
-    unfinished = None
+    # Only a part of the name is taken, because it may be as long as names can be.
+    unfinished = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.unfinished")
     try:
-        # Only a part of the name is taken, because it may be as long as names can be.
-        descriptor, unfinished = tempfile.mkstemp(".unfinished", f".{path.name[:40]}.", path.parent)
-        with open(descriptor, "wb") as file:
+        with open(unfinished, "xb") as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())  # before the name: else a crash can leave an empty file
-        os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
     except BaseException as error:
-        if unfinished is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
         # An error of writing to an open file has no file name. An error with another name is
         # about a file that the block reads.
         is_ours = isinstance(error, OSError) and error.errno is not None
-        if is_ours and (unfinished is None or error.filename in (None, unfinished)):
+        if is_ours and error.filename in (None, str(unfinished)):
             raise write_error(path, error) from error
         raise
     if durable:
@@ -102,15 +99,6 @@ def write_text(path: StrPath, text: str) -> None:
     """Write a text file as UTF-8, whole or not at all."""
     with atomic_file(path) as file:
         file.write(text.encode())
-
-
-def _umask():
-    # The only portable way to ask for it is to set it, while threads may create files.
-    try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1], 8) for line in status if line.startswith("Umask"))
-    except (OSError, StopIteration, ValueError):
-        return 0o022
 
 
 def _sync_folder(folder):
