@@ -23,7 +23,7 @@ from ._utils.validation import check_number
 from .images.files import stamp
 from .images.image_list import ImageReadError, as_images
 from .model_files.persistence import info, load
-from .pipeline import check_takes_images
+from .scoring.describe import check_takes_images
 from .scoring.map_files import MapWriter
 
 if TYPE_CHECKING:

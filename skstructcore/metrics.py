@@ -72,12 +72,9 @@ def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
 def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Average precision of image scores, anomalous images being the positives.
 
-    Parameters, errors and sign are those of `image_auroc_score`.
-
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-    anomaly_score : array-like of shape (n,)
+    y_true, anomaly_score : see `image_auroc_score`
 
     Returns
     -------
@@ -96,12 +93,11 @@ def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Largest F1 score that any threshold on the scores reaches.
 
     It uses the labels to choose the threshold, so it bounds what a threshold set without
-    labels can reach. Parameters, errors and sign are those of `image_auroc_score`.
+    labels can reach.
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-    anomaly_score : array-like of shape (n,)
+    y_true, anomaly_score : see `image_auroc_score`
 
     Returns
     -------
@@ -127,8 +123,7 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-    anomaly_score : array-like of shape (n,)
+    y_true, anomaly_score : see `image_auroc_score`
     tpr : float in (0, 1], default=0.95
 
     Returns
@@ -188,10 +183,10 @@ def pixel_auroc_score(
     """
     masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
     anomalous = np.concatenate([s[m] for m, s in zip(masks, maps, strict=True)])
-    values, inverse_counts = np.unique(anomalous, return_counts=True)
+    values, counts = np.unique(anomalous, return_counts=True)
     above, equal, n_normal = _normal_pixels_at(values, normal, maps)
     below = n_normal - above - equal
-    won = np.sum(inverse_counts * (below + 0.5 * equal))
+    won = np.sum(counts * (below + 0.5 * equal))
     return float(won / (len(anomalous) * n_normal))
 
 
@@ -213,13 +208,9 @@ def aupro_score(
 
     Parameters
     ----------
-    masks : sequence of n array-like of shape (h, w)
-        Non-zero (or True) where an image is anomalous; all zero for a good image.
-    anomaly_maps : sequence of n array-like of shape (h, w)
-        Higher is more anomalous; sizes may differ between images. Compared as float32.
+    masks, anomaly_maps, ignored : see `pixel_auroc_score`
     max_fpr : float in (0, 1], default=0.3
         Where the integration ends.
-    ignored : see `pixel_auroc_score`
 
     Returns
     -------
@@ -228,8 +219,7 @@ def aupro_score(
     Raises
     ------
     ValueError
-        If masks and maps differ in number or size, a map is not finite, there are no
-        anomalous or no normal pixels, or `max_fpr` is out of range.
+        As `pixel_auroc_score`, and if `max_fpr` is out of range.
 
     References
     ----------

@@ -18,7 +18,6 @@ from .knn.held_out import N_FOLDS
 from .knn.scorer import RoutedKNNScorer
 from .knn.surprise import N_CONTEXT
 from .projection import RandomProjection
-from .scoring.describe import takes_images
 from .scoring.descriptors import PAPER_PHI
 from .scoring.structcore import StructCoreScorer
 
@@ -115,15 +114,6 @@ def make_structcore(
         seeds = [f"{name}__random_state" for name, step in pipe.steps]
         settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
     return pipe.set_params(**(settings | params))
-
-
-def check_takes_images(pipe: Pipeline, function: str) -> None:
-    """Refuse a pipeline that begins after the backbone, where images are given."""
-    if not takes_images(pipe):
-        raise TypeError(
-            f"{function} takes images, but this pipeline begins with {type(pipe[0]).__name__}, "
-            "which takes features: call describe(pipe, features), or put a backbone before it."
-        )
 
 
 def _named_features(name):

@@ -2,9 +2,9 @@
 
 
 class ContainerOutputMixin:
-    """Opt out of scikit-learn's `set_output`: what goes from step to step is one row an image.
+    """Opt out of scikit-learn's `set_output`: patches and maps are no tables.
 
-    Patches and maps have more than two axes, and carry what the next step needs to know.
+    `Pipeline.set_output` refuses a pipeline with a step that has none.
     """
 
     def __init_subclass__(cls, **options):

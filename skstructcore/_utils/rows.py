@@ -209,10 +209,13 @@ def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:
 def join_rows(first: T, second: T, *, but: tuple[str, ...] = ()) -> T:
     """Return the rows of two of one dataclass after each other.
 
-    A field that one of them does not know (None) is lost; those in `but` are of the first.
+    A field that neither knows is None; ValueError for one that only one of them knows. Those in
+    `but` are of the first.
     """
     joined = {}
     for name in vars(first).keys() - set(but):
-        both = getattr(first, name), getattr(second, name)
-        joined[name] = None if any(values is None for values in both) else np.concatenate(both)
+        known = [v for v in (getattr(first, name), getattr(second, name)) if v is not None]
+        if len(known) == 1:
+            raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")
+        joined[name] = np.concatenate(known) if known else None
     return replace(first, **joined)

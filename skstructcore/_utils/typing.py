@@ -1,4 +1,4 @@
-"""Types that several signatures share. Only type checkers import this module."""
+"""Types that several signatures share."""
 
 from typing import Literal
 

@@ -17,8 +17,8 @@ from ..datasets.masks import check_masks, judged_pixels
 from ..features.view import view_of
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
-from ..pipeline import check_takes_images
 from ..scoring.decision import rejected_at
+from ..scoring.describe import check_takes_images
 from ..scoring.parts import decide_parts
 
 if TYPE_CHECKING:

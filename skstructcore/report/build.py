@@ -24,8 +24,8 @@ from ..display._style import map_limits
 from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.labels import GOOD
-from ..pipeline import check_takes_images
 from ..routing.grouping import UNKNOWN
+from ..scoring.describe import check_takes_images
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from .collect import collect
 from .pictures import encode_map

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ..bank.coreset_bank import CoresetBank
 from ..images.image_list import as_images
+from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from .descriptors import BASE, descriptor_names, shown
 
@@ -57,7 +58,16 @@ def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
 
 def takes_images(pipe: Pipeline) -> bool:
     """Whether a pipeline begins with a backbone, not with a step that takes its features."""
-    return not isinstance(pipe[0], RandomProjection | CoresetBank)
+    return not isinstance(pipe[0], RandomProjection | CoresetBank | RoutedKNNScorer)
+
+
+def check_takes_images(pipe: Pipeline, function: str) -> None:
+    """Refuse a pipeline that begins after the backbone, where images are given."""
+    if not takes_images(pipe):
+        raise TypeError(
+            f"{function} takes images, but this pipeline begins with {type(pipe[0]).__name__}, "
+            "which takes features: call describe(pipe, features), or put a backbone before it."
+        )
 
 
 def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:

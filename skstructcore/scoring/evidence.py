@@ -122,7 +122,7 @@ class Evidence:
         The base score.
     phi : ndarray of shape (n, p)
         The descriptors that count, then those of the paper that do not, see `shown`.
-    groups, image_index, route, route_distance, parts, lots, names : ndarray of shape (n,), or None
+    groups, image_index, route, route_distance, parts, names : ndarray of shape (n,), or None
         See `AnomalyMaps`.
     """
 
@@ -133,7 +133,6 @@ class Evidence:
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
     parts: NDArray[Any] | None = None
-    lots: NDArray[np.int64] | None = None
     names: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
@@ -150,7 +149,7 @@ class Evidence:
         return take_rows(self, rows)
 
     def join(self, other: Evidence) -> Evidence:
-        """Both, one after the other; what one of them does not know is lost."""
+        """Both, one after the other."""
         return join_rows(self, other)
 
 
