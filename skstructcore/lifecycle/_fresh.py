@@ -10,6 +10,7 @@ import numpy as np
 from .._utils.rows import materialize
 from ..bank.record import digests_of
 from ..bank.training import is_auto, training_images
+from ..knn.search import as_maps, score_patches
 from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
@@ -74,11 +75,16 @@ def fresh_images(
     waits = getattr(good.X, "waits_for_categories", False)
     if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
-    maps = knn.transform(patches)
+    if force and good.categories is not None:  # they go where it was said
+        names, search = bank.bank_.route_names, knn.search_
+        patches = replace(patches, routes=np.array([names.index(n) for n in good.categories]))
+        routes = search.known_routes(patches)
+        maps = as_maps(score_patches(search, patches, knn.expectations_, routes), patches)
+    else:
+        maps = knn.transform(patches)
     table = _describe(scorer, maps, good)
     if in_memory and waits:
-        products = np.where(table["category"].isna(), table["nearest_route"], table["category"])
-        patches = replace(patches, values=materialize(good.X, categories=products))
+        patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
         _check_products(table)
         _check_margin(table, scorer.calibrations_)

@@ -14,9 +14,10 @@ from .._utils.validation import check_number
 from .._utils.warning import warn_user
 from ..routing.profile import fit_tail
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base, explain_shortage
+from ..scoring.parts import score_parts
 from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
 from ._fresh import fresh_images
-from ._steps import structcore_steps, with_steps
+from ._steps import known_parts, structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -82,6 +83,7 @@ def recalibrate(
     *,
     groups: ArrayLike | Literal["auto"] | None = "auto",
     categories: ArrayLike | str | None = "auto",
+    parts: ArrayLike | Literal["auto"] | None = "auto",
     false_alarm_rate: float | None = None,
     weight_old: float = 0.0,
     force: bool = False,
@@ -107,6 +109,9 @@ def recalibrate(
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
         With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
         the route that each image is sent to. Only routes with images are recalibrated.
+    parts : array-like of shape (n_images,), "auto" or None, default="auto"
+        The part that each image is a view of, needed where the pipeline decides about parts.
+        "auto": those of the `ImageSet`.
     false_alarm_rate : float in (0, 1), default=None
         Share of further good images that may be rejected; None: as before. With routes it is
         set for all of them, also those without images.
@@ -126,7 +131,8 @@ def recalibrate(
     ------
     ValueError
         If there are no images, or images are anomalous by a wide margin, of the bank, of another
-        product or of another size than those of the fit.
+        product or of another size than those of the fit, or whose parts are not known where parts
+        are decided.
 
     Warns
     -----
@@ -163,8 +169,14 @@ def recalibrate(
         changed.false_alarm_rate, changed.quantile = rate, None
         _move_all(changed, rate)
     if images is not None:
-        fresh = fresh_images(pipe, images, groups, categories, force=force)
+        fresh = fresh_images(pipe, images, groups, categories, parts, force=force)
         _calibrate(changed, fresh.table, weight_old)
+        if scorer.part_decision_ is not None:
+            parts = known_parts(scorer, fresh.good.parts)
+            by_part = score_parts(changed.describe(fresh.maps)["p_value"], parts)
+            changed.part_decision_ = _fresh_decision(
+                changed.part_decision_, by_part.scores, by_part.names, weight_old
+            )
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("%s", changed.recalibration_)
@@ -204,29 +216,36 @@ def _calibrate(scorer, fresh, weight_old):
 def _with_scores(
     calibration: ScoreCalibration, fresh: pd.DataFrame, weight_old: float
 ) -> ScoreCalibration:
-    """The same statistics, with the scores of fresh images, and of old ones at a weight."""
-    scores, base = fresh["raw_score"].to_numpy(), fresh["base"].to_numpy()
-    groups: NDArray[np.int64] = np.unique(fresh["group"], return_inverse=True)[1]
+    """The same statistics, with decisions learned from the scores of fresh images."""
     old, old_base = calibration.decision, calibration.base_decision
+    return replace(
+        calibration,
+        decision=_fresh_decision(old, fresh["raw_score"], fresh["group"], weight_old),
+        base_decision=_fresh_decision(
+            old_base, fresh["base"], fresh["group"], weight_old, decide_by_base
+        ),
+    )
+
+
+def _fresh_decision(old, scores, groups, weight_old, how=decide):
+    """A decision by fresh scores, and by those of an old one at a weight."""
+    scores: NDArray[np.float64] = np.asarray(scores)
+    names, groups = np.unique(groups, return_inverse=True)
+    # A plain quantile of a few fresh scores promises nothing.
+    rule = "guaranteed" if old.rule == "quantile" else old.rule
     weights = None
     if weight_old > 0:
-        codes = _codes(old.groups, len(old.scores))
+        codes = np.arange(len(old.scores))
+        if old.groups is not None:
+            codes = np.unique(old.groups, return_inverse=True)[1]
         before = np.ones(len(codes)) if old.score_weights is None else old.score_weights
         weights = np.concatenate([weight_old * before, np.ones(len(scores))])
         groups = np.concatenate([codes, groups + codes.max() + 1])
         scores = np.concatenate([old.scores, scores])
-        base = np.concatenate([old_base.scores, base])
     groups = None if len(np.unique(groups)) == len(groups) else groups
-    # A plain quantile of a few fresh scores promises nothing.
-    rule = "guaranteed" if old.rule == "quantile" else old.rule
-    if rule == "expected" and weight_old == 0 and len(np.unique(fresh["group"])) < _ENOUGH:
-        scores, base = moved_scores(old.scores, scores), moved_scores(old_base.scores, base)
-        groups, weights = old.groups, old.score_weights
-    return replace(
-        calibration,
-        decision=decide(scores, old.asked_rate, rule, groups, weights, is_fresh=True),
-        base_decision=decide_by_base(base, old.asked_rate, rule, groups, weights, is_fresh=True),
-    )
+    if rule == "expected" and weight_old == 0 and len(names) < _ENOUGH:
+        scores, groups, weights = moved_scores(old.scores, scores), old.groups, old.score_weights
+    return how(scores, old.asked_rate, rule, groups, weights, is_fresh=True)
 
 
 def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -250,10 +269,6 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
         factor = (new_spread / spread) ** (n / (n + 40))
     location_now = location + (new_location - location) * n / (n + 10)
     return location_now + factor * (old - location)
-
-
-def _codes(groups, n_images):
-    return np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 
 def _decisions(fresh, changed):

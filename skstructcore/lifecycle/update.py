@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import binomtest
 
 from .._utils.rows import counted_rows, materialize
 from .._utils.warning import warn_user
@@ -33,6 +34,8 @@ __all__ = ["forget", "update"]
 
 _logger = logging.getLogger(__name__)
 
+# Of good images, so many are rejected with this chance at most where the line has not changed.
+_CHANCE = 0.01
 # Up to this share of forgotten images, scores are close to those of a refit (docs/field.md).
 _MANY = 0.2
 
@@ -86,8 +89,9 @@ def update(
     Warns
     -----
     UserWarning
-        If a recalibration with fresh images is lost: thresholds are those of training images again,
-        at the rate that was set.
+        If more of the images are rejected than good ones should be; or if a recalibration with
+        fresh images is lost: thresholds are those of training images again, at the rate that was
+        set.
 
     See Also
     --------
@@ -98,7 +102,8 @@ def update(
     -----
     What holds, compared with a fit of all images together:
 
-    - No training patch, old or new, lies farther from the bank than ``radius_``. With
+    - No training patch, old or new, lies farther from the bank than ``radius_``, beside those of
+      images that `contamination` has left out. With
       ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
       the larger of both radii; with ``ratio=1`` by nothing, unless more patches of old images
       than of new ones are ignored.
@@ -109,11 +114,11 @@ def update(
     bank, knn, scorer = structcore_steps(pipe)
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
     values, good, table = fresh.patches.values, fresh.good, fresh.table
+    _tell_of_rejected(table, scorer)
     parts = known_parts(scorer, good.parts)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.is_routed_:
-        names = np.where(table["category"].isna(), table["nearest_route"], table["category"])
-        routes = np.array([bank.bank_.route_names.index(name) for name in names])
+        routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
     elif bank.bank_.profiles is not None:  # all products are searched together
         search = replace(knn.search_, routing="top1", n_neighbors=1)
         routes = search.nearest_routes(values)[:, 0]
@@ -134,6 +139,18 @@ def update(
     maps = as_maps(scores, patches)  # distances to routes are held out below, from all images
     training = scorer.training_.join(scorer.evidence_of(maps))
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
+
+
+def _tell_of_rejected(table, scorer):
+    """Warn where the pipeline rejects more of the images than its rate explains."""
+    rejected = np.flatnonzero(table["is_anomalous"])
+    rate = scorer.false_alarm_rate_
+    if len(rejected) and binomtest(len(rejected), len(table), rate, "greater").pvalue < _CHANCE:
+        warn_user(
+            f"{len(rejected)} of {len(table)} new images are rejected by the pipeline, where "
+            f"{rate:.2%} of good ones should be (the first at position {rejected[0]}): where they "
+            "show defects, forget takes them out again."
+        )
 
 
 def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
@@ -167,7 +184,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     -----
     What holds, compared with a fit without the images:
 
-    - ``radius_`` remains a bound on the distance of all other training patches to the bank. With
+    - ``radius_`` remains a bound on the distance of the training patches that it was one for. With
       ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
       the larger of both radii; with ``ratio=1`` by nothing.
     - Other images keep their held-out scores. Those whose nearest entries were of a forgotten

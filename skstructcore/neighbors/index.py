@@ -29,6 +29,7 @@ _PRODUCTS_A_THREAD = 2**25  # multiplications that are worth a second thread
 _SMALL = 3  # entries a feature: below, coordinates cost more than they save
 _DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
 _IN_DEVICE_MEMORY = device_memory("use knn__device='cpu', or a smaller bank (bank__ratio)")
+_ROUNDING = 2 * 2.0**-24  # of float32 products and sums, relative to the squared norms
 _EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
 _GRAPH_DEGREE = 30
 _EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
@@ -376,18 +377,31 @@ class DeviceSearch:
         rough = torch.addmm(self.norms, centred, self.centred.T, alpha=-2)
         if query_groups is not None:
             rough.masked_fill_(query_groups[:, None] == groups, torch.inf)
-        # Some more than k, as rounding may have changed the order of the nearest.
-        rough, chosen = rough.topk(min(k + 8, len(self.bank)), dim=1, largest=False)
-        exact = torch.full(rough.shape, torch.inf, dtype=self.double, device=self.device)
-        for column in range(chosen.shape[1]):
+        halves = centred.square().sum(dim=1)
+        slack = _ROUNDING * (queries.shape[1] + 16) * (halves + self.norms.max())
+        exact, chosen = self._nearest(rows, rough, slack - halves, k, k + 8)
+        chosen = chosen.masked_fill(torch.isinf(exact), -1)
+        return exact.cpu().numpy(), chosen.cpu().numpy()
+
+    def _nearest(self, rows, rough, slack, k, n):
+        """The nearest of the `n` roughly nearest; of more where rounding may hide nearer ones."""
+        torch = self.torch
+        n = min(n, len(self.bank))
+        values, chosen = rough.topk(n, dim=1, largest=False)
+        exact = torch.full(values.shape, torch.inf, dtype=self.double, device=self.device)
+        for column in range(n):
             difference = rows.to(self.double) - self.bank[chosen[:, column]].to(self.double)
             exact[:, column] = difference.square_().sum(dim=1)
-        exact.masked_fill_(torch.isinf(rough), torch.inf)
+        exact.masked_fill_(torch.isinf(values), torch.inf)
         chosen, order = chosen.sort(dim=1)
         exact, order = exact.gather(1, order).sort(dim=1, stable=True)
         exact, chosen = exact[:, :k], chosen.gather(1, order)[:, :k]
-        chosen = chosen.masked_fill(torch.isinf(exact), -1)
-        return exact.cpu().numpy(), chosen.cpu().numpy()
+        last = values[:, -1]
+        unsure = (last - slack <= exact[:, -1]) & torch.isfinite(last)
+        if n < len(self.bank) and unsure.any():
+            again = rows[unsure], rough[unsure], slack[unsure]
+            exact[unsure], chosen[unsure] = self._nearest(*again, k, 4 * n)
+        return exact, chosen
 
 
 class ApproximateSearch:
