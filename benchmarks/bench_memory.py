@@ -82,7 +82,7 @@ def rows(chosen):
 
 def streamed(n_images=200, n_features=128, n_select=1_500):
     """Radius of streamed selections, true and bound, by how much the buffer holds."""
-    from skstructcore.neighbors import kneighbors
+    from skstructcore.neighbors import NeighborIndex
     from skstructcore.neighbors.coreset import greedy_k_center
     from skstructcore.neighbors.streaming import StreamingCoreset
 
@@ -94,7 +94,7 @@ def streamed(n_images=200, n_features=128, n_select=1_500):
         for number, batch in enumerate(batches):
             stream.add(batch.reshape(-1, n_features), number)
         values, _, bound = stream.result()
-        radius = np.sqrt(kneighbors(rows, values)[0].max())
+        radius = np.sqrt(NeighborIndex(values).query(rows)[0].max())
         yield (
             f"{len(stream._rows) / len(rows):.2f}", stream.n_reductions,
             f"{radius / at_once:.3f}", f"{bound / at_once:.2f}", 2 * stream.n_reductions,

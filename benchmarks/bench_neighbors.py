@@ -61,7 +61,7 @@ def against_peers(bank, queries, k, full, repeats):
 def approximately(bank, queries, repeats):
     """The approximate search, by neighbours asked for."""
     exact = NeighborIndex(bank)
-    graph = NeighborIndex(bank, algorithm="approximate", random_state=0)
+    graph = NeighborIndex(bank, algorithm="approximate")
     some = queries[:N_PART]
     for k in (1, 5):
         graph.query(some[:64], k)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skstructcore.neighbors import coreset, kneighbors
+from skstructcore.neighbors import NeighborIndex, coreset
 from skstructcore.neighbors.coreset import greedy_k_center
 
 
@@ -141,7 +141,7 @@ def test_bad_arguments(X, arguments, message):
 def test_k_center_that_goes_on_is_k_center(device):
     rows = np.random.default_rng(0).normal(size=(5000, 5)).astype(np.float32)
     picks, radii = greedy_k_center(rows, 60, start=7)
-    squared = kneighbors(rows, rows[picks[:20]])[0][:, 0]
+    squared = NeighborIndex(rows[picks[:20]]).query(rows)[0][:, 0]
     before = squared.copy()
     more, more_radii = greedy_k_center(rows, 40, nearest=squared, device=device)
     np.testing.assert_array_equal(more, picks[20:])

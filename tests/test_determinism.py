@@ -19,7 +19,7 @@ import skstructcore
 from skstructcore import ConvFeatures, make_structcore
 from skstructcore.inference import score_images
 from skstructcore.lifecycle import forget, recalibrate, update
-from skstructcore.neighbors import coreset, greedy_k_center, index, kneighbors
+from skstructcore.neighbors import NeighborIndex, coreset, greedy_k_center, index
 from skstructcore.scoring.calibration import NORMS, combine
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -168,7 +168,8 @@ def test_blocks_of_a_search_do_not_matter(blocks, monkeypatch):
 
     def search():
         devices = ("cpu", "torch:cpu")
-        return [kneighbors(queries, bank, 5, exclude=(own, groups), device=d) for d in devices]
+        indexes = [NeighborIndex(bank, groups=groups, device=d) for d in devices]
+        return [index_.query(queries, 5, exclude=own) for index_ in indexes]
 
     expected = search()
     for name, size in blocks.items():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from skstructcore.neighbors import NeighborIndex, kneighbors
+from skstructcore.neighbors import NeighborIndex
 from skstructcore.neighbors import index as neighbors
 from skstructcore.neighbors.index import ExactSearch
 
@@ -19,6 +19,11 @@ def low_rank(n, d, seed, rank=12, offset=0.0):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(n, rank)) @ axes + 0.3 * rng.normal(size=(n, d)) + offset
     return rows.astype(np.float32)
+
+
+def kneighbors(queries, bank, k=1, exclude=(None, None), **options):
+    index = NeighborIndex(bank, groups=exclude[1], **options)
+    return index.query(queries, k, exclude=exclude[0])
 
 
 def brute_force(queries, bank, k, query_groups=None, bank_groups=None):
@@ -58,6 +63,17 @@ def test_exact_with_ties_duplicates_and_excluded_groups(data, k, seed):
     expected, expected_indices = brute_force(queries, bank, k, own, groups)
     np.testing.assert_array_equal(distances, expected)
     np.testing.assert_array_equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n_copies", [20, 150])
+def test_of_equal_entries_the_first_are_found_on_every_device(device, n_copies):
+    rng = np.random.default_rng(0)
+    bank, queries = rng.normal(size=(300, 8)), rng.normal(size=(30, 8))
+    bank[rng.permutation(300)[:n_copies]] = bank[0]
+    bank, queries = bank.astype(np.float32), np.r_[queries, bank[:3]].astype(np.float32)
+    found = kneighbors(queries, bank, 5, device=device)[1]
+    np.testing.assert_array_equal(found, brute_force(queries, bank, 5)[1])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -142,7 +158,7 @@ def test_recall_is_the_share_of_true_neighbours_that_are_found(monkeypatch, n_wr
     class KnownErrors:
         """Finds all neighbours but the last few, in whose place it gives what is excluded."""
 
-        def __init__(self, rows, random_state):
+        def __init__(self, rows):
             self.exact = ExactSearch(rows)
 
         def __call__(self, rows, k, own, groups):
@@ -168,7 +184,7 @@ def test_approximate_states_its_recall_and_honours_exclusion():
     # Queries like the entries that the recall is measured with: entries, without themselves.
     queries, own = bank[::8], np.arange(3000)[::8]
     groups = np.arange(3000)
-    index = NeighborIndex(bank, groups=groups, algorithm="approximate", random_state=0)
+    index = NeighborIndex(bank, groups=groups, algorithm="approximate")
     distances, indices = index.query(queries, neighbors._RECALL_NEIGHBORS, exclude=own)
     expected, expected_indices = brute_force(
         queries, bank, neighbors._RECALL_NEIGHBORS, own, groups
@@ -189,8 +205,8 @@ def test_exact_recall_is_one():
     [
         (np.zeros((2, 3)), np.zeros((5, 4)), {}, r"rows \(q, 4\) like the bank; got \(2, 3\)"),
         (np.zeros((2, 3)), np.zeros((0, 3)), {}, r"bank must be a table .* got shape \(0, 3\)"),
-        (np.zeros((2, 3)), np.zeros((5, 3)), {"n_neighbors": 6}, "n_neighbors must be 1 to 5"),
-        (np.zeros((2, 3)), np.zeros((5, 3)), {"n_neighbors": 0}, "n_neighbors must be 1 to 5"),
+        (np.zeros((2, 3)), np.zeros((5, 3)), {"k": 6}, "n_neighbors must be 1 to 5"),
+        (np.zeros((2, 3)), np.zeros((5, 3)), {"k": 0}, "n_neighbors must be 1 to 5"),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"algorithm": "best"}, "got 'best'"),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"exclude": ([1], [1] * 5)}, "each of the 2 queries"),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"exclude": ([1, 1], [1])}, "each of the 5 bank"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skstructcore import RoutedKNNScorer, make_structcore
-from skstructcore.neighbors import kneighbors
+from skstructcore.neighbors import NeighborIndex
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -19,7 +19,7 @@ def reference(queries, bank):
 def test_distances_hold_over_twenty_orders_of_magnitude(scale):
     rng = np.random.default_rng(0)
     bank, queries = scale * rng.normal(size=(300, 24)), scale * rng.normal(size=(100, 24))
-    found = kneighbors(queries, bank)[0][:, 0]
+    found = NeighborIndex(bank).query(queries)[0][:, 0]
     np.testing.assert_allclose(found, reference(queries, bank), rtol=1e-6)
 
 
@@ -39,7 +39,7 @@ def test_near_duplicates_far_from_the_origin_are_told_apart(offset):
     rng = np.random.default_rng(0)
     bank = np.float32(offset + rng.normal(size=(200, 16)))
     queries = np.float32(bank + 1e-3 * rng.normal(size=bank.shape))
-    found = kneighbors(queries, bank)[0][:, 0]
+    found = NeighborIndex(bank).query(queries)[0][:, 0]
     np.testing.assert_allclose(found, reference(queries, bank), rtol=1e-6)
 
 

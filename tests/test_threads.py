@@ -115,13 +115,13 @@ def test_fit_leaves_the_number_of_torchs_threads_alone():
 
 
 def test_eight_threads_select_and_search_alike():
-    from skstructcore.neighbors import greedy_k_center, kneighbors
+    from skstructcore.neighbors import NeighborIndex, greedy_k_center
 
     rows = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
 
     def work():
         picks, radii = greedy_k_center(rows, 20)
-        found.append((picks, radii, *kneighbors(rows[:50], rows[picks], 3)))
+        found.append((picks, radii, *NeighborIndex(rows[picks]).query(rows[:50], 3)))
 
     found = []
     threads = [threading.Thread(target=work) for _ in range(8)]

@@ -9,7 +9,7 @@ from typing_extensions import Self as Self
 
 RandomState = int | np.random.RandomState | None
 #: How the nearest entries are searched.
-Algorithm = Literal["auto", "exact", "approximate"]
+Algorithm = Literal["exact", "approximate"]
 #: How `RoutedKNNScorer` scores training images.
 Calibration = Literal["leave-one-image-out", "k-fold", "in-sample"]
 #: Plain or squared distance.

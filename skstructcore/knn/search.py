@@ -116,7 +116,7 @@ class BankSearch:
         from ..neighbors.index import NeighborIndex
 
         banks = [self.entries.select(route) for route in range(len(self.entries.route_names))]
-        options = {"algorithm": self.algorithm, "random_state": 0}
+        options = {"algorithm": self.algorithm}
         if self.algorithm == "exact":
             options["device"] = self.device
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)

@@ -134,7 +134,7 @@ def _equal_images(record):
 
 def _near_images(bank, features, places, copies):
     """Images that explain the bank entries of another one nearly exactly."""
-    from ..neighbors.index import kneighbors
+    from ..neighbors.index import NeighborIndex
 
     entries, record = bank.bank_, bank.images_
     nearest = np.full((len(record), len(entries)), np.nan, dtype=np.float32)
@@ -144,7 +144,7 @@ def _near_images(bank, features, places, copies):
             if image >= 0:
                 rows, _ = counted_rows(np.asarray(batch[offset], dtype=np.float32)[np.newaxis])
                 rows = rows.reshape(-1, entries.values.shape[1])
-                nearest[image] = np.sqrt(kneighbors(entries.values, rows)[0][:, 0])
+                nearest[image] = np.sqrt(NeighborIndex(rows).query(entries.values)[0][:, 0])
         done += len(batch)
     nearest[entries.groups == record.groups[:, np.newaxis]] = np.nan  # its own entries
     given = ~np.isnan(nearest).all(axis=1)

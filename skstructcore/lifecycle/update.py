@@ -281,7 +281,7 @@ def _is_exact(bank, knn, is_gone, route):
 def _grown_bank(bank, values, routes, groups, X):
     """Bank step with more entries, and the row of each old entry in the new bank."""
     from ..neighbors.coreset import greedy_k_center
-    from ..neighbors.index import kneighbors
+    from ..neighbors.index import NeighborIndex
 
     old, first = bank.bank_, len(bank.images_)
     per_image = values.shape[1] * values.shape[2]
@@ -294,7 +294,7 @@ def _grown_bank(bank, values, routes, groups, X):
         rows, places = counted_rows(values[mine])
         per_old_image = len(entries) / bank.n_images_per_route_[route]
         n_new = min(len(rows), round(per_old_image * len(mine)))
-        squared = kneighbors(rows, old.values[entries])[0][:, 0]
+        squared = NeighborIndex(old.values[entries]).query(rows)[0][:, 0]
         picks = np.empty(0, dtype=np.int64)
         far = float(np.sqrt(squared.max()))
         if n_new:
@@ -320,7 +320,7 @@ def _grown_bank(bank, values, routes, groups, X):
 
 def _shrunk_bank(bank, is_gone):
     """Bank step without the entries of some images, and which entries were kept."""
-    from ..neighbors.index import kneighbors
+    from ..neighbors.index import NeighborIndex
 
     old = bank.bank_
     kept = ~is_gone[old.image_index]
@@ -335,7 +335,8 @@ def _shrunk_bank(bank, is_gone):
         far = 0.0
         if (mine & ~kept).any():
             # A patch within the radius of an entry that goes is this much farther from the rest.
-            far = kneighbors(old.values[mine & ~kept], old.values[mine & kept])[0].max() ** 0.5
+            left = NeighborIndex(old.values[mine & kept])
+            far = left.query(old.values[mine & ~kept])[0].max() ** 0.5
         radius.append(float(bank.radius_[route] + far))
     changed = copy.copy(bank)
     changed.images_ = bank.images_.forget(is_gone)

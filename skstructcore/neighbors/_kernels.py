@@ -51,48 +51,62 @@ def half_norms(rows):
 
 
 @compiled()
-def _smallest(offsets, products):
-    """A lower bound of ``offsets - products``, of at most 256, and where it is (nearly) reached.
-
-    Compilers vectorise a minimum of integers, but not one of floats with its position:
-    so take the bits of each float, in an order-preserving form, and give the last 8,
-    which rounds down, to the position.
-    """
-    smallest = np.int32(0x7FFFFFFF)
-    for j in range(products.shape[0]):
-        bits = np.float32(offsets[j] - products[j]).view(np.int32)
-        bits = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-        bits = np.int32(np.int32(bits & np.int32(-256)) | np.int32(j))
-        smallest = bits if bits < smallest else smallest
-    bits = np.int32(smallest & np.int32(-256))
-    bits = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-    return bits.view(np.float32), smallest & 255
+def _differences(offsets, products, lanes):
+    """Minimum of ``offsets - products`` over every `_LANES`-th entry, for each remainder."""
+    n_lanes = lanes.shape[0]
+    for lane in range(n_lanes):
+        lanes[lane] = offsets[lane] - products[lane]
+    for start in range(_LANES, products.shape[0], _LANES):
+        # Slices of their own length are what the compiler can vectorise.
+        some_offsets = offsets[start : start + _LANES]
+        some_products = products[start : start + _LANES]
+        for lane in range(some_products.shape[0]):
+            value = some_offsets[lane] - some_products[lane]
+            lowest = lanes[lane]
+            lanes[lane] = value if value < lowest else lowest
 
 
 @compiled()
-def _count_below(offsets, products, bound):
+def _smallest(values):
+    """Position of (nearly) the smallest of at most `_LANES` values.
+
+    Compilers vectorise a minimum of integers, but not one of floats with its position: so take the
+    bits of each float, in an order-preserving form, and give the last to the position.
+    """
+    smallest = np.int32(0x7FFFFFFF)
+    for j in range(values.shape[0]):
+        bits = np.float32(values[j]).view(np.int32)
+        bits = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+        bits = np.int32(np.int32(bits & np.int32(-_LANES)) | np.int32(j))
+        smallest = bits if bits < smallest else smallest
+    return smallest & (_LANES - 1)
+
+
+@compiled()
+def _count_within(values, bound):
     count = np.int32(0)
-    for j in range(products.shape[0]):
-        count += np.int32(np.float32(offsets[j] - products[j]) < bound)
+    for j in range(values.shape[0]):
+        count += np.int32(values[j] <= bound)
     return count
 
 
 @compiled()
 def lower_to_block(rows, halves, picks, offsets, products, nearest):
-    """Lower `nearest` to the exact distance to the picks, where one of at most 256 is nearer.
+    """Lower `nearest` to the exact distance to the picks, where one of at most `_LANES` is nearer.
 
     ``halves[i] + offsets[j] - products[i, j]`` is never above half the squared distance.
     """
+    values = np.empty(picks.shape[0], dtype=np.float32)
     for i in range(rows.shape[0]):
         bound = np.float32(0.5 * nearest[i] - halves[i]) + _TINY
-        smallest, j = _smallest(offsets, products[i])
-        if smallest >= bound:
+        _differences(offsets, products[i], values)
+        if _count_within(values, bound) == 0:
             continue
-        nearest[i] = min(nearest[i], squared_distance(rows[i], picks[j]))
+        nearest[i] = min(nearest[i], squared_distance(rows[i], picks[_smallest(values)]))
         bound = np.float32(0.5 * nearest[i] - halves[i]) + _TINY
-        if _count_below(offsets, products[i], bound) > 1:
+        if _count_within(values, bound) > 1:
             for j in range(picks.shape[0]):
-                if offsets[j] - products[i, j] < bound:
+                if values[j] <= bound:
                     nearest[i] = min(nearest[i], squared_distance(rows[i], picks[j]))
 
 
@@ -143,42 +157,6 @@ def pick_within(rows, names, threshold, last_name, slack, nearest, seen, indices
 
 
 @compiled()
-def _lower_lanes(offsets, products, lanes):
-    """Minimum of ``offsets - products`` over every `_LANES`-th entry, for each remainder."""
-    n_lanes = lanes.shape[0]
-    for lane in range(n_lanes):
-        lanes[lane] = offsets[lane] - products[lane]
-    for start in range(_LANES, products.shape[0], _LANES):
-        # Slices of their own length are what the compiler can vectorise.
-        some_offsets = offsets[start : start + _LANES]
-        some_products = products[start : start + _LANES]
-        for lane in range(some_products.shape[0]):
-            value = some_offsets[lane] - some_products[lane]
-            lowest = lanes[lane]
-            lanes[lane] = value if value < lowest else lowest
-
-
-@compiled()
-def _smallest_lane(lanes):
-    """Lane with (nearly) the smallest value: integers, as compilers vectorise their minimum."""
-    smallest = np.int32(0x7FFFFFFF)
-    for lane in range(lanes.shape[0]):
-        bits = np.float32(lanes[lane]).view(np.int32)
-        bits = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-        bits = np.int32(np.int32(bits & np.int32(-_LANES)) | np.int32(lane))
-        smallest = bits if bits < smallest else smallest
-    return smallest & (_LANES - 1)
-
-
-@compiled()
-def _any_within(values, bound):
-    count = np.int32(0)
-    for j in range(values.shape[0]):
-        count += np.int32(values[j] <= bound)
-    return count > 0
-
-
-@compiled()
 def _insert(distance, index, distances, indices):
     """Put an entry where it belongs among the k best, unless it is there or lies beyond."""
     k = distances.shape[0]
@@ -217,12 +195,12 @@ def search_block(
     likely_values = np.empty(n_likely, dtype=np.float32)
     grouped = bank_groups.shape[0] > 0
     for i in range(queries.shape[0]):
-        _lower_lanes(offsets, products[i], lanes)
+        _differences(offsets, products[i], lanes)
         own = query_groups[i] if grouped else 0
         if distances[i, k - 1] == np.inf:
             # The likely nearest come first, so that few others get past their distance.
             for round_ in range(n_likely):
-                lane = _smallest_lane(lanes)
+                lane = _smallest(lanes)
                 likely[round_], likely_values[round_] = lane, lanes[lane]
                 lanes[lane] = _INFINITE
                 best, best_entry = _INFINITE, -1
@@ -237,7 +215,7 @@ def search_block(
                 lanes[likely[round_]] = likely_values[round_]
         bound = np.float32(0.5 * distances[i, k - 1] - halves[i]) + _TINY
         for start in range(0, lanes.shape[0], 32):
-            if not _any_within(lanes[start : start + 32], bound):
+            if _count_within(lanes[start : start + 32], bound) == 0:
                 continue
             for lane in range(start, min(start + 32, lanes.shape[0])):
                 if lanes[lane] > bound:

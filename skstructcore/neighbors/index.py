@@ -6,7 +6,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
@@ -14,9 +13,9 @@ from .._utils.computing import device_memory, find_device, parts, thread_pool
 if TYPE_CHECKING:
     import torch
 
-    from .._utils.typing import Algorithm, ArrayLike, NDArray, RandomState
+    from .._utils.typing import Algorithm, ArrayLike, NDArray
 
-__all__ = ["NeighborIndex", "kneighbors"]
+__all__ = ["NeighborIndex"]
 
 _RECALL_SAMPLE = 500
 _RECALL_NEIGHBORS = 5
@@ -36,58 +35,6 @@ _EPSILON = 0.3  # how far beyond the nearest found the walk through the graph lo
 _NO_GROUPS = np.empty(0, dtype=np.int64)
 
 
-def kneighbors(
-    queries: ArrayLike,
-    bank: ArrayLike,
-    n_neighbors: int = 1,
-    *,
-    exclude: tuple[ArrayLike, ArrayLike] | None = None,
-    algorithm: Algorithm = "auto",
-    device: str | torch.device = "cpu",
-    random_state: RandomState = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Nearest bank entries of each query row.
-
-    Parameters
-    ----------
-    queries : array-like of shape (q, d)
-        Rows to look up; computed in float32.
-    bank : array-like of shape (m, d)
-        Rows to look among.
-    n_neighbors : int, default=1
-        How many, 1 to m.
-    exclude : None or (query_groups, bank_groups), default=None
-        Group numbers of shape (q,) and (m,): a query never matches an entry of its
-        own group. This leaves an image's own patches out of its scores.
-    algorithm, device, random_state
-        See :class:`NeighborIndex`.
-
-    Returns
-    -------
-    distances : ndarray of shape (q, n_neighbors), float32
-        *Squared* distances, ascending. ``inf`` where, after exclusion, fewer than
-        `n_neighbors` entries remain.
-    indices : ndarray of shape (q, n_neighbors), int64
-        Rows of `bank`; -1 where the distance is ``inf``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skstructcore.neighbors import kneighbors
-    >>> bank = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]])
-    >>> distances, indices = kneighbors(np.array([[0.9, 0.0]]), bank, 2)
-    >>> distances.round(2), indices
-    (array([[0.01, 0.81]], dtype=float32), array([[1, 0]]))
-    >>> kneighbors(np.array([[0.9, 0.0]]), bank, exclude=([7], [3, 7, 3]))[1]
-    array([[0]])
-    """
-    query_groups, bank_groups = (None, None) if exclude is None else exclude
-    index = NeighborIndex(
-        bank, groups=bank_groups, algorithm=algorithm, device=device, random_state=random_state
-    )
-    return index.query(queries, n_neighbors, exclude=query_groups)
-
-
 class NeighborIndex:
     """A bank made ready for many calls of :meth:`query`.
 
@@ -97,23 +44,21 @@ class NeighborIndex:
         Rows to look among; computed in float32.
     groups : array-like of shape (m,) or None, default=None
         Group number of each row, for ``query(..., exclude=)``.
-    algorithm : {"auto", "exact", "approximate"}, default="auto"
+    algorithm : {"exact", "approximate"}, default="exact"
         "exact" finds the nearest entries, always. "approximate" walks a graph of neighbours
         (pynndescent), which pays for banks of many 100,000 entries only, and states its
-        recall; below 2,048 entries it is the exact search. "auto" is "exact".
+        recall; below 2,048 entries it is the exact search.
     device : str or torch.device, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
         ("cuda", …; "torch:cpu" for torch on the CPU).
-    random_state : int, RandomState or None, default=None
-        For the approximate algorithm.
 
     Attributes
     ----------
     bank : ndarray of shape (m, d)
     groups : ndarray of shape (m,) or None
     recall_ : float
-        Share of the 5 truly nearest entries that the approximate search finds, measured on
-        up to 500 entries of the bank (themselves left out). 1.0 for the exact search.
+        Share of the 5 truly nearest entries that the search finds, measured on up to 500 entries of
+        the bank (themselves left out). 1.0 for the exact search.
 
     Notes
     -----
@@ -126,6 +71,17 @@ class NeighborIndex:
     each thread, of which there are as many as numba is set to use.
 
     Only the bank and its groups are pickled; the rest is prepared again at the next query.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skstructcore.neighbors import NeighborIndex
+    >>> index = NeighborIndex([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]], groups=[3, 7, 3])
+    >>> distances, indices = index.query([[0.9, 0.0]], 2)
+    >>> distances.round(2), indices
+    (array([[0.01, 0.81]], dtype=float32), array([[1, 0]]))
+    >>> index.query([[0.9, 0.0]], exclude=[7])[1]
+    array([[0]])
     """
 
     def __init__(
@@ -133,9 +89,8 @@ class NeighborIndex:
         bank: ArrayLike,
         *,
         groups: ArrayLike | None = None,
-        algorithm: Algorithm = "auto",
+        algorithm: Algorithm = "exact",
         device: str | torch.device = "cpu",
-        random_state: RandomState = None,
     ) -> None:
         bank = np.asarray(bank, dtype=np.float32)
         if bank.ndim != 2 or bank.size == 0:
@@ -147,26 +102,22 @@ class NeighborIndex:
                 f"groups must hold one group for each of the {len(bank)} bank rows; "
                 f"got shape {self.groups.shape}."
             )
-        if algorithm not in ("auto", "exact", "approximate"):
-            raise ValueError(
-                f"algorithm must be 'auto', 'exact' or 'approximate'; got {algorithm!r}."
-            )
+        if algorithm not in ("exact", "approximate"):
+            raise ValueError(f"algorithm must be 'exact' or 'approximate'; got {algorithm!r}.")
         self.algorithm = algorithm
         self.device = device
         if device != "auto":  # which may be another one where a pickle is opened
             find_device(str(device))
-        self.random_state = random_state
         check_range(bank, "bank")
-        check_not_vanishing(bank)
-        self._search = None
-        self.recall_ = self._measure_recall() if self._walks else 1.0
+        largest = float(np.abs(bank).max())
+        if 0 < largest < 1e-21:
+            raise ValueError(
+                f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
+                "float32. Multiply queries and bank by a constant."
+            )
 
     def __getstate__(self):
-        # A graph cannot be made the same again.
-        return {
-            **self.__dict__,
-            "_search": self._search if self._walks else None,
-        }
+        return {name: vars(self)[name] for name in ("bank", "groups", "algorithm", "device")}
 
     def query(
         self, queries: ArrayLike, n_neighbors: int = 1, *, exclude: ArrayLike | None = None
@@ -183,7 +134,7 @@ class NeighborIndex:
         Returns
         -------
         distances : ndarray of shape (q, n_neighbors), float32
-            Squared distances, ascending; ``inf`` where no entry remains.
+            *Squared* distances, ascending; ``inf`` where no entry remains.
         indices : ndarray of shape (q, n_neighbors), int64
             Rows of the bank; -1 where the distance is ``inf``.
         """
@@ -197,34 +148,31 @@ class NeighborIndex:
             raise ValueError(
                 f"n_neighbors must be 1 to {m}, the size of the bank; got {n_neighbors}."
             )
-        if self._search is None:
-            self._search = self._prepare()
         query_groups, groups = self._check_exclude(exclude, len(queries))
         distances, indices = self._search(queries, n_neighbors, query_groups, groups)
         return distances.astype(np.float32), indices
 
     @property
+    def recall_(self) -> float:
+        if not self._walks:
+            return 1.0
+        m = len(self.bank)
+        chosen = np.linspace(0, m - 1, _RECALL_SAMPLE).astype(np.int64)
+        asked = self.bank[chosen], _RECALL_NEIGHBORS, chosen, np.arange(m)
+        by_graph, exact = self._search(*asked)[1], self._search.exact(*asked)[1]
+        return float((by_graph[:, :, None] == exact[:, None, :]).any(axis=2).mean())
+
+    @property
     def _walks(self):
         return self.algorithm == "approximate" and len(self.bank) >= FEW_ENTRIES
 
-    def _prepare(self):
+    @cached_property
+    def _search(self):
         rows = np.ascontiguousarray(self.bank)
         if self._walks:
-            return ApproximateSearch(rows, self.random_state)
+            return ApproximateSearch(rows)
         device = find_device(str(self.device))
         return ExactSearch(rows) if device == "cpu" else DeviceSearch(rows, device)
-
-    def _measure_recall(self):
-        self._search = self._prepare()
-        m = len(self.bank)
-        chosen = np.linspace(0, m - 1, min(m, _RECALL_SAMPLE)).astype(np.int64)
-        k = min(_RECALL_NEIGHBORS, m - 1)
-        if k == 0:
-            return 1.0
-        rows = self.bank[chosen]
-        _, by_graph = self._search(rows, k, chosen, np.arange(m))
-        _, exact = self._search.exact(rows, k, chosen, np.arange(m))
-        return float((by_graph[:, :, None] == exact[:, None, :]).any(axis=2).mean())
 
     @cached_property
     def _numbered_groups(self):
@@ -273,8 +221,9 @@ class ExactSearch:
         self.coordinates = np.empty((n_coordinates, len(bank)), dtype=np.float32)
         self.offsets = np.empty(len(bank), dtype=np.float32)
         for part in parts(len(bank), _BLOCK_ENTRIES):
-            leading, self.offsets[part] = self._leading(bank[part])
-            self.coordinates[:, part] = leading.T
+            centred = bank[part] - self.origin
+            self.coordinates[:, part] = self._leading(centred).T
+            self.offsets[part] = self._half_norms(centred)
 
     def __call__(self, queries, k, query_groups, groups):
         distances = np.full((len(queries), k), np.inf)
@@ -295,7 +244,8 @@ class ExactSearch:
     def _search(self, queries, query_groups, groups, distances, indices, part):
         rows, query_groups = queries[part], query_groups[part]
         distances, indices = distances[part], indices[part]
-        leading, halves = self._leading(rows)
+        centred = rows - self.origin
+        leading, halves = self._leading(centred), self._half_norms(centred)
         if not np.all(halves < 1e36):  # also NaN
             check_range(queries, "queries")
         n_together = max(_BLOCK_QUERIES, _BLOCK_QUERIES * _BLOCK_ENTRIES // len(self.bank))
@@ -307,20 +257,20 @@ class ExactSearch:
                     self.offsets[block], query_groups[some], groups, distances[some], indices[some],
                 )  # fmt: skip
 
-    def _leading(self, rows):
-        """Leading coordinates and length of the rest; half the squared norm, rounded down far
-        enough to make up for all rounding in products."""
-        centred = rows - self.origin
-        halves = self.kernels.half_norms(centred) * (
-            1 - 4 * (rows.shape[1] + 32) * np.float32(2.0**-24)
-        )
+    def _leading(self, centred):
+        """Leading coordinates, and the length of the rest."""
         if self.axes is None:
-            return centred, halves
-        leading = np.empty((len(rows), self.axes.shape[1] + 1), dtype=np.float32)
+            return centred
+        leading = np.empty((len(centred), self.axes.shape[1] + 1), dtype=np.float32)
         np.matmul(centred, self.axes, out=leading[:, :-1])
-        centred -= leading[:, :-1] @ self.axes.T
-        np.sqrt(2 * self.kernels.half_norms(centred), out=leading[:, -1])
-        return leading, halves
+        others = centred - leading[:, :-1] @ self.axes.T
+        np.sqrt(2 * self.kernels.half_norms(others), out=leading[:, -1])
+        return leading
+
+    def _half_norms(self, centred):
+        """Half the squared norms, rounded down far enough to make up for rounding in products."""
+        slack = 4 * (centred.shape[1] + 32) * np.float32(2.0**-24)
+        return self.kernels.half_norms(centred) * (1 - slack)
 
 
 def _leading_axes(centred):
@@ -407,15 +357,11 @@ class DeviceSearch:
 class ApproximateSearch:
     """A graph of neighbours by pynndescent; the exact search steps in where it finds too few."""
 
-    def __init__(self, bank, random_state):
+    def __init__(self, bank):
         from pynndescent import NNDescent
 
         self.exact = ExactSearch(bank)
-        self.graph = NNDescent(
-            bank,
-            n_neighbors=min(_GRAPH_DEGREE, len(bank)),
-            random_state=check_random_state(random_state),
-        )
+        self.graph = NNDescent(bank, n_neighbors=_GRAPH_DEGREE, random_state=0)
         self.graph.prepare()
 
     def __call__(self, queries, k, query_groups, groups):
@@ -440,16 +386,6 @@ class ApproximateSearch:
             again = None if query_groups is None else query_groups[short]
             distances[short], indices[short] = self.exact(queries[short], k, again, groups)
         return distances, indices
-
-
-def check_not_vanishing(bank):
-    """Raise ValueError for a bank so small that all squared distances become 0 in float32."""
-    largest = float(np.abs(bank).max(initial=0))
-    if 0 < largest < 1e-21:
-        raise ValueError(
-            f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
-            "float32. Multiply queries and bank by a constant."
-        )
 
 
 def check_range(rows, name):
