@@ -7,7 +7,7 @@ import numpy as np
 from _lots import SCANNED, lots, scan
 
 from skstructcore import RoutedKNNScorer, make_structcore
-from skstructcore.containers import AnomalyMaps
+from skstructcore.containers import AnomalyMaps, TrainingImages
 from skstructcore.datasets import load_mvtec_ad, make_photographs, masks_as_seen
 from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images import Geometry
@@ -109,7 +109,7 @@ def load_case(kind, name, train, test, cache, seed):
                 geometry = Geometry(INPUT, [INPUT] * len(whole), whole)
                 maps[part][how] = AnomalyMaps(
                     stored[f"{part}/{how}/values"],
-                    groups=stored["groups"] if part == "train" else None,
+                    images=TrainingImages(stored["groups"]) if part == "train" else None,
                     surprise=surprise,
                     geometry=geometry,
                 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
     from typing_extensions import Self
 
     from ._utils.rows import LazyRows
@@ -21,10 +21,103 @@ if TYPE_CHECKING:
     from .routing.profile import RouteProfile
 
 
-__all__ = ["AnomalyMaps", "MemoryBank", "Patches"]
+__all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
 
 
 _OF_ROUTES = ("route_names", "profiles")
+#: In the place of the digest and the name of an image that was forgotten.
+FORGOTTEN = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """The one table of the training images of a bank, by position (`MemoryBank.image_index`).
+
+    Images that were forgotten keep their place. All columns are of shape (n_images,), or None where
+    nothing is known.
+
+    Attributes
+    ----------
+    groups : ndarray of int64
+        Code of the group of each image, which is left out as a whole.
+    routes : ndarray of int64, or None
+        Position of its route in `MemoryBank.route_names`.
+    digests : ndarray of str, or None
+        Of the content of each image; "" once it is forgotten.
+    names : ndarray of str, or None
+        What tables and messages call each image; None where features were given.
+    parts, lots : ndarray, or None
+        The part that each is a view of; the lot that it was found to come from.
+    sizes : ndarray of shape (n_images, 2), int64, or None
+        Height and width of each original; None where features were given.
+    pooled : ndarray of shape (n_images, n_features), float32, or None
+        Mean patch of each image; None without routes.
+    came, went : ndarray of int64, or None
+        When each image came (0: with the fit) and was forgotten (0: it is there), where each change
+        of the bank counts one.
+    """
+
+    groups: NDArray[np.int64]
+    routes: NDArray[np.int64] | None = None
+    digests: NDArray[np.str_] | None = None
+    names: NDArray[np.str_] | None = None
+    parts: NDArray[Any] | None = None
+    lots: NDArray[np.int64] | None = None
+    sizes: NDArray[np.int64] | None = None
+    pooled: NDArray[np.floating] | None = None
+    came: NDArray[np.int64] | None = None
+    went: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def is_there(self) -> NDArray[np.bool_]:
+        """Which images have not been forgotten."""
+        return self.went == 0
+
+    @property
+    def _now(self):
+        return max(self.came.max(), self.went.max()) + 1
+
+    def find(self, digests: ArrayLike) -> NDArray[np.int64]:
+        """Position of the first image of each digest that is there; -1 where none is."""
+        place = {digest: i for i, digest in reversed([*enumerate(self.digests.tolist())])}
+        place.pop(FORGOTTEN, None)
+        return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
+
+    def join(self, other: TrainingImages) -> TrainingImages:
+        """Both; the others come now, and all else of them stays. They must know the same."""
+        return join_rows(self, replace(other, came=np.full(len(other), self._now)))
+
+    def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
+        """The same, without the digests and names of some images."""
+        names = None if self.names is None else np.where(which, FORGOTTEN, self.names)
+        digests = np.where(which, FORGOTTEN, self.digests)
+        went = np.where(which & self.is_there, self._now, self.went)
+        return replace(self, digests=digests, names=names, went=went)
+
+    def is_unchanged_since(self, which: NDArray[np.bool_], among: NDArray[np.bool_]) -> bool:
+        """Whether some images came together, and no image of those `among` came or went since."""
+        came, last = self.came[which & among], max(self.came[among].max(), self.went[among].max())
+        return bool((came == last).all())
+
+
+def _known(name):
+    """A column of the training images, in the rows of a container; None where it is not known."""
+
+    def column(self):
+        values = None if self.images is None else getattr(self.images, name)
+        return None if values is None else values[self.image_index]
+
+    return property(column)
+
+
+class OfTrainingImages:
+    """What is known of rows that are training images: `image_index` says which of `images`."""
+
+    groups, routes = _known("groups"), _known("routes")
+    parts, lots, names = _known("parts"), _known("lots"), _known("names")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +206,14 @@ class MemoryBank:
 
 
 @dataclass(frozen=True, eq=False)
-class _ImageContainer:
+class _ImageContainer(OfTrainingImages):
     """Behaviour that patches and maps share: one row is one image."""
+
+    def __post_init__(self):
+        if self.images is not None and self.image_index is None:  # all of them
+            if len(self.images) != len(self):
+                raise ValueError(f"images are {len(self.images)}, but there are {len(self)} rows.")
+            object.__setattr__(self, "image_index", np.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -167,17 +266,11 @@ class Patches(_ImageContainer):
     image_index : ndarray of shape (n_images,), int64, or None
         Which training image each row is. Only `CoresetBank.fit_transform` knows it;
         None for every other image.
-    groups : ndarray of shape (n_images,), int64, or None
-        Group code of each training image, None with `image_index`.
-    routes : ndarray of shape (n_images,), int64, or None
-        Route of each training image, None with `image_index`.
+    images : TrainingImages or None
+        All training images, None with `image_index`. `groups`, `routes`, `parts`, `lots` and
+        `names` are its columns in these rows.
     geometry : Geometry or None
         Where each patch grid lies on its image; None for plain arrays.
-    parts, lots : ndarray of shape (n_images,), or None
-        Of training images: the part that each is a view of; the lot that each was found to come
-        from, where images come in lots.
-    names : ndarray of shape (n_images,) of str, or None
-        What training images are called.
 
     Examples
     --------
@@ -191,15 +284,11 @@ class Patches(_ImageContainer):
     values: NDArray[np.floating] | LazyRows
     bank: MemoryBank
     image_index: NDArray[np.int64] | None = None
-    groups: NDArray[np.int64] | None = None
-    routes: NDArray[np.int64] | None = None
+    images: TrainingImages | None = None
     geometry: Geometry | None = None
-    parts: NDArray[Any] | None = None
-    lots: NDArray[np.int64] | None = None
-    names: NDArray[np.str_] | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
-        return take_rows(self, self._rows(key), but=("bank",))
+        return take_rows(self, self._rows(key), but=("bank", "images"))
 
     def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches.
@@ -220,10 +309,10 @@ class AnomalyMaps(_ImageContainer):
     surprise : ndarray of shape (n_images, h, w), float32, or None
         The same distances, each judged against what is normal for patches of such content
         (see `skstructcore.knn.surprise`). None where no held-out training scores are known.
-    groups : ndarray of shape (n_images,), int64, or None
-        Group code of each training image; None for other images.
     image_index : ndarray of shape (n_images,), int64, or None
         Which training image each map is of; None for other images.
+    images : TrainingImages or None
+        All training images, see `Patches`.
     ignored : ndarray of shape (n_images, h, w), dtype bool, or None
         Patches that do not count (see `ignore` and `foreground` of the feature estimators). Their
         distance and surprise are 0; None where there are none.
@@ -233,8 +322,6 @@ class AnomalyMaps(_ImageContainer):
         Mahalanobis distance of the mean of its patches to the training images of the route.
     geometry : Geometry or None
         Brings a map back onto its own image; None for plain arrays.
-    parts, lots, names : ndarray of shape (n_images,), or None
-        Of training images, see `Patches`.
     without_lot : AnomalyMaps or None
         Of training images that come in lots: their maps without the entries of their whole lot.
 
@@ -247,17 +334,14 @@ class AnomalyMaps(_ImageContainer):
     """
 
     values: NDArray[np.floating]
-    groups: NDArray[np.int64] | None = None
+    image_index: NDArray[np.int64] | None = None
+    images: TrainingImages | None = None
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
     geometry: Geometry | None = None
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
-    image_index: NDArray[np.int64] | None = None
-    parts: NDArray[Any] | None = None
-    lots: NDArray[np.int64] | None = None
-    names: NDArray[np.str_] | None = None
     without_lot: AnomalyMaps | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
-        return take_rows(self, self._rows(key))
+        return take_rows(self, self._rows(key), but=("images",))

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from ._utils.rows import shown
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
-from .bank.training import training_images
+from .bank.training import good_images
 from .knn.held_out import N_FOLDS
 from .knn.scorer import RoutedKNNScorer
 from .knn.surprise import N_CONTEXT
@@ -277,7 +277,7 @@ def _training(pipe, X, y, fit_params):
     # Shapes are known of the features without their computation.
     before = pipe[:place]
     features = clone(before).fit_transform(X) if len(before) else np.asarray(X)
-    training = training_images(features, y, **given, n_routes=bank.n_routes)
+    training = good_images(features, y, **given, n_routes=bank.n_routes)
     return name, training, shape_of_fit(bank, training)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skstructcore import AnomalyMaps, MemoryBank, Patches
+from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
 
 
@@ -26,7 +27,7 @@ def maps():
     values = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
     return AnomalyMaps(
         values,
-        groups=np.array([0, 0, 1, 1]),
+        images=TrainingImages(np.array([0, 0, 1, 1])),
         route=np.array(["a", "b", "a", "b"]),
         route_distance=np.arange(4.0),
         geometry=Geometry((8, 12), [[8, 12]] * 4, [[i, 0, 8, 12] for i in range(4)]),
@@ -92,13 +93,33 @@ def test_the_bank_of_a_route_is_its_entries(bank):
 
 def test_patches_keep_what_only_training_images_have(bank):
     values = np.zeros((4, 1, 1, 2), dtype=np.float32)
-    index = np.arange(4)
-    patches = Patches(values, bank, image_index=index, groups=index // 2, routes=index % 2)
+    images = TrainingImages(np.arange(4) // 2, names=np.array(list("abcd")))
+    patches = Patches(values, bank, images=images)
     cut = patches[1:3]
     assert cut.image_index.tolist() == [1, 2] and cut.groups.tolist() == [0, 1]
+    assert cut.names.tolist() == ["b", "c"] and cut.parts is None and cut[1:].groups.tolist() == [1]
     assert cut.bank is bank and Patches(values, bank)[0].image_index is None
     batches = [batch.shape for batch in patches.iter_batches(3)]
     assert batches == [(3, 1, 1, 2), (1, 1, 1, 2)]
+
+
+def test_what_is_known_of_some_training_images_only_is_not_lost_when_they_are_joined():
+    def images(n, **known):
+        never = np.zeros(n, dtype=np.int64)
+        return TrainingImages(np.arange(n), digests=np.arange(n).astype(str), came=never,
+                              went=never, **known)  # fmt: skip
+
+    first, second = images(2, parts=np.array([7, 8])), images(3)
+    with pytest.raises(ValueError, match="parts is known of a part of the rows only"):
+        first.join(second)
+    both = first.join(images(3, parts=np.array([1, 1, 2])))
+    assert both.parts.tolist() == [7, 8, 1, 1, 2] and both.came.tolist() == [0, 0, 1, 1, 1]
+    less = both.forget(np.arange(5) == 1)
+    assert less.is_there.tolist() == [True, False, True, True, True] and less.digests[1] == ""
+    # Nothing changed after the second three came; after the first two, much did.
+    every, last = np.ones(5, dtype=bool), np.arange(5) > 1
+    assert both.is_unchanged_since(last, every) and not both.is_unchanged_since(~last, every)
+    assert not less.is_unchanged_since(last, every) and less.is_unchanged_since(last, last)
 
 
 def test_entries_of_two_banks_are_joined_route_by_route():

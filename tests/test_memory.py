@@ -19,7 +19,7 @@ from skstructcore import (
 )
 from skstructcore._utils.memory import _left_of_control_groups, available_memory
 from skstructcore.bank.memory import shape_of_fit
-from skstructcore.bank.training import training_images
+from skstructcore.bank.training import good_images
 from skstructcore.cli import main
 from skstructcore.features._memory import measure_pass
 
@@ -78,10 +78,10 @@ def test_k_fold_copies_the_patches_of_the_other_folds():
 def test_each_patch_is_compared_with_the_entries_of_its_category():
     bank = CoresetBank(ratio=0.5)
     features = np.zeros((12, 2, 2, 3), np.float32)
-    one = shape_of_fit(bank, training_images(features))
+    one = shape_of_fit(bank, good_images(features))
     assert (one.n_entries, one.n_pairs) == (24, 48 * 24)
     # Of 8 and 4 images with 4 patches each: 16 and 8 entries.
-    two = shape_of_fit(bank, training_images(features, categories=["a"] * 8 + ["b"] * 4))
+    two = shape_of_fit(bank, good_images(features, categories=["a"] * 8 + ["b"] * 4))
     assert (two.n_entries, two.n_pairs) == (24, 32 * 16 + 16 * 8)
 
 

@@ -222,7 +222,7 @@ def test_pickles_are_refused_and_not_run(dump, tmp_path):
         skstructcore.load(tmp_path / "model.joblib")
 
 
-def written(path, state, arrays=None, file_format="skstructcore 1"):
+def written(path, state, arrays=None, file_format="skstructcore 2"):
     """A file with a checksum that fits, and whatever content."""
     header = json.dumps({"versions": {"skstructcore": "9.9"}})
     text = {"format": file_format, "header": header, "state": json.dumps(state)}
@@ -283,7 +283,7 @@ def test_unknown_types_and_states_are_refused_by_name(state, message, tmp_path):
 
 def test_deep_nesting_is_an_error(tmp_path):
     path = tmp_path / "model"
-    text = {"format": "skstructcore 1", "header": "{}", "state": "[" * 10**5 + "]" * 10**5}
+    text = {"format": "skstructcore 2", "header": "{}", "state": "[" * 10**5 + "]" * 10**5}
     with open(path, "wb") as file:
         write_model_file(file, {}, text)
     with pytest.raises(ModelFileError, match="nested too deeply"):
@@ -291,7 +291,7 @@ def test_deep_nesting_is_an_error(tmp_path):
 
 
 def test_other_formats_say_what_to_do(path, tmp_path):
-    with pytest.raises(ModelFileError, match=r"'skstructcore 2'.*release that wrote it, or fit"):
+    with pytest.raises(ModelFileError, match=r"'skstructcore 3'.*release that wrote it, or fit"):
         skstructcore.load(written(tmp_path / "newer", None, file_format="skstructcore 2"))
 
 

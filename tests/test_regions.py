@@ -15,6 +15,7 @@ from skstructcore import (
     make_structcore,
     regions,
 )
+from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
 from skstructcore.scoring.region_files import label_masks, to_coco, to_geojson
 
@@ -99,7 +100,7 @@ def test_groups_count_as_one_and_routes_have_their_own_threshold():
     routes = np.repeat(["nut", "pin"], 20)
     maps = AnomalyMaps(
         values,
-        groups=np.repeat(np.arange(20), 2),
+        images=TrainingImages(np.repeat(np.arange(20), 2)),
         route=routes,
         route_distance=rng.uniform(1, 2, 40),
     )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore.containers import TrainingImages
 
 
 def routed_maps(sizes, scales, seed=0, route_scale=0.1):
@@ -88,7 +89,10 @@ def test_images_of_one_group_count_as_one_for_a_route():
     maps = routed_maps([40, 16], [1, 1])
     groups = np.concatenate([np.arange(40), np.repeat([50, 51], 8)])
     maps = AnomalyMaps(
-        maps.values, groups=groups, route=maps.route, route_distance=maps.route_distance
+        maps.values,
+        images=TrainingImages(groups),
+        route=maps.route,
+        route_distance=maps.route_distance,
     )
     assert fitted(maps).routes_["p1"].is_pooled
 

@@ -5,6 +5,7 @@ from scipy import ndimage
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
 from skstructcore.scoring.calibration import NORMS
 from skstructcore.scoring.descriptors import compute_descriptors
@@ -154,13 +155,13 @@ def test_groups_of_the_maps_reach_the_threshold(maps):
     groups = np.arange(40) // 10
     with pytest.warns(UserWarning, match="40 training images in 4 groups"):
         scorer = StructCoreScorer(false_alarm_rate=0.1, threshold="guaranteed").fit(
-            AnomalyMaps(maps[:40], groups=groups)
+            AnomalyMaps(maps[:40], images=TrainingImages(groups))
         )
     assert scorer.false_alarm_rate_ == 1 / 5
     # Four independent images, not forty: the tail is wider.
     alone, alike = (
-        StructCoreScorer().fit(AnomalyMaps(maps[:40], groups=g)).calibration_.decision
-        for g in (None, groups)
+        StructCoreScorer().fit(AnomalyMaps(maps[:40], images=images)).calibration_.decision
+        for images in (None, TrainingImages(groups))
     )
     assert (alone.n_independent, alike.n_independent) == (40, 4)
     assert alike.threshold > alone.threshold
@@ -313,7 +314,7 @@ def test_a_descriptor_is_there_once(maps):
         ({"surprise": np.ones((2, 4, 4))}, r"surprise of the maps must have the shape \(2, 6, 8\)"),
         ({"ignored": np.ones((2, 4, 4), bool)}, "ignored of the maps must have the shape"),
         ({"ignored": np.ones((2, 6, 8), bool)}, "Every patch of image 0 is ignored"),
-        ({"groups": np.arange(3)}, "groups of the maps must have the shape"),
+        ({"images": TrainingImages(np.arange(3))}, "images are 3, but there are 2 rows"),
         ({"route": np.array(["a", "a"])}, "both route and route_distance"),
         ({"route": np.array(["a"]), "route_distance": np.ones(2)}, "route of the maps must have"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._utils.typing import NDArray, RandomState
-    from .training import ImageCodes
+    from ..routing.profile import RouteProfile
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Selection(NamedTuple):
     Attributes
     ----------
     bank : MemoryBank
+        Each image is a group of its own.
     radius : ndarray of shape (n_routes,), float64
         No training patch lies farther than this from the bank of its route.
     values : ndarray of shape (n_kept, h, w, n_features), float32
@@ -79,7 +80,8 @@ class Selection(NamedTuple):
 
 def select_bank(
     values: NDArray[np.float32],
-    codes: ImageCodes,
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
     rule: SelectionRule,
     images: NDArray[np.int64] | None = None,
 ) -> Selection:
@@ -96,8 +98,8 @@ def select_bank(
     if images is not None:
         allowed = np.isin(np.arange(len(values)), images)
     parts, radius = [], []
-    for route, name in enumerate(codes.route_names):
-        members = np.flatnonzero(allowed & (codes.routes == route))
+    for route, name in enumerate(route_names):
+        members = np.flatnonzero(allowed & (routes == route))
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
         n_entries, start = rule.n_entries(len(rows), route, name), rule.first_pick(len(rows))
@@ -105,19 +107,19 @@ def select_bank(
         of_all = picks if places is None else places[picks]
         parts.append((rows[picks], members[of_all // per_image]))
         radius.append(float(radii[-1]))
-    bank = join_routes(parts, codes)
+    bank = join_routes(parts, route_names)
     return Selection(bank, np.array(radius), values, np.arange(len(values)))
 
 
-def join_routes(parts, codes):
+def join_routes(parts, route_names):
     """Make one bank of the ``(entries, positions of their images)`` of each route."""
     owners = np.concatenate([images for _, images in parts])
     return MemoryBank(
         values=np.concatenate([entries for entries, _ in parts]),
         image_index=owners,
-        groups=codes.groups[owners],
-        routes=codes.routes[owners],
-        route_names=codes.route_names,
+        groups=owners,
+        routes=np.repeat(np.arange(len(parts)), [len(images) for _, images in parts]),
+        route_names=route_names,
     )
 
 
@@ -137,23 +139,27 @@ def entries_of(ratio: float | str, n_rows: int) -> int:
 
 
 def most_unlike(
-    values: NDArray[np.floating], codes: ImageCodes, bank: MemoryBank, share: float
+    values: NDArray[np.floating],
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    bank: MemoryBank,
+    share: float,
 ) -> NDArray[np.int64]:
-    """Positions of the training images that are farthest from the entries of all others.
+    """Positions of the training images that are farthest from the entries of all other groups.
 
     Of each route a `share`, rounded up, by the mean distance of the farthest hundredth of their
-    patches; ascending. The bank was selected from these images, with their groups.
+    patches; ascending. The bank was selected from these images.
     """
     from ..neighbors.index import NeighborIndex
 
     scores, chosen = np.empty(len(values)), []
-    for route in np.unique(codes.routes):
+    for route in np.unique(routes):
         part = bank.select(route)
-        index = NeighborIndex(part.values, groups=part.groups)
-        mine = np.flatnonzero(codes.routes == route)
+        index = NeighborIndex(part.values, groups=groups[part.image_index])
+        mine = np.flatnonzero(routes == route)
         for image in mine:
             rows, _ = counted_rows(values[image : image + 1])
-            left_out = np.full(len(rows), codes.groups[image])
+            left_out = np.full(len(rows), groups[image])
             distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
         n_out = int(np.ceil(share * len(mine)))
@@ -161,15 +167,15 @@ def most_unlike(
     return np.sort(np.concatenate(chosen))
 
 
-def with_profiles(
-    selection: Selection, codes: ImageCodes, pooled: NDArray[np.float64]
-) -> MemoryBank:
-    """The bank, with what the images of each route look like as a whole."""
+def profiles_of(
+    selection: Selection, routes: NDArray[np.int64], pooled: NDArray[np.float64]
+) -> tuple[RouteProfile, ...]:
+    """What the images of each route look like as a whole."""
     bank, _, values, images = selection
     profiles = []
     for route in range(len(bank.route_names)):
-        rows, _ = counted_rows(values[codes.routes[images] == route])
+        rows, _ = counted_rows(values[routes[images] == route])
         if len(rows) == 0:  # streamed, and no image of this route was kept
             rows = bank.select(route).values
-        profiles.append(fit_profile(rows, pooled[codes.routes == route]))
-    return replace(bank, profiles=tuple(profiles))
+        profiles.append(fit_profile(rows, pooled[routes == route]))
+    return tuple(profiles)

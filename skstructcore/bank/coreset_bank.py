@@ -18,13 +18,13 @@ from .._utils.rows import as_patch_grid, check_features, is_lazy, materialize, s
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.pooling import pool_patches
-from .build import SelectionRule, most_unlike, select_bank, with_profiles
+from .build import SelectionRule, most_unlike, profiles_of, select_bank
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
-from .record import record_of
+from .record import table_of
 from .shards import over_shards
 from .stream import stream_bank
-from .training import is_auto, lots_among, number_images, training_images
+from .training import good_images, is_auto, lots_among, number_images
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -94,8 +94,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         For each route how its images depend on each other, where ``groups="auto"`` found out.
     left_out_ : ndarray of int64
         Positions of the training images that `contamination` kept out of the bank.
-    images_ : TrainingRecord
-        Digest, group, route and size of each training image.
+    images_ : TrainingImages
+        What is known of each good training image.
     n_images_per_route_ : ndarray of shape (n_routes,), int64
         Number of good training images of each route.
     n_images_ : int
@@ -236,42 +236,51 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         patches : Patches
         """
         X = check_features(self, X, reset=True)
-        training = training_images(X, y, groups, categories, parts, n_routes=self.n_routes)
-        training, lots = lots_among(training, groups)
+        good = good_images(X, y, groups, categories, parts, n_routes=self.n_routes)
+        good, lots = lots_among(good, groups)
         # A table has one patch an image: too little to tell what depends on what.
-        look = is_auto(groups) and training.groups is None and X.ndim == 4
-        values, streamed = self._patches_of(training)
-        is_routed = training.categories is not None or self.n_routes is not None
+        look = is_auto(groups) and good.groups is None and X.ndim == 4
+        values, streamed = self._patches_of(good)
+        is_routed = good.categories is not None or self.n_routes is not None
         shard_size = self.shard_size if streamed else None
         pooled = None
         if is_routed:
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
-        codes = number_images(training, self.n_routes, pooled, self.random_state)
-        rule = self._rule()
-        selection = self._select(values, codes, rule, streamed)
-        codes, selection, lots = self._find_groups(codes, selection, look, lots)
-        selection = self._leave_out(codes, selection, rule)
-        bank = selection.bank
-        if is_routed:
-            bank = with_profiles(selection, codes, pooled)
-        self.bank_, self.radius_ = bank, selection.radius
-        self.images_ = record_of(training.X, codes.groups, codes.routes, pooled, shard_size)
-        of_all = {
-            "image_index": np.arange(len(codes.groups)),
-            "groups": codes.groups,
-            "routes": codes.routes,
-            "geometry": getattr(training.X, "geometry", None),
-            "parts": training.parts,
-            "lots": lots,
-            "names": self.images_.names,
-        }
-        images = selection.images
-        kept = {key: part if part is None else part[images] for key, part in of_all.items()}
-        return Patches(selection.values, bank, **kept)
+        codes, routes, names = number_images(good, self.n_routes, pooled, self.random_state)
+        ratio, device = asked_ratio(self), find_device(self.device)
+        if self.n_patches is not None:
+            warn_user(f"n_patches={ratio} is ratio={ratio} now.", FutureWarning)
+        rule = SelectionRule(ratio, self.random_state, device)
+        if streamed:
+            selection = self._stream(values, codes, routes, names, rule)
+        else:
+            selection = select_bank(values, routes, names, rule)
+        self.dependence_ = None
+        if look:
+            found = find_groups_of_routes(*selection[2:], routes, selection.bank)
+            codes, self.dependence_ = found.groups, found.dependence
+            lots = found.lots if lots is None else lots
+        if lots is not None and self.lots == "hold-out":
+            codes, lots = lots, None
+        self.left_out_ = np.empty(0, dtype=np.int64)
+        if self.contamination > 0:
+            share = self.contamination
+            self.left_out_ = most_unlike(values, codes, routes, selection.bank, share)
+            left = np.setdiff1d(selection.images, self.left_out_)
+            selection = select_bank(values, routes, names, rule, left)
+        bank, self.radius_ = selection.bank, selection.radius
+        profiles = profiles_of(selection, routes, pooled) if is_routed else None
+        self.bank_ = replace(bank, groups=codes[bank.image_index], profiles=profiles)
+        self.images_ = table_of(
+            good.X, codes, routes, pooled, good.parts, lots, shard_size=shard_size
+        )
+        places, geometry = selection.images, getattr(good.X, "geometry", None)
+        geometry = None if geometry is None else geometry[places]
+        return Patches(selection.values, self.bank_, places, self.images_, geometry)
 
-    def _patches_of(self, training):
+    def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
-        X, shape = shown(training.X, training.categories), check_room(self, training)
+        X, shape = shown(good.X, good.categories), check_room(self, good)
         streamed = is_lazy(X) and shape.streamed
         if streamed and self.contamination > 0:
             raise ValueError(
@@ -281,16 +290,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             )
         return (X if streamed else materialize(X)), streamed
 
-    def _rule(self):
-        if self.n_patches is not None:
-            warn_user(f"n_patches={self.n_patches} is ratio={self.n_patches} now.", FutureWarning)
-        return SelectionRule(asked_ratio(self), self.random_state, find_device(self.device))
-
-    def _select(self, values, codes, rule, streamed):
+    def _stream(self, values, *of_images_and_rule):
         """The bank of all images, and the patches that are left to calibrate with."""
-        if not streamed:
-            return select_bank(values, codes, rule)
-        selection = stream_bank(values, codes, rule, self.max_memory, self.shard_size)
+        selection = stream_bank(values, *of_images_and_rule, self.max_memory, self.shard_size)
         if len(selection.images) < len(values):
             warn_user(
                 f"The patches of {len(values)} training images take {math.prod(values.shape) * 4} "
@@ -299,29 +301,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 "left to set thresholds with."
             )
         return selection
-
-    def _find_groups(self, codes, selection, look, lots):
-        """Groups, and lots if none are known, as the bank tells them if it is to `look`."""
-        self.dependence_ = None
-        bank, _, values, images = selection
-        groups, found = codes.groups, None
-        if look:
-            of_bank = find_groups_of_routes(values, images, codes.routes, bank)
-            groups, found, self.dependence_ = of_bank
-        lots = found if lots is None else lots
-        if lots is not None and self.lots == "hold-out":
-            groups, lots = lots, None
-        bank = replace(bank, groups=groups[bank.image_index])
-        return codes._replace(groups=groups), selection._replace(bank=bank), lots
-
-    def _leave_out(self, codes, selection, rule):
-        """The bank without the images that `contamination` leaves out."""
-        self.left_out_ = np.empty(0, dtype=np.int64)
-        if self.contamination == 0:
-            return selection
-        bank, _, values, images = selection
-        self.left_out_ = most_unlike(values, codes, bank, self.contamination)
-        return select_bank(values, codes, rule, np.setdiff1d(images, self.left_out_))
 
     @property
     def n_images_per_route_(self) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -112,17 +112,24 @@ class Dependence:
         )
 
 
+class FoundGroups(NamedTuple):
+    """Groups and lots of all training images, and what they come from."""
+
+    groups: NDArray[np.int64]
+    lots: NDArray[np.int64] | None  # None: no image depends on its neighbours
+    dependence: dict[str, Dependence]  # of routes with enough images to tell
+
+
 def find_groups_of_routes(
     values: NDArray[np.floating],
     images: NDArray[np.int64],
     routes: NDArray[np.int64],
     bank: MemoryBank,
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
+) -> FoundGroups:
     """Find groups and lots of training images, each route by itself, and say so in the log.
 
     See `find_groups`; `routes` are of all training images. Groups are numbered as they first
-    appear. Lots are None where no image depends on its neighbours. Only routes with enough images
-    to tell are in the dict of `Dependence`.
+    appear.
     """
     first_of_group, dependence = np.arange(len(routes)), {}
     first_of_lot, in_lots = first_of_group.copy(), False
@@ -142,7 +149,7 @@ def find_groups_of_routes(
         level = logging.INFO if result.found == "independent" else logging.WARNING
         _logger.log(level, "Route %r: %s", name, result)
     lots = np.unique(first_of_lot, return_inverse=True)[1] if in_lots else None
-    return np.unique(first_of_group, return_inverse=True)[1], lots, dependence
+    return FoundGroups(np.unique(first_of_group, return_inverse=True)[1], lots, dependence)
 
 
 def _first_alike(codes):

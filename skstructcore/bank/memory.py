@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from .coreset_bank import CoresetBank
-    from .training import TrainingImages
+    from .training import GoodImages
 
 _SELECTION = 30e6  # blocks that a selection works on
 _STREAM = 40e6
@@ -154,7 +154,7 @@ class FitShape:
         return None
 
 
-def shape_of_fit(bank: CoresetBank, training: TrainingImages) -> FitShape:
+def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
     """What the memory of ``bank.fit`` depends on, without the backbone."""
     shape = training.X.shape
     n_images, n_patches = shape[0], math.prod(shape[1:-1])
@@ -186,7 +186,7 @@ def asked_ratio(bank: CoresetBank) -> float | Literal["auto"]:
     return bank.ratio if bank.n_patches is None else bank.n_patches
 
 
-def check_room(bank: CoresetBank, training: TrainingImages) -> FitShape:
+def check_room(bank: CoresetBank, training: GoodImages) -> FitShape:
     """What the memory of ``bank.fit`` depends on; ValueError if that is not available.
 
     Only patches that are yet to come are counted, and nothing of the backbone.

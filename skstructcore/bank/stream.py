@@ -16,13 +16,15 @@ from .shards import over_shards
 
 if TYPE_CHECKING:
     from .._utils.rows import LazyRows
+    from .._utils.typing import NDArray
     from .build import SelectionRule
-    from .training import ImageCodes
 
 
 def stream_bank(
     X: LazyRows,
-    codes: ImageCodes,
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    route_names: tuple[str, ...],
     rule: SelectionRule,
     max_memory: int,
     shard_size: int | None = None,
@@ -42,15 +44,15 @@ def stream_bank(
     from ..neighbors.streaming import StreamingCoreset
 
     _, height, width, n_features = X.shape
-    per_image, routes = height * width, codes.routes
-    n_rows = per_image * np.bincount(routes, minlength=len(codes.route_names))
+    per_image = height * width
+    n_rows = per_image * np.bincount(routes, minlength=len(route_names))
     n_entries = [
         rule.n_entries(int(n), route, name)
-        for route, (n, name) in enumerate(zip(n_rows, codes.route_names, strict=True))
+        for route, (n, name) in enumerate(zip(n_rows, route_names, strict=True))
     ]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
     starts = [rule.first_pick(int(n)) for n in n_rows]
-    kept = _drawn(routes, codes.groups, n_kept, rule.random_state)
+    kept = _drawn(routes, groups, n_kept, rule.random_state)
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
         StreamingCoreset(n, max_memory=share, n_rows=int(total), device=rule.device)
@@ -70,7 +72,7 @@ def stream_bank(
         for route, *summary in rows:
             streams[route].add(*summary)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes([part[:2] for part in parts], codes)
+    bank = join_routes([part[:2] for part in parts], route_names)
     return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Of fewer independent images or groups no threshold can be learned; groups of as many images are
-# more than the shots of one part.
-_FEW = 5
+#: Of fewer independent images or groups a tail is no more than a guess; groups of as many images
+#: are more than the shots of one part.
+MIN_IMAGES = 5
 
 
-class TrainingImages(NamedTuple):
+class GoodImages(NamedTuple):
     """The good images of a fit.
 
     Attributes
@@ -48,7 +48,7 @@ class TrainingImages(NamedTuple):
     parts: NDArray[Any] | None = None
 
 
-def training_images(
+def good_images(
     X: LazyRows | NDArray[np.floating],
     y: ArrayLike | None = None,
     groups: ArrayLike | Literal["auto"] | None = "auto",
@@ -56,7 +56,7 @@ def training_images(
     parts: ArrayLike | Literal["auto"] | None = "auto",
     *,
     n_routes: int | str | None = None,
-) -> TrainingImages:
+) -> GoodImages:
     """Leave out the images that are labelled anomalous, and find what is known of the others.
 
     What is passed, see `CoresetBank.fit`, comes before what the images carry (see `Annotations`);
@@ -87,25 +87,25 @@ def training_images(
     names = [] if categories is None else sorted({str(name) for name in categories})
     good = _good_images(X, carried.labels if y is None else y)
     if good is None:
-        return TrainingImages(X, groups, categories, names, parts)
+        return GoodImages(X, groups, categories, names, parts)
     groups, categories, parts = (
         None if part is None else part[good] for part in (groups, categories, parts)
     )
-    return TrainingImages(X[good], groups, categories, names, parts)
+    return GoodImages(X[good], groups, categories, names, parts)
 
 
 def lots_among(
-    training: TrainingImages, groups: ArrayLike | Literal["auto"] | None
-) -> tuple[TrainingImages, NDArray[np.int64] | None]:
+    good: GoodImages, groups: ArrayLike | Literal["auto"] | None
+) -> tuple[GoodImages, NDArray[np.int64] | None]:
     """Tell lots from groups: the training images with what is held out, and the lots.
 
     Groups that the images carry, those of their folders for instance, are lots where there are
     fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds nothing.
     Where they cut through parts, the parts are held out; ValueError if such `groups` were passed.
     """
-    own, parts = training.groups, training.parts
+    own, parts = good.groups, good.parts
     if own is None:
-        return training, None
+        return good, None
     own = np.unique(own, return_inverse=True)[1]
     if parts is not None:
         views = np.unique(parts, return_inverse=True)[1]
@@ -117,61 +117,47 @@ def lots_among(
                     "one group, or leave groups out."
                 )
             _logger.warning("Images of one part lie in several groups: each part is held out")
-            return training._replace(groups=parts), None
+            return good._replace(groups=parts), None
         if pairs == own.max() + 1:  # a group is a part
-            return training, None
-    routes = np.zeros_like(own) if training.categories is None else training.categories
+            return good, None
+    routes = np.zeros_like(own) if good.categories is None else good.categories
     in_lots = np.zeros(len(own), dtype=bool)
     for name in np.unique(routes):
         sizes = np.unique(own[routes == name], return_counts=True)[1]
-        in_lots[routes == name] = len(sizes) < _FEW <= sizes.mean()
+        in_lots[routes == name] = len(sizes) < MIN_IMAGES <= sizes.mean()
     if not is_auto(groups) or not in_lots.any():
-        return training, None
+        return good, None
     if in_lots.all():
-        return training._replace(groups=parts), own
+        return good._replace(groups=parts), own
     each = np.arange(len(own)) if parts is None else views
-    return training._replace(groups=np.where(in_lots, own.max() + 1 + each, own)), own
-
-
-class ImageCodes(NamedTuple):
-    """Numbers for the groups and the routes of training images.
-
-    Attributes
-    ----------
-    groups, routes : ndarray of shape (n_images,), int64
-        A route is its position in `route_names`.
-    route_names : tuple of str
-    """
-
-    groups: NDArray[np.int64]
-    routes: NDArray[np.int64]
-    route_names: tuple[str, ...]
+    return good._replace(groups=np.where(in_lots, own.max() + 1 + each, own)), own
 
 
 def number_images(
-    training: TrainingImages,
+    good: GoodImages,
     n_routes: int | Literal["auto"] | None = None,
     pooled: NDArray[np.floating] | None = None,
     random_state: RandomState = None,
-) -> ImageCodes:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
     """Number the groups and categories of images, or find routes where none are known.
 
-    `pooled` are the mean patches of the images, with `n_routes`. There is one route ``"all"``
-    without categories and `n_routes`. ValueError if a route cannot be used, see `check_routes`.
+    `pooled` are the mean patches of the images, with `n_routes`. Returns the groups, the routes and
+    the names of these: one route ``"all"`` without categories and `n_routes`. ValueError if a route
+    cannot be used, see `check_routes`.
     """
-    groups = np.arange(len(training.X))
-    if training.groups is not None:
-        groups = np.unique(training.groups, return_inverse=True)[1]
-    if n_routes is None and training.categories is None:
-        return ImageCodes(groups, np.zeros_like(groups), ("all",))
+    groups = np.arange(len(good.X))
+    if good.groups is not None:
+        groups = np.unique(good.groups, return_inverse=True)[1]
+    if n_routes is None and good.categories is None:
+        return groups, np.zeros_like(groups), ("all",)
     if n_routes is None:
-        names, routes = np.unique(training.categories, return_inverse=True)
+        names, routes = np.unique(good.categories, return_inverse=True)
         names = tuple(map(str, names))
     else:
         routes = choose_routes(pooled, n_routes, random_state=random_state)
         names = tuple(f"route{i}" for i in range(routes.max() + 1))
-    check_routes(routes, names, groups, training.category_names)
-    return ImageCodes(groups, routes, names)
+    check_routes(routes, names, groups, good.category_names)
+    return groups, routes, names
 
 
 def is_auto(value: object) -> bool:

@@ -321,10 +321,10 @@ class ImageList:
         seen.view = view
         return seen
 
-    def file_names(self) -> list[str]:
-        """What tables call each image: its path, or "image <position>"."""
+    def file_names(self, first: int = 0) -> list[str]:
+        """What tables call each image: its path, or "image <position>", counted from `first`."""
         return [
-            item if isinstance(item, str) else f"image {position}"
+            item if isinstance(item, str) else f"image {first + position}"
             for item, position in zip(self.items, self.positions, strict=True)
         ]
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bank.build import SelectionRule, select_bank
-from ..bank.training import ImageCodes
 from ..routing.grouping import assign_folds
 from .search import score_patches
 from .surprise import contributions, extend_expectation, fit_expectation
@@ -142,7 +141,5 @@ def _bank_of(search, patches, routes, rng):
         for route, index in enumerate(search.indexes)
     ]
     rule = SelectionRule(ratio=sizes, random_state=rng)
-    bank = select_bank(
-        patches.values, ImageCodes(patches.groups, routes, search.entries.route_names), rule
-    ).bank
+    bank = select_bank(patches.values, routes, search.entries.route_names, rule).bank
     return replace(bank, profiles=search.entries.profiles)

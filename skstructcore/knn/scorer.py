@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
-from ..containers import MemoryBank, Patches
+from ..containers import MemoryBank, Patches, TrainingImages
 from .held_out import check_training_images, k_fold, leave_groups_out
 from .search import BankSearch, as_maps, score_patches
 
@@ -172,29 +172,21 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Where all entries of a route come from one lot, nothing would be left: there, groups are
         the lots.
         """
-        bank = patches.bank
-        # Of a stream, some entries come from images without patches here.
-        lots = np.full(len(bank), -1)
-        place = np.searchsorted(patches.image_index, bank.image_index)
-        place = np.minimum(place, len(patches) - 1)
-        has_patches = patches.image_index[place] == bank.image_index
-        lots[has_patches] = patches.lots[place[has_patches]]
-        routes = self.search_.known_routes(patches)
-        of_images, first_group = patches.lots.copy(), patches.lots.max() + 1
-        several = False
+        bank, images = patches.bank, patches.images
+        lots, several = images.lots.copy(), False
         for route in np.unique(bank.routes):
-            entries, mine = bank.routes == route, patches.routes == route
-            if len(np.unique(lots[entries])) > 1:
+            if len(np.unique(images.lots[bank.image_index[bank.routes == route]])) > 1:
                 several = True
                 continue
-            lots[entries] = first_group + bank.groups[entries]
-            of_images[mine] = first_group + patches.groups[mine]
+            mine = images.routes == route
+            lots[mine] = images.lots.max() + 1 + images.groups[mine]
         if not several:
             return maps
-        search = self.search_.of(replace(bank, groups=lots))
-        apart = replace(patches, groups=of_images)
+        search = self.search_.of(replace(bank, groups=lots[bank.image_index]))
+        apart = replace(patches, images=replace(images, groups=lots))
+        routes = self.search_.known_routes(patches)
         scores = score_patches(search, apart, self.expectations_, routes, held_out=True)
-        return replace(maps, lots=of_images, without_lot=as_maps(scores, apart))
+        return replace(maps, without_lot=as_maps(scores, apart))
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).
@@ -252,7 +244,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                     f"(n_samples, n_features) that is the bank itself, got shape {values.shape}."
                 )
             bank = MemoryBank.of_rows(values[:, 0, 0])
-            patches = Patches(values, bank, bank.image_index, bank.groups, bank.routes)
+            images = TrainingImages(bank.groups, bank.routes)
+            patches = Patches(values, bank, bank.image_index, images)
         self.search_ = BankSearch(
             bank=patches.bank,
             n_neighbors=self.n_neighbors,

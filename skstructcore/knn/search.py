@@ -201,13 +201,19 @@ class BankSearch:
         chosen = np.unique(compared_patches(len(patches)) * len(left) // len(patches))
         return self._nearest(patches[np.newaxis, left[chosen]])[0]
 
-    def known_routes(self, patches: Patches) -> NDArray[np.int64] | None:
-        """Routes of training images: their own first, then the nearest others."""
+    def known_routes(
+        self, patches: Patches, routes: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64] | None:
+        """Routes of images whose own is known: this first, then the nearest others.
+
+        `routes` are those of the training images by default.
+        """
+        routes = patches.routes if routes is None else routes
         if len(self.entries.route_names) == 1:
             return np.zeros((len(patches), 1), dtype=np.int64)
-        if patches.routes is None:
+        if routes is None:
             return None
-        own = patches.routes[:, np.newaxis]
+        own = routes[:, np.newaxis]
         if self.n_searched == 1:
             return own
         nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
@@ -353,14 +359,11 @@ def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) ->
         )
     maps = AnomalyMaps(
         scores.distances,
-        groups=patches.groups,
+        patches.image_index,
+        patches.images,
         geometry=patches.geometry,
         surprise=scores.surprise,
         ignored=scores.ignored,
-        image_index=patches.image_index,
-        parts=patches.parts,
-        lots=patches.lots,
-        names=patches.names,
     )
     if scores.pooled is None:
         return maps

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._utils.rows import materialize
 from ..bank.record import digests_of
-from ..bank.training import is_auto, training_images
+from ..bank.training import good_images, is_auto
 from ..knn.search import as_maps, score_patches
 from ._steps import check_scores, features_of, structcore_steps
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
-    from ..bank.training import TrainingImages
+    from ..bank.training import GoodImages
     from ..containers import AnomalyMaps, Patches
     from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
@@ -37,7 +37,7 @@ class FreshImages(NamedTuple):
 
     Attributes
     ----------
-    good : TrainingImages
+    good : GoodImages
     patches : Patches
     maps : AnomalyMaps
     table : DataFrame
@@ -45,7 +45,7 @@ class FreshImages(NamedTuple):
         ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
     """
 
-    good: TrainingImages
+    good: GoodImages
     patches: Patches
     maps: AnomalyMaps
     table: pd.DataFrame
@@ -77,8 +77,8 @@ def fresh_images(
         patches = replace(patches, values=materialize(good.X))
     if force and good.categories is not None:  # they go where it was said
         names, search = bank.bank_.route_names, knn.search_
-        patches = replace(patches, routes=np.array([names.index(n) for n in good.categories]))
-        routes = search.known_routes(patches)
+        said = np.array([names.index(name) for name in good.categories])
+        routes = search.known_routes(patches, said)
         maps = as_maps(score_patches(search, patches, knn.expectations_, routes), patches)
     else:
         maps = knn.transform(patches)
@@ -107,7 +107,7 @@ def _good_images(features, scorer, groups, categories, parts):
         categories = None
     elif isinstance(categories, str) and not is_auto(categories):
         categories = np.full(len(features), categories, dtype=object)
-    good = training_images(features, None, groups, categories, parts)
+    good = good_images(features, None, groups, categories, parts)
     if good.categories is not None:
         names = list(scorer.routes_)
         unknown = sorted({str(name) for name in good.categories} - set(names))

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
-from ..containers import Patches
 from ..knn.scorer import RoutedKNNScorer
 from ..scoring.structcore import StructCoreScorer
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from .._utils.rows import LazyRows
-    from ..images.geometry import Geometry
     from ..images.image_list import ImagesLike
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
@@ -63,25 +61,6 @@ def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:
     if len(features) == 0:
         raise ValueError("The list of images is empty: at least one image is needed.")
     return features
-
-
-def patches_of(
-    bank: CoresetBank,
-    values: LazyRows | NDArray[np.floating],
-    places: NDArray[np.int64],
-    geometry: Geometry | None = None,
-) -> Patches:
-    """Patches of training images, of which the bank knows groups, routes and names by `places`."""
-    record = bank.images_
-    return Patches(
-        values,
-        bank.bank_,
-        image_index=places,
-        groups=record.groups[places],
-        routes=record.routes[places],
-        geometry=geometry,
-        names=None if record.names is None else record.names[places],
-    )
 
 
 def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray[Any] | None:

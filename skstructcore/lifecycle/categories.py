@@ -101,7 +101,8 @@ def add_category(
     options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
     new_bank = clone(bank).set_params(n_routes=None)
     patches = new_bank.fit_transform(features, **options)
-    patches = replace(patches, parts=known_parts(scorer, patches.parts))
+    parts = known_parts(scorer, new_bank.images_.parts)
+    patches = replace(patches, images=replace(new_bank.images_, parts=parts))
     new_knn = clone(knn).set_params(routing="top1")
     maps = new_knn.fit_transform(patches)
     tail = fit_tail(maps.route_distance, maps.groups)
@@ -116,28 +117,26 @@ def add_category(
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     # Images and groups of the new product are numbered on.
     first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
-    bank.bank_ = bank.bank_.join(_numbered_on(new_bank.bank_, first_image, first_group))
-    new_images = replace(
-        new_bank.images_,
-        groups=new_bank.images_.groups + first_group,
-        routes=np.full(len(new_bank.images_), len(names)),
+    entries = new_bank.bank_
+    entries = replace(
+        entries, image_index=entries.image_index + first_image, groups=entries.groups + first_group
     )
-    bank.images_ = bank.images_.join(new_images)
+    bank.bank_ = bank.bank_.join(entries)
+    new_images = replace(
+        patches.images,
+        groups=patches.images.groups + first_group,
+        routes=np.full(len(patches.images), len(names)),
+        lots=None,
+    )
+    bank.images_ = replace(bank.images_, lots=None).join(new_images)
     bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
     if knn.expectations_ is not None:
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {**scorer.routes_, name: route}
-    new_training = _numbered_on(training, first_image, first_group)
-    scorer.training_ = scorer.training_.join(new_training)
+    training = replace(training, image_index=training.image_index + first_image)
+    scorer.training_ = replace(scorer.training_.join(training), images=bank.images_)
     return with_steps(pipe, bank, knn, scorer)
-
-
-def _numbered_on(rows, first_image, first_group):
-    """Entries or evidence whose images and groups come after those that are there."""
-    return replace(
-        rows, image_index=rows.image_index + first_image, groups=rows.groups + first_group
-    )
 
 
 def remove_category(pipe: Pipeline, name: str) -> Pipeline:
@@ -180,7 +179,8 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)
     scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
-    scorer.training_ = scorer.training_.take(scorer.training_.route != name)
+    training = scorer.training_.take(scorer.training_.route != name)
+    scorer.training_ = replace(training, images=bank.images_)
     return with_steps(pipe, bank, knn, scorer)
 
 

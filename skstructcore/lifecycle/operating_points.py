@@ -11,13 +11,14 @@ from scipy.stats import binomtest
 
 from .._utils.validation import check_number
 from ..bank.record import digests_of
+from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
 from ..features.view import view_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.decision import rejected_at
-from ._steps import check_scores, features_of, patches_of, structcore_steps
+from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,7 +240,7 @@ def _describe_held_out(pipe, originals, copies):
     places = bank.images_.find(digests_of(originals))
     parts = []
     if len(rows := np.flatnonzero(places >= 0)):
-        patches = patches_of(bank, features[rows], places[rows])
+        patches = Patches(features[rows], bank.bank_, places[rows], bank.images_)
         parts.append(scorer.describe(knn.transform_held_out(patches)))
     if len(rows := np.flatnonzero(places < 0)):
         parts.append(scorer.describe(knn.transform(bank.transform(features[rows]))))

@@ -217,13 +217,13 @@ def _with_scores(
     calibration: ScoreCalibration, fresh: pd.DataFrame, weight_old: float
 ) -> ScoreCalibration:
     """The same statistics, with decisions learned from the scores of fresh images."""
-    old, old_base = calibration.decision, calibration.base_decision
+    old = calibration.decision
+    base = replace(calibration.base_decision, rule=old.rule)
+    how = fresh["group"], weight_old
     return replace(
         calibration,
-        decision=_fresh_decision(old, fresh["raw_score"], fresh["group"], weight_old),
-        base_decision=_fresh_decision(
-            old_base, fresh["base"], fresh["group"], weight_old, decide_by_base
-        ),
+        decision=_fresh_decision(old, fresh["raw_score"], *how),
+        base_decision=_fresh_decision(base, fresh["base"], *how, decide_by_base),
     )
 
 

@@ -12,15 +12,15 @@ from scipy.stats import binomtest
 
 from .._utils.rows import counted_rows, materialize
 from .._utils.warning import warn_user
-from ..bank.record import digests_of, record_of
-from ..containers import MemoryBank
+from ..bank.record import digests_of, table_of
+from ..containers import MemoryBank, Patches
 from ..knn.held_out import add_images, contributions_of
 from ..knn.search import as_maps, score_patches
 from ..knn.surprise import reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
 from ._fresh import fresh_images, is_fresh
-from ._steps import features_of, known_parts, patches_of, structcore_steps, with_steps
+from ._steps import features_of, known_parts, structcore_steps, with_steps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -114,7 +114,8 @@ def update(
     bank, knn, scorer = structcore_steps(pipe)
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
     values, good, table = fresh.patches.values, fresh.good, fresh.table
-    _tell_of_rejected(table, scorer)
+    if not force:
+        _tell_of_rejected(table, scorer)
     parts = known_parts(scorer, good.parts)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.is_routed_:
@@ -124,10 +125,10 @@ def update(
         routes = search.nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X)
+    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X, parts)
     places = np.arange(len(bank.images_), len(new_bank.images_))
-    patches = patches_of(new_bank, values, places, fresh.patches.geometry)
-    patches = replace(patches, parts=parts)
+    geometry = fresh.patches.geometry
+    patches = Patches(values, new_bank.bank_, places, new_bank.images_, geometry)
     new_knn = copy.copy(knn)
     new_knn.search_ = knn.search_.of(new_bank.bank_)
     if knn.expectations_ is None:
@@ -262,7 +263,8 @@ def _contributions(bank, knn, features, digests, places):
     row_of = {digest: row for row, digest in enumerate(digests.tolist())}
     rows = [row_of[digest] for digest in record.digests[places].tolist()]
     names = np.array(bank.bank_.route_names)[record.routes[places]]
-    gone = patches_of(bank, materialize(features[rows], categories=names), places)
+    values = materialize(features[rows], categories=names)
+    gone = Patches(values, bank.bank_, places, record)
     return contributions_of(knn.search_, gone, knn.expectations_)
 
 
@@ -270,15 +272,15 @@ def _is_exact(bank, knn, is_gone, route):
     """Whether images of a route have the neighbours that they had when they came."""
     record, search = bank.images_, knn.search_
     members = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
-    if knn.calibration == "k-fold" and record.batches is not None:
+    if knn.calibration == "k-fold":
         # The first images of a route came with a fit, and nothing is kept of its folds.
-        if (record.batches[is_gone & members] == record.batches[members].min()).any():
+        if (record.came[is_gone & members] == record.came[members].min()).any():
             return False
     neighbors = members if search.n_searched == 1 else np.ones_like(members)
     return record.is_unchanged_since(is_gone, neighbors)
 
 
-def _grown_bank(bank, values, routes, groups, X):
+def _grown_bank(bank, values, routes, groups, X, parts):
     """Bank step with more entries, and the row of each old entry in the new bank."""
     from ..neighbors.coreset import greedy_k_center
     from ..neighbors.index import NeighborIndex
@@ -310,7 +312,8 @@ def _grown_bank(bank, values, routes, groups, X):
     )
     pooled = None if old.profiles is None else pool_patches(values)
     changed = copy.copy(bank)
-    changed.images_ = bank.images_.join(record_of(X, groups, routes, pooled))
+    new_images = table_of(X, groups, routes, pooled, parts, first=first)
+    changed.images_ = replace(bank.images_, lots=None).join(new_images)  # lots are not known of new
     changed.bank_ = old.join(new)
     # Within a route the old entries come first.
     old_rows = np.flatnonzero(changed.bank_.image_index < first)
@@ -387,6 +390,7 @@ def _calibrated(scorer, training, bank):
     changed = copy.copy(scorer)
     if hasattr(changed, "recalibration_"):
         del changed.recalibration_
+    training = replace(training, images=bank.images_)
     if training.route is not None:
         pooled = bank.images_.pooled[training.image_index].astype(np.float64)
         distances = held_out_distances(pooled, training.groups, training.route)

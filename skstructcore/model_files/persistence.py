@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelFileError", "info", "load", "save", "trusted_types"]
 
 #: Raised when what is fitted changes so that files of before would give other scores.
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "pillow", "numba")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 from .predictive import PredictiveTail, fit_predictive_tail
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: How a threshold follows from held-out scores of good images.
 RULES = ("expected", "guaranteed", "quantile")
-#: With fewer images a tail is no more than a guess.
-MIN_IMAGES = 5
 
 
 @dataclass(frozen=True, eq=False)

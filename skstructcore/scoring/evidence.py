@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from .._utils.rows import join_rows, take_rows
-from ..containers import AnomalyMaps
+from ..containers import AnomalyMaps, OfTrainingImages
 from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from sklearn.base import BaseEstimator
 
+    from ..containers import TrainingImages
     from .descriptors import DescriptorLike
     from .structcore import StructCoreScorer
 
@@ -72,7 +73,7 @@ def _check_parts(maps):
     if (maps.route is None) != (maps.route_distance is None):
         raise ValueError("maps need both route and route_distance, or neither.")
     for name, part in vars(maps).items():
-        if part is None or name in ("values", "geometry", "without_lot"):
+        if part is None or name in ("values", "images", "geometry", "without_lot"):
             continue
         wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
         if np.shape(part) != wanted:
@@ -113,7 +114,7 @@ def seen_maps(scorer: StructCoreScorer, maps: AnomalyMaps) -> AnomalyMaps:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Evidence(OfTrainingImages):
     """What the maps of n images say, and what is known of the images.
 
     Attributes
@@ -122,18 +123,16 @@ class Evidence:
         The base score.
     phi : ndarray of shape (n, p)
         The descriptors that count, then those of the paper that do not, see `shown`.
-    groups, image_index, route, route_distance, parts, names : ndarray of shape (n,), or None
+    image_index, images, route, route_distance
         See `AnomalyMaps`.
     """
 
     base: NDArray[np.float64]
     phi: NDArray[np.float64]
-    groups: NDArray[np.int64] | None = None
     image_index: NDArray[np.int64] | None = None
+    images: TrainingImages | None = None
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
-    parts: NDArray[Any] | None = None
-    names: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.base)
@@ -146,11 +145,11 @@ class Evidence:
 
     def take(self, rows: NDArray[Any]) -> Evidence:
         """Some of the images, by position or mask."""
-        return take_rows(self, rows)
+        return take_rows(self, rows, but=("images",))
 
     def join(self, other: Evidence) -> Evidence:
-        """Both, one after the other."""
-        return join_rows(self, other)
+        """Both, one after the other, of the same training images."""
+        return join_rows(self, other, but=("images",))
 
 
 def collect_evidence(

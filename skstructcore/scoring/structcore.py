@@ -218,7 +218,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _leave_lots_out(self, maps):
         if maps.without_lot is not None:
             apart = self.evidence_of(maps.without_lot)
-            return rates_by_lot(self.training_, apart, self.routes_, maps.lots)
+            return rates_by_lot(self.training_, apart, self.routes_, apart.groups)
         if maps.groups is None or len(np.unique(maps.groups)) == len(maps):
             return None
         # Training scores are held out by group already.
