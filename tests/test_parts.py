@@ -261,3 +261,17 @@ def test_commands_say_how_parts_have_to_be_fitted(views_on_disk, tmp_path):
 
     result = CliRunner().invoke(main, ["score", str(model), str(train), "--parts", "folder"])
     assert result.exit_code == 2 and "fit --parts" in result.stderr
+
+
+def test_fresh_images_recalibrate_the_decision_about_parts():
+    pipe = fitted(structcore__threshold="guaranteed")
+    X, parts = views(49, 3, shift=0.1)
+    fresh = parts + 100
+    later = recalibrate(pipe, X, parts=fresh, force=True)
+    decision = later[-1].part_decision_
+    assert decision.is_fresh and len(decision.scores) == 49
+    table = describe_parts(later, X, fresh)
+    np.testing.assert_array_equal(table["anomaly_score"], decision.scores)
+    assert table["is_anomalous"].sum() == 4  # a tenth of 49 + 1 places is five
+    with pytest.raises(ValueError, match="The pipeline decides about parts: pass parts="):
+        recalibrate(pipe, X, force=True)

@@ -292,7 +292,7 @@ def test_deep_nesting_is_an_error(tmp_path):
 
 def test_other_formats_say_what_to_do(path, tmp_path):
     with pytest.raises(ModelFileError, match=r"'skstructcore 3'.*release that wrote it, or fit"):
-        skstructcore.load(written(tmp_path / "newer", None, file_format="skstructcore 2"))
+        skstructcore.load(written(tmp_path / "newer", None, file_format="skstructcore 3"))
 
 
 def test_parameters_that_a_file_does_not_know_get_their_defaults(tmp_path):

@@ -316,3 +316,13 @@ def test_a_damaged_model_judges_nothing(pipe, field, use):
     getattr(damaged[-1].calibration_, field)[...] = np.nan
     with pytest.raises(ValueError, match="scores that are not finite numbers"):
         use(damaged)
+
+
+def test_with_force_images_recalibrate_the_product_that_was_said(routed):
+    like_b = patches(30, 5, shift=20)
+    later = recalibrate(routed, like_b, categories="a", force=True)
+    table = later[-1].recalibration_.thresholds.set_index("route")
+    assert table["n_images"].to_dict() == {"a": 30, "b": 0}
+    assert table.loc["b", "old_threshold"] == table.loc["b", "new_threshold"]
+    # Compared with the bank of a, images of b are far off.
+    assert table.loc["a", "new_threshold"] > 5 * table.loc["a", "old_threshold"]

@@ -382,3 +382,20 @@ def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):
     with pytest.raises(ValueError, match="Files are told by their bytes"):
         forget(once, OLD[:1])
     assert update(once, OLD[:3])[0].n_images_ == 30
+
+
+def test_new_images_that_are_rejected_are_told(pipe, recwarn):
+    update(pipe, NEW)
+    assert not [w for w in recwarn if "new images are rejected" in str(w.message)]
+    more = patches(300, 50)
+    table = pipe[-1].describe(maps(pipe, more))
+    odd = table[table["is_anomalous"]].sort_values("anomaly_score").index[:4]
+    with pytest.warns(UserWarning, match=r"4 of 9 new images are rejected .* at position 5\)"):
+        update(pipe, np.concatenate([NEW[[0, 1, 4, 6, 7]], more[odd]]))
+
+
+def test_arrays_that_come_later_have_names_of_their_own():
+    images = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
+    names = update(pipe.fit(images[:12]), images[12:], force=True)["bank"].images_.names
+    assert names.tolist() == [f"image {i}" for i in range(16)]
