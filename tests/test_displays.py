@@ -31,10 +31,11 @@ from skstructcore.display import (
     ScoreHistogramDisplay,
     ScoreShiftDisplay,
 )
-from skstructcore.display._inputs import labels_of, rejected_at
 from skstructcore.evaluation import evaluate
+from skstructcore.images.labels import labels_of
 from skstructcore.lifecycle import DriftMonitor
 from skstructcore.metrics import aupro_score, pro_curve
+from skstructcore.scoring.decision import rejected_at
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
 
 
 def test_lengths_that_differ_are_named():
-    with pytest.raises(ValueError, match="base has 2, hybrid has 3"):
+    with pytest.raises(ValueError, match="base has 2, scores has 3"):
         ScoreShiftDisplay([1, 2], [1, 2, 3], 0, 0)
 
 
@@ -137,21 +138,21 @@ def test_lengths_that_differ_are_named():
 
 def test_labels_of_an_image_set_are_taken_unless_others_are_given(images):
     assert labels_of(images, None).tolist() == images.y.tolist()
-    assert labels_of(images, [0] * 15 + [1]).tolist() == ["good"] * 15 + ["defect"]
+    assert labels_of(images, [0] * 15 + [1]).tolist() == ["good"] * 15 + ["anomalous"]
     assert labels_of([1, 2], None) is None
 
 
 def test_rejected_at_the_fitted_level_is_what_the_scorer_decides(scorer):
     parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
     assert 0 < parts["is_anomalous"].sum() < 300
-    (rejected,) = rejected_at(parts, scorer, [0.1])
+    rejected = rejected_at(parts, scorer.decisions_, 0.1)
     np.testing.assert_array_equal(rejected, parts["is_anomalous"])
 
 
 def test_rejected_at_less_than_can_be_guaranteed_is_at_the_least_that_can(scorer):
     # 19 training images guarantee 1 in 20 at best.
     parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
-    few, least = rejected_at(parts, scorer, [0.001, 0.05])
+    few, least = (rejected_at(parts, scorer.decisions_, rate) for rate in (0.001, 0.05))
     np.testing.assert_array_equal(few, least)
     assert few.any()
 
@@ -244,7 +245,7 @@ def test_maps_that_do_not_fit_their_image_are_refused():
 
 
 def test_score_shift_counts_who_crosses_over_and_writes_it_into_the_regions():
-    # good: one only the hybrid rejects; defects: two gained, one lost.
+    # good: one only the score rejects; defects: two gained, one lost.
     base, hybrid = [1, 1, 1, 1, 3, 3], [1, 5, 5, 5, 1, 5]
     kinds = ["good", "good", "dent", "crack", "dent", "dent"]
     display = ScoreShiftDisplay(base, hybrid, 2, 4, kinds)
@@ -321,7 +322,7 @@ def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
     assert (display.n_good, display.n_independent) == (30, 8)
     assert display.promised == pytest.approx(0.05)
     assert "95 % interval (30 images, 8 groups)" in labels(display.ax_)
-    with pytest.raises(ValueError, match="no image good"):
+    with pytest.raises(ValueError, match="No good image is among them"):
         OperatingPointDisplay.from_predictions(parts, scorer, ["dent"] * 40)
 
 
@@ -347,10 +348,11 @@ def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
         OperatingPointDisplay([0.0], [0.0])
 
 
-def test_the_smallest_defect_has_an_axis_of_its_own():
+def test_the_smallest_defect_is_a_curve_of_its_own():
     display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_defect=[0.3, 0.1]).plot()
-    np.testing.assert_array_equal(display.smallest_ax_.lines[0].get_ydata(), [0.3, 0.1])
-    assert "smallest painted defect" in labels(display.ax_)
+    drawn = [line.get_ydata().tolist() for line in display.ax_.lines]
+    assert [0.3, 0.1] in drawn
+    assert "smallest painted defect found, of the shorter side" in labels(display.ax_)
 
 
 def test_operating_points_of_the_lifecycle_can_be_drawn():
@@ -364,7 +366,7 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
     )
     display = OperatingPointDisplay.from_table(table, chosen=0.1)
     assert display.asked.tolist() == [0.01, 0.1] and display.found.tolist() == [0.2, 0.6]
-    assert display.false_alarms is None and display.smallest_ax_ is not None
+    assert display.false_alarms is None and display.smallest_defect[1] == 0.08
     measured = OperatingPointDisplay.from_table(table.assign(found=0.5, false_alarms=0.1))
     assert measured.found.tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="with images"):
@@ -457,6 +459,41 @@ def test_a_notebook_shows_a_display_in_a_part_of_a_figure():
     part = Figure().subfigures(1, 2)[0]
     display = DependenceDisplay([1, 2], [2.0, 1.0]).plot(part.subplots())
     assert "image/png" in display._repr_html_()
+
+    photo = np.zeros((4, 4, 3), np.uint8)
+    maps = AnomalyMapDisplay([photo], {"ours": [np.eye(4)]}).plot(
+        part.subplots(1, 2, squeeze=False)
+    )
+    assert "image/png" in maps._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        BankDisplay(np.eye(3, 2), [0, 1, 2]),
+        OperatingPointDisplay([0.1, 0.2], [0.5, 0.6], None, [0.3, 0.2]),
+    ],
+    ids=lambda display: type(display).__name__,
+)
+def test_drawing_again_takes_no_room_from_the_axes(display):
+    ax = display.plot().ax_
+    figure = ax.figure
+    figure.draw_without_rendering()
+    width = ax.get_position().width
+    for _ in range(3):
+        display.plot(ax)
+        ax.get_legend() and ax.get_legend().remove()  # it has a line more each time
+        figure.draw_without_rendering()
+    assert ax.get_position().width == pytest.approx(width, rel=0.01)
+    assert figure.axes == [ax]
+
+
+def test_false_alarms_far_above_what_was_asked_for_are_in_the_picture():
+    display = OperatingPointDisplay([0.01, 0.05], None, [0.3, 0.5], n_good=20).plot()
+    low, high = display.ax_.get_ylim()
+    assert low == 0 and 0.5 < high < 0.6
+    low, high = OperatingPointDisplay([0.01, 0.05], None, [0, 0], n_good=20).plot().ax_.get_ylim()
+    assert high == 0.1
 
 
 def test_a_route_whose_images_are_all_alike_can_be_drawn():
@@ -731,8 +768,8 @@ def test_scores_over_their_threshold_are_the_rejected_ones(fitted):
     pipe, images = fitted
     display = ScoreShiftDisplay.from_estimator(pipe, images)
     rejected = pipe.predict(images) == -1
-    np.testing.assert_array_equal(display.hybrid > display.threshold, rejected)
-    assert display.counts()[["both", "only_hybrid"]].to_numpy().sum() == rejected.sum()
+    np.testing.assert_array_equal(display.scores > display.threshold, rejected)
+    assert display.counts()[["both", "only_score"]].to_numpy().sum() == rejected.sum()
 
 
 def test_dependence_says_why_there_is_nothing_to_show(fitted):
@@ -751,7 +788,7 @@ def test_pictures_carry_the_names_of_files_and_corner_words_cover_no_mark(tmp_pa
     shift = ScoreShiftDisplay.from_predictions(parts, pipe[-1], images.y)
     shift.figure_.canvas.draw()
     marks = np.concatenate([c.get_offsets() for c in shift.ax_.collections if len(c.get_offsets())])
-    marks = marks[np.isin(marks[:, 1], shift.hybrid)]
+    marks = marks[np.isin(marks[:, 1], shift.scores)]
     assert len(marks) == len(images)
     places = shift.ax_.transData.transform(marks)
     for words in shift.ax_.texts:

@@ -8,15 +8,18 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from report_pages import KINDS, fit_pipe, write_images
 
-from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore import AnomalyMaps, StructCoreScorer, make_structcore
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
+from skstructcore.display.style import overlay_colors
 from skstructcore.images import as_images
 from skstructcore.report import report
-from skstructcore.report.pictures import encode_map, encode_mask, image_uri, reduce_map
+from skstructcore.report.pictures import image_uri, map_uri, outline, reduce_map, reduce_mask
+from skstructcore.report.shift import draw_shift
 from skstructcore.report.words import headline, reasons
 
 
@@ -45,6 +48,24 @@ def block(page, name):
     return json.loads(re.search(pattern, page, re.DOTALL)[1])
 
 
+def picture(uri):
+    return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def within(path, shape):
+    """The cells that an outline goes around: those behind an odd number of its vertical edges."""
+    crossings = np.zeros((shape[0], shape[1] + 1), int)
+    for x, y, length in re.findall(r"M(\d+) (\d+)v(\d+)", path):
+        crossings[int(y) : int(y) + int(length), int(x)] += 1
+    return crossings.cumsum(axis=1)[:, :-1] % 2 == 1
+
+
+def decided(page):
+    """What the page says of each image, as fitted."""
+    data = block(page, "data")
+    return [entry["at"][data["fitted"]] == "1" for entry in data["images"]]
+
+
 def test_parts_are_refused_where_the_pipeline_knows_none(pipe, images, tmp_path):
     with pytest.raises(ValueError, match="bank__parts="):
         report(pipe, images, tmp_path / "r.html", parts=range(13))
@@ -56,12 +77,12 @@ def test_the_page_holds_what_describe_says_of_every_image(page, pipe, images):
     data = block(page, "data")
     parts = pipe[-1].describe(pipe[:-1].transform(images))
     assert [entry["file"] for entry in data["images"]] == images.paths
-    assert [entry["kind"] for entry in data["images"]] == KINDS
-    for column, name in (("p_value", "p"), ("anomaly_score", "score"), ("base", "base")):
+    assert [entry["type"] for entry in data["images"]] == KINDS
+    for column, name in (("p_value", "p"), ("anomaly_score", "score")):
         found = [entry[name] for entry in data["images"]]
         np.testing.assert_allclose(found, parts[column], rtol=1e-4)
-    assert [entry["rejected"] for entry in data["images"]] == parts["is_anomalous"].tolist()
-    names = [part["name"] for part in data["parts"]]
+    assert decided(page) == parts["is_anomalous"].tolist()
+    names = [part["name"] for part in data["terms"]]
     assert names == ["max", *pipe[-1].descriptors_]
     z = np.array([entry["z"] for entry in data["images"]])
     np.testing.assert_allclose(z, parts[[f"z_{name}" for name in names]], rtol=1e-3, atol=1e-4)
@@ -72,10 +93,10 @@ def test_pictures_masks_and_maps_are_inside_the_page(page, images):
     assert len(pictures) == len(images)
     content = base64.b64decode(pictures[0]["image"].removeprefix("data:image/webp;base64,"))
     assert Image.open(BytesIO(content)).size == (64, 48)
-    assert pictures[0]["mask"] is None
-    mask = pictures[8]["mask"]
-    runs = np.repeat(np.arange(len(mask["r"])) % 2, mask["r"]).reshape(mask["h"], mask["w"])
-    np.testing.assert_array_equal(runs, images.masks[8])
+    assert pictures[0]["truth"] is None
+    truth = within(pictures[8]["truth"]["d"], (48, 64))
+    np.testing.assert_array_equal(truth, images.masks[8])
+    assert picture(pictures[8]["map"]).mode == "P"
     assert pictures[8]["box"] == [0, 0, 48, 64]
 
 
@@ -83,7 +104,7 @@ def test_the_operating_points_of_the_page_are_counts_of_its_images(page, pipe, i
     parts = pipe[-1].describe(pipe[:-1].transform(images))
     rejected = parts["is_anomalous"].to_numpy()
     good = images.y == "good"
-    row = re.search(r'<tr data-level="0.1">(.*?)</tr>', page, re.DOTALL)[1]
+    row = re.search(r'<tr data-level="0.1"[^>]*>(.*?)</tr>', page, re.DOTALL)[1]
     cells = re.findall(r"<td>(\d+) of (\d+)</td>", row)
     expected = [(rejected, 13), (rejected[good], 8), (rejected[~good], 5)]
     assert cells == [(str(int(which.sum())), str(n)) for which, n in expected]
@@ -115,13 +136,13 @@ def test_titles_kinds_and_names_cannot_become_markup(page, pipe, tmp_path):
     odd = report(pipe, images, tmp_path / "r.html").read_text()
     assert "<img src=x" not in odd and "<script>alert" not in odd
     (entry,) = block(odd, "data")["images"]
-    assert entry["kind"] == kind and entry["file"].endswith(name)
+    assert entry["type"] == kind and entry["file"].endswith(name)
 
 
 def test_labels_and_titles_that_are_not_utf_8_are_written(pipe, images, tmp_path):
     odd = ImageSet(images.paths[:2], ["good", "\udcff"])
     page = report(pipe, odd, tmp_path / "r.html", title="\udcfe").read_text()
-    assert block(page, "data")["images"][1]["kind"] == "\udcff" and "udcfe" in page
+    assert block(page, "data")["images"][1]["type"] == "\udcff" and "udcfe" in page
 
 
 def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, images, tmp_path):
@@ -130,7 +151,7 @@ def test_files_that_cannot_be_read_are_listed_with_the_reason(pipe, folder, imag
     page = report(pipe, paths, tmp_path / "r.html", batch_size=2).read_text()
     first, broken, last = block(page, "data")["images"]
     assert "broken.png" in broken["error"] and "p" not in broken
-    assert first["error"] is None and last["rejected"]
+    assert first["error"] is None and last["at"][-1] == "1"
     assert "1 cannot be read" in page and not block(page, "data")["labelled"]
 
 
@@ -153,7 +174,7 @@ def test_a_mask_of_another_size_is_a_note_and_missing_ones_are_nothing(pipe, ima
     page = report(pipe, odd, tmp_path / "r.html").read_text()
     wrong, missing = block(page, "data")["images"]
     assert "(3, 3) pixels" in wrong["note"] and missing["note"] is None
-    assert [p["mask"] for p in block(page, "pictures-0")] == [None, None]
+    assert [p["truth"] for p in block(page, "pictures-0")] == [None, None]
 
 
 def test_a_larger_picture_is_kept_where_it_is_asked_for_and_files_are_linked(
@@ -180,13 +201,11 @@ def test_images_of_any_sizes_and_labels_of_any_coding(pipe, tmp_path):
     page = report(pipe, arrays, tmp_path / "r.html", y=[0, 1], thumbnail=50).read_text()
     data = block(page, "data")
     assert [entry["size"] for entry in data["images"]] == [[30, 90], [200, 40]]
-    assert [entry["kind"] for entry in data["images"]] == ["good", "defect"]
+    assert [entry["type"] for entry in data["images"]] == ["good", "anomalous"]
     assert [entry["file"] for entry in data["images"]] == ["image 0", "image 1"]
 
 
 def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
-    from skstructcore import make_structcore
-
     rng = np.random.default_rng(0)
     train = np.r_[
         rng.integers(90, 110, (10, 48, 48, 3), dtype=np.uint8),
@@ -200,7 +219,7 @@ def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
     ).fit(train, bank__categories=["plain"] * 10 + ["noise"] * 10)
     page = report(pipe, train[::5], tmp_path / "r.html").read_text()
     data = block(page, "data")
-    assert data["routed"] and data["threshold"] == data["baseThreshold"] == 1
+    assert data["routed"] and data["threshold"] == 1
     assert {entry["route"] for entry in data["images"]} <= {"plain", "noise", "unknown"}
     assert "2: noise, plain" in page
 
@@ -234,6 +253,61 @@ def test_fifty_thousand_images_are_refused_before_one_is_read(pipe, tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, pipe):
     with pytest.raises(OSError, match="no folder"):
         report(pipe, ["nowhere.png"], tmp_path / "missing" / "r.html")
+
+
+def test_verdicts_are_kept_for_the_files_whenever_their_report_is_written(pipe, images, tmp_path):
+    first = report(pipe, images, tmp_path / "a.html").read_text()
+    again = report(pipe, images.paths, tmp_path / "b.html", title="once more").read_text()
+    other = report(pipe, images.paths[:12], tmp_path / "c.html").read_text()
+    ids = [block(page, "data")["id"] for page in (first, again, other)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_names_of_products_are_no_formulas_in_the_table_of_verdicts(tmp_path):
+    train = np.random.default_rng(0).integers(90, 110, (12, 48, 48), dtype=np.uint8)
+    train[6:] //= 2
+    pipe = make_structcore("efficientnet_lite0", features__image_size=48)
+    pipe.fit(train, bank__categories=["=cmd"] * 6 + ["b"] * 6)
+    page = report(pipe, train[[0, 7]], tmp_path / "r.html").read_text()
+    assert {entry["route"] for entry in block(page, "data")["images"]} == {"$'=cmd'", "b"}
+
+
+def test_a_page_of_a_file_is_not_taken_for_the_file(pipe, tmp_path):
+    pages = [Image.new("L", (64, 48), 90 + i) for i in range(2)]
+    pages[0].save(tmp_path / "tray.tif", save_all=True, append_images=pages[1:])
+    listed = as_images([str(tmp_path / "tray.tif")], pages="all")
+    page = report(pipe, listed, tmp_path / "r.html").read_text()
+    assert [entry["whole"] for entry in block(page, "data")["images"]] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("base", "scores", "types", "words"),
+    [
+        # Thresholds are 2 and 4: the first two are found by the whole score alone.
+        ([1, 1, 3], [5, 5, 5], "dent dent good", "finds 2 more defects and loses 0; .* It helps"),
+        ([1, 1, 3], [5, 5, 1], "dent good dent", "finds 1 .* loses 1; .* 1 more good .* not help"),
+        ([1, 1], [5, 5], "dent good", "It finds more and rejects more good images"),
+        ([1, 3], [5, 1], "dent dent", "It makes no difference in sum"),
+        ([1, 3], [5, 1], None, "rejects 1 more images and accepts 1 .* Without labels"),
+        ([1, 3], [1, 5], "dent dent", "changes no decision"),
+    ],
+)
+def test_the_plot_says_whether_the_structure_of_the_map_helps(base, scores, types, words):
+    described = pd.DataFrame({"base": base, "anomaly_score": scores})
+    types = None if types is None else np.array(types.split(), object)
+    drawn = draw_shift(described, (2.0, 4.0), types)
+    assert re.search(words, drawn["words"])
+    assert sum(len(group["marks"]) for group in drawn["groups"]) == len(base)
+
+
+def test_marks_lie_on_their_side_of_the_thresholds():
+    described = pd.DataFrame({"base": [1.0, 3.0], "anomaly_score": [5.0, 1.0]})
+    drawn = draw_shift(described, (2.0, 4.0), None)
+    low, high = drawn["groups"][0]["marks"]  # by score
+    assert (low["i"], high["i"]) == (1, 0)
+    assert float(high["x"]) < drawn["x"]["threshold"] < float(low["x"])
+    assert float(high["y"]) < drawn["y"]["threshold"] < float(low["y"])  # up is less
+    assert [float(tick) for _, tick in drawn["y"]["ticks"]] == [1, 2, 3, 4, 5]
 
 
 def test_a_model_of_another_version_is_named_as_such(pipe, images, tmp_path):
@@ -357,19 +431,26 @@ def test_small_pictures_keep_their_proportion_and_the_largest_values():
     heat = np.zeros((200, 100))
     heat[137, 42] = 9
     assert reduce_map(heat).shape == (50, 25) and reduce_map(heat).max() == 9
-    assert (
-        encode_map(np.array([[0.0, 1.0, 2.0]]), 0, 2)["v"]
-        == base64.b64encode(bytes([0, 128, 255])).decode()
-    )
+    uri = map_uri(np.array([[-1.0, 0.0, 2.0, 9.0]]), 0, 2)
+    colors = np.asarray(picture(uri).convert("RGBA"))[0]
+    np.testing.assert_array_equal(colors, overlay_colors()[[0, 0, 255, 255]])
+    assert colors[0, 3] == 0
 
 
 def test_a_thin_mask_does_not_vanish_when_it_is_reduced():
     mask = np.zeros((1000, 10), bool)
     mask[500, 3] = True
-    packed = encode_mask(mask)
-    assert sum(packed["r"]) == packed["w"] * packed["h"] and sum(packed["r"][1::2]) == 1
-    assert encode_mask(np.zeros((4, 4), bool)) is None
-    assert encode_mask(np.ones((2, 2), bool))["r"] == [0, 4]
+    reduced = reduce_mask(mask)
+    assert reduced.shape == (125, 2) and reduced.sum() == 1
+    path = outline(reduced, (0, 0, 1000, 10))
+    assert path["transform"] == "translate(0 0) scale(5 8)"
+    np.testing.assert_array_equal(within(path["d"], reduced.shape), reduced)
+
+
+def test_an_outline_goes_around_every_cell_and_hole():
+    inside = np.random.default_rng(0).random((12, 9)) > 0.4
+    np.testing.assert_array_equal(within(outline(inside, (0, 0, 1, 1))["d"], (12, 9)), inside)
+    assert outline(np.ones((2, 3), bool), (0, 0, 2, 3))["d"] == "M0 0h3M0 2h3M0 0v2M3 0v2"
 
 
 # --- verdicts -----------------------------------------------------------------------------------

@@ -65,12 +65,12 @@ def test_all_images_are_shown_with_the_smallest_p_values_first(page, pipe, image
     assert names(page) == [images.paths[i].rsplit("/")[-1] for i in order]
     assert page.locator("#count").inner_text() == "13 of 13 images."
     decoded = "async all => (await Promise.all(all.map((image) => image.decode()))).length"
-    assert page.locator(".card img").evaluate_all(decoded) == 13
+    assert page.locator(".card img").evaluate_all(decoded) == 26  # and maps
 
 
 @pytest.mark.parametrize(
     ("by", "key"),
-    [("file", lambda name: name), ("kind", lambda name: name.split("_")[0])],
+    [("file", lambda name: name), ("type", lambda name: name.split("_")[0])],
 )
 def test_sorting(page, by, key):
     page.select_option("#sort", by)
@@ -91,9 +91,9 @@ def test_sorting_by_score_and_by_largest_p_value(page, pipe, images):
 def test_filters_by_kind_decision_p_value_and_name(page, pipe, images):
     parts = pipe[-1].describe(pipe[:-1].transform(images))
     rejected = parts["is_anomalous"].to_numpy()
-    page.select_option("#kind", "stain")
+    page.select_option("#type", "stain")
     assert kinds(page) == ["stain"] * 2
-    page.select_option("#kind", "")
+    page.select_option("#type", "")
     page.select_option("#decision", "rejected")
     assert len(names(page)) == rejected.sum()
     page.select_option("#decision", "accepted")
@@ -115,9 +115,9 @@ def test_the_slider_counts_rejects_from_the_p_values_and_as_fitted_goes_back(pag
     parts = pipe[-1].describe(pipe[:-1].transform(images))
     fitted = page.locator("#now").inner_text()
     assert fitted.startswith(f"{parts['is_anomalous'].sum()} of 13 images are rejected")
-    page.locator("#level").fill(page.locator("#level").get_attribute("max"))  # 50 %
-    assert "50 %" in page.locator("#level-text").inner_text()
-    expected = int((parts["p_value"] <= 0.5).sum())
+    page.locator("#level").fill(page.locator("#level").get_attribute("max"))  # 30 %
+    assert "30 %" in page.locator("#level-text").inner_text()
+    expected = int((parts["p_value"] <= 0.3).sum())
     assert page.locator("#now").inner_text().startswith(f"{expected} of 13 images are rejected")
     assert page.locator(".badge.rejected").count() == expected
     page.locator("#level").fill("0")  # 0.1 %
@@ -132,20 +132,20 @@ def test_a_card_opens_to_image_map_region_and_reasons(page, pipe):
     assert page.locator("#detail").is_visible()
     why = page.locator("#why").inner_text()
     assert why.startswith("Rejected: it scores higher than") and "Decided by" in why
-    for drawn in ("canvas", ".region", ".truth", ".peak"):
+    for drawn in (".map", ".region", ".truth", ".peak"):
         assert page.locator(f"#stage {drawn}").count() == 1, drawn
     assert page.locator("#numbers tr").count() == 2 + 1 + len(pipe[-1].descriptors_)
     page.uncheck("#show-map")
     page.uncheck("#show-mask")
     page.uncheck("#show-region")
-    assert page.locator("#stage canvas, #stage path").count() == 0
+    assert page.locator("#stage .map, #stage path").count() == 0
     page.click("#close")
     assert not page.locator("#detail").is_visible()
 
 
 def test_the_region_lies_over_the_defect(page):
     page.locator(".card", has_text="dent_09").click()
-    image = page.locator("#stage img").bounding_box()
+    image = page.locator("#stage .photo").bounding_box()
     region = page.locator("#stage .region").bounding_box()
     # The defect is in rows 8 to 24 of 48 and columns 8 to 33 of 64.
     centre = (
@@ -180,7 +180,7 @@ def test_parts_are_decided_as_a_whole(browser, images, tmp_path):
 def test_the_plot_has_a_mark_an_image_that_opens_it(page):
     marks = page.locator("#shift .mark")
     assert marks.count() == 13
-    page.select_option("#kind", "stain")
+    page.select_option("#type", "stain")
     marks.first.dispatch_event("click")  # of a good image: the filter makes way
     assert "good" in page.locator("#detail-title").inner_text()
     page.click("#close")
@@ -282,7 +282,7 @@ def test_rates_are_chosen_in_the_table_and_filters_are_reset(page, pipe, images)
     expected = int((parts["p_value"] <= 0.3).sum())
     assert page.locator("#now").inner_text().startswith(f"{expected} of 13 images are rejected")
     assert page.locator("#level-text").inner_text() == "30 %"
-    page.select_option("#kind", "stain")
+    page.select_option("#type", "stain")
     page.fill("#search", "12")
     assert len(names(page)) == 1
     page.click("#clear")
@@ -291,19 +291,19 @@ def test_rates_are_chosen_in_the_table_and_filters_are_reset(page, pipe, images)
 
 def test_an_opened_image_can_be_zoomed_and_moved_and_leads_to_its_file(page, images):
     page.locator(".card", has_text="dent_09").click()
-    box = page.locator("#stage img").bounding_box()
+    box = page.locator("#stage .photo").bounding_box()
     page.keyboard.press("+")
-    assert page.locator("#stage img").bounding_box()["width"] == pytest.approx(2 * box["width"])
+    assert page.locator("#stage .photo").bounding_box()["width"] == pytest.approx(2 * box["width"])
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    before = page.locator("#stage img").bounding_box()
+    before = page.locator("#stage .photo").bounding_box()
     page.mouse.move(*middle)
     page.mouse.down()
     page.mouse.move(middle[0] + 30, middle[1] + 10)
     page.mouse.up()
-    after = page.locator("#stage img").bounding_box()
+    after = page.locator("#stage .photo").bounding_box()
     assert after["x"] - before["x"] == pytest.approx(30, abs=1)
     page.keyboard.press("0")
-    assert page.locator("#stage img").bounding_box() == box
+    assert page.locator("#stage .photo").bounding_box() == box
     assert page.locator("#original").get_attribute("href") == "dent_09.png"
 
 
@@ -322,7 +322,7 @@ def test_an_enlarged_image_is_the_file_itself_where_it_lies(browser, pipe, image
         else:
             sync_api.expect(pixels).to_contain_text("the file is not where it was")
         page.keyboard.press("1")  # a pixel of the file is a pixel of the screen
-        assert page.locator("#stage img").bounding_box()["width"] == pytest.approx(64, abs=0.1)
+        assert page.locator("#stage .photo").bounding_box()["width"] == pytest.approx(64, abs=0.1)
         page.close()
 
 
@@ -425,6 +425,20 @@ def test_verdicts_outlive_the_page(browser, written):
     context.close()
 
 
+def test_a_browser_that_keeps_no_verdicts_says_so(browser, written, page):
+    assert page.locator("#not-kept").is_hidden()
+    forgetful = browser.new_page()
+    forgetful.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new Error('none'); }})"
+    )
+    forgetful.goto(written.as_uri())
+    assert "save them before you close" in forgetful.locator("#not-kept").inner_text()
+    forgetful.locator(".card").first.focus()
+    forgetful.keyboard.press("d")
+    assert forgetful.locator("#export").inner_text() == "Save 1 verdicts (CSV)"
+    forgetful.close()
+
+
 def test_many_images_are_made_into_cards_as_one_scrolls(browser, pipe, images, tmp_path):
     pixels = np.random.default_rng(0).integers(90, 110, (150, 16, 16), dtype=np.uint8)
     written = report(pipe, pixels, tmp_path / "many.html")
@@ -437,7 +451,7 @@ def test_many_images_are_made_into_cards_as_one_scrolls(browser, pipe, images, t
     page.keyboard.press("Enter")  # for those who do not scroll
     sync_api.expect(page.locator(".card")).to_have_count(150)
     assert page.locator("#more").is_hidden()
-    assert page.locator("#kind").count() == 0  # nothing is known of what they show
+    assert page.locator("#type").count() == 0  # nothing is known of what they show
     page.close()
 
 

@@ -87,3 +87,11 @@ def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
             f"{name} mixes the types {', '.join(types)}: use one type for all images."
         ) from None
     return values
+
+
+def check_same_length(**columns: ArrayLike | None) -> None:
+    """Raise ValueError unless all that are given have one entry an image."""
+    lengths = {name: len(values) for name, values in columns.items() if values is not None}
+    if len(set(lengths.values())) > 1:
+        lengths_found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"One entry an image is needed: {lengths_found}.")

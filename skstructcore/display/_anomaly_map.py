@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.validation import check_number
+from .._utils.validation import check_number, check_same_length
 from ..features.view import view_of
 from ..images.image_list import as_images
-from ..images.labels import GOOD
+from ..images.labels import GOOD, labels_of
 from ..images.resampling import place_on_image, upsample_maps
+from ..scoring.described import base_thresholds
 from ._base import Display
-from ._inputs import check_same_length, labels_of, routes_of
-from ._style import SKY, as_text, map_limits, new_figure, overlay_colors
+from .style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..containers import AnomalyMaps
     from ..evaluation.single import Evaluation
     from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 _OURS = "distance / threshold"
 _CASES = {
@@ -41,6 +40,7 @@ _CASES = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class AnomalyMapDisplay(Display):
     """Images, and one or several anomaly maps of each beside it.
 
@@ -77,36 +77,35 @@ class AnomalyMapDisplay(Display):
     (1, 3)
     """
 
-    def __init__(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        maps: Mapping[str, Sequence[NDArray[np.floating]]],
-        *,
-        masks: Sequence[NDArray[np.bool_] | None] | None = None,
-        titles: Sequence[str] | None = None,
-        thresholds: Mapping[str, float] | None = None,
-        rows: Sequence[str] | None = None,
-    ) -> None:
-        if not len(images):
+    images: Sequence[NDArray[np.uint8]]
+    maps: Mapping[str, Sequence[NDArray[np.floating]]]
+    _: KW_ONLY
+    masks: Sequence[NDArray[np.bool_] | None] | None = None
+    titles: Sequence[str] | None = None
+    thresholds: Mapping[str, float] | None = None
+    rows: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.images):
             raise ValueError("There are no images to show: at least one is needed.")
-        check_same_length(images=images, masks=masks, titles=titles, rows=rows)
-        for name, stack in maps.items():
-            if len(stack) != len(images):
-                raise ValueError(f"maps[{name!r}] has {len(stack)} maps for {len(images)} images.")
-            for i, (image, heat) in enumerate(zip(images, stack, strict=True)):
+        beside = {name: getattr(self, name) for name in ("images", "masks", "titles", "rows")}
+        check_same_length(**beside)
+        for name, stack in self.maps.items():
+            if len(stack) != len(self.images):
+                raise ValueError(
+                    f"maps[{name!r}] has {len(stack)} maps for {len(self.images)} images."
+                )
+            for i, (image, heat) in enumerate(zip(self.images, stack, strict=True)):
                 if np.shape(image)[:2] != np.shape(heat):
                     raise ValueError(
                         f"maps[{name!r}][{i}] has {np.shape(heat)} pixels, its image "
                         f"{np.shape(image)[:2]}: bring maps onto the images, see from_predictions."
                     )
-        self.images = images
-        self.maps = maps
-        self.masks = [None] * len(images) if masks is None else masks
-        self.titles = [""] * len(images) if titles is None else titles
-        self.thresholds = {} if thresholds is None else thresholds
-        self.rows = rows
+        self.masks = [None] * len(self.images) if self.masks is None else self.masks
+        self.titles = [""] * len(self.images) if self.titles is None else self.titles
+        self.thresholds = {} if self.thresholds is None else self.thresholds
         self.limits = {
-            name: map_limits(stack, self.thresholds.get(name)) for name, stack in maps.items()
+            name: map_limits(stack, self.thresholds.get(name)) for name, stack in self.maps.items()
         }
 
     @classmethod
@@ -253,10 +252,12 @@ class AnomalyMapDisplay(Display):
         -------
         self : AnomalyMapDisplay
         """
+        from matplotlib.colors import ListedColormap
+
         is_new = axes is None
         self.axes_ = self._new_axes() if is_new else np.asarray(axes, dtype=object)
-        self.figure_ = self.axes_.flat[0].figure
-        drawn = {}
+        self.figure_ = self.axes_.flat[0].figure.figure  # the whole one, of a subfigure too
+        colors, drawn = ListedColormap(overlay_colors() / 255), {}
         for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
             for axis in self.axes_[i]:
                 axis.imshow(image)
@@ -264,7 +265,7 @@ class AnomalyMapDisplay(Display):
                 axis.set_anchor("N")
             for axis, (name, stack) in zip(self.axes_[i, 1:], self.maps.items(), strict=True):
                 low, high = self.limits[name]
-                drawn[name] = axis.imshow(stack[i], cmap=overlay_colors(), vmin=low, vmax=high)
+                drawn[name] = axis.imshow(stack[i], cmap=colors, vmin=low, vmax=high)
                 _outline(axis, stack[i], self.thresholds.get(name), colors="white")
             for axis in self.axes_[i]:
                 if mask is not None and mask.any() and not mask.all():
@@ -330,13 +331,6 @@ class AnomalyMapDisplay(Display):
             self.figure_.legend(
                 handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
             )
-
-
-def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
-    """Threshold of the base score for each image, by its route, to divide by; 1 in place of 0."""
-    limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
-    limits = routes_of(described).map(limits).to_numpy(np.float64)
-    return np.where(limits > 0, limits, 1)
 
 
 def titles_of(described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str]) -> list[str]:

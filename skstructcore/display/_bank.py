@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import Display
-from ._style import BLUE, GREY, as_text, label_styles, legend_beside
+from .style import BLUE, GREY, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ class BankDisplay(Display):
     image_index : array-like of shape (n_entries,)
         Position of the training image that each entry was cut from.
     routes : array-like of shape (n_entries,) of str, default=None
-        The product that each entry belongs to.
+        The route that each entry belongs to.
     explained : float, default=None
         Share of the variance that the two dimensions show.
 
@@ -102,7 +102,6 @@ class BankDisplay(Display):
         return np.bincount(self.image_index)
 
     def _draw(self, ax):
-        """Draw each entry as a mark whose colour is the position of its image in the sequence."""
         routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
         span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
         for route, style in label_styles(routes).items():
@@ -120,13 +119,15 @@ class BankDisplay(Display):
                 label=as_text(route),
                 **span,
             )
-        self.figure_.colorbar(drawn, ax=ax, label="training image, by position")
+        # Inside of the axes, which would become smaller with each drawing otherwise.
+        bar = ax.inset_axes([1.03, 0, 0.04, 1])
+        self.figure_.colorbar(drawn, cax=bar, label="training image, by position")
         share = "" if self.explained is None else f" ({100 * self.explained:.0f} % of the variance)"
         ax.set_xlabel(f"two principal components{share}")
         ax.set_xticks([])
         ax.set_yticks([])
         if self.routes is not None:
-            ax.legend(title="product", fontsize=8)
+            ax.legend(title="route", fontsize=8)
 
     def plot_images(self, ax: Axes | None = None) -> Self:
         """Draw how many entries come from each training image.

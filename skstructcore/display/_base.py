@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._inputs import check_same_length, describe_images, labels_of
-from ._style import new_figure
+from .._utils.validation import check_same_length
+from ..images.labels import GOOD, labels_of
+from .style import new_figure
 
 if TYPE_CHECKING:
     from typing import Any
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
@@ -63,10 +64,6 @@ class Display:
         self.figure_ = self.ax_.figure.figure  # the whole one, of a subfigure too
         return self.ax_
 
-    def _draw(self, ax):
-        """Draw into the axes."""
-        raise NotImplementedError
-
     def _repr_html_(self) -> str | None:
         figure = getattr(self, "figure_", None) or self.plot().figure_
         if figure.canvas.manager is not None:
@@ -78,9 +75,12 @@ class Display:
 
 
 class ScoredDisplay(Display):
-    """A display of what `describe` says of images; a subclass has `_of`."""
+    """A display of what `describe` says of images.
 
-    _carried = ()  # options of `from_predictions` that an `ImageSet` brings
+    A subclass has ``_of(described, scorer, labels, **options)``, which returns one.
+    """
+
+    _carried = ()  # options that an `ImageSet` brings
     _labels_of = staticmethod(labels_of)
 
     @classmethod
@@ -97,17 +97,15 @@ class ScoredDisplay(Display):
         y : array-like of shape (n_images,), default=None
             What the images show; None: what the `ImageSet` says.
         **options
-            Of `from_predictions`.
+            See `from_predictions`.
 
         Returns
         -------
         display : object
         """
-        labels = cls._labels_of(images, y)
-        carried = {name: getattr(images, name, None) for name in cls._carried}
-        return cls.from_predictions(
-            describe_images(pipe, images), pipe[-1], labels, **{**carried, **options}
-        )
+        options = {**{name: getattr(images, name, None) for name in cls._carried}, **options}
+        described = pipe[-1].describe(pipe[:-1].transform(images))
+        return cls.from_predictions(described, pipe[-1], cls._labels_of(images, y), **options)
 
     @classmethod
     def from_predictions(
@@ -117,6 +115,7 @@ class ScoredDisplay(Display):
         y: ArrayLike | None = None,
         *,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Draw scores that are known already.
 
@@ -129,15 +128,37 @@ class ScoredDisplay(Display):
             What the images show.
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
+        **options
+            See the notes of the class, if there are any.
 
         Returns
         -------
         display : object
         """
         check_same_length(described=described, y=y)
-        return cls._of(described, scorer, cls._labels_of(None, y)).plot(ax)
+        return cls._of(described, scorer, cls._labels_of(None, y), **options).plot(ax)
 
-    @classmethod
-    def _of(cls, described, scorer, labels):
-        """The display of a table; `labels` say what each image is."""
-        raise NotImplementedError
+
+def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
+    """Which images are good and which are defects; "images" are all, if nothing is known.
+
+    Examples
+    --------
+    >>> members_of(np.array(["good", "dent"]), 2)
+    {'good': array([ True, False]), 'defects': array([False,  True])}
+    """
+    if labels is None:
+        return {"images": np.ones(n_images, dtype=bool)}
+    return {GOOD: labels == GOOD, "defects": labels != GOOD}
+
+
+def check_described(described: pd.DataFrame, *columns: str) -> None:
+    """Raise ValueError unless a table comes from `describe` and has a score for every image."""
+    missing = [name for name in columns if name not in getattr(described, "columns", ())]
+    if missing:
+        raise ValueError(f"described must be what describe returns: there is no {missing[0]!r}.")
+    without = np.flatnonzero(described[list(columns)].isna().any(axis=1))
+    if len(without):
+        raise ValueError(
+            f"Image {without[0]} of the table has no score: leave out what could not be judged."
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bank.dependence import MIN_IMAGES
 from ._base import Display
-from ._style import BLUE, GREY, ORANGE
+from .style import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,6 @@ class DependenceDisplay(Display):
         return cls(dependence.lags, dependence.ratio, **limits).plot(ax)
 
     def _draw(self, ax):
-        """Draw the ratio against the lag."""
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")
         ax.plot(self.lags, self.ratio, "o-", ms=4, color=BLUE, label="training images")
         if self.limit is not None:

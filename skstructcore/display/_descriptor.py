@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.validation import check_same_length
 from ..images.labels import GOOD
-from ..scoring.descriptors import BASE, descriptor_names
-from ._base import ScoredDisplay
-from ._inputs import check_described, check_same_length, members_of
-from ._style import BLUE, GREY, ORANGE, as_text, legend_beside
+from ..scoring.described import z_columns
+from ._base import ScoredDisplay, check_described, members_of
+from .style import BLUE, GREY, ORANGE, as_text, legend_beside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from ..scoring.structcore import StructCoreScorer
 
 
 @dataclass(eq=False, repr=False)
@@ -54,8 +52,8 @@ class DescriptorDisplay(ScoredDisplay):
 
     @classmethod
     def _of(cls, described, scorer, labels):
-        check_described(described, *part_columns(scorer))
-        z = described[part_columns(scorer)]
+        check_described(described, *z_columns(scorer))
+        z = described[z_columns(scorer)]
         return cls(z.rename(columns=lambda name: name.removeprefix("z_")), labels)
 
     def quantiles(self) -> pd.DataFrame:
@@ -76,7 +74,6 @@ class DescriptorDisplay(ScoredDisplay):
         return 7.4, 1.2 + 0.5 * self.z.shape[1]
 
     def _draw(self, ax):
-        """Draw where the middle half and nine tenths of the images lie, a row a descriptor."""
         names = list(self.z)
         table, members = self.quantiles(), self._members()
         looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
@@ -96,12 +93,3 @@ class DescriptorDisplay(ScoredDisplay):
             "(mark: median, thick: middle half, thin: 5 to 95 %)"
         )
         legend_beside(ax)
-
-
-def part_columns(scorer: StructCoreScorer) -> list[str]:
-    """Columns of `describe` that the score adds up: of the base score and each descriptor.
-
-    The base score may be among the descriptors as well: it has one column then.
-    """
-    names = descriptor_names([BASE]) + descriptor_names(scorer.descriptors_)
-    return [f"z_{name}" for name in dict.fromkeys(names)]

@@ -10,8 +10,7 @@ import pandas as pd
 
 from ..lifecycle.drift import DriftMonitor
 from ._base import Display
-from ._inputs import describe_images
-from ._style import GREY, as_text, legend_beside, line_style
+from .style import GREY, as_text, legend_beside, line_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +80,8 @@ class DriftDisplay(Display):
         display : DriftDisplay
         """
         monitor = DriftMonitor(pipe, **options)
-        return cls.from_predictions(describe_images(pipe, images), monitor, ax=ax)
+        described = pipe[-1].describe(pipe[:-1].transform(images))
+        return cls.from_predictions(described, monitor, ax=ax)
 
     @classmethod
     def from_predictions(
@@ -121,7 +121,6 @@ class DriftDisplay(Display):
         return cls(evidence, limits, alarms).plot(ax)
 
     def _draw(self, ax):
-        """Draw the evidence of each test, where it gives an alarm, and the alarms."""
         for k, name in enumerate(self.log10_evidence):
             label = as_text(name)
             ax.plot(self.log10_evidence[name], lw=1.5, label=label, **line_style(k))

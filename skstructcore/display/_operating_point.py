@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from ..images.labels import is_anomalous
-from ._base import ScoredDisplay
-from ._inputs import FALSE_ALARM_RATES, check_same_length, rejected_at
-from ._style import BLUE, GREEN, GREY, ORANGE, percent_axis
+from .._utils.validation import check_same_length
+from ..images.labels import GOOD
+from ..scoring.decision import rejected_at
+from ..scoring.described import FALSE_ALARM_RATES
+from ._base import ScoredDisplay, check_described
+from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from typing_extensions import Self
-
-    from ..scoring.structcore import StructCoreScorer
 
 
 @dataclass(eq=False, repr=False)
@@ -51,8 +51,12 @@ class OperatingPointDisplay(ScoredDisplay):
     ----------
     lower, upper : ndarray of shape (n_rates,), or None
         95 % interval of each share of false alarms (Clopper and Pearson); None without `n_good`.
-    smallest_ax_ : matplotlib.axes.Axes or None
-        Of the smallest defect, with the same horizontal axis.
+
+    Notes
+    -----
+    `from_estimator` and `from_predictions` take two more options. ``false_alarm_rates``: from 0.1 %
+    to 30 % by default. ``groups``: images of one group are alike and count as one in the band;
+    `from_estimator` takes those of the `ImageSet`. Without labels all images are good.
 
     Examples
     --------
@@ -99,50 +103,27 @@ class OperatingPointDisplay(ScoredDisplay):
                 self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
 
     @classmethod
-    def from_predictions(
-        cls,
-        described: pd.DataFrame,
-        scorer: StructCoreScorer,
-        y: ArrayLike | None = None,
-        *,
-        false_alarm_rates: ArrayLike = FALSE_ALARM_RATES,
-        groups: ArrayLike | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Draw scores of unseen images that are known already.
-
-        Parameters
-        ----------
-        described : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
-        y : array-like of shape (n_images,), default=None
-            Labels; None: all are good, and nothing is said of defects.
-        false_alarm_rates : array-like, default=from 0.1 % to 30 %
-        groups : array-like of shape (n_images,), default=None
-            Images of one group are alike and count as one in the band. `from_estimator` takes
-            those of the `ImageSet`.
-        ax : matplotlib.axes.Axes, default=None
-            See `plot`.
-
-        Returns
-        -------
-        display : OperatingPointDisplay
-        """
-        check_same_length(described=described, y=y, groups=groups)
-        good = np.ones(len(described), dtype=bool) if y is None else ~is_anomalous(y)
+    def _of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
+        check_same_length(described=described, groups=groups)
+        check_described(described, "p_value", "route", "is_anomalous")
+        rates = np.asarray(false_alarm_rates, dtype=np.float64)
+        if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
+            raise ValueError(
+                f"false_alarm_rates must be shares between 0 and 1, got {rates.tolist()}."
+            )
+        good = np.ones(len(described), dtype=bool) if labels is None else labels == GOOD
         if not good.any():
             raise ValueError("No good image is among them: false alarms cannot be counted.")
-        rejected = rejected_at(described, scorer, false_alarm_rates)
+        rejected = np.array([rejected_at(described, scorer.decisions_, rate) for rate in rates])
         return cls(
-            false_alarm_rates,
+            rates,
             None if good.all() else rejected[:, ~good].mean(axis=1),
             rejected[:, good].mean(axis=1),
             chosen=scorer.calibration_.decision.asked_rate,
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
             promised=max(decision.smallest_rate for decision in scorer.decisions_.values()),
-        ).plot(ax)
+        )
 
     @classmethod
     def from_table(
@@ -184,7 +165,6 @@ class OperatingPointDisplay(ScoredDisplay):
         return pd.DataFrame({key: value for key, value in columns.items() if value is not None})
 
     def _draw(self, ax):
-        """Draw both shares against the rate that is asked for."""
         if self.found is not None:
             ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
         if self.false_alarms is not None:
@@ -195,35 +175,27 @@ class OperatingPointDisplay(ScoredDisplay):
                 label += f", {self.n_independent} groups"
             band = {"color": BLUE, "alpha": 0.18, "lw": 0}
             ax.fill_between(self.asked, self.lower, self.upper, label=f"{label})", **band)
-        ax.plot(
-            self.asked, np.maximum(self.asked, self.promised), ":", color=GREY, label="asked for"
-        )
+        if self.smallest_defect is not None:
+            label = "smallest painted defect found, of the shorter side"
+            ax.plot(self.asked, self.smallest_defect, "D-.", color=GREEN, label=label)
+        promised = np.maximum(self.asked, self.promised)
+        ax.plot(self.asked, promised, ":", color=GREY, label="asked for")
         ax.set_xscale("log")
         percent_axis(ax.xaxis, self.asked)
         ax.tick_params(axis="x", rotation=45)
+        ticks, most = np.linspace(0, 1, 6), 1.02
         if self.found is None:  # small shares need room
-            most = 2 * self.asked.max()
+            shares = () if self.false_alarms is None else self.false_alarms
+            most = max(2 * self.asked.max(), 1.05 * np.max(shares, initial=0))
+            ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.5, 1]
             ax.set_yscale("function", functions=(_root, np.square))
-            percent_axis(ax.yaxis, [t for t in (0, 0.01, 0.05, 0.1, 0.2, 0.5) if t <= most])
-            ax.set_ylim(0, most)
-        else:
-            percent_axis(ax.yaxis, np.linspace(0, 1, 6))
-            ax.set_ylim(-0.02, 1.02)
+        percent_axis(ax.yaxis, [tick for tick in ticks if tick <= most])
+        ax.set_ylim(0 if self.found is None else -0.02, most)
         ax.grid(alpha=0.25)
         if self.chosen is not None:
             ax.axvline(self.chosen, color="black", lw=1, ls="-.", label="as fitted")
         ax.set_xlabel("false alarms asked for")
-        ax.set_ylabel("share of the images")
-        self.smallest_ax_ = None
-        if self.smallest_defect is not None:
-            self.smallest_ax_ = ax.twinx()
-            self.smallest_ax_.plot(self.asked, self.smallest_defect, "D-.", color=GREEN)
-            self.smallest_ax_.set_ylabel(
-                "smallest painted defect found, of the shorter side", color=GREEN
-            )
-            self.smallest_ax_.set_ylim(bottom=0)
-            self.smallest_ax_.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
-            ax.plot([], [], "D-.", color=GREEN, label="smallest painted defect")
+        ax.set_ylabel("share")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 

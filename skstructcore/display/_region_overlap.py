@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets.masks import judged_pixels
 from ..metrics import aupro_score, pro_curve
 from ._base import Display
-from ._style import BLUE, GREY, line_style, percent_axis
+from .style import BLUE, GREY, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,6 @@ class RegionOverlapDisplay(Display):
         return cls(*curve, aupro=aupro, max_fpr=max_fpr, name=name).plot(ax)
 
     def _draw(self, ax):
-        """Draw the curve, its area shaded."""
         x, y = self.false_positive_rate, self.overlap
         if len(x) > _MOST_POINTS:
             # Points are kept evenly along the curve, so that no bend is lost.

@@ -1,4 +1,4 @@
-"""Which product each image was taken for, and how far it is from it."""
+"""Which route each image was sent to, and how far it is from it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..routing.grouping import UNKNOWN
-from ._base import ScoredDisplay
-from ._inputs import check_described
-from ._style import as_text, label_styles, legend_beside
+from ._base import ScoredDisplay, check_described
+from .style import as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class RoutingDisplay(ScoredDisplay):
-    """Where images were sent, one row a product.
+    """Where images were sent, one row a route.
 
     Parameters
     ----------
     nearest_route : array-like of shape (n_images,) of str
-        The product that each image was compared with.
+        The route that each image was compared with.
     ratio : array-like of shape (n_images,)
-        Its distance to the product, in units of the largest at which it is still taken for
-        one: above 1 it is unknown.
+        Its distance to the route, in units of the largest that a known image may have: above 1
+        it is unknown.
     route_names : sequence of str
-        All products, from top to bottom.
+        All routes, from top to bottom.
     labels : array-like of shape (n_images,) of str, default=None
-        What the images really show, drawn as colours and marks; None: all alike.
+        Their categories, drawn as colours and marks; None: all alike.
 
     Examples
     --------
@@ -74,7 +73,6 @@ class RoutingDisplay(ScoredDisplay):
         return 8, 1.5 + 0.5 * len(self.route_names)
 
     def _draw(self, ax):
-        """Draw a mark an image."""
         rows = {name: row for row, name in enumerate(self.route_names)}
         n_images = len(self.ratio)
         labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
@@ -95,7 +93,7 @@ class RoutingDisplay(ScoredDisplay):
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.set_yticks(range(len(rows)), map(as_text, rows))
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel("distance to the product / largest distance of a known image")
-        ax.set_ylabel("taken for")
+        ax.set_xlabel("distance to the route / largest distance of a known image")
+        ax.set_ylabel("sent to")
         if self.labels is not None:
-            legend_beside(ax, title="shows")
+            legend_beside(ax, title="category")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.labels import GOOD
-from ._base import ScoredDisplay
-from ._inputs import check_described, members_of
-from ._style import BLUE, GREY, ORANGE, legend_beside
+from ._base import ScoredDisplay, check_described, members_of
+from .style import BLUE, GREY, ORANGE, legend_beside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -78,7 +77,6 @@ class ScoreHistogramDisplay(ScoredDisplay):
         return {name: values for name, values in groups.items() if len(values)}
 
     def _draw(self, ax):
-        """Draw the share of each group that falls into each bin."""
         looks = {
             GOOD: {"color": BLUE, "alpha": 0.55},
             "images": {"color": BLUE, "alpha": 0.55},

@@ -9,40 +9,40 @@ import numpy as np
 import pandas as pd
 
 from ..images.labels import GOOD
-from ._anomaly_map import base_thresholds
-from ._base import ScoredDisplay
-from ._inputs import check_described, members_of
-from ._style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
+from ..scoring.described import base_thresholds
+from ._base import ScoredDisplay, check_described, members_of
+from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-# Whether a region is right of the base threshold and above the other, how it looks, what it means.
+# Whether a region is right of the base threshold and above the other, how it looks, what it means,
+# and what it says of the defects and good images in it.
 _REGIONS = {
-    "both": (True, True, GREY, None, "both reject"),
-    "only_hybrid": (False, True, BLUE, "//", "only hybrid rejects"),
-    "only_base": (True, False, ORANGE, "\\\\", "only base rejects"),
-    "neither": (False, False, "white", None, "both accept"),
-}
-# How many defects and good images are gained or lost there; elsewhere they stay the same.
-_CHANGES = {
-    "only_hybrid": ("+{} defects found", "+{} false alarms"),
-    "only_base": ("−{} defects lost", "−{} false alarms"),
-}
-_NO_CHANGE = ("{} defects", "{} good")
+    "both": (True, True, GREY, None, "both reject", "{} defects", "{} good"),
+    "only_score": (
+        False, True, BLUE, "//", "only the anomaly score rejects",
+        "+{} defects found", "+{} false alarms",
+    ),
+    "only_base": (
+        True, False, ORANGE, "\\\\", "only the base score rejects",
+        "−{} defects lost", "−{} false alarms",
+    ),
+    "neither": (False, False, "white", None, "both accept", "{} defects", "{} good"),
+}  # fmt: skip
 
 
 @dataclass(eq=False, repr=False)
 class ScoreShiftDisplay(ScoredDisplay):
-    """The base score (max pooling) of images against their hybrid score, with both thresholds.
+    """The base score (max pooling) of images against their anomaly score, with both thresholds.
 
-    With routes the base score is divided by the threshold of its route, as the hybrid score is
-    standardised already, so that images of all products fit into one picture.
+    With routes the base score is divided by the threshold of its route, as the anomaly score
+    is already, so that images of all routes fit into one picture.
 
     Parameters
     ----------
-    base, hybrid : array-like of shape (n_images,)
+    base, scores : array-like of shape (n_images,)
         Higher is more anomalous.
     base_threshold, threshold : float
         Scores above them are anomalous.
@@ -56,21 +56,21 @@ class ScoreShiftDisplay(ScoredDisplay):
     ...     [1, 1, 3, 3], [1, 5, 1, 5], 2, 4, ["good", "dent", "good", "dent"]
     ... )
     >>> display.counts()
-             both  only_hybrid  only_base  neither
-    good        0            0          1        1
-    defects     1            1          0        0
+             both  only_score  only_base  neither
+    good        0           0          1        1
+    defects     1           1          0        0
     """
 
     _size = (7.4, 5)
 
     base: ArrayLike
-    hybrid: ArrayLike
+    scores: ArrayLike
     base_threshold: float
     threshold: float
     labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        self._as_arrays("base", "hybrid", "labels")
+        self._as_arrays("base", "scores", "labels")
 
     @classmethod
     def _of(cls, described, scorer, labels):
@@ -79,8 +79,8 @@ class ScoreShiftDisplay(ScoredDisplay):
         base_threshold = scorer.calibration_.base_decision.threshold
         if scorer.is_routed_:
             base, base_threshold = base / base_thresholds(described, scorer), 1.0
-        hybrid = described["anomaly_score"].to_numpy()
-        return cls(base, hybrid, base_threshold, -scorer.offset_, labels)
+        scores = described["anomaly_score"].to_numpy()
+        return cls(base, scores, base_threshold, -scorer.offset_, labels)
 
     def counts(self) -> pd.DataFrame:
         """Count images by which of the two scores rejects them.
@@ -89,11 +89,11 @@ class ScoreShiftDisplay(ScoredDisplay):
         -------
         counts : DataFrame
             A row for good images and one for defects, or one row for all images where the labels
-            are not known. Columns ``both``, ``only_hybrid``, ``only_base``, ``neither``.
+            are not known. Columns ``both``, ``only_score``, ``only_base``, ``neither``.
         """
-        by_base, by_hybrid = self.base > self.base_threshold, self.hybrid > self.threshold
+        by_base, by_score = self.base > self.base_threshold, self.scores > self.threshold
         regions = {
-            name: (by_base == is_right) & (by_hybrid == is_top)
+            name: (by_base == is_right) & (by_score == is_top)
             for name, (is_right, is_top, *_) in _REGIONS.items()
         }
         members = members_of(self.labels, len(self.base))
@@ -101,7 +101,6 @@ class ScoreShiftDisplay(ScoredDisplay):
         return pd.DataFrame(rows, index=list(members), columns=list(regions))
 
     def _draw(self, ax):
-        """Draw a mark an image, and shade the regions by who rejects them."""
         labels = np.full(len(self.base), "images") if self.labels is None else self.labels
         styles = label_styles(labels)
         present = dict.fromkeys(labels.tolist())
@@ -109,7 +108,7 @@ class ScoreShiftDisplay(ScoredDisplay):
             mine = labels == label
             ax.scatter(
                 self.base[mine],
-                self.hybrid[mine],
+                self.scores[mine],
                 s=22,
                 alpha=0.75,
                 linewidths=0.4,
@@ -119,17 +118,17 @@ class ScoreShiftDisplay(ScoredDisplay):
             )
         self._frame(ax)
         self._shade(ax)
-        ax.axvline(self.base_threshold, color=GREY, ls="--", lw=1.2, label="threshold, base")
-        ax.axhline(self.threshold, color="black", ls="-", lw=1.2, label="threshold, hybrid")
+        ax.axvline(self.base_threshold, color=GREY, ls="--", lw=1.2, label="threshold, base score")
+        ax.axhline(self.threshold, color="black", ls="-", lw=1.2, label="threshold, anomaly score")
         ax.set_xlabel("base score (farthest patch)")
-        ax.set_ylabel("hybrid score (with structure)")
+        ax.set_ylabel("anomaly score (with structure)")
         legend_beside(ax)
 
     def _frame(self, ax):
         # The margins leave room for the words in the corners.
         for values, limit, set_limits, share in (
             (self.base, self.base_threshold, ax.set_xlim, 0.08),
-            (self.hybrid, self.threshold, ax.set_ylim, 0.18),
+            (self.scores, self.threshold, ax.set_ylim, 0.18),
         ):
             low, high = min(values.min(), limit), max(values.max(), limit)
             margin = share * (high - low or 1)
@@ -140,7 +139,7 @@ class ScoreShiftDisplay(ScoredDisplay):
         (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
         x, y = self.base_threshold, self.threshold
         counts = self.counts()
-        for name, (is_right, is_top, color, hatch, heading) in _REGIONS.items():
+        for name, (is_right, is_top, color, hatch, heading, *words) in _REGIONS.items():
             xs = (x, right) if is_right else (left, x)
             ys = (y, top) if is_top else (bottom, y)
             ax.fill_between(xs, *ys, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0)
@@ -148,8 +147,8 @@ class ScoreShiftDisplay(ScoredDisplay):
             if "images" in members:
                 lines = [f"{members['images']} images"]
             else:
-                of_defects, of_good = _CHANGES.get(name, _NO_CHANGE)
-                lines = [of_defects.format(members["defects"]), of_good.format(members[GOOD])]
+                numbers = members["defects"], members[GOOD]
+                lines = [text.format(n) for text, n in zip(words, numbers, strict=True)]
             ax.annotate(
                 "\n".join([heading, *lines]),
                 (xs[is_right], ys[is_top]),

@@ -157,6 +157,11 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     return np.where(is_anomalous(y), ANOMALOUS, GOOD).astype(object)
 
 
+def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None:
+    """The types of labels `y`, or else those that an `ImageSet` brings; None: nothing is known."""
+    return getattr(images, "y", None) if y is None else defect_types(y)
+
+
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
     """Read labels of images that are all supposed to be good.
 

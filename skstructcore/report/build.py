@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from datetime import datetime, timezone
 from numbers import Integral
 from pathlib import Path
@@ -14,23 +15,22 @@ from urllib.parse import quote
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.files import atomic_file, check_writable
+from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
-from .._utils.validation import check_number
+from .._utils.validation import check_number, check_same_length
 from .._version import __version__
-from ..display._descriptor import part_columns
-from ..display._inputs import check_same_length, labels_of, smallest_rates
-from ..display._style import map_limits
+from ..display.style import map_limits
 from ..images.files import split_page
 from ..images.image_list import as_images
-from ..images.labels import GOOD
-from ..routing.grouping import UNKNOWN
+from ..images.labels import labels_of
 from ..scoring.describe import check_takes_images
+from ..scoring.described import routes_of, z_columns
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from .collect import collect
-from .pictures import encode_map
+from .pictures import map_uri, outline
+from .shift import draw_shift
 from .summary import facts, operating_points
-from .words import headline, part_in_words, reasons
+from .words import headline, reasons, term_in_words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -61,7 +61,7 @@ def report(
     """Write what a fitted pipeline makes of images as one HTML file.
 
     The file holds everything and asks nothing of any network: what was fitted on what, what each
-    false-alarm rate would reject, base against hybrid scores, and a gallery in which each image
+    false-alarm rate would reject, base against whole scores, and a gallery in which each image
     opens to its map, region and reasons. People's verdicts on images are exported as CSV, which
     `skstructcore.datasets.load_verdicts` reads.
 
@@ -137,15 +137,15 @@ def report(
         )
     if thumbnail is None:
         thumbnail = 256 if n_images <= _MANY else 192
-    kinds = labels_of(images, y)
-    check_same_length(images=range(n_images), y=kinds, parts=parts)
+    types = labels_of(images, y)
+    check_same_length(images=range(n_images), y=types, parts=parts)
     if parts is not None:
         check_fitted_with_parts(pipe[-1])
     try:
         collected = collect(
             pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
         )
-        content = _content(pipe, *collected, kinds, parts, title, path.parent)
+        content = _content(pipe, *collected, types, parts, title, path.parent)
         page = fill_page(__package__, **content)
     except AttributeError as error:
         fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
@@ -172,120 +172,151 @@ def _check_pipeline(pipe):
     check_takes_images(pipe, "report")
 
 
-def _content(pipe, entries, described, kinds, part_names, title, folder):
+def _content(pipe, entries, described, types, part_names, title, folder):
     """All that the template needs; `data` and `blocks` are read by the page's script."""
     scorer = pipe[-1]
     known = described.index.to_numpy()
-    decided_parts = _decide_parts(scorer, described, part_names)
-    known_kinds = None if kinds is None else kinds[known]
-    least = smallest_rates(scorer, described)
+    known_types = None if types is None else types[known].astype(str)
+    parts = names = None
+    if part_names is not None:
+        names = np.asarray(part_names, dtype=object).astype(str)[known]
+        parts = decide_parts(scorer, described.assign(file=names), names)
+    points = operating_points(described, scorer, known_types, parts)
+    fitted = next(k for k, point in enumerate(points) if point["is_fitted"])
+    images = _images(entries, described, scorer, types, points, folder)
+    if parts is not None:
+        rows = _parts(parts, points)
+        for i, name in zip(known, names, strict=True):
+            images[i]["part"] = rows[name]
     limits = map_limits([entries[i].heat for i in known], 1.0)
-    columns = part_columns(scorer)
+    pictures = [_picture(entry, limits) for entry in entries]
+    thresholds = (
+        1.0 if scorer.is_routed_ else float(scorer.calibration_.base_decision.threshold),
+        -float(scorer.offset_),
+    )
+    flags = {
+        "labelled": types is not None,
+        "by_part": parts is not None,
+        "routed": scorer.is_routed_,
+    }
+    terms = [name.removeprefix("z_") for name in z_columns(scorer)]
+    # Verdicts on these files are kept under this name, also if the report is written again.
+    content = _json([[entry.name, entry.digest] for entry in entries])
+    data = {
+        "id": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "images": images,
+        "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
+        **flags,
+        "fitted": fitted,
+        "threshold": thresholds[1],
+        "blockSize": _BLOCK,
+    }
+    blocks = range(0, len(pictures), _BLOCK)
+    return {
+        "title": title,
+        "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "facts": facts(pipe),
+        "points": points,
+        "fitted": fitted,
+        "shift": draw_shift(described, thresholds, known_types),
+        "n_images": len(images),
+        "n_known": len(described),
+        **flags,
+        "types": [] if types is None else sorted(set(types.astype(str))),
+        "routes": sorted({*map(escape_name, described["route"])}),
+        "limits": [f"{limit:.3g}" for limit in limits],
+        "bar": map_uri(np.linspace(*limits, 256)[np.newaxis], *limits),
+        "bar_threshold": f"{256 * (1 - limits[0]) / (limits[1] - limits[0]):.0f}",
+        "data": _json(data),
+        "blocks": [_json(pictures[start : start + _BLOCK]) for start in blocks],
+    }
+
+
+def _images(entries, described, scorer, types, points, folder):
+    """What the page knows of each image, apart from pictures."""
     images = [
         {
             "file": entry.name,
+            "name": name,
             "digest": entry.digest,
-            "kind": None if kinds is None else str(kinds[i]),
+            "type": None if types is None else str(types[i]),
             "error": entry.error,
             "note": entry.note,
             "size": entry.size,
-            "href": _link(entry.file, folder),
+            **_link(entry.file, folder),
         }
-        for i, entry in enumerate(entries)
+        for i, (entry, name) in enumerate(zip(entries, _short_names(entries), strict=True))
     ]
-    for k, (i, row) in enumerate(zip(known, described.to_dict("records"), strict=True)):
+    columns = z_columns(scorer)
+    smallest = {name: decision.smallest_rate for name, decision in scorer.decisions_.items()}
+    smallest = routes_of(described).map(smallest)
+    decided = _by_rate([point["rejected"] for point in points])
+    for row, i, least, at in zip(
+        described.to_dict("records"), described.index, smallest, decided, strict=True
+    ):
         images[i] |= {
             "p": row["p_value"],
-            "least": float(least[k]),
             "score": row["anomaly_score"],
-            "base": row["base_ratio" if scorer.is_routed_ else "base"],
-            "rejected": bool(row["is_anomalous"]),
-            "unknown": row["route"] == UNKNOWN,
-            "route": row["route"],
-            "decided": row["decided_by"],
+            "at": at,
+            "route": escape_name(row["route"]),
             "z": [row[column] for column in columns],
-            "short": headline(row, float(least[k]), entries[i].size),
-            "why": reasons(row, float(least[k]), row["base_ratio"]),
+            "short": headline(row, least, entries[i].size),
+            "why": reasons(row, least, row["base_ratio"]),
             "peak": [row["peak_row"], row["peak_col"]],
-            **({} if decided_parts is None else {"part": decided_parts[k]}),
         }
-    pictures = [
-        {
-            "image": entry.picture,
-            **({} if entry.detail is None else {"full": entry.detail}),
-            "map": None if entry.heat is None else encode_map(entry.heat, *limits),
-            "box": entry.box,
-            "mask": entry.mask,
-        }
-        for entry in entries
-    ]
-    base_threshold = 1.0 if scorer.is_routed_ else scorer.calibration_.base_decision.threshold
-    flags = {
-        "labelled": kinds is not None,
-        "by_part": part_names is not None,
-        "routed": scorer.is_routed_,
-    }
-    created = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    data = {
-        "id": hashlib.sha256(_json([created, images]).encode()).hexdigest()[:16],
-        "created": created,
-        "images": images,
-        "parts": [
-            {"name": name.removeprefix("z_"), "words": part_in_words(name.removeprefix("z_"))}
-            for name in columns
-        ],
-        **flags,
-        "asked": scorer.calibration_.decision.asked_rate,
-        "threshold": -float(scorer.offset_),
-        "baseThreshold": float(base_threshold),
-        "limits": list(limits),
-        "blockSize": _BLOCK,
-    }
+    return images
+
+
+def _parts(table, points):
+    """What the page knows of each part, by its name."""
+    decided = _by_rate([point["rejected_parts"] for point in points])
     return {
-        "title": title,
-        "created": created,
-        "facts": facts(pipe),
-        "points": operating_points(described, scorer, known_kinds),
-        "n_images": len(images),
-        "n_known": len(described),
-        "n_rejected": int(described["is_anomalous"].sum()),
-        "n_unreadable": len(images) - len(described),
-        "n_good": None if known_kinds is None else int((known_kinds == GOOD).sum()),
-        **flags,
-        "kinds": [] if kinds is None else sorted({str(kind) for kind in kinds}),
-        "routes": sorted(set(described["route"])),
-        "data": _json(data),
-        "blocks": [
-            _json(pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)
-        ],
+        row["part"]: {
+            "words": f"part {row['part']}: {{}} by "
+            + ("one view" if row["n_views"] == 1 else f"{row['n_views']} views"),
+            "p": row["p_value"],
+            "score": row["anomaly_score"],
+            "at": at,
+        }
+        for row, at in zip(table.to_dict("records"), decided, strict=True)
     }
 
 
-def _decide_parts(scorer, described, names):
-    """For each image that could be read, what was decided about its part; None without parts."""
-    if names is None:
-        return None
-    names = np.asarray(names, dtype=object).astype(str)[described.index]
-    table = decide_parts(scorer, described.assign(file=names), names)
-    columns = {
-        "part": "name", "n_views": "views", "anomaly_score": "score",
-        "p_value": "p", "is_anomalous": "rejected",
-    }  # fmt: skip
-    rows = table[[*columns]].rename(columns=columns).to_dict("records")
-    least = scorer.part_decision_.smallest_rate
-    by_name = {row["name"]: {**row, "least": least} for row in rows}
-    return [by_name[name] for name in names]
+def _by_rate(rejected):
+    """For each image or part a digit a rate: 1 where it is rejected."""
+    return ["".join(map(str, row)) for row in np.array(rejected).T.astype(int)]
+
+
+def _picture(entry, limits):
+    if entry.heat is None:
+        return {"image": entry.picture}
+    picture = {
+        "image": entry.picture,
+        "map": map_uri(entry.heat, *limits),
+        "box": entry.box,
+        "region": outline(entry.heat > 1, entry.box),
+        "truth": entry.truth,
+    }
+    return picture if entry.detail is None else {**picture, "full": entry.detail}
+
+
+def _short_names(entries):
+    """Names of files without folders; with the last one where files of several share a name."""
+    paths = [re.split(r"[\\/]", entry.name) for entry in entries]
+    n_last = 2 if len({path[-1] for path in paths}) < len(paths) else 1
+    return ["/".join(path[-n_last:]) for path in paths]
 
 
 def _link(file, folder):
-    """Where a file is, seen from the page; None for images that are no files."""
+    """Where a file is, seen from the page, and whether an image is all of it."""
     if file is None:
-        return None
+        return {"href": None}
+    path = split_page(file)[0]
     try:
-        file = split_page(file)[0]
-        return quote(Path(os.path.relpath(file, folder)).as_posix(), errors="surrogateescape")
+        href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
     except ValueError:  # on another drive of Windows
-        return Path(os.path.abspath(file)).as_uri()
+        href = Path(os.path.abspath(path)).as_uri()
+    return {"href": href, "whole": path == file}
 
 
 def _json(value):

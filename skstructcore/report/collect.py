@@ -10,14 +10,13 @@ import pandas as pd
 
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
-from ..display._anomaly_map import base_thresholds
 from ..features.view import view_of
 from ..images.image_list import ImageReadError, as_images
-from .pictures import encode_mask, image_uri, reduce_map
+from ..inference import score_batch
+from ..scoring.described import base_thresholds
+from .pictures import image_uri, outline, reduce_map, reduce_mask
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
@@ -45,7 +44,8 @@ class Entry:
         Its map, divided by the threshold of the base score.
     box : tuple of 4 floats or None
         Where the map lies, in pixels of the original: top, left, bottom, right.
-    mask : dict or None
+    truth : dict of str to str, or None
+        Path around its mask, see `outline`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Entry:
     size: tuple[int, int] | None = None
     heat: NDArray[np.float32] | None = None
     box: tuple[float, ...] | None = None
-    mask: dict[str, Any] | None = None
+    truth: dict[str, str] | None = None
 
 
 def collect(
@@ -97,16 +97,13 @@ def collect(
             batch = range(start, min(start + batch_size, len(listed)))
             shown = [i for i in batch if _show(entries[i], listed, i, sides)]
             if shown:
-                try:
-                    tables.append(_score(pipe, listed[shown], entries, shown))
-                except ImageReadError:  # one that people can see, and this model cannot judge
-                    tables += _score_each(pipe, listed, entries, shown)
+                tables.append(_score(pipe, listed[shown], [entries[i] for i in shown], shown))
             progress.update(len(batch))
-    if not tables:
+    described = pd.concat(tables) if tables else pd.DataFrame()
+    if described.empty:
         raise ValueError(
             f"None of the {len(listed)} images can be read. The first: {entries[0].error}"
         )
-    described = pd.concat(tables)
     if hasattr(images, "load_mask"):
         for i in described.index:
             _add_mask(entries[i], images, i)
@@ -125,30 +122,28 @@ def _show(entry, images, i, sides):
     return entry.error is None
 
 
-def _score_each(pipe, images, entries, positions):
-    """The tables of images one by one, without those that cannot be judged."""
-    tables = []
-    for i in positions:
-        try:
-            tables.append(_score(pipe, images[[i]], entries, [i]))
-        except ImageReadError as error:
-            entries[i].error = escape_name(str(error))
-    return tables
-
-
 def _score(pipe, images, entries, positions):
-    """Describe images that can be read, and keep their maps in the entries of their positions."""
-    maps = pipe[:-1].transform(images)
-    described = pipe[-1].describe(maps)
+    """Describe images that can be seen; keep the map of each, or why the model cannot judge it."""
+    table = score_batch(pipe, images, also=_small_maps)
+    known = table["error"].isna().to_numpy()
+    for entry, error in zip(entries, table["error"], strict=True):
+        entry.error = None if error is None else escape_name(error)
+    if not known.any():
+        return pd.DataFrame()
+    described = table[known].set_axis(np.flatnonzero(known)).astype({"is_anomalous": bool})
     limits = base_thresholds(described, pipe[-1])
-    limits = np.where(limits > 0, limits, 1.0)
-    for k, entry in enumerate(entries[i] for i in positions):
-        entry.heat = reduce_map(np.asarray(maps.values[k]) / limits[k])
-        entry.box = (0.0, 0.0, *map(float, entry.size))
-        if maps.geometry is not None:
-            entry.box = tuple(maps.geometry.boxes[k].tolist())
+    for (i, (heat, box)), limit in zip(described["also"].items(), limits, strict=True):
+        entries[i].heat = heat / limit
+        entries[i].box = (0.0, 0.0, *map(float, entries[i].size)) if box is None else box
     ratio = described["base"].to_numpy() / limits
-    return described.set_axis(positions).assign(base_ratio=ratio)
+    described = described.drop(columns=["file", "error", "also"]).assign(base_ratio=ratio)
+    return described.set_axis([positions[i] for i in described.index])
+
+
+def _small_maps(scorer, images, maps):
+    """The reduced map of each image, and its box on the original."""
+    boxes = [None] * len(maps) if maps.geometry is None else map(tuple, maps.geometry.boxes)
+    return [(reduce_map(heat), box) for heat, box in zip(maps.values, boxes, strict=True)]
 
 
 def _add_mask(entry, images, i):
@@ -158,5 +153,5 @@ def _add_mask(entry, images, i):
         # The page is about decisions: it mentions a wrong mask, and is written all the same.
         entry.note = escape_name(str(error))
         return
-    if mask is not None:
-        entry.mask = encode_mask(mask)
+    if mask is not None and mask.any():
+        entry.truth = outline(reduce_mask(mask), (0, 0, *entry.size))

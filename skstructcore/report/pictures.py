@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ..display.style import overlay_colors
+
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-# A finer map is reduced; every pixel of a map costs 1.33 bytes of the page.
+# A finer map is reduced, as its pixels cost space in the page.
 _MOST_PATCHES = 64
 _MASK_SIDE = 128
+_N_COLORS = 64  # of a map: a palette that is small
 _WEBP_SIDE = 16383  # longer pictures cannot be written
 
 
@@ -55,37 +58,47 @@ def _largest_of_blocks(values, step, filling):
     return padded.reshape(rows, step, columns, step).max(axis=(1, 3))
 
 
-def encode_map(heat: NDArray[np.floating], low: float, high: float) -> dict[str, Any]:
-    """Pack a map into bytes: 0 is `low` and less, 255 is `high` and more.
+def map_uri(heat: NDArray[np.floating], low: float, high: float) -> str:
+    """A map in its colours, as a data URI (PNG): transparent at `low`, in full colour at `high`.
 
     Examples
     --------
-    >>> encode_map(np.array([[0.0, 1.0, 2.0]]), 0, 2)
-    {'w': 3, 'h': 1, 'v': 'AID/'}
+    >>> map_uri(np.array([[0.0, 1.0, 2.0]]), 0, 2)[:22]
+    'data:image/png;base64,'
     """
     scaled = np.clip((heat - low) / (high - low), 0, 1)
-    packed = np.rint(255 * scaled).astype(np.uint8)
-    return {"w": heat.shape[1], "h": heat.shape[0], "v": base64.b64encode(packed).decode()}
+    image = Image.fromarray(np.rint((_N_COLORS - 1) * scaled).astype(np.uint8))
+    colors = overlay_colors(_N_COLORS)
+    image.putpalette(colors[:, :3].tobytes())
+    buffer = BytesIO()
+    image.save(buffer, "PNG", transparency=colors[:, 3].tobytes(), optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """Pack a mask, reduced to at most 128 pixels a side, into the lengths of its runs.
+def outline(inside: NDArray[np.bool_], box: Sequence[float]) -> dict[str, str]:
+    """Attributes of an SVG path around the cells of a grid that lies over a box of the original.
 
-    Runs go along the rows, from one row into the next, and begin with one of background. A mask
-    without a pixel is None.
+    The box is top, left, bottom, right.
 
     Examples
     --------
-    >>> encode_mask(np.array([[False, True], [True, False]]))
-    {'w': 2, 'h': 2, 'r': [1, 2, 1]}
+    >>> outline(np.array([[False, True]]), (0, 0, 10, 40))["d"]
+    'M1 0h1M1 1h1M1 0v1M2 0v1'
     """
-    if not mask.any():
-        return None
-    step = -(-max(mask.shape) // _MASK_SIDE)
-    mask = _largest_of_blocks(mask, step, False)  # a thin defect must not vanish
-    flat = mask.ravel()
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.r_[0, ends, flat.size]).tolist()
-    if flat[0]:
-        runs = [0, *runs]
-    return {"w": mask.shape[1], "h": mask.shape[0], "r": runs}
+    padded, steps = np.pad(inside, 1), []
+    crossings = padded[1:, 1:-1] != padded[:-1, 1:-1], (padded[1:-1, 1:] != padded[1:-1, :-1]).T
+    for direction, edges in zip("hv", crossings, strict=True):
+        ends = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        starts, stops = np.argwhere(ends == 1), np.argwhere(ends == -1)
+        for (line, start), (_, stop) in zip(starts, stops, strict=True):
+            x, y = (start, line) if direction == "h" else (line, start)
+            steps.append(f"M{x} {y}{direction}{stop - start}")
+    top, left, bottom, right = box
+    scale = f"{(right - left) / inside.shape[1]:.6g} {(bottom - top) / inside.shape[0]:.6g}"
+    transform = f"translate({left:.6g} {top:.6g}) scale({scale})"
+    return {"d": "".join(steps), "transform": transform}
+
+
+def reduce_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Reduce a mask to at most 128 pixels a side; a thin defect does not vanish."""
+    return _largest_of_blocks(mask, -(-max(mask.shape) // _MASK_SIDE), False)

@@ -1,4 +1,4 @@
-"""What was fitted on what, and what each false-alarm rate would do to these images."""
+"""What was fitted on what, and what each false-alarm rate would do to images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._version import __version__
-from ..display._inputs import FALSE_ALARM_RATES, rejected_at
 from ..images.labels import GOOD
+from ..scoring.decision import rejected_at
+from ..scoring.described import FALSE_ALARM_RATES
 from ..scoring.summary import expectations, percent, unlike_the_others
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import pandas as pd
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
@@ -62,34 +65,60 @@ def _groups(scorer):
 
 
 def operating_points(
-    described: pd.DataFrame, scorer: StructCoreScorer, kinds: NDArray[np.object_] | None
-) -> list[dict[str, float | int | str]]:
-    """Count what would be rejected at several false-alarm rates.
+    described: pd.DataFrame,
+    scorer: StructCoreScorer,
+    types: NDArray[np.object_] | None,
+    parts: pd.DataFrame | None,
+) -> list[dict[str, Any]]:
+    """Decide anew at several false-alarm rates, and count; as fitted at the rate of the fit.
 
     Parameters
     ----------
     described : DataFrame
         From `describe`.
     scorer : StructCoreScorer
-    kinds : ndarray of shape (n_images,) of str, or None
+    types : ndarray of shape (n_images,) of str, or None
         What each image shows.
+    parts : DataFrame or None
+        From `decide_parts`.
 
     Returns
     -------
-    rows : list of dict
-        ``level``, ``asked``, ``rejected`` and, where `kinds` are known, ``false_alarms`` and
-        ``found``.
+    points : list of dict
+        By ``rate``: ``name``, ``is_fitted``, ``rejected`` and ``rejected_parts`` (boolean arrays),
+        and in words ``counts``, of all, good and defective images, and their ``sentence``.
     """
-    rows = []
-    for level, rejected in zip(
-        FALSE_ALARM_RATES, rejected_at(described, scorer, FALSE_ALARM_RATES), strict=True
-    ):
-        row = {"level": level, "asked": percent(level), "rejected": int(rejected.sum())}
-        if kinds is not None:
-            good = kinds == GOOD
-            row |= {
-                "false_alarms": int(rejected[good].sum()),
-                "found": int(rejected[~good].sum()),
+    fitted = scorer.calibration_.decision.asked_rate
+    rates = [rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted)]
+    groups = [np.ones(len(described), bool)]
+    if types is not None:
+        groups += [types == GOOD, types != GOOD]
+    of_parts = {} if parts is None else {"all": scorer.part_decision_}
+    points = []
+    for rate in sorted([*rates, fitted]):
+
+        def decide(table, decisions, rate=rate):
+            if rate == fitted:
+                return table["is_anomalous"].to_numpy(bool)
+            return rejected_at(table, decisions, rate)
+
+        rejected = decide(described, scorer.decisions_)
+        counts = [f"{(rejected & group).sum()} of {group.sum()}" for group in groups]
+        endings = " images are rejected", " good ones", " defects are found"
+        sentence = [count + ending for count, ending in zip(counts, endings, strict=False)]
+        rejected_parts = None
+        if parts is not None:
+            rejected_parts = decide(parts.assign(route="all"), of_parts)
+            sentence.insert(0, f"{rejected_parts.sum()} of {len(parts)} parts")
+        points.append(
+            {
+                "rate": rate,
+                "name": percent(rate) + (" (as fitted)" if rate == fitted else ""),
+                "is_fitted": rate == fitted,
+                "rejected": rejected,
+                "rejected_parts": rejected_parts,
+                "counts": counts,
+                "sentence": f"{'; '.join(sentence)}.",
             }
-        rows.append(row)
-    return rows
+        )
+    return points

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-_PARTS = {
+_TERMS = {
     "max": "the distance of its farthest patch",
     "std": "the spread of its distances",
     "top": "its farthest patches",
@@ -30,17 +30,17 @@ _TOP = re.compile(r"top([\d.]+)")
 _SURPRISE = "surprise_"
 
 
-def part_in_words(name: str) -> str:
-    """Say what a part of the score looks at; a descriptor of your own is called by its name.
+def term_in_words(name: str) -> str:
+    """Say what a term of the score looks at; a descriptor of your own is called by its name.
 
     Examples
     --------
-    >>> part_in_words("top5"), part_in_words("surprise_max")
+    >>> term_in_words("top5"), term_in_words("surprise_max")
     ('its 5 % farthest patches', 'the distance of its farthest patch, given what it shows')
     """
     inner = name.removeprefix(_SURPRISE)
     top = _TOP.fullmatch(inner)
-    words = f"its {top[1]} % farthest patches" if top else _PARTS.get(inner, inner)
+    words = f"its {top[1]} % farthest patches" if top else _TERMS.get(inner, inner)
     return f"{words}, given what it shows" if name.startswith(_SURPRISE) else words
 
 
@@ -105,7 +105,7 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
     if math.isfinite(z):
         verb = "Decided by" if row["is_anomalous"] and not is_unknown else "What stands out most is"
         sentences.append(
-            f"{verb} {part_in_words(row['decided_by'])}: {abs(z):.1f} standard deviations "
+            f"{verb} {term_in_words(row['decided_by'])}: {abs(z):.1f} standard deviations "
             f"{'above' if z >= 0 else 'below'} good images."
         )
     if math.isfinite(ratio):

@@ -1,4 +1,4 @@
-"""What all pictures share: figures, colours, and words along the axes.
+"""What all pictures share, those of a report too: figures, colours, words along the axes.
 
 Colours are those of Okabe and Ito, which the colour-blind tell apart; nothing is told by colour
 alone, so that a print in grey still says it: images of different labels differ in their markers,
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
-    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
@@ -36,6 +36,11 @@ _LABELS = (
     (GREY, ">"),
 )
 _LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
+# Colours of inferno from a quarter of its length on.
+_STOPS = (
+    (87, 16, 110), (124, 29, 109), (160, 42, 99), (195, 59, 79), (224, 85, 54), (243, 120, 25),
+    (252, 161, 8), (248, 205, 55), (243, 246, 138),
+)  # fmt: skip
 #: Where `limits` are no other: the share of map values that is drawn in the last colour.
 _TOP = 0.995
 
@@ -90,19 +95,16 @@ def line_style(k: int) -> dict[str, str]:
     return {"color": color, "ls": dashes}
 
 
-def overlay_colors() -> ListedColormap:
-    """Colours of an anomaly map on its image: transparent, then purple, red and yellow.
+def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
+    """Colours of an anomaly map on its image, RGBA: transparent, then purple, red and yellow.
 
     They grow brighter all the way, so that they keep their order in grey. The opacity is a part of
     them, so that the colour bar shows what the picture shows.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    steps = np.linspace(0, 1, 256)
-    colors = colormaps["inferno"](0.25 + 0.72 * steps)
-    colors[:, 3] = 0.85 * np.sqrt(steps)
-    return ListedColormap(colors, name="overlay")
+    steps = np.linspace(0, 1, n_colors)
+    stops = np.linspace(0, 1, len(_STOPS))
+    channels = [np.interp(steps, stops, values) for values in zip(*_STOPS, strict=True)]
+    return np.rint(np.stack([*channels, 255 * 0.85 * np.sqrt(steps)], axis=1)).astype(np.uint8)
 
 
 def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
@@ -124,15 +126,9 @@ def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, flo
 
 def percent_axis(axis: Any, ticks: Sequence[float]) -> None:
     """Write shares in percent along an axis, at given places only."""
-    axis.set_major_locator(_fixed(ticks))
+    axis.set_ticks(ticks)
+    axis.set_ticks([], minor=True)
     axis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
-    axis.set_minor_locator(_fixed([]))
-
-
-def _fixed(ticks):
-    from matplotlib.ticker import FixedLocator
-
-    return FixedLocator(list(ticks))
 
 
 def legend_beside(ax: Axes, **options: Any) -> None:
