@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _REGIONS = {
     "both": (True, True, GREY, None, "both reject", "{} defects", "{} good"),
     "only_score": (
-        False, True, BLUE, "//", "only the anomaly score rejects",
+        False, True, BLUE, "//", "score alone rejects",
         "+{} defects found", "+{} false alarms",
     ),
     "only_base": (
-        True, False, ORANGE, "\\\\", "only the base score rejects",
+        True, False, ORANGE, "\\\\", "base alone rejects",
         "−{} defects lost", "−{} false alarms",
     ),
     "neither": (False, False, "white", None, "both accept", "{} defects", "{} good"),
