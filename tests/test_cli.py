@@ -150,6 +150,7 @@ def test_evaluate_takes_images_as_fit_and_score_do(lines, model, arguments, test
         (["MODEL", "line3/OK"], "y has only normal labels"),
         (["line3/NG", "--train", "line3/OK"], "y has only anomalous labels"),
         (["line3", "--train", "line3/OK"], "8 images are to be fitted and tested on"),
+        (["line3", "--train", "line4/../line3/OK"], "8 images are to be fitted and tested on"),
         (["line3", "--output", "out"], "for the folder of a data set"),
         (["odd.csv"], "a split is 'train' or 'test'"),
     ],
@@ -260,7 +261,7 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
     )
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["settings"]["knn__calibration"] == "'in-sample'"
+    assert results["settings"]["knn__calibration"] == '"in-sample"'
     assert results["settings"]["projection__n_components"] == "512"
     assert 0 <= results["mean"]["base_auroc"] <= 1
 

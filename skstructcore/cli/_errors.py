@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
 from concurrent.futures import BrokenExecutor
-from dis import opname
 from traceback import format_exception, walk_tb
 from typing import TYPE_CHECKING
 
@@ -73,9 +73,7 @@ def _has_message(error):
         return False
     if type(error.__cause__).__name__ == "_RemoteTraceback":
         return True  # of another process, whose traceback is text
-    traceback = error.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
-    operation = traceback.tb_frame.f_code.co_code[traceback.tb_lasti]
-    return package in ("skstructcore", "sklearn") and opname[operation] == "RAISE_VARARGS"
+    frame, line = list(walk_tb(error.__traceback__))[-1]
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    statement = linecache.getline(frame.f_code.co_filename, line)
+    return package in ("skstructcore", "sklearn") and statement.lstrip().startswith("raise")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import as_plain
+from .._utils.journal import Journal
 from ._errors import Refused
+from ._output import as_plain, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..images import ImageList
 
 #: What a terminal shows of a row; the CSV has all columns.
 _SHOWN = ("file", "decision", "anomaly_score", "p_value", "decided_by", "error")
@@ -35,22 +41,12 @@ class Regions:
                 f"{str(path)!r} is there and was not written by this command: it is not replaced. "
                 "Choose another name, or delete it."
             )
-        self.part = self.path.with_name(f"{self.path.name}.part")
-
-    def take_up(self, n: int) -> bool:
-        """Keep the lines of the first `n` images; False if so many are not there."""
-        text = self.part.read_bytes() if self.part.exists() else b""
-        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
-        kept = b"".join(lines[:n]) if len(lines) >= n else b""
-        self.part.write_bytes(kept)
-        return len(lines) >= n
+        self.journal = Journal(self.path.with_name(f"{self.path.name}.part"))
 
     def write(self, regions: list) -> None:
-        lines = [f"{json.dumps(as_plain(rows) or [])}\n" for rows in regions]
-        with open(self.part, "a", encoding="utf-8") as file:
-            file.writelines(lines)
+        self.journal.append("".join(f"{json.dumps(as_plain(r) or [])}\n" for r in regions))
 
-    def finish(self, images) -> None:
+    def finish(self, images: ImageList) -> None:
         """Write the regions of all images, those without a region among them, as COCO JSON."""
         import pandas as pd
 
@@ -58,123 +54,99 @@ class Regions:
         from ..scoring.region_files import to_coco
         from ..scoring.regions import COLUMNS
 
-        with open(self.part, encoding="utf-8") as file:
-            rows = [row for line in file for row in json.loads(line)]
-        write_text(self.path, json.dumps(to_coco(pd.DataFrame(rows, columns=[*COLUMNS]), images)))
-        self.part.unlink()
+        lines = self.journal.take_up().splitlines()
+        rows = pd.DataFrame([row for line in lines for row in json.loads(line)], columns=[*COLUMNS])
+        write_text(self.path, json.dumps(to_coco(rows, images)))
+        self.journal.path.unlink()
 
 
 class Rows:
-    """Rows as they come: to the terminal, to be printed as JSON, or to a file that goes on."""
+    """Rows as they come: printed, kept to be printed at the end, or in a file that goes on.
 
-    def __init__(self, csv, as_json, paths, fingerprint, parts=None, regions=None):
-        self.csv, self.as_json, self.paths, self.regions = csv, as_json, paths, regions
-        self.is_quiet = csv is None and (as_json or parts is not None)
-        self.keeps = self.is_quiet or parts is not None
+    Until the file of `csv` is whole, its rows are in a journal beside it, and a note says of which
+    model, images and options they are.
+    """
+
+    def __init__(
+        self,
+        csv: Path | None,
+        paths: list[str],
+        fingerprint: str,
+        *,
+        prints: bool = True,
+        keeps: bool = False,
+        regions: Regions | None = None,
+    ) -> None:
+        self.paths, self.regions = paths, regions
+        self.prints, self.keeps = prints, keeps
         self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
         self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
-        self.file, self.failed = None, set()
+        self.journal, self.failed = None, set()
         if csv is not None:
-            csv = self.csv = Path(os.path.realpath(csv))
-            self.part = csv.with_name(f"{csv.name}.part")
-            self.note = csv.with_name(f"{csv.name}.part.json")
-            self.fingerprint = fingerprint
-            self._take_up()
-        if regions is not None and not self.n_done:
-            regions.take_up(0)
+            self.csv = Path(os.path.realpath(csv))
+            self.journal = Journal(self.csv.with_name(f"{self.csv.name}.part"))
+            self.note = self.csv.with_name(f"{self.csv.name}.part.json")
+            self._take_up(json.dumps({"fingerprint": fingerprint}))
+        if regions is not None:
+            regions.journal.take_up(self.n_done)
 
-    def _take_up(self):
-        """Go on after the last whole row of a run that was ended."""
-        try:
-            known = json.loads(self.note.read_text())
-            text = self.part.read_bytes()
-        except (OSError, ValueError):
-            return
-        whole = text[: text.rfind(b"\n") + 1]
-        if known != {"fingerprint": self.fingerprint} or not whole:
-            return
+    def _take_up(self, note):
+        """Go on after the last whole row of a run that was ended, or begin."""
+        from .._utils.files import write_text
         from ..scoring.describe import read_rows
 
-        rows = read_rows(whole)
-        if not len(rows) or (self.regions and not self.regions.take_up(len(rows))):
-            return
-        self.kept = [rows]
-        os.truncate(self.part, len(whole))  # which a kill or a full disk cannot make worse
-        self.columns, self.n_done = rows.columns, len(rows)
-        self._count(rows)
-        click.echo(f"Going on after {self.n_done} images that are scored already.", err=True)
+        if self.note.exists() and self.note.read_bytes() == note.encode():
+            lines = self.journal.take_up()
+            rows = read_rows(lines) if lines else ()
+            n_regions = len(rows)
+            if self.regions is not None:
+                n_regions = self.regions.journal.take_up().count(b"\n")
+            if 0 < len(rows) <= n_regions:
+                self.columns, self.n_done = rows.columns, len(rows)
+                self._count(rows)
+                say(f"Going on after {self.n_done} images that are scored already.")
+                return
+        # In this order, so that at no time a note stands beside rows of another run.
+        self.journal.path.unlink(missing_ok=True)
+        write_text(self.note, note)
 
-    def __enter__(self):
-        from .._utils.files import write_text
-
-        if self.csv is not None:
-            if not self.n_done:
-                # In this order, so that at no time a note stands beside rows of another run.
-                self.part.unlink(missing_ok=True)
-                write_text(self.note, json.dumps({"fingerprint": self.fingerprint}))
-            with self._naming_the_part():
-                self.file = open(self.part, "ab")
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if kind is None and self.waiting:  # no image could be read
-            self._put(self.waiting, header=self.columns is None)
-        if self.file is None:
-            return
-        if kind is not None:
-            with contextlib.suppress(OSError):  # what could not be written cannot be now
-                self.file.close()
-            return
-        with self._naming_the_part():
-            os.fsync(self.file.fileno())
-            self.file.close()
-        self.part.replace(self.csv)
-        self.note.unlink()
-
-    @contextlib.contextmanager
-    def _naming_the_part(self):
-        from .._utils.files import write_error
-
-        try:
-            yield
-        except OSError as error:
-            kept = "The rows in it are kept: the same command goes on after them."
-            raise write_error(self.part, error, kept) from error
-
-    def write(self, shard):
-        also = shard.pop("also") if "also" in shard else None
+    def write(self, shard: pd.DataFrame) -> None:
+        """Take in the next rows."""
         if self.regions is not None:  # before the rows, so that there is a line for each of them
-            self.regions.write(also.tolist())
+            self.regions.write(shard.pop("also").tolist())
+        shard = shard.drop(columns="also", errors="ignore")
         self._count(shard)
-        if self.keeps:
-            self.kept.append(shard)
-        if self.is_quiet:
-            return
         self.waiting.append(shard)
-        first = self.columns is None
-        if first and shard["error"].notna().all():
-            return  # a shard without a score does not know the columns
-        self.columns = shard.columns if first else self.columns
-        self._put(self.waiting, header=first)
-        self.waiting = []
+        # A shard without a score does not know the columns.
+        if self.columns is not None or shard["error"].isna().any():
+            self._put()
 
-    def _put(self, shards, header):
+    def _put(self):
         import pandas as pd
 
         from .._utils.files import escape_name
 
-        rows = pd.concat(shards)
-        rows = rows if self.columns is None else rows.reindex(columns=self.columns)
+        header = self.columns is None
+        if header:
+            self.columns = self.waiting[-1].columns
+        rows = pd.concat(self.waiting).reindex(columns=self.columns)
+        self.waiting = []
         text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
         text = rows.assign(**text).to_csv(index=False, header=header)
-        if self.file is None and is_terminal():
+        if self.journal is not None:
+            self.journal.append(text)
+        elif self.prints and is_terminal():
             self._show(rows, header)
-        elif self.file is None:
+        elif self.prints:
             click.echo(text, nl=False)
-        else:
-            with self._naming_the_part():
-                self.file.write(text.encode())
-                self.file.flush()
+
+    def finish(self) -> None:
+        """Bring the file of all rows to its place."""
+        if self.waiting:  # no image could be read
+            self._put()
+        if self.journal is not None:
+            self.journal.path.replace(self.csv)
+            self.note.unlink()
 
     def _show(self, rows, header):
         """Rows for people: what was decided, and why."""
@@ -200,14 +172,18 @@ class Rows:
         )
 
     def _count(self, rows):
-        self.failed.update(rows.index[rows["error"].notna()])
+        if self.keeps:
+            self.kept.append(rows)
+        unreadable = rows["error"].notna().to_numpy()
+        self.failed.update((self.counts["images"] + unreadable.nonzero()[0]).tolist())
         self.counts["images"] += len(rows)
-        self.counts["unreadable"] += int(rows["error"].notna().sum())
+        self.counts["unreadable"] += int(unreadable.sum())
         if "is_anomalous" in rows:
             rejected = rows["is_anomalous"].astype("boolean").fillna(False)
             self.counts["rejected"] += int(rejected.sum())
 
-    def rows(self):
+    def rows(self) -> pd.DataFrame:
+        """All rows, where they are kept."""
         import pandas as pd
 
         return pd.concat(self.kept)

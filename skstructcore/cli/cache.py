@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ._common import FOLDER_THAT_IS_THERE, json_option, print_json
+from . import _options as option
+from ._output import answer
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -23,10 +24,10 @@ def _bytes(context, parameter, text):
 
 
 @click.command()
-@click.argument("folder", type=FOLDER_THAT_IS_THERE)
+@click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
 @click.option("--max-size", callback=_bytes, help="Delete the least used until so much is left.")
 @click.option("--max-age", type=float, help="Delete what was not used for so many days.")
-@json_option
+@option.json
 def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bool) -> None:
     """Measure the feature cache in FOLDER, and prune it.
 
@@ -43,10 +44,8 @@ def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bo
     if max_size is not None or max_age is not None:
         n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
     n_images, n_bytes = cache_size(folder)
-    if as_json:
-        left = {"images": n_images, "bytes": n_bytes}
-        print_json({**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted})
-        return
+    lines = [f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}"]
     if n_deleted:
-        click.echo(f"Deleted {n_deleted} files, {bytes_deleted / 1e6:.1f} MB.")
-    click.echo(f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}")
+        lines.insert(0, f"Deleted {n_deleted} files, {bytes_deleted / 1e6:.1f} MB.")
+    left = {"images": n_images, "bytes": n_bytes}
+    answer(as_json, {**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted}, *lines)

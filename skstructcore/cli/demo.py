@@ -6,24 +6,26 @@ from pathlib import Path
 
 import click
 
-from ._common import FOLDER, json_option, make_pipeline, print_json, save_picture, say
+from . import _options as option
 from ._errors import Refused
+from ._inputs import make_pipeline
+from ._output import answer, save_picture, say
 
 
 @click.command()
 @click.option(
     "--output",
     default="demo-output",
-    type=FOLDER,
+    type=option.FOLDER,
     help="Folder for the pictures and the table.",
 )
 @click.option(
     "--images",
-    type=FOLDER,
+    type=option.FOLDER,
     metavar="FOLDER",
     help="Write 62 small images to FOLDER instead, to try the other commands with.",
 )
-@json_option
+@option.json
 def demo(output: Path, images: Path | None, as_json: bool) -> None:
     """Find painted defects on three photographs.
 
@@ -40,23 +42,21 @@ def demo(output: Path, images: Path | None, as_json: bool) -> None:
     """
     if images is not None:
         counts = write_images(images)
-        if as_json:
-            print_json({"folder": images, "images": counts})
-            return
-        for name, count in counts.items():
-            click.echo(f"{count:4} images: {images / name}")
+        lines = [f"{count:4} images: {images / name}" for name, count in counts.items()]
+        answer(as_json, {"folder": images, "images": counts}, *lines)
         return
     # Before the libraries are loaded, which takes seconds.
     output.mkdir(parents=True, exist_ok=True)
     table = _run(output)
-    if as_json:
-        print_json(table.reset_index())
-        return
     from ..evaluation.tables import format_table
 
-    click.echo("\nAreas in percent; false alarms and misses are counts of test tiles.\n")
-    click.echo(format_table(table))
-    click.echo(f"\nPictures of the worst and best cases and all scores: {output}/")
+    answer(
+        as_json,
+        table.reset_index(),
+        "\nAreas in percent; false alarms and misses are counts of test tiles.\n",
+        format_table(table),
+        f"\nPictures of the worst and best cases and all scores: {output}/",
+    )
 
 
 def _run(output):

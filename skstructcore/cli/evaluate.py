@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    FOLDER,
-    IMAGES,
-    Output,
-    cluster_option,
-    false_alarms_option,
-    features_option,
-    find_rows,
-    good_option,
-    json_option,
-    labelled_images,
-    load_model,
-    load_rows,
-    make_pipeline,
-    n_jobs_option,
-    parts_of,
-    parts_option,
-    preset_option,
-    print_json,
-    print_table,
-    reading_options,
-    save_model,
-    save_picture,
-    say,
-    set_option,
-    trust_option,
-    weights_option,
-)
+from . import _options as option
 from ._errors import Refused
+from ._inputs import ModelFile, make_pipeline, parts_of
+from ._output import answer, save_model, save_picture, say, table_text
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._inputs import Sources
 
 
 # Where no split is known, this share of the good images is kept for the test.
@@ -48,45 +25,49 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=IMAGES, metavar="[MODEL] IMAGES...")
-@reading_options
+@option.weights
+@option.trust
+@option.sources(
+    "images",
+    click.argument(
+        "images", nargs=-1, required=True, type=option.IMAGES, metavar="[MODEL] IMAGES..."
+    ),
+)
 @click.option(
     "--train",
     multiple=True,
-    type=IMAGES,
+    type=option.IMAGES,
     metavar="IMAGES",
     help="Fit on these, as `fit` takes them, and test on IMAGES. Repeatable.",
 )
-@good_option
-@false_alarms_option
-@features_option
-@preset_option
-@set_option
-@parts_option
-@click.option("--csv", type=Output(), help="Write all scores.")
+@option.good
+@option.false_alarm_rate
+@option.features
+@option.preset
+@option.settings
+@option.parts
+@click.option("--csv", type=option.Output(), help="Write all scores.")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a picture of the worst and best cases.",
 )
-@click.option("--model", type=Output(text=False), help="Save the fitted model.")
+@click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
 @click.option(
     "--output",
-    type=FOLDER,
+    type=option.FOLDER,
     help="Folder for the results of several categories. Run again, what is there is not "
     "computed again.  [default: evaluation]",
 )
 @click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
-@n_jobs_option
-@cluster_option
-@json_option
-@weights_option
-@trust_option
+@option.n_jobs
+@option.cluster
+@option.json
 @click.pass_context
 def evaluate(
     context: click.Context,
-    images: tuple[Path, ...],
+    images: Sources,
     train: tuple[Path, ...],
     good: str,
     false_alarm_rate: float | None,
@@ -99,6 +80,7 @@ def evaluate(
     model: Path | None,
     output: Path | None,
     as_json: bool,
+    weights: tuple[str, ...],
     trust: bool,
     **many: Any,
 ) -> None:
@@ -126,36 +108,35 @@ def evaluate(
     skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
     """
     if picture:
-        _check_picture(picture, images)
+        _check_picture(picture, images.paths)
     from ..datasets.layouts import layout_or_none
     from ..images.labels import is_anomalous
     from ..scoring.parts import check_fitted_with_parts
 
+    first, *others = images.paths
     one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
-    layout = layout_or_none(Path(images[0])) if len(images) == 1 and not train else None
-    if layout is not None:
-        several = len(layout.categories) > 1
-        if several and any(one.values()):
-            raise click.UsageError("--csv, --picture, --model and --parts are for one category")
-        if several or output or any(many.values()):
-            pipe = make_pipeline(features, preset, settings, false_alarm_rate, not several)
-            many["output"] = output or Path("evaluation")
-            _evaluate_categories(pipe, images[0], as_json, **many)
-            return
-    if output or any(many.values()):
-        raise click.UsageError(
-            "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
-            "data set"
-        )
-    if _is_model(images[0]):
+    layout = layout_or_none(first) if not others and not train else None
+    several = layout is not None and len(layout.categories) > 1
+    if several and any(one.values()):
+        raise click.UsageError("--csv, --picture, --model and --parts are for one category")
+    if several or output or any(many.values()):
+        if layout is None:
+            raise click.UsageError(
+                "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
+                "data set"
+            )
+        pipe = make_pipeline(features, preset, settings, false_alarm_rate, not several)
+        _evaluate_categories(pipe, first, as_json, output=output or Path("evaluation"), **many)
+        return
+    if _is_model(first):
         _check_tested_as_it_is(context, train)
-        tested = labelled_images(images[1:], good)
+        tested = images.of(tuple(others)).labelled(good)
         is_anomalous(tested.y, both=True)
-        pipe = load_model(images[0], trust=trust, false_alarm_rate=false_alarm_rate)
+        pipe = ModelFile(first, weights, trust).load(false_alarm_rate)
         if parts:
             check_fitted_with_parts(pipe[-1])
     else:
-        trained, tested = _split(images, train, good, parts)
+        trained, tested = _split(images, images.of(train or images.paths), good, parts)
         is_anomalous(tested.y, both=True)
         pipe = make_pipeline(features, preset, settings, false_alarm_rate, True)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
@@ -180,20 +161,19 @@ def _check_tested_as_it_is(context, train):
         )
 
 
-def _split(images, train, good, parts):
+def _split(to_test, to_train, good, parts):
     """Images to fit and to test on."""
     import numpy as np
     from sklearn.model_selection import GroupShuffleSplit
 
     from ..images.labels import GOOD
 
-    tested = labelled_images(images, good)
-    rows = find_rows(train or images, good, "train")
-    to_fit = {row.file for row in rows if (row.label or GOOD) == GOOD}
-    common = to_fit & set(tested.paths)
+    tested, rows = to_test.labelled(good), to_train.rows(good, "train")
+    to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
+    common = to_fit & set(map(os.path.realpath, tested.paths))
     if not common:
-        return load_rows(rows, train or images), tested
-    if train or len(common) < len(to_fit):
+        return to_train.all_of(rows), tested
+    if to_train != to_test or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
     good_ones = tested[tested.y == GOOD]
     given = good_ones.parts if parts is None else parts_of(good_ones.paths, parts)
@@ -233,40 +213,34 @@ def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
     from ..scoring.summary import closing_sentences
 
     failed = {}  # what cannot be written costs nothing else
-    if model:
-        with _noting(failed, model):
-            save_model(pipe, model)
+
+    def write(path, function, *arguments):
+        try:
+            if path:
+                function(*arguments)
+        except OSError as error:
+            failed[path] = str(error)
+
+    write(model, save_model, pipe, model)
     evaluation = evaluate(pipe, images)
     scores = evaluation.scores.to_csv(index=False)
-    if csv:
-        with _noting(failed, csv):
-            write_text(csv, scores)
+    write(csv, write_text, csv, scores)
     if picture:
-        display = AnomalyMapDisplay.from_evaluation(evaluation)
-        with _noting(failed, picture):
-            save_picture(display.figure_, picture)
-    table = evaluation.table()
-    rates = evaluation.rates()
+        figure = AnomalyMapDisplay.from_evaluation(evaluation).figure_
+        write(picture, save_picture, figure, picture)
+    table, rates = evaluation.table(), evaluation.rates()
     if parts is not None:
         parts = parts_of(images.paths, parts)
     elif pipe[-1].part_decision_ is not None:
         parts = images.parts
     of_parts = {} if parts is None else _of_parts(evaluation, parts)
-    if as_json:
-        print_json({"types": table.reset_index(), "rates": rates, **of_parts})
-    else:
-        click.echo(format_table(table))
-        click.echo()
-        print_table(rates, _RATES)
-        if of_parts:
-            n, area = of_parts["n_parts"], of_parts["part_auroc"]
-            click.echo(f"\n{n} parts, AUROC {100 * area:.1f}:")
-            print_table(of_parts["part_rates"], _RATES)
-        for sentence in closing_sentences(evaluation.scorer):
-            click.echo(sentence)
-        for path in (csv, picture, model):
-            if path and path not in failed:
-                click.echo(f"Saved: {path}")
+    lines = [format_table(table), "", table_text(rates, _RATES)]
+    if of_parts:
+        lines += [f"\n{of_parts['n_parts']} parts, AUROC {100 * of_parts['part_auroc']:.1f}:"]
+        lines += [table_text(of_parts["part_rates"], _RATES)]
+    lines += closing_sentences(evaluation.scorer)
+    lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
+    answer(as_json, {"types": table.reset_index(), "rates": rates, **of_parts}, *lines)
     if csv in failed:
         click.echo(scores, nl=False, err=as_json)
     if failed:
@@ -285,14 +259,6 @@ def _of_parts(evaluation, parts):
     }
 
 
-@contextlib.contextmanager
-def _noting(failed, path):
-    try:
-        yield
-    except OSError as error:
-        failed[path] = str(error)
-
-
 def _evaluate_categories(pipe, folder, as_json, *, output, categories, n_jobs, cluster, overwrite):
     from ..evaluation.categories import CategoryError, evaluate_categories
     from ..evaluation.tables import format_markdown
@@ -304,9 +270,6 @@ def _evaluate_categories(pipe, folder, as_json, *, output, categories, n_jobs, c
     except CategoryError as error:
         failure, table = error, error.table
     if table is not None:
-        if as_json:
-            print_json(table.reset_index())
-        else:
-            click.echo(format_markdown(table))
+        answer(as_json, table.reset_index(), format_markdown(table))
     if failure:
         raise failure

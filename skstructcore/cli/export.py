@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    IMAGES,
-    json_option,
-    load_model,
-    model_argument,
-    named_images,
-    new_model_option,
-    print_json,
-    reading_options,
-    say,
-)
+from . import _options as option
+from ._output import answer, say
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile, Sources
 
 
 @click.command()
-@model_argument
-@new_model_option("Write the ONNX file there.")
-@click.option(
-    "--check",
-    multiple=True,
-    required=True,
-    type=IMAGES,
-    help="Images or folders that both must judge alike. Repeatable.",
+@option.model
+@option.new_model("Write the ONNX file there.")
+@option.sources(
+    "check",
+    click.option(
+        "--check",
+        multiple=True,
+        required=True,
+        type=option.IMAGES,
+        help="Images or folders that both must judge alike. Repeatable.",
+    ),
 )
-@reading_options
 @click.option(
     "--resize-from",
     nargs=2,
@@ -38,11 +35,11 @@ from ._common import (
     help="Scale images of this size inside the graph.",
 )
 @click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
-@json_option
+@option.json
 def export(
-    model: Path,
+    model: ModelFile,
     output: Path,
-    check: tuple[Path, ...],
+    check: Sources,
     resize_from: tuple[int, int] | None,
     opset: int,
     as_json: bool,
@@ -58,19 +55,11 @@ def export(
     """
     from ..serving.export import export_onnx
 
-    pipe = load_model(model)
+    pipe = model.load()
     say("Writing and comparing …")
-    found = export_onnx(
-        pipe,
-        output,
-        named_images(check, good=None, split="test"),
-        resize_from=resize_from,
-        opset=opset,
-    )
-    if as_json:
-        print_json(vars(found))
-    else:
-        click.echo(f"{found}: {output}")
+    compared = check.named(good=None, split="test")
+    found = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
+    answer(as_json, vars(found), f"{found}: {output}")
 
 
 @click.command()
@@ -81,7 +70,7 @@ def export(
     type=click.Choice(["onnxruntime", "openvino"]),
     help="What runs the file.",
 )
-@json_option
+@option.json
 def verify(file: Path, runtime: str, as_json: bool) -> None:
     """Check an exported FILE on this machine. It judges the images that are sealed in it.
 
@@ -92,7 +81,4 @@ def verify(file: Path, runtime: str, as_json: bool) -> None:
     from ..serving.exported import verify_export
 
     found = verify_export(file, runtime=runtime)
-    if as_json:
-        print_json(vars(found))
-    else:
-        click.echo(f"agrees, {found}: {file}")
+    answer(as_json, vars(found), f"agrees, {found}: {file}")

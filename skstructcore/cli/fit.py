@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    cluster_option,
-    false_alarms_option,
-    features_option,
-    good_option,
-    images_argument,
-    json_option,
-    make_pipeline,
-    new_model_option,
-    numbers,
-    parts_of,
-    parts_option,
-    picture_sentence,
-    preset_option,
-    print_json,
-    print_table,
-    reading,
-    save_model,
-    say,
-    set_option,
-)
+from . import _options as option
+from ._inputs import make_pipeline, parts_of
+from ._output import answer, picture_sentence, save_model, say, table_text
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._inputs import Sources
+
 
 _LEGEND = """
 rate: share of good images that the threshold rejects, rate_low to rate_high 90 % of the time.
-painted_found: share of painted defects found; smallest_found: from which size on, as a share of
-the shorter side, 90 % of them are."""
+"""
+_LEGEND_OF_PAINTED = """painted_found: share of painted defects found; smallest_found: from which
+size on, as a share of the shorter side, 90 % of them are.
+"""
 _SHARES = ("false_alarm_rate", "rate", "rate_low", "rate_high", "painted_found", "smallest_found")
 
 # Images that a worker of a cluster gets at a time.
@@ -48,12 +35,12 @@ _PAINTED = 12
 
 
 @click.command()
-@images_argument
-@new_model_option("Where to save the fitted model.", aliases=("--model",))
-@false_alarms_option
-@features_option
-@preset_option
-@set_option
+@option.images
+@option.new_model("Where to save the fitted model.", aliases=("--model",))
+@option.false_alarm_rate
+@option.features
+@option.preset
+@option.settings
 @click.option(
     "--estimate/--no-estimate",
     default=True,
@@ -61,19 +48,19 @@ _PAINTED = 12
 )
 @click.option(
     "--crop",
-    callback=numbers,
+    callback=option.numbers,
     metavar="LEFT,TOP,RIGHT,BOTTOM",
     help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
 )
 @click.option(
     "--channels",
-    callback=numbers,
+    callback=option.numbers,
     metavar="bgr|R,G,B",
     help='Which channels are red, green and blue, counted from 0; "bgr": arrays, also in .npy '
     "files, are as OpenCV gives them.",
 )
-@parts_option
-@good_option
+@option.parts
+@option.good
 @click.option(
     "--categories",
     metavar="HOW",
@@ -86,10 +73,10 @@ _PAINTED = 12
     type=click.Choice(["folder", "none"]),
     help="Whether images of one folder, where there are several, are held out together: lots.",
 )
-@cluster_option
-@json_option
+@option.cluster
+@option.json
 def fit(
-    images: tuple[Path, ...],
+    images: Sources,
     output: Path,
     false_alarm_rate: float | None,
     features: str,
@@ -119,6 +106,7 @@ def fit(
     skstructcore fit products -o products.structcore --categories folder --set bank__ratio=0.02
     """
     from ..datasets import load_images
+    from ..images.labels import GOOD
     from ..lifecycle import operating_points
     from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
     from ..model_files import info
@@ -126,8 +114,8 @@ def fit(
     from ..scoring.summary import closing_sentences, percent
 
     groups_ = None if groups == "none" else groups
-    how = {"good": good, "categories": categories, "groups": groups_, **reading()}
-    named = load_images(*images, **how)
+    how = {"good": good, "categories": categories, "groups": groups_, **asdict(images.reading)}
+    named = load_images(*images.paths, **how)
     _say_what_is_there(named)
     seen = {"features__crop": crop, "features__channels": channels}
     settings = {**{name: value for name, value in seen.items() if value}, **settings}
@@ -140,7 +128,7 @@ def fit(
     if len(named) >= _MANY:
         say(f"time: about {estimate_time(pipe, named, named.y)}")
     say(
-        f"Fitting on {(named.y == 'good').sum()} images: features, then the memory bank "
+        f"Fitting on {(named.y == GOOD).sum()} images: features, then the memory bank "
         "(k-center), then each image is scored as if it had been left out …"
     )
     given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
@@ -150,33 +138,37 @@ def fit(
     say(f"Images are {picture_sentence(header['picture'])}.")
     if estimate:
         say(f"Saved {output}. Painting defects to estimate what each rate finds …")
+    asked = pipe[-1].calibration_.decision.asked_rate
+    rates = sorted({*FALSE_ALARM_RATES, asked})
     try:
-        rates = sorted({*FALSE_ALARM_RATES, pipe[-1].calibration_.decision.asked_rate})
         options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
         points = operating_points(pipe, named if estimate else None, **options)
     except ValueError as error:  # the model is saved: it is as good without
-        say(f"No estimate of what is found: {error}.")
-        estimate, points = False, operating_points(pipe)
-    if as_json:
-        summary = {"summary": closing_sentences(pipe[-1]), "operating_points": points}
-        print_json({"model": output, **header, **summary})
-        return
-    click.echo(f"Fitted on {pipe['bank'].n_images_} good images: {output}\n")
-    print_table(points, _SHARES)
-    click.echo(_LEGEND if estimate else _LEGEND[: _LEGEND.index("painted")])
-    first, *more = closing_sentences(pipe[-1])
+        say(f"No estimate of what is found: {str(error).rstrip('.')}.")
+        estimate, points = False, operating_points(pipe, false_alarm_rates=rates)
+    first, *more = sentences = closing_sentences(pipe[-1])
     if estimate:
-        asked = pipe[-1].calibration_.decision.asked_rate
         size, found = painted_at(points, asked)
-        sides = f"whose size is {percent(size)} of the shorter side"
-        first = f"{first[:-1]}, and finds {percent(found)} of painted defects {sides}."
-    for sentence in (first, *more):
-        click.echo(sentence)
+        first = (
+            f"{first.rstrip('.')}, and finds {percent(found)} of painted defects whose size is "
+            f"{percent(size)} of the shorter side."
+        )
+    answer(
+        as_json,
+        {"model": output, **header, "summary": sentences, "operating_points": points},
+        f"Fitted on {pipe['bank'].n_images_} good images: {output}\n",
+        table_text(points, _SHARES),
+        _LEGEND + _LEGEND_OF_PAINTED if estimate else _LEGEND,
+        first,
+        *more,
+    )
 
 
 def _say_what_is_there(named):
     """What is taken for what, where folders or tables decided it."""
-    good = named.y == "good"
+    from ..images.labels import GOOD
+
+    good = named.y == GOOD
     if not good.all():
         say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
     if named.categories is not None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from ._common import json_option, model_file_argument, picture_sentence, print_json
+from . import _options as option
+from ._output import answer, picture_sentence
 
 
 @click.command()
-@model_file_argument
-@json_option
+@option.model_file
+@option.json
 def info(model: Path, as_json: bool) -> None:
     """Say what is inside a saved MODEL, without loading it.
 
@@ -22,11 +23,7 @@ def info(model: Path, as_json: bool) -> None:
     from ..model_files import info as read_info
 
     header = read_info(model)
-    if as_json:
-        print_json(header)
-        return
-    for line in _lines(header):
-        click.echo(line)
+    answer(as_json, header, *_lines(header))
 
 
 def _lines(header):

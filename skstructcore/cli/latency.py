@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    images_argument,
-    json_option,
-    load_model,
-    model_argument,
-    named_images,
-    print_json,
-)
+from . import _options as option
+from ._output import answer
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile, Sources
 
 
 @click.command()
-@model_argument
-@images_argument
+@option.model
+@option.images
 @click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
-@json_option
-def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) -> None:
+@option.json
+def latency(model: ModelFile, images: Sources, repeats: int, as_json: bool) -> None:
     """Measure how long MODEL takes for one image, step by step.
 
     IMAGES are taken in turn.
@@ -32,10 +29,7 @@ def latency(model: Path, images: tuple[Path, ...], repeats: int, as_json: bool) 
     """
     from ..serving.latency import stage_times
 
-    pipe = load_model(model)
-    pictures = named_images(images, good=None, split="test")
-    times = stage_times(pipe, pictures, n_repeats=repeats)
-    if as_json:
-        print_json({stage: row.to_dict() for stage, row in times.iterrows()})
-    else:
-        click.echo(times.round(1).rename_axis("milliseconds").to_string())
+    pipe = model.load()
+    times = stage_times(pipe, images.named(good=None, split="test"), n_repeats=repeats)
+    document = {stage: row.to_dict() for stage, row in times.iterrows()}
+    answer(as_json, document, times.round(1).rename_axis("milliseconds").to_string())

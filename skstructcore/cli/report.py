@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    Output,
-    false_alarms_option,
-    images_argument,
-    json_option,
-    labelled_images,
-    load_model,
-    model_argument,
-    named_images,
-    parts_of,
-    parts_option,
-    print_json,
-    trust_option,
-)
+from . import _options as option
+from ._inputs import parts_of
+from ._output import answer
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile, Sources
 
 
 @click.command()
-@model_argument
-@images_argument
+@option.model
+@option.images
 @click.option(
     "--output",
     "-o",
     default="report.html",
-    type=Output(),
+    type=option.Output(),
     help="The page: one file, to be opened in any browser, offline.",
 )
 @click.option(
@@ -47,13 +40,12 @@ from ._common import (
     "[default: the small one only]",
 )
 @click.option("--max-images", default=5000, help="More are refused.")
-@parts_option
-@false_alarms_option
-@json_option
-@trust_option
+@option.parts
+@option.false_alarm_rate
+@option.json
 def report(
-    model: Path,
-    images: tuple[Path, ...],
+    model: ModelFile,
+    images: Sources,
     output: Path,
     good: str | None,
     title: str,
@@ -62,7 +54,6 @@ def report(
     parts: str | None,
     false_alarm_rate: float | None,
     as_json: bool,
-    trust: bool,
 ) -> None:
     """Write an HTML page about IMAGES, to decide by.
 
@@ -77,17 +68,12 @@ def report(
     from ..images import as_images
     from ..report import report as write_report
 
-    if good is None:
-        shown = named_images(images, good=None, split="test")
-    else:
-        shown = labelled_images(images, good)
-    pipe = load_model(model, trust=trust, false_alarm_rate=false_alarm_rate)
+    shown = images.named(None, "test") if good is None else images.labelled(good)
+    pipe = model.load(false_alarm_rate)
     options = {"title": title, "detail": detail, "max_images": max_images, "verbose": 1}
     if parts is not None:
         options["parts"] = parts_of(as_images(shown).file_names(), parts)
     write_report(pipe, shown, output, **options)
     size = output.stat().st_size
-    if as_json:
-        print_json({"report": output, "images": len(shown), "bytes": size})
-    else:
-        click.echo(f"{len(shown)} images, {size / 1e6:.1f} MB: {output}")
+    document = {"report": output, "images": len(shown), "bytes": size}
+    answer(as_json, document, f"{len(shown)} images, {size / 1e6:.1f} MB: {output}")

@@ -6,41 +6,28 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    FOLDER,
-    Output,
-    check_output,
-    cluster_option,
-    exit_code_option,
-    false_alarms_option,
-    images_argument,
-    json_option,
-    load_model,
-    model_argument,
-    n_jobs_option,
-    named_images,
-    parts_of,
-    parts_option,
-    print_json,
-    print_table,
-    reading,
-    trust_option,
-)
+from . import _options as option
 from ._errors import REJECTED, UNREADABLE, exit_codes
+from ._inputs import parts_of
+from ._output import answer, table_text
 from ._rows import Regions, Rows, is_terminal
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile, Sources
 
 
 @click.command(epilog=exit_codes())
-@model_argument
-@images_argument
-@click.option("--csv", type=Output(), help="Write scores there.")
-@false_alarms_option
-@parts_option
-@n_jobs_option
-@cluster_option
+@option.model
+@option.images
+@click.option("--csv", type=option.Output(), help="Write scores there.")
+@option.false_alarm_rate
+@option.parts
+@option.n_jobs
+@option.cluster
 @click.option("--shard-size", default=64, help="Images a process gets at once.")
 @click.option(
     "--on-error",
@@ -48,18 +35,19 @@ from ._rows import Regions, Rows, is_terminal
     type=click.Choice(["skip", "raise"]),
     help="Whether images that cannot be read are passed over, or end the command.",
 )
-@click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-@click.option("--overlays", type=FOLDER, help="Folder for the images with their maps over them.")
-@click.option("--masks", type=FOLDER, help="Folder for masks of the regions above the threshold.")
-@click.option("--regions", type=Output(), help="Write regions as COCO JSON.")
-@exit_code_option()
-@json_option
-@trust_option
+@option.maps
+@option.overlays
+@click.option(
+    "--masks", type=option.FOLDER, help="Folder for masks of the regions above the threshold."
+)
+@click.option("--regions", type=option.Output(), help="Write regions as COCO JSON.")
+@option.exit_code()
+@option.json
 @click.pass_context
 def score(
     context: click.Context,
-    model: Path,
-    images: tuple[Path, ...],
+    model: ModelFile,
+    images: Sources,
     csv: Path | None,
     false_alarm_rate: float | None,
     parts: str | None,
@@ -73,7 +61,6 @@ def score(
     regions: Path | None,
     exit_code: bool,
     as_json: bool,
-    trust: bool,
 ) -> None:
     """Score IMAGES with a saved MODEL.
 
@@ -98,39 +85,47 @@ def score(
     skstructcore score line3.structcore part.png --json --exit-code
     """
     if csv is not None and parts:
-        check_output(_of_parts(csv))
+        option.check_output(_of_parts(csv))
     from ..images import as_images
     from ..inference import iter_scores
     from ..scoring.map_files import MapWriter
 
-    listed = as_images(named_images(images, good=None, split="test"))
+    listed = as_images(images.named(good=None, split="test"))
     paths = listed.file_names()
-    pipe = load_model(model, trust=trust, false_alarm_rate=false_alarm_rate)
+    pipe = model.load(false_alarm_rate)
     if parts:
         from ..scoring.parts import check_fitted_with_parts
 
         check_fitted_with_parts(pipe[-1])
         parts = parts_of(paths, parts)
     drawn = {"map": maps, "overlay": overlays, "mask": masks}
-    asked = [false_alarm_rate, reading(), *map(str, drawn.values()), str(regions)]
+    asked = [false_alarm_rate, *vars(images.reading).values()]
+    asked += [*map(str, drawn.values()), str(regions)]
     kept = None if regions is None else Regions(regions)
     also = None
     if any(drawn.values()) or kept:
         also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
-    output = Rows(csv, as_json, paths, _fingerprint(model, paths, asked), parts, kept)
+    output = Rows(
+        csv,
+        paths,
+        _fingerprint(model.path, paths, asked),
+        prints=not (as_json or parts),
+        keeps=bool(parts) or (csv is None and as_json),
+        regions=kept,
+    )
     left, bars = listed[output.n_done :], int(csv is not None or as_json)
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
     shards = iter_scores(pipe, left, also=also, **options) if len(left) else ()
-    with output:
-        for shard in shards:
-            output.write(shard)
+    for shard in shards:
+        output.write(shard)
+    output.finish()
     if kept:
         kept.finish(listed[[i for i in range(len(listed)) if i not in output.failed]])
     found = output.counts
-    decided = _decide_parts(pipe, output, parts, csv, found) if parts else None
+    decided = _decide_parts(pipe, output, parts, csv, as_json) if parts else None
     if as_json:
         rows = {} if csv else {"scores": output.rows()}
-        print_json({**found, **rows, **({} if decided is None else {"parts": decided})})
+        answer(True, {**found, **rows, **({} if decided is None else {"parts": decided})})
     elif csv:
         click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
         if decided is not None:
@@ -150,25 +145,24 @@ def _of_parts(csv):
     return csv.with_suffix(".parts.csv")
 
 
-def _decide_parts(pipe, output, parts, csv, counts):
+def _decide_parts(pipe, output, parts, csv, as_json):
     """Decide about parts, count them, and write them where the images' rows went."""
     from .._utils.files import escape_name, write_text
     from ..scoring.parts import decide_parts
 
     table = decide_parts(pipe[-1], output.rows().assign(file=output.paths), parts)
-    counts["parts"] = len(table)
-    counts["rejected_parts"] = int(table["is_anomalous"].fillna(False).sum())
+    rejected = int(table["is_anomalous"].fillna(False).sum())
+    output.counts.update(parts=len(table), rejected_parts=rejected)
     named = {
         name: table[name].map(escape_name, na_action="ignore") for name in ("part", "worst_view")
     }
     table = table.assign(**named)
     if csv is not None:
         write_text(_of_parts(csv), table.to_csv(index=False))
-    elif not output.as_json and is_terminal():
-        print_table(
-            table[["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]]
-        )
-    elif not output.as_json:
+    elif not as_json and is_terminal():
+        shown = ["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]
+        click.echo(table_text(table[shown]))
+    elif not as_json:
         click.echo(table.to_csv(index=False), nl=False)
     return table
 

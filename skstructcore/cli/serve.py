@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import model_argument, moved_weights, say
+from . import _options as option
 from ._errors import Refused
+from ._output import say
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile
 
 
 @click.command()
-@model_argument
+@option.structcore_model
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen at; only this machine by default."
 )
@@ -31,7 +35,7 @@ from ._errors import Refused
     help="Seconds for a request.",
 )
 def serve(
-    model: Path,
+    model: ModelFile,
     host: str,
     port: int,
     token: str | None,
@@ -53,7 +57,7 @@ def serve(
     from ..serving.service import make_app
 
     limits = {"max_bytes": max_megabytes * 2**20, "max_queue": max_queue, "timeout": timeout}
-    app = make_app(model, token=token, weights=moved_weights(), **limits)
+    app = make_app(model.path, token=token, weights=model.weights or None, **limits)
     app.state.model.refresh()
     if app.state.model.loaded is None:
         raise Refused(app.state.model.error)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
-    FOLDER,
-    FOLDER_THAT_IS_THERE,
-    Output,
-    json_option,
-    load_model,
-    model_argument,
-    print_json,
-    say,
-)
+from . import _options as option
+from ._output import answer, say
+
+if TYPE_CHECKING:
+    from ._inputs import ModelFile
 
 
 @click.command()
-@model_argument
-@click.argument("folder", type=FOLDER_THAT_IS_THERE)
+@option.structcore_model
+@click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
 @click.option(
     "--csv",
     required=True,
-    type=Output(),
+    type=option.Output(),
     help="Add a row an image there.",
 )
-@click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-@click.option("--overlays", type=FOLDER, help="Folder for the images with their maps over them.")
+@option.maps
+@option.overlays
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
 @click.option(
     "--mqtt",
@@ -43,9 +39,9 @@ from ._common import (
     help="Seconds that a file must stay the same before it is read.",
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
-@json_option
+@option.json
 def watch(
-    model: Path,
+    model: ModelFile,
     folder: Path,
     csv: Path,
     maps: Path | None,
@@ -76,8 +72,8 @@ def watch(
     senders = [webhook_sender(webhook)] if webhook else []
     known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
     senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
-    pipe = load_model(model)
-    digest = info(model)["training"]["digest"][:12]
+    pipe = model.load()
+    digest = info(model.path)["training"]["digest"][:12]
     settle = 0.0 if once else settle
     options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
     watched = FolderWatch(pipe, folder, csv, model=digest, **options)
@@ -90,7 +86,5 @@ def watch(
             watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
         except KeyboardInterrupt:
             say("Ended.")
-    if as_json:
-        print_json({"images": watched.n_rows, "table": str(csv)})
-    else:
-        click.echo(f"{watched.n_rows} images in {csv}")
+    document = {"images": watched.n_rows, "table": csv}
+    answer(as_json, document, f"{watched.n_rows} images in {csv}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import os
 import ssl
 import threading
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.files import escape_name, write_text
+from .._utils.journal import Journal
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..inference import score_batch
@@ -106,6 +106,7 @@ class FolderWatch:
         self._draw = None
         if any(drawn.values()):
             self._draw = MapWriter.of(pipe, None, drawn, watched=folder)
+        self._journal = Journal(self.csv)
         self._sent_file = self.csv.with_name(f"{self.csv.name}.sent")
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
@@ -135,15 +136,12 @@ class FolderWatch:
 
     def _take_up(self):
         """The rows of the table; half a row, of a kill, is taken away."""
-        text = self.csv.read_bytes() if self.csv.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            os.truncate(self.csv, len(whole))
-        if not whole:
+        lines = self._journal.take_up()
+        if not lines:
             empty = pd.DataFrame(columns=self._columns)
-            self._append(empty.to_csv(index=False))
+            self._journal.append(empty.to_csv(index=False))
             return empty
-        rows = read_rows(whole)
+        rows = read_rows(lines)
         if rows.columns.tolist() != self._columns:
             raise ValueError(
                 f"{str(self.csv)!r} has other columns than this model's rows: another model, or "
@@ -169,7 +167,7 @@ class FolderWatch:
         for path, stamp in self._complete(now):
             row = self._scored(path, stamp, now)
             if row is not None:
-                self._append(row.to_csv(index=False, header=False))
+                self._journal.append(row.to_csv(index=False, header=False))
                 self._count(row)
         if send:
             self._send()
@@ -210,12 +208,6 @@ class FolderWatch:
         for name in ("file", "error"):
             row[name] = row[name].map(escape_name, na_action="ignore")
         return row.reindex(columns=self._columns)
-
-    def _append(self, text):
-        with open(self.csv, "ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
 
     def _count(self, rows):
         """Take rows in: as done, as news of the line, and as messages that are to be sent."""

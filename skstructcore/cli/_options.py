@@ -1,0 +1,275 @@
+"""Arguments and options, declared once: ``from . import _options as option``."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ._errors import Refused
+from ._inputs import ModelFile, Reading, Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# -- types of values ---------------------------------------------------------------------------
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FOLDER_THAT_IS_THERE = click.Path(exists=True, file_okay=False, path_type=Path)
+# click does not check images, because one that cannot be read must not stop the others.
+IMAGES = click.Path(path_type=Path, readable=False)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Output(click.Path):
+    """A file that a command writes, and that can be written; see `check_output`."""
+
+    def __init__(self, *, text: bool = True) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+        self.text = text
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        path = super().convert(value, param, ctx)
+        check_output(path, text=self.text)
+        return path
+
+
+def check_output(path: Path, *, text: bool = True) -> None:
+    """Refuse, before the work, a file that cannot be written or would replace one of another kind.
+
+    A table, a page or a state is text; a model is not. So a slip of the hand costs no model and
+    no image.
+    """
+    from .._utils.files import check_writable
+
+    check_writable(path)
+    if not path.exists():
+        return
+    from ..images.files import IMAGE_SUFFIXES
+
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    is_text = b"\0" not in start
+    if start and (is_text != text or path.suffix.lower() in IMAGE_SUFFIXES):
+        wanted = "a text file" if text else "a model"
+        raise Refused(
+            f"{str(path)!r} is there and is not {wanted}: it is not replaced. Choose another name, "
+            "or delete it."
+        )
+
+
+def _literal(text):
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+
+
+def numbers(context, parameter, text):
+    """Numbers with commas between them; a word stays one."""
+    if isinstance(text, tuple):  # of an option that is repeatable
+        return [numbers(context, parameter, one) for one in text]
+    value = text and _literal(text)
+    if isinstance(value, str) and "," in value:
+        raise click.BadParameter(f"{text!r} are no numbers with commas between them")
+    return value
+
+
+def _settings(context, parameter, pairs):
+    """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
+    for pair in pairs:
+        if "=" not in pair or not all(pair.partition("=")[0].partition("__")):
+            raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
+    return {name: _literal(text) for name, _, text in (pair.partition("=") for pair in pairs)}
+
+
+def _rate(context, parameter, value):
+    if value is not None and not 0 < value < 1:
+        raise click.BadParameter(f"{value:g} is no share between 0 and 1; 0.02 means 2 %")
+    return value
+
+
+# -- images and models -------------------------------------------------------------------------
+
+
+def _gathered(gather: Callable, *parameters: Callable) -> Callable:
+    """A decorator: the command gets what `gather` takes out of its parameters and makes of them."""
+
+    def decorate(command):
+        @functools.wraps(command)
+        def with_one(*args, **given):
+            gathered = gather(given)
+            return command(*args, **gathered, **given)
+
+        return functools.reduce(lambda c, parameter: parameter(c), reversed(parameters), with_one)
+
+    return decorate
+
+
+_READING = (
+    click.option(
+        "--pages",
+        type=click.Choice(["all", "parts", "first"]),
+        help="What is taken of files of several images (pages): a row each, a.tif[0] …, "
+        "the same as views of one part (--parts file), or the first.  "
+        "[default: such a file is an error]",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        help="Read files of up to so many pixels.  [default: 179 million]",
+    ),
+    click.option(
+        "--view",
+        "views",
+        multiple=True,
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        callback=numbers,
+        help="Look at this place of each file, in pixels or as shares from 0 to 1, as a view of "
+        "the part that the file shows. Repeatable; see --parts file.",
+    ),
+)
+
+
+def sources(name: str, parameter: Callable) -> Callable:
+    """An argument or option that names images, and the options of reading them, as `Sources`."""
+
+    def gather(given):
+        if given["pages"] == "parts" and given.get("parts", "") is None:
+            given["parts"] = "file"
+        reading = Reading(given.pop("pages"), given.pop("views") or None, given.pop("max_pixels"))
+        return {name: Sources(given.pop(name), reading)}
+
+    return _gathered(gather, parameter, *_READING)
+
+
+images = sources("images", click.argument("images", nargs=-1, required=True, type=IMAGES))
+optional_images = sources("images", click.argument("images", nargs=-1, type=IMAGES))
+
+model_file = click.argument("model", type=_FILE)
+weights = click.option(
+    "--weights",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="Where the weights of the network are now, if they have moved since the fit; once for "
+    "each network that has a file.",
+)
+trust = click.option(
+    "--trust",
+    is_flag=True,
+    help="Load a joblib file as well: whoever wrote it can run code on this machine.",
+)
+
+
+def _model(given):
+    return {"model": ModelFile(given.pop("model"), given.pop("weights"), given.pop("trust", False))}
+
+
+model = _gathered(_model, model_file, weights, trust)
+structcore_model = _gathered(_model, model_file, weights)  # not one of joblib
+
+
+def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
+    """Option ``--output`` for the file of a model that a command writes."""
+    kind = Output(text=False)
+    return click.option("output", "--output", "-o", *aliases, required=True, type=kind, help=text)
+
+
+# -- what a model is made of, and how it decides -----------------------------------------------
+
+features = click.option(
+    "--features",
+    default="efficientnet_lite0",
+    help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
+)
+preset = click.option("--preset", default="default", help='Settings: "default" or "paper".')
+settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=_settings,
+    metavar="STEP__PARAMETER=VALUE",
+    help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
+)
+false_alarm_rate = click.option(
+    "--false-alarm-rate",
+    "--false-alarms",
+    type=float,
+    callback=_rate,
+    metavar="RATE",
+    help="Share of good images that may be rejected, 0.02 for 2 %.  "
+    "[default: 0.01 of a fit, else that of MODEL]",
+)
+parts = click.option(
+    "--parts",
+    metavar="folder|file|PATTERN",
+    help="Several images show one part, which is decided as a whole: those of one folder, or those "
+    "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance; "
+    '"file": the pages of each file.',
+)
+good = click.option(
+    "--good",
+    default="good",
+    help='Name of the folders of good images, beside "good", "OK", "normal" and the like.',
+)
+force = click.option(
+    "--force", is_flag=True, help="Take images that look like defects or another product."
+)
+
+# -- how a command works and answers -----------------------------------------------------------
+
+n_jobs = click.option(
+    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+)
+json = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON document."
+)
+maps = click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
+overlays = click.option(
+    "--overlays", type=FOLDER, help="Folder for the images with their maps over them."
+)
+
+
+def exit_code(when: str = "an image is rejected") -> Callable:
+    """Option ``--exit-code``: what it says must be what the command's exit status means."""
+    return click.option("--exit-code", is_flag=True, help=f"Exit with status 1 if {when}.")
+
+
+def _join_cluster(context, parameter, address):
+    if address is not None:
+        context.with_resource(_cluster(address))
+    return address
+
+
+@contextlib.contextmanager
+def _cluster(address):
+    """Let joblib's work be done by the workers of a dask scheduler."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            '--cluster needs dask: pip install "skstructcore[distributed]"'
+        ) from error
+    import joblib
+
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise Refused(f"No dask scheduler answers at {address}: {error}") from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+cluster = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    callback=_join_cluster,
+    help="Let the workers of this dask scheduler (tcp://host:8786) do the work. They read images "
+    "by their path.",
+)

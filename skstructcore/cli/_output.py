@@ -1,0 +1,86 @@
+"""What commands print and write."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.pipeline import Pipeline
+
+# Heavy imports are inside functions, so that --help answers at once.
+
+
+def say(text: str) -> None:
+    """Tell people what is going on; results are printed to standard output instead."""
+    click.echo(text, err=True)
+
+
+def answer(as_json: bool, document: Any, *lines: str) -> None:
+    """Print the result of a command: as one JSON document, or for people."""
+    if as_json:
+        click.echo(json.dumps(as_plain(document), indent=1, allow_nan=False))
+    else:
+        click.echo("\n".join(lines))
+
+
+def table_text(table: Any, percent: tuple[str, ...] = ()) -> str:
+    """A table for people; the columns named are shares."""
+    import pandas as pd
+
+    from .._utils.files import escape_name
+
+    shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
+    for name in set(percent) & set(shown):
+        shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
+    return shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep="")
+
+
+def as_plain(value: Any) -> Any:
+    """The same in types that JSON has; what is not there is None."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(value, pd.DataFrame):
+        value = value.to_dict("records")
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
+        return [as_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def picture_sentence(picture: dict[str, Any]) -> str:
+    """At which size, and how scaled, a model sees images: `info` in words."""
+    height, width = picture["input_size"]
+    seen = f"seen at {height} x {width} pixels"
+    if picture["scale"] is None:
+        return f"{seen}, cut out of the middle"
+    rows, columns = picture["scale"]
+    return f"{seen}, heights times {rows:.3g}, widths times {columns:.3g}"
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib, whole or not at all; the suffix says in which format."""
+    from .._utils.files import atomic_file
+
+    with atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower() or None, dpi=110)
+
+
+def save_model(pipe: Pipeline, path: Path) -> None:
+    """Write a model; the progress bars are for the fit, not for whatever loads it."""
+    from ..model_files import save
+
+    quiet = {name: 0 for name in pipe.get_params() if name.endswith("__verbose")}
+    save(pipe.set_params(**quiet), path)
