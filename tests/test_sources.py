@@ -191,7 +191,7 @@ def test_a_split_is_read_in_any_case(make):
     Path("t/all.csv").write_text("file,split\n1.png,Train\n2.png,TEST\n")
     assert load_images("t/all.csv", split="test").paths == ["t/2.png"]
     Path("t/all.csv").write_text("file,split\n1.png,valid\n")
-    with pytest.raises(DatasetError, match=r"'train' or 'test', not \['valid'\]"):
+    with pytest.raises(DatasetError, match="line 2: a split is 'train' or 'test', not 'valid'"):
         load_images("t/all.csv")
 
 
@@ -295,7 +295,8 @@ def test_pages_and_very_large_files_of_data_sets_and_verdicts(make, monkeypatch)
             load_images(source, pages="parts")
         with pytest.raises(DatasetError, match="holds 2 images"):
             load_images(source, max_pixels=64)
-    assert load_verdicts("v.csv", **given).paths == ["d/train/good/0.tif"]
+    with pytest.raises(DatasetError, match="holds 2 images"):
+        load_verdicts("v.csv", max_pixels=64)
 
 
 def test_a_table_may_say_which_images_are_views_of_a_part(make):

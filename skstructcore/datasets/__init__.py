@@ -11,7 +11,7 @@ from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .sources import load_images
 from .synthetic import DEFECTS, paint_defect
-from .verdicts import load_verdicts
+from .tables import load_verdicts
 
 __all__ = [
     "DEFECTS",

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import unescape_name
-from ..images.labels import GOOD, GOOD_WORDS, defect_types, means_defect, means_good
-from ._checks import DatasetError
+from ..images.image_list import ImageReadError, as_images
+from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
+from ._checks import DatasetError, checked
 from ._folders import beside, read_table
-from .verdicts import UNSURE, load_verdicts
+from ._image_set import ImageSet
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from ..images.image_list import Pages
+    from ..images.image_list import Pages, StrPath
 
-__all__ = ["COLUMNS", "ImageRow", "read_rows"]
+__all__ = ["COLUMNS", "ImageRow", "load_verdicts", "read_rows"]
 
 #: What a column of a table may be called, by what is in it; in any case.
 COLUMNS = {
@@ -27,7 +28,10 @@ COLUMNS = {
     "category": ("category", "product", "object"),
     "part": ("part",),
     "split": ("split",),
+    "digest": ("digest",),
 }
+#: The verdict of somebody who cannot tell: such images are left out.
+_UNSURE = "unsure"
 #: Labels of tables that are numbers, as `y` may hold them.
 _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0, "true": 1}
 
@@ -57,8 +61,11 @@ def read_rows(
     pages: Pages | None = None,
     max_pixels: int | None = None,
 ) -> list[ImageRow]:
-    """The rows of a CSV file with a column file and, maybe, others of `COLUMNS`."""
-    rows = read_table(path, ())
+    """The rows of a CSV file with a column file and, maybe, others of `COLUMNS`.
+
+    Images with a digest must not have changed. Of several verdicts on an image the last one counts.
+    """
+    rows, problems, read = read_table(path, ()), [], []
     given = rows[0] if rows else ()
     columns = {
         what: next((name for name in names if name in given), None)
@@ -66,38 +73,97 @@ def read_rows(
     }
     if columns["file"] is None:
         raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
-    others = any(columns[what] for what in columns if what not in ("file", "label"))
-    if "file" in given and "verdict" in given and not others:  # digests are checked
-        images = load_verdicts(path, pages=pages, max_pixels=max_pixels)
-        return list(map(ImageRow, images.paths, images.y))
-    read = []
-    for row in rows:
+    for number, row in enumerate(rows, start=2):
         cells = {what: row[name].strip() or None for what, name in columns.items() if name}
-        if cells["file"] is None or (cells.get("label") or "").lower() == UNSURE:
+        if cells["file"] is None:
+            if any(cells.values()):
+                problems.append(f"{path}, line {number}: it names no file")
             continue
         if columns["label"]:
             cells["label"] = cells["label"] or ""
         for what in ("file", "mask"):
             if cells.get(what):
                 cells[what] = beside(path, unescape_name(cells[what]))
-        read.append(((cells.pop("split", None) or "").lower() or None, ImageRow(**cells)))
-    labels = _read_labels(path, [row.label for _, row in read if row.label])
-    unknown = {of_split for of_split, _ in read} - {"train", "test", None}
-    if unknown:
-        raise DatasetError(path, [f"a split is 'train' or 'test', not {sorted(unknown)}"])
+        of_split, digest = (cells.pop("split", None) or "").lower(), cells.pop("digest", None)
+        if of_split not in ("", "train", "test"):
+            problems.append(
+                f"{path}, line {number}: a split is 'train' or 'test', not {of_split!r}"
+            )
+        read.append((ImageRow(**cells), of_split or split, digest))
+    is_verdict = columns["label"] == "verdict"
+    sure = [row.label for row, *_ in read if row.label and row.label.lower() != _UNSURE]
+    labels = _read_labels(path, sure, is_verdict, problems)
+    if is_verdict:
+        read = list({row.file: (row, *others) for row, *others in read}.values())
+    read = [(r, *others) for r, *others in read if (r.label or "").lower() != _UNSURE]
+    for row, _, digest in read:
+        try:
+            images = as_images([row.file], pages=pages, max_pixels=max_pixels) if digest else ()
+            if len(images) == 1 and images.digest(0) != digest:
+                problems.append(f"{row.file}: it has changed since the report was written")
+        except ImageReadError as error:
+            problems.append(str(error))
+    if problems:
+        raise DatasetError(path, problems)
     return [
         row._replace(label=labels.get(row.label, row.label))
-        for of_split, row in read
-        if None in (of_split, split) or of_split == split
+        for row, of_split, _ in read
+        if of_split == split or split is None
     ]
 
 
-def _read_labels(path, labels):
-    """What each label of a table means: "good" or the type of a defect."""
+def _read_labels(path, labels, is_verdict, problems):
+    """What each label of a table means: "good" or the type of a defect, of a verdict "defect"."""
+    if is_verdict:
+        for label in labels:
+            if not (means_good(label) or means_defect(label)):
+                words = ", ".join((_UNSURE, *DEFECT_WORDS, *GOOD_WORDS))
+                problems.append(f"{path}: the verdict {label!r} is none of {words}")
+        return {label: GOOD if means_good(label) else "defect" for label in labels}
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
     if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
         words = ", ".join(GOOD_WORDS)
-        raise DatasetError(path, [f"none of the labels {set(labels)} is a word for good: {words}"])
+        problems.append(f"none of the labels {set(labels)} is a word for good: {words}")
     return {label: GOOD for label in labels if means_good(label)}
+
+
+def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
+    """Read the verdicts that people gave in a report, as labelled images.
+
+    Parameters
+    ----------
+    path : str or path-like
+        CSV file with the columns ``file``, ``digest`` (of the content, may be empty), ``verdict``
+        ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`),
+        ``decision``, ``p_value``, ``route`` and ``time``. Relative names start where the file is,
+        or else where you are.
+    max_pixels : int, default=None
+        See `skstructcore.images.as_images`.
+
+    Returns
+    -------
+    images : ImageSet
+        The images that people are sure of, labelled "good" or "defect". Those of which they are
+        unsure are left out. Where an image has several rows the last one counts.
+
+    Raises
+    ------
+    DatasetError
+        If the file is none of verdicts, or images are missing, or have changed since the report
+        was written; it lists all of them.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import load_verdicts
+    >>> images = load_verdicts("verdicts.csv")  # doctest: +SKIP
+    >>> images[images.y == "good"].paths        # doctest: +SKIP
+    ['line/0012.png', 'line/0015.png']
+    """
+    path = Path(path)
+    read_table(path, ("file", "verdict"))
+    rows = read_rows(path, max_pixels=max_pixels)
+    files, labels = [row.file for row in rows], [row.label for row in rows]
+    images = ImageSet(files, labels, max_pixels=max_pixels)
+    return checked(path, images, [], False) if rows else images
