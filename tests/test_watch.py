@@ -26,7 +26,8 @@ from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.inference import score_images
 from skstructcore.lifecycle.drift import DriftMonitor
-from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
+from skstructcore.serving.senders import mqtt_sender, webhook_sender
+from skstructcore.serving.watch import FolderWatch
 
 
 def pictures(n, seed=0):
@@ -184,7 +185,7 @@ def test_a_receiver_that_is_away_keeps_no_other_from_its_messages(pipe, folder):
     watch(pipe, folder, senders=[received.append]).step()
     assert numbers() == [1, 2, 1, 2, 1, 2]
     (folder.parent / "out.csv.sent").write_text("many")
-    with pytest.raises(ValueError, match=r"out\.csv\.sent' holds no counts of messages: delete it"):
+    with pytest.raises(ValueError, match=r"out\.csv\.sent' holds no counts of messages: write 0"):
         watch(pipe, folder, senders=[received.append])
 
 

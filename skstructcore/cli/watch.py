@@ -67,7 +67,8 @@ def watch(
     import threading
 
     from ..model_files import info
-    from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
+    from ..serving.senders import mqtt_sender, webhook_sender
+    from ..serving.watch import FolderWatch
 
     senders = [webhook_sender(webhook)] if webhook else []
     known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}

@@ -6,14 +6,17 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.metrics import auc
 
+from .._utils.validation import check_number
 from ..datasets.masks import judged_pixels
-from ..metrics import aupro_score, pro_curve
+from ..metrics import pro_curve
 from ._base import Display
 from .style import BLUE, GREY, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
     from ..datasets import ImageSet
 
-# Points of the curve that are drawn; there is one for each pixel of a defect.
-_MOST_POINTS = 2000
 _CURVE = "per-region overlap"  # marks our lines among those of the axes
 
 
@@ -35,14 +36,15 @@ class RegionOverlapDisplay(Display):
     ----------
     false_positive_rate, overlap : array-like of shape (n_points,)
         From `skstructcore.metrics.pro_curve`.
-    aupro : float, default=None
-        Area under the curve up to `max_fpr`, divided by it.
-    max_fpr : float, default=0.3
+    max_fpr : float in (0, 1], default=0.3
+        Where the area ends.
     name : str, default=None
         What the curve is of.
 
     Attributes
     ----------
+    aupro : float
+        Area under the curve up to `max_fpr`, divided by it.
     line_ : matplotlib.lines.Line2D
 
     Examples
@@ -59,13 +61,19 @@ class RegionOverlapDisplay(Display):
     false_positive_rate: ArrayLike
     overlap: ArrayLike
     _: KW_ONLY
-    aupro: float | None = None
     max_fpr: float = 0.3
     name: str | None = None
 
     def __post_init__(self) -> None:
-        self.false_positive_rate = np.asarray(self.false_positive_rate)
-        self.overlap = np.asarray(self.overlap)
+        self._as_arrays("false_positive_rate", "overlap")
+        check_number(self.max_fpr, "max_fpr", 0, 1, closed="right")
+        inside = self.false_positive_rate <= self.max_fpr
+        end = np.interp(self.max_fpr, self.false_positive_rate, self.overlap)
+        self._area = (
+            np.append(self.false_positive_rate[inside], self.max_fpr),
+            np.append(self.overlap[inside], end),
+        )
+        self.aupro = float(auc(*self._area) / self.max_fpr)
 
     @classmethod
     def from_estimator(
@@ -73,9 +81,8 @@ class RegionOverlapDisplay(Display):
         pipe: Pipeline,
         images: ImageSet,
         *,
-        max_fpr: float = 0.3,
-        name: str | None = None,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Compute the pixel maps of images with masks, and draw; the backbone runs.
 
@@ -85,10 +92,10 @@ class RegionOverlapDisplay(Display):
             As `make_structcore` builds it.
         images : ImageSet
             With masks; defects without one are left out.
-        max_fpr : float, default=0.3
-        name : str, default=None
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
+        **options
+            ``max_fpr`` and ``name``, see the class.
 
         Returns
         -------
@@ -97,9 +104,7 @@ class RegionOverlapDisplay(Display):
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
-        return cls.from_predictions(
-            masks, pixels, ignored=ignored, max_fpr=max_fpr, name=name, ax=ax
-        )
+        return cls.from_predictions(masks, pixels, ignored=ignored, ax=ax, **options)
 
     @classmethod
     def from_predictions(
@@ -108,9 +113,8 @@ class RegionOverlapDisplay(Display):
         anomaly_maps: Sequence[ArrayLike],
         *,
         ignored: Sequence[ArrayLike] | None = None,
-        max_fpr: float = 0.3,
-        name: str | None = None,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Draw maps that are known already.
 
@@ -118,35 +122,25 @@ class RegionOverlapDisplay(Display):
         ----------
         masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
             See `skstructcore.metrics.aupro_score`.
-        max_fpr : float, default=0.3
-        name : str, default=None
         ax : matplotlib.axes.Axes, default=None
             See `plot`.
+        **options
+            ``max_fpr`` and ``name``, see the class.
 
         Returns
         -------
         display : RegionOverlapDisplay
         """
-        aupro = aupro_score(masks, anomaly_maps, max_fpr=max_fpr, ignored=ignored)
-        curve = pro_curve(masks, anomaly_maps, ignored=ignored)
-        return cls(*curve, aupro=aupro, max_fpr=max_fpr, name=name).plot(ax)
+        return cls(*pro_curve(masks, anomaly_maps, ignored=ignored), **options).plot(ax)
 
     def _draw(self, ax):
-        x, y = self.false_positive_rate, self.overlap
-        if len(x) > _MOST_POINTS:
-            # Points are kept evenly along the curve, so that no bend is lost.
-            way = np.linspace(0, 2, _MOST_POINTS)
-            kept = np.unique(np.clip(np.searchsorted(x + y, way), 0, len(x) - 1))
-            x, y = x[kept], y[kept]
         n_curves = sum(line.get_gid() == _CURVE for line in ax.lines)
-        label = "" if self.aupro is None else f"AUPRO {100 * self.aupro:.1f} %"
+        label = f"AUPRO {100 * self.aupro:.1f} %"
         label = f"{self.name}: {label}" if self.name else label
-        (self.line_,) = ax.plot(x, y, label=label, gid=_CURVE, **line_style(n_curves))
+        curve = self.false_positive_rate, self.overlap
+        (self.line_,) = ax.plot(*curve, label=label, gid=_CURVE, **line_style(n_curves))
         if n_curves == 0:
-            inside = x <= self.max_fpr
-            end = np.interp(self.max_fpr, x, y)
-            area = np.r_[x[inside], self.max_fpr], np.r_[y[inside], end]
-            ax.fill_between(*area, color=BLUE, alpha=0.15, lw=0)
+            ax.fill_between(*self._area, color=BLUE, alpha=0.15, lw=0)
             ax.axvline(self.max_fpr, color=GREY, ls="--", lw=1)
             ax.annotate(
                 " end of the area", (self.max_fpr, 0.5), fontsize=8, color=GREY, va="center"
@@ -157,5 +151,4 @@ class RegionOverlapDisplay(Display):
         ax.set_ylim(0, 1.02)
         ax.set_xlabel("normal pixels over the threshold")
         ax.set_ylabel("share of a defect over the threshold (mean)")
-        if label:
-            ax.legend(loc="lower right")
+        ax.legend(loc="lower right")

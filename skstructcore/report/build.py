@@ -128,7 +128,9 @@ def report(
     numbers |= {name: value for name, value in optional.items() if value is not None}
     for name, value in numbers.items():
         check_number(value, name, 1, closed="left", kind=Integral)
-    n_images = len(as_images(images))
+    load_mask = getattr(images, "load_mask", None)
+    listed = as_images(images)
+    n_images = len(listed)
     if max_images is not None and n_images > max_images:
         raise ValueError(
             f"{n_images} images are more than max_images={max_images}: no browser shows so many "
@@ -142,9 +144,8 @@ def report(
     if parts is not None:
         check_fitted_with_parts(pipe[-1])
     try:
-        collected = collect(
-            pipe, images, sides=(thumbnail, detail), batch_size=batch_size, verbose=verbose
-        )
+        options = {"sides": (thumbnail, detail), "batch_size": batch_size, "verbose": verbose}
+        collected = collect(pipe, listed, load_mask=load_mask, **options)
         content = _content(pipe, *collected, types, parts, title, path.parent)
         page = fill_page(__package__, **content)
     except AttributeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,16 +13,18 @@ import pandas as pd
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
 from ..features.view import view_of
-from ..images.image_list import ImageReadError, as_images
+from ..images.image_list import ImageReadError
 from ..inference import score_batch
 from ..scoring.described import base_thresholds
 from .pictures import image_uri, outline, reduce_map, reduce_mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImagesLike
+    from ..images.image_list import ImageList
 
 
 @dataclass
@@ -63,8 +67,9 @@ class Entry:
 
 def collect(
     pipe: Pipeline,
-    images: ImagesLike,
+    images: ImageList,
     *,
+    load_mask: Callable[[int], NDArray[np.bool_] | None] | None,
     sides: tuple[int, int | None],
     batch_size: int,
     verbose: int = 0,
@@ -73,6 +78,8 @@ def collect(
 
     Parameters
     ----------
+    load_mask : callable or None
+        Gives the mask of an image by its position.
     sides : tuple of (int, int or None)
         Longer side of the thumbnails, and of the larger pictures, in pixels.
     batch_size : int
@@ -85,28 +92,29 @@ def collect(
         From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
         holds the positions of the images that could be judged.
     """
-    listed = as_images(images).seen_through(view_of(pipe))
+    images = images.seen_through(view_of(pipe))
     entries = [
         Entry(escape_name(item), item) if isinstance(item, str) else Entry(f"image {i}", None)
-        for i, item in enumerate(listed.items)
+        for i, item in enumerate(images.items)
     ]
     tables = []
-    bar = progress_bar(verbose=verbose, total=len(listed), desc="report", unit="image")
-    with bar as progress:
-        for start in range(0, len(listed), batch_size):
-            batch = range(start, min(start + batch_size, len(listed)))
-            shown = [i for i in batch if _show(entries[i], listed, i, sides)]
+    bar = progress_bar(verbose=verbose, total=len(images), desc="report", unit="image")
+    with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(images), batch_size):
+            batch = range(start, min(start + batch_size, len(images)))
+            can_be_read = pool.map(lambda i: _show(entries[i], images, i, sides), batch)
+            shown = [i for i, can in zip(batch, can_be_read, strict=True) if can]
             if shown:
-                tables.append(_score(pipe, listed[shown], [entries[i] for i in shown], shown))
+                tables.append(_score(pipe, images[shown], [entries[i] for i in shown], shown))
             progress.update(len(batch))
     described = pd.concat(tables) if tables else pd.DataFrame()
     if described.empty:
         raise ValueError(
-            f"None of the {len(listed)} images can be read. The first: {entries[0].error}"
+            f"None of the {len(images)} images can be read. The first: {entries[0].error}"
         )
-    if hasattr(images, "load_mask"):
+    if load_mask is not None:
         for i in described.index:
-            _add_mask(entries[i], images, i)
+            _add_mask(entries[i], load_mask, i)
     return entries, described
 
 
@@ -146,9 +154,9 @@ def _small_maps(scorer, images, maps):
     return [(reduce_map(heat), box) for heat, box in zip(maps.values, boxes, strict=True)]
 
 
-def _add_mask(entry, images, i):
+def _add_mask(entry, load_mask, i):
     try:
-        mask = images.load_mask(i)
+        mask = load_mask(i)
     except (ValueError, OSError) as error:
         # The page is about decisions: it mentions a wrong mask, and is written all the same.
         entry.note = escape_name(str(error))

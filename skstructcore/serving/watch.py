@@ -1,28 +1,23 @@
 """Images that appear in a folder are scored once, whatever is killed when.
 
 The table is the memory: a row is written, whole and on disk, for each image, and an image of which
-there is a row is done. The drift monitor is told the rows again after a restart. What was sent to
-each receiver is counted in a file beside the table; a message is sent again if nobody knows that it
-came, with the same number.
+there is a row is done.
+The drift monitor is told the rows again after a restart.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
-import ssl
 import threading
 import time
-import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from .._utils.files import escape_name, write_text
+from .._utils.files import escape_name
 from .._utils.journal import Journal
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
@@ -31,17 +26,17 @@ from ..lifecycle.drift import DriftMonitor
 from ..scoring.describe import read_rows
 from ..scoring.map_files import MapWriter
 from .latency import no_features
+from .senders import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import StrPath
+    from .senders import Send
 
-    Send = Callable[[dict[str, Any]], None]
-
-__all__ = ["FolderWatch", "mqtt_sender", "webhook_sender"]
+__all__ = ["FolderWatch"]
 
 _logger = logging.getLogger(__name__)
 _KEY = ["file", "bytes", "modified"]
@@ -95,7 +90,6 @@ class FolderWatch:
     ) -> None:
         self.pipe, self.folder, self.csv = pipe, Path(folder), Path(csv)
         self.model, self.settle, self.patience = model, settle, patience
-        self.senders = senders
         drawn = {"map": maps, "overlay": overlays}
         for place in filter(None, drawn.values()):
             if Path(place).resolve().is_relative_to(self.folder.resolve()):
@@ -107,32 +101,15 @@ class FolderWatch:
         if any(drawn.values()):
             self._draw = MapWriter.of(pipe, None, drawn, watched=folder)
         self._journal = Journal(self.csv)
-        self._sent_file = self.csv.with_name(f"{self.csv.name}.sent")
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
-        self._messages, self._done, self.n_rows = [], set(), 0
+        self._done, self.n_rows = set(), 0
         sample = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
         self._columns = [*_KEY, "model", *sample.columns, "error"]
         rows = self._take_up()
-        self._sent = self._read_sent(len(rows))
+        sent = self.csv.with_name(f"{self.csv.name}.sent")
+        self._outbox = Outbox(senders, sent, n_before=len(rows))
         self._count(rows)
-
-    def _read_sent(self, n_rows):
-        """How many messages each receiver has; the first ones begin with what comes now."""
-        if self.senders and not self._sent_file.exists():
-            write_text(self._sent_file, "\n".join([str(n_rows)] * len(self.senders)))
-        try:
-            counts = [int(line) for line in self._sent_file.read_text().split()]
-        except FileNotFoundError:  # nobody is told
-            counts = []
-        except ValueError:
-            raise ValueError(
-                f"{str(self._sent_file)!r} holds no counts of messages: delete it, and all are "
-                "sent again."
-            ) from None
-        if len(counts) != len(self.senders):  # other receivers than before
-            return [min(counts, default=0)] * len(self.senders)
-        return counts
 
     def _take_up(self):
         """The rows of the table; half a row, of a kill, is taken away."""
@@ -170,7 +147,7 @@ class FolderWatch:
                 self._journal.append(row.to_csv(index=False, header=False))
                 self._count(row)
         if send:
-            self._send()
+            self._outbox.send()
         return self.n_rows - n_before
 
     def _complete(self, now):
@@ -219,24 +196,10 @@ class FolderWatch:
             for alarm in self._monitor.update(rows[is_news].astype({"is_anomalous": bool})):
                 alarms[news[alarm.image - first]].append(str(alarm))
         n_before, self.n_rows = self.n_rows, self.n_rows + len(rows)
-        least = min(self._sent, default=self.n_rows)
-        n_sent = max(least - n_before, 0)
-        shown = json.loads(rows[_SHOWN].iloc[n_sent:].to_json(orient="records"))
-        for i, message in enumerate(shown, start=n_sent):
-            self._messages.append({"number": n_before + i + 1, **message, "alarms": alarms[i]})
-
-    def _send(self):
-        for receiver, send in enumerate(self.senders):
-            waiting = [m for m in self._messages if m["number"] > self._sent[receiver]]
-            try:
-                for message in waiting:
-                    send(message)
-                    self._sent[receiver] = message["number"]
-                    write_text(self._sent_file, "\n".join(map(str, self._sent)))
-            except OSError as error:
-                _logger.warning("%d messages wait at least: %s", len(waiting), error)
-        least = min(self._sent, default=0)
-        self._messages = [m for m in self._messages if m["number"] > least]
+        first = int(min(max(self._outbox.n_sent - n_before, 0), len(rows)))  # that somebody lacks
+        shown = json.loads(rows[_SHOWN].iloc[first:].to_json(orient="records"))
+        for i, message in enumerate(shown, start=first):
+            self._outbox.put({"number": n_before + i + 1, **message, "alarms": alarms[i]})
 
     def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
         """Look until `stop` is set: when the system tells of changes, and every `poll` seconds.
@@ -260,7 +223,7 @@ class FolderWatch:
                 asked = time.monotonic() >= ask_at
                 self.step(send=asked)
                 if asked:
-                    pause = min(max(2 * pause, 2.0), 60.0) if self._messages else 0.0
+                    pause = min(max(2 * pause, 2.0), 60.0) if self._outbox else 0.0
                     ask_at = time.monotonic() + pause
                 changed.wait(poll)
                 changed.clear()
@@ -268,69 +231,3 @@ class FolderWatch:
             if observer.is_alive():
                 observer.stop()
                 observer.join()
-
-
-def webhook_sender(url: str, timeout: float = 5.0) -> Send:
-    """A sender that POSTs messages as JSON; any status but 2xx is an OSError."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"A webhook begins with http:// or https://, got {url!r}.")
-
-    def send(message):
-        body = json.dumps(message).encode()
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=timeout):
-                pass
-        except http.client.HTTPException as error:
-            raise OSError(f"{url} gives no answer that can be read: {error!r}") from error
-
-    return send
-
-
-def mqtt_sender(
-    broker: str,
-    topic: str = "skstructcore",
-    *,
-    user: str | None = None,
-    password: str | None = None,
-    timeout: float = 5.0,
-) -> Send:
-    """A sender that publishes messages as JSON, at least once (quality of service 1).
-
-    `broker` is a host, ``host:port``, or ``mqtts://host``, with TLS: its certificate is checked by
-    the authorities of the system, or by those in the file that the variable SSL_CERT_FILE names.
-    """
-    try:
-        from paho.mqtt import client as mqtt
-    except ImportError as error:
-        raise ImportError('MQTT needs paho-mqtt: pip install "skstructcore[watch]"') from error
-    address = urlsplit(broker if "://" in broker else f"mqtt://{broker}")
-    if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.username:
-        raise ValueError(
-            f"A broker is host, host:port or mqtts://host, without user or password: {broker!r}."
-        )
-    secure = address.scheme == "mqtts"
-    port = address.port or (8883 if secure else 1883)
-    client, answers = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2), []
-    client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(reason)
-    if user:
-        client.username_pw_set(user, password)
-    if secure:
-        client.tls_set_context(ssl.create_default_context())
-
-    def send(message):
-        if not client.is_connected():
-            client.loop_stop()
-            answers.clear()
-            client.connect(address.hostname, port)
-            client.loop_start()
-        told = client.publish(topic, json.dumps(message), qos=1)
-        try:
-            told.wait_for_publish(timeout)
-        except (RuntimeError, ValueError) as error:
-            raise OSError(f"the broker {broker} does not take messages: {error}") from error
-        if not told.is_published():
-            refused = [f"refuses: {answer}" for answer in answers if answer.is_failure]
-            raise OSError(f"the broker {broker} {refused[-1] if refused else 'does not answer'}")
-
-    return send
