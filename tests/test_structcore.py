@@ -107,7 +107,7 @@ def test_describe_tells_how_the_decision_came_about(maps):
     weighted = z[:, 1:] @ [*scorer.descriptors_.values()]
     np.testing.assert_allclose(parts["d_struct"], weighted)
     np.testing.assert_allclose(
-        parts["anomaly_score"], parts["base"] + scorer.lam_ * parts["d_struct"]
+        parts["anomaly_score"], parts["base"] + scorer.calibration_.lam * parts["d_struct"]
     )
     np.testing.assert_allclose(parts["anomaly_score"], -scorer.score_samples(maps))
     np.testing.assert_array_equal(parts["is_anomalous"], scorer.predict(maps) == -1)

@@ -24,6 +24,7 @@ from ._model_file import NUMBER_TYPES, can_hold
 
 _PACKAGE = __name__.partition(".")[0]
 _CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
+_TEXT = re.compile(r"object|U\d+")
 PIPELINE = "sklearn.pipeline:Pipeline"
 
 
@@ -98,58 +99,32 @@ class Reader:
         self._objects = {}
 
     def value(self, node):
-        if node is None or isinstance(node, (bool, int, float, str)):
-            return node
-        if isinstance(node, list):
-            return [self.value(item) for item in node]
-        for key, read in _READERS.items():
-            if key in node:
-                return read(self, node)
+        match node:
+            case None | bool() | int() | float() | str():
+                return node
+            case list():
+                return [self.value(item) for item in node]
+            case {"tuple": items}:
+                return tuple(self.value(items))
+            case {"dict": items}:
+                return {self.value(key): self.value(value) for key, value in items}
+            case {"float": text}:
+                return float(text)
+            case {"path": text}:
+                return Path(text)
+            case {"scalar": [dtype, value]} if dtype in NUMBER_TYPES:
+                return np.dtype(dtype).type(self.value(value))
+            case {"array": name}:
+                return self._arrays[name].T if node.get("turned") else self._arrays[name]
+            case {"strings": items, "shape": shape, "type": dtype} if _TEXT.fullmatch(dtype):
+                return np.array(items, dtype=dtype).reshape(shape)
+            case {"same": number}:
+                return self._objects[number]
+            case {"new": name, "number": number, "state": state}:
+                new = _build(name, {key: self.value(part) for key, part in state.items()})
+                self._objects[number] = new
+                return new
         raise ValueError(f"it holds an entry of an unknown type, {sorted(node)[:3]}")
-
-    def _tuple(self, node):
-        return tuple(self.value(node["tuple"]))
-
-    def _dict(self, node):
-        return {self.value(key): self.value(value) for key, value in node["dict"]}
-
-    def _float(self, node):
-        return float(node["float"])
-
-    def _path(self, node):
-        return Path(node["path"])
-
-    def _scalar(self, node):
-        dtype, value = node["scalar"]
-        if dtype not in NUMBER_TYPES:
-            raise ValueError(f"it holds a number of the type {dtype!r}")
-        return np.dtype(dtype).type(self.value(value))
-
-    def _array(self, node):
-        array = self._arrays[node["array"]]
-        return array.T if node.get("turned") else array
-
-    def _strings(self, node):
-        dtype = object if node["type"] == "object" else node["type"]
-        if dtype is not object and not re.fullmatch(r"U\d+", dtype):
-            raise ValueError(f"it holds text of the type {dtype!r}")
-        return np.array(node["strings"], dtype=dtype).reshape(node["shape"])
-
-    def _same(self, node):
-        return self._objects[node["same"]]
-
-    def _new(self, node):
-        state = {key: self.value(value) for key, value in node["state"].items()}
-        new = _build(node["new"], state)
-        self._objects[node["number"]] = new
-        return new
-
-
-_READERS = {
-    "new": Reader._new, "same": Reader._same, "array": Reader._array, "tuple": Reader._tuple,
-    "dict": Reader._dict, "scalar": Reader._scalar, "float": Reader._float,
-    "strings": Reader._strings, "path": Reader._path,
-}  # fmt: skip
 
 
 def _class_name(value):

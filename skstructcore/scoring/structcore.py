@@ -105,11 +105,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         Base score, descriptors, group and route of each training image.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
-    location_, scale_ : ndarray of shape (n_descriptors,)
-        Mean and standard deviation (1 if it is 0) over the training maps of the descriptors, and,
-        after these, of those of the paper that do not count: "std", "top" and "tv".
-    lam_ : float
-        Weight of ``D_struct``.
     calibrations_ : dict of str to ScoreCalibration
         That of each route; of "all" without routes.
     decisions_ : dict of str to Decision
@@ -300,18 +295,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     @property
     def false_alarm_rate_(self) -> float:
         return max(decision.rate for decision in self.decisions_.values())
-
-    @property
-    def location_(self) -> NDArray[np.float64]:
-        return self.calibration_.location
-
-    @property
-    def scale_(self) -> NDArray[np.float64]:
-        return self.calibration_.scale
-
-    @property
-    def lam_(self) -> float:
-        return self.calibration_.lam
 
     @property
     def uses_surprise_(self) -> bool:
