@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    Images = Sequence[ArrayLike] | NDArray[Any]
+
 __all__ = [
     "aupro_score",
     "f1_max_score",
@@ -144,10 +146,10 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
 
 
 def pixel_auroc_score(
-    masks: Sequence[ArrayLike] | NDArray[Any],
-    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    masks: Images,
+    anomaly_maps: Images,
     *,
-    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
+    ignored: Images | None = None,
 ) -> float:
     """Area under the ROC curve of all pixels of all images together.
 
@@ -191,11 +193,11 @@ def pixel_auroc_score(
 
 
 def aupro_score(
-    masks: Sequence[ArrayLike] | NDArray[Any],
-    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    masks: Images,
+    anomaly_maps: Images,
     *,
     max_fpr: float = 0.3,
-    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
+    ignored: Images | None = None,
 ) -> float:
     """Area under the per-region-overlap curve up to a false positive rate.
 
@@ -246,10 +248,10 @@ def aupro_score(
 
 
 def pro_curve(
-    masks: Sequence[ArrayLike] | NDArray[Any],
-    anomaly_maps: Sequence[ArrayLike] | NDArray[Any],
+    masks: Images,
+    anomaly_maps: Images,
     *,
-    ignored: Sequence[NDArray[np.bool_]] | NDArray[np.bool_] | None = None,
+    ignored: Images | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per-region-overlap curve: the points that `aupro_score` integrates.
 

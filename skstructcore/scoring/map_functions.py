@@ -145,13 +145,9 @@ def component(
     The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
     logarithm, because sizes differ by factors. Range [0, log(1 + m / 4)]; O(m).
     """
-    if ignored is None:
-        limit = mean(maps) + 2 * std(maps)
-        over_limit = maps > limit[:, np.newaxis, np.newaxis]
-    else:
-        where = {"axis": (1, 2), "dtype": np.float64, "where": ~ignored}
-        limit = maps.mean(**where) + 2 * maps.std(**where)
-        over_limit = (maps > limit[:, np.newaxis, np.newaxis]) & ~ignored
+    counted = True if ignored is None else ~ignored
+    where = {"axis": (1, 2), "dtype": np.float64, "keepdims": True, "where": counted}
+    over_limit = (maps > maps.mean(**where) + 2 * maps.std(**where)) & counted
     sizes = np.zeros(len(maps))
     for image, over in enumerate(over_limit):
         labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))

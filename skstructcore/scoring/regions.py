@@ -191,8 +191,9 @@ def _regions_of(maps: AnomalyMaps, decision: Decision, common) -> list[dict]:
                 "left": x + box_cols.start * dx,
                 "bottom": y + box_rows.stop * dy,
                 "right": x + box_cols.stop * dx,
-                "touches_border": _touches(box_rows, values.shape[0])
-                or _touches(box_cols, values.shape[1]),
+                "touches_border": 0 in (box_rows.start, box_cols.start)
+                or box_rows.stop == values.shape[0]
+                or box_cols.stop == values.shape[1],
                 "too_small": False,
                 "height": int(original[0]),
                 "width": int(original[1]),
@@ -203,7 +204,3 @@ def _regions_of(maps: AnomalyMaps, decision: Decision, common) -> list[dict]:
         row["p_value"] = p_value
     rows.sort(key=lambda row: -row["peak"])
     return [{**row, "region": number} for number, row in enumerate(rows, start=1)]
-
-
-def _touches(box: slice, length: int) -> bool:
-    return box.start == 0 or box.stop == length
