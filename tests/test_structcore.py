@@ -179,7 +179,7 @@ def test_constant_maps_give_finite_scores():
 def test_full_resolution_looks_at_the_smoothed_pixel_map(maps):
     geometry = Geometry((48, 64), [[48, 64]] * 60, [[0, 0, 48, 64]] * 60)
     smooth = AnomalyMaps(maps, geometry=geometry)
-    scorer = StructCoreScorer(resolution="full", sigma=4.0).fit(smooth)
+    scorer = StructCoreScorer(resolution="full").fit(smooth)
     base = scorer.describe(smooth)["base"]
     np.testing.assert_allclose(base, scorer.transform(smooth).max(axis=(1, 2)))
     assert (base < maps.max(axis=(1, 2))).all()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .structcore import StructCoreScorer
 
 _PIXELS_AT_ONCE = 2**21
+#: Of the Gaussian that smooths pixel maps, in pixels that the backbone saw; as in the paper.
+SIGMA = 4.0
 
 
 def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: bool) -> AnomalyMaps:
@@ -83,7 +85,7 @@ def _check_parts(maps):
         raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
 
 
-def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
+def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:
     """Bring maps to the size that the backbone saw, and smooth them; see `upsample_maps`.
 
     Ignored pixels are 0 and have no part in what is around them. Maps without geometry stay as
@@ -97,8 +99,8 @@ def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
         if values is None:
             return None
         if maps.ignored is None:
-            return upsample_maps(values, size, sigma)
-        return upsample_counted(values, maps.ignored, size, sigma)
+            return upsample_maps(values, size, SIGMA)
+        return upsample_counted(values, maps.ignored, size, SIGMA)
 
     return replace(
         maps,
@@ -110,7 +112,7 @@ def at_pixels(maps: AnomalyMaps, sigma: float) -> AnomalyMaps:
 
 def seen_maps(scorer: StructCoreScorer, maps: AnomalyMaps) -> AnomalyMaps:
     """Return the maps that the descriptors look at, by the resolution of a scorer."""
-    return at_pixels(maps, scorer.sigma) if scorer.resolution == "full" else maps
+    return at_pixels(maps) if scorer.resolution == "full" else maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,26 +155,23 @@ class Evidence(OfTrainingImages):
 
 
 def collect_evidence(
-    maps: AnomalyMaps,
-    descriptors: Sequence[DescriptorLike],
-    *,
-    sigma: float | None = None,
+    maps: AnomalyMaps, descriptors: Sequence[DescriptorLike], *, at_full: bool = False
 ) -> Evidence:
     """Evaluate the base score and the descriptors, each once.
 
-    What is ignored does not count. With `sigma` they look at the pixel maps, smoothed by so much,
-    else at the patch grid.
+    What is ignored does not count. With `at_full` they look at the smoothed pixel maps, else at the
+    patch grid.
     """
     wanted = list(dict.fromkeys([BASE, *descriptors]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
     # Pixel maps of a few images at a time, because those of all take far more than their patches.
-    full = sigma is not None and maps.geometry is not None
+    full = at_full and maps.geometry is not None
     step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size)) if full else len(maps)
     values = []
     for start in range(0, len(maps), step):
         part = maps if step >= len(maps) else maps[start : start + step]
-        part = at_pixels(part, sigma) if full else part
+        part = at_pixels(part) if full else part
         stacks = {"surprise": part.surprise, "ignored": part.ignored}
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
     values = np.concatenate(values)

@@ -72,10 +72,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         (``calibration="in-sample"``, plain arrays), ``<name>`` takes its place, under its own
         name.
     resolution : {"grid", "full"}, default="grid"
-        Whether descriptors look at the patch grid or at the smoothed pixel map.
-    sigma : float >= 0, default=4.0
-        Standard deviation of the Gaussian that smooths pixel maps, in pixels of the size that
-        the backbone saw.
+        Whether descriptors look at the patch grid or at the pixel map that `transform` returns.
     threshold : {"expected", "guaranteed", "quantile"}, default="expected"
         "expected": `false_alarm_rate` is the expected rate for further images like the training
         images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is
@@ -158,7 +155,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "descriptors": [StrOptions({"default"}), list, tuple, dict],
         "resolution": [StrOptions({"grid", "full"})],
-        "sigma": [Interval(Real, 0, None, closed="left")],
         "threshold": [StrOptions(set(RULES))],
         "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
     }
@@ -172,7 +168,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         false_alarm_rate: float = 0.01,
         descriptors: Literal["default"] | DescriptorsLike = "default",
         resolution: Literal["grid", "full"] = "grid",
-        sigma: float = 4.0,
         threshold: Rule = "expected",
         unknown_level: float = 0.005,
     ) -> None:
@@ -182,7 +177,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         self.false_alarm_rate = false_alarm_rate
         self.descriptors = descriptors
         self.resolution = resolution
-        self.sigma = sigma
         self.threshold = threshold
         self.unknown_level = unknown_level
 
@@ -229,8 +223,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def evidence_of(self, maps: AnomalyMaps) -> Evidence:
         """Return what the maps of images say, and what is known of the images."""
-        sigma = self.sigma if self.resolution == "full" else None
-        return collect_evidence(maps, shown(self.descriptors_), sigma=sigma)
+        at_full = self.resolution == "full"
+        return collect_evidence(maps, shown(self.descriptors_), at_full=at_full)
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
@@ -325,13 +319,14 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def transform(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float32]:
-        """Return pixel maps: bilinear to the size that the backbone saw, Gaussian-smoothed.
+        """Return pixel maps: bilinear to the size that the backbone saw, smoothed there.
 
-        They are float32, (n_samples, H, W). Maps without geometry keep their size and are not
+        They are float32, (n_samples, H, W). The Gaussian has a standard deviation of 4 pixels, as
+        in the paper. Maps without geometry keep their size and are not
         smoothed. Ignored pixels are 0.
         """
         maps = replace(self._fitted_maps(X), surprise=None)
-        return np.asarray(at_pixels(maps, self.sigma).values, dtype=np.float32)
+        return np.asarray(at_pixels(maps).values, dtype=np.float32)
 
     def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return the descriptors in standard deviations of good images, (n_samples, p)."""

@@ -17,6 +17,7 @@ from ..images.resampling import _resize_matrix, ignored_pixels
 from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import BASE, SURPRISE, looks_at_surprise
+from ..scoring.evidence import SIGMA
 
 if TYPE_CHECKING:
     from typing import Any
@@ -445,7 +446,7 @@ def append_scoring(
         return g.shaped(values, *shape)
 
     found = [None if f is None else as_grid(f) for f in search_bank(g, rows, knn, routes)]
-    options = {"ignored": ignored, "shape": shape, "size": size, "sigma": float(scorer.sigma)}
+    options = {"ignored": ignored, "shape": shape, "size": size, "sigma": SIGMA}
     resized = partial(resized_map, g, **options)
     pixel_map = g.shaped(resized(found[0]), 1, *size)
     g("Identity", pixel_map, outputs=(outputs["map"],))
