@@ -1,7 +1,7 @@
 """Scores of training images as if they had not been in the bank.
 
 There is one function for each kind of held-out calibration. It takes a `BankSearch` and the
-patches of training images, and returns their `PatchScores` and the expectations that were learned
+patches of training images, and returns their maps and the expectations that were learned
 on the way. Images of one group are left out together.
 """
 
@@ -20,9 +20,11 @@ from .surprise import contributions, extend_expectation, fit_expectation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..containers import Patches
-    from .search import BankSearch, PatchScores
+    from ..containers import AnomalyMaps, Patches
+    from .search import BankSearch
     from .surprise import DistanceExpectation, ExpectationSums
+
+    HeldOut = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
 
 #: Of the calibration "k-fold".
 N_FOLDS = 5
@@ -44,48 +46,44 @@ def check_training_images(patches: Patches, calibration: str) -> None:
         )
 
 
-def leave_groups_out(
-    search: BankSearch, patches: Patches
-) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+def leave_groups_out(search: BankSearch, patches: Patches) -> HeldOut:
     """Score each training image without the entries of its group, and learn what is normal."""
-    return _learn(search, patches, _score_held_out(search, patches))
+    return _learn(search, *_score_held_out(search, patches))
 
 
-def k_fold(
-    search: BankSearch, patches: Patches
-) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     """Score each training image by a bank of the same size, built from the other folds.
 
     What content a patch has is told by the entries of the whole bank, its own group left out.
     Of fewer groups than folds, each is a fold.
     """
-    scores = _score_held_out(search, patches)
+    maps, neighbors = _score_held_out(search, patches)
     routes, rng = search.known_routes(patches), np.random.RandomState(0)
     folds = assign_folds(patches.groups, routes[:, 0], N_FOLDS, rng)
-    distances = np.empty_like(scores.distances)
+    distances = np.empty_like(maps.values)
     for fold in np.unique(folds):
         out = folds == fold
         others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
-        distances[out] = score_patches(others, patches[out], routes=routes[out]).distances
-    return _learn(search, patches, replace(scores, distances=distances))
+        distances[out] = score_patches(others, patches[out], routes=routes[out]).values
+    return _learn(search, replace(maps, values=distances), neighbors)
 
 
 def add_images(
     search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
-) -> tuple[PatchScores, tuple[DistanceExpectation, ...]]:
+) -> HeldOut:
     """Score more training images without the entries of their groups, and learn from them.
 
     The bank has their entries already; `expectations`, for its entries, are what was learned
     before.
     """
-    return _learn(search, patches, _score_held_out(search, patches), expectations)
+    return _learn(search, *_score_held_out(search, patches), expectations)
 
 
 def contributions_of(
     search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
 ) -> tuple[ExpectationSums, ...]:
     """What training images have contributed to the expectations of each route."""
-    by_route = _by_route(search, patches, _score_held_out(search, patches))
+    by_route = _by_route(search, *_score_held_out(search, patches))
     return tuple(
         contributions(expectation, *lesson)
         for expectation, (_, lesson) in zip(expectations, by_route, strict=True)
@@ -93,51 +91,52 @@ def contributions_of(
 
 
 def _score_held_out(search, patches):
+    """Maps of training images without the entries of their groups, and the nearest entries."""
+    neighbors = np.empty((*patches.shape[:3], search.n_context), np.int32)
     routes = search.known_routes(patches)
-    scores = score_patches(search, patches, routes=routes, held_out=True, keep_neighbors=True)
-    return replace(scores, routes=routes[:, 0])
+    return score_patches(
+        search, patches, None, routes, held_out=True, neighbors=neighbors
+    ), neighbors
 
 
-def _by_route(search, patches, scores):
+def _by_route(search, maps, neighbors):
     """For each route, which patches count, and what can be learned from them.
 
     The latter are their distances, nearest entries and groups.
     """
-    counted = np.ones(scores.distances.shape, bool) if scores.ignored is None else ~scores.ignored
-    groups = np.broadcast_to(patches.groups[:, np.newaxis, np.newaxis], counted.shape)
-    for route, index in enumerate(search.indexes):
-        mine = counted & (scores.routes == route)[:, np.newaxis, np.newaxis]
+    counted = np.ones(maps.shape, dtype=bool) if maps.ignored is None else ~maps.ignored
+    groups = np.broadcast_to(maps.groups[:, np.newaxis, np.newaxis], counted.shape)
+    for name, index in zip(search.entries.route_names, search.indexes, strict=True):
+        mine = counted
+        if search.is_routed:
+            mine = counted & (maps.route == name)[:, np.newaxis, np.newaxis]
         # What is normal for an entry of another route is known by the expectation of that route.
-        nearest = scores.neighbors[mine]
+        nearest = neighbors[mine]
         nearest = np.where(nearest < len(index.bank), nearest, -1)
-        yield mine, (scores.distances[mine], nearest, groups[mine])
+        yield mine, (maps.values[mine], nearest, groups[mine])
 
 
-def _learn(search, patches, scores, before=None):
+def _learn(search, maps, neighbors, before=None):
     """Expectations of each route, and what its training patches are by those of other groups.
 
     They are learned anew, or from what was known before.
     """
-    surprise, expectations = np.zeros_like(scores.distances), []
-    for route, (mine, lesson) in enumerate(_by_route(search, patches, scores)):
+    surprise, expectations = np.zeros_like(maps.values), []
+    for route, (mine, lesson) in enumerate(_by_route(search, maps, neighbors)):
         if before is None:
             learned = fit_expectation(*lesson, len(search.indexes[route].bank))
         else:
             learned = extend_expectation(before[route], *lesson)
         expectations.append(learned[0])
         surprise[mine] = learned[1]
-    return replace(scores, surprise=surprise, neighbors=None), tuple(expectations)
-
-
-def _n_counted(values, images):
-    """How many patches of some images are not ignored."""
-    return int(np.count_nonzero(~np.isnan(values[images, :, :, 0])))
+    return replace(maps, surprise=surprise), tuple(expectations)
 
 
 def _bank_of(search, patches, routes, rng):
     """Build a bank of the fitted sizes from the training images in `patches`."""
+    counted = np.count_nonzero(~np.isnan(patches.values[..., 0]), axis=(1, 2))
     sizes = [
-        min(len(index.bank), _n_counted(patches.values, routes == route))
+        min(len(index.bank), int(counted[routes == route].sum()))
         for route, index in enumerate(search.indexes)
     ]
     rule = SelectionRule(ratio=sizes, random_state=rng)

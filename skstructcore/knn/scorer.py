@@ -15,8 +15,10 @@ from .._utils.output import ContainerOutputMixin
 from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
 from ..containers import MemoryBank, Patches, TrainingImages
+from ..routing.pooling import pool_patches
+from ..routing.profile import held_out_distances
 from .held_out import check_training_images, k_fold, leave_groups_out
-from .search import BankSearch, as_maps, score_patches
+from .search import BankSearch, score_patches
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -158,10 +160,13 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         patches = self._prepare(X)
         if self.calibration == "in-sample":
-            scores = score_patches(self.search_, patches, routes=self.search_.known_routes(patches))
+            maps = score_patches(self.search_, patches, routes=self.search_.known_routes(patches))
         else:
-            scores = self._score_held_out(patches)
-        maps = as_maps(scores, patches, training=True)
+            maps = self._score_held_out(patches)
+        if maps.route is not None:
+            pooled = pool_patches(patches.values)
+            distances = held_out_distances(pooled, patches.groups, patches.routes)
+            maps = replace(maps, route_distance=distances)
         if patches.lots is None or self.calibration == "in-sample":
             return maps
         return self._with_lots_left_out(maps, patches)
@@ -185,8 +190,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         search = self.search_.of(replace(bank, groups=lots[bank.image_index]))
         apart = replace(patches, images=replace(images, groups=lots))
         routes = self.search_.known_routes(patches)
-        scores = score_patches(search, apart, self.expectations_, routes, held_out=True)
-        return replace(maps, without_lot=as_maps(scores, apart))
+        apart = score_patches(search, apart, self.expectations_, routes, held_out=True)
+        return replace(maps, without_lot=apart)
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).
@@ -196,8 +201,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X : Patches of the fitted bank, or array-like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        patches = self._fitted_patches(X)
-        return as_maps(score_patches(self.search_, patches, self.expectations_), patches)
+        return score_patches(self.search_, self._fitted_patches(X), self.expectations_)
 
     def transform_held_out(self, X: Patches) -> AnomalyMaps:
         """Score changed copies of training images as if those had not been in the bank.
@@ -216,8 +220,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             )
         patches = self._fitted_patches(X)
         routes = self.search_.known_routes(patches)
-        scores = score_patches(self.search_, patches, self.expectations_, routes, held_out=True)
-        return as_maps(scores, patches)
+        return score_patches(self.search_, patches, self.expectations_, routes, held_out=True)
 
     def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
         """Return minus the maximum of each map, (n_images,), float64: max pooling."""
@@ -260,8 +263,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _score_held_out(self, patches):
         check_training_images(patches, self.calibration)
         score = k_fold if self.calibration == "k-fold" else leave_groups_out
-        scores, self.expectations_ = score(self.search_, patches)
-        return scores
+        maps, self.expectations_ = score(self.search_, patches)
+        return maps
 
     def _fitted_patches(self, X):
         if not isinstance(X, Patches):

@@ -12,7 +12,6 @@ import numpy as np
 from .._utils.rows import ignored_patches
 from ..containers import AnomalyMaps
 from ..routing.pooling import pool_patches
-from ..routing.profile import held_out_distances
 from ..routing.prototypes import compared_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
@@ -277,32 +276,6 @@ def _mean_distance(squared, metric):
     return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class PatchScores:
-    """What was found out about the patches of n images.
-
-    Attributes
-    ----------
-    distances : ndarray of shape (n, h, w), float32
-    surprise : ndarray of shape (n, h, w), float32, or None
-    routes : ndarray of shape (n,), int64
-        The route that each image was compared with; the nearest of several.
-    pooled : ndarray of shape (n, n_features), float64, or None
-        Mean patch of each image, see `pool_patches`; None without routing.
-    ignored : ndarray of shape (n, h, w), dtype bool, or None
-        Patches that do not count, whose distance and surprise are 0; None: there are none.
-    neighbors : ndarray of shape (n, h, w, n_context), int32, or None
-        Nearest entries, numbered as in `Found`, where they were to be kept.
-    """
-
-    distances: NDArray[np.float32]
-    surprise: NDArray[np.float32] | None
-    routes: NDArray[np.int64]
-    pooled: NDArray[np.float64] | None
-    ignored: NDArray[np.bool_] | None = None
-    neighbors: NDArray[np.int32] | None = None
-
-
 def score_patches(
     search: BankSearch,
     patches: Patches,
@@ -310,69 +283,46 @@ def score_patches(
     routes: NDArray[np.int64] | None = None,
     *,
     held_out: bool = False,
-    keep_neighbors: bool = False,
-) -> PatchScores:
+    neighbors: NDArray[np.int32] | None = None,
+) -> AnomalyMaps:
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
-    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`.
+    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`. The
+    nearest entries are written to `neighbors` ``(n, h, w, n_context)``, numbered as in `Found`.
+    ValueError if a map is not finite.
     """
     grid = patches.shape[:3]
-    distances = np.empty(grid, dtype=np.float32)
+    distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
-    neighbors = np.empty((*grid, search.n_context), np.int32) if keep_neighbors else None
-    nearest, ignored = np.zeros(len(patches), dtype=np.int64), None
-    pooled = np.empty((len(patches), patches.shape[-1])) if search.is_routed else None
+    nearest, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
     for found in search.search(patches, routes, held_out=held_out):
-        images = found.images
+        images, route = found.images, found.routes[0]
         distances[images] = found.distances
         if found.ignored is not None:
-            ignored = np.zeros(grid, dtype=bool) if ignored is None else ignored
             ignored[images] = found.ignored
         if surprise is not None:
-            surprise[images] = _surprise(found, expectations)
+            expectation = join_expectations([expectations[route] for route in found.routes])
+            of_patches = expectation.surprise(found.distances.ravel(), found.neighbors)
+            surprise[images] = of_patches.reshape(found.distances.shape) * ~ignored[images]
         if neighbors is not None:
             neighbors[images] = found.neighbors.reshape(-1, *neighbors.shape[1:])
-        if pooled is not None:
-            nearest[images] = found.routes[0]
-            pooled[images] = pool_patches(found.features)
-    return PatchScores(distances, surprise, nearest, pooled, ignored, neighbors)
-
-
-def _surprise(found, expectations):
-    expectation = join_expectations([expectations[route] for route in found.routes])
-    surprise = expectation.surprise(found.distances.ravel(), found.neighbors)
-    surprise = surprise.reshape(found.distances.shape)
-    return surprise if found.ignored is None else surprise * ~found.ignored
-
-
-def as_maps(scores: PatchScores, patches: Patches, *, training: bool = False) -> AnomalyMaps:
-    """Put what was found out about patches, and what is known of their images, together.
-
-    The distance of `training` images to their route is held out as well. ValueError if a map is not
-    finite.
-    """
-    finite = np.isfinite(scores.distances).all(axis=(1, 2))
+        if search.is_routed:
+            nearest[images] = route
+            pooled = pool_patches(found.features)
+            route_distance[images] = search.bank.profiles[route].distance(pooled)
+    finite = np.isfinite(distances).all(axis=(1, 2))
     if not finite.all():
         raise ValueError(
             f"The anomaly map of image {int(np.argmin(finite))} is not finite: its features "
             "are NaN or infinite. Check the backbone's weights and dtype."
         )
-    maps = AnomalyMaps(
-        scores.distances,
+    return AnomalyMaps(
+        distances,
         patches.image_index,
         patches.images,
+        route=np.array(search.bank.route_names)[nearest] if search.is_routed else None,
+        route_distance=route_distance if search.is_routed else None,
         geometry=patches.geometry,
-        surprise=scores.surprise,
-        ignored=scores.ignored,
+        surprise=surprise,
+        ignored=ignored if ignored.any() else None,
     )
-    if scores.pooled is None:
-        return maps
-    bank, pooled, routes = patches.bank, scores.pooled, scores.routes
-    if training:
-        distances = held_out_distances(pooled, patches.groups, routes)
-    else:
-        distances = np.empty(len(pooled))
-        for route, profile in enumerate(bank.profiles):
-            distances[routes == route] = profile.distance(pooled[routes == route])
-    names = np.array(bank.route_names)
-    return replace(maps, route=names[routes], route_distance=distances)

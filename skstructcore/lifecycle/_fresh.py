@@ -10,7 +10,7 @@ import numpy as np
 from .._utils.rows import materialize
 from ..bank.record import digests_of
 from ..bank.training import good_images, is_auto
-from ..knn.search import as_maps, score_patches
+from ..knn.search import score_patches
 from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def fresh_images(
         names, search = bank.bank_.route_names, knn.search_
         said = np.array([names.index(name) for name in good.categories])
         routes = search.known_routes(patches, said)
-        maps = as_maps(score_patches(search, patches, knn.expectations_, routes), patches)
+        maps = score_patches(search, patches, knn.expectations_, routes)
     else:
         maps = knn.transform(patches)
     table = _describe(scorer, maps, good)

@@ -15,7 +15,7 @@ from .._utils.warning import warn_user
 from ..bank.record import digests_of, table_of
 from ..containers import MemoryBank, Patches
 from ..knn.held_out import add_images, contributions_of
-from ..knn.search import as_maps, score_patches
+from ..knn.search import score_patches
 from ..knn.surprise import reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
@@ -133,11 +133,11 @@ def update(
     new_knn.search_ = knn.search_.of(new_bank.bank_)
     if knn.expectations_ is None:
         search = new_knn.search_
-        scores = score_patches(search, patches, routes=search.known_routes(patches))
+        maps = score_patches(search, patches, routes=search.known_routes(patches))
     else:
         before = _expectations_at(knn, new_knn.search_, old_rows)
-        scores, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
-    maps = as_maps(scores, patches)  # distances to routes are held out below, from all images
+        maps, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
+    # Distances to routes are held out below, from all images.
     training = scorer.training_.join(scorer.evidence_of(maps))
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
 
