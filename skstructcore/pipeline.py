@@ -177,11 +177,13 @@ def estimate_memory(
         shape = replace(shape, n_context=max(knn.n_neighbors, N_CONTEXT), n_folds=n_folds)
     smaller = []
     if hasattr(training.X, "memory"):  # else there is no backbone
-        shape = shape.with_work(*training.X.memory())
+        names = "network", "n_in_work", "work"
+        shape = replace(shape, **dict(zip(names, training.X.memory(), strict=True)))
         if not shape.estimate().fits:
             for changes in ({"batch_size": 1}, {"batch_size": 1, "n_jobs": 1}):
                 text = " and ".join(f"features__{key}={value}" for key, value in changes.items())
-                smaller.append((text, shape.with_work(*training.X.memory(**changes))))
+                less = dict(zip(names, training.X.memory(**changes), strict=True))
+                smaller.append((text, replace(shape, **less)))
     return shape.advised(f"{name}__max_memory", *smaller)
 
 

@@ -25,18 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How many patches of each route are kept, and how they are selected.
+    """How many patches of each route are kept, and how they are selected; see `CoresetBank`."""
 
-    Attributes
-    ----------
-    ratio : float, int, "auto" or sequence of int
-        See `CoresetBank`; a sequence has one number a route.
-    random_state : int, RandomState instance or None
-    device : str
-        See `greedy_k_center`.
-    """
-
-    ratio: float | str | Sequence[int] = "auto"
+    ratio: float | str | Sequence[int] = "auto"  # a sequence has one number a route
     random_state: RandomState = None
     device: str = "cpu"
 
@@ -59,23 +50,12 @@ class SelectionRule:
 
 
 class Selection(NamedTuple):
-    """A bank, and the patches of training images that are left for calibration.
+    """A bank, and the patches of training images that are left for calibration."""
 
-    Attributes
-    ----------
-    bank : MemoryBank
-        Each image is a group of its own.
-    radius : ndarray of shape (n_routes,), float64
-        No training patch lies farther than this from the bank of its route.
-    values : ndarray of shape (n_kept, h, w, n_features), float32
-    images : ndarray of shape (n_kept,), int64
-        Their positions in the training set, ascending.
-    """
-
-    bank: MemoryBank
-    radius: NDArray[np.float64]
-    values: NDArray[np.float32]
-    images: NDArray[np.int64]
+    bank: MemoryBank  # each image is a group of its own
+    radius: NDArray[np.float64]  # no training patch lies farther from the bank of its route
+    values: NDArray[np.float32]  # (n_kept, h, w, n_features)
+    images: NDArray[np.int64]  # (n_kept,), their positions in the training set, ascending
 
 
 def select_bank(

@@ -29,50 +29,22 @@ _PER_PATCH = 20  # bytes that a selection keeps for each patch
 
 @dataclass(frozen=True)
 class FitShape:
-    """What the memory of a fit depends on.
+    """What the memory of a fit depends on."""
 
-    Attributes
-    ----------
-    n_images, n_patches, n_features : int
-        Good training images, patches of each, projected features of a patch.
-    n_entries : int
-        Of the memory bank, in all routes.
-    n_pairs : int
-        Of patches and entries of the same route.
-    max_memory : int
-        Of `CoresetBank`.
-    sharded : bool, default=False
-        Whether shards of images are worked on apart.
-    largest_route : float, default=0
-        Share of the images that are in the largest of several routes.
-    ignored : float, default=0
-        Share of the patches that are ignored.
-    n_context : int, default=0
-        Neighbours that are kept for each patch of held-out images; 0: images are not held out.
-    n_folds : int, default=0
-        Folds of the calibration "k-fold"; 0: another calibration.
-    network : int, default=0
-        Bytes of the weights of the backbone, and what stays with them.
-    n_in_work : int, default=0
-        Images whose patches are not yet there while features of the last are computed.
-    work : int, default=0
-        Bytes of this work.
-    """
-
-    n_images: int
-    n_patches: int
-    n_features: int
-    n_entries: int
-    n_pairs: int
-    max_memory: int
-    sharded: bool = False
-    largest_route: float = 0.0
-    ignored: float = 0.0
-    n_context: int = 0
-    n_folds: int = 0
-    network: int = 0
-    n_in_work: int = 0
-    work: int = 0
+    n_images: int  # good ones
+    n_patches: int  # of each image
+    n_features: int  # of a patch, projected
+    n_entries: int  # of the memory bank, in all routes
+    n_pairs: int  # of patches and entries of the same route
+    max_memory: int  # of `CoresetBank`
+    sharded: bool = False  # whether shards of images are worked on apart
+    largest_route: float = 0.0  # share of the images that are in the largest of several routes
+    ignored: float = 0.0  # share of the patches
+    n_context: int = 0  # neighbours kept for each patch of held-out images; 0: none is held out
+    n_folds: int = 0  # of the calibration "k-fold"; 0: another one
+    network: int = 0  # bytes of the weights of the backbone, and what stays with them
+    n_in_work: int = 0  # images whose patches are not yet there while features are computed
+    work: int = 0  # bytes of this work
 
     @property
     def all_patches(self) -> int:
@@ -114,10 +86,6 @@ class FitShape:
             held_out += kept
         parts = map(int, (self.network, extraction, patches, selection, held_out))
         return MemoryEstimate(*parts, available_memory() if available is None else available)
-
-    def with_work(self, network: int, n_in_work: int, work: int) -> FitShape:
-        """The same with the memory of the backbone and its run."""
-        return replace(self, network=network, n_in_work=n_in_work, work=work)
 
     def advised(self, name: str, *others: tuple[str, FitShape]) -> MemoryEstimate:
         """The estimate, with advice where there is not enough memory.
@@ -199,33 +167,15 @@ def check_room(bank: CoresetBank, training: GoodImages) -> FitShape:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What a fit takes, in bytes above what the process holds before.
+    """What a fit takes, in bytes above what the process holds before."""
 
-    Attributes
-    ----------
-    network : int
-        The weights of the backbone, and what stays with them.
-    extraction : int
-        Work of the backbone, beside the patches: pixels, activations, batches of features.
-    patches : int
-        Projected patches of the training images, at most ``bank__max_memory``.
-    selection : int
-        Work of selecting the memory bank.
-    held_out : int
-        Work of scoring the training images held out.
-    available : int
-        What the machine, or the container, has left now.
-    advice : str
-        What to change where that is not enough.
-    """
-
-    network: int
-    extraction: int
-    patches: int
-    selection: int
-    held_out: int
-    available: int
-    advice: str = ""
+    network: int  # the weights of the backbone, and what stays with them
+    extraction: int  # work of the backbone: pixels, activations, batches of features
+    patches: int  # of the training images, projected; at most ``bank__max_memory``
+    selection: int  # work of selecting the memory bank
+    held_out: int  # work of scoring the training images held out
+    available: int  # what the machine, or the container, has left now
+    advice: str = ""  # what to change where that is not enough
 
     @property
     def peak(self) -> int:

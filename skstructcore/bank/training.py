@@ -26,26 +26,13 @@ MIN_IMAGES = 5
 
 
 class GoodImages(NamedTuple):
-    """The good images of a fit.
-
-    Attributes
-    ----------
-    X : LazyRows or ndarray of shape (n_images, ...)
-    groups : ndarray of shape (n_images,) or None
-        None: each image is a group of its own.
-    categories : ndarray of shape (n_images,) or None
-        None: the images are not told apart.
-    category_names : list of str
-        Of all images, also of those that were left out as defects.
-    parts : ndarray of shape (n_images,) or None
-        The part that each image is a view of; None: each image is decided by itself.
-    """
+    """The good images of a fit, with what was said of them."""
 
     X: LazyRows | NDArray[np.floating]
-    groups: NDArray[Any] | None
-    categories: NDArray[Any] | None
-    category_names: list[str]
-    parts: NDArray[Any] | None = None
+    groups: NDArray[Any] | None  # None: each image is a group of its own
+    categories: NDArray[Any] | None  # None: the images are not told apart
+    category_names: list[str]  # of all images, also of those that were left out as defects
+    parts: NDArray[Any] | None = None  # None: each image is decided by itself
 
 
 def good_images(

@@ -18,7 +18,7 @@ from .surprise import N_CONTEXT, join_expectations
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .._utils.typing import Algorithm, ArrayLike, Metric, NDArray
+    from .._utils.typing import Algorithm, Metric, NDArray
     from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
     from .surprise import DistanceExpectation
@@ -42,23 +42,8 @@ class Found(NamedTuple):
 class BankSearch:
     """A bank made ready to be searched, route by route where images are routed.
 
-    Attributes
-    ----------
-    bank : MemoryBank
-    n_neighbors : int
-        Number of nearest entries whose distances are averaged.
-    routing : None, "auto", "top1", "top2", ...
-        See `RoutedKNNScorer`.
-    metric : {"euclidean", "sqeuclidean"}
-    algorithm : {"exact", "approximate"}
-    device : str
-        See `RoutedKNNScorer`.
-
-    Raises
-    ------
-    ValueError
-        If `routing` is unknown or needs routes that the bank has not, or a bank has fewer
-        entries than `n_neighbors`.
+    See `RoutedKNNScorer`. ValueError if `routing` is unknown or needs routes that the bank has not,
+    or a bank has fewer entries than `n_neighbors`.
     """
 
     bank: MemoryBank
@@ -157,7 +142,7 @@ class BankSearch:
         counted = slice(None) if ignored is None else ~ignored.ravel()
         left_out = None if groups is None else np.repeat(groups, grid[1] * grid[2])[counted]
         indexes = [self.indexes[route] for route in routes]
-        squared, nearest = _query_together(indexes, flat[counted], self.n_context, exclude=left_out)
+        squared, nearest = _query_together(indexes, flat[counted], self.n_context, left_out)
         means = _mean_distance(squared[:, : self.n_neighbors], self.metric)
         distances = np.zeros(len(flat), dtype=means.dtype)
         neighbors = np.full((len(flat), nearest.shape[1]), -1)
@@ -179,26 +164,21 @@ class BankSearch:
         if len(self.entries.route_names) == 1:
             return np.zeros((len(images), 1), dtype=np.int64)
         flat = images.reshape(len(images), -1, images.shape[-1])
-        ignored = ignored_patches(flat)
-        if ignored is not None:
-            return np.stack(
-                [self._nearest_of(*image) for image in zip(flat, ~ignored, strict=True)]
-            )
-        return self._nearest(flat[:, compared_patches(flat.shape[1])])
-
-    def _nearest(self, patches):
-        """The same for the patches ``(n, m, d)`` that are compared with prototypes."""
+        chosen, ignored = compared_patches(flat.shape[1]), ignored_patches(flat)
+        if ignored is None:
+            compared = [flat[:, chosen]]
+        else:  # as many of the patches that are left, image by image
+            left = [np.flatnonzero(~row) for row in ignored]
+            if min(map(len, left)) == 0:
+                raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
+            places = [np.unique(chosen * len(row) // flat.shape[1]) for row in left]
+            compared = [
+                image[np.newaxis, row[place]]
+                for image, row, place in zip(flat, left, places, strict=True)
+            ]
         prototypes = [profile.prototypes for profile in self.bank.profiles]
-        distances = routing_distances(patches, prototypes)
+        distances = np.concatenate([routing_distances(part, prototypes) for part in compared])
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
-
-    def _nearest_of(self, patches, counted):
-        """The same for one image, some of whose patches are ignored: as many of the others."""
-        left = np.flatnonzero(counted)
-        if len(left) == 0:
-            raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
-        chosen = np.unique(compared_patches(len(patches)) * len(left) // len(patches))
-        return self._nearest(patches[np.newaxis, left[chosen]])[0]
 
     def known_routes(
         self, patches: Patches, routes: NDArray[np.int64] | None = None
@@ -236,13 +216,7 @@ def check_routing(routing: str, bank: MemoryBank) -> int:
     return min(int(top[1]), len(bank.route_names))
 
 
-def _query_together(
-    indexes: Sequence[NeighborIndex],
-    rows: NDArray[np.floating],
-    n_neighbors: int,
-    *,
-    exclude: ArrayLike | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _query_together(indexes, rows, n_neighbors, exclude):
     """Squared distances and nearest entries in several banks; inf and -1 where there is none."""
     squared = np.full((len(rows), len(indexes), n_neighbors), np.inf, dtype=np.float32)
     neighbors = np.full(squared.shape, -1, dtype=np.int64)

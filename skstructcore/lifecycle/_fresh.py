@@ -35,14 +35,8 @@ _FORCE = "If they are as they should be, pass force=True."
 class FreshImages(NamedTuple):
     """Good images that are not in the bank.
 
-    Attributes
-    ----------
-    good : GoodImages
-    patches : Patches
-    maps : AnomalyMaps
-    table : DataFrame
-        What `describe` says, and ``raw_score``, not scaled by the threshold of the route;
-        ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
+    `table` is what `describe` says, and ``raw_score``, not scaled by the threshold of the route;
+    ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
     """
 
     good: GoodImages
