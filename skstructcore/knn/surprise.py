@@ -159,16 +159,9 @@ class DistanceExpectation:
     ) -> NDArray[np.float32]:
         """Return ``(log d - location) / scale``, both averaged over the neighbours.
 
-        Parameters
-        ----------
-        distances : ndarray of shape (n_patches,)
-        neighbors : ndarray of shape (n_patches, k)
-            Bank entries nearest to each patch; -1 where there are fewer than `k`.
-
-        Returns
-        -------
-        surprise : ndarray of shape (n_patches,), float32
-            0 is a normal distance for such content; 1 is one standard deviation more.
+        `distances` are of shape (n_patches,); `neighbors` ``(n_patches, k)`` are the nearest
+        entries, -1 where there are fewer. 0 is a normal distance for such content; 1 is one
+        standard deviation more.
         """
         logs = np.log(np.maximum(distances, self.floor, dtype=np.float64))
         # Without a neighbour nothing is known about the content: the mean of the whole bank holds.
@@ -183,29 +176,16 @@ def fit_expectation(
     groups: NDArray[Any],
     n_entries: int,
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
-    """Learn which distances are normal around each bank entry.
+    """Learn which distances are normal around each of `n_entries` bank entries.
 
     With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and the
     mean ``m`` of all log distances, ``location_e = (s_e + PRIOR * m) / (n_e + PRIOR)``; the
     variance about the expectation is shrunk towards its mean in the same way.
 
-    Parameters
-    ----------
-    distances : ndarray of shape (n_patches,)
-        Of training patches, held out.
-    neighbors : ndarray of shape (n_patches, k)
-        Their nearest bank entries, held out as well; -1 where there are fewer than `k`.
-    groups : ndarray of shape (n_patches,)
-        Image (or group of images) that each patch belongs to.
-    n_entries : int
-        Size of the bank.
-
-    Returns
-    -------
-    expectation : DistanceExpectation
-    surprise : ndarray of shape (n_patches,), float32
-        Of the training patches themselves, each against the expectation that the *other*
-        groups give: what calibration has to see.
+    The distances ``(n_patches,)`` and the nearest entries ``(n_patches, k)`` of training patches,
+    -1 where there are fewer, are held out; `groups` ``(n_patches,)`` say what each belongs to. Also
+    returned is the surprise of the patches, each against what the *other* groups give: what
+    calibration has to see.
     """
     floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
     logs = np.log(np.maximum(distances, floor, dtype=np.float64))
@@ -328,13 +308,7 @@ def _fit_means(values, neighbors, rows_of_groups, n_entries, transform=np.asarra
 
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
-    """What is normal for the entries of several banks that stand one after the other.
-
-    Parameters
-    ----------
-    expectations : sequence of DistanceExpectation
-        The floor is that of the first.
-    """
+    """What is normal for the entries of several banks in a row; the floor is that of the first."""
     if len(expectations) == 1:
         return expectations[0]
     return DistanceExpectation(

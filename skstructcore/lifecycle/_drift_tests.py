@@ -51,25 +51,11 @@ def most_false_alarms(decision: Decision, chance: float) -> float:
 
 
 class RouteTests:
-    """Tests of one route.
+    """Tests of one route, which share `alpha`.
 
-    Parameters
-    ----------
-    calibration : ScoreCalibration
-        What is known of good images of the route.
-    alpha : float
-        Bound on the chance of an alarm on an unchanged line, which the tests share.
-    tolerated_rejects : float or "auto"
-        See `DriftMonitor`.
-    held_out : bool
-        Whether calibration scores are like those of new images. Without, only `CHANGED` is tested.
-    window : int
-        How many of the last images are kept.
-
-    Raises
-    ------
-    ValueError
-        If `tolerated_rejects` is less than the false alarms that the threshold may give.
+    Unless calibration scores were `held_out`, like those of new images, only `CHANGED` is tested.
+    `window` of the last images are kept. ValueError if `tolerated_rejects` (see `DriftMonitor`) is
+    less than the false alarms that the threshold may give.
     """
 
     def __init__(
@@ -169,13 +155,8 @@ class RouteTests:
         return {
             "ranks": {kind: ranks.values for kind, ranks in self.ranks.items()},
             "capital": {
-                kind: {
-                    "log_capital": [None if np.isinf(x) else float(x) for x in c.log_capital],
-                    "gain": c.gain.tolist(),
-                    "since": c.since.tolist(),
-                    "n_steps": c.n_steps,
-                }
-                for kind, c in self.capital.items()
+                kind: {name: np.asarray(value).tolist() for name, value in vars(capital).items()}
+                for kind, capital in self.capital.items()
             },
             "over": sorted(self.over),
             "lot": self.lot,
@@ -187,11 +168,7 @@ class RouteTests:
         for kind, values in state["ranks"].items():
             self.ranks[kind].values = list(values)
         for kind, saved in state["capital"].items():
-            capital = self.capital[kind]
-            logs = [-np.inf if x is None else x for x in saved["log_capital"]]
-            capital.log_capital = np.array(logs)
-            capital.gain = np.array(saved["gain"])
-            capital.since = np.array(saved["since"], dtype=np.int64)
-            capital.n_steps = saved["n_steps"]
+            for name, value in saved.items():
+                setattr(self.capital[kind], name, np.array(value) if np.ndim(value) else value)
         self.over, self.lot = set(state["over"]), state["lot"]
         self.recent.set_state(state["recent"])

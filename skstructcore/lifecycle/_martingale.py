@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_NOTHING = -1e300  # logarithm of no capital: JSON has no infinity
 #: Beta densities that bet on small ranks only: they gain nothing where values fall.
 RISING = ((0.75, 1.0), (0.5, 1.0), (0.25, 1.0))
 #: Beta densities that bet on any change: small, large, middle and extreme ranks.
@@ -78,7 +79,7 @@ class StartMixture:
     """
 
     def __init__(self, n_bets: int) -> None:
-        self.log_capital = np.full(n_bets, -np.inf)
+        self.log_capital = np.full(n_bets, _NOTHING)
         self.gain = np.zeros(n_bets)
         self.since = np.zeros(n_bets, dtype=np.int64)
         self.n_steps = 0

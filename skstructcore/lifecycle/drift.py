@@ -30,7 +30,7 @@ __all__ = ["DriftAlarm", "DriftMonitor"]
 
 _logger = logging.getLogger(__name__)
 
-_VERSION = 2  # of the state
+_VERSION = 3  # of the state
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from .._utils.typing import ArrayLike, NDArray
 
-__all__ = ["StreamingCoreset", "least_memory"]
-
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
 
 
@@ -104,15 +102,9 @@ class StreamingCoreset:
         return max(self._depths, default=0) + 1
 
     def add(self, rows: ArrayLike, image_index: ArrayLike, radius: float = 0.0) -> None:
-        """Take in rows.
+        """Take in rows ``(n, d)``, and which image each comes from.
 
-        Parameters
-        ----------
-        rows : array-like of shape (n, d)
-        image_index : int or array-like of shape (n,)
-            Which image each row comes from.
-        radius : float, default=0.0
-            Of rows that are themselves the `result` of another stream: its radius bound.
+        Of rows that are themselves the `result` of another stream, `radius` is its bound.
         """
         rows = np.asarray(rows)
         images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
@@ -133,20 +125,11 @@ class StreamingCoreset:
             rows, images = rows[n:], images[n:]
 
     def result(self, *, start: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
-        """The selection of all rows so far. More rows may be added afterwards.
+        """The selection of all rows so far: values, their images, and a bound on the radius.
 
-        Parameters
-        ----------
-        start : int, default=0
-            Which of the held rows is picked first; taken modulo their number.
-
-        Returns
-        -------
-        values : ndarray of shape (n_select, d), float32
-            Fewer rows if fewer were added.
-        image_index : ndarray of shape (n_select,), int64
-        radius_bound : float
-            No row of the whole stream lies farther than this from the nearest of `values`.
+        No row of the whole stream lies farther than this from the nearest of the values. `start`
+        says which of the held rows is picked first, modulo their number. More rows may be added
+        afterwards.
         """
         if self.n_held == 0:
             raise ValueError("There are no rows to select from: add some first.")
@@ -154,10 +137,10 @@ class StreamingCoreset:
         return self._rows[picks], self._images[picks], radius
 
     def _make_room(self, n_features):
-        per_row = 4 * n_features + _WORK_PER_ROW
-        picks = 3 * 4 * n_features * self.n_select
-        capacity = int((self.max_memory - picks) // per_row)
         needed = least_memory(self.n_select, n_features)
+        # Four times the selection fits into what is needed.
+        per_row = 4 * n_features + _WORK_PER_ROW
+        capacity = int((self.max_memory - needed) // per_row) + 4 * self.n_select
         all_fit = self.n_rows is not None and self.n_rows <= capacity
         if self.max_memory < needed and not all_fit:
             raise ValueError(

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 
 
-# Below this silhouette, groups of images are no products but variation of one.
+# Below this silhouette, clusters of images are no products but variation of one.
 MIN_SILHOUETTE = 0.5
+_MAX_ROUTES = 32
 
 
 def assign_folds(
@@ -36,7 +37,6 @@ def choose_routes(
     pooled: NDArray[np.floating],
     n_routes: int | Literal["auto"] = "auto",
     *,
-    max_routes: int = 32,
     random_state: RandomState = 0,
 ) -> NDArray[np.int64]:
     """Group images by k-means on their pooled patches.
@@ -46,10 +46,9 @@ def choose_routes(
     pooled : ndarray of shape (n_images, n_features)
         See `pool_patches`.
     n_routes : int or "auto", default="auto"
-        "auto" takes the number of groups, from 2 to `max_routes`, with the largest mean
+        "auto" takes the number of groups, from 2 to 32, with the largest mean
         silhouette, among those whose groups all have at least 4 images. If that silhouette is
         below 0.5, there is one group: the images vary, but they are of one kind.
-    max_routes : int, default=32
     random_state : int, RandomState instance or None, default=0
         Of k-means.
 
@@ -77,7 +76,7 @@ def choose_routes(
         labels = cluster(n_routes)
     else:
         labels, best = np.zeros(len(pooled), dtype=np.int64), MIN_SILHOUETTE
-        for k in range(2, min(max_routes, len(pooled) // 4) + 1):
+        for k in range(2, min(_MAX_ROUTES, len(pooled) // 4) + 1):
             candidate = cluster(k)
             if np.bincount(candidate, minlength=k).min() < 4:
                 continue

@@ -18,40 +18,22 @@ from .prototypes import select_prototypes
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "DistanceTail",
-    "RouteProfile",
-    "fit_profile",
-    "fit_tail",
-    "held_out_distances",
-]
-
-
 _N_FOLDS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class RouteProfile:
-    """What tells the images of one product from others.
+    """What tells the images of one route from others.
 
-    Attributes
-    ----------
-    prototypes : ndarray of shape (n_prototypes, n_features), float32
-        The routing bank, see `select_prototypes`.
-    centre : ndarray of shape (n_features,), float64
-        Mean of the pooled patches of the training images.
-    axes : ndarray of shape (rank, n_features), float64
-        Directions in which they vary.
-    shares : ndarray of shape (rank,), float64
-        How much of the squared distance along each axis is normal variation.
-    floor : float
-        Variance along all other directions, of the Ledoit-Wolf estimate.
+    The Ledoit-Wolf covariance of their pooled patches has a variance ``v_i + floor`` along each of
+    some axes and `floor` along all other directions. So the squared Mahalanobis distance of x is
+    ``(|x|^2 - sum shares_i (axis_i x)^2) / floor`` with ``shares_i = v_i / (v_i + floor)``.
     """
 
-    prototypes: NDArray[np.float32]
-    centre: NDArray[np.float64]
-    axes: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    prototypes: NDArray[np.float32]  # (n_prototypes, n_features), see `select_prototypes`
+    centre: NDArray[np.float64]  # (n_features,), mean of the pooled patches
+    axes: NDArray[np.float64]  # (rank, n_features)
+    shares: NDArray[np.float64]  # (rank,)
     floor: float
 
     def distance(self, pooled: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -111,13 +93,6 @@ def held_out_distances(
 class DistanceTail:
     """How far images of one product are from it, as a log-normal with estimated parameters.
 
-    Attributes
-    ----------
-    location, scale : float
-        Mean and standard deviation of the log distances, held out.
-    n : int
-        Number of independent images (groups) that they were estimated from.
-
     Examples
     --------
     >>> tail = DistanceTail(location=0.0, scale=0.1, n=50)
@@ -125,9 +100,9 @@ class DistanceTail:
     array([0.5, 0. ])
     """
 
-    location: float
-    scale: float
-    n: int
+    location: float  # mean of the log distances, held out
+    scale: float  # their standard deviation
+    n: int  # independent images (groups) that both were estimated from
 
     @property
     def predictive_scale(self) -> float:

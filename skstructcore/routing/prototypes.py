@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from .._utils.typing import ArrayLike, NDArray
 
-__all__ = ["routing_distances", "select_prototypes"]
-
-
 #: Prototypes of a route.
 N_PROTOTYPES = 16
 #: Patches of an image that are compared with prototypes.
