@@ -231,6 +231,11 @@ def test_no_title_overlaps_another_title_or_heading(pipe, images):
     assert overlapping == []
 
 
+def test_more_images_than_a_picture_can_show_are_refused_before_they_are_read():
+    with pytest.raises(ValueError, match=r"No picture shows 101 images, 100 at most: choose some"):
+        AnomalyMapDisplay.from_predictions(["nowhere.png"] * 101, {"a": np.ones((101, 2, 2))})
+
+
 def test_maps_that_do_not_fit_their_image_are_refused():
     photo = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match=r"maps\['a'\]\[0\] has \(2, 2\) pixels"):
@@ -281,7 +286,7 @@ def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer):
     parts = scorer.describe(np.random.default_rng(1).random((6, 4, 4)))
     display = ScoreHistogramDisplay.from_predictions(parts, scorer, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(
-        display.groups()["good, training (held out)"], scorer.calibration_.scores
+        display.histograms()["good, training (held out)"], scorer.calibration_.scores
     )
     ax = display.plot().ax_
     assert labels(ax) == [

@@ -360,6 +360,15 @@ def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
         verify_export(tmp_path / "changed.onnx")
 
 
+def test_a_descriptor_that_has_no_nodes_is_refused_by_name(pipe, tmp_path, monkeypatch):
+    from skstructcore.serving import _graph
+
+    monkeypatch.delattr(_graph.Descriptors, "std")
+    with pytest.raises(ExportError, match="can hold the descriptor 'std'"):
+        export_onnx(pipe, tmp_path / "m.onnx", pictures(3))
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def test_graph_that_does_not_agree_is_not_written(pipe, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the old one")

@@ -118,6 +118,15 @@ def test_an_image_that_cannot_be_read_costs_no_other_its_answer(client, pipe):
     assert page.count("data:image/jpeg") == 2 and "a.txt" in page
 
 
+def test_every_page_of_a_file_is_an_image(client, pipe):
+    pages, file = [Image.fromarray(image) for image in pictures(2, seed=1)], io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    answer = client.post("/score", files=[("images", ("tray.tif", file.getvalue()))]).json()
+    assert [image["name"] for image in answer["images"]] == ["tray.tif[0]", "tray.tif[1]"]
+    expected = (-pipe.score_samples(pictures(2, seed=1))).tolist()
+    assert [image["score"] for image in answer["images"]] == expected
+
+
 def test_colours_of_16_bits_are_judged_in_full_depth_as_from_a_file(tmp_path):
     deep = np.random.default_rng(0).integers(1000, 4000, (13, 64, 64, 3), dtype=np.uint16)
     paths = [tmp_path / f"{i}.ppm" for i in range(13)]  # Pillow would keep 8 of the bits

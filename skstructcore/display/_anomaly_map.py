@@ -21,6 +21,7 @@ from .style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..images.image_list import ImagesLike
 
 _OURS = "distance / threshold"
+_MOST_IMAGES = 100  # all are in memory, and each has axes of its own
 _CASES = {
     "hardest defects": (False, 1),
     "most suspicious good images": (True, -1),
@@ -153,10 +155,8 @@ class AnomalyMapDisplay(Display):
         images: ImagesLike,
         maps: Mapping[str, AnomalyMaps | ArrayLike],
         *,
-        titles: Sequence[str] | None = None,
-        thresholds: Mapping[str, float] | None = None,
-        rows: Sequence[str] | None = None,
         axes: NDArray[np.object_] | None = None,
+        **options: Any,
     ) -> Self:
         """Bring maps that are known already onto their images, and draw.
 
@@ -165,20 +165,25 @@ class AnomalyMapDisplay(Display):
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         maps : mapping of str to AnomalyMaps or array of shape (n_images, H, W)
             For each method. `AnomalyMaps` know where they lie; an array covers the whole image.
-        titles, thresholds, rows : see the class
         axes : ndarray of Axes, default=None
             See `plot`.
+        **options
+            ``titles``, ``thresholds`` and ``rows``, see the class.
 
         Returns
         -------
         display : AnomalyMapDisplay
         """
-        options = {"titles": titles, "thresholds": thresholds, "rows": rows}
         return cls._of(images, maps, **options).plot(axes)
 
     @classmethod
     def _of(cls, images, maps, view=None, **options):
         listed = as_images(images)
+        if len(listed) > _MOST_IMAGES:
+            raise ValueError(
+                f"No picture shows {len(listed)} images, {_MOST_IMAGES} at most: choose some, or "
+                "write a report (skstructcore.report)."
+            )
         listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}

@@ -43,7 +43,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
     --------
     >>> from skstructcore.display import ScoreHistogramDisplay
     >>> display = ScoreHistogramDisplay([1, 2, 2, 9], 3, ["good", "good", "good", "dent"])
-    >>> {name: values.tolist() for name, values in display.groups().items()}
+    >>> {name: values.tolist() for name, values in display.histograms().items()}
     {'good': [1, 2, 2], 'defects': [9]}
     """
 
@@ -69,12 +69,12 @@ class ScoreHistogramDisplay(ScoredDisplay):
         training = np.concatenate([*scaled, np.empty(0)])
         return cls(described["anomaly_score"], -scorer.offset_, labels, training)
 
-    def groups(self) -> dict[str, NDArray[np.float64]]:
+    def histograms(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""
         members = members_of(self.labels, len(self.scores))
-        groups = {name: self.scores[mine] for name, mine in members.items()}
-        groups[_TRAINING] = self.calibration_scores
-        return {name: values for name, values in groups.items() if len(values)}
+        found = {name: self.scores[mine] for name, mine in members.items()}
+        found[_TRAINING] = self.calibration_scores
+        return {name: values for name, values in found.items() if len(values)}
 
     def _draw(self, ax):
         looks = {
@@ -83,7 +83,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
             "defects": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
             _TRAINING: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
         }
-        for name, values in self.groups().items():
+        for name, values in self.histograms().items():
             share = np.full(len(values), 1 / len(values))
             label = f"{name} ({len(values)})"
             ax.hist(

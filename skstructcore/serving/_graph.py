@@ -18,6 +18,7 @@ from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import BASE, SURPRISE, looks_at_surprise
 from ..scoring.evidence import SIGMA
+from .exported import ExportError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -234,6 +235,10 @@ class Descriptors:
         name = name.removeprefix(SURPRISE)
         if name.startswith("top"):
             return self.top(float(name[3:] or 1))
+        if not hasattr(self, name):
+            raise ExportError(
+                f"No ONNX graph can hold the descriptor {name!r} yet: fit with other descriptors."
+            )
         return getattr(self, name)()
 
     def max(self):

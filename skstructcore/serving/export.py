@@ -105,14 +105,6 @@ def export_onnx(
     judged = [_judge(pipe, part) for part in (images, tinted)]
     expected = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
     expected["threshold"] = -pipe[-1].offset_
-    content = model.SerializeToString()
-    run, _ = onnxruntime_graph(content)
-    check = compare(lambda image: run(image[np.newaxis]), pixels, expected, len(content))
-    if not check.agrees:
-        raise ExportError(
-            f"The exported graph does not agree with the pipeline ({check}), so it is not written. "
-            "Check images within rounding of the threshold can do that: leave them out."
-        )
     # The least and the most anomalous image, one in between, and the coloured one.
     order = np.argsort(expected["score"][:-1])
     sealed = dict.fromkeys([*order[[0, len(order) // 2, -1]].tolist(), len(pixels) - 1])
@@ -130,8 +122,16 @@ def export_onnx(
     }
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps({**note, "sha256": digest_of_note(note)})
+    content = model.SerializeToString()
+    run, _ = onnxruntime_graph(content)
+    check = compare(lambda image: run(image[np.newaxis]), pixels, expected, len(content))
+    if not check.agrees:
+        raise ExportError(
+            f"The exported graph does not agree with the pipeline ({check}), so it is not written. "
+            "Check images within rounding of the threshold can do that: leave them out."
+        )
     with atomic_file(path) as file:
-        file.write(model.SerializeToString())
+        file.write(content)
     return check
 
 

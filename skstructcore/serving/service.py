@@ -210,15 +210,13 @@ def make_app(
         began, loaded = time.perf_counter(), model.loaded
         if loaded is None:
             raise HTTPException(503, f"No model is loaded: {model.error}")
-        if len(images) > max_images:
-            raise HTTPException(413, f"{len(images)} images, and {max_images} may come at once.")
         if not queue.acquire(blocking=False):
             raise HTTPException(429, "Too many requests wait.", {"Retry-After": "1"})
         metrics.waiting.inc()
         try:
             names = [image.filename or f"image {i}" for i, image in enumerate(images)]
             contents = [await image.read() for image in images]
-            job = worker.submit(_judge, loaded, contents, names, max_pixels)
+            job = worker.submit(_judge, loaded, contents, names, max_pixels, max_images)
         except BaseException:
             leave()
             raise
@@ -306,16 +304,25 @@ class _Metrics:
             self.images.labels(image.decision, image.route or "").inc()
 
 
-def _judge(loaded, contents, names, max_pixels):
+def _judge(loaded, contents, names, max_pixels, max_images):
     """The answer, and what the page shows of each image: time, decision, thumbnail."""
     # As files, because these are read in full depth, and by whatever can read them.
     with tempfile.TemporaryDirectory(prefix="skstructcore-") as folder:
         paths = [os.path.join(folder, str(i)) for i in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             Path(path).write_bytes(content)
+        files, pages = as_images(paths, max_pixels=_ANY), []
+        for i in range(len(paths)):
+            numbers = (0,)
+            with contextlib.suppress(ImageReadError):  # to be told with the others
+                numbers = files.pages(i)
+            pages += [(i, f"[{number}]" if len(numbers) > 1 else "") for number in numbers]
+        if len(pages) > max_images:
+            raise HTTPException(413, f"{len(pages)} images, and {max_images} may come at once.")
+        paths, names = ([f"{all_[i]}{page}" for i, page in pages] for all_ in (paths, names))
         images = as_images(paths, max_pixels=_ANY)
         for i, name in enumerate(names):
-            with contextlib.suppress(ImageReadError):  # to be told with the others
+            with contextlib.suppress(ImageReadError):
                 if images.size(i)[0] * images.size(i)[1] > max_pixels:
                     raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
         table = score_batch(loaded.pipe, images, also=_regions_of)
