@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.base import _fit_context
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
 from ..images.geometry import Framing, as_box, input_size
@@ -34,11 +33,9 @@ from .view import training_intensity
 if TYPE_CHECKING:
     from typing import Any
 
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from ..images.image_list import ImagesLike
-    from ._lazy import LazyFeatures
     from ._sources import NetworkSource
 
 _logger = logging.getLogger(__name__)
@@ -46,7 +43,7 @@ _logger = logging.getLogger(__name__)
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
-class PatchFeatures(LazyTransformer):
+class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     """Base of the estimators around one network.
 
     It owns the picture, the grid, the tiles, what is ignored, and the cache. A subclass has a
@@ -127,27 +124,13 @@ class PatchFeatures(LazyTransformer):
             self.ignored_.check(images, geometry, self.grid_shape_)
         return self
 
-    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Names of the features: the lower-case class name and a number.
+    @property
+    def _n_features_out(self) -> int:  # by which scikit-learn names the features
+        return self.n_features_out_
 
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        names : ndarray of shape (`n_features_out_`,) of str
-        """
-        check_is_fitted(self)
-        prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(self.n_features_out_)], dtype=object)
-
-    def transform(self, X: ImagesLike) -> LazyFeatures:
-        """Patch features of images; see `LazyTransformer.transform`."""
-        features = super().transform(X)
+    def _warn_of_colours(self, images):
         if self.channels is None:
-            warn_if_swapped(features.images, self.colours_)
-        return features
+            warn_if_swapped(images, self.colours_)
 
     def _asked_framing(self):
         """What `image_size` and `crop` ask for; the size may be a rule, which needs images."""
@@ -309,8 +292,8 @@ class PatchFeatures(LazyTransformer):
                 f"Choose another {what}."
             ) from error
 
-    def _iter_features(self, images):
-        tiling, picture = self._tiling(), self._picture()
+    def _iter_features(self, images, picture):
+        tiling = self._tiling()
         read, make_extraction = picture.pixels, Extraction
         if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)

@@ -48,14 +48,14 @@ class FeatureCache:
         """Shape of the features of one image; computed, and stored, if it is absent or damaged."""
         path = self.folder / "shape.json"
         try:
-            stored = json.loads(path.read_text())
-            shape = tuple(stored["shape"])
-            if stored["crc32"] == _crc_of_shape(shape):
-                return shape
-        except (OSError, ValueError, KeyError, TypeError):
+            text, crc = path.read_text().split("\n")
+            if int(crc) == zlib.crc32(text.encode()):
+                return tuple(json.loads(text))
+        except (OSError, ValueError):
             pass
         shape = compute()
-        self._write(path, json.dumps({"shape": shape, "crc32": _crc_of_shape(shape)}).encode())
+        text = json.dumps(shape)
+        self._write(path, f"{text}\n{zlib.crc32(text.encode())}".encode())
         return shape
 
     def load(self, digest, out):
@@ -92,10 +92,6 @@ class FeatureCache:
 
 def _crc(values):
     return np.uint32(zlib.crc32(values.reshape(-1).view(np.uint8)))
-
-
-def _crc_of_shape(shape):
-    return zlib.crc32(json.dumps(shape).encode())
 
 
 def cache_size(location):

@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -212,10 +210,9 @@ def _hub_folder(name):
 
     folder, _ = download(local_files_only=True)
     if folder is None:
-        is_offline = constants.HF_HUB_OFFLINE
-        reason = "HF_HUB_OFFLINE is set" if is_offline else _unreachable(constants.ENDPOINT)
-        if reason is None:
-            folder, reason = download()
+        reason = "HF_HUB_OFFLINE is set"
+        if not constants.HF_HUB_OFFLINE:
+            folder, reason = download(etag_timeout=3)
     if folder is None:
         raise FileNotFoundError(
             f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
@@ -225,17 +222,6 @@ def _hub_folder(name):
             "of facebookresearch/dinov2. ConvFeatures needs no download."
         )
     return folder
-
-
-def _unreachable(endpoint):
-    """Why the hub does not answer, within seconds; None if it does."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=3).close()
-    except urllib.error.HTTPError:
-        return None  # an answer
-    except (OSError, ValueError) as error:
-        return f"{endpoint} does not answer: {getattr(error, 'reason', error)}"
-    return None
 
 
 # -- original checkpoints ----------------------------------------------------------------------

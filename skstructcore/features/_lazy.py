@@ -120,7 +120,7 @@ class LazyFeatures:
         """
         picture = self.backbone._picture()
         done = 0
-        for batch in self.backbone._iter_features(self.images):
+        for batch in self.backbone._iter_features(self.images, picture):
             for function in self.functions:
                 batch = function(batch)
             batch = np.asarray(batch, dtype=np.float32)
@@ -255,8 +255,10 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """
         check_is_fitted(self)
         self._check_recipe()
+        images = as_images(X)
+        self._warn_of_colours(images)
         # A copy: what happens to this estimator later must not change what it has given.
-        return LazyFeatures(as_images(X), self._frozen())
+        return LazyFeatures(images, self._frozen())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -281,8 +283,12 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """What the network gets to see of images."""
 
     @abstractmethod
-    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
-        """Compute features of images, batch by batch."""
+    def _warn_of_colours(self, images: ImageList) -> None:
+        """Warn if arrays seem to have red and blue exchanged."""
+
+    @abstractmethod
+    def _iter_features(self, images: ImageList, picture: Picture) -> Iterator[NDArray[np.float32]]:
+        """Compute features of images, batch by batch; `picture` is that of `_picture`."""
 
     @abstractmethod
     def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:
@@ -295,5 +301,5 @@ def _check_finite(features, images):
     if not finite.all():
         raise ValueError(
             f"The features of image {images.place(int(np.argmin(finite)))} are not finite. Check "
-            " the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
+            "the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,10 +47,14 @@ class Picture:
     intensity: Intensity
     ignored: Ignored | None = None
     no_background: bool = False
+    _read: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     def pixels(self, images: ImageList, i: int) -> NDArray[Any]:
-        """Levels `(height, width, 3)` of one image."""
-        return images.pixels(i, self.framing, self.intensity)
+        """Levels `(height, width, 3)` of one image, kept for `mark_ignored` if it looks at them."""
+        pixels = images.pixels(i, self.framing, self.intensity)
+        if self.no_background:
+            self._read[images.positions[i]] = pixels
+        return pixels
 
     def parts(self, images: ImageList, i: int) -> Any:
         """What gives the same levels by `[rows, columns]`; of large images it reads only these."""
@@ -73,7 +77,10 @@ class Picture:
             ignored.mark(features, images, self.geometry(images), categories)
         if self.no_background:
             for i, image in enumerate(features):
-                image[is_background(self.pixels(images, i), features.shape[1:3])] = np.nan
+                pixels = self._read.pop(images.positions[i], None)
+                if pixels is None:  # the features were in the cache, or are of tiles
+                    pixels = images.pixels(i, self.framing, self.intensity)
+                image[is_background(pixels, features.shape[1:3])] = np.nan
 
 
 def split_background(ignore: object) -> tuple[bool, object]:

@@ -82,31 +82,11 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         self.features = type(self.features)(part for _, part in named)
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        """Parameters, those of the estimators as ``<position>__<parameter>``.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to list those of the estimators.
-
-        Returns
-        -------
-        params : dict
-        """
+        """Parameters, with `deep` those of the estimators too, ``<position>__<parameter>``."""
         return self._get_params("_named", deep=deep)
 
     def set_params(self, **params: object) -> Self:
-        """Set parameters by the names that `get_params` gives.
-
-        Parameters
-        ----------
-        **params : dict
-            ``features``, ``<position>`` or ``<position>__<parameter>``.
-
-        Returns
-        -------
-        self : object
-        """
+        """Set ``features``, an estimator by its position, or ``<position>__<parameter>``."""
         self.features = params.pop("features", self.features)
         return self._set_params("_named", **params)
 
@@ -197,6 +177,9 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     def _picture(self):
         return self.features[0]._picture()
 
+    def _warn_of_colours(self, images):
+        self.features[0]._warn_of_colours(images)
+
     def _memory(self, images, n_projected):
         memory = [part._memory(images, 0) for part in self.features]
         # Batches at the common grid: those of the parts, once more joined, and projected.
@@ -205,12 +188,13 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
         return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
-    def _iter_features(self, images):
+    def _iter_features(self, images, picture):
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
         with contextlib.ExitStack() as stack:
+            pictures = [picture, *(part._picture() for part in self.features[1:])]
             streams = [
-                stack.enter_context(contextlib.closing(part._iter_features(images)))
-                for part in self.features
+                stack.enter_context(contextlib.closing(part._iter_features(images, seen)))
+                for part, seen in zip(self.features, pictures, strict=True)
             ]
             # Image by image, as the batches of the parts may be of different lengths.
             streams = [itertools.chain.from_iterable(stream) for stream in streams]

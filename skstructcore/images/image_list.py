@@ -6,9 +6,11 @@ import copy
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -267,14 +269,21 @@ def _check_item(item, position):
     return item
 
 
-@dataclass(frozen=True)
 class _Parts:
-    """What reads a part of an image's pixels when it is asked for, `[rows, columns]`."""
+    """What reads pixels when they are asked for, `[rows, columns]`.
 
-    read: Callable[[tuple[slice, slice]], NDArray[Any]]
+    Whole rows are read, as strips of a file hold them, and kept for the tiles beside.
+    """
+
+    def __init__(self, read: Callable[[int, int], NDArray[Any]]) -> None:
+        self._read = lru_cache(2)(read)
+        self._lock = threading.Lock()
 
     def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
-        return self.read(part)
+        rows, columns = part
+        with self._lock:  # of several threads one reads
+            pixels = self._read(rows.start, rows.stop)
+        return pixels[:, columns]
 
 
 class ImageList:
@@ -414,7 +423,9 @@ class ImageList:
         if not self._guard(i, lambda item: is_native(item, framing)):
             return self.pixels(i, framing, intensity)
         return _Parts(
-            lambda part: self._guard(i, lambda item: native_pixels(item, framing, intensity, part))
+            lambda *rows: self._guard(
+                i, lambda item: native_pixels(item, framing, intensity, *rows)
+            )
         )
 
     def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:

@@ -19,7 +19,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -339,14 +338,20 @@ def digest(item):
     if not isinstance(item, np.ndarray):
         is_deep = pixel_type(item).values != "levels"
         pixels = np.asarray(ImageOps.exif_transpose(item) if is_deep else read(item))
-    digest = hashlib.blake2b(f"{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
+    # An array and a PIL image may hold the same, but the colours of arrays can be in another order.
+    form = "" if isinstance(item, np.ndarray) else "PIL"
+    digest = hashlib.blake2b(f"{form}{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
     digest.update(np.ascontiguousarray(pixels))
     return digest.hexdigest()
 
 
 @lru_cache(N_REMEMBERED)
 def _file_digest(path, stamp):
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=32).hexdigest()
+    digest = hashlib.blake2b(digest_size=32)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def seen_box(item, framing):
@@ -381,15 +386,12 @@ def scaled_pixels(item, framing, intensity):
     return _stacked(_scaled(scaled, (width, height), (0, top, width, bottom)))
 
 
-def native_pixels(item, framing, intensity, part):
-    """Some rows and columns of what `scaled_pixels` gives of a large image in its own size."""
-    top, left, _, _ = map(int, seen_box(item, framing))
+def native_pixels(item, framing, intensity, first, last):
+    """Some rows of what `scaled_pixels` gives of a large image in its own size."""
+    top, left, _, right = map(int, seen_box(item, framing))
     raster, intensity = _open_raster(item, intensity)
-    rows, columns = (
-        slice(start + place.start, start + place.stop)
-        for place, start in zip(part, (top, left), strict=True)
-    )
-    return _stacked(_planes(_levels(raster.read(rows, columns), item, intensity)))
+    values = raster.read(slice(top + first, top + last), slice(left, right))
+    return _stacked(_planes(_levels(values, item, intensity)))
 
 
 def is_native(item, framing):
