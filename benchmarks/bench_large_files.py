@@ -50,7 +50,7 @@ def read(path, size, what, whole):
     """Read in this process; peak MB above before, and processor seconds."""
     from skstructcore.images import as_images, raster
     from skstructcore.images.geometry import Framing
-    from skstructcore.images.reading import Intensity
+    from skstructcore.images.intensity import Intensity
 
     if whole:
         raster.LARGE = np.inf

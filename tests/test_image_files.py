@@ -14,7 +14,7 @@ from skstructcore import ConvFeatures, make_structcore
 from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
 from skstructcore.images.decoding import load
 from skstructcore.images.geometry import Framing
-from skstructcore.images.reading import Intensity
+from skstructcore.images.intensity import Intensity
 
 LEVELS = (10, 120, 240)
 

@@ -155,10 +155,12 @@ def test_painted_copies_of_bgr_arrays_keep_their_colours():
     X = np.zeros((12, 32, 32, 3), np.uint8)
     X[..., 0] = RNG.integers(150, 250, (12, 32, 32))
     from skstructcore.datasets import paint_copies
-    from skstructcore.features.view import view_of
+    from skstructcore.features.intensity import intensity_of
 
     pipe = make_structcore(ConvFeatures(image_size=32, channels="bgr")).fit(X)
-    copies = paint_copies(as_images(X).seen_through(view_of(pipe, channels=False)), random_state=0)
+    copies = paint_copies(
+        as_images(X).seen_through(intensity_of(pipe, channels=False)), random_state=0
+    )
 
     blue = np.stack(copies.paths).mean(axis=(0, 1, 2))
     assert blue.argmax() == 0

@@ -12,10 +12,10 @@ from skstructcore import ConvFeatures, make_structcore, operating_points
 from skstructcore.datasets import ImageSet
 from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
-from skstructcore.features.view import training_intensity
+from skstructcore.features.intensity import training_intensity
 from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.geometry import Framing
-from skstructcore.images.reading import (
+from skstructcore.images.intensity import (
     Intensity,
     as_channels,
     bit_depth_window,

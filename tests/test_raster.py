@@ -10,7 +10,7 @@ from PIL import Image
 from skstructcore import ConvFeatures
 from skstructcore.images import ImageReadError, as_images, raster
 from skstructcore.images.geometry import Framing
-from skstructcore.images.reading import Intensity
+from skstructcore.images.intensity import Intensity
 
 SIZE = (61, 83)
 FRAMINGS = [

@@ -98,7 +98,9 @@ def _painted(images, i, kinds, severity, size, seed):
     # 32 bits, as RandomState takes them.
     rng = np.random.RandomState((int(images.digest(i)[:8], 16) ^ int(seed)) & 0xFFFFFFFF)
     pixels = np.asarray(images.read(i))
-    if images.view is not None and images.view.channels == "bgr":  # as the model takes arrays
+    if (
+        images.intensity is not None and images.intensity.channels == "bgr"
+    ):  # as the model takes arrays
         pixels = pixels[..., ::-1]
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]

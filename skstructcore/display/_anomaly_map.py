@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.validation import check_number, check_same_length
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, labels_of
 from ..images.resampling import place_on_image, upsample_maps
@@ -145,7 +145,7 @@ class AnomalyMapDisplay(Display):
         maps = pipe[:-1].transform(images)
         described, labels = pipe[-1].describe(maps), labels_of(images, y)
         display = cls._of_scored(
-            images, view_of(pipe), maps, described, pipe[-1], labels, others=others or {}
+            images, intensity_of(pipe), maps, described, pipe[-1], labels, others=others or {}
         )
         return display.plot(axes)
 

@@ -14,7 +14,7 @@ from .._utils.validation import check_labels
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..scoring.decision import rejected_at
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
-    from ..images.reading import Intensity
+    from ..images.intensity import Intensity
     from ..scoring.structcore import StructCoreScorer
 
 
@@ -203,4 +203,4 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
     scores.insert(1, "defect_type", [escape_name(kind) for kind in images.y])
     pixel_maps = pipe[-1].transform(maps)
-    return Evaluation(images, scores, maps, pixel_maps, pipe[-1], view_of(pipe))
+    return Evaluation(images, scores, maps, pixel_maps, pipe[-1], intensity_of(pipe))

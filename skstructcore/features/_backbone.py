@@ -19,16 +19,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from .._utils.computing import find_device
 from ..images.geometry import Framing, as_box, input_size
 from ..images.image_list import as_images
-from ..images.reading import Intensity, as_channels, check_window
+from ..images.intensity import Intensity, as_channels, check_window
 from ._cache import FeatureCache
-from ._colours import mean_colours, warn_if_swapped
 from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network
-from ._ignored import Ignored, digest_of
 from ._lazy import LazyTransformer
-from ._picture import Picture, split_background
+from ._picture import Ignored, Picture, digest_of, split_background
 from ._tiling import TiledExtraction, Tiling, check_tiles
-from .view import training_intensity
+from .intensity import mean_colours, training_intensity, warn_if_swapped
 
 if TYPE_CHECKING:
     from typing import Any

@@ -28,13 +28,7 @@ class FeatureCache:
     A file holds the float32 values and their CRC-32, is written under another name first and
     then renamed: whoever reads sees the whole file or none. What is damaged counts as absent.
     That guards against accidents: whoever may write to the folder decides over the features.
-
-    Parameters
-    ----------
-    memory : str, path-like or joblib.Memory
-        The folder of all caches, or a Memory, whose location is taken.
-    recipe : dict
-        All that decides over the features of an image, as JSON can write it.
+    `recipe` is all that decides over the features of an image, as JSON can write it.
     """
 
     def __init__(self, memory, recipe):

@@ -65,15 +65,7 @@ class Weights:
 
 
 def find_weights(model, weights):
-    """Where the weights are; downloads those of a hub model that are not in its cache.
-
-    Parameters
-    ----------
-    model : str or None
-        A key of `ARCHITECTURES`, or the name of a hub repository, with a slash.
-    weights : str, path-like or None
-        None for the hub, else a folder or a checkpoint file.
-    """
+    """Where the weights are; downloads those of a hub model that are not in its cache."""
     if model is not None and model not in ARCHITECTURES and "/" not in model:
         raise ValueError(
             f"model={model!r} is unknown. It is one of {', '.join(ARCHITECTURES)}, the name of a "

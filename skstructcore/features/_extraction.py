@@ -41,22 +41,8 @@ class Extraction:
     image depend neither on the batch it is in nor on the number of threads. On other devices
     the threads decode, and the network gets whole batches.
 
-    Parameters
-    ----------
-    images : ImageList
-        What to go through.
-    shape : tuple of (int, int, int)
-        Shape of the features of one image.
-    read : callable
-        `read(images, i)` gives the levels `(H, W, 3)` for the network.
-    network : callable
-        Without arguments; returns the loaded network. Called only if it is needed.
-    cache : FeatureCache or None
-        Where features may be already, and are stored.
-    on_cpu : bool
-        Which of the two ways to go.
-    n_threads : int or None
-        None: on the CPU as many as torch would use, else as many as there are cores, up to 8.
+    `shape` is that of the features of one image; `read(images, i)` gives its levels; `network()`
+    the loaded network, asked for only if it is needed; `cache` may have features already.
     """
 
     def __init__(self, images, shape, *, read, network, cache, on_cpu, n_threads):

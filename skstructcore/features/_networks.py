@@ -27,14 +27,8 @@ class Network:
     """A loaded network: called with levels, it returns the features of patches.
 
     Levels are from 0 to 255, a tensor `(b, H, W, 3)` of uint8 or float32; features `(b, h, w, d)`
-    a float32 tensor on the CPU.
-
-    Parameters
-    ----------
-    mean, std : sequences of 3 floats
-        What is subtracted from pixels between 0 and 1, and then divided by.
-    device, dtype : torch.device, torch.dtype
-        Where and how precisely to compute.
+    a float32 tensor on the CPU. `mean` is subtracted from pixels between 0 and 1, which are then
+    divided by `std`.
     """
 
     def __init__(self, mean, std, device, dtype):
@@ -59,16 +53,8 @@ class ConvNetwork(Network):
     """The outputs of named layers of a module, as one grid of patch features.
 
     Each output is averaged over 3x3 positions and scaled to the finest of the grids. Its vectors
-    are scaled to length 1 and joined to those of the others. The module runs no further than the
-    last of the layers.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Takes images `(b, 3, H, W)`. It is put into evaluation mode and moved to the device.
-    layers : sequence of str
-        Names of submodules, as `module.named_modules()` gives them.
-    mean, std, device, dtype : see `Network`
+    are scaled to length 1 and joined to those of the others. The module, which is put into
+    evaluation mode and moved to the device, runs no further than the last of the layers.
     """
 
     def __init__(self, module, layers, *, mean, std, device, dtype):

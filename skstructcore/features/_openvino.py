@@ -32,15 +32,10 @@ class _Maps(nn.Module):
 
 
 class OpenVinoNetwork:
-    """The same features as those of a `ConvNetwork`, up to rounding.
+    """The same features as those of a `ConvNetwork` (on the CPU, float32), up to rounding.
 
     An image runs on one thread; as many as call at the same time run beside each other. So the
     features depend neither on the batch nor on the number of threads.
-
-    Parameters
-    ----------
-    network : ConvNetwork
-        On the CPU, in float32.
     """
 
     def __init__(self, network):

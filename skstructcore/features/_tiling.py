@@ -20,9 +20,7 @@ def check_tiles(image_size, tile_size, overlap):
 
 
 def tile_starts(side, tile, overlap):
-    """Where tiles begin along one axis: as few as cover it, evenly spread.
-
-    Neighbours overlap by at least `overlap`.
+    """Where tiles begin along one axis: as few as cover it, evenly spread, sharing `overlap`.
 
     Examples
     --------
@@ -59,14 +57,8 @@ def blend_weights(starts, tile, side):
 class Tiling:
     """How a scaled image is cut into tiles, and its grid of features put together.
 
-    Parameters
-    ----------
-    image_size, tile_size : tuple of (int, int)
-        Height and width in pixels.
-    overlap : int
-        Pixels that neighbours share at least.
-    steps : tuple of (int, int)
-        Pixels from one patch to the next. All other lengths are multiples of them.
+    All lengths are pixels, heights first, and multiples of `steps`, those from one patch to the
+    next; neighbours share at least `overlap`.
     """
 
     image_size: tuple[int, int]
@@ -149,11 +141,6 @@ class TiledExtraction(Extraction):
     Threads work on tiles, not on images, so that one large image keeps all of them busy. The
     tiles are blended in their order: the features depend neither on the number of threads nor,
     on the CPU, on the batch size.
-
-    Parameters
-    ----------
-    *args, **kwargs : see `Extraction`
-    tiling : Tiling
     """
 
     def __init__(self, *args, tiling, **kwargs):

@@ -87,15 +87,7 @@ def choose_layers(module, layers):
 class TimmNetwork(Network):
     """The outputs of some layers of a network of timm, as one grid of patch features.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        As timm builds it.
-    layers : sequence of int or None
-        See `choose_layers`.
-    mean, std : sequence of 3 floats or None
-        None takes what timm says of the network's weights.
-    device, dtype : see `Network`
+    For `layers` see `choose_layers`; `mean` and `std` are by default what timm says of the weights.
     """
 
     def __init__(self, module, layers, *, mean, std, device, dtype):

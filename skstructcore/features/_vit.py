@@ -10,13 +10,7 @@ from ._sources import IMAGENET_SCALING
 class VitNetwork(Network):
     """The patch tokens after some blocks of a DINOv2 transformer, of length 1, joined.
 
-    Parameters
-    ----------
-    model : Dinov2Model or Dinov2WithRegistersModel of transformers
-        In evaluation mode. Blocks that are not needed are dropped from it.
-    blocks : sequence of int
-        Blocks whose raw outputs are taken, counted from 1.
-    device, dtype : see `Network`
+    `model` is one of transformers. Blocks that are not needed are dropped from it.
     """
 
     def __init__(self, model, blocks, *, device, dtype):

@@ -193,20 +193,11 @@ def box_in_pixels(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[i
 
 @dataclass(frozen=True)
 class Framing:
-    """Which part of each upright image a backbone sees, and at which size.
+    """Which part of each upright image a backbone sees, and at which size (height and width).
 
-    Parameters
-    ----------
-    size : tuple of (int, int)
-        Height and width that the backbone sees.
-    resize : int, default=None
-        With `crop`, the length of the shorter side before the crop. None means the smallest
-        size that covers `size`.
-    crop : bool, default=False
-        False takes the whole image, True the centre.
-    region : tuple of 4 floats, default=None
-        Left, top, right and bottom of the part of the image that is taken for the whole; all
-        up to 1: as shares of its width and height.
+    Of an image the `region` is taken for the whole: left, top, right and bottom in pixels or, all
+    up to 1, as shares. With `crop` only its centre is seen, after the shorter side was scaled to
+    `resize`; None: to the smallest size that covers `size`.
 
     Examples
     --------

@@ -33,14 +33,7 @@ _SHARE = 0.5 - 1e-4  # of a patch of many pixels, a half may be less by rounding
 
 @dataclass(frozen=True, eq=False)
 class IgnoredRegion:
-    """One region, as a mask of images of one size or as polygons for images of any size.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (height, width), dtype bool, or None
-    polygons : tuple of ndarray of shape (n, 2), or None
-        x and y of their corners as shares of width and height.
-    """
+    """One region: a mask of images of one size, or polygons, x and y as shares of their sides."""
 
     mask: NDArray[np.bool_] | None = None
     polygons: tuple[NDArray[np.float64], ...] | None = None
@@ -82,19 +75,9 @@ class IgnoredRegion:
 def shares_of_patches(
     mask: NDArray[np.bool_], box: Sequence[float], grid_shape: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Which share of each patch a mask covers.
+    """Which share of each patch, an array of `grid_shape`, a mask of an upright original covers.
 
-    Parameters
-    ----------
-    mask : ndarray of shape (height, width), dtype bool
-        In pixels of the upright original.
-    box : sequence of 4 float
-        Top, left, bottom and right of what the backbone saw.
-    grid_shape : tuple of (int, int)
-
-    Returns
-    -------
-    shares : ndarray of shape `grid_shape`, float32
+    `box` is what the backbone saw: top, left, bottom and right.
 
     Examples
     --------
@@ -121,25 +104,10 @@ def _overlaps(start, stop, n_cells, n_pixels):
 def as_region(
     ignore: RegionLike, sizes: NDArray[np.integer] | None, name: str = "ignore"
 ) -> IgnoredRegion:
-    """Bring a region, as a user may give it, into the one form that is kept.
+    """Bring a mask or polygons, as `ignore` of a feature estimator takes them, into one form.
 
-    Parameters
-    ----------
-    ignore : str, path-like, ndarray of shape (height, width), or sequence of polygons
-        A mask file or array, whose pixels that are not 0 are ignored; or polygons, arrays of
-        shape (n, 2) with x (to the right) and y (down) of their corners: in pixels of the
-        upright original, or, if all lie between 0 and 1, as shares of its width and height.
-    sizes : ndarray of shape (n_images, 2)
-        Heights and widths of the training images: polygons in pixels are for images of one size.
-    name : str, default="ignore"
-        What messages call it.
-
-    Raises
-    ------
-    ValueError
-        If it is of another form, or empty.
-    ImageReadError
-        If the file cannot be read.
+    `sizes` are heights and widths of the training images, as polygons in pixels are for images of
+    one size; `name` is for messages. ValueError if it is of another form, or empty.
 
     Examples
     --------
@@ -192,19 +160,11 @@ _NOISE = 12.0
 
 
 def find_foreground(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where the part is, on a plain background that surrounds it.
+    """Where the part is, ``(h, w)``, on a plain background that surrounds it; uint8 ``(h, w, 3)``.
 
     The background has the median colour of the image's outermost pixels; what differs from it
     clearly more than they do among themselves is the part, without holes and specks. Where that
     is next to nothing the whole image is returned: an image without a part must not pass unseen.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (h, w, 3), uint8
-
-    Returns
-    -------
-    foreground : ndarray of shape (h, w), dtype bool
 
     Examples
     --------

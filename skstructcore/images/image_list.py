@@ -6,11 +6,9 @@ import copy
 import itertools
 import logging
 import os
-import threading
 from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,9 +18,10 @@ from PIL import Image
 from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
 from .geometry import Framing, as_box, box_on_image
+from .intensity import Intensity
+from .raster import Parts
 from .reading import (
     ImageReadError,
-    Intensity,
     check_whole,
     digest,
     is_native,
@@ -37,7 +36,7 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any, Literal, Protocol, TypeAlias
 
     from numpy.typing import NDArray
@@ -269,23 +268,6 @@ def _check_item(item, position):
     return item
 
 
-class _Parts:
-    """What reads pixels when they are asked for, `[rows, columns]`.
-
-    Whole rows are read, as strips of a file hold them, and kept for the tiles beside.
-    """
-
-    def __init__(self, read: Callable[[int, int], NDArray[Any]]) -> None:
-        self._read = lru_cache(2)(read)
-        self._lock = threading.Lock()
-
-    def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
-        rows, columns = part
-        with self._lock:  # of several threads one reads
-            pixels = self._read(rows.start, rows.stop)
-        return pixels[:, columns]
-
-
 class ImageList:
     """Images that are read one at a time, when asked for.
 
@@ -299,7 +281,7 @@ class ImageList:
         What came with the images: labels, groups, categories. None: nothing.
     """
 
-    view: Intensity | None = None
+    intensity: Intensity | None = None
     max_pixels: int | None = None
 
     def __init__(
@@ -324,10 +306,10 @@ class ImageList:
         chosen.annotations = self.annotations[rows]
         return chosen
 
-    def seen_through(self, view: Intensity | None) -> ImageList:
+    def seen_through(self, intensity: Intensity | None) -> ImageList:
         """The same images, for people to look at as a model sees them; None: each by itself."""
         seen = copy.copy(self)
-        seen.view = view
+        seen.intensity = intensity
         return seen
 
     def file_names(self, first: int = 0) -> list[str]:
@@ -348,7 +330,7 @@ class ImageList:
 
     def read(self, i: int) -> Image.Image:
         """Image `i` as an upright PIL image in mode RGB, for people to look at."""
-        return self._guard(i, lambda item: read(item, self.view))
+        return self._guard(i, lambda item: read(item, self.intensity))
 
     def check(self, i: int, intensity: Intensity) -> str:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
@@ -414,7 +396,7 @@ class ImageList:
 
     def parts_of_pixels(
         self, i: int, framing: Framing, intensity: Intensity
-    ) -> NDArray[np.uint8] | NDArray[np.float32] | _Parts:
+    ) -> NDArray[np.uint8] | NDArray[np.float32] | Parts:
         """What gives the levels of `pixels` by ``[rows, columns]``, two slices.
 
         A large image that is seen in its own size is read where they ask for it, if its format
@@ -422,7 +404,7 @@ class ImageList:
         """
         if not self._guard(i, lambda item: is_native(item, framing)):
             return self.pixels(i, framing, intensity)
-        return _Parts(
+        return Parts(
             lambda *rows: self._guard(
                 i, lambda item: native_pixels(item, framing, intensity, *rows)
             )

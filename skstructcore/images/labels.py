@@ -132,18 +132,10 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
 
 
 def defect_types(y: ArrayLike) -> NDArray[np.object_]:
-    """Spell labels as strings: "good", and the type of the defect.
+    """Spell labels as strings ``(n,)``: "good" for words for it, and the type of the defect.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        In any coding of `is_anomalous`. Errors are those of `is_anomalous`, but strings may be
-        types of defects alone.
-
-    Returns
-    -------
-    types : ndarray of shape (n,), dtype object
-        Words for good and numbers as "good" and "anomalous"; other strings as they are.
+    They are read as `is_anomalous` reads them, but strings may be types of defects alone. A defect
+    of which numbers say no more is "anomalous".
 
     Examples
     --------
@@ -163,18 +155,10 @@ def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None
 
 
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
-    """Read labels of images that are all supposed to be good.
+    """Read labels as `is_anomalous` does, of images that are all supposed to be good.
 
-    As `is_anomalous`, but nothing but the number 1 means that all are good: that is what a
-    fold of good images holds where defects are -1.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-
-    Returns
-    -------
-    anomalous : ndarray of shape (n,), dtype bool
+    Nothing but the number 1 means that all are good: that is what a fold of good images holds
+    where defects are -1.
 
     Examples
     --------

@@ -141,25 +141,12 @@ def mask_as_seen(
     size: tuple[int, int],
     box: Sequence[float] | NDArray[np.floating] | None = None,
 ) -> NDArray[np.bool_]:
-    """Bring the mask of an image to the part and size of it that a backbone saw.
+    """Bring the mask of an upright image to the part and size of it that a backbone saw.
 
     The nearest pixel is taken. If that misses everything, because the defects are too thin,
     the pixels that they fall into are marked instead, so that they do not vanish. What lies
-    outside of the part that was seen does.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (height, width), dtype bool
-        At the size of the upright original.
-    size : tuple of int
-        Height and width of the result, in pixels.
-    box : sequence of 4 float, default=None
-        Top, left, bottom and right of the part that was seen, in pixels of the original; it
-        may reach beyond the image. None: the whole image.
-
-    Returns
-    -------
-    seen : ndarray of shape `size`, dtype bool
+    outside of `box` (top, left, bottom and right of what was seen, which may reach beyond the
+    image; None: all of it) does.
 
     Examples
     --------

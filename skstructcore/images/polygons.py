@@ -19,18 +19,9 @@ __all__ = ["fill_polygons", "outline"]
 
 
 def fill_polygons(polygons: Sequence[ArrayLike], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centre lies in one of the polygons.
+    """Pixels of an image of this height and width whose centre lies in one of the polygons.
 
-    Parameters
-    ----------
-    polygons : sequence of array-like of shape (n, 2)
-        x and y of the corners. One that crosses itself is filled by the even-odd rule.
-    size : tuple of (int, int)
-        Height and width of the result.
-
-    Returns
-    -------
-    mask : ndarray of shape `size`, dtype bool
+    One that crosses itself is filled by the even-odd rule.
 
     Examples
     --------
@@ -62,20 +53,10 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def outline(region: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Outer outline of a connected region, along the edges of its pixels.
+    """Corners ``(n, 2)`` of the outer outline of a connected region, clockwise as seen.
 
-    Exact: filled again, it gives the region with its holes closed. Pixels that touch at a corner
-    only are connected.
-
-    Parameters
-    ----------
-    region : ndarray of shape (h, w), dtype bool
-        One connected region; other pixels of the array are False.
-
-    Returns
-    -------
-    polygon : ndarray of shape (n, 2), int64
-        x and y of the corners where the outline turns, clockwise as seen.
+    It goes along the edges of pixels and is exact: filled again, it gives the region with its holes
+    closed. Pixels that touch at a corner only are connected.
 
     Examples
     --------

@@ -6,6 +6,7 @@ one by tifffile, where it is there. Other formats, JPEG and PNG among them, are 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -32,15 +33,7 @@ _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions of TIFF
 class Raster:
     """The values of an image, read where they are asked for.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Height, width and, if there are several, channels.
-    dtype : dtype
-    step : int
-        Rows that are decoded together.
-    read : callable
-        `read(rows, columns)` gives the values there; both are slices within the image.
+    `read(rows, columns)` gives those in two slices; `step` rows are decoded together.
     """
 
     shape: tuple[int, ...]
@@ -59,6 +52,23 @@ class Raster:
         bands = (self.read(rows, slice(None)) for rows in self.bands(0, self.shape[0]))
         ends = [(band.min().item(), band.max().item()) for band in bands]
         return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+class Parts:
+    """What reads pixels when they are asked for, `[rows, columns]`.
+
+    Whole rows are read, as strips of a file hold them, and kept for the tiles beside.
+    """
+
+    def __init__(self, read: Callable[[int, int], NDArray[Any]]) -> None:
+        self._read = lru_cache(2)(read)
+        self._lock = threading.Lock()
+
+    def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
+        rows, columns = part
+        with self._lock:  # of several threads one reads
+            pixels = self._read(rows.start, rows.stop)
+        return pixels[:, columns]
 
 
 def open_raster(item: object) -> Raster | None:
@@ -92,16 +102,16 @@ def _raster(path, stamp, page, header):
 def _raster_of_tiff(path, page, header):
     """What reads strips or tiles; None where the values are not simply those in the file."""
     (height, width), n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
-    is_plain = (
-        header.reader == "tifffile"
-        or (  # Pillow would give these very values
+    if header.reader == "tifffile":
+        is_plain = header.pixel_type.n_channels == n_channels  # else with alpha, which is checked
+    else:  # Pillow would give these very values
+        is_plain = (
             page.photometric in (1, 2)
             and page.compression in _LOSSLESS
-            and page.dtype.str[1:] in ("u1", "u2", "f4")
+            and str(page.dtype) in ("uint8", "uint16", "float32")
             and page.bitspersample == 8 * page.dtype.itemsize
             and n_channels == 2 * page.photometric - 1
         )
-    )
     if page.is_tiled:
         down, across = page.tilelength, page.tilewidth
     else:
@@ -112,7 +122,6 @@ def _raster_of_tiff(path, page, header):
         not is_plain
         or header.size != (height, width)
         or orientation_of(page) != 1
-        or (header.pixel_type.n_channels != n_channels and header.pixel_type.values != "levels")
         or page.imagedepth != 1
         or len(page.dataoffsets) != n_planes * n_down * n_across
         or down > height / 2  # one strip, or nearly

@@ -1,4 +1,4 @@
-"""Levels of images: files, PIL images and arrays, brought into one form.
+"""Images that are read: files, PIL images and arrays, brought into one form.
 
 Whatever comes in is brought into the form in which an image viewer shows it:
 
@@ -10,16 +10,15 @@ Whatever comes in is brought into the form in which an image viewer shows it:
   with more, called *deep*, are 16- and 32-bit integers and floating-point numbers: the window of an
   `Intensity` says which of their values become 0 and 255. They stay unrounded until the network
   has them;
+* large files of some formats are read in parts, see `raster`;
 * a file of several images (pages, frames) is an error, unless the name says which, see `files`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,7 +26,6 @@ from PIL import Image, ImageOps
 from .decoding import (
     DEEP_MODES,
     N_REMEMBERED,
-    PixelType,
     header_of,
     load,
     pixel_type_of_array,
@@ -37,168 +35,12 @@ from .decoding import (
     upright_size_of,
 )
 from .files import split_page, split_view, stamp
+from .intensity import Intensity, bit_depth_window, own_window
 from .raster import open_raster
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-FULL_RANGE = (0.0, 65535.0)
-_DEPTHS = (8, 10, 12, 14, 16)
-# From this value on, a single deep image is taken for one of 16 bits, see `own_window`.
-_USES_THE_RANGE = 2**13
 
 
 class ImageReadError(OSError, ValueError):
     """An image cannot be read; the message names it and its position in the list."""
-
-
-@dataclass(frozen=True)
-class Intensity:
-    """How the values of an image become levels of red, green and blue.
-
-    Parameters
-    ----------
-    window : tuple of (float, float) or None, default=None
-        The values of deep images that become 0 and 255; those beyond become the same. None
-        decides for each image alone, see `own_window`. Images of 8 bits are left as they are.
-    channels : tuple of 3 int, of 3 tuples of float, "bgr" or None, default=None
-        Which three channels are red, green and blue, or the weights of all channels for each
-        of them. None takes one channel as grey and three as they come. "bgr": arrays hold
-        blue, green and red, as OpenCV gives them; files say themselves what they hold.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> Intensity(window=(0, 4095)).levels(np.array([[0, 2048, 5000]], dtype=np.uint16))
-    array([[  0.      , 127.531136, 255.      ]], dtype=float32)
-    >>> Intensity(channels=(4, 2, 0)).levels(np.arange(5, dtype=np.uint8).reshape(1, 1, 5))
-    array([[[4, 2, 0]]], dtype=uint8)
-    """
-
-    window: tuple[float, float] | None = None
-    channels: tuple[Any, ...] | None = None
-
-    def check(self, pixels: PixelType) -> None:
-        """Raise ValueError if such images cannot be taken."""
-        if pixels.values == "floats" and self.window is None:
-            raise ValueError(
-                "its values are floating-point numbers, of a range that is not known; convert it "
-                "to uint8 (values from 0 to 1: multiply by 255 first), or give the feature "
-                "estimator window=(low, high), the values that are black and white"
-            )
-        if self.channels is None or self.channels == "bgr":
-            if pixels.n_channels not in ((1, 3, 4) if pixels.values == "levels" else (1, 3)):
-                raise ValueError(
-                    f"it has {pixels.n_channels} channels of {pixels.values}; expected 1 or 3 (or "
-                    "4 of uint8: with alpha), the last axis. Give the feature estimator "
-                    "channels=(i, j, k), those to take as red, green and blue; where channels "
-                    "stand first move the axis: np.moveaxis(image, 0, -1)"
-                )
-            return
-        needed = len(self.channels[0]) if self.is_weighted else max(self.channels) + 1
-        if (needed != pixels.n_channels) if self.is_weighted else (needed > pixels.n_channels):
-            raise ValueError(
-                f"it has {pixels.n_channels} channels, but channels={self.channels} is for "
-                f"{'' if self.is_weighted else 'at least '}{needed}"
-            )
-
-    @property
-    def is_weighted(self) -> bool:
-        """Whether channels are mixed by weights."""
-        return self.channels is not None and isinstance(self.channels[0], tuple)
-
-    def levels(self, values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Levels of an image's values `(h, w)` or `(h, w, n_channels)`.
-
-        Whole numbers come back as uint8: 8 bits in a deeper file are an image of 8 bits.
-        """
-        if values.dtype != np.uint8:
-            values = self._windowed(values)
-        if self.channels is not None:
-            values = values if values.ndim == 3 else values[..., np.newaxis]
-            if self.is_weighted:
-                values = values @ np.array(self.channels, dtype=np.float32).T
-                values = np.clip(values, 0, 255)
-            else:
-                values = values[..., list(self.channels)]
-        if values.dtype == np.uint8:
-            return values
-        whole = values.astype(np.uint8)
-        return whole if np.array_equal(whole, values) else values
-
-    def _windowed(self, values):
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = np.count_nonzero(~np.isfinite(values))
-            raise ValueError(
-                f"{bad} of its {values.size} values are NaN or infinite; replace them first"
-            )
-        low, high = self.window or own_window(values.min(), values.max())
-        levels = (values.astype(np.float64) - low) * (255 / (high - low))
-        return np.clip(levels, 0, 255).astype(np.float32)
-
-
-def bit_depth_window(low: float, high: float) -> tuple[float, float]:
-    """The window of 8, 10, 12, 14 or 16 bits, as few as hold integers from `low` to `high`.
-
-    Examples
-    --------
-    >>> bit_depth_window(17, 3071)
-    (0.0, 4095.0)
-    """
-    if low < 0 or high > FULL_RANGE[1]:
-        raise ValueError(
-            f"its values from {low} to {high} do not fit 16 bits; convert it to 8 or 16 bits, or "
-            "give the feature estimator window=(low, high), the values that are black and white"
-        )
-    return 0.0, next(2.0**depth for depth in _DEPTHS if high < 2**depth) - 1
-
-
-def own_window(low: float, high: float) -> tuple[float, float]:
-    """The window of a deep image of which nothing is known but its lowest and highest value.
-
-    Up to 255 it holds 8 bits, from 8192 on 16. What lies between, where it may as well be of
-    any depth as dark, is an error.
-    """
-    window = bit_depth_window(low, high)
-    if window[1] > 255 and high < _USES_THE_RANGE:
-        raise ValueError(
-            f"its integers end at {high}: whether they are of {round(np.log2(window[1] + 1))} "
-            "bits, or of 16 and dark, cannot be told, as no training image had more than 8 bits. "
-            f"Fit with window=(0, {window[1]:.0f}) or (0, 65535), or on such images"
-        )
-    return FULL_RANGE if window[1] > 255 else window
-
-
-def check_window(window: object) -> None:
-    """Raise ValueError unless `window` is "auto" or two finite numbers, the lower first."""
-    if isinstance(window, str) and window == "auto":
-        return
-    numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
-    if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
-        raise ValueError(
-            "window must be 'auto' or (low, high), the values of deep images that are black and "
-            f"white, low below high; got {window!r}."
-        )
-
-
-def as_channels(channels: object) -> tuple[Any, ...] | None:
-    """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
-    if channels is None or (isinstance(channels, str) and channels == "bgr"):
-        return channels
-    rows = list(channels) if isinstance(channels, (tuple, list, np.ndarray)) else []
-    if len(rows) == 3:
-        if all(isinstance(c, Integral) and not isinstance(c, bool) and c >= 0 for c in rows):
-            return tuple(map(int, rows))
-        if all(isinstance(row, (tuple, list, np.ndarray)) and len(row) > 0 for row in rows):
-            numbers = all(isinstance(w, Real) and np.isfinite(w) for row in rows for w in row)
-            if numbers and len({len(row) for row in rows}) == 1 and np.any(rows):
-                return tuple(tuple(map(float, row)) for row in rows)
-    raise ValueError(
-        "channels must be three channels, counted from 0, three rows of a weight for each "
-        f"channel, not all 0, or 'bgr'; got {channels!r}."
-    )
 
 
 def reason_of(error):

@@ -64,16 +64,7 @@ def upsample_counted(
 ) -> NDArray[np.float32]:
     """Resize and smooth maps as `upsample_maps` does, by what is not ignored alone.
 
-    Parameters
-    ----------
-    maps : ndarray of shape (n, h, w)
-    ignored : ndarray of shape (n, h, w), dtype bool
-    size, sigma : see `upsample_maps`
-
-    Returns
-    -------
-    pixels : ndarray of shape (n, *size), float32
-        0 where pixels are ignored, see `ignored_pixels`.
+    `ignored` are patches ``(n, h, w)``; their pixels are 0, see `ignored_pixels`.
 
     Examples
     --------

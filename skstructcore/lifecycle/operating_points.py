@@ -14,7 +14,7 @@ from ..bank.record import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..scoring.decision import rejected_at
@@ -137,7 +137,7 @@ def operating_points(
             raise ValueError("y labels images: give them as well.")
         return table
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
-    images = as_images(images).seen_through(view_of(pipe, channels=False))
+    images = as_images(images).seen_through(intensity_of(pipe, channels=False))
     good = _good(images, y)
     _add_painted(table, pipe, images[good], sizes, kinds, severity, n_painted, random_state)
     if not good.all():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..datasets import DEFECTS, paint_copies
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ..metrics import image_auroc_score
@@ -112,7 +112,7 @@ def score_painted(
     good : ndarray of shape (n_images,), float64
     painted : ndarray of shape (n_severities, n_images), float64
     """
-    images = as_images(images).seen_through(view_of(estimator, channels=False))
+    images = as_images(images).seen_through(intensity_of(estimator, channels=False))
     good, painted = [], []
     # In chunks, because the copies of all images may not fit into memory.
     for start in range(0, len(images), _CHUNK):

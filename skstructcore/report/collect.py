@@ -12,7 +12,7 @@ import pandas as pd
 
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.image_list import ImageReadError
 from ..inference import score_batch
 from ..scoring.described import base_thresholds
@@ -92,7 +92,7 @@ def collect(
         From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
         holds the positions of the images that could be judged.
     """
-    images = images.seen_through(view_of(pipe))
+    images = images.seen_through(intensity_of(pipe))
     entries = [
         Entry(escape_name(item), item) if isinstance(item, str) else Entry(f"image {i}", None)
         for i, item in enumerate(images.items)

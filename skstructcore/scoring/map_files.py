@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
-from ..features.view import view_of
+from ..features.intensity import intensity_of
 from ..images.files import split_page
 from ..images.resampling import place_on_image
 from .calibration import route_of_images
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, StrPath
-    from ..images.reading import Intensity
+    from ..images.intensity import Intensity
     from .structcore import StructCoreScorer
 
 _NOTE = "scale.json"
@@ -98,7 +98,7 @@ class MapWriter:
             raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
         for place in folders.values():
             _take_up(place, note)
-        return cls(folders, base, alike, note["unit"], view_of(pipe), keep_regions)
+        return cls(folders, base, alike, note["unit"], intensity_of(pipe), keep_regions)
 
     def is_to_do(self, images: ImageList, i: int, kind: str | None = None) -> bool:
         """Whether a file of image `i`, or that of one kind, is missing or older than the image."""
