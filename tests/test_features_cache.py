@@ -259,3 +259,14 @@ def test_the_size_of_a_cache_is_told_and_pruned(folder, tmp_path):
     assert run(folder, Blocks(), cache)[1] == 4  # computed again; the shape is still known
     with pytest.raises(ValueError, match=r"max_age must be .*, got -1"):
         prune_cache(cache, max_age=-1)
+
+
+def test_a_pil_image_and_an_array_in_another_order_of_colours_are_kept_apart(tmp_path):
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    features = ConvFeatures(
+        Blocks(), ("stage1",), image_size=32, channels="bgr", memory=tmp_path
+    ).fit([frame])
+    of_frame, of_image = (
+        np.asarray(features.transform([image])) for image in (frame, Image.fromarray(frame))
+    )
+    assert not np.array_equal(of_frame, of_image)

@@ -80,7 +80,7 @@ class Extraction:
 
     def _work(self, i, out):
         """Fill `out` from the cache or the network; return the pixels if that is left to do."""
-        if self.cache is not None and self.cache.load(self.images.digest(i), out):
+        if self.cache is not None and self.cache.load(self._key(i), out):
             return None
         pixels = self.read(self.images, i)
         if not self.on_cpu:
@@ -99,6 +99,11 @@ class Extraction:
                 pool.submit(self._store, rows[k], batch[k].copy())
         return batch
 
+    def _key(self, i):
+        # A PIL image may hold the same as an array, of which channels="bgr" exchanges the colours.
+        is_pil = not isinstance(self.images.items[i], str | np.ndarray)
+        return self.images.digest(i) + ("-pil" if is_pil else "")
+
     @device_memory("use a smaller features__batch_size, image_size or tile_size")
     def _run(self, pixels):
         import torch
@@ -108,7 +113,7 @@ class Extraction:
 
     def _store(self, i, values):
         if self.cache is not None:
-            self.cache.store(self.images.digest(i), values)
+            self.cache.store(self._key(i), values)
 
 
 def begun_ahead(jobs, n):

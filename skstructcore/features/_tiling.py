@@ -186,7 +186,7 @@ class TiledExtraction(Extraction):
         """The features of an image and None if they are cached, else None and its pixels."""
         if self.cache is not None:
             grid = np.empty(self.shape, np.float32)
-            if self.cache.load(self.images.digest(i), grid):
+            if self.cache.load(self._key(i), grid):
                 return grid, None
         return None, self.read(self.images, i)
 

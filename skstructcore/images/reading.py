@@ -180,9 +180,7 @@ def digest(item):
     if not isinstance(item, np.ndarray):
         is_deep = pixel_type(item).values != "levels"
         pixels = np.asarray(ImageOps.exif_transpose(item) if is_deep else read(item))
-    # An array and a PIL image may hold the same, but the colours of arrays can be in another order.
-    form = "" if isinstance(item, np.ndarray) else "PIL"
-    digest = hashlib.blake2b(f"{form}{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
+    digest = hashlib.blake2b(f"{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
     digest.update(np.ascontiguousarray(pixels))
     return digest.hexdigest()
 
