@@ -299,7 +299,7 @@ def save_maps(
     """
     images = as_images(images)
     writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
-    left = [i for i in range(len(images)) if writer.is_to_do(images, i)]
+    left = [i for i in range(len(images)) if writer.to_do(images, i)]
     failed = {}
     for start in range(0, len(left), batch_size):
         scores = score_batch(pipe, images[left[start : start + batch_size]], also=writer)

@@ -363,7 +363,7 @@ def op_histogram_display(case, path):
 def op_shift_display(case, path):
     counts = displays.ScoreShiftDisplay.from_estimator(case.pipe, case.test).counts()
     rejected = (case.pipe.predict(case.test) == -1).sum()
-    assert counts[["both", "only_hybrid"]].to_numpy().sum() == rejected
+    assert counts[["both", "only_score"]].to_numpy().sum() == rejected
 
 
 # --- files and commands --------------------------------------------------------------------------

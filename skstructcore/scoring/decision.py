@@ -13,6 +13,7 @@ import numpy as np
 
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
+from .described import routes_of
 from .predictive import PredictiveTail, fit_predictive_tail
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def rejected_at(
     rejected at every rate.
     """
     limits = {name: max(rate, d.smallest_rate) + ROUNDING for name, d in decisions.items()}
-    limit = described.get("nearest_route", described["route"]).map(limits)
+    limit = routes_of(described).map(limits)
     return ((described["p_value"] <= limit) | (described["route"] == "unknown")).to_numpy(bool)
 
 

@@ -100,17 +100,15 @@ class MapWriter:
             _take_up(place, note)
         return cls(folders, base, alike, note["unit"], intensity_of(pipe), keep_regions)
 
-    def is_to_do(self, images: ImageList, i: int, kind: str | None = None) -> bool:
-        """Whether a file of image `i`, or that of one kind, is missing or older than the image."""
+    def to_do(self, images: ImageList, i: int) -> list[str]:
+        """Kinds of files of image `i` that are missing or older than the image."""
         if self.alike is None:
-            return True
+            return list(self.folders)
         item = images.items[i]
         path = split_page(item)[0] if isinstance(item, str) else ""
         changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
-        target = self._target(images, i)
-        folders = self.folders.values() if kind is None else [self.folders[kind]]
-        paths = [folder / target for folder in folders]
-        return not all(path.exists() and path.stat().st_mtime_ns >= changed for path in paths)
+        paths = {kind: folder / self._target(images, i) for kind, folder in self.folders.items()}
+        return [k for k, p in paths.items() if not p.exists() or p.stat().st_mtime_ns < changed]
 
     def __call__(
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
@@ -119,7 +117,7 @@ class MapWriter:
         wanted = self.keep_regions or "mask" in self.folders
         found = regions(scorer, maps) if wanted else None
         drawn = label_masks(found) if "mask" in self.folders else {}
-        to_do = [[k for k in self.folders if self.is_to_do(images, i, k)] for i in range(len(maps))]
+        to_do = [self.to_do(images, i) for i in range(len(maps))]
         pixels = scorer.transform(maps) if any(to_do) else ()
         thresholds, routes = _thresholds(scorer), route_of_images(scorer.routes_, maps)
         for i, kinds in enumerate(to_do):

@@ -168,8 +168,4 @@ def _extent(row):
 
 
 def _properties(row):
-    """Columns as plain Python values."""
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in ((name, row[name]) for name in _PROPERTIES)
-    }
+    return {name: row[name] for name in _PROPERTIES}
