@@ -6,7 +6,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.lifecycle.categories import add_category, remove_category
@@ -96,6 +96,17 @@ def test_backbone_sees_the_new_images_only(pipe):
     grown = add_category(pipe, product(2, 7), "k2")
     remove_category(grown, "k0")
     assert pipe[0].n_seen_ == seen + 7
+
+
+def test_what_is_known_of_a_product_goes_with_it():
+    images = np.concatenate(
+        [np.random.default_rng(i).normal(9 * i, 1, (20, 4, 4, 6)) for i in (0, 1)]
+    )
+    steps = CoresetBank(0.2, contamination=0.1), RoutedKNNScorer(routing="auto"), StructCoreScorer()
+    both = make_pipeline(*steps).fit(images, coresetbank__categories=["a"] * 20 + ["b"] * 20)
+    assert len(both[0].left_out_) == 4 and set(both[0].dependence_) == {"a", "b"}
+    one = remove_category(both, "a")[0]
+    assert len(one.left_out_) == 2 and (one.left_out_ >= 20).all() and set(one.dependence_) == {"b"}
 
 
 def test_training_images_are_counted_as_products_come_and_go(pipe):

@@ -1,5 +1,8 @@
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.pipeline import make_pipeline
 
@@ -399,3 +402,17 @@ def test_arrays_that_come_later_have_names_of_their_own():
     pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
     names = update(pipe.fit(images[:12]), images[12:], force=True)["bank"].images_.names
     assert names.tolist() == [f"image {i}" for i in range(16)]
+
+
+def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
+    paths = [str(tmp_path / f"{i:02}.png") for i in range(16)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    shutil.copy(paths[3], paths[15])
+    pipe = make_structcore("efficientnet_lite0", features__image_size=32, bank__ratio=0.2)
+    pipe.fit(paths, bank__groups=np.arange(16))
+    assert np.flatnonzero(~forget(pipe, paths[15:])["bank"].images_.is_there).tolist() == [15]
+    copied = shutil.copy(paths[3], tmp_path / "elsewhere.png")
+    both = forget(pipe, [str(copied)])["bank"].images_
+    assert np.flatnonzero(~both.is_there).tolist() == [3, 15]

@@ -170,8 +170,11 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
 
     bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
     bank.bank_ = bank.bank_.select(*kept)
-    bank.images_ = bank.images_.forget(bank.images_.routes == gone)
     routes = bank.images_.routes
+    bank.images_ = bank.images_.forget(routes == gone)
+    bank.left_out_ = bank.left_out_[routes[bank.left_out_] != gone]
+    if bank.dependence_ is not None:
+        bank.dependence_ = {key: d for key, d in bank.dependence_.items() if key != name}
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
     bank.images_ = replace(bank.images_, routes=numbered_on)
     bank.radius_ = bank.radius_[kept]

@@ -163,7 +163,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
         Fitted, as `make_structcore` builds it. It is not changed.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Training images, as the pipeline got them: files are told by their bytes, arrays by their
-        values; names and places do not matter.
+        values. All copies go; of files with copies of other names, those of the same name alone.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     bank, knn, scorer = structcore_steps(pipe)
     features = features_of(pipe, images)
     digests = digests_of(features)
-    is_gone = _find_all(bank.images_, digests)
+    is_gone = _find_all(bank.images_, features, digests)
     training = scorer.training_
     _check_left(bank, training, is_gone)
 
@@ -226,8 +226,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
 
 
-def _find_all(record, digests):
-    """Which training images have one of these contents, copies included."""
+def _find_all(record, features, digests):
+    """Which training images have one of these contents: all copies, or those of the same name."""
     unknown = np.flatnonzero(record.find(digests) < 0)
     if len(unknown):
         raise ValueError(
@@ -235,7 +235,14 @@ def _find_all(record, digests):
             f"(the first at position {unknown[0]}), or were forgotten before. Files are told by "
             "their bytes, arrays by their values: give images as the pipeline got them."
         )
-    return record.is_there & np.isin(record.digests, digests)
+    images, is_gone = getattr(features, "images", None), np.zeros(len(record), dtype=bool)
+    for i, digest in enumerate(digests):
+        copies = record.is_there & (record.digests == digest)
+        if images is not None and isinstance(images.items[i], str):
+            named = copies & (record.names == images.items[i])
+            copies = named if named.any() else copies
+        is_gone |= copies
+    return is_gone
 
 
 def _check_left(bank, training, is_gone):
