@@ -137,10 +137,6 @@ class AnomalyMapDisplay(Display):
             Maps of other methods for the same images, to stand beside.
         axes : ndarray of Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : AnomalyMapDisplay
         """
         maps = pipe[:-1].transform(images)
         described, labels = pipe[-1].describe(maps), labels_of(images, y)
@@ -169,10 +165,6 @@ class AnomalyMapDisplay(Display):
             See `plot`.
         **options
             ``titles``, ``thresholds`` and ``rows``, see the class.
-
-        Returns
-        -------
-        display : AnomalyMapDisplay
         """
         return cls._of(images, maps, **options).plot(axes)
 
@@ -223,10 +215,6 @@ class AnomalyMapDisplay(Display):
             How many images of each of these.
         axes : ndarray of Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : AnomalyMapDisplay
         """
         check_number(n_cases, "n_cases", 1, closed="left", kind=Integral)
         scores = evaluation.scores

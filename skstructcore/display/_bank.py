@@ -62,12 +62,8 @@ class BankDisplay(Display):
         ----------
         pipe : Pipeline
             With a step ``bank``, as `make_structcore` builds it.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : BankDisplay
         """
         check_is_fitted(pipe["bank"])
         return cls.from_predictions(pipe["bank"].bank_, ax=ax)
@@ -79,12 +75,8 @@ class BankDisplay(Display):
         Parameters
         ----------
         bank : MemoryBank
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : BankDisplay
         """
         rows = np.asarray(bank.values, dtype=np.float32)
         pca = PCA(min(2, *rows.shape), random_state=0).fit(rows)

@@ -98,10 +98,6 @@ class ScoredDisplay(Display):
             What the images show; None: what the `ImageSet` says.
         **options
             See `from_predictions`.
-
-        Returns
-        -------
-        display : object
         """
         options = {**{name: getattr(images, name, None) for name in cls._carried}, **options}
         described = pipe[-1].describe(pipe[:-1].transform(images))
@@ -126,14 +122,10 @@ class ScoredDisplay(Display):
         scorer : StructCoreScorer
         y : array-like of shape (n_images,), default=None
             What the images show.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
         **options
             See the notes of the class, if there are any.
-
-        Returns
-        -------
-        display : object
         """
         check_same_length(described=described, y=y)
         return cls._of(described, scorer, cls._labels_of(None, y), **options).plot(ax)

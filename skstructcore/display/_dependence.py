@@ -67,12 +67,8 @@ class DependenceDisplay(Display):
             Fitted, as `make_structcore` builds it, without groups of your own.
         route : str, default=None
             One of ``pipe["bank"].dependence_``; None: the only one.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : DependenceDisplay
         """
         by_route = getattr(pipe["bank"], "dependence_", None)
         if by_route is None:
@@ -100,12 +96,8 @@ class DependenceDisplay(Display):
         ----------
         dependence : Dependence
             From `CoresetBank.dependence_`.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : DependenceDisplay
         """
         block = dependence.block_length if dependence.block_length > 1 else None
         limits = {"limit": dependence.limit, "block_length": block}

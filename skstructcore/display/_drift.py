@@ -70,14 +70,10 @@ class DriftDisplay(Display):
             Fitted, as `make_structcore` builds it.
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
             In the order in which they were made.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
         **options
             Of the `DriftMonitor`.
-
-        Returns
-        -------
-        display : DriftDisplay
         """
         monitor = DriftMonitor(pipe, **options)
         described = pipe[-1].describe(pipe[:-1].transform(images))
@@ -95,12 +91,8 @@ class DriftDisplay(Display):
             From `StructCoreScorer.describe`, in the order in which the images were made.
         monitor : DriftMonitor
             It takes the images in.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : DriftDisplay
         """
         if not len(described):
             raise ValueError("There are no images to watch: at least one is needed.")

@@ -137,12 +137,8 @@ class OperatingPointDisplay(ScoredDisplay):
             Made with images: what is found of painted defects stands for what is found, unless
             defects were among the images.
         chosen : float, default=None
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
-
-        Returns
-        -------
-        display : OperatingPointDisplay
         """
         # What is found is the same in the rows of all routes.
         table = table.drop_duplicates("false_alarm_rate")

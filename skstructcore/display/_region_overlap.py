@@ -92,14 +92,10 @@ class RegionOverlapDisplay(Display):
             As `make_structcore` builds it.
         images : ImageSet
             With masks; defects without one are left out.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
         **options
             ``max_fpr`` and ``name``, see the class.
-
-        Returns
-        -------
-        display : RegionOverlapDisplay
         """
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
@@ -122,14 +118,10 @@ class RegionOverlapDisplay(Display):
         ----------
         masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
             See `skstructcore.metrics.aupro_score`.
-        ax : matplotlib.axes.Axes, default=None
+        ax : Axes, default=None
             See `plot`.
         **options
             ``max_fpr`` and ``name``, see the class.
-
-        Returns
-        -------
-        display : RegionOverlapDisplay
         """
         return cls(*pro_curve(masks, anomaly_maps, ignored=ignored), **options).plot(ax)
 

@@ -273,8 +273,8 @@ def _parts(table, points):
     decided = _by_rate([point["rejected_parts"] for point in points])
     return {
         row["part"]: {
-            "words": f"part {row['part']}: {{}} by "
-            + ("one view" if row["n_views"] == 1 else f"{row['n_views']} views"),
+            "name": row["part"],
+            "views": "one view" if row["n_views"] == 1 else f"{row['n_views']} views",
             "p": row["p_value"],
             "score": row["anomaly_score"],
             "at": at,

@@ -29,40 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Entry:
-    """What is known about one image of a report.
-
-    Attributes
-    ----------
-    name : str
-    file : str or None
-        Its path, if it is a file.
-    digest : str or None
-        Of its content.
-    error, note : str or None
-        Why it cannot be read or judged, and what else is wrong with it.
-    picture, detail : str or None
-        A thumbnail, and a larger picture if it is asked for.
-    size : tuple of (int, int) or None
-        Height and width of the original.
-    heat : ndarray or None
-        Its map, divided by the threshold of the base score.
-    box : tuple of 4 floats or None
-        Where the map lies, in pixels of the original: top, left, bottom, right.
-    truth : dict of str to str, or None
-        Path around its mask, see `outline`.
-    """
+    """What is known about one image of a report."""
 
     name: str
-    file: str | None
-    digest: str | None = None
-    error: str | None = None
-    note: str | None = None
-    picture: str | None = None
-    detail: str | None = None
-    size: tuple[int, int] | None = None
-    heat: NDArray[np.float32] | None = None
-    box: tuple[float, ...] | None = None
-    truth: dict[str, str] | None = None
+    file: str | None  # its path, if it is a file
+    digest: str | None = None  # of its content
+    error: str | None = None  # why it cannot be read or judged
+    note: str | None = None  # what else is wrong with it
+    picture: str | None = None  # a thumbnail
+    detail: str | None = None  # a larger one, if it is asked for
+    size: tuple[int, int] | None = None  # height and width of the original
+    heat: NDArray[np.float32] | None = None  # its map, divided by the threshold of the base score
+    box: tuple[float, ...] | None = None  # of the map on the original: top, left, bottom, right
+    truth: dict[str, str] | None = None  # path around its mask, see `outline`
 
 
 def collect(
@@ -76,21 +55,9 @@ def collect(
 ) -> tuple[list[Entry], pd.DataFrame]:
     """Score images and make their small pictures; a file that cannot be read stops nothing.
 
-    Parameters
-    ----------
-    load_mask : callable or None
-        Gives the mask of an image by its position.
-    sides : tuple of (int, int or None)
-        Longer side of the thumbnails, and of the larger pictures, in pixels.
-    batch_size : int
-        Images that are scored at a time.
-
-    Returns
-    -------
-    entries : list of Entry
-    described : DataFrame
-        From `describe`, with ``base_ratio``: the base score divided by its threshold. The index
-        holds the positions of the images that could be judged.
+    `sides` are the longer sides of thumbnails and of larger pictures, `batch_size` images are
+    scored at a time. The table is that of `describe`, with ``base_ratio``, the base score divided
+    by its threshold; its index holds the positions of the images that could be judged.
     """
     images = images.seen_through(intensity_of(pipe))
     entries = [

@@ -37,7 +37,7 @@
     return isRejected(image) ? "rejected" : "accepted";
   }
   function partInWords(part) {
-    return part.words.replace("{}", isRejected(part) ? "rejected" : "accepted");
+    return `part ${part.name}: ${isRejected(part) ? "rejected" : "accepted"} by ${part.views}`;
   }
   function isWrong(image) {
     return data.labelled && isKnown(image) && (image.type === "good") === isRejected(image);

@@ -35,14 +35,8 @@ def draw_shift(
 ) -> dict[str, Any]:
     """What the template draws: marks by type, axes, and in words whether the structure helps.
 
-    Parameters
-    ----------
-    described : DataFrame
-        Of `collect`; the base score is in units of its threshold where there are routes.
-    thresholds : tuple of (float, float)
-        Of base and anomaly score.
-    types : ndarray of shape (n_images,) of str, or None
-        What each image shows.
+    `described` is the table of `collect`, `thresholds` are those of base and anomaly score; that of
+    the base score is 1 where it is in units of the threshold of its route.
     """
     base = described["base_ratio" if thresholds[0] == 1.0 else "base"].to_numpy()
     scores = described["anomaly_score"].to_numpy()

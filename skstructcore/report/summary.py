@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,21 +73,9 @@ def operating_points(
 ) -> list[dict[str, Any]]:
     """Decide anew at several false-alarm rates, and count; as fitted at the rate of the fit.
 
-    Parameters
-    ----------
-    described : DataFrame
-        From `describe`.
-    scorer : StructCoreScorer
-    types : ndarray of shape (n_images,) of str, or None
-        What each image shows.
-    parts : DataFrame or None
-        From `decide_parts`.
-
-    Returns
-    -------
-    points : list of dict
-        By ``rate``: ``name``, ``is_fitted``, ``rejected`` and ``rejected_parts`` (boolean arrays),
-        and in words ``counts``, of all, good and defective images, and their ``sentence``.
+    Of images by the table of `describe`, and of `parts` by that of `decide_parts`. By ``rate``:
+    ``name``, ``is_fitted``, ``rejected`` and ``rejected_parts`` (boolean arrays), and in words
+    ``counts``, of all, good and defective images, and their ``sentence``.
     """
     fitted = scorer.calibration_.decision.asked_rate
     rates = [rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted)]
@@ -96,12 +85,7 @@ def operating_points(
     of_parts = {} if parts is None else {"all": scorer.part_decision_}
     points = []
     for rate in sorted([*rates, fitted]):
-
-        def decide(table, decisions, rate=rate):
-            if rate == fitted:
-                return table["is_anomalous"].to_numpy(bool)
-            return rejected_at(table, decisions, rate)
-
+        decide = _as_fitted if rate == fitted else partial(rejected_at, rate=rate)
         rejected = decide(described, scorer.decisions_)
         counts = [f"{(rejected & group).sum()} of {group.sum()}" for group in groups]
         endings = " images are rejected", " good ones", " defects are found"
@@ -122,3 +106,7 @@ def operating_points(
             }
         )
     return points
+
+
+def _as_fitted(table, _decisions):
+    return table["is_anomalous"].to_numpy(bool)

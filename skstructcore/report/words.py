@@ -45,12 +45,7 @@ def term_in_words(name: str) -> str:
 
 
 def place_in_words(row: float, column: float) -> str:
-    """Say where on an image something is.
-
-    Parameters
-    ----------
-    row, column : float in [0, 1]
-        As shares of the height and width.
+    """Say where on an image something is, by shares of its height and width.
 
     Examples
     --------
