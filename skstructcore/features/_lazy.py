@@ -184,12 +184,7 @@ class LazyFeatures:
     def memory(self, **changes: int) -> tuple[int, int, int]:
         """Bytes that the network takes, images in work at a time, and bytes of that work.
 
-        The network runs once, on zeros.
-
-        Parameters
-        ----------
-        **changes : int
-            Other parameters of the feature estimator, `batch_size` or `n_jobs`.
+        The network runs once, on zeros. `changes` are other parameters: `batch_size` or `n_jobs`.
         """
         backbone = self.backbone._frozen()
         for part in getattr(backbone, "features", [backbone]):  # those that are joined

@@ -56,9 +56,9 @@ def as_module(model):
 def module_checksum(module):
     """SHA-256 of what a module computes: its structure, its code, its parameters and buffers.
 
-    Of the code, the source of all classes that are not torch's own; of their settings, the
-    numbers, strings and switches among their attributes. Whole numbers are left out, as far as
-    the structure does not show them: a module may count in them.
+    The code is the source of all classes that are not torch's own, with numbers, strings and
+    switches among their attributes; features in a cache would be those of other code otherwise.
+    Whole numbers are left out, as a module may count in them.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).

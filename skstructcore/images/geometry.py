@@ -86,19 +86,12 @@ _SHORTEST = 1 / 3
 def input_size(
     image_size: int | float | str | Sequence[int], sizes: NDArray[np.integer], step: int
 ) -> tuple[int, int]:
-    """Height and width at which a network sees images.
+    """Height and width at which a network sees images, of these heights and widths `(n, 2)`.
 
-    Parameters
-    ----------
-    image_size : int, (int, int), float or "native"
-        Two numbers are taken as they are. An int is the side of a square; of images whose
-        sides are beyond 2 : 1, all alike, it is the side of the square that has as many
-        pixels as what is seen in their own shape, whose shorter side has at least a third of it
-        if the images have so much. "native" is the size of the images, a float times it.
-    sizes : ndarray of shape (n_images, 2)
-        Heights and widths, in pixels.
-    step : int
-        Sides that are found are multiples of it.
+    Two numbers are taken as they are. An int is the side of a square; of images whose sides are
+    beyond 2 : 1, all alike, it is the side of the square that has as many pixels as what is seen
+    in their own shape, whose shorter side has at least a third of it if the images have so much.
+    "native" is the size of the images, a float times it. What is found is a multiple of `step`.
 
     Examples
     --------
