@@ -8,7 +8,7 @@ from _lots import SCANNED, lots, scan
 
 from skstructcore import RoutedKNNScorer, make_structcore
 from skstructcore.containers import AnomalyMaps, TrainingImages
-from skstructcore.datasets import load_mvtec_ad, make_photographs, masks_as_seen
+from skstructcore.datasets import judged_pixels, load_mvtec_ad, make_photographs
 from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images import Geometry
 from skstructcore.images.resampling import upsample_maps
@@ -153,9 +153,9 @@ def compute_case(train, test, path, kinds, seed, with_pixels):
 
 def pixel_scores(maps, test):
     size = maps.geometry.input_size
-    masks, used = masks_as_seen(test, maps.geometry, size)
     scores = {}
     for name, values in (("distance", maps.values), ("surprise", maps.surprise)):
-        pixels = upsample_maps(values[used], size, 4.0)
+        pixels = upsample_maps(values, size, 4.0)
+        masks, pixels, _ = judged_pixels(test, pixels, maps.geometry)
         scores[name] = (pixel_auroc_score(masks, pixels), aupro_score(masks, pixels))
     return scores

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.pipeline import Pipeline
 
 from skstructcore.containers import AnomalyMaps
-from skstructcore.datasets import ImageSet, masks_as_seen
+from skstructcore.datasets import ImageSet, judged_pixels
 from skstructcore.images import Geometry
 from skstructcore.images.masks import mask_as_seen
 from skstructcore.metrics import aupro_score, image_auroc_score, pixel_auroc_score
@@ -231,8 +231,10 @@ def test_types_without_masks_and_empty_masks_do_not_count_as_pixels(images):
     images = images.test
     images.masks[12:] = [None] * 4  # cracks: no masks at all
     images.masks[8] = np.zeros((8, 8), bool)  # a hole whose mask is empty
-    masks, used = masks_as_seen(images, None, (4, 4))
-    np.testing.assert_array_equal(np.flatnonzero(~used), [8, 12, 13, 14, 15])
+    pixel_maps = np.arange(16)[:, np.newaxis, np.newaxis] * np.ones((4, 4))
+    masks, judged, ignored = judged_pixels(images, pixel_maps)
+    left_out = set(range(16)) - set(judged[:, 0, 0])
+    assert left_out == {8, 12, 13, 14, 15} and ignored is None
     assert len(masks) == 11 and masks[0].shape == (4, 4)
 
 

@@ -6,7 +6,7 @@ from ._trees import load_btad, load_mvtec_ad
 from .annotation_files import load_annotated
 from .layouts import find_layout
 from .loaders import load_image_folder, load_kolektor, load_visa
-from .masks import NoMasksError, masks_as_seen
+from .masks import NoMasksError, judged_pixels
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
 from .sources import load_images
@@ -20,6 +20,7 @@ __all__ = [
     "ImageSet",
     "NoMasksError",
     "find_layout",
+    "judged_pixels",
     "load_annotated",
     "load_btad",
     "load_image_folder",
@@ -29,7 +30,6 @@ __all__ = [
     "load_verdicts",
     "load_visa",
     "make_photographs",
-    "masks_as_seen",
     "paint_copies",
     "paint_defect",
 ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from ._image_set import ImageSet
 
-__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "judged_pixels", "masks_as_seen"]
+__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "judged_pixels"]
 
 _logger = logging.getLogger(__name__)
 
@@ -97,18 +97,19 @@ def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
 def _no_masks(anomalous):
     return NoMasksError(
         f"pixel metrics need masks, and none of the {int(np.sum(anomalous))} anomalous images has "
-        "one with a defect in it"
+        "one with a defect in what counts"
     )
 
 
-def masks_as_seen(
+def judged_pixels(
     images: ImageSet,
-    geometry: Geometry | None,
-    size: tuple[int, int],
+    pixel_maps: NDArray[np.floating],
+    geometry: Geometry | None = None,
+    ignored: NDArray[np.bool_] | None = None,
     *,
     anomalous: ArrayLike | None = None,
-) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
-    """Masks of the images at the size of their anomaly maps, for pixel metrics.
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.floating], NDArray[np.bool_] | None]:
+    """Masks, maps and ignored pixels of the images that count, as pixel metrics take them.
 
     Each mask is brought the way that its image went: cut to the part that the backbone saw,
     then scaled by taking the nearest pixel. Good images count with an empty mask. Anomalous
@@ -117,24 +118,26 @@ def masks_as_seen(
 
     Parameters
     ----------
-    geometry : Geometry or None
-        What the backbone saw of each image; None: the whole images.
-    size : tuple of (int, int)
-        Height and width of the maps.
+    images : ImageSet of n images
+    pixel_maps : ndarray of shape (n, h, w)
+        Anomaly maps at the size that the backbone saw.
+    geometry : Geometry, default=None
+        What the backbone saw of each image, of `AnomalyMaps`; None: the whole images.
+    ignored : ndarray of shape (n, rows, columns), dtype bool, default=None
+        Ignored patches, of `AnomalyMaps`.
     anomalous : array-like of shape (n,), dtype bool, default=None
         Which images are anomalous; None: those that `images.y` calls so.
 
     Returns
     -------
-    masks : list of ndarray of shape `size`, dtype bool
-        Of the images that count.
-    used : ndarray of shape (n,), dtype bool
-        Which images count.
+    masks : list of n_judged ndarray of shape (h, w), dtype bool
+    pixel_maps : ndarray of shape (n_judged, h, w)
+    ignored : ndarray of shape (n_judged, h, w), dtype bool, or None
 
     Raises
     ------
     NoMasksError
-        If no anomalous image has a mask with a defect in the part that was seen.
+        If no anomalous image has a mask with a defect in the part that was seen and is not ignored.
     ValueError
         If a mask cannot be read or is not of the size of its image. What is missing beside
         others, only `check_masks` finds.
@@ -142,51 +145,30 @@ def masks_as_seen(
     Examples
     --------
     >>> import numpy as np
-    >>> from skstructcore.datasets import ImageSet, masks_as_seen
+    >>> from skstructcore.datasets import ImageSet, judged_pixels
     >>> pictures = np.zeros((3, 4, 4), dtype=np.uint8)
     >>> images = ImageSet(pictures, ["good", "hole", "crack"],
     ...                   masks=[None, np.eye(4), np.zeros((4, 4))])
-    >>> masks, used = masks_as_seen(images, None, (2, 2))
-    >>> used
-    array([ True,  True, False])
+    >>> masks, pixel_maps, ignored = judged_pixels(images, np.zeros((3, 2, 2)))
+    >>> pixel_maps.shape
+    (2, 2, 2)
     >>> masks[1].astype(int)
     array([[1, 0],
            [0, 1]])
     """
+    size = pixel_maps.shape[1:]
     anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
-    masks, used = [], np.zeros(len(images), dtype=bool)
+    masks, judged = [], []
     for i in range(len(images)):
+        mask = images.load_mask(i) if anomalous[i] else None
         if not anomalous[i]:
             masks.append(np.zeros(size, dtype=bool))
-            used[i] = True
-            continue
-        mask = images.load_mask(i)
-        if mask is not None and mask.any():
+        elif mask is not None and mask.any():
             masks.append(mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i]))
-            used[i] = True
-    if not any(mask.any() for mask in masks):
+        else:
+            continue
+        judged.append(i)
+    out = None if ignored is None else ignored_pixels(ignored[judged], size)
+    if not any((mask if out is None else mask & ~out[i]).any() for i, mask in enumerate(masks)):
         raise _no_masks(anomalous)
-    return masks, used
-
-
-def judged_pixels(
-    images: ImageSet,
-    pixel_maps: NDArray[np.floating],
-    geometry: Geometry | None,
-    ignored: NDArray[np.bool_] | None,
-    *,
-    anomalous: ArrayLike | None = None,
-) -> tuple[list[NDArray[np.bool_]], NDArray[np.floating], NDArray[np.bool_] | None]:
-    """Masks, maps and ignored pixels as pixel metrics take them, of the images that count.
-
-    `ignored` are patches, or None. Otherwise as `masks_as_seen`; NoMasksError also if no defect has
-    a pixel that is not ignored.
-    """
-    size = pixel_maps.shape[1:]
-    masks, used = masks_as_seen(images, geometry, size, anomalous=anomalous)
-    if ignored is None:
-        return masks, pixel_maps[used], None
-    ignored = ignored_pixels(ignored[used], size)
-    if not any((mask & ~out).any() for mask, out in zip(masks, ignored, strict=True)):
-        raise NoMasksError("pixel metrics need defects, and all of them are in ignored parts")
-    return masks, pixel_maps[used], ignored
+    return masks, pixel_maps[judged], out

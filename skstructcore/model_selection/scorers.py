@@ -56,7 +56,7 @@ def make_anomaly_scorer(
         where the pipeline ignores parts of images.
     on_maps : bool, default=False
         Whether the metric takes masks and maps instead of labels and scores. The images must
-        be an `ImageSet` with masks then; see `skstructcore.datasets.masks_as_seen` for the
+        be an `ImageSet` with masks then; see `skstructcore.datasets.judged_pixels` for the
         images that count.
     greater_is_better : bool, default=True
         False turns the sign, because scikit-learn always looks for the largest value.
