@@ -117,9 +117,11 @@ def evaluate(
     one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
     layout = layout_or_none(first) if not others and not train else None
     several = layout is not None and len(layout.categories) > 1
-    if several and any(one.values()):
-        raise click.UsageError("--csv, --picture, --model and --parts are for one category")
     if several or output or any(many.values()):
+        if any(one.values()):
+            raise click.UsageError(
+                "--csv, --picture, --model and --parts are for one category, without --output"
+            )
         if layout is None:
             raise click.UsageError(
                 "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "

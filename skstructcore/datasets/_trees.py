@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, masks_of, read_table
-from ._image_set import ImageSet
+from ._image_rows import ImageRow, as_image_set
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
+    from ._image_set import ImageSet
 
 
 def load_mvtec_ad(
@@ -74,13 +75,7 @@ def load_mvtec_ad(
         rows += _read_tree(Path(os.path.abspath(folder)), groups, problems)
     if not rows:
         raise DatasetError(root, problems)
-    files, y, masks, splits, of_groups, categories = zip(*rows, strict=True)
-    if any(group is not None for group in of_groups):  # an image without is a group by itself
-        of_groups = [group or str(file) for group, file in zip(of_groups, files, strict=True)]
-    else:
-        of_groups = None
-    images = ImageSet(files, y, masks=masks, groups=of_groups, categories=categories, splits=splits)
-    return checked(root, images, problems, check)
+    return checked(root, as_image_set(rows), problems, check)
 
 
 load_btad = load_mvtec_ad
@@ -94,7 +89,7 @@ def tree_folders(root: Path) -> list[Path]:
 
 
 def _read_tree(folder, groups, problems):
-    """Rows of one category: file, label, mask, split, group and category."""
+    """Rows of one category."""
     rows = []
     group_of = _read_groups(folder, groups, problems)
     for split in ("train", "test"):
@@ -105,9 +100,9 @@ def _read_tree(folder, groups, problems):
             if label != GOOD:
                 masks = masks_of(files, folder / "ground_truth" / type_folder.name, problems)
             for file, mask in zip(files, masks, strict=True):
-                group = group_of(file)
-                rows.append((file, label, mask, split, group, folder.name))
-    if not any(row[3] == "train" and row[1] == GOOD for row in rows):
+                known = {"group": group_of(file), "category": folder.name, "split": split}
+                rows.append(ImageRow(str(file), label, mask, **known))
+    if not any(row.split == "train" and row.label == GOOD for row in rows):
         problems.append(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
             f"{', '.join(GOOD_WORDS[1:])}"

@@ -20,6 +20,7 @@ from ..images.masks import InvertedMask, read_mask
 from ..images.reading import ImageReadError
 from ._checks import DatasetError, checked
 from ._folders import folders_in, images_in, inside, masks_of, read_table
+from ._image_rows import ImageRow, as_image_set
 from ._image_set import ImageSet
 from ._trees import load_mvtec_ad
 
@@ -79,23 +80,19 @@ def load_visa(
             raise DatasetError(root, [f"no category {category!r}; there are {categories}"])
         rows = [row for row in rows if row["object"] == category]
     problems = []
-    paths = [inside(root, row["image"], table, problems) for row in rows]
-    masks = [inside(root, row["mask"], table, problems) if row["mask"] else None for row in rows]
+    images = []
     for row in rows:
+        file = inside(root, row["image"], table, problems)
+        mask = inside(root, row["mask"], table, problems) if row["mask"] else None
         if row["label"] not in ("normal", "anomaly"):
             problems.append(f"{row['image']}: the label {row['label']!r} is not normal or anomaly")
         if row["split"] not in ("train", "test"):
             problems.append(f"{row['image']}: the split {row['split']!r} is not train or test")
+        known = {"category": row["object"], "split": row["split"]}
+        images.append(ImageRow(str(file), row["label"], mask, **known))
     if problems:  # before any file is opened
         raise DatasetError(root, problems)
-    images = ImageSet(
-        paths,
-        [row["label"] for row in rows],
-        masks=masks,
-        categories=[row["object"] for row in rows],
-        splits=[row["split"] for row in rows],
-    )
-    return checked(root, images, [], check)
+    return checked(root, as_image_set(images), [], check)
 
 
 def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
@@ -139,7 +136,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     if not parts:
         raise DatasetError(root, ["neither folders train and test nor folders kos01, kos02, …"])
     ending = "_GT" if second else "_label"
-    paths, mask_files, places, problems = [], [], [], []
+    rows, problems = [], []
     for part in parts:
         by_stem = {path.stem: path for path in images_in(part)}
         for stem, path in by_stem.items():
@@ -149,19 +146,15 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
             elif stem + ending not in by_stem:
                 problems.append(f"{path}: no mask {stem}{ending}")
             else:
-                paths.append(path)
-                mask_files.append(by_stem[stem + ending])
-                places.append(part.name)
+                known = {"split" if second else "group": part.name}
+                rows.append(ImageRow(str(path), "defect", by_stem[stem + ending], **known))
     with ThreadPoolExecutor() as pool:
-        marked = list(pool.map(_marks_anything, mask_files))
-    images = ImageSet(
-        paths,
-        ["defect" if mark else GOOD for mark in marked],
-        masks=[mask if mark else None for mask, mark in zip(mask_files, marked, strict=True)],
-        groups=None if second else places,
-        splits=places if second else None,
-    )
-    return checked(root, images, problems, check)
+        marked = list(pool.map(_marks_anything, [row.mask for row in rows]))
+    rows = [
+        row if mark else row._replace(label=GOOD, mask=None)
+        for row, mark in zip(rows, marked, strict=True)
+    ]
+    return checked(root, as_image_set(rows), problems, check)
 
 
 def load_image_folder(
@@ -217,25 +210,25 @@ def load_image_folder(
     ]
     if mask_root is not None and not Path(mask_root).is_dir():
         problems.append(f"mask_root={str(mask_root)!r} is no folder")
-    paths, y, masks = [], [], []
+    rows = []
     for folder in folders:
         files = images_in(folder)
-        is_good = folder.name.lower() == good.lower() or means_good(folder.name)
-        label = GOOD if is_good else folder.name
-        if label != GOOD and mask_root is not None:
-            masks += masks_of(files, Path(mask_root) / folder.name, problems)
-        else:
-            masks += [None] * len(files)
-        paths += files
-        y += [label] * len(files)
-    if y and GOOD not in y:
+        masks: list = [None] * len(files)
+        label = folder.name
+        if label.lower() == good.lower() or means_good(label):
+            label = GOOD
+        elif mask_root is not None:
+            masks = masks_of(files, Path(mask_root) / label, problems)
+        if inverted_masks:
+            masks = [None if mask is None else InvertedMask(str(mask)) for mask in masks]
+        named = zip(files, masks, strict=True)
+        rows += [ImageRow(str(file), label, mask) for file, mask in named]
+    if rows and all(row.label != GOOD for row in rows):
         problems.append(
             f"{root}: no folder is named {good!r} or by another word for good images "
             f"({', '.join(GOOD_WORDS)}); there are {', '.join(f.name for f in folders[:5])}"
         )
-    if inverted_masks:
-        masks = [None if mask is None else InvertedMask(str(mask)) for mask in masks]
-    return checked(root, ImageSet(paths, y, masks=masks), problems, check)
+    return checked(root, as_image_set(rows), problems, check)
 
 
 def _marks_anything(mask_file):

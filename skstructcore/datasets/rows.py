@@ -16,8 +16,9 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ._checks import DatasetError
 from ._folders import beside, walk
+from ._image_rows import ImageRow
 from .layouts import layout_or_none
-from .tables import ImageRow, read_rows
+from .tables import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from ..images.labels import GOOD, means_defect
 from ._checks import DatasetError, checked
-from ._image_set import ImageSet
+from ._image_rows import as_image_set
 from .rows import find_rows
-from .tables import ImageRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal
 
     from ..images.image_list import Pages, StrPath
+    from ._image_rows import ImageRow
+    from ._image_set import ImageSet
 
 __all__ = ["load_images"]
 
@@ -117,7 +118,7 @@ def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
     problems = []
     for row in rows:
         before = merged.setdefault(row.file, row)
-        for what, old, new in zip(ImageRow._fields, before, row, strict=True):
+        for what, old, new in zip(row._fields, before, row, strict=True):
             if None not in (old, new) and old != new:
                 problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
         cells = {what: value for what, value in row._asdict().items() if value is not None}
@@ -125,25 +126,6 @@ def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
     if problems:
         raise DatasetError("images", problems)
     return list(merged.values())
-
-
-def as_image_set(rows: Sequence[ImageRow], max_pixels: int | None = None) -> ImageSet:
-    """The images of some rows, with what is known of them; without a label they are good."""
-    given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
-    without = [f"{row.file}: its label is an empty cell" for row in rows if row.label == ""]
-    if "category" in given:
-        without += [f"{row.file}: it has no category" for row in rows if row.category is None]
-    if without:
-        raise DatasetError("images", without)
-    return ImageSet(
-        [row.file for row in rows],
-        [row.label or GOOD for row in rows],
-        masks=[row.mask for row in rows],
-        groups=[row.group or row.file for row in rows] if "group" in given else None,
-        categories=[row.category for row in rows] if "category" in given else None,
-        parts=[row.part or row.file for row in rows] if "part" in given else None,
-        max_pixels=max_pixels,
-    )
 
 
 def _check_beside_defects(rows):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from ._checks import DatasetError, checked
 from ._folders import beside, read_table
-from ._image_set import ImageSet
+from ._image_rows import ImageRow, as_image_set
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from ..images.image_list import Pages, StrPath
+    from ._image_set import ImageSet
 
-__all__ = ["COLUMNS", "ImageRow", "load_verdicts", "read_rows"]
+__all__ = ["COLUMNS", "load_verdicts", "read_rows"]
 
 #: What a column of a table may be called, by what is in it; in any case.
 COLUMNS = {
@@ -34,25 +35,6 @@ COLUMNS = {
 _UNSURE = "unsure"
 #: Labels of tables that are numbers, as `y` may hold them.
 _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0, "true": 1}
-
-
-class ImageRow(NamedTuple):
-    """One image, and what its place or its row in a table says of it; None: nothing.
-
-    A label of "" is an empty cell of a table.
-    """
-
-    file: str
-    label: str | None = None
-    mask: str | None = None
-    group: str | None = None
-    category: str | None = None
-    part: str | None = None
-
-    @property
-    def folder(self) -> str:
-        """The folder that the image is in."""
-        return str(Path(self.file).parent)
 
 
 def read_rows(
@@ -164,6 +146,5 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     path = Path(path)
     read_table(path, ("file", "verdict"))
     rows = read_rows(path, max_pixels=max_pixels)
-    files, labels = [row.file for row in rows], [row.label for row in rows]
-    images = ImageSet(files, labels, max_pixels=max_pixels)
+    images = as_image_set(rows, max_pixels)
     return checked(path, images, [], False) if rows else images
