@@ -47,7 +47,7 @@ def read_rows(
 
     Images with a digest must not have changed. Of several verdicts on an image the last one counts.
     """
-    rows, problems, read = read_table(path, ()), [], []
+    rows, problems, read, digests = read_table(path, ()), [], [], {}
     given = rows[0] if rows else ()
     columns = {
         what: next((name for name in names if name in given), None)
@@ -66,31 +66,31 @@ def read_rows(
         for what in ("file", "mask"):
             if cells.get(what):
                 cells[what] = beside(path, unescape_name(cells[what]))
-        of_split, digest = (cells.pop("split", None) or "").lower(), cells.pop("digest", None)
-        if of_split not in ("", "train", "test"):
-            problems.append(
-                f"{path}, line {number}: a split is 'train' or 'test', not {of_split!r}"
-            )
-        read.append((ImageRow(**cells), of_split or split, digest))
+        cells["split"] = (cells.get("split") or "").lower() or split
+        if cells["split"] not in (None, "train", "test"):
+            why = f"a split is 'train' or 'test', not {cells['split']!r}"
+            problems.append(f"{path}, line {number}: {why}")
+        digests[cells["file"]] = cells.pop("digest", None)
+        read.append(ImageRow(**cells))
     is_verdict = columns["label"] == "verdict"
-    sure = [row.label for row, *_ in read if row.label and row.label.lower() != _UNSURE]
+    sure = [row.label for row in read if row.label and row.label.lower() != _UNSURE]
     labels = _read_labels(path, sure, is_verdict, problems)
     if is_verdict:
-        read = list({row.file: (row, *others) for row, *others in read}.values())
-    read = [(r, *others) for r, *others in read if (r.label or "").lower() != _UNSURE]
-    for row, _, digest in read:
+        read = list({row.file: row for row in read}.values())
+    read = [row for row in read if (row.label or "").lower() != _UNSURE]
+    for file in dict.fromkeys(row.file for row in read if digests[row.file]):
         try:
-            images = as_images([row.file], pages=pages, max_pixels=max_pixels) if digest else ()
-            if len(images) == 1 and images.digest(0) != digest:
-                problems.append(f"{row.file}: it has changed since the report was written")
+            images = as_images([file], pages=pages, max_pixels=max_pixels)
+            if len(images) == 1 and images.digest(0) != digests[file]:
+                problems.append(f"{file}: it has changed since the report was written")
         except ImageReadError as error:
             problems.append(str(error))
     if problems:
         raise DatasetError(path, problems)
     return [
-        row._replace(label=labels.get(row.label, row.label))
-        for row, of_split, _ in read
-        if of_split == split or split is None
+        row._replace(label=labels.get(row.label, row.label), split=None)
+        for row in read
+        if split in (None, row.split)
     ]
 
 
