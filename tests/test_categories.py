@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 
 import joblib
@@ -270,8 +271,11 @@ def test_results_that_cannot_be_written_cost_only_their_category(pipe, root, tmp
         lambda folder: (folder / "nut.json").write_text(
             (folder / "nut.json").read_text().replace('"aupro"', '"aupr"')
         ),
+        lambda folder: (folder / "nut.json").write_text(
+            re.sub('"aupro": [^,]+', '"aupro": "x"', (folder / "nut.json").read_text())
+        ),
     ],
-    ids=["no scores", "cut", "bytes", "list", "other columns"],
+    ids=["no scores", "cut", "bytes", "list", "other columns", "words"],
 )
 def test_what_is_damaged_is_computed_again(pipe, untouched, two, tmp_path, caplog, damage):
     done, expected = two

@@ -242,7 +242,7 @@ def test_report_takes_labels_from_folders_if_asked(lines, model):
     def defects(*options):
         result = run("report", model, *options)
         assert result.exit_code == 0, result.output
-        return "dent" in (lines / "report.html").read_text().replace("line3/dent", "")
+        return '"dent"' in (lines / "report.html").read_text()  # not in a picture by chance
 
     assert defects("line3", "--good", "OK") and not defects("line3")
     assert defects("all.csv")

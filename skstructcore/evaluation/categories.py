@@ -113,7 +113,7 @@ def evaluate_categories(
     rows, contents, failed = {}, {}, {}
     for name in names:
         try:
-            contents[name] = results.content_of(layout.root, layout.load(name, check=False))
+            contents[name] = results.content_of(layout.root, layout.load(name, check=None))
         except (ValueError, OSError) as error:
             failed[name] = str(error)
             continue

@@ -80,12 +80,14 @@ class Results:
         path, scores = self._files(name)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
+            self.table({name: stored["row"]})  # has numbers or None
+            dict(stored["settings"])
             whole = {*stored["row"]} == {*_COLUMNS} and {*stored} == {"row", "settings", "content"}
             if whole and scores.exists():
                 return stored
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             pass
         _logger.warning("%s is damaged and will be computed again", escape_name(str(path)))
         return None
