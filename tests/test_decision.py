@@ -129,12 +129,12 @@ def test_the_expected_rule_by_the_formula_of_students_t():
 
 def test_the_tail_of_fresh_scores_is_wider_at_every_rate():
     scores = np.random.default_rng(0).gamma(4, size=25)
-    held_out, fresh = decide(scores, 0.02), decide(scores, 0.02, is_fresh=True)
+    held_out, fresh = decide(scores, 0.02), decide(scores, 0.02, fresh=1.0)
     location = held_out.tail.location
     for rate in (0.02, 0.3):
         reach = held_out.at(rate).threshold - location
         assert fresh.at(rate).threshold - location == pytest.approx(1.05 / 0.85 * reach)
-    guaranteed = [decide(scores, 0.1, "guaranteed", is_fresh=known).threshold for known in (0, 1)]
+    guaranteed = [decide(scores, 0.1, "guaranteed", fresh=share).threshold for share in (0.0, 1.0)]
     assert guaranteed[0] == guaranteed[1]
 
 

@@ -121,7 +121,7 @@ def test_the_interval_holds_the_true_rate_nine_times_in_ten(n):
     truth, rng = student_t(DEGREES_OF_FREEDOM), np.random.default_rng(0)
     held = 0
     for scores in truth.rvs(size=(1000, n), random_state=rng):
-        tail = fit_predictive_tail(scores, is_fresh=True)
+        tail = fit_predictive_tail(scores, fresh=1.0)
         threshold = tail.isf(0.05)
         low, high = tail.interval(threshold)
         assert 0 <= low < high <= 1

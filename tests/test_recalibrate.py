@@ -1,6 +1,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import beta, binom
 from sklearn.pipeline import make_pipeline
@@ -194,6 +195,19 @@ def test_few_fresh_images_move_the_location_first_and_the_spread_later():
     location, upper = np.quantile(fresh, [0.5, 0.75])
     expected = 2 + (location - 2) / 2 + (upper - location) ** 0.2 * (old - 2)
     np.testing.assert_allclose(moved, expected)
+
+
+@pytest.mark.parametrize(("weight_old", "kept"), [(0.0, 10 / 11), (0.5, 30 / 31)])
+def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old, kept):
+    """One image in the middle, and 60 of before: the location stays, and the width nearly does."""
+    known = steps("expected").fit(patches(60, 0), coresetbank__groups=None)[-1].calibration_
+    old = known.decision
+    fresh = pd.DataFrame({"raw_score": [np.median(old.scores)], "base": [1.0], "group": [0]})
+    now = _with_scores(known, fresh, weight_old).decision
+    assert now.is_fresh and now.fresh == pytest.approx(1 - kept)
+    if weight_old == 0:
+        reach = [decision.threshold - decision.tail.location for decision in (old, now)]
+        assert reach[1] / reach[0] == pytest.approx((1.05 / 0.85) ** (1 / 11))
 
 
 def test_one_fresh_image_moves_next_to_nothing():

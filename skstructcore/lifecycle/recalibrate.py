@@ -34,6 +34,8 @@ _logger = logging.getLogger(__name__)
 
 # From this number of fresh images (groups) on, the old scores do not count any more.
 _ENOUGH = 50
+# As many fresh images the old location counts as, see `moved_scores`.
+_LOCATION = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,26 +235,29 @@ def _fresh_decision(old, scores, groups, weight_old, how=decide):
     names, groups = np.unique(groups, return_inverse=True)
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if old.rule == "quantile" else old.rule
-    weights = None
+    weights, kept = None, 0.0  # how much of the old scores is kept
     if weight_old > 0:
         codes = np.arange(len(old.scores))
         if old.groups is not None:
             codes = np.unique(old.groups, return_inverse=True)[1]
         before = np.ones(len(codes)) if old.score_weights is None else old.score_weights
         weights = np.concatenate([weight_old * before, np.ones(len(scores))])
+        kept = 1 - len(scores) / float(weights.sum())
         groups = np.concatenate([codes, groups + codes.max() + 1])
         scores = np.concatenate([old.scores, scores])
     groups = None if len(np.unique(groups)) == len(groups) else groups
     if rule == "expected" and weight_old == 0 and len(names) < _ENOUGH:
+        kept = _LOCATION / (len(scores) + _LOCATION)
         scores, groups, weights = moved_scores(old.scores, scores), old.groups, old.score_weights
-    return how(scores, old.asked_rate, rule, groups, weights, is_fresh=True)
+    return how(scores, old.asked_rate, rule, groups, weights, fresh=1 - kept * (1 - old.fresh))
 
 
 def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDArray[np.float64]:
     """Scores of the last calibration, moved towards those of a few fresh images.
 
     The location follows first: it counts as 10 images. The spread, of which few images say little,
-    counts as 40, and stays as it was with fewer than 5. So one image moves next to nothing.
+    counts as 40, and stays as it was with fewer than 5. So one image moves next to nothing, and
+    the tail becomes that of fresh scores with the location.
 
     Examples
     --------
@@ -267,7 +272,7 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
     factor = 1.0
     if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
         factor = (new_spread / spread) ** (n / (n + 40))
-    location_now = location + (new_location - location) * n / (n + 10)
+    location_now = location + (new_location - location) * n / (n + _LOCATION)
     return location_now + factor * (old - location)
 
 

@@ -51,8 +51,9 @@ class Decision:
         What each image counts beside that; None: all 1.
     tail : PredictiveTail or None
         Of the rule "expected".
-    is_fresh : bool
-        Whether the scores are of images that had no part in the fit, not held out.
+    fresh : float
+        How much of the scores is of images that had no part in the fit, from 0 (all are held
+        out) to 1.
     """
 
     rule: str
@@ -63,7 +64,12 @@ class Decision:
     groups: NDArray[Any] | None = None
     score_weights: NDArray[np.float64] | None = None
     tail: PredictiveTail | None = None
-    is_fresh: bool = False
+    fresh: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether images that had no part in the fit count."""
+        return self.fresh > 0
 
     @property
     def n_independent(self) -> int:
@@ -105,7 +111,7 @@ class Decision:
     def at(self, rate: float) -> Decision:
         """The same rule and scores, at another false-alarm rate."""
         return decide(
-            self.scores, rate, self.rule, self.groups, self.score_weights, is_fresh=self.is_fresh
+            self.scores, rate, self.rule, self.groups, self.score_weights, fresh=self.fresh
         )
 
     def _ranks(self, scores):
@@ -119,7 +125,7 @@ def decide(
     groups: ArrayLike | None = None,
     score_weights: ArrayLike | None = None,
     *,
-    is_fresh: bool = False,
+    fresh: float = 0.0,
 ) -> Decision:
     """Set a threshold by held-out scores of good images.
 
@@ -140,6 +146,8 @@ def decide(
         Images of one group are alike and count as one. "quantile" does not look at them.
     score_weights : array-like of shape (n,), default=None
         What each image counts beside that.
+    fresh : float in [0, 1], default=0.0
+        See `fit_predictive_tail`.
 
     Raises
     ------
@@ -172,11 +180,11 @@ def decide(
                 "threshold='guaranteed'."
             )
         weights = weights_of(len(scores), groups, score_weights)
-        tail = fit_predictive_tail(scores, weights, is_fresh=is_fresh)
+        tail = fit_predictive_tail(scores, weights, fresh=fresh)
         threshold = tail.isf(rate)
     return Decision(
         rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail,
-        is_fresh,
+        fresh,
     )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class PredictiveTail:
 
 
 def fit_predictive_tail(
-    scores: ArrayLike, weights: ArrayLike | None = None, *, is_fresh: bool = False
+    scores: ArrayLike, weights: ArrayLike | None = None, *, fresh: float = 0.0
 ) -> PredictiveTail:
     """Learn the tail from scores of good images.
 
@@ -93,8 +93,8 @@ def fit_predictive_tail(
         Higher is more anomalous.
     weights : array-like of shape (n,), default=None
         What each score counts; None: all 1. They sum to the number of independent scores.
-    is_fresh : bool, default=False
-        Whether the images had no part in the fit; False: their scores are held out.
+    fresh : float in [0, 1], default=0.0
+        How much of the scores is of images that had no part in the fit; 0: all are held out.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def fit_predictive_tail(
     n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
     degrees = 1 / (1 / DEGREES_OF_FREEDOM + 0.5 / n)
-    width = FRESH if is_fresh else HELD_OUT
+    width = HELD_OUT ** (1 - fresh) * FRESH**fresh
     return PredictiveTail(float(location), width * float(scale), degrees, n)
 
 

@@ -50,4 +50,4 @@ def without(decision: Decision, images: NDArray[np.int64]) -> Decision:
         for values in (decision.scores, decision.groups, decision.score_weights)
     )
     rate, rule = decision.asked_rate, decision.rule
-    return decide(scores, rate, rule, groups, weights, is_fresh=decision.is_fresh)
+    return decide(scores, rate, rule, groups, weights, fresh=decision.fresh)
