@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,7 +71,8 @@ def make_structcore(
         which is taken as it is.
     preset : {"default", "paper"}, default="default"
         "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
-        calibration.
+        calibration. The shorter side of images is scaled to 8 / 7 of that of ``image_size``, and
+        the centre is cut out. A feature estimator keeps its own ``crop``.
     random_state : int or None, default=None
         Seed of every step that has one; it wins over the preset. None: 0, or 42 for the
         projection of the preset "paper".
@@ -97,8 +99,11 @@ def make_structcore(
     if isinstance(features, str):
         features = _named_features(features)
         if preset == "paper":
-            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
-            settings["features__crop"] = round(features.image_size * 448 / 392)
+            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes. A size
+            # that follows from the images ("native", 0.5) excludes a crop: `fit` refuses both.
+            size = params.get("features__image_size", features.image_size)
+            has_length = isinstance(size, Integral | tuple | list)
+            settings["features__crop"] = round(np.min(size) * 448 / 392) if has_length else True
     elif not hasattr(features, "fit"):
         raise TypeError(f"features must be a name or a feature estimator, got {features!r}.")
     pipe = Pipeline(

@@ -160,6 +160,28 @@ def test_paper_preset_keeps_its_crop_in_proportion_at_other_sizes():
     assert pipe["features"].image_size == 256 and pipe["features"].crop == 293
 
 
+@pytest.mark.parametrize(
+    ("size", "crop"), [(64, 73), ((224, 448), 256), ([448, 224], 256), (392, 448)]
+)
+def test_paper_preset_crops_in_proportion_to_the_size_that_is_asked_for(size, crop):
+    pipe = make_structcore("efficientnet_lite0", preset="paper", features__image_size=size)
+    assert pipe["features"].image_size == size and pipe["features"].crop == crop
+    pipe = make_structcore(
+        "efficientnet_lite0", preset="paper", features__image_size=size, features__crop=False
+    )
+    assert pipe["features"].crop is False
+
+
+def test_paper_preset_refuses_a_size_that_follows_from_the_images():
+    pipe = make_structcore("efficientnet_lite0", preset="paper", features__image_size="native")
+    with pytest.raises(ValueError, match="image_size='native' and crop=True exclude each other"):
+        pipe.fit(np.zeros((4, 64, 64), np.uint8))
+
+
+def test_a_feature_estimator_keeps_its_crop_with_the_paper_preset():
+    assert make_structcore(ConvFeatures(crop=300), preset="paper")["features"].crop == 300
+
+
 def test_a_feature_estimator_can_be_passed():
     features = ConvFeatures(image_size=96)
     assert make_structcore(features)["features"] is features
