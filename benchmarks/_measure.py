@@ -57,8 +57,8 @@ def measure(function, repeats):
 
 
 def spread(areas):
-    """Mean and standard deviation over seeds, of numbers in percent."""
-    return f"{np.mean(areas):.1f} ± {np.std(areas):.1f}"
+    """Mean and standard deviation over seeds, of numbers in percent; of one seed the number."""
+    return f"{np.mean(areas):.1f}" + (f" ± {np.std(areas):.1f}" if len(areas) > 1 else "")
 
 
 def table(title, header, rows):
