@@ -10,6 +10,7 @@ from PIL import Image
 from skstructcore import make_structcore, save_maps
 from skstructcore.datasets import load_images
 from skstructcore.images import as_images, place_on_image
+from skstructcore.lifecycle import recalibrate
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,12 @@ def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
         save_maps(pipe, files(parts), folder)
     with pytest.raises(OSError, match=r"holds other files, which are kept"):
         save_maps(pipe, files(parts), parts / "good")
+
+
+def test_maps_of_a_recalibrated_model_are_those_of_another(pipe, parts, tmp_path):
+    save_maps(pipe, files(parts), tmp_path / "maps")
+    with pytest.raises(OSError, match="files of another model"):
+        save_maps(recalibrate(pipe, false_alarm_rate=0.2), files(parts), tmp_path / "maps")
 
 
 def test_images_that_cannot_be_read_cost_no_others_their_map(pipe, parts, tmp_path):

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skstructcore
 from skstructcore import ConvFeatures, CoresetBank, RandomProjection, make_structcore
+from skstructcore.lifecycle import recalibrate
 from skstructcore.model_files import persistence
 from skstructcore.model_files._model_file import ModelFileError, write_model_file
 
@@ -140,12 +141,25 @@ def test_info_says_what_the_file_is(pipe, path):
     json.dumps(header)  # for a log, or for another program
 
 
-def test_the_digest_tells_trainings_apart(pipe, tmp_path):
-    digests = []
-    for fitted in (pipe, make().fit(PHOTOS[:16]), make().fit(PHOTOS[1:17])):
-        skstructcore.save(fitted, tmp_path / "model")
-        digests.append(skstructcore.info(tmp_path / "model")["training"]["digest"])
-    assert digests[0] == digests[1] != digests[2]
+@pytest.mark.parametrize("categories", [None, KINDS])
+def test_the_digest_tells_models_apart_also_recalibrated_ones(categories, tmp_path):
+    def digest(model):
+        skstructcore.save(model, tmp_path / "model")
+        return skstructcore.info(tmp_path / "model")["digest"]
+
+    pipe = make().fit(PHOTOS[:16], bank__categories=categories)
+    known = digest(pipe)
+    pipe.predict(PHOTOS)
+    assert digest(pipe) == digest(make().fit(PHOTOS[:16], bank__categories=categories)) == known
+    skstructcore.save(pipe, tmp_path / "model")
+    again = with_network(skstructcore.load(tmp_path / "model"), pipe["features"])
+    assert digest(again) == known
+    others = [
+        make().fit(PHOTOS[1:17], bank__categories=categories),
+        recalibrate(pipe, false_alarm_rate=0.2),
+        recalibrate(pipe, PHOTOS[16:], force=True),
+    ]
+    assert len({known, *map(digest, others)}) == 4
 
 
 def test_info_does_not_read_the_bank(path):

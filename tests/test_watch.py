@@ -25,6 +25,7 @@ import skstructcore
 from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.inference import score_images
+from skstructcore.lifecycle import recalibrate
 from skstructcore.lifecycle.drift import DriftMonitor
 from skstructcore.serving.senders import mqtt_sender, webhook_sender
 from skstructcore.serving.watch import FolderWatch
@@ -492,6 +493,20 @@ def test_maps_and_overlays_are_there_for_each_row(pipe, folder):
     assert (np.asarray(Image.open(folder.parent / "maps" / "0.png.png")) != expected).any()
     with pytest.raises(ValueError, match="where each image is scored: choose"):
         watch(pipe, folder, maps=folder / "maps")
+
+
+def test_a_recalibrated_model_is_another_one(pipe, folder):
+    """Or else its drift monitor would take in the decisions of the one before."""
+    model, table = folder.parent / "m.structcore", folder.parent / "out.csv"
+    command = [str(part) for part in ("watch", model, folder, "--csv", table, "--once")]
+    names = []
+    for fitted in (pipe, pipe, recalibrate(pipe, false_alarm_rate=0.2)):
+        skstructcore.save(fitted, model)
+        put(folder, 1, first=len(names))
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+        names.append(pd.read_csv(table, dtype=str)["model"].iloc[-1])
+    assert names[0] == names[1] != names[2]
 
 
 @pytest.mark.slow

@@ -30,13 +30,14 @@ def _lines(header):
     training = header["training"]
     size = f"{header['bytes'] / 1e6:.1f} MB"
     yield f"model file ({header['format']}), {size}, written {header['created']}"
+    yield f"digest        {header['digest'][:12]}"
     yield "steps         " + " > ".join(header["steps"])
     checksum = header["backbone"]["checksum"] or ""
     yield f"backbone      {header['backbone']['source']}  (checksum {checksum[:12]})"
     counted = f"{training['n_images']} good images, {training['n_bank_entries']} bank entries"
     if training["n_routes"] and training["n_routes"] > 1:
         counted += f", {training['n_routes']} routes"
-    yield f"training      {counted}  (digest {training['digest'][:12]})"
+    yield f"training      {counted}"
     if header.get("picture"):
         yield f"pictures      {picture_sentence(header['picture'])}"
     for sentence in header["summary"]:

@@ -74,7 +74,7 @@ def watch(
     known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
     senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
     pipe = model.load()
-    digest = info(model.path)["training"]["digest"][:12]
+    digest = info(model.path)["digest"][:12]
     settle = 0.0 if once else settle
     options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
     watched = FolderWatch(pipe, folder, csv, model=digest, **options)

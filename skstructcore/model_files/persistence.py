@@ -10,7 +10,6 @@ import os
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file
@@ -200,18 +199,20 @@ def info(path: StrPath) -> dict[str, Any]:
     -------
     header : dict
         "created" (UTC); "versions" of this package and of the libraries below it; "steps";
-        "training", with the number of good images, of bank entries and of routes, and a
-        "digest" of the bank and of the training scores, the same for the same training;
+        "training", with the number of good images, of bank entries and of routes;
         "decisions", for each route ("all" without) the rule of the threshold, the false-alarm rate
         that was asked for, the one it stands for and its interval; "summary", what the fit came to
         in words; "backbone", the name and checksum of the weights; "picture", the "input_size" that
         the network sees and the "scale" of heights and widths, or None without a network;
-        "format", and "bytes", the size of the file.
+        "format"; "digest", of all parameters and all that is fitted: the same for the same
+        training, another once the model is recalibrated or changed in any way; and "bytes", the
+        size of the file.
     """
     text, _, _ = _read_head(path)
     return {
         **json.loads(text["header"]),
         "format": text["format"],
+        "digest": hashlib.sha256((text["state"] + text["arrays_sha256"]).encode()).hexdigest(),
         "bytes": os.stat(path).st_size,
     }
 
@@ -256,7 +257,7 @@ def _header(model):
         "steps": [type(step).__name__ for step in steps],
         "backbone": {"source": first("model_source_"), "checksum": first("model_checksum_")},
         "picture": _picture(steps[0]),
-        "training": _training(first("n_images_"), first("bank_"), first("calibration_")),
+        "training": _training(first("n_images_"), first("bank_")),
         "decisions": {
             route: {name: getattr(decision, name) for name in rates}
             for route, decision in (first("decisions_") or {}).items()
@@ -280,15 +281,9 @@ def _picture(features):
     return {"input_size": first.input_size_, "scale": getattr(first, "scale_", None)}
 
 
-def _training(n_images, bank, calibration):
-    learned = [] if bank is None else [bank.values, bank.image_index]
-    learned += [] if calibration is None else [calibration.scores]
-    digest = hashlib.sha256()
-    for array in learned:
-        digest.update(np.ascontiguousarray(array))
+def _training(n_images, bank):
     return {
         "n_images": n_images,
         "n_bank_entries": None if bank is None else len(bank),
         "n_routes": None if bank is None else len(bank.route_names),
-        "digest": digest.hexdigest(),
     }

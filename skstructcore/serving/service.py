@@ -112,7 +112,7 @@ class LiveModel:
                     return
                 self._stamp = now
                 pipe, header = load(self.path, weights=self.weights), info(self.path)
-                version = f"{header['training']['digest'][:12]} of {header['created']}"
+                version = f"{header['digest'][:12]} of {header['created']}"
                 monitor = DriftMonitor(pipe)
                 self.loaded, self.error = _Loaded(warm_up(pipe), version, monitor), None
                 _logger.info("Loaded %s, %s", self.path, version)

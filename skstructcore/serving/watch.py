@@ -55,7 +55,8 @@ class FolderWatch:
     csv : str or path-like
         A row an image is added; what is there is gone on from.
     model : str, default=""
-        What rows call the model.
+        What rows call the model. Rows of another one are no news to the drift monitor:
+        ``skstructcore.info(path)["digest"]`` tells models apart.
     settle : float, default=1.0
         Seconds that a file must stay the same before it is read.
     patience : float, default=30.0
