@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from skstructcore.scoring.calibration import (
     combine,
     fit_calibration,
     location_and_scale,
+    shares,
 )
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import explain_shortage
@@ -127,6 +129,29 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
         data, np.arange(31) % 3, false_alarm_rate=0.032, threshold="guaranteed"
     )
     assert "31 training images in 3 groups" in explain_shortage(grouped.decision)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_shares_of_descriptors_are_what_they_are_combined_to(norm):
+    z = np.random.default_rng(0).normal(size=(50, 4))
+    z[0] = 0
+    parts = shares(z, norm)
+    np.testing.assert_allclose(parts.sum(axis=1), combine(z, norm))
+    np.testing.assert_array_equal(parts.argmax(axis=1), (abs(z) if norm != "sum" else z).argmax(1))
+
+
+def test_the_part_that_raises_the_score_most_decides():
+    rng = np.random.default_rng(0)
+    data = Evidence(rng.normal(size=40), rng.normal(size=(40, 2)))
+    calibration = fit_calibration(data, weights=[0.5, 0.1])
+    new = replace(
+        calibration, base_location=0.0, base_scale=2.0, location=np.zeros(2), scale=np.ones(2)
+    )
+    new = replace(new, lam=2.0)  # the score is base + z_0 + 0.2 z_1
+    images = Evidence(np.array([3.0, 3.0, -2.0]), np.array([[2.0, 9.0], [4.0, 9.0], [-3.0, 2.0]]))
+    assert new.judge(images).decided_by.tolist() == [0, 1, 2]
+    # Of the norm sqrt(1 + 0.81), times 2, the second image has 2 * 4 / sqrt(4.81) by the first.
+    assert replace(new, norm="l2").judge(images).decided_by.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -366,6 +366,14 @@ def test_a_rejection_says_how_rare_it_is_what_decided_and_where():
     ]
 
 
+def test_what_is_far_below_normal_is_no_contradiction_to_a_rejection():
+    sentence = reasons(row(decided_by="std", z_std=-15.8), least=0.0, ratio=1.5)[1]
+    assert sentence == (
+        "Decided by the spread of its distances: 15.8 standard deviations below good images, "
+        "which this score counts as unusual."
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -112,13 +112,33 @@ def test_describe_tells_how_the_decision_came_about(maps):
     np.testing.assert_allclose(parts["anomaly_score"], -scorer.score_samples(maps))
     np.testing.assert_array_equal(parts["is_anomalous"], scorer.predict(maps) == -1)
     np.testing.assert_array_equal(parts["is_anomalous"], parts["p_value"] <= 0.05)
-    assert parts["decided_by"].tolist() == [names[i] for i in z.argmax(axis=1)]
+    counts = z * [1, *scorer.descriptors_.values()]
+    assert parts["decided_by"].tolist() == [names[i] for i in counts.argmax(axis=1)]
     defect = parts.loc[50]
     assert defect["is_anomalous"] and defect["p_value"] == parts["p_value"].min() < 0.001
     assert 2 <= defect["peak_row"] < 4 and 3 <= defect["peak_col"] < 6
     box = defect[["region_top", "region_left", "region_bottom", "region_right"]]
     assert box.tolist() == [2, 3, 4, 6]
     assert defect["area_over"] == 6 / 48
+
+
+def test_what_does_not_count_decides_nothing(maps):
+    weights = {"std": 1, "tv": 0, "median": -1}
+    parts = StructCoreScorer(lam="struct-only", descriptors=weights).fit(maps[:40]).describe(maps)
+    z = parts[["z_std", "z_median"]] * [1, -1]
+    expected = np.where(z["z_std"] >= z["z_median"], "std", "median")
+    assert parts["decided_by"].tolist() == expected.tolist()
+    parts = StructCoreScorer(lam=0.0, descriptors=["std"]).fit(maps[:40]).describe(maps)
+    assert set(parts["decided_by"]) == {"max"}
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_with_a_norm_what_is_far_below_normal_decides(maps, norm):
+    paper = StructCoreScorer(norm, descriptors=("std", "tv"), threshold="quantile").fit(maps[:40])
+    calm = np.full((1, *maps.shape[1:]), maps[:40].max(axis=(1, 2)).mean())
+    (row,) = paper.describe(calm).to_dict("records")
+    assert row["is_anomalous"] and min(row["z_std"], row["z_tv"]) < -3
+    assert row["decided_by"] == ("std" if row["z_std"] < row["z_tv"] else "tv")
 
 
 def test_describe_shows_the_descriptors_of_the_paper_in_any_case(maps):

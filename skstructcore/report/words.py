@@ -98,10 +98,12 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
     sentences = [first]
     z = row[f"z_{row['decided_by']}"]
     if math.isfinite(z):
-        verb = "Decided by" if row["is_anomalous"] and not is_unknown else "What stands out most is"
+        decided = row["is_anomalous"] and not is_unknown
         sentences.append(
-            f"{verb} {term_in_words(row['decided_by'])}: {abs(z):.1f} standard deviations "
-            f"{'above' if z >= 0 else 'below'} good images."
+            f"{'Decided by' if decided else 'What counts most is'} "
+            f"{term_in_words(row['decided_by'])}: {abs(z):.1f} standard deviations "
+            f"{'above' if z >= 0 else 'below'} good images"
+            f"{', which this score counts as unusual' if decided and z < 0 else ''}."
         )
     if math.isfinite(ratio):
         place = f"row {row['peak_row']:.0f}, column {row['peak_col']:.0f}"

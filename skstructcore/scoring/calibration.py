@@ -75,6 +75,24 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     return np.linalg.norm(z, ord=2 if norm == "l2" else np.inf, axis=1)
 
 
+def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
+    """What each ``z`` has in `combine`, ``(n, p)``: each times its derivative, which sum to it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.array([[3.0, -4.0]])
+    >>> [shares(z, norm)[0].round(1).tolist() for norm in ("sum", "l2", "linf")]
+    [[3.0, -4.0], [1.8, 3.2], [0.0, 4.0]]
+    """
+    if norm == "sum":
+        return z
+    size = combine(z, norm)[:, np.newaxis]
+    if norm == "linf":
+        return np.where(np.abs(z) == size, size, 0.0)
+    return z * (z / np.where(size > 0, size, 1.0))
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """What a calibration says of n images.
@@ -85,6 +103,8 @@ class Judged:
         With routes the score is standardised.
     z : ndarray of shape (n, 1 + p)
         Of the base score and the descriptors.
+    decided_by : ndarray of shape (n,), int64
+        The column of `z` that has raised the score most, of those that count.
     base_threshold : ndarray of shape (n,)
     nearest_route, route : ndarray of shape (n,) of str, or None
         With routes: the one that an image was compared with, and its name, or "unknown".
@@ -96,6 +116,7 @@ class Judged:
     d_struct: NDArray[np.float64]
     z: NDArray[np.float64]
     p_value: NDArray[np.float64]
+    decided_by: NDArray[np.int64]
     base_threshold: NDArray[np.float64]
     nearest_route: NDArray[np.object_] | None = None
     route: NDArray[np.object_] | None = None
@@ -157,14 +178,19 @@ class ScoreCalibration:
     def judge(self, evidence: Evidence) -> Judged:
         """Judge n images."""
         z = (evidence.phi - self.location) / self.scale
-        d_struct = combine(z[:, : len(self.weights)] * self.weights, self.norm)
+        counted = z[:, : len(self.weights)] * self.weights
+        d_struct = combine(counted, self.norm)
         score = self.base_weight * evidence.base + self.lam * d_struct
-        base_z = (evidence.base - self.base_location) / self.base_scale
+        above = evidence.base - self.base_location
+        base_z = above / self.base_scale
+        raised = np.column_stack([above * self.base_weight, shares(counted, self.norm) * self.lam])
+        raised[:, np.append(self.base_weight, self.lam * self.weights) == 0] = -np.inf
         return Judged(
             score=score,
             d_struct=d_struct,
             z=np.column_stack([base_z, z]),
             p_value=self.decision.p_values(score),
+            decided_by=raised.argmax(axis=1),
             base_threshold=np.full(len(score), self.base_decision.threshold),
         )
 

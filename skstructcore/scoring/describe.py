@@ -93,7 +93,9 @@ def describe_maps(
           the paper, are there even where they do not count;
         - ``p_value``: how often a good image scores at least as high;
         - ``is_anomalous``: the decision;
-        - ``decided_by``: the part with the largest ``z``;
+        - ``decided_by``: the part that has raised the score most, compared with the mean of
+          good training images, by its ``z`` and what that counts; with the norms of the paper
+          a ``z`` far below normal raises it too;
         - ``route``: the product that the image shows, or "unknown"; "all" without routes;
         - with routes: ``nearest_route``, the one that it was compared with;
           ``route_distance`` to it, and ``route_p_value``: how often an image of this
@@ -108,12 +110,11 @@ def describe_maps(
         have no geometry.
     """
     names = descriptor_names([BASE]) + descriptor_names(shown(scorer.descriptors_))
-    counted = judged.z[:, : 1 + len(scorer.descriptors_)]
     columns = {"base": base, "d_struct": judged.d_struct, "anomaly_score": judged.score}
     columns |= {f"z_{name}": z for name, z in zip(names, judged.z.T, strict=True)}
     columns["p_value"] = judged.p_value
     columns["is_anomalous"] = ~(judged.score <= -scorer.offset_)  # NaN accepts nothing
-    columns["decided_by"] = np.array(names, dtype=object)[counted.argmax(axis=1)]
+    columns["decided_by"] = np.array(names, dtype=object)[judged.decided_by]
     columns["route"] = "all" if judged.route is None else judged.route
     if judged.route is not None:
         columns["nearest_route"] = judged.nearest_route
