@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from skstructcore import (
     ConvFeatures,
     CoresetBank,
+    JoinedFeatures,
     RandomProjection,
     RoutedKNNScorer,
     StructCoreScorer,
@@ -22,6 +23,7 @@ from skstructcore import (
 from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
 from skstructcore.features._picture import is_background
+from skstructcore.images import as_images
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
 from skstructcore.images.resampling import upsample_counted
 from skstructcore.metrics import aupro_score, pixel_auroc_score
@@ -385,6 +387,28 @@ def test_a_patch_is_background_if_it_shows_nothing_of_the_part():
     both = ConvFeatures(image_size=96, ignore=["background", left]).fit_transform([image])
     ignored[:, :6] = True
     np.testing.assert_array_equal(np.isnan(np.asarray(both)[0, ..., 0]), ignored)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_background_of_views_and_pages_is_their_own(tmp_path, joined):
+    board = np.full((64, 128), 20, np.uint8)
+    board[20:44, 4:28] = 200  # a part at the left of the left half
+    board[20:44, 100:124] = 200  # and one at the right of the right half
+    left, right = board[:, :64], board[:, 64:]
+    Image.fromarray(board).save(tmp_path / "board.png")
+    pages = [Image.fromarray(half) for half in (left, right)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    backbone = ConvFeatures(image_size=64, ignore="background", batch_size=2)
+    if joined:
+        backbone = JoinedFeatures([backbone, ConvFeatures(layers=["_blocks.10"], image_size=64)])
+    ignored = np.isnan(np.asarray(backbone.fit_transform([left, right])))
+    assert (ignored[0] != ignored[1]).any()
+    boxes = [(0, 0, 64, 64), (64, 0, 128, 64)]
+    for images in (
+        as_images([tmp_path / "board.png"], views=boxes),
+        as_images([tmp_path / "pages.tif"], pages="all"),
+    ):
+        np.testing.assert_array_equal(np.isnan(np.asarray(backbone.transform(images))), ignored)
 
 
 def test_shares_of_a_box_that_is_no_whole_pixel():

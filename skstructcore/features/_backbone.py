@@ -290,9 +290,16 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"Choose another {what}."
             ) from error
 
-    def _iter_features(self, images, picture):
-        tiling = self._tiling()
-        read, make_extraction = picture.pixels, Extraction
+    def _iter_features(self, images, pixels):
+        picture, tiling = self._picture(), self._tiling()
+
+        def read(images, i):
+            seen = picture.pixels(images, i)
+            if picture.no_background:
+                pixels[i] = seen
+            return seen
+
+        make_extraction = Extraction
         if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)
             read = picture.parts

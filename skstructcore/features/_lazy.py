@@ -119,8 +119,8 @@ class LazyFeatures:
         The features of ignored patches are NaN.
         """
         picture = self.backbone._picture()
-        done = 0
-        for batch in self.backbone._iter_features(self.images, picture):
+        done, pixels = 0, {}
+        for batch in self.backbone._iter_features(self.images, pixels):
             for function in self.functions:
                 batch = function(batch)
             batch = np.asarray(batch, dtype=np.float32)
@@ -129,7 +129,7 @@ class LazyFeatures:
             done += len(batch)
             _check_finite(batch, images)
             categories = None if self.categories is None else self.categories[rows]
-            picture.mark_ignored(batch, images, categories)
+            picture.mark_ignored(batch, images, categories, [pixels.pop(i, None) for i in rows])
             yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -282,8 +282,13 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """Warn if arrays seem to have red and blue exchanged."""
 
     @abstractmethod
-    def _iter_features(self, images: ImageList, picture: Picture) -> Iterator[NDArray[np.float32]]:
-        """Compute features of images, batch by batch; `picture` is that of `_picture`."""
+    def _iter_features(
+        self, images: ImageList, pixels: dict[int, NDArray[Any]]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Compute features of images, batch by batch.
+
+        Where the background is ignored, `pixels` gets those of each image that was read, by row.
+        """
 
     @abstractmethod
     def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:

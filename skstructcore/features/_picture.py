@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,14 +112,10 @@ class Picture:
     intensity: Intensity
     ignored: Ignored | None = None  # regions whose patches do not count
     no_background: bool = False  # whether those of the background do not count either
-    _read: dict[int, NDArray[Any]] = field(default_factory=dict)  # pixels, for `mark_ignored`
 
     def pixels(self, images: ImageList, i: int) -> NDArray[Any]:
-        """Levels `(height, width, 3)` of one image, kept for `mark_ignored` if it looks at them."""
-        pixels = images.pixels(i, self.framing, self.intensity)
-        if self.no_background:
-            self._read[images.positions[i]] = pixels
-        return pixels
+        """Levels `(height, width, 3)` of one image."""
+        return images.pixels(i, self.framing, self.intensity)
 
     def parts(self, images: ImageList, i: int) -> Any:
         """What gives the same levels by `[rows, columns]`; of large images it reads only these."""
@@ -135,16 +131,20 @@ class Picture:
         features: NDArray[np.float32],
         images: ImageList,
         categories: Sequence[str] | None = None,
+        read: Sequence[NDArray[Any] | None] | None = None,
     ) -> None:
-        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place."""
+        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place.
+
+        Of what `read` has no `pixels`, they are read where they are needed.
+        """
         ignored = self.ignored
         if ignored is not None and (categories is not None or not ignored.by_category):
             ignored.mark(features, images, self.geometry(images), categories)
         if self.no_background:
             for i, image in enumerate(features):
-                pixels = self._read.pop(images.positions[i], None)
-                if pixels is None:  # the features were in the cache, or are of tiles
-                    pixels = images.pixels(i, self.framing, self.intensity)
+                pixels = None if read is None else read[i]
+                if pixels is None:
+                    pixels = self.pixels(images, i)
                 image[is_background(pixels, features.shape[1:3])] = np.nan
 
 
