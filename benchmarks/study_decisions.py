@@ -41,8 +41,8 @@ GRID = tuple(
 
 
 def data_sets(root, cache):
-    """Names, and projected features of training images, good and defective test images."""
-    steps = make_structcore("efficientnet_lite0", features__memory=cache)[:2]
+    """Names, and features of training images, good and defective test images."""
+    steps = make_structcore("efficientnet_lite0", features__memory=cache)[:1]
     sets = {
         path.name: load_mvtec_ad(path) for path in sorted(Path(root).iterdir()) if path.is_dir()
     }
@@ -69,7 +69,7 @@ def drawn(groups, n, n_all, rng):
     return np.flatnonzero(np.isin(groups, chosen))
 
 
-def scored(name, groups, train, good, bad, n, planted, seed, **bank):
+def scored(name, groups, train, good, bad, n, planted, seed, **options):
     """Fit on `n` images with defects planted among them; score held out, and the test images."""
     rng = np.random.default_rng(seed)
     chosen = drawn(groups, min(n, MOST), len(train), rng)
@@ -83,8 +83,7 @@ def scored(name, groups, train, good, bad, n, planted, seed, **bank):
     given = None
     if groups is not None:
         given = np.concatenate([groups[chosen].astype(str), [f"planted {i}" for i in dirty]])[place]
-    options = {f"bank__{key}": value for key, value in bank.items()}
-    pipe = make_structcore("efficientnet_lite0", **options)[2:]
+    pipe = make_structcore("efficientnet_lite0", **options)[1:]
     pipe.fit(X[place], bank__groups="auto" if given is None else given)
     decision = pipe[-1].calibration_.decision
     test = [rows[np.sort(rng.permutation(len(rows))[:MOST])] for rows in (good, bad[rest])]
@@ -235,7 +234,7 @@ def study_contamination(sets, seeds):
         row = [data[0], f"{planted:.0%}"]
         for contamination in (0.0, 0.05, 0.1, 0.15):
             mine = [
-                scored(*data, MOST, planted, seed, contamination=contamination)
+                scored(*data, MOST, planted, seed, bank__contamination=contamination)
                 for seed in range(seeds)
             ]
             areas = [auroc(case) for case in mine]
@@ -248,18 +247,29 @@ def study_contamination(sets, seeds):
 
 def study_banks(sets, seeds):
     """Image AUROC by the size of the bank: mean and spread over seeds."""
-    rows = []
-    ratios = (0.01, 0.05, "auto")
-    for data, n in itertools.product(sets, (20, MOST)):
-        row = [data[0], n]
-        for ratio in ratios:
-            areas = [
-                auroc(scored(*data, n, 0.0, 0, ratio=ratio, random_state=seed))
-                for seed in range(seeds)
-            ]
-            row.append(spread(100 * np.array(areas)))
-        rows.append(row)
-    table("Image AUROC by the ratio of the bank", ("set", "n", *map(str, ratios)), rows)
+    by_setting("Image AUROC by the ratio of the bank", sets, seeds, "bank__ratio",
+               (0.01, 0.05, "auto"))  # fmt: skip
+
+
+def study_projection(sets, seeds):
+    """Image AUROC by the number of dimensions: mean and spread over seeds."""
+    by_setting("Image AUROC by the dimensions of the projection", sets, seeds,
+               "projection__n_components", (64, 128, None))  # fmt: skip
+
+
+def by_setting(title, sets, seeds, name, values):
+    def rows():
+        for data, n in itertools.product(sets, (20, MOST)):
+            row = [data[0], n]
+            for value in values:
+                cases = [
+                    scored(*data, n, 0.0, 0, random_state=seed, **{name: value})
+                    for seed in range(seeds)
+                ]
+                row.append(spread([100 * auroc(case) for case in cases]))
+            yield row
+
+    table(title, ("set", "n", *map(str, values)), rows())
 
 
 def auroc(case):
@@ -271,6 +281,7 @@ STUDIES = {
     "decisions": study_decisions,
     "contamination": study_contamination,
     "banks": study_banks,
+    "projection": study_projection,
 }
 
 if __name__ == "__main__":

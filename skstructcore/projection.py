@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _BLOCK_ROWS = 4096
-_WIDTHS = (512, 128)  # of "auto": the first that is narrower than the features
+_WIDEST = 512  # of "auto"
 
 
 class RandomProjection(
@@ -43,8 +43,9 @@ class RandomProjection(
     Parameters
     ----------
     n_components : int, "auto" or None, default="auto"
-        Number of dimensions to project to. None leaves the features as they are. "auto" goes by
-        their width: 512 of more than 512 features, 128 of more than 128, fewer as they are.
+        Number of dimensions to project to. None leaves the features as they are. "auto": 512 of
+        more than 512; fewer stay as they are, because a projection to fewer costs accuracy and
+        makes it depend on the seed (``docs/scoring.md``).
     random_state : int, RandomState instance or None, default=0
         Seed of the matrix, which is that of
         :class:`~sklearn.random_projection.GaussianRandomProjection`. The same int gives the same
@@ -98,7 +99,7 @@ class RandomProjection(
         X = check_features(self, X, reset=True)
         n_components = self.n_components
         if n_components == "auto":
-            n_components = next((n for n in _WIDTHS if self.n_features_in_ > n), None)
+            n_components = _WIDEST if self.n_features_in_ > _WIDEST else None
         if n_components is None:
             self.components_ = None
             self._n_features_out = self.n_features_in_
