@@ -188,6 +188,33 @@ def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
     assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
 
 
+def test_models_that_decide_about_parts_are_kept_up_to_date(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    places = [("good/bolt", 8), ("good/nut", 8), ("new/bolt", 8), ("pin", 8)]
+    for place in (
+        f"{folder}/{i}_{cam}.png" for folder, n in places for i in range(n) for cam in "ab"
+    ):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(place)
+    parts, options = ["--parts", "(.*)_"], ["--no-estimate", "--categories", "folder", *SMALL]
+    fitted = run("fit", "good", "-o", "m", *parts, *options)
+    assert fitted.exit_code == 0, fitted.output
+    for name, n_parts in (("update", 24), ("recalibrate", 16)):
+        command = [name, "m", "new", "-o", "changed", "--force"]
+        without = run(*command)
+        assert without.exit_code == 2 and "(--parts of a command)" in without.output
+        changed = run(*command, *parts)
+        assert changed.exit_code == 0, changed.output
+        pipe = skstructcore.load("changed")
+        assert len(set(pipe["bank"].images_.parts)) == n_parts
+        assert pipe[-1].part_decision_.is_fresh == (name == "recalibrate")
+    added = run("add-category", "m", "pin", "pin", "-o", "more", *parts)
+    assert added.exit_code == 0, added.output
+    assert skstructcore.load("more")[-1].part_decision_ is not None
+    assert "(--parts of a command)" in run("add-category", "m", "pin", "pin", "-o", "more").output
+
+
 def test_a_view_that_does_not_fit_is_an_error_and_never_the_whole_image(model, tmp_path):
     (tmp_path / "good").mkdir()
     for i, side in enumerate([48] * 8 + [96]):

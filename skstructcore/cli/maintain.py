@@ -10,6 +10,7 @@ import click
 
 from . import _options as option
 from ._errors import REJECTED, Refused, exit_codes
+from ._inputs import parts_of
 from ._output import answer, save_model, table_text
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
     default=0.0,
     help="What an image that calibrated the model before counts, compared with a fresh one.",
 )
+@option.parts
 @option.force
 @option.json
 def recalibrate(
@@ -38,13 +40,14 @@ def recalibrate(
     output: Path,
     false_alarm_rate: float | None,
     weight_old: float,
+    parts: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     IMAGES are files, folders, or the table of verdicts that a report has exported. Without
-    IMAGES only --false-alarms changes.
+    IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts here too.
 
     \b
     skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
@@ -57,7 +60,12 @@ def recalibrate(
     if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
     pipe = recalibrate_(
-        pipe, fresh, false_alarm_rate=false_alarm_rate, weight_old=weight_old, force=force
+        pipe,
+        fresh,
+        parts=_parts(fresh, parts),
+        false_alarm_rate=false_alarm_rate,
+        weight_old=weight_old,
+        force=force,
     )
     save_model(pipe, output)
     report = pipe[-1].recalibration_
@@ -67,6 +75,13 @@ def recalibrate(
         lines.append(f"{changed} of {len(report.decisions)} images are decided otherwise now.")
     document = {"model": output, "thresholds": report.thresholds, "images": report.decisions}
     answer(as_json, document, *lines, f"Saved: {output}")
+
+
+def _parts(images, how):
+    """The part of each image, as ``--parts`` says it or as the images bring it."""
+    from ..images import as_images
+
+    return "auto" if None in (images, how) else parts_of(as_images(images).file_names(), how)
 
 
 def _change(model, output, as_json, change, *arguments, **options):
@@ -88,12 +103,21 @@ def _change(model, output, as_json, change, *arguments, **options):
 @option.model
 @option.images
 @option.new_model("Where to save the larger model.")
+@option.parts
 @option.force
 @option.json
-def update(model: ModelFile, images: Sources, output: Path, force: bool, as_json: bool) -> None:
+def update(
+    model: ModelFile,
+    images: Sources,
+    output: Path,
+    parts: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
-    IMAGES are files, folders, or the table of verdicts that a report has exported.
+    IMAGES are files, folders, or the table of verdicts that a report has exported. A model that was
+    fitted with --parts needs --parts here too.
 
     \b
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
@@ -101,7 +125,9 @@ def update(model: ModelFile, images: Sources, output: Path, force: bool, as_json
     """
     from .. import lifecycle
 
-    _change(model, output, as_json, lifecycle.update, images.named(), force=force)
+    new = images.named()
+    options = {"parts": _parts(new, parts), "force": force}
+    _change(model, output, as_json, lifecycle.update, new, **options)
 
 
 @click.command()
@@ -109,11 +135,20 @@ def update(model: ModelFile, images: Sources, output: Path, force: bool, as_json
 @click.argument("name")
 @option.images
 @option.new_model("Where to save the model that knows one more product.")
+@option.parts
 @option.json
-def add_category(model: ModelFile, name: str, images: Sources, output: Path, as_json: bool) -> None:
+def add_category(
+    model: ModelFile,
+    name: str,
+    images: Sources,
+    output: Path,
+    parts: str | None,
+    as_json: bool,
+) -> None:
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
-    Scores of the other products stay as they are.
+    Scores of the other products stay as they are. A model that was fitted with --parts needs
+    --parts here too.
 
     \b
     skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
@@ -121,7 +156,8 @@ def add_category(model: ModelFile, name: str, images: Sources, output: Path, as_
     """
     from .. import lifecycle
 
-    _change(model, output, as_json, lifecycle.add_category, images.named(), name)
+    new = images.named()
+    _change(model, output, as_json, lifecycle.add_category, new, name, parts=_parts(new, parts))
 
 
 @click.command()

@@ -69,7 +69,8 @@ def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray
         return None
     if parts is None:
         raise ValueError(
-            "The pipeline decides about parts: pass parts=, which part each image is a view of."
+            "The pipeline decides about parts: pass parts= (--parts of a command), which part each "
+            "image is a view of."
         )
     again = np.isin(parts, scorer.training_.parts)
     if again.any():
