@@ -285,6 +285,10 @@ def test_in_sample_scores_are_no_reference(caplog):
         (pd.DataFrame({"p_value": [7.0]}), "p-values must be between 0 and 1, got 7"),
         (pd.DataFrame({"p_value": ["high"]}), "p-values must be between 0 and 1"),
         (pd.DataFrame({"base": [1.0]}), "without p_value"),
+        (
+            pd.DataFrame({"p_value": [0.5, 0.4], "is_anomalous": pd.array([False, None])}),
+            "is_anomalous is missing for image 1",
+        ),
         (pd.DataFrame({"p_value": [0.5], "nearest_route": ["nut"]}), "has the routes nut"),
     ],
 )

@@ -204,6 +204,12 @@ class DriftMonitor:
         -------
         alarms : list of DriftAlarm
             What was noticed in these images; usually nothing.
+
+        Raises
+        ------
+        ValueError
+            If the table lacks values, or has routes that the pipeline does not know. None of its
+            images is taken in then.
         """
         table, maps = self._describe(X)
         groups = None if groups is None else check_labels(groups, len(table), "groups")
@@ -217,7 +223,15 @@ class DriftMonitor:
         p_values = table["p_value"].to_numpy(np.float64)
         z = table.filter(regex="^z_")
         columns, z = list(z), z.to_numpy(np.float64)
-        rejected = table["is_anomalous"].tolist() if "is_anomalous" in table else [None] * len(z)
+        rejected = [None] * len(z)
+        if "is_anomalous" in table:
+            missing = np.flatnonzero(table["is_anomalous"].isna())
+            if len(missing):
+                raise ValueError(
+                    f"is_anomalous is missing for image {missing[0]}. Leave out images that have "
+                    "no decision."
+                )
+            rejected = table["is_anomalous"].to_numpy(bool).tolist()
         new = []
         for i, tie in enumerate(self._random.random((len(table), 2))):
             tests = self._tests[str(routes[i])]
