@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skstructcore import ConvFeatures, CoresetBank, make_structcore
+from skstructcore import ConvFeatures, CoresetBank, forget, make_structcore, update
 from skstructcore.datasets import ImageSet, load_images
+from skstructcore.scoring.summary import closing_sentences
 
 
 def in_lots(n_lots=10, size=12, seed=0, spread=2.0):
@@ -68,6 +69,10 @@ def test_given_groups_are_asked_as_lots_too():
     pipe = make_structcore(bank__ratio=0.2)[2:].fit(X, bank__groups=groups)
     assert pipe[-1].lots_.lots.tolist() == list(range(10))
     assert (pipe[-1].lots_.rates < 0.2).all()
+    # What came or went later was never scored without its lot.
+    for changed in (forget(pipe, X[groups == 3]), update(pipe, X[:6] + 0.01)):
+        assert changed[-1].lots_ is None and pipe[-1].lots_ is not None
+        assert not any("Lots" in sentence for sentence in closing_sentences(changed[-1]))
 
 
 @pytest.fixture

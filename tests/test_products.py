@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.lifecycle.categories import add_category, remove_category
+from skstructcore.lifecycle.recalibrate import recalibrate
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than 8")
 
@@ -151,7 +152,34 @@ def test_four_parts_of_a_new_product_are_enough():
     pipe = fitted([0, 1]).fit(X, bank__categories=names, bank__parts=views)
     grown = add_category(pipe, product(2), "k2", parts=np.repeat([12, 13, 14, 15], 3))
     assert grown[-1].routes_["k2"].is_pooled and grown[-1].routes_["k2"].tail.n == 4
-    assert grown[-1].part_decision_ is pipe[-1].part_decision_
+    assert len(grown[-1].part_decision_.scores) == 16
+
+
+def test_parts_that_come_and_go_with_their_product_count():
+    def of_parts(*kinds):
+        images = np.concatenate([product(kind, 20) for kind in kinds])
+        names = np.repeat([f"k{kind}" for kind in kinds], 20)
+        views = np.arange(len(images)) // 2
+        return fitted([0, 1]).fit(images, bank__categories=names, bank__parts=views)
+
+    pipe, whole = of_parts(0, 1), of_parts(0, 1, 2)
+    grown = add_category(pipe, product(2, 20), "k2", parts=np.arange(40, 60) // 2)
+    assert len(grown[-1].part_decision_.scores) == 30
+    assert grown[-1].part_decision_.threshold == whole[-1].part_decision_.threshold
+    assert len(remove_category(grown, "k1")[-1].part_decision_.scores) == 20
+    again = remove_category(grown, "k2")[-1].part_decision_
+    assert again.threshold == pipe[-1].part_decision_.threshold
+    fresh = recalibrate(grown, product(0, 100, seed=1), parts=np.arange(100, 200) // 2)
+    with pytest.warns(UserWarning, match="parts had been recalibrated"):
+        assert not remove_category(fresh, "k2")[-1].part_decision_.is_fresh
+
+
+def test_no_report_of_a_recalibration_names_products_that_are_gone(pipe):
+    fresh = recalibrate(pipe, product(0, seed=1))
+    for changed in (remove_category(fresh, "k1"), add_category(fresh, product(2), "k2")):
+        assert not hasattr(changed[-1], "recalibration_")
+        assert changed[-1].decisions_["k0"].is_fresh
+    assert hasattr(fresh[-1], "recalibration_")
 
 
 def test_a_grown_pipeline_is_saved_and_loaded(pipe, tmp_path):

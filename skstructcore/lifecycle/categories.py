@@ -69,6 +69,12 @@ def add_category(
     NotFittedError
         If `pipe` is not fitted.
 
+    Warns
+    -----
+    UserWarning
+        If the images are too few to judge the product by them alone; or if a decision about parts
+        by fresh parts is lost: it is learned from all training parts again.
+
     Examples
     --------
     Patches of one image a row, instead of images:
@@ -114,7 +120,7 @@ def add_category(
         new_scorer = clone(scorer).fit(maps)
         training, route = new_scorer.training_, new_scorer.routes_[name]
 
-    bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
+    bank, knn = copy.copy(bank), copy.copy(knn)
     # Images and groups of the new product are numbered on.
     first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
     entries = new_bank.bank_
@@ -133,10 +139,9 @@ def add_category(
     if knn.expectations_ is not None:
         knn.expectations_ += new_knn.expectations_
     knn.search_ = knn.search_.of(bank.bank_)
-    scorer.routes_ = {**scorer.routes_, name: route}
     training = replace(training, image_index=training.image_index + first_image)
-    scorer.training_ = replace(scorer.training_.join(training), images=bank.images_)
-    return with_steps(pipe, bank, knn, scorer)
+    training = replace(scorer.training_.join(training), images=bank.images_)
+    return _with_routes(pipe, bank, knn, training, {**scorer.routes_, name: route})
 
 
 def remove_category(pipe: Pipeline, name: str) -> Pipeline:
@@ -157,7 +162,13 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     Raises
     ------
     ValueError
-        If `pipe` has no routes, does not know the name, or knows no other.
+        If `pipe` has no routes, does not know the name, or knows no other; or if it decides
+        about parts, and too few are left.
+
+    Warns
+    -----
+    UserWarning
+        As `add_category` does, about parts.
     """
     bank, knn, scorer = _routed_steps(pipe)
     names = bank.bank_.route_names
@@ -168,7 +179,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     gone = names.index(name)
     kept = [route for route in range(len(names)) if route != gone]
 
-    bank, knn, scorer = copy.copy(bank), copy.copy(knn), copy.copy(scorer)
+    bank, knn = copy.copy(bank), copy.copy(knn)
     bank.bank_ = bank.bank_.select(*kept)
     routes = bank.images_.routes
     bank.images_ = bank.images_.forget(routes == gone)
@@ -181,10 +192,20 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     if knn.expectations_ is not None:
         knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
     knn.search_ = knn.search_.of(bank.bank_)
-    scorer.routes_ = {key: route for key, route in scorer.routes_.items() if key != name}
+    routes = {key: route for key, route in scorer.routes_.items() if key != name}
     training = scorer.training_.take(scorer.training_.route != name)
-    scorer.training_ = replace(training, images=bank.images_)
-    return with_steps(pipe, bank, knn, scorer)
+    return _with_routes(pipe, bank, knn, replace(training, images=bank.images_), routes)
+
+
+def _with_routes(pipe, bank, knn, training, routes):
+    """The pipeline with the products of a changed bank."""
+    scorer = pipe[-1]
+    if scorer.part_decision_ is not None and scorer.part_decision_.is_fresh:
+        warn_user(
+            "The decision about parts had been recalibrated with fresh images; it is that of the "
+            "training parts again. recalibrate it anew."
+        )
+    return with_steps(pipe, bank, knn, scorer.with_training(training, routes))
 
 
 def _routed_steps(pipe):

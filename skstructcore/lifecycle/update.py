@@ -394,14 +394,10 @@ def _calibrated(scorer, training, bank):
             "The pipeline had been recalibrated with fresh images; its threshold is that of the "
             "training images again. recalibrate it anew."
         )
-    changed = copy.copy(scorer)
-    if hasattr(changed, "recalibration_"):
-        del changed.recalibration_
     training = replace(training, images=bank.images_)
     if training.route is not None:
         pooled = bank.images_.pooled[training.image_index].astype(np.float64)
         distances = held_out_distances(pooled, training.groups, training.route)
         training = replace(training, route_distance=distances)
-    changed.training_ = training
     _logger.info("Calibrated with %d training images", len(training))
-    return changed.calibrate()
+    return scorer.with_training(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import replace
 from numbers import Real
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..containers import AnomalyMaps
-    from .calibration import Norm, ScoreCalibration
+    from .calibration import Norm, RouteCalibration, ScoreCalibration
     from .decision import Decision, Rule
     from .descriptors import DescriptorsLike
     from .evidence import Evidence
@@ -114,7 +115,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         About parts with several views, see `skstructcore.describe_parts`; None without parts.
     lots_ : LotRates or None
         Where training images come in lots or groups: each left out in turn, the share of its
-        good images that the threshold of the others rejects.
+        good images that the threshold of the others rejects. None also after images came or
+        went, as scores without each lot are known in `fit` only.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     version_ : str
@@ -241,6 +243,22 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         if messages:
             warn_user(" ".join(messages))
         return self
+
+    def with_training(
+        self, training: Evidence, routes: dict[str, RouteCalibration] | None = None
+    ) -> Self:
+        """Return a copy with other training images: what follows from these is set, or dropped.
+
+        `routes` are those of these images where they are known; None: `calibrate` learns them.
+        """
+        changed = copy.copy(self)
+        changed.training_, changed.lots_ = training, None
+        vars(changed).pop("recalibration_", None)
+        if routes is None:
+            return changed.calibrate()
+        changed.routes_ = routes
+        changed.part_decision_ = changed._decide_parts()
+        return changed
 
     def _decide_parts(self):
         """The decision about parts, by held-out training parts; None where there are none."""
