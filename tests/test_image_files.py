@@ -87,7 +87,7 @@ def test_defect_on_the_third_page_is_found_or_refused(tmp_path):
 def test_first_page_and_pages_by_name(tray):
     assert level_of(as_images([tray], pages="first"), 0) == LEVELS[0]
     assert level_of(as_images([f"{tray}[2]"]), 0) == LEVELS[2]
-    with pytest.raises(ImageReadError, match="3 pages, counted from 0: there is none 3"):
+    with pytest.raises(ImageReadError, match="3 pages, counted from 0: there is no page 3"):
         as_images([f"{tray}[3]"]).size(0)
 
 

@@ -76,3 +76,10 @@ def test_a_part_narrower_than_a_pixel_is_placed_on_one():
     for i in range(2):
         placed = place_on_image(np.ones((8, 8)), geometry, i)
         np.testing.assert_array_equal(placed, [[np.nan, np.nan], [1, 1]])
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_map_between_two_pixels_lies_on_the_later_one(start):
+    box = [start + 0.5, 0, start + 2.5, 8]
+    placed = place_on_image(np.ones((4, 4), np.float32), Geometry((4, 4), [[8, 8]], [box]), 0)
+    assert np.flatnonzero(np.isfinite(placed).any(axis=1)).tolist() == [start + 1, start + 2]

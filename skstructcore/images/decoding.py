@@ -78,7 +78,7 @@ def _header(path, stamp, page):
             return (_array_header if is_array else _tifffile_header)(path, page)
         pages = _pages(image)
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
-            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is none {page}")
+            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
         _seek(image, pages[0] if page is None else page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
         if _is_deep_colour(image, path):
@@ -299,7 +299,7 @@ def _of_other_byte(tile):
 def _array_header(path, page):
     values = map_array(path)
     if page:
-        raise ValueError(f"it holds one image, counted from 0: there is none {page}")
+        raise ValueError(f"it holds one image, counted from 0: there is no page {page}")
     if wrong := problem_of_array(values):
         raise ValueError(f"it is {wrong}")
     return Header(values.shape[:2], pixel_type_of_array(values), (0,), "numpy")
@@ -347,7 +347,7 @@ def _tifffile_header(path, page):
     with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
         if page is not None and page >= len(file.pages):
-            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is none {page}")
+            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
         page = file.pages[pages[0] if page is None else page]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
         if orientation_of(page) >= 5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,5 +127,5 @@ def place_on_image(
 
 def _whole_pixels(start, stop, length):
     """The pixels between two places on an axis of some length; at least one."""
-    first = min(round(start), length - 1)
-    return slice(first, max(round(stop), first + 1))
+    first = min(math.floor(start + 0.5), length - 1)  # `round` brings halves to even numbers
+    return slice(first, max(math.floor(stop + 0.5), first + 1))
