@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skstructcore import ConvFeatures, CoresetBank, forget, make_structcore, update
+from skstructcore import (
+    ConvFeatures,
+    CoresetBank,
+    RoutedKNNScorer,
+    forget,
+    make_structcore,
+    update,
+)
 from skstructcore.datasets import ImageSet, load_images
 from skstructcore.scoring.summary import closing_sentences
 
@@ -156,3 +163,17 @@ def test_lots_that_could_not_be_judged_are_not_reported():
     )
     pipe = fitted_on(["a0"] * 17 + ["a1"] * 3 + ["b0"] * 12 + ["b1"] * 8, categories)
     assert pipe[-1].lots_.n_images.tolist() == [12, 8]
+
+
+@pytest.mark.parametrize("n_lots", [1, 2])
+def test_where_all_images_are_of_one_lot_they_are_held_out_one_by_one(n_lots, caplog):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32), dtype=np.uint8)
+    lots = np.arange(10) * n_lots // 10
+    images = ImageSet(pixels, groups=[*lots, *[9] * 10], categories=["a"] * 10 + ["b"] * 10)
+    X = ConvFeatures(image_size=32).fit_transform(images)
+    bank = CoresetBank(40, random_state=0, lots="hold-out")
+    patches = bank.fit_transform(X)
+    groups = bank.groups_
+    assert len(set(groups[:10])) == (10 if n_lots == 1 else 2) and len(set(groups[10:])) == 10
+    assert "'b' are of one lot" in caplog.text
+    assert np.isfinite(RoutedKNNScorer(1).fit_transform(patches).values).all()

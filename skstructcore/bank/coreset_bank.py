@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from numbers import Integral, Real
@@ -24,13 +25,15 @@ from .memory import asked_ratio, check_room
 from .record import table_of
 from .shards import over_shards
 from .stream import stream_bank
-from .training import good_images, is_auto, lots_among, number_images
+from .training import good_images, is_auto, lots_among, lots_as_groups, number_images
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState, Self
+
+_logger = logging.getLogger(__name__)
 
 
 class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
@@ -50,8 +53,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
-        finds the number of groups, see `skstructcore.routing.choose_routes`. None: one bank for
-        all, or one for each of the `categories` that `fit` gets.
+        finds the number of groups, see `skstructcore.routing.grouping.choose_routes`. None: one
+        bank for all, or one for each of the `categories` that `fit` gets.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
         "cpu", or a torch device ("cuda:1", "mps", …). A GPU sums distances in float32, so that
@@ -69,6 +72,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "report": the scorer tells how many good images of a lot that training never saw would be
         rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups, so that
         thresholds are set for such lots; they are cautious for all others, and less is found.
+        Images of a route that are all of one lot keep their groups.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
         streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
@@ -193,7 +197,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             together when training images are scored. "auto": those of the `ImageSet` that the
             features come from, if it has any (fewer than five, of five images and more, are
             `lots`), or the `parts`; else near-duplicates are found (not in a table), and other
-            images stay their own. None: each image is a group of its own.
+            images stay their own. None: each image, or each of the `parts`, is a group.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a routing bank
             that tells its images from others. Excludes `n_routes`. "auto": those of the
@@ -261,7 +265,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             codes, self.dependence_ = found.groups, found.dependence
             lots = found.lots if lots is None else lots
         if lots is not None and self.lots == "hold-out":
-            codes, lots = lots, None
+            codes, of_one_lot = lots_as_groups(lots, codes, routes, selection.bank)
+            if of_one_lot:
+                _logger.warning(
+                    "All images of %s are of one lot: it cannot be held out, and how far images of "
+                    "another lot lie is not known",
+                    ", ".join(repr(names[route]) for route in of_one_lot),
+                )
+            lots = None
         self.left_out_ = np.empty(0, dtype=np.int64)
         if self.contamination > 0:
             share = self.contamination

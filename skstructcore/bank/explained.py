@@ -62,8 +62,9 @@ def lag_profile(
     """How much more often than by chance images explain each other, by lag.
 
     Takes what `who_explains_whom` returns, and the `shares` of the bank entries that come from each
-    image. Returns ratio and limit, see `skstructcore.bank.dependence.Dependence`, and the ratio at
-    long lags, which is below 1 where near images explain most.
+    image. Returns ratio and limit, see `skstructcore.bank.dependence.Dependence`, the share of
+    random orders whose ratio at lag 1 is no smaller, and the ratio at long lags, which is below 1
+    where near images explain most.
     """
     from scipy.signal import correlate
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState
+    from ..containers import MemoryBank
 
 _logger = logging.getLogger(__name__)
 
@@ -118,6 +119,25 @@ def lots_among(
         return good._replace(groups=parts), own
     each = np.arange(len(own)) if parts is None else views
     return good._replace(groups=np.where(in_lots, own.max() + 1 + each, own)), own
+
+
+def lots_as_groups(
+    lots: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    bank: MemoryBank,
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Groups of the images whose lots are held out, and the routes where that cannot be.
+
+    Where all entries of a route come from one lot, nothing would be left: there, groups stay.
+    """
+    held_out, of_one_lot = lots.copy(), []
+    for route in np.unique(bank.routes).tolist():
+        if len(np.unique(lots[bank.image_index[bank.routes == route]])) < 2:
+            of_one_lot.append(route)
+            mine = routes == route
+            held_out[mine] = lots.max() + 1 + groups[mine]
+    return held_out, of_one_lot
 
 
 def number_images(

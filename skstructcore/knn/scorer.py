@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
+from ..bank.training import lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.pooling import pool_patches
 from ..routing.profile import held_out_distances
@@ -172,20 +173,10 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return self._with_lots_left_out(maps, patches)
 
     def _with_lots_left_out(self, maps, patches):
-        """Add maps of training images, scored as if their whole lot had not been there.
-
-        Where all entries of a route come from one lot, nothing would be left: there, groups are
-        the lots.
-        """
+        """Add maps of training images, scored as if their whole lot had not been there."""
         bank, images = patches.bank, patches.images
-        lots, several = images.lots.copy(), False
-        for route in np.unique(bank.routes):
-            if len(np.unique(images.lots[bank.image_index[bank.routes == route]])) > 1:
-                several = True
-                continue
-            mine = images.routes == route
-            lots[mine] = images.lots.max() + 1 + images.groups[mine]
-        if not several:
+        lots, of_one_lot = lots_as_groups(images.lots, images.groups, images.routes, bank)
+        if len(of_one_lot) == len(np.unique(bank.routes)):
             return maps
         search = self.search_.of(replace(bank, groups=lots[bank.image_index]))
         apart = replace(patches, images=replace(images, groups=lots))
