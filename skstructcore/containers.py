@@ -170,7 +170,8 @@ class MemoryBank:
         return take_rows(self, rows, but=_OF_ROUTES)
 
     def select(self, *routes: int) -> MemoryBank:
-        """Return the entries of some routes, by ascending position, as a bank of their own."""
+        """Return the entries of some routes, which keep their order, as a bank of their own."""
+        routes = sorted(set(routes))
         rows = np.flatnonzero(np.isin(self.routes, routes))
         size = len(rows)
         if size and rows[-1] - rows[0] == size - 1:
@@ -314,7 +315,7 @@ class AnomalyMaps(_ImageContainer):
     images : TrainingImages or None
         All training images, see `Patches`.
     ignored : ndarray of shape (n_images, h, w), dtype bool, or None
-        Patches that do not count (see `ignore` and `foreground` of the feature estimators). Their
+        Patches that do not count (see `ignore` of the feature estimators). Their
         distance and surprise are 0; None where there are none.
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.

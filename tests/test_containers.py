@@ -138,3 +138,9 @@ def test_entries_of_two_banks_are_joined_route_by_route():
     without = joined.select(0, 2)
     assert without.route_names == ("nut", "pin") and without.routes.tolist() == [0, 0, 1]
     assert joined.take(joined.groups == 1).values.ravel().tolist() == [2, 3]
+
+
+def test_routes_are_selected_in_their_order_however_they_are_asked_for(bank):
+    for part in (bank.select(1, 0), bank.select(0, 1, 1)):
+        assert part.route_names == bank.route_names
+        np.testing.assert_array_equal(part.routes, bank.routes)

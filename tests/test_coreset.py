@@ -155,5 +155,13 @@ def test_k_center_goes_on_where_rows_are_equal_and_all_are_wanted():
     assert sorted(picks.tolist()) == list(range(12))
     # A centre at 0, then the row at 2, then one at 1.
     assert radii[:2].tolist() == [1, 0] and radii[-1] == 0
-    with pytest.raises(ValueError, match="nearest must be 12 squared distances"):
+    with pytest.raises(ValueError, match="nearest must be 12 finite squared distances"):
         greedy_k_center(rows, 1, nearest=[1.0])
+
+
+@pytest.mark.parametrize("nearest", [[9.0, 1, 1, 1], [1.0, 1, 1, 9]])
+def test_rows_that_are_not_finite_are_refused_beside_centres_too(nearest):
+    with pytest.raises(ValueError, match="X must be finite; row 0 holds NaN"):
+        greedy_k_center([[np.nan], [1], [5], [9]], 3, nearest=nearest)
+    with pytest.raises(ValueError, match="nearest must be 4 finite squared distances"):
+        greedy_k_center([[0], [1], [5], [9]], 3, nearest=[*nearest[1:], np.inf])

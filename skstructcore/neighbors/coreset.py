@@ -86,8 +86,14 @@ def greedy_k_center(
     _check_integer("start", start, 0, X.shape[0] - 1)
     if nearest is not None:
         nearest = np.array(nearest, dtype=np.float64)  # a copy
-        if nearest.shape != (len(X),) or not (nearest >= 0).all():
-            raise ValueError(f"nearest must be {len(X)} squared distances, one for each row of X.")
+        if nearest.shape != (len(X),) or not ((nearest >= 0) & (nearest < np.inf)).all():
+            raise ValueError(
+                f"nearest must be {len(X)} finite squared distances, one for each row of X."
+            )
+        # Without `nearest`, the distances to the first pick tell.
+        finite = np.isfinite(X).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"X must be finite; row {finite.argmin()} holds NaN or infinity.")
         start = int(nearest.argmax())
     indices = np.full(n_select, start, dtype=np.int64)
     radii = np.full(n_select, np.nan, dtype=np.float32)
