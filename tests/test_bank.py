@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skstructcore import CoresetBank
+from skstructcore import CoresetBank, RandomProjection
 from skstructcore.containers import AnomalyMaps
 
 
@@ -278,3 +278,13 @@ def test_defects_of_a_group_are_left_out_together():
     bank = CoresetBank(ratio=10, contamination=0.25, random_state=0).fit(X, groups=groups)
     assert bank.left_out_.tolist() == [0, 1, 2]
     assert bank.bank_.image_index.min() == 3
+
+
+@pytest.mark.parametrize(
+    "step", [RandomProjection(2, random_state=0), CoresetBank(3, random_state=0)]
+)
+def test_nested_lists_are_patch_features_too(step):
+    X = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)
+    np.testing.assert_array_equal(
+        np.asarray(step.fit_transform(X.tolist())), np.asarray(step.fit_transform(X))
+    )

@@ -16,6 +16,7 @@ from skstructcore._utils.files import (
     unescape_name,
     write_text,
 )
+from skstructcore._utils.journal import Journal
 
 # Also what Python makes of bytes that are not UTF-8.
 names = st.text(st.characters(exclude_categories=()), max_size=20)
@@ -120,3 +121,11 @@ def test_the_digest_follows_the_content(tmp_path):
     assert file_digest(path).startswith("ba7816bf8f01cfea") and len(file_digest(path)) == 64
     path.write_bytes(b"abcd")
     assert file_digest(str(path)).startswith("88d4266fd4e6338d")
+
+
+def test_a_journal_does_not_cut_rows_at_carriage_returns(tmp_path):
+    journal = Journal(tmp_path / "rows.csv")
+    rows = '1,"a\rb"\n2,good\r\n'
+    journal.append(rows + "half")
+    assert journal.take_up().decode() == rows
+    assert journal.take_up(1).decode() == journal.path.read_bytes().decode() == '1,"a\rb"\n'

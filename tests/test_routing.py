@@ -188,3 +188,12 @@ def test_bank_of_a_route_shares_the_memory_of_the_whole():
     bank = CoresetBank(0.2, random_state=0).fit(images, categories=labels).bank_
     assert np.shares_memory(bank.select(1).values, bank.values)
     np.testing.assert_array_equal(bank.select(1).values, bank.values[bank.routes == 1])
+
+
+def test_a_route_to_which_nothing_is_unknown_is_told_of(caplog):
+    X, labels = products(n_images=3)
+    with caplog.at_level("WARNING", "skstructcore"):
+        CoresetBank(20).fit(X, categories=labels)
+        assert not caplog.text
+        CoresetBank(20).fit(X[1:], categories=labels[1:])
+    assert "Route 'p0' has 2 images in 2 groups" in caplog.text

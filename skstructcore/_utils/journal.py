@@ -38,8 +38,8 @@ class Journal:
     def take_up(self, n: int | None = None) -> bytes:
         """The first `n` lines, or all; half a line, and what comes after these, is taken away."""
         text = self.path.read_bytes() if self.path.exists() else b""
-        lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
-        whole = b"".join(lines[:n])
+        lines = text.split(b"\n")[:-1]  # a carriage return may be within a quoted field
+        whole = b"".join(line + b"\n" for line in lines[:n])
         if len(whole) < len(text):
             os.truncate(self.path, len(whole))
         return whole

@@ -90,7 +90,7 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    if getattr(X, "ndim", 2) <= 2:
+    if np.ndim(X) <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
     # A patch of which all features are NaN is ignored; other NaN is refused below.
     X = check_array(

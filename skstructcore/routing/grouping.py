@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from .._utils.typing import ArrayLike, NDArray, RandomState
 
+
+_logger = logging.getLogger(__name__)
 
 #: The route of an image of no known product; no category may have this name.
 UNKNOWN = "unknown"
@@ -109,10 +112,17 @@ def check_routes(
                 f"A category cannot be called {name!r}: images of no known product get the route "
                 f"{UNKNOWN!r}, and a name cannot be empty."
             )
-        n_groups = len(np.unique(groups[routes == route]))
+        sizes = np.unique(groups[routes == route], return_counts=True)[1]
+        n_groups = len(sizes)
         if n_groups < 2:
             raise ValueError(
-                f"Route {name!r} has {int((routes == route).sum())} good training image(s) in "
+                f"Route {name!r} has {sizes.sum()} good training image(s) in "
                 f"{n_groups} group(s); at least two are needed, to score one by the other. Add "
                 f"images, leave it out, or {way_out}."
+            )
+        if sizes.sum() - sizes.max() < 2:
+            _logger.warning(
+                "Route %r has %d images in %d groups: one image tells nothing of how far another "
+                "may be, so that no image is unknown to it. Add images",
+                *(name, sizes.sum(), n_groups),
             )
