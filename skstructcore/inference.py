@@ -220,8 +220,11 @@ def score_batch(
 def _open(model, digest):
     pipe = _opened.get(digest)
     if pipe is None:
-        is_file = isinstance(model, str)
-        pipe = load(model, mmap_mode="r") if is_file else pickle.loads(model.tobytes())
+        if isinstance(model, str):
+            pipe = load(model, mmap_mode="r")
+            check_takes_images(pipe, "score_images")
+        else:
+            pipe = pickle.loads(model.tobytes())
         _opened.clear()
         _opened[digest] = pipe
     return pipe
@@ -297,6 +300,7 @@ def save_maps(
     >>> counts.shape, counts.dtype, round(float(counts.max() * unit), 2) > 0
     ((48, 64), dtype('uint16'), True)
     """
+    check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
     images = as_images(images)
     writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
     left = [i for i in range(len(images)) if writer.to_do(images, i)]

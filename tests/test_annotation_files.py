@@ -46,6 +46,14 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
+def test_all_damaged_images_are_listed(folder):
+    (folder / "bad.json").write_text(labelme(CORNERS, "polygon"))
+    for name in ("b", "c"):
+        (folder / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"^2 problem.*\n.*b\.png: .*\n.*c\.png: "):
+        load_annotated(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

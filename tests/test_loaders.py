@@ -237,6 +237,25 @@ def test_kolektor_sdd2(tmp_path):
         load_kolektor(tmp_path / "test")
 
 
+def test_defects_of_a_type_may_lie_in_train_and_in_test(tmp_path):
+    for name in ("train/good/0", "test/good/1", "train/crack/2", "test/crack/3"):
+        image(tmp_path / f"{name}.png")
+    for stem in (2, 3):
+        mask(tmp_path / f"ground_truth/crack/{stem}_mask.png")
+    images = load_mvtec_ad(tmp_path)
+    assert images.y.tolist() == ["crack", "good", "crack", "good"]
+    assert [os.path.basename(str(m)) for m in images.masks if m] == ["2_mask.png", "3_mask.png"]
+    mask(tmp_path / "ground_truth/crack/4_mask.png")
+    with pytest.raises(DatasetError, match=r"^1 problem.*\n.*4_mask.png: a mask without an image"):
+        load_mvtec_ad(tmp_path)
+
+
+def test_an_image_folder_without_images_is_a_problem_of_the_data_set(tmp_path):
+    for root, message in ((tmp_path, "No image files"), (tmp_path / "no", "It does not exist")):
+        with pytest.raises(DatasetError, match=message):
+            load_image_folder(root)
+
+
 def test_image_folder(tmp_path):
     image(tmp_path / "parts/ok/a.png")
     image(tmp_path / "parts/dent/b.jpg")

@@ -70,6 +70,8 @@ def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
     (folder / "scale.json").write_text("{}")
     with pytest.raises(OSError, match="another model"):
         save_maps(pipe, files(parts), folder)
+    with pytest.raises(ValueError, match="batch_size must be an int in the range"):
+        save_maps(pipe, files(parts), folder, batch_size=0)
     with pytest.raises(OSError, match=r"holds other files, which are kept"):
         save_maps(pipe, files(parts), parts / "good")
 

@@ -8,7 +8,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_structcore
+from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_structcore, save
 from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation import evaluate
 from skstructcore.inference import score_images
@@ -239,8 +239,10 @@ def test_what_takes_images_says_so_of_a_pipeline_that_takes_features(tmp_path):
     X = np.random.default_rng(0).normal(size=(12, 4, 4, 8)).astype(np.float32)
     pipe = make_structcore(bank__ratio=0.2)[2:].fit(X)
     data = ImageSet(np.zeros((4, 32, 32), np.uint8), ["good", "good", "crack", "crack"])
+    save(pipe, tmp_path / "model.structcore")
     for call in (
         lambda: score_images(pipe, X),
+        lambda: score_images(tmp_path / "model.structcore", data),
         lambda: evaluate(pipe, data),
         lambda: report(pipe, X, tmp_path / "report.html"),
     ):

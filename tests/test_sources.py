@@ -204,6 +204,14 @@ def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
     Path("t/all.csv").write_text("file,label\n1.png,OK\n1.png,NG\n")
     with pytest.raises(DatasetError, match=r"1.png: it is named twice, with label 'good' and 'NG'"):
         load_images("t/all.csv")
+    # An empty cell takes nothing back, and is an error where nothing else says more.
+    Path("t/all.csv").write_text("file,label,lot\n1.png,,3\n")
+    Path("t/OK.csv").write_text("file,label\n1.png,OK\n")
+    for sources in (["t/all.csv", "t/OK.csv"], ["t/OK.csv", "t/all.csv"]):
+        images = load_images(*sources)
+        assert (images.y.tolist(), images.groups.tolist()) == (["good"], ["3"])
+    with pytest.raises(DatasetError, match=r"1.png: its label is an empty cell"):
+        load_images("t/1.png", "t/all.csv")
     Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,NG\n")
     # The folder says nothing of its images, and takes nothing back.
     assert load_images("t/all.csv", "t").y.tolist() == ["good", "NG"]

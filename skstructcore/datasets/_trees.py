@@ -90,18 +90,22 @@ def tree_folders(root: Path) -> list[Path]:
 
 def _read_tree(folder, groups, problems):
     """Rows of one category."""
-    rows = []
+    rows, mask_of = [], {}
     group_of = _read_groups(folder, groups, problems)
-    for split in ("train", "test"):
-        for type_folder in folders_in(folder / split):
-            files = images_in(type_folder)
-            label = GOOD if means_good(type_folder.name) else type_folder.name
-            masks = [None] * len(files)
-            if label != GOOD:
-                masks = masks_of(files, folder / "ground_truth" / type_folder.name, problems)
-            for file, mask in zip(files, masks, strict=True):
-                known = {"group": group_of(file), "category": folder.name, "split": split}
-                rows.append(ImageRow(str(file), label, mask, **known))
+    found = [
+        (split, place.name, images_in(place))
+        for split in ("train", "test")
+        for place in folders_in(folder / split)
+    ]
+    for kind in dict.fromkeys(kind for _, kind, _ in found if not means_good(kind)):
+        files = [file for _, other, files in found if other == kind for file in files]
+        masks = masks_of(files, folder / "ground_truth" / kind, problems)
+        mask_of.update(zip(files, masks, strict=True))
+    for split, kind, files in found:
+        label = GOOD if means_good(kind) else kind
+        for file in files:
+            known = {"group": group_of(file), "category": folder.name, "split": split}
+            rows.append(ImageRow(str(file), label, mask_of.get(file), **known))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
         problems.append(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "

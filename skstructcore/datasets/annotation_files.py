@@ -80,7 +80,8 @@ def load_annotated(
     Raises
     ------
     DatasetError
-        If annotations are missing, cannot be read, or are of other images; it lists all of them.
+        If images cannot be read, or annotations are missing, cannot be read, or are of other
+        images; it lists all of them.
     ImportError
         If COCO's compressed run lengths are met and pycocotools is not installed.
 
@@ -93,7 +94,8 @@ def load_annotated(
     files = [str(file) for file in walk(Path(folder), tell=False)]
     if not files:
         raise DatasetError(folder, ["there are no images in it, however deep"])
-    sizes = dict(zip(files, map(tuple, as_images(files).sizes().tolist()), strict=True))
+    images = as_images(checked(folder, ImageSet(files), [], False))
+    sizes = dict(zip(files, map(tuple, images.sizes().tolist()), strict=True))
     problems: list[str] = []
     if annotations is not None and Path(annotations).is_file():
         shapes_of = _coco(Path(annotations), sizes, problems)

@@ -202,7 +202,11 @@ def load_image_folder(
     root = Path(root)
     folders = folders_in(root)
     if not folders:
-        return checked(root, ImageSet(list_images(root)), [], check)
+        try:
+            files = list_images(root)
+        except ValueError as error:  # it is not there, or holds none
+            raise DatasetError(root, [str(error)]) from None
+        return checked(root, ImageSet(files), [], check)
     problems = [
         f"{path}: an image beside folders of images"
         for path in sorted(root.iterdir())

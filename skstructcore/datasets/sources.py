@@ -119,10 +119,12 @@ def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
     for row in rows:
         before = merged.setdefault(row.file, row)
         for what, old, new in zip(row._fields, before, row, strict=True):
-            if None not in (old, new) and old != new:
+            if old and new and old != new:
                 problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
-        cells = {what: value for what, value in row._asdict().items() if value is not None}
-        merged[row.file] = before._replace(**cells)
+        # An empty cell ("") takes nothing back that another row knows.
+        merged[row.file] = row._make(
+            new if new or old is None else old for old, new in zip(before, row, strict=True)
+        )
     if problems:
         raise DatasetError("images", problems)
     return list(merged.values())
