@@ -296,6 +296,8 @@ def test_each_category_has_its_own_region():
         assert ignored[8:, :, 8:].all() and not ignored[8:, :, :8].any()
     times = stage_times(pipe.fit(images), X[:1], n_repeats=1)
     assert list(times.index) == ["features", "search", "score", "all"]
+    with pytest.raises(ValueError, match="n_repeats must be an int in the range"):
+        stage_times(pipe, X[:1], n_repeats=0)
 
 
 def test_update_keeps_the_density_of_the_patches_that_count():

@@ -74,6 +74,13 @@ def test_k_folds_get_their_share_of_each_type():
         assert sorted(np.asarray(y)[test]) == ["crack"] * 2 + ["good"] * 2 + ["hole"]
 
 
+@pytest.mark.parametrize("splitter", [OneClassKFold, OneClassGroupKFold])
+def test_a_seed_without_shuffling_is_refused_as_by_scikit_learn(splitter):
+    y = ["good", "crack", "good"] * 4
+    with pytest.raises(ValueError, match="random_state has no effect since shuffle is False"):
+        next(splitter(2, random_state=0).split(y, y, np.repeat(np.arange(4), 3)))
+
+
 @pytest.mark.parametrize("splitter", SPLITTERS[1:], ids=repr)
 def test_the_seed_fixes_the_splits(splitter):
     y, groups = np.tile(["good", "good", "crack", "hole"], 8), np.repeat(np.arange(8), 4)

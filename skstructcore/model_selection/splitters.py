@@ -101,7 +101,7 @@ class OneClassKFold(_OneClassSplitter):
     shuffle : bool, default=False
         Whether to shuffle the images first.
     random_state : int, RandomState instance or None, default=None
-        Seed, with `shuffle=True`.
+        Seed, with `shuffle=True`; without, one is an error, as of scikit-learn's `KFold`.
 
     Examples
     --------
@@ -127,7 +127,8 @@ class OneClassKFold(_OneClassSplitter):
                 raise ValueError(
                     f"n_splits={self.n_splits} is more than the {len(members)} {kind} images."
                 )
-        rng = check_random_state(self.random_state) if self.shuffle else None
+        # Without shuffling scikit-learn refuses a seed, which would have no effect.
+        rng = check_random_state(self.random_state) if self.shuffle else self.random_state
         bad = rng.permutation(bad) if self.shuffle else bad
         bad = bad[np.argsort(types[bad], kind="stable")]
         folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng).split(good)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._utils.rows import iter_batches
+from .._utils.validation import check_number
 from ..images.image_list import as_images
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
     """
     import pandas as pd
 
+    check_number(n_repeats, "n_repeats", 1, closed="left", kind=Integral)
     images, times = as_images(X), []
     warm_up(pipe)
     for i in range(n_repeats):
