@@ -3,6 +3,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -223,6 +224,18 @@ def test_predict_tables_and_p_values_agree(rule):
     for rate in (0.03, 0.1, 0.4):  # at another rate as a fit with that rate decides
         anew = fitted(patches(40), rule, rate).predict(new) == -1
         np.testing.assert_array_equal(rejected_at(parts, scorer.decisions_, rate), anew)
+
+
+@given(st.integers(2, 60), st.integers(0, 100), st.sampled_from([0.05, 0.1, 0.2, 0.25, 0.3]))
+def test_a_score_at_the_threshold_of_another_rate_is_accepted(n, seed, rate):
+    scores = np.random.default_rng(seed).normal(size=n).round(seed % 3)
+    decision = decide(scores, 0.01, "quantile")
+    anew = decision.at(rate)
+    new = np.append(np.linspace(-3, 3, 61), scores)
+    new = np.append(new[abs(new - anew.threshold) > 1e-9], anew.threshold)
+    table = pd.DataFrame({"p_value": decision.p_values(new), "route": "all"})
+    found = rejected_at(table, {"all": decision}, rate)
+    np.testing.assert_array_equal(found, anew.rejects(new))
 
 
 @pytest.mark.parametrize("rule", RULES)

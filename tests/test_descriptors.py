@@ -99,6 +99,8 @@ def test_a_function_of_the_user_is_a_descriptor():
 
 @pytest.mark.parametrize("name", ["sigma", "top0", "top101", "top-1", 3])
 def test_unknown_name_is_answered_with_the_known_ones(name):
+    with pytest.raises(ValueError, match="Unknown descriptor 'surprise_surprise_max'"):
+        descriptor_names(["surprise_surprise_max"])
     with pytest.raises(ValueError, match=r"Unknown descriptor .* Known are max, std"):
         compute_descriptors(MAP, [name])
 

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
 from sklearn.pipeline import make_pipeline
 
-from skstructcore import AnomalyMaps, StructCoreScorer
+from skstructcore import AnomalyMaps, StructCoreScorer, regions
 from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
 from skstructcore.scoring.calibration import NORMS
@@ -223,6 +225,28 @@ def test_full_resolution_takes_a_few_images_at_a_time_without_a_difference(maps,
     assert sizes == [7, 7]
 
 
+@pytest.mark.parametrize("where", [StructCoreScorer.describe, regions])
+def test_places_at_full_resolution_take_the_memory_of_a_few_images(maps, monkeypatch, where):
+    geometry = Geometry((96, 128), [[96, 128]] * 60, [[0, 0, 96, 128]] * 60)
+    ignored = np.zeros(maps.shape, bool)
+    ignored[::2, 0] = True
+    maps = AnomalyMaps(maps, geometry=geometry, ignored=ignored)
+    scorer = StructCoreScorer(resolution="full", descriptors=["std", "tv"]).fit(maps)
+
+    def peak_and_table():
+        tracemalloc.start()
+        table = where(scorer, maps)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak, table
+
+    at_once, expected = peak_and_table()
+    monkeypatch.setattr("skstructcore.scoring.evidence._PIXELS_AT_ONCE", 4 * 96 * 128)
+    few, table = peak_and_table()
+    assert len(table) > 0 and few < at_once / 4
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
 def test_a_function_of_the_user_is_a_part_of_the_score(maps):
     def n_components(maps):
         return np.array([ndimage.label(m > 8)[1] for m in maps])
@@ -241,7 +265,7 @@ def test_bad_input_is_an_error_that_names_it(maps):
             StructCoreScorer(false_alarm_rate=quantile).fit(maps)
     with pytest.raises(ValueError, match="norm"):
         StructCoreScorer(norm="l3").fit(maps)
-    with pytest.raises(ValueError, match="Unknown descriptor 'sharpness'"):
+    with pytest.raises(ValueError, match="Unknown descriptor 'surprise_sharpness'"):
         StructCoreScorer(descriptors=("surprise_sharpness",)).fit(maps)
     with pytest.raises(ValueError, match="at least 2 good training images"):
         StructCoreScorer().fit(maps[:1])

@@ -114,6 +114,14 @@ class Decision:
             self.scores, rate, self.rule, self.groups, self.score_weights, fresh=self.fresh
         )
 
+    def largest_rejected(self, rate: float) -> float:
+        """The p-value up to which images are rejected at another false-alarm rate."""
+        if self.rule != "quantile":
+            return max(rate, self.smallest_rate) + ROUNDING
+        # A score at the threshold is accepted, and its p-value is the rate, up to rounding.
+        (accepted,) = self.p_values([self.at(rate).threshold])
+        return float(np.nextafter(accepted, 0))
+
     def _ranks(self, scores):
         return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
 
@@ -229,7 +237,7 @@ def rejected_at(
     There is a decision for each route, "all" without routes. Images of no known product are
     rejected at every rate.
     """
-    limits = {name: max(rate, d.smallest_rate) + ROUNDING for name, d in decisions.items()}
+    limits = {name: decision.largest_rejected(rate) for name, decision in decisions.items()}
     limit = routes_of(described).map(limits)
     return ((described["p_value"] <= limit) | (described["route"] == "unknown")).to_numpy(bool)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from .descriptors import BASE, descriptor_names, shown
+from .evidence import iter_seen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +122,11 @@ def describe_maps(
         columns["nearest_route"] = judged.nearest_route
         columns["route_distance"] = maps.route_distance
         columns["route_p_value"] = judged.route_p_value
-    return pd.DataFrame(columns | places(maps, judged.base_threshold))
+    where = []
+    for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution):
+        limits = judged.base_threshold[first : first + len(part)]
+        where.append(pd.DataFrame(places(part, limits)))
+    return pd.DataFrame(columns).join(pd.concat(where, ignore_index=True))
 
 
 def read_rows(text: bytes) -> pd.DataFrame:

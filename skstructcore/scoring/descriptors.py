@@ -77,11 +77,10 @@ def resolve_descriptor(
     """
     if callable(descriptor):
         return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
-    if descriptor in DESCRIPTORS:
-        return descriptor, DESCRIPTORS[descriptor]
-    if looks_at_surprise(descriptor):
-        return descriptor, resolve_descriptor(descriptor.removeprefix(SURPRISE))[1]
-    match = _TOP.fullmatch(descriptor) if isinstance(descriptor, str) else None
+    plain = descriptor.removeprefix(SURPRISE) if looks_at_surprise(descriptor) else descriptor
+    if plain in DESCRIPTORS:
+        return descriptor, DESCRIPTORS[plain]
+    match = _TOP.fullmatch(plain) if isinstance(plain, str) else None
     if match and 0 < float(match[1]) <= 100:
         return descriptor, partial(top_mean, percent=float(match[1]))
     raise ValueError(

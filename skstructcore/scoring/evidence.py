@@ -15,7 +15,7 @@ from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..containers import TrainingImages
     from .descriptors import DescriptorLike
-    from .structcore import StructCoreScorer
 
 _PIXELS_AT_ONCE = 2**21
 #: Of the Gaussian that smooths pixel maps, in pixels that the backbone saw; as in the paper.
@@ -110,9 +109,17 @@ def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:
     )
 
 
-def seen_maps(scorer: StructCoreScorer, maps: AnomalyMaps) -> AnomalyMaps:
-    """Return the maps that the descriptors look at, by the resolution of a scorer."""
-    return at_pixels(maps) if scorer.resolution == "full" else maps
+def iter_seen(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[int, AnomalyMaps]]:
+    """Yield the maps that descriptors look at by a resolution, with the position of the first.
+
+    Pixel maps are of a few images at a time, because those of all take far more than their patches.
+    """
+    if resolution != "full" or maps.geometry is None:
+        yield 0, maps
+        return
+    step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size))
+    for start in range(0, len(maps), step):
+        yield start, at_pixels(maps if step >= len(maps) else maps[start : start + step])
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,23 +162,14 @@ class Evidence(OfTrainingImages):
 
 
 def collect_evidence(
-    maps: AnomalyMaps, descriptors: Sequence[DescriptorLike], *, at_full: bool = False
+    maps: AnomalyMaps, descriptors: Sequence[DescriptorLike], resolution: str = "grid"
 ) -> Evidence:
-    """Evaluate the base score and the descriptors, each once.
-
-    What is ignored does not count. With `at_full` they look at the smoothed pixel maps, else at the
-    patch grid.
-    """
+    """Evaluate the base score and the descriptors, each once; what is ignored does not count."""
     wanted = list(dict.fromkeys([BASE, *descriptors]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
-    # Pixel maps of a few images at a time, because those of all take far more than their patches.
-    full = at_full and maps.geometry is not None
-    step = max(1, _PIXELS_AT_ONCE // math.prod(maps.geometry.input_size)) if full else len(maps)
     values = []
-    for start in range(0, len(maps), step):
-        part = maps if step >= len(maps) else maps[start : start + step]
-        part = at_pixels(part) if full else part
+    for start, part in iter_seen(maps, resolution):
         stacks = {"surprise": part.surprise, "ignored": part.ignored}
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
     values = np.concatenate(values)

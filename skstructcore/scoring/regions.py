@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..images.image_list import as_images
 from ..images.polygons import outline
 from .calibration import route_of_images
 from .describe import label_regions, origin_and_step
-from .evidence import check_maps, seen_maps
+from .evidence import check_maps, iter_seen
 from .structcore import StructCoreScorer
 
 if TYPE_CHECKING:
@@ -130,14 +131,14 @@ def regions(
         if maps.geometry is not None:  # else X are features
             names = as_images(X).file_names()
     maps = check_maps(scorer, maps, reset=False)
-    maps, rows = seen_maps(scorer, maps), []
     decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
     if false_alarm_rate is not None:
         decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
-    for i, (name, route) in enumerate(
-        zip(names, route_of_images(scorer.routes_, maps), strict=True)
-    ):
-        rows += _regions_of(maps[i], decisions[route], {"image": name, "route": route})
+    rows, routes = [], route_of_images(scorer.routes_, maps)
+    for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution):
+        for i in range(len(part)):
+            known = {"image": names[first + i], "route": routes[first + i]}
+            rows += _regions_of(part[i], decisions[known["route"]], known)
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
     if found["too_small"].any():

@@ -20,7 +20,7 @@ from .calibration import NORMS, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
 from .describe import describe_maps
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
-from .evidence import at_pixels, check_maps, collect_evidence, seen_maps
+from .evidence import at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate
@@ -225,8 +225,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def evidence_of(self, maps: AnomalyMaps) -> Evidence:
         """Return what the maps of images say, and what is known of the images."""
-        at_full = self.resolution == "full"
-        return collect_evidence(maps, shown(self.descriptors_), at_full=at_full)
+        return collect_evidence(maps, shown(self.descriptors_), self.resolution)
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
@@ -358,7 +357,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         maps = self._fitted_maps(X)
         evidence = self.evidence_of(maps)
         judged = judge_routes(self.routes_, evidence, self.unknown_level)
-        return describe_maps(self, seen_maps(self, maps), evidence.base, judged)
+        return describe_maps(self, maps, evidence.base, judged)
 
     def _judge(self, maps):
         return judge_routes(self.routes_, self.evidence_of(maps), self.unknown_level)
