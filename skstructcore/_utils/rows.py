@@ -90,7 +90,8 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    if np.ndim(X) <= 2:
+    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
+    if n_axes <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
     # A patch of which all features are NaN is ignored; other NaN is refused below.
     X = check_array(
@@ -99,7 +100,7 @@ def check_features(estimator, X, *, reset):
         allow_nd=True,
         estimator=estimator,
         input_name="X",
-        ensure_all_finite="allow-nan" if np.ndim(X) == 4 else True,
+        ensure_all_finite="allow-nan" if n_axes == 4 else True,
     )
     if X.ndim != 4:
         raise ValueError(
