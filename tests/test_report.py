@@ -14,6 +14,7 @@ from PIL import Image
 from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore import AnomalyMaps, StructCoreScorer, make_structcore
+from skstructcore._utils.versions import versions_of
 from skstructcore.datasets import DatasetError, ImageSet, load_verdicts
 from skstructcore.display.style import overlay_colors
 from skstructcore.images import as_images
@@ -514,3 +515,7 @@ def test_verdicts_without_a_digest_name_images_too(tmp_path, row, message):
 def test_relative_names_start_where_the_table_is(images, folder):
     path = write_verdicts(folder / "v.csv", "good_00.png,,good,,,,")
     assert load_verdicts(path).paths == [images.paths[0]]
+
+
+def test_a_library_without_a_record_of_its_version_costs_no_report():
+    assert set(versions_of("numpy", "no-such-library")) == {"numpy"}

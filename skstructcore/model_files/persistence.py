@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 from datetime import datetime, timezone
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file
+from .._utils.versions import versions_of
 from .._version import __version__
 from ..features._backbone import PatchFeatures
 from ..scoring.summary import closing_sentences
@@ -253,7 +252,7 @@ def _header(model):
     rates = ("rule", "asked_rate", "rate", "interval", "threshold")
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"skstructcore": __version__, **dict(_versions())},
+        "versions": {"skstructcore": __version__, **versions_of(*_LIBRARIES)},
         "steps": [type(step).__name__ for step in steps],
         "backbone": {"source": first("model_source_"), "checksum": first("model_checksum_")},
         "picture": _picture(steps[0]),
@@ -264,13 +263,6 @@ def _header(model):
         },
         "summary": closing_sentences(scorers[0]) if scorers else [],
     }
-
-
-def _versions():
-    """Libraries and their versions; one without a record of it must not cost the model."""
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            yield name, importlib.metadata.version(name)
 
 
 def _picture(features):

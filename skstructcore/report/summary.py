@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.versions import versions_of
 from .._version import __version__
 from ..images.labels import GOOD
 from ..scoring.decision import rejected_at
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..scoring.structcore import StructCoreScorer
-
-_LIBRARIES = ("scikit-learn", "numpy", "torch")
 
 
 def facts(pipe: Pipeline) -> list[tuple[str, str]]:
@@ -49,7 +47,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
         *(("Suspects", sentence) for sentence in unlike_the_others(scorer)),
     ]
     versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
-    versions += [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
+    versions += map(" ".join, versions_of("scikit-learn", "numpy", "torch").items())
     return [*rows, ("Report written by", ", ".join(versions))]
 
 
