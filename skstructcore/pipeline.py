@@ -170,8 +170,8 @@ def estimate_memory(
     >>> from skstructcore import estimate_memory, make_structcore
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64)
     >>> estimate = estimate_memory(pipe, np.zeros((50, 64, 64, 3), np.uint8))
-    >>> estimate.patches  # 50 images of 8 x 8 patches of 128 float32
-    1638400
+    >>> estimate.patches  # 50 images of 8 x 8 patches of 152 float32
+    1945600
     >>> estimate.fits
     True
     """

@@ -45,13 +45,13 @@ def only(monkeypatch):
 
 
 def test_the_patches_are_counted_exactly():
-    # 8 x 8 patches of 128 float32 an image.
-    assert estimate_memory(make(), photos(50)).patches == 50 * 64 * 128 * 4
+    # 8 x 8 patches of 152 float32 an image.
+    assert estimate_memory(make(), photos(50)).patches == 50 * 64 * 152 * 4
 
 
 def test_images_labelled_anomalous_do_not_count():
     y = ["good"] * 20 + ["scratch"] * 10
-    assert estimate_memory(make(), photos(30), y).patches == 20 * 64 * 128 * 4
+    assert estimate_memory(make(), photos(30), y).patches == 20 * 64 * 152 * 4
 
 
 def test_streamed_patches_take_max_memory():
@@ -90,7 +90,7 @@ def test_categories_and_ignored_regions_copy_the_patches_that_count():
     plain = estimate_memory(pipe, X)
     halves = estimate_memory(pipe, X, bank__categories=["a", "b"] * 100)
     # Twice 20 entries, in three tables of float32; half of all patches.
-    assert halves.selection - plain.selection == 12 * 20 * 128 + plain.patches // 2
+    assert halves.selection - plain.selection == 12 * 20 * 152 + plain.patches // 2
     ignore = np.zeros((64, 64), bool)
     ignore[:, :32] = True
     ignored = estimate_memory(pipe.set_params(features__ignore=ignore), X)
@@ -252,7 +252,7 @@ def test_time_is_estimated_of_pipelines_whose_bank_has_routes_or_many_neighbours
 
 
 def many_bytes(n):
-    return n * 64 * 128 * 4
+    return n * 64 * 152 * 4
 
 
 @pytest.mark.parametrize(
