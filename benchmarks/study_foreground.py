@@ -34,7 +34,6 @@ def main():
                     pipe = make_structcore(
                         ConvFeatures(ignore=ignore, memory=options.memory),
                         random_state=seed,
-                        projection__n_components=128,
                         structcore__false_alarm_rate=0.05,
                     ).fit(images.train)
                     evaluation = evaluate(pipe, images.test)
