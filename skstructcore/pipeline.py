@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from ._utils.rows import shown
+from ._utils.warning import warn_user
 from .bank.coreset_bank import CoresetBank
 from .bank.memory import shape_of_fit
 from .bank.training import good_images
@@ -50,6 +51,22 @@ PRESETS = {
         "structcore__threshold": "quantile",
         "structcore__false_alarm_rate": 0.005,
     },
+}
+
+
+#: Parameters of before, and those that say the same today; None: nothing does.
+_OF_BEFORE = {
+    "features__foreground": "features__ignore",
+    "features__region": "features__crop",
+    "features__resize": "features__crop",
+    "features__compile": None,
+    "bank__dtype": None,
+    "bank__verbose": None,
+    "bank__n_prototypes": None,
+    "knn__random_state": None,
+    "knn__n_folds": None,
+    "knn__n_route_patches": None,
+    "knn__routing_aggregate": None,
 }
 
 
@@ -95,6 +112,7 @@ def make_structcore(
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
+    params = _named_as_today(params)
     settings = dict(PRESETS[preset])
     if isinstance(features, str):
         features = _named_features(features)
@@ -119,6 +137,18 @@ def make_structcore(
         seeds = [f"{name}__random_state" for name, step in pipe.steps]
         settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
     return pipe.set_params(**(settings | params))
+
+
+def _named_as_today(params):
+    """Parameters that had another name before, or none today, with a warning for each."""
+    today = dict(params)
+    for name in filter(_OF_BEFORE.__contains__, params):
+        value, now = today.pop(name), _OF_BEFORE[name]
+        if now and value not in (None, False):
+            today[now] = "background" if value == "auto" else value
+        instead = f"{now} instead" if now else "nothing: it is a constant"
+        warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
+    return today
 
 
 def _named_features(name):

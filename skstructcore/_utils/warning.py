@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Frames of these packages lie between the user's call and what he should know.
 _BETWEEN = ("skstructcore.", "sklearn.", "joblib.", "threadpoolctl.")
@@ -19,3 +27,24 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and f"{frame.f_globals.get('__name__', '')}.".startswith(_BETWEEN):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level + 1)
+
+
+def renamed(
+    before: str, now: str, as_now: Callable[[Any], Any] | None = None
+) -> Callable[[Function], Function]:
+    """Make a function that takes a keyword by its name of before too, with a warning."""
+
+    def take_both(function):
+        @functools.wraps(function)
+        def wrapper(*args, **keywords):
+            if keywords.get(before) is not None:
+                warn_user(f"{before}= is called {now}= now.", FutureWarning)
+                if keywords.get(now) is not None:
+                    raise ValueError(f"{before} and {now} say the same: give {now} alone.")
+                value = keywords.pop(before)
+                keywords[now] = as_now(value) if as_now else value
+            return function(*args, **keywords)
+
+        return wrapper
+
+    return take_both

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .._utils.validation import check_number
+from .._utils.warning import renamed
 from ..bank.record import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
@@ -35,6 +36,7 @@ FALSE_ALARM_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _FOUND = 0.9  # the share that the smallest defect is found with
 
 
+@renamed("levels", "false_alarm_rates")
 def operating_points(
     pipe: Pipeline,
     images: ImagesLike | None = None,

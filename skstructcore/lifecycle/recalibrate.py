@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.validation import check_number
-from .._utils.warning import warn_user
+from .._utils.warning import renamed, warn_user
 from ..routing.profile import fit_tail
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base, explain_shortage
 from ..scoring.parts import score_parts
@@ -79,6 +79,7 @@ class Recalibration:
         return f"Recalibration({'; '.join(lines)})"
 
 
+@renamed("quantile", "false_alarm_rate", lambda quantile: round(1 - quantile, 12))
 def recalibrate(
     pipe: Pipeline,
     images: ImagesLike | None = None,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.rows import join_rows, take_rows
+from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
 from .decision import Decision, decide, decide_by_base
 
@@ -165,6 +166,16 @@ class ScoreCalibration:
     @property
     def threshold(self) -> float:
         return self.decision.threshold
+
+    @property
+    def level(self) -> float:
+        warn_user("level is called decision.rate now.", FutureWarning)
+        return self.decision.rate
+
+    @property
+    def asked_level(self) -> float:
+        warn_user("asked_level is called decision.asked_rate now.", FutureWarning)
+        return self.decision.asked_rate
 
     def at(self, rate: float) -> ScoreCalibration:
         """The same statistics, with the thresholds of another false-alarm rate."""

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.validation import check_number
+from .._utils.warning import renamed
 from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.polygons import outline
@@ -53,6 +54,7 @@ COLUMNS = {
 }
 
 
+@renamed("level", "false_alarm_rate")
 def regions(
     pipe: Pipeline | StructCoreScorer,
     X: ImagesLike | AnomalyMaps,

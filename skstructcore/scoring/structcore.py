@@ -157,7 +157,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "descriptors": [StrOptions({"default"}), list, tuple, dict],
         "resolution": [StrOptions({"grid", "full"})],
-        "threshold": [StrOptions(set(RULES))],
+        "threshold": [StrOptions({*RULES, "conformal"})],
         "unknown_level": [Interval(Real, 0, 0.5, closed="neither")],
     }
 
@@ -235,7 +235,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             lam=self.lam,
             weights=list(self.descriptors_.values()),
             false_alarm_rate=self._asked_rate(),
-            threshold=self.threshold,
+            threshold=self._rule(),
         )
         self.part_decision_ = self._decide_parts()
         self.version_ = __version__
@@ -274,7 +274,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
                 f"{len(scores)}: add parts, or leave parts= out."
             )
-        return decide(scores, self._asked_rate(), self.threshold)
+        return decide(scores, self._asked_rate(), self._rule())
 
     def _asked_rate(self):
         if self.quantile is None:
@@ -286,6 +286,12 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
                 "different things: set one of them, and quantile=None for the other."
             )
         return asked
+
+    def _rule(self):
+        if self.threshold != "conformal":
+            return self.threshold
+        warn_user("threshold='conformal' is called 'guaranteed' now.", FutureWarning)
+        return "guaranteed"
 
     @property
     def calibrations_(self) -> dict[str, ScoreCalibration]:
