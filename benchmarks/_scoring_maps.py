@@ -63,24 +63,19 @@ def image_sets(data):
             kind = FULL if n_groups < 30 else "fewer images"
             yield kind, f"magnetic_tile, {len(few)} images", few, images.test
     for name in PHOTOGRAPHS:
-        images = make_photographs(
-            name,
-            tile_size=192 if name in ("hubble", "retina") else 128,
-            n_train=40,
-            n_test_good=40,
-            n_test_defect=15,
-            random_state=0,
-        )
-        yield FULL, name, images.train, images.test
-        images = make_photographs(
-            name,
-            tile_size=192 if name in ("hubble", "retina") else 128,
-            n_train=12,
-            n_test_good=40,
-            n_test_defect=8,
-            random_state=3,
-        )
-        yield "fewer images", f"{name}, 12 images", images.train, images.test
+        for kind, case, n_train, n_test_defect, seed in (
+            (FULL, name, 40, 15, 0),
+            ("fewer images", f"{name}, 12 images", 12, 8, 3),
+        ):
+            images = make_photographs(
+                name,
+                tile_size=192 if name in ("hubble", "retina") else 128,
+                n_train=n_train,
+                n_test_good=40,
+                n_test_defect=n_test_defect,
+                random_state=seed,
+            )
+            yield kind, case, images.train, images.test
     for name in SCANNED:
         for kind, cut in (("lots", lots), ("scan order", scan)):
             images = cut(name)
