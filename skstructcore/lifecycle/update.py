@@ -235,13 +235,17 @@ def _find_all(record, features, digests):
             f"(the first at position {unknown[0]}), or were forgotten before. Files are told by "
             "their bytes, arrays by their values: give images as the pipeline got them."
         )
+    places: dict[str, list[int]] = {}
+    for place in np.flatnonzero(record.is_there):
+        places.setdefault(record.digests[place], []).append(place)
     images, is_gone = getattr(features, "images", None), np.zeros(len(record), dtype=bool)
     for i, digest in enumerate(digests):
-        copies = record.is_there & (record.digests == digest)
-        if images is not None and isinstance(images.items[i], str):
-            named = copies & (record.names == images.items[i])
-            copies = named if named.any() else copies
-        is_gone |= copies
+        copies = places[digest]
+        is_file = images is not None and isinstance(images.items[i], str)
+        if is_file and record.names is not None:
+            named = [place for place in copies if record.names[place] == images.items[i]]
+            copies = named or copies
+        is_gone[copies] = True
     return is_gone
 
 
