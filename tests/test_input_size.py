@@ -219,7 +219,7 @@ def test_views_are_places_of_a_file_that_are_seen_as_cut_out_by_hand(tmp_path):
 def test_views_that_cannot_be_are_refused(tmp_path, views, message):
     Image.fromarray(noise(80, 64)[0]).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=message):
-        as_images([str(tmp_path / "a.png")], views=views)
+        as_images([str(tmp_path / "a.png")], views=views).read(0)
     with pytest.raises(ValueError, match="of an array pass its parts"):
         as_images(noise(80, 64), views=[(0, 0, 8, 8)])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import re
@@ -10,10 +9,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..images.files import images_among, name_view, split_page, split_view, tell_of_others
-from ..images.geometry import as_box, box_in_pixels
+from ..images.files import images_among, split_page, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
+from ..images.reading import ImageReadError
 from ._checks import DatasetError
 from ._folders import beside, walk
 from ._image_rows import ImageRow
@@ -63,33 +62,19 @@ def find_rows(
         rows = [row._replace(category=category_of(row.file)) for row in rows]
     if pages is None and views is None:
         return rows
-    boxes = None if views is None else [as_box(view, "a view") for view in views]
-    if boxes == []:
-        raise ValueError("views must name at least one place, got none.")
-    return _with_pages(rows, pages, boxes, max_pixels)
+    return [shown for row in rows for shown in _pages_of(row, pages, views, max_pixels)]
 
 
-def _with_pages(rows, pages, views, max_pixels):
-    """A row a page, and a view, of a file; what cannot be read is said later.
-
-    So is a view that is not within its image: it has a row, which cannot be read.
-    """
-    expanded = []
-    for row in rows:
-        names = [row.file]
-        with contextlib.suppress(OSError):
-            images = as_images(names, pages=pages, max_pixels=max_pixels)
-            names = images.items
-            if views is not None:
-                sizes = [images.size(i) for i in range(len(images))]
-                named = zip(names, sizes, strict=True)
-                names = [name_view(n, box_in_pixels(view, s)) for n, s in named for view in views]
-        for name in names:
-            part = row.part
-            if part is None and (views or pages == "parts"):
-                part = split_page(name)[0] if pages == "parts" else split_view(name)[0]
-            expanded.append(row._replace(file=name, part=part))
-    return expanded
+def _pages_of(row, pages, views, max_pixels):
+    """A row a page, and a view, of a file; one that cannot be read stays, which is said later."""
+    try:
+        images = as_images([row.file], pages=pages, views=views, max_pixels=max_pixels)
+    except ImageReadError:
+        return [row]
+    parts = images.annotations.parts
+    parts = [row.part] * len(images) if parts is None or row.part else parts.tolist()
+    named = zip(images.items, parts, strict=True)
+    return [row._replace(file=name, part=part) for name, part in named]
 
 
 def _rows_of(source: str, good, asked) -> list[ImageRow]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
-from .geometry import Framing, as_box, box_on_image
+from .geometry import Framing, as_box, box_in_pixels, box_on_image
 from .intensity import Intensity
 from .raster import Parts
 from .reading import (
@@ -358,10 +358,10 @@ class ImageList:
         return self._guard(i, pages_of, check=False)
 
     def views(self, i: int, boxes: Sequence[Sequence[float]]) -> list[str]:
-        """Names of some places of file `i`."""
+        """Names of some places of file `i`; what one that is not within it names cannot be read."""
 
         def views(item):
-            return [name_view(item, box_on_image(box, upright_size(item))) for box in boxes]
+            return [name_view(item, box_in_pixels(box, upright_size(item))) for box in boxes]
 
         return self._guard(i, views)
 
