@@ -8,6 +8,7 @@ given by path are read where they are scored, so all machines need to see them u
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 from numbers import Integral
@@ -234,6 +235,19 @@ def _describe(pipe, images, also):
     maps = pipe[:-1].transform(images)
     scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
     return scores if also is None else scores.assign(also=also(pipe[-1], images, maps))
+
+
+def read_scores(text: bytes) -> pd.DataFrame:
+    """Rows of `score_images` that were written as CSV: numbers to the last bit, names as they were.
+
+    Examples
+    --------
+    >>> read_scores(b"file,route,p_value\\n1.png,001,0.5\\nx.png,NA,\\n").to_dict("list")
+    {'file': ['1.png', 'x.png'], 'route': ['001', 'NA'], 'p_value': [0.5, nan]}
+    """
+    names = dict.fromkeys(["file", "model", "error", "decided_by", "route", "nearest_route"], str)
+    missing = {"keep_default_na": False, "na_values": [""]}
+    return pd.read_csv(io.BytesIO(text), dtype=names, float_precision="round_trip", **missing)
 
 
 def save_maps(

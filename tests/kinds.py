@@ -19,7 +19,7 @@ from skstructcore import (
     recalibrate,
     save,
 )
-from skstructcore.scoring.decision import rejected_at
+from skstructcore.scoring.table import rejected_at
 
 N_FIT, N_NEW, N_TEST = 40, 8, 12
 

@@ -20,7 +20,8 @@ from skstructcore import (
 )
 from skstructcore.scoring import predictive
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
-from skstructcore.scoring.decision import MIN_IMAGES, RULES, decide, rejected_at
+from skstructcore.scoring.decision import MIN_IMAGES, RULES, decide
+from skstructcore.scoring.table import rejected_at
 
 scores_ = st.lists(st.integers(-20, 20).map(float), min_size=5, max_size=40)
 rates_ = st.floats(0.001, 0.9)

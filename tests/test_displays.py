@@ -35,7 +35,7 @@ from skstructcore.evaluation import evaluate
 from skstructcore.images.labels import labels_of
 from skstructcore.lifecycle import DriftMonitor
 from skstructcore.metrics import aupro_score, pro_curve
-from skstructcore.scoring.decision import rejected_at
+from skstructcore.scoring.table import rejected_at
 
 
 @pytest.fixture(scope="module")

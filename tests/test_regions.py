@@ -201,13 +201,15 @@ def test_label_masks_are_as_large_as_their_images(pipe_and_images):
 
 
 def test_a_region_in_the_hole_of_another_stays_visible(scorer):
-    values = np.zeros((1, 9, 9))
-    values[0, 1:8, 1:8], values[0, 2:7, 2:7], values[0, 4, 4] = 20, 0, 30
     scorer = StructCoreScorer(false_alarm_rate=0.2, descriptors=["std"]).fit(
-        AnomalyMaps(np.random.default_rng(0).random((9, 9, 9)))
+        AnomalyMaps(np.random.default_rng(0).random((9, 13, 13)))
     )
-    mask = label_masks(regions(scorer, AnomalyMaps(values)))["image 0"]
-    assert mask[4, 4] == 1 and mask[1, 1] == 2 and mask[0, 0] == 0
+    for half in (1, 4):  # the patches within are fewer, and more, than those of the ring
+        values = np.zeros((1, 13, 13))
+        values[0, 1:12, 1:12], values[0, 2:11, 2:11] = 20, 0
+        values[0, 7 - half : 6 + half, 7 - half : 6 + half] = 30
+        mask = label_masks(regions(scorer, AnomalyMaps(values)))["image 0"]
+        assert mask[6, 6] == 1 and mask[1, 1] == 2 and mask[0, 0] == 0
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,11 @@ class Rows:
     def _take_up(self, note):
         """Go on after the last whole row of a run that was ended, or begin."""
         from .._utils.files import write_text
-        from ..scoring.describe import read_rows
+        from ..inference import read_scores
 
         if self.note.exists() and self.note.read_bytes() == note.encode():
             lines = self.journal.take_up()
-            rows = read_rows(lines) if lines else ()
+            rows = read_scores(lines) if lines else ()
             n_regions = len(rows)
             if self.regions is not None:
                 n_regions = self.regions.journal.take_up().count(b"\n")

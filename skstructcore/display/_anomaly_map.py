@@ -15,7 +15,7 @@ from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, labels_of
 from ..images.resampling import place_on_image, upsample_maps
-from ..scoring.described import base_thresholds
+from ..scoring.table import base_thresholds
 from ._base import Display
 from .style import SKY, as_text, map_limits, new_figure, overlay_colors
 

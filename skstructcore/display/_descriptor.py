@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD
-from ..scoring.described import z_columns
+from ..scoring.table import z_columns
 from ._base import ScoredDisplay, check_described, members_of
 from .style import BLUE, GREY, ORANGE, as_text, legend_beside
 

@@ -11,8 +11,7 @@ from scipy.stats import beta
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD
-from ..scoring.decision import rejected_at
-from ..scoring.described import FALSE_ALARM_RATES
+from ..scoring.table import FALSE_ALARM_RATES, rejected_at
 from ._base import ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..images.labels import GOOD
-from ..scoring.described import base_thresholds
+from ..scoring.table import base_thresholds
 from ._base import ScoredDisplay, check_described, members_of
 from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
 

@@ -17,9 +17,9 @@ from ..datasets.masks import check_masks, judged_pixels
 from ..features.intensity import intensity_of
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
-from ..scoring.decision import rejected_at
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import decide_parts
+from ..scoring.table import rejected_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from ..datasets.synthetic import DEFECTS
 from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
-from ..scoring.decision import rejected_at
+from ..scoring.table import rejected_at
 from ._steps import check_scores, features_of, structcore_steps
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.labels import labels_of
 from ..scoring.describe import check_takes_images
-from ..scoring.described import routes_of, z_columns
 from ..scoring.parts import check_fitted_with_parts, decide_parts
+from ..scoring.table import routes_of, z_columns
 from .collect import collect
 from .pictures import map_uri, outline
 from .shift import draw_shift

@@ -11,9 +11,8 @@ import numpy as np
 from .._utils.versions import versions_of
 from .._version import __version__
 from ..images.labels import GOOD
-from ..scoring.decision import rejected_at
-from ..scoring.described import FALSE_ALARM_RATES
 from ..scoring.summary import expectations, percent, unlike_the_others
+from ..scoring.table import FALSE_ALARM_RATES, rejected_at
 
 if TYPE_CHECKING:
     from typing import Any

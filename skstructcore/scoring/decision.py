@@ -13,13 +13,11 @@ import numpy as np
 
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
-from .described import routes_of
 from .predictive import PredictiveTail, fit_predictive_tail
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     Rule = Literal["expected", "guaranteed", "quantile"]
@@ -227,19 +225,6 @@ def agree(
     """Keep rounding from setting p-values and decisions at odds."""
     above = np.nextafter(rate + ROUNDING, 1)
     return np.where(rejected, np.minimum(p_values, rate), np.clip(p_values, above, 1.0))
-
-
-def rejected_at(
-    described: pd.DataFrame, decisions: dict[str, Decision], rate: float
-) -> NDArray[np.bool_]:
-    """Which images of a table of `describe` would be rejected at another false-alarm rate.
-
-    There is a decision for each route, "all" without routes. Images of no known product are
-    rejected at every rate.
-    """
-    limits = {name: decision.largest_rejected(rate) for name, decision in decisions.items()}
-    limit = routes_of(described).map(limits)
-    return ((described["p_value"] <= limit) | (described["route"] == "unknown")).to_numpy(bool)
 
 
 def weights_of(n_images, groups, score_weights):

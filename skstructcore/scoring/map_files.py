@@ -18,8 +18,8 @@ from ..features.intensity import intensity_of
 from ..images.files import split_page
 from ..images.resampling import place_on_image
 from .calibration import route_of_images
-from .region_files import label_masks
-from .regions import regions
+from .region_files import draw_mask
+from .regions import find_regions
 
 if TYPE_CHECKING:
     from typing import Any
@@ -115,8 +115,7 @@ class MapWriter:
     ) -> list[list[dict[str, Any]]] | None:
         """Write the files of some images that are to do; the regions of each, if they are kept."""
         wanted = self.keep_regions or "mask" in self.folders
-        found = regions(scorer, maps) if wanted else None
-        drawn = label_masks(found) if "mask" in self.folders else {}
+        found = find_regions(scorer, maps, images.file_names()) if wanted else None
         to_do = [self.to_do(images, i) for i in range(len(maps))]
         pixels = scorer.transform(maps) if any(to_do) else ()
         thresholds, routes = _thresholds(scorer), route_of_images(scorer.routes_, maps)
@@ -133,19 +132,12 @@ class MapWriter:
                 elif kind == "overlay":
                     picture = _overlay(images.seen_through(self.view).read(i), placed, threshold)
                 else:
-                    picture = _as_mask(drawn.get(f"image {i}", np.zeros(placed.shape, np.uint16)))
+                    picture = _as_mask(draw_mask(found[i], placed.shape))
                 path = self.folders[kind] / self._target(images, i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     picture.save(file, format="png")
-        if not self.keep_regions:
-            return None
-        names = images.file_names()
-        of_images = [[] for _ in names]
-        for row in found.to_dict("records"):
-            i = int(row["image"].removeprefix("image "))
-            of_images[i].append({**row, "image": names[i]})
-        return of_images
+        return found if self.keep_regions else None
 
     def _target(self, images, i):
         place = _place(images, i, self.base)

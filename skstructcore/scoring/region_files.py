@@ -130,17 +130,23 @@ def label_masks(
     masks : dict of image to ndarray of shape (height, width), uint16
         0 outside of regions, else the number of the region. Holes of a region belong to it.
     """
-    masks = {
-        name: np.zeros(size, dtype=np.uint16) for name, size in _sizes(regions, images).items()
-    }
-    # The largest first, so that what lies in a hole of another stays visible.
-    for row in regions.sort_values("area", ascending=False).to_dict("records"):
-        mask = masks[row["image"]]
+    sizes = _sizes(regions, images)
+    rows = {name: [] for name in sizes}
+    for row in regions.to_dict("records"):
+        rows[row["image"]].append(row)
+    return {name: draw_mask(rows[name], size) for name, size in sizes.items()}
+
+
+def draw_mask(rows: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.uint16]:
+    """The mask of the regions of one image."""
+    mask = np.zeros(size, dtype=np.uint16)
+    # The widest first, so that what lies in a hole of another stays visible.
+    for row in sorted(rows, key=lambda row: row["left"] - row["right"]):
         top, left = max(int(row["top"]), 0), max(int(row["left"]), 0)
         bottom, right = int(np.ceil(row["bottom"])), int(np.ceil(row["right"]))
         part = mask[top:bottom, left:right]
         part[fill_polygons([row["polygon"] - [left, top]], part.shape)] = row["region"]
-    return masks
+    return mask
 
 
 def _sizes(regions, images):

@@ -13,18 +13,19 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.validation import check_number
 from .._utils.warning import renamed
 from ..containers import AnomalyMaps
-from ..images.image_list import as_images
 from ..images.polygons import outline
 from .calibration import route_of_images
-from .describe import label_regions, origin_and_step
+from .describe import names_of
 from .evidence import check_maps, iter_seen
+from .places import Grid, connected
 from .structcore import StructCoreScorer
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
-    from .decision import Decision
 
 __all__ = ["regions"]
 
@@ -128,19 +129,10 @@ def regions(
     elif pipe is scorer:
         raise TypeError("StructCoreScorer looks at maps: pass AnomalyMaps, or a whole pipeline.")
     else:
-        maps = pipe[:-1].transform(X)
-        names = [f"image {i}" for i in range(len(maps))]
-        if maps.geometry is not None:  # else X are features
-            names = as_images(X).file_names()
+        maps, names = pipe[:-1].transform(X), names_of(pipe, X)
     maps = check_maps(scorer, maps, reset=False)
-    decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
-    if false_alarm_rate is not None:
-        decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
-    rows, routes = [], route_of_images(scorer.routes_, maps)
-    for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution):
-        for i in range(len(part)):
-            known = {"image": names[first + i], "route": routes[first + i]}
-            rows += _regions_of(part[i], decisions[known["route"]], known)
+    by_image = find_regions(scorer, maps, names, false_alarm_rate)
+    rows = [row for rows in by_image for row in rows]
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
     if found["too_small"].any():
@@ -167,43 +159,60 @@ def _checked_scorer(pipe, false_alarm_rate, min_area):
     return scorer
 
 
-def _regions_of(maps: AnomalyMaps, decision: Decision, common) -> list[dict]:
-    """Rows of one image."""
-    values = np.asarray(maps.values[0], dtype=np.float64)
-    labels, boxes = label_regions(values > decision.threshold)
-    (y, x), (dy, dx) = (part[:, 0] for part in origin_and_step(maps))
-    original = values.shape if maps.geometry is None else maps.geometry.original_sizes[0]
+def find_regions(
+    scorer: StructCoreScorer,
+    maps: AnomalyMaps,
+    names: list[str],
+    false_alarm_rate: float | None = None,
+) -> list[list[dict[str, Any]]]:
+    """The rows of `regions`, a list an image."""
+    decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
+    if false_alarm_rate is not None:
+        decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
+    routes = route_of_images(scorer.routes_, maps)
+    return [
+        [
+            {"image": names[first + i], "region": number, **row, "route": routes[first + i]}
+            for number, row in enumerate(_of_map(part, i, decisions[routes[first + i]]), start=1)
+        ]
+        for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution)
+        for i in range(len(part))
+    ]
+
+
+def _of_map(maps, i, decision):
+    """What is known of the regions of one map, the highest first."""
+    values = np.asarray(maps.values[i], dtype=np.float64)
+    labels, boxes = connected(values > decision.threshold)
+    grid = Grid.of(maps, i)
+    height, width = values.shape if maps.geometry is None else maps.geometry.original_sizes[i]
     rows = []
-    for number, (box_rows, box_cols) in enumerate(boxes, start=1):
-        inside = labels[box_rows, box_cols] == number
-        part = np.where(inside, values[box_rows, box_cols], -np.inf)
-        peak_row, peak_col = np.unravel_index(part.argmax(), part.shape)
-        corners = outline(inside) + np.array([box_cols.start, box_rows.start])
-        half = 0.0 if maps.geometry is None else 0.5
+    for number, box in enumerate(boxes, start=1):
+        start, stop = ([getattr(part, end) for part in box] for end in ("start", "stop"))
+        inside = labels[box] == number
+        part = np.where(inside, values[box], -np.inf)
+        peak = np.unravel_index(part.argmax(), part.shape)
+        top, left, bottom, right = grid.corners([start, stop]).ravel()
+        peak_row, peak_col = grid.middles(np.add(start, peak))
         rows.append(
             {
-                **common,
-                "polygon": corners * np.array([dx, dy]) + np.array([x, y]),
-                "area": inside.sum() * dx * dy,
+                "polygon": grid.corners(outline(inside)[:, ::-1] + start)[:, ::-1],
+                "area": inside.sum() * grid.step[1] * grid.step[0],
                 "n_patches": int(inside.sum()),
                 "mean": part[inside].mean(),
                 "peak": part.max(),
-                "peak_row": y + (box_rows.start + peak_row + half) * dy,
-                "peak_col": x + (box_cols.start + peak_col + half) * dx,
-                "top": y + box_rows.start * dy,
-                "left": x + box_cols.start * dx,
-                "bottom": y + box_rows.stop * dy,
-                "right": x + box_cols.stop * dx,
-                "touches_border": 0 in (box_rows.start, box_cols.start)
-                or box_rows.stop == values.shape[0]
-                or box_cols.stop == values.shape[1],
+                "peak_row": peak_row,
+                "peak_col": peak_col,
+                "top": top,
+                "left": left,
+                "bottom": bottom,
+                "right": right,
+                "touches_border": 0 in start or bool((np.equal(stop, values.shape)).any()),
                 "too_small": False,
-                "height": int(original[0]),
-                "width": int(original[1]),
+                "height": int(height),
+                "width": int(width),
             }
         )
     p_values = decision.p_values([row["peak"] for row in rows])
-    for row, p_value in zip(rows, p_values, strict=True):
-        row["p_value"] = p_value
-    rows.sort(key=lambda row: -row["peak"])
-    return [{**row, "region": number} for number, row in enumerate(rows, start=1)]
+    rows = [{**row, "p_value": p_value} for row, p_value in zip(rows, p_values, strict=True)]
+    return sorted(rows, key=lambda row: -row["peak"])

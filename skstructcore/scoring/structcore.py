@@ -18,13 +18,13 @@ from .._utils.warning import warn_user
 from .._version import __version__
 from .calibration import NORMS, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
-from .describe import describe_maps
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
 from .evidence import at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
 from .routed import calibrate
 from .summary import expectations, unlike_the_others
+from .table import describe_maps
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -358,7 +358,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def describe(self, X: AnomalyMaps | ArrayLike) -> pd.DataFrame:
         """Say how the score of each image comes about, and where: a DataFrame, a row an image.
 
-        `skstructcore.scoring.describe.describe_maps` says what is in each column.
+        `skstructcore.scoring.table.describe_maps` says what is in each column.
         """
         maps = self._fitted_maps(X)
         evidence = self.evidence_of(maps)

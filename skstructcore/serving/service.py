@@ -38,7 +38,7 @@ from ..images.reading import ImageReadError
 from ..inference import score_batch
 from ..lifecycle.drift import DriftMonitor
 from ..model_files import info, load
-from ..scoring.regions import regions
+from ..scoring.regions import find_regions
 from .latency import warm_up
 
 __all__ = ["make_app"]
@@ -346,12 +346,7 @@ def _judge(loaded, contents, names, max_pixels, max_images):
 
 
 def _regions_of(scorer, images, maps):
-    """The regions of each image; none where no height of a map is calibrated."""
-    found = [[] for _ in range(len(maps))]
-    with contextlib.suppress(ValueError):
-        for row in regions(scorer, maps).to_dict("records"):
-            found[int(row["image"].removeprefix("image "))].append(row)
-    return found
+    return find_regions(scorer, maps, images.file_names())
 
 
 def _judged(row, path, name):

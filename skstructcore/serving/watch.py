@@ -21,9 +21,8 @@ from .._utils.files import escape_name
 from .._utils.journal import Journal
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
-from ..inference import score_batch
+from ..inference import read_scores, score_batch
 from ..lifecycle.drift import DriftMonitor
-from ..scoring.describe import read_rows
 from ..scoring.map_files import MapWriter
 from .latency import no_features
 from .senders import Outbox
@@ -119,7 +118,7 @@ class FolderWatch:
             empty = pd.DataFrame(columns=self._columns)
             self._journal.append(empty.to_csv(index=False))
             return empty
-        rows = read_rows(lines)
+        rows = read_scores(lines)
         if rows.columns.tolist() != self._columns:
             raise ValueError(
                 f"{str(self.csv)!r} has other columns than this model's rows: another model, or "

@@ -1,0 +1,107 @@
+"""The table of `describe`: how the score of each image came about, and what its rows mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..routing.grouping import UNKNOWN
+from .descriptors import BASE, descriptor_names, shown
+from .evidence import iter_seen
+from .places import peak_and_box
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..containers import AnomalyMaps
+    from .calibration import Judged
+    from .decision import Decision
+    from .structcore import StructCoreScorer
+
+#: False-alarm rates that a person would ask for.
+FALSE_ALARM_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+
+
+def describe_maps(
+    scorer: StructCoreScorer, maps: AnomalyMaps, base: NDArray[np.float64], judged: Judged
+) -> pd.DataFrame:
+    """Put together what `StructCoreScorer.describe` returns, of maps, base scores and judgement.
+
+    Returns
+    -------
+    parts : DataFrame
+        A row an image:
+
+        - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
+        - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
+          training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
+          the paper, are there even where they do not count;
+        - ``p_value``: how often a good image scores at least as high;
+        - ``is_anomalous``: the decision;
+        - ``decided_by``: the part that has raised the score most, compared with the mean of
+          good training images, by its ``z`` and what that counts; with the norms of the paper
+          a ``z`` far below normal raises it too;
+        - ``route``: the product that the image shows, or "unknown"; "all" without routes;
+        - with routes: ``nearest_route``, the one that it was compared with;
+          ``route_distance`` to it, and ``route_p_value``: how often an image of this
+          product is at least as far;
+        - ``peak_row``, ``peak_col``: where the distance is largest;
+        - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
+          connected patches around the peak whose distance is above the threshold of the
+          base score, NaN where none is;
+        - ``area_over``: share of the patches (ignored ones apart) that are above it.
+
+        Places are in pixels of the upright original image, or in patches where the maps
+        have no geometry.
+    """
+    names = descriptor_names([BASE]) + descriptor_names(shown(scorer.descriptors_))
+    columns = {"base": base, "d_struct": judged.d_struct, "anomaly_score": judged.score}
+    columns |= {f"z_{name}": z for name, z in zip(names, judged.z.T, strict=True)}
+    columns["p_value"] = judged.p_value
+    columns["is_anomalous"] = ~(judged.score <= -scorer.offset_)  # NaN accepts nothing
+    columns["decided_by"] = np.array(names, dtype=object)[judged.decided_by]
+    columns["route"] = "all" if judged.route is None else judged.route
+    if judged.route is not None:
+        columns["nearest_route"] = judged.nearest_route
+        columns["route_distance"] = maps.route_distance
+        columns["route_p_value"] = judged.route_p_value
+    where = [
+        peak_and_box(part, i, judged.base_threshold[first + i])
+        for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution)
+        for i in range(len(part))
+    ]
+    return pd.DataFrame(columns).join(pd.DataFrame(where))
+
+
+def routes_of(described: pd.DataFrame) -> pd.Series:
+    """The route that each image was compared with; "all" without routes."""
+    return described.get("nearest_route", described["route"])
+
+
+def rejected_at(
+    described: pd.DataFrame, decisions: dict[str, Decision], rate: float
+) -> NDArray[np.bool_]:
+    """Which images of a table of `describe` would be rejected at another false-alarm rate.
+
+    There is a decision for each route, "all" without routes. Images of no known product are
+    rejected at every rate.
+    """
+    limits = {name: decision.largest_rejected(rate) for name, decision in decisions.items()}
+    limit = routes_of(described).map(limits)
+    return ((described["p_value"] <= limit) | (described["route"] == UNKNOWN)).to_numpy(bool)
+
+
+def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
+    """Threshold of the base score for each image, by its route, to divide by; 1 in place of 0."""
+    limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
+    limits = routes_of(described).map(limits).to_numpy(np.float64)
+    return np.where(limits > 0, limits, 1)
+
+
+def z_columns(scorer: StructCoreScorer) -> list[str]:
+    """Columns that the score adds up: of the base score and each descriptor, each once."""
+    names = descriptor_names([BASE]) + descriptor_names(scorer.descriptors_)
+    return [f"z_{name}" for name in dict.fromkeys(names)]
