@@ -9,7 +9,7 @@ distance is judged against those of the entries nearest to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,9 +31,10 @@ PRIOR = 20.0
 # also in the bank of another image stays finite.
 _FLOOR = 1e-3
 
-
 # Where all distances are equal, rounding of the sums leaves at most this mean square.
 _NO_SPREAD = 1e-15
+
+_LOGS, _SQUARES = 1, 2  # of `ExpectationSums`
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,59 +43,54 @@ class ExpectationSums:
 
     Attributes
     ----------
-    counts : ndarray of shape (n_entries,), int64
-        How many training patches have each entry among their neighbours.
-    logs : ndarray of shape (n_entries,), float64
-        Sum of their log distances.
-    squares : ndarray of shape (n_entries,), float64
-        Sum of the squares of these about their expectation.
+    around : ndarray of shape (3, n_entries), float64
+        Of the training patches that have each entry among their neighbours: their number, the sum
+        of their log distances, and the sum of the squares of these about their expectation.
     totals : ndarray of shape (3,), float64
-        Number of all patches, and the sums of their log distances and squares.
+        The same of all patches, each counted once.
     """
 
-    counts: NDArray[np.int64]
-    logs: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    around: NDArray[np.float64]
     totals: NDArray[np.float64]
 
+    @classmethod
+    def none(cls, n_entries: int) -> ExpectationSums:
+        """Those of no patch at all."""
+        return cls(np.zeros((3, n_entries)), np.zeros(3))
+
     def __add__(self, other: ExpectationSums) -> ExpectationSums:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return ExpectationSums(*(mine + new for mine, new in pairs))
+        return ExpectationSums(self.around + other.around, self.totals + other.totals)
 
     def __sub__(self, other: ExpectationSums) -> ExpectationSums:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return ExpectationSums(*(mine - gone for mine, gone in pairs))
-
-    def none(self) -> ExpectationSums:
-        """Those of no patch at all."""
-        return ExpectationSums(*(np.zeros_like(part) for part in vars(self).values()))
+        return ExpectationSums(self.around - other.around, self.totals - other.totals)
 
     def averaged(self, other: ExpectationSums) -> ExpectationSums:
         """As many patches, and no more than another has, each like the average of those."""
-        counts = np.minimum(self.counts, other.counts)
-        share = counts / np.maximum(other.counts, 1)
+        counts = np.minimum(self.around[0], other.around[0])
+        around = other.around * (counts / np.maximum(other.around[0], 1))
+        around[0] = counts
         total = min(1.0, self.totals[0] / max(other.totals[0], 1))
-        return ExpectationSums(
-            counts, other.logs * share, other.squares * share, other.totals * total
-        )
+        return ExpectationSums(around, other.totals * total)
 
     def at(self, places: NDArray[np.int64], n_entries: int) -> ExpectationSums:
         """The same for a bank of `n_entries`, in which this one's entries have these places."""
-        spread = []
-        for values in (self.counts, self.logs, self.squares):
-            spread.append(np.zeros(n_entries, dtype=values.dtype))
-            spread[-1][places] = values
-        return ExpectationSums(*spread, self.totals)
+        around = np.zeros((3, n_entries))
+        around[:, places] = self.around
+        return ExpectationSums(around, self.totals)
 
     def keep(self, entries: NDArray[np.bool_]) -> ExpectationSums:
         """Without some entries; the patches around them still count in all."""
-        return ExpectationSums(
-            self.counts[entries], self.logs[entries], self.squares[entries], self.totals
-        )
+        return ExpectationSums(self.around[:, entries], self.totals)
 
     def location(self) -> NDArray[np.float64]:
         """Mean log distance around each entry, shrunk."""
-        return _shrunk(self.counts, self.logs, self.totals[1] / self.totals[0])
+        counts, logs, _ = self.around
+        return _shrunk(counts, logs, self.totals[1] / self.totals[0])
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether there is a scale to learn: not all patches are at one distance."""
+        return self.totals[2] > _NO_SPREAD * self.totals[0]
 
     def recentred(self, old: NDArray[np.float64], new: NDArray[np.float64]) -> ExpectationSums:
         """The same with squares about other locations.
@@ -103,21 +99,21 @@ class ExpectationSums:
         themselves are not needed. As what was expected is the average of several entries, this
         may take more than there is; it stays so that going back gives what was.
         """
-        shift = new - old
-        change = self.counts * shift**2 - 2 * shift * (self.logs - self.counts * old)
+        (counts, logs, squares), shift = self.around, new - old
+        change = counts * shift**2 - 2 * shift * (logs - counts * old)
         # A patch counts at several entries, but only once in the totals.
-        total = change.sum() * self.totals[0] / max(self.counts.sum(), 1)
-        totals = self.totals + np.array([0.0, 0.0, total])
-        return replace(self, squares=self.squares + change, totals=totals)
+        total = change.sum() * self.totals[0] / max(counts.sum(), 1)
+        return ExpectationSums(
+            np.stack([counts, logs, squares + change]), self.totals + np.array([0.0, 0.0, total])
+        )
 
     def expectation(self, floor: float) -> DistanceExpectation:
-        """What `fit_expectation` makes of these sums."""
-        n_patches, _, squares = self.totals
+        """What is normal around each entry; `floor` is the least distance that there is."""
         location = self.location()
         variance = np.ones_like(location)
-        if squares > _NO_SPREAD * n_patches:
-            left = np.maximum(self.squares, 0.0)  # see recentred
-            variance = _shrunk(self.counts, left, squares / n_patches)
+        if self.has_spread:
+            left = np.maximum(self.around[2], 0.0)  # see recentred
+            variance = _shrunk(self.around[0], left, self.totals[2] / self.totals[0])
             variance = np.maximum(variance, _NO_SPREAD)
         return DistanceExpectation(location, np.sqrt(variance), floor, self)
 
@@ -188,17 +184,9 @@ def fit_expectation(
     calibration has to see.
     """
     floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
-    logs = np.log(np.maximum(distances, floor, dtype=np.float64))
-    around = neighbors, _rows_of_groups(groups)
-    location, expected = _fit_means(logs, *around, n_entries)
-    squares = (logs - expected) ** 2
-    sums = _sums(logs, squares, neighbors, n_entries)
-    if not squares.any():  # all patches at one distance: nothing to learn a scale from
-        flat = DistanceExpectation(location, np.ones(n_entries), floor, sums)
-        return flat, np.zeros(len(logs), np.float32)
-    variance, scale = _fit_means(squares, *around, n_entries, _root)
-    surprise = ((logs - expected) / scale).astype(np.float32)
-    return DistanceExpectation(location, np.sqrt(variance), floor, sums), surprise
+    nothing = ExpectationSums.none(n_entries)
+    nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, nothing)
+    return extend_expectation(nothing, distances, neighbors, groups)
 
 
 def extend_expectation(
@@ -214,17 +202,15 @@ def extend_expectation(
     its own group give.
     """
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
-    before, n_entries = expectation.sums, len(expectation.location)
-    around = neighbors, _rows_of_groups(groups)
-    both = before + _sums(logs, np.zeros_like(logs), neighbors, n_entries)
-    expected = _by_others(logs, both.counts, both.logs, both.totals[1] / both.totals[0], *around)
+    before, groups = expectation.sums, _rows_of_groups(groups)
+    both = before + _sums(logs, np.zeros_like(logs), neighbors, len(expectation.location))
+    expected = _by_others(logs, both, _LOGS, neighbors, groups)
     squares = (logs - expected) ** 2
     before = before.recentred(expectation.location, both.location())
-    after = before + _sums(logs, squares, neighbors, n_entries)
-    scale, (n_patches, _, total) = np.ones_like(logs), after.totals
-    if total > _NO_SPREAD * n_patches:
-        mean = total / n_patches
-        scale = _by_others(squares, after.counts, after.squares, mean, *around, _root)
+    after = before + _sums(logs, squares, neighbors, len(expectation.location))
+    scale = np.ones_like(logs)
+    if after.has_spread:
+        scale = _by_others(squares, after, _SQUARES, neighbors, groups, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return after.expectation(expectation.floor), surprise
 
@@ -256,16 +242,28 @@ def contributions(
 ) -> ExpectationSums:
     """What training patches, as they were when they were learned from, have contributed."""
     logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
-    sums, around = expectation.sums, (neighbors, _rows_of_groups(groups))
-    expected = _by_others(logs, sums.counts, sums.logs, sums.totals[1] / sums.totals[0], *around)
-    return _sums(logs, (logs - expected) ** 2, neighbors, len(sums.counts))
+    expected = _by_others(logs, expectation.sums, _LOGS, neighbors, _rows_of_groups(groups))
+    return _sums(logs, (logs - expected) ** 2, neighbors, len(expectation.location))
+
+
+def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
+    """What is normal for the entries of several banks in a row; the floor is that of the first."""
+    if len(expectations) == 1:
+        return expectations[0]
+    return DistanceExpectation(
+        np.concatenate([part.location for part in expectations]),
+        np.concatenate([part.scale for part in expectations]),
+        expectations[0].floor,
+    )
 
 
 def _sums(logs, squares, neighbors, n_entries):
     counts, log_sums = _totals(neighbors, logs, n_entries)
     square_sums = _totals(neighbors, squares, n_entries)[1]
-    totals = np.array([len(logs), logs.sum(), squares.sum()], dtype=np.float64)
-    return ExpectationSums(counts, log_sums, square_sums, totals)
+    return ExpectationSums(
+        np.stack([counts, log_sums, square_sums]),
+        np.array([len(logs), logs.sum(), squares.sum()], dtype=np.float64),
+    )
 
 
 def _shrunk(counts, sums, centre):
@@ -278,44 +276,20 @@ def _root(variance):
     return np.sqrt(np.maximum(variance, 0))
 
 
-def _by_others(values, counts, sums, centre, neighbors, rows_of_groups, transform=np.asarray):
+def _by_others(values, sums, row, neighbors, rows_of_groups, transform=np.asarray):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
     Without that, a group that is far off widens the very scale that it is judged by, and
-    calibration sees images that surprise too little. `counts` and `sums` of values are those
-    around each entry, and `centre` is the mean of all.
+    calibration sees images that surprise too little. `row` of the `sums` is that of the values.
     """
+    centre, counts = sums.totals[row] / sums.totals[0], sums.around[0]
     by_others = np.empty_like(values)
     for rows in rows_of_groups:
         own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
-        others = _shrunk(np.maximum(counts - own_counts, 0), sums - own_sums, centre)
+        counts_left = np.maximum(counts - own_counts, 0)
+        others = _shrunk(counts_left, sums.around[row] - own_sums, centre)
         by_others[rows] = _average(transform(others), neighbors[rows], default=transform(centre))
     return by_others
-
-
-def _fit_means(values, neighbors, rows_of_groups, n_entries, transform=np.asarray):
-    """Shrunk mean of the values around each entry; and for each patch, see `_by_others`."""
-    # Of deviations from the mean, which lose less to rounding.
-    centre = values.mean()
-    deviations = values - centre
-    counts, sums = _totals(neighbors, deviations, n_entries)
-
-    def about_centre(means):
-        return transform(centre + means)
-
-    by_others = _by_others(deviations, counts, sums, 0.0, neighbors, rows_of_groups, about_centre)
-    return centre + _shrunk(counts, sums, 0.0), by_others
-
-
-def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
-    """What is normal for the entries of several banks in a row; the floor is that of the first."""
-    if len(expectations) == 1:
-        return expectations[0]
-    return DistanceExpectation(
-        np.concatenate([part.location for part in expectations]),
-        np.concatenate([part.scale for part in expectations]),
-        expectations[0].floor,
-    )
 
 
 def _totals(neighbors, values, n_entries):

@@ -16,7 +16,7 @@ from ..bank.record import digests_of, table_of
 from ..containers import MemoryBank, Patches
 from ..knn.held_out import add_images, contributions_of
 from ..knn.search import score_patches
-from ..knn.surprise import reduce_expectation
+from ..knn.surprise import ExpectationSums, reduce_expectation
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
 from ._fresh import fresh_images, is_fresh
@@ -269,7 +269,7 @@ def _check_left(bank, training, is_gone):
 def _contributions(bank, knn, features, digests, places):
     """What the training images at these places have contributed to the expectations."""
     if len(places) == 0:
-        return [old.sums.none() for old in knn.expectations_]
+        return [ExpectationSums.none(len(old.location)) for old in knn.expectations_]
     record = bank.images_
     row_of = {digest: row for row, digest in enumerate(digests.tolist())}
     rows = [row_of[digest] for digest in record.digests[places].tolist()]
