@@ -140,7 +140,7 @@ def reach_table(n_draws=10):
             for seed in range(n_draws if length > 1 else 10 * n_draws):
                 X = generated(n_images, length, sliding, 2.0, seed)
                 bank = CoresetBank(ratio=0.02, random_state=0).fit(X, groups=None).bank_
-                results.append(find_groups(X, np.arange(n_images), bank, n_images)[2])
+                results.append(find_groups(X, np.arange(n_images), bank, n_images)[1])
             is_found = [d.found != "independent" for d in results]
             reach = [d.reach for d in results if d.found == "sequence"]
             kind = "moving average" if sliding else "lots"

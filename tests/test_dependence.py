@@ -7,10 +7,10 @@ import pytest
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.bank.explained import (
+    Explanations,
     blocks,
     cluster,
     dependence_reach,
-    lag_profile,
     who_explains_whom,
 )
 from skstructcore.scoring.decision import decide
@@ -174,9 +174,11 @@ def test_ignored_patches_say_nothing():
 def test_who_explains_whom_names_the_image_of_the_nearest_entry():
     X = np.array([0.0, 1.0, 10.0, 11.5]).reshape(4, 1, 1, 1).astype(np.float32)
     bank = CoresetBank(ratio=1.0, random_state=0).fit(X, groups=None).bank_
-    owner, source, weight = who_explains_whom(X, np.arange(4), bank)
-    assert dict(zip(owner.tolist(), source.tolist(), strict=True)) == {0: 1, 1: 0, 2: 3, 3: 2}
-    np.testing.assert_array_equal(weight, 1)
+    found = who_explains_whom(X, np.arange(4), bank, 4)
+    pairs = dict(zip(found.owner.tolist(), found.source.tolist(), strict=True))
+    assert pairs == {0: 1, 1: 0, 2: 3, 3: 2}
+    np.testing.assert_array_equal(found.weight, 1)
+    np.testing.assert_array_equal(found.shares, 0.25)
 
 
 def test_ratio_is_what_is_explained_over_what_the_shares_let_expect():
@@ -184,7 +186,8 @@ def test_ratio_is_what_is_explained_over_what_the_shares_let_expect():
     # of the entries each. Expected of each other image: 1/3. Lag 1: 3 of 6 ordered pairs carry
     # weight 1, ratio 3 / (6 / 3) = 1.5. Lag 2: none of 4 pairs. Both lags: 3 / (10 / 3) = 0.9.
     owner, source = np.arange(4), np.array([1, 2, 3, 0])
-    ratio, limit, p_value, baseline = lag_profile(owner, source, np.ones(4), np.full(4, 0.25))
+    found = Explanations(owner, source, np.ones(4), np.full(4, 0.25))
+    ratio, limit, p_value, baseline = found.lag_profile()
     np.testing.assert_allclose(ratio, [1.5, 0], atol=1e-9)
     assert limit.shape == (2,) and 0 < p_value <= 1 and baseline == pytest.approx(0.9)
 

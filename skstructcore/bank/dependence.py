@@ -14,16 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from .explained import (
-    LEVEL,
-    blocks,
-    cluster,
-    dependence_reach,
-    lag_profile,
-    pair_counts,
-    who_explains_whom,
-)
+from .explained import LEVEL, blocks, dependence_reach, who_explains_whom
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -34,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 #: Fewer images say nothing about a sequence.
-MIN_IMAGES = 12
+MIN_FOR_SEQUENCE = 12
 # Neighbours in the sequence have to explain each other this much more often than by chance: a
 # tiny dependence that many images make significant does no harm to thresholds.
 _MIN_RATIO = 1.5
@@ -69,8 +62,6 @@ class Dependence:
         (``CoresetBank(lots="hold-out")``), and not near-duplicates, which always are.
     block_length : int
         Consecutive images of a block: twice the reach where the groups follow the sequence, else 1.
-    lags : ndarray of shape (n_lags,), int64
-        Distances in the sequence, 1, 2, ….
     ratio : ndarray of shape (n_lags,), float64
         How many patches are explained by an image at this lag, divided by what the shares of the
         bank entries let expect: 1 where images are independent.
@@ -80,6 +71,8 @@ class Dependence:
         Share of random orders in which neighbours explain each other at least as often.
     explained : float
         Share of the patches that are explained by images of the own cluster.
+    lags : ndarray of shape (n_lags,), int64
+        Distances in the sequence, 1, 2, ….
     """
 
     found: Literal["independent", "sequence", "clusters"]
@@ -87,12 +80,15 @@ class Dependence:
     n_groups: int
     reach: int
     block_length: int
-    lags: NDArray[np.int64] = field(repr=False)
     ratio: NDArray[np.float64] = field(repr=False)
     limit: NDArray[np.float64] = field(repr=False)
     p_value: float
     explained: float
     are_lots: bool = False
+
+    @property
+    def lags(self) -> NDArray[np.int64]:
+        return np.arange(1, len(self.ratio) + 1)
 
     def __str__(self) -> str:
         if self.found == "independent":
@@ -131,31 +127,24 @@ def find_groups_of_routes(
     See `find_groups`; `routes` are of all training images. Groups are numbered as they first
     appear.
     """
-    first_of_group, dependence = np.arange(len(routes)), {}
-    first_of_lot, in_lots = first_of_group.copy(), False
+    groups, lots, dependence = np.arange(len(routes)), np.arange(len(routes)), {}
     for route, name in enumerate(bank.route_names):
         mine, part = np.flatnonzero(routes == route), bank.select(route)
         here = np.flatnonzero(routes[images] == route)
         part = replace(part, image_index=np.searchsorted(mine, part.image_index))
         of_route = values if len(here) == len(values) else values[here]
         places = np.searchsorted(mine, images[here])
-        codes, lots, result = find_groups(of_route, places, part, len(mine))
-        first_of_group[mine] = mine[_first_alike(codes)]
-        if result is None:
+        found = find_groups(of_route, places, part, len(mine))
+        if found is None:
             continue
-        if lots is not None:
-            first_of_lot[mine], in_lots = mine[_first_alike(lots)], True
-        dependence[name] = result
-        level = logging.INFO if result.found == "independent" else logging.WARNING
-        _logger.log(level, "Route %r: %s", name, result)
-    lots = np.unique(first_of_lot, return_inverse=True)[1] if in_lots else None
-    return FoundGroups(np.unique(first_of_group, return_inverse=True)[1], lots, dependence)
-
-
-def _first_alike(codes):
-    """Position of the first that has the same code, for each."""
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    return first[inverse]
+        codes, dependence[name] = found
+        numbered = lots if dependence[name].are_lots else groups
+        numbered[mine] = codes + numbered.max() + 1
+        level = logging.INFO if dependence[name].found == "independent" else logging.WARNING
+        _logger.log(level, "Route %r: %s", name, dependence[name])
+    any_lots = any(of_route.are_lots for of_route in dependence.values())
+    lots = pd.factorize(lots)[0] if any_lots else None
+    return FoundGroups(pd.factorize(groups)[0], lots, dependence)
 
 
 def find_groups(
@@ -163,57 +152,44 @@ def find_groups(
     images: NDArray[np.int64],
     bank: MemoryBank,
     n_images: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, Dependence | None]:
+) -> tuple[NDArray[np.int64], Dependence] | None:
     """Find which training images of one route depend on each other.
 
     `values` are patches of the images at the positions `images`, ascending, of `n_images`: all, or
-    those that were kept of a stream. Returns the code of the group of each image (``arange`` if
-    they are independent); the code of the block of the sequence that each is in (None if they do
-    not follow it); and the `Dependence`, None if there are too few images or entries to tell.
+    those that were kept of a stream. Returns the code of the group, or of the lot, of each image,
+    and the `Dependence`, which says which of both it is; None if there are too few images or
+    entries to tell.
     """
-    alone = np.arange(n_images)
-    if len(values) < MIN_IMAGES or len(np.unique(bank.image_index)) < MIN_IMAGES // 2:
-        return alone, None, None
-    owner, source, weight = who_explains_whom(values, images, bank)
-    shares = np.bincount(bank.image_index, minlength=n_images) / len(bank)
-    ratio, limit, p_value, baseline = lag_profile(owner, source, weight, shares)
-    candidates, reach, explained = {}, 0, 0.0
+    few = len(np.unique(bank.image_index)) < MIN_FOR_SEQUENCE // 2
+    if few or len(values) < MIN_FOR_SEQUENCE:
+        return None
+    explanations = who_explains_whom(values, images, bank, n_images)
+    ratio, limit, p_value, baseline = explanations.lag_profile()
+    candidates, reach, length, explained = {}, 0, 1, 0.0
     if p_value <= LEVEL and ratio[0] >= _MIN_RATIO:
         reach = dependence_reach(ratio, baseline)
         # Twice: the images at both ends of a block resemble those of the next.
         length = min(2 * reach, n_images // _MIN_BLOCKS)
         candidates["sequence"] = blocks(n_images, length)
     if len(values) == n_images <= _MAX_CLUSTERED:
-        labels = cluster(*pair_counts(owner, source, weight, shares))
-        same = labels[owner] == labels[source]
-        explained = float(weight[same].sum() / weight.sum())
+        labels = explanations.clusters()
+        explained = explanations.within(labels)
         if explained >= _MIN_EXPLAINED and labels.max() + 1 >= _MIN_CLUSTERS:
             candidates["clusters"] = labels
-
-    def excess(name):
-        """Share of the patches that the own group explains, above what is expected."""
-        groups = candidates[name]
-        same = groups[owner] == groups[source]
-        own = np.bincount(groups, shares)[groups] - shares
-        return weight[same].sum() / weight.sum() - np.mean(own / np.maximum(1 - shares, 1e-12))
-
-    found = max(candidates, key=excess, default="independent")
-    # Shots of one part are near-duplicates, which a new part does not have: they are held out.
-    # Images of a lot share some of their looks, and new images may well be of the same lot.
-    is_lot = found == "sequence" and excess(found) < _NEAR_DUPLICATES
-    lots = candidates["sequence"] if is_lot else None
-    groups = alone if is_lot else candidates.get(found, alone)
-    dependence = Dependence(
+    excess = {name: explanations.excess(groups) for name, groups in candidates.items()}
+    found = max(excess, key=excess.get, default="independent")
+    groups = candidates.get(found, np.arange(n_images))
+    return groups, Dependence(
         found=found,
         n_images=n_images,
-        n_groups=len(np.unique(groups if lots is None else lots)),
+        n_groups=len(np.unique(groups)),
         reach=reach,
         block_length=length if found == "sequence" else 1,
-        lags=np.arange(1, len(ratio) + 1),
         ratio=ratio,
         limit=limit,
         p_value=p_value,
         explained=explained,
-        are_lots=is_lot,
+        # Shots of one part are near-duplicates, which a new part does not have: they are held out.
+        # Images of a lot share some of their looks, and new images may well be of the same lot.
+        are_lots=found == "sequence" and excess[found] < _NEAR_DUPLICATES,
     )
-    return groups, lots, dependence

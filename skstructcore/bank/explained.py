@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .._utils.rows import counted_rows
 
@@ -27,14 +29,92 @@ _JOIN = 3.0
 _PRIOR = 1 / 256
 
 
+class LagProfile(NamedTuple):
+    """How much more often than by chance images explain each other, by their lag in the sequence.
+
+    For `ratio` and `limit` see `skstructcore.bank.dependence.Dependence`.
+    """
+
+    ratio: NDArray[np.float64]
+    limit: NDArray[np.float64]
+    p_value: float  # share of random orders whose ratio at lag 1 is no smaller
+    baseline: float  # ratio at long lags: below 1 where near images explain most
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """Whose bank entries explain whose patches, of the images of one route.
+
+    Attributes
+    ----------
+    owner, source : ndarray of shape (n_pairs,), int64
+        An image, and another that explains patches of it: each pair once.
+    weight : ndarray of shape (n_pairs,), float64
+        The share of its patches, which sums to one for each image.
+    shares : ndarray of shape (n_images,), float64
+        The share of the bank entries that come from each image.
+    """
+
+    owner: NDArray[np.int64]
+    source: NDArray[np.int64]
+    weight: NDArray[np.floating]
+    shares: NDArray[np.floating]
+
+    def within(self, groups: NDArray[np.int64]) -> float:
+        """Share of the patches that images of the own group explain."""
+        same = groups[self.owner] == groups[self.source]
+        return float(self.weight[same].sum() / self.weight.sum())
+
+    def excess(self, groups: NDArray[np.int64]) -> float:
+        """The same, above what is expected."""
+        own = np.bincount(groups, self.shares)[groups] - self.shares
+        return self.within(groups) - np.mean(own / np.maximum(1 - self.shares, 1e-12))
+
+    def lag_profile(self) -> LagProfile:
+        """Compare what images at each lag explain with what the shares let expect."""
+        from scipy.signal import correlate
+
+        n_images = len(self.shares)
+        n_lags = min(n_images // 2, 256)
+        looked_up = np.unique(self.owner)
+        others = np.zeros(n_images)
+        others[looked_up] = 1 / np.maximum(1 - self.shares[looked_up], 1e-12)
+
+        def ratios(place):
+            """Ratios if image `i` stood at `place[i]`."""
+            lag = np.abs(place[self.owner] - place[self.source])
+            observed = np.bincount(lag, self.weight, minlength=n_images)
+            at, of = np.empty(n_images), np.empty(n_images)
+            at[place], of[place] = others, self.shares
+            expected = correlate(at, of)
+            expected = expected[n_images - 1 :] + expected[n_images - 1 :: -1]
+            ratio = observed[1:] / np.maximum(expected[1:], 1e-12)
+            far = slice(max(n_lags // 2, 1), n_lags + 1)
+            return ratio[:n_lags], observed[far].sum() / max(expected[far].sum(), 1e-12)
+
+        ratio, baseline = ratios(np.arange(n_images))
+        rng = np.random.default_rng(0)
+        by_chance = np.array([ratios(rng.permutation(n_images))[0] for _ in range(_N_PERMUTATIONS)])
+        limit = np.quantile(by_chance, 1 - LEVEL, axis=0)
+        p_value = (1 + np.sum(by_chance[:, 0] >= ratio[0])) / (1 + _N_PERMUTATIONS)
+        return LagProfile(ratio, limit, float(p_value), float(baseline))
+
+    def clusters(self) -> NDArray[np.int64]:
+        """Join images that explain each other much more than expected, see `cluster`."""
+        n_images = len(self.shares)
+        observed = np.zeros((n_images, n_images))
+        observed[self.owner, self.source] = self.weight
+        expected = self.shares / np.maximum(1 - self.shares, 1e-12)[:, np.newaxis]
+        np.fill_diagonal(expected, 0.0)
+        return cluster((observed + observed.T) / 2, (expected + expected.T) / 2)
+
+
 def who_explains_whom(
-    values: NDArray[np.floating], images: NDArray[np.int64], bank: MemoryBank
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    values: NDArray[np.floating], images: NDArray[np.int64], bank: MemoryBank, n_images: int
+) -> Explanations:
     """For some patches of each image, the image of the nearest entry of another image.
 
-    Takes what `skstructcore.bank.dependence.find_groups` takes. Returns pairs of an image (`owner`)
-    and one that explains patches of it (`source`), each once, and the share of its patches
-    (`weight`), which sums to one for each image.
+    Takes what `skstructcore.bank.dependence.find_groups` takes.
     """
     from ..neighbors.index import NeighborIndex
 
@@ -49,53 +129,12 @@ def who_explains_whom(
     _, nearest = NeighborIndex(bank.values, groups=bank.image_index).query(rows, 1, exclude=owner)
     source = bank.image_index[nearest[:, 0]]
     pairs, n_patches = np.unique(np.stack([owner, source]), axis=1, return_counts=True)
-    totals = np.bincount(owner)
-    return pairs[0], pairs[1], n_patches / totals[pairs[0]]
-
-
-def lag_profile(
-    owner: NDArray[np.int64],
-    source: NDArray[np.int64],
-    weight: NDArray[np.floating],
-    shares: NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """How much more often than by chance images explain each other, by lag.
-
-    Takes what `who_explains_whom` returns, and the `shares` of the bank entries that come from each
-    image. Returns ratio and limit, see `skstructcore.bank.dependence.Dependence`, the share of
-    random orders whose ratio at lag 1 is no smaller, and the ratio at long lags, which is below 1
-    where near images explain most.
-    """
-    from scipy.signal import correlate
-
-    n_images = len(shares)
-    n_lags = min(n_images // 2, 256)
-    looked_up = np.unique(owner)
-    others = np.zeros(n_images)
-    others[looked_up] = 1 / np.maximum(1 - shares[looked_up], 1e-12)
-
-    def ratios(place):
-        """Ratios if image `i` stood at `place[i]`."""
-        lag = np.abs(place[owner] - place[source])
-        observed = np.bincount(lag, weight, minlength=n_images)
-        at, of = np.empty(n_images), np.empty(n_images)
-        at[place], of[place] = others, shares
-        expected = correlate(at, of)
-        expected = expected[n_images - 1 :] + expected[n_images - 1 :: -1]
-        ratio = observed[1:] / np.maximum(expected[1:], 1e-12)
-        far = slice(max(n_lags // 2, 1), n_lags + 1)
-        return ratio[:n_lags], observed[far].sum() / max(expected[far].sum(), 1e-12)
-
-    ratio, baseline = ratios(np.arange(n_images))
-    rng = np.random.default_rng(0)
-    by_chance = np.array([ratios(rng.permutation(n_images))[0] for _ in range(_N_PERMUTATIONS)])
-    limit = np.quantile(by_chance, 1 - LEVEL, axis=0)
-    p_value = (1 + np.sum(by_chance[:, 0] >= ratio[0])) / (1 + _N_PERMUTATIONS)
-    return ratio, limit, float(p_value), float(baseline)
+    shares = np.bincount(bank.image_index, minlength=n_images) / len(bank)
+    return Explanations(*pairs, n_patches / np.bincount(owner)[pairs[0]], shares)
 
 
 def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
-    """Estimate how many consecutive images depend on each other, see `lag_profile`.
+    """Estimate how many consecutive images depend on each other, see `LagProfile`.
 
     In lots of ``m`` images the excess over the baseline falls from lag to lag, linearly, to zero at
     lag ``m``. The lag at which it has fallen to 15 % of that at lag 1 gives ``m``.
@@ -130,30 +169,13 @@ def blocks(n_images: int, length: int) -> NDArray[np.int64]:
     return np.arange(n_images) * n_blocks // n_images
 
 
-def pair_counts(
-    owner: NDArray[np.int64],
-    source: NDArray[np.int64],
-    weight: NDArray[np.floating],
-    shares: NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each pair of images, how much they explain of each other, and what is expected.
-
-    Two arrays ``(n, n)``; the two directions of a pair are averaged.
-    """
-    n_images = len(shares)
-    observed = np.zeros((n_images, n_images))
-    observed[owner, source] = weight
-    expected = shares / np.maximum(1 - shares, 1e-12)[:, np.newaxis]
-    np.fill_diagonal(expected, 0.0)
-    return (observed + observed.T) / 2, (expected + expected.T) / 2
-
-
 def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Join images that explain each other much more than expected, see `pair_counts`.
+    """Join images that explain each other much more than expected.
 
-    Greedy, the strongest first; clusters are compared by the averages over all their pairs, so that
-    a chain of images, each like the next, is not one cluster. Clusters are numbered in the order in
-    which they first appear.
+    Arrays ``(n, n)`` hold how much the images of each pair explain of each other, and what is
+    expected; the two directions are averaged. Greedy, the strongest first; clusters are compared by
+    the averages over all their pairs, so that a chain of images, each like the next, is not one
+    cluster. Clusters are numbered in the order in which they first appear.
 
     Examples
     --------
@@ -184,5 +206,4 @@ def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> N
         changed[kept] = True
         best[changed] = ratio[changed].argmax(axis=1)
         strength[changed] = ratio[changed].max(axis=1)
-    _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[codes]
+    return pd.factorize(labels)[0]

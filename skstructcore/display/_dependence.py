@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bank.dependence import MIN_IMAGES
+from ..bank.dependence import MIN_FOR_SEQUENCE
 from ._base import Display
 from .style import BLUE, GREY, ORANGE
 
@@ -78,9 +78,9 @@ class DependenceDisplay(Display):
             )
         if not by_route:
             raise ValueError(
-                f"No route has {MIN_IMAGES} training images whose patches were kept, of which "
-                "dependence can be told: add images (or raise bank__max_memory, where the bank "
-                "was selected from a stream)."
+                f"No route has {MIN_FOR_SEQUENCE} training images whose patches were kept, of "
+                "which dependence can be told: add images (or raise bank__max_memory, where the "
+                "bank was selected from a stream)."
             )
         route = next(iter(by_route)) if route is None and len(by_route) == 1 else route
         if route not in by_route:
