@@ -599,15 +599,13 @@ def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
 
 
 def test_the_images_of_the_demo_can_be_fitted_scored_and_evaluated(tmp_path):
-    from skstructcore.datasets import find_layout, load_image_folder
+    from skstructcore.datasets import find_layout, load_images
 
     folder = tmp_path / "line3"
     result = run("demo", "--images", folder, "--json")
     assert json.loads(result.stdout)["images"]["good"] == 36
-    assert (
-        len(load_image_folder(folder / "good")) == 36
-        and len(list((folder / "new").iterdir())) == 12
-    )
+    assert len(load_images(folder / "good")) == 36
+    assert len(list((folder / "new").iterdir())) == 12
     [category] = find_layout(folder / "labelled").categories
     images = find_layout(folder / "labelled").load(category)
     assert len(images.train) == 36 and (images.test.y == "good").sum() == 8

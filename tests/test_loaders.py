@@ -8,7 +8,6 @@ from PIL import Image
 from skstructcore.datasets import (
     DatasetError,
     load_btad,
-    load_image_folder,
     load_kolektor,
     load_mvtec_ad,
     load_visa,
@@ -250,33 +249,12 @@ def test_defects_of_a_type_may_lie_in_train_and_in_test(tmp_path):
         load_mvtec_ad(tmp_path)
 
 
-def test_an_image_folder_without_images_is_a_problem_of_the_data_set(tmp_path):
-    for root, message in ((tmp_path, "No image files"), (tmp_path / "no", "It does not exist")):
-        with pytest.raises(DatasetError, match=message):
-            load_image_folder(root)
-
-
-def test_image_folder(tmp_path):
-    image(tmp_path / "parts/ok/a.png")
-    image(tmp_path / "parts/dent/b.jpg")
-    mask(tmp_path / "masks/dent/b.png")
-    images = load_image_folder(tmp_path / "parts", good="ok", mask_root=tmp_path / "masks")
-    assert list(images.y) == ["dent", "good"]
-    assert images.splits is None and images.load_mask(0).sum() == 1
-
-    (tmp_path / "parts/ok").rename(tmp_path / "parts/gut")
-    with pytest.raises(DatasetError, match=r"no folder is named 'good' .* normal, .* dent, gut"):
-        load_image_folder(tmp_path / "parts")
-    assert list(load_image_folder(tmp_path / "parts", good="gut").y) == ["dent", "good"]
-    (tmp_path / "parts/gut").rename(tmp_path / "parts/OK")
-    assert list(load_image_folder(tmp_path / "parts").y) == ["good", "dent"]
-
-    flat = load_image_folder(tmp_path / "parts/OK")
-    assert list(flat.y) == ["good"] and flat.paths == [str(tmp_path / "parts/OK/a.png")]
-
-    image(tmp_path / "parts/c.png")
-    with pytest.raises(DatasetError, match=r"c.png: an image beside folders"):
-        load_image_folder(tmp_path / "parts")
+def test_a_mask_of_two_images_is_a_problem(tmp_path):
+    for name in ("train/good/0", "train/crack/1", "test/crack/1"):
+        image(tmp_path / f"{name}.png")
+    mask(tmp_path / "ground_truth/crack/1_mask.png")
+    with pytest.raises(DatasetError, match=r"1_mask.png: 2 images have this name"):
+        load_mvtec_ad(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["../secret.png", "/etc/secret.png", "a/../../secret.png"])
@@ -358,12 +336,6 @@ def test_what_is_left_out_of_a_data_set_is_told(mvtec, caplog):
     load_mvtec_ad(mvtec, "bottle")
     assert "left out: 1 .heic" in caplog.text and "002.heic" in caplog.text
     assert f"no images in the folder {str(mvtec / 'bottle/test/scratch')!r}" in caplog.text
-
-
-def test_a_folder_of_masks_that_is_not_there_is_an_error(tmp_path):
-    image(tmp_path / "parts/good/a.png")
-    with pytest.raises(DatasetError, match="mask_root='nowhere' is no folder"):
-        load_image_folder(tmp_path / "parts", mask_root="nowhere")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -248,6 +248,23 @@ def test_a_data_set_gives_the_split_that_is_wanted(tmp_path):
     assert sorted(set(both.categories)) == ["bolt", "nut"] and len(both) == 2 * len(train)
 
 
+def test_masks_may_lie_in_a_folder_of_their_own(make):
+    make("p/OK/a.png", "p/dent/b.png", "q/OK/c.png", "q/dent/d.png")
+    pixels = np.full((8, 8), 255, np.uint8)
+    pixels[0, :3] = 0
+    for name in ("b", "d_mask"):
+        Path("masks/dent").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(f"masks/dent/{name}.png")
+    images = load_images("p", "q", masks="masks")
+    assert [images.load_mask(i).sum() for i in range(4)] == [0, 61, 0, 61]
+    images = load_images("p", "q", masks="masks", inverted_masks=True)
+    assert [images.load_mask(i).sum() for i in range(4)] == [0, 3, 0, 3]
+    with pytest.raises(DatasetError, match="d_mask.png: a mask without an image"):
+        load_images("p", masks="masks")
+    with pytest.raises(DatasetError, match="masks= is no folder"):
+        load_images("p", masks="nowhere")
+
+
 def test_links_in_a_circle_end(make):
     make("p/a.png")
     os.symlink("..", "p/up")

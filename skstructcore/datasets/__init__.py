@@ -5,7 +5,7 @@ from ._image_set import ImageSet
 from ._trees import load_btad, load_mvtec_ad
 from .annotation_files import load_annotated
 from .layouts import find_layout
-from .loaders import load_image_folder, load_kolektor, load_visa
+from .loaders import load_kolektor, load_visa
 from .masks import NoMasksError, judged_pixels
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs
@@ -23,7 +23,6 @@ __all__ = [
     "judged_pixels",
     "load_annotated",
     "load_btad",
-    "load_image_folder",
     "load_images",
     "load_kolektor",
     "load_mvtec_ad",

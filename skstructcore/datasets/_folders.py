@@ -6,6 +6,7 @@ import csv
 import glob
 import logging
 import os
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,18 @@ def images_in(folder: Path) -> list[Path]:
 def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[Path | None]:
     """The mask of each file: `<stem>_mask` or `<stem>`, with any suffix; None without folder."""
     masks = {path.stem: path for path in images_in(folder)} if folder.is_dir() else {}
-    stems = {path.stem for path in files}
+    stems = Counter(path.stem for path in files)
     problems += [
         f"{path}: a mask without an image"
         for stem, path in masks.items()
         if stem not in stems and stem.removesuffix("_mask") not in stems
     ]
     matched = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
+    problems += [
+        f"{mask}: {stems[path.stem]} images have this name"
+        for path, mask in zip(files, matched, strict=True)
+        if mask and stems[path.stem] > 1
+    ]
     if folder.is_dir() and not any(matched):
         problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
     return matched

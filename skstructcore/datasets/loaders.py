@@ -14,20 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.files import is_named_as_image, list_images
-from ..images.labels import GOOD, GOOD_WORDS, means_good
-from ..images.masks import InvertedMask, read_mask
+from ..images.labels import GOOD
+from ..images.masks import read_mask
 from ..images.reading import ImageReadError
 from ._checks import DatasetError, checked
-from ._folders import folders_in, images_in, inside, masks_of, read_table
+from ._folders import images_in, inside, read_table
 from ._image_rows import ImageRow, as_image_set
-from ._image_set import ImageSet
 from ._trees import load_mvtec_ad
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
+    from ._image_set import ImageSet
 
-__all__ = ["load_image_folder", "load_kolektor", "load_visa"]
+__all__ = ["load_kolektor", "load_visa"]
 
 
 def load_visa(
@@ -154,84 +153,6 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
         row if mark else row._replace(label=GOOD, mask=None)
         for row, mark in zip(rows, marked, strict=True)
     ]
-    return checked(root, as_image_set(rows), problems, check)
-
-
-def load_image_folder(
-    root: StrPath,
-    *,
-    good: str = GOOD,
-    mask_root: StrPath | None = None,
-    inverted_masks: bool = False,
-    check: bool = True,
-) -> ImageSet:
-    """Read a folder with one folder for each label, or with images directly inside.
-
-    ::
-
-        <root>/good/*.png
-        <root>/<type>/<stem>.png
-        <mask_root>/<type>/<stem>.png       (or <stem>_mask.png)
-
-    Parameters
-    ----------
-    root : str or path-like
-        The folder. Images that lie directly in it count as good, and there must be no folders
-        with images beside them.
-    good : str, default="good"
-        Name of the folder of good images; folders "OK", "normal", ... (`GOOD_WORDS` of
-        `skstructcore.images.labels`, in any case) are good anyway.
-    mask_root : str or path-like, default=None
-        The folder of masks; None: no masks.
-    inverted_masks : bool, default=False
-        Whether 0 marks the defect in masks.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
-
-    Returns
-    -------
-    images : ImageSet
-        With `masks`; labels are "good" and the names of the other folders. It has no splits:
-        use a splitter of `skstructcore.model_selection`.
-
-    Raises
-    ------
-    DatasetError
-        If files are unreadable, missing or do not belong together; it lists all of them.
-    """
-    root = Path(root)
-    folders = folders_in(root)
-    if not folders:
-        try:
-            files = list_images(root)
-        except ValueError as error:  # it is not there, or holds none
-            raise DatasetError(root, [str(error)]) from None
-        return checked(root, ImageSet(files), [], check)
-    problems = [
-        f"{path}: an image beside folders of images"
-        for path in sorted(root.iterdir())
-        if is_named_as_image(path)
-    ]
-    if mask_root is not None and not Path(mask_root).is_dir():
-        problems.append(f"mask_root={str(mask_root)!r} is no folder")
-    rows = []
-    for folder in folders:
-        files = images_in(folder)
-        masks: list = [None] * len(files)
-        label = folder.name
-        if label.lower() == good.lower() or means_good(label):
-            label = GOOD
-        elif mask_root is not None:
-            masks = masks_of(files, Path(mask_root) / label, problems)
-        if inverted_masks:
-            masks = [None if mask is None else InvertedMask(str(mask)) for mask in masks]
-        named = zip(files, masks, strict=True)
-        rows += [ImageRow(str(file), label, mask) for file, mask in named]
-    if rows and all(row.label != GOOD for row in rows):
-        problems.append(
-            f"{root}: no folder is named {good!r} or by another word for good images "
-            f"({', '.join(GOOD_WORDS)}); there are {', '.join(f.name for f in folders[:5])}"
-        )
     return checked(root, as_image_set(rows), problems, check)
 
 

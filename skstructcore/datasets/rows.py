@@ -161,8 +161,7 @@ def _from_folder(root: Path, good, by_folder) -> list[ImageRow]:
 def _labels(root, files, parts, good):
     """What the names of folders say: good words, else types of defects; None: they say nothing."""
     places = [
-        next((i for i, p in enumerate(part) if p.lower() == good.lower() or means_good(p)), None)
-        for part in parts
+        next((i for i, name in enumerate(part) if _is_good(name, good)), None) for part in parts
     ]
     defects = [next((p for p in part if means_defect(p)), None) for part in parts]
     if all(place is None for place in places):
@@ -194,9 +193,13 @@ def _labels(root, files, parts, good):
 def _own_label(folder, good):
     """What the name of a folder alone says of the images in it."""
     name = folder.resolve().name
-    if name.lower() == good.lower() or means_good(name):
+    if _is_good(name, good):
         return GOOD
     return name if means_defect(name) else None
+
+
+def _is_good(name, good):
+    return name.lower() == good.lower() or means_good(name)
 
 
 def _category_reader(categories):

@@ -8,8 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..images.files import split_page
 from ..images.labels import GOOD, means_defect
+from ..images.masks import InvertedMask
 from ._checks import DatasetError, checked
+from ._folders import masks_of
 from ._image_rows import as_image_set
 from .rows import find_rows
 
@@ -35,6 +38,8 @@ def load_images(
     pages: Pages | None = None,
     views: Sequence[Any] | None = None,
     max_pixels: int | None = None,
+    masks: StrPath | None = None,
+    inverted_masks: bool = False,
     check: bool = True,
 ) -> ImageSet:
     """Take images from wherever they are: folders, files, patterns, lists and tables.
@@ -70,6 +75,11 @@ def load_images(
     max_pixels : int, default=None
         What becomes of files of several images, of several places in each, and of very large
         files: see `skstructcore.images.as_images`. A mask and a label are those of all of them.
+    masks : str or path-like, default=None
+        A folder with a folder of masks for each type of defect, ``<type>/<stem>.png`` or
+        ``<type>/<stem>_mask.png``. None: masks of a table or of a data set only.
+    inverted_masks : bool, default=False
+        Whether 0 marks the defect in these.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -92,6 +102,8 @@ def load_images(
     """
     rows = find_rows(sources, good, split, categories, pages, views, max_pixels)
     _check_beside_defects(rows)
+    if masks is not None:
+        rows = _with_masks(rows, Path(masks), inverted_masks)
     return load_rows(rows, sources, groups, max_pixels, check)
 
 
@@ -144,6 +156,25 @@ def _check_beside_defects(rows):
                 for folder in unknown
             ],
         )
+
+
+def _with_masks(rows, folder, inverted):
+    """The rows of defects with their masks in a folder, where they have none."""
+    if not folder.is_dir():
+        raise DatasetError(folder, ["masks= is no folder"])
+    files = [Path(split_page(row.file)[0]) for row in rows]
+    mask_of, problems = {}, []
+    for defect in dict.fromkeys(row.label for row in rows if row.label not in (None, "", GOOD)):
+        shown = [file for file, row in zip(files, rows, strict=True) if row.label == defect]
+        shown = list(dict.fromkeys(shown))
+        found = masks_of(shown, folder / defect, problems)
+        mask_of.update(zip(shown, found, strict=True))
+    if problems:
+        raise DatasetError(folder, problems)
+    masks = [row.mask or mask_of.get(file) for file, row in zip(files, rows, strict=True)]
+    if inverted:
+        masks = [mask and InvertedMask(str(mask)) for mask in masks]
+    return [row._replace(mask=mask) for row, mask in zip(rows, masks, strict=True)]
 
 
 def _with_lots(rows):
