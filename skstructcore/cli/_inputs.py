@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
-    from ..datasets._image_rows import ImageRow
+    from ..datasets._image_set import ImageRow
     from ..images import ImageList
 
 
@@ -57,7 +57,7 @@ class Sources:
 
     def named(self, good: str | None = "good", split: str = "train") -> ImageList | ImageSet:
         """Images, as an ImageSet where their folders, tables or data sets know labels."""
-        from ..datasets._image_rows import as_image_set
+        from ..datasets._image_set import as_image_set
         from ..images import as_images
 
         max_pixels = self.reading.max_pixels

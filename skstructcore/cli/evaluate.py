@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,7 +191,8 @@ def _split(to_test, to_train, good, parts):
     kept = [path in out or y != GOOD for path, y in zip(tested, tested.y, strict=True)]
     trained = good_ones[fitted]
     if trained.groups is not None and len(set(trained.groups)) == 1:
-        trained.groups = None  # one lot tells nothing apart
+        # One lot tells nothing apart.
+        trained.annotations = replace(trained.annotations, groups=None)
     return trained, tested[np.array(kept)]
 
 

@@ -2,10 +2,9 @@
 
 from ._checks import DatasetError
 from ._image_set import ImageSet
-from ._trees import load_btad, load_mvtec_ad
 from .annotation_files import load_annotated
 from .layouts import find_layout
-from .loaders import load_kolektor, load_visa
+from .loaders import load_btad, load_kolektor, load_mvtec_ad, load_visa
 from .masks import NoMasksError, judged_pixels
 from .painting import paint_copies
 from .photographs import PHOTOGRAPHS, make_photographs

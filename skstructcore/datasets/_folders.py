@@ -16,6 +16,8 @@ from ._checks import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._checks import Problems
+
 _logger = logging.getLogger(__name__)
 
 #: Beside the files that `skstructcore.save_maps` writes, which may lie among the images.
@@ -38,23 +40,21 @@ def images_in(folder: Path) -> list[Path]:
     return images
 
 
-def masks_of(files: Sequence[Path], folder: Path, problems: list[str]) -> list[Path | None]:
+def masks_of(files: Sequence[Path], folder: Path, problems: Problems) -> list[Path | None]:
     """The mask of each file: `<stem>_mask` or `<stem>`, with any suffix; None without folder."""
-    masks = {path.stem: path for path in images_in(folder)} if folder.is_dir() else {}
+    if not folder.is_dir():
+        return [None] * len(files)
+    masks = {path.stem: path for path in images_in(folder)}
     stems = Counter(path.stem for path in files)
-    problems += [
-        f"{path}: a mask without an image"
-        for stem, path in masks.items()
-        if stem not in stems and stem.removesuffix("_mask") not in stems
-    ]
+    for stem, mask in masks.items():
+        if stem not in stems and stem.removesuffix("_mask") not in stems:
+            problems.add(f"{mask}: a mask without an image")
     matched = [masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files]
-    problems += [
-        f"{mask}: {stems[path.stem]} images have this name"
-        for path, mask in zip(files, matched, strict=True)
-        if mask and stems[path.stem] > 1
-    ]
-    if folder.is_dir() and not any(matched):
-        problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
+    for path, mask in zip(files, matched, strict=True):
+        if mask and stems[path.stem] > 1:
+            problems.add(f"{mask}: {stems[path.stem]} images have this name")
+    if not any(matched):
+        problems.add(f"{folder}: no mask for any of the {len(files)} images of this type")
     return matched
 
 
@@ -91,11 +91,11 @@ def beside(table: Path, name: str) -> str:
     return name
 
 
-def inside(root: Path, place: str, table: Path, problems: list[str]) -> Path:
+def inside(root: Path, place: str, table: Path, problems: Problems) -> Path:
     """The file that a table names; one that would lie outside of the data set is a problem."""
     parts = PurePosixPath(place.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
-        problems.append(f"{table}: {place!r} points outside of the data set")
+        problems.add(f"{table}: {place!r} points outside of the data set")
     return root / place
 
 

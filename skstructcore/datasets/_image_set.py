@@ -1,17 +1,20 @@
-"""Images with what is known about them: labels, masks, groups."""
+"""Images with what is known about them, as one set and row by row."""
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
-from typing import TYPE_CHECKING, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
 from .._utils.validation import check_per_image
-from ..images.image_list import as_images
+from ..images.image_list import Annotations, as_images
 from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
+from ._checks import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from ..images.image_list import StrPath
 
 
-_CUT = ("y", "groups", "categories", "splits", "parts")
+def _known(name):
+    return property(operator.attrgetter(f"annotations.{name}"))
 
 
 class ImageSet:
@@ -61,6 +65,8 @@ class ImageSet:
     y : ndarray of shape (n,), dtype object
     masks : list of n str, ndarray or None
     groups, categories, splits, parts : ndarray of shape (n,) or None
+    annotations : Annotations
+        All of these but the masks.
     shape : tuple (n,)
 
     Raises
@@ -80,6 +86,12 @@ class ImageSet:
     >>> images[images.y != "good"].paths
     ['c.png']
     """
+
+    y = _known("labels")
+    groups = _known("groups")
+    categories = _known("categories")
+    splits = _known("splits")
+    parts = _known("parts")
 
     def __init__(
         self,
@@ -103,15 +115,16 @@ class ImageSet:
         self.paths = [p if isinstance(p, np.ndarray) else os.fspath(p) for p in paths]
         n_images = len(self.paths)
         y = check_per_image([GOOD] * n_images if y is None else y, n_images, "y")
-        self.y = defect_types(y) if n_images else y.astype(object)
+        labels = defect_types(y) if n_images else y.astype(object)
         masks = [None] * n_images if masks is None else masks
         self.masks = [os.fspath(m) if isinstance(m, os.PathLike) else m for m in masks]
         if len(self.masks) != n_images:
             raise ValueError(f"masks has {len(self.masks)} entries for {n_images} images.")
         self.max_pixels = max_pixels
-        for name, values in zip(_CUT[1:], (groups, categories, splits, parts), strict=True):
-            values = None if values is None else check_per_image(values, n_images, name)
-            setattr(self, name, values)
+        known = {"groups": groups, "categories": categories, "splits": splits, "parts": parts}
+        for name, values in known.items():
+            known[name] = None if values is None else check_per_image(values, n_images, name)
+        self.annotations = Annotations(labels, **known)
 
     @property
     def shape(self) -> tuple[int]:
@@ -144,11 +157,11 @@ class ImageSet:
         index = np.arange(len(self))[key]
         if index.ndim != 1:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
-        fields = {name: getattr(self, name) for name in _CUT}
-        cut = {name: None if values is None else values[index] for name, values in fields.items()}
-        masks = [self.masks[i] for i in index]
-        paths = [self.paths[i] for i in index]
-        return type(self)(paths, masks=masks, max_pixels=self.max_pixels, **cut)
+        chosen = copy.copy(self)
+        chosen.paths = [self.paths[i] for i in index]
+        chosen.masks = [self.masks[i] for i in index]
+        chosen.annotations = self.annotations[index]
+        return chosen
 
     def __repr__(self) -> str:
         good = int(np.sum(self.y == GOOD))
@@ -202,3 +215,47 @@ class ImageSet:
         if self.splits is None:
             raise AttributeError(f"this ImageSet has no splits, so no {name!r} part")
         return self[self.splits == name]
+
+
+class ImageRow(NamedTuple):
+    """One image, and what its place or its row in a table says of it; None: nothing.
+
+    A label of "" is an empty cell of a table.
+    """
+
+    file: str
+    label: str | None = None
+    mask: Any = None
+    group: str | None = None
+    category: str | None = None
+    part: str | None = None
+    split: str | None = None
+    digest: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder that the image is in."""
+        return str(Path(self.file).parent)
+
+
+def as_image_set(rows: Sequence[ImageRow], max_pixels: int | None = None) -> ImageSet:
+    """The images of some rows, with what is known of them; without a label they are good."""
+    given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
+    problems = Problems("images")
+    for row in rows:
+        if row.label == "":
+            problems.add(f"{row.file}: its label is an empty cell")
+        if "category" in given and row.category is None:
+            problems.add(f"{row.file}: it has no category")
+    problems.raise_any()
+    # An image without a group or part is one by itself.
+    return ImageSet(
+        [row.file for row in rows],
+        [row.label or GOOD for row in rows],
+        masks=[row.mask for row in rows],
+        groups=[row.group or row.file for row in rows] if "group" in given else None,
+        categories=[row.category for row in rows] if "category" in given else None,
+        splits=[row.split for row in rows] if "split" in given else None,
+        parts=[row.part or row.file for row in rows] if "part" in given else None,
+        max_pixels=max_pixels,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.polygons import fill_polygons
-from ._checks import DatasetError, checked
+from ._checks import Problems
 from ._folders import walk
 from ._image_set import ImageSet
 
@@ -91,25 +90,22 @@ def load_annotated(
     >>> images = load_annotated("photos")                    # doctest: +SKIP
     >>> images = load_annotated("photos", "instances.json")  # doctest: +SKIP
     """
+    problems = Problems(folder)
     files = [str(file) for file in walk(Path(folder), tell=False)]
-    if not files:
-        raise DatasetError(folder, ["there are no images in it, however deep"])
-    images = as_images(checked(folder, ImageSet(files), [], False))
+    images = as_images(problems.checked(ImageSet(files), False))
     sizes = dict(zip(files, map(tuple, images.sizes().tolist()), strict=True))
-    problems: list[str] = []
     if annotations is not None and Path(annotations).is_file():
         shapes_of = _coco(Path(annotations), sizes, problems)
     else:
         place = None if annotations is None else Path(annotations)
         shapes_of = _beside(Path(folder), place, sizes, problems)
-    if problems:
-        raise DatasetError(folder, problems)
+    problems.raise_any()
     y, masks = [], []
     for file, all_shapes in shapes_of.items():
         shapes = tuple(shape for shape in all_shapes if not means_good(shape.label))
         y.append(shapes[0].label if shapes else GOOD)
         masks.append(DrawnMask(sizes[file], shapes) if shapes else None)
-    return checked(folder, ImageSet(list(shapes_of), y, masks=masks), [], check)
+    return problems.checked(ImageSet(list(shapes_of), y, masks=masks), check)
 
 
 def _beside(folder, annotations, sizes, problems):
@@ -125,25 +121,15 @@ def _beside(folder, annotations, sizes, problems):
             if not source.is_file():
                 continue
             n_read += 1
-            with _listed(problems, source):
+            with problems.listed(source):
                 shapes_of[file] = reader(source, size)
             break
     if not n_read:
-        problems.append(
+        problems.add(
             f"{annotations or folder}: no .json, .xml or .txt has the name of an image; where they "
             "lie elsewhere, pass annotations=, their folder or the COCO file"
         )
     return shapes_of
-
-
-@contextlib.contextmanager
-def _listed(problems, place):
-    """Add an error to the list: files of other programs may be wrong in any way."""
-    try:
-        yield
-    except Exception as error:
-        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        problems.append(f"{place}: {name}{error}")
 
 
 def _labelme(path, size):
@@ -225,30 +211,13 @@ def _yolo(path, size):
 
 
 def _coco(path, sizes, problems):
-    names, images, annotations = {}, {}, []
-    with _listed(problems, f"{path}: no COCO file"):
+    with problems.listed(f"{path}: no COCO file"):
         data = json.loads(path.read_text("utf-8"))
         names = {category["id"]: category["name"] for category in data.get("categories", ())}
         images = {image["id"]: (image["file_name"], image) for image in data["images"]}
         annotations = data["annotations"]
-    if problems:
-        return {}
-    file_of, of_name = {}, {}
-    for file in sizes:
-        of_name.setdefault(Path(file).name, []).append(file)
-    for key, (name, image) in images.items():
-        ending = Path(name).parts
-        matches = [
-            file
-            for file in of_name.get(Path(name).name, ())
-            if Path(file).parts[-len(ending) :] == ending
-        ]
-        if len(matches) != 1:
-            problems.append(f"{path}: {len(matches)} images are named {name!r}")
-            continue
-        file_of[key] = matches[0]
-        with _listed(problems, f"{path}: {name}"):
-            _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
+    problems.raise_any()
+    file_of = _coco_files(path, images, sizes, problems)
     listed = set(file_of.values())
     shapes_of = {file: [] for file in sizes if file in listed}
     if len(shapes_of) < len(sizes):
@@ -256,12 +225,31 @@ def _coco(path, sizes, problems):
             "%s lists %d of %d images: the others are left out", path, len(shapes_of), len(sizes)
         )
     for number, item in enumerate(annotations):
-        with _listed(problems, f"{path}: annotation {number}"):
+        with problems.listed(f"{path}: annotation {number}"):
             if item["image_id"] in file_of:
                 shapes_of[file_of[item["image_id"]]] += _coco_shapes(item, names)
             elif item["image_id"] not in images:
-                problems.append(f"{path}: an annotation of the unknown image {item['image_id']}")
+                problems.add(f"{path}: an annotation of the unknown image {item['image_id']}")
     return shapes_of
+
+
+def _coco_files(path, images, sizes, problems):
+    """The file of each image of a COCO file: the one whose path ends as its name says."""
+    of_name = {}
+    for file in sizes:
+        of_name.setdefault(Path(file).name, []).append(file)
+    file_of = {}
+    for key, (name, image) in images.items():
+        ending = Path(name).parts
+        same_name = of_name.get(Path(name).name, ())
+        matches = [file for file in same_name if Path(file).parts[-len(ending) :] == ending]
+        if len(matches) != 1:
+            problems.add(f"{path}: {len(matches)} images are named {name!r}")
+            continue
+        file_of[key] = matches[0]
+        with problems.listed(f"{path}: {name}"):
+            _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
+    return file_of
 
 
 def _coco_shapes(item, names):

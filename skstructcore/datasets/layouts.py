@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._checks import DatasetError
 from ._folders import folders_in
-from ._trees import load_mvtec_ad, tree_folders
-from .loaders import load_visa
+from .loaders import load_mvtec_ad, load_visa, tree_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

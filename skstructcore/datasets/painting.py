@@ -84,14 +84,13 @@ def paint_copies(
     unknown = sorted(set(kinds) - set(DEFECTS))
     if unknown or not len(kinds):
         raise ValueError(f"kinds must hold some of {sorted(DEFECTS)}, got {list(kinds)!r}")
-    splits = getattr(images, "splits", None)
     images, seed = as_images(images), random_state
     if not isinstance(seed, (int, np.integer)):
         seed = check_random_state(seed).randint(2**31)
     copies = [_painted(images, i, kinds, severity, size, seed) for i in range(len(images))]
     pixels, masks, painted_kinds = zip(*copies, strict=True)
     known = {name: values for name, values in vars(images.annotations).items() if name != "labels"}
-    return ImageSet(pixels, painted_kinds, masks=masks, splits=splits, **known)
+    return ImageSet(pixels, painted_kinds, masks=masks, **known)
 
 
 def _painted(images, i, kinds, severity, size, seed):

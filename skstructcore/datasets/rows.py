@@ -15,7 +15,7 @@ from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.reading import ImageReadError
 from ._checks import DatasetError
 from ._folders import beside, walk
-from ._image_rows import ImageRow
+from ._image_set import ImageRow
 from .layouts import layout_or_none
 from .tables import read_rows
 

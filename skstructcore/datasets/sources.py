@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ..images.files import split_page
 from ..images.labels import GOOD, means_defect
 from ..images.masks import InvertedMask
-from ._checks import DatasetError, checked
+from ._checks import DatasetError, Problems
 from ._folders import masks_of
-from ._image_rows import as_image_set
+from ._image_set import as_image_set
 from .rows import find_rows
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ..images.image_list import Pages, StrPath
-    from ._image_rows import ImageRow
-    from ._image_set import ImageSet
+    from ._image_set import ImageRow, ImageSet
 
 __all__ = ["load_images"]
 
@@ -120,25 +119,24 @@ def load_rows(
         raise ValueError("no images are named")
     if groups == "folder":
         rows = _with_lots(rows)
-    images = as_image_set(rows, max_pixels)
-    return checked(", ".join(map(str, sources[:3])), images, [], check)
+    problems = Problems(", ".join(map(str, sources[:3])))
+    return problems.checked(as_image_set(rows, max_pixels), check)
 
 
 def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
     """A row a file, with what any of its rows knows; they must not contradict each other."""
     merged: dict[str, ImageRow] = {}
-    problems = []
+    problems = Problems("images")
     for row in rows:
         before = merged.setdefault(row.file, row)
         for what, old, new in zip(row._fields, before, row, strict=True):
             if old and new and old != new:
-                problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+                problems.add(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
         # An empty cell ("") takes nothing back that another row knows.
         merged[row.file] = row._make(
             new if new or old is None else old for old, new in zip(before, row, strict=True)
         )
-    if problems:
-        raise DatasetError("images", problems)
+    problems.raise_any()
     return list(merged.values())
 
 
@@ -163,14 +161,13 @@ def _with_masks(rows, folder, inverted):
     if not folder.is_dir():
         raise DatasetError(folder, ["masks= is no folder"])
     files = [Path(split_page(row.file)[0]) for row in rows]
-    mask_of, problems = {}, []
+    mask_of, problems = {}, Problems(folder)
     for defect in dict.fromkeys(row.label for row in rows if row.label not in (None, "", GOOD)):
         shown = [file for file, row in zip(files, rows, strict=True) if row.label == defect]
         shown = list(dict.fromkeys(shown))
         found = masks_of(shown, folder / defect, problems)
         mask_of.update(zip(shown, found, strict=True))
-    if problems:
-        raise DatasetError(folder, problems)
+    problems.raise_any()
     masks = [row.mask or mask_of.get(file) for file, row in zip(files, rows, strict=True)]
     if inverted:
         masks = [mask and InvertedMask(str(mask)) for mask in masks]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from .._utils.files import unescape_name
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
-from ._checks import DatasetError, checked
+from ._checks import DatasetError, Problems
 from ._folders import beside, read_table
-from ._image_rows import ImageRow, as_image_set
+from ._image_set import ImageRow, as_image_set
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
     from ..images.image_list import Pages, StrPath
@@ -42,56 +43,69 @@ def read_rows(
     split: Literal["train", "test"] | None = None,
     pages: Pages | None = None,
     max_pixels: int | None = None,
+    *,
+    required: Sequence[str] = (),
 ) -> list[ImageRow]:
     """The rows of a CSV file with a column file and, maybe, others of `COLUMNS`.
 
     Images with a digest must not have changed. Of several verdicts on an image the last one counts.
     """
-    rows, problems, read, digests = read_table(path, ()), [], [], {}
-    given = rows[0] if rows else ()
+    table = read_table(path, required)
+    given = table[0] if table else ()
     columns = {
         what: next((name for name in names if name in given), None)
         for what, names in COLUMNS.items()
     }
     if columns["file"] is None:
         raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
-    for number, row in enumerate(rows, start=2):
-        cells = {what: row[name].strip() or None for what, name in columns.items() if name}
-        if cells["file"] is None:
-            if any(cells.values()):
-                problems.append(f"{path}, line {number}: it names no file")
-            continue
-        if columns["label"]:
-            cells["label"] = cells["label"] or ""
-        for what in ("file", "mask"):
-            if cells.get(what):
-                cells[what] = beside(path, unescape_name(cells[what]))
-        cells["split"] = (cells.get("split") or "").lower() or split
-        if cells["split"] not in (None, "train", "test"):
-            why = f"a split is 'train' or 'test', not {cells['split']!r}"
-            problems.append(f"{path}, line {number}: {why}")
-        digests[cells["file"]] = cells.pop("digest", None)
-        read.append(ImageRow(**cells))
+    problems = Problems(path)
+    rows = []
+    for number, line in enumerate(table, start=2):
+        cells = {what: line[name].strip() or None for what, name in columns.items() if name}
+        try:
+            rows += _row_of(cells, path, split)
+        except ValueError as error:
+            problems.add(f"{path}, line {number}: {error}")
     is_verdict = columns["label"] == "verdict"
-    sure = [row.label for row in read if row.label and row.label.lower() != _UNSURE]
+    sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
     labels = _read_labels(path, sure, is_verdict, problems)
     if is_verdict:
-        read = list({row.file: row for row in read}.values())
-    read = [row for row in read if (row.label or "").lower() != _UNSURE]
-    for file in dict.fromkeys(row.file for row in read if digests[row.file]):
-        try:
-            images = as_images([file], pages=pages, max_pixels=max_pixels)
-            if len(images) == 1 and images.digest(0) != digests[file]:
-                problems.append(f"{file}: it has changed since the report was written")
-        except ImageReadError as error:
-            problems.append(str(error))
-    if problems:
-        raise DatasetError(path, problems)
+        rows = list({row.file: row for row in rows}.values())
+    rows = [row for row in rows if (row.label or "").lower() != _UNSURE]
+    _check_digests(rows, pages, max_pixels, problems)
+    problems.raise_any()
     return [
-        row._replace(label=labels.get(row.label, row.label), split=None)
-        for row in read
+        row._replace(label=labels.get(row.label, row.label), split=None, digest=None)
+        for row in rows
         if split in (None, row.split)
     ]
+
+
+def _row_of(cells, table, split):
+    """The row that a line of a table means, or none of an empty line."""
+    if cells["file"] is None:
+        if any(cells.values()):
+            raise ValueError("it names no file")
+        return []
+    if "label" in cells:
+        cells["label"] = cells["label"] or ""
+    for what in ("file", "mask"):
+        if cells.get(what):
+            cells[what] = beside(table, unescape_name(cells[what]))
+    cells["split"] = (cells.get("split") or "").lower() or split
+    if cells["split"] not in (None, "train", "test"):
+        raise ValueError(f"a split is 'train' or 'test', not {cells['split']!r}")
+    return [ImageRow(**cells)]
+
+
+def _check_digests(rows, pages, max_pixels, problems):
+    for file, digest in dict.fromkeys((row.file, row.digest) for row in rows if row.digest):
+        try:
+            images = as_images([file], pages=pages, max_pixels=max_pixels)
+            if len(images) == 1 and images.digest(0) != digest:
+                problems.add(f"{file}: it has changed since the report was written")
+        except ImageReadError as error:
+            problems.add(str(error))
 
 
 def _read_labels(path, labels, is_verdict, problems):
@@ -100,14 +114,14 @@ def _read_labels(path, labels, is_verdict, problems):
         for label in labels:
             if not (means_good(label) or means_defect(label)):
                 words = ", ".join((_UNSURE, *DEFECT_WORDS, *GOOD_WORDS))
-                problems.append(f"{path}: the verdict {label!r} is none of {words}")
+                problems.add(f"{path}: the verdict {label!r} is none of {words}")
         return {label: GOOD if means_good(label) else "defect" for label in labels}
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
     if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
         words = ", ".join(GOOD_WORDS)
-        problems.append(f"none of the labels {set(labels)} is a word for good: {words}")
+        problems.add(f"none of the labels {set(labels)} is a word for good: {words}")
     return {label: GOOD for label in labels if means_good(label)}
 
 
@@ -144,7 +158,6 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     ['line/0012.png', 'line/0015.png']
     """
     path = Path(path)
-    read_table(path, ("file", "verdict"))
-    rows = read_rows(path, max_pixels=max_pixels)
+    rows = read_rows(path, max_pixels=max_pixels, required=("file", "verdict"))
     images = as_image_set(rows, max_pixels)
-    return checked(path, images, [], False) if rows else images
+    return Problems(path).checked(images, False) if rows else images

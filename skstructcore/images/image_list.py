@@ -70,6 +70,8 @@ class Annotations:
         The product that each image shows.
     parts : ndarray of shape (n_images,), default=None
         The part that each image is a view of, where several views are decided together.
+    splits : ndarray of shape (n_images,), default=None
+        "train" or "test".
 
     Examples
     --------
@@ -83,18 +85,13 @@ class Annotations:
     groups: NDArray[Any] | None = None
     categories: NDArray[Any] | None = None
     parts: NDArray[Any] | None = None
+    splits: NDArray[Any] | None = None
 
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Annotations:
         """What is known of the images at `rows`: a slice, integers or a boolean mask."""
         return Annotations(
             **{name: None if part is None else part[rows] for name, part in vars(self).items()}
         )
-
-    @classmethod
-    def of(cls, images: object) -> Annotations:
-        """Take up what an object like `ImageSet` says of its images (`y`, `groups`, ...)."""
-        parts = (getattr(images, name, None) for name in ("y", "groups", "categories", "parts"))
-        return cls(*(None if part is None else np.asarray(part) for part in parts))
 
 
 class Unreadable(NamedTuple):
@@ -209,11 +206,11 @@ def _as_list(X):
         return ImageList(list_images(X))
     if isinstance(X, Image.Image):
         raise ValueError("One PIL image was given where a list is needed: pass [image].")
-    annotations = Annotations()
+    annotations = None
     if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc") and X.shape[1] == 1:
         X = X.iloc[:, 0]
     if hasattr(X, "paths"):
-        X, annotations = X.paths, Annotations.of(X)
+        X, annotations = X.paths, getattr(X, "annotations", None)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         _check_stack(X)
     elif isinstance(X, Set | Mapping):
