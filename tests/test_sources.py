@@ -259,7 +259,7 @@ def test_masks_may_lie_in_a_folder_of_their_own(make):
     assert [images.load_mask(i).sum() for i in range(4)] == [0, 61, 0, 61]
     images = load_images("p", "q", masks="masks", inverted_masks=True)
     assert [images.load_mask(i).sum() for i in range(4)] == [0, 3, 0, 3]
-    with pytest.raises(DatasetError, match="d_mask.png: a mask without an image"):
+    with pytest.raises(DatasetError, match=r"d_mask\.png: a mask without an image"):
         load_images("p", masks="masks")
     with pytest.raises(DatasetError, match="masks= is no folder"):
         load_images("p", masks="nowhere")
