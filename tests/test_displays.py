@@ -265,6 +265,14 @@ def test_score_shift_counts_who_crosses_over_and_writes_it_into_the_regions():
     assert vertical.get_xdata()[0] == 2 and horizontal.get_ydata()[0] == 4
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_score_shift_refuses_what_lies_nowhere(value):
+    with pytest.raises(ValueError, match="base must be finite"):
+        ScoreShiftDisplay([1.0, value], [1.0, 1.0], 0, 0)
+    with pytest.raises(ValueError, match="scores must be finite"):
+        ScoreShiftDisplay([1.0, 1.0], [1.0, value], 0, 0)
+
+
 def test_score_shift_of_routes_puts_all_products_on_one_scale():
     rng = np.random.default_rng(0)
     maps = AnomalyMaps(

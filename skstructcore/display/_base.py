@@ -77,7 +77,7 @@ class Display:
 class ScoredDisplay(Display):
     """A display of what `describe` says of images.
 
-    A subclass has ``_of(described, scorer, labels, **options)``, which returns one.
+    A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet.
     """
 
     _carried = ()  # options that an `ImageSet` brings
@@ -128,7 +128,7 @@ class ScoredDisplay(Display):
             See the notes of the class, if there are any.
         """
         check_same_length(described=described, y=y)
-        return cls._of(described, scorer, cls._labels_of(None, y), **options).plot(ax)
+        return cls.of(described, scorer, cls._labels_of(None, y), **options).plot(ax)
 
 
 def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:

@@ -51,7 +51,7 @@ class DescriptorDisplay(ScoredDisplay):
         self.labels = None if self.labels is None else np.asarray(self.labels)
 
     @classmethod
-    def _of(cls, described, scorer, labels):
+    def of(cls, described, scorer, labels):
         check_described(described, *z_columns(scorer))
         z = described[z_columns(scorer)]
         return cls(z.rename(columns=lambda name: name.removeprefix("z_")), labels)

@@ -102,7 +102,7 @@ class OperatingPointDisplay(ScoredDisplay):
                 self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
 
     @classmethod
-    def _of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
+    def of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
         check_same_length(described=described, groups=groups)
         check_described(described, "p_value", "route", "is_anomalous")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)

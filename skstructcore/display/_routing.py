@@ -54,7 +54,7 @@ class RoutingDisplay(ScoredDisplay):
         return getattr(images, "categories", None) if y is None else y
 
     @classmethod
-    def _of(cls, described, scorer, labels):
+    def of(cls, described, scorer, labels):
         if not scorer.is_routed_:
             raise ValueError(
                 "The pipeline has no routes: fit it with bank__categories= (or set "

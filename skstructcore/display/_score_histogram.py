@@ -62,7 +62,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)
 
     @classmethod
-    def _of(cls, described, scorer, labels):
+    def of(cls, described, scorer, labels):
         check_described(described, "anomaly_score")
         routes = [route for route in scorer.routes_.values() if not route.is_pooled]
         scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]

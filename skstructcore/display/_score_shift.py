@@ -11,7 +11,7 @@ import pandas as pd
 from ..images.labels import GOOD
 from ..scoring.table import base_thresholds
 from ._base import ScoredDisplay, check_described, members_of
-from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
+from .style import BLUE, GREY, ORANGE, around, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -71,9 +71,12 @@ class ScoreShiftDisplay(ScoredDisplay):
 
     def __post_init__(self) -> None:
         self._as_arrays("base", "scores", "labels")
+        for name in ("base", "scores"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must be finite numbers: leave out what has no score.")
 
     @classmethod
-    def _of(cls, described, scorer, labels):
+    def of(cls, described, scorer, labels):
         check_described(described, "base", "anomaly_score")
         base = described["base"].to_numpy()
         base_threshold = scorer.calibration_.base_decision.threshold
@@ -126,13 +129,8 @@ class ScoreShiftDisplay(ScoredDisplay):
 
     def _frame(self, ax):
         # The margins leave room for the words in the corners.
-        for values, limit, set_limits, share in (
-            (self.base, self.base_threshold, ax.set_xlim, 0.08),
-            (self.scores, self.threshold, ax.set_ylim, 0.18),
-        ):
-            low, high = min(values.min(), limit), max(values.max(), limit)
-            margin = share * (high - low or 1)
-            set_limits(low - margin, high + margin)
+        ax.set_xlim(around(self.base, self.base_threshold, 0.08))
+        ax.set_ylim(around(self.scores, self.threshold, 0.18))
 
     def _shade(self, ax):
         """Colour each region, and write into its corner what it means and who is in it."""

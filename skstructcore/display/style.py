@@ -74,15 +74,17 @@ def as_text(name: object) -> str:
 
 
 def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Give every label of images a colour and a marker; good images have always the same.
+    """Give every label of images a colour and a marker.
+
+    Good images have always the same, and so have "images" of which nothing is known.
 
     Examples
     --------
     >>> label_styles(["dent", "good"])["good"]
     {'color': '#0072B2', 'marker': 'o'}
     """
-    others = [label for label in dict.fromkeys(labels) if label != GOOD]
-    styles = {GOOD: {"color": BLUE, "marker": "o"}}
+    styles = {label: {"color": BLUE, "marker": "o"} for label in (GOOD, "images")}
+    others = [label for label in dict.fromkeys(labels) if label not in styles]
     for position, label in enumerate(others):
         color, marker = _LABELS[position % len(_LABELS)]
         styles[label] = {"color": color, "marker": marker}
@@ -122,6 +124,13 @@ def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, flo
         # What is far over the threshold must not look like what is just over it.
         high = max(high, threshold + 0.5 * (threshold - low))
     return float(low), float(high if high > low else low + 1)
+
+
+def around(values: NDArray[np.floating], threshold: float, margin: float) -> tuple[float, float]:
+    """Limits of an axis on which values and a threshold lie, with a margin as a share of it."""
+    low, high = min(values.min(), threshold), max(values.max(), threshold)
+    width = margin * (high - low or 1)
+    return float(low - width), float(high + width)
 
 
 def percent_axis(axis: Any, ticks: Sequence[float]) -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import re
 from datetime import datetime, timezone
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -18,21 +13,23 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
 from .._utils.validation import check_number, check_same_length
-from .._version import __version__
+from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
-from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.labels import labels_of
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import check_fitted_with_parts, decide_parts
-from ..scoring.table import routes_of, z_columns
+from ..scoring.table import z_columns
 from .collect import collect
-from .pictures import map_uri, outline
+from .pictures import map_uri
+from .records import as_json, image_records, part_records, picture_record
 from .shift import draw_shift
 from .summary import facts, operating_points
-from .words import headline, reasons, term_in_words
+from .words import term_in_words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
@@ -102,8 +99,8 @@ def report(
     Raises
     ------
     ValueError
-        If there are no images, too many, or none that can be read; if `parts` are given to a
-        pipeline that was fitted without; or if it does not fit this version of skstructcore.
+        If there are no images, too many, or none that can be read; or if `parts` are given to a
+        pipeline that was fitted without.
     OSError
         If `path` cannot be written; this is checked first.
 
@@ -128,7 +125,6 @@ def report(
     numbers |= {name: value for name, value in optional.items() if value is not None}
     for name, value in numbers.items():
         check_number(value, name, 1, closed="left", kind=Integral)
-    load_mask = getattr(images, "load_mask", None)
     listed = as_images(images)
     n_images = len(listed)
     if max_images is not None and n_images > max_images:
@@ -143,20 +139,18 @@ def report(
     check_same_length(images=range(n_images), y=types, parts=parts)
     if parts is not None:
         check_fitted_with_parts(pipe[-1])
-    try:
-        options = {"sides": (thumbnail, detail), "batch_size": batch_size, "verbose": verbose}
-        collected = collect(pipe, listed, load_mask=load_mask, **options)
-        content = _content(pipe, *collected, types, parts, title, path.parent)
-        page = fill_page(__package__, **content)
-    except AttributeError as error:
-        fitted_with = getattr(pipe[-1], "version_", "a version that it does not tell")
-        if fitted_with == __version__:
-            raise  # no old pipeline, but a fault of this package
-        raise ValueError(
-            f"The pipeline was fitted with another version of skstructcore ({fitted_with}), which "
-            f"does not fit this one ({__version__}): {error}. Fit it again, or write the report "
-            "with the version it was fitted with."
-        ) from error
+        parts = np.asarray(parts, dtype=object).astype(str)
+    entries, described = collect(
+        pipe,
+        listed,
+        load_mask=getattr(images, "load_mask", None),
+        sides=(thumbnail, detail),
+        batch_size=batch_size,
+        verbose=verbose,
+    )
+    types = None if types is None else types.astype(str)
+    content = _content(pipe, entries, described, types, parts, path.parent)
+    page = fill_page(__package__, title=title, **content)
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
@@ -173,167 +167,65 @@ def _check_pipeline(pipe):
     check_takes_images(pipe, "report")
 
 
-def _content(pipe, entries, described, types, part_names, title, folder):
+def _content(pipe, entries, described, types, parts, folder):
     """All that the template needs; `data` and `blocks` are read by the page's script."""
-    scorer = pipe[-1]
-    known = described.index.to_numpy()
-    known_types = None if types is None else types[known].astype(str)
-    parts = names = None
-    if part_names is not None:
-        names = np.asarray(part_names, dtype=object).astype(str)[known]
-        parts = decide_parts(scorer, described.assign(file=names), names)
-    points = operating_points(described, scorer, known_types, parts)
-    fitted = next(k for k, point in enumerate(points) if point["is_fitted"])
-    images = _images(entries, described, scorer, types, points, folder)
+    scorer, known = pipe[-1], described.index.to_numpy()
+    known_types = None if types is None else types[known]
+    table = None
     if parts is not None:
-        rows = _parts(parts, points)
-        for i, name in zip(known, names, strict=True):
-            images[i]["part"] = rows[name]
-    limits = map_limits([entries[i].heat for i in known], 1.0)
-    pictures = [_picture(entry, limits) for entry in entries]
-    thresholds = (
-        1.0 if scorer.is_routed_ else float(scorer.calibration_.base_decision.threshold),
-        -float(scorer.offset_),
+        table = decide_parts(scorer, described.assign(file=parts[known]), parts[known])
+    points = operating_points(described, scorer, known_types, table)
+    images = image_records(
+        entries, described, scorer, types, [point["rejected"] for point in points], folder
     )
-    flags = {
+    if parts is not None:
+        records = part_records(table, [point["rejected_parts"] for point in points])
+        for i in known:
+            images[i]["part"] = records[parts[i]]
+    shift = ScoreShiftDisplay.of(described, scorer, known_types)
+    limits = map_limits([entries[i].heat for i in known], 1.0)
+    pictures = [picture_record(entry, limits) for entry in entries]
+    # Both the template and the script ask for these.
+    shared = {
         "labelled": types is not None,
         "by_part": parts is not None,
         "routed": scorer.is_routed_,
+        "fitted": next(k for k, point in enumerate(points) if point["is_fitted"]),
     }
     terms = [name.removeprefix("z_") for name in z_columns(scorer)]
-    # Verdicts on these files are kept under this name, also if the report is written again.
-    content = _json([[entry.name, entry.digest] for entry in entries])
     data = {
-        "id": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "id": _digest_of(entries),
         "images": images,
         "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
-        **flags,
-        "fitted": fitted,
-        "threshold": thresholds[1],
+        **shared,
+        "threshold": shift.threshold,
         "blockSize": _BLOCK,
     }
-    blocks = range(0, len(pictures), _BLOCK)
     return {
-        "title": title,
         "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "facts": facts(pipe),
         "points": points,
-        "fitted": fitted,
-        "shift": draw_shift(described, thresholds, known_types),
+        "shift": draw_shift(shift, known),
         "n_images": len(images),
         "n_known": len(described),
-        **flags,
-        "types": [] if types is None else sorted(set(types.astype(str))),
+        **shared,
+        "types": [] if types is None else sorted(set(types)),
         "routes": sorted({*map(escape_name, described["route"])}),
-        "limits": [f"{limit:.3g}" for limit in limits],
-        "bar": map_uri(np.linspace(*limits, 256)[np.newaxis], *limits),
-        "bar_threshold": f"{256 * (1 - limits[0]) / (limits[1] - limits[0]):.0f}",
-        "data": _json(data),
-        "blocks": [_json(pictures[start : start + _BLOCK]) for start in blocks],
+        **_color_bar(*limits),
+        "data": as_json(data),
+        "blocks": [as_json(pictures[i : i + _BLOCK]) for i in range(0, len(pictures), _BLOCK)],
     }
 
 
-def _images(entries, described, scorer, types, points, folder):
-    """What the page knows of each image, apart from pictures."""
-    images = [
-        {
-            "file": entry.name,
-            "name": name,
-            "digest": entry.digest,
-            "type": None if types is None else str(types[i]),
-            "error": entry.error,
-            "note": entry.note,
-            "size": entry.size,
-            **_link(entry.file, folder),
-        }
-        for i, (entry, name) in enumerate(zip(entries, _short_names(entries), strict=True))
-    ]
-    columns = z_columns(scorer)
-    smallest = {name: decision.smallest_rate for name, decision in scorer.decisions_.items()}
-    smallest = routes_of(described).map(smallest)
-    decided = _by_rate([point["rejected"] for point in points])
-    for row, i, least, at in zip(
-        described.to_dict("records"), described.index, smallest, decided, strict=True
-    ):
-        images[i] |= {
-            "p": row["p_value"],
-            "score": row["anomaly_score"],
-            "at": at,
-            "route": escape_name(row["route"]),
-            "z": [row[column] for column in columns],
-            "short": headline(row, least, entries[i].size),
-            "why": reasons(row, least, row["base_ratio"]),
-            "peak": [row["peak_row"], row["peak_col"]],
-        }
-    return images
+def _digest_of(entries):
+    """The name under which verdicts on these files are kept, whenever a report is written."""
+    content = as_json([[entry.name, entry.digest] for entry in entries])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _parts(table, points):
-    """What the page knows of each part, by its name."""
-    decided = _by_rate([point["rejected_parts"] for point in points])
+def _color_bar(low, high):
     return {
-        row["part"]: {
-            "name": row["part"],
-            "views": "one view" if row["n_views"] == 1 else f"{row['n_views']} views",
-            "p": row["p_value"],
-            "score": row["anomaly_score"],
-            "at": at,
-        }
-        for row, at in zip(table.to_dict("records"), decided, strict=True)
+        "limits": [f"{low:.3g}", f"{high:.3g}"],
+        "bar": map_uri(np.linspace(low, high, 256)[np.newaxis], low, high),
+        "bar_threshold": f"{256 * (1 - low) / (high - low):.0f}",
     }
-
-
-def _by_rate(rejected):
-    """For each image or part a digit a rate: 1 where it is rejected."""
-    return ["".join(map(str, row)) for row in np.array(rejected).T.astype(int)]
-
-
-def _picture(entry, limits):
-    if entry.heat is None:
-        return {"image": entry.picture}
-    picture = {
-        "image": entry.picture,
-        "map": map_uri(entry.heat, *limits),
-        "box": entry.box,
-        "region": outline(entry.heat > 1, entry.box),
-        "truth": entry.truth,
-    }
-    return picture if entry.detail is None else {**picture, "full": entry.detail}
-
-
-def _short_names(entries):
-    """Names of files without folders; with the last one where files of several share a name."""
-    paths = [re.split(r"[\\/]", entry.name) for entry in entries]
-    n_last = 2 if len({path[-1] for path in paths}) < len(paths) else 1
-    return ["/".join(path[-n_last:]) for path in paths]
-
-
-def _link(file, folder):
-    """Where a file is, seen from the page, and whether an image is all of it."""
-    if file is None:
-        return {"href": None}
-    path = split_page(file)[0]
-    try:
-        href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
-    except ValueError:  # on another drive of Windows
-        href = Path(os.path.abspath(path)).as_uri()
-    return {"href": href, "whole": path == file}
-
-
-def _json(value):
-    """JSON that may stand in a script element: nothing in it can end that element."""
-    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-def _finite(value):
-    """The same with numbers as short as they need to be, and None for what is no number."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..display.style import label_styles
+from ..display.style import around, label_styles
 from ..images.labels import GOOD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     import pandas as pd
-    from numpy.typing import NDArray
+
+    from ..display import ScoreShiftDisplay
 
 # Where values lie in the drawing: left, right; bottom, top.
 _ACROSS, _UP = (60, 705), (395, 15)
@@ -30,48 +32,35 @@ _MARKS = {
 }
 
 
-def draw_shift(
-    described: pd.DataFrame, thresholds: tuple[float, float], types: NDArray[np.object_] | None
-) -> dict[str, Any]:
+def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, Any]:
     """What the template draws: marks by type, axes, and in words whether the structure helps.
 
-    `described` is the table of `collect`, `thresholds` are those of base and anomaly score; that of
-    the base score is 1 where it is in units of the threshold of its route.
+    `positions` are those of the images among all of the report.
     """
-    base = described["base_ratio" if thresholds[0] == 1.0 else "base"].to_numpy()
-    scores = described["anomaly_score"].to_numpy()
-    x, x_axis = _placed(base, thresholds[0], _ACROSS)
-    y, y_axis = _placed(scores, thresholds[1], _UP)
-    whole, alone = scores > thresholds[1], base > thresholds[0]
-    gained, lost = whole & ~alone, alone & ~whole
-    labels = np.full(len(x), "images") if types is None else types
+    x, x_axis = _placed(shift.base, shift.base_threshold, _ACROSS)
+    y, y_axis = _placed(shift.scores, shift.threshold, _UP)
+    labels = np.full(len(x), "images") if shift.labels is None else shift.labels
     styles, groups = label_styles(labels), []
     for label in sorted(set(labels), key=lambda label: (label != GOOD, label)):
         mine = np.flatnonzero(labels == label)
-        mine = mine[np.argsort(scores[mine], kind="stable")]
-        marks = [
-            {"i": int(described.index[k]), "x": f"{x[k]:.1f}", "y": f"{y[k]:.1f}"} for k in mine
-        ]
-        style = styles[label]
-        if types is None:
-            style = styles[GOOD]
-        path = _MARKS[style["marker"]]
-        groups.append({"name": label, "color": style["color"], "path": path, "marks": marks})
+        mine = mine[np.argsort(shift.scores[mine], kind="stable")]
+        marks = [{"i": int(positions[k]), "x": f"{x[k]:.1f}", "y": f"{y[k]:.1f}"} for k in mine]
+        look = {"color": styles[label]["color"], "path": _MARKS[styles[label]["marker"]]}
+        groups.append({"name": label, **look, "marks": marks})
+    counts = shift.counts()
     return {
         "groups": groups,
         "x": x_axis,
         "y": y_axis,
-        "n_gained": int(gained.sum()),
-        "n_lost": int(lost.sum()),
-        "words": _in_words(gained, lost, types),
+        "n_gained": counts["only_score"].sum(),
+        "n_lost": counts["only_base"].sum(),
+        "words": _in_words(counts),
     }
 
 
 def _placed(values, threshold, ends):
     """Places of values along an axis, and of its threshold and ticks."""
-    low, high = min(values.min(), threshold), max(values.max(), threshold)
-    margin = 0.06 * ((high - low) or 1)
-    low, high = low - margin, high + margin
+    low, high = around(values, threshold, 0.06)
 
     def place(value):
         return ends[0] + (ends[1] - ends[0]) * (value - low) / (high - low)
@@ -83,21 +72,19 @@ def _placed(values, threshold, ends):
     return place(values), {"threshold": float(place(threshold)), "ticks": marked}
 
 
-def _in_words(gained, lost, types):
+def _in_words(counts: pd.DataFrame) -> str:
     """Whether the structure of the map helps, by what it changes at the thresholds as fitted."""
     start = "Compared with the farthest patch alone, the structure of the map"
-    if not gained.any() and not lost.any():
+    gained, lost = counts["only_score"], counts["only_base"]
+    if gained.sum() + lost.sum() == 0:
         return f"{start} changes no decision on these images."
-    if types is None:
+    if "images" in counts.index:
         return (
-            f"{start} rejects {gained.sum()} more images and accepts {lost.sum()} that would be "
-            "rejected. Without labels it is open which are right: look at the images in the "
-            "coloured fields."
+            f"{start} rejects {gained['images']} more images and accepts {lost['images']} that "
+            "would be rejected. Without labels it is open which are right: look at the images in "
+            "the coloured fields."
         )
-    good = types == GOOD
-    found, missed = (gained & ~good).sum(), (lost & ~good).sum()
-    alarms, spared = (gained & good).sum(), (lost & good).sum()
-    more, wrong = found - missed, alarms - spared
+    more, wrong = gained["defects"] - lost["defects"], gained[GOOD] - lost[GOOD]
     if more * wrong > 0:
         much = "more and rejects more" if more > 0 else "less and rejects fewer"
         verdict = f"It finds {much} good images: what costs more decides."
@@ -108,6 +95,6 @@ def _in_words(gained, lost, types):
     else:
         verdict = "It makes no difference in sum."
     return (
-        f"{start} finds {found} more defects and loses {missed}; it rejects {alarms} more good "
-        f"images and spares {spared}. {verdict}"
+        f"{start} finds {gained['defects']} more defects and loses {lost['defects']}; it rejects "
+        f"{gained[GOOD]} more good images and spares {lost[GOOD]}. {verdict}"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING
 
 from ..routing.grouping import UNKNOWN
+from ..scoring.decision import ROUNDING
+from ..scoring.descriptors import SURPRISE, TOP
 from ..scoring.summary import percent
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _TERMS = {
     "moran": "how clustered its unusual patches are",
     "concentration": "how concentrated its distances are",
 }
-_TOP = re.compile(r"top([\d.]+)")
-_SURPRISE = "surprise_"
 
 
 def term_in_words(name: str) -> str:
@@ -38,10 +37,10 @@ def term_in_words(name: str) -> str:
     >>> term_in_words("top5"), term_in_words("surprise_max")
     ('its 5 % farthest patches', 'the distance of its farthest patch, given what it shows')
     """
-    inner = name.removeprefix(_SURPRISE)
-    top = _TOP.fullmatch(inner)
+    inner = name.removeprefix(SURPRISE)
+    top = TOP.fullmatch(inner)
     words = f"its {top[1]} % farthest patches" if top else _TERMS.get(inner, inner)
-    return f"{words}, given what it shows" if name.startswith(_SURPRISE) else words
+    return f"{words}, given what it shows" if name != inner else words
 
 
 def place_in_words(row: float, column: float) -> str:
@@ -69,23 +68,22 @@ def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str
     if row["route"] == UNKNOWN:
         return f"no known product; the nearest is {row['nearest_route']}"
     place = place_in_words(row["peak_row"] / size[0], row["peak_col"] / size[1])
-    what = "most unusual"
-    if math.isfinite(row["region_top"]):
-        sides = sorted(
-            (row["region_bottom"] - row["region_top"], row["region_right"] - row["region_left"])
-        )
-        what = "long, thin mark" if sides[1] >= 3 * sides[0] else "spot"
-        what = "large area, most of all" if row["area_over"] > 0.25 else what
+    height, width = _extent(row)
+    if math.isnan(height):
+        what = "most unusual"
+    elif row["area_over"] > 0.25:
+        what = "large area, most of all"
+    else:
+        what = "long, thin mark" if max(height, width) >= 3 * min(height, width) else "spot"
     if row["p_value"] > 0.1:
         return f"{what} {place}; {percent(row['p_value'])} of good images are as unusual"
     return f"{what} {place}, farther from normal than {_how_many(row['p_value'], least)}"
 
 
-def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
+def reasons(row: Mapping[str, Any], least: float) -> list[str]:
     """Explain the decision about one image; the first sentence says what was decided, and why.
 
-    By a row of `describe`, the smallest p-value that there is, and the `ratio` of the base score to
-    its threshold.
+    By a row of the table of `collect`, and the smallest p-value that there is.
     """
     is_unknown = row["route"] == UNKNOWN
     if is_unknown:
@@ -105,16 +103,14 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
             f"{'above' if z >= 0 else 'below'} good images"
             f"{', which this score counts as unusual' if decided and z < 0 else ''}."
         )
-    if math.isfinite(ratio):
+    if math.isfinite(row["base_ratio"]):
         place = f"row {row['peak_row']:.0f}, column {row['peak_col']:.0f}"
         sentences.append(
-            f"Its farthest patch, at {place}, is at {ratio:.2f} times the threshold distance."
+            f"Its farthest patch, at {place}, is at {row['base_ratio']:.2f} times the "
+            "threshold distance."
         )
-    if math.isfinite(row["region_top"]):
-        height, width = (
-            (row["region_bottom"] - row["region_top"]),
-            (row["region_right"] - row["region_left"]),
-        )
+    height, width = _extent(row)
+    if math.isfinite(height):
         sentences.append(
             f"Around it a region of {width:.0f} × {height:.0f} pixels is over the threshold, "
             f"{percent(row['area_over'])} of the image in all."
@@ -129,8 +125,13 @@ def reasons(row: Mapping[str, Any], least: float, ratio: float) -> list[str]:
     return sentences
 
 
+def _extent(row):
+    """Height and width of the region around the peak; NaN where none is."""
+    return row["region_bottom"] - row["region_top"], row["region_right"] - row["region_left"]
+
+
 def _how_many(p_value, least):
-    if p_value > least * 1.000001:
+    if p_value > least + ROUNDING:
         return f"{percent(1 - max(p_value, 0.001))} of good images"
     if least == 0:
         return "all good images of the fit"

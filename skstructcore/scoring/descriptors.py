@@ -38,7 +38,7 @@ __all__ = [
     "resolve_descriptor",
 ]
 
-_TOP = re.compile(r"top(\d+(?:\.\d+)?)")
+TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 
 #: Before the name of a descriptor: it looks at the surprise, see `skstructcore.knn.surprise`.
 SURPRISE = "surprise_"
@@ -80,7 +80,7 @@ def resolve_descriptor(
     plain = descriptor.removeprefix(SURPRISE) if looks_at_surprise(descriptor) else descriptor
     if plain in DESCRIPTORS:
         return descriptor, DESCRIPTORS[plain]
-    match = _TOP.fullmatch(plain) if isinstance(plain, str) else None
+    match = TOP.fullmatch(plain) if isinstance(plain, str) else None
     if match and 0 < float(match[1]) <= 100:
         return descriptor, partial(top_mean, percent=float(match[1]))
     raise ValueError(
