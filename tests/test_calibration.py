@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skstructcore.containers import TrainingImages
 from skstructcore.scoring.calibration import (
     NORMS,
     combine,
@@ -14,8 +15,8 @@ from skstructcore.scoring.calibration import (
     shares,
 )
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
-from skstructcore.scoring.decision import explain_shortage
 from skstructcore.scoring.evidence import Evidence
+from skstructcore.scoring.summary import explain_shortage
 
 
 def test_location_and_scale_are_those_of_standard_scaler():
@@ -125,9 +126,9 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     assert "false_alarm_rate=0.032, or use threshold='expected'" in message
     for settings in ({"false_alarm_rate": 0.032, "threshold": "guaranteed"}, {}):
         assert explain_shortage(fit_calibration(data, **settings).decision) is None
-    grouped = fit_calibration(
-        data, np.arange(31) % 3, false_alarm_rate=0.032, threshold="guaranteed"
-    )
+    images = TrainingImages(np.arange(31) % 3)
+    data = replace(data, images=images, image_index=np.arange(31))
+    grouped = fit_calibration(data, false_alarm_rate=0.032, threshold="guaranteed")
     assert "31 training images in 3 groups" in explain_shortage(grouped.decision)
 
 

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
 from ..routing.profile import fit_tail
-from ..scoring.calibration import RouteCalibration
-from ..scoring.routed import MIN_GROUPS, explain_routes
+from ..scoring.calibration import MIN_GROUPS, RouteCalibration
+from ..scoring.summary import explain_routes
 from ._steps import features_of, known_parts, structcore_steps, with_steps
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import pandas as pd
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
 from ..routing.profile import fit_tail
-from ..scoring.decision import MIN_IMAGES, decide, decide_by_base, explain_shortage
+from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
+from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
 from ..scoring.parts import score_parts
-from ..scoring.routed import MIN_GROUPS_FOR_UNKNOWN
+from ..scoring.summary import explain_shortage
 from ._fresh import fresh_images
 from ._steps import known_parts, structcore_steps, with_steps
 

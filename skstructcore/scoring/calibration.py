@@ -20,6 +20,7 @@ import numpy as np
 from .._utils.rows import join_rows, take_rows
 from .._utils.warning import warn_user
 from ..routing.grouping import UNKNOWN
+from ..routing.profile import fit_tail
 from .decision import Decision, decide, decide_by_base
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
 NORMS = ("sum", "l2", "linf")
+
+#: A route with fewer independent images is judged by the statistics of all routes together.
+MIN_GROUPS = 8
+#: With fewer independent images than these, next to nothing is far enough away to be unknown.
+MIN_GROUPS_FOR_UNKNOWN = 5
 
 _LARGEST = 1e100
 _ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is rejected
@@ -308,7 +314,6 @@ def route_of_images(
 
 def fit_calibration(
     evidence: Evidence,
-    groups: NDArray[Any] | None = None,
     *,
     norm: Norm = "sum",
     lam: float | Literal["auto", "struct-only"] = "auto",
@@ -318,11 +323,10 @@ def fit_calibration(
 ) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
 
-    `groups` are the lots or parts of the images, which are alike and count as one. `weights` are
-    factors of the ``z`` of the first descriptors, and the others do not count; None: all 1. All
-    else is as in `StructCoreScorer`.
+    Images of one group are alike and count as one. `weights` are factors of the ``z`` of the first
+    descriptors, and the others do not count; None: all 1. All else is as in `StructCoreScorer`.
     """
-    base, phi = evidence.base, evidence.phi
+    base, phi, groups = evidence.base, evidence.phi, evidence.groups
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
@@ -356,3 +360,25 @@ def fit_calibration(
         decision=decide(scores, false_alarm_rate, threshold, groups),
         base_decision=decide_by_base(base, false_alarm_rate, threshold, groups),
     )
+
+
+def calibrate(
+    training: Evidence, **options: Any
+) -> tuple[ScoreCalibration, dict[str, RouteCalibration]]:
+    """Calibrate all images together, and each route ("all" without routes).
+
+    A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. Options are
+    those of `fit_calibration`.
+    """
+    calibration = fit_calibration(training, **options)
+    if training.route is None:
+        return calibration, {"all": RouteCalibration(calibration)}
+    routes = {}
+    for name in map(str, np.unique(training.route)):
+        mine = training.take(training.rows_of(name))
+        tail = fit_tail(mine.route_distance, mine.groups)
+        if tail.n < MIN_GROUPS:
+            routes[name] = RouteCalibration(calibration, tail, is_pooled=True)
+        else:
+            routes[name] = RouteCalibration(fit_calibration(mine, **options), tail)
+    return calibration, routes

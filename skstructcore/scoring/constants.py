@@ -10,8 +10,8 @@ from scipy.special import stdtr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .calibration import RouteCalibration
     from .decision import Decision
-    from .routed import RouteCalibration
     from .structcore import StructCoreScorer
 
 # Smooth tails are read from tables, linear between their points: these are standardised scores,

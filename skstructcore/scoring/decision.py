@@ -112,6 +112,14 @@ class Decision:
             self.scores, rate, self.rule, self.groups, self.score_weights, fresh=self.fresh
         )
 
+    def without(self, images: NDArray[np.int64]) -> Decision:
+        """What the other images would decide, by the scores that they have here."""
+        scores, groups, weights = (
+            None if values is None else np.delete(values, images)
+            for values in (self.scores, self.groups, self.score_weights)
+        )
+        return decide(scores, self.asked_rate, self.rule, groups, weights, fresh=self.fresh)
+
     def largest_rejected(self, rate: float) -> float:
         """The p-value up to which images are rejected at another false-alarm rate."""
         if self.rule != "quantile":
@@ -199,24 +207,6 @@ def decide_by_base(
 ) -> Decision:
     """`decide` by base scores; where all are equal nothing is rare, and the rule is "quantile"."""
     return decide(base, rate, rule if np.ptp(base) > 0 else "quantile", *spread, **options)
-
-
-def explain_shortage(decision: Decision) -> str | None:
-    """Say that there are too few images to guarantee the rate; None if there are not."""
-    asked, rate = decision.asked_rate, decision.rate
-    if rate <= asked + ROUNDING:
-        return None
-    n_images, n_groups = len(decision.scores), decision.n_independent
-    training = f"{n_images} training images"
-    if n_groups < n_images:
-        training += f" in {n_groups} groups"
-    needed = int(np.ceil(1 / asked - 1 - 1e-9))
-    return (
-        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
-        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
-        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
-        "threshold='expected'."
-    )
 
 
 def agree(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .decision import MIN_IMAGES
-from .suspects import without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +75,7 @@ def rates_by_lot(
         for lot in large:
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
-                others = without(route.calibration.decision, of_lot)
+                others = route.calibration.decision.without(of_lot)
                 judged[mine[of_lot]] = True
                 rejected[mine[of_lot]] = others.rejects(scores[of_lot])
     counts = np.array([(judged & (lots == lot)).sum() for lot in large])

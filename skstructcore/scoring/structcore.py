@@ -16,14 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS, judge_routes
+from .calibration import NORMS, calibrate, judge_routes
 from .decision import MIN_IMAGES, RULES, decide
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
 from .evidence import at_pixels, check_maps, collect_evidence
 from .lots import rates_by_lot
 from .parts import score_parts
-from .routed import calibrate
-from .summary import expectations, unlike_the_others
+from .summary import expectations, explain_routes, unlike_the_others
 from .table import describe_maps
 
 if TYPE_CHECKING:
@@ -229,7 +228,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
-        self.calibration_, self.routes_, messages = calibrate(
+        self.calibration_, self.routes_ = calibrate(
             self.training_,
             norm=self.norm,
             lam=self.lam,
@@ -239,7 +238,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         )
         self.part_decision_ = self._decide_parts()
         self.version_ = __version__
-        if messages:
+        if messages := explain_routes(self.routes_):
             warn_user(" ".join(messages))
         return self
 

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .suspects import suspects_of, without
+from .calibration import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
+from .conformal import ROUNDING
+from .suspects import suspects_of
 
 if TYPE_CHECKING:
+    from .calibration import RouteCalibration
     from .decision import Decision
     from .structcore import StructCoreScorer
 
@@ -85,7 +88,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
         of_route = "" if route == "all" else f" of {route!r}"
         text = f"{len(odd)} training image{'' if one else 's'}{of_route} "
         text += f"{'is' if one else 'are'} unlike the others: {listed}"
-        less = without(decision, odd)
+        less = decision.without(odd)
         if decision.threshold - less.threshold > 0.02 * abs(decision.threshold):
             text += (
                 f"; without {'it' if one else 'them'} the threshold would be "
@@ -93,6 +96,54 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
             )
         sentences.append(f"{text}.")
     return sentences
+
+
+def explain_shortage(decision: Decision) -> str | None:
+    """Say that there are too few images to guarantee the rate; None if there are not."""
+    asked, rate = decision.asked_rate, decision.rate
+    if rate <= asked + ROUNDING:
+        return None
+    n_images, n_groups = len(decision.scores), decision.n_independent
+    training = f"{n_images} training images"
+    if n_groups < n_images:
+        training += f" in {n_groups} groups"
+    needed = int(np.ceil(1 / asked - 1 - 1e-9))
+    return (
+        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
+        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
+        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
+        "threshold='expected'."
+    )
+
+
+def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
+    """Say what too few images cost: of the promised rate, and of what is told apart."""
+    messages = []
+    tails = {name: route.tail for name, route in routes.items() if route.tail is not None}
+    calibrations = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
+    short = {name: explain_shortage(c.decision) for name, c in calibrations.items()}
+    short = {name: text for name, text in short.items() if text is not None}
+    if short and not tails:
+        messages += short.values()
+    elif short:
+        worst = max(short, key=lambda name: calibrations[name].decision.rate)
+        messages.append(
+            f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
+            f"fewest: {short[worst]}"
+        )
+    few = [name for name, route in routes.items() if route.is_pooled]
+    if few:
+        messages.append(
+            f"Fewer than {MIN_GROUPS} independent training images of {', '.join(few)}: their "
+            "images are judged by the statistics of all routes together. Add images."
+        )
+    thin = [name for name, tail in tails.items() if tail.n < MIN_GROUPS_FOR_UNKNOWN]
+    if thin:
+        messages.append(
+            f"Fewer than {MIN_GROUPS_FOR_UNKNOWN} independent training images of "
+            f"{', '.join(thin)}: hardly any image is far enough from them to be called unknown."
+        )
+    return messages
 
 
 def _name_of(training, i):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decision import decide, weights_of
+from .decision import weights_of
 from .predictive import fit_predictive_tail
 
 if TYPE_CHECKING:
@@ -41,13 +41,3 @@ def suspects_of(decision: Decision) -> NDArray[np.int64]:
     p_values = tail_p_values(decision.scores, weights)
     unlike = np.flatnonzero(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
     return unlike[np.argsort(p_values[unlike], kind="stable")]
-
-
-def without(decision: Decision, images: NDArray[np.int64]) -> Decision:
-    """The decision that the other calibration images would give; their scores stay."""
-    scores, groups, weights = (
-        None if values is None else np.delete(values, images)
-        for values in (decision.scores, decision.groups, decision.score_weights)
-    )
-    rate, rule = decision.asked_rate, decision.rule
-    return decide(scores, rate, rule, groups, weights, fresh=decision.fresh)
