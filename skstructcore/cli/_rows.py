@@ -61,34 +61,25 @@ class Regions:
 
 
 class Rows:
-    """Rows as they come: printed, kept to be printed at the end, or in a file that goes on.
+    """Rows as they come: printed, kept if `quiet`, or in the file `csv` that goes on after a kill.
 
-    Until the file of `csv` is whole, its rows are in a journal beside it, and a note says of which
-    model, images and options they are.
+    Until that file is whole, its rows are in a journal beside it, and a note says of which model,
+    images and options they are.
     """
 
     def __init__(
-        self,
-        csv: Path | None,
-        paths: list[str],
-        fingerprint: str,
-        *,
-        prints: bool = True,
-        keeps: bool = False,
-        regions: Regions | None = None,
+        self, csv: Path | None, fingerprint: str, *, quiet: bool, regions: Regions | None
     ) -> None:
-        self.paths, self.regions = paths, regions
-        self.prints, self.keeps = prints, keeps
+        self.csv = None if csv is None else Path(os.path.realpath(csv))
+        self.quiet, self.regions = quiet, regions
         self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
-        self.n_done, self.columns, self.waiting, self.kept = 0, None, [], []
-        self.journal, self.failed = None, set()
+        self.columns, self.waiting, self.failed = None, [], set()
         if csv is not None:
-            self.csv = Path(os.path.realpath(csv))
             self.journal = Journal(self.csv.with_name(f"{self.csv.name}.part"))
             self.note = self.csv.with_name(f"{self.csv.name}.part.json")
             self._take_up(json.dumps({"fingerprint": fingerprint}))
         if regions is not None:
-            regions.journal.take_up(self.n_done)
+            regions.journal.take_up(self.counts["images"])
 
     def _take_up(self, note):
         """Go on after the last whole row of a run that was ended, or begin."""
@@ -102,9 +93,9 @@ class Rows:
             if self.regions is not None:
                 n_regions = self.regions.journal.take_up().count(b"\n")
             if 0 < len(rows) <= n_regions:
-                self.columns, self.n_done = rows.columns, len(rows)
+                self.columns = rows.columns
                 self._count(rows)
-                say(f"Going on after {self.n_done} images that are scored already.")
+                say(f"Going on after {len(rows)} images that are scored already.")
                 return
         # In this order, so that at no time a note stands beside rows of another run.
         self.journal.path.unlink(missing_ok=True)
@@ -113,7 +104,7 @@ class Rows:
     def write(self, shard: pd.DataFrame) -> None:
         """Take in the next rows."""
         if self.regions is not None:  # before the rows, so that there is a line for each of them
-            self.regions.write(shard.pop("also").tolist())
+            self.regions.write(shard["also"].tolist())
         shard = shard.drop(columns="also", errors="ignore")
         self._count(shard)
         self.waiting.append(shard)
@@ -126,6 +117,8 @@ class Rows:
 
         from .._utils.files import escape_name
 
+        if self.csv is None and self.quiet:
+            return  # they wait until somebody asks
         header = self.columns is None
         if header:
             self.columns = self.waiting[-1].columns
@@ -133,18 +126,18 @@ class Rows:
         self.waiting = []
         text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
         text = rows.assign(**text).to_csv(index=False, header=header)
-        if self.journal is not None:
+        if self.csv is not None:
             self.journal.append(text)
-        elif self.prints and is_terminal():
+        elif is_terminal():
             self._show(rows, header)
-        elif self.prints:
+        else:
             click.echo(text, nl=False)
 
     def finish(self) -> None:
         """Bring the file of all rows to its place."""
         if self.waiting:  # no image could be read
             self._put()
-        if self.journal is not None:
+        if self.csv is not None:
             self.journal.path.replace(self.csv)
             self.note.unlink()
 
@@ -172,8 +165,6 @@ class Rows:
         )
 
     def _count(self, rows):
-        if self.keeps:
-            self.kept.append(rows)
         unreadable = rows["error"].notna().to_numpy()
         self.failed.update((self.counts["images"] + unreadable.nonzero()[0]).tolist())
         self.counts["images"] += len(rows)
@@ -183,7 +174,9 @@ class Rows:
             self.counts["rejected"] += int(rejected.sum())
 
     def rows(self) -> pd.DataFrame:
-        """All rows, where they are kept."""
+        """All rows, of the file or of a quiet run."""
         import pandas as pd
 
-        return pd.concat(self.kept)
+        from ..inference import read_scores
+
+        return pd.concat(self.waiting) if self.csv is None else read_scores(self.csv.read_bytes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from ._rows import Regions, Rows, is_terminal
 
 if TYPE_CHECKING:
     from ._inputs import ModelFile, Sources
+
+_SHOWN_OF_PARTS = ("part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by")
 
 
 @click.command(epilog=exit_codes())
@@ -89,13 +90,12 @@ def score(
     from ..images import as_images
     from ..inference import iter_scores
     from ..scoring.map_files import MapWriter
+    from ..scoring.parts import check_fitted_with_parts, decide_parts
 
     listed = as_images(images.named(good=None, split="test"))
     paths = listed.file_names()
     pipe = model.load(false_alarm_rate)
     if parts:
-        from ..scoring.parts import check_fitted_with_parts
-
         check_fitted_with_parts(pipe[-1])
         parts = parts_of(paths, parts)
     drawn = {"map": maps, "overlay": overlays, "mask": masks}
@@ -105,32 +105,17 @@ def score(
     also = None
     if any(drawn.values()) or kept:
         also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
-    output = Rows(
-        csv,
-        paths,
-        _fingerprint(model.path, paths, asked),
-        prints=not (as_json or parts),
-        keeps=bool(parts) or (csv is None and as_json),
-        regions=kept,
-    )
-    left, bars = listed[output.n_done :], int(csv is not None or as_json)
+    quiet = bool(as_json or parts)
+    rows = Rows(csv, _fingerprint(model.path, paths, asked), quiet=quiet, regions=kept)
+    left, bars = listed[rows.counts["images"] :], int(csv is not None or as_json)
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
-    shards = iter_scores(pipe, left, also=also, **options) if len(left) else ()
-    for shard in shards:
-        output.write(shard)
-    output.finish()
+    for shard in iter_scores(pipe, left, also=also, **options) if len(left) else ():
+        rows.write(shard)
+    rows.finish()
     if kept:
-        kept.finish(listed[[i for i in range(len(listed)) if i not in output.failed]])
-    found = output.counts
-    decided = _decide_parts(pipe, output, parts, csv, as_json) if parts else None
-    if as_json:
-        rows = {} if csv else {"scores": output.rows()}
-        answer(True, {**found, **rows, **({} if decided is None else {"parts": decided})})
-    elif csv:
-        click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
-        if decided is not None:
-            of = f"{found['rejected_parts']} of {found['parts']} parts rejected"
-            click.echo(f"{of}: {_of_parts(csv)}")
+        kept.finish(listed[[i for i in range(len(listed)) if i not in rows.failed]])
+    decided = decide_parts(pipe[-1], rows.rows().assign(file=paths), parts) if parts else None
+    found = _tell(rows, decided, csv, as_json)
     if found["unreadable"]:
         click.echo(
             f'{found["unreadable"]} of {len(paths)} images cannot be read, see the column "error"',
@@ -145,26 +130,34 @@ def _of_parts(csv):
     return csv.with_suffix(".parts.csv")
 
 
-def _decide_parts(pipe, output, parts, csv, as_json):
-    """Decide about parts, count them, and write them where the images' rows went."""
-    from .._utils.files import escape_name, write_text
-    from ..scoring.parts import decide_parts
+def _tell(rows, parts, csv, as_json):
+    """Print what was counted, and what is in no file; the table of parts goes beside that of rows.
 
-    table = decide_parts(pipe[-1], output.rows().assign(file=output.paths), parts)
-    rejected = int(table["is_anomalous"].fillna(False).sum())
-    output.counts.update(parts=len(table), rejected_parts=rejected)
-    named = {
-        name: table[name].map(escape_name, na_action="ignore") for name in ("part", "worst_view")
-    }
-    table = table.assign(**named)
-    if csv is not None:
-        write_text(_of_parts(csv), table.to_csv(index=False))
-    elif not as_json and is_terminal():
-        shown = ["part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by"]
-        click.echo(table_text(table[shown]))
-    elif not as_json:
-        click.echo(table.to_csv(index=False), nl=False)
-    return table
+    Returns the counts.
+    """
+    from .._utils.files import escape_name, write_text
+
+    found, tables = rows.counts, {}
+    if parts is not None:
+        rejected = int(parts["is_anomalous"].fillna(False).sum())
+        found = {**found, "parts": len(parts), "rejected_parts": rejected}
+        for name in ("part", "worst_view"):
+            parts = parts.assign(**{name: parts[name].map(escape_name, na_action="ignore")})
+        tables["parts"] = parts
+        if csv:
+            write_text(_of_parts(csv), parts.to_csv(index=False))
+    if as_json:
+        answer(True, {**found, **({} if csv else {"scores": rows.rows()}), **tables})
+    elif csv:
+        click.echo(f"{found['rejected']} of {found['images']} images rejected: {csv}")
+        if parts is not None:
+            of = f"{found['rejected_parts']} of {found['parts']} parts rejected"
+            click.echo(f"{of}: {_of_parts(csv)}")
+    elif parts is not None and is_terminal():
+        click.echo(table_text(parts[[*_SHOWN_OF_PARTS]]))
+    elif parts is not None:
+        click.echo(parts.to_csv(index=False), nl=False)
+    return found
 
 
 def _fingerprint(model, paths, asked):
@@ -176,10 +169,9 @@ def _fingerprint(model, paths, asked):
 
 
 def _stamp(path):
-    from ..images.files import split_page
+    from ..images.files import split_page, stamp
 
     try:
-        status = os.stat(split_page(path)[0])
+        return stamp(split_page(path)[0])
     except (OSError, ValueError):  # to be reported with the scores
         return None
-    return status.st_size, status.st_mtime_ns
