@@ -86,11 +86,11 @@ def measured(files, fit_params, params):
 
 
 def estimated_time(files, fit_params, params):
-    from skstructcore import pipeline
+    from skstructcore.pipeline import estimates
 
     make_ready()
-    pipeline.perf_counter = time.process_time
-    return pipeline.estimate_time(make(**params), files, **fit_params)
+    estimates.perf_counter = time.process_time
+    return estimates.estimate_time(make(**params), files, **fit_params)
 
 
 def measured_time(files, fit_params, params):

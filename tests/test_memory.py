@@ -182,7 +182,7 @@ def test_the_command_says_what_a_fit_takes_and_refuses_too_much(only, tmp_path):
 
 
 def test_a_pipeline_without_a_bank_is_refused():
-    with pytest.raises(ValueError, match="no CoresetBank"):
+    with pytest.raises(ValueError, match="whose last steps are CoresetBank"):
         estimate_memory(make()[:2], photos(2))
 
 
@@ -229,7 +229,7 @@ def test_estimates_are_within_20_percent_of_what_is_measured():
 def test_time_grows_with_the_images_and_with_the_patches_times_the_entries(monkeypatch):
     """On a clock that goes on by a second whenever it is asked."""
     ticks = iter(range(100))
-    monkeypatch.setattr("skstructcore.pipeline.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("skstructcore.pipeline.estimates.perf_counter", lambda: next(ticks))
     pipe = make(bank__ratio=0.125)
 
     few, many = (estimate_time(pipe, photos(n)) for n in (48, 96))
@@ -240,8 +240,6 @@ def test_time_grows_with_the_images_and_with_the_patches_times_the_entries(monke
     streamed = estimate_time(pipe.set_params(bank__max_memory=many_bytes(96) // 2), photos(96))
     assert (streamed.selection, streamed.held_out) == (4, 1)
     assert str(streamed) == "7 s (features 2 s, selection 4 s, held out 1 s)"
-    in_sample = make(bank__ratio=0.125)[:3]
-    assert estimate_time(in_sample, photos(96)).held_out == 0
 
 
 def test_time_is_estimated_of_pipelines_whose_bank_has_routes_or_many_neighbours():

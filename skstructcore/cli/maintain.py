@@ -85,11 +85,13 @@ def _parts(images, how):
 
 
 def _change(model, output, as_json, change, *arguments, **options):
+    from ..pipeline.steps import fitted_steps
+
     pipe = model.load()
-    before = pipe["bank"].n_images_
+    before = fitted_steps(pipe)[0].n_images_
     changed = change(pipe, *arguments, **options)
     save_model(changed, output)
-    bank = changed["bank"]
+    bank = fitted_steps(changed)[0]
     document = {
         "model": output,
         "images_before": before,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import check_is_fitted
 
+from ..pipeline.steps import fitted_steps
 from ._base import Display
 from .style import BLUE, GREY, as_text, label_styles, legend_beside
 
@@ -61,12 +61,11 @@ class BankDisplay(Display):
         Parameters
         ----------
         pipe : Pipeline
-            With a step ``bank``, as `make_structcore` builds it.
+            Fitted, as `make_structcore` builds it.
         ax : Axes, default=None
             See `plot`.
         """
-        check_is_fitted(pipe["bank"])
-        return cls.from_predictions(pipe["bank"].bank_, ax=ax)
+        return cls.from_predictions(fitted_steps(pipe)[0].bank_, ax=ax)
 
     @classmethod
     def from_predictions(cls, bank: MemoryBank, *, ax: Axes | None = None) -> Self:

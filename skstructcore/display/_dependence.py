@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bank.dependence import MIN_FOR_SEQUENCE
+from ..pipeline.steps import fitted_steps
 from ._base import Display
 from .style import BLUE, GREY, ORANGE
 
@@ -70,7 +71,7 @@ class DependenceDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         """
-        by_route = getattr(pipe["bank"], "dependence_", None)
+        by_route = fitted_steps(pipe)[0].dependence_
         if by_route is None:
             raise ValueError(
                 "The bank did not look for dependence, as it was fitted with groups, with "

@@ -13,6 +13,7 @@ from .._utils.computing import end_with_parent, progress_bar
 from ..datasets import find_layout
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
+from ..pipeline.steps import fitted_steps
 from .results import MEAN, Results
 from .single import evaluate
 
@@ -189,7 +190,7 @@ def _row(pipe, evaluation):
     scores, y = evaluation.scores, evaluation.images.y
     rejected = scores["is_anomalous"].to_numpy(dtype=bool)
     return {
-        "train_images": pipe["bank"].n_images_,
+        "train_images": fitted_steps(pipe)[0].n_images_,
         "test_images": len(y),
         "base_auroc": image_auroc_score(y, scores["base"]),
         "image_ap": image_ap_score(y, scores["anomaly_score"]),

@@ -11,7 +11,8 @@ from .._utils.rows import materialize
 from ..bank.record import digests_of
 from ..bank.training import good_images, is_auto
 from ..knn.search import score_patches
-from ._steps import check_scores, features_of, structcore_steps
+from ..pipeline.steps import fitted_steps
+from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -59,7 +60,7 @@ def fresh_images(
 
     They must be new to the bank and, without `force`, look like good images of a known product.
     """
-    bank, knn, scorer = structcore_steps(pipe)
+    bank, knn, scorer = fitted_steps(pipe)
     good = _good_images(features_of(pipe, images), scorer, groups, categories, parts)
     _check_new(bank, good)
     if not force:

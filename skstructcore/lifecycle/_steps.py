@@ -1,16 +1,10 @@
-"""The last steps of a fitted pipeline, taken apart and put back; what goes into them."""
+"""What goes into the last steps of a fitted pipeline, and what comes out."""
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
-
-from ..bank.coreset_bank import CoresetBank
-from ..knn.scorer import RoutedKNNScorer
-from ..scoring.structcore import StructCoreScorer
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,39 +14,7 @@ if TYPE_CHECKING:
 
     from .._utils.rows import LazyRows
     from ..images.image_list import ImagesLike
-
-_WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
-
-
-def structcore_steps(pipe: Pipeline) -> list[Any]:
-    """Return the fitted CoresetBank, RoutedKNNScorer and StructCoreScorer of a pipeline.
-
-    Raises
-    ------
-    ValueError
-        If these are not the last three steps.
-    NotFittedError
-        If `pipe` is not fitted.
-    """
-    check_is_fitted(pipe)
-    steps = [estimator for _, estimator in pipe.steps[-3:]]
-    if [type(step) for step in steps] != list(_WANTED):
-        raise ValueError(
-            "This needs a pipeline whose last steps are "
-            f"{', '.join(kind.__name__ for kind in _WANTED)}, as make_structcore builds it; got "
-            f"{', '.join(type(step).__name__ for step in steps)}."
-        )
-    for step in steps:
-        check_is_fitted(step)
-    return steps
-
-
-def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
-    """Return a pipeline with other last steps; all before them are shared."""
-    changed = copy.copy(pipe)
-    names = [name for name, _ in pipe.steps[-len(last) :]]
-    changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
-    return changed
+    from ..scoring.structcore import StructCoreScorer
 
 
 def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:

@@ -11,9 +11,10 @@ from scipy.stats import false_discovery_control
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.record import digests_of
+from ..pipeline.steps import fitted_steps
 from ..scoring.decision import weights_of
 from ..scoring.suspects import FALSE_DISCOVERIES, tail_p_values
-from ._steps import check_scores, features_of, structcore_steps
+from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -89,7 +90,7 @@ def audit(
     [[31, 30]]
     """
     check_number(fdr, "fdr", 0, 1)
-    bank, knn, scorer = structcore_steps(pipe)
+    bank, knn, scorer = fitted_steps(pipe)
     if knn.calibration == "in-sample":
         raise ValueError(
             "The pipeline was calibrated in-sample: every training image is in the bank that it "

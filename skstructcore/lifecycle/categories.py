@@ -10,11 +10,12 @@ import numpy as np
 from sklearn.base import clone
 
 from .._utils.warning import warn_user
+from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.grouping import UNKNOWN
 from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
-from ._steps import features_of, known_parts, structcore_steps, with_steps
+from ._steps import features_of, known_parts
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -209,7 +210,7 @@ def _with_routes(pipe, bank, knn, training, routes):
 
 
 def _routed_steps(pipe):
-    steps = structcore_steps(pipe)
+    steps = fitted_steps(pipe)
     if not steps[1].search_.is_routed:
         raise ValueError(
             "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "

@@ -15,8 +15,9 @@ import pandas as pd
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
+from ..pipeline.steps import fitted_steps
 from ._drift_tests import RouteTests
-from ._steps import check_scores, structcore_steps
+from ._steps import check_scores
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -166,7 +167,7 @@ class DriftMonitor:
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
         self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
         self.window, self.random_state = window, random_state
-        knn, scorer = structcore_steps(pipe)[1:]
+        knn, scorer = fitted_steps(pipe)[1:]
         calibrations = scorer.calibrations_
         for calibration in calibrations.values():
             check_scores([*calibration.scores, calibration.threshold])

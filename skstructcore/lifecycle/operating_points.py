@@ -18,8 +18,9 @@ from ..datasets.synthetic import DEFECTS
 from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
+from ..pipeline.steps import fitted_steps
 from ..scoring.table import rejected_at
-from ._steps import check_scores, features_of, structcore_steps
+from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,7 @@ def operating_points(
     0   all             0.001  0.01
     1   all             0.100  0.10
     """
-    knn, scorer = structcore_steps(pipe)[1:]
+    knn, scorer = fitted_steps(pipe)[1:]
     _check_numbers(false_alarm_rates, "false_alarm_rates", 0, 1)
     _check_numbers(sizes, "sizes", 0, 1, closed="right")
     check_number(severity, "severity", 0)
@@ -237,7 +238,7 @@ def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float
 
 def _describe_held_out(pipe, originals, copies):
     """Describe changed copies, those of training images without these in the bank."""
-    bank, knn, scorer = structcore_steps(pipe)
+    bank, knn, scorer = fitted_steps(pipe)
     features = features_of(pipe, list(copies))
     places = bank.images_.find(digests_of(originals))
     parts = []
@@ -251,7 +252,7 @@ def _describe_held_out(pipe, originals, copies):
 
 def _add_measured(table, pipe, images, good):
     """Columns of what labels tell, with confidence limits."""
-    bank = structcore_steps(pipe)[0]
+    bank = fitted_steps(pipe)[0]
     fresh = bank.images_.find(digests_of(images)) < 0
     for name, which in (("false_alarms", good & fresh), ("found", ~good)):
         if not which.any():

@@ -12,13 +12,14 @@ import pandas as pd
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
+from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
 from ..scoring.parts import score_parts
 from ..scoring.summary import explain_shortage
 from ._fresh import fresh_images
-from ._steps import known_parts, structcore_steps, with_steps
+from ._steps import known_parts
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -161,7 +162,7 @@ def recalibrate(
     >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """
-    scorer = structcore_steps(pipe)[-1]
+    scorer = fitted_steps(pipe)[-1]
     rate = false_alarm_rate
     if rate is not None:
         check_number(rate, "false_alarm_rate", 0, 1)

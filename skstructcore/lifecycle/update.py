@@ -17,10 +17,11 @@ from ..containers import MemoryBank, Patches
 from ..knn.held_out import add_images, contributions_of
 from ..knn.search import score_patches
 from ..knn.surprise import ExpectationSums, reduce_expectation
+from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile, held_out_distances
 from ._fresh import fresh_images, is_fresh
-from ._steps import features_of, known_parts, structcore_steps, with_steps
+from ._steps import features_of, known_parts
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -111,7 +112,7 @@ def update(
     - The old images' patches are gone, so that their held-out scores are kept. Distances to
       the larger bank would be the same or smaller: thresholds of distances err to the safe side.
     """
-    bank, knn, scorer = structcore_steps(pipe)
+    bank, knn, scorer = fitted_steps(pipe)
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
     values, good, table = fresh.patches.values, fresh.good, fresh.table
     if not force:
@@ -197,7 +198,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
       Where these have changed since, as others came or went before, as many patches are taken away,
       each like the average: expectations keep their location and scale.
     """
-    bank, knn, scorer = structcore_steps(pipe)
+    bank, knn, scorer = fitted_steps(pipe)
     features = features_of(pipe, images)
     digests = digests_of(features)
     is_gone = _find_all(bank.images_, features, digests)

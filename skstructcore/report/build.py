@@ -8,7 +8,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
@@ -17,6 +16,7 @@ from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.image_list import as_images
 from ..images.labels import labels_of
+from ..pipeline.steps import fitted_steps
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.table import z_columns
@@ -119,7 +119,8 @@ def report(
     '<!doctype html>'
     """
     path = check_writable(path)
-    _check_pipeline(pipe)
+    fitted_steps(pipe)
+    check_takes_images(pipe, "report")
     numbers = {"batch_size": batch_size}
     optional = {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}
     numbers |= {name: value for name, value in optional.items() if value is not None}
@@ -154,17 +155,6 @@ def report(
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
-
-
-def _check_pipeline(pipe):
-    check_is_fitted(pipe)
-    names = getattr(pipe, "named_steps", {})
-    if "bank" not in names or not hasattr(pipe[-1], "describe"):
-        raise ValueError(
-            "A report needs a pipeline as make_structcore builds it: a step 'bank', and "
-            f"StructCoreScorer as the last one; got {list(names) or type(pipe).__name__}."
-        )
-    check_takes_images(pipe, "report")
 
 
 def _content(pipe, entries, described, types, parts, folder):

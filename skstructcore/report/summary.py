@@ -11,6 +11,7 @@ import numpy as np
 from .._utils.versions import versions_of
 from .._version import __version__
 from ..images.labels import GOOD
+from ..pipeline.steps import fitted_steps
 from ..scoring.summary import expectations, percent, unlike_the_others
 from ..scoring.table import FALSE_ALARM_RATES, rejected_at
 
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     """Say what a fitted pipeline is and what it was fitted on: rows of a table of two columns."""
-    bank, scorer = pipe["bank"], pipe[-1]
+    bank, _, scorer = fitted_steps(pipe)
     features = pipe[0]
     backbone = type(features).__name__
     for name in ("model", "image_size"):
         if hasattr(features, name):
             backbone += f", {name} {_short(getattr(features, name))}"
     rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
-    for name, dependence in (getattr(bank, "dependence_", None) or {}).items():
+    for name, dependence in (bank.dependence_ or {}).items():
         rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
     if scorer.is_routed_:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))

@@ -91,7 +91,7 @@ class MapWriter:
             "thresholds": thresholds,
             "not_seen": 0,
             "images": escape_name(base),
-            "model": joblib.hash([np.asarray(pipe["bank"].bank_.values), thresholds]),
+            "model": joblib.hash([np.asarray(pipe[-3].bank_.values), thresholds]),
         }
         folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
         if len({place.resolve() for place in folders.values()}) < len(folders):

@@ -1,0 +1,151 @@
+"""The five steps, put together."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from .._utils.warning import warn_user
+from ..bank.coreset_bank import CoresetBank
+from ..knn.scorer import RoutedKNNScorer
+from ..projection import RandomProjection
+from ..scoring.descriptors import PAPER_PHI
+from ..scoring.structcore import StructCoreScorer
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from sklearn.base import BaseEstimator
+
+#: What each preset changes in the defaults of the steps.
+PRESETS = {
+    "default": {},
+    "paper": {
+        "projection__n_components": 512,
+        "projection__random_state": 42,
+        "knn__n_neighbors": 5,
+        "knn__metric": "sqeuclidean",
+        "knn__calibration": "in-sample",
+        "structcore__norm": "l2",
+        "structcore__lam": "auto",
+        "structcore__descriptors": PAPER_PHI,
+        "structcore__threshold": "quantile",
+        "structcore__false_alarm_rate": 0.005,
+    },
+}
+
+#: Parameters of before, and those that say the same today; None: nothing does.
+_OF_BEFORE = {
+    "features__foreground": "features__ignore",
+    "features__region": "features__crop",
+    "features__resize": "features__crop",
+    "features__compile": None,
+    "bank__dtype": None,
+    "bank__verbose": None,
+    "bank__n_prototypes": None,
+    "knn__random_state": None,
+    "knn__n_folds": None,
+    "knn__n_route_patches": None,
+    "knn__routing_aggregate": None,
+}
+
+
+def make_structcore(
+    features: str | BaseEstimator = "dinov2_vitb14",
+    *,
+    preset: Literal["default", "paper"] = "default",
+    random_state: int | None = None,
+    **params: Any,
+) -> Pipeline:
+    """Build the pipeline features, projection, bank, knn, structcore.
+
+    Parameters
+    ----------
+    features : str or estimator, default="dinov2_vitb14"
+        Name of a DINOv2 model or of its repository on the hub (``"facebook/dinov2-base"``),
+        ``"efficientnet_lite0"`` (its weights come with a package that
+        is installed with skstructcore, so that it works offline), or a feature estimator,
+        which is taken as it is.
+    preset : {"default", "paper"}, default="default"
+        "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
+        calibration. The shorter side of images is scaled to 8 / 7 of that of ``image_size``, and
+        the centre is cut out. A feature estimator keeps its own ``crop``.
+    random_state : int or None, default=None
+        Seed of every step that has one; it wins over the preset. None: 0, or 42 for the
+        projection of the preset "paper".
+    **params
+        Parameters of the steps, ``<step>__<parameter>=value``; they win over the preset.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Steps ``features``, ``projection``, ``bank``, ``knn`` and ``structcore``.
+
+    Examples
+    --------
+    >>> from skstructcore import make_structcore
+    >>> pipe = make_structcore("efficientnet_lite0", bank__ratio=0.02)
+    >>> list(pipe.named_steps)
+    ['features', 'projection', 'bank', 'knn', 'structcore']
+    >>> pipe.named_steps["bank"].ratio
+    0.02
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
+    params = _named_as_today(params)
+    settings = dict(PRESETS[preset])
+    if isinstance(features, str):
+        features = _named_features(features)
+        if preset == "paper":
+            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes. A size
+            # that follows from the images ("native", 0.5) excludes a crop: `fit` refuses both.
+            size = params.get("features__image_size", features.image_size)
+            has_length = isinstance(size, Integral | tuple | list)
+            settings["features__crop"] = round(np.min(size) * 448 / 392) if has_length else True
+    elif not hasattr(features, "fit"):
+        raise TypeError(f"features must be a name or a feature estimator, got {features!r}.")
+    pipe = Pipeline(
+        [
+            ("features", features),
+            ("projection", RandomProjection(random_state=0)),
+            ("bank", CoresetBank(random_state=0)),
+            ("knn", RoutedKNNScorer(routing="auto")),
+            ("structcore", StructCoreScorer()),
+        ]
+    )
+    if random_state is not None:
+        seeds = [f"{name}__random_state" for name, step in pipe.steps]
+        settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
+    return pipe.set_params(**(settings | params))
+
+
+def _named_as_today(params):
+    """Parameters that had another name before, or none today, with a warning for each."""
+    today = dict(params)
+    for name in filter(_OF_BEFORE.__contains__, params):
+        value, now = today.pop(name), _OF_BEFORE[name]
+        if now and value not in (None, False):
+            today[now] = "background" if value == "auto" else value
+        instead = f"{now} instead" if now else "nothing: it is a constant"
+        warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
+    return today
+
+
+def _named_features(name):
+    from ..features._dino_weights import ARCHITECTURES
+    from ..features.conv import BUILT_IN, ConvFeatures
+
+    if name in ARCHITECTURES or "/" in name:
+        from ..features.dino import DinoFeatures
+
+        return DinoFeatures(name)
+    if name in BUILT_IN:
+        return ConvFeatures(name)
+    raise ValueError(
+        f"features={name!r} is unknown. It is one of {', '.join([*BUILT_IN, *ARCHITECTURES])}, "
+        "the name of a DINOv2 repository on the hub ('facebook/dinov2-base'), or a feature "
+        "estimator, ConvFeatures(your_network, layers) for instance."
+    )

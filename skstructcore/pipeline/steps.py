@@ -1,0 +1,47 @@
+"""The last steps of a pipeline, found and put back."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from sklearn.utils.validation import check_is_fitted
+
+from ..bank.coreset_bank import CoresetBank
+from ..knn.scorer import RoutedKNNScorer
+from ..scoring.structcore import StructCoreScorer
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sklearn.pipeline import Pipeline
+
+_WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
+
+
+def structcore_steps(pipe: Pipeline) -> tuple[CoresetBank, RoutedKNNScorer, StructCoreScorer]:
+    """Return the last three steps; ValueError if they are others."""
+    steps = tuple(step for _, step in getattr(pipe, "steps", [("", pipe)])[-3:])
+    if tuple(map(type, steps)) != _WANTED:
+        raise ValueError(
+            "This needs a pipeline whose last steps are "
+            f"{', '.join(kind.__name__ for kind in _WANTED)}, as make_structcore builds it; got "
+            f"{', '.join(type(step).__name__ for step in steps)}."
+        )
+    return steps
+
+
+def fitted_steps(pipe: Pipeline) -> tuple[CoresetBank, RoutedKNNScorer, StructCoreScorer]:
+    """Return the last three steps; NotFittedError if one of them is not fitted."""
+    steps = structcore_steps(pipe)
+    for step in steps:
+        check_is_fitted(step)
+    return steps
+
+
+def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
+    """Return a pipeline with other last steps; all before them are shared."""
+    changed = copy.copy(pipe)
+    names = [name for name, _ in pipe.steps[-len(last) :]]
+    changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
+    return changed
