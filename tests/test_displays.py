@@ -534,7 +534,11 @@ def test_dependence_display_shades_a_block():
 
 def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
     found = SimpleNamespace(lags=np.arange(1, 40), ratio=np.ones(39), limit=1.2, block_length=1)
-    pipe = {"bank": SimpleNamespace(dependence_={"nut": found})}
+    X = np.random.default_rng(1).normal(size=(30, 4))
+    pipe = make_pipeline(CoresetBank(0.5), RoutedKNNScorer(), StructCoreScorer()).fit(X)
+    with pytest.raises(ValueError, match="did not look for dependence"):
+        DependenceDisplay.from_estimator(pipe)
+    pipe[0].dependence_ = {"nut": found}
     display = DependenceDisplay.from_estimator(pipe, route="nut")
     assert display.block_length is None  # no two images are of one block
     ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
@@ -542,8 +546,6 @@ def test_dependence_that_a_bank_has_found_is_drawn_by_its_route():
     assert DependenceDisplay.from_estimator(pipe).lags is display.lags  # the only route
     with pytest.raises(ValueError, match="one of 'nut'"):
         DependenceDisplay.from_estimator(pipe, route="bolt")
-    with pytest.raises(ValueError, match="did not look for dependence"):
-        DependenceDisplay.from_estimator({"bank": SimpleNamespace()})
 
 
 def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
