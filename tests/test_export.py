@@ -361,9 +361,9 @@ def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
 
 
 def test_a_descriptor_that_has_no_nodes_is_refused_by_name(pipe, tmp_path, monkeypatch):
-    from skstructcore.serving import _graph
+    from skstructcore.serving import _descriptors
 
-    monkeypatch.delattr(_graph.Descriptors, "std")
+    monkeypatch.delattr(_descriptors.Descriptors, "std")
     with pytest.raises(ExportError, match="can hold the descriptor 'std'"):
         export_onnx(pipe, tmp_path / "m.onnx", pictures(3))
     assert not (tmp_path / "m.onnx").exists()
@@ -372,9 +372,9 @@ def test_a_descriptor_that_has_no_nodes_is_refused_by_name(pipe, tmp_path, monke
 def test_graph_that_does_not_agree_is_not_written(pipe, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the old one")
-    from skstructcore.serving import _graph
+    from skstructcore.serving import _descriptors
 
-    monkeypatch.setattr(_graph.Descriptors, "std", _graph.Descriptors.mean)
+    monkeypatch.setattr(_descriptors.Descriptors, "std", _descriptors.Descriptors.mean)
     with pytest.raises(ExportError, match="does not agree with the pipeline"):
         export_onnx(pipe, path, pictures(4, seed=3))
     assert path.read_bytes() == b"the old one"

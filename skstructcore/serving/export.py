@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["export_onnx"]
 
 OPSETS = (18, 19, 20)
-_OUTPUTS = {name: name for name in ("map", "score", "p_value", "decision", "route")}
 _LARGEST = 2**31 - 2**20  # of what protobuf can hold
 _SERVE = "let other programs ask `skstructcore serve`"
 
@@ -146,40 +145,31 @@ def _check_exportable(pipe, opset):
         raise ExportError(f"Pipelines of {wanted} can be exported; found {found}.")
     check_is_fitted(pipe)
     features, _, _, knn, scorer = steps
-    own = [d for d in scorer.descriptors_ if callable(d)]
-    named = f"the descriptor {own[0].__name__!r}, a Python function" if own else ""
-    picture, ignored = features._picture(), features._picture().ignored
-    intensities = [part._picture().intensity for part in getattr(features, "features", [features])]
-    refused = (  # whether it is there, how it is called, what to do without
-        (own, named, "fit with descriptors that have a name"),
-        (picture.no_background, "ignore='background'", "fit with a mask or crop="),
-        (
-            ignored is not None and ignored.by_category,
-            "what each category ignores",
-            "fit with one mask for all",
-        ),
-        (
-            any(intensity.window is not None for intensity in intensities),
-            "images of more than 8 bits",
-            "fit with images of 8 bits",
-        ),
-        (
-            any(intensity.channels is not None for intensity in intensities),
-            "channels",
-            "fit with RGB images",
-        ),
-        (
-            knn.algorithm == "approximate",
-            "algorithm='approximate'",
-            "fit with knn__algorithm='exact'",
-        ),
-    )
-    for is_there, name, way in refused:
-        if is_there:
-            raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or {_SERVE}.")
+    for name, way in _refusals(features, knn, scorer):
+        raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or {_SERVE}.")
     if opset not in OPSETS:
         raise ExportError(f"opset must be one of {OPSETS}, got {opset!r}.")
     return score_constants(scorer, knn.search_.entries.route_names)
+
+
+def _refusals(features, knn, scorer):
+    """What a graph cannot hold, and what to do without it."""
+    for descriptor in filter(callable, scorer.descriptors_):
+        name = f"the descriptor {descriptor.__name__!r}, a Python function"
+        yield name, "fit with descriptors that have a name"
+    picture = features._picture()
+    if picture.no_background:
+        yield "ignore='background'", "fit with a mask or crop="
+    if picture.ignored is not None and picture.ignored.by_category:
+        yield "what each category ignores", "fit with one mask for all"
+    for part in getattr(features, "features", [features]):
+        intensity = part._picture().intensity
+        if intensity.window is not None:
+            yield "images of more than 8 bits", "fit with images of 8 bits"
+        if intensity.channels is not None:
+            yield "channels", "fit with RGB images"
+    if knn.algorithm == "approximate":
+        yield "algorithm='approximate'", "fit with knn__algorithm='exact'"
 
 
 def _ignored_patches(features, images):
@@ -201,8 +191,9 @@ def _ignored_patches(features, images):
 def _build(pipe, constants, size, ignored, resize_from, opset):
     import onnx
 
-    from ._graph import Graph, append_scoring, scaled_pixels
+    from ._graph import Graph, scaled_pixels
     from ._network import traced_network
+    from ._scoring import append_scoring
 
     network = onnx.compose.add_prefix(traced_network(pipe[0], size, opset), "net/")
     before, after = Graph("in/"), Graph()
@@ -212,7 +203,7 @@ def _build(pipe, constants, size, ignored, resize_from, opset):
         box = pipe[0]._picture().framing.box(resize_from)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
-    append_scoring(after, network.graph.output[0].name, pipe, constants, ignored, _OUTPUTS)
+    append_scoring(after, network.graph.output[0].name, pipe, constants, ignored)
     value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     outputs = [value("map", kinds.FLOAT, [1, *size])]
     outputs += [value(name, kinds.DOUBLE, [1]) for name in ("score", "p_value")]

@@ -1,0 +1,133 @@
+"""From patch features to map, score, p-value and decision, as nodes of an ONNX graph."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from ..images.resampling import ignored_pixels
+from ..scoring.decision import ROUNDING
+from ..scoring.descriptors import BASE, looks_at_surprise
+from ..scoring.evidence import SIGMA
+from ._descriptors import Descriptors
+from ._graph import resized_map
+from ._search import choose_routes, directions, distance_to_route, search_bank
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ._graph import Graph
+
+
+def append_scoring(
+    g: Graph,
+    features: str,
+    pipe: Any,
+    constants: dict[str, NDArray[Any]],
+    ignored: NDArray[np.bool_] | None,
+) -> None:
+    """Append all that comes after the network, up to "map", "score", "p_value" and the others."""
+    first, projection, _, knn, scorer = (step for _, step in pipe.steps)
+    shape, size = tuple(first.grid_shape_), first._picture().framing.size
+    n_patches = n_counted = shape[0] * shape[1]
+    rows = g.shaped(features, n_patches, first.n_features_out_)
+    if ignored is not None:
+        counted = np.flatnonzero(~ignored)
+        rows, n_counted = g("Gather", rows, counted, axis=0), len(counted)
+    if projection.components_ is not None:
+        matrix = np.ascontiguousarray(projection.components_.T)
+        rows = g("MatMul", rows, matrix)
+    routes, route, distance = None, g.constant(np.int64(0)), None
+    if knn.search_.is_routed:
+        along = directions(g, rows)
+        routes = choose_routes(g, along, knn, n_patches, n_counted)
+        route = g("Squeeze", g.cut(routes, 0, 0, 1), [0])
+        distance = distance_to_route(g, along, route, knn.bank_.profiles)
+
+    def as_grid(values):
+        if ignored is not None:  # 0 there
+            places = np.full(n_patches, n_counted)
+            places[counted] = np.arange(n_counted)
+            values = g("Gather", g("Concat", values, np.zeros(1, np.float32), axis=0), places)
+        return g.shaped(values, *shape)
+
+    found = [None if f is None else as_grid(f) for f in search_bank(g, rows, knn, routes)]
+    options = {"ignored": ignored, "shape": shape, "size": size, "sigma": SIGMA}
+    resized = partial(resized_map, g, **options)
+    pixel_map = g.shaped(resized(found[0]), 1, *size)
+    g("Identity", pixel_map, outputs=("map",))
+    if scorer.resolution == "full":
+        found, shape = [None if f is None else resized(f) for f in found], size
+        ignored = None if ignored is None else ignored_pixels(ignored[np.newaxis], size)[0]
+    maps = [None if f is None else Descriptors(g, f, shape, ignored) for f in found]
+    wanted = [BASE, *scorer.descriptors_]
+    phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
+    phi = g("Concat", *phi, axis=0)
+    score, p_value, good, known = judge(g, phi, constants, route, distance)
+    decision = g.where(good, np.int64(1), np.int64(-1))
+    route = g.where(known, route, np.int64(-1))
+    results = {"score": score, "p_value": p_value, "decision": decision, "route": route}
+    for name, value in results.items():
+        g("Reshape", value, np.array([1], np.int64), outputs=(name,))
+
+
+def judge(
+    g: Graph, phi: str, constants: dict[str, NDArray[Any]], route: str, distance: str | None
+) -> tuple[str, str, str, str]:
+    """Score, p-value, whether the image is good and its route known: scalars.
+
+    `phi` is ``(1 + p,)``, the base score first; `constants` are those of `score_constants`, and
+    `route` a scalar, a row of them.
+    """
+
+    def of_route(name):
+        return g("Gather", constants[name], route, axis=0)
+
+    base, phi = g.cut(phi, 0, 0, 1), g.cut(phi, 0, 1, np.iinfo(np.int64).max)
+    z = g("Div", g("Sub", phi, of_route("location")), of_route("scale"))
+    z, norm = g("Mul", z, of_route("weights")), constants["norm"][0]
+    if norm == "sum":
+        structure = g.reduce("Sum", z)
+    elif norm == "linf":
+        structure = g.reduce("Max", g("Abs", z))
+    else:
+        structure = g("Sqrt", g.reduce("Sum", g("Mul", z, z)))
+    base = g("Mul", g.shaped(base, 1), of_route("base_weight"))
+    raw = g("Add", g.reduce("Sum", base), g("Mul", structure, of_route("lam")))
+    p_value = _interpolated(g, raw, of_route("levels"), of_route("p_values"))
+    score = g("Div", g("Sub", raw, of_route("score_location")), of_route("score_span"))
+    good = g("LessOrEqual", raw, of_route("threshold"))
+    known, rate, above = g.constant(np.bool_(True)), of_route("rate"), float(np.nextafter(1.0, 2))
+    if distance is not None:
+        score = g.where(good, g("Min", score, 1.0), g("Max", score, above))
+        tiny = float(np.finfo(np.float64).tiny)
+        logs = g("Sub", g("Log", g("Max", distance, tiny)), of_route("tail_location"))
+        far = g("Div", logs, of_route("tail_scale"))
+        known = g("LessOrEqual", far, of_route("tail_critical"))
+        beyond = g("Max", score, g("Div", far, of_route("tail_critical")), above)
+        rare = _interpolated(g, far, of_route("tail_levels"), of_route("tail_p_values"))
+        score = g.where(known, score, beyond)
+        p_value = g.where(known, p_value, g("Min", p_value, g("Mul", rare, rate)))
+        good = g("And", good, known)
+    least = g("Add", rate, 2 * ROUNDING)
+    p_value = g.where(good, g("Max", p_value, least), g("Min", p_value, rate))
+    return score, p_value, good, known
+
+
+def _interpolated(g, at, levels, values):
+    """Linear between the points of a table, as `numpy.interp`."""
+    below = g.reduce("Sum", g("Cast", g("Less", levels, at), to=TensorProto.INT64), 0)
+    last = g("Sub", g("Size", levels), np.int64(1))
+    place = g("Max", g("Min", below, last), np.int64(1))
+    before = g("Sub", place, np.int64(1))
+    x0, x1, y0, y1 = (
+        g("Gather", part, i, axis=0) for part in (levels, values) for i in (before, place)
+    )
+    share = g("Div", g("Sub", at, x0), g("Sub", x1, x0))
+    share = g("Max", g("Min", share, 1.0), 0.0)
+    return g("Add", y0, g("Mul", share, g("Sub", y1, y0)))
