@@ -52,7 +52,7 @@ class TrainingImages:
         Height and width of each original; None where features were given.
     pooled : ndarray of shape (n_images, n_features), float32, or None
         Mean patch of each image; None without routes.
-    came, went : ndarray of int64, or None
+    came, went : ndarray of int64, default=zeros
         When each image came (0: with the fit) and was forgotten (0: it is there), where each change
         of the bank counts one.
     """
@@ -67,6 +67,11 @@ class TrainingImages:
     pooled: NDArray[np.floating] | None = None
     came: NDArray[np.int64] | None = None
     went: NDArray[np.int64] | None = None
+
+    def __post_init__(self):
+        for name in ("came", "went"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(len(self), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.groups)

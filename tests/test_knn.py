@@ -6,6 +6,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from skstructcore import CoresetBank, Patches, RoutedKNNScorer, make_structcore
+from skstructcore.knn.held_out import assign_folds
 
 
 @pytest.fixture
@@ -282,3 +283,11 @@ def test_the_approximate_search_says_what_it_misses(monkeypatch):
     values = [scorer.transform(new).values for scorer in (exact, near)]
     assert (values[1] >= values[0] - 1e-6).all()  # it can miss the nearest, never invent one
     assert (values[1] == values[0]).mean() > 0.8
+
+
+def test_folds_keep_groups_together_and_spread_every_route():
+    groups, routes = np.arange(30) // 2, np.repeat([0, 1], [20, 10])
+    folds = assign_folds(groups, routes, np.random.RandomState(0))
+    assert (folds[::2] == folds[1::2]).all()
+    for route, size in ((0, 4), (1, 2)):
+        assert np.bincount(folds[routes == route]).tolist() == [size] * 5

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from skstructcore import CoresetBank
-from skstructcore.routing.grouping import assign_folds, choose_routes
+from skstructcore.routing.clusters import choose_routes
 from skstructcore.routing.pooling import pool_patches
 from skstructcore.routing.prototypes import routing_distances, select_prototypes
 
@@ -106,14 +106,6 @@ def test_number_of_groups_can_be_given():
     assert choose_routes(pool_patches(products(4)[0]), 2).max() == 1
     with pytest.raises(ValueError, match="n_routes=9 is more than the 8 images"):
         choose_routes(np.zeros((8, 2)), 9)
-
-
-def test_folds_keep_groups_together_and_spread_every_route():
-    groups, routes = np.arange(24) // 2, np.repeat([0, 1], [16, 8])
-    folds = assign_folds(groups, routes, 4, np.random.RandomState(0))
-    assert (folds[::2] == folds[1::2]).all()
-    for route, size in ((0, 4), (1, 2)):
-        assert np.bincount(folds[routes == route]).tolist() == [size] * 4
 
 
 def test_each_category_gets_a_bank_and_a_profile():

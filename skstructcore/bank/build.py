@@ -17,9 +17,8 @@ from ..routing.profile import fit_profile
 _ENTRIES = 8192
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .._utils.typing import NDArray, RandomState
+    from ..containers import TrainingImages
     from ..routing.profile import RouteProfile
 
 
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 class SelectionRule:
     """How many patches of each route are kept, and how they are selected; see `CoresetBank`."""
 
-    ratio: float | str | Sequence[int] = "auto"  # a sequence has one number a route
+    ratios: dict[str, float | str]  # of each route, by its name
     random_state: RandomState = None
     device: str = "cpu"
 
-    def n_entries(self, n_rows: int, route: int, name: str) -> int:
+    def n_entries(self, name: str, n_rows: int) -> int:
         """How many of `n_rows` patches of a route are kept."""
-        ratio = self.ratio[route] if isinstance(self.ratio, list) else self.ratio
+        ratio = self.ratios[name]
         if isinstance(ratio, Integral) and ratio > n_rows:
             raise ValueError(
                 f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "
@@ -61,7 +60,6 @@ class Selection(NamedTuple):
 def select_bank(
     values: NDArray[np.float32],
     routes: NDArray[np.int64],
-    route_names: tuple[str, ...],
     rule: SelectionRule,
     images: NDArray[np.int64] | None = None,
 ) -> Selection:
@@ -78,16 +76,16 @@ def select_bank(
     if images is not None:
         allowed = np.isin(np.arange(len(values)), images)
     parts, radius = [], []
-    for route, name in enumerate(route_names):
+    for route, name in enumerate(rule.ratios):
         members = np.flatnonzero(allowed & (routes == route))
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
-        n_entries, start = rule.n_entries(len(rows), route, name), rule.first_pick(len(rows))
+        n_entries, start = rule.n_entries(name, len(rows)), rule.first_pick(len(rows))
         picks, radii = greedy_k_center(rows, n_entries, start=start, device=rule.device)
         of_all = picks if places is None else places[picks]
         parts.append((rows[picks], members[of_all // per_image]))
         radius.append(float(radii[-1]))
-    bank = join_routes(parts, route_names)
+    bank = join_routes(parts, tuple(rule.ratios))
     return Selection(bank, np.array(radius), values, np.arange(len(values)))
 
 
@@ -119,11 +117,7 @@ def entries_of(ratio: float | str, n_rows: int) -> int:
 
 
 def most_unlike(
-    values: NDArray[np.floating],
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    bank: MemoryBank,
-    share: float,
+    values: NDArray[np.floating], table: TrainingImages, bank: MemoryBank, share: float
 ) -> NDArray[np.int64]:
     """Positions of the training images that are farthest from the entries of all other groups.
 
@@ -132,11 +126,11 @@ def most_unlike(
     """
     from ..neighbors.index import NeighborIndex
 
-    scores, chosen = np.empty(len(values)), []
-    for route in np.unique(routes):
+    groups, scores, chosen = table.groups, np.empty(len(values)), []
+    for route in np.unique(table.routes):
         part = bank.select(route)
         index = NeighborIndex(part.values, groups=groups[part.image_index])
-        mine = np.flatnonzero(routes == route)
+        mine = np.flatnonzero(table.routes == route)
         for image in mine:
             rows, _ = counted_rows(values[image : image + 1])
             left_out = np.full(len(rows), groups[image])

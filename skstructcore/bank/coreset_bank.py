@@ -22,10 +22,10 @@ from ..routing.pooling import pool_patches
 from .build import SelectionRule, most_unlike, profiles_of, select_bank
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
-from .record import table_of
 from .shards import over_shards
 from .stream import stream_bank
-from .training import good_images, is_auto, lots_among, lots_as_groups, number_images
+from .table import number_images, recognised, with_lots_as_groups
+from .training import good_images, is_auto
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -53,7 +53,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
-        finds the number of groups, see `skstructcore.routing.grouping.choose_routes`. None: one
+        finds the number of groups, see `skstructcore.routing.clusters.choose_routes`. None: one
         bank for all, or one for each of the `categories` that `fit` gets.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
@@ -241,50 +241,33 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         X = check_features(self, X, reset=True)
         good = good_images(X, y, groups, categories, parts, n_routes=self.n_routes)
-        good, lots = lots_among(good, groups)
         # A table has one patch an image: too little to tell what depends on what.
         look = is_auto(groups) and good.groups is None and X.ndim == 4
-        values, streamed = self._patches_of(good)
-        is_routed = good.categories is not None or self.n_routes is not None
-        shard_size = self.shard_size if streamed else None
-        pooled = None
-        if is_routed:
+        values, pooled = self._patches_of(good), None
+        shard_size = self.shard_size if is_lazy(values) else None
+        if good.categories is not None or self.n_routes is not None:
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
-        codes, routes, names = number_images(good, self.n_routes, pooled, self.random_state)
-        ratio, device = asked_ratio(self), find_device(self.device)
-        if self.n_patches is not None:
-            warn_user(f"n_patches={ratio} is ratio={ratio} now.", FutureWarning)
-        rule = SelectionRule(ratio, self.random_state, device)
-        if streamed:
-            selection = self._stream(values, codes, routes, names, rule)
+        table, names = number_images(good, self.n_routes, pooled, self.random_state)
+        rule = SelectionRule(self._ratios(names), self.random_state, find_device(self.device))
+        if is_lazy(values):
+            selection = self._stream(values, table, rule)
         else:
-            selection = select_bank(values, routes, names, rule)
+            selection = select_bank(values, table.routes, rule)
         self.dependence_ = None
         if look:
-            found = find_groups_of_routes(*selection[2:], routes, selection.bank)
-            codes, self.dependence_ = found.groups, found.dependence
-            lots = found.lots if lots is None else lots
-        if lots is not None and self.lots == "hold-out":
-            codes, of_one_lot = lots_as_groups(lots, codes, routes, selection.bank)
-            if of_one_lot:
-                _logger.warning(
-                    "All images of %s are of one lot: it cannot be held out, and how far images of "
-                    "another lot lie is not known",
-                    ", ".join(repr(names[route]) for route in of_one_lot),
-                )
-            lots = None
+            codes, lots, self.dependence_ = find_groups_of_routes(selection, table.routes)
+            table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
+        if table.lots is not None and self.lots == "hold-out":
+            table = _held_out_by_lots(table, selection.bank)
         self.left_out_ = np.empty(0, dtype=np.int64)
         if self.contamination > 0:
-            share = self.contamination
-            self.left_out_ = most_unlike(values, codes, routes, selection.bank, share)
+            self.left_out_ = most_unlike(values, table, selection.bank, self.contamination)
             left = np.setdiff1d(selection.images, self.left_out_)
-            selection = select_bank(values, routes, names, rule, left)
+            selection = select_bank(values, table.routes, rule, left)
+        profiles = None if pooled is None else profiles_of(selection, table.routes, pooled)
         bank, self.radius_ = selection.bank, selection.radius
-        profiles = profiles_of(selection, routes, pooled) if is_routed else None
-        self.bank_ = replace(bank, groups=codes[bank.image_index], profiles=profiles)
-        self.images_ = table_of(
-            good.X, codes, routes, pooled, good.parts, lots, shard_size=shard_size
-        )
+        self.bank_ = replace(bank, groups=table.groups[bank.image_index], profiles=profiles)
+        self.images_ = recognised(table, good.X, shard_size=shard_size)
         places, geometry = selection.images, getattr(good.X, "geometry", None)
         geometry = None if geometry is None else geometry[places]
         return Patches(selection.values, self.bank_, places, self.images_, geometry)
@@ -292,18 +275,25 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
         X, shape = shown(good.X, good.categories), check_room(self, good)
-        streamed = is_lazy(X) and shape.streamed
-        if streamed and self.contamination > 0:
+        if not (is_lazy(X) and shape.streamed):
+            return materialize(X)
+        if self.contamination > 0:
             raise ValueError(
                 f"contamination={self.contamination:g} compares all training images with each "
                 "other, which have to fit into max_memory, without shards: raise it, or set "
                 "contamination=0."
             )
-        return (X if streamed else materialize(X)), streamed
+        return X
 
-    def _stream(self, values, *of_images_and_rule):
+    def _ratios(self, names):
+        ratio = asked_ratio(self)
+        if self.n_patches is not None:
+            warn_user(f"n_patches={ratio} is ratio={ratio} now.", FutureWarning)
+        return dict.fromkeys(names, ratio)
+
+    def _stream(self, values, table, rule):
         """The bank of all images, and the patches that are left to calibrate with."""
-        selection = stream_bank(values, *of_images_and_rule, self.max_memory, self.shard_size)
+        selection = stream_bank(values, table, rule, self.max_memory, self.shard_size)
         if len(selection.images) < len(values):
             warn_user(
                 f"The patches of {len(values)} training images take {math.prod(values.shape) * 4} "
@@ -315,9 +305,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     @property
     def n_images_per_route_(self) -> NDArray[np.int64]:
-        record = self.images_
-        n_routes = len(self.bank_.route_names)
-        return np.bincount(record.routes[record.is_there], minlength=n_routes)
+        table, n_routes = self.images_, len(self.bank_.route_names)
+        return np.bincount(table.routes[table.is_there], minlength=n_routes)
 
     @property
     def n_images_(self) -> int:
@@ -349,3 +338,15 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _held_out_by_lots(table, bank):
+    """The table with lots as groups, which are lots no more."""
+    held_out, of_one_lot = with_lots_as_groups(table, bank)
+    if len(of_one_lot):
+        _logger.warning(
+            "All images of %s are of one lot: it cannot be held out, and how far images of "
+            "another lot lie is not known",
+            ", ".join(repr(bank.route_names[route]) for route in of_one_lot),
+        )
+    return replace(held_out, lots=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .._utils.typing import NDArray
     from ..containers import MemoryBank
+    from .build import Selection
 
 _logger = logging.getLogger(__name__)
 
@@ -108,25 +109,16 @@ class Dependence:
         )
 
 
-class FoundGroups(NamedTuple):
-    """Groups and lots of all training images, and what they come from."""
-
-    groups: NDArray[np.int64]
-    lots: NDArray[np.int64] | None  # None: no image depends on its neighbours
-    dependence: dict[str, Dependence]  # of routes with enough images to tell
-
-
 def find_groups_of_routes(
-    values: NDArray[np.floating],
-    images: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    bank: MemoryBank,
-) -> FoundGroups:
+    selection: Selection, routes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
     """Find groups and lots of training images, each route by itself, and say so in the log.
 
     See `find_groups`; `routes` are of all training images. Groups are numbered as they first
-    appear.
+    appear; lots are None if no image depends on its neighbours. The dependence is that of routes
+    with enough images to tell.
     """
+    bank, _, values, images = selection
     groups, lots, dependence = np.arange(len(routes)), np.arange(len(routes)), {}
     for route, name in enumerate(bank.route_names):
         mine, part = np.flatnonzero(routes == route), bank.select(route)
@@ -144,7 +136,7 @@ def find_groups_of_routes(
         _logger.log(level, "Route %r: %s", name, dependence[name])
     any_lots = any(of_route.are_lots for of_route in dependence.values())
     lots = pd.factorize(lots)[0] if any_lots else None
-    return FoundGroups(pd.factorize(groups)[0], lots, dependence)
+    return pd.factorize(groups)[0], lots, dependence
 
 
 def find_groups(

@@ -16,15 +16,13 @@ from .shards import over_shards
 
 if TYPE_CHECKING:
     from .._utils.rows import LazyRows
-    from .._utils.typing import NDArray
+    from ..containers import TrainingImages
     from .build import SelectionRule
 
 
 def stream_bank(
     X: LazyRows,
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    route_names: tuple[str, ...],
+    table: TrainingImages,
     rule: SelectionRule,
     max_memory: int,
     shard_size: int | None = None,
@@ -45,17 +43,15 @@ def stream_bank(
 
     _, height, width, n_features = X.shape
     per_image = height * width
-    n_rows = per_image * np.bincount(routes, minlength=len(route_names))
-    n_entries = [
-        rule.n_entries(int(n), route, name)
-        for route, (n, name) in enumerate(zip(n_rows, route_names, strict=True))
-    ]
+    routes, names = table.routes, tuple(rule.ratios)
+    n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
+    n_entries = [rule.n_entries(name, n) for name, n in zip(names, n_rows, strict=True)]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
-    starts = [rule.first_pick(int(n)) for n in n_rows]
-    kept = _drawn(routes, groups, n_kept, rule.random_state)
+    starts = [rule.first_pick(n) for n in n_rows]
+    kept = _drawn(routes, table.groups, n_kept, rule.random_state)
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
-        StreamingCoreset(n, max_memory=share, n_rows=int(total), device=rule.device)
+        StreamingCoreset(n, max_memory=share, n_rows=total, device=rule.device)
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
     images = np.arange(len(routes))
@@ -72,7 +68,7 @@ def stream_bank(
         for route, *summary in rows:
             streams[route].add(*summary)
     parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes([part[:2] for part in parts], route_names)
+    bank = join_routes([part[:2] for part in parts], names)
     return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
 
 

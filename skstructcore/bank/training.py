@@ -6,18 +6,17 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .._utils.validation import check_labels, check_per_image
 from ..images.image_list import Annotations
 from ..images.labels import is_defect_in_training
-from ..routing.grouping import check_routes, choose_routes
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
     from .._utils.rows import LazyRows
-    from .._utils.typing import ArrayLike, NDArray, RandomState
-    from ..containers import MemoryBank
+    from .._utils.typing import ArrayLike, NDArray
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ class GoodImages(NamedTuple):
     categories: NDArray[Any] | None  # None: the images are not told apart
     category_names: list[str]  # of all images, also of those that were left out as defects
     parts: NDArray[Any] | None = None  # None: each image is decided by itself
+    lots: NDArray[np.int64] | None = None  # None: the images are not known to come in lots
 
 
 def good_images(
@@ -49,7 +49,7 @@ def good_images(
 
     What is passed, see `CoresetBank.fit`, comes before what the images carry (see `Annotations`);
     with `n_routes`, categories that they carry do not count. ValueError if something has not one
-    entry an image, or no image is good.
+    entry an image, no image is good, or groups cut through parts.
     """
     carried = getattr(X, "annotations", None) or Annotations()
     if categories is not None and not is_auto(categories) and n_routes is not None:
@@ -66,6 +66,7 @@ def good_images(
                 "images are views of. Leave parts out, or name those that show one part alike."
             )
         parts = None  # single pages, for instance
+    carries_groups = is_auto(groups)
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
     if groups is None and parts is not None:
         groups = parts  # views of one part depend on each other
@@ -73,98 +74,56 @@ def good_images(
     several = _several(carried.categories) if n_routes is None else None
     categories = _passed_or_carried(categories, several, "categories", len(X))
     names = [] if categories is None else sorted({str(name) for name in categories})
-    good = _good_images(X, carried.labels if y is None else y)
-    if good is None:
-        return GoodImages(X, groups, categories, names, parts)
-    groups, categories, parts = (
-        None if part is None else part[good] for part in (groups, categories, parts)
-    )
-    return GoodImages(X[good], groups, categories, names, parts)
+    is_good = _which_are_good(X, carried.labels if y is None else y)
+    if is_good is not None:
+        X = X[is_good]
+        groups, categories, parts = (
+            None if values is None else values[is_good] for values in (groups, categories, parts)
+        )
+    good = GoodImages(X, groups, categories, names, parts)
+    return good if groups is None else _told_from_lots(good, carries_groups)
 
 
-def lots_among(
-    good: GoodImages, groups: ArrayLike | Literal["auto"] | None
-) -> tuple[GoodImages, NDArray[np.int64] | None]:
-    """Tell lots from groups: the training images with what is held out, and the lots.
+def _told_from_lots(good, carries_groups):
+    """Tell lots from groups: where the images carry them, groups may be lots.
 
-    Groups that the images carry, those of their folders for instance, are lots where there are
-    fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds nothing.
-    Where they cut through parts, the parts are held out; ValueError if such `groups` were passed.
+    Where groups cut through parts, the parts are held out.
     """
-    own, parts = good.groups, good.parts
-    if own is None:
-        return good, None
-    own = np.unique(own, return_inverse=True)[1]
+    groups, parts = np.unique(good.groups, return_inverse=True)[1], good.parts
+    each = np.arange(len(groups))
     if parts is not None:
-        views = np.unique(parts, return_inverse=True)[1]
-        pairs = len(np.unique(np.column_stack([views, own]), axis=0))
-        if pairs > views.max() + 1:
-            if not is_auto(groups):
+        each = np.unique(parts, return_inverse=True)[1]
+        n_pairs = len(np.unique(np.column_stack([each, groups]), axis=0))
+        if n_pairs > each.max() + 1:
+            if not carries_groups:
                 raise ValueError(
                     "groups cut through parts: views of one part are held out together. Give them "
                     "one group, or leave groups out."
                 )
             _logger.warning("Images of one part lie in several groups: each part is held out")
-            return good._replace(groups=parts), None
-        if pairs == own.max() + 1:  # a group is a part
-            return good, None
-    routes = np.zeros_like(own) if good.categories is None else good.categories
-    in_lots = np.zeros(len(own), dtype=bool)
-    for name in np.unique(routes):
-        sizes = np.unique(own[routes == name], return_counts=True)[1]
-        in_lots[routes == name] = len(sizes) < MIN_IMAGES <= sizes.mean()
-    if not is_auto(groups) or not in_lots.any():
-        return good, None
+            return good._replace(groups=parts)
+        if n_pairs == groups.max() + 1:  # a group is a part
+            return good
+    in_lots = _in_lots(groups, good.categories)
+    if not carries_groups or not in_lots.any():
+        return good
     if in_lots.all():
-        return good._replace(groups=parts), own
-    each = np.arange(len(own)) if parts is None else views
-    return good._replace(groups=np.where(in_lots, own.max() + 1 + each, own)), own
+        return good._replace(groups=parts, lots=groups)
+    held_out = np.where(in_lots, groups.max() + 1 + each, groups)
+    return good._replace(groups=held_out, lots=groups)
 
 
-def lots_as_groups(
-    lots: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    routes: NDArray[np.int64],
-    bank: MemoryBank,
-) -> tuple[NDArray[np.int64], list[int]]:
-    """Groups of the images whose lots are held out, and the routes where that cannot be.
+def _in_lots(groups, categories):
+    """Of which images the groups, those of their folders for instance, are lots.
 
-    Where all entries of a route come from one lot, nothing would be left: there, groups stay.
+    There are fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds
+    nothing.
     """
-    held_out, of_one_lot = lots.copy(), []
-    for route in np.unique(bank.routes).tolist():
-        if len(np.unique(lots[bank.image_index[bank.routes == route]])) < 2:
-            of_one_lot.append(route)
-            mine = routes == route
-            held_out[mine] = lots.max() + 1 + groups[mine]
-    return held_out, of_one_lot
-
-
-def number_images(
-    good: GoodImages,
-    n_routes: int | Literal["auto"] | None = None,
-    pooled: NDArray[np.floating] | None = None,
-    random_state: RandomState = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-    """Number the groups and categories of images, or find routes where none are known.
-
-    `pooled` are the mean patches of the images, with `n_routes`. Returns the groups, the routes and
-    the names of these: one route ``"all"`` without categories and `n_routes`. ValueError if a route
-    cannot be used, see `check_routes`.
-    """
-    groups = np.arange(len(good.X))
-    if good.groups is not None:
-        groups = np.unique(good.groups, return_inverse=True)[1]
-    if n_routes is None and good.categories is None:
-        return groups, np.zeros_like(groups), ("all",)
-    if n_routes is None:
-        names, routes = np.unique(good.categories, return_inverse=True)
-        names = tuple(map(str, names))
-    else:
-        routes = choose_routes(pooled, n_routes, random_state=random_state)
-        names = tuple(f"route{i}" for i in range(routes.max() + 1))
-    check_routes(routes, names, groups, good.category_names)
-    return groups, routes, names
+    of_category = pd.Series(groups).groupby(
+        np.zeros_like(groups) if categories is None else categories
+    )
+    n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")
+    return ((n_groups < MIN_IMAGES) & (n_images >= MIN_IMAGES * n_groups)).to_numpy()
 
 
 def is_auto(value: object) -> bool:
@@ -195,7 +154,7 @@ def _passed_or_carried(passed, carried, name, n_images):
     return values
 
 
-def _good_images(X, y):
+def _which_are_good(X, y):
     """Which images are not labelled anomalous; None: all."""
     n_images = len(X)
     if y is None:

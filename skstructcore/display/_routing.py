@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from ._base import ScoredDisplay, check_described
 from .style import as_text, label_styles, legend_beside
 

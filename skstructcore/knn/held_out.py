@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bank.build import SelectionRule, select_bank
-from ..routing.grouping import assign_folds
 from .search import score_patches
 from .surprise import contributions, extend_expectation, fit_expectation
 
@@ -59,7 +58,7 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     """
     maps, neighbors = _score_held_out(search, patches)
     routes, rng = search.known_routes(patches), np.random.RandomState(0)
-    folds = assign_folds(patches.groups, routes[:, 0], N_FOLDS, rng)
+    folds = assign_folds(patches.groups, routes[:, 0], rng)
     distances = np.empty_like(maps.values)
     for fold in np.unique(folds):
         out = folds == fold
@@ -139,6 +138,16 @@ def _bank_of(search, patches, routes, rng):
         min(len(index.bank), int(counted[routes == route].sum()))
         for route, index in enumerate(search.indexes)
     ]
-    rule = SelectionRule(ratio=sizes, random_state=rng)
-    bank = select_bank(patches.values, routes, search.entries.route_names, rule).bank
+    sizes = dict(zip(search.entries.route_names, sizes, strict=True))
+    bank = select_bank(patches.values, routes, SelectionRule(sizes, random_state=rng)).bank
     return replace(bank, profiles=search.entries.profiles)
+
+
+def assign_folds(groups, routes, rng):
+    """Assign images to folds at random, groups together and every route spread over all."""
+    folds = np.empty(len(groups), dtype=np.int64)
+    for route in np.unique(routes):
+        mine = routes == route
+        distinct, codes = np.unique(groups[mine], return_inverse=True)
+        folds[mine] = rng.permutation(np.arange(len(distinct)) % N_FOLDS)[codes]
+    return folds

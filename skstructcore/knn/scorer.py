@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.output import ContainerOutputMixin
 from .._utils.rows import as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
-from ..bank.training import lots_as_groups
+from ..bank.table import with_lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.pooling import pool_patches
 from ..routing.profile import held_out_distances
@@ -174,12 +174,12 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _with_lots_left_out(self, maps, patches):
         """Add maps of training images, scored as if their whole lot had not been there."""
-        bank, images = patches.bank, patches.images
-        lots, of_one_lot = lots_as_groups(images.lots, images.groups, images.routes, bank)
+        bank = patches.bank
+        images, of_one_lot = with_lots_as_groups(patches.images, bank)
         if len(of_one_lot) == len(np.unique(bank.routes)):
             return maps
-        search = self.search_.of(replace(bank, groups=lots[bank.image_index]))
-        apart = replace(patches, images=replace(images, groups=lots))
+        search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
+        apart = replace(patches, images=images)
         routes = self.search_.known_routes(patches)
         apart = score_patches(search, apart, self.expectations_, routes, held_out=True)
         return replace(maps, without_lot=apart)

@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from .._utils.warning import warn_user
 from ..pipeline.steps import fitted_steps, with_steps
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes

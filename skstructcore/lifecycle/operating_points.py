@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed
-from ..bank.record import digests_of
+from ..bank.table import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS

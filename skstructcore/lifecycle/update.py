@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 
 from .._utils.rows import counted_rows, materialize
 from .._utils.warning import warn_user
-from ..bank.record import digests_of, table_of
-from ..containers import MemoryBank, Patches
+from ..bank.table import digests_of, recognised
+from ..containers import MemoryBank, Patches, TrainingImages
 from ..knn.held_out import add_images, contributions_of
 from ..knn.search import score_patches
 from ..knn.surprise import ExpectationSums, reduce_expectation
@@ -322,9 +322,10 @@ def _grown_bank(bank, values, routes, groups, X, parts):
     new = MemoryBank(
         np.concatenate(picked), first + image, groups[image], routes[image], old.route_names
     )
-    pooled = None if old.profiles is None else pool_patches(values)
+    pooled = None if old.profiles is None else pool_patches(values).astype(np.float32)
     changed = copy.copy(bank)
-    new_images = table_of(X, groups, routes, pooled, parts, first=first)
+    new_images = TrainingImages(groups, routes, parts=parts, pooled=pooled)
+    new_images = recognised(new_images, X, first=first)
     changed.images_ = replace(bank.images_, lots=None).join(new_images)  # lots are not known of new
     changed.bank_ = old.join(new)
     # Within a route the old entries come first.

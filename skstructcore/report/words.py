@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import SURPRISE, TOP
 from ..scoring.summary import percent

@@ -1,5 +1,4 @@
-"""Which product an image shows: prototypes, profiles, and groups of images."""
+"""Which product an image shows: prototypes, profiles, and clusters of images."""
 
-from .grouping import UNKNOWN
-
-__all__ = ["UNKNOWN"]
+#: The route of an image of no known product; no category may have this name.
+UNKNOWN = "unknown"

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._utils.rows import join_rows, take_rows
 from .._utils.warning import warn_user
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
 from .decision import Decision, decide, decide_by_base
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from .descriptors import BASE, descriptor_names, shown
 from .evidence import iter_seen
 from .places import peak_and_box
