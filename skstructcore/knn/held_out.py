@@ -45,9 +45,16 @@ def check_training_images(patches: Patches, calibration: str) -> None:
         )
 
 
-def leave_groups_out(search: BankSearch, patches: Patches) -> HeldOut:
-    """Score each training image without the entries of its group, and learn what is normal."""
-    return _learn(search, *_score_held_out(search, patches))
+def leave_groups_out(
+    search: BankSearch,
+    patches: Patches,
+    before: Sequence[DistanceExpectation] | None = None,
+) -> HeldOut:
+    """Score each training image without the entries of its group, and learn what is normal.
+
+    Expectations of `before`, which other images gave, are learned on from.
+    """
+    return _learn(search, *_score_held_out(search, patches), before)
 
 
 def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
@@ -65,17 +72,6 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
         others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
         distances[out] = score_patches(others, patches[out], routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
-
-
-def add_images(
-    search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
-) -> HeldOut:
-    """Score more training images without the entries of their groups, and learn from them.
-
-    The bank has their entries already; `expectations`, for its entries, are what was learned
-    before.
-    """
-    return _learn(search, *_score_held_out(search, patches), expectations)
 
 
 def contributions_of(

@@ -85,6 +85,12 @@ class BankSearch:
         return replace(self.bank, routes=routes, route_names=("all",), profiles=None)
 
     @cached_property
+    def rows(self) -> list[NDArray[np.int64]]:
+        """Which rows of the bank are the entries of each of the `indexes`."""
+        n_routes = len(self.entries.route_names)
+        return [np.flatnonzero(self.entries.routes == route) for route in range(n_routes)]
+
+    @cached_property
     def n_searched(self) -> int:
         """How many routes are searched for an image."""
         return check_routing(self.routing, self.bank) if self.is_routed else 1

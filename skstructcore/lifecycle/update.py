@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,16 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import binomtest
 
-from .._utils.rows import counted_rows, materialize
+from .._utils.rows import materialize
 from .._utils.warning import warn_user
-from ..bank.table import digests_of, recognised
-from ..containers import MemoryBank, Patches, TrainingImages
-from ..knn.held_out import add_images, contributions_of
-from ..knn.search import score_patches
-from ..knn.surprise import ExpectationSums, reduce_expectation
+from ..bank.growth import bank_without, grown_bank
+from ..bank.table import digests_of
+from ..containers import Patches
+from ..knn.growth import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps, with_steps
-from ..routing.pooling import pool_patches
-from ..routing.profile import fit_profile, held_out_distances
+from ..routing.profile import held_out_distances
 from ._fresh import fresh_images, is_fresh
 from ._steps import features_of, known_parts
 
@@ -126,18 +123,11 @@ def update(
         routes = search.nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank, old_rows = _grown_bank(bank, values, routes, codes, good.X, parts)
+    new_bank = grown_bank(bank, good.X, values, codes, routes, parts)
     places = np.arange(len(bank.images_), len(new_bank.images_))
     geometry = fresh.patches.geometry
     patches = Patches(values, new_bank.bank_, places, new_bank.images_, geometry)
-    new_knn = copy.copy(knn)
-    new_knn.search_ = knn.search_.of(new_bank.bank_)
-    if knn.expectations_ is None:
-        search = new_knn.search_
-        maps = score_patches(search, patches, routes=search.known_routes(patches))
-    else:
-        before = _expectations_at(knn, new_knn.search_, old_rows)
-        maps, new_knn.expectations_ = add_images(new_knn.search_, patches, before)
+    new_knn, maps = grown_scorer(knn, patches)
     # Distances to routes are held out below, from all images.
     training = scorer.training_.join(scorer.evidence_of(maps))
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
@@ -211,18 +201,13 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
             f"{share:.0%} of the training images are forgotten by now. The others keep scores "
             "that had these in the bank, and are too low: fit again with the images that are left."
         )
-    new_bank, kept = _shrunk_bank(bank, is_gone)
-    new_knn = copy.copy(knn)
-    new_knn.search_ = knn.search_.of(new_bank.bank_)
-    if knn.expectations_ is not None:
-        # Of a streamed fit, only the images that calibrate it have contributed.
-        places = np.intersect1d(np.flatnonzero(is_gone), training.image_index)
-        gone = _contributions(bank, knn, features, digests, places)
-        rows = _rows_of(knn.search_)
-        new_knn.expectations_ = tuple(
-            reduce_expectation(old, part, kept[rows[i]], exact=_is_exact(bank, knn, is_gone, i))
-            for i, (old, part) in enumerate(zip(knn.expectations_, gone, strict=True))
-        )
+    new_bank = bank_without(bank, is_gone)
+    # Of a streamed fit, only the images that calibrate it have contributed.
+    places = np.intersect1d(np.flatnonzero(is_gone), training.image_index)
+    gone = None
+    if knn.expectations_ is not None and len(places):
+        gone = _patches_at(bank, features, digests, places)
+    new_knn = scorer_without(knn, new_bank.bank_, bank.images_, is_gone, gone)
     training = training.take(~is_gone[training.image_index])
     return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
 
@@ -267,130 +252,14 @@ def _check_left(bank, training, is_gone):
                 )
 
 
-def _contributions(bank, knn, features, digests, places):
-    """What the training images at these places have contributed to the expectations."""
-    if len(places) == 0:
-        return [ExpectationSums.none(len(old.location)) for old in knn.expectations_]
-    record = bank.images_
+def _patches_at(bank, features, digests, places):
+    """Patches of the training images at these places, from their features given anew."""
+    table = bank.images_
     row_of = {digest: row for row, digest in enumerate(digests.tolist())}
-    rows = [row_of[digest] for digest in record.digests[places].tolist()]
-    names = np.array(bank.bank_.route_names)[record.routes[places]]
+    rows = [row_of[digest] for digest in table.digests[places].tolist()]
+    names = np.array(bank.bank_.route_names)[table.routes[places]]
     values = materialize(features[rows], categories=names)
-    gone = Patches(values, bank.bank_, places, record)
-    return contributions_of(knn.search_, gone, knn.expectations_)
-
-
-def _is_exact(bank, knn, is_gone, route):
-    """Whether images of a route have the neighbours that they had when they came."""
-    record, search = bank.images_, knn.search_
-    members = record.routes == route if search.is_routed else np.ones(len(record), dtype=bool)
-    if knn.calibration == "k-fold":
-        # The first images of a route came with a fit, and nothing is kept of its folds.
-        if (record.came[is_gone & members] == record.came[members].min()).any():
-            return False
-    neighbors = members if search.n_searched == 1 else np.ones_like(members)
-    return record.is_unchanged_since(is_gone, neighbors)
-
-
-def _grown_bank(bank, values, routes, groups, X, parts):
-    """Bank step with more entries, and the row of each old entry in the new bank."""
-    from ..neighbors.coreset import greedy_k_center
-    from ..neighbors.index import NeighborIndex
-
-    old, first = bank.bank_, len(bank.images_)
-    per_image = values.shape[1] * values.shape[2]
-    picked, owners, radius = [], [], []
-    for route in range(len(old.route_names)):
-        mine, entries = np.flatnonzero(routes == route), np.flatnonzero(old.routes == route)
-        radius.append(float(bank.radius_[route]))
-        if not len(mine):
-            continue
-        rows, places = counted_rows(values[mine])
-        per_old_image = len(entries) / bank.n_images_per_route_[route]
-        n_new = min(len(rows), round(per_old_image * len(mine)))
-        squared = NeighborIndex(old.values[entries]).query(rows)[0][:, 0]
-        picks = np.empty(0, dtype=np.int64)
-        far = float(np.sqrt(squared.max()))
-        if n_new:
-            picks, radii = greedy_k_center(rows, n_new, nearest=squared)
-            far = float(radii[-1])
-        radius[-1] = max(radius[-1], far)
-        picked.append(rows[picks])
-        owners.append(mine[(picks if places is None else places[picks]) // per_image])
-
-    image = np.concatenate(owners)
-    new = MemoryBank(
-        np.concatenate(picked), first + image, groups[image], routes[image], old.route_names
-    )
-    pooled = None if old.profiles is None else pool_patches(values).astype(np.float32)
-    changed = copy.copy(bank)
-    new_images = TrainingImages(groups, routes, parts=parts, pooled=pooled)
-    new_images = recognised(new_images, X, first=first)
-    changed.images_ = replace(bank.images_, lots=None).join(new_images)  # lots are not known of new
-    changed.bank_ = old.join(new)
-    # Within a route the old entries come first.
-    old_rows = np.flatnonzero(changed.bank_.image_index < first)
-    rows = [values[routes == route] for route in range(len(radius))]
-    return _finish(bank, changed, radius, rows), old_rows
-
-
-def _shrunk_bank(bank, is_gone):
-    """Bank step without the entries of some images, and which entries were kept."""
-    from ..neighbors.index import NeighborIndex
-
-    old = bank.bank_
-    kept = ~is_gone[old.image_index]
-    radius = []
-    for route, name in enumerate(old.route_names):
-        mine = old.routes == route
-        if not (mine & kept).any():
-            raise ValueError(
-                f"All entries of the bank of {name!r} come from these images: nothing would be "
-                "left."
-            )
-        far = 0.0
-        if (mine & ~kept).any():
-            # A patch within the radius of an entry that goes is this much farther from the rest.
-            left = NeighborIndex(old.values[mine & kept])
-            far = left.query(old.values[mine & ~kept])[0].max() ** 0.5
-        radius.append(float(bank.radius_[route] + far))
-    changed = copy.copy(bank)
-    changed.images_ = bank.images_.forget(is_gone)
-    changed.bank_ = old.take(kept)
-    return _finish(bank, changed, radius, [()] * len(radius)), kept
-
-
-def _finish(bank, changed, radius, new_values):
-    """What follows from the entries and the record of a changed bank."""
-    record = changed.images_
-    changed.radius_ = np.array(radius)
-    counts = np.bincount(record.routes[record.is_there], minlength=len(radius))
-    if changed.bank_.profiles is not None:
-        profiles = list(changed.bank_.profiles)
-        for route in np.flatnonzero(counts != bank.n_images_per_route_):
-            rows = changed.bank_.select(route).values
-            if len(new_values[route]):
-                rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
-            mine = record.is_there & (record.routes == route)
-            pooled = record.pooled[mine].astype(np.float64)
-            profiles[route] = fit_profile(rows, pooled)
-        changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))
-    return changed
-
-
-def _rows_of(search):
-    """Entries of each index of the search, by their rows in the bank."""
-    entries = search.entries
-    return [np.flatnonzero(entries.routes == route) for route in range(len(entries.route_names))]
-
-
-def _expectations_at(knn, search, old_rows):
-    """The expectations for the search of a bank with more entries."""
-    spread, before = [], _rows_of(knn.search_)
-    for old, was, now in zip(knn.expectations_, before, _rows_of(search), strict=True):
-        places = np.searchsorted(now, old_rows[was])
-        spread.append(old.sums.at(places, len(now)).expectation(old.floor))
-    return tuple(spread)
+    return Patches(values, bank.bank_, places, table)
 
 
 def _calibrated(scorer, training, bank):

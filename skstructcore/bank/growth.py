@@ -1,0 +1,111 @@
+"""A fitted bank with more images, or without some: what follows from a new fit, in about."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._utils.rows import counted_rows
+from ..containers import TrainingImages
+from ..routing.pooling import pool_patches
+from ..routing.profile import fit_profile
+from .build import join_routes
+from .table import recognised
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._utils.rows import LazyRows
+    from .._utils.typing import NDArray
+    from .coreset_bank import CoresetBank
+
+
+def grown_bank(
+    bank: CoresetBank,
+    X: LazyRows | NDArray[np.floating],
+    values: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    routes: NDArray[np.int64],
+    parts: NDArray[Any] | None = None,
+) -> CoresetBank:
+    """The bank with more images, whose patches that lie farthest from it join it.
+
+    There are as many for each image as the bank has of its route. `X` is what the images are
+    recognised by, and `values` are their patches; within a route the old entries come first.
+    """
+    old, first = bank.bank_, len(bank.images_)
+    chosen, radius = [], []
+    for route, n_images in enumerate(bank.n_images_per_route_):
+        entries, mine = old.select(route).values, np.flatnonzero(routes == route)
+        n_new = round(len(entries) / n_images * len(mine))
+        rows, owners, far = _farthest(entries, values[mine], n_new)
+        chosen.append((rows, mine[owners]))
+        radius.append(max(float(bank.radius_[route]), far))
+    new = join_routes(chosen, old.route_names)
+    new = replace(new, image_index=first + new.image_index, groups=groups[new.image_index])
+    pooled = None
+    if old.profiles is not None:
+        pooled = pool_patches(values).astype(np.float32)
+    table = recognised(TrainingImages(groups, routes, parts=parts, pooled=pooled), X, first=first)
+    changed = copy.copy(bank)
+    changed.images_ = replace(bank.images_, lots=None).join(table)  # lots are not known of new
+    changed.bank_, changed.radius_ = old.join(new), np.array(radius)
+    _learn_profiles(changed, bank, [values[routes == route] for route in range(len(radius))])
+    return changed
+
+
+def _farthest(entries, values, n_new):
+    """Patches that lie farthest from all entries, the image of each, and how far the rest is."""
+    from ..neighbors.coreset import greedy_k_center
+    from ..neighbors.index import NeighborIndex
+
+    rows, places = counted_rows(values)
+    picks, n_new = np.empty(0, dtype=np.int64), min(n_new, len(rows))
+    if len(rows) == 0:
+        return rows, picks, 0.0
+    squared = NeighborIndex(entries).query(rows)[0][:, 0]
+    far = float(np.sqrt(squared.max()))
+    if n_new:
+        picks, radii = greedy_k_center(rows, n_new, nearest=squared)
+        far = float(radii[-1])
+    of_all = picks if places is None else places[picks]
+    return rows[picks], of_all // (values.shape[1] * values.shape[2]), far
+
+
+def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
+    """The bank without the entries of some of its images; ValueError if a route had none left."""
+    from ..neighbors.index import NeighborIndex
+
+    old, changed = bank.bank_, copy.copy(bank)
+    kept = ~is_gone[old.image_index]
+    changed.radius_ = bank.radius_.copy()
+    for route, name in enumerate(old.route_names):
+        left, gone = (old.values[(old.routes == route) & part] for part in (kept, ~kept))
+        if not len(left):
+            raise ValueError(
+                f"All entries of the bank of {name!r} come from these images: nothing would be "
+                "left."
+            )
+        if len(gone):
+            # A patch within the radius of an entry that goes is this much farther from the rest.
+            changed.radius_[route] += NeighborIndex(left).query(gone)[0].max() ** 0.5
+    changed.images_, changed.bank_ = bank.images_.forget(is_gone), old.take(kept)
+    _learn_profiles(changed, bank)
+    return changed
+
+
+def _learn_profiles(changed, bank, new_values=None):
+    """Learn anew what images of a route look like, where some have come or gone."""
+    if changed.bank_.profiles is None:
+        return
+    table, profiles = changed.images_, list(changed.bank_.profiles)
+    for route in np.flatnonzero(changed.n_images_per_route_ != bank.n_images_per_route_):
+        rows = changed.bank_.select(route).values
+        if new_values is not None:
+            rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
+        mine = table.is_there & (table.routes == route)
+        profiles[route] = fit_profile(rows, table.pooled[mine].astype(np.float64))
+    changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))
