@@ -19,7 +19,7 @@ from skstructcore import (
     recalibrate,
     save,
 )
-from skstructcore.scoring.table import rejected_at
+from skstructcore.scoring.table import rejections
 
 N_FIT, N_NEW, N_TEST = 40, 8, 12
 
@@ -162,7 +162,7 @@ def says_alike(pipe, images):
         points = operating_points(pipe, false_alarm_rates=[rate])
         thresholds = {name: d.threshold for name, d in other[-1].decisions_.items()}
         assert dict(zip(points["route"], points["threshold"], strict=True)) == thresholds
-        found = rejected_at(table, scorer.decisions_, rate)
+        (found,) = rejections(table, scorer, [rate])
         np.testing.assert_array_equal(found, other.predict(images) == -1)
 
 

@@ -21,7 +21,7 @@ from skstructcore import (
 from skstructcore.scoring import predictive
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import MIN_IMAGES, RULES, decide
-from skstructcore.scoring.table import rejected_at
+from skstructcore.scoring.table import rejections
 
 scores_ = st.lists(st.integers(-20, 20).map(float), min_size=5, max_size=40)
 rates_ = st.floats(0.001, 0.9)
@@ -224,19 +224,15 @@ def test_predict_tables_and_p_values_agree(rule):
     np.testing.assert_array_equal(parts["anomaly_score"] > -scorer.offset_, rejected)
     for rate in (0.03, 0.1, 0.4):  # at another rate as a fit with that rate decides
         anew = fitted(patches(40), rule, rate).predict(new) == -1
-        np.testing.assert_array_equal(rejected_at(parts, scorer.decisions_, rate), anew)
+        np.testing.assert_array_equal(rejections(parts, scorer, [rate]), [anew])
 
 
-@given(st.integers(2, 60), st.integers(0, 100), st.sampled_from([0.05, 0.1, 0.2, 0.25, 0.3]))
-def test_a_score_at_the_threshold_of_another_rate_is_accepted(n, seed, rate):
-    scores = np.random.default_rng(seed).normal(size=n).round(seed % 3)
-    decision = decide(scores, 0.01, "quantile")
-    anew = decision.at(rate)
-    new = np.append(np.linspace(-3, 3, 61), scores)
-    new = np.append(new[abs(new - anew.threshold) > 1e-9], anew.threshold)
-    table = pd.DataFrame({"p_value": decision.p_values(new), "route": "all"})
-    found = rejected_at(table, {"all": decision}, rate)
-    np.testing.assert_array_equal(found, anew.rejects(new))
+def test_the_next_number_above_the_threshold_of_another_rate_is_rejected():
+    scorer = fitted(patches(40), "quantile")[-1]
+    threshold = scorer.calibration_.decision.at(0.3).threshold
+    scores = [threshold, np.nextafter(threshold, np.inf)]
+    table = pd.DataFrame({"anomaly_score": scores, "route": "all"})
+    assert rejections(table, scorer, [0.3]).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -262,7 +258,7 @@ def test_so_they_do_with_routes_and_unknown_products(rule):
     for rate in (0.05, 0.3):
         anew = fitted(train, rule, rate, coresetbank__categories=["a"] * 30 + ["b"] * 12)
         np.testing.assert_array_equal(
-            rejected_at(parts, scorer.decisions_, rate), anew[-1].predict(maps) == -1
+            rejections(parts, scorer, [rate]), [anew[-1].predict(maps) == -1]
         )
 
 
@@ -271,7 +267,7 @@ def test_a_score_that_is_no_number_is_rejected_at_every_rate():
     scorer.calibration_.weights[0] = np.nan  # a damaged model, say
     parts = scorer.describe(np.random.default_rng(1).random((3, 6, 6)))
     assert parts["anomaly_score"].isna().all() and parts["is_anomalous"].all()
-    assert rejected_at(parts, scorer.decisions_, 0.001).all()
+    assert rejections(parts, scorer, [0.001]).all()
 
 
 @pytest.mark.parametrize("rule", RULES)

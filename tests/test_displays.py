@@ -35,7 +35,7 @@ from skstructcore.evaluation import evaluate
 from skstructcore.images.labels import labels_of
 from skstructcore.lifecycle import DriftMonitor
 from skstructcore.metrics import aupro_score, pro_curve
-from skstructcore.scoring.table import rejected_at
+from skstructcore.scoring.table import rejections
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +145,14 @@ def test_labels_of_an_image_set_are_taken_unless_others_are_given(images):
 def test_rejected_at_the_fitted_level_is_what_the_scorer_decides(scorer):
     parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
     assert 0 < parts["is_anomalous"].sum() < 300
-    rejected = rejected_at(parts, scorer.decisions_, 0.1)
+    (rejected,) = rejections(parts, scorer, [0.1])
     np.testing.assert_array_equal(rejected, parts["is_anomalous"])
 
 
 def test_rejected_at_less_than_can_be_guaranteed_is_at_the_least_that_can(scorer):
     # 19 training images guarantee 1 in 20 at best.
     parts = scorer.describe(np.random.default_rng(1).random((300, 4, 4)) * 1.02)
-    few, least = (rejected_at(parts, scorer.decisions_, rate) for rate in (0.001, 0.05))
+    few, least = rejections(parts, scorer, [0.001, 0.05])
     np.testing.assert_array_equal(few, least)
     assert few.any()
 

@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD
-from ..scoring.table import FALSE_ALARM_RATES, rejected_at
+from ..scoring.table import FALSE_ALARM_RATES, rejections
 from ._base import ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
@@ -104,7 +104,7 @@ class OperatingPointDisplay(ScoredDisplay):
     @classmethod
     def of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
         check_same_length(described=described, groups=groups)
-        check_described(described, "p_value", "route", "is_anomalous")
+        check_described(described, "anomaly_score", "route")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)
         if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
             raise ValueError(
@@ -113,7 +113,7 @@ class OperatingPointDisplay(ScoredDisplay):
         good = np.ones(len(described), dtype=bool) if labels is None else labels == GOOD
         if not good.any():
             raise ValueError("No good image is among them: false alarms cannot be counted.")
-        rejected = np.array([rejected_at(described, scorer.decisions_, rate) for rate in rates])
+        rejected = rejections(described, scorer, rates)
         return cls(
             rates,
             None if good.all() else rejected[:, ~good].mean(axis=1),

@@ -19,7 +19,7 @@ from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import decide_parts
-from ..scoring.table import rejected_at
+from ..scoring.table import rejections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,11 +118,8 @@ class Evaluation:
             false_alarm_rates = sorted({*RATES, asked_rate})
         scores = self.scores if parts is None else self.parts(parts)
         good, rows = scores["defect_type"].to_numpy() == GOOD, []
-        for rate in false_alarm_rates:
-            if parts is None:
-                rejected = rejected_at(scores, self.scorer.decisions_, rate)
-            else:
-                rejected = self.scorer.part_decision_.at(rate).rejects(scores["anomaly_score"])
+        of_rates = rejections(scores, self.scorer, false_alarm_rates)
+        for rate, rejected in zip(false_alarm_rates, of_rates, strict=True):
             hits = [int(rejected[kind].sum()) for kind in (good, ~good)]
             shares = [rejected[kind].mean() if kind.any() else np.nan for kind in (good, ~good)]
             rows.append((rate, *hits, *shares))

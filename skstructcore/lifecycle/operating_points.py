@@ -19,7 +19,7 @@ from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..pipeline.steps import fitted_steps
-from ..scoring.table import rejected_at
+from ..scoring.table import rejections
 from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
     rng = np.random.default_rng(random_state)
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
     side = chosen.sizes().min(axis=1)
-    decisions = pipe[-1].decisions_
-    shares_of = {float(asked): [] for asked in table["false_alarm_rate"].unique()}
+    rates, shares = table["false_alarm_rate"].unique().tolist(), []
     for size in sizes:
         copies = []
         for i in range(len(chosen)):
@@ -183,8 +182,8 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
             )
             copies += one.paths
         parts = _describe_held_out(pipe, chosen, copies)
-        for asked, shares in shares_of.items():
-            shares.append(float(rejected_at(parts, decisions, asked).mean()))
+        shares.append(rejections(parts, pipe[-1], rates).mean(axis=1))
+    shares_of = dict(zip(rates, np.transpose(shares).tolist(), strict=True))
     table["painted_found"] = table["false_alarm_rate"].map(
         {k: float(np.mean(v)) for k, v in shares_of.items()}
     )
@@ -258,11 +257,10 @@ def _add_measured(table, pipe, images, good):
         if not which.any():
             continue
         parts = pipe[-1].describe(pipe[:-1].transform(images[which]))
-        shares = {}
-        for asked in table["false_alarm_rate"].unique():
-            hits = int(rejected_at(parts, pipe[-1].decisions_, asked).sum())
-            interval = binomtest(hits, len(parts)).proportion_ci(0.95, method="exact")
-            shares[asked] = (hits / len(parts), float(interval.low), float(interval.high))
+        shares, rates = {}, table["false_alarm_rate"].unique()
+        for asked, hits in zip(rates, rejections(parts, pipe[-1], rates).sum(axis=1), strict=True):
+            interval = binomtest(int(hits), len(parts)).proportion_ci(0.95, method="exact")
+            shares[asked] = (int(hits) / len(parts), float(interval.low), float(interval.high))
         for i, suffix in enumerate(("", "_low", "_high")):
             table[name + suffix] = table["false_alarm_rate"].map(
                 {k: v[i] for k, v in shares.items()}

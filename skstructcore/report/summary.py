@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from .._version import __version__
 from ..images.labels import GOOD
 from ..pipeline.steps import fitted_steps
 from ..scoring.summary import expectations, percent, unlike_the_others
-from ..scoring.table import FALSE_ALARM_RATES, rejected_at
+from ..scoring.table import FALSE_ALARM_RATES, rejections
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,28 +68,25 @@ def operating_points(
     types: NDArray[np.object_] | None,
     parts: pd.DataFrame | None,
 ) -> list[dict[str, Any]]:
-    """Decide anew at several false-alarm rates, and count; as fitted at the rate of the fit.
+    """Decide anew at several false-alarm rates, and count.
 
     Of images by the table of `describe`, and of `parts` by that of `decide_parts`. By ``rate``:
     ``name``, ``is_fitted``, ``rejected`` and ``rejected_parts`` (boolean arrays), and in words
     ``counts``, of all, good and defective images, and their ``sentence``.
     """
     fitted = scorer.calibration_.decision.asked_rate
-    rates = [rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted)]
+    rates = sorted([fitted, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted))])
     groups = [np.ones(len(described), bool)]
     if types is not None:
         groups += [types == GOOD, types != GOOD]
-    of_parts = {} if parts is None else {"all": scorer.part_decision_}
+    of_images = rejections(described, scorer, rates)
+    of_parts = [None] * len(rates) if parts is None else rejections(parts, scorer, rates)
     points = []
-    for rate in sorted([*rates, fitted]):
-        decide = _as_fitted if rate == fitted else partial(rejected_at, rate=rate)
-        rejected = decide(described, scorer.decisions_)
+    for rate, rejected, rejected_parts in zip(rates, of_images, of_parts, strict=True):
         counts = [f"{(rejected & group).sum()} of {group.sum()}" for group in groups]
         endings = " images are rejected", " good ones", " defects are found"
         sentence = [count + ending for count, ending in zip(counts, endings, strict=False)]
-        rejected_parts = None
         if parts is not None:
-            rejected_parts = decide(parts.assign(route="all"), of_parts)
             sentence.insert(0, f"{rejected_parts.sum()} of {len(parts)} parts")
         points.append(
             {
@@ -104,7 +100,3 @@ def operating_points(
             }
         )
     return points
-
-
-def _as_fitted(table, _decisions):
-    return table["is_anomalous"].to_numpy(bool)

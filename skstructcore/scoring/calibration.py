@@ -258,6 +258,10 @@ class RouteCalibration:
             decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
         )
 
+    def threshold_at(self, rate: float) -> float:
+        """The threshold of another false-alarm rate, for scores as they are now."""
+        return float(self.scale_scores(np.asarray(self.calibration.decision.at(rate).threshold)))
+
     def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
         """Judge n images of the route; a share `unknown_level` of good ones is called unknown."""
         judged = self.calibration.judge(evidence)

@@ -120,14 +120,6 @@ class Decision:
         )
         return decide(scores, self.asked_rate, self.rule, groups, weights, fresh=self.fresh)
 
-    def largest_rejected(self, rate: float) -> float:
-        """The p-value up to which images are rejected at another false-alarm rate."""
-        if self.rule != "quantile":
-            return max(rate, self.smallest_rate) + ROUNDING
-        # A score at the threshold is accepted, and its p-value is the rate, up to rounding.
-        (accepted,) = self.p_values([self.at(rate).threshold])
-        return float(np.nextafter(accepted, 0))
-
     def _ranks(self, scores):
         return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
 

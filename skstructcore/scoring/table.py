@@ -14,11 +14,12 @@ from .evidence import iter_seen
 from .places import peak_and_box
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from ..containers import AnomalyMaps
     from .calibration import Judged
-    from .decision import Decision
     from .structcore import StructCoreScorer
 
 #: False-alarm rates that a person would ask for.
@@ -81,17 +82,21 @@ def routes_of(described: pd.DataFrame) -> pd.Series:
     return described.get("nearest_route", described["route"])
 
 
-def rejected_at(
-    described: pd.DataFrame, decisions: dict[str, Decision], rate: float
+def rejections(
+    described: pd.DataFrame, scorer: StructCoreScorer, rates: Iterable[float]
 ) -> NDArray[np.bool_]:
-    """Which images of a table of `describe` would be rejected at another false-alarm rate.
+    """Which images would be rejected at other false-alarm rates, a row a rate.
 
-    There is a decision for each route, "all" without routes. Images of no known product are
-    rejected at every rate.
+    Images of no known product are, at every rate. A table of `decide_parts` is one of parts.
     """
-    limits = {name: decision.largest_rejected(rate) for name, decision in decisions.items()}
-    limit = routes_of(described).map(limits)
-    return ((described["p_value"] <= limit) | (described["route"] == UNKNOWN)).to_numpy(bool)
+    scores = described["anomaly_score"]
+    if "part" in described:
+        return np.array([scorer.part_decision_.at(rate).rejects(scores) for rate in rates])
+    routes, rejected = routes_of(described), []
+    for rate in rates:
+        limits = {name: route.threshold_at(rate) for name, route in scorer.routes_.items()}
+        rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
+    return np.array(rejected, dtype=bool)
 
 
 def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
