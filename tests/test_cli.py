@@ -438,6 +438,8 @@ def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_
     result = run("recalibrate", model, fresh, "-o", output, "--force", "--weight-old", "0.5")
     assert result.exit_code == 0 and "decided otherwise" in result.output
     assert run("recalibrate", model, "-o", output).exit_code == 2
+    refused = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", "--parts", "(.*)_")
+    assert refused.exit_code == 2 and "--parts is about fresh images" in refused.output
 
 
 def test_update_and_forget_change_the_bank_and_leave_the_model(root, good, model, tmp_path):

@@ -10,6 +10,7 @@ from skstructcore import (
     RoutedKNNScorer,
     forget,
     make_structcore,
+    recalibrate,
     update,
 )
 from skstructcore.datasets import ImageSet, load_images
@@ -42,6 +43,8 @@ def test_lots_are_reported_and_do_not_move_the_threshold():
     lots = pipe[-1].lots_
     assert lots.n_images.sum() == len(X) and 0 <= lots.mean <= lots.worst <= 1
     assert "each left out in turn" in str(lots)
+    # Of another threshold nothing is known of lots: scores without each lot were not kept.
+    assert recalibrate(pipe, false_alarm_rate=0.3)[-1].lots_ is None
 
 
 def test_a_lot_that_training_never_saw_is_announced():

@@ -244,6 +244,8 @@ def test_too_few_images_for_the_level_are_said(pipe):
         (patches(0, 0), {}, "list of images is empty"),
         (None, {"false_alarm_rate": "0.9"}, "false_alarm_rate must be a float .*, got '0.9'"),
         (None, {"false_alarm_rate": 0}, "false_alarm_rate must be a float in the range .*, got 0"),
+        (None, {"false_alarm_rate": 0.2, "parts": ["a", "a", "b"]}, "are about fresh images"),
+        (None, {"false_alarm_rate": 0.2, "weight_old": 0.5}, "are about fresh images"),
         (patches(5, 1), {"categories": "nut"}, "categories='nut' tells products apart, but"),
         (patches(5, 1), {"weight_old": np.nan}, "weight_old must be a float in the range"),
         (patches(5, 1), {"weight_old": -1}, "weight_old must be a float in the range .*, got -1"),

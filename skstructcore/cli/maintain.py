@@ -59,6 +59,8 @@ def recalibrate(
     fresh = images.named() if images.paths else None
     if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
+    if fresh is None and parts is not None:
+        raise click.UsageError("--parts is about fresh images: give these too")
     pipe = recalibrate_(
         pipe,
         fresh,
@@ -81,7 +83,7 @@ def _parts(images, how):
     """The part of each image, as ``--parts`` says it or as the images bring it."""
     from ..images import as_images
 
-    return "auto" if None in (images, how) else parts_of(as_images(images).file_names(), how)
+    return "auto" if how is None else parts_of(as_images(images).file_names(), how)
 
 
 def _change(model, output, as_json, change, *arguments, **options):

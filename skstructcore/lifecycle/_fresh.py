@@ -12,6 +12,8 @@ from ..bank.table import digests_of
 from ..bank.training import good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
+from ..scoring.calibration import judge_routes
+from ..scoring.table import describe_maps
 from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
@@ -115,14 +117,13 @@ def _good_images(features, scorer, groups, categories, parts):
 
 
 def _describe(scorer, maps, good):
-    table = scorer.describe(maps)
+    evidence = scorer.evidence_of(maps)
+    judged = judge_routes(scorer.routes_, evidence, scorer.unknown_level)
+    check_scores(judged.raw_score)
+    table = describe_maps(scorer, maps, evidence.base, judged)
     if "nearest_route" not in table:
         table["nearest_route"] = "all"
-    calibrations = scorer.calibrations_
-    lam = table["nearest_route"].map({name: c.lam for name, c in calibrations.items()})
-    weight = table["nearest_route"].map({name: c.base_weight for name, c in calibrations.items()})
-    table["raw_score"] = weight * table["base"] + lam * table["d_struct"]
-    check_scores(table["raw_score"])
+    table["raw_score"] = judged.raw_score
     if good.groups is None:  # each image its own, and that of its copies
         _, first, which = np.unique(digests_of(good.X), return_index=True, return_inverse=True)
         table["group"] = first[which]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
+from ..bank.training import is_auto
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
@@ -135,9 +136,9 @@ def recalibrate(
     Raises
     ------
     ValueError
-        If there are no images, or images are anomalous by a wide margin, of the bank, of another
-        product or of another size than those of the fit, or whose parts are not known where parts
-        are decided.
+        If there is nothing to recalibrate with; or if images are anomalous by a wide margin, of
+        the bank, of another product or of another size than those of the fit, or their parts are
+        not known where parts are decided.
 
     Warns
     -----
@@ -167,9 +168,16 @@ def recalibrate(
     if rate is not None:
         check_number(rate, "false_alarm_rate", 0, 1)
     check_number(weight_old, "weight_old", 0, 1, closed="both")
-    if images is None and rate is None:
-        raise ValueError("Give fresh good images, a false_alarm_rate, or both.")
+    if images is None:
+        if rate is None:
+            raise ValueError("Give fresh good images, a false_alarm_rate, or both.")
+        of_images = [value for value in (groups, categories, parts) if value is not None]
+        if weight_old or not all(map(is_auto, of_images)):
+            raise ValueError(
+                "groups, categories, parts and weight_old are about fresh images: give these too."
+            )
     changed, decisions = copy.copy(scorer), {}
+    changed.lots_ = None  # what was measured of lots is of the thresholds before
     if rate is not None:
         changed.false_alarm_rate, changed.quantile = rate, None
         _move_all(changed, rate)

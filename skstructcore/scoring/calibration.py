@@ -106,8 +106,8 @@ class Judged:
 
     Attributes
     ----------
-    score, d_struct, p_value : ndarray of shape (n,)
-        With routes the score is standardised.
+    score, raw_score, d_struct, p_value : ndarray of shape (n,)
+        With routes the score is standardised; the raw one is in units of the base score.
     z : ndarray of shape (n, 1 + p)
         Of the base score and the descriptors.
     decided_by : ndarray of shape (n,), int64
@@ -120,6 +120,7 @@ class Judged:
     """
 
     score: NDArray[np.float64]
+    raw_score: NDArray[np.float64]
     d_struct: NDArray[np.float64]
     z: NDArray[np.float64]
     p_value: NDArray[np.float64]
@@ -204,6 +205,7 @@ class ScoreCalibration:
         raised[:, np.append(self.base_weight, self.lam * self.weights) == 0] = -np.inf
         return Judged(
             score=score,
+            raw_score=score,
             d_struct=d_struct,
             z=np.column_stack([base_z, z]),
             p_value=self.decision.p_values(score),

@@ -115,7 +115,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     lots_ : LotRates or None
         Where training images come in lots or groups: each left out in turn, the share of its
         good images that the threshold of the others rejects. None also after images came or
-        went, as scores without each lot are known in `fit` only.
+        went, or thresholds moved, as scores without each lot are known in `fit` only.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     version_ : str
