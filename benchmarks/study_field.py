@@ -253,23 +253,13 @@ def one_sigma(scores, width=10):
     return int(off[0]) + width - 1 if len(off) else None
 
 
-def monitored(calibration, p_values, rng, alpha=0.01):
+def monitored(decision, p_values, rng, alpha=0.01):
     """First alarm of the tests that `DriftMonitor` runs, or None."""
-    tests = RouteTests(calibration, alpha, 0.1, True, 1)
+    tests = RouteTests(decision, alpha, 0.1, True, 1)
     for i, (p, tie) in enumerate(zip(p_values, rng.random((len(p_values), 2)), strict=True)):
         if list(tests.add(i, p, None, tie)):
             return i
     return None
-
-
-class Calibration:
-    """What `RouteTests` asks a calibration for."""
-
-    groups = None
-
-    def __init__(self, scores, rate=0.02):
-        self.decision = decide(scores, rate, "guaranteed")
-        self.scores, self.threshold = scores, self.decision.threshold
 
 
 def part_streams(name, data, pipe, args):
@@ -288,10 +278,10 @@ def part_streams(name, data, pipe, args):
             else:
                 scores = rng.permutation(pool)
             n = 100 if n_images else len(pool) // 2
-            calibration, new = Calibration(scores[:n]), scores[n:]
+            decision, new = decide(scores[:n], 0.02, "guaranteed"), scores[n:]
             z = (new - scores[:n].mean()) / scores[:n].std()
-            p_values = calibration.decision.p_values(new)
-            alarms.append([monitored(calibration, p_values, rng) is not None,
+            p_values = decision.p_values(new)
+            alarms.append([monitored(decision, p_values, rng) is not None,
                            page_hinkley(z) is not None, one_sigma(z) is not None])  # fmt: skip
         shares = np.mean(alarms, axis=0)
         rows.append((source, len(new), args.streams, *(f"{share:.1%}" for share in shares)))

@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -110,11 +109,11 @@ def simulate(n_streams, n_images, alpha, defects=0.0, level=0.05, rule="guarante
     """Kinds of alarms of unchanged streams, each with a calibration of its own."""
     rng, alarms = np.random.default_rng(0), []
     for _ in range(n_streams):
-        calibration = fake_calibration(rng.normal(size=n), level, rule)
+        decision = decide(rng.normal(size=n), level, rule)
         scores = rng.normal(size=n_images)
         scores[rng.random(n_images) < defects] = 9.0
-        p_values = calibration.decision.p_values(scores)
-        tests = RouteTests(calibration, alpha, "auto", True, 5)
+        p_values = decision.p_values(scores)
+        tests = RouteTests(decision, alpha, "auto", True, 5)
         ties = rng.random((n_images, 2))
         alarms.append(
             {
@@ -124,11 +123,6 @@ def simulate(n_streams, n_images, alpha, defects=0.0, level=0.05, rule="guarante
             }
         )
     return alarms
-
-
-def fake_calibration(scores, level=0.05, rule="guaranteed"):
-    decision = decide(scores, level, rule)
-    return SimpleNamespace(**vars(decision), decision=decision)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, Literal
 
-    from ..scoring.calibration import ScoreCalibration
     from ..scoring.decision import Decision
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
@@ -50,57 +49,64 @@ def most_false_alarms(decision: Decision, chance: float) -> float:
     return float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
 
 
+def _tolerated(asked, decision, chance):
+    """The share of rejects that is no news; ValueError if false alarms may be more than `asked`."""
+    most = most_false_alarms(decision, chance)
+    if asked == "auto":
+        return min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
+    if asked < most:
+        raise ValueError(
+            f"tolerated_rejects={asked:g} is less than the false alarms that the threshold may "
+            f"give on an unchanged line: up to {most:.2g} with {decision.n_independent} "
+            "calibration images. Use more than that or 'auto', or recalibrate with more images or "
+            "a smaller false_alarm_rate."
+        )
+    return asked
+
+
+def _one_of_each_group(decision):
+    """Scores of independent images: images of one group are alike, so one is drawn at random."""
+    if decision.groups is None:
+        return decision.scores
+    order = np.random.default_rng(0).permutation(len(decision.scores))
+    _, first = np.unique(decision.groups[order], return_index=True)
+    return decision.scores[order[first]]
+
+
 class RouteTests:
     """Tests of one route, which share `alpha`.
 
-    Unless calibration scores were `held_out`, like those of new images, only `CHANGED` is tested.
+    Unless calibration scores were held out, like those of new images, only `CHANGED` is tested.
     `window` of the last images are kept. ValueError if `tolerated_rejects` (see `DriftMonitor`) is
     less than the false alarms that the threshold may give.
     """
 
     def __init__(
         self,
-        calibration: ScoreCalibration,
+        decision: Decision,
         alpha: float,
         tolerated_rejects: float | Literal["auto"],
         held_out: bool,
         window: int,
     ) -> None:
-        kinds = [HIGHER, CHANGED, REJECTS] if held_out else [CHANGED]
+        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
+        kinds = [*n_bets] if held_out else [CHANGED]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(kinds) + 1)
-        decision = calibration.decision
-        if held_out:
-            most = most_false_alarms(decision, share)
-            if tolerated_rejects == "auto":
-                tolerated_rejects = min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
-            elif tolerated_rejects < most:
-                raise ValueError(
-                    f"tolerated_rejects={tolerated_rejects:g} is less than the false alarms that "
-                    f"the threshold may give on an unchanged line: up to {most:.2g} with "
-                    f"{decision.n_independent} calibration images. Use more than that "
-                    "or 'auto', or recalibrate with more images or a smaller false_alarm_rate."
-                )
-        self.tolerated_rejects = tolerated_rejects
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
         self.rate = decision.rate
-        scores = calibration.scores
-        if calibration.decision.groups is not None:
-            # Images of one group are alike, so one of each group is drawn at random.
-            order = np.random.default_rng(0).permutation(len(scores))
-            _, first = np.unique(calibration.decision.groups[order], return_index=True)
-            scores = scores[order[first]]
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.
         passing = decision.scores[~decision.rejects(decision.scores)]
         last = passing.max(initial=-np.inf)
         (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
-        reference = decision.p_values(scores[scores < last]).tolist()
         self.ranks = {CHANGED: OnlineRanks()}
         if held_out:
+            self.tolerated_rejects = _tolerated(tolerated_rejects, decision, share)
+            scores = _one_of_each_group(decision)
+            reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
             self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
-        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
         self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
         self.over, self.lot = set(), None
         self.recent = RecentImages(window)

@@ -113,13 +113,14 @@ def audit(
         )
     table["q_value"] = false_discovery_control(table["p_value"])
     table["suspect"] = table["q_value"] <= fdr
-    copies = _equal_images(record)
+    copies = {}
     if images is not None:
-        features = features_of(pipe, images)
-        copies = _near_images(bank, features, record.find(digests_of(features)), copies)
-    table["copy_of"] = table["image"].map({i: other for i, (other, _) in copies.items()})
+        copies = _near_images(bank, features_of(pipe, images))
+    copies |= _equal_images(record)
+    columns = ["copy_of", "copy_distance"]
+    found = pd.DataFrame([*copies.values()], index=[*copies], columns=columns, dtype=np.float64)
+    table = table.join(found, on="image")
     table["copy_of"] = table["copy_of"].fillna(-1).astype(np.int64)
-    table["copy_distance"] = table["image"].map({i: far for i, (_, far) in copies.items()})
     return table.sort_values("p_value", kind="stable", ignore_index=True)
 
 
@@ -133,36 +134,38 @@ def _equal_images(record):
     return copies
 
 
-def _near_images(bank, features, places, copies):
+def _near_images(bank, features):
     """Images that explain the bank entries of another one nearly exactly."""
-    from ..neighbors.index import NeighborIndex
-
-    entries, record = bank.bank_, bank.images_
-    nearest = np.full((len(record), len(entries)), np.nan, dtype=np.float32)
-    done = 0
-    for batch in iter_batches(features):
-        for offset, image in enumerate(places[done : done + len(batch)]):
-            if image >= 0:
-                rows, _ = counted_rows(np.asarray(batch[offset], dtype=np.float32)[np.newaxis])
-                rows = rows.reshape(-1, entries.values.shape[1])
-                nearest[image] = np.sqrt(NeighborIndex(rows).query(entries.values)[0][:, 0])
-        done += len(batch)
-    nearest[entries.groups == record.groups[:, np.newaxis]] = np.nan  # its own entries
+    entries = bank.bank_
+    nearest = _nearest_patches(bank, features)
+    nearest[entries.groups == bank.images_.groups[:, np.newaxis]] = np.nan  # its own entries
     given = ~np.isnan(nearest).all(axis=1)
     if given.sum() < 2:
-        return copies
+        return {}
     with np.errstate(invalid="ignore"):
         usual = np.nanmedian(nearest[given], axis=0)
     share = nearest / np.maximum(usual, np.finfo(np.float32).tiny)
-    pairs = dict(copies)
-    owners = np.unique(entries.image_index)
-    of_owner = [np.flatnonzero(entries.image_index == owner) for owner in owners]
-    for image in np.flatnonzero(given):
-        # All entries of the other image must have a near patch here, not only one that looks alike.
-        far = np.array([share[image, rows].max() for rows in of_owner])
-        if np.isnan(far).all():
-            continue
-        best = int(np.nanargmin(far))
-        if far[best] <= _COPY and int(image) not in pairs:
-            pairs[int(image)] = (int(owners[best]), float(far[best]))
-    return pairs
+    # All entries of the other image must have a near patch here, not only one that looks alike.
+    order = np.argsort(entries.image_index, kind="stable")
+    owners, first = np.unique(entries.image_index[order], return_index=True)
+    far = np.nan_to_num(np.maximum.reduceat(share[:, order], first, axis=1), nan=np.inf)
+    best = far.argmin(axis=1)
+    least = far.min(axis=1)
+    return {
+        int(image): (int(owners[best[image]]), float(least[image]))
+        for image in np.flatnonzero(least <= _COPY)
+    }
+
+
+def _nearest_patches(bank, features):
+    """Distance from each bank entry to the nearest patch of each training image; NaN: not given."""
+    from ..neighbors.index import NeighborIndex
+
+    entries, places = bank.bank_.values, iter(bank.images_.find(digests_of(features)))
+    nearest = np.full((len(bank.images_), len(entries)), np.nan, dtype=np.float32)
+    for batch in iter_batches(features):
+        for patches in batch:
+            if (image := next(places)) >= 0:
+                rows, _ = counted_rows(np.asarray(patches, dtype=np.float32)[np.newaxis])
+                nearest[image] = np.sqrt(NeighborIndex(rows).query(entries)[0][:, 0])
+    return nearest

@@ -129,7 +129,8 @@ class DriftMonitor:
     independent; what is bet on is the rank of each image among calibration *and* all images
     before it, which is. After an in-sample fit, whose calibration scores are too low, "higher
     scores" and "more rejects" are not tested. Images that come in lots are no independent
-    evidence: pass their lots as `groups`, and the first image of each counts.
+    evidence: pass their lots as `groups`, and the first image of each counts. The state
+    keeps a number for each image that passes, about 20 MB of JSON for a million.
 
     References
     ----------
@@ -168,22 +169,22 @@ class DriftMonitor:
         self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
         self.window, self.random_state = window, random_state
         knn, scorer = fitted_steps(pipe)[1:]
-        calibrations = scorer.calibrations_
-        for calibration in calibrations.values():
-            check_scores([*calibration.scores, calibration.threshold])
+        decisions = scorer.decisions_
+        for decision in decisions.values():
+            check_scores([*decision.scores, decision.threshold])
         held_out = {
-            name: knn.calibration != "in-sample" or c.decision.is_fresh
-            for name, c in calibrations.items()
+            name: knn.calibration != "in-sample" or decision.is_fresh
+            for name, decision in decisions.items()
         }
         if not all(held_out.values()):
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
                 "than in training says nothing, and is not tested. recalibrate it with good images."
             )
-        per_route = alpha / len(calibrations)
+        per_route = alpha / len(decisions)
         self._tests = {
-            name: RouteTests(c, per_route, tolerated_rejects, held_out[name], window)
-            for name, c in calibrations.items()
+            name: RouteTests(decision, per_route, tolerated_rejects, held_out[name], window)
+            for name, decision in decisions.items()
         }
         self._random = np.random.default_rng(random_state)
         self.alarms_, self.n_images_ = [], 0
@@ -214,33 +215,20 @@ class DriftMonitor:
         """
         table, maps = self._describe(X)
         groups = None if groups is None else check_labels(groups, len(table), "groups")
-        routes = table.get("nearest_route", pd.Series("all", table.index)).to_numpy()
-        unknown = sorted({str(name) for name in routes} - set(self._tests))
-        if unknown:
-            raise ValueError(
-                f"The table has the routes {', '.join(unknown)}, but the pipeline knows "
-                f"{', '.join(self._tests)}: give the table of this pipeline's describe."
-            )
-        p_values = table["p_value"].to_numpy(np.float64)
+        routes, p_values = _routes_of(table), table["p_value"].to_numpy(np.float64)
+        rejected = [None] * len(table)
+        if "is_anomalous" in table:
+            rejected = table["is_anomalous"].to_numpy(bool).tolist()
         z = table.filter(regex="^z_")
         columns, z = list(z), z.to_numpy(np.float64)
-        rejected = [None] * len(z)
-        if "is_anomalous" in table:
-            missing = np.flatnonzero(table["is_anomalous"].isna())
-            if len(missing):
-                raise ValueError(
-                    f"is_anomalous is missing for image {missing[0]}. Leave out images that have "
-                    "no decision."
-                )
-            rejected = table["is_anomalous"].to_numpy(bool).tolist()
         new = []
         for i, tie in enumerate(self._random.random((len(table), 2))):
-            tests = self._tests[str(routes[i])]
+            tests = self._tests[routes[i]]
             if groups is None or tests.begins_lot(groups[i]):
                 row = None if maps is None else maps[i]
                 tests.recent.add(self.n_images_, columns, z[i], row)
                 for alarm in tests.add(self.n_images_, p_values[i], rejected[i], tie):
-                    new.append(DriftAlarm(str(routes[i]), **alarm))
+                    new.append(DriftAlarm(routes[i], **alarm))
             self.n_images_ += 1
         for alarm in new:
             _logger.warning("Drift: %s", alarm)
@@ -318,9 +306,7 @@ class DriftMonitor:
     def _describe(self, X):
         """Table with p-values, and maps where images were given."""
         if isinstance(X, pd.DataFrame):
-            if "p_value" not in X:
-                raise ValueError("X is a table without p_value: give what describe returns.")
-            _check_p_values(pd.to_numeric(X["p_value"], errors="coerce"))
+            self._check_table(X)
             return X, None
         is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
         if is_row and all(isinstance(value, Real) for value in X):
@@ -334,6 +320,27 @@ class DriftMonitor:
             return pd.DataFrame({"p_value": p_values}), None
         maps = self.pipe[:-1].transform(X)
         return self.pipe[-1].describe(maps), np.asarray(maps.values)
+
+    def _check_table(self, table):
+        if "p_value" not in table:
+            raise ValueError("X is a table without p_value: give what describe returns.")
+        _check_p_values(pd.to_numeric(table["p_value"], errors="coerce"))
+        unknown = sorted(set(_routes_of(table)) - set(self._tests))
+        if unknown:
+            raise ValueError(
+                f"The table has the routes {', '.join(unknown)}, but the pipeline knows "
+                f"{', '.join(self._tests)}: give the table of this pipeline's describe."
+            )
+        if "is_anomalous" in table and len(missing := np.flatnonzero(table["is_anomalous"].isna())):
+            raise ValueError(
+                f"is_anomalous is missing for image {missing[0]}. Leave out images that have "
+                "no decision."
+            )
+
+
+def _routes_of(table):
+    """The route of each image; "all" without routes."""
+    return [str(name) for name in table.get("nearest_route", ["all"] * len(table))]
 
 
 def _check_p_values(p_values):
@@ -353,8 +360,8 @@ def _checksum(state):
 
 def _fingerprint(pipe):
     digest = hashlib.blake2b(digest_size=16)
-    for name, calibration in pipe[-1].calibrations_.items():
+    for name, decision in pipe[-1].decisions_.items():
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(calibration.scores))
-        digest.update(np.float64(calibration.threshold))
+        digest.update(np.ascontiguousarray(decision.scores))
+        digest.update(np.float64(decision.threshold))
     return digest.hexdigest()
