@@ -112,14 +112,17 @@ def test_decisions_follow_shifts_and_scales_of_the_scores(rule, scores, rate, fa
 def test_the_expected_rule_by_the_formula_of_students_t():
     scores = np.random.default_rng(0).gamma(4, size=25)
     decision = decide(scores, 0.02)
-    middles = (np.arange(25) + 0.5) / 25
-    median, upper = np.interp([0.5, predictive._UPPER], middles, np.sort(scores))
     freedom = predictive.DEGREES_OF_FREEDOM
-    scale = (upper - median) / student_t.ppf(predictive._UPPER, freedom)
-    assert scores.max() < median + scale * student_t.isf(predictive._TRIMMED, freedom)
     of_median = 0.25 / student_t.pdf(0, freedom) ** 2  # 25 times its variance
-    scale *= predictive.HELD_OUT * np.sqrt(1 + of_median / 25)
-    tail = student_t(1 / (1 / freedom + 0.5 / 25), median, scale)
+
+    def tail_to(upper):
+        middles = (np.arange(25) + 0.5) / 25
+        median, high = np.interp([0.5, upper], middles, np.sort(scores))
+        scale = (high - median) / student_t.ppf(upper, freedom) * np.sqrt(1 + of_median / 25)
+        return student_t(1 / (1 / freedom + 0.75 / 25), median, scale)
+
+    assert scores.max() < tail_to(predictive._FIRST).isf(predictive._TRIMMED)
+    tail = tail_to(predictive.UPPER)
     assert decision.threshold == pytest.approx(tail.isf(0.02), rel=1e-3)
     np.testing.assert_allclose(decision.p_values(scores), tail.sf(scores), rtol=1e-3)
     low, high = decision.interval
@@ -135,7 +138,7 @@ def test_the_tail_of_fresh_scores_is_wider_at_every_rate():
     location = held_out.tail.location
     for rate in (0.02, 0.3):
         reach = held_out.at(rate).threshold - location
-        assert fresh.at(rate).threshold - location == pytest.approx(1.05 / 0.85 * reach)
+        assert fresh.at(rate).threshold - location == pytest.approx(1.1 * reach)
     guaranteed = [decide(scores, 0.1, "guaranteed", fresh=share).threshold for share in (0.0, 1.0)]
     assert guaranteed[0] == guaranteed[1]
 

@@ -17,6 +17,7 @@ from skstructcore import (
 )
 from skstructcore.scoring.decision import decide
 from skstructcore.scoring.parts import score_parts
+from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM
 from skstructcore.scoring.summary import closing_sentences
 from skstructcore.scoring.suspects import suspects_of
 
@@ -41,7 +42,7 @@ def test_the_score_of_a_part_is_that_of_its_strangest_view_corrected_for_their_n
     scored = score_parts([0.2, 0.01, 0.5, 0.01], ["b", "b", "a", "c"])
     assert scored.names.tolist() == ["b", "a", "c"]
     # 1 - (1 - 0.01)^2 = 0.0199; one view: the p-value itself.
-    np.testing.assert_allclose(student_t(3).sf(scored.scores), [0.0199, 0.5, 0.01])
+    np.testing.assert_allclose(student_t(DEGREES_OF_FREEDOM).sf(scored.scores), [0.0199, 0.5, 0.01])
     assert scored.worst.tolist() == [1, 2, 3] and scored.n_views.tolist() == [2, 1, 1]
 
 

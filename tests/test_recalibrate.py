@@ -23,6 +23,7 @@ from skstructcore import (
 from skstructcore.lifecycle.recalibrate import _with_scores, moved_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import RULES
+from skstructcore.scoring.predictive import UPPER
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 
@@ -186,14 +187,15 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
 
 
 def test_few_fresh_images_move_the_location_first_and_the_spread_later():
-    old = np.array([0.0, 1, 2, 3, 4])  # median 2, upper quartile 3
+    old = np.array([0.0, 1, 2, 3, 4])  # median 2
     # One image at 13: 1 / 11 of the way of 11; the spread stays.
     np.testing.assert_allclose(moved_scores(old, np.array([13.0])), old + 1)
-    # Ten, of median 12 and upper quartile 16: half of the way of 10, spread 4 ** (10 / 50).
+    # Ten, of median 12: half of the way of 10; their spread by that of before, to the 10 / 50.
     fresh = np.interp(np.linspace(0, 1, 10), [0, 0.5, 0.75, 1], [4, 12, 16, 20])
     moved = moved_scores(old, fresh)
-    location, upper = np.quantile(fresh, [0.5, 0.75])
-    expected = 2 + (location - 2) / 2 + (upper - location) ** 0.2 * (old - 2)
+    location, upper = np.quantile(fresh, [0.5, UPPER])
+    spread = np.quantile(old, UPPER) - 2
+    expected = 2 + (location - 2) / 2 + ((upper - location) / spread) ** 0.2 * (old - 2)
     np.testing.assert_allclose(moved, expected)
 
 
@@ -207,7 +209,7 @@ def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old,
     assert now.is_fresh and now.fresh == pytest.approx(1 - kept)
     if weight_old == 0:
         reach = [decision.threshold - decision.tail.location for decision in (old, now)]
-        assert reach[1] / reach[0] == pytest.approx((1.05 / 0.85) ** (1 / 11))
+        assert reach[1] / reach[0] == pytest.approx(1.1 ** (1 / 11))
 
 
 def test_one_fresh_image_moves_next_to_nothing():

@@ -18,6 +18,7 @@ from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
 from ..scoring.parts import score_parts
+from ..scoring.predictive import UPPER
 from ..scoring.summary import explain_shortage
 from ._fresh import fresh_images
 from ._steps import known_parts
@@ -277,8 +278,8 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
     array([2., 3., 4.])
     """
     n = len(fresh)
-    location, upper = np.quantile(old, [0.5, 0.75])
-    new_location, new_upper = np.quantile(fresh, [0.5, 0.75])
+    location, upper = np.quantile(old, [0.5, UPPER])
+    new_location, new_upper = np.quantile(fresh, [0.5, UPPER])
     spread, new_spread = upper - location, new_upper - new_location
     factor = 1.0
     if n >= MIN_IMAGES and spread > 0 and new_spread > 0:

@@ -61,7 +61,7 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
     Examples
     --------
     >>> score_parts([0.5, 0.01, 0.3], ["a", "a", "b"]).scores.round(2)  # shares .0199, .3
-    array([3.49, 0.58])
+    array([3.2 , 0.58])
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     _, first, codes = np.unique(parts, return_index=True, return_inverse=True)

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 # Of the tail: held-out scores of good images are much heavier than a normal.
-DEGREES_OF_FREEDOM = 3.0
-# The spread is read between the median and this quantile.
-_UPPER = 0.75
-# Scores that a smaller share of good images would exceed are left out of a second reading: they
-# may be defects.
-_TRIMMED = 0.01
-#: Factors of the spread. A held-out image lacks its own entries in the bank, which makes its score
-#: a little higher than that of a new one; fresh images, of `recalibrate`, lack nothing.
-HELD_OUT, FRESH = 0.85, 1.05
+DEGREES_OF_FREEDOM = 3.5
+#: The spread is read between the median and this quantile.
+UPPER = 0.8
+# A first reading, up to a quantile that few defects reach, leaves out the scores that a smaller
+# share of good images would exceed: they may be defects.
+_FIRST, _TRIMMED = 0.7, 0.03
+#: Factor of the spread of fresh scores, of `recalibrate`. A held-out image lacks its own entries in
+#: the bank, which makes its score a little higher than that of a new one; fresh ones lack nothing.
+FRESH = 1.1
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
 # n times the variance of z = (x - median) / scale, as a polynomial of z: with f the density of the
 # tail at quantiles q1 <= q2, n cov(q1, q2) is q1 (1 - q2) / (f1 f2). The last is of the median.
-_VARIANCE = (3.4840, -1.3837, 1.8506)
+_VARIANCE = (2.9074, -1.2301, 1.8088)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class PredictiveTail:
     location : float
         Median of the scores.
     scale : float
-        Their spread: distance from the median to the 0.75-quantile, divided by that of a
-        t distribution of scale 1, times `HELD_OUT` or `FRESH`.
+        Their spread: distance from the median to the 0.8-quantile, divided by that of a
+        t distribution of scale 1; of fresh scores times `FRESH`.
     degrees_of_freedom : float
     n_independent : float
         How many independent scores it was learned from. Few scores make the tail of the *next*
@@ -111,12 +111,19 @@ def fit_predictive_tail(
     """
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    unit = stdtrit(DEGREES_OF_FREEDOM, _UPPER)
-    location, high = _quantiles(scores, weights)
-    kept = scores <= location - (high - location) / unit * stdtrit(DEGREES_OF_FREEDOM, _TRIMMED)
-    if not kept.all():
-        location, high = _quantiles(scores[kept], weights[kept])
-    scale = (high - location) / unit
+    n = float(weights.sum())
+    kept = scores <= _read(scores, weights, _FIRST, n).isf(_TRIMMED)
+    if np.ptp(scores[kept]) == 0:  # most are equal: all of them say how wide it is
+        kept = slice(None)
+    return _read(scores[kept], weights[kept], UPPER, n, FRESH**fresh)
+
+
+def _read(scores, weights, upper, n, width=1.0):
+    """The tail of `n` scores, by their weighted median and upper quantile."""
+    order = np.argsort(scores, kind="stable")
+    middles = np.cumsum(weights[order]) - weights[order] / 2  # of the steps
+    location, high = np.interp(np.multiply([0.5, upper], weights.sum()), middles, scores[order])
+    scale = (high - location) / stdtrit(DEGREES_OF_FREEDOM, upper)
     if not scale > 0:  # most scores are equal
         scale = scores.std()
     if not scale > 0:
@@ -124,15 +131,6 @@ def fit_predictive_tail(
             f"All {len(scores)} held-out scores are equal ({location:g}), so that nothing says "
             "what is rare: the training images are copies of each other. Add other good images."
         )
-    n = float(weights.sum())
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
-    degrees = 1 / (1 / DEGREES_OF_FREEDOM + 0.5 / n)
-    width = HELD_OUT ** (1 - fresh) * FRESH**fresh
+    degrees = 1 / (1 / DEGREES_OF_FREEDOM + 0.75 / n)
     return PredictiveTail(float(location), width * float(scale), degrees, n)
-
-
-def _quantiles(scores, weights):
-    """Weighted median and upper quantile: linear between the middles of the steps."""
-    order = np.argsort(scores, kind="stable")
-    steps = np.cumsum(weights[order]) - weights[order] / 2
-    return np.interp(np.multiply([0.5, _UPPER], weights.sum()), steps, scores[order])
