@@ -37,7 +37,7 @@ def expected_failed_checks(estimator):
         StructCoreScorer(),
         StructCoreScorer(false_alarm_rate=0.1),
         StructCoreScorer(threshold="guaranteed"),
-        StructCoreScorer("l2", descriptors=("std", "top", "tv"), threshold="quantile"),
+        StructCoreScorer("l2", descriptors=("std", "top1", "tv"), threshold="quantile"),
     ],
     expected_failed_checks=expected_failed_checks,
 )

@@ -424,7 +424,7 @@ DESCRIPTORS_OF_VALUES = [
     "mean",
     "std",
     "median",
-    "top",
+    "top1",
     "top30",
     "contrast",
     "concentration",

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 
 PAPER = {
     "norm": "l2",
-    "descriptors": ("std", "top", "tv"),
+    "descriptors": ("std", "top1", "tv"),
     "threshold": "quantile",
 }
 
@@ -146,10 +146,10 @@ def test_with_a_norm_what_is_far_below_normal_decides(maps, norm):
 def test_describe_shows_the_descriptors_of_the_paper_in_any_case(maps):
     parts = StructCoreScorer(false_alarm_rate=0.05).fit(maps[:40]).describe(maps[40:])
     paper = StructCoreScorer(
-        "l2", false_alarm_rate=0.05, descriptors=("std", "top", "tv"), threshold="quantile"
+        "l2", false_alarm_rate=0.05, descriptors=("std", "top1", "tv"), threshold="quantile"
     )
     expected = paper.fit(maps[:40]).standardise(maps[40:])
-    np.testing.assert_allclose(parts[["z_std", "z_top", "z_tv"]], expected)
+    np.testing.assert_allclose(parts[["z_std", "z_top1", "z_tv"]], expected)
     assert (parts["route"] == "all").all()
 
 
@@ -323,14 +323,14 @@ def test_a_score_that_is_no_number_is_never_an_acceptance():
 def test_weights_that_are_no_numbers_are_refused_by_fit(odd):
     maps = np.random.default_rng(0).random((40, 6, 6))
     with pytest.raises(ValueError, match="Weights must be finite numbers, got"):
-        StructCoreScorer(descriptors={"std": odd, "top": 1}).fit(maps)
+        StructCoreScorer(descriptors={"std": odd, "top1": 1}).fit(maps)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"descriptors": {"std": 1e308, "top": -1e308}},
-        {"descriptors": {"std": 1e200, "top": 0}},
+        {"descriptors": {"std": 1e308, "top1": -1e308}},
+        {"descriptors": {"std": 1e200, "top1": 0}},
         {"lam": 1e308},
     ],
 )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _TERMS = {
     "max": "the distance of its farthest patch",
     "std": "the spread of its distances",
-    "top": "its farthest patches",
     "tv": "how much distances change from patch to patch",
     "mean": "the mean distance of its patches",
     "median": "the distance of its middle patch",

@@ -60,7 +60,7 @@ DEFAULT_PHI = {
 BASE = "max"
 
 #: phi of the StructCore paper.
-PAPER_PHI = ("std", "top", "tv")
+PAPER_PHI = ("std", "top1", "tv")
 
 
 def resolve_descriptor(
@@ -124,7 +124,7 @@ def shown(descriptors: Iterable[DescriptorLike]) -> list[DescriptorLike]:
     Examples
     --------
     >>> shown(["contrast", "std"])
-    ['contrast', 'std', 'top', 'tv']
+    ['contrast', 'std', 'top1', 'tv']
     """
     return list(dict.fromkeys([*descriptors, *PAPER_PHI]))
 

@@ -156,11 +156,10 @@ def component(
     return np.log1p(sizes)
 
 
-#: Name -> descriptor. ``top<r>`` with another percentage than 1 is understood as well.
+#: Name -> descriptor. ``top<r>``, the mean of the largest ``r`` %, is understood as well.
 DESCRIPTORS = {
     "max": max_value,
     "std": std,
-    "top": top_mean,
     "tv": total_variation,
     "mean": mean,
     "median": median,

@@ -38,7 +38,7 @@ def describe_maps(
 
         - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
         - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
-          training images each part is; ``z_std``, ``z_top`` and ``z_tv``, the descriptors of
+          training images each part is; ``z_std``, ``z_top1`` and ``z_tv``, the descriptors of
           the paper, are there even where they do not count;
         - ``p_value``: how often a good image scores at least as high;
         - ``is_anomalous``: the decision;

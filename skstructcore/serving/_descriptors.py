@@ -39,7 +39,7 @@ class Descriptors:
     def of(self, name: str) -> str:
         name = name.removeprefix(SURPRISE)
         if name.startswith("top"):
-            return self.top(float(name[3:] or 1))
+            return self.top(float(name[3:]))
         if not hasattr(self, name):
             raise ExportError(
                 f"No ONNX graph can hold the descriptor {name!r} yet: fit with other descriptors."
