@@ -79,7 +79,7 @@ def test_score_reports_unreadable_files_and_scores_the_others(root, model, tmp_p
 
 
 def test_evaluate_of_several_categories_prints_and_writes_the_table(root, tmp_path):
-    arguments = ["evaluate", root, "--output", tmp_path / "out", *SMALL]
+    arguments = ["evaluate-categories", root, "--output", tmp_path / "out", *SMALL]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     for word in ("| bolt |", "| nut |", "| mean |", "image_auroc"):
@@ -151,7 +151,6 @@ def test_evaluate_takes_images_as_fit_and_score_do(lines, model, arguments, test
         (["line3/NG", "--train", "line3/OK"], "y has only anomalous labels"),
         (["line3", "--train", "line3/OK"], "8 images are to be fitted and tested on"),
         (["line3", "--train", "line4/../line3/OK"], "8 images are to be fitted and tested on"),
-        (["line3", "--output", "out"], "for the folder of a data set"),
         (["odd.csv"], "a split is 'train' or 'test'"),
     ],
 )
@@ -279,7 +278,7 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
     root, tmp_path, tiny_dino
 ):
     result = run(
-        *["evaluate", root, "--features", "dinov2_vitb14", "--preset", "paper"],
+        *["evaluate-categories", root, "--features", "dinov2_vitb14", "--preset", "paper"],
         *["--output", tmp_path, "--set", f"features__weights={tiny_dino}"],
         # What is smaller in these weights than in those of the paper.
         *["--set", "features__model=None", "--set", "features__layers=(1, 2)"],
@@ -296,7 +295,7 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "ROOT", "--csv", "scores.csv"], "for one category"),
+        (["evaluate", "ROOT", "--csv", "scores.csv"], "holds 2 categories: see skstructcore eval"),
         (["fit", "nowhere", "--model", "m"], "nowhere: there is no such file"),
         (["fit", "ROOT/bolt/test/spot", "--model", "m", "--categories", "["], "no regular expr"),
         (["score", "MODEL", "nothing.png"], "1 of 1 images cannot be read"),

@@ -131,7 +131,7 @@ def test_a_killed_fit_leaves_the_old_model_and_keeps_its_features(most, run, wor
 
 @some_or_all
 def test_a_killed_evaluation_goes_on_after_the_categories_that_are_finished(most, run, world, out):
-    evaluate = ["evaluate", world / "parts", "--output", out / "results", *SMALL]
+    evaluate = ["evaluate-categories", world / "parts", "--output", out / "results", *SMALL]
     undisturbed = run(*evaluate, folder=out)
     expected = results(out)
     sizes = [{"kill_at_size": size} for size in (700,)]
@@ -305,7 +305,7 @@ COMMANDS = {
         *["score", world / "bolt", world / "new", "--csv", out / "s.csv", "--shard-size", "1"]
     ],
     "evaluate": lambda world, out: [
-        *["evaluate", world / "parts", "--output", out / "results", *SMALL]
+        *["evaluate-categories", world / "parts", "--output", out / "results", *SMALL]
     ],
     "update": lambda world, out: [
         "update",
@@ -518,7 +518,14 @@ def test_what_cannot_be_written_does_not_cost_an_evaluation(run, world, out):
 
 @pytest.mark.parametrize("fault", [{"full_at_size": 700}, {"full_at": 5}])
 def test_a_full_disk_costs_no_category_its_row(fault, run, world, out):
-    evaluate = ["evaluate", world / "parts", "--output", out / "results", *SMALL, "--json"]
+    evaluate = [
+        "evaluate-categories",
+        world / "parts",
+        "--output",
+        out / "results",
+        *SMALL,
+        "--json",
+    ]
     expected = run(*evaluate, folder=out)
     assert expected.status == 0
     shutil.rmtree(out / "results")

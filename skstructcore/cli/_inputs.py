@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,21 +143,25 @@ class ModelFile:
         return pipe
 
 
-def make_pipeline(
-    features: str,
-    preset: str,
-    settings: dict[str, Any],
-    false_alarm_rate: float | None,
-    verbose: bool,
-) -> Pipeline:
-    """Build the pipeline that the options ask for."""
-    say("Loading torch, scikit-learn and the network …")
-    from ..pipeline import make_structcore
+@dataclass(frozen=True)
+class NewPipeline:
+    """A pipeline that is to be fitted, as options describe it."""
 
-    given = {"features__verbose": int(verbose)}
-    if false_alarm_rate is not None:
-        given["structcore__false_alarm_rate"] = false_alarm_rate
-    pipe = make_structcore(features, preset=preset, **{**given, **settings})
-    for _, step in pipe.steps:
-        step._validate_params()  # before the work: else each step is checked when it is fitted
-    return pipe
+    features: str = "efficientnet_lite0"
+    preset: str = "default"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def make(
+        self, false_alarm_rate: float | None, *, verbose: bool = True, **defaults: Any
+    ) -> Pipeline:
+        """Build it; `defaults` are parameters that `settings` may change."""
+        say("Loading torch, scikit-learn and the network …")
+        from ..pipeline import make_structcore
+
+        given = {"features__verbose": int(verbose), **defaults}
+        if false_alarm_rate is not None:
+            given["structcore__false_alarm_rate"] = false_alarm_rate
+        pipe = make_structcore(self.features, preset=self.preset, **{**given, **self.settings})
+        for _, step in pipe.steps:
+            step._validate_params()  # before the work: else each step is checked when it is fitted
+        return pipe

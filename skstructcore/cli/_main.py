@@ -10,7 +10,7 @@ import click
 from ._errors import explained
 from .cache import cache
 from .demo import demo
-from .evaluate import evaluate
+from .evaluate import evaluate, evaluate_categories
 from .export import export, verify
 from .fit import fit
 from .info import info
@@ -63,7 +63,7 @@ def main(context: click.Context, verbose: bool) -> None:
 
 
 for command in (
-    add_category, audit, cache, demo, evaluate, export, fit, forget, info, latency, monitor,
-    recalibrate, remove_category, report, score, serve, update, verify, watch,
+    add_category, audit, cache, demo, evaluate, evaluate_categories, export, fit, forget, info,
+    latency, monitor, recalibrate, remove_category, report, score, serve, update, verify, watch,
 ):  # fmt: skip
     main.add_command(command)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ._errors import Refused
-from ._inputs import ModelFile, Reading, Sources
+from ._inputs import ModelFile, NewPipeline, Reading, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,8 +138,17 @@ _READING = (
 )
 
 
+_WHAT_IMAGES_ARE = (
+    "IMAGES are files, folders however deep, patterns, tables (CSV with a column file; a report "
+    "exports one of verdicts) and lists (@files.txt)."
+)
+
+
 def sources(name: str, parameter: Callable) -> Callable:
-    """An argument or option that names images, and the options of reading them, as `Sources`."""
+    """An argument or option that names images, and the options of reading them, as `Sources`.
+
+    The help of the command says what may be named, after its first paragraph.
+    """
 
     def gather(given):
         if given["pages"] == "parts" and given.get("parts", "") is None:
@@ -146,11 +156,23 @@ def sources(name: str, parameter: Callable) -> Callable:
         reading = Reading(given.pop("pages"), given.pop("views") or None, given.pop("max_pixels"))
         return {name: Sources(given.pop(name), reading)}
 
-    return _gathered(gather, parameter, *_READING)
+    gathered = _gathered(gather, parameter, *_READING)
+
+    def decorate(command):
+        summary, rest = inspect.cleandoc(command.__doc__).split("\n\n", 1)
+        command.__doc__ = f"{summary}\n\n{_WHAT_IMAGES_ARE}\n\n{rest}"
+        return gathered(command)
+
+    return decorate
 
 
-images = sources("images", click.argument("images", nargs=-1, required=True, type=IMAGES))
-optional_images = sources("images", click.argument("images", nargs=-1, type=IMAGES))
+def _images(**attributes):
+    return sources("images", click.argument("images", nargs=-1, type=IMAGES, **attributes))
+
+
+images = _images(required=True)
+optional_images = _images()
+model_and_images = _images(required=True, metavar="[MODEL] IMAGES...")
 
 model_file = click.argument("model", type=_FILE)
 weights = click.option(
@@ -183,19 +205,27 @@ def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
 
 # -- what a model is made of, and how it decides -----------------------------------------------
 
-features = click.option(
-    "--features",
-    default="efficientnet_lite0",
-    help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
-)
-preset = click.option("--preset", default="default", help='Settings: "default" or "paper".')
-settings = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    callback=_settings,
-    metavar="STEP__PARAMETER=VALUE",
-    help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
+
+def _pipeline(given):
+    return {"new": NewPipeline(*(given.pop(name) for name in ("features", "preset", "settings")))}
+
+
+pipeline = _gathered(
+    _pipeline,
+    click.option(
+        "--features",
+        default=NewPipeline.features,
+        help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
+    ),
+    click.option("--preset", default=NewPipeline.preset, help='Settings: "default" or "paper".'),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        callback=_settings,
+        metavar="STEP__PARAMETER=VALUE",
+        help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
+    ),
 )
 false_alarm_rate = click.option(
     "--false-alarm-rate",

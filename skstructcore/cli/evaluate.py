@@ -1,4 +1,4 @@
-"""``skstructcore evaluate``"""
+"""``skstructcore evaluate`` and ``skstructcore evaluate-categories``"""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import click
 
 from . import _options as option
 from ._errors import Refused
-from ._inputs import ModelFile, make_pipeline, parts_of
+from ._inputs import ModelFile, parts_of
 from ._output import answer, save_model, save_picture, say, table_text
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ._inputs import Sources
+    from ._inputs import NewPipeline, Sources
 
 
 # Where no split is known, this share of the good images is kept for the test.
@@ -28,12 +26,7 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 @click.command()
 @option.weights
 @option.trust
-@option.sources(
-    "images",
-    click.argument(
-        "images", nargs=-1, required=True, type=option.IMAGES, metavar="[MODEL] IMAGES..."
-    ),
-)
+@option.model_and_images
 @click.option(
     "--train",
     multiple=True,
@@ -43,9 +36,7 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 )
 @option.good
 @option.false_alarm_rate
-@option.features
-@option.preset
-@option.settings
+@option.pipeline
 @option.parts
 @click.option("--csv", type=option.Output(), help="Write all scores.")
 @click.option(
@@ -54,16 +45,6 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
     help="Write a picture of the worst and best cases.",
 )
 @click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
-@click.option(
-    "--output",
-    type=option.FOLDER,
-    help="Folder for the results of several categories. Run again, what is there is not "
-    "computed again.  [default: evaluation]",
-)
-@click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
-@click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
-@option.n_jobs
-@option.cluster
 @option.json
 @click.pass_context
 def evaluate(
@@ -72,24 +53,19 @@ def evaluate(
     train: tuple[Path, ...],
     good: str,
     false_alarm_rate: float | None,
-    features: str,
-    preset: str,
-    settings: dict[str, Any],
+    new: NewPipeline,
     parts: str | None,
     csv: Path | None,
     picture: Path | None,
     model: Path | None,
-    output: Path | None,
     as_json: bool,
     weights: tuple[str, ...],
     trust: bool,
-    **many: Any,
 ) -> None:
-    """Test on IMAGES with labels, and print a table.
+    """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
-    IMAGES are folders however deep, patterns, tables (CSV with columns file and label) and lists
-    (@files.txt). Folders named "good", "OK", "normal" or the like hold good images, those beside
-    them types of defects.
+    Folders named "good", "OK", "normal" or the like hold good images, those beside them types of
+    defects; a table has a column label.
 
     A saved MODEL before them is tested as it is. Else a pipeline is fitted: on the images of
     --train; on the training images of a folder laid out as MVTec AD, VisA or BTAD is (train/good,
@@ -97,40 +73,19 @@ def evaluate(
     file, group) or of a table with a column split; where there is no split, on three quarters of
     the good images, and the others are tested.
 
-    The table has a row for each type of defect. If a data set holds several categories (or with
-    --output), it has a row for each category and the mean, and goes to --output as CSV, JSON and
-    Markdown with the scores of all images.
-
     What cannot be written, on a full disk for instance, costs nothing else: the table is printed,
     the rows of --csv with it, and the exit status is 2.
 
     \b
     skstructcore evaluate line3.structcore line3/labelled/test
-    skstructcore evaluate mvtec_ad --output results --n-jobs 4 --false-alarms 0.05
+    skstructcore evaluate line4 --train line3/OK --false-alarms 0.05
     """
     if picture:
         _check_picture(picture, images.paths)
-    from ..datasets.layouts import layout_or_none
     from ..images.labels import is_anomalous
     from ..scoring.parts import check_fitted_with_parts
 
     first, *others = images.paths
-    one = {"csv": csv, "picture": picture, "model": model, "parts": parts}
-    layout = layout_or_none(first) if not others and not train else None
-    several = layout is not None and len(layout.categories) > 1
-    if several or output or any(many.values()):
-        if any(one.values()):
-            raise click.UsageError(
-                "--csv, --picture, --model and --parts are for one category, without --output"
-            )
-        if layout is None:
-            raise click.UsageError(
-                "--output, --category, --overwrite, --n-jobs and --cluster are for the folder of a "
-                "data set"
-            )
-        pipe = make_pipeline(features, preset, settings, false_alarm_rate, not several)
-        _evaluate_categories(pipe, first, as_json, output=output or Path("evaluation"), **many)
-        return
     if _is_model(first):
         _check_tested_as_it_is(context, train)
         tested = images.of(tuple(others)).labelled(good)
@@ -139,18 +94,78 @@ def evaluate(
         if parts:
             check_fitted_with_parts(pipe[-1])
     else:
+        _check_one_category(images.paths)
         trained, tested = _split(images, images.of(train or images.paths), good, parts)
         is_anomalous(tested.y, both=True)
-        pipe = make_pipeline(features, preset, settings, false_alarm_rate, True)
+        pipe = new.make(false_alarm_rate)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
         pipe.fit(trained, trained.y, **given)
-    _evaluate_one(pipe, tested, as_json, **one)
+    _evaluate_one(pipe, tested, as_json, csv=csv, picture=picture, model=model, parts=parts)
+
+
+@click.command()
+@click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
+@option.false_alarm_rate
+@option.pipeline
+@click.option("--output", type=option.FOLDER, default="evaluation", help="Folder for the results.")
+@click.option("--category", "categories", multiple=True, help="Only this one. Repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace results of other settings.")
+@option.n_jobs
+@option.cluster
+@option.json
+def evaluate_categories(
+    folder: Path,
+    false_alarm_rate: float | None,
+    new: NewPipeline,
+    output: Path,
+    categories: tuple[str, ...],
+    overwrite: bool,
+    n_jobs: int | None,
+    cluster: str | None,
+    as_json: bool,
+) -> None:
+    """Fit and test each category of the data set in FOLDER, and print a table.
+
+    FOLDER is laid out as MVTec AD, VisA or BTAD is, see evaluate. The table has a row for each
+    category and the mean, and goes to --output as CSV, JSON and Markdown with the scores of all
+    images. Run again, what is there is not computed again.
+
+    \b
+    skstructcore evaluate-categories mvtec_ad --output results --n-jobs 4
+    skstructcore evaluate-categories mvtec_ad --category bottle --false-alarms 0.05
+    """
+    from ..evaluation import categories as of_categories
+    from ..evaluation.tables import format_markdown
+
+    pipe = new.make(false_alarm_rate, verbose=False)
+    options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
+    failure = None
+    try:
+        table = of_categories.evaluate_categories(pipe, folder, output, **options)
+    except of_categories.CategoryError as error:
+        failure, table = error, error.table
+    if table is not None:
+        answer(as_json, table.reset_index(), format_markdown(table))
+    if failure:
+        raise failure
 
 
 def _is_model(path):
     from ..images.files import is_named_as_image
 
     return path.is_file() and path.suffix.lower() != ".csv" and not is_named_as_image(path)
+
+
+def _check_one_category(paths):
+    from ..datasets.layouts import layout_or_none
+
+    for path in paths:
+        layout = layout_or_none(path)
+        if layout and len(layout.categories) > 1:
+            raise click.UsageError(
+                f"{str(path)!r} holds {len(layout.categories)} categories: see "
+                "skstructcore evaluate-categories, or name the folder of one of them"
+            )
 
 
 def _check_tested_as_it_is(context, train):
@@ -261,19 +276,3 @@ def _of_parts(evaluation, parts):
         "part_auroc": image_auroc_score(table["defect_type"], table["anomaly_score"]),
         "part_rates": evaluation.rates(parts=parts),
     }
-
-
-def _evaluate_categories(pipe, folder, as_json, *, output, categories, n_jobs, cluster, overwrite):
-    from ..evaluation.categories import CategoryError, evaluate_categories
-    from ..evaluation.tables import format_markdown
-
-    options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
-    failure = None
-    try:
-        table = evaluate_categories(pipe, folder, output, **options)
-    except CategoryError as error:
-        failure, table = error, error.table
-    if table is not None:
-        answer(as_json, table.reset_index(), format_markdown(table))
-    if failure:
-        raise failure

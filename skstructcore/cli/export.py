@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         multiple=True,
         required=True,
         type=option.IMAGES,
-        help="Images or folders that both must judge alike. Repeatable.",
+        metavar="IMAGES",
+        help="What both must judge alike. Repeatable.",
     ),
 )
 @click.option(

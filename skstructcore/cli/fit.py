@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from . import _options as option
-from ._inputs import make_pipeline, parts_of
+from ._inputs import parts_of
 from ._output import answer, picture_sentence, save_model, say, table_text
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ._inputs import Sources
+    from ._inputs import NewPipeline, Sources
 
 
 _LEGEND = """
@@ -38,9 +36,7 @@ _PAINTED = 12
 @option.images
 @option.new_model("Where to save the fitted model.", aliases=("--model",))
 @option.false_alarm_rate
-@option.features
-@option.preset
-@option.settings
+@option.pipeline
 @click.option(
     "--estimate/--no-estimate",
     default=True,
@@ -79,9 +75,7 @@ def fit(
     images: Sources,
     output: Path,
     false_alarm_rate: float | None,
-    features: str,
-    preset: str,
-    settings: dict[str, Any],
+    new: NewPipeline,
     estimate: bool,
     crop: tuple[float, ...] | None,
     channels: tuple[float, ...] | str | None,
@@ -94,8 +88,7 @@ def fit(
 ) -> None:
     """Fit on good IMAGES and save the model.
 
-    IMAGES are folders however deep, files, patterns, tables (CSV with a column file) and lists
-    (@files.txt). Where folders are named "good", "OK", "normal" or the like, only these count;
+    Where folders are named "good", "OK", "normal" or the like, only these count;
     else all images do. Of a folder laid out as a data set the training images are taken.
 
     Prints a table: for several false-alarm rates, how sure the rate is with so many images, and an
@@ -107,26 +100,18 @@ def fit(
     """
     from ..datasets import load_images
     from ..images.labels import GOOD
-    from ..lifecycle import operating_points
-    from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
     from ..model_files import info
-    from ..pipeline import estimate_memory, estimate_time
-    from ..scoring.summary import closing_sentences, percent
 
     groups_ = None if groups == "none" else groups
     how = {"good": good, "categories": categories, "groups": groups_, **asdict(images.reading)}
     named = load_images(*images.paths, **how)
     _say_what_is_there(named)
     seen = {"features__crop": crop, "features__channels": channels}
-    settings = {**{name: value for name, value in seen.items() if value}, **settings}
+    defaults = {name: value for name, value in seen.items() if value}
     if cluster is not None:
-        settings.setdefault("bank__shard_size", _SHARD)
-    pipe = make_pipeline(features, preset, settings, false_alarm_rate, True)
-    memory = estimate_memory(pipe, named, named.y)
-    memory.check()
-    say(f"memory: about {memory}")
-    if len(named) >= _MANY:
-        say(f"time: about {estimate_time(pipe, named, named.y)}")
+        defaults["bank__shard_size"] = _SHARD
+    pipe = new.make(false_alarm_rate, **defaults)
+    _say_what_it_takes(pipe, named)
     say(
         f"Fitting on {(named.y == GOOD).sum()} images: features, then the memory bank "
         "(k-center), then each image is scored as if it had been left out …"
@@ -138,30 +123,48 @@ def fit(
     say(f"Images are {picture_sentence(header['picture'])}.")
     if estimate:
         say(f"Saved {output}. Painting defects to estimate what each rate finds …")
+    points, words = _what_to_expect(pipe, named if estimate else None)
+    answer(
+        as_json,
+        {"model": output, **header, "operating_points": points},
+        f"Fitted on {pipe['bank'].n_images_} good images: {output}\n",
+        *words,
+    )
+
+
+def _say_what_it_takes(pipe, images):
+    from ..pipeline import estimate_memory, estimate_time
+
+    memory = estimate_memory(pipe, images, images.y)
+    memory.check()
+    say(f"memory: about {memory}")
+    if len(images) >= _MANY:
+        say(f"time: about {estimate_time(pipe, images, images.y)}")
+
+
+def _what_to_expect(pipe, images):
+    """Table of false-alarm rates and the same in words; of defects painted on `images`, if any."""
+    from ..lifecycle import operating_points
+    from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
+    from ..scoring.summary import closing_sentences, percent
+
     asked = pipe[-1].calibration_.decision.asked_rate
     rates = sorted({*FALSE_ALARM_RATES, asked})
     try:
-        options = {"false_alarm_rates": rates, "n_painted": _PAINTED}
-        points = operating_points(pipe, named if estimate else None, **options)
+        points = operating_points(pipe, images, false_alarm_rates=rates, n_painted=_PAINTED)
     except ValueError as error:  # the model is saved: it is as good without
         say(f"No estimate of what is found: {str(error).rstrip('.')}.")
-        estimate, points = False, operating_points(pipe, false_alarm_rates=rates)
-    first, *more = sentences = closing_sentences(pipe[-1])
-    if estimate:
+        images, points = None, operating_points(pipe, false_alarm_rates=rates)
+    first, *more = closing_sentences(pipe[-1])
+    legend = _LEGEND
+    if images is not None:
         size, found = painted_at(points, asked)
         first = (
             f"{first.rstrip('.')}, and finds {percent(found)} of painted defects whose size is "
             f"{percent(size)} of the shorter side."
         )
-    answer(
-        as_json,
-        {"model": output, **header, "summary": sentences, "operating_points": points},
-        f"Fitted on {pipe['bank'].n_images_} good images: {output}\n",
-        table_text(points, _SHARES),
-        _LEGEND + _LEGEND_OF_PAINTED if estimate else _LEGEND,
-        first,
-        *more,
-    )
+        legend += _LEGEND_OF_PAINTED
+    return points, [table_text(points, _SHARES), legend, first, *more]
 
 
 def _say_what_is_there(named):

@@ -46,8 +46,8 @@ def recalibrate(
 ) -> None:
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
-    IMAGES are files, folders, or the table of verdicts that a report has exported. Without
-    IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts here too.
+    Without IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts
+    here too.
 
     \b
     skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
@@ -120,8 +120,7 @@ def update(
 ) -> None:
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
-    IMAGES are files, folders, or the table of verdicts that a report has exported. A model that was
-    fitted with --parts needs --parts here too.
+    A model that was fitted with --parts needs --parts here too.
 
     \b
     skstructcore update line3.structcore line3/new-good -o line3b.structcore

@@ -57,8 +57,7 @@ def report(
 ) -> None:
     """Write an HTML page about IMAGES, to decide by.
 
-    IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
-    (@files.txt). A folder laid out as a data set is scored with the labels and masks of its test
+    A folder laid out as a data set is scored with the labels and masks of its test
     images; a table may have columns label and mask.
 
     \b

@@ -65,12 +65,9 @@ def score(
 ) -> None:
     """Score IMAGES with a saved MODEL.
 
-    IMAGES are files, folders however deep, patterns, tables (CSV with a column file) and lists
-    (@files.txt). Of a folder laid out as a data set the test images are scored.
-
-    Writes a row an image: all columns as CSV, to a file or a pipe; to a terminal the decision and
-    what decided it. Images that cannot be read have an empty row with the reason in the column
-    "error"; the others are scored.
+    Of a folder laid out as a data set the test images are scored. Writes a row an image: all
+    columns as CSV, to a file or a pipe; to a terminal the decision and what decided it. Images that
+    cannot be read have an empty row with the reason in the column "error"; the others are scored.
 
     The file of --csv appears when it is complete. Until then rows are kept beside it, in
     <file>.part; the same command goes on from there after a kill, and once a full disk has room.
