@@ -21,7 +21,7 @@ from skstructcore.images.intensity import (
     bit_depth_window,
     own_window,
 )
-from skstructcore.model_selection.label_free import score_painted
+from skstructcore.model_selection import painted_defects_scorer
 from skstructcore.report import report
 
 OWN = dict(layers=("stage1", "stage2"), image_size=32)
@@ -332,8 +332,7 @@ def test_paint_alone_tells_painted_copies_from_deep_images(deep_pipe):
         pipe, images, false_alarm_rates=[0.2], sizes=[0.2], severity=1e-3, n_painted=9
     )
     assert table["painted_found"][0] <= 0.3
-    good, painted = score_painted(pipe, images, severities=[1e-3])
-    np.testing.assert_allclose(painted[0], good, atol=0.05)  # copies are rounded to 8 bits
+    assert painted_defects_scorer(pipe, images, severities=[1e-3]) <= 0.75
 
 
 @pytest.mark.parametrize("kind", ["floats", "channels"])

@@ -8,10 +8,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from skstructcore import make_structcore
 from skstructcore.datasets import ImageSet
 from skstructcore.images import as_images
-from skstructcore.model_selection.label_free import (
-    painted_defects_scorer,
-    score_painted,
-)
+from skstructcore.model_selection import painted_defects_scorer
 
 
 class Contrast(BaseEstimator):
@@ -42,20 +39,19 @@ def test_criterion_is_the_auroc_against_painted_copies(good, weight, expected):
 
 
 def test_an_image_has_the_same_copies_in_every_fold(good):
-    good_scores, painted = score_painted(Contrast(), good, severities=(0.5, 1.0))
-    assert good_scores.shape == (20,) and painted.shape == (2, 20)
-    part = slice(7, 15)
-    np.testing.assert_array_equal(
-        score_painted(Contrast(), good[part], severities=(0.5, 1.0))[1], painted[:, part]
-    )
-    other = score_painted(Contrast(), good, severities=(0.5, 1.0), random_state=1)[1]
-    assert (other != painted).any()
+    def seen(images, **options):
+        painted_defects_scorer(estimator := Contrast(), images, severities=(1.0,), **options)
+        return np.array(estimator.seen_)
+
+    copies = seen(good[:12])
+    np.testing.assert_array_equal(seen(good[7:11]), copies[7:11])
+    assert (seen(good[:12], random_state=1) != copies).any()
 
 
 def test_defects_on_grey_images_are_grey(good):
     estimator = Contrast()
     grey = np.repeat(good[:1, ..., np.newaxis], 3, axis=3)
-    score_painted(estimator, [*grey], kinds=("spot",), severities=(1.0,))
+    painted_defects_scorer(estimator, [*grey], kinds=("spot",), severities=(1.0,))
     [painted] = estimator.seen_
     assert (painted != grey[0]).any() and (painted == painted[..., :1]).all()
 

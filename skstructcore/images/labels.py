@@ -10,8 +10,11 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "is_defect_in_training",
     "means_defect",
     "means_good",
+    "required_labels",
 ]
 
 GOOD = "good"
@@ -152,6 +156,16 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
 def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None:
     """The types of labels `y`, or else those that an `ImageSet` brings; None: nothing is known."""
     return getattr(images, "y", None) if y is None else defect_types(y)
+
+
+def required_labels(images: Any, y: ArrayLike | None) -> ArrayLike:
+    """Labels `y`, or else those that an `ImageSet` brings, one for each image; or an error."""
+    y = getattr(images, "y", None) if y is None else y
+    if y is None:
+        raise ValueError("Labels are needed: pass y, or images as an ImageSet with y.")
+    if _num_samples(images) != len(y):
+        raise ValueError(f"There are {_num_samples(images)} images, but {len(y)} labels.")
+    return y
 
 
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Splits, scorers and criteria to compare pipelines by."""
 
-from .label_free import painted_defects_scorer, score_painted
+from .label_free import painted_defects_scorer
 from .scorers import (
     aupro_scorer,
     combine_anomaly_scorers,
@@ -34,5 +34,4 @@ __all__ = [
     "make_anomaly_scorer",
     "painted_defects_scorer",
     "pixel_auroc_scorer",
-    "score_painted",
 ]

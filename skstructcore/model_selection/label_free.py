@@ -7,6 +7,7 @@ How well that ranks settings is measured in ``docs/model_selection.md``; read it
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["painted_defects_scorer", "score_painted"]
+__all__ = ["painted_defects_scorer"]
 
 _CHUNK = 16  # images that are painted at a time
 
@@ -84,46 +85,14 @@ def painted_defects_scorer(
             "Painted defects are compared with good images, but y calls some images "
             "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer."
         )
-    good, painted = score_painted(
-        estimator, X, kinds=kinds, severities=severities, random_state=random_state
-    )
-    labels = np.repeat([0, 1], [good.size, painted.size])
-    return image_auroc_score(labels, np.r_[good, painted.ravel()])
-
-
-def score_painted(
-    estimator: Any,
-    images: ImagesLike,
-    *,
-    kinds: Sequence[str] = tuple(DEFECTS),
-    severities: Sequence[float] = (0.25, 0.5, 1.0),
-    random_state: int = 0,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Anomaly scores of good images and of copies of them with painted defects.
-
-    Parameters
-    ----------
-    estimator : fitted estimator with `score_samples`
-    images : good images that the estimator was not fitted on
-    kinds, severities, random_state : see `painted_defects_scorer`
-
-    Returns
-    -------
-    good : ndarray of shape (n_images,), float64
-    painted : ndarray of shape (n_severities, n_images), float64
-    """
-    images = as_images(images).seen_through(intensity_of(estimator, channels=False))
+    images = as_images(X).seen_through(intensity_of(estimator, channels=False))
     good, painted = [], []
     # In chunks, because the copies of all images may not fit into memory.
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
-        copies = [
-            copy
-            for severity in severities
-            for copy in paint_copies(
-                chunk, kinds=kinds, severity=severity, random_state=random_state
-            )
-        ]
+        paint = partial(paint_copies, chunk, kinds=kinds, random_state=random_state)
+        copies = [copy for severity in severities for copy in paint(severity=severity)]
         good.append(-estimator.score_samples(chunk))
-        painted.append(-estimator.score_samples(copies).reshape(len(severities), -1))
-    return np.concatenate(good), np.concatenate(painted, axis=1)
+        painted.append(-estimator.score_samples(copies))
+    scores = np.concatenate(good + painted)
+    return image_auroc_score(np.arange(len(scores)) >= len(images), scores)

@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import metrics
 from ..datasets.masks import check_masks, judged_pixels
-from ..images.labels import is_anomalous
-from ._labels import labels_of
+from ..images.labels import is_anomalous, required_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +123,13 @@ class _AnomalyScorer:
     ) -> float:
         return _evaluate({"score": self}, estimator, X, y)["score"]
 
+    def value(self, *true_and_predicted: Any, **ignored: Any) -> float:
+        """The metric, of which higher is better; an error if it is not finite."""
+        value = float(self.metric(*true_and_predicted, **ignored, **self.kwargs))
+        if not np.isfinite(value):
+            raise ValueError(f"{self!r} gave {value}.")
+        return value if self.greater_is_better else -value
+
     def __repr__(self):
         options = [f"{name}={value!r}" for name, value in self.kwargs.items()]
         options = ["on_maps=True"] * self.on_maps + options
@@ -148,7 +154,7 @@ class _CombinedScorer:
 
 def _evaluate(scorers, estimator, X, y):
     """Check, run the estimator once, and apply each scorer's metric."""
-    y = labels_of(X, y)
+    y = required_labels(X, y)
     if not is_anomalous(y).any():
         raise ValueError(
             f"All {len(y)} images have only normal labels, so there is nothing to find. If these "
@@ -158,16 +164,17 @@ def _evaluate(scorers, estimator, X, y):
     anomalous = is_anomalous(y, both=True)
     if any(scorer.on_maps for scorer in scorers.values()):
         check_masks(X, anomalous)
-        images = X
-        if hasattr(estimator, "steps"):
-            # Up to the last step once, for scores and maps alike; the maps that enter the last
-            # step know their geometry, the array that leaves it does not.
-            X, estimator = estimator[:-1].transform(X), estimator[-1]
-        pixels = estimator.transform(X)
-        known = X if hasattr(X, "geometry") else pixels
-        about = [getattr(known, name, None) for name in ("geometry", "ignored")]
+        if not hasattr(estimator, "steps"):
+            raise TypeError(f"pixel metrics need a Pipeline, got {type(estimator).__name__}.")
+        # Up to the last step once, for scores and maps alike; the maps that enter the last step
+        # know their geometry, the array that leaves it does not.
+        images, X, estimator = X, estimator[:-1].transform(X), estimator[-1]
         masks, pixels, ignored = judged_pixels(
-            images, np.asarray(pixels), *about, anomalous=anomalous
+            images,
+            np.asarray(estimator.transform(X)),
+            getattr(X, "geometry", None),
+            getattr(X, "ignored", None),
+            anomalous=anomalous,
         )
         on_pixels = {} if ignored is None else {"ignored": ignored}
     if not all(scorer.on_maps for scorer in scorers.values()):
@@ -177,16 +184,12 @@ def _evaluate(scorers, estimator, X, y):
             raise ValueError(
                 f"{len(wrong)} of {len(scores)} scores are not finite, the first at {wrong[0]}."
             )
-    results = {}
-    for name, scorer in scorers.items():
-        if scorer.on_maps:
-            value = float(scorer.metric(masks, pixels, **on_pixels, **scorer.kwargs))
-        else:
-            value = float(scorer.metric(anomalous, scores, **scorer.kwargs))
-        if not np.isfinite(value):
-            raise ValueError(f"{scorer!r} gave {value}.")
-        results[name] = value if scorer.greater_is_better else -value
-    return results
+    return {
+        name: scorer.value(masks, pixels, **on_pixels)
+        if scorer.on_maps
+        else scorer.value(anomalous, scores)
+        for name, scorer in scorers.items()
+    }
 
 
 image_auroc_scorer = make_anomaly_scorer(metrics.image_auroc_score)

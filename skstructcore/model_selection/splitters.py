@@ -20,8 +20,7 @@ from sklearn.model_selection import (
 from sklearn.utils import check_random_state
 
 from .._utils.validation import check_labels
-from ..images.labels import is_anomalous
-from ._labels import labels_of
+from ..images.labels import is_anomalous, required_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +59,7 @@ class _OneClassSplitter(BaseCrossValidator):
         ------
         train, test : ndarray of int64
         """
-        y = labels_of(X, y)
+        y = required_labels(X, y)
         anomalous = is_anomalous(y, both=True)
         if "groups" in self.get_metadata_routing().split.requests:
             groups = getattr(X, "groups", None) if groups is None else groups
