@@ -111,37 +111,29 @@ def evaluate_categories(
     layout, results = find_layout(root), Results(output, pipe)
     names = _checked_names(layout, categories)
     results.open(names, overwrite)
-    rows, contents, failed = {}, {}, {}
-    for name in names:
-        try:
-            contents[name] = results.content_of(layout.root, layout.load(name, check=None))
-        except (ValueError, OSError) as error:
-            failed[name] = str(error)
-            continue
-        row = results.read(name, contents[name])
-        if row is not None:
-            rows[name] = row
-    _logger.info("%d of %d categories are done already", len(rows), len(names))
-
-    missing = [name for name in contents if name not in rows]
+    contents, failed = _contents(results, layout, names)
+    rows = {name: results.read(name, content) for name, content in contents.items()}
+    missing = [name for name, row in rows.items() if row is None]
+    n_done = len(rows) - len(missing)
+    _logger.info("%d of %d categories are done already", n_done, len(names))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_evaluate_one)(clone(pipe), layout, name) for name in missing)
-    bar = progress_bar(verbose=verbose, total=len(names), initial=len(rows), unit="category")
+    bar = progress_bar(verbose=verbose, total=len(names), initial=n_done, unit="category")
     with bar as progress:
         for name, row, outcome in parallel(tasks):
+            rows[name] = row
             if row is None:
                 failed[name] = outcome
                 continue
-            rows[name] = row
             try:
                 results.write(name, contents[name], row, outcome)
             except OSError as error:
                 failed[name] = f"its results cannot be written: {error}"
             progress.update()
     reasons = [f"- {name}: {failed[name]}" for name in sorted(failed)]
-    table = None
+    rows, table = {name: row for name, row in rows.items() if row is not None}, None
     if rows:
-        table = results.table({name: rows[name] for name in names if name in rows})
+        table = results.table(rows)
         try:
             results.write_table(table)
         except OSError as error:
@@ -153,6 +145,17 @@ def evaluate_categories(
             table,
         )
     return table
+
+
+def _contents(results, layout, names):
+    """What each category consists of; and why some cannot be read."""
+    contents, failed = {}, {}
+    for name in names:
+        try:
+            contents[name] = results.content_of(layout.root, layout.load(name, check=None))
+        except (ValueError, OSError) as error:
+            failed[name] = str(error)
+    return contents, failed
 
 
 def _checked_names(layout, categories):
