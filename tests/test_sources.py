@@ -11,7 +11,7 @@ from PIL import Image
 from test_categories import write_category
 
 from skstructcore.datasets import DatasetError, load_images, load_verdicts
-from skstructcore.datasets.rows import find_rows
+from skstructcore.datasets._rows import find_rows
 from skstructcore.images import as_images
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
-    from ..datasets._image_set import ImageRow
+    from ..datasets.image_set import ImageRow
     from ..images import ImageList
 
 
@@ -45,7 +45,7 @@ class Sources:
 
     def rows(self, good: str | None, split: str) -> list[ImageRow]:
         """A row an image, page or view."""
-        from ..datasets.rows import find_rows
+        from ..datasets._rows import find_rows
 
         return find_rows(self.paths, good, split, **asdict(self.reading))
 
@@ -57,7 +57,7 @@ class Sources:
 
     def named(self, good: str | None = "good", split: str = "train") -> ImageList | ImageSet:
         """Images, as an ImageSet where their folders, tables or data sets know labels."""
-        from ..datasets._image_set import as_image_set
+        from ..datasets.image_set import as_image_set
         from ..images import as_images
 
         max_pixels = self.reading.max_pixels

@@ -1,8 +1,8 @@
 """Data sets: containers, readers of published layouts, and made ones."""
 
-from ._checks import DatasetError
-from ._image_set import ImageSet
 from .annotation_files import load_annotated
+from .checks import DatasetError
+from .image_set import ImageSet
 from .layouts import find_layout
 from .loaders import load_btad, load_kolektor, load_mvtec_ad, load_visa
 from .masks import NoMasksError, judged_pixels

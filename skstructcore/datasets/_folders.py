@@ -1,22 +1,19 @@
-"""Looking into the folders and tables of a data set on disk."""
+"""Looking into the folders of a data set on disk."""
 
 from __future__ import annotations
 
-import csv
-import glob
 import logging
 import os
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.files import check_regular, images_among, split_page, tell_of_others
-from ._checks import DatasetError
+from ..images.files import images_among, tell_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._checks import Problems
+    from .checks import Problems
 
 _logger = logging.getLogger(__name__)
 
@@ -56,47 +53,6 @@ def masks_of(files: Sequence[Path], folder: Path, problems: Problems) -> list[Pa
     if not any(matched):
         problems.add(f"{folder}: no mask for any of the {len(files)} images of this type")
     return matched
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
-
-    Names of files may be of any bytes. Columns are parted by commas, or by semicolons or tabs, as
-    spreadsheets write them.
-    """
-    try:
-        check_regular(path)
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            delimiter = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            reader = csv.DictReader(file, restval="", delimiter=delimiter)
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
-    spelled = {name: name.strip().lower() for name in names}
-    missing = [column for column in columns if column not in spelled.values()]
-    if missing:
-        raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
-    return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
-
-
-def beside(table: Path, name: str) -> str:
-    """A name as a table or list means it: from where that is, or else from where one is."""
-    place = str(table.parent / name)
-    if os.path.lexists(split_page(place)[0]):
-        return place
-    if glob.has_magic(split_page(name)[0]):  # the [1] of a page is no pattern
-        return str(Path(glob.escape(str(table.parent)), name))
-    return name
-
-
-def inside(root: Path, place: str, table: Path, problems: Problems) -> Path:
-    """The file that a table names; one that would lie outside of the data set is a problem."""
-    parts = PurePosixPath(place.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
-        problems.add(f"{table}: {place!r} points outside of the data set")
-    return root / place
 
 
 def walk(root: Path, tell: bool = True) -> list[Path]:

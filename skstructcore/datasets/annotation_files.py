@@ -13,9 +13,9 @@ import numpy as np
 from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.polygons import fill_polygons
-from ._checks import Problems
 from ._folders import walk
-from ._image_set import ImageSet
+from .checks import Problems
+from .image_set import ImageSet
 
 if TYPE_CHECKING:
     from typing import Any

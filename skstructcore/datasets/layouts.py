@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._checks import DatasetError
 from ._folders import folders_in
+from .checks import DatasetError
 from .loaders import load_mvtec_ad, load_visa, tree_folders
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..images.image_list import StrPath
-    from ._image_set import ImageSet
+    from .image_set import ImageSet
 
 __all__ = ["Layout", "find_layout"]
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ..images.reading import ImageReadError
-from ._checks import DatasetError, Problems
-from ._folders import folders_in, images_in, inside, masks_of, read_table
-from ._image_set import ImageRow, as_image_set
+from ._folders import folders_in, images_in, masks_of
+from .checks import DatasetError, Problems
+from .image_set import ImageRow, as_image_set
+from .tables import inside, read_table
 
 if TYPE_CHECKING:
     from ..images.image_list import StrPath
-    from ._image_set import ImageSet
+    from .image_set import ImageSet
 
 __all__ = ["load_btad", "load_kolektor", "load_mvtec_ad", "load_visa"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ..images.geometry import Geometry
-    from ._image_set import ImageSet
+    from .image_set import ImageSet
 
 __all__ = ["NoMasksError", "check_masks", "find_mask_problems", "judged_pixels"]
 

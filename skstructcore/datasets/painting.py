@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ..images.image_list import as_images
-from ._image_set import ImageSet
+from .image_set import ImageSet
 from .synthetic import DEFECTS, paint_defect
 
 if TYPE_CHECKING:

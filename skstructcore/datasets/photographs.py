@@ -14,7 +14,7 @@ from scipy import ndimage
 from sklearn.utils import check_random_state
 
 from ..images.labels import GOOD
-from ._image_set import ImageSet
+from .image_set import ImageSet
 from .synthetic import DEFECTS, by_channel, paint_defect, resample
 
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from ..images.files import split_page
 from ..images.labels import GOOD, means_defect
 from ..images.masks import InvertedMask
-from ._checks import DatasetError, Problems
 from ._folders import masks_of
-from ._image_set import as_image_set
-from .rows import find_rows
+from ._rows import find_rows
+from .checks import DatasetError, Problems
+from .image_set import as_image_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal
 
     from ..images.image_list import Pages, StrPath
-    from ._image_set import ImageRow, ImageSet
+    from .image_set import ImageRow, ImageSet
 
 __all__ = ["load_images"]
 

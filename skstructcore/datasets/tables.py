@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import csv
+import glob
+import os
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .._utils.files import unescape_name
+from ..images.files import check_regular, split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
-from ._checks import DatasetError, Problems
-from ._folders import beside, read_table
-from ._image_set import ImageRow, as_image_set
+from .checks import DatasetError, Problems
+from .image_set import ImageRow, as_image_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
     from ..images.image_list import Pages, StrPath
-    from ._image_set import ImageSet
+    from .image_set import ImageSet
 
 __all__ = ["COLUMNS", "load_verdicts", "read_rows"]
 
@@ -36,6 +39,47 @@ COLUMNS = {
 _UNSURE = "unsure"
 #: Labels of tables that are numbers, as `y` may hold them.
 _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0, "true": 1}
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
+
+    Names of files may be of any bytes. Columns are parted by commas, or by semicolons or tabs, as
+    spreadsheets write them.
+    """
+    try:
+        check_regular(path)
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.DictReader(file, restval="", delimiter=delimiter)
+            rows, names = list(reader), reader.fieldnames or []
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
+    spelled = {name: name.strip().lower() for name in names}
+    missing = [column for column in columns if column not in spelled.values()]
+    if missing:
+        raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
+    return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
+
+
+def beside(table: Path, name: str) -> str:
+    """A name as a table or list means it: from where that is, or else from where one is."""
+    place = str(table.parent / name)
+    if os.path.lexists(split_page(place)[0]):
+        return place
+    if glob.has_magic(split_page(name)[0]):  # the [1] of a page is no pattern
+        return str(Path(glob.escape(str(table.parent)), name))
+    return name
+
+
+def inside(root: Path, place: str, table: Path, problems: Problems) -> Path:
+    """The file that a table names; one that would lie outside of the data set is a problem."""
+    parts = PurePosixPath(place.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
+        problems.add(f"{table}: {place!r} points outside of the data set")
+    return root / place
 
 
 def read_rows(

@@ -14,7 +14,7 @@ from .._utils.validation import check_per_image
 from ..images.image_list import Annotations, as_images
 from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
-from ._checks import Problems
+from .checks import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..images.image_list import StrPath
-    from ._image_set import ImageSet
+    from .image_set import ImageSet
 
 
 class DatasetError(ValueError):

@@ -13,11 +13,11 @@ from ..images.files import images_among, split_page, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.reading import ImageReadError
-from ._checks import DatasetError
-from ._folders import beside, walk
-from ._image_set import ImageRow
+from ._folders import walk
+from .checks import DatasetError
+from .image_set import ImageRow
 from .layouts import layout_or_none
-from .tables import read_rows
+from .tables import beside, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
