@@ -1,5 +1,6 @@
 """The commands."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -402,6 +403,31 @@ def test_every_command_has_help_with_two_examples(name):
     assert result.exit_code == 0
     assert result.output.count(f"\n  skstructcore {name}") == 2
     assert "--json" in result.output or name == "serve"  # whose answers are JSON
+
+
+def test_options_have_the_defaults_of_what_they_are_passed_to():
+    from skstructcore import inference, lifecycle, report
+    from skstructcore.serving import export, senders, service, watch
+
+    functions = {
+        ("audit", "fdr"): lifecycle.audit,
+        ("export", "opset"): export.export_onnx,
+        ("monitor", "alpha"): lifecycle.DriftMonitor,
+        ("recalibrate", "weight_old"): lifecycle.recalibrate,
+        ("report", "max_images"): report.report,
+        ("score", "shard_size"): inference.iter_scores,
+        ("score", "on_error"): inference.iter_scores,
+        ("serve", "max_queue"): service.make_app,
+        ("serve", "timeout"): service.make_app,
+        ("watch", "settle"): watch.FolderWatch,
+        ("watch", "topic"): senders.mqtt_sender,
+    }
+    for (command, name), function in functions.items():
+        options = {option.name: option.default for option in main.commands[command].params}
+        assert options[name] == inspect.signature(function).parameters[name].default, (
+            command,
+            name,
+        )
 
 
 @pytest.fixture(scope="module")
