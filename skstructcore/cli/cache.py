@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import click
 
@@ -28,7 +27,7 @@ def _bytes(context, parameter, text):
 @click.option("--max-size", callback=_bytes, help="Delete the least used until so much is left.")
 @click.option("--max-age", type=float, help="Delete what was not used for so many days.")
 @option.json
-def cache(folder: Path, max_size: int | None, max_age: float | None, as_json: bool) -> None:
+def cache(folder, max_size, max_age, as_json):
     """Measure the feature cache in FOLDER, and prune it.
 
     Nothing is deleted without --max-size or --max-age. What is deleted is computed again when it is

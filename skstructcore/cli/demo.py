@@ -26,7 +26,7 @@ from ._output import answer, save_picture, say
     help="Write 62 small images to FOLDER instead, to try the other commands with.",
 )
 @option.json
-def demo(output: Path, images: Path | None, as_json: bool) -> None:
+def demo(output, images, as_json):
     """Find painted defects on three photographs.
 
     Fits a pipeline on good tiles of brick, then of gravel and of grass, scores the others, prints a

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +12,6 @@ from . import _options as option
 from ._errors import Refused
 from ._inputs import ModelFile, parts_of
 from ._output import answer, save_model, save_picture, say, table_text
-
-if TYPE_CHECKING:
-    from ._inputs import NewPipeline, Sources
-
 
 # Where no split is known, this share of the good images is kept for the test.
 _HELD_OUT = 0.25
@@ -48,20 +43,20 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 @option.json
 @click.pass_context
 def evaluate(
-    context: click.Context,
-    images: Sources,
-    train: tuple[Path, ...],
-    good: str,
-    false_alarm_rate: float | None,
-    new: NewPipeline,
-    parts: str | None,
-    csv: Path | None,
-    picture: Path | None,
-    model: Path | None,
-    as_json: bool,
-    weights: tuple[str, ...],
-    trust: bool,
-) -> None:
+    context,
+    images,
+    train,
+    good,
+    false_alarm_rate,
+    new,
+    parts,
+    csv,
+    picture,
+    model,
+    as_json,
+    weights,
+    trust,
+):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
     Folders named "good", "OK", "normal" or the like hold good images, those beside them types of
@@ -114,16 +109,8 @@ def evaluate(
 @option.cluster
 @option.json
 def evaluate_categories(
-    folder: Path,
-    false_alarm_rate: float | None,
-    new: NewPipeline,
-    output: Path,
-    categories: tuple[str, ...],
-    overwrite: bool,
-    n_jobs: int | None,
-    cluster: str | None,
-    as_json: bool,
-) -> None:
+    folder, false_alarm_rate, new, output, categories, overwrite, n_jobs, cluster, as_json
+):
     """Fit and test each category of the data set in FOLDER, and print a table.
 
     FOLDER is laid out as MVTec AD, VisA or BTAD is, see evaluate. The table has a row for each

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from . import _options as option
 from ._output import answer, say
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile, Sources
 
 
 @click.command()
@@ -37,14 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
 @option.json
-def export(
-    model: ModelFile,
-    output: Path,
-    check: Sources,
-    resize_from: tuple[int, int] | None,
-    opset: int,
-    as_json: bool,
-) -> None:
+def export(model, output, check, resize_from, opset, as_json):
     """Write MODEL as an ONNX file for other programs. It holds all from pixels to decision.
 
     The file is written only if it judges the images of --check as the model does: the same
@@ -72,7 +61,7 @@ def export(
     help="What runs the file.",
 )
 @option.json
-def verify(file: Path, runtime: str, as_json: bool) -> None:
+def verify(file, runtime, as_json):
     """Check an exported FILE on this machine. It judges the images that are sealed in it.
 
     \b

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from . import _options as option
 from ._inputs import parts_of
 from ._output import answer, picture_sentence, save_model, say, table_text
-
-if TYPE_CHECKING:
-    from ._inputs import NewPipeline, Sources
-
 
 _LEGEND = """
 rate: share of good images that the threshold rejects, rate_low to rate_high 90 % of the time.
@@ -72,20 +67,20 @@ _PAINTED = 12
 @option.cluster
 @option.json
 def fit(
-    images: Sources,
-    output: Path,
-    false_alarm_rate: float | None,
-    new: NewPipeline,
-    estimate: bool,
-    crop: tuple[float, ...] | None,
-    channels: tuple[float, ...] | str | None,
-    parts: str | None,
-    good: str,
-    categories: str | None,
-    groups: str,
-    cluster: str | None,
-    as_json: bool,
-) -> None:
+    images,
+    output,
+    false_alarm_rate,
+    new,
+    estimate,
+    crop,
+    channels,
+    parts,
+    good,
+    categories,
+    groups,
+    cluster,
+    as_json,
+):
     """Fit on good IMAGES and save the model.
 
     Where folders are named "good", "OK", "normal" or the like, only these count;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from . import _options as option
@@ -13,7 +11,7 @@ from ._output import answer, picture_sentence
 @click.command()
 @option.model_file
 @option.json
-def info(model: Path, as_json: bool) -> None:
+def info(model, as_json):
     """Say what is inside a saved MODEL, without loading it.
 
     \b

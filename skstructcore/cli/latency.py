@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from . import _options as option
 from ._output import answer
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile, Sources
 
 
 @click.command()
@@ -18,7 +13,7 @@ if TYPE_CHECKING:
 @option.images
 @click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
 @option.json
-def latency(model: ModelFile, images: Sources, repeats: int, as_json: bool) -> None:
+def latency(model, images, repeats, as_json):
     """Measure how long MODEL takes for one image, step by step.
 
     IMAGES are taken in turn.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +10,6 @@ from . import _options as option
 from ._errors import REJECTED, Refused, exit_codes
 from ._inputs import parts_of
 from ._output import answer, save_model, table_text
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile, Sources
 
 _SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
 
@@ -34,16 +29,7 @@ _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
 @option.parts
 @option.force
 @option.json
-def recalibrate(
-    model: ModelFile,
-    images: Sources,
-    output: Path,
-    false_alarm_rate: float | None,
-    weight_old: float,
-    parts: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, force, as_json):
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     Without IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts
@@ -110,14 +96,7 @@ def _change(model, output, as_json, change, *arguments, **options):
 @option.parts
 @option.force
 @option.json
-def update(
-    model: ModelFile,
-    images: Sources,
-    output: Path,
-    parts: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+def update(model, images, output, parts, force, as_json):
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
     A model that was fitted with --parts needs --parts here too.
@@ -140,14 +119,7 @@ def update(
 @option.new_model("Where to save the model that knows one more product.")
 @option.parts
 @option.json
-def add_category(
-    model: ModelFile,
-    name: str,
-    images: Sources,
-    output: Path,
-    parts: str | None,
-    as_json: bool,
-) -> None:
+def add_category(model, name, images, output, parts, as_json):
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
     Scores of the other products stay as they are. A model that was fitted with --parts needs
@@ -168,7 +140,7 @@ def add_category(
 @click.argument("name")
 @option.new_model("Where to save the model without the product.")
 @option.json
-def remove_category(model: ModelFile, name: str, output: Path, as_json: bool) -> None:
+def remove_category(model, name, output, as_json):
     """Make MODEL forget the product NAME.
 
     \b
@@ -185,7 +157,7 @@ def remove_category(model: ModelFile, name: str, output: Path, as_json: bool) ->
 @option.images
 @option.new_model("Where to save the smaller model.")
 @option.json
-def forget(model: ModelFile, images: Sources, output: Path, as_json: bool) -> None:
+def forget(model, images, output, as_json):
     """Take training IMAGES out of MODEL. They are found by their content.
 
     \b
@@ -214,15 +186,7 @@ def forget(model: ModelFile, images: Sources, output: Path, as_json: bool) -> No
 @option.exit_code(_SUSPECTS)
 @option.json
 @click.pass_context
-def audit(
-    context: click.Context,
-    model: ModelFile,
-    images: Sources,
-    fdr: float,
-    most: int,
-    exit_code: bool,
-    as_json: bool,
-) -> None:
+def audit(context, model, images, fdr, most, exit_code, as_json):
     """Look for defects and copies among training images.
 
     With the training IMAGES near-duplicates are found, not exact copies alone.
@@ -263,15 +227,7 @@ def audit(
 @option.exit_code(_ALARM)
 @option.json
 @click.pass_context
-def monitor(
-    context: click.Context,
-    model: ModelFile,
-    images: Sources,
-    state: Path,
-    alpha: float,
-    exit_code: bool,
-    as_json: bool,
-) -> None:
+def monitor(context, model, images, state, alpha, exit_code, as_json):
     """Look for drift in IMAGES. Give them in the order in which they were taken.
 
     \b

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from . import _options as option
 from ._inputs import parts_of
 from ._output import answer
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile, Sources
 
 
 @click.command()
@@ -44,17 +38,8 @@ if TYPE_CHECKING:
 @option.false_alarm_rate
 @option.json
 def report(
-    model: ModelFile,
-    images: Sources,
-    output: Path,
-    good: str | None,
-    title: str,
-    detail: int | None,
-    max_images: int,
-    parts: str | None,
-    false_alarm_rate: float | None,
-    as_json: bool,
-) -> None:
+    model, images, output, good, title, detail, max_images, parts, false_alarm_rate, as_json
+):
     """Write an HTML page about IMAGES, to decide by.
 
     A folder laid out as a data set is scored with the labels and masks of its test

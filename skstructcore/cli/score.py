@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +12,6 @@ from ._errors import REJECTED, UNREADABLE, exit_codes
 from ._inputs import parts_of
 from ._output import answer, table_text
 from ._rows import Regions, Rows, is_terminal
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile, Sources
 
 _SHOWN_OF_PARTS = ("part", "n_views", "is_anomalous", "p_value", "worst_view", "decided_by")
 
@@ -46,23 +41,23 @@ _SHOWN_OF_PARTS = ("part", "n_views", "is_anomalous", "p_value", "worst_view", "
 @option.json
 @click.pass_context
 def score(
-    context: click.Context,
-    model: ModelFile,
-    images: Sources,
-    csv: Path | None,
-    false_alarm_rate: float | None,
-    parts: str | None,
-    n_jobs: int | None,
-    cluster: str | None,
-    shard_size: int,
-    on_error: str,
-    maps: Path | None,
-    overlays: Path | None,
-    masks: Path | None,
-    regions: Path | None,
-    exit_code: bool,
-    as_json: bool,
-) -> None:
+    context,
+    model,
+    images,
+    csv,
+    false_alarm_rate,
+    parts,
+    n_jobs,
+    cluster,
+    shard_size,
+    on_error,
+    maps,
+    overlays,
+    masks,
+    regions,
+    exit_code,
+    as_json,
+):
     """Score IMAGES with a saved MODEL.
 
     Of a folder laid out as a data set the test images are scored. Writes a row an image: all

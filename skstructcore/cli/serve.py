@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 import click
 
 from . import _options as option
 from ._errors import Refused
 from ._output import say
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile
 
 
 @click.command()
@@ -34,15 +30,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, min_open=True),
     help="Seconds for a request.",
 )
-def serve(
-    model: ModelFile,
-    host: str,
-    port: int,
-    token: str | None,
-    max_megabytes: int,
-    max_queue: int,
-    timeout: float,
-) -> None:
+def serve(model, host, port, token, max_megabytes, max_queue, timeout):
     """Answer with the decisions of MODEL over HTTP. POST images to /score.
 
     A page at / shows the last decisions, /docs the interface. A new file at the place of MODEL is

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from . import _options as option
 from ._output import answer, say
-
-if TYPE_CHECKING:
-    from ._inputs import ModelFile
 
 
 @click.command()
@@ -40,19 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
 @option.json
-def watch(
-    model: ModelFile,
-    folder: Path,
-    csv: Path,
-    maps: Path | None,
-    overlays: Path | None,
-    webhook: str | None,
-    mqtt: str | None,
-    topic: str,
-    settle: float,
-    once: bool,
-    as_json: bool,
-) -> None:
+def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once, as_json):
     """Score images as they appear in FOLDER, each once.
 
     After a restart, or a kill, the same command goes on where it was. Messages that could not be
