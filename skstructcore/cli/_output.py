@@ -30,7 +30,7 @@ def answer(as_json: bool, document: Any, *lines: str) -> None:
         click.echo("\n".join(lines))
 
 
-def table_text(table: Any, percent: tuple[str, ...] = ()) -> str:
+def table_text(table: Any, percent: tuple[str, ...] = (), *, header: bool = True) -> str:
     """A table for people; the columns named are shares."""
     import pandas as pd
 
@@ -39,7 +39,8 @@ def table_text(table: Any, percent: tuple[str, ...] = ()) -> str:
     shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
     for name in set(percent) & set(shown):
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
-    return shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep="")
+    numbers = {"float_format": lambda v: f"{v:.4g}", "na_rep": ""}
+    return shown.to_string(index=False, header=header, **numbers)
 
 
 def as_plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import click
 
 from .._utils.journal import Journal
 from ._errors import Refused
-from ._output import as_plain, say
+from ._output import as_plain, say, table_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,26 +143,11 @@ class Rows:
 
     def _show(self, rows, header):
         """Rows for people: what was decided, and why."""
-        import pandas as pd
-
-        from .._utils.files import escape_name
-
-        table = rows.assign(
-            file=rows["file"].map(escape_name),
-            error=rows["error"].fillna("").map(escape_name),
-            decision=[
-                "" if pd.isna(flag) else "REJECT" if flag else "accept"
-                for flag in rows.get("is_anomalous", pd.Series([pd.NA] * len(rows)))
-            ],
-        )
+        words = rows.get("is_anomalous", rows["error"].map(lambda _: None))
+        table = rows.assign(decision=words.map({True: "REJECT", False: "accept"}))
         if not table["error"].any():
             table = table.drop(columns="error")
-        shown = [name for name in _SHOWN if name in table]
-        click.echo(
-            table[shown].to_string(
-                index=False, header=header, na_rep="", float_format=lambda v: f"{v:.4g}"
-            )
-        )
+        click.echo(table_text(table[[name for name in _SHOWN if name in table]], header=header))
 
     def _count(self, rows):
         unreadable = rows["error"].notna().to_numpy()
