@@ -169,13 +169,13 @@ def test_limits_of_bytes_pixels_and_images(path):
 
 
 def test_more_requests_than_may_wait_are_refused_and_slow_ones_end(path, monkeypatch):
-    go_on, judge = threading.Event(), service._judge
+    go_on, judge = threading.Event(), service.judge
 
     def slow(*arguments):
         assert go_on.wait(30)
         return judge(*arguments)
 
-    monkeypatch.setattr(service, "_judge", slow)
+    monkeypatch.setattr(service, "judge", slow)
     with TestClient(service.make_app(path, max_queue=1, timeout=20)) as client:
         found = []
         one = threading.Thread(

@@ -101,8 +101,8 @@ def export_onnx(
         pixels = [pixels_of_size(part, i, resize_from) for part, i in both]
     ignored = _ignored_patches(pipe[0], images)
     model = _build(pipe, constants, picture.framing.size, ignored, resize_from, opset)
-    judged = [_judge(pipe, part) for part in (images, tinted)]
-    expected = {name: np.concatenate([part[name] for part in judged]) for name in judged[0]}
+    found = [_expected(pipe, part) for part in (images, tinted)]
+    expected = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     expected["threshold"] = -pipe[-1].offset_
     # The least and the most anomalous image, one in between, and the coloured one.
     order = np.argsort(expected["score"][:-1])
@@ -227,7 +227,7 @@ def _build(pipe, constants, size, ignored, resize_from, opset):
     return model
 
 
-def _judge(pipe, images):
+def _expected(pipe, images):
     """Score, p-value and decision of images, by the pipeline."""
     found = pipe[-1].describe(pipe[:-1].transform(images))
     columns = {"score": "anomaly_score", "p_value": "p_value", "decision": "is_anomalous"}

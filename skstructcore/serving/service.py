@@ -4,27 +4,21 @@ import asyncio
 import base64
 import contextlib
 import hmac
-import io
 import logging
 import math
 import os
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from PIL import ImageDraw
+from typing import Any
 
 try:
     from fastapi import Depends, FastAPI, File, HTTPException, Request, Response, UploadFile
     from fastapi.responses import HTMLResponse, JSONResponse
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-    from pydantic import BaseModel
 except ImportError as error:
     raise ImportError(
         f'The service needs {error.name}: pip install "skstructcore[serve]"'
@@ -33,56 +27,27 @@ except ImportError as error:
 from .._utils.pages import fill_page
 from .._version import __version__
 from ..images.files import stamp
-from ..images.image_list import as_images
 from ..images.reading import ImageReadError
-from ..inference import score_batch
 from ..lifecycle.drift import DriftMonitor
 from ..model_files import info, load
-from ..scoring.regions import find_regions
+from ._answers import Answer, judge
 from .latency import warm_up
 
 __all__ = ["make_app"]
 
 _logger = logging.getLogger(__name__)
 _N_SHOWN = 50
-_ANY = 10**18  # pixels: the limit is looked at here
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 30.0  # after which a file that could not be loaded is tried again
-
-
-class Region(BaseModel):
-    """A place that is higher than good images are, in pixels of the upright image."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-    peak_row: float
-    peak_col: float
-    area: float
-    p_value: float
-
-
-class Judged(BaseModel):
-    """What was decided about an image; of one that cannot be read there is the error alone."""
-
-    name: str
-    decision: Literal["anomalous", "good", "unreadable"]
-    score: float | None = None
-    p_value: float | None = None
-    route: str | None = None
-    decided_by: str | None = None
-    regions: list[Region] = []
-    error: str | None = None
-
-
-class Answer(BaseModel):
-    """What was decided, and by which model."""
-
-    model: str
-    threshold: float
-    images: list[Judged]
-    alarms: list[str]
+_REFUSALS = {
+    400: "The body is no multipart form.",
+    401: "No valid bearer token.",
+    413: "Too many bytes, pixels or images.",
+    422: "No image can be read, or none was sent.",
+    429: "Too many requests wait.",
+    503: "No model is loaded.",
+    504: "It took too long.",
+}
 
 
 @dataclass(eq=False)
@@ -157,108 +122,120 @@ def make_app(
         POST ``/score`` takes images as multipart files named ``images``; GET ``/healthz``,
         ``/readyz``, ``/metrics``, and a page with the last decisions at ``/``.
     """
-    model, last = LiveModel(path, weights), deque(maxlen=_N_SHOWN)
-    worker, metrics = ThreadPoolExecutor(1), _Metrics()
-    queue = threading.BoundedSemaphore(max_queue)
+    service = _Service(LiveModel(path, weights), max_pixels, max_images, max_queue, timeout)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app):
-        async def keep_fresh():
-            while True:
-                await asyncio.to_thread(model.refresh)
-                await asyncio.sleep(_POLL_SECONDS)
-
-        await asyncio.to_thread(model.refresh)
-        task = asyncio.create_task(keep_fresh())
-        yield
-        task.cancel()
-        worker.shutdown(cancel_futures=True)
-
-    def leave(_job=None):
-        queue.release()
-        metrics.waiting.dec()
-
-    def authorised(request: Request):
-        given = request.headers.get("authorization", "")
-        kind, _, text = given.partition(" ")
-        if kind.lower() == "basic":  # of a browser: name and password, of which the name is nothing
-            with contextlib.suppress(ValueError):
-                text = base64.b64decode(text, validate=True).decode().partition(":")[2]
-        if token and not hmac.compare_digest(text.encode(), token.encode()):
+    def check_token(request: Request):
+        if not is_authorised(request.headers.get("authorization", ""), token):
             # Without Bearer: Chromium looks at the first kind alone, and would not ask.
             challenge = {"WWW-Authenticate": 'Basic realm="skstructcore"'}
             raise HTTPException(401, "A bearer token is needed.", challenge)
 
-    app = FastAPI(title="skstructcore", version=__version__, lifespan=lifespan)
-    app.state.model = model
+    app = FastAPI(title="skstructcore", version=__version__, lifespan=service.live)
+    app.state.model = service.model
     app.add_middleware(_BodyLimit, max_bytes=max_bytes)
-    refused = {
-        400: "The body is no multipart form.",
-        401: "No valid bearer token.",
-        413: "Too many bytes, pixels or images.",
-        422: "No image can be read, or none was sent.",
-        429: "Too many requests wait.",
-        503: "No model is loaded.",
-        504: "It took too long.",
-    }
-    responses = {status: {"description": text} for status, text in refused.items()}
+    responses = {status: {"description": text} for status, text in _REFUSALS.items()}
+    with_token = {"dependencies": [Depends(check_token)]}
+    app.post("/score", responses=responses, **with_token)(service.score)
+    app.get("/healthz")(service.healthz)
+    app.get("/readyz", responses={503: responses[503]})(service.readyz)
+    app.get("/metrics", response_class=Response, **with_token)(service.metrics_page)
+    app.get("/", response_class=HTMLResponse, **with_token)(service.page)
+    return app
 
-    @app.post("/score", responses=responses, dependencies=[Depends(authorised)])
+
+def is_authorised(header: str, token: str | None) -> bool:
+    """Whether a request says the token: behind "Bearer", or as a browser's password.
+
+    Examples
+    --------
+    >>> is_authorised("Bearer sesame", "sesame"), is_authorised("", "sesame")
+    (True, False)
+    """
+    kind, _, text = header.partition(" ")
+    if kind.lower() == "basic":  # of a browser: name and password, of which the name is nothing
+        with contextlib.suppress(ValueError):
+            text = base64.b64decode(text, validate=True).decode().partition(":")[2]
+    return not token or hmac.compare_digest(text.encode(), token.encode())
+
+
+class _Service:
+    """What is answered to requests; one image after the other is judged, in a thread of its own."""
+
+    def __init__(self, model, max_pixels, max_images, max_queue, timeout):
+        self.model, self.limits, self.timeout = model, (max_pixels, max_images), timeout
+        self._last, self._metrics = deque(maxlen=_N_SHOWN), _Metrics()
+        self._worker = ThreadPoolExecutor(1)
+        self._queue = threading.BoundedSemaphore(max_queue)
+
+    @contextlib.asynccontextmanager
+    async def live(self, app):
+        """Load the model, and look for a newer one until the service ends."""
+
+        async def keep_fresh():
+            while True:
+                await asyncio.to_thread(self.model.refresh)
+                await asyncio.sleep(_POLL_SECONDS)
+
+        await asyncio.to_thread(self.model.refresh)
+        task = asyncio.create_task(keep_fresh())
+        yield
+        task.cancel()
+        self._worker.shutdown(cancel_futures=True)
+
     async def score(
+        self,
         images: list[UploadFile] = File(min_length=1, description="Images, any format"),  # noqa: B008
     ) -> Answer:
-        began, loaded = time.perf_counter(), model.loaded
+        began, loaded = time.perf_counter(), self.model.loaded
         if loaded is None:
-            raise HTTPException(503, f"No model is loaded: {model.error}")
-        if not queue.acquire(blocking=False):
-            raise HTTPException(429, "Too many requests wait.", {"Retry-After": "1"})
-        metrics.waiting.inc()
+            raise HTTPException(503, f"No model is loaded: {self.model.error}")
+        if not self._queue.acquire(blocking=False):
+            raise HTTPException(429, _REFUSALS[429], {"Retry-After": "1"})
+        self._metrics.waiting.inc()
         try:
             names = [image.filename or f"image {i}" for i, image in enumerate(images)]
             contents = [await image.read() for image in images]
-            job = worker.submit(_judge, loaded, contents, names, max_pixels, max_images)
+            job = self._worker.submit(judge, loaded, contents, names, *self.limits)
         except BaseException:
-            leave()
+            self._leave()
             raise
-        job.add_done_callback(leave)  # work whose client has given up is still in the queue
+        job.add_done_callback(self._leave)  # work whose client has given up is still in the queue
         try:
-            answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
+            answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), self.timeout)
         except ImageReadError as error:
             raise HTTPException(422, str(error)) from None
         except (TimeoutError, asyncio.TimeoutError):
-            raise HTTPException(504, f"No answer within {timeout:g} seconds.") from None
-        metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
-        last.extend(shown)
+            raise HTTPException(504, f"No answer within {self.timeout:g} seconds.") from None
+        self._metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
+        self._last.extend(shown)
         return answer
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
+    def _leave(self, _job=None):
+        self._queue.release()
+        self._metrics.waiting.dec()
+
+    async def healthz(self) -> dict[str, str]:
         """Whether the process lives."""
         return {"status": "alive"}
 
-    @app.get("/readyz", responses={503: {"description": refused[503]}})
-    async def readyz() -> dict[str, str | None]:
+    async def readyz(self) -> dict[str, str | None]:
         """Whether a model is loaded, which, and what is wrong with a newer file."""
-        if model.loaded is None:
-            raise HTTPException(503, f"No model is loaded: {model.error}")
-        return {"model": model.loaded.version, "error": model.error}
+        if self.model.loaded is None:
+            raise HTTPException(503, f"No model is loaded: {self.model.error}")
+        return {"model": self.model.loaded.version, "error": self.model.error}
 
-    @app.get("/metrics", response_class=Response, dependencies=[Depends(authorised)])
-    async def metrics_page() -> Response:
+    async def metrics_page(self) -> Response:
         """For Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+        text = generate_latest(self._metrics.registry)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
-    @app.get("/", response_class=HTMLResponse, dependencies=[Depends(authorised)])
-    async def page() -> str:
+    async def page(self) -> str:
         """The last decisions."""
-        loaded = model.loaded
+        loaded, shown = self.model.loaded, [*reversed(self._last)]
         version, alarms = (loaded.version, loaded.monitor.alarms_) if loaded else (None, [])
-        shown = [*reversed(last)]
         return fill_page(
-            __package__, version=version, alarms=alarms, error=model.error, shown=shown
+            __package__, version=version, alarms=alarms, error=self.model.error, shown=shown
         )
-
-    return app
 
 
 class _BodyLimit:
@@ -302,74 +279,3 @@ class _Metrics:
         self.alarms.set(n_alarms)
         for image in answer.images:
             self.images.labels(image.decision, image.route or "").inc()
-
-
-def _judge(loaded, contents, names, max_pixels, max_images):
-    """The answer, and what the page shows of each image: time, decision, thumbnail."""
-    # As files, because these are read in full depth, and by whatever can read them.
-    with tempfile.TemporaryDirectory(prefix="skstructcore-") as folder:
-        paths = [os.path.join(folder, str(i)) for i in range(len(contents))]
-        for path, content in zip(paths, contents, strict=True):
-            Path(path).write_bytes(content)
-        files, pages = as_images(paths, max_pixels=_ANY), []
-        for i in range(len(paths)):
-            numbers = (0,)
-            with contextlib.suppress(ImageReadError):  # to be told with the others
-                numbers = files.pages(i)
-            pages += [(i, f"[{number}]" if len(numbers) > 1 else "") for number in numbers]
-        if len(pages) > max_images:
-            raise HTTPException(413, f"{len(pages)} images, and {max_images} may come at once.")
-        paths, names = ([f"{all_[i]}{page}" for i, page in pages] for all_ in (paths, names))
-        images = as_images(paths, max_pixels=_ANY)
-        for i, name in enumerate(names):
-            with contextlib.suppress(ImageReadError):
-                if images.size(i)[0] * images.size(i)[1] > max_pixels:
-                    raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
-        table = score_batch(loaded.pipe, images, also=_regions_of)
-        judged = [
-            _judged(row, path, name)
-            for row, path, name in zip(table.to_dict("records"), paths, names, strict=True)
-        ]
-        known = table["error"].isna()
-        if not known.any():
-            raise ImageReadError(judged[0].error)
-        alarms = loaded.monitor.update(table[known].astype({"is_anomalous": bool}))
-        when = time.strftime("%H:%M:%S")
-        shown = [
-            (when, one, None if one.error else _thumbnail(images.read(i), one))
-            for i, one in enumerate(judged)
-        ]
-    threshold = -float(loaded.pipe[-1].offset_)
-    alarms = [str(alarm) for alarm in alarms]
-    answer = Answer(model=loaded.version, threshold=threshold, images=judged, alarms=alarms)
-    return answer, shown
-
-
-def _regions_of(scorer, images, maps):
-    return find_regions(scorer, maps, images.file_names())
-
-
-def _judged(row, path, name):
-    if row["error"] is not None:
-        error = row["error"].replace(repr(path), repr(name))
-        return Judged(name=name, decision="unreadable", error=error)
-    return Judged(
-        name=name,
-        decision="anomalous" if row["is_anomalous"] else "good",
-        score=row["anomaly_score"],
-        p_value=row["p_value"],
-        route=str(row["route"]),
-        decided_by=row["decided_by"],
-        regions=[{key: region[key] for key in Region.model_fields} for region in row["also"]],
-    )
-
-
-def _thumbnail(image, judged, side=160):
-    scale = side / max(image.size)
-    small = image.resize([max(1, round(length * scale)) for length in image.size])
-    draw = ImageDraw.Draw(small)
-    for r in judged.regions:
-        draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], None, "red", 2)
-    file = io.BytesIO()
-    small.save(file, "JPEG")
-    return base64.b64encode(file.getvalue()).decode()
