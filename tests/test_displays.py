@@ -315,13 +315,13 @@ def band(shares, n_good, **options):
 def test_the_band_is_the_interval_of_clopper_and_pearson():
     display = band([0, 3 / 20], 20, n_independent=10)
     # At the ends of the interval of 1.5 false alarms in 10, the tails hold 2.5 %.
-    assert display.lower[0] == 0
-    assert (1 - display.upper[0]) ** 10 == pytest.approx(0.025)
+    assert display.false_alarms_low[0] == 0
+    assert (1 - display.false_alarms_high[0]) ** 10 == pytest.approx(0.025)
     whole = band([3 / 20], 20)
-    assert binom.sf(2, 20, whole.lower[0]) == pytest.approx(0.025)
-    assert binom.cdf(3, 20, whole.upper[0]) == pytest.approx(0.025)
-    assert band([1.0], 20).upper[0] == 1
-    assert display.upper[1] > whole.upper[0]
+    assert binom.sf(2, 20, whole.false_alarms_low[0]) == pytest.approx(0.025)
+    assert binom.cdf(3, 20, whole.false_alarms_high[0]) == pytest.approx(0.025)
+    assert band([1.0], 20).false_alarms_high[0] == 1
+    assert display.false_alarms_high[1] > whole.false_alarms_high[0]
 
 
 def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
@@ -333,7 +333,7 @@ def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
     )
     assert display.false_alarms == parts["is_anomalous"][:30].mean()
     assert (display.n_good, display.n_independent) == (30, 8)
-    assert display.promised == pytest.approx(0.05)
+    assert display.smallest_rate == pytest.approx(0.05)
     assert "95 % interval (30 images, 8 groups)" in labels(display.ax_)
     with pytest.raises(ValueError, match="No good image is among them"):
         OperatingPointDisplay.from_predictions(parts, scorer, ["dent"] * 40)
@@ -356,13 +356,13 @@ def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
     table = display.table()
     assert table.loc[0, "found"] == parts["is_anomalous"][30:].mean()
     assert table.loc[0, "false_alarms"] == parts["is_anomalous"][:30].mean()
-    assert display.chosen == pytest.approx(0.1)
+    assert display.asked_rate == pytest.approx(0.1)
     with pytest.raises(ValueError, match="above 0"):
         OperatingPointDisplay([0.0], [0.0])
 
 
-def test_the_smallest_defect_is_a_curve_of_its_own():
-    display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_defect=[0.3, 0.1]).plot()
+def test_the_smallest_size_found_is_a_curve_of_its_own():
+    display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_found=[0.3, 0.1]).plot()
     drawn = [line.get_ydata().tolist() for line in display.ax_.lines]
     assert [0.3, 0.1] in drawn
     assert "smallest painted defect found, of the shorter side" in labels(display.ax_)
@@ -377,9 +377,9 @@ def test_operating_points_of_the_lifecycle_can_be_drawn():
             "smallest_found": [np.nan, np.nan, 0.08, 0.08],
         }
     )
-    display = OperatingPointDisplay.from_table(table, chosen=0.1)
-    assert display.asked.tolist() == [0.01, 0.1] and display.found.tolist() == [0.2, 0.6]
-    assert display.false_alarms is None and display.smallest_defect[1] == 0.08
+    display = OperatingPointDisplay.from_table(table, asked_rate=0.1)
+    assert display.false_alarm_rate.tolist() == [0.01, 0.1] and display.found.tolist() == [0.2, 0.6]
+    assert display.false_alarms is None and display.smallest_found[1] == 0.08
     measured = OperatingPointDisplay.from_table(table.assign(found=0.5, false_alarms=0.1))
     assert measured.found.tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="with images"):
@@ -422,10 +422,9 @@ def test_bank_display_projects_the_entries_and_counts_them_by_image(pipe):
 
 
 def test_bank_of_one_feature_can_be_drawn():
-    from skstructcore import MemoryBank
-
-    bank = MemoryBank.of_rows(np.arange(3.0)[:, None])
-    assert BankDisplay.from_predictions(bank).coordinates[:, 1].tolist() == [0, 0, 0]
+    pipe = make_pipeline(CoresetBank(ratio=1.0), RoutedKNNScorer(), StructCoreScorer())
+    pipe.fit(np.arange(9.0)[:, None])
+    assert not BankDisplay.from_estimator(pipe).coordinates[:, 1].any()
 
 
 def test_pro_curve_has_the_area_that_aupro_says():
@@ -562,8 +561,8 @@ def test_drift_display_keeps_what_a_monitor_says_after_every_image():
         CoresetBank(0.1, random_state=0), RoutedKNNScorer(), StructCoreScorer(descriptors=["max"])
     ).fit(X[:100])
     stream = np.r_[X[100:150], X[150:] + 2]
-    display = DriftDisplay.from_estimator(pipe, stream, alpha=0.01)
-    monitor = DriftMonitor(pipe, alpha=0.01)
+    display = DriftDisplay.from_estimator(pipe, stream)
+    monitor = DriftMonitor(pipe)
     monitor.update(stream)
     assert display.alarms == [(alarm.image, alarm.kind) for alarm in monitor.alarms_]
     assert display.alarms and min(position for position, _ in display.alarms) >= 50

@@ -17,11 +17,11 @@ from ..images.labels import GOOD, labels_of
 from ..images.resampling import place_on_image, upsample_maps
 from ..scoring.table import base_thresholds
 from ._base import Display
-from .style import SKY, as_text, map_limits, new_figure, overlay_colors
+from ._grid import draw_color_bar, draw_legend, draw_outline, new_grid
+from .style import SKY, as_text, map_limits, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -151,8 +151,10 @@ class AnomalyMapDisplay(Display):
         images: ImagesLike,
         maps: Mapping[str, AnomalyMaps | ArrayLike],
         *,
+        titles: Sequence[str] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        rows: Sequence[str] | None = None,
         axes: NDArray[np.object_] | None = None,
-        **options: Any,
     ) -> Self:
         """Bring maps that are known already onto their images, and draw.
 
@@ -161,12 +163,13 @@ class AnomalyMapDisplay(Display):
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         maps : mapping of str to AnomalyMaps or array of shape (n_images, H, W)
             For each method. `AnomalyMaps` know where they lie; an array covers the whole image.
+        titles, thresholds, rows
+            See the class.
         axes : ndarray of Axes, default=None
             See `plot`.
-        **options
-            ``titles``, ``thresholds`` and ``rows``, see the class.
         """
-        return cls._of(images, maps, **options).plot(axes)
+        display = cls._of(images, maps, titles=titles, thresholds=thresholds, rows=rows)
+        return display.plot(axes)
 
     @classmethod
     def _of(cls, images, maps, view=None, **options):
@@ -248,82 +251,34 @@ class AnomalyMapDisplay(Display):
         from matplotlib.colors import ListedColormap
 
         is_new = axes is None
-        self.axes_ = self._new_axes() if is_new else np.asarray(axes, dtype=object)
+        if is_new:
+            axes = new_grid(len(self.images), 1 + len(self.maps), self.rows)
+        self.axes_ = np.asarray(axes, dtype=object)
         self.figure_ = self.axes_.flat[0].figure.figure  # the whole one, of a subfigure too
         colors, drawn = ListedColormap(overlay_colors() / 255), {}
         for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
-            for axis in self.axes_[i]:
-                axis.imshow(image)
-                axis.set_axis_off()
-                axis.set_anchor("N")
-            for axis, (name, stack) in zip(self.axes_[i, 1:], self.maps.items(), strict=True):
+            for ax in self.axes_[i]:
+                ax.imshow(image)
+                ax.set_axis_off()
+                ax.set_anchor("N")
+            for ax, (name, stack) in zip(self.axes_[i, 1:], self.maps.items(), strict=True):
                 low, high = self.limits[name]
-                drawn[name] = axis.imshow(stack[i], cmap=colors, vmin=low, vmax=high)
-                _outline(axis, stack[i], self.thresholds.get(name), colors="white")
-            for axis in self.axes_[i]:
-                if mask is not None and mask.any() and not mask.all():
-                    _outline(axis, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
+                drawn[name] = ax.imshow(stack[i], cmap=colors, vmin=low, vmax=high)
+                if name in self.thresholds:
+                    draw_outline(ax, stack[i], self.thresholds[name], colors="white")
+            for ax in self.axes_[i]:
+                if mask is not None:
+                    draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
             self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
-            if is_new and self.rows is None and len(self.maps) > 1 and i == 0:
-                for axis, name in zip(self.axes_[0, 1:], self.maps, strict=True):
-                    axis.set_title(name, fontsize=8)
         if is_new:
-            self._explain(drawn)
+            if self.rows is None and len(self.maps) > 1:
+                for ax, name in zip(self.axes_[0, 1:], self.maps, strict=True):
+                    ax.set_title(name, fontsize=8)
+            for name, image in drawn.items():
+                draw_color_bar(image, self.axes_, name, self.thresholds.get(name))
+            has_masks = any(mask is not None and mask.any() for mask in self.masks)
+            draw_legend(self.figure_, of_masks=has_masks, of_thresholds=bool(self.thresholds))
         return self
-
-    def _new_axes(self):
-        rows = [""] * len(self.images) if self.rows is None else list(self.rows)
-        width = 1 + len(self.maps)
-        most = max(rows.count(row) for row in rows)
-        per_line = min(most, max(1, 6 // width)) if self.rows is None else most
-        lines = []  # heading or None, positions
-        for heading in dict.fromkeys(rows):
-            members = [i for i, row in enumerate(rows) if row == heading]
-            for start in range(0, len(members), per_line):
-                lines.append((heading if start == 0 else "", members[start : start + per_line]))
-        figure = new_figure((2.1 * width * per_line, 2.6 * len(lines) + 0.9))
-        # A heading has a line of the grid to itself, so that no title runs into it.
-        heights = [h for heading, _ in lines for h in (0.2 if heading else 0.01, 1)]
-        grid = figure.add_gridspec(2 * len(lines), width * per_line, height_ratios=heights)
-        axes = np.empty((len(rows), width), dtype=object)
-        for line, (heading, members) in enumerate(lines):
-            if heading:
-                band = figure.add_subplot(grid[2 * line, :])
-                band.set_axis_off()
-                band.text(0, 0.5, heading, fontsize=11, fontweight="bold", va="center")
-            for place, i in enumerate(members):
-                for column in range(width):
-                    cell = grid[2 * line + 1, place * width + column]
-                    axes[i, column] = figure.add_subplot(cell)
-        return axes
-
-    def _explain(self, drawn):
-        """Say what the colours mean: a bar for each method, and a legend of the outlines."""
-        from matplotlib.lines import Line2D
-
-        all_axes = self.axes_.ravel().tolist()
-        for name, image in drawn.items():
-            bar = self.figure_.colorbar(
-                image, ax=all_axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
-            )
-            bar.set_label(f"{name} (transparent: as in good images)", fontsize=9)
-            bar.ax.tick_params(labelsize=8)
-            bar.ax.set_facecolor("0.6")
-            threshold = self.thresholds.get(name)
-            if threshold is not None:
-                bar.ax.axvline(threshold, color="black", lw=2)
-                low, high = self.limits[name]
-                place = (threshold - low) / (high - low)
-                bar.ax.set_title("threshold", x=place, fontsize=8)
-        handles = []
-        if any(mask is not None and mask.any() for mask in self.masks):
-            handles.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
-        if self.thresholds:
-            handles.append(Line2D([], [], color="white", label="over the threshold"))
-        if handles:
-            self.figure_.legend(
-                handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
-            )
 
 
 def titles_of(described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str]) -> list[str]:
@@ -357,9 +312,3 @@ def _placed(maps, images):
             for heat, image in zip(values, images, strict=True)
         ]
     return [place_on_image(values[i], geometry, i) for i in range(len(values))]
-
-
-def _outline(axis, values, level, **style):
-    finite = values[np.isfinite(values)]
-    if level is not None and finite.size and finite.min() < level < finite.max():
-        axis.contour(values, levels=[level], linewidths=1.2, **style)

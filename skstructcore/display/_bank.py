@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..containers import MemoryBank
-
 
 @dataclass(eq=False, repr=False)
 class BankDisplay(Display):
@@ -65,18 +63,7 @@ class BankDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         """
-        return cls.from_predictions(fitted_steps(pipe)[0].bank_, ax=ax)
-
-    @classmethod
-    def from_predictions(cls, bank: MemoryBank, *, ax: Axes | None = None) -> Self:
-        """Draw a bank.
-
-        Parameters
-        ----------
-        bank : MemoryBank
-        ax : Axes, default=None
-            See `plot`.
-        """
+        bank = fitted_steps(pipe)[0].bank_
         rows = np.asarray(bank.values, dtype=np.float32)
         pca = PCA(min(2, *rows.shape), random_state=0).fit(rows)
         coordinates = np.zeros((len(rows), 2))

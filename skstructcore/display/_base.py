@@ -13,8 +13,6 @@ from ..images.labels import GOOD, labels_of
 from .style import new_figure
 
 if TYPE_CHECKING:
-    from typing import Any
-
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
@@ -80,12 +78,16 @@ class ScoredDisplay(Display):
     A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet.
     """
 
-    _carried = ()  # options that an `ImageSet` brings
     _labels_of = staticmethod(labels_of)
 
     @classmethod
     def from_estimator(
-        cls, pipe: Pipeline, images: ImagesLike, y: ArrayLike | None = None, **options: Any
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        y: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
     ) -> Self:
         """Score images with a fitted pipeline, and draw; the backbone runs.
 
@@ -96,12 +98,11 @@ class ScoredDisplay(Display):
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         y : array-like of shape (n_images,), default=None
             What the images show; None: what the `ImageSet` says.
-        **options
-            See `from_predictions`.
+        ax : Axes, default=None
+            See `plot`.
         """
-        options = {**{name: getattr(images, name, None) for name in cls._carried}, **options}
         described = pipe[-1].describe(pipe[:-1].transform(images))
-        return cls.from_predictions(described, pipe[-1], cls._labels_of(images, y), **options)
+        return cls.from_predictions(described, pipe[-1], cls._labels_of(images, y), ax=ax)
 
     @classmethod
     def from_predictions(
@@ -111,7 +112,6 @@ class ScoredDisplay(Display):
         y: ArrayLike | None = None,
         *,
         ax: Axes | None = None,
-        **options: Any,
     ) -> Self:
         """Draw scores that are known already.
 
@@ -124,11 +124,9 @@ class ScoredDisplay(Display):
             What the images show.
         ax : Axes, default=None
             See `plot`.
-        **options
-            See the notes of the class, if there are any.
         """
         check_same_length(described=described, y=y)
-        return cls.of(described, scorer, cls._labels_of(None, y), **options).plot(ax)
+        return cls.of(described, scorer, cls._labels_of(None, y)).plot(ax)
 
 
 def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
-    from ..bank.dependence import Dependence
-
 
 @dataclass(eq=False, repr=False)
 class DependenceDisplay(Display):
@@ -87,22 +85,9 @@ class DependenceDisplay(Display):
         if route not in by_route:
             names = ", ".join(map(repr, by_route))
             raise ValueError(f"route must be one of {names}, got {route!r}.")
-        return cls.from_predictions(by_route[route], ax=ax)
-
-    @classmethod
-    def from_predictions(cls, dependence: Dependence, *, ax: Axes | None = None) -> Self:
-        """Draw what is known already.
-
-        Parameters
-        ----------
-        dependence : Dependence
-            From `CoresetBank.dependence_`.
-        ax : Axes, default=None
-            See `plot`.
-        """
-        block = dependence.block_length if dependence.block_length > 1 else None
-        limits = {"limit": dependence.limit, "block_length": block}
-        return cls(dependence.lags, dependence.ratio, **limits).plot(ax)
+        found = by_route[route]
+        block = found.block_length if found.block_length > 1 else None
+        return cls(found.lags, found.ratio, limit=found.limit, block_length=block).plot(ax)
 
     def _draw(self, ax):
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")

@@ -14,7 +14,6 @@ from .style import GREY, as_text, legend_beside, line_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from matplotlib.axes import Axes
     from sklearn.pipeline import Pipeline
@@ -59,10 +58,8 @@ class DriftDisplay(Display):
         self.alarms = list(self.alarms)
 
     @classmethod
-    def from_estimator(
-        cls, pipe: Pipeline, images: ImagesLike, *, ax: Axes | None = None, **options: Any
-    ) -> Self:
-        """Watch images with a new monitor, and draw; the backbone runs.
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, *, ax: Axes | None = None) -> Self:
+        """Watch images with a new `DriftMonitor` as it is by default, and draw; the backbone runs.
 
         Parameters
         ----------
@@ -72,12 +69,9 @@ class DriftDisplay(Display):
             In the order in which they were made.
         ax : Axes, default=None
             See `plot`.
-        **options
-            Of the `DriftMonitor`.
         """
-        monitor = DriftMonitor(pipe, **options)
         described = pipe[-1].describe(pipe[:-1].transform(images))
-        return cls.from_predictions(described, monitor, ax=ax)
+        return cls.from_predictions(described, DriftMonitor(pipe), ax=ax)
 
     @classmethod
     def from_predictions(

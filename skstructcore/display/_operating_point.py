@@ -10,87 +10,87 @@ import pandas as pd
 from scipy.stats import beta
 
 from .._utils.validation import check_same_length
-from ..images.labels import GOOD
+from ..images.labels import GOOD, labels_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections
-from ._base import ScoredDisplay, check_described
+from ._base import Display, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
+    from sklearn.pipeline import Pipeline
     from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
+    from ..scoring.structcore import StructCoreScorer
 
 
 @dataclass(eq=False, repr=False)
-class OperatingPointDisplay(ScoredDisplay):
+class OperatingPointDisplay(Display):
     """Good images rejected, and defects found, at every false-alarm rate that one may ask for.
 
     Parameters
     ----------
-    asked : array-like of shape (n_rates,)
-        False-alarm rates, above 0.
+    false_alarm_rate : array-like of shape (n_rates,)
+        The rates that are asked for, above 0.
     found : array-like of shape (n_rates,), default=None
         Share of the defects that is found at each.
     false_alarms : array-like of shape (n_rates,), default=None
         Share of unseen good images that is rejected.
-    smallest_defect : array-like of shape (n_rates,), default=None
+    smallest_found : array-like of shape (n_rates,), default=None
         Size from which on painted defects are found, as a share of the shorter side of the image;
         NaN where none is.
-    chosen : float, default=None
+    asked_rate : float, default=None
         The rate that the pipeline was fitted with, marked by a line.
     n_good : int, default=None
         Number of the good images that false alarms were counted among; None: it is not known.
     n_independent : int, default=None
         How many of them are independent (groups); None: all. It sets the width of the band.
-    promised : float, default=0.0
+    smallest_rate : float, default=0.0
         The smallest rate that the training images can guarantee; below it, that rate is what
         counts.
 
     Attributes
     ----------
-    lower, upper : ndarray of shape (n_rates,), or None
+    false_alarms_low, false_alarms_high : ndarray of shape (n_rates,), or None
         95 % interval of each share of false alarms (Clopper and Pearson); None without `n_good`.
-
-    Notes
-    -----
-    `from_estimator` and `from_predictions` take two more options. ``false_alarm_rates``: from 0.1 %
-    to 30 % by default. ``groups``: images of one group are alike and count as one in the band;
-    `from_estimator` takes those of the `ImageSet`. Without labels all images are good.
 
     Examples
     --------
     >>> from skstructcore.display import OperatingPointDisplay
     >>> display = OperatingPointDisplay([0.05, 0.1], [0.4, 0.8], [0.0, 0.15], n_good=20)
     >>> display.table()
-       asked  found  false_alarms
-    0   0.05    0.4          0.00
-    1   0.10    0.8          0.15
-    >>> display.upper.round(3)
+       false_alarm_rate  found  false_alarms
+    0              0.05    0.4          0.00
+    1              0.10    0.8          0.15
+    >>> display.false_alarms_high.round(3)
     array([0.168, 0.379])
     """
 
     _size = (6.6, 4.4)
-    _carried = ("groups",)
 
-    asked: ArrayLike
+    false_alarm_rate: ArrayLike
     found: ArrayLike | None = None
     false_alarms: ArrayLike | None = None
-    smallest_defect: ArrayLike | None = None
-    chosen: float | None = None
+    smallest_found: ArrayLike | None = None
+    asked_rate: float | None = None
     _: KW_ONLY
     n_good: int | None = None
     n_independent: int | None = None
-    promised: float = 0.0
+    smallest_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        self._as_arrays("asked", "found", "false_alarms", "smallest_defect")
-        if not (self.asked > 0).all():
-            raise ValueError(f"False-alarm rates must be above 0, got {self.asked.min():g}.")
+        self._as_arrays("false_alarm_rate", "found", "false_alarms", "smallest_found")
+        if not (self.false_alarm_rate > 0).all():
+            lowest = self.false_alarm_rate.min()
+            raise ValueError(f"False-alarm rates must be above 0, got {lowest:g}.")
         for name in ("found", "false_alarms"):
             shares = getattr(self, name)
             if shares is not None and not ((shares >= 0) & (shares <= 1)).all():
                 raise ValueError(f"{name} must be shares between 0 and 1, got {shares.tolist()}.")
-        self.lower = self.upper = None
+        self.false_alarms_low = self.false_alarms_high = None
         if self.n_good is not None:
             if self.false_alarms is None or self.n_good < 1:
                 raise ValueError("No good image is among them: false alarms cannot be counted.")
@@ -98,12 +98,66 @@ class OperatingPointDisplay(ScoredDisplay):
             hits = self.false_alarms * n
             # Without a false alarm the interval begins at 0, with false alarms only it ends at 1.
             with np.errstate(invalid="ignore"):
-                self.lower = np.nan_to_num(beta.ppf(0.025, hits, n - hits + 1), nan=0.0)
-                self.upper = np.nan_to_num(beta.ppf(0.975, hits + 1, n - hits), nan=1.0)
+                low, high = beta.ppf(0.025, hits, n - hits + 1), beta.ppf(0.975, hits + 1, n - hits)
+            self.false_alarms_low = np.nan_to_num(low, nan=0.0)
+            self.false_alarms_high = np.nan_to_num(high, nan=1.0)
 
     @classmethod
-    def of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
-        check_same_length(described=described, groups=groups)
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        images: ImagesLike,
+        y: ArrayLike | None = None,
+        *,
+        false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
+        groups: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Score images with a fitted pipeline, and draw; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : folder, sequence of paths, PIL images or arrays, or ImageSet
+        y : array-like of shape (n_images,), default=None
+            What the images show; None: what the `ImageSet` says, else all are good.
+        false_alarm_rates : sequence of float in (0, 1)
+            From 0.1 % to 30 % by default.
+        groups : array-like of shape (n_images,), default=None
+            Images of one group are alike and count as one in the band. None: what the `ImageSet`
+            says, else each is its own.
+        ax : Axes, default=None
+            See `plot`.
+        """
+        groups = getattr(images, "groups", None) if groups is None else groups
+        options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
+        described = pipe[-1].describe(pipe[:-1].transform(images))
+        return cls.from_predictions(described, pipe[-1], labels_of(images, y), **options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        described: pd.DataFrame,
+        scorer: StructCoreScorer,
+        y: ArrayLike | None = None,
+        *,
+        false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
+        groups: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw scores that are known already.
+
+        Parameters
+        ----------
+        described : DataFrame
+            From ``scorer.describe``.
+        scorer : StructCoreScorer
+        y, false_alarm_rates, groups, ax
+            See `from_estimator`.
+        """
+        check_same_length(described=described, y=y, groups=groups)
+        labels = labels_of(None, y)
         check_described(described, "anomaly_score", "route")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)
         if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
@@ -118,15 +172,15 @@ class OperatingPointDisplay(ScoredDisplay):
             rates,
             None if good.all() else rejected[:, ~good].mean(axis=1),
             rejected[:, good].mean(axis=1),
-            chosen=scorer.calibration_.decision.asked_rate,
+            asked_rate=scorer.calibration_.decision.asked_rate,
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
-            promised=max(decision.smallest_rate for decision in scorer.decisions_.values()),
-        )
+            smallest_rate=max(decision.smallest_rate for decision in scorer.decisions_.values()),
+        ).plot(ax)
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, *, chosen: float | None = None, ax: Axes | None = None
+        cls, table: pd.DataFrame, *, asked_rate: float | None = None, ax: Axes | None = None
     ) -> Self:
         """Draw the table of `skstructcore.lifecycle.operating_points`.
 
@@ -135,7 +189,8 @@ class OperatingPointDisplay(ScoredDisplay):
         table : DataFrame
             Made with images: what is found of painted defects stands for what is found, unless
             defects were among the images.
-        chosen : float, default=None
+        asked_rate : float, default=None
+            See the class.
         ax : Axes, default=None
             See `plot`.
         """
@@ -147,48 +202,46 @@ class OperatingPointDisplay(ScoredDisplay):
                 "The table does not say what is found: call operating_points with images."
             )
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["false_alarm_rate"], table[found], *optional, chosen).plot(ax)
+        return cls(table["false_alarm_rate"], table[found], *optional, asked_rate).plot(ax)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""
-        columns = {
-            "asked": self.asked,
-            "found": self.found,
-            "false_alarms": self.false_alarms,
-            "smallest_defect": self.smallest_defect,
-        }
+        names = "false_alarm_rate", "found", "false_alarms", "smallest_found"
+        columns = {name: getattr(self, name) for name in names}
         return pd.DataFrame({key: value for key, value in columns.items() if value is not None})
 
     def _draw(self, ax):
+        rates = self.false_alarm_rate
         if self.found is not None:
-            ax.plot(self.asked, self.found, "o-", color=ORANGE, label="defects found")
+            ax.plot(rates, self.found, "o-", color=ORANGE, label="defects found")
         if self.false_alarms is not None:
-            ax.plot(self.asked, self.false_alarms, "s--", color=BLUE, label="good images rejected")
+            ax.plot(rates, self.false_alarms, "s--", color=BLUE, label="good images rejected")
         if self.n_good is not None:
             label = f"95 % interval ({self.n_good} images"
             if self.n_independent not in (None, self.n_good):
                 label += f", {self.n_independent} groups"
             band = {"color": BLUE, "alpha": 0.18, "lw": 0}
-            ax.fill_between(self.asked, self.lower, self.upper, label=f"{label})", **band)
-        if self.smallest_defect is not None:
+            limits = self.false_alarms_low, self.false_alarms_high
+            ax.fill_between(rates, *limits, label=f"{label})", **band)
+        if self.smallest_found is not None:
             label = "smallest painted defect found, of the shorter side"
-            ax.plot(self.asked, self.smallest_defect, "D-.", color=GREEN, label=label)
-        promised = np.maximum(self.asked, self.promised)
-        ax.plot(self.asked, promised, ":", color=GREY, label="asked for")
+            ax.plot(rates, self.smallest_found, "D-.", color=GREEN, label=label)
+        possible = np.maximum(rates, self.smallest_rate)
+        ax.plot(rates, possible, ":", color=GREY, label="asked for")
         ax.set_xscale("log")
-        percent_axis(ax.xaxis, self.asked)
+        percent_axis(ax.xaxis, rates)
         ax.tick_params(axis="x", rotation=45)
         ticks, most = np.linspace(0, 1, 6), 1.02
         if self.found is None:  # small shares need room
             shares = () if self.false_alarms is None else self.false_alarms
-            most = max(2 * self.asked.max(), 1.05 * np.max(shares, initial=0))
+            most = max(2 * rates.max(), 1.05 * np.max(shares, initial=0))
             ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.5, 1]
             ax.set_yscale("function", functions=(_root, np.square))
         percent_axis(ax.yaxis, [tick for tick in ticks if tick <= most])
         ax.set_ylim(0 if self.found is None else -0.02, most)
         ax.grid(alpha=0.25)
-        if self.chosen is not None:
-            ax.axvline(self.chosen, color="black", lw=1, ls="-.", label="as fitted")
+        if self.asked_rate is not None:
+            ax.axvline(self.asked_rate, color="black", lw=1, ls="-.", label="as fitted")
         ax.set_xlabel("false alarms asked for")
         ax.set_ylabel("share")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

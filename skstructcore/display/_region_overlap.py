@@ -16,7 +16,6 @@ from .style import BLUE, GREY, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
@@ -81,8 +80,9 @@ class RegionOverlapDisplay(Display):
         pipe: Pipeline,
         images: ImageSet,
         *,
+        max_fpr: float = 0.3,
+        name: str | None = None,
         ax: Axes | None = None,
-        **options: Any,
     ) -> Self:
         """Compute the pixel maps of images with masks, and draw; the backbone runs.
 
@@ -92,15 +92,16 @@ class RegionOverlapDisplay(Display):
             As `make_structcore` builds it.
         images : ImageSet
             With masks; defects without one are left out.
+        max_fpr, name
+            See the class.
         ax : Axes, default=None
             See `plot`.
-        **options
-            ``max_fpr`` and ``name``, see the class.
         """
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
-        return cls.from_predictions(masks, pixels, ignored=ignored, ax=ax, **options)
+        curve = pro_curve(masks, pixels, ignored=ignored)
+        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
 
     @classmethod
     def from_predictions(
@@ -109,8 +110,9 @@ class RegionOverlapDisplay(Display):
         anomaly_maps: Sequence[ArrayLike],
         *,
         ignored: Sequence[ArrayLike] | None = None,
+        max_fpr: float = 0.3,
+        name: str | None = None,
         ax: Axes | None = None,
-        **options: Any,
     ) -> Self:
         """Draw maps that are known already.
 
@@ -118,12 +120,13 @@ class RegionOverlapDisplay(Display):
         ----------
         masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
             See `skstructcore.metrics.aupro_score`.
+        max_fpr, name
+            See the class.
         ax : Axes, default=None
             See `plot`.
-        **options
-            ``max_fpr`` and ``name``, see the class.
         """
-        return cls(*pro_curve(masks, anomaly_maps, ignored=ignored), **options).plot(ax)
+        curve = pro_curve(masks, anomaly_maps, ignored=ignored)
+        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
 
     def _draw(self, ax):
         n_curves = sum(line.get_gid() == _CURVE for line in ax.lines)

@@ -72,7 +72,7 @@ def collect(
             can_be_read = pool.map(lambda i: _show(entries[i], images, i, sides), batch)
             shown = [i for i, can in zip(batch, can_be_read, strict=True) if can]
             if shown:
-                tables.append(_score(pipe, images[shown], [entries[i] for i in shown], shown))
+                tables.append(_score(pipe, images, entries, shown))
             progress.update(len(batch))
     described = pd.concat(tables) if tables else pd.DataFrame()
     if described.empty:
@@ -99,20 +99,18 @@ def _show(entry, images, i, sides):
 
 def _score(pipe, images, entries, positions):
     """Describe images that can be seen; keep the map of each, or why the model cannot judge it."""
-    table = score_batch(pipe, images, also=_small_maps)
-    known = table["error"].isna().to_numpy()
-    for entry, error in zip(entries, table["error"], strict=True):
-        entry.error = None if error is None else escape_name(error)
-    if not known.any():
+    table = score_batch(pipe, images[positions], also=_small_maps).set_axis(positions)
+    for i, error in table["error"].dropna().items():
+        entries[i].error = escape_name(error)
+    described = table[table["error"].isna()].astype({"is_anomalous": bool})
+    if described.empty:
         return pd.DataFrame()
-    described = table[known].set_axis(np.flatnonzero(known)).astype({"is_anomalous": bool})
     limits = base_thresholds(described, pipe[-1])
     for (i, (heat, box)), limit in zip(described["also"].items(), limits, strict=True):
         entries[i].heat = heat / limit
         entries[i].box = (0.0, 0.0, *map(float, entries[i].size)) if box is None else box
     ratio = described["base"].to_numpy() / limits
-    described = described.drop(columns=["file", "error", "also"]).assign(base_ratio=ratio)
-    return described.set_axis([positions[i] for i in described.index])
+    return described.drop(columns=["file", "error", "also"]).assign(base_ratio=ratio)
 
 
 def _small_maps(scorer, images, maps):

@@ -245,7 +245,7 @@
     else document.querySelectorAll(".card").forEach(refresh);
   }
 
-  // --- base against hybrid score -----------------------------------------------------------
+  // --- base against whole score ------------------------------------------------------------
   const marks = [...document.querySelectorAll("#shift .mark")];
   function openMark(drawn) {
     const i = Number(drawn.dataset.i);
