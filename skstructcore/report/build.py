@@ -24,7 +24,7 @@ from .collect import collect
 from .pictures import map_uri
 from .records import as_json, image_records, part_records, picture_record
 from .shift import draw_shift
-from .summary import facts, operating_points
+from .summary import decide_at_rates, facts
 from .words import term_in_words
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _content(pipe, entries, described, types, parts, folder):
     table = None
     if parts is not None:
         table = decide_parts(scorer, described.assign(file=parts[known]), parts[known])
-    points = operating_points(described, scorer, known_types, table)
+    points = decide_at_rates(described, scorer, known_types, table)
     images = image_records(
         entries, described, scorer, types, [point["rejected"] for point in points], folder
     )

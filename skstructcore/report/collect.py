@@ -102,9 +102,10 @@ def _score(pipe, images, entries, positions):
     table = score_batch(pipe, images[positions], also=_small_maps).set_axis(positions)
     for i, error in table["error"].dropna().items():
         entries[i].error = escape_name(error)
-    described = table[table["error"].isna()].astype({"is_anomalous": bool})
-    if described.empty:
+    described = table[table["error"].isna()]
+    if described.empty:  # then it has no columns of scores
         return pd.DataFrame()
+    described = described.astype({"is_anomalous": bool})
     limits = base_thresholds(described, pipe[-1])
     for (i, (heat, box)), limit in zip(described["also"].items(), limits, strict=True):
         entries[i].heat = heat / limit

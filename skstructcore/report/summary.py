@@ -62,7 +62,7 @@ def _groups(scorer):
     return f" in {n_groups} groups" if n_groups < n_images else ""
 
 
-def operating_points(
+def decide_at_rates(
     described: pd.DataFrame,
     scorer: StructCoreScorer,
     types: NDArray[np.object_] | None,
