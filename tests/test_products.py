@@ -1,10 +1,8 @@
-import warnings
-
 import joblib
 import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -108,6 +106,9 @@ def test_what_is_known_of_a_product_goes_with_it():
     assert len(both[0].left_out_) == 4 and set(both[0].dependence_) == {"a", "b"}
     one = remove_category(both, "a")[0]
     assert len(one.left_out_) == 2 and (one.left_out_ >= 20).all() and set(one.dependence_) == {"b"}
+    more = add_category(both, np.random.default_rng(2).normal(18, 1, (20, 4, 4, 6)), "c")[0]
+    assert len(more.left_out_) == 6 and (more.left_out_[4:] >= 40).all()
+    assert set(more.dependence_) == {"a", "b", "c"}
 
 
 def test_training_images_are_counted_as_products_come_and_go(pipe):
@@ -236,9 +237,5 @@ def test_a_pipeline_without_routes_cannot_grow():
 def test_other_pipelines_are_refused(pipe):
     with pytest.raises(ValueError, match="whose last steps are CoresetBank, RoutedKNNScorer"):
         add_category(pipe[:-1], product(2), "k2")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        with pytest.raises(NotFittedError):
-            add_category(
-                Pipeline([("bank", CoresetBank()), ("knn", RoutedKNNScorer())]), product(2), "k2"
-            )
+    with pytest.raises(NotFittedError):
+        add_category(clone(pipe), product(2), "k2")

@@ -97,6 +97,45 @@ def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
     return changed
 
 
+def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
+    """The bank with the one route of another, whose images and groups are numbered on."""
+    changed = copy.copy(bank)
+    first, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
+    new = replace(
+        other.bank_,
+        image_index=first + other.bank_.image_index,
+        groups=first_group + other.bank_.groups,
+    )
+    table = replace(
+        other.images_,
+        groups=first_group + other.images_.groups,
+        routes=np.full(len(other.images_), len(bank.bank_.route_names)),
+        lots=None,
+    )
+    changed.bank_ = bank.bank_.join(new)
+    changed.images_ = replace(bank.images_, lots=None).join(table)
+    changed.radius_ = np.concatenate([bank.radius_, other.radius_])
+    changed.left_out_ = np.concatenate([bank.left_out_, first + other.left_out_])
+    if bank.dependence_ is not None:
+        changed.dependence_ = {**bank.dependence_, **(other.dependence_ or {})}
+    return changed
+
+
+def bank_without_route(bank: CoresetBank, gone: int) -> CoresetBank:
+    """The bank without a route, by its position; those after it move up."""
+    changed, routes = copy.copy(bank), bank.images_.routes
+    kept = np.delete(np.arange(len(bank.radius_)), gone)
+    changed.bank_ = bank.bank_.select(*kept.tolist())
+    numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
+    changed.images_ = replace(bank.images_.forget(routes == gone), routes=numbered_on)
+    changed.radius_ = bank.radius_[kept]
+    changed.left_out_ = bank.left_out_[routes[bank.left_out_] != gone]
+    if bank.dependence_ is not None:
+        name = bank.bank_.route_names[gone]
+        changed.dependence_ = {key: d for key, d in bank.dependence_.items() if key != name}
+    return changed
+
+
 def _learn_profiles(changed, bank, new_values=None):
     """Learn anew what images of a route look like, where some have come or gone."""
     if changed.bank_.profiles is None:

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from .._utils.typing import NDArray
     from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
     from .scorer import RoutedKNNScorer
+    from .surprise import Expectation
+
+
+def scorer_of_bank(
+    knn: RoutedKNNScorer, bank: MemoryBank, expectations: tuple[Expectation, ...] | None
+) -> RoutedKNNScorer:
+    """The scorer of another bank, whose expectations are known."""
+    changed = copy.copy(knn)
+    changed.search_, changed.expectations_ = knn.search_.of(bank), expectations
+    return changed
 
 
 def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScorer, AnomalyMaps]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..bank.training import GoodImages
     from ..containers import AnomalyMaps, Patches
     from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 # Scores this many times as far above the median as the most anomalous calibration image.
 _WIDE = 2.0
@@ -86,11 +85,6 @@ def fresh_images(
         _check_products(table)
         _check_margin(table, scorer.calibrations_)
     return FreshImages(good, patches, maps, table)
-
-
-def is_fresh(scorer: StructCoreScorer) -> bool:
-    """Whether images that had no part in the fit have set a threshold."""
-    return any(decision.is_fresh for decision in scorer.decisions_.values())
 
 
 def _good_images(features, scorer, groups, categories, parts):

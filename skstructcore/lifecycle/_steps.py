@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .._utils.warning import warn_user
+from ..pipeline.steps import with_steps
 
 if TYPE_CHECKING:
     from typing import Any
@@ -13,7 +17,11 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from .._utils.rows import LazyRows
+    from ..bank.coreset_bank import CoresetBank
     from ..images.image_list import ImagesLike
+    from ..knn.scorer import RoutedKNNScorer
+    from ..scoring.calibration import RouteCalibration
+    from ..scoring.evidence import Evidence
     from ..scoring.structcore import StructCoreScorer
 
 
@@ -50,3 +58,26 @@ def check_scores(scores: ArrayLike) -> None:
             "The pipeline gives scores that are not finite numbers, so that it is damaged: load "
             "another copy, or fit again."
         )
+
+
+def retrained(
+    pipe: Pipeline,
+    bank: CoresetBank,
+    knn: RoutedKNNScorer,
+    training: Evidence,
+    routes: dict[str, RouteCalibration] | None = None,
+) -> Pipeline:
+    """Return the pipeline with a changed bank, calibrated with what its training images say.
+
+    `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
+    """
+    scorer = pipe[-1]
+    learned = [scorer.part_decision_, *(scorer.decisions_.values() if routes is None else ())]
+    if any(decision is not None and decision.is_fresh for decision in learned):
+        what = "The pipeline" if routes is None else "The decision about parts"
+        warn_user(
+            f"{what} had been recalibrated with fresh images, and is that of the training images "
+            "again: recalibrate it anew."
+        )
+    training = replace(training, images=bank.images_)
+    return with_steps(pipe, bank, knn, scorer.with_training(training, routes))

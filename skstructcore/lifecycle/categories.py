@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sklearn.base import clone
 
 from .._utils.warning import warn_user
-from ..pipeline.steps import fitted_steps, with_steps
+from ..bank.growth import bank_with_route, bank_without_route
+from ..knn.growth import scorer_of_bank
+from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
 from ..scoring.calibration import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
-from ._steps import features_of, known_parts
+from ._steps import features_of, known_parts, retrained
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -105,44 +105,30 @@ def add_category(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
     features = features_of(pipe, images)
+    alone = clone(bank).set_params(n_routes=None)
     options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
-    new_bank = clone(bank).set_params(n_routes=None)
-    patches = new_bank.fit_transform(features, **options)
-    parts = known_parts(scorer, new_bank.images_.parts)
-    patches = replace(patches, images=replace(new_bank.images_, parts=parts))
+    patches = alone.fit_transform(features, **options)
+    alone.images_ = replace(alone.images_, parts=known_parts(scorer, alone.images_.parts))
     new_knn = clone(knn).set_params(routing="top1")
-    maps = new_knn.fit_transform(patches)
-    tail = fit_tail(maps.route_distance, maps.groups)
-    if tail.n < MIN_GROUPS:  # too few to learn a decision from
-        training = scorer.evidence_of(maps)
-        route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
-        warn_user(" ".join(explain_routes({name: route})))
-    else:
-        new_scorer = clone(scorer).fit(maps)
-        training, route = new_scorer.training_, new_scorer.routes_[name]
+    maps = new_knn.fit_transform(replace(patches, images=alone.images_))
+    training, route = _calibrated(scorer, maps, name)
 
-    bank, knn = copy.copy(bank), copy.copy(knn)
-    # Images and groups of the new product are numbered on.
-    first_image, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
-    entries = new_bank.bank_
-    entries = replace(
-        entries, image_index=entries.image_index + first_image, groups=entries.groups + first_group
-    )
-    bank.bank_ = bank.bank_.join(entries)
-    new_images = replace(
-        patches.images,
-        groups=patches.images.groups + first_group,
-        routes=np.full(len(patches.images), len(names)),
-        lots=None,
-    )
-    bank.images_ = replace(bank.images_, lots=None).join(new_images)
-    bank.radius_ = np.concatenate([bank.radius_, new_bank.radius_])
-    if knn.expectations_ is not None:
-        knn.expectations_ += new_knn.expectations_
-    knn.search_ = knn.search_.of(bank.bank_)
-    training = replace(training, image_index=training.image_index + first_image)
-    training = replace(scorer.training_.join(training), images=bank.images_)
-    return _with_routes(pipe, bank, knn, training, {**scorer.routes_, name: route})
+    first, bank = len(bank.images_), bank_with_route(bank, alone)
+    expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
+    knn = scorer_of_bank(knn, bank.bank_, expectations)
+    training = scorer.training_.join(replace(training, image_index=first + training.image_index))
+    return retrained(pipe, bank, knn, training, {**scorer.routes_, name: route})
+
+
+def _calibrated(scorer, maps, name):
+    """What maps of a new product say, and what is normal for it."""
+    tail = fit_tail(maps.route_distance, maps.groups)
+    if tail.n >= MIN_GROUPS:
+        alone = clone(scorer).fit(maps)
+        return alone.training_, alone.routes_[name]
+    route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
+    warn_user(" ".join(explain_routes({name: route})))
+    return scorer.evidence_of(maps), route
 
 
 def remove_category(pipe: Pipeline, name: str) -> Pipeline:
@@ -178,35 +164,14 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     if len(names) == 1:
         raise ValueError(f"{name!r} is the only product there is: it cannot be removed.")
     gone = names.index(name)
-    kept = [route for route in range(len(names)) if route != gone]
-
-    bank, knn = copy.copy(bank), copy.copy(knn)
-    bank.bank_ = bank.bank_.select(*kept)
-    routes = bank.images_.routes
-    bank.images_ = bank.images_.forget(routes == gone)
-    bank.left_out_ = bank.left_out_[routes[bank.left_out_] != gone]
-    if bank.dependence_ is not None:
-        bank.dependence_ = {key: d for key, d in bank.dependence_.items() if key != name}
-    numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
-    bank.images_ = replace(bank.images_, routes=numbered_on)
-    bank.radius_ = bank.radius_[kept]
-    if knn.expectations_ is not None:
-        knn.expectations_ = tuple(knn.expectations_[route] for route in kept)
-    knn.search_ = knn.search_.of(bank.bank_)
+    bank = bank_without_route(bank, gone)
+    expectations = knn.expectations_
+    if expectations is not None:
+        expectations = expectations[:gone] + expectations[gone + 1 :]
+    knn = scorer_of_bank(knn, bank.bank_, expectations)
     routes = {key: route for key, route in scorer.routes_.items() if key != name}
     training = scorer.training_.take(scorer.training_.route != name)
-    return _with_routes(pipe, bank, knn, replace(training, images=bank.images_), routes)
-
-
-def _with_routes(pipe, bank, knn, training, routes):
-    """The pipeline with the products of a changed bank."""
-    scorer = pipe[-1]
-    if scorer.part_decision_ is not None and scorer.part_decision_.is_fresh:
-        warn_user(
-            "The decision about parts had been recalibrated with fresh images; it is that of the "
-            "training parts again. recalibrate it anew."
-        )
-    return with_steps(pipe, bank, knn, scorer.with_training(training, routes))
+    return retrained(pipe, bank, knn, training, routes)
 
 
 def _routed_steps(pipe):

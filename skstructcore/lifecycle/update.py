@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,10 @@ from ..bank.growth import bank_without, grown_bank
 from ..bank.table import digests_of
 from ..containers import Patches
 from ..knn.growth import grown_scorer, scorer_without
-from ..pipeline.steps import fitted_steps, with_steps
+from ..pipeline.steps import fitted_steps
 from ..routing.profile import held_out_distances
-from ._fresh import fresh_images, is_fresh
-from ._steps import features_of, known_parts
+from ._fresh import fresh_images
+from ._steps import features_of, known_parts, retrained
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from ..images.image_list import ImagesLike
 
 __all__ = ["forget", "update"]
-
-_logger = logging.getLogger(__name__)
 
 # Of good images, so many are rejected with this chance at most where the line has not changed.
 _CHANCE = 0.01
@@ -128,9 +125,9 @@ def update(
     geometry = fresh.patches.geometry
     patches = Patches(values, new_bank.bank_, places, new_bank.images_, geometry)
     new_knn, maps = grown_scorer(knn, patches)
-    # Distances to routes are held out below, from all images.
     training = scorer.training_.join(scorer.evidence_of(maps))
-    return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
+    training = _routes_held_out(training, new_bank.images_)
+    return retrained(pipe, new_bank, new_knn, training)
 
 
 def _tell_of_rejected(table, scorer):
@@ -209,7 +206,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
         gone = _patches_at(bank, features, digests, places)
     new_knn = scorer_without(knn, new_bank.bank_, bank.images_, is_gone, gone)
     training = training.take(~is_gone[training.image_index])
-    return with_steps(pipe, new_bank, new_knn, _calibrated(scorer, training, new_bank))
+    return retrained(pipe, new_bank, new_knn, _routes_held_out(training, new_bank.images_))
 
 
 def _find_all(record, features, digests):
@@ -262,17 +259,10 @@ def _patches_at(bank, features, digests, places):
     return Patches(values, bank.bank_, places, table)
 
 
-def _calibrated(scorer, training, bank):
-    """Scorer that has learned what is normal from training images."""
-    if is_fresh(scorer):
-        warn_user(
-            "The pipeline had been recalibrated with fresh images; its threshold is that of the "
-            "training images again. recalibrate it anew."
-        )
-    training = replace(training, images=bank.images_)
-    if training.route is not None:
-        pooled = bank.images_.pooled[training.image_index].astype(np.float64)
-        distances = held_out_distances(pooled, training.groups, training.route)
-        training = replace(training, route_distance=distances)
-    _logger.info("Calibrated with %d training images", len(training))
-    return scorer.with_training(training)
+def _routes_held_out(training, table):
+    """The training images with their distances to routes, held out from all of these images."""
+    if training.route is None:
+        return training
+    pooled = table.pooled[training.image_index].astype(np.float64)
+    distances = held_out_distances(pooled, table.groups[training.image_index], training.route)
+    return replace(training, route_distance=distances)
