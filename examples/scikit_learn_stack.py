@@ -27,7 +27,11 @@ patches = pipe[:3].fit_transform(images.train)
 maps = pipe["knn"].fit_transform(patches)  # training images, held out
 pipe["structcore"].fit(maps)
 
-z = pipe["structcore"].standardise
+
+def z(maps):
+    return pipe["structcore"].describe(maps).filter(regex="^z_")
+
+
 forest = IsolationForest(random_state=0).fit(z(maps))
 new = pipe[:-1].transform(images.test)
 is_defect = is_anomalous(images.test.y)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 from sklearn.metrics import (
+    auc,
     average_precision_score,
     precision_recall_curve,
     roc_auc_score,
     roc_curve,
 )
 
+from ._utils.validation import check_number
 from .images.labels import is_anomalous
 
 if TYPE_CHECKING:
@@ -138,8 +140,7 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
     >>> fpr_at_tpr_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
     0.5
     """
-    if not 0 < tpr <= 1:
-        raise ValueError(f"tpr must be in (0, 1], got {tpr!r}")
+    check_number(tpr, "tpr", 0, 1, closed="right")
     false_rate, true_rate, _ = roc_curve(*_checked(y_true, anomaly_score), drop_intermediate=False)
     # A rate is k / n; without the tolerance 19 / 20 may fall short of 0.95 by rounding.
     return float(false_rate[np.argmax(true_rate >= tpr - 1e-12)])
@@ -236,15 +237,9 @@ def aupro_score(
     >>> aupro_score([mask], [scores])
     1.0
     """
-    if not 0 < max_fpr <= 1:
-        raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr!r}")
-    overlap, start, end = _overlap_steps(masks, anomaly_maps, ignored)
-    # Each step of the overlap adds the area to its right. Where normal pixels share the score,
-    # the step is a slope from `start` to `end`.
-    cut = np.clip(max_fpr - start, 0, end - start)
-    slope = 0.5 * cut**2 / np.where(end > start, end - start, 1)
-    area = np.sum(overlap * (slope + np.maximum(max_fpr - end, 0)))
-    return float(area / max_fpr)
+    check_number(max_fpr, "max_fpr", 0, 1, closed="right")
+    curve = pro_curve(masks, anomaly_maps, ignored=ignored)
+    return float(auc(*curve_until(*curve, max_fpr)) / max_fpr)
 
 
 def pro_curve(
@@ -272,20 +267,6 @@ def pro_curve(
     >>> rates.tolist(), overlap.tolist()
     ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    overlap, start, end = (values[::-1] for values in _overlap_steps(masks, anomaly_maps, ignored))
-    after = np.minimum(np.cumsum(overlap), 1)
-    before = np.r_[0.0, after[:-1]]
-    rates = np.column_stack([start, end]).ravel()
-    reached = np.column_stack([before, after]).ravel()
-    return np.r_[0.0, rates, 1.0], np.r_[0.0, reached, 1.0]
-
-
-def _overlap_steps(masks, anomaly_maps, ignored):
-    """Step of the overlap at each distinct score of an anomalous pixel, ascending.
-
-    And the false positive rates at which it starts and ends, which differ where normal pixels have
-    the same score.
-    """
     masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
     scores, weights = [], []
     for mask, scored in zip(masks, maps, strict=True):
@@ -299,55 +280,68 @@ def _overlap_steps(masks, anomaly_maps, ignored):
     overlap /= overlap.sum()
 
     above, equal, n_normal = _normal_pixels_at(values, normal, maps)
-    return overlap, above / n_normal, (above + equal) / n_normal
+    # From the highest score down. Where normal pixels share it, the overlap rises in a slope.
+    after = np.minimum(np.cumsum(overlap[::-1]), 1)
+    reached = np.column_stack([np.r_[0.0, after[:-1]], after]).ravel()
+    rates = np.column_stack([above, above + equal])[::-1].ravel() / n_normal
+    return np.r_[0.0, rates, 1.0], np.r_[0.0, reached, 1.0]
+
+
+def curve_until(
+    rates: NDArray[np.float64], overlap: NDArray[np.float64], max_fpr: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The part of a curve of `pro_curve` up to a false positive rate."""
+    inside = rates <= max_fpr
+    end = np.interp(max_fpr, rates, overlap)
+    return np.append(rates[inside], max_fpr), np.append(overlap[inside], end)
 
 
 def _checked(y_true, anomaly_score):
     anomalous = is_anomalous(y_true, both=True)
     scores = np.asarray(anomaly_score)
     if scores.dtype.kind not in "biufO":
-        raise ValueError(f"anomaly scores must be real numbers, got {scores.dtype}")
+        raise ValueError(f"Anomaly scores must be real numbers, got {scores.dtype}.")
     scores = scores.astype(np.float64)
     if scores.shape != anomalous.shape:
         raise ValueError(
-            f"one score for each label is needed: {len(anomalous)} labels, scores of shape "
-            f"{scores.shape}"
+            f"One score for each label is needed: {len(anomalous)} labels, scores of shape "
+            f"{scores.shape}."
         )
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise ValueError(
             f"{len(wrong)} of {len(scores)} anomaly scores are not finite, the first at "
-            f"position {wrong[0]}: {scores[wrong[0]]}"
+            f"position {wrong[0]}: {scores[wrong[0]]}."
         )
     return anomalous, scores
 
 
-def _checked_maps(masks, anomaly_maps, ignored=None):
+def _checked_maps(masks, anomaly_maps, ignored):
     """Anomalous and normal pixels as bool and maps as float32, one array for each image."""
     if len(masks) != len(anomaly_maps):
         raise ValueError(
-            f"one mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps"
+            f"One mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps."
         )
     masks = [np.asarray(mask) != 0 for mask in masks]
     maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
     for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
         if mask.ndim != 2 or mask.shape != scored.shape:
             raise ValueError(
-                f"mask and map at position {position} must be two-dimensional and of one "
-                f"size, got {mask.shape} and {scored.shape}"
+                f"Mask and map at position {position} must be two-dimensional and of one "
+                f"size, got {mask.shape} and {scored.shape}."
             )
         if not np.isfinite(scored).all():
-            raise ValueError(f"the anomaly map at position {position} is not finite")
+            raise ValueError(f"The anomaly map at position {position} is not finite.")
     normal = [~mask for mask in masks]
     if ignored is not None:
         ignored = [np.asarray(out, dtype=bool) for out in ignored]
         if [out.shape for out in ignored] != [mask.shape for mask in masks]:
-            raise ValueError("ignored must hold one array of the size of its mask for each image")
+            raise ValueError("ignored must hold one array of the size of its mask for each image.")
         masks = [mask & ~out for mask, out in zip(masks, ignored, strict=True)]
         normal = [good & ~out for good, out in zip(normal, ignored, strict=True)]
     for kind, parts in (("anomalous", masks), ("normal", normal)):
         if not any(part.any() for part in parts):
-            raise ValueError(f"the masks hold no {kind} pixel; both kinds are needed")
+            raise ValueError(f"The masks hold no {kind} pixel; both kinds are needed.")
     return masks, normal, maps
 
 

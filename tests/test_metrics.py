@@ -176,12 +176,12 @@ def test_bad_maps_are_refused(metric):
 
 
 def test_rates_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="tpr must be in"):
+    with pytest.raises(ValueError, match="tpr must be a float in"):
         fpr_at_tpr_score(Y, SCORES, tpr=0)
-    with pytest.raises(ValueError, match="max_fpr must be in"):
+    with pytest.raises(ValueError, match="max_fpr must be a float in"):
         aupro_score([np.eye(2)], [np.eye(2)], max_fpr=30)
 
 
 def test_scores_that_are_no_real_numbers_are_refused():
-    with pytest.raises(ValueError, match="anomaly scores must be real numbers, got complex128"):
+    with pytest.raises(ValueError, match="Anomaly scores must be real numbers, got complex128"):
         image_auroc_score([0, 1], [1j, 2j])

@@ -148,8 +148,9 @@ def test_describe_shows_the_descriptors_of_the_paper_in_any_case(maps):
     paper = StructCoreScorer(
         "l2", false_alarm_rate=0.05, descriptors=("std", "top1", "tv"), threshold="quantile"
     )
-    expected = paper.fit(maps[:40]).standardise(maps[40:])
-    np.testing.assert_allclose(parts[["z_std", "z_top1", "z_tv"]], expected)
+    expected = paper.fit(maps[:40]).describe(maps[40:])
+    names = ["z_std", "z_top1", "z_tv"]
+    np.testing.assert_allclose(parts[names], expected[names])
     assert (parts["route"] == "all").all()
 
 
@@ -277,8 +278,8 @@ def test_bad_input_is_an_error_that_names_it(maps):
 def test_weights_multiply_z(maps):
     scorer = StructCoreScorer(descriptors={"max": 2.0, "std": -1.0}, lam="struct-only")
     scorer.fit(maps[:40])
-    z = scorer.standardise(maps)
-    np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z[:, 0] - z[:, 1])
+    z = scorer.describe(maps)
+    np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z["z_max"] - z["z_std"])
 
 
 def test_maps_of_another_size_or_kind_are_an_error(maps):

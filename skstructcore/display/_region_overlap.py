@@ -10,7 +10,7 @@ from sklearn.metrics import auc
 
 from .._utils.validation import check_number
 from ..datasets.masks import judged_pixels
-from ..metrics import pro_curve
+from ..metrics import curve_until, pro_curve
 from ._base import Display
 from .style import BLUE, GREY, line_style, percent_axis
 
@@ -66,12 +66,7 @@ class RegionOverlapDisplay(Display):
     def __post_init__(self) -> None:
         self._as_arrays("false_positive_rate", "overlap")
         check_number(self.max_fpr, "max_fpr", 0, 1, closed="right")
-        inside = self.false_positive_rate <= self.max_fpr
-        end = np.interp(self.max_fpr, self.false_positive_rate, self.overlap)
-        self._area = (
-            np.append(self.false_positive_rate[inside], self.max_fpr),
-            np.append(self.overlap[inside], end),
-        )
+        self._area = curve_until(self.false_positive_rate, self.overlap, self.max_fpr)
         self.aupro = float(auc(*self._area) / self.max_fpr)
 
     @classmethod

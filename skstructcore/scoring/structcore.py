@@ -327,7 +327,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         -------
         scores : ndarray of shape (n_samples,), float64
         """
-        return -self._judge(self._fitted_maps(X)).score
+        evidence = self.evidence_of(self._fitted_maps(X))
+        return -judge_routes(self.routes_, evidence, self.unknown_level).score
 
     def decision_function(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``, (n_samples,), float64; negative is anomalous."""
@@ -350,10 +351,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         maps = replace(self._fitted_maps(X), surprise=None)
         return np.asarray(at_pixels(maps).values, dtype=np.float32)
 
-    def standardise(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
-        """Return the descriptors in standard deviations of good images, (n_samples, p)."""
-        return self._judge(self._fitted_maps(X)).z[:, 1 : 1 + len(self.descriptors_)]
-
     def describe(self, X: AnomalyMaps | ArrayLike) -> pd.DataFrame:
         """Say how the score of each image comes about, and where: a DataFrame, a row an image.
 
@@ -363,9 +360,6 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         evidence = self.evidence_of(maps)
         judged = judge_routes(self.routes_, evidence, self.unknown_level)
         return describe_maps(self, maps, evidence.base, judged)
-
-    def _judge(self, maps):
-        return judge_routes(self.routes_, self.evidence_of(maps), self.unknown_level)
 
     def _fitted_maps(self, X):
         check_is_fitted(self)
