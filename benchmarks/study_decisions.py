@@ -35,8 +35,8 @@ MOST = 150  # training images of "all"; test images of each kind
 PHOTOGRAPHS = ("brick", "coins", "gravel", "hubble")
 #: Constants of the rule "expected" among which the other data sets choose.
 GRID = tuple(
-    {"_UPPER": upper, "DEGREES_OF_FREEDOM": df, "HELD_OUT": width}
-    for upper, df, width in itertools.product((0.7, 0.75, 0.8), (3, 4, 6), (0.85, 0.95, 1.05))
+    {"UPPER": upper, "DEGREES_OF_FREEDOM": df, "_TRIMMED": trimmed}
+    for upper, df, trimmed in itertools.product((0.75, 0.8, 0.85), (3, 3.5, 4), (0.01, 0.02, 0.03))
 )
 
 
