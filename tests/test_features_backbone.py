@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from skstructcore import ConvFeatures, DinoFeatures, TimmFeatures
-from skstructcore.features._backbone import PatchFeatures
-from skstructcore.features._sources import NetworkSource
+from skstructcore.features._backbone import NetworkSource, PatchFeatures
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
 

@@ -145,7 +145,7 @@ def test_grids_are_cached_as_those_of_whole_images_are(tmp_path):
 def test_whole_images_keep_the_key_that_they_had_in_caches():
     features = ConvFeatures(Blocks(), **OWN).fit(photos())
     assert "tiles" not in features._cache_recipe()
-    features.set_params(tile_size=16)
+    features.set_params(tile_size=16).fit(photos())
     assert features._cache_recipe()["tiles"] == (16, 16, 0)
 
 

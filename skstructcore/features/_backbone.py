@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import astuple, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from .._utils.computing import find_device
 from ..images.geometry import Framing, as_box, input_size
 from ..images.image_list import as_images
-from ..images.intensity import Intensity, as_channels, check_window
+from ..images.intensity import Intensity, check_window
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
 from ._extraction import Extraction, shared_network
@@ -29,16 +29,50 @@ from ._tiling import TiledExtraction, Tiling, check_tiles
 from .intensity import mean_colours, training_intensity, warn_if_swapped
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Any
 
+    import torch
     from typing_extensions import Self
 
     from ..images.image_list import ImagesLike
-    from ._sources import NetworkSource
+    from ._networks import Network
 
 _logger = logging.getLogger(__name__)
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
+# The parameters of all estimators that decide over features, but for `ignore`.
+_DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "channels")
+
+#: Mean and standard deviation of the pixels, between 0 and 1, of ImageNet's photographs.
+IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class NetworkSource(ABC):
+    """A frozen network that is not loaded yet; see `Network` of `_networks` for a loaded one."""
+
+    #: What tells apart networks with the same weights and recipe in one process.
+    identity: Hashable = None
+
+    @abstractmethod
+    def checksum(self) -> str:
+        """Digest of the weights, without building the network if possible."""
+
+    @abstractmethod
+    def name(self) -> str:
+        """Text that says where the weights come from."""
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """The parameters that decide over the features, as JSON can write them."""
+
+    @abstractmethod
+    def load(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """Build the network, with its weights, on a device."""
+
+    def computation(self) -> dict[str, Any]:
+        """What makes features differ by rounding, beside device and precision."""
+        return {}
 
 
 class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
@@ -102,12 +136,17 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self : object
         """
         images = as_images(X)
-        self._find_input_size(images)
-        self._tile_size()  # what is wrong with it is said before weights are looked for
+        framing = self._find_framing(images)
+        tile = self._find_tile(framing.size)
         check_window(self.window)
-        self.ignored_ = None
-        self.window_ = training_intensity(images, self.window, self.channels).window
-        picture = self._picture()
+        no_background, regions = split_background(self.ignore)
+        self.picture_ = picture = Picture(
+            framing,
+            training_intensity(images, self.window, self.channels),
+            tile,
+            None if regions is None else Ignored.of(regions, images.sizes()),
+            no_background,
+        )
         geometry = picture.geometry(images)
         source = self._network_source()
         self.model_checksum_, self.model_source_ = source.checksum(), source.name()
@@ -116,15 +155,23 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
         self.colours_ = mean_colours(picture, images)
-        _, regions = split_background(self.ignore)
-        if regions is not None:
-            self.ignored_ = Ignored.of(regions, geometry)
-            self.ignored_.check(images, geometry, self.grid_shape_)
+        if picture.ignored is not None:
+            picture.ignored.check(images, geometry, self.grid_shape_)
         return self
 
     @property
     def _n_features_out(self) -> int:  # by which scikit-learn names the features
         return self.n_features_out_
+
+    @property
+    def input_size_(self) -> tuple[int, int]:
+        """Height and width that the network sees, with tiles all of them together."""
+        return self.picture_.framing.size
+
+    @property
+    def window_(self) -> tuple[float, float] | None:
+        """The values of deep images that become black and white."""
+        return self.picture_.intensity.window
 
     def _warn_of_colours(self, images):
         if self.channels is None:
@@ -141,35 +188,31 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             return Framing(size, int(self.crop), crop=True)
         return Framing(size, region=as_box(self.crop))
 
-    def _framing(self):
-        framing = self._asked_framing()
-        return replace(framing, size=getattr(self, "input_size_", framing.size))
-
-    def _find_input_size(self, images):
+    def _find_framing(self, images):
         asked, self.scale_ = self._asked_framing(), None
         if asked.crop:
             if not isinstance(asked.size, tuple):
                 message = f"image_size={asked.size!r} and crop={self.crop!r} exclude each other."
                 raise ValueError(message)
-            self.input_size_ = asked.size
-            return
+            return asked
         whole = Framing((1, 1), region=asked.region)
         boxes = np.array([images.box(i, whole) for i in range(len(images))])
         sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
         size = self.image_size if isinstance(self.image_size, Integral) else asked.size
-        self.input_size_ = input_size(size, sizes, self._side_step)
+        size = input_size(size, sizes, self._side_step)
         height, width = np.median(sizes, axis=0)
-        self.scale_ = self.input_size_[0] / height, self.input_size_[1] / width
+        self.scale_ = size[0] / height, size[1] / width
         stretch = max(self.scale_) / min(self.scale_)
         _logger.log(
             logging.WARNING if stretch > 2 else logging.INFO,
             "Images of %d x %d pixels are seen at %d x %d: heights times %.3g, widths times %.3g%s",
-            *(height, width, *self.input_size_, *self.scale_),
+            *(height, width, *size, *self.scale_),
             "; image_size=(height, width) or 'native' keeps their shape" if stretch > 2 else "",
         )
+        return replace(asked, size=size)
 
-    def _tile_size(self):
-        """Height and width of the tiles, or None if the network sees images as a whole."""
+    def _find_tile(self, size):
+        """Height and width of the tiles of images of this size; None if they are seen whole."""
         if self.tile_size is None:
             if self.tile_overlap:
                 raise ValueError(
@@ -177,77 +220,57 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                     "it the network sees each image as a whole."
                 )
             return None
-        size = self._framing().size
         # No tile is larger than the image, along each axis.
         tile = tuple(map(min, _two_sides(self.tile_size, "tile_size"), size))
         check_tiles(size, tile, self.tile_overlap)
         return tile
 
     def _tiling(self):
-        """How images are cut, after `fit`; None if the network sees them as a whole."""
-        size, tile = self._framing().size, self._tile_size()
+        """How images are cut; None if the network sees them as a whole."""
+        size, tile = self.picture_.framing.size, self.picture_.tile
         if tile is None:
             return None
         steps = (side // cells for side, cells in zip(size, self.grid_shape_, strict=True))
         return Tiling(size, tile, self.tile_overlap, tuple(steps))
 
-    def _picture(self):
-        """What the network sees; before `fit` no window is known, and nothing is ignored."""
-        intensity = Intensity(getattr(self, "window_", None), as_channels(self.channels))
-        no_background, _ = split_background(self.ignore)
-        ignored = getattr(self, "ignored_", None)
-        return Picture(self._framing(), intensity, ignored, no_background)
-
     def _recipe(self):
-        """What must be the same after `fit`: all but the weights and where it is computed.
+        """The parameters that must stay as they were in `fit`: those that decide over features.
 
         Weights are compared when the network is loaded, with a message of their own.
         """
-        check_window(self.window)
-        framing, size = self._framing(), self.image_size
-        if isinstance(size, Integral) and framing.size[0] == framing.size[1]:
-            size = size, size  # a square, whatever the images are
-        window = None if isinstance(self.window, str) else [float(end) for end in self.window]
-        recipe = {
-            **self._method(),
-            **{"image_size": size, "window": window, "ignore": digest_of(self.ignore)},
-            "crop": framing.region or framing.resize or framing.crop,
-        }
-        # Tuples and lists become the same, and numbers of NumPy those of Python.
-        return json.loads(json.dumps(recipe, default=lambda number: number.item()))
-
-    def _cache_recipe(self):
-        """What the features of one image on disk depend on; ignored patches are marked later."""
-        framing = self._framing()
-        return {
-            "weights": self.model_checksum_,
-            "scaling": (framing.size, framing.resize, framing.crop),
-            "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
-            **({"region": framing.region} if framing.region else {}),
-            **self._network_source().computation(),
-            **self._method(),
-        }
-
-    def _method(self):
-        """What both recipes hold. The usual case has no entry: what is cached of it stays valid."""
-        intensity, tile = self._picture().intensity, self._tile_size()
-        return {
-            "estimator": type(self).__name__,
-            **({"intensity": astuple(intensity)} if intensity != Intensity() else {}),
-            **self._network_source().recipe(),
-            **({"tiles": (*tile, int(self.tile_overlap))} if tile else {}),
-        }
+        asked = {name: getattr(self, name) for name in _DECIDING}
+        recipe = {**asked, "ignore": digest_of(self.ignore), **self._network_source().recipe()}
+        # Tuples and lists become the same, and what is of NumPy that of Python.
+        return json.loads(json.dumps(recipe, default=lambda value: value.tolist()))
 
     def _check_recipe(self):
         self._validate_params()
-        now = self._recipe()
-        for name in {**self.recipe_, **now}:
-            if now.get(name) != self.recipe_.get(name):
+        for name, now in self._recipe().items():
+            if now != self.recipe_.get(name):
                 raise ValueError(
-                    f"{name} is {now.get(name)!r}, but {type(self).__name__} was fitted with "
+                    f"{name} is {now!r}, but {type(self).__name__} was fitted with "
                     f"{self.recipe_.get(name)!r}: the bank holds other features. Set it back, or "
                     "fit again."
                 )
+
+    def _cache_recipe(self):
+        """What the features of one image on disk depend on; ignored patches are marked later."""
+        picture, source = self.picture_, self._network_source()
+        framing, intensity, tile = picture.framing, picture.intensity, picture.tile
+        unusual = {
+            "region": framing.region,
+            "intensity": astuple(intensity) if intensity != Intensity() else None,
+            "tiles": tile and (*tile, int(self.tile_overlap)),
+        }
+        return {
+            "estimator": type(self).__name__,
+            "weights": self.model_checksum_,
+            "scaling": (framing.size, framing.resize, framing.crop),
+            "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
+            **{name: value for name, value in unusual.items() if value is not None},
+            **source.recipe(),
+            **source.computation(),
+        }
 
     def _cache(self):
         memory = self.memory
@@ -271,7 +294,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def _find_shape(self):
         """Height, width and number of features of the grid of an image."""
-        size, tile = self._framing().size, self._tile_size()
+        size, tile = self.picture_.framing.size, self.picture_.tile
         shape = self._shape_of(*(tile or size))
         if tile is None:
             return shape
@@ -291,7 +314,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             ) from error
 
     def _iter_features(self, images, pixels):
-        picture, tiling = self._picture(), self._tiling()
+        picture, tiling = self.picture_, self._tiling()
 
         def read(images, i):
             seen = picture.pixels(images, i)
@@ -333,8 +356,10 @@ def _two_sides(size, name):
     return int(sides[0]), int(sides[1])
 
 
-def check_pixel_scaling(mean, std):
-    """Return mean and std of the pixels of three channels as floats, or raise ValueError."""
+def pixel_scaling(mean, std, default=IMAGENET_SCALING):
+    """Mean and std of the pixels of three channels, as floats; of what is None the default."""
+    mean = default[0] if mean is None else mean
+    std = default[1] if std is None else std
     try:
         scaling = tuple(map(float, mean)), tuple(map(float, std))
     except (TypeError, ValueError):

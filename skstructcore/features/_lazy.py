@@ -118,7 +118,7 @@ class LazyFeatures:
 
         The features of ignored patches are NaN.
         """
-        picture = self.backbone._picture()
+        picture = self.backbone.picture_
         done, pixels = 0, {}
         for batch in self.backbone._iter_features(self.images, pixels):
             for function in self.functions:
@@ -171,7 +171,7 @@ class LazyFeatures:
                 "pass bank__categories= to the pipeline's fit, or an ImageSet with categories."
             )
         categories = np.asarray(categories).astype(str)
-        unknown = sorted(set(self.backbone._picture().ignored.regions) - set(categories.tolist()))
+        unknown = sorted(set(self.backbone.picture_.ignored.regions) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
         return self._changed(categories=categories)
@@ -194,7 +194,7 @@ class LazyFeatures:
 
     def ignored_share(self) -> float:
         """Share of patches that are ignored, as some of the images tell."""
-        picture = self.backbone._picture()
+        picture = self.backbone.picture_
         if picture.ignored is None and not picture.no_background:
             return 0.0
         images = self.images[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
@@ -210,7 +210,7 @@ class LazyFeatures:
     @property
     def waits_for_categories(self) -> bool:
         """Whether what is ignored depends on the category of each image, which is not known yet."""
-        ignored = self.backbone._picture().ignored
+        ignored = self.backbone.picture_.ignored
         return self.categories is None and ignored is not None and ignored.by_category
 
     def mark_ignored(
@@ -220,20 +220,23 @@ class LazyFeatures:
 
         `features` are those of patches of these images ``(n, h, w, d)``.
         """
-        picture, images = self.backbone._picture(), self.images[rows]
+        picture, images = self.backbone.picture_, self.images[rows]
         picture.ignored.mark(features, images, picture.geometry(images), categories)
 
     @property
     def geometry(self) -> Geometry:
         """`Geometry` of all images; reads the headers of the files, runs no backbone."""
-        return self.backbone._picture().geometry(self.images)
+        return self.backbone.picture_.geometry(self.images)
 
 
 class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all that turns images into lazy features.
 
-    `LazyFeatures` needs the methods below and, fitted, `grid_shape_` and `n_features_out_`.
+    `LazyFeatures` needs the methods below and, fitted, `grid_shape_`, `n_features_out_` and
+    `picture_`, what the network gets to see of images.
     """
+
+    picture_: Picture
 
     def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images.
@@ -272,10 +275,6 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
     @abstractmethod
     def _check_recipe(self) -> None:
         """Raise ValueError if the parameters are no longer those of the fit."""
-
-    @abstractmethod
-    def _picture(self) -> Picture:
-        """What the network gets to see of images."""
 
     @abstractmethod
     def _warn_of_colours(self, images: ImageList) -> None:

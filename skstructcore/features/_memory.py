@@ -22,11 +22,10 @@ def extraction_memory(backbone, images, n_projected, n_threads):
     features are not yet stored while the last of them are computed; and bytes of pixels,
     activations and batches of features.
     """
-    network, tile = backbone._network(), backbone._tile_size()
-    network = getattr(network, "eager", network)
-    size = backbone._framing().size
+    network, tile = backbone._network().eager, backbone.picture_.tile
+    size = backbone.picture_.framing.size
     weights, activations = measure_pass(network, *(tile or size))
-    if hasattr(network, "module"):  # which may have more than runs here
+    if network.module is not None:
         tensors = [*network.module.parameters(), *network.module.buffers()]
         weights = max(weights, sum(t.nbytes for t in tensors if t.device.type == "cpu"))
     on_cpu = network.device.type == "cpu"

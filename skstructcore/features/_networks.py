@@ -31,11 +31,18 @@ class Network:
     divided by `std`.
     """
 
+    module: nn.Module | None = None  # all that was loaded, if that may be more than runs here
+
     def __init__(self, mean, std, device, dtype):
         self.device, self.dtype = device, dtype
         # Of pixels from 0 to 255.
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
+
+    @property
+    def eager(self):
+        """The network in plain torch: itself, unless something else runs it."""
+        return self
 
     def scaled(self, pixels):
         """Levels `(b, H, W, 3)` as the network was trained with them, `(b, 3, H, W)`."""

@@ -6,7 +6,7 @@ import joblib
 import torch
 from torch import nn
 
-from ._networks import join_maps
+from ._networks import Network, join_maps
 
 
 def import_openvino():
@@ -31,7 +31,7 @@ class _Maps(nn.Module):
         return tuple(self.run(pixels))
 
 
-class OpenVinoNetwork:
+class OpenVinoNetwork(Network):
     """The same features as those of a `ConvNetwork` (on the CPU, float32), up to rounding.
 
     An image runs on one thread; as many as call at the same time run beside each other. So the
@@ -39,7 +39,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, network):
-        self.network = network
+        self._eager = network
         self._core = import_openvino().Core()
         self._compiled = {}
         self._lock = threading.Lock()
@@ -47,11 +47,10 @@ class OpenVinoNetwork:
 
     @property
     def eager(self):
-        """The network in plain torch."""
-        return self.network
+        return self._eager
 
     def output_shape(self, height, width):
-        return self.network.output_shape(height, width)
+        return self._eager.output_shape(height, width)
 
     def __call__(self, pixels):
         request = self._request(tuple(pixels.shape[1:3]))
@@ -79,7 +78,7 @@ class OpenVinoNetwork:
 
         black = torch.zeros(1, height, width, 3)
         with torch.inference_mode(False), torch.no_grad():
-            traced = torch.jit.trace(_Maps(self.network), black, check_trace=False)
+            traced = torch.jit.trace(_Maps(self._eager), black, check_trace=False)
             decoder = TorchScriptPythonDecoder(traced)  # has to outlive the conversion
             frontend = FrontEndManager().load_by_framework("pytorch")
             model = frontend.convert(frontend.load(decoder))

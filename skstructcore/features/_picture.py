@@ -42,9 +42,10 @@ class Ignored:
     regions: dict[str | None, IgnoredRegion]
 
     @classmethod
-    def of(cls, ignore: RegionLike | Mapping[str, RegionLike], geometry: Geometry) -> Ignored:
-        """Read what a user gives; `geometry` is that of the training images."""
-        sizes = geometry.original_sizes
+    def of(
+        cls, ignore: RegionLike | Mapping[str, RegionLike], sizes: NDArray[np.integer]
+    ) -> Ignored:
+        """Read what a user gives; `sizes` are heights and widths of the training images."""
         if not isinstance(ignore, Mapping):
             return cls({None: as_region(ignore, sizes)})
         if not ignore:
@@ -106,10 +107,14 @@ def _check_not_all(ignored, images, name):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """How the pixels of an image become what a network, or all tiles together, see."""
+    """How the pixels of an image become what a network, or all tiles together, see.
+
+    A feature estimator finds it in `fit`, and it stays.
+    """
 
     framing: Framing
     intensity: Intensity
+    tile: tuple[int, int] | None = None  # height and width of what the network gets at a time
     ignored: Ignored | None = None  # regions whose patches do not count
     no_background: bool = False  # whether those of the background do not count either
 

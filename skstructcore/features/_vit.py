@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from ._backbone import IMAGENET_SCALING
 from ._networks import Network
-from ._sources import IMAGENET_SCALING
 
 
 class VitNetwork(Network):

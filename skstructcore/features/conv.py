@@ -12,9 +12,8 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
-from ._backbone import PatchFeatures, check_pixel_scaling
+from ._backbone import IMAGENET_SCALING, NetworkSource, PatchFeatures, pixel_scaling
 from ._modules import AbsentModule, as_module, stand_in, with_module, without_module
-from ._sources import IMAGENET_SCALING, NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -268,6 +267,5 @@ class _ConvSource(NetworkSource):
         return tuple(layers)
 
     def _pixel_scaling(self):
-        mean, std = SCALING if self.built_in else IMAGENET_SCALING
-        mean = mean if self.mean is None else self.mean
-        return check_pixel_scaling(mean, std if self.std is None else self.std)
+        default = SCALING if self.built_in else IMAGENET_SCALING
+        return pixel_scaling(self.mean, self.std, default)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from ._backbone import PatchFeatures
+from ._backbone import NetworkSource, PatchFeatures
 from ._dino_weights import find_weights, load_weights
-from ._sources import NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

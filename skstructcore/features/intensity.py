@@ -45,9 +45,9 @@ def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
     Without `channels` its own do not count: for copies of images that it is to see again.
     """
     first = pipe.steps[0][1] if getattr(pipe, "steps", None) else None
-    if not hasattr(first, "_picture"):
+    if not hasattr(first, "picture_"):
         return None
-    found = first._picture().intensity
+    found = first.picture_.intensity
     found = found if channels or found.channels == "bgr" else Intensity(found.window)
     return None if found == Intensity() else found
 

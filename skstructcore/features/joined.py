@@ -174,8 +174,9 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         frozen.features = [part._frozen() for part in self.features]
         return frozen
 
-    def _picture(self):
-        return self.features[0]._picture()
+    @property
+    def picture_(self):
+        return self.features[0].picture_
 
     def _warn_of_colours(self, images):
         self.features[0]._warn_of_colours(images)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.files import file_digest
-from ._backbone import PatchFeatures, check_pixel_scaling
+from ._backbone import NetworkSource, PatchFeatures, pixel_scaling
 from ._modules import module_checksum
-from ._sources import NetworkSource
 
 if TYPE_CHECKING:
     import os
@@ -141,8 +140,7 @@ class _TimmSource(NetworkSource):
         return f"timm {self.model} {self.weights}"
 
     def recipe(self):
-        mean = (0, 0, 0) if self.mean is None else self.mean
-        check_pixel_scaling(mean, (1, 1, 1) if self.std is None else self.std)
+        pixel_scaling(self.mean, self.std)  # an error if they are none
         return {
             "model": self.model,
             "params": self.params,

@@ -66,8 +66,7 @@ def _eager(features, size):
     """The network of one estimator, in a form that can be traced, and the tiles that it sees."""
     features = copy.copy(features)
     features.device, features.dtype = "cpu", "float32"
-    network, tiling = features._network(), features._tiling()
-    network = getattr(network, "eager", network)
+    network, tiling = features._network().eager, features._tiling()
     if hasattr(network, "_grid_positions"):  # of transformers: a table that is fixed here
         network = copy.copy(network)
         seen = size if tiling is None else tiling.tile_size

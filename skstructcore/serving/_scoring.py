@@ -33,7 +33,7 @@ def append_scoring(
 ) -> None:
     """Append all that comes after the network, up to "map", "score", "p_value" and the others."""
     first, projection, _, knn, scorer = (step for _, step in pipe.steps)
-    shape, size = tuple(first.grid_shape_), first._picture().framing.size
+    shape, size = tuple(first.grid_shape_), first.picture_.framing.size
     n_patches = n_counted = shape[0] * shape[1]
     rows = g.shaped(features, n_patches, first.n_features_out_)
     if ignored is not None:

@@ -91,7 +91,7 @@ def export_onnx(
     import_for_onnx("onnx")
     constants = _check_exportable(pipe, opset)
     check_writable(path)
-    images, picture = as_images(check_images), pipe[0]._picture()
+    images, picture = as_images(check_images), pipe[0].picture_
     # Grey images cannot tell whether red and blue were exchanged.
     tinted = as_images([(np.asarray(images.read(0)) * [1.0, 0.8, 0.5]).astype(np.uint8)])
     both = [(part, i) for part in (images, tinted) for i in range(len(part))]
@@ -157,13 +157,13 @@ def _refusals(features, knn, scorer):
     for descriptor in filter(callable, scorer.descriptors_):
         name = f"the descriptor {descriptor.__name__!r}, a Python function"
         yield name, "fit with descriptors that have a name"
-    picture = features._picture()
+    picture = features.picture_
     if picture.no_background:
         yield "ignore='background'", "fit with a mask or crop="
     if picture.ignored is not None and picture.ignored.by_category:
         yield "what each category ignores", "fit with one mask for all"
     for part in getattr(features, "features", [features]):
-        intensity = part._picture().intensity
+        intensity = part.picture_.intensity
         if intensity.window is not None:
             yield "images of more than 8 bits", "fit with images of 8 bits"
         if intensity.channels is not None:
@@ -174,7 +174,7 @@ def _refusals(features, knn, scorer):
 
 def _ignored_patches(features, images):
     """Which patches do not count, in all images of the size of these; None if all count."""
-    picture = features._picture()
+    picture = features.picture_
     if picture.ignored is None:
         return None
     sizes = np.unique(images.sizes(), axis=0)
@@ -200,7 +200,7 @@ def _build(pipe, constants, size, ignored, resize_from, opset):
     shape = [1, *(size if resize_from is None else resize_from), 3]
     pixels = "pixels"
     if resize_from is not None:
-        box = pipe[0]._picture().framing.box(resize_from)
+        box = pipe[0].picture_.framing.box(resize_from)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
     append_scoring(after, network.graph.output[0].name, pipe, constants, ignored)

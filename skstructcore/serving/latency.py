@@ -47,7 +47,7 @@ def warm_up(pipe: Pipeline) -> Pipeline:
     import torch
 
     for part in getattr(pipe[0], "features", [pipe[0]]):
-        size = part._tile_size() or part._framing().size
+        size = part.picture_.tile or part.picture_.framing.size
         with torch.inference_mode():
             part._network()(torch.zeros(1, *size, 3, dtype=torch.uint8))
     pipe[1:].predict(no_features(pipe))
