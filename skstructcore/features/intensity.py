@@ -11,7 +11,7 @@ import numpy as np
 
 from .._utils.warning import warn_user
 from ..images.intensity import Intensity, as_channels
-from ..images.reading import plain_array
+from ..images.reading import ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +64,7 @@ def mean_colours(picture, images):
 
 def warn_if_swapped(images, colours):
     """Warn if one of the first arrays fits the training images much better with blue first."""
-    arrays = [plain_array(item) for item in images.items[:4]] if len(colours) else []
-    if any(array is not None and _looks_swapped(array, colours) for array in arrays):
+    if len(colours) and any(_looks_swapped(images, i, colours) for i in range(len(images))[:4]):
         warn_user(
             "The colours of these arrays fit the training images much better with red and blue "
             "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
@@ -73,8 +72,12 @@ def warn_if_swapped(images, colours):
         )
 
 
-def _looks_swapped(image, colours):
-    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+def _looks_swapped(images, i, colours):
+    try:
+        image = images.array(i)
+    except ImageReadError:  # which is said where its features are computed
+        return False
+    if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
         return False
     colour, centre = image[::8, ::8].mean(axis=(0, 1)), colours.mean(axis=0)
     spread = np.linalg.norm(colours - centre, axis=1).max() + 5

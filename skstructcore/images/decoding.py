@@ -41,8 +41,11 @@ class PixelType(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is known of an image file without its pixels."""
+    """What is known of one image of a file without its pixels."""
 
+    path: str
+    stamp: tuple[int, ...]  # see `files.stamp`
+    page: int
     size: tuple[int, int]  # height and width, upright
     pixel_type: PixelType
     pages: tuple[int, ...]  # the images in the file that count
@@ -75,11 +78,12 @@ def _header(path, stamp, page):
             image = open_image(file)
         except Image.UnidentifiedImageError:
             is_array = _head(path).startswith(b"\x93NUMPY")
-            return (_array_header if is_array else _tifffile_header)(path, page)
+            return (_array_header if is_array else _tifffile_header)(path, stamp, page)
         pages = _pages(image)
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
-        _seek(image, pages[0] if page is None else page)
+        page = pages[0] if page is None else page
+        _seek(image, page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
         if _is_deep_colour(image, path):
             pixels, reader = PixelType("integers", 3), _deep_reader(image, pages)
@@ -94,18 +98,16 @@ def _header(path, stamp, page):
                 )
             reader = "tifffile"
         if reader == "tifffile":
-            pixels = _tifffile_header(path, page).pixel_type
+            pixels = _tifffile_header(path, stamp, page).pixel_type
         # Pillow decodes a whole PNG to find an orientation that may stand behind the pixels.
         is_plain = image.format == "PNG" and not _mentions_orientation(path)
         size = image.size[::-1] if is_plain else upright_size_of(image)
-        return Header(size, pixels, pages, reader)
+        return Header(path, stamp, page, size, pixels, pages, reader)
 
 
-def load(name: str) -> Image.Image | NDArray[Any]:
-    """The image that a name stands for, decoded and upright; an array if it is of deep colours."""
-    path, page = split_page(name)
-    header = header_of(name)
-    page = header.pages[0] if page is None else page
+def load(header: Header) -> Image.Image | NDArray[Any]:
+    """The image decoded and upright; an array if it is of deep colours."""
+    path, page = header.path, header.page
     if header.reader == "pillow":
         return _decode(path, page)
     if header.reader == "numpy":
@@ -296,13 +298,14 @@ def _of_other_byte(tile):
     return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 
-def _array_header(path, page):
+def _array_header(path, stamp, page):
     values = map_array(path)
     if page:
         raise ValueError(f"it holds one image, counted from 0: there is no page {page}")
     if wrong := problem_of_array(values):
         raise ValueError(f"it is {wrong}")
-    return Header(values.shape[:2], pixel_type_of_array(values), (0,), "numpy")
+    pixels = pixel_type_of_array(values)
+    return Header(path, stamp, 0, values.shape[:2], pixels, (0,), "numpy")
 
 
 def problem_of_array(array: NDArray[Any]) -> str | None:
@@ -340,7 +343,7 @@ def open_tiff(path: str) -> Any:
     return tifffile.TiffFile(path)
 
 
-def _tifffile_header(path, page):
+def _tifffile_header(path, stamp, page):
     """Header of a file that Pillow cannot read, if it is a TIFF."""
     if _head(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise Image.UnidentifiedImageError
@@ -348,13 +351,14 @@ def _tifffile_header(path, page):
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
         if page is not None and page >= len(file.pages):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
-        page = file.pages[pages[0] if page is None else page]
+        number = pages[0] if page is None else page
+        page = file.pages[number]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
         if orientation_of(page) >= 5:
             size = size[::-1]
         opaque = page.photometric == 2 and n_channels == 4
         pixels = PixelType(_values_of(page.dtype), 3 if opaque else n_channels)
-        return Header(size, pixels, pages, "tifffile")
+        return Header(path, stamp, number, size, pixels, pages, "tifffile")
 
 
 def orientation_of(page: Any) -> int:

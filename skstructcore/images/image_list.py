@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import logging
@@ -18,21 +19,18 @@ from PIL import Image
 from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
 from .geometry import Framing, as_box, box_in_pixels, box_on_image
-from .intensity import Intensity
+from .intensity import Intensity, bit_depth_window
 from .raster import Parts
 from .reading import (
+    FileImage,
     ImageReadError,
     check_whole,
-    digest,
+    image_of,
     is_native,
     native_pixels,
-    own_bit_depth_window,
-    pixel_type,
     read,
     reason_of,
     scaled_pixels,
-    seen_box,
-    upright_size,
 )
 
 if TYPE_CHECKING:
@@ -327,44 +325,45 @@ class ImageList:
 
     def read(self, i: int) -> Image.Image:
         """Image `i` as an upright PIL image in mode RGB, for people to look at."""
-        return self._guard(i, lambda item: read(item, self.intensity))
+        return self._guard(i, lambda image: read(image, self.intensity))
+
+    def array(self, i: int) -> NDArray[Any] | None:
+        """Image `i` if it is an array or a file of NumPy, as it is; else None."""
+        return self._guard(i, lambda image: image.array)
 
     def check(self, i: int, intensity: Intensity) -> str:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
 
-        def check(item):
-            pixels = pixel_type(item)
-            intensity.check(pixels)
-            return pixels.values
+        def check(image):
+            intensity.check(image.pixel_type)
+            return image.pixel_type.values
 
         return self._guard(i, check)
 
     def bit_depth_window(self, i: int) -> tuple[float, float]:
         """The window of the bit depth that deep image `i` uses; see `bit_depth_window`."""
-        return self._guard(i, own_bit_depth_window)
+        return self._guard(i, lambda image: bit_depth_window(*image.extremes()))
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of upright image `i`; of a file only the header is read."""
-        return self._guard(i, upright_size)
+        return self._guard(i, lambda image: image.size)
 
     def pages(self, i: int) -> tuple[int, ...]:
         """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
         item = self.items[i]
         if not isinstance(item, str) or split_page(item)[1] is not None:
             return (0,)
-        return self._guard(i, pages_of, check=False)
+        with self._naming(i):
+            return pages_of(item)
 
     def views(self, i: int, boxes: Sequence[Sequence[float]]) -> list[str]:
         """Names of some places of file `i`; what one that is not within it names cannot be read."""
-
-        def views(item):
-            return [name_view(item, box_in_pixels(box, upright_size(item))) for box in boxes]
-
-        return self._guard(i, views)
+        size = self.size(i)
+        return [name_view(self.items[i], box_in_pixels(box, size)) for box in boxes]
 
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
-        return self._guard(i, digest)
+        return self._guard(i, lambda image: image.digest())
 
     def pixels(
         self,
@@ -377,12 +376,12 @@ class ImageList:
         Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits. It is
         logged if such an image is next to black because its values are those of 8 bits.
         """
-        levels = self._guard(i, lambda item: scaled_pixels(item, framing, intensity))
+        levels = self._guard(i, lambda image: scaled_pixels(image, framing, intensity))
         low, high = intensity.window or (0, 0)
         if (
             high >= 1023
             and low + levels.max() * (high - low) / 255 <= 255
-            and pixel_type(self.items[i]).values == "integers"
+            and self.check(i, intensity) == "integers"
         ):
             _logger.warning(
                 "Image %s has no value above 255: seen through the window from %g to %g it is "
@@ -399,17 +398,17 @@ class ImageList:
         A large image that is seen in its own size is read where they ask for it, if its format
         allows that, and never as a whole.
         """
-        if not self._guard(i, lambda item: is_native(item, framing)):
+        if not self._guard(i, lambda image: is_native(image, framing)):
             return self.pixels(i, framing, intensity)
         return Parts(
             lambda *rows: self._guard(
-                i, lambda item: native_pixels(item, framing, intensity, *rows)
+                i, lambda image: native_pixels(image, framing, intensity, *rows)
             )
         )
 
     def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of the part of image `i` that is seen."""
-        return self._guard(i, lambda item: seen_box(item, framing))
+        return self._guard(i, lambda image: framing.box(image.size, image.view))
 
     def sizes(self) -> NDArray[np.int64]:
         """Heights and widths of all upright images, an int64 array of shape (n, 2)."""
@@ -419,14 +418,19 @@ class ImageList:
             sizes = list(pool.map(self.size, range(len(self))))
         return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
-    def _guard(self, i, function, *, check=True):
-        item = self.items[i]
+    def _guard(self, i, function):
+        with self._naming(i):
+            image = image_of(self.items[i])
+            if isinstance(image, FileImage):
+                check_pixels(image.size, self.max_pixels)
+                box_on_image(image.view, image.size)
+            return function(image)
+
+    @contextlib.contextmanager
+    def _naming(self, i):
+        """Make any error one of reading image `i`."""
         try:
-            if check and isinstance(item, str):
-                size = upright_size(item)
-                check_pixels(size, self.max_pixels)
-                box_on_image(split_view(item)[1], size)
-            return function(item)
+            yield
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             message = f"Cannot read image {self.place(i)}: {reason_of(error)}."
             raise ImageReadError(message) from error
@@ -449,11 +453,10 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
         Position, name and reason of each unreadable image, in order; empty if all is well.
     """
     images = as_images(X)
-    check = check_whole if decode else upright_size
 
     def reason(i):
         try:
-            images._guard(i, check)
+            images._guard(i, check_whole if decode else lambda image: None)
         except ImageReadError as error:
             return reason_of(error.__cause__)
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decoding import header_of, map_array, map_pixmap, open_tiff, orientation_of
-from .files import split_page, stamp
+from .decoding import map_array, map_pixmap, open_tiff, orientation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from .decoding import Header
 
 #: Pixels from which on an image counts as large: smaller ones are decoded as a whole.
 LARGE = 2**24
@@ -71,19 +72,14 @@ class Parts:
         return pixels[:, columns]
 
 
-def open_raster(item: object) -> Raster | None:
+def open_raster(header: Header) -> Raster | None:
     """The values of a large file that can be read in parts; None for all other images."""
-    if not isinstance(item, str):
-        return None
-    header = header_of(item)
-    if header.size[0] * header.size[1] < LARGE:
-        return None
-    path, page = split_page(item)
-    return _raster(path, stamp(path), header.pages[0] if page is None else page, header)
+    return None if header.size[0] * header.size[1] < LARGE else _raster(header)
 
 
 @lru_cache(16)
-def _raster(path, stamp, page, header):
+def _raster(header):
+    path = header.path
     maps = {"numpy": map_array, "netpbm": map_pixmap}.get(header.reader)
     if maps is not None:
         values = maps(path)
@@ -91,7 +87,7 @@ def _raster(path, stamp, page, header):
         return Raster(values.shape, values.dtype, 1, lambda *part: np.array(maps(path)[part]))
     try:
         with open_tiff(path) as file:
-            raster = _raster_of_tiff(path, file.pages[page], header)
+            raster = _raster_of_tiff(path, file.pages[header.page], header)
         if raster is not None:
             raster.read(slice(1), slice(1))  # whether this compression can be decoded
         return raster

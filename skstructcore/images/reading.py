@@ -28,13 +28,14 @@ from .decoding import (
     N_REMEMBERED,
     header_of,
     load,
+    map_array,
     pixel_type_of_array,
     pixel_type_of_mode,
     refuse_deep_transparency,
     refuse_several,
     upright_size_of,
 )
-from .files import split_page, split_view, stamp
+from .files import split_view
 from .intensity import Intensity, bit_depth_window, own_window
 from .raster import open_raster
 
@@ -53,76 +54,134 @@ def reason_of(error):
     return str(error).rstrip(".") or type(error).__name__
 
 
-def read(item, intensity=None):
+class FileImage:
+    """An image of a file: by a name that may say which page of it, and which view of that."""
+
+    def __init__(self, name):
+        self.name, self.view = name, split_view(name)[1]
+        self.header = header_of(name)
+        self.size, self.pixel_type = self.header.size, self.header.pixel_type
+
+    @property
+    def array(self):
+        return map_array(self.header.path) if self.header.reader == "numpy" else None
+
+    def decode(self):
+        return load(self.header)
+
+    def extremes(self):
+        return _extremes_of_file(self.header)
+
+    def raster(self):
+        return open_raster(self.header)
+
+    def digest(self):
+        path, stamp = self.header.path, self.header.stamp
+        whole, part = _file_digest(path, stamp), self.name[len(path) :]
+        return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
+
+
+class ArrayImage:
+    """An array; only the user knows what its channels are."""
+
+    view = None
+
+    def __init__(self, array):
+        self.array, self.size, self.pixel_type = array, array.shape[:2], pixel_type_of_array(array)
+
+    def decode(self):
+        return self.array
+
+    def extremes(self):
+        return _extremes(self.decode())
+
+    def raster(self):
+        return None
+
+    def digest(self):
+        return _digest_of_array(self.array)
+
+
+class PillowImage(ArrayImage):
+    """An image of Pillow."""
+
+    array = None
+
+    def __init__(self, image):
+        refuse_several(image)
+        self.image = image
+        self.size, self.pixel_type = upright_size_of(image), pixel_type_of_mode(image.mode)
+
+    def decode(self):
+        refuse_deep_transparency(self.image)
+        return ImageOps.exif_transpose(self.image)
+
+    def digest(self):
+        is_deep = self.pixel_type.values != "levels"
+        return _digest_of_array(np.asarray(self.decode() if is_deep else read(self)))
+
+
+def image_of(item):
+    """What can be asked of an image alike, whether it is a name, an array or one of Pillow.
+
+    That is `size` (height and width, upright) and `pixel_type`, of a file by its header alone;
+    `view`, the box of which it is all; `decode()`, an upright PIL image in the mode that it is
+    stored in, or an array; the lowest and the highest of its values, `extremes()`; the `digest()`
+    of its content; its `raster()`, see there; and the `array` of a file of NumPy, or the array.
+    """
+    if isinstance(item, str):
+        return FileImage(item)
+    return (ArrayImage if isinstance(item, np.ndarray) else PillowImage)(item)
+
+
+def read(image, intensity=None):
     """An image as upright 8-bit RGB; without an intensity a deep one by its own bit depth."""
     if intensity is None:
-        is_deep = pixel_type(item).values == "integers"
-        intensity = Intensity(own_bit_depth_window(item) if is_deep else None)
-    levels = levels_of(item, intensity)
+        is_deep = image.pixel_type.values == "integers"
+        intensity = Intensity(bit_depth_window(*image.extremes()) if is_deep else None)
+    levels = _levels_of(image, intensity)
     if not isinstance(levels, Image.Image):
         levels = Image.fromarray(np.rint(levels).astype(np.uint8))
     return levels.convert("RGB")  # a copy, also of an image that the user has opened
 
 
-def check_whole(item):
+def check_whole(image):
     """Decode an image to its end, whatever its values stand for: what a model says of them."""
-    image = _upright(item)
-    if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
-        _to_rgb(image)
+    decoded = image.decode()
+    if isinstance(decoded, Image.Image) and decoded.mode not in DEEP_MODES:
+        _to_rgb(decoded)
 
 
-def levels_of(item, intensity):
+def _levels_of(image, intensity):
     """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
-    intensity.check(pixel_type(item))
-    return _levels(_upright(item), item, intensity)
+    intensity.check(image.pixel_type)
+    return _levels(image.decode(), image, intensity)
 
 
-def _levels(image, item, intensity):
+def _levels(decoded, image, intensity):
     """Levels of a decoded image, or of a part of it."""
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
-        if plain_array(item) is not None and image.ndim == 3 and image.shape[2] > 2:
-            image = image[..., [2, 1, 0, 3][: image.shape[2]]]
-    if isinstance(image, Image.Image) and image.mode not in DEEP_MODES:
-        image = _to_rgb(image)
+        if image.array is not None and decoded.ndim == 3 and decoded.shape[2] > 2:
+            decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
+    if isinstance(decoded, Image.Image) and decoded.mode not in DEEP_MODES:
+        decoded = _to_rgb(decoded)
         if intensity.channels is None:
-            return image
+            return decoded
     # An alpha channel of an array is composed only where it is not asked for by number.
-    elif isinstance(image, np.ndarray) and image.shape[2:] == (4,) and intensity.channels is None:
-        return _to_rgb(Image.fromarray(image))
-    levels = intensity.levels(_values(image))
-    transparent = getattr(image, "info", {}).get("transparency")
+    elif (
+        isinstance(decoded, np.ndarray) and decoded.shape[2:] == (4,) and intensity.channels is None
+    ):
+        return _to_rgb(Image.fromarray(decoded))
+    values = np.asarray(decoded)
+    values = values[..., 0] if values.shape[2:] == (1,) else values
+    levels = intensity.levels(values)
+    transparent = getattr(decoded, "info", {}).get("transparency")
     if transparent is not None and levels.ndim == 2:
-        levels[_values(image) == transparent] = 255
+        levels[values == transparent] = 255
     if levels.dtype != np.uint8:
         return levels
     return Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
-
-
-def plain_array(item):
-    """An array, or that of a file: only the user knows what its channels are. Else None."""
-    try:
-        is_file = isinstance(item, str) and header_of(item).reader == "numpy"
-    except Exception:  # reading it says so
-        return None
-    if is_file:
-        return np.load(split_page(item)[0], mmap_mode="r")
-    return item if isinstance(item, np.ndarray) else None
-
-
-def _upright(item):
-    """A decoded PIL image in the mode that it is stored in, or an array."""
-    if isinstance(item, str):
-        return load(item)
-    if isinstance(item, np.ndarray):
-        return item
-    refuse_deep_transparency(item)
-    return ImageOps.exif_transpose(item)
-
-
-def _values(image):
-    values = np.asarray(image)
-    return values[..., 0] if values.shape[2:] == (1,) else values
 
 
 def _to_rgb(image):
@@ -133,56 +192,15 @@ def _to_rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def pixel_type(item):
-    """What the values of an image are; of a file only the header is read."""
-    if isinstance(item, str):
-        return header_of(item).pixel_type
-    if isinstance(item, np.ndarray):
-        return pixel_type_of_array(item)
-    refuse_several(item)
-    return pixel_type_of_mode(item.mode)
-
-
-def own_bit_depth_window(item):
-    """The window of the bit depth that a deep image uses, see `bit_depth_window`."""
-    return bit_depth_window(*_extremes(item))
-
-
-def _extremes(item):
-    """The lowest and the highest value of an image."""
-    if isinstance(item, str):
-        return _extremes_of_file(item, stamp(split_page(item)[0]))
-    values = np.asarray(item)
-    return values.min().item(), values.max().item()
-
-
 @lru_cache(N_REMEMBERED)
-def _extremes_of_file(name, stamp):
-    raster = open_raster(name)
-    return _extremes(_upright(name)) if raster is None else raster.extremes()
+def _extremes_of_file(header):
+    raster = open_raster(header)
+    return _extremes(load(header)) if raster is None else raster.extremes()
 
 
-def upright_size(item):
-    if isinstance(item, str):
-        return header_of(item).size
-    if isinstance(item, np.ndarray):
-        return item.shape[:2]
-    refuse_several(item)
-    return upright_size_of(item)
-
-
-def digest(item):
-    if isinstance(item, str):
-        path, _ = split_page(item)
-        whole, part = _file_digest(path, stamp(path)), item[len(path) :]
-        return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
-    pixels = item
-    if not isinstance(item, np.ndarray):
-        is_deep = pixel_type(item).values != "levels"
-        pixels = np.asarray(ImageOps.exif_transpose(item) if is_deep else read(item))
-    digest = hashlib.blake2b(f"{pixels.dtype.str}{pixels.shape}".encode(), digest_size=32)
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest()
+def _extremes(decoded):
+    values = np.asarray(decoded)
+    return values.min().item(), values.max().item()
 
 
 @lru_cache(N_REMEMBERED)
@@ -194,29 +212,30 @@ def _file_digest(path, stamp):
     return digest.hexdigest()
 
 
-def seen_box(item, framing):
-    """Top, left, bottom and right of what is seen of an image, or of the view in its name."""
-    return framing.box(upright_size(item), split_view(item)[1] if isinstance(item, str) else None)
+def _digest_of_array(array):
+    digest = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=32)
+    digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
-def scaled_pixels(item, framing, intensity):
+def scaled_pixels(image, framing, intensity):
     """An image as a backbone sees it: levels `(*framing.size, 3)`, uint8, or float32 if deep."""
     height, width = framing.size
-    top, left, bottom, right = seen_box(item, framing)
-    raster, intensity = _open_raster(item, intensity)
+    top, left, bottom, right = framing.box(image.size, image.view)
+    raster, intensity = _open_raster(image, intensity)
     if raster is None:
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
-        planes = _planes(levels_of(item, intensity))
+        planes = _planes(_levels_of(image, intensity))
         return _stacked(_scaled(planes, (width, height), (left, top, right, bottom)))
     # Pillow scales rows first, each alone, and then columns. The values are the same, to the bit.
     columns = _reach(left, right, width, raster.shape[1])
     rows = _reach(top, bottom, height, raster.shape[0])
-    is_whole = _is_whole(item, raster, intensity)
+    is_whole = _is_whole(image, raster, intensity)
     scaled = None
     for band in raster.bands(rows.start, rows.stop):
         values = np.zeros((band.stop - band.start, *raster.shape[1:]), raster.dtype)
         values[:, columns] = raster.read(band, columns)
-        levels = _levels(values, item, intensity)
+        levels = _levels(values, image, intensity)
         planes = _planes(levels if is_whole else np.asarray(levels, np.float32))
         planes = _scaled(planes, (width, len(values)), (left, 0, right, len(values)))
         if scaled is None:
@@ -226,37 +245,37 @@ def scaled_pixels(item, framing, intensity):
     return _stacked(_scaled(scaled, (width, height), (0, top, width, bottom)))
 
 
-def native_pixels(item, framing, intensity, first, last):
+def native_pixels(image, framing, intensity, first, last):
     """Some rows of what `scaled_pixels` gives of a large image in its own size."""
-    top, left, _, right = map(int, seen_box(item, framing))
-    raster, intensity = _open_raster(item, intensity)
+    top, left, _, right = map(int, framing.box(image.size, image.view))
+    raster, intensity = _open_raster(image, intensity)
     values = raster.read(slice(top + first, top + last), slice(left, right))
-    return _stacked(_planes(_levels(values, item, intensity)))
+    return _stacked(_planes(_levels(values, image, intensity)))
 
 
-def is_native(item, framing):
+def is_native(image, framing):
     """Whether an image can be read in parts, and is seen in its own size, pixel by pixel."""
-    top, left, bottom, right = seen_box(item, framing)
+    top, left, bottom, right = framing.box(image.size, image.view)
     own_size = (bottom - top, right - left) == framing.size and (top % 1, left % 1) == (0, 0)
-    return own_size and open_raster(item) is not None
+    return own_size and image.raster() is not None
 
 
-def _open_raster(item, intensity):
+def _open_raster(image, intensity):
     """What reads parts of a large image, or None; and the intensity, which is that of all of it."""
-    raster = open_raster(item)
+    raster = image.raster()
     if raster is not None:
-        intensity.check(pixel_type(item))
+        intensity.check(image.pixel_type)
         if intensity.window is None and raster.dtype != np.uint8:
-            intensity = replace(intensity, window=own_window(*_extremes(item)))
+            intensity = replace(intensity, window=own_window(*image.extremes()))
     return raster, intensity
 
 
-def _is_whole(item, raster, intensity):
+def _is_whole(image, raster, intensity):
     """Whether all levels of an image are whole numbers, so that 8 bits hold them."""
     if raster.dtype == np.uint8 and not intensity.is_weighted:
         return True
     bands = (raster.read(rows, slice(None)) for rows in raster.bands(0, raster.shape[0]))
-    return all(isinstance(_levels(band, item, intensity), Image.Image) for band in bands)
+    return all(isinstance(_levels(band, image, intensity), Image.Image) for band in bands)
 
 
 def _reach(start, stop, n_out, length):
