@@ -62,7 +62,7 @@ def read(path, size, what, whole):
         top, left = size[0] // 2, size[1] // 2
         images.pixels(0, Framing((TILE, TILE), region=(left, top, left + TILE, top + TILE)))
     else:
-        pixels = images.parts_of_pixels(0, Framing(size), Intensity())
+        pixels = images.sliceable_pixels(0, Framing(size), Intensity())
         for top in range(0, size[0] - TILE + 1, TILE):
             for left in range(0, size[1] - TILE + 1, TILE):
                 pixels[top : top + TILE, left : left + TILE]

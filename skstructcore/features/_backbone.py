@@ -29,14 +29,25 @@ from ._tiling import TiledExtraction, Tiling, check_tiles
 from .intensity import mean_colours, training_intensity, warn_if_swapped
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-    from typing import Any
+    from collections.abc import Hashable, Sequence
+    from typing import Any, Literal, TypeAlias
 
+    import joblib
     import torch
     from typing_extensions import Self
 
-    from ..images.image_list import ImagesLike
+    from ..images.ignoring import RegionLike
+    from ..images.image_list import ImagesLike, StrPath
     from ._networks import Network
+
+    # Of the parameters of all constructors.
+    ImageSize: TypeAlias = int | float | Literal["native"] | tuple[int, int]
+    Crop: TypeAlias = bool | int | Sequence[Any]
+    Window: TypeAlias = Literal["auto"] | tuple[float, float]
+    Channels: TypeAlias = Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None
+    Ignore: TypeAlias = RegionLike | dict[str, RegionLike] | None
+    Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
+    Memory: TypeAlias = StrPath | joblib.Memory | None
 
 _logger = logging.getLogger(__name__)
 
@@ -325,7 +336,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         make_extraction = Extraction
         if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)
-            read = picture.parts
+            read = picture.sliceable_pixels
         extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),

@@ -122,9 +122,9 @@ class Picture:
         """Levels `(height, width, 3)` of one image."""
         return images.pixels(i, self.framing, self.intensity)
 
-    def parts(self, images: ImageList, i: int) -> Any:
+    def sliceable_pixels(self, images: ImageList, i: int) -> Any:
         """What gives the same levels by `[rows, columns]`; of large images it reads only these."""
-        return images.parts_of_pixels(i, self.framing, self.intensity)
+        return images.sliceable_pixels(i, self.framing, self.intensity)
 
     def geometry(self, images: ImageList) -> Geometry:
         """Where what is seen lies on each image."""

@@ -17,13 +17,11 @@ from ._modules import AbsentModule, as_module, stand_in, with_module, without_mo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Literal
+    from typing import Literal
 
-    import joblib
     import torch
 
-    from ..images.ignoring import RegionLike
-    from ..images.image_list import StrPath
+    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 # The weights come from the TensorFlow release, which was trained on (pixel - 127) / 128.
 SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
@@ -161,21 +159,21 @@ class ConvFeatures(PatchFeatures):
         model: str | torch.nn.Module | Callable[[], torch.nn.Module] = "efficientnet_lite0",
         layers: Sequence[str] | None = None,
         *,
-        image_size: int | float | Literal["native"] | tuple[int, int] = 256,
-        crop: bool | int | Sequence[Any] = False,
+        image_size: ImageSize = 256,
+        crop: Crop = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
-        window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
-        ignore: RegionLike | dict[str, RegionLike] | None = None,
+        window: Window = "auto",
+        channels: Channels = None,
+        ignore: Ignore = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         batch_size: int = 16,
         device: str = "auto",
-        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        dtype: Precision = "auto",
         runtime: Literal["torch", "openvino"] = "torch",
         n_jobs: int | None = None,
-        memory: StrPath | joblib.Memory | None = None,
+        memory: Memory = None,
         verbose: int = 0,
     ) -> None:
         self._store_parameters(locals())

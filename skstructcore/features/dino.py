@@ -12,12 +12,9 @@ from ._dino_weights import find_weights, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Literal
 
-    import joblib
-
-    from ..images.ignoring import RegionLike
     from ..images.image_list import StrPath
+    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 
 class DinoFeatures(PatchFeatures):
@@ -87,19 +84,19 @@ class DinoFeatures(PatchFeatures):
         model: str | None = "dinov2_vitb14",
         layers: Sequence[int] = (1, 4, 7, 10, 12),
         weights: StrPath | None = None,
-        image_size: int | float | Literal["native"] | tuple[int, int] = 392,
+        image_size: ImageSize = 392,
         batch_size: int = 16,
         device: str = "auto",
-        memory: StrPath | joblib.Memory | None = None,
+        memory: Memory = None,
         verbose: int = 0,
         *,
-        crop: bool | int | Sequence[Any] = False,
+        crop: Crop = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
-        window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
-        ignore: RegionLike | dict[str, RegionLike] | None = None,
-        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        window: Window = "auto",
+        channels: Channels = None,
+        ignore: Ignore = None,
+        dtype: Precision = "auto",
         n_jobs: int | None = None,
     ) -> None:
         self._store_parameters(locals())

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal
 
-    import joblib
-
-    from ..images.ignoring import RegionLike
-    from ..images.image_list import StrPath
+    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 _HUB = "hub"
 
@@ -96,20 +93,20 @@ class TimmFeatures(PatchFeatures):
         weights: Literal["hub"] | str | os.PathLike[str] | None = None,
         *,
         model_params: dict[str, Any] | None = None,
-        image_size: int | float | Literal["native"] | tuple[int, int] = 256,
-        crop: bool | int | Sequence[Any] = False,
+        image_size: ImageSize = 256,
+        crop: Crop = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
-        window: Literal["auto"] | tuple[float, float] = "auto",
-        channels: Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None = None,
-        ignore: RegionLike | dict[str, RegionLike] | None = None,
+        window: Window = "auto",
+        channels: Channels = None,
+        ignore: Ignore = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         batch_size: int = 16,
         device: str = "auto",
-        dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+        dtype: Precision = "auto",
         n_jobs: int | None = None,
-        memory: StrPath | joblib.Memory | None = None,
+        memory: Memory = None,
         verbose: int = 0,
     ) -> None:
         self._store_parameters(locals())

@@ -20,7 +20,7 @@ from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
 from .geometry import Framing, as_box, box_in_pixels, box_on_image
 from .intensity import Intensity, bit_depth_window
-from .raster import Parts
+from .raster import SliceablePixels
 from .reading import (
     FileImage,
     ImageReadError,
@@ -179,7 +179,12 @@ def _with_views(images, views):
             "views are places of files, at least one; of an array pass its parts, "
             "image[top:bottom, left:right]."
         )
-    names = [images.views(i, boxes) for i in range(len(images))]
+    sizes = [images.size(i) for i in range(len(images))]
+    # What a view that is not within its image names cannot be read.
+    names = [
+        [name_view(name, box_in_pixels(box, size)) for box in boxes]
+        for name, size in zip(images.items, sizes, strict=True)
+    ]
     return _as_views(_with_rows(images, names), split_view)
 
 
@@ -356,11 +361,6 @@ class ImageList:
         with self._naming(i):
             return pages_of(item)
 
-    def views(self, i: int, boxes: Sequence[Sequence[float]]) -> list[str]:
-        """Names of some places of file `i`; what one that is not within it names cannot be read."""
-        size = self.size(i)
-        return [name_view(self.items[i], box_in_pixels(box, size)) for box in boxes]
-
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
         return self._guard(i, lambda image: image.digest())
@@ -390,9 +390,9 @@ class ImageList:
             )
         return levels
 
-    def parts_of_pixels(
+    def sliceable_pixels(
         self, i: int, framing: Framing, intensity: Intensity
-    ) -> NDArray[np.uint8] | NDArray[np.float32] | Parts:
+    ) -> NDArray[np.uint8] | NDArray[np.float32] | SliceablePixels:
         """What gives the levels of `pixels` by ``[rows, columns]``, two slices.
 
         A large image that is seen in its own size is read where they ask for it, if its format
@@ -400,7 +400,7 @@ class ImageList:
         """
         if not self._guard(i, lambda image: is_native(image, framing)):
             return self.pixels(i, framing, intensity)
-        return Parts(
+        return SliceablePixels(
             lambda *rows: self._guard(
                 i, lambda image: native_pixels(image, framing, intensity, *rows)
             )

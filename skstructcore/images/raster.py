@@ -55,7 +55,7 @@ class Raster:
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-class Parts:
+class SliceablePixels:
     """What reads pixels when they are asked for, `[rows, columns]`.
 
     Whole rows are read, as strips of a file hold them, and kept for the tiles beside.
@@ -97,31 +97,17 @@ def _raster(header):
 
 def _raster_of_tiff(path, page, header):
     """What reads strips or tiles; None where the values are not simply those in the file."""
-    (height, width), n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
-    if header.reader == "tifffile":
-        is_plain = header.pixel_type.n_channels == n_channels  # else with alpha, which is checked
-    else:  # Pillow would give these very values
-        is_plain = (
-            page.photometric in (1, 2)
-            and page.compression in _LOSSLESS
-            and str(page.dtype) in ("uint8", "uint16", "float32")
-            and page.bitspersample == 8 * page.dtype.itemsize
-            and n_channels == 2 * page.photometric - 1
-        )
+    height, width = header.size
+    n_channels, n_planes = page.samplesperpixel, 1
+    down, across = page.rowsperstrip, width
     if page.is_tiled:
         down, across = page.tilelength, page.tilewidth
-    else:
-        down, across = page.rowsperstrip, width
-    n_planes = n_channels if page.planarconfig == 2 else 1
+    if page.planarconfig == 2:
+        n_planes = n_channels
     n_down, n_across = -(-height // down), -(-width // across)
-    if (
-        not is_plain
-        or header.size != (height, width)
-        or orientation_of(page) != 1
-        or page.imagedepth != 1
-        or len(page.dataoffsets) != n_planes * n_down * n_across
-        or down > height / 2  # one strip, or nearly
-    ):
+    is_complete = len(page.dataoffsets) == n_planes * n_down * n_across
+    is_one_strip = down > height / 2  # or nearly
+    if not _holds_its_values(page, header) or not is_complete or is_one_strip:
         return None
     decode, tables, background = page.decode, page.jpegtables, page.nodata
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -137,11 +123,7 @@ def _raster_of_tiff(path, page, header):
         with open(path, "rb") as file:
             for plane, i, j in numbers:
                 index = (plane * n_down + i) * n_across + j
-                offset, n_bytes = places[index]
-                file.seek(offset)
-                content = file.read(n_bytes)
-                if len(content) < n_bytes:
-                    raise ValueError("the file ends before its last pixel")
+                content = _content(file, *places[index])
                 segment = decode(content, index, jpegtables=tables)[0] if content else None
                 if segment is None:  # a part that is not stored
                     continue
@@ -155,3 +137,29 @@ def _raster_of_tiff(path, page, header):
 
     shape = (height, width, n_channels) if n_channels > 1 else (height, width)
     return Raster(shape, page.dtype, down, read)
+
+
+def _holds_its_values(page, header):
+    """Whether a page of a TIFF holds, upright, the very values that decoding all of it gives."""
+    n_channels = page.samplesperpixel
+    if header.size != (page.imagelength, page.imagewidth) or orientation_of(page) != 1:
+        return False
+    if header.reader == "tifffile":
+        is_plain = header.pixel_type.n_channels == n_channels  # else with alpha, which is checked
+    else:  # Pillow would give these very values
+        is_plain = (
+            page.photometric in (1, 2)
+            and page.compression in _LOSSLESS
+            and str(page.dtype) in ("uint8", "uint16", "float32")
+            and page.bitspersample == 8 * page.dtype.itemsize
+            and n_channels == 2 * page.photometric - 1
+        )
+    return is_plain and page.imagedepth == 1
+
+
+def _content(file, offset, n_bytes):
+    file.seek(offset)
+    content = file.read(n_bytes)
+    if len(content) < n_bytes:
+        raise ValueError("the file ends before its last pixel")
+    return content
