@@ -69,7 +69,7 @@ def test_tiles_do_not_show_where_each_patch_is_seen_alone(tile, overlap, on_cpu)
         network=lambda: means,
         cache=None,
         on_cpu=on_cpu,
-        n_threads=2,
+        n_jobs=2,
         tiling=tiling,
     )
     grids = list(extraction.iter_batches(4))
@@ -113,7 +113,7 @@ def test_other_devices_get_batches_of_tiles():
         network=lambda: network,
         cache=None,
         on_cpu=False,
-        n_threads=2,
+        n_jobs=2,
         tiling=tiling,
     )
     list(extraction.iter_batches(8))

@@ -12,7 +12,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 
@@ -344,18 +343,14 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             network=functools.cache(self._network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
-            n_threads=self._n_threads(),
+            n_jobs=self.n_jobs,
         )
         return extraction.iter_batches(self.batch_size, self.verbose)
 
     def _memory(self, images, n_projected):
         from ._memory import extraction_memory
 
-        return extraction_memory(self, images, n_projected, self._n_threads())
-
-    def _n_threads(self):
-        """Number of threads that `n_jobs` asks for; None leaves it to `Extraction`."""
-        return None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        return extraction_memory(self, images, n_projected)
 
 
 def _two_sides(size, name):

@@ -45,14 +45,14 @@ class Extraction:
     the loaded network, asked for only if it is needed; `cache` may have features already.
     """
 
-    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_threads):
+    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_jobs):
         self.images = images
         self.shape = shape
         self.read = read
         self.network = network
         self.cache = cache
         self.on_cpu = on_cpu
-        self.n_threads = n_threads or default_n_threads(on_cpu)
+        self.n_threads = n_threads_for(n_jobs, on_cpu)
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
@@ -124,9 +124,11 @@ def begun_ahead(jobs, n):
         begun.extend(islice(jobs, 1))
 
 
-def default_n_threads(on_cpu):
+def n_threads_for(n_jobs, on_cpu):
     import torch
 
+    if n_jobs is not None:
+        return joblib.effective_n_jobs(n_jobs)
     return torch.get_num_threads() if on_cpu else min(8, joblib.cpu_count())
 
 

@@ -7,14 +7,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ._extraction import N_AHEAD, compute_in_one_thread, default_n_threads
+from ._extraction import N_AHEAD, compute_in_one_thread, n_threads_for
 
 _RUNTIME = 10 * 2**20  # what torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
 _BATCHES = N_AHEAD + 1.5  # of features that are there at once: one handed out, one begun
 
 
-def extraction_memory(backbone, images, n_projected, n_threads):
+def extraction_memory(backbone, images, n_projected):
     """Bytes for a network, and what a run over images takes beside it.
 
     `n_projected` are the features of a patch after the projection, of which two batches are there
@@ -29,7 +29,7 @@ def extraction_memory(backbone, images, n_projected, n_threads):
         tensors = [*network.module.parameters(), *network.module.buffers()]
         weights = max(weights, sum(t.nbytes for t in tensors if t.device.type == "cpu"))
     on_cpu = network.device.type == "cpu"
-    n_threads = n_threads or default_n_threads(on_cpu)
+    n_threads = n_threads_for(backbone.n_jobs, on_cpu)
     largest = max((int(h) * int(w) for h, w in images.sizes()), default=0)
     seen = 3 * size[0] * size[1]
     patch = 4 * backbone.grid_shape_[0] * backbone.grid_shape_[1]
