@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._utils.files import file_digest
-from ._state_dicts import check_fit, read_state_dict
+from ._modules import check_fit, read_state_dict
 
 _SIZES = {"s": (384, 12, "small"), "b": (768, 12, "base"), "l": (1024, 24, "large")}
 _SIZES["g"] = (1536, 40, "giant")

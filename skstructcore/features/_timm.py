@@ -6,8 +6,8 @@ import sys
 
 import torch
 
+from ._modules import check_fit, read_state_dict
 from ._networks import Network, average_3x3, join_maps
-from ._state_dicts import check_fit, read_state_dict
 
 # Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
 _DEPTHS = (1 / 12, 4 / 12, 7 / 12, 10 / 12, 1)

@@ -123,7 +123,7 @@ class _DinoSource(NetworkSource):
         return {"layers": self._blocks()}
 
     def load(self, device, dtype):
-        from ._vit import VitNetwork
+        from ._networks import VitNetwork
 
         blocks = self._blocks()
         transformer = load_weights(find_weights(self.model, self.weights), self.model)
