@@ -54,8 +54,28 @@ def reason_of(error):
     return str(error).rstrip(".") or type(error).__name__
 
 
-class FileImage:
-    """An image of a file: by a name that may say which page of it, and which view of that."""
+class OneImage:
+    """What can be asked of an image alike, whether it is of a file, an array or one of Pillow.
+
+    `size` (height and width, upright) and `pixel_type` are known without decoding; `view` is the
+    box of the file that is all of it; `array` is itself, if it is an array or a file of NumPy.
+    `decode()` gives an upright PIL image in the mode that it is stored in, or an array; `digest()`
+    is one of its content.
+    """
+
+    view = array = None
+
+    def extremes(self):
+        """The lowest and the highest value."""
+        values = np.asarray(self.decode())
+        return values.min().item(), values.max().item()
+
+    def raster(self):
+        """What reads parts of it, if it is large and can be read so, else None."""
+
+
+class FileImage(OneImage):
+    """By a name, which may say which page of the file it is, and which view of that."""
 
     def __init__(self, name):
         self.name, self.view = name, split_view(name)[1]
@@ -69,22 +89,20 @@ class FileImage:
     def decode(self):
         return load(self.header)
 
-    def extremes(self):
-        return _extremes_of_file(self.header)
-
-    def raster(self):
-        return open_raster(self.header)
-
     def digest(self):
         path, stamp = self.header.path, self.header.stamp
         whole, part = _file_digest(path, stamp), self.name[len(path) :]
         return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
 
+    def extremes(self):
+        return _file_extremes(self.header)
 
-class ArrayImage:
-    """An array; only the user knows what its channels are."""
+    def raster(self):
+        return open_raster(self.header)
 
-    view = None
+
+class ArrayImage(OneImage):
+    """An array."""
 
     def __init__(self, array):
         self.array, self.size, self.pixel_type = array, array.shape[:2], pixel_type_of_array(array)
@@ -92,20 +110,12 @@ class ArrayImage:
     def decode(self):
         return self.array
 
-    def extremes(self):
-        return _extremes(self.decode())
-
-    def raster(self):
-        return None
-
     def digest(self):
         return _digest_of_array(self.array)
 
 
-class PillowImage(ArrayImage):
+class PillowImage(OneImage):
     """An image of Pillow."""
-
-    array = None
 
     def __init__(self, image):
         refuse_several(image)
@@ -122,13 +132,6 @@ class PillowImage(ArrayImage):
 
 
 def image_of(item):
-    """What can be asked of an image alike, whether it is a name, an array or one of Pillow.
-
-    That is `size` (height and width, upright) and `pixel_type`, of a file by its header alone;
-    `view`, the box of which it is all; `decode()`, an upright PIL image in the mode that it is
-    stored in, or an array; the lowest and the highest of its values, `extremes()`; the `digest()`
-    of its content; its `raster()`, see there; and the `array` of a file of NumPy, or the array.
-    """
     if isinstance(item, str):
         return FileImage(item)
     return (ArrayImage if isinstance(item, np.ndarray) else PillowImage)(item)
@@ -193,13 +196,11 @@ def _to_rgb(image):
 
 
 @lru_cache(N_REMEMBERED)
-def _extremes_of_file(header):
+def _file_extremes(header):
     raster = open_raster(header)
-    return _extremes(load(header)) if raster is None else raster.extremes()
-
-
-def _extremes(decoded):
-    values = np.asarray(decoded)
+    if raster is not None:
+        return raster.extremes()
+    values = np.asarray(load(header))
     return values.min().item(), values.max().item()
 
 
