@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._utils.rows import iter_batches, join_rows, take_rows
+from ._utils.columns import OF_WHOLE, join_rows, take_rows
+from ._utils.rows import iter_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
 
-
-_OF_ROUTES = ("route_names", "profiles")
 #: In the place of the digest and the name of an image that was forgotten.
 FORGOTTEN = ""
 
@@ -158,8 +157,8 @@ class MemoryBank:
     image_index: NDArray[np.int64]
     groups: NDArray[np.int64]
     routes: NDArray[np.int64]
-    route_names: tuple[str, ...] = ("all",)
-    profiles: tuple[RouteProfile, ...] | None = None
+    route_names: tuple[str, ...] = field(default=("all",), metadata=OF_WHOLE)
+    profiles: tuple[RouteProfile, ...] | None = field(default=None, metadata=OF_WHOLE)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -172,7 +171,7 @@ class MemoryBank:
 
     def take(self, rows: NDArray[Any] | slice) -> MemoryBank:
         """Return some of the entries; the routes stay, also those without an entry."""
-        return take_rows(self, rows, but=_OF_ROUTES)
+        return take_rows(self, rows)
 
     def select(self, *routes: int) -> MemoryBank:
         """Return the entries of some routes, which keep their order, as a bank of their own."""
@@ -201,7 +200,7 @@ class MemoryBank:
         if profiles is not None and new:
             profiles += tuple(other.profiles[other.route_names.index(name)] for name in new)
         other = replace(other, routes=places[other.routes])
-        both = replace(join_rows(self, other, but=_OF_ROUTES), route_names=names, profiles=profiles)
+        both = replace(join_rows(self, other), route_names=names, profiles=profiles)
         return both.take(np.argsort(both.routes, kind="stable"))
 
     @classmethod
@@ -288,13 +287,13 @@ class Patches(_ImageContainer):
     """
 
     values: NDArray[np.floating] | LazyRows
-    bank: MemoryBank
+    bank: MemoryBank = field(metadata=OF_WHOLE)
     image_index: NDArray[np.int64] | None = None
-    images: TrainingImages | None = None
+    images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     geometry: Geometry | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
-        return take_rows(self, self._rows(key), but=("bank", "images"))
+        return take_rows(self, self._rows(key))
 
     def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches.
@@ -341,7 +340,7 @@ class AnomalyMaps(_ImageContainer):
 
     values: NDArray[np.floating]
     image_index: NDArray[np.int64] | None = None
-    images: TrainingImages | None = None
+    images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
     geometry: Geometry | None = None
@@ -350,4 +349,4 @@ class AnomalyMaps(_ImageContainer):
     without_lot: AnomalyMaps | None = None
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
-        return take_rows(self, self._rows(key), but=("images",))
+        return take_rows(self, self._rows(key))

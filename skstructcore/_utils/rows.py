@@ -1,9 +1,8 @@
-"""Rows that travel from step to step, one an image: lazy ones, checks, some of them, two in one."""
+"""Patch features that travel from step to step, one row an image: lazy ones, checks, batches."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
@@ -90,28 +89,25 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
-    if n_axes <= 2:
+    X = X if hasattr(X, "ndim") else np.asarray(X)  # a nested list
+    if X.ndim <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    # A patch of which all features are NaN is ignored; other NaN is refused below.
+    if X.ndim != 4:
+        raise ValueError(
+            "X must be patch features (n_images, h, w, n_features) or a table "
+            f"(n_samples, n_features), got an array of shape {X.shape}."
+        )
     X = check_array(
         X,
         dtype=_FLOATS,
         allow_nd=True,
         estimator=estimator,
         input_name="X",
-        ensure_all_finite="allow-nan" if n_axes == 4 else True,
+        ensure_all_finite="allow-nan",
     )
-    if X.ndim != 4:
-        raise ValueError(
-            "X must be patch features (n_images, h, w, n_features) or a table "
-            f"(n_samples, n_features), got an array of shape {X.shape}."
-        )
     _check_last_axis(estimator, X.shape[-1], reset)
-    ignored = ignored_patches(X)
-    if not np.isfinite(X if ignored is None else X[~ignored]).all() or (
-        ignored is not None and not np.isnan(X[ignored]).all()
-    ):
+    is_nan = np.isnan(X)
+    if (is_nan.any(axis=-1) != is_nan.all(axis=-1)).any():
         raise ValueError(
             "Input X contains NaN: a patch is ignored if all of its features are NaN, but here "
             "some are and some are not. Check the backbone's weights and dtype."
@@ -196,27 +192,3 @@ def materialize(
 def shown(X: T, categories: ArrayLike | None) -> T:
     """Return features that are told which category each image shows, if they wait for that."""
     return X.showing(categories) if getattr(X, "waits_for_categories", False) else X
-
-
-def take_rows(parts: T, rows: Any, *, but: tuple[str, ...] = ()) -> T:
-    """Return the same dataclass with some rows of each field, by position, slice or mask.
-
-    Its fields are arrays, or what can be indexed like them, or None; those in `but` have no rows.
-    """
-    fields = {k: v for k, v in vars(parts).items() if k not in but and v is not None}
-    return replace(parts, **{name: values[rows] for name, values in fields.items()})
-
-
-def join_rows(first: T, second: T, *, but: tuple[str, ...] = ()) -> T:
-    """Return the rows of two of one dataclass after each other.
-
-    A field that neither knows is None; ValueError for one that only one of them knows. Those in
-    `but` are of the first.
-    """
-    joined = {}
-    for name in vars(first).keys() - set(but):
-        known = [v for v in (getattr(first, name), getattr(second, name)) if v is not None]
-        if len(known) == 1:
-            raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")
-        joined[name] = np.concatenate(known) if known else None
-    return replace(first, **joined)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .._utils.columns import take_rows
 from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
 from .geometry import Framing, as_box, box_in_pixels, box_on_image
@@ -87,9 +88,7 @@ class Annotations:
 
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Annotations:
         """What is known of the images at `rows`: a slice, integers or a boolean mask."""
-        return Annotations(
-            **{name: None if part is None else part[rows] for name, part in vars(self).items()}
-        )
+        return take_rows(self, rows)
 
 
 class Unreadable(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.rows import join_rows, take_rows
+from .._utils.columns import join_rows, take_rows
 from .._utils.warning import warn_user
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from .._utils.rows import join_rows, take_rows
+from .._utils.columns import OF_WHOLE, join_rows, take_rows
 from ..containers import AnomalyMaps, OfTrainingImages
 from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
@@ -139,7 +139,7 @@ class Evidence(OfTrainingImages):
     base: NDArray[np.float64]
     phi: NDArray[np.float64]
     image_index: NDArray[np.int64] | None = None
-    images: TrainingImages | None = None
+    images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
 
@@ -154,11 +154,11 @@ class Evidence(OfTrainingImages):
 
     def take(self, rows: NDArray[Any]) -> Evidence:
         """Some of the images, by position or mask."""
-        return take_rows(self, rows, but=("images",))
+        return take_rows(self, rows)
 
     def join(self, other: Evidence) -> Evidence:
         """Both, one after the other, of the same training images."""
-        return join_rows(self, other, but=("images",))
+        return join_rows(self, other)
 
 
 def collect_evidence(
