@@ -89,14 +89,9 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    X = X if hasattr(X, "ndim") else np.asarray(X)  # a nested list
-    if X.ndim <= 2:
+    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
+    if n_axes <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    if X.ndim != 4:
-        raise ValueError(
-            "X must be patch features (n_images, h, w, n_features) or a table "
-            f"(n_samples, n_features), got an array of shape {X.shape}."
-        )
     X = check_array(
         X,
         dtype=_FLOATS,
@@ -105,6 +100,11 @@ def check_features(estimator, X, *, reset):
         input_name="X",
         ensure_all_finite="allow-nan",
     )
+    if X.ndim != 4:
+        raise ValueError(
+            "X must be patch features (n_images, h, w, n_features) or a table "
+            f"(n_samples, n_features), got an array of shape {X.shape}."
+        )
     _check_last_axis(estimator, X.shape[-1], reset)
     is_nan = np.isnan(X)
     if (is_nan.any(axis=-1) != is_nan.all(axis=-1)).any():

@@ -111,27 +111,27 @@ def lower_to_block(rows, halves, picks, offsets, products, nearest):
 
 
 @compiled()
-def pick_within(rows, names, threshold, last_name, slack, nearest, seen, indices, radii, done):
+def pick_within(rows, places, threshold, last, slack, nearest, seen, indices, radii, done):
     """Farthest-first picks among some rows, as long as they come before all the others.
 
-    `rows` (copies, consumed) are ``X[names]``, names ascending. Of the others, none
-    has a `nearest` above `threshold`, and those that have just that have names above
-    `last_name`. `nearest` and `seen` (over all of X) are kept up to date for `rows`.
+    `rows` (copies, consumed) are ``X[places]``, places ascending. Of the others, none
+    has a `nearest` above `threshold`, and those that have just that have places above
+    `last`. `nearest` and `seen` (over all of X) are kept up to date for `rows`.
     Returns the number of picks done in all.
     """
-    values = nearest[names]
+    values = nearest[places]
     left = rows.shape[0]
     while True:
         best, best_row = -1.0, -1
         for i in range(left):
             if values[i] > best:
                 best, best_row = values[i], i
-        if best_row < 0 or (best == threshold and names[best_row] > last_name):
+        if best_row < 0 or (best == threshold and places[best_row] > last):
             break
         radii[done - 1] = np.sqrt(best)
         if done == indices.shape[0]:
             break
-        indices[done] = names[best_row]
+        indices[done] = places[best_row]
         done += 1
         centre = rows[best_row].copy()
         values[best_row] = -1.0
@@ -141,18 +141,18 @@ def pick_within(rows, names, threshold, last_name, slack, nearest, seen, indices
             if _rough_distance(rows[i], centre) * (1.0 - slack) < value:
                 value = min(value, squared_distance(rows[i], centre))
             if value < threshold:
-                nearest[names[i]] = value
-                seen[names[i]] = done
+                nearest[places[i]] = value
+                seen[places[i]] = done
                 continue
             if kept < i:
                 rows[kept] = rows[i]
-                names[kept] = names[i]
+                places[kept] = places[i]
             values[kept] = value
             kept += 1
         left = kept
     for i in range(left):
-        nearest[names[i]] = values[i]
-        seen[names[i]] = done
+        nearest[places[i]] = values[i]
+        seen[places[i]] = done
     return done
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numbers
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._utils.computing import device_memory, find_device, parts
 from .._utils.threads import thread_pool
+from .index import check_rows
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ _BLOCK_ROWS = 1024  # rows and picks of one matrix product: 1 MB of products, wh
 _BLOCK_PICKS = 256
 _DEVICE_BLOCK = 2**25  # values of the differences that a torch device holds at a time
 _LIVE_ROWS = 8192  # most rows that one round copies to pick among
+# A round lowers the threshold to a share of it, such that it makes about a tenth as many picks as
+# there are, and 8 at least. From one round to the next, 1 - share changes by a factor of 2 at most.
+_FIRST_SHARE, _LEAST_SHARE, _MOST_SHARE = 0.9, 0.5, 0.999
 
 
 def greedy_k_center(
@@ -47,7 +51,7 @@ def greedy_k_center(
     Parameters
     ----------
     X : array-like of shape (n, d)
-        Rows to select from, finite; computed in float32. Not modified.
+        Rows to select from, finite and at most 1e17; computed in float32. Not modified.
     n_select : int
         How many rows to select, 1 to n.
     start : int, default=0
@@ -81,19 +85,15 @@ def greedy_k_center(
     >>> greedy_k_center(X, 1, nearest=X[:, 0] ** 2)  # beside a centre at 0
     (array([3]), array([2.], dtype=float32))
     """
-    X = _check_rows(X)
-    _check_integer("n_select", n_select, 1, X.shape[0])
-    _check_integer("start", start, 0, X.shape[0] - 1)
+    X = check_rows(X, "X")
+    _check_integer("n_select", n_select, 1, len(X))
+    _check_integer("start", start, 0, len(X) - 1)
     if nearest is not None:
         nearest = np.array(nearest, dtype=np.float64)  # a copy
         if nearest.shape != (len(X),) or not ((nearest >= 0) & (nearest < np.inf)).all():
             raise ValueError(
                 f"nearest must be {len(X)} finite squared distances, one for each row of X."
             )
-        # Without `nearest`, the distances to the first pick tell.
-        finite = np.isfinite(X).all(axis=1)
-        if not finite.all():
-            raise ValueError(f"X must be finite; row {finite.argmin()} holds NaN or infinity.")
         start = int(nearest.argmax())
     indices = np.full(n_select, start, dtype=np.int64)
     radii = np.full(n_select, np.nan, dtype=np.float32)
@@ -113,9 +113,6 @@ def _select_on_device(X, indices, radii, nearest, device):
     rows = torch.from_numpy(X).to(device)
     nearest = np.full(len(X), np.inf) if nearest is None else nearest
     nearest = torch.from_numpy(nearest.astype(np.float32)).to(device)
-    if not torch.isfinite(rows).all():
-        row = int(torch.isfinite(rows).all(dim=1).logical_not().nonzero()[0])
-        raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
     step = max(1, _DEVICE_BLOCK // X.shape[1])
     picks = torch.from_numpy(indices).to(device)
     squared = torch.empty(len(indices), device=device)
@@ -164,31 +161,32 @@ class _Selection:
         with thread_pool() as run_all:
             if not self.goes_on:
                 run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
-            self._check_range()
             # Matrix products lose the less to cancellation the nearer the rows are to 0.
             sample = self.X[:: len(self.X) // 1024 + 1]
             self.origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
             self._take_up(0, 1)
-            n_select = len(self.indices)
-            done, threshold, ratio = 1, self.nearest.max(), 0.9
+            done, threshold, share = 1, self.nearest.max(), _FIRST_SHARE
             while np.isnan(self.radii[-1]):  # until what the last pick leaves is known
-                rows, threshold = self._frontier(threshold * ratio)
+                rows, threshold = self._frontier(threshold * share)
                 stale = rows[self.seen[rows] < done]
                 stale = stale[np.argsort(self.seen[stale], kind="stable")]
                 blocks = [stale[part] for part in parts(len(stale), _BLOCK_ROWS)]
                 run_all(partial(self._update, done=done, threshold=threshold), blocks)
-                live, threshold, last_name = self._live(rows, threshold)
+                live, threshold, last = self._live(rows, threshold)
                 before = done
                 done = self.kernels.pick_within(
-                    self.X[live], live, threshold, last_name, self.slack,
+                    self.X[live], live, threshold, last, self.slack,
                     self.nearest, self.seen, self.indices, self.radii, done,
                 )  # fmt: skip
                 self._take_up(before, done)
                 if done == len(self.X):
                     self.radii[-1] = 0.0
-                wanted = min(max(8, done // 10), n_select - done)
-                change = wanted / (done - before + 1)
-                ratio = min(max(1 - (1 - ratio) * min(max(change, 0.5), 2.0), 0.5), 0.999)
+                share = self._next_share(share, done, done - before)
+
+    def _next_share(self, share, done, n_picked):
+        wanted = min(max(8, done // 10), len(self.indices) - done)
+        change = min(max(wanted / (n_picked + 1), 0.5), 2.0)
+        return min(max(1 - (1 - share) * change, _LEAST_SHARE), _MOST_SHARE)
 
     def _frontier(self, threshold):
         """Rows whose upper bound reaches the threshold, lowered where none does."""
@@ -214,17 +212,6 @@ class _Selection:
         start = self.X[self.indices[:1]][0]
         self.kernels.distances_to(self.X[part], start, self.nearest[part])
 
-    def _check_range(self):
-        if self.nearest.max() < 1e36:  # false for NaN
-            return
-        for row in (self.indices[0], *np.flatnonzero(~np.isfinite(self.nearest))):
-            if not np.isfinite(self.X[row]).all():
-                raise ValueError(f"X must be finite; row {row} holds NaN or infinity.")
-        raise ValueError(
-            "X must be smaller: squared distances up to "
-            f"{self.nearest.max():.3g} overflow float32. Divide X by a constant."
-        )
-
     def _take_up(self, first, last):
         """Make picks `first` to `last - 1` ready for matrix products."""
         part = slice(first, last)
@@ -234,33 +221,27 @@ class _Selection:
         self.offsets[part] = halves * (1 - self.slack)
         self.nearest[self.indices[part]] = -1.0  # never again in a frontier
 
-    def _update(self, names, done, threshold):
+    def _update(self, places, done, threshold):
         """Bring rows up to date with all picks, or until they fall below the threshold."""
-        rows = self.X[names]
+        rows = self.X[places]
         centred = rows - self.origin
         halves = self.kernels.half_norms(centred) * (1 - self.slack)
-        values = self.nearest[names]
-        for first in range(self.seen[names[0]], done, _BLOCK_PICKS):
+        values = self.nearest[places]
+        for first in range(self.seen[places[0]], done, _BLOCK_PICKS):
             part = slice(first, min(first + _BLOCK_PICKS, done))
             products = centred @ self.centred_picks[part].T
             self.kernels.lower_to_block(
                 rows, halves, self.picks[part], self.offsets[part], products, values
             )
             above = values >= threshold
-            if 4 * np.count_nonzero(above) < 3 * len(names):
-                self.nearest[names], self.seen[names] = values, part.stop
-                names, rows, centred = names[above], rows[above], centred[above]
+            if 4 * np.count_nonzero(above) < 3 * len(places):
+                self.nearest[places], self.seen[places] = values, part.stop
+                places, rows, centred = places[above], rows[above], centred[above]
                 halves, values = halves[above], values[above]
-        self.nearest[names], self.seen[names] = values, done
-
-
-def _check_rows(X):
-    X = np.asarray(X, dtype=np.float32)
-    if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] == 0:
-        raise ValueError(f"X must be a non-empty table of rows (n, d); got shape {X.shape}.")
-    return X
+        self.nearest[places], self.seen[places] = values, done
 
 
 def _check_integer(name, value, low, high):
-    if not isinstance(value, numbers.Integral) or not low <= value <= high:
+    # Unlike an interval of scikit-learn's, low and high may be equal.
+    if not isinstance(value, Integral) or not low <= value <= high:
         raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")

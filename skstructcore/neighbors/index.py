@@ -33,6 +33,7 @@ _ROUNDING = 2 * 2.0**-24  # of float32 products and sums, relative to the square
 _EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
 _GRAPH_DEGREE = 30
 _EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
+_LARGEST = 1e17  # squares of what is larger may overflow float32
 _NO_GROUPS = np.empty(0, dtype=np.int64)
 
 
@@ -93,10 +94,7 @@ class NeighborIndex:
         algorithm: Algorithm = "exact",
         device: str | torch.device = "cpu",
     ) -> None:
-        bank = np.asarray(bank, dtype=np.float32)
-        if bank.ndim != 2 or bank.size == 0:
-            raise ValueError(f"bank must be a table of rows (m, d); got shape {bank.shape}.")
-        self.bank = bank
+        bank = self.bank = check_rows(bank, "bank")
         self.groups = None if groups is None else np.asarray(groups)
         if self.groups is not None and self.groups.shape != bank.shape[:1]:
             raise ValueError(
@@ -109,8 +107,7 @@ class NeighborIndex:
         self.device = device
         if device != "auto":  # which may be another one where a pickle is opened
             find_device(str(device))
-        check_range(bank, "bank")
-        largest = float(np.abs(bank).max())
+        largest = max(float(bank.max()), -float(bank.min()))
         if 0 < largest < 1e-21:
             raise ValueError(
                 f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
@@ -149,6 +146,7 @@ class NeighborIndex:
             raise ValueError(
                 f"n_neighbors must be 1 to {m}, the size of the bank; got {n_neighbors}."
             )
+        _check_range(queries, "queries")
         query_groups, groups = self._check_exclude(exclude, len(queries))
         distances, indices = self._search(queries, n_neighbors, query_groups, groups)
         return distances.astype(np.float32), indices
@@ -247,8 +245,6 @@ class ExactSearch:
         distances, indices = distances[part], indices[part]
         centred = rows - self.origin
         leading, halves = self._leading(centred), self._half_norms(centred)
-        if not np.all(halves < 1e36):  # also NaN
-            check_range(queries, "queries")
         n_together = max(_BLOCK_QUERIES, _BLOCK_QUERIES * _BLOCK_ENTRIES // len(self.bank))
         for some in parts(len(rows), n_together):
             for block in parts(len(self.bank), _BLOCK_ENTRIES):
@@ -309,7 +305,6 @@ class DeviceSearch:
 
     @_IN_DEVICE_MEMORY
     def __call__(self, queries, k, query_groups, groups):
-        check_range(queries, "queries")
         step = max(1, _DEVICE_PRODUCTS // len(self.bank))
         if query_groups is not None:
             query_groups = self.torch.from_numpy(query_groups).to(self.device)
@@ -366,7 +361,6 @@ class ApproximateSearch:
         self.graph.prepare()
 
     def __call__(self, queries, k, query_groups, groups):
-        check_range(queries, "queries")
         bank = self.exact.bank
         spare = 0 if query_groups is None else int(np.bincount(groups).max())
         indices, _ = self.graph.query(queries, k=min(k + spare, len(bank)), epsilon=_EPSILON)
@@ -389,14 +383,25 @@ class ApproximateSearch:
         return distances, indices
 
 
-def check_range(rows, name):
+def check_rows(rows: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Return a table of rows as float32; ValueError where distances cannot be told in that."""
+    rows = np.asarray(rows, dtype=np.float32)
+    if rows.ndim != 2 or rows.size == 0:
+        raise ValueError(f"{name} must be a table of rows (n, d), got shape {rows.shape}.")
+    _check_range(rows, name)
+    return rows
+
+
+def _check_range(rows, name):
     """Raise ValueError for rows with NaN, infinity, or squares that overflow float32."""
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise ValueError(f"{name} must be finite; row {bad[0]} holds NaN or infinity.")
-    bad = np.flatnonzero(np.abs(rows).max(axis=1, initial=0).astype(np.float32) > 1e17)
-    if len(bad):
-        raise ValueError(
-            f"{name} must be smaller: row {bad[0]} reaches {np.abs(rows[bad[0]]).max():.3g}, "
-            "and squared distances overflow float32. Divide queries and bank by a constant."
-        )
+    # Two looks without a copy tell that all is well.
+    if -_LARGEST <= rows.min(initial=0) and rows.max(initial=0) <= _LARGEST:  # false for NaN
+        return
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{name} must be finite; row {finite.argmin()} holds NaN or infinity.")
+    largest = np.abs(rows).max(axis=1)
+    raise ValueError(
+        f"{name} must be smaller: row {largest.argmax()} reaches {largest.max():.3g}, and squared "
+        "distances overflow float32. Divide all rows by a constant."
+    )

@@ -24,8 +24,18 @@ def least_memory(n_select: int, n_features: int) -> int:
     >>> least_memory(1000, 128)
     3712000
     """
-    per_row = 4 * n_features + _WORK_PER_ROW
-    return 3 * 4 * n_features * n_select + 4 * n_select * per_row
+    # Four times the selection has to fit into the buffer.
+    return _picked(n_select, n_features) + 4 * n_select * _per_row(n_features)
+
+
+def _picked(n_select, n_features):
+    """Bytes of the copies of the picked rows that a reduction makes."""
+    return 3 * 4 * n_features * n_select
+
+
+def _per_row(n_features):
+    """Bytes of a held row, with what a reduction keeps for it."""
+    return 4 * n_features + _WORK_PER_ROW
 
 
 class StreamingCoreset:
@@ -137,19 +147,16 @@ class StreamingCoreset:
         return self._rows[picks], self._images[picks], radius
 
     def _make_room(self, n_features):
-        needed = least_memory(self.n_select, n_features)
-        # Four times the selection fits into what is needed.
-        per_row = 4 * n_features + _WORK_PER_ROW
-        capacity = int((self.max_memory - needed) // per_row) + 4 * self.n_select
-        all_fit = self.n_rows is not None and self.n_rows <= capacity
-        if self.max_memory < needed and not all_fit:
+        of_rows = self.max_memory - _picked(self.n_select, n_features)
+        capacity = int(max(of_rows, 0) // _per_row(n_features))
+        if self.n_rows is not None and self.n_rows <= capacity:
+            capacity = self.n_rows
+        elif capacity < 4 * self.n_select:
             raise ValueError(
                 f"max_memory={self.max_memory} bytes is too little to select {self.n_select} rows "
-                f"of {n_features} features: it takes at least {needed}. Raise it, or select fewer "
-                "rows."
+                f"of {n_features} features: it takes at least "
+                f"{least_memory(self.n_select, n_features)}. Raise it, or select fewer rows."
             )
-        if self.n_rows is not None:
-            capacity = min(capacity, self.n_rows)
         # Memory is taken by the system as the rows come in.
         self._rows = np.empty((capacity, n_features), dtype=np.float32)
         self._images = np.empty(capacity, dtype=np.int64)
