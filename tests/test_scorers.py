@@ -110,7 +110,7 @@ def test_combined_scorers_run_the_model_once(model, images):
     model.fit(images.train)
     combined = scorers.combine_anomaly_scorers(
         auroc=scorers.image_auroc_scorer,
-        f1=scorers.image_f1max_scorer,
+        f1=scorers.f1_max_scorer,
         aupro=scorers.aupro_scorer,
     )
     Distance.n_transforms = 0
@@ -118,7 +118,7 @@ def test_combined_scorers_run_the_model_once(model, images):
     assert Distance.n_transforms == 1
     assert values == {
         "auroc": scorers.image_auroc_scorer(model, images.test),
-        "f1": scorers.image_f1max_scorer(model, images.test),
+        "f1": scorers.f1_max_scorer(model, images.test),
         "aupro": scorers.aupro_scorer(model, images.test),
     }
 

@@ -4,10 +4,10 @@ from .label_free import painted_defects_scorer
 from .scorers import (
     aupro_scorer,
     combine_anomaly_scorers,
+    f1_max_scorer,
     fpr_at_tpr_scorer,
     image_ap_scorer,
     image_auroc_scorer,
-    image_f1max_scorer,
     make_anomaly_scorer,
     pixel_auroc_scorer,
 )
@@ -27,10 +27,10 @@ __all__ = [
     "OneClassShuffleSplit",
     "aupro_scorer",
     "combine_anomaly_scorers",
+    "f1_max_scorer",
     "fpr_at_tpr_scorer",
     "image_ap_scorer",
     "image_auroc_scorer",
-    "image_f1max_scorer",
     "make_anomaly_scorer",
     "painted_defects_scorer",
     "pixel_auroc_scorer",

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "aupro_scorer",
     "combine_anomaly_scorers",
+    "f1_max_scorer",
     "fpr_at_tpr_scorer",
     "image_ap_scorer",
     "image_auroc_scorer",
-    "image_f1max_scorer",
     "make_anomaly_scorer",
     "pixel_auroc_scorer",
 ]
@@ -194,7 +194,7 @@ def _evaluate(scorers, estimator, X, y):
 
 image_auroc_scorer = make_anomaly_scorer(metrics.image_auroc_score)
 image_ap_scorer = make_anomaly_scorer(metrics.image_ap_score)
-image_f1max_scorer = make_anomaly_scorer(metrics.f1_max_score)
+f1_max_scorer = make_anomaly_scorer(metrics.f1_max_score)
 fpr_at_tpr_scorer = make_anomaly_scorer(metrics.fpr_at_tpr_score, greater_is_better=False)
 pixel_auroc_scorer = make_anomaly_scorer(metrics.pixel_auroc_score, on_maps=True)
 aupro_scorer = make_anomaly_scorer(metrics.aupro_score, on_maps=True)
