@@ -16,6 +16,7 @@ from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
 from ..features.intensity import intensity_of
 from ..images.labels import GOOD, is_anomalous
+from ..lifecycle.operating_points import FALSE_ALARM_RATES
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import decide_parts
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 
 ALL = "all"  #: the last row of the table
-#: False-alarm rates at which false alarms and defects found are counted.
-RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class Evaluation:
         Parameters
         ----------
         false_alarm_rates : sequence of float in (0, 1), default=None
-            Rates that are asked for; None: from 0.5 to 10 %, and that of the pipeline.
+            Rates that are asked for; None: those of `operating_points`, and that of the pipeline.
         parts : array-like of shape (n_images,), default=None
             The part that each image shows: parts are counted instead of images, see `parts`.
 
@@ -115,7 +114,7 @@ class Evaluation:
         """
         if false_alarm_rates is None:
             asked_rate = self.scorer.calibration_.decision.asked_rate
-            false_alarm_rates = sorted({*RATES, asked_rate})
+            false_alarm_rates = sorted({*FALSE_ALARM_RATES, asked_rate})
         scores = self.scores if parts is None else self.parts(parts)
         good, rows = scores["defect_type"].to_numpy() == GOOD, []
         of_rates = rejections(scores, self.scorer, false_alarm_rates)
