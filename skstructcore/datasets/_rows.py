@@ -32,6 +32,7 @@ __all__ = ["find_rows"]
 class _Asked(NamedTuple):
     """What is asked of every source."""
 
+    good: str | None
     split: str
     by_folder: bool  # whether folders are categories
     pages: Pages | None
@@ -51,10 +52,8 @@ def find_rows(
 
     With ``good=None`` names of folders say nothing of the images in them.
     """
-    asked = _Asked(split, categories == "folder", pages, max_pixels)
-    rows = []
-    for source in sources:
-        rows += _rows_of(os.fspath(source), good, asked)
+    asked = _Asked(good, split, categories == "folder", pages, max_pixels)
+    rows = [row for source in sources for row in _rows_of(os.fspath(source), asked)]
     spelled: dict[str, str] = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
     rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
     if categories not in (None, "folder"):
@@ -77,26 +76,26 @@ def _pages_of(row, pages, views, max_pixels):
     return [row._replace(file=name, part=part) for name, part in named]
 
 
-def _rows_of(source: str, good, asked) -> list[ImageRow]:
+def _rows_of(source: str, asked: _Asked) -> list[ImageRow]:
     path = Path(source)
     if source.startswith("@"):
         lines = _lines(source[1:])
-        return [row for line in lines for row in _rows_of(line, good, asked)]
+        return [row for line in lines for row in _rows_of(line, asked)]
     if path.is_dir():
         layout = layout_or_none(path)
         if layout is None:
-            return _from_folder(path, good, asked.by_folder)
+            return _from_folder(path, asked)
         return list(_from_layout(layout, asked))
     if path.suffix.lower() == ".csv":
         return read_rows(path, asked.split, asked.pages, asked.max_pixels)
     is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
-        return _from_pattern(path, good, asked)
-    label = None if good is None else _own_label(path.parent, good)
+        return _from_pattern(path, asked)
+    label = None if asked.good is None else _own_label(path.parent, asked.good)
     return [ImageRow(source, label)]
 
 
-def _from_pattern(pattern, good, asked):
+def _from_pattern(pattern, asked):
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
@@ -104,13 +103,13 @@ def _from_pattern(pattern, good, asked):
     if not matches:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     # Where there are files, a pattern like ** has met the folders on its way: they do not count.
-    rows = [row for m in matches for row in _rows_of(str(m), None, asked)]
-    if good is None or all(row.label for row in rows):
+    rows = [row for m in matches for row in _rows_of(str(m), asked._replace(good=None))]
+    if asked.good is None or all(row.label for row in rows):
         return rows
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     paths = [Path(row.file) for row in rows]
     parts = [path.relative_to(root).parts[:-1] for path in paths]
-    labels = _labels(root, paths, parts, good)
+    labels = _labels(root, paths, parts, asked.good)
     return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
 
 
@@ -139,13 +138,13 @@ def _from_layout(layout, asked):
         yield from map(ImageRow, images.paths, images.y, images.masks, groups, shown)
 
 
-def _from_folder(root: Path, good, by_folder) -> list[ImageRow]:
+def _from_folder(root: Path, asked: _Asked) -> list[ImageRow]:
     files = walk(root)
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
     parts = [file.relative_to(root).parts[:-1] for file in files]
     categories = [None] * len(files)
-    if by_folder:
+    if asked.by_folder:
         loose = [str(file) for file, part in zip(files, parts, strict=True) if not part]
         if loose:
             why = (
@@ -153,7 +152,9 @@ def _from_folder(root: Path, good, by_folder) -> list[ImageRow]:
             )
             raise DatasetError(root, [f"{file}: it {why}" for file in loose])
         categories, parts = [part[0] for part in parts], [part[1:] for part in parts]
-    labels = [None] * len(files) if good is None else _labels(root, files, parts, good)
+    labels = [None] * len(files)
+    if asked.good is not None:
+        labels = _labels(root, files, parts, asked.good)
     rows = zip(map(str, files), labels, categories, strict=True)
     return [ImageRow(file, label, category=category) for file, label, category in rows]
 
