@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD, labels_of
-from ..scoring.table import FALSE_ALARM_RATES, rejections
+from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
@@ -95,12 +94,7 @@ class OperatingPointDisplay(Display):
             if self.false_alarms is None or self.n_good < 1:
                 raise ValueError("No good image is among them: false alarms cannot be counted.")
             n = self.n_good if self.n_independent is None else self.n_independent
-            hits = self.false_alarms * n
-            # Without a false alarm the interval begins at 0, with false alarms only it ends at 1.
-            with np.errstate(invalid="ignore"):
-                low, high = beta.ppf(0.025, hits, n - hits + 1), beta.ppf(0.975, hits + 1, n - hits)
-            self.false_alarms_low = np.nan_to_num(low, nan=0.0)
-            self.false_alarms_high = np.nan_to_num(high, nan=1.0)
+            self.false_alarms_low, self.false_alarms_high = share_interval(self.false_alarms, n)
 
     @classmethod
     def from_estimator(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed
@@ -19,7 +18,7 @@ from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..pipeline.steps import fitted_steps
-from ..scoring.table import rejections
+from ..scoring.table import rejections, share_interval
 from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
@@ -257,11 +256,9 @@ def _add_measured(table, pipe, images, good):
         if not which.any():
             continue
         parts = pipe[-1].describe(pipe[:-1].transform(images[which]))
-        shares, rates = {}, table["false_alarm_rate"].unique()
-        for asked, hits in zip(rates, rejections(parts, pipe[-1], rates).sum(axis=1), strict=True):
-            interval = binomtest(int(hits), len(parts)).proportion_ci(0.95, method="exact")
-            shares[asked] = (int(hits) / len(parts), float(interval.low), float(interval.high))
-        for i, suffix in enumerate(("", "_low", "_high")):
-            table[name + suffix] = table["false_alarm_rate"].map(
-                {k: v[i] for k, v in shares.items()}
-            )
+        rates = table["false_alarm_rate"].unique()
+        shares = rejections(parts, pipe[-1], rates).mean(axis=1)
+        limits = dict(zip(("_low", "_high"), share_interval(shares, len(parts)), strict=True))
+        for suffix, values in {"": shares, **limits}.items():
+            of_rate = dict(zip(rates, values, strict=True))
+            table[name + suffix] = table["false_alarm_rate"].map(of_rate)

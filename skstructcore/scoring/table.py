@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from ..routing import UNKNOWN
 from .descriptors import BASE, descriptor_names, shown
@@ -16,7 +17,7 @@ from .places import peak_and_box
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from ..containers import AnomalyMaps
     from .calibration import Judged
@@ -97,6 +98,22 @@ def rejections(
         limits = {name: route.threshold_at(rate) for name, route in scorer.routes_.items()}
         rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
     return np.array(rejected, dtype=bool)
+
+
+def share_interval(shares: ArrayLike, n_images: int) -> tuple[NDArray[np.float64], ...]:
+    """95 % confidence limits of shares that were counted among images (Clopper and Pearson).
+
+    Examples
+    --------
+    >>> low, high = share_interval([0.0, 0.5], 10)
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.0, 0.187], [0.308, 0.813])
+    """
+    hits = np.asarray(shares) * n_images
+    with np.errstate(invalid="ignore"):  # NaN where nothing, or all, was hit
+        low = beta.ppf(0.025, hits, n_images - hits + 1)
+        high = beta.ppf(0.975, hits + 1, n_images - hits)
+    return np.nan_to_num(low, nan=0.0), np.nan_to_num(high, nan=1.0)
 
 
 def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
