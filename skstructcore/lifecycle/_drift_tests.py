@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ..scoring.conformal import ROUNDING
-from ..scoring.decision import weights_of
 from ._martingale import (
     ANY_CHANGE,
     RISING,
@@ -44,7 +43,7 @@ def most_false_alarms(decision: Decision, chance: float) -> float:
     >>> round(most_false_alarms(decide(range(99), 0.1, "guaranteed"), 0.01), 2)  # 0.10 on average
     0.18
     """
-    counts = weights_of(len(decision.scores), decision.groups, decision.score_weights)
+    counts = decision.counts
     above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
     return float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
 

@@ -75,6 +75,11 @@ class Decision:
         return len(self.scores) if self.groups is None else len(np.unique(self.groups))
 
     @property
+    def counts(self) -> NDArray[np.float64]:
+        """What each image counts: a share of its group, times its own weight."""
+        return weights_of(len(self.scores), self.groups, self.score_weights)
+
+    @property
     def smallest_rate(self) -> float:
         """The smallest rate that the rule can be asked for; 0 if there is none."""
         if self.rule != "guaranteed":
@@ -104,7 +109,9 @@ class Decision:
             p_values = self._ranks(scores)
         else:
             p_values = 1 - _share_below(scores, self.scores)
-        return agree(p_values, self.rejects(scores), self.rate)
+        # Rounding must not set p-values and decisions at odds.
+        accepted = np.clip(p_values, np.nextafter(self.rate + ROUNDING, 1), 1.0)
+        return np.where(self.rejects(scores), np.minimum(p_values, self.rate), accepted)
 
     def at(self, rate: float) -> Decision:
         """The same rule and scores, at another false-alarm rate."""
@@ -201,16 +208,8 @@ def decide_by_base(
     return decide(base, rate, rule if np.ptp(base) > 0 else "quantile", *spread, **options)
 
 
-def agree(
-    p_values: NDArray[np.float64], rejected: NDArray[np.bool_], rate: float
-) -> NDArray[np.float64]:
-    """Keep rounding from setting p-values and decisions at odds."""
-    above = np.nextafter(rate + ROUNDING, 1)
-    return np.where(rejected, np.minimum(p_values, rate), np.clip(p_values, above, 1.0))
-
-
 def weights_of(n_images, groups, score_weights):
-    """What each image counts: a share of its group, times its own weight."""
+    """See `Decision.counts`."""
     counts = np.ones(n_images)
     if groups is not None:
         _, group, size = np.unique(groups, return_inverse=True, return_counts=True)

@@ -66,15 +66,7 @@ PAPER_PHI = ("std", "top1", "tv")
 def resolve_descriptor(
     descriptor: DescriptorLike,
 ) -> tuple[str, Callable[[NDArray[np.floating]], ArrayLike]]:
-    """Return ``(name, function)`` of a registered name, ``"top<r>"`` or a callable.
-
-    The function is the same whether or not the name begins with ``surprise_``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the percentage of ``top<r>`` is not in (0, 100].
-    """
+    """Return the name and the function, which is the same of the distances and of the surprise."""
     if callable(descriptor):
         return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
     plain = descriptor.removeprefix(SURPRISE) if looks_at_surprise(descriptor) else descriptor
@@ -95,18 +87,7 @@ def looks_at_surprise(descriptor: DescriptorLike) -> bool:
 
 
 def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[DescriptorLike, float]:
-    """Descriptors with their weights, as `StructCoreScorer` takes them.
-
-    Raises
-    ------
-    ValueError
-        If one is unknown, two have the same name, or a weight is no finite number.
-
-    Examples
-    --------
-    >>> weighted(["max", "tv"])
-    {'max': 1.0, 'tv': 1.0}
-    """
+    """Descriptors with their weights, as `StructCoreScorer` takes them, checked."""
     if isinstance(descriptors, str):
         return dict(DEFAULT_PHI)
     descriptor_names(descriptors)
@@ -146,13 +127,7 @@ def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[Descriptor
 
 
 def descriptor_names(descriptors: Iterable[DescriptorLike]) -> list[str]:
-    """Names of the descriptors, in order; callables go by their ``__name__``.
-
-    Raises
-    ------
-    ValueError
-        If one is unknown or two have the same name.
-    """
+    """Names of the descriptors, in order; ValueError if two have the same."""
     names = [resolve_descriptor(descriptor)[0] for descriptor in descriptors]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:

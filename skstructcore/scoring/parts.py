@@ -44,19 +44,10 @@ class PartScores(NamedTuple):
 
 
 def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
-    """Score parts by the p-values of their views.
+    """Score parts by the p-values of their views, both of shape ``(n_views,)``.
 
-    Parameters
-    ----------
-    p_values : array-like of shape (n_views,)
-    parts : array-like of shape (n_views,)
-        The part that each view shows.
-
-    Returns
-    -------
-    scores : PartScores
-        The score of a part is what a share ``1 - (1 - p) ** k`` of Student's t lies above, with
-        the smallest ``p`` of its k views: on this scale the tail of parts is that of images.
+    The score of a part is what a share ``1 - (1 - p) ** k`` of Student's t lies above, with the
+    smallest ``p`` of its k views: on this scale the tail of parts is that of images.
 
     Examples
     --------
@@ -122,27 +113,10 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFr
 
 
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
-    """Decide about parts by the rows of their views.
+    """Make the table of `describe_parts` of the rows that `score_images` has of the views.
 
-    Parameters
-    ----------
-    scorer : StructCoreScorer
-        Last step of a pipeline that was fitted with ``bank__parts=``.
-    views : DataFrame
-        Of `score_images`: ``file`` and the columns of `describe`. Views without a p-value, which
-        could not be read, are left out.
-    parts : array-like of shape (n_views,)
-
-    Returns
-    -------
-    table : DataFrame
-        As `describe_parts` returns it. A part of which no view could be read has a row without
-        values, and ``is_anomalous`` is missing (`pandas.NA`).
-
-    Raises
-    ------
-    ValueError
-        If the pipeline was fitted without parts.
+    Views that could not be read are left out. A part without any other has a row without values,
+    and its ``is_anomalous`` is missing (`pandas.NA`).
     """
     decision = check_fitted_with_parts(scorer)
     parts = np.asarray(parts)

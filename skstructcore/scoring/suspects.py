@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decision import weights_of
 from .predictive import fit_predictive_tail
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ def suspects_of(decision: Decision) -> NDArray[np.int64]:
     """Positions of the calibration images that are unlike the others, the strangest first."""
     from scipy.stats import false_discovery_control  # slow to import, and needed in a fit only
 
-    weights = weights_of(len(decision.scores), decision.groups, decision.score_weights)
-    p_values = tail_p_values(decision.scores, weights)
+    p_values = tail_p_values(decision.scores, decision.counts)
     unlike = np.flatnonzero(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
     return unlike[np.argsort(p_values[unlike], kind="stable")]
