@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .features.dino import DinoFeatures as DinoFeatures
     from .features.joined import JoinedFeatures as JoinedFeatures
     from .features.timm_features import TimmFeatures as TimmFeatures
-    from .inference import save_maps as save_maps
+    from .inference.map_files import save_maps as save_maps
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.audit import audit as audit
     from .lifecycle.categories import add_category as add_category
@@ -53,7 +53,7 @@ _DEFINED_IN = {
     "features.joined": "JoinedFeatures",
     "features.timm_features": "TimmFeatures",
     "knn.scorer": "RoutedKNNScorer",
-    "inference": "save_maps",
+    "inference.map_files": "save_maps",
     "lifecycle.audit": "audit",
     "lifecycle.categories": "add_category remove_category",
     "lifecycle.drift": "DriftMonitor",

@@ -62,18 +62,18 @@ def test_a_cluster_gives_identical_scores_and_opens_the_model_once_a_worker(pipe
     ):
         client.run(count_openings)
         pd.testing.assert_frame_equal(score_images(pipe, files, shard_size=2), expected)
-        assert set(client.run(lambda: inference.pickle.loads.n_calls).values()) == {1}
+        assert set(client.run(lambda: inference.scores.pickle.loads.n_calls).values()) == {1}
 
 
 def count_openings():
-    load = inference.pickle.loads
+    load = inference.scores.pickle.loads
 
     def loads(data):
         loads.n_calls += 1
         return load(data)
 
     loads.n_calls = 0
-    inference.pickle = type("Counted", (), {"loads": staticmethod(loads)})
+    inference.scores.pickle = type("Counted", (), {"loads": staticmethod(loads)})
 
 
 def test_unreadable_files_are_reported_and_all_others_scored(pipe, files):

@@ -17,7 +17,7 @@ from skstructcore import (
 )
 from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
-from skstructcore.scoring.region_files import label_masks, to_coco, to_geojson
+from skstructcore.inference.region_files import label_masks, to_coco, to_geojson
 
 N_TRAIN = 19
 

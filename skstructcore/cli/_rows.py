@@ -33,7 +33,7 @@ class Regions:
 
     def __init__(self, path: Path) -> None:
         from .._utils.files import check_writable
-        from ..scoring.region_files import is_of_regions
+        from ..inference.region_files import is_of_regions
 
         self.path = check_writable(path)
         if path.exists() and not is_of_regions(path):
@@ -51,7 +51,7 @@ class Regions:
         import pandas as pd
 
         from .._utils.files import write_text
-        from ..scoring.region_files import to_coco
+        from ..inference.region_files import to_coco
         from ..scoring.regions import COLUMNS
 
         lines = self.journal.take_up().splitlines()
@@ -84,7 +84,7 @@ class Rows:
     def _take_up(self, note):
         """Go on after the last whole row of a run that was ended, or begin."""
         from .._utils.files import write_text
-        from ..inference import read_scores
+        from ..inference.scores import read_scores
 
         if self.note.exists() and self.note.read_bytes() == note.encode():
             lines = self.journal.take_up()
@@ -162,6 +162,6 @@ class Rows:
         """All rows, of the file or of a quiet run."""
         import pandas as pd
 
-        from ..inference import read_scores
+        from ..inference.scores import read_scores
 
         return pd.concat(self.waiting) if self.csv is None else read_scores(self.csv.read_bytes())

@@ -81,7 +81,7 @@ def score(
         option.check_output(_of_parts(csv))
     from ..images import as_images
     from ..inference import iter_scores
-    from ..scoring.map_files import MapWriter
+    from ..inference.map_files import MapWriter
     from ..scoring.parts import check_fitted_with_parts, decide_parts
 
     listed = as_images(images.named(good=None, split="test"))

@@ -14,7 +14,7 @@ from .._utils.computing import progress_bar
 from .._utils.files import escape_name
 from ..features.intensity import intensity_of
 from ..images.image_list import ImageReadError
-from ..inference import score_batch
+from ..inference.scores import score_batch
 from ..scoring.table import base_thresholds
 from .pictures import image_uri, outline, reduce_map, reduce_mask
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from ..images.image_list import as_images
 from ..images.reading import ImageReadError
-from ..inference import score_batch
+from ..inference.scores import score_batch
 from ..scoring.regions import find_regions
 
 _ANY = 10**18  # pixels: the limit is looked at here

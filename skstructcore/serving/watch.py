@@ -21,9 +21,9 @@ from .._utils.files import escape_name
 from .._utils.journal import Journal
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
-from ..inference import read_scores, score_batch
+from ..inference.map_files import MapWriter
+from ..inference.scores import read_scores, score_batch
 from ..lifecycle.drift import DriftMonitor
-from ..scoring.map_files import MapWriter
 from .latency import no_features
 from .senders import Outbox
 

@@ -47,7 +47,7 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     --------
     >>> import numpy as np
     >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
-    >>> from skstructcore.scoring.region_files import to_coco
+    >>> from skstructcore.inference.region_files import to_coco
     >>> good = np.random.default_rng(0).random((40, 4, 4))
     >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(good)
     >>> maps = np.zeros((1, 4, 4))

@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.computing import end_with_parent, progress_bar
-from ._utils.validation import check_number
-from .images.files import stamp
-from .images.image_list import ImageReadError, as_images
-from .model_files.persistence import info, load
-from .scoring.describe import check_takes_images
-from .scoring.map_files import MapWriter
+from .._utils.computing import end_with_parent, progress_bar
+from .._utils.validation import check_number
+from ..images.files import stamp
+from ..images.image_list import ImageReadError, as_images
+from ..model_files.persistence import info, load
+from ..scoring.describe import check_takes_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
 
     from sklearn.pipeline import Pipeline
 
-    from .images.image_list import ImageList, ImagesLike, StrPath
+    from ..images.image_list import ImageList, ImagesLike, StrPath
 
     OnError = Literal["skip", "raise"]
 
-__all__ = ["iter_scores", "save_maps", "score_images"]
+__all__ = ["iter_scores", "score_images"]
 
 _opened = {}  # digest -> pipeline: the model that this process was sent last
 
@@ -248,79 +247,3 @@ def read_scores(text: bytes) -> pd.DataFrame:
     names = dict.fromkeys(["file", "model", "error", "decided_by", "route", "nearest_route"], str)
     missing = {"keep_default_na": False, "na_values": [""]}
     return pd.read_csv(io.BytesIO(text), dtype=names, float_precision="round_trip", **missing)
-
-
-def save_maps(
-    pipe: Pipeline,
-    images: ImagesLike,
-    folder: StrPath | None,
-    *,
-    overlays: StrPath | None = None,
-    masks: StrPath | None = None,
-    batch_size: int = 16,
-) -> dict[str, str | None]:
-    """Write the anomaly map of each image as a file of its own size.
-
-    A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
-    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance; ``thresholds``
-    are those of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
-    that was ended goes on where it was.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it.
-    images : folder, sequence of paths, PIL images or arrays, or ndarray
-    folder : str, path-like or None
-        Where maps go; made if it is not there. None: no maps.
-    overlays : str or path-like, default=None
-        Folder for the images with their maps over them, as PNG: transparent below half of the
-        threshold of the largest distance of the image's route, in full colour from one and a half
-        of it.
-    masks : str or path-like, default=None
-        Folder for the regions (`skstructcore.regions`), numbered from 1, as PNG.
-    batch_size : int, default=16
-        Images whose maps are in memory at a time.
-
-    Returns
-    -------
-    failed : dict of str to str
-        For images that cannot be read the reason.
-
-    Raises
-    ------
-    OSError
-        If a folder holds files that are none of this function, or maps of another model or of
-        images that lie elsewhere.
-
-    See Also
-    --------
-    skstructcore.images.place_on_image : What brings a map to the size of its image.
-
-    Examples
-    --------
-    >>> import json, tempfile
-    >>> import numpy as np
-    >>> from PIL import Image
-    >>> from skstructcore import make_structcore, save_maps
-    >>> photos = np.random.default_rng(0).integers(0, 256, (8, 48, 64), dtype=np.uint8)
-    >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
-    >>> pipe = pipe.fit(photos)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_maps(pipe, photos[:2], folder)
-    ...     counts = np.asarray(Image.open(f"{folder}/image 1.png"))
-    ...     unit = json.load(open(f"{folder}/scale.json"))["unit"]
-    {}
-    >>> counts.shape, counts.dtype, round(float(counts.max() * unit), 2) > 0
-    ((48, 64), dtype('uint16'), True)
-    """
-    check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
-    images = as_images(images)
-    writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
-    left = [i for i in range(len(images)) if writer.to_do(images, i)]
-    failed = {}
-    for start in range(0, len(left), batch_size):
-        scores = score_batch(pipe, images[left[start : start + batch_size]], also=writer)
-        wrong = scores[scores["error"].notna()]
-        failed |= dict(zip(wrong["file"], wrong["error"], strict=True))
-    return failed
