@@ -82,6 +82,8 @@ scale_ : tuple of (float, float)
     By how much heights and widths of the training images are scaled; not with `crop`.
 colours_ : ndarray of shape (up to 8, 3)
     Mean red, green and blue of some training images, to tell frames in the order of OpenCV.
+picture_ : Picture
+    What the network gets to see of images: all that `fit` found for that.
 window_ : tuple of (float, float) or None
     What `window` came to; None if it is "auto" and all training images have 8 bits.
 model_checksum_ : str

@@ -1,7 +1,8 @@
-"""Decoding of image files: their headers, the pages in them, and colours of more than 8 bits.
+"""Decoding of image files: their headers, and the pages in them.
 
-Pillow reads nearly all. It knows no colours of more than 8 bits: of PNG and TIFF files it decodes
-the upper byte and the lower one, one after the other; other TIFFs are read by tifffile.
+Pillow reads nearly all. It knows no colours of more than 8 bits (see `deep_colours`): of PNG and
+TIFF files it decodes the upper byte and the lower one, one after the other; other TIFFs are read by
+tifffile.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import contextlib
 import itertools
 import os
 import struct
-import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .files import split_page, stamp
+from .deep_colours import deep_reader, is_deep_colour, of_other_byte
+from .files import head_of, split_page, stamp
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO, Literal
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp
 _SUBFILE_TYPE = 254  # of a TIFF's page: 1 is a smaller copy of another one, 4 a mask
-# For each way to store colours of 16 bits, the raw mode of the byte that Pillow drops.
-_NATIVE = "16L" if sys.byteorder == "little" else "16B"
-_OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": {"16L": "16B", "16B": "16L"}[_NATIVE]}
-_SPLITTABLE = ("RGB", "RGBA", "RGBX")
 
 
 class PixelType(NamedTuple):
@@ -77,7 +74,7 @@ def _header(path, stamp, page):
         try:
             image = open_image(file)
         except Image.UnidentifiedImageError:
-            is_array = _head(path).startswith(b"\x93NUMPY")
+            is_array = head_of(path).startswith(b"\x93NUMPY")
             return (_array_header if is_array else _tifffile_header)(path, stamp, page)
         pages = _pages(image)
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
@@ -85,8 +82,8 @@ def _header(path, stamp, page):
         page = pages[0] if page is None else page
         _seek(image, page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
-        if _is_deep_colour(image, path):
-            pixels, reader = PixelType("integers", 3), _deep_reader(image, pages)
+        if image.mode not in DEEP_MODES and is_deep_colour(image, path):
+            pixels, reader = PixelType("integers", 3), deep_reader(image, pages)
         elif image.mode == "F" and image.format == "TIFF" and image.tile[0][0] == "libtiff":
             # Pillow 13 takes the bytes of compressed big-endian floats in the wrong order.
             reader = "tifffile" if image.tag_v2.prefix == b"MM" else reader
@@ -149,7 +146,7 @@ def _decode(path, page, other_byte=False):
         _seek(image, page)
         refuse_deep_transparency(image)
         if other_byte:
-            image.tile = [_of_other_byte(tile) for tile in image.tile]
+            image.tile = [of_other_byte(tile) for tile in image.tile]
         ImageOps.exif_transpose(image, in_place=True)
         image.load()
         return image
@@ -240,64 +237,6 @@ def pixel_type_of_mode(mode):
     return PixelType("levels", 3)
 
 
-def _rawmodes(image):
-    args = [tile[3] for tile in image.tile]
-    return [arg if isinstance(arg, str) else str(arg[0]) for arg in args if arg]
-
-
-def _is_deep_colour(image, path):
-    """Whether Pillow, which has colours of 8 bits alone, would drop bits of this file."""
-    if image.mode in DEEP_MODES or image.format == "JPEG":
-        return False
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) > 8
-    if image.format == "PPM":
-        return image.tile[0][0] != "raw" and image.tile[0][3][-1] > 255
-    if image.format == "JPEG2000":
-        return (_byte_behind(path, b"\xff\x4f\xff\x51", 42) & 0x7F) + 1 > 8
-    if image.format == "AVIF":
-        return bool(_byte_behind(path, b"av1C", 6) & 0x40)
-    return any(";16" in rawmode for rawmode in _rawmodes(image))
-
-
-def _head(path):
-    with open(path, "rb") as file:
-        return file.read(2**16)
-
-
-def _byte_behind(path, mark, offset):
-    """A byte at some distance from where a mark begins, near the start of a file; 0: none."""
-    start = _head(path)
-    place = start.find(mark)
-    byte = start[place + offset : place + offset + 1] if place >= 0 else b""
-    return int.from_bytes(byte, "big")
-
-
-def _deep_reader(image, pages):
-    """How to read colours of more than 8 bits from an opened file; ValueError if nothing can."""
-    if image.format == "PPM" and image.tile[0][0] == "ppm":
-        return "netpbm"
-    modes = {mode.partition(";")[0] for mode in _rawmodes(image)}
-    separate = image.format == "TIFF" and image.tag_v2.get(284, 1) != 1
-    still = image.format == "TIFF" or len(pages) == 1
-    if image.format in ("TIFF", "PNG") and still and not separate and modes <= {*_SPLITTABLE}:
-        return "halves"
-    if image.format == "TIFF":
-        return "tifffile"
-    raise ValueError(
-        f"it holds colours of more than 8 bits in a way ({image.format}, {image.mode}) of which "
-        "Pillow reads 8; save it as a PNG or TIFF of 16 bits without an alpha channel"
-    )
-
-
-def _of_other_byte(tile):
-    """A piece of a file, as Pillow lists them, to be decoded to the byte that it drops."""
-    mode, _, bits = (tile[3] if isinstance(tile[3], str) else tile[3][0]).partition(";")
-    other = f"{mode};{_OTHER_BYTE[bits]}"
-    args = other if isinstance(tile[3], str) else (other, *tile[3][1:])
-    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
-
-
 def _array_header(path, stamp, page):
     values = map_array(path)
     if page:
@@ -345,7 +284,7 @@ def open_tiff(path: str) -> Any:
 
 def _tifffile_header(path, stamp, page):
     """Header of a file that Pillow cannot read, if it is a TIFF."""
-    if _head(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if head_of(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise Image.UnidentifiedImageError
     with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)

@@ -133,3 +133,9 @@ def stamp(path):
     """What changes when a file is written again."""
     status = check_regular(path)
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def head_of(path):
+    """The first bytes of a file, by which its format is known."""
+    with open(path, "rb") as file:
+        return file.read(2**16)
