@@ -295,12 +295,9 @@ class Patches(_ImageContainer):
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
         return take_rows(self, self._rows(key))
 
-    def iter_batches(self, batch_size: int | None = None) -> Iterator[NDArray[np.floating]]:
-        """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches.
-
-        Without `batch_size` a batch has about 16,384 patches.
-        """
-        return iter_batches(self.values, batch_size)
+    def iter_batches(self) -> Iterator[NDArray[np.floating]]:
+        """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
+        return iter_batches(self.values)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -124,7 +124,7 @@ def test_arrays_carry_nothing(features):
     ("arguments", "message"),
     [
         ({"groups": ["a"] * 3}, "groups must have one entry per image: expected 10"),
-        ({"groups": "lots"}, "groups must have one entry per image, or be 'auto' or None: 'lots'"),
+        ({"groups": "lots"}, "groups must have one entry per image, got one string: 'lots'"),
         ({"groups": ["a", None] + ["b"] * 8}, "groups has no entry for image 1: got None"),
         ({"groups": [0.0] * 9 + [np.nan]}, "groups has no entry for image 9: got nan"),
         (

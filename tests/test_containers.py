@@ -99,8 +99,6 @@ def test_patches_keep_what_only_training_images_have(bank):
     assert cut.image_index.tolist() == [1, 2] and cut.groups.tolist() == [0, 1]
     assert cut.names.tolist() == ["b", "c"] and cut.parts is None and cut[1:].groups.tolist() == [1]
     assert cut.bank is bank and Patches(values, bank)[0].image_index is None
-    batches = [batch.shape for batch in patches.iter_batches(3)]
-    assert batches == [(3, 1, 1, 2), (1, 1, 1, 2)]
 
 
 def test_what_is_known_of_some_training_images_only_is_not_lost_when_they_are_joined():

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _FLOATS = [np.float32, np.float64]
-#: Patches that are searched, pooled or judged at a time.
-PATCHES_PER_BATCH = 2**14
+# Patches that are searched, pooled or judged at a time.
+_PATCHES_PER_BATCH = 2**14
 
 
 class LazyRows(Protocol):
@@ -54,13 +54,11 @@ def is_lazy(X: object) -> TypeGuard[LazyRows]:
     return hasattr(X, "iter_batches")
 
 
-def iter_batches(
-    X: LazyRows | NDArray[np.floating], batch_size: int | None = None
-) -> Iterator[NDArray[np.floating]]:
+def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     """Yield arrays of some rows each, in order; lazy rows keep their own batches.
 
-    Without `batch_size` a batch of arrays has about 16,384 patches, so that what is worked out
-    for each patch of it takes no more memory with large images than with small ones.
+    A batch of arrays has about 16,384 patches, so that what is worked out for each patch of it
+    takes no more memory with large images than with small ones.
 
     Examples
     --------
@@ -71,8 +69,7 @@ def iter_batches(
     if is_lazy(X):
         yield from X.iter_batches()
         return
-    if batch_size is None:
-        batch_size = max(1, PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
+    batch_size = max(1, _PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
     for start in range(0, len(X), batch_size):
         yield X[start : start + batch_size]
 

@@ -69,7 +69,7 @@ def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
     ValueError: groups has no entry for image 1: got None. Give every image one.
     """
     if isinstance(values, str):
-        raise ValueError(f"{name} must have one entry per image, or be 'auto' or None: {values!r}.")
+        raise ValueError(f"{name} must have one entry per image, got one string: {values!r}.")
     values = check_per_image(values, n_images, name)
     from pandas import isna  # slow to import
 

@@ -37,10 +37,11 @@ def check_training_images(patches: Patches, calibration: str) -> None:
             "them: pass the patches that CoresetBank.fit_transform returns (its transform "
             "does not know the images), or use calibration='in-sample'."
         )
-    if len(np.unique(patches.groups)) < 2:
+    n_groups = len(np.unique(patches.groups))
+    if n_groups < 2:
         raise ValueError(
-            f"calibration={calibration!r} needs at least two training images (two "
-            f"groups where groups are given), got n_samples = {len(patches)}: add images "
+            f"calibration={calibration!r} needs at least two training images (two groups where "
+            f"groups are given), got n_samples = {len(patches)} in {n_groups} group(s): add images "
             "or use calibration='in-sample'."
         )
 
@@ -88,10 +89,7 @@ def contributions_of(
 def _score_held_out(search, patches):
     """Maps of training images without the entries of their groups, and the nearest entries."""
     neighbors = np.empty((*patches.shape[:3], search.n_context), np.int32)
-    routes = search.known_routes(patches)
-    return score_patches(
-        search, patches, None, routes, held_out=True, neighbors=neighbors
-    ), neighbors
+    return score_patches(search, patches, held_out=True, neighbors=neighbors), neighbors
 
 
 def _by_route(search, maps, neighbors):

@@ -180,8 +180,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             return maps
         search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
         apart = replace(patches, images=images)
-        routes = self.search_.known_routes(patches)
-        apart = score_patches(search, apart, self.expectations_, routes, held_out=True)
+        apart = score_patches(search, apart, self.expectations_, held_out=True)
         return replace(maps, without_lot=apart)
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
@@ -210,8 +209,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 "than 'in-sample'."
             )
         patches = self._fitted_patches(X)
-        routes = self.search_.known_routes(patches)
-        return score_patches(self.search_, patches, self.expectations_, routes, held_out=True)
+        return score_patches(self.search_, patches, self.expectations_, held_out=True)
 
     def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
         """Return minus the maximum of each map, (n_images,), float64: max pooling."""

@@ -267,10 +267,12 @@ def score_patches(
 ) -> AnomalyMaps:
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
-    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`. The
-    nearest entries are written to `neighbors` ``(n, h, w, n_context)``, numbered as in `Found`.
-    ValueError if a map is not finite.
+    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`; what
+    is held out is compared with the route that it is known to be of. The nearest entries are
+    written to `neighbors` ``(n, h, w, n_context)``, numbered as in `Found`. ValueError if a map is
+    not finite.
     """
+    routes = search.known_routes(patches) if held_out else routes
     grid = patches.shape[:3]
     distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)

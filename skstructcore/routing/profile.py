@@ -1,4 +1,4 @@
-"""What the images of a product look like as a whole, and which are too far from it.
+"""What the images of a route look like as a whole, and which are too far from it.
 
 Patches of an unknown product often look like *some* patches of a known one, so that distances of
 patches do not tell it apart. The mean of an image's patches does: it is compared with those of the
@@ -42,7 +42,7 @@ class RouteProfile:
 
 
 def fit_profile(rows: NDArray[np.floating], pooled: NDArray[np.floating]) -> RouteProfile:
-    """Learn the profile of a product from patches ``(n, d)`` and the means of its images."""
+    """Learn the profile of a route from patches ``(n, d)`` and the means of its images."""
     return RouteProfile(select_prototypes(rows), *_fit_gaussian(pooled))
 
 
@@ -91,7 +91,7 @@ def held_out_distances(
 
 @dataclass(frozen=True, eq=False)
 class DistanceTail:
-    """How far images of one product are from it, as a log-normal with estimated parameters.
+    """How far images of one route are from it, as a log-normal with estimated parameters.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class DistanceTail:
         return (logs - self.location) / self.predictive_scale
 
     def p_values(self, distances: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of new images of the product that are at least as far: Student's t."""
+        """Share of new images of the route that are at least as far: Student's t."""
         return student_t.sf(self.z(distances), self.n - 1)
 
     def critical_distance(self, level: float) -> float:
@@ -128,7 +128,7 @@ class DistanceTail:
 
 
 def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -> DistanceTail:
-    """Learn how far images of a product may be from it, by held-out distances of good images.
+    """Learn how far images of a route may be from it, by held-out distances of good images.
 
     Each group has weight one, shared by its images: mean and deviation are those of an image of a
     new group, however unequal the groups are.

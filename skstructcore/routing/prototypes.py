@@ -1,8 +1,8 @@
-"""Which product does an image show? Prototypes and routing distances.
+"""To which route is an image sent? Prototypes and routing distances.
 
-The routing bank of a product is a handful of prototypes of length one. An image is compared with
-the prototypes of every product, patch by patch, and goes to the product whose prototypes are
-nearest on the whole. Whether it shows that product at all is another question, see
+A route has a handful of prototypes of length one. An image is compared with the prototypes of every
+route, patch by patch, and is sent to the one whose prototypes are nearest on the whole. Whether it
+is of that route at all is another question, see
 `skstructcore.routing.profile`. ``docs/routing.md`` has the measurements.
 """
 
@@ -40,7 +40,7 @@ def select_prototypes(
 ) -> NDArray[np.float32]:
     """Choose prototypes: k-center on the directions of patches, then spherical k-means.
 
-    Greedy k-center alone picks the oddest patches of a product, which say little about the rest;
+    Greedy k-center alone picks the oddest patches of a route, which say little about the rest;
     from there k-means moves to where the patches are, in at most `n_iter` rounds. Of more than 8192
     patches ``(n, d)`` a fixed random sample is used. Prototypes are L2-normalised; there are as
     many as patches if these are fewer.
