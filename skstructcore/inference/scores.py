@@ -115,10 +115,7 @@ def score_images(
     True
     """
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    shards = list(iter_scores(pipe, images, **options))
-    # A shard in which no image can be read does not know the columns of the scores.
-    columns = max((shard.columns for shard in shards), key=len)
-    return pd.concat(shards)[columns]
+    return _joined([*iter_scores(pipe, images, **options)])
 
 
 def iter_scores(
@@ -196,44 +193,43 @@ def score_batch(
 ) -> pd.DataFrame:
     """The rows of `score_images` for images that fit into memory together, in this process.
 
-    They are scored one by one if one of them cannot be read.
+    If one of them cannot be read, each half is scored by itself.
     """
-    errors = [None] * len(images)
     try:
-        scores = _describe(pipe, images, also)
-    except ImageReadError:
+        maps = pipe[:-1].transform(images)
+        scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
+        if also is not None:
+            scores["also"] = also(pipe[-1], images, maps)
+        error = None
+    except ImageReadError as unreadable:
         if on_error == "raise":
             raise
-        tables = []
-        for i in range(len(images)):
-            try:
-                tables.append(_describe(pipe, images[i], also).set_axis([i]))
-            except ImageReadError as error:
-                errors[i] = str(error)
-        scores = pd.concat(tables) if tables else pd.DataFrame()
-        scores = scores.reindex(range(len(images)))
+        if len(images) > 1:
+            half = len(images) // 2
+            parts = images[:half], images[half:]
+            return _joined([score_batch(pipe, part, also=also) for part in parts])
+        scores, error = pd.DataFrame(index=[0]), str(unreadable)
     scores.insert(0, "file", images.file_names())
-    scores["error"] = pd.Series(errors, dtype=object)
+    scores["error"] = pd.Series([error] * len(images), dtype=object)
     return scores
 
 
+def _joined(tables):
+    """All rows; a table in which no image can be read does not know the columns of the scores."""
+    columns = max((table.columns for table in tables), key=len)
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
 def _open(model, digest):
-    pipe = _opened.get(digest)
-    if pipe is None:
+    if digest not in _opened:
+        _opened.clear()
         if isinstance(model, str):
             pipe = load(model, mmap_mode="r")
             check_takes_images(pipe, "score_images")
         else:
             pipe = pickle.loads(model.tobytes())
-        _opened.clear()
         _opened[digest] = pipe
-    return pipe
-
-
-def _describe(pipe, images, also):
-    maps = pipe[:-1].transform(images)
-    scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
-    return scores if also is None else scores.assign(also=also(pipe[-1], images, maps))
+    return _opened[digest]
 
 
 def read_scores(text: bytes) -> pd.DataFrame:
