@@ -315,7 +315,7 @@ def test_other_formats_say_what_to_do(path, tmp_path):
 def test_parameters_that_a_file_does_not_know_get_their_defaults(tmp_path):
     step = RandomProjection(3).fit(np.ones((4, 9)))
     skstructcore.save(step, tmp_path / "step")
-    text, _, _ = persistence.read_head(tmp_path / "step")
+    text = persistence.read_head(tmp_path / "step").text
     state = json.loads(text["state"])
     del state["state"]["random_state"]  # as if the parameter came with a later release
     arrays = {state["state"]["components_"]["array"]: step.components_}
@@ -427,7 +427,7 @@ def test_the_safetensors_library_reads_the_same_arrays(path, pipe):
 
 
 def test_the_checksum_is_that_of_the_bytes_behind_the_head(path):
-    text, _, start = persistence.read_head(path)
+    _, text, _, start = persistence.read_head(path)
     assert text["arrays_sha256"] == hashlib.sha256(path.read_bytes()[start:]).hexdigest()
 
 

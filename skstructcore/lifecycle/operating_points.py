@@ -122,18 +122,7 @@ def operating_points(
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
     for decision in scorer.decisions_.values():
         check_scores(decision.scores)
-    rows = []
-    for asked in false_alarm_rates:
-        for name, decision in scorer.decisions_.items():
-            decision = decision.at(asked)
-            rate, interval = np.nan, None
-            held_out = knn.calibration != "in-sample" or decision.is_fresh
-            if held_out and decision.rule != "quantile":
-                rate, interval = decision.rate, decision.interval
-            interval = interval or (np.nan, np.nan)
-            rows.append((name, float(asked), rate, *interval, decision.threshold))
-    columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = _thresholds(scorer, false_alarm_rates, knn.calibration != "in-sample")
     if images is None:
         if y is not None:
             raise ValueError("y labels images: give them as well.")
@@ -145,6 +134,20 @@ def operating_points(
     if not good.all():
         _add_measured(table, pipe, images, good)
     return table
+
+
+def _thresholds(scorer, rates, held_out):
+    """A row a rate and route: the threshold, and what is known of the rate it stands for."""
+    rows = []
+    for asked in map(float, rates):
+        for name, known in scorer.decisions_.items():
+            decision, rate, interval = known.at(asked), np.nan, None
+            if (held_out or decision.is_fresh) and decision.rule != "quantile":
+                rate, interval = decision.rate, decision.interval
+            low, high = interval or (np.nan, np.nan)
+            rows.append((name, asked, rate, low, high, decision.threshold))
+    columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _check_numbers(values, name, *limits, **options):
@@ -180,14 +183,12 @@ def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_
                 chosen[[i]], kinds=kinds, severity=severity, size=pixels, random_state=random_state
             )
             copies += one.paths
-        parts = _describe_held_out(pipe, chosen, copies)
-        shares.append(rejections(parts, pipe[-1], rates).mean(axis=1))
+        described = _describe_held_out(pipe, chosen, copies)
+        shares.append(rejections(described, pipe[-1], rates).mean(axis=1))
     shares_of = dict(zip(rates, np.transpose(shares).tolist(), strict=True))
-    table["painted_found"] = table["false_alarm_rate"].map(
-        {k: float(np.mean(v)) for k, v in shares_of.items()}
-    )
-    smallest = {asked: smallest_size(sizes, shares) for asked, shares in shares_of.items()}
-    table["smallest_found"] = table["false_alarm_rate"].map(smallest)
+    of_row = table["false_alarm_rate"].map(shares_of)
+    table["painted_found"] = [float(np.mean(shares)) for shares in of_row]
+    table["smallest_found"] = [smallest_size(sizes, shares) for shares in of_row]
     table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in shares_of.items()}}
 
 
@@ -239,26 +240,25 @@ def _describe_held_out(pipe, originals, copies):
     bank, knn, scorer = fitted_steps(pipe)
     features = features_of(pipe, list(copies))
     places = bank.images_.find(digests_of(originals))
-    parts = []
+    tables = []
     if len(rows := np.flatnonzero(places >= 0)):
         patches = Patches(features[rows], bank.bank_, places[rows], bank.images_)
-        parts.append(scorer.describe(knn.transform_held_out(patches)))
+        tables.append(scorer.describe(knn.transform_held_out(patches)))
     if len(rows := np.flatnonzero(places < 0)):
-        parts.append(scorer.describe(knn.transform(bank.transform(features[rows]))))
-    return pd.concat(parts, ignore_index=True)
+        tables.append(scorer.describe(knn.transform(bank.transform(features[rows]))))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _add_measured(table, pipe, images, good):
     """Columns of what labels tell, with confidence limits."""
-    bank = fitted_steps(pipe)[0]
-    fresh = bank.images_.find(digests_of(images)) < 0
+    fresh = fitted_steps(pipe)[0].images_.find(digests_of(images)) < 0
+    rates = table["false_alarm_rate"].unique().tolist()
     for name, which in (("false_alarms", good & fresh), ("found", ~good)):
         if not which.any():
             continue
-        parts = pipe[-1].describe(pipe[:-1].transform(images[which]))
-        rates = table["false_alarm_rate"].unique()
-        shares = rejections(parts, pipe[-1], rates).mean(axis=1)
-        limits = dict(zip(("_low", "_high"), share_interval(shares, len(parts)), strict=True))
+        described = pipe[-1].describe(pipe[:-1].transform(images[which]))
+        shares = rejections(described, pipe[-1], rates).mean(axis=1)
+        limits = dict(zip(("_low", "_high"), share_interval(shares, len(described)), strict=True))
         for suffix, values in {"": shares, **limits}.items():
             of_rate = dict(zip(rates, values, strict=True))
             table[name + suffix] = table["false_alarm_rate"].map(of_rate)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -72,16 +72,17 @@ def write_model_file(file: BinaryIO, arrays: dict[str, NDArray], text: dict[str,
         file.write(_bytes_of(array))
 
 
-def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
-    """Read and check the text and the places of the arrays; the arrays are not looked at.
+class Head(NamedTuple):
+    """What a model file begins with."""
 
-    Returns
-    -------
-    places : dict of str to dict
-        Type, shape and place of each array.
-    start : int
-        Where the arrays begin in the file.
-    """
+    path: StrPath
+    text: dict[str, str]
+    places: dict[str, dict]  # type, shape and place of each array
+    start: int  # where the arrays begin in the file
+
+
+def read_head(path: StrPath) -> Head:
+    """Read and check the head; the arrays are not looked at."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
@@ -106,13 +107,12 @@ def read_head(path: StrPath) -> tuple[dict[str, str], dict[str, dict], int]:
         raise _damaged(path, error) from error
     if checksum != _digest_of_head(text, entries):
         raise _damaged(path, "the checksum of its head does not fit")
-    return text, entries, 8 + length
+    return Head(path, text, entries, 8 + length)
 
 
-def read_arrays(
-    path: StrPath, text: dict[str, str], places: dict, start: int, mmap_mode: Literal["r"] | None
-) -> dict[str, NDArray]:
+def read_arrays(head: Head, mmap_mode: Literal["r"] | None) -> dict[str, NDArray]:
     """Read (or map) all arrays, and compare their checksum."""
+    path, text, places, start = head
     size = os.path.getsize(path) - start
     if mmap_mode is None:
         content = np.empty(size, np.uint8)

@@ -156,16 +156,16 @@ def load(
     """
     if mmap_mode not in (None, "r"):
         raise ValueError(f"mmap_mode must be None or 'r', got {mmap_mode!r}.")
-    text, places, start = _read_head(path)
-    arrays = read_arrays(path, text, places, start, mmap_mode)
+    head = _read_head(path)
+    arrays = read_arrays(head, mmap_mode)
     try:
-        model = Reader(arrays).value(json.loads(text["state"]))
+        model = Reader(arrays).value(json.loads(head.text["state"]))
         check_is_fitted(model)
     except RecursionError:
-        raise _refused(path, text, "its entries are nested too deeply") from None
+        raise _refused(head, "its entries are nested too deeply") from None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise _refused(path, text, reason) from error
+        raise _refused(head, reason) from error
     return model if weights is None else with_weights(model, weights)
 
 
@@ -207,7 +207,7 @@ def info(path: StrPath) -> dict[str, Any]:
         training, another once the model is recalibrated or changed in any way; and "bytes", the
         size of the file.
     """
-    text, _, _ = _read_head(path)
+    text = _read_head(path).text
     return {
         **json.loads(text["header"]),
         "format": text["format"],
@@ -217,7 +217,8 @@ def info(path: StrPath) -> dict[str, Any]:
 
 
 def _read_head(path):
-    text, places, start = read_head(path)
+    head = read_head(path)
+    text = head.text
     if text.get("format") != f"skstructcore {FORMAT}":
         given = text.get("format", "no format that this package knows")
         raise ModelFileError(
@@ -227,17 +228,17 @@ def _read_head(path):
     missing = {"header", "state", "arrays_sha256"} - set(text)
     if missing:
         raise ModelFileError(f"{os.fspath(path)!r} lacks {sorted(missing)}: fit again.")
-    return text, places, start
+    return head
 
 
-def _refused(path, text, reason):
+def _refused(head, reason):
     try:
-        by = f"skstructcore {json.loads(text['header'])['versions']['skstructcore']}"
+        by = f"skstructcore {json.loads(head.text['header'])['versions']['skstructcore']}"
     except (ValueError, KeyError, TypeError):
         by = "nobody who says so"
     return ModelFileError(
-        f"{os.fspath(path)!r}, written by {by}, cannot be used by {__version__}: {reason}. Load it "
-        "with the release that wrote it, or fit again with this one."
+        f"{os.fspath(head.path)!r}, written by {by}, cannot be used by {__version__}: {reason}. "
+        "Load it with the release that wrote it, or fit again with this one."
     )
 
 
