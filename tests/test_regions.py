@@ -166,9 +166,10 @@ def test_a_defect_is_found_where_it_is(pipe_and_images, resolution):
         assert described[f"region_{side}"] == row[side]
     assert (described["peak_row"], described["peak_col"]) == (row["peak_row"], row["peak_col"])
     maps = pipe[:-1].transform(paths)
-    pd.testing.assert_frame_equal(
-        regions(pipe, maps).drop(columns="image"), found.drop(columns="image")
-    )
+    features = pipe[0].transform(paths)
+    for other in (regions(pipe, maps), regions(pipe[1:], features)):
+        assert other["image"].tolist() == [f"image {paths.index(name)}" for name in found["image"]]
+        pd.testing.assert_frame_equal(other.drop(columns="image"), found.drop(columns="image"))
 
 
 def test_exports_hold_the_same_regions(pipe_and_images, tmp_path):

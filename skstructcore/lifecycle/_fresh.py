@@ -12,6 +12,7 @@ from ..bank.table import digests_of
 from ..bank.training import good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
+from ..routing.grouping import UNKNOWN
 from ..scoring.calibration import judge_routes
 from ..scoring.table import describe_maps
 from ._steps import check_scores, features_of
@@ -157,7 +158,7 @@ def _check_sizes(bank, good):
 
 def _check_products(fresh):
     """Raise ValueError if images are of no known product, or of another than was said."""
-    unknown = fresh["route"] == "unknown"
+    unknown = fresh["route"] == UNKNOWN
     if unknown.any():
         raise ValueError(
             f"{_count(unknown)} of no product that the pipeline knows (the nearest is "
