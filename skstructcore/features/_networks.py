@@ -190,7 +190,7 @@ class VitNetwork(Network):
     def __call__(self, pixels):
         x = self.scaled(pixels)
         grid = x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
-        tokens = self._tokens(x, self._grid_positions(grid))
+        tokens = self._tokens(x, self.grid_positions(grid))
         tokens = [F.normalize(t.float(), dim=-1) for t in tokens]
         return torch.cat(tokens, dim=-1).unflatten(1, grid).cpu()
 
@@ -206,7 +206,7 @@ class VitNetwork(Network):
                 kept[number] = x[:, n_first:]
         return [kept[number] for number in self.blocks]
 
-    def _grid_positions(self, grid):
+    def grid_positions(self, grid):
         """Position embeddings `(1, h * w, width)` for a grid, as facebookresearch/dinov2 does it.
 
         transformers differs from it for models without registers: it does not add the offset

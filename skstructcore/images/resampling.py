@@ -41,12 +41,13 @@ def upsample_maps(
     array([[[0.  , 0.25, 0.75, 1.  ]]], dtype=float32)
     """
     maps = np.asarray(maps, dtype=np.float32)
-    rows = _resize_matrix(maps.shape[1], size[0], sigma)
-    columns = _resize_matrix(maps.shape[2], size[1], sigma)
+    rows = resize_matrix(maps.shape[1], size[0], sigma)
+    columns = resize_matrix(maps.shape[2], size[1], sigma)
     return rows @ maps @ columns.T
 
 
-def _resize_matrix(n_in, n_out, sigma):
+def resize_matrix(n_in: int, n_out: int, sigma: float) -> NDArray[np.float32]:
+    """What each pixel of an axis weighs in each new one, ``(n_out, n_in)``: linear, smoothed."""
     centres = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
     left = np.minimum(centres.astype(np.int64), max(n_in - 2, 0))
     weight = centres - left

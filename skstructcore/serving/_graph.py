@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from ..images.resampling import _resize_matrix, ignored_pixels
+from ..images.resampling import ignored_pixels, resize_matrix
 
 if TYPE_CHECKING:
     from typing import Any
@@ -101,7 +101,7 @@ def resized_map(
 ):
     """A map of patches at the size that the backbone saw, smoothed: see `at_pixels`."""
     rows, columns = (
-        _resize_matrix(n_in, n_out, sigma) for n_in, n_out in zip(shape, size, strict=True)
+        resize_matrix(n_in, n_out, sigma) for n_in, n_out in zip(shape, size, strict=True)
     )
     pixels = g("MatMul", g("MatMul", rows, grid), columns.T.copy())
     if ignored is None:

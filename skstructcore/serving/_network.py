@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..features.joined import JoinedFeatures
-from ..images.resampling import _resize_matrix
+from ..images.resampling import resize_matrix
 from .exported import ExportError
 
 
@@ -67,11 +67,11 @@ def _eager(features, size):
     features = copy.copy(features)
     features.device, features.dtype = "cpu", "float32"
     network, tiling = features._network().eager, features._tiling()
-    if hasattr(network, "_grid_positions"):  # of transformers: a table that is fixed here
+    if hasattr(network, "grid_positions"):  # of transformers: a table that is fixed here
         network = copy.copy(network)
         seen = size if tiling is None else tiling.tile_size
-        positions = network._grid_positions(tuple(side // network.patch_size for side in seen))
-        network._grid_positions = lambda grid: positions
+        positions = network.grid_positions(tuple(side // network.patch_size for side in seen))
+        network.grid_positions = lambda grid: positions
     return network, tiling
 
 
@@ -96,7 +96,7 @@ def _at_grid(features, grid_shape):
     if tuple(shape) == grid_shape:
         return features
     rows, columns = (
-        torch.from_numpy(_resize_matrix(int(n_in), n_out, 0.0))
+        torch.from_numpy(resize_matrix(int(n_in), n_out, 0.0))
         for n_in, n_out in zip(shape, grid_shape, strict=True)
     )
     return (rows @ features.permute(0, 3, 1, 2) @ columns.T).permute(0, 2, 3, 1)
