@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skstructcore.images.labels import defect_types, is_anomalous
+from skstructcore.datasets import ImageSet
+from skstructcore.images.labels import defect_types, is_anomalous, labels_of
 
 EXPECTED = [False, True, False]
 
@@ -89,3 +90,10 @@ def test_one_class_is_fine_unless_both_are_needed():
 def test_what_is_ambiguous_is_refused(y, message):
     with pytest.raises(ValueError, match=message):
         is_anomalous(y)
+
+
+def test_labels_of_an_image_set_are_taken_unless_others_are_given():
+    images = ImageSet(["a.png", "b.png"], ["good", "spot"])
+    assert labels_of(images, None).tolist() == ["good", "spot"]
+    assert labels_of(images, [1, 0]).tolist() == ["anomalous", "good"]
+    assert labels_of(["a.png", "b.png"], None) is None

@@ -1,0 +1,37 @@
+"""The evidence of a change, image by image, as a picture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from display_data import texts
+from sklearn.pipeline import make_pipeline
+
+from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+from skstructcore.display import DriftDisplay
+from skstructcore.lifecycle import DriftMonitor
+
+
+def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
+    evidence = pd.DataFrame({"a": [0.0, 2.5], "b": [0.0, 0.1]})
+    ax = DriftDisplay(evidence, {"a": 2.0, "b": 2.0}, [(1, "a")]).plot().ax_
+    assert "a: 1" in texts(ax) and texts(ax).count("alarm") == 1
+    with pytest.raises(ValueError, match=r"no entry for the tests \['b'\]"):
+        DriftDisplay(evidence, {"a": 2.0})
+
+
+def test_drift_display_keeps_what_a_monitor_says_after_every_image():
+    X = np.random.default_rng(1).normal(size=(220, 4))
+    pipe = make_pipeline(
+        CoresetBank(0.1, random_state=0), RoutedKNNScorer(), StructCoreScorer(descriptors=["max"])
+    ).fit(X[:100])
+    stream = np.r_[X[100:150], X[150:] + 2]
+    display = DriftDisplay.from_estimator(pipe, stream)
+    monitor = DriftMonitor(pipe)
+    monitor.update(stream)
+    assert display.alarms == [(alarm.image, alarm.kind) for alarm in monitor.alarms_]
+    assert display.alarms and min(position for position, _ in display.alarms) >= 50
+    last = monitor.evidence().set_index("kind")["log10_evidence"]
+    np.testing.assert_allclose(display.log10_evidence.iloc[-1][last.index], last)
+    display.plot().figure_.draw_without_rendering()
+    with pytest.raises(ValueError, match="no images to watch"):
+        DriftDisplay.from_predictions(pd.DataFrame(), monitor)
