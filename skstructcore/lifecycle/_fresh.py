@@ -12,7 +12,7 @@ from ..bank.table import digests_of
 from ..bank.training import good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
-from ..routing.grouping import UNKNOWN
+from ..routing import UNKNOWN
 from ..scoring.calibration import judge_routes
 from ..scoring.table import describe_maps
 from ._steps import check_scores, features_of
