@@ -96,7 +96,7 @@ def test_training_images_are_no_evidence_of_false_alarms_and_their_copies_are_he
     faint = operating_points(pipe, train, **{**options, "n_painted": 24}, severity=1e-3)
     decision = pipe[-1].calibration_.decision.at(0.2)
     assert faint["painted_found"][0] == pytest.approx(
-        decision.rejects(decision.scores).mean(), abs=0.1
+        decision.rejects(decision.scores).mean(), abs=0.15
     )
 
 
