@@ -46,6 +46,16 @@ def test_the_score_of_a_part_is_that_of_its_strangest_view_corrected_for_their_n
     assert scored.worst.tolist() == [1, 2, 3] and scored.n_views.tolist() == [2, 1, 1]
 
 
+@pytest.mark.parametrize("rule", ["expected", "guaranteed", "quantile"])
+def test_a_part_of_views_that_no_good_one_is_like_is_rejected(rule):
+    pipe = fitted(structcore__threshold=rule)
+    X, parts = views(3, 1)
+    X[parts == parts[-1]] += 50  # p-values of 0 by the rule "quantile"
+    table = describe_parts(pipe, X, parts)
+    assert table["is_anomalous"].to_numpy()[-1] and table["anomaly_score"].idxmax() == 2
+    assert np.isfinite(table["anomaly_score"]).all()
+
+
 def test_the_rate_is_one_of_parts_also_where_views_are_missing():
     pipe = fitted()
     X, parts = views(200, 1)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["decide_parts", "describe_parts"]
 
-# A p-value of 1 would be a score of minus infinity.
-_LARGEST = 0.999
+# A p-value of 1 would be a score of minus infinity. That of 0, which the rule "quantile" gives to
+# all that is above the training images, is infinity of the wrong sign in SciPy.
+_SMALLEST, _LARGEST = 1e-16, 0.999
 
 
 class PartScores(NamedTuple):
@@ -63,7 +64,7 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
     n_views = np.bincount(codes)
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
-    scores = -stdtrit(DEGREES_OF_FREEDOM, np.minimum(corrected, _LARGEST))
+    scores = -stdtrit(DEGREES_OF_FREEDOM, np.clip(corrected, _SMALLEST, _LARGEST))
     return PartScores(np.asarray(parts)[first[order]], scores, worst, n_views)
 
 
