@@ -212,6 +212,19 @@ def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old,
         assert reach[1] / reach[0] == pytest.approx(1.1 ** (1 / 11))
 
 
+def test_few_fresh_images_of_one_group_count_as_one():
+    known = steps("expected").fit(patches(60, 0), coresetbank__groups=None)[-1].calibration_
+    raw = np.median(known.decision.scores) + np.array([0.5, 0.6, 0.7, 0.8, 0.9])
+
+    def moved(raw, groups):
+        fresh = pd.DataFrame({"raw_score": raw, "base": raw, "group": groups})
+        return _with_scores(known, fresh, 0.0).decision
+
+    shots, one = moved(raw, ["part"] * 5), moved([np.median(raw)], ["part"])
+    assert (shots.threshold, shots.fresh) == (one.threshold, one.fresh)
+    assert moved(raw, np.arange(5)).threshold > shots.threshold > known.decision.threshold
+
+
 def test_one_fresh_image_moves_next_to_nothing():
     pipe = steps("expected").fit(patches(60, 0), coresetbank__groups=None)
     later = recalibrate(pipe, patches(1, 9))

@@ -242,12 +242,13 @@ def _with_scores(
 
 
 def _fresh_decision(old, scores, groups, weight_old, how=decide):
-    """A decision by fresh scores, and by those of an old one at a weight."""
-    scores: NDArray[np.float64] = np.asarray(scores)
-    names, groups = np.unique(groups, return_inverse=True)
+    """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if old.rule == "quantile" else old.rule
-    weights, kept = None, 0.0  # how much of the old scores is kept
+    scores: NDArray[np.float64] = np.asarray(scores)
+    groups = np.unique(groups, return_inverse=True)[1]
+    n_groups = groups.max() + 1
+    kept, weights = 0.0, None  # how much of the old scores is kept
     if weight_old > 0:
         codes = np.arange(len(old.scores))
         if old.groups is not None:
@@ -257,10 +258,12 @@ def _fresh_decision(old, scores, groups, weight_old, how=decide):
         kept = 1 - len(scores) / float(weights.sum())
         groups = np.concatenate([codes, groups + codes.max() + 1])
         scores = np.concatenate([old.scores, scores])
-    groups = None if len(np.unique(groups)) == len(groups) else groups
-    if rule == "expected" and weight_old == 0 and len(names) < _ENOUGH:
-        kept = _LOCATION / (len(scores) + _LOCATION)
-        scores, groups, weights = moved_scores(old.scores, scores), old.groups, old.score_weights
+    elif rule == "expected" and n_groups < _ENOUGH:
+        kept = _LOCATION / (n_groups + _LOCATION)
+        each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
+        scores, groups, weights = moved_scores(old.scores, each), old.groups, old.score_weights
+    if groups is not None and len(np.unique(groups)) == len(groups):
+        groups = None
     return how(scores, old.asked_rate, rule, groups, weights, fresh=1 - kept * (1 - old.fresh))
 
 
