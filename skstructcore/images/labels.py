@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils.validation import _num_samples
 
 if TYPE_CHECKING:
     from typing import Any
@@ -160,6 +159,8 @@ def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None
 
 def required_labels(images: Any, y: ArrayLike | None) -> ArrayLike:
     """Labels `y`, or else those that an `ImageSet` brings, one for each image; or an error."""
+    from sklearn.utils.validation import _num_samples  # an exported model does without
+
     y = getattr(images, "y", None) if y is None else y
     if y is None:
         raise ValueError("Labels are needed: pass y, or images as an ImageSet with y.")
