@@ -283,6 +283,14 @@ def test_in_sample_scores_are_no_reference(caplog):
             pd.DataFrame({"p_value": [0.5, 0.4], "is_anomalous": pd.array([False, None])}),
             "is_anomalous is missing for image 1",
         ),
+        (
+            pd.DataFrame({"p_value": [0.5], "is_anomalous": ["False"]}),
+            "is_anomalous must hold True and False, got str.* values such as 'False'",
+        ),
+        (
+            pd.DataFrame({"p_value": [0.5, 2.0]}, index=[7, 8]),
+            "between 0 and 1, got 2.0 for image 1",
+        ),
         (pd.DataFrame({"p_value": [0.5], "nearest_route": ["nut"]}), "has the routes nut"),
     ],
 )

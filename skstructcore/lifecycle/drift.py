@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
@@ -324,17 +325,25 @@ class DriftMonitor:
     def _check_table(self, table):
         if "p_value" not in table:
             raise ValueError("X is a table without p_value: give what describe returns.")
-        _check_p_values(pd.to_numeric(table["p_value"], errors="coerce"))
+        p_values = pd.to_numeric(table["p_value"], errors="coerce")
+        _check_p_values(p_values.to_numpy(np.float64, na_value=np.nan))
         unknown = sorted(set(_routes_of(table)) - set(self._tests))
         if unknown:
             raise ValueError(
                 f"The table has the routes {', '.join(unknown)}, but the pipeline knows "
                 f"{', '.join(self._tests)}: give the table of this pipeline's describe."
             )
-        if "is_anomalous" in table and len(missing := np.flatnonzero(table["is_anomalous"].isna())):
+        if "is_anomalous" not in table:
+            return
+        if len(missing := np.flatnonzero(table["is_anomalous"].isna())):
             raise ValueError(
                 f"is_anomalous is missing for image {missing[0]}. Leave out images that have "
                 "no decision."
+            )
+        if (kind := infer_dtype(table["is_anomalous"])) not in ("boolean", "empty"):
+            raise ValueError(
+                f"is_anomalous must hold True and False, got {kind} values such as "
+                f"{table['is_anomalous'].iloc[0]!r}."
             )
 
 
