@@ -186,6 +186,13 @@ def test_a_pipeline_without_a_bank_is_refused():
         estimate_memory(make()[:2], photos(2))
 
 
+@pytest.mark.parametrize("estimate", [estimate_memory, estimate_time])
+@pytest.mark.parametrize("name", ["bank__group", "bnk__groups", "bank__y"])
+def test_parameters_that_fit_does_not_have_are_named(estimate, name):
+    with pytest.raises(ValueError, match=f"no parameters {name}: there are bank__groups, bank"):
+        estimate(make(), photos(4), **{name: [0, 0, 1, 1]})
+
+
 def write(folder, limit, used, stat, names):
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in zip((*names, "memory.stat"), (limit, used, stat), strict=True):

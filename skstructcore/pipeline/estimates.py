@@ -55,7 +55,8 @@ def estimate_memory(
     Raises
     ------
     ValueError
-        If the pipeline ends with other steps, or an image cannot be read.
+        If the pipeline ends with other steps, `fit` has no such parameter, or an image cannot be
+        read.
 
     Examples
     --------
@@ -177,7 +178,12 @@ def _training(pipe, X, y, fit_params):
     for _, step in pipe.steps:
         if isinstance(step, BaseEstimator):
             step._validate_params()
-    given = {key.removeprefix(f"{name}__"): value for key, value in fit_params.items()}
+    known = {f"{name}__{key}": key for key in ("groups", "categories", "parts")}
+    if unknown := sorted(fit_params.keys() - known):
+        raise ValueError(
+            f"fit has no parameters {', '.join(unknown)}: there are {', '.join(known)}."
+        )
+    given = {known[key]: value for key, value in fit_params.items()}
     # Shapes are known of the features without their computation.
     features = clone(pipe[:-3]).fit_transform(X) if len(pipe) > 3 else np.asarray(X)
     training = good_images(features, y, **given, n_routes=bank.n_routes)
