@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skstructcore import StructCoreScorer
 from skstructcore.containers import TrainingImages
 from skstructcore.scoring.calibration import (
     NORMS,
@@ -153,6 +154,13 @@ def test_the_part_that_raises_the_score_most_decides():
     assert new.judge(images).decided_by.tolist() == [0, 1, 2]
     # Of the norm sqrt(1 + 0.81), times 2, the second image has 2 * 4 / sqrt(4.81) by the first.
     assert replace(new, norm="l2").judge(images).decided_by.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("descriptors", [[], {"std": 0.0}])
+def test_a_score_of_nothing_is_refused(descriptors):
+    maps = np.random.default_rng(0).random((20, 4, 4))
+    with pytest.raises(ValueError, match="no descriptor has a weight other than 0"):
+        StructCoreScorer(descriptors=descriptors, lam="struct-only").fit(maps)
 
 
 @pytest.mark.parametrize("norm", NORMS)

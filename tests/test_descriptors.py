@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -115,6 +117,11 @@ def test_wrong_shape_and_nan_name_the_descriptor():
 def test_two_descriptors_of_one_name_are_refused():
     with pytest.raises(ValueError, match="found twice: max"):
         compute_descriptors(MAP, ["max", "max"])
+    largest, spread = (partial(function, axis=(1, 2)) for function in (np.max, np.std))
+    with pytest.raises(ValueError, match=r"found twice: partial.* its __name__ says"):
+        compute_descriptors(MAP, [largest, spread])
+    largest.__name__, spread.__name__ = "largest", "spread"
+    assert compute_descriptors(MAP, [largest, spread]).tolist() == [[MAP.max(), MAP.std()]]
 
 
 @pytest.mark.parametrize("maps", [np.ones((3, 3)), np.ones((0, 3, 3)), np.ones((2, 0, 3))])

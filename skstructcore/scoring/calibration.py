@@ -347,6 +347,11 @@ def fit_calibration(
         )
     d_struct, base_weight = combine(z, norm), 1.0
     if lam == "struct-only":
+        if not weights.any():
+            raise ValueError(
+                "lam='struct-only' leaves nothing to score by, because no descriptor has a weight "
+                "other than 0: give one, or another lam."
+            )
         lam, base_weight = 1.0, 0.0
     elif lam == "auto" and norm == "sum":
         lam = base_scale

@@ -131,7 +131,10 @@ def descriptor_names(descriptors: Iterable[DescriptorLike]) -> list[str]:
     names = [resolve_descriptor(descriptor)[0] for descriptor in descriptors]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
-        raise ValueError(f"Descriptors need distinct names; found twice: {', '.join(duplicates)}.")
+        raise ValueError(
+            f"Descriptors need distinct names; found twice: {', '.join(duplicates)}. Leave "
+            "one out; a function has the name that its __name__ says."
+        )
     return names
 
 
@@ -214,7 +217,10 @@ def compute_descriptors(
 
 def _of_counted(descriptor, maps, ignored):
     """A descriptor of the pixels that are not ignored."""
-    looks_around = "ignored" in inspect.signature(descriptor).parameters
+    try:
+        looks_around = "ignored" in inspect.signature(descriptor).parameters
+    except ValueError:  # functions of C may have none
+        looks_around = False
     values = np.empty(len(maps))
     for i, (image, out) in enumerate(zip(maps, ignored, strict=True)):
         if looks_around and out.any():
