@@ -117,11 +117,12 @@ def test_images_of_another_folder_do_not_pass_for_those_that_are_done(pipe, part
         save_maps(pipe, files(parts), tmp_path / "m", overlays=tmp_path / "m")
 
 
-def test_maps_that_lie_among_the_images_are_no_images(pipe, parts, tmp_path):
+def test_maps_that_lie_among_the_images_are_no_images(pipe, parts, tmp_path, caplog):
     for name in "ab":
         Image.open(files(parts)[0]).save(tmp_path / f"{name}.png")
     save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "b.png")], tmp_path / "maps")
     assert len(load_images(tmp_path)) == 2
+    assert "Left out the maps in" in caplog.text
 
 
 def test_an_overlay_is_drawn_by_the_threshold_of_its_own_route(tmp_path):

@@ -87,6 +87,13 @@ def test_arrays_count_as_images_where_no_others_lie(make, tmp_path, caplog):
     assert caplog.text.count("left out: 2 .npy") == 1
 
 
+@pytest.mark.parametrize("text", ['{"mm_per_pixel": 0.1}', "[1, 2]", "0.1", "no JSON"])
+def test_a_file_of_the_users_leaves_no_folder_out(make, tmp_path, text):
+    make("p/good/a.png", "p/crack/b.png")
+    (tmp_path / "p/good/scale.json").write_text(text)
+    assert table(load_images("p")) == {"p/good/a.png": "good", "p/crack/b.png": "crack"}
+
+
 def test_another_word_for_good_can_be_given(make):
     make("p/gut/a.png", "p/Riss/b.png")
     assert table(load_images("p", good="gut")) == {"p/gut/a.png": "good", "p/Riss/b.png": "Riss"}

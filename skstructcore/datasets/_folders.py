@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-#: Beside the files that `skstructcore.save_maps` writes, which may lie among the images.
-_OWN_NOTE = "scale.json"
 _MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 
 
@@ -64,9 +63,9 @@ def walk(root: Path, tell: bool = True) -> list[Path]:
             folders.clear()
             continue
         seen.add(real_path)
-        if _OWN_NOTE in names:
+        if "scale.json" in names and _is_of_maps(Path(folder, "scale.json")):
             folders.clear()
-            _logger.info("Left out the maps in %r", folder)
+            _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
             continue
         masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
         if masks:
@@ -85,3 +84,11 @@ def walk(root: Path, tell: bool = True) -> list[Path]:
         images += images_here
     tell_of_others(files, images)
     return images
+
+
+def _is_of_maps(file):
+    """Whether a file is the note of `skstructcore.save_maps`, whose maps may lie among images."""
+    try:
+        return {"unit", "thresholds", "not_seen"} <= set(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
