@@ -87,6 +87,18 @@ def test_compressed_run_lengths_are_read_by_pycocotools(folder):
     np.testing.assert_array_equal(load_annotated(folder, folder / "all.json").load_mask(0), MASK)
 
 
+@pytest.mark.parametrize("place", ["labels/classes.txt", "labels/train/classes.txt"])
+@pytest.mark.parametrize(("number", "label"), [(1, "scratch"), (2, "class 2"), (3, "class 3")])
+def test_classes_have_the_names_of_the_nearest_list(tmp_path, place, number, label):
+    for name in ("images/train", "labels/train"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "classes.txt").write_text("of\nanother\ndata\nset\n")
+    (tmp_path / place).write_text("dent\nscratch\n\n")
+    Image.new("L", (20, 12)).save(tmp_path / "images/train/a.png")
+    (tmp_path / "labels/train/a.txt").write_text(f"{number} .5 .5 .2 .2\n")
+    assert load_annotated(tmp_path / "images", tmp_path / "labels").y.tolist() == [label]
+
+
 def test_annotations_that_are_not_asked_for_are_mentioned(folder, caplog):
     (folder / "bad.json").write_text("{}")
     assert len(load_images(folder)) == 2

@@ -467,13 +467,22 @@ def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_
     assert refused.exit_code == 2 and "--parts is about fresh images" in refused.output
 
 
+@pytest.mark.parametrize("name", ["fit", "recalibrate", "update"])
+def test_what_the_shell_makes_of_a_star_is_learned_by_no_command(lines, model, name):
+    images = ["line3/NG", "line3/OK", "line3/dent"]
+    result = run(name, *([] if name == "fit" else [model]), *images, "-o", "new.model")
+    assert result.exit_code == 2 and "good images or defects?" in result.output
+    assert not Path("new.model").exists()
+
+
 def test_update_and_forget_change_the_bank_and_leave_the_model(root, good, model, tmp_path):
     fresh = root / "bolt" / "test" / "good"
     larger, smaller = tmp_path / "larger", tmp_path / "smaller"
     before = model.read_bytes()
-    result = run("update", model, fresh, "-o", larger, "--force")
+    new = list(fresh.iterdir())
+    result = run("update", model, fresh, new[0], "-o", larger, "--force")  # one of them twice
     assert result.exit_code == 0, result.output
-    n_new = len(list(fresh.iterdir()))
+    n_new = len(new)
     assert f"6 good images before, {6 + n_new} now" in result.output
     result = run("forget", larger, good / "0.png", "-o", smaller, "--json")
     assert json.loads(result.stdout)["images"] == 5 + n_new

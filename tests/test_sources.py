@@ -69,6 +69,7 @@ def test_what_the_shell_makes_of_a_star_never_trains_on_defects_unasked(make, so
     make("p/OK/a.png", "p/NG/b.png", "p/holes/c.png", "p/lot2/d.png")
     with pytest.raises(DatasetError, match=r"holes: good images or defects\? .* beside 'NG'"):
         load_images(*sources)
+    assert len(find_rows(sources, good=None)) == len(sources)  # what they are matters to nobody
     assert table(load_images("p"))["p/holes/c.png"] == "holes"
     assert table(load_images("p/OK", "p/NG")) == {"p/OK/a.png": "good", "p/NG/b.png": "NG"}
     assert set(load_images("p/OK", "p/lot2").y) == {"good"}
@@ -266,6 +267,13 @@ def test_masks_may_lie_in_a_folder_of_their_own(make):
     assert [images.load_mask(i).sum() for i in range(4)] == [0, 61, 0, 61]
     images = load_images("p", "q", masks="masks", inverted_masks=True)
     assert [images.load_mask(i).sum() for i in range(4)] == [0, 3, 0, 3]
+    Path("p.csv").write_text(
+        "file,label,mask\np/OK/a.png,ok,\np/dent/b.png,dent,masks/dent/b.png\n"
+    )
+    images = load_images("p.csv", "q", masks="masks", inverted_masks=True)
+    assert [images.load_mask(i).sum() for i in range(4)] == [0, 61, 0, 3]
+    with pytest.raises(ValueError, match="inverted_masks=True is about the masks in the folder"):
+        load_images("p.csv", inverted_masks=True)
     with pytest.raises(DatasetError, match=r"d_mask\.png: a mask without an image"):
         load_images("p", masks="masks")
     with pytest.raises(DatasetError, match="masks= is no folder"):

@@ -166,7 +166,7 @@ def forget(model, images, output, as_json):
     """
     from .. import lifecycle
 
-    _change(model, output, as_json, lifecycle.forget, images.named())
+    _change(model, output, as_json, lifecycle.forget, images.named(good=None))
 
 
 @click.command(epilog=exit_codes(_SUSPECTS))
@@ -198,7 +198,7 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
     from ..lifecycle import audit as audit_
 
     pipe = model.load()
-    table = audit_(pipe, images.named() if images.paths else None, fdr=fdr)
+    table = audit_(pipe, images.named(good=None) if images.paths else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())
     answer(
         as_json,

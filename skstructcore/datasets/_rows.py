@@ -14,7 +14,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.reading import ImageReadError
 from ._folders import walk
-from .checks import DatasetError
+from .checks import DatasetError, Problems
 from .image_set import ImageRow
 from .layouts import layout_or_none
 from .tables import beside, read_rows
@@ -50,7 +50,8 @@ def find_rows(
 ) -> list[ImageRow]:
     """What `load_images` finds, a row an image in order; single files need not be there.
 
-    With ``good=None`` names of folders say nothing of the images in them.
+    An image that is named twice has one row. With ``good=None`` names of folders say nothing of
+    the images in them.
     """
     asked = _Asked(good, split, categories == "folder", pages, max_pixels)
     rows = [row for source in sources for row in _rows_of(os.fspath(source), asked)]
@@ -59,9 +60,44 @@ def find_rows(
     if categories not in (None, "folder"):
         category_of = _category_reader(categories)
         rows = [row._replace(category=category_of(row.file)) for row in rows]
-    if pages is None and views is None:
-        return rows
-    return [shown for row in rows for shown in _pages_of(row, pages, views, max_pixels)]
+    if pages is not None or views is not None:
+        rows = [shown for row in rows for shown in _pages_of(row, pages, views, max_pixels)]
+    if good is not None:
+        _check_beside_defects(rows)
+    return _once(rows, sources)
+
+
+def _check_beside_defects(rows):
+    """An error if folders that say nothing are named together with one of defects, as by x/*."""
+    defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
+    defects = sorted(filter(means_defect, defects))
+    unknown = sorted({row.folder for row in rows if row.label is None})
+    if defects and unknown:
+        raise DatasetError(
+            os.path.commonpath(map(os.path.abspath, unknown)),
+            [
+                f"{folder}: good images or defects? It lies beside {defects[0]!r}; name the "
+                "folders of good images alone, or the folder around all of them"
+                for folder in unknown
+            ],
+        )
+
+
+def _once(rows, sources):
+    """A row a file, with what any of its rows knows; they must not contradict each other."""
+    merged: dict[str, ImageRow] = {}
+    problems = Problems(", ".join(map(str, sources[:3])))
+    for row in rows:
+        before = merged.setdefault(row.file, row)
+        for what, old, new in zip(row._fields, before, row, strict=True):
+            if old and new and old != new:
+                problems.add(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+        # An empty cell ("") takes nothing back that another row knows.
+        merged[row.file] = row._make(
+            new if new or old is None else old for old, new in zip(before, row, strict=True)
+        )
+    problems.raise_any()
+    return list(merged.values())
 
 
 def _pages_of(row, pages, views, max_pixels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
@@ -64,7 +65,8 @@ def load_annotated(
         The images, however deep.
     annotations : str or path-like, default=None
         A COCO JSON file, or a folder with a file for each image: labelme (``.json``), Pascal VOC
-        (``.xml``) or YOLO (``.txt``, boxes or segments; names of classes in ``classes.txt``).
+        (``.xml``) or YOLO (``.txt``, boxes or segments; names of classes in the nearest
+        ``classes.txt``, beside the file or in folders around it as far as this one).
         None: these files lie beside the images.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
@@ -109,7 +111,7 @@ def load_annotated(
 
 
 def _beside(folder, annotations, sizes, problems):
-    readers = {".json": _labelme, ".xml": _voc, ".txt": _yolo}
+    readers = {".json": _labelme, ".xml": _voc, ".txt": partial(_yolo, annotations or folder)}
     shapes_of = {file: [] for file in sizes}
     n_read = 0
     for file, size in sizes.items():
@@ -185,9 +187,10 @@ def _voc(path, size):
     return shapes
 
 
-def _yolo(path, size):
-    names = path.with_name("classes.txt")
-    lines = names.read_text("utf-8").split("\n") if names.is_file() else []
+def _yolo(root, path, size):
+    names = (place / "classes.txt" for place in path.parents if place.is_relative_to(root))
+    names = next(filter(Path.is_file, names), None)
+    lines = names.read_text("utf-8").splitlines() if names else []
     labels = dict(enumerate(map(str.strip, lines)))
     scale = np.array(size[::-1], dtype=np.float64)
     shapes = []
@@ -200,7 +203,7 @@ def _yolo(path, size):
             raise ValueError(f"{line!r}: {class_number:g} is no number of a class")
         if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
             raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
-        label = labels.get(class_number, f"class {class_number:g}")
+        label = labels.get(class_number) or f"class {class_number:g}"
         if is_box:
             centre, half = np.array(values[:2]), np.array(values[2:]) / 2
             corners = _box(*(centre - half), *(centre + half))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..images.files import split_page
-from ..images.labels import GOOD, means_defect
+from ..images.labels import GOOD
 from ..images.masks import InvertedMask
 from ._folders import masks_of
 from ._rows import find_rows
@@ -78,7 +77,7 @@ def load_images(
         A folder with a folder of masks for each type of defect, ``<type>/<stem>.png`` or
         ``<type>/<stem>_mask.png``. None: masks of a table or of a data set only.
     inverted_masks : bool, default=False
-        Whether 0 marks the defect in these.
+        Whether 0 marks the defect in the masks of the folder `masks`; those of tables stay.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -99,8 +98,9 @@ def load_images(
     >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
+    if inverted_masks and masks is None:
+        raise ValueError("inverted_masks=True is about the masks in the folder masks=: name it")
     rows = find_rows(sources, good, split, categories, pages, views, max_pixels)
-    _check_beside_defects(rows)
     if masks is not None:
         rows = _with_masks(rows, Path(masks), inverted_masks)
     return load_rows(rows, sources, groups, max_pixels, check)
@@ -114,46 +114,12 @@ def load_rows(
     check: bool = True,
 ) -> ImageSet:
     """What `load_images` makes of the rows that were found in `sources`."""
-    rows = _once(rows)
     if not rows:
         raise ValueError("no images are named")
     if groups == "folder":
         rows = _with_lots(rows)
     problems = Problems(", ".join(map(str, sources[:3])))
     return problems.checked(as_image_set(rows, max_pixels), check)
-
-
-def _once(rows: Sequence[ImageRow]) -> list[ImageRow]:
-    """A row a file, with what any of its rows knows; they must not contradict each other."""
-    merged: dict[str, ImageRow] = {}
-    problems = Problems("images")
-    for row in rows:
-        before = merged.setdefault(row.file, row)
-        for what, old, new in zip(row._fields, before, row, strict=True):
-            if old and new and old != new:
-                problems.add(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
-        # An empty cell ("") takes nothing back that another row knows.
-        merged[row.file] = row._make(
-            new if new or old is None else old for old, new in zip(before, row, strict=True)
-        )
-    problems.raise_any()
-    return list(merged.values())
-
-
-def _check_beside_defects(rows):
-    """An error if folders that say nothing are named together with one of defects, as by x/*."""
-    defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
-    defects = sorted(filter(means_defect, defects))
-    unknown = sorted({row.folder for row in rows if row.label is None})
-    if defects and unknown:
-        raise DatasetError(
-            os.path.commonpath(map(os.path.abspath, unknown)),
-            [
-                f"{folder}: good images or defects? It lies beside {defects[0]!r}; name the "
-                "folders of good images alone, or the folder around all of them"
-                for folder in unknown
-            ],
-        )
 
 
 def _with_masks(rows, folder, inverted):
@@ -168,9 +134,9 @@ def _with_masks(rows, folder, inverted):
         found = masks_of(shown, folder / defect, problems)
         mask_of.update(zip(shown, found, strict=True))
     problems.raise_any()
-    masks = [row.mask or mask_of.get(file) for file, row in zip(files, rows, strict=True)]
     if inverted:
-        masks = [mask and InvertedMask(str(mask)) for mask in masks]
+        mask_of = {file: mask and InvertedMask(str(mask)) for file, mask in mask_of.items()}
+    masks = [row.mask or mask_of.get(file) for file, row in zip(files, rows, strict=True)]
     return [row._replace(mask=mask) for row, mask in zip(rows, masks, strict=True)]
 
 
