@@ -168,6 +168,17 @@ def test_ignored_patches_say_nothing():
     assert fit(X)[0].dependence_["all"].found == "sequence"
 
 
+def test_near_duplicates_are_found_by_the_few_patches_that_are_not_ignored():
+    rng = np.random.default_rng(0)
+    pairs = np.repeat(rng.normal(size=(65, 2, 2, 3)), 2, axis=0)
+    X = np.full((130, 20, 20, 3), np.nan, dtype=np.float32)
+    corners = np.repeat(rng.integers(0, 19, (65, 2)), 2, axis=0)
+    for image, patches, (y, x) in zip(X, pairs, corners, strict=True):
+        image[y : y + 2, x : x + 2] = patches + rng.normal(0, 0.01, (2, 2, 3))
+    found = CoresetBank(ratio=1.0, random_state=0).fit(X).dependence_["all"]
+    assert (found.found, found.n_groups, found.explained) == ("clusters", 65, 1.0)
+
+
 # --- the statistic, by hand --------------------------------------------------------------------
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .._utils.rows import counted_rows
-
 if TYPE_CHECKING:
     from .._utils.typing import NDArray
     from ..containers import MemoryBank
@@ -120,12 +118,13 @@ def who_explains_whom(
 
     n, height, width, n_features = values.shape
     n_looked_up = max(_PATCHES_PER_IMAGE, -(-_PATCHES // n))
-    # Fixed places, so that nothing here depends on, or changes, the estimator's random state.
-    places = np.random.default_rng(0).permutation(height * width)[:n_looked_up]
-    chosen = values.reshape(n, -1, n_features)[:, np.sort(places)]
-    rows, counted = counted_rows(chosen[:, :, np.newaxis])
-    owner = np.repeat(images, chosen.shape[1])
-    owner = owner if counted is None else owner[counted]
+    # Fixed places, so that nothing here depends on, or changes, the estimator's random state. Of an
+    # image in which some patches are ignored, the first places that count are taken.
+    places = np.random.default_rng(0).permutation(height * width)
+    counted = ~np.isnan(values[..., 0]).reshape(n, -1)[:, places]
+    chosen = np.zeros_like(counted)
+    chosen[:, places] = counted & (counted.cumsum(axis=1) <= n_looked_up)
+    rows, owner = values.reshape(n, -1, n_features)[chosen], images[np.nonzero(chosen)[0]]
     _, nearest = NeighborIndex(bank.values, groups=bank.image_index).query(rows, 1, exclude=owner)
     source = bank.image_index[nearest[:, 0]]
     pairs, n_patches = np.unique(np.stack([owner, source]), axis=1, return_counts=True)
