@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 
 from skstructcore import make_structcore, save_maps
 from skstructcore.datasets import load_images
@@ -96,6 +97,39 @@ def test_names_that_differ_by_their_suffix_alone_stay_apart(pipe, parts, tmp_pat
     save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "a.bmp")], tmp_path / "maps")
     found = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert found == ["a.bmp.png", "a.png.png", "scale.json"]
+
+
+def test_names_that_are_names_of_others_with_a_suffix_stay_apart(pipe, parts, tmp_path):
+    names = "a.png", "a.jpg", "a.png.bmp"
+    for name in names:
+        Image.open(parts / "good/0.png").save(tmp_path / name)
+    save_maps(pipe, [str(tmp_path / name) for name in names], tmp_path / "maps")
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+
+
+def test_squared_distances_are_not_cut_short_earlier(tmp_path):
+    """Values of a defect, a few times the distance of the threshold, have a count of their own."""
+    photos = np.random.default_rng(0).integers(100, 140, (25, 48, 48), dtype=np.uint8)
+    photos[24, 10:40, 10:40] = 255
+    options = {"features__image_size": 48, "bank__ratio": 0.1, "preset": "paper"}
+    pipe = make_structcore("efficientnet_lite0", **options).fit(photos[:24])
+    save_maps(pipe, photos[24:], tmp_path / "maps")
+    note = json.loads((tmp_path / "maps/scale.json").read_text())
+    counts = np.asarray(Image.open(tmp_path / "maps/image 0.png")).astype(int)
+    largest = pipe.transform(photos[24:]).max()
+    assert largest > 8 * note["thresholds"]["all"]
+    assert (counts.max() - 1) * note["unit"] == pytest.approx(largest, rel=1e-3)
+
+
+def test_what_makes_no_maps_is_named(pipe, parts, tmp_path):
+    for wrong, error, message in [
+        ("model.structcore", ValueError, "This needs a pipeline .* got str"),
+        (make_structcore("efficientnet_lite0"), NotFittedError, "is not fitted"),
+        (pipe[1:], TypeError, "save_maps takes images, but this pipeline begins with Random"),
+    ]:
+        with pytest.raises(error, match=message):
+            save_maps(wrong, files(parts), tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
 
 
 def test_pages_have_files_of_their_own(pipe, parts, tmp_path):

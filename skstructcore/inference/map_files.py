@@ -20,7 +20,9 @@ from ..features.intensity import intensity_of
 from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.resampling import place_on_image
+from ..pipeline.steps import fitted_steps
 from ..scoring.calibration import route_of_images
+from ..scoring.describe import check_takes_images
 from ..scoring.regions import find_regions
 from .region_files import draw_mask
 from .scores import score_batch
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from ..scoring.structcore import StructCoreScorer
 
 _NOTE = "scale.json"
-#: Counts of a 16-bit map that the threshold has: values to eight times of it fit in.
-_COUNTS = 8191
+#: Counts of a 16-bit map that the threshold has: distances to eight times of it fit in.
+_COUNTS = {"euclidean": 8191, "sqeuclidean": 1023}
 _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 
 
@@ -89,9 +91,11 @@ class MapWriter:
             base, alike = _places(images)
         else:
             base, alike = os.path.abspath(watched), None
-        thresholds = _thresholds(pipe[-1])
+        knn, scorer = fitted_steps(pipe)[1:]
+        check_takes_images(pipe, "save_maps")
+        thresholds = _thresholds(scorer)
         note = {
-            "unit": max(thresholds.values()) / _COUNTS,
+            "unit": max(thresholds.values()) / _COUNTS[knn.metric],
             "thresholds": thresholds,
             "not_seen": 0,
             "images": escape_name(base),
@@ -150,11 +154,13 @@ class MapWriter:
 
 
 def _places(images):
-    """The folder below which all images lie, and places that are alike but for the suffix."""
+    """The folder below which all images lie, and places whose files keep the suffix to differ."""
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
     base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
-    places = Counter(str(_place(images, i, base).with_suffix("")) for i in range(len(images)))
-    return base, frozenset(place for place, count in places.items() if count > 1)
+    places = [_place(images, i, base) for i in range(len(images))]
+    stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
+    # "a.png.bmp" is also there beside "a.png", which is "a.png.png" where it keeps its suffix.
+    return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
 
 
 def _place(images, i, base):
@@ -216,8 +222,9 @@ def save_maps(
     """Write the anomaly map of each image as a file of its own size.
 
     A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
-    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance; ``thresholds``
-    are those of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
+    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance, 65535 one from
+    eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
+    of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
     that was ended goes on where it was.
 
     Parameters
