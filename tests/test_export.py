@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -388,6 +389,7 @@ def spread(maps):
     ("params", "named"),
     [
         ({"structcore__descriptors": ["std", spread]}, "'spread', a Python function yet: fit with"),
+        ({"structcore__descriptors": ["std", partial(spread)]}, "the descriptor 'partial', a"),
         ({"features__ignore": "background"}, "ignore='background' yet: fit with a mask or crop="),
         ({"features__channels": (2, 1, 0)}, "channels yet: fit with RGB"),
     ],

@@ -211,6 +211,12 @@ def test_token_is_asked_for(path):
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
+def test_an_empty_token_does_not_open_the_service(path):
+    with pytest.raises(ValueError, match="token must not be empty"):
+        service.make_app(path, token="")
+    assert not service.is_authorised("", "sesame")
+
+
 def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, caplog):
     before = client.get("/readyz").json()["model"]
     path.write_bytes(path.read_bytes()[:1000])

@@ -293,6 +293,12 @@ def test_a_table_is_taken_up_as_a_whole(pipe, folder, monkeypatch):
     assert len(sizes) == 1
 
 
+@pytest.mark.parametrize("name", ["settle", "patience"])
+def test_negative_seconds_are_refused(pipe, folder, name):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        watch(pipe, folder, **{name: -1.0})
+
+
 def test_a_table_of_another_model_is_refused_and_a_lost_folder_ends_the_watch(pipe, folder):
     watched = watch(pipe, folder, patience=0.0)
     folder.rmdir()

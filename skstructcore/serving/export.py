@@ -19,6 +19,7 @@ from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from ..scoring.constants import score_constants
+from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
 from .exported import (
     KEY,
@@ -155,7 +156,7 @@ def _check_exportable(pipe, opset):
 def _refusals(features, knn, scorer):
     """What a graph cannot hold, and what to do without it."""
     for descriptor in filter(callable, scorer.descriptors_):
-        name = f"the descriptor {descriptor.__name__!r}, a Python function"
+        name = f"the descriptor {resolve_descriptor(descriptor)[0]!r}, a Python function"
         yield name, "fit with descriptors that have a name"
     picture = features.picture_
     if picture.no_background:

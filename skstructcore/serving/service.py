@@ -122,6 +122,8 @@ def make_app(
         POST ``/score`` takes images as multipart files named ``images``; GET ``/healthz``,
         ``/readyz``, ``/metrics``, and a page with the last decisions at ``/``.
     """
+    if token == "":
+        raise ValueError("token must not be empty: name one, or None, so that anybody may ask.")
     service = _Service(LiveModel(path, weights), max_pixels, max_images, max_queue, timeout)
 
     def check_token(request: Request):
@@ -155,7 +157,7 @@ def is_authorised(header: str, token: str | None) -> bool:
     if kind.lower() == "basic":  # of a browser: name and password, of which the name is nothing
         with contextlib.suppress(ValueError):
             text = base64.b64decode(text, validate=True).decode().partition(":")[2]
-    return not token or hmac.compare_digest(text.encode(), token.encode())
+    return token is None or hmac.compare_digest(text.encode(), token.encode())
 
 
 class _Service:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from .._utils.files import escape_name
 from .._utils.journal import Journal
+from .._utils.validation import check_number
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
@@ -88,6 +89,8 @@ class FolderWatch:
         maps: StrPath | None = None,
         overlays: StrPath | None = None,
     ) -> None:
+        check_number(settle, "settle", 0, closed="left")
+        check_number(patience, "patience", 0, closed="left")
         self.pipe, self.folder, self.csv = pipe, Path(folder), Path(csv)
         self.model, self.settle, self.patience = model, settle, patience
         drawn = {"map": maps, "overlay": overlays}
