@@ -56,6 +56,18 @@ def test_a_part_of_views_that_no_good_one_is_like_is_rejected(rule):
     assert np.isfinite(table["anomaly_score"]).all()
 
 
+def test_the_strangest_training_part_of_each_route_is_not_as_strange_as_a_defect():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3, 3, 3)) + np.repeat(9 * np.eye(3)[:2], 40, axis=0)[:, None, None]
+    steps = make_structcore(
+        bank__ratio=0.1, knn__routing="auto", structcore__threshold="quantile",
+        structcore__false_alarm_rate=0.005,
+    )[2:]  # fmt: skip
+    steps.fit(X, bank__categories=["a"] * 40 + ["b"] * 40, bank__parts=np.arange(80) // 2)
+    table = describe_parts(steps, np.add(X[:4], [30, 0, 0]), ["bad", "bad", "other", "other"])
+    assert table["is_anomalous"].all()
+
+
 def test_the_rate_is_one_of_parts_also_where_views_are_missing():
     pipe = fitted()
     X, parts = views(200, 1)

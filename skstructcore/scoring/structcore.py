@@ -267,6 +267,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         for name, calibration in self.calibrations_.items():
             mine = training.rows_of(name)
             p_values[mine] = calibration.judge(training.take(mine)).p_value
+        # The rule "quantile" gives 0 to the highest of each route, and to all that is above it.
+        p_values[p_values == 0] = 0.5 / len(p_values)
         scores = score_parts(p_values, training.parts).scores
         if len(scores) < MIN_IMAGES:
             raise ValueError(
