@@ -153,6 +153,13 @@ def test_evaluate_takes_images_as_fit_and_score_do(lines, model, arguments, test
         (["line3", "--train", "line3/OK"], "8 images are to be fitted and tested on"),
         (["line3", "--train", "line4/../line3/OK"], "8 images are to be fitted and tested on"),
         (["odd.csv"], "a split is 'train' or 'test'"),
+        (["no.model", "line3"], "There is no 'no.model'"),
+        (["line3", "--trust"], "about a saved MODEL"),
+        (["line3", "--weights", "all.csv"], "about a saved MODEL"),
+        (
+            ["line3", *SMALL, "--set", "features__n_jobs=0"],
+            "n_jobs == 0 in Parallel has no meaning",
+        ),
     ],
 )
 def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, message):
@@ -160,6 +167,19 @@ def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, mes
     (lines / "odd.csv").write_text("file,label,split\nline3/OK/0.png,ok,night\n")
     result = run("evaluate", *(model if a == "MODEL" else a for a in arguments))
     assert result.exit_code == 2 and message in result.output, result.output
+
+
+def test_evaluate_counts_parts_that_are_all_bad(lines):
+    arguments = ["line3", "--train", "line4/OK", "--parts", r"(\d)[ab]?\.png", "--json", *SMALL]
+    for i in range(8):  # five parts to fit, some of two views
+        (lines / f"line4/OK/{i}.png").rename(f"line4/OK/{i % 5}{'ab'[i // 5]}.png")
+    for i in range(2, 8):  # each of the parts 0 and 1 has a view with a defect
+        (lines / f"line3/OK/{i}.png").unlink()
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["n_parts"] == 2 and found["part_auroc"] is None
+    assert "2 parts, all good or none:" in run("evaluate", *arguments[:5], *SMALL).output
 
 
 def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
@@ -345,6 +365,9 @@ def test_bad_usage_ends_with_status_2(root, model, tmp_path):
         ["fit", root / "bolt", "--model", tmp_path / "m", "--false-alarms", "1.5"],
         ["fit", root / "bolt", "--model", tmp_path / "no" / "m"],
         ["score", image, image],
+        ["score", model, image, "--n-jobs", "0"],
+        ["score", model, image, "--csv", "x", "--regions", "./x"],
+        ["evaluate", root / "bolt", "--csv", tmp_path / "x", "--model", tmp_path / "x"],
         ["info", image],
         ["score", model],
     ):
@@ -463,8 +486,9 @@ def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_
     result = run("recalibrate", model, fresh, "-o", output, "--force", "--weight-old", "0.5")
     assert result.exit_code == 0 and "decided otherwise" in result.output
     assert run("recalibrate", model, "-o", output).exit_code == 2
-    refused = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", "--parts", "(.*)_")
-    assert refused.exit_code == 2 and "--parts is about fresh images" in refused.output
+    for given in (["--parts", "(.*)_"], ["--pages", "parts"], ["--max-pixels", "9"]):
+        refused = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", *given)
+        assert refused.exit_code == 2 and "are about fresh images" in refused.output
 
 
 @pytest.mark.parametrize("name", ["fit", "recalibrate", "update"])

@@ -66,8 +66,8 @@ def explained(error: Exception) -> click.ClickException:
 def _has_message(error):
     """Whether an error is raised on purpose, with a message for whoever gave the input.
 
-    A ``raise`` in this package or in scikit-learn, which checks parameters. All else, an operation
-    that fails on arrays for instance, is a fault of this package.
+    A ``raise`` in this package, or in scikit-learn and joblib, which check parameters. All else, an
+    operation that fails on arrays for instance, is a fault of this package.
     """
     if not isinstance(error, ValueError | TypeError):
         return False
@@ -76,4 +76,6 @@ def _has_message(error):
     frame, line = list(walk_tb(error.__traceback__))[-1]
     package = frame.f_globals.get("__name__", "").partition(".")[0]
     statement = linecache.getline(frame.f_code.co_filename, line)
-    return package in ("skstructcore", "sklearn") and statement.lstrip().startswith("raise")
+    return package in ("skstructcore", "sklearn", "joblib") and statement.lstrip().startswith(
+        "raise"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -71,9 +72,13 @@ class Sources:
 
     def labelled(self, good: str, split: str = "test") -> ImageSet:
         """Images, of each of which it is known whether it is good."""
+        from ..images.files import split_page
+
         rows = self.rows(good, split)
         for row in rows:
             if not row.label:
+                if not os.path.lexists(split_page(row.file)[0]):
+                    raise Refused(f"There is no {row.file!r}.")
                 raise Refused(
                     f"Nothing says whether {row.file!r} is good. Name a folder that holds a folder "
                     "of good images beside those of defects, or a table with columns file and "

@@ -36,6 +36,9 @@ class Output(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         path = super().convert(value, param, ctx)
+        first = ctx.meta.setdefault("outputs", {}).setdefault(path.resolve(), param)
+        if first is not param:
+            self.fail(f"{first.opts[0]} writes {str(path)!r} too: name two files", param, ctx)
         check_output(path, text=self.text)
         return path
 
@@ -254,8 +257,18 @@ force = click.option(
 
 # -- how a command works and answers -----------------------------------------------------------
 
+
+def _processes(context, parameter, value):
+    if value == 0:
+        raise click.BadParameter("0 processes do no work; -1 takes one a core")
+    return value
+
+
 n_jobs = click.option(
-    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+    "--n-jobs",
+    type=int,
+    callback=_processes,
+    help="Number of processes, -1: one a core.  [default: 1]",
 )
 json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON document."

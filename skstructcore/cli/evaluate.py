@@ -89,6 +89,10 @@ def evaluate(
         if parts:
             check_fitted_with_parts(pipe[-1])
     else:
+        if weights or trust:
+            raise click.UsageError(
+                "--weights and --trust are about a saved MODEL: name it before IMAGES"
+            )
         _check_one_category(images.paths)
         trained, tested = _split(images, images.of(train or images.paths), good, parts)
         is_anomalous(tested.y, both=True)
@@ -242,7 +246,9 @@ def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
     of_parts = {} if parts is None else _of_parts(evaluation, parts)
     lines = [format_table(table), "", table_text(rates, _RATES)]
     if of_parts:
-        lines += [f"\n{of_parts['n_parts']} parts, AUROC {100 * of_parts['part_auroc']:.1f}:"]
+        area = of_parts["part_auroc"]
+        area = "all good or none" if area is None else f"AUROC {100 * area:.1f}"
+        lines += [f"\n{of_parts['n_parts']} parts, {area}:"]
         lines += [table_text(of_parts["part_rates"], _RATES)]
     lines += closing_sentences(evaluation.scorer)
     lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
@@ -255,11 +261,14 @@ def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
 
 def _of_parts(evaluation, parts):
     """How well parts are told apart, of which the images are views."""
+    from ..images.labels import GOOD
     from ..metrics import image_auroc_score
 
     table = evaluation.parts(parts)
+    is_bad = table["defect_type"] != GOOD
+    both = is_bad.nunique() == 2
     return {
         "n_parts": len(table),
-        "part_auroc": image_auroc_score(table["defect_type"], table["anomaly_score"]),
+        "part_auroc": image_auroc_score(is_bad, table["anomaly_score"]) if both else None,
         "part_rates": evaluation.rates(parts=parts),
     }

@@ -8,7 +8,7 @@ import click
 
 from . import _options as option
 from ._errors import REJECTED, Refused, exit_codes
-from ._inputs import parts_of
+from ._inputs import Reading, parts_of
 from ._output import answer, save_model, table_text
 
 _SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
@@ -45,8 +45,8 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, forc
     fresh = images.named() if images.paths else None
     if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
-    if fresh is None and parts is not None:
-        raise click.UsageError("--parts is about fresh images: give these too")
+    if fresh is None and (parts is not None or images.reading != Reading()):
+        raise click.UsageError("--parts, --pages, --view and --max-pixels are about fresh images")
     pipe = recalibrate_(
         pipe,
         fresh,

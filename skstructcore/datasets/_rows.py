@@ -71,8 +71,10 @@ def _check_beside_defects(rows):
     """An error if folders that say nothing are named together with one of defects, as by x/*."""
     defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
     defects = sorted(filter(means_defect, defects))
-    unknown = sorted({row.folder for row in rows if row.label is None})
-    if defects and unknown:
+    # A file that is not there is a problem of its own.
+    unknown = (row for row in rows if defects and row.label is None)
+    unknown = sorted({row.folder for row in unknown if os.path.lexists(split_page(row.file)[0])})
+    if unknown:
         raise DatasetError(
             os.path.commonpath(map(os.path.abspath, unknown)),
             [

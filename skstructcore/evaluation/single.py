@@ -138,7 +138,8 @@ class Evaluation:
         table : DataFrame
             A row a part: the columns of `skstructcore.describe_parts` and ``defect_type``, that
             of its first defective view, or "good". `image_auroc_score` of its columns
-            ``defect_type`` and ``anomaly_score`` is the AUROC of parts.
+            ``defect_type`` and ``anomaly_score`` is the AUROC of parts, if some are good and some
+            are not.
         """
         parts = check_labels(parts, len(self.images), "parts")
         table = decide_parts(self.scorer, self.scores, parts)
