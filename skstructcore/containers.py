@@ -51,6 +51,8 @@ class TrainingImages:
         Height and width of each original; None where features were given.
     pooled : ndarray of shape (n_images, n_features), float32, or None
         Mean patch of each image; None without routes.
+    left_out : ndarray of bool, default=zeros
+        Which images `contamination` of `CoresetBank` kept out of the bank.
     came, went : ndarray of int64, default=zeros
         When each image came (0: with the fit) and was forgotten (0: it is there), where each change
         of the bank counts one.
@@ -64,13 +66,14 @@ class TrainingImages:
     lots: NDArray[np.int64] | None = None
     sizes: NDArray[np.int64] | None = None
     pooled: NDArray[np.floating] | None = None
+    left_out: NDArray[np.bool_] | None = None
     came: NDArray[np.int64] | None = None
     went: NDArray[np.int64] | None = None
 
     def __post_init__(self):
-        for name in ("came", "went"):
+        for name, dtype in (("left_out", np.bool_), ("came", np.int64), ("went", np.int64)):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, np.zeros(len(self), dtype=np.int64))
+                object.__setattr__(self, name, np.zeros(len(self), dtype=dtype))
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -122,6 +125,7 @@ class OfTrainingImages:
 
     groups, routes = _known("groups"), _known("routes")
     parts, lots, names = _known("parts"), _known("lots"), _known("names")
+    left_out = _known("left_out")
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,6 +280,16 @@ def test_defects_of_a_group_are_left_out_together():
     assert bank.bank_.image_index.min() == 3
 
 
+@pytest.mark.parametrize("categories", [None, "aaabbbbbb"])
+def test_contamination_that_leaves_one_group_is_refused_and_names_the_route(categories):
+    X = np.random.default_rng(0).normal(size=(9 if categories else 3, 2, 2, 3))
+    categories = categories and list(categories)
+    route = "a" if categories else "all"
+    bank = CoresetBank(1.0, contamination=0.4, random_state=0)
+    with pytest.raises(ValueError, match=rf"contamination=0.4 leaves 1 of 3 .*'{route}', of 1 gr"):
+        bank.fit(X, categories=categories)
+
+
 @pytest.mark.parametrize(
     "step", [RandomProjection(2, random_state=0), CoresetBank(3, random_state=0)]
 )

@@ -65,6 +65,21 @@ def test_k_fold_scores_with_banks_of_the_same_size_from_the_other_folds(images):
     assert maps.values[0].min() > 0
 
 
+@pytest.mark.parametrize("groups", [None, [*range(10), 10, 11], [0] * 8 + [1, 1, 2, 3]])
+def test_no_bank_of_k_fold_holds_what_contamination_left_out(groups):
+    X = np.random.default_rng(0).normal(size=(12, 2, 2, 3)).astype(np.float32)
+    X[10] += 50
+    X[11] += 80
+    bank = CoresetBank(1.0, contamination=0.15, random_state=0)
+    patches = bank.fit_transform(X, groups=groups)
+    assert bank.left_out_.tolist() == [10, 11]
+    maps = RoutedKNNScorer(1, calibration="k-fold").fit_transform(patches)
+    good = X[:10].reshape(-1, 3)
+    for i in (10, 11):  # neither is near to the other: only good images are in the banks
+        least = NearestNeighbors(n_neighbors=1).fit(good).kneighbors(X[i].reshape(-1, 3))[0]
+        assert (maps.values[i].ravel() >= least.ravel() - 1e-4).all()
+
+
 def test_in_sample_scores_are_those_of_transform(images):
     patches = fitted_patches(images)
     scorer = RoutedKNNScorer(1, calibration="in-sample")

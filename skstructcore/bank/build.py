@@ -118,15 +118,16 @@ def entries_of(ratio: float | str, n_rows: int) -> int:
 
 def most_unlike(
     values: NDArray[np.floating], table: TrainingImages, bank: MemoryBank, share: float
-) -> NDArray[np.int64]:
-    """Positions of the training images that are farthest from the entries of all other groups.
+) -> NDArray[np.bool_]:
+    """Which training images are farthest from the entries of all other groups.
 
     Of each route a `share`, rounded up, by the mean distance of the farthest hundredth of their
-    patches; ascending. The bank was selected from these images.
+    patches. The bank was selected from these images. ValueError if images of fewer than two groups
+    of a route are left.
     """
     from ..neighbors.index import NeighborIndex
 
-    groups, scores, chosen = table.groups, np.empty(len(values)), []
+    groups, scores, unlike = table.groups, np.empty(len(values)), np.zeros(len(values), dtype=bool)
     for route in np.unique(table.routes):
         part = bank.select(route)
         index = NeighborIndex(part.values, groups=groups[part.image_index])
@@ -136,9 +137,17 @@ def most_unlike(
             left_out = np.full(len(rows), groups[image])
             distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
-        n_out = int(np.ceil(share * len(mine)))
-        chosen.append(mine[np.argsort(scores[mine])[len(mine) - n_out :]])
-    return np.sort(np.concatenate(chosen))
+        in_order = mine[np.argsort(scores[mine])]
+        n_left = len(mine) - int(np.ceil(share * len(mine)))
+        n_groups = len(np.unique(groups[in_order[:n_left]]))
+        if n_groups < 2:
+            raise ValueError(
+                f"contamination={share:g} leaves {n_left} of {len(mine)} training images of route "
+                f"{bank.route_names[route]!r}, of {n_groups} group(s); at least two groups are "
+                "needed, to score one by the other. Add images, or lower contamination."
+            )
+        unlike[in_order[n_left:]] = True
+    return unlike
 
 
 def profiles_of(

@@ -64,8 +64,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         calibration when features are streamed.
     contamination : float in [0, 0.5), default=0.0
         Share of the training images that stay out of the bank: those that are most unlike the
-        others when held out. For training images among which defects are suspected that nobody
-        can look for (`audit` names suspects). Thresholds are learned from all images all the same.
+        others when held out; also of the banks of "k-fold" (see `RoutedKNNScorer`). For training
+        images among which defects are suspected that nobody can look for (`audit` names suspects).
+        Thresholds are learned from all images all the same. Of each route, images of two groups
+        have to stay.
     lots : {"report", "hold-out"}, default="report"
         What is done where training images come in lots: a few folders, or along the sequence
         that they are given in.
@@ -259,11 +261,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
         if table.lots is not None and self.lots == "hold-out":
             table = _held_out_by_lots(table, selection.bank)
-        self.left_out_ = np.empty(0, dtype=np.int64)
         if self.contamination > 0:
-            self.left_out_ = most_unlike(values, table, selection.bank, self.contamination)
-            left = np.setdiff1d(selection.images, self.left_out_)
-            selection = select_bank(values, table.routes, rule, left)
+            left_out = most_unlike(values, table, selection.bank, self.contamination)
+            table = replace(table, left_out=left_out)
+            selection = select_bank(values, table.routes, rule, np.flatnonzero(~left_out))
         profiles = None if pooled is None else profiles_of(selection, table.routes, pooled)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(bank, groups=table.groups[bank.image_index], profiles=profiles)
@@ -311,6 +312,10 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     @property
     def n_images_(self) -> int:
         return int(self.images_.is_there.sum())
+
+    @property
+    def left_out_(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.images_.left_out & self.images_.is_there)
 
     @property
     def groups_(self) -> NDArray[np.int64]:

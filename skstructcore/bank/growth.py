@@ -115,7 +115,6 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
     changed.bank_ = bank.bank_.join(new)
     changed.images_ = replace(bank.images_, lots=None).join(table)
     changed.radius_ = np.concatenate([bank.radius_, other.radius_])
-    changed.left_out_ = np.concatenate([bank.left_out_, first + other.left_out_])
     if bank.dependence_ is not None:
         changed.dependence_ = {**bank.dependence_, **(other.dependence_ or {})}
     return changed
@@ -129,7 +128,6 @@ def bank_without_route(bank: CoresetBank, gone: int) -> CoresetBank:
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
     changed.images_ = replace(bank.images_.forget(routes == gone), routes=numbered_on)
     changed.radius_ = bank.radius_[kept]
-    changed.left_out_ = bank.left_out_[routes[bank.left_out_] != gone]
     if bank.dependence_ is not None:
         name = bank.bank_.route_names[gone]
         changed.dependence_ = {key: d for key, d in bank.dependence_.items() if key != name}

@@ -62,15 +62,20 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     """Score each training image by a bank of the same size, built from the other folds.
 
     What content a patch has is told by the entries of the whole bank, its own group left out.
-    Of fewer groups than folds, each is a fold.
+    Of fewer groups than folds, each is a fold. No bank has patches of the images that
+    `contamination` of `CoresetBank` left out.
     """
     maps, neighbors = _score_held_out(search, patches)
     routes, rng = search.known_routes(patches), np.random.RandomState(0)
-    folds = assign_folds(patches.groups, routes[:, 0], rng)
+    groups, in_bank = patches.groups, ~patches.left_out
+    # Groups that `contamination` left out are dealt apart: others remain, whatever fold is out.
+    apart = ~np.isin(groups, groups[in_bank])
+    folds = assign_folds(groups, routes[:, 0] + len(search.indexes) * apart, rng)
     distances = np.empty_like(maps.values)
     for fold in np.unique(folds):
         out = folds == fold
-        others = search.of(_bank_of(search, patches[~out], routes[~out, 0], rng))
+        left = ~out & in_bank
+        others = search.of(_bank_of(search, patches[left], routes[left, 0], rng))
         distances[out] = score_patches(others, patches[out], routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
 
