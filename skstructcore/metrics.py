@@ -21,6 +21,7 @@ from sklearn.metrics import (
 
 from ._utils.validation import check_number
 from .images.labels import is_anomalous
+from .images.masks import as_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -322,7 +323,7 @@ def _checked_maps(masks, anomaly_maps, ignored):
         raise ValueError(
             f"One mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps."
         )
-    masks = [np.asarray(mask) != 0 for mask in masks]
+    masks = [as_mask(mask, f"image {i}") for i, mask in enumerate(masks)]
     maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
     for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
         if mask.ndim != 2 or mask.shape != scored.shape:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from skstructcore.datasets import ImageSet
-from skstructcore.images.labels import defect_types, is_anomalous, labels_of
+from skstructcore.images.labels import defect_types, is_anomalous, is_defect_in_training, labels_of
 
 EXPECTED = [False, True, False]
 
@@ -55,6 +55,12 @@ def test_a_set_of_defects_alone_keeps_its_types_and_is_refused_where_decisions_a
         is_anomalous(["crack", "dent"])
 
 
+def test_an_empty_label_is_no_type_of_defect():
+    for function in (defect_types, is_defect_in_training):
+        with pytest.raises(ValueError, match="empty label for image 1"):
+            function(["good", "", "good"])
+
+
 def test_two_words_for_good_are_both_good():
     assert is_anomalous(["good", "OK", "dent", "good"]).tolist() == [False, False, True, False]
 
@@ -82,6 +88,8 @@ def test_one_class_is_fine_unless_both_are_needed():
         (["gut", "schlecht"], "no known words: 'gut', 'schlecht'. Good images .* normal.* ng"),
         (["NG", "gut"], "no known words"),
         (["0", "1"], "no known words"),
+        (["good", ""], "empty label for image 1"),
+        (np.array(["good", " ", "dent"]), "empty label for image 1"),
         ([], "y is empty"),
         ([["good"]], "one-dimensional"),
     ],

@@ -167,6 +167,8 @@ def test_bad_maps_are_refused(metric):
         metric([mask, mask], [scores, np.zeros((3, 4))])
     with pytest.raises(ValueError, match="position 0 is not finite"):
         metric([mask], [np.full((3, 3), np.nan)])
+    with pytest.raises(ValueError, match="mask of image 1 holds values that are no finite"):
+        metric([mask, np.where(mask, np.nan, mask)], [scores, scores])
     with pytest.raises(ValueError, match="no anomalous pixel"):
         metric([np.zeros((3, 3))], [scores])
     with pytest.raises(ValueError, match="no normal pixel"):

@@ -123,6 +123,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     if not len(y):
         raise ValueError("y is empty; a label for each image is needed")
     if y.dtype.kind in "US" or (y.dtype == object and _all(y, str)):
+        _check_filled(y)
         anomalous = _from_strings(y)
     else:
         anomalous = _from_numbers(y)
@@ -148,6 +149,7 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     """
     labels = np.asarray(y, dtype=object)
     if labels.ndim == 1 and len(labels) and _all(labels, str):
+        _check_filled(labels)
         return np.array([GOOD if means_good(label) else str(label) for label in labels], object)
     return np.where(is_anomalous(y), ANOMALOUS, GOOD).astype(object)
 
@@ -190,6 +192,15 @@ def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
 
 def _all(y, types):
     return all(isinstance(label, types) for label in y)
+
+
+def _check_filled(y):
+    empty = [i for i, label in enumerate(y.tolist()) if not label.strip()]
+    if empty:
+        raise ValueError(
+            f"y has an empty label for image {empty[0]}, which says neither good nor a type of "
+            "defect: leave images out of which nothing is known."
+        )
 
 
 def _from_strings(y):
