@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from display_data import fitted_pipe, labelled_images, texts
 
+from skstructcore import make_structcore
 from skstructcore.datasets import ImageSet
 from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
@@ -17,6 +18,22 @@ def images():
 @pytest.fixture
 def pipe():
     return fitted_pipe()
+
+
+def test_pixel_maps_are_drawn_where_they_are_what_scores_and_regions_come_from():
+    photos = np.random.default_rng(0).integers(80, 160, (40, 64, 64), dtype=np.uint8)
+    options = {"features__image_size": 64, "bank__ratio": 0.1, "structcore__resolution": "full"}
+    pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.2, **options)
+    pipe.fit(photos[:24])
+    (maps,) = AnomalyMapDisplay.from_estimator(pipe, photos[24:]).maps.values()
+    has_region = pipe[-1].describe(pipe[:-1].transform(photos[24:]))["region_top"].notna()
+    assert [bool((heat > 1).any()) for heat in maps] == has_region.tolist()
+    assert 0 < has_region.sum() < 16
+
+
+def test_maps_of_no_method_are_refused(images):
+    with pytest.raises(TypeError, match=r"maps must be a dict, .* got ndarray"):
+        AnomalyMapDisplay.from_predictions(images, np.zeros((16, 48, 48)))
 
 
 def test_maps_of_all_images_share_limits_that_hold_the_threshold():

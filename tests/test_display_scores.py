@@ -68,12 +68,10 @@ def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer):
     parts = scorer.describe(np.random.default_rng(1).random((6, 4, 4)))
     display = ScoreHistogramDisplay.from_predictions(parts, scorer, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(
-        display.histograms()["good, training (held out)"], scorer.calibration_.scores
+        display.histograms()["good, calibration"], scorer.calibration_.scores
     )
     ax = display.plot().ax_
-    assert labels(ax) == [
-        *["good (3)", "defects (3)", "good, training (held out) (19)", "threshold"]
-    ]
+    assert labels(ax) == [*["good (3)", "defects (3)", "good, calibration (19)", "threshold"]]
     for patch in ax.patches:  # the outline of a histogram: its tops over widths are 1 in all
         xy = patch.get_xy()
         width = np.diff(display.edges)[0]

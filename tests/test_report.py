@@ -206,6 +206,17 @@ def test_images_of_any_sizes_and_labels_of_any_coding(pipe, tmp_path):
     assert [entry["file"] for entry in data["images"]] == ["image 0", "image 1"]
 
 
+def test_outlines_and_sentences_agree_where_scores_come_from_pixels(tmp_path):
+    photos = np.random.default_rng(0).integers(80, 160, (40, 64, 64), dtype=np.uint8)
+    options = {"features__image_size": 64, "bank__ratio": 0.1, "structcore__resolution": "full"}
+    pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.2, **options)
+    page = report(pipe.fit(photos[:24]), photos[24:], tmp_path / "r.html").read_text()
+    entries, pictures = block(page, "data")["images"], block(page, "pictures-0")
+    without = ["No patch is over" in json.dumps(entry) for entry in entries]
+    assert [not picture["region"]["d"] for picture in pictures] == without
+    assert 0 < sum(without) < 16
+
+
 def test_every_product_has_its_own_threshold_in_the_page(images, tmp_path):
     rng = np.random.default_rng(0)
     train = np.r_[

@@ -15,6 +15,7 @@ from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import GOOD, labels_of
 from ..images.resampling import place_on_image, upsample_maps
+from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds
 from ._base import Display
 from ._grid import draw_color_bar, draw_legend, draw_outline, new_grid
@@ -122,8 +123,9 @@ class AnomalyMapDisplay(Display):
     ) -> Self:
         """Compute the maps of images, and draw; the backbone runs.
 
-        The map is that of the patches, not the smoothed one of ``pipe.transform``: what scores
-        and regions come from. It is divided by the threshold of the base score of its route.
+        The map is that which scores and regions come from: of the patches, or with
+        ``resolution="full"`` of ``pipe.transform``. It is divided by the threshold of the base
+        score of its route.
 
         Parameters
         ----------
@@ -173,6 +175,8 @@ class AnomalyMapDisplay(Display):
 
     @classmethod
     def _of(cls, images, maps, view=None, **options):
+        if not hasattr(maps, "items"):
+            raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
         listed = as_images(images)
         if len(listed) > _MOST_IMAGES:
             raise ValueError(
@@ -191,7 +195,8 @@ class AnomalyMapDisplay(Display):
     def _of_scored(cls, images, view, maps, described, scorer, labels, *, others, **options):
         """Of maps that a pipeline has made; those of others stand beside."""
         limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
-        relative = replace(maps, values=maps.values / limits)
+        seen = at_pixels(maps) if scorer.resolution == "full" else maps
+        relative = replace(seen, values=seen.values / limits)
         return cls._of(
             images,
             {_OURS: relative, **others},

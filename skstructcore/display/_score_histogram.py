@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-_TRAINING = "good, training (held out)"
+_CALIBRATION = "good, calibration"
 
 
 @dataclass(eq=False, repr=False)
 class ScoreHistogramDisplay(ScoredDisplay):
-    """Anomaly scores of good images, of defects and of the training images.
+    """Anomaly scores of good images, of defects and of the calibration images.
 
     Parameters
     ----------
@@ -30,9 +30,10 @@ class ScoreHistogramDisplay(ScoredDisplay):
         Scores above it are anomalous.
     labels : array-like of shape (n_images,) of str, default=None
         "good", or the type of the defect.
-    calibration_scores : array-like of shape (n_training_images,), default=()
-        Held-out scores of the good training images, which the threshold comes from. Where
-        new good images score differently, something has changed since.
+    calibration_scores : array-like of shape (n_calibration_images,), default=()
+        Scores of the good images that the threshold comes from: training images, held out unless
+        the fit was in-sample, and those that `recalibrate` was given. Where new good images
+        score differently from held-out or fresh ones, something has changed since.
 
     Attributes
     ----------
@@ -66,14 +67,14 @@ class ScoreHistogramDisplay(ScoredDisplay):
         check_described(described, "anomaly_score")
         routes = [route for route in scorer.routes_.values() if not route.is_pooled]
         scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
-        training = np.concatenate([*scaled, np.empty(0)])
-        return cls(described["anomaly_score"], -scorer.offset_, labels, training)
+        calibration = np.concatenate([*scaled, np.empty(0)])
+        return cls(described["anomaly_score"], -scorer.offset_, labels, calibration)
 
     def histograms(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""
         members = members_of(self.labels, len(self.scores))
         found = {name: self.scores[mine] for name, mine in members.items()}
-        found[_TRAINING] = self.calibration_scores
+        found[_CALIBRATION] = self.calibration_scores
         return {name: values for name, values in found.items() if len(values)}
 
     def _draw(self, ax):
@@ -81,7 +82,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
             GOOD: {"color": BLUE, "alpha": 0.55},
             "images": {"color": BLUE, "alpha": 0.55},
             "defects": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
-            _TRAINING: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
+            _CALIBRATION: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
         }
         for name, values in self.histograms().items():
             share = np.full(len(values), 1 / len(values))

@@ -15,6 +15,7 @@ from .._utils.files import escape_name
 from ..features.intensity import intensity_of
 from ..images.image_list import ImageReadError
 from ..inference.scores import score_batch
+from ..scoring.evidence import iter_seen
 from ..scoring.table import base_thresholds
 from .pictures import image_uri, outline, reduce_map, reduce_mask
 
@@ -117,7 +118,8 @@ def _score(pipe, images, entries, positions):
 def _small_maps(scorer, images, maps):
     """The reduced map of each image, and its box on the original."""
     boxes = [None] * len(maps) if maps.geometry is None else map(tuple, maps.geometry.boxes)
-    return [(reduce_map(heat), box) for heat, box in zip(maps.values, boxes, strict=True)]
+    seen = [reduce_map(h) for _, some in iter_seen(maps, scorer.resolution) for h in some.values]
+    return list(zip(seen, boxes, strict=True))
 
 
 def _add_mask(entry, load_mask, i):
