@@ -213,6 +213,7 @@ def test_views_are_places_of_a_file_that_are_seen_as_cut_out_by_hand(tmp_path):
     [
         ([(0, 0, 100, 10)], "not within its 80 x 64 pixels"),
         ([(0, 0, 10)], r"a view must be \(left"),
+        ([[(1, 1), (1, 5), (1, 9)]], r"a view must be \(left"),
         ([], "at least one"),
     ],
 )
@@ -222,6 +223,9 @@ def test_views_that_cannot_be_are_refused(tmp_path, views, message):
         as_images([str(tmp_path / "a.png")], views=views).read(0)
     with pytest.raises(ValueError, match="of an array pass its parts"):
         as_images(noise(80, 64), views=[(0, 0, 8, 8)])
+    view = as_images([str(tmp_path / "a.png")], views=[(10, 10, 30, 30)])
+    with pytest.raises(ValueError, match=r"a.png\[20x20\+10\+10\]' is a view already"):
+        as_images(view, views=[(0, 0, 8, 8)])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from skstructcore import ConvFeatures, CoresetBank, RandomProjection, make_struc
 from skstructcore.lifecycle import recalibrate
 from skstructcore.model_files import persistence
 from skstructcore.model_files._model_file import ModelFileError, write_model_file
+from skstructcore.model_files._state import Reader, Writer
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 PHOTOS = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
@@ -350,6 +351,12 @@ def small_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "model"
     skstructcore.save(bank, path)
     return path
+
+
+def test_arrays_without_axes_keep_none():
+    writer = Writer()
+    node = writer.node(np.array(5.0), "here")
+    assert Reader(writer.arrays).value(node).shape == ()
 
 
 def test_changed_bytes_are_noticed(small_file, tmp_path):

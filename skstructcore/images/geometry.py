@@ -149,7 +149,7 @@ def as_box(region: object, name: str = "crop") -> tuple[float, float, float, flo
         or numbers.shape[1] != 2
         or len(numbers) < 2
         or not all(isinstance(v, Real) and np.isfinite(v) and v >= 0 for v in numbers.flat)
-        or (len(numbers) == 2 and not (numbers[0] < numbers[1]).all())
+        or not ((numbers if len(numbers) == 2 else numbers.min(0))[0] < numbers.max(axis=0)).all()
     ):
         raise ValueError(
             f"{name} must be {'True, False, a length, ' if name == 'crop' else ''}(left, top, "

@@ -178,6 +178,8 @@ def _with_views(images, views):
             "views are places of files, at least one; of an array pass its parts, "
             "image[top:bottom, left:right]."
         )
+    if taken := [item for item in images.items if split_view(item)[1] is not None]:
+        raise ValueError(f"views are places of whole images, but {taken[0]!r} is a view already.")
     sizes = [images.size(i) for i in range(len(images))]
     # What a view that is not within its image names cannot be read.
     names = [

@@ -87,7 +87,7 @@ class Writer:
         # A product may sum in another order for another layout: it is kept.
         turned = value.ndim > 1 and value.flags.f_contiguous and not value.flags.c_contiguous
         name = f"{len(self.arrays)}:{place}"
-        self.arrays[name] = np.ascontiguousarray(value.T if turned else value)
+        self.arrays[name] = np.asarray(value.T if turned else value, order="C")
         return {"array": name, "turned": True} if turned else {"array": name}
 
 
