@@ -183,6 +183,8 @@ def test_unknown_categories_and_folders_are_errors(pipe, root, tmp_path):
         evaluate_categories(pipe, root, tmp_path, categories=["screw", "nut"])
     with pytest.raises(ValueError, match="no category \\['screw'\\]"):
         evaluate_categories(pipe, root, tmp_path, categories="screw")
+    with pytest.raises(ValueError, match="categories is empty"):
+        evaluate_categories(pipe, root, tmp_path, categories=[])
     with pytest.raises(ValueError, match="neither a folder train"):
         evaluate_categories(pipe, tmp_path, tmp_path)
 

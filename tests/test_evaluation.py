@@ -76,6 +76,9 @@ def test_rates_count_at_that_of_the_pipeline_too(evaluation):
     assert rates.index.tolist() == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
     assert rates.loc[0.5, "false_alarms"] == row["false_alarms"]
     assert rates.loc[0.5, "found"] == 4 - row["missed"]
+    for rate in (0, 2):
+        with pytest.raises(ValueError, match="false_alarm_rates must be a float in the range"):
+            evaluation.rates([0.1, rate])
 
 
 def test_formatted_table_shows_percent_and_no_missing_values(evaluation):

@@ -61,6 +61,12 @@ def test_labels_that_call_all_images_good_are_fine(good, y):
     assert 0 <= painted_defects_scorer(Contrast(), good, y) <= 1
 
 
+@pytest.mark.parametrize("severities", [1.0, []])
+def test_severities_are_a_list_of_numbers(good, severities):
+    with pytest.raises(ValueError, match="severities must be one number at least"):
+        painted_defects_scorer(None, good, severities=severities)
+
+
 def test_real_defects_and_features_instead_of_images_are_errors(good):
     with pytest.raises(ValueError, match="y calls some images anomalous"):
         painted_defects_scorer(Contrast(), good, ["good"] * 19 + ["crack"])

@@ -133,6 +133,7 @@ def test_scikit_learn_knows_them_as_splitters():
         (OneClassKFold(2), ["good"] * 6, None, "y has only normal labels"),
         (OneClassKFold(2), ["defect"] * 6, None, "y has only anomalous labels"),
         (OneClassKFold(2), ["good", "hole"], None, "6 images, but 2 labels"),
+        (OneClassKFold("3"), ["good"] * 4 + ["hole"] * 2, None, "must be of Integral type"),
         (OneClassKFold(3), ["good"] * 4 + ["hole"] * 2, None, "n_splits=3 is more than the 2"),
         (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, None, "needs groups"),
         (

@@ -138,6 +138,9 @@ def test_a_metric_without_a_name_is_shown_and_nothing_cannot_be_combined():
     assert "fbeta_score" in repr(scorer)
     with pytest.raises(ValueError, match="no scorer to combine"):
         scorers.combine_anomaly_scorers()
+    for other in ("roc_auc", scorers.combine_anomaly_scorers(a=scorer)):
+        with pytest.raises(TypeError, match="b must be made by make_anomaly_scorer"):
+            scorers.combine_anomaly_scorers(a=scorer, b=other)
 
 
 def test_searches_and_cross_validation_of_scikit_learn_take_them(model, images):

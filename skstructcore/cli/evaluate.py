@@ -129,7 +129,7 @@ def evaluate_categories(
     from ..evaluation.tables import format_markdown
 
     pipe = new.make(false_alarm_rate, verbose=False)
-    options = dict(categories=categories, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
+    options = dict(categories=categories or None, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
     failure = None
     try:
         table = of_categories.evaluate_categories(pipe, folder, output, **options)

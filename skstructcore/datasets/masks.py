@@ -114,7 +114,8 @@ def judged_pixels(
     Each mask is brought the way that its image went: cut to the part that the backbone saw,
     then scaled by taking the nearest pixel. Good images count with an empty mask. Anomalous
     images whose mask is empty, or whose type of defect has no masks at all, say nothing about
-    pixels and are left out.
+    pixels and are left out. One whose defect lies outside of what the backbone saw counts with an
+    empty mask, as a good image does.
 
     Parameters
     ----------

@@ -160,7 +160,12 @@ def _contents(results, layout, names):
 
 def _checked_names(layout, categories):
     names = list(layout.categories)
-    categories = [categories] if isinstance(categories, str) else categories or names
+    if categories is None:
+        categories = names
+    elif isinstance(categories, str):
+        categories = [categories]
+    elif not len(categories):
+        raise ValueError("categories is empty: name one at least; None takes all of them")
     unknown = sorted(set(categories) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.files import escape_name
-from .._utils.validation import check_labels
+from .._utils.validation import check_labels, check_number
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
@@ -115,6 +115,8 @@ class Evaluation:
         if false_alarm_rates is None:
             asked_rate = self.scorer.calibration_.decision.asked_rate
             false_alarm_rates = sorted({*FALSE_ALARM_RATES, asked_rate})
+        for rate in false_alarm_rates:
+            check_number(rate, "false_alarm_rates", 0, 1)
         scores = self.scores if parts is None else self.parts(parts)
         good, rows = scores["defect_type"].to_numpy() == GOOD, []
         of_rates = rejections(scores, self.scorer, false_alarm_rates)

@@ -85,6 +85,8 @@ def painted_defects_scorer(
             "Painted defects are compared with good images, but y calls some images "
             "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer."
         )
+    if np.ndim(severities) != 1 or not len(severities):
+        raise ValueError(f"severities must be one number at least, as a list; got {severities!r}.")
     images = as_images(X).seen_through(intensity_of(estimator, channels=False))
     good, painted = [], []
     # In chunks, because the copies of all images may not fit into memory.

@@ -108,6 +108,9 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """
     if not scorers:
         raise ValueError("There is no scorer to combine: give at least one, by its name.")
+    for name, scorer in scorers.items():
+        if not isinstance(scorer, _AnomalyScorer):
+            raise TypeError(f"{name} must be made by make_anomaly_scorer, got {scorer!r}.")
     return _CombinedScorer(scorers)
 
 

@@ -120,18 +120,18 @@ class OneClassKFold(_OneClassSplitter):
         self.random_state = random_state
 
     def _folds(self, X, anomalous, types, groups):
+        # Without shuffling scikit-learn refuses a seed, which would have no effect.
+        rng = check_random_state(self.random_state) if self.shuffle else self.random_state
+        folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng)
         good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
         for kind, members in (("good", good), ("anomalous", bad)):
             if len(members) < self.n_splits:
                 raise ValueError(
                     f"n_splits={self.n_splits} is more than the {len(members)} {kind} images."
                 )
-        # Without shuffling scikit-learn refuses a seed, which would have no effect.
-        rng = check_random_state(self.random_state) if self.shuffle else self.random_state
         bad = rng.permutation(bad) if self.shuffle else bad
         bad = bad[np.argsort(types[bad], kind="stable")]
-        folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng).split(good)
-        for number, (train, test) in enumerate(folds):
+        for number, (train, test) in enumerate(folds.split(good)):
             yield good[train], np.sort(np.r_[good[test], bad[number :: self.n_splits]])
 
 
