@@ -262,6 +262,19 @@ def test_a_stream_takes_no_entry_from_ignored_patches():
         assert (np.abs(left - entry).max(axis=1) < 1e-6).any()
 
 
+def test_ratio_is_a_share_of_what_counts_in_a_stream_too():
+    pipe = make_structcore(
+        ConvFeatures(Blocks(), **OWN, ignore=right_third()),
+        projection__n_components=None,
+        bank__ratio=0.05,
+    )
+    sizes = []
+    for change in ({}, {"bank__max_memory": 100_000}, {"bank__shard_size": 4}):
+        pipe.set_params(bank__max_memory=2**31, bank__shard_size=None).set_params(**change)
+        sizes.append(len(pipe[:3].fit(photos(12))["bank"].bank_))
+    assert sizes == [round(0.05 * (~expected_right(12)).sum())] * 3
+
+
 def test_an_image_all_of_which_is_ignored_is_refused():
     X = grids()
     pipe = Pipeline([("bank", CoresetBank(0.5, random_state=0)), ("knn", RoutedKNNScorer())])

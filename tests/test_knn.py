@@ -242,6 +242,25 @@ def test_routing_auto_without_routes_searches_the_whole_bank(images):
     assert auto.route is None
 
 
+def test_patches_of_transform_are_scored_in_sample_by_their_route(two_products):
+    X, categories = two_products
+    bank = CoresetBank(0.5, random_state=0).fit(X, categories=categories)
+    knn = RoutedKNNScorer(1, routing="auto", calibration="in-sample")
+    maps = knn.fit_transform(bank.transform(X))
+    again = knn.transform(bank.transform(X))
+    np.testing.assert_array_equal(maps.values, again.values)
+    np.testing.assert_array_equal(maps.route_distance, again.route_distance)
+
+
+def test_one_training_image_of_a_route_is_an_error_that_names_the_route(two_products):
+    X, categories = two_products
+    patches = CoresetBank(0.5, random_state=0).fit_transform(X, categories=categories)
+    first = [*np.flatnonzero(patches.routes == 0), np.flatnonzero(patches.routes == 1)[0]]
+    name = patches.bank.route_names[1]
+    with pytest.raises(ValueError, match=f"Of route {name} there are 1 training image"):
+        RoutedKNNScorer(1, routing="auto").fit_transform(patches[first])
+
+
 @pytest.mark.parametrize("routing", ["top0", "best", "top", "top-1"])
 def test_unknown_routing_is_an_error(two_products, routing):
     with pytest.raises(ValueError, match=r"routing must be None, 'auto', 'top1'"):

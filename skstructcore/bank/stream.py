@@ -31,8 +31,8 @@ def stream_bank(
 
     Half of `max_memory` bytes, or more for a large bank, holds the buffers of a `StreamingCoreset`
     for each route, and the rest the patches of images drawn at random. Features are computed once.
-    Ignored patches are never selected, but `ratio` is a share of all: how many are ignored is known
-    when all have passed.
+    Ignored patches are never selected, and `ratio` is a share of the others: of as many as some of
+    the images tell, as all are known only when they have passed.
 
     With a `shard_size`, processes select as many patches of each shard as the bank is to have.
     These pass by here, and their radius with them. `radius` is an upper bound: no patch is farther
@@ -45,7 +45,10 @@ def stream_bank(
     per_image = height * width
     routes, names = table.routes, tuple(rule.ratios)
     n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
-    n_entries = [rule.n_entries(name, n) for name, n in zip(names, n_rows, strict=True)]
+    counted = 1 - X.ignored_share() if hasattr(X, "ignored_share") else 1.0
+    n_entries = [
+        rule.n_entries(name, round(counted * n)) for name, n in zip(names, n_rows, strict=True)
+    ]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
     starts = [rule.first_pick(n) for n in n_rows]
     kept = _drawn(routes, table.groups, n_kept, rule.random_state)

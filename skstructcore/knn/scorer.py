@@ -83,7 +83,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     ``fit(X).transform(X)`` returns: training images are scored as if they had not been in the
     bank (see `calibration`), all others with the whole bank. With routing,
     training images are compared with the route that they are known to be of, and the next
-    nearest; their `route_distance` is held out as well, with every `calibration`.
+    nearest; their `route_distance` is held out as well, with every `calibration` (but for patches
+    of ``CoresetBank.transform``, whose images are not known as those of training).
 
     Examples
     --------
@@ -164,9 +165,10 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             maps = score_patches(self.search_, patches, routes=self.search_.known_routes(patches))
         else:
             maps = self._score_held_out(patches)
-        if maps.route is not None:
+        if maps.route is not None and patches.groups is not None:
             pooled = pool_patches(patches.values)
-            distances = held_out_distances(pooled, patches.groups, patches.routes)
+            routes = np.array(patches.bank.route_names)[patches.routes]
+            distances = held_out_distances(pooled, patches.groups, routes)
             maps = replace(maps, route_distance=distances)
         if patches.lots is None or self.calibration == "in-sample":
             return maps

@@ -74,12 +74,18 @@ def held_out_distances(
 ) -> NDArray[np.float64]:
     """Distance of each training image to its route, without its own group.
 
-    There are at most ten fits for a route; every group is left out of one of them.
+    There are at most ten fits for a route; every group is left out of one of them. ValueError if a
+    route has one group.
     """
     distances = np.empty(len(pooled))
     for route in np.unique(routes):
         mine = np.flatnonzero(routes == route)
-        _, codes = np.unique(groups[mine], return_inverse=True)
+        names, codes = np.unique(groups[mine], return_inverse=True)
+        if len(names) < 2:
+            raise ValueError(
+                f"Of route {route!s} there are {len(mine)} training image(s) in one group; two "
+                "groups of each route are needed at least, to tell how far one is from the others."
+            )
         # Groups are taken in a fixed random order, so that a fold is no stretch of a series.
         order = np.random.default_rng(0).permutation(codes.max() + 1)
         folds = order[codes] % _N_FOLDS
