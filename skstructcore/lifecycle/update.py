@@ -180,7 +180,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
       image would be farther from the bank now: thresholds may be a little too low until new
       images come. Nothing differs where a forgotten image was near no other, as a defect is.
     - The images of one `update` leave no trace if nothing else has come or gone since: scores are
-      what they were, to rounding (``route_distance`` to float32).
+      what they were, to rounding (``route_distance`` to float32). With routes, prototypes are
+      learned anew from the bank: an image between two products may be sent to the other one.
     - What an image has contributed to expectations is found again by its neighbours in the bank.
       Where these have changed since, as others came or went before, as many patches are taken away,
       each like the average: expectations keep their location and scale.
