@@ -24,6 +24,10 @@ def cache_paths(**environment):
     return run.stdout.split("\n")[:-1]
 
 
+def test_kernels_run_uncompiled_for_debugging_and_coverage():
+    assert cache_paths(NUMBA_DISABLE_JIT="1") == ["''"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the user's cache folder is elsewhere")
 def test_kernels_are_kept_in_the_users_cache_folder(tmp_path):
     *paths, setting = cache_paths(XDG_CACHE_HOME=str(tmp_path))

@@ -22,6 +22,11 @@ def test_a_conformal_threshold_is_a_guaranteed_one(pipe):
     assert before[-1].offset_ == now.fit(X[:30])[-1].offset_
 
 
+def test_keywords_of_before_may_be_none(pipe):
+    moved = recalibrate(pipe, quantile=None, false_alarm_rate=0.3)
+    assert moved[-1].offset_ == recalibrate(pipe, false_alarm_rate=0.3)[-1].offset_
+
+
 def test_keywords_of_before_mean_what_those_of_today_do(pipe):
     with pytest.warns(FutureWarning, match="quantile= is called false_alarm_rate= now"):
         moved = recalibrate(pipe, quantile=0.7)

@@ -32,7 +32,8 @@ def compiled(**options):
         config.CACHE_DIR = before or user_cache_dir("skstructcore", appauthor=False)
         try:
             dispatcher = njit(cache=True, nogil=True, **options)(function)
-            _never_in_the_way(dispatcher._cache)
+            if dispatcher is not function:  # as it is under NUMBA_DISABLE_JIT
+                _never_in_the_way(dispatcher._cache)
             return dispatcher
         except RuntimeError:  # no locator: nowhere to keep it
             return njit(nogil=True, **options)(function)

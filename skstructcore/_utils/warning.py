@@ -37,11 +37,11 @@ def renamed(
     def take_both(function):
         @functools.wraps(function)
         def wrapper(*args, **keywords):
-            if keywords.get(before) is not None:
+            value = keywords.pop(before, None)
+            if value is not None:
                 warn_user(f"{before}= is called {now}= now.", FutureWarning)
                 if keywords.get(now) is not None:
                     raise ValueError(f"{before} and {now} say the same: give {now} alone.")
-                value = keywords.pop(before)
                 keywords[now] = as_now(value) if as_now else value
             return function(*args, **keywords)
 
