@@ -92,6 +92,16 @@ def test_nan_in_features_is_an_error(patches):
         CoresetBank().fit(patches)
 
 
+def test_images_of_which_everything_is_ignored_are_an_error(patches):
+    spoiled = np.array(patches)
+    spoiled[3] = np.nan
+    with pytest.raises(ValueError, match="Every patch of an image is ignored"):
+        CoresetBank(0.5).fit(spoiled, categories=["a", "b"] * (len(spoiled) // 2))
+    spoiled[:] = np.nan
+    with pytest.raises(ValueError, match="Every patch of route 'all' is ignored"):
+        CoresetBank(0.5).fit(spoiled)
+
+
 def test_clone_keeps_parameters():
     assert clone(CoresetBank(4)).ratio == 4
 

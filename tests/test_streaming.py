@@ -68,6 +68,13 @@ def test_result_can_be_asked_for_again_after_more_rows():
     np.testing.assert_array_equal(stream.result()[0], X[picks])
 
 
+def test_rows_of_another_width_are_refused():
+    stream = StreamingCoreset(3)
+    stream.add(rows_of(5, 4, seed=0), 0)
+    with pytest.raises(ValueError, match=r"Rows of 4 features came before, not \(5, 1\)"):
+        stream.add(rows_of(5, 1, seed=0), 1)
+
+
 def test_memory_stays_below_max_memory():
     n_select, d = 500, 64
     limit = room_for(4000, n_select, d)

@@ -33,6 +33,8 @@ class SelectionRule:
     def n_entries(self, name: str, n_rows: int) -> int:
         """How many of `n_rows` patches of a route are kept."""
         ratio = self.ratios[name]
+        if n_rows == 0:
+            raise ValueError(f"Every patch of route {name!r} is ignored: there is nothing to keep.")
         if isinstance(ratio, Integral) and ratio > n_rows:
             raise ValueError(
                 f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "

@@ -120,6 +120,10 @@ class StreamingCoreset:
         images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
         if self._rows is None:
             self._make_room(rows.shape[1])
+        elif rows.shape[1:] != self._rows.shape[1:]:
+            raise ValueError(
+                f"Rows of {self._rows.shape[1]} features came before, not {rows.shape}."
+            )
         self.n_seen += len(rows)
         if self.n_rows is not None and self.n_seen > self.n_rows:
             raise ValueError(f"n_rows={self.n_rows} were announced, but {self.n_seen} came.")

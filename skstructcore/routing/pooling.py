@@ -34,9 +34,11 @@ def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]
     Features ``(n_images, h, w, d)``, lazy or not, become ``(n_images, d)``, float64.
     """
     # Each image is pooled alone, so that its mean does not depend on the others, to the last bit.
-    pooled = [
-        normalize_rows(counted_rows(image)[0]).mean(axis=0, dtype=np.float64)
-        for batch in iter_batches(values)
-        for image in batch
-    ]
+    pooled = []
+    for batch in iter_batches(values):
+        for image in batch:
+            rows = normalize_rows(counted_rows(image)[0])
+            if len(rows) == 0:
+                raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
+            pooled.append(rows.mean(axis=0, dtype=np.float64))
     return np.stack(pooled)
