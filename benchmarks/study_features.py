@@ -40,7 +40,7 @@ VARIANTS = {
     "blocks 4, 10 and 14": lite0(4, 10, 14),
     "ImageNet's mean and standard deviation": ConvFeatures(**IMAGENET),
     '`ConvFeatures("efficientnet_lite2")`': ConvFeatures("efficientnet_lite2"),
-    "both joined": JoinedFeatures([ConvFeatures(), ConvFeatures("efficientnet_lite2")]),
+    "Lite0 and Lite2 joined": JoinedFeatures([ConvFeatures(), ConvFeatures("efficientnet_lite2")]),
 }
 
 

@@ -91,7 +91,7 @@ class MapWriter:
             base, alike = _places(images)
         else:
             base, alike = os.path.abspath(watched), None
-        knn, scorer = fitted_steps(pipe)[1:]
+        bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
         thresholds = _thresholds(scorer)
         note = {
@@ -99,7 +99,7 @@ class MapWriter:
             "thresholds": thresholds,
             "not_seen": 0,
             "images": escape_name(base),
-            "model": joblib.hash([np.asarray(pipe[-3].bank_.values), thresholds]),
+            "model": joblib.hash([np.asarray(bank.bank_.values), thresholds]),
         }
         folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
         if len({place.resolve() for place in folders.values()}) < len(folders):
