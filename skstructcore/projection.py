@@ -16,10 +16,8 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.computing import parts
-from ._utils.output import ContainerOutputMixin
-from ._utils.rows import check_features, is_lazy
-from ._utils.threads import thread_pool
+from ._utils.computing import parts, thread_pool
+from ._utils.rows import ContainerOutputMixin, check_features, is_lazy
 
 if TYPE_CHECKING:
     from typing import Literal

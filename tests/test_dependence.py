@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-from skstructcore.bank.explained import (
+from skstructcore.bank.dependence import (
     Explanations,
     blocks,
     cluster,

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skstructcore._utils.files import (
+    Journal,
     atomic_file,
     check_writable,
     escape_name,
@@ -16,7 +17,6 @@ from skstructcore._utils.files import (
     unescape_name,
     write_text,
 )
-from skstructcore._utils.journal import Journal
 
 # Also what Python makes of bytes that are not UTF-8.
 names = st.text(st.characters(exclude_categories=()), max_size=20)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skstructcore._utils.threads import _let_any_thread_set_limits, thread_pool
+from skstructcore._utils.computing import _let_any_thread_set_limits, thread_pool
 
 
 def blas_threads():

@@ -23,6 +23,20 @@ _FLOATS = [np.float32, np.float64]
 _PATCHES_PER_BATCH = 2**14
 
 
+class ContainerOutputMixin:
+    """Opt out of scikit-learn's `set_output`: patches and maps are no tables.
+
+    `Pipeline.set_output` refuses a pipeline with a step that has none.
+    """
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**{**options, "auto_wrap_output_keys": None})
+
+    def set_output(self, *, transform: str | None = None):
+        """Do nothing: the output is no table, whatever `transform` says."""
+        return self
+
+
 class LazyRows(Protocol):
     """What looks like a float32 array of one row an image, and is computed batch by batch.
 

@@ -14,16 +14,21 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import find_device
-from .._utils.output import ContainerOutputMixin
-from .._utils.rows import as_patch_grid, check_features, is_lazy, materialize, shown
+from .._utils.rows import (
+    ContainerOutputMixin,
+    as_patch_grid,
+    check_features,
+    is_lazy,
+    materialize,
+    shown,
+)
 from .._utils.warning import warn_user
 from ..containers import Patches
-from ..routing.pooling import pool_patches
+from ..routing.prototypes import pool_patches
 from .build import SelectionRule, most_unlike, profiles_of, select_bank
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
-from .shards import over_shards
-from .stream import stream_bank
+from .stream import over_shards, stream_bank
 from .table import number_images, recognised, with_lots_as_groups
 from .training import good_images, is_auto
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from .._utils.rows import counted_rows
 from ..containers import TrainingImages
-from ..routing.pooling import pool_patches
 from ..routing.profile import fit_profile
+from ..routing.prototypes import pool_patches
 from .build import join_routes
 from .table import recognised
 

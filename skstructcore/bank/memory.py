@@ -1,15 +1,15 @@
-"""How much memory a fit takes, worked out from shapes before it begins."""
+"""How much memory a fit takes, worked out from shapes before it begins, and how much there is."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.memory import available_memory, megabytes
 from .._utils.rows import is_lazy
 from ..neighbors.streaming import least_memory
 from .build import entries_of
@@ -196,3 +196,58 @@ class MemoryEstimate:
         names = "network", "patches", "extraction", "selection", "held_out"
         parts = ", ".join(f"{n.replace('_', ' ')} {megabytes(getattr(self, n))}" for n in names)
         return f"{megabytes(self.peak)} of {megabytes(self.available)} available ({parts})"
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take: of the machine, or of the container it is in."""
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_left_of_control_groups()])
+
+
+def _left_of_control_groups(root=Path("/")):
+    """What the limits of Linux containers leave; page cache that can be dropped is free."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            top = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        # In a container the path may be that of the host: the top is the container's own folder.
+        folder = top / path.strip("/")
+        for place in [folder, *folder.parents]:
+            left += _left_of(place, *names)
+            if place == top:
+                break
+    return left
+
+
+def _left_of(folder, limit, used, cache):
+    try:
+        most = (folder / limit).read_text().strip()
+        if most == "max":
+            return []
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return [max(int(most) - int((folder / used).read_text()) + int(stat.get(cache, 0)), 0)]
+    except (OSError, ValueError):
+        return []
+
+
+def megabytes(n_bytes: float) -> str:
+    """Bytes as people read them.
+
+    Examples
+    --------
+    >>> megabytes(3.2e6), megabytes(12_345_678_901)
+    ('3.2 MB', '12,346 MB')
+    """
+    n = n_bytes / 1e6
+    return f"{n:,.0f} MB" if n >= 10 else f"{n:.1f} MB"

@@ -1,4 +1,4 @@
-"""Selecting a memory bank from more patches than fit into memory."""
+"""Selecting a memory bank from more patches than fit into memory, or from shards of images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
+import joblib
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
+from .._utils.computing import end_with_parent, parts
 from .._utils.rows import counted_rows, iter_batches
 from .build import Selection, join_routes
-from .shards import over_shards
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
     from .._utils.rows import LazyRows
+    from .._utils.typing import NDArray
     from ..containers import TrainingImages
     from .build import SelectionRule
 
@@ -70,9 +75,9 @@ def stream_bank(
         n_filled += len(kept_values)
         for route, *summary in rows:
             streams[route].add(*summary)
-    parts = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
-    bank = join_routes([part[:2] for part in parts], names)
-    return Selection(bank, np.array([bound for _, _, bound in parts]), values, kept)
+    results = [stream.result(start=start) for stream, start in zip(streams, starts, strict=True)]
+    bank = join_routes([result[:2] for result in results], names)
+    return Selection(bank, np.array([bound for _, _, bound in results]), values, kept)
 
 
 def _batches(X, images, routes, is_kept):
@@ -130,3 +135,27 @@ def _share_memory(max_memory, wanted, n_features, bytes_per_image):
         )
     shares = [int(share) for share in for_streams * (needed / needed.sum())]
     return shares, (max_memory - for_streams) // bytes_per_image
+
+
+def over_shards(
+    function: Callable[..., Any], shard_size: int | None, X: LazyRows, *others: NDArray[Any]
+) -> Iterator[Any]:
+    """Yield what a function gives for each shard of features, in order.
+
+    It takes the features of a shard, and its part of each of the `others`, which have a row an
+    image. Without a `shard_size` all images are one shard, which is worked on here.
+    """
+    if shard_size is None:
+        yield function(X, *others)
+        return
+    jobs = (
+        joblib.delayed(_at_work)(function, *(part[shard] for part in (X, *others)))
+        for shard in parts(len(X), shard_size)
+    )
+    # A worker that is lost costs the shards that it was at: what is done has been sent.
+    yield from joblib.Parallel(return_as="generator")(jobs)
+
+
+def _at_work(function, *arguments):
+    end_with_parent()
+    return function(*arguments)

@@ -13,7 +13,7 @@ from ..containers import TrainingImages
 from ..images.image_list import ImageList
 from ..routing import UNKNOWN
 from ..routing.clusters import choose_routes
-from .shards import over_shards
+from .stream import over_shards
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._utils.journal import Journal
+from .._utils.files import Journal
 from ._errors import Refused
 from ._output import as_plain, say, table_text
 

@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.output import ContainerOutputMixin
-from .._utils.rows import materialize
+from .._utils.rows import ContainerOutputMixin, materialize
 from ..images.image_list import as_images
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.output import ContainerOutputMixin
-from .._utils.rows import as_patch_grid, check_features, is_lazy
+from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
 from ..bank.table import with_lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
-from ..routing.pooling import pool_patches
 from ..routing.profile import held_out_distances
+from ..routing.prototypes import pool_patches
 from .held_out import check_training_images, k_fold, leave_groups_out
 from .search import BankSearch, score_patches
 

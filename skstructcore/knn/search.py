@@ -11,8 +11,7 @@ import numpy as np
 
 from .._utils.rows import ignored_patches
 from ..containers import AnomalyMaps
-from ..routing.pooling import pool_patches
-from ..routing.prototypes import compared_patches, routing_distances
+from ..routing.prototypes import compared_patches, pool_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
 if TYPE_CHECKING:

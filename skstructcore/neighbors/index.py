@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
-from .._utils.computing import device_memory, find_device, parts
-from .._utils.threads import thread_pool
+from .._utils.computing import device_memory, find_device, parts, thread_pool
 
 if TYPE_CHECKING:
     import torch

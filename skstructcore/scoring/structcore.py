@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_con
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.output import ContainerOutputMixin
+from .._utils.rows import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
 from .calibration import NORMS, calibrate, judge_routes

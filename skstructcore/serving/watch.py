@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._utils.files import escape_name
-from .._utils.journal import Journal
+from .._utils.files import Journal, escape_name
 from .._utils.validation import check_number
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
