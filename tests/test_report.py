@@ -19,8 +19,7 @@ from skstructcore.display import ScoreShiftDisplay
 from skstructcore.display.style import overlay_colors
 from skstructcore.images import as_images
 from skstructcore.report import report
-from skstructcore.report.pictures import image_uri, map_uri, outline, reduce_map, reduce_mask
-from skstructcore.report.shift import draw_shift
+from skstructcore.report.pictures import draw_shift, image_uri, map_uri, outline, reduced
 from skstructcore.report.words import headline, reasons
 
 
@@ -438,7 +437,7 @@ def test_small_pictures_keep_their_proportion_and_the_largest_values():
     assert Image.open(BytesIO(content)).size == (100, 25)
     heat = np.zeros((200, 100))
     heat[137, 42] = 9
-    assert reduce_map(heat).shape == (50, 25) and reduce_map(heat).max() == 9
+    assert reduced(heat, 64).shape == (50, 25) and reduced(heat, 64).max() == 9
     uri = map_uri(np.array([[-1.0, 0.0, 2.0, 9.0]]), 0, 2)
     colors = np.asarray(picture(uri).convert("RGBA"))[0]
     np.testing.assert_array_equal(colors, overlay_colors()[[0, 0, 255, 255]])
@@ -448,11 +447,11 @@ def test_small_pictures_keep_their_proportion_and_the_largest_values():
 def test_a_thin_mask_does_not_vanish_when_it_is_reduced():
     mask = np.zeros((1000, 10), bool)
     mask[500, 3] = True
-    reduced = reduce_mask(mask)
-    assert reduced.shape == (125, 2) and reduced.sum() == 1
-    path = outline(reduced, (0, 0, 1000, 10))
+    small = reduced(mask, 128)
+    assert small.shape == (125, 2) and small.sum() == 1
+    path = outline(small, (0, 0, 1000, 10))
     assert path["transform"] == "translate(0 0) scale(5 8)"
-    np.testing.assert_array_equal(within(path["d"], reduced.shape), reduced)
+    np.testing.assert_array_equal(within(path["d"], small.shape), small)
 
 
 def test_an_outline_goes_around_every_cell_and_hole():

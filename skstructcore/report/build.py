@@ -19,13 +19,11 @@ from ..images.labels import labels_of
 from ..pipeline.steps import fitted_steps
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import check_fitted_with_parts, decide_parts
-from ..scoring.table import z_columns
-from .collect import collect
-from .pictures import map_uri
-from .records import as_json, image_records, part_records, picture_record
-from .shift import draw_shift
-from .summary import decide_at_rates, facts
-from .words import term_in_words
+from ..scoring.summary import percent
+from ..scoring.table import FALSE_ALARM_RATES, rejections, z_columns
+from .collect import add_judgements, add_maps, as_json, collect, part_records
+from .pictures import draw_shift, map_uri
+from .words import facts, points_in_words, term_in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,81 +139,70 @@ def report(
     if parts is not None:
         check_fitted_with_parts(pipe[-1])
         parts = np.asarray(parts, dtype=object).astype(str)
-    entries, described = collect(
+    records, pictures, described = collect(
         pipe,
         listed,
+        path.parent,
         load_mask=getattr(images, "load_mask", None),
         sides=(thumbnail, detail),
         batch_size=batch_size,
         verbose=verbose,
     )
     types = None if types is None else types.astype(str)
-    content = _content(pipe, entries, described, types, parts, path.parent)
+    content = _content(pipe, records, pictures, described, types, parts)
     page = fill_page(__package__, title=title, **content)
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
 
 
-def _content(pipe, entries, described, types, parts, folder):
-    """All that the template needs; `data` and `blocks` are read by the page's script."""
+def _content(pipe, records, pictures, described, types, parts):
+    """What the template shows; the page's script reads `data` and `blocks` too."""
     scorer, known = pipe[-1], described.index.to_numpy()
-    known_types = None if types is None else types[known]
-    table = None
+    asked = scorer.calibration_.decision.asked_rate
+    rates = sorted([asked, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, asked))])
+    rejected, rejected_parts = rejections(described, scorer, rates), None
+    for i, record in enumerate(records):
+        record["type"] = None if types is None else types[i]
+    add_judgements(records, described, scorer, rejected)
     if parts is not None:
         table = decide_parts(scorer, described.assign(file=parts[known]), parts[known])
-    points = decide_at_rates(described, scorer, known_types, table)
-    images = image_records(
-        entries, described, scorer, types, [point["rejected"] for point in points], folder
-    )
-    if parts is not None:
-        records = part_records(table, [point["rejected_parts"] for point in points])
+        rejected_parts = rejections(table, scorer, rates)
+        by_name = part_records(table, rejected_parts)
         for i in known:
-            images[i]["part"] = records[parts[i]]
+            records[i]["part"] = by_name[parts[i]]
+    low, high = map_limits(described["heat"], 1.0)
+    add_maps(pictures, described, (low, high))
+    known_types = None if types is None else types[known]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
-    limits = map_limits([entries[i].heat for i in known], 1.0)
-    pictures = [picture_record(entry, limits) for entry in entries]
-    # Both the template and the script ask for these.
-    shared = {
+    # The name under which verdicts on these files are kept, whenever a report is written.
+    files = as_json([[record["file"], record["digest"]] for record in records])
+    terms = [name.removeprefix("z_") for name in z_columns(scorer)]
+    data = {
+        "id": hashlib.sha256(files.encode()).hexdigest()[:16],
+        "images": records,
+        "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
         "labelled": types is not None,
         "by_part": parts is not None,
         "routed": scorer.is_routed_,
-        "fitted": next(k for k, point in enumerate(points) if point["is_fitted"]),
-    }
-    terms = [name.removeprefix("z_") for name in z_columns(scorer)]
-    data = {
-        "id": _digest_of(entries),
-        "images": images,
-        "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
-        **shared,
+        "fitted": rates.index(asked),
         "threshold": shift.threshold,
         "blockSize": _BLOCK,
     }
     return {
         "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "facts": facts(pipe),
-        "points": points,
+        "points": points_in_words(rates, rejected, known_types, rejected_parts),
+        "n_rejected": rejected[data["fitted"]].sum(),
+        "n_known": len(known),
         "shift": draw_shift(shift, known),
-        "n_images": len(images),
-        "n_known": len(described),
-        **shared,
         "types": [] if types is None else sorted(set(types)),
         "routes": sorted({*map(escape_name, described["route"])}),
-        **_color_bar(*limits),
-        "data": as_json(data),
-        "blocks": [as_json(pictures[i : i + _BLOCK]) for i in range(0, len(pictures), _BLOCK)],
-    }
-
-
-def _digest_of(entries):
-    """The name under which verdicts on these files are kept, whenever a report is written."""
-    content = as_json([[entry.name, entry.digest] for entry in entries])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _color_bar(low, high):
-    return {
         "limits": [f"{low:.3g}", f"{high:.3g}"],
         "bar": map_uri(np.linspace(low, high, 256)[np.newaxis], low, high),
         "bar_threshold": f"{256 * (1 - low) / (high - low):.0f}",
+        "data": data,
+        "blocks": [pictures[i : i + _BLOCK] for i in range(0, len(pictures), _BLOCK)],
+        "as_json": as_json,
+        "percent": percent,
     }

@@ -1,11 +1,14 @@
-"""Score the images of a report batch by batch, and keep what its page needs of each."""
+"""Score the images of a report batch by batch; what the page's script reads of each of them."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -13,121 +16,206 @@ import pandas as pd
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
 from ..features.intensity import intensity_of
+from ..images.files import split_page
 from ..images.image_list import ImageReadError
 from ..inference.scores import score_batch
 from ..scoring.evidence import iter_seen
-from ..scoring.table import base_thresholds
-from .pictures import image_uri, outline, reduce_map, reduce_mask
+from ..scoring.table import base_thresholds, routes_of, z_columns
+from .pictures import image_uri, map_uri, outline, reduced
+from .words import headline, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImageList
+    from ..scoring.structcore import StructCoreScorer
 
+    Records = list[dict[str, Any]]
 
-@dataclass
-class Entry:
-    """What is known about one image of a report."""
-
-    name: str
-    file: str | None  # its path, if it is a file
-    digest: str | None = None  # of its content
-    error: str | None = None  # why it cannot be read or judged
-    note: str | None = None  # what else is wrong with it
-    picture: str | None = None  # a thumbnail
-    detail: str | None = None  # a larger one, if it is asked for
-    size: tuple[int, int] | None = None  # height and width of the original
-    heat: NDArray[np.float32] | None = None  # its map, divided by the threshold of the base score
-    box: tuple[float, ...] | None = None  # of the map on the original: top, left, bottom, right
-    truth: dict[str, str] | None = None  # path around its mask, see `outline`
+_MAP_SIDE, _MASK_SIDE = 64, 128  # finer ones are reduced, as their cells cost space in the page
 
 
 def collect(
     pipe: Pipeline,
     images: ImageList,
+    folder: Path,
     *,
     load_mask: Callable[[int], NDArray[np.bool_] | None] | None,
     sides: tuple[int, int | None],
     batch_size: int,
     verbose: int = 0,
-) -> tuple[list[Entry], pd.DataFrame]:
-    """Score images and make their small pictures; a file that cannot be read stops nothing.
+) -> tuple[Records, Records, pd.DataFrame]:
+    """Score images, and make their small pictures; a file that cannot be read stops nothing.
 
     `sides` are the longer sides of thumbnails and of larger pictures, `batch_size` images are
-    scored at a time. The table is that of `describe`, with ``base_ratio``, the base score divided
-    by its threshold; its index holds the positions of the images that could be judged.
+    scored at a time, and the page will lie in `folder`. Returns what is known of each image before
+    it is judged, its pictures, and the table of `describe`. The index of this holds the positions
+    of the images that could be judged. It also has ``heat``, the map divided by the threshold of
+    the base score, the ``box`` of the map on the original (top, left, bottom, right), and
+    ``base_ratio``, the base score divided by its threshold.
     """
     images = images.seen_through(intensity_of(pipe))
-    entries = [
-        Entry(escape_name(item), item) if isinstance(item, str) else Entry(f"image {i}", None)
-        for i, item in enumerate(images.items)
-    ]
-    tables = []
+    records, pictures, tables = [], [], []
     bar = progress_bar(verbose=verbose, total=len(images), desc="report", unit="image")
     with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(images), batch_size):
             batch = range(start, min(start + batch_size, len(images)))
-            can_be_read = pool.map(lambda i: _show(entries[i], images, i, sides), batch)
-            shown = [i for i, can in zip(batch, can_be_read, strict=True) if can]
-            if shown:
-                tables.append(_score(pipe, images, entries, shown))
+            for record, picture in pool.map(lambda i: _opened(images, i, sides), batch):
+                records.append({**record, **_link(images.items[len(records)], folder)})
+                pictures.append(picture)
+            if shown := [i for i in batch if records[i]["error"] is None]:
+                tables.append(_scored(pipe, images, shown, records))
             progress.update(len(batch))
     described = pd.concat(tables) if tables else pd.DataFrame()
     if described.empty:
         raise ValueError(
-            f"None of the {len(images)} images can be read. The first: {entries[0].error}"
+            f"None of the {len(images)} images can be read. The first: {records[0]['error']}"
         )
-    if load_mask is not None:
-        for i in described.index:
-            _add_mask(entries[i], load_mask, i)
-    return entries, described
+    # Names without folders; with the last one where files of several share a name.
+    names = [re.split(r"[\\/]", record["file"]) for record in records]
+    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
+    for record, name in zip(records, names, strict=True):
+        record["name"] = "/".join(name[-n_last:])
+    for i in described.index if load_mask else ():
+        try:
+            mask = load_mask(i)
+        except (ValueError, OSError) as error:
+            # The page is about decisions: it mentions a wrong mask, and is written all the same.
+            records[i]["note"] = escape_name(str(error))
+            continue
+        if mask is not None and mask.any():
+            box = (0, 0, *records[i]["size"])
+            pictures[i]["truth"] = outline(reduced(mask, _MASK_SIDE), box)
+    return records, pictures, described
 
 
-def _show(entry, images, i, sides):
-    """Make the pictures of an image; False if it cannot be read."""
+def _opened(images, i, sides):
+    """What is known of an image when it was read, and its pictures."""
+    item = images.items[i]
+    record = {"file": escape_name(item) if isinstance(item, str) else f"image {i}", "note": None}
     try:
-        picture = images.read(i)
-        entry.picture = image_uri(picture, sides[0])
-        entry.detail = image_uri(picture, sides[1], quality=85) if sides[1] else None
-        entry.digest, entry.size = images.digest(i), picture.size[::-1]
+        image = images.read(i)
+        found = {"digest": images.digest(i), "size": image.size[::-1], "error": None}
     except ImageReadError as error:
-        entry.error = escape_name(str(error))
-    return entry.error is None
+        found = {"digest": None, "size": None, "error": escape_name(str(error))}
+        return {**record, **found}, {"image": None}
+    pictures = {"image": image_uri(image, sides[0]), "truth": None}
+    if sides[1]:
+        pictures["full"] = image_uri(image, sides[1], quality=85)
+    return {**record, **found}, pictures
 
 
-def _score(pipe, images, entries, positions):
-    """Describe images that can be seen; keep the map of each, or why the model cannot judge it."""
+def _scored(pipe, images, positions, records):
+    """The rows of the images that the model can judge; the record of others says why it cannot."""
     table = score_batch(pipe, images[positions], also=_small_maps).set_axis(positions)
     for i, error in table["error"].dropna().items():
-        entries[i].error = escape_name(error)
-    described = table[table["error"].isna()]
-    if described.empty:  # then it has no columns of scores
+        records[i]["error"] = escape_name(error)
+    table = table[table["error"].isna()]
+    if table.empty:  # then it has no columns of scores
         return pd.DataFrame()
-    described = described.astype({"is_anomalous": bool})
-    limits = base_thresholds(described, pipe[-1])
-    for (i, (heat, box)), limit in zip(described["also"].items(), limits, strict=True):
-        entries[i].heat = heat / limit
-        entries[i].box = (0.0, 0.0, *map(float, entries[i].size)) if box is None else box
-    ratio = described["base"].to_numpy() / limits
-    return described.drop(columns=["file", "error", "also"]).assign(base_ratio=ratio)
+    limits = base_thresholds(table, pipe[-1])
+    heats, boxes = zip(*table["also"], strict=True)
+    whole = [(0.0, 0.0, *map(float, records[i]["size"])) for i in table.index]
+    return table.drop(columns=["file", "error", "also"]).assign(
+        is_anomalous=table["is_anomalous"].astype(bool),
+        heat=pd.Series(
+            [heat / limit for heat, limit in zip(heats, limits, strict=True)], table.index
+        ),
+        box=[box or one for box, one in zip(boxes, whole, strict=True)],
+        base_ratio=table["base"] / limits,
+    )
 
 
 def _small_maps(scorer, images, maps):
-    """The reduced map of each image, and its box on the original."""
+    """The reduced map of each image, and its box on the original, None for all of it."""
     boxes = [None] * len(maps) if maps.geometry is None else map(tuple, maps.geometry.boxes)
-    seen = [reduce_map(h) for _, some in iter_seen(maps, scorer.resolution) for h in some.values]
-    return list(zip(seen, boxes, strict=True))
+    seen = [h for _, some in iter_seen(maps, scorer.resolution) for h in some.values]
+    return [(reduced(h.astype(np.float32), _MAP_SIDE), b) for h, b in zip(seen, boxes, strict=True)]
 
 
-def _add_mask(entry, load_mask, i):
+def _link(item, folder):
+    """Where a file is, seen from the page, and whether an image is all of it."""
+    if not isinstance(item, str):
+        return {"href": None}
+    path = split_page(item)[0]
     try:
-        mask = load_mask(i)
-    except (ValueError, OSError) as error:
-        # The page is about decisions: it mentions a wrong mask, and is written all the same.
-        entry.note = escape_name(str(error))
-        return
-    if mask is not None and mask.any():
-        entry.truth = outline(reduce_mask(mask), (0, 0, *entry.size))
+        href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
+    except ValueError:  # on another drive of Windows
+        href = Path(os.path.abspath(path)).as_uri()
+    return {"href": href, "whole": path == item}
+
+
+def add_judgements(
+    records: Records, described: pd.DataFrame, scorer: StructCoreScorer, rejected: NDArray[np.bool_]
+) -> None:
+    """Add to the records of images what is decided, and why; `rejected` has a row a rate."""
+    columns = z_columns(scorer)
+    smallest = {name: decision.smallest_rate for name, decision in scorer.decisions_.items()}
+    smallest = routes_of(described).map(smallest)
+    rows = described.to_dict("records"), described.index, smallest, _by_rate(rejected)
+    for row, i, least, at in zip(*rows, strict=True):
+        records[i] |= {
+            "p": row["p_value"],
+            "score": row["anomaly_score"],
+            "at": at,
+            "route": escape_name(row["route"]),
+            "z": [row[column] for column in columns],
+            "short": headline(row, least, records[i]["size"]),
+            "why": reasons(row, least),
+            "peak": [row["peak_row"], row["peak_col"]],
+        }
+
+
+def add_maps(pictures: Records, described: pd.DataFrame, limits: tuple[float, float]) -> None:
+    """Add to the pictures of images their maps in colours, and what is over the threshold."""
+    for i, heat, box in zip(described.index, described["heat"], described["box"], strict=True):
+        region = outline(heat > 1, box)
+        pictures[i] |= {"map": map_uri(heat, *limits), "box": box, "region": region}
+
+
+def part_records(table: pd.DataFrame, rejected: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+    """A record a part, by its name; of the table of `decide_parts`."""
+    return {
+        row["part"]: {
+            "name": row["part"],
+            "views": "one view" if row["n_views"] == 1 else f"{row['n_views']} views",
+            "p": row["p_value"],
+            "score": row["anomaly_score"],
+            "at": at,
+        }
+        for row, at in zip(table.to_dict("records"), _by_rate(rejected), strict=True)
+    }
+
+
+def _by_rate(rejected):
+    """For each image or part a digit a rate: 1 where it is rejected."""
+    return ["".join(map(str, row)) for row in rejected.T.astype(int)]
+
+
+def as_json(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can end that element.
+
+    Examples
+    --------
+    >>> as_json({"</script>": float("nan"), "p": 0.123456789})
+    '{"\\\\u003c/script>":null,"p":0.123457}'
+    """
+    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _finite(value):
+    """The same with numbers as short as they need to be, and None for what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

@@ -1,4 +1,4 @@
-"""Small pictures of images, maps and masks, as text that a page can hold."""
+"""Pictures of a report as text that a page can hold: images, maps, masks, and the one plot."""
 
 from __future__ import annotations
 
@@ -9,18 +9,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..display.style import overlay_colors
+from ..display.style import around, label_styles, overlay_colors
+from ..images.labels import GOOD
+from .words import shift_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
-# A finer map is reduced, as its pixels cost space in the page.
-_MOST_PATCHES = 64
-_MASK_SIDE = 128
+    from ..display import ScoreShiftDisplay
+
 _N_COLORS = 64  # of a map: a palette that is small
 _WEBP_SIDE = 16383  # longer pictures cannot be written
+# Where values lie in the drawing: left, right; bottom, top.
+_ACROSS, _UP = (60, 705), (395, 15)
+_MARKS = {
+    "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
+    "^": "M0-4.5l4.5 9h-9z",
+    "v": "M0 4.5l4.5-9h-9z",
+    "<": "M-4.5 0l9-4.5v9z",
+    ">": "M4.5 0l-9-4.5v9z",
+    "s": "M-4-4h8v8h-8z",
+    "D": "M0-4.5l4.5 4.5l-4.5 4.5l-4.5-4.5z",
+    "P": "M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "X": "M-4-4h3l1 2l1-2h3l-2 4l2 4h-3l-1-2l-1 2h-3l2-4z",
+}
 
 
 def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
@@ -39,22 +54,17 @@ def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def reduce_map(heat: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Reduce a map to at most 64 pixels a side, keeping the largest value of every block.
+def reduced(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """Reduce a map or mask to at most `side` cells a side: the largest value of every block.
 
     Examples
     --------
-    >>> reduce_map(np.eye(3)).shape, reduce_map(np.ones((130, 10))).shape
+    >>> reduced(np.eye(3), 64).shape, reduced(np.ones((130, 10)), 64).shape
     ((3, 3), (44, 4))
     """
-    step = -(-max(heat.shape) // _MOST_PATCHES)
-    return _largest_of_blocks(heat.astype(np.float32), step, -np.inf)
-
-
-def _largest_of_blocks(values, step, filling):
-    rows, columns = (-(-side // step) for side in values.shape)
-    padded = np.full((rows * step, columns * step), filling, dtype=values.dtype)
-    padded[: values.shape[0], : values.shape[1]] = values
+    step = -(-max(values.shape) // side)
+    padded = np.pad(values, [(0, -length % step) for length in values.shape], mode="edge")
+    rows, columns = (length // step for length in padded.shape)
     return padded.reshape(rows, step, columns, step).max(axis=(1, 3))
 
 
@@ -99,6 +109,41 @@ def outline(inside: NDArray[np.bool_], box: Sequence[float]) -> dict[str, str]:
     return {"d": "".join(steps), "transform": transform}
 
 
-def reduce_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Reduce a mask to at most 128 pixels a side; a thin defect does not vanish."""
-    return _largest_of_blocks(mask, -(-max(mask.shape) // _MASK_SIDE), False)
+def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, Any]:
+    """What the template draws: marks by type, axes, and in words whether the structure helps.
+
+    `positions` are those of the images among all of the report.
+    """
+    x, x_axis = _placed(shift.base, shift.base_threshold, _ACROSS)
+    y, y_axis = _placed(shift.scores, shift.threshold, _UP)
+    labels = np.full(len(x), "images") if shift.labels is None else shift.labels
+    styles, groups = label_styles(labels), []
+    for label in sorted(set(labels), key=lambda label: (label != GOOD, label)):
+        mine = np.flatnonzero(labels == label)
+        mine = mine[np.argsort(shift.scores[mine], kind="stable")]
+        marks = [{"i": int(positions[k]), "x": f"{x[k]:.1f}", "y": f"{y[k]:.1f}"} for k in mine]
+        look = {"color": styles[label]["color"], "path": _MARKS[styles[label]["marker"]]}
+        groups.append({"name": label, **look, "marks": marks})
+    counts = shift.counts()
+    return {
+        "groups": groups,
+        "x": x_axis,
+        "y": y_axis,
+        "n_gained": counts["only_score"].sum(),
+        "n_lost": counts["only_base"].sum(),
+        "words": shift_in_words(counts),
+    }
+
+
+def _placed(values, threshold, ends):
+    """Places of values along an axis, and of its threshold and ticks."""
+    low, high = around(values, threshold, 0.06)
+
+    def place(value):
+        return ends[0] + (ends[1] - ends[0]) * (value - low) / (high - low)
+
+    step = 10 ** np.floor(np.log10((high - low) / 3))
+    step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= 8)
+    ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
+    marked = [(f"{place(tick):.1f}", f"{tick:.4g}") for tick in ticks]
+    return place(values), {"threshold": float(place(threshold)), "ticks": marked}

@@ -1,18 +1,29 @@
-"""What `StructCoreScorer.describe` found, in words for the person at the line."""
+"""What a report says in words: of each image, of all of them, and of what was fitted on what."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import platform
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from .._utils.versions import versions_of
+from .._version import __version__
+from ..images.labels import GOOD
+from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.decision import ROUNDING
 from ..scoring.descriptors import SURPRISE, TOP
-from ..scoring.summary import percent
+from ..scoring.summary import expectations, percent, unlike_the_others
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+    import pandas as pd
+    from numpy.typing import NDArray
+    from sklearn.pipeline import Pipeline
 
 _TERMS = {
     "max": "the distance of its farthest patch",
@@ -136,3 +147,97 @@ def _how_many(p_value, least):
         return "all good images of the fit"
     n_independent = round(1 / least) - 1
     return f"all {n_independent} independent good images"
+
+
+def shift_in_words(counts: pd.DataFrame) -> str:
+    """Whether the structure of the map helps, by what it changes at the thresholds as fitted."""
+    start = "Compared with the farthest patch alone, the structure of the map"
+    gained, lost = counts["only_score"], counts["only_base"]
+    if gained.sum() + lost.sum() == 0:
+        return f"{start} changes no decision on these images."
+    if "images" in counts.index:
+        return (
+            f"{start} rejects {gained['images']} more images and accepts {lost['images']} that "
+            "would be rejected. Without labels it is open which are right: look at the images in "
+            "the coloured fields."
+        )
+    more, wrong = gained["defects"] - lost["defects"], gained[GOOD] - lost[GOOD]
+    if more * wrong > 0:
+        much = "more and rejects more" if more > 0 else "less and rejects fewer"
+        verdict = f"It finds {much} good images: what costs more decides."
+    elif more > 0 or wrong < 0:
+        verdict = "It helps on these images."
+    elif more < 0 or wrong > 0:
+        verdict = "It does not help on these images."
+    else:
+        verdict = "It makes no difference in sum."
+    return (
+        f"{start} finds {gained['defects']} more defects and loses {lost['defects']}; it rejects "
+        f"{gained[GOOD]} more good images and spares {lost[GOOD]}. {verdict}"
+    )
+
+
+class Point(NamedTuple):
+    """A row of the table of false-alarm rates, and how the slider says it."""
+
+    rate: float
+    counts: list[str]  # rejected images: of all, of good ones, of defects
+    sentence: str
+
+
+def points_in_words(
+    rates: Sequence[float],
+    rejected: NDArray[np.bool_],
+    types: NDArray[np.str_] | None,
+    rejected_parts: NDArray[np.bool_] | None,
+) -> list[Point]:
+    """Count who is rejected at each rate: images of these types, and parts; a row a rate."""
+    members = [np.ones(rejected.shape[1], bool)]
+    members += [] if types is None else [types == GOOD, types != GOOD]
+    endings = " images are rejected", " good ones", " defects are found"
+    points = []
+    for k, rate in enumerate(rates):
+        counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members]
+        said = [count + ending for count, ending in zip(counts, endings, strict=False)]
+        if rejected_parts is not None:
+            said.insert(0, f"{rejected_parts[k].sum()} of {rejected_parts.shape[1]} parts")
+        points.append(Point(rate, counts, f"{'; '.join(said)}."))
+    return points
+
+
+def facts(pipe: Pipeline) -> list[tuple[str, str]]:
+    """Say what a fitted pipeline is and what it was fitted on: rows of a table of two columns."""
+    bank, _, scorer = fitted_steps(pipe)
+    features = pipe[0]
+    backbone = type(features).__name__
+    for name in ("model", "image_size"):
+        if hasattr(features, name):
+            backbone += f", {name} {_short(getattr(features, name))}"
+    rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
+    for name, dependence in (bank.dependence_ or {}).items():
+        rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
+    if scorer.is_routed_:
+        rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
+    entries, n_features = bank.bank_.values.shape
+    rows += [
+        ("Backbone", backbone),
+        ("Memory bank", f"{entries} patches of {n_features} features"),
+        ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
+        *(("To expect", sentence) for sentence in expectations(scorer)),
+        *(("Suspects", sentence) for sentence in unlike_the_others(scorer)),
+    ]
+    versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
+    versions += map(" ".join, versions_of("scikit-learn", "numpy", "torch").items())
+    return [*rows, ("Report written by", ", ".join(versions))]
+
+
+def _short(value):
+    text = str(value) if isinstance(value, (str, int, tuple)) else type(value).__name__
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _groups(scorer):
+    decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
+    n_groups = sum(decision.n_independent for decision in decisions)
+    n_images = sum(len(decision.scores) for decision in decisions)
+    return f" in {n_groups} groups" if n_groups < n_images else ""
