@@ -6,15 +6,12 @@ backbone runs for that, ``from_predictions`` takes what is known already. Both d
 """
 
 from ._anomaly_map import AnomalyMapDisplay
-from ._bank import BankDisplay
-from ._dependence import DependenceDisplay
-from ._descriptor import DescriptorDisplay
+from ._bank import BankDisplay, DependenceDisplay
 from ._drift import DriftDisplay
 from ._operating_point import OperatingPointDisplay
 from ._region_overlap import RegionOverlapDisplay
 from ._routing import RoutingDisplay
-from ._score_histogram import ScoreHistogramDisplay
-from ._score_shift import ScoreShiftDisplay
+from ._scores import DescriptorDisplay, ScoreHistogramDisplay, ScoreShiftDisplay
 
 __all__ = [
     "AnomalyMapDisplay",

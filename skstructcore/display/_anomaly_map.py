@@ -18,8 +18,7 @@ from ..images.resampling import place_on_image, upsample_maps
 from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds
 from ._base import Display
-from ._grid import draw_color_bar, draw_legend, draw_outline, new_grid
-from .style import SKY, as_text, map_limits, overlay_colors
+from .style import SKY, as_text, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 _OURS = "distance / threshold"
 _MOST_IMAGES = 100  # all are in memory, and each has axes of its own
+_MOST_COLUMNS = 6  # of a line without heading
 _CASES = {
     "hardest defects": (False, 1),
     "most suspicious good images": (True, -1),
@@ -92,12 +92,8 @@ class AnomalyMapDisplay(Display):
         if not len(self.images):
             raise ValueError("There are no images to show: at least one is needed.")
         beside = {name: getattr(self, name) for name in ("images", "masks", "titles", "rows")}
-        check_same_length(**beside)
+        check_same_length(**beside, **{f"maps[{name!r}]": s for name, s in self.maps.items()})
         for name, stack in self.maps.items():
-            if len(stack) != len(self.images):
-                raise ValueError(
-                    f"maps[{name!r}] has {len(stack)} maps for {len(self.images)} images."
-                )
             for i, (image, heat) in enumerate(zip(self.images, stack, strict=True)):
                 if np.shape(image)[:2] != np.shape(heat):
                     raise ValueError(
@@ -257,7 +253,7 @@ class AnomalyMapDisplay(Display):
 
         is_new = axes is None
         if is_new:
-            axes = new_grid(len(self.images), 1 + len(self.maps), self.rows)
+            axes = _new_grid(len(self.images), 1 + len(self.maps), self.rows)
         self.axes_ = np.asarray(axes, dtype=object)
         self.figure_ = self.axes_.flat[0].figure.figure  # the whole one, of a subfigure too
         colors, drawn = ListedColormap(overlay_colors() / 255), {}
@@ -270,19 +266,19 @@ class AnomalyMapDisplay(Display):
                 low, high = self.limits[name]
                 drawn[name] = ax.imshow(stack[i], cmap=colors, vmin=low, vmax=high)
                 if name in self.thresholds:
-                    draw_outline(ax, stack[i], self.thresholds[name], colors="white")
+                    _draw_outline(ax, stack[i], self.thresholds[name], colors="white")
             for ax in self.axes_[i]:
                 if mask is not None:
-                    draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
+                    _draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
             self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
         if is_new:
             if self.rows is None and len(self.maps) > 1:
                 for ax, name in zip(self.axes_[0, 1:], self.maps, strict=True):
                     ax.set_title(name, fontsize=8)
             for name, image in drawn.items():
-                draw_color_bar(image, self.axes_, name, self.thresholds.get(name))
+                _draw_color_bar(image, self.axes_, name, self.thresholds.get(name))
             has_masks = any(mask is not None and mask.any() for mask in self.masks)
-            draw_legend(self.figure_, of_masks=has_masks, of_thresholds=bool(self.thresholds))
+            _draw_legend(self.figure_, of_masks=has_masks, of_thresholds=bool(self.thresholds))
         return self
 
 
@@ -311,9 +307,74 @@ def _placed(maps, images):
     values = np.asarray(maps)
     if len(values) != len(images):
         raise ValueError(f"There are {len(values)} maps for {len(images)} images.")
-    if geometry is None:
-        return [
-            upsample_maps(heat[np.newaxis], image.shape[:2])[0]
-            for heat, image in zip(values, images, strict=True)
-        ]
-    return [place_on_image(values[i], geometry, i) for i in range(len(values))]
+    if geometry is not None:
+        return [place_on_image(values[i], geometry, i) for i in range(len(values))]
+    return [upsample_maps(values[i : i + 1], image.shape[:2])[0] for i, image in enumerate(images)]
+
+
+def _new_grid(n_images, width, rows):
+    """Axes of a new figure, of shape (n_images, width): an image and its maps side by side.
+
+    Images of one heading of `rows` share a line; None: lines are filled.
+    """
+    if rows is None:
+        rows, per_line = [""] * n_images, min(n_images, max(1, _MOST_COLUMNS // width))
+    else:
+        rows = list(rows)
+        per_line = max(rows.count(row) for row in rows)
+    lines = []  # heading, positions
+    for heading in dict.fromkeys(rows):
+        members = [i for i, row in enumerate(rows) if row == heading]
+        for start in range(0, len(members), per_line):
+            lines.append((heading if start == 0 else "", members[start : start + per_line]))
+    figure = new_figure((2.1 * width * per_line, 2.6 * len(lines) + 0.9))
+    # A heading has a line of the grid to itself, so that no title runs into it.
+    heights = [h for heading, _ in lines for h in (0.2 if heading else 0.01, 1)]
+    grid = figure.add_gridspec(2 * len(lines), width * per_line, height_ratios=heights)
+    axes = np.empty((n_images, width), dtype=object)
+    for line, (heading, members) in enumerate(lines):
+        if heading:
+            band = figure.add_subplot(grid[2 * line, :])
+            band.set_axis_off()
+            band.text(0, 0.5, heading, fontsize=11, fontweight="bold", va="center")
+        for place, i in enumerate(members):
+            for column in range(width):
+                cell = grid[2 * line + 1, place * width + column]
+                axes[i, column] = figure.add_subplot(cell)
+    return axes
+
+
+def _draw_outline(ax, values, level, **style):
+    """Draw where a map crosses a level, if it does."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() < level < finite.max():
+        ax.contour(values, levels=[level], linewidths=1.2, **style)
+
+
+def _draw_color_bar(image, axes, name, threshold):
+    """Say below all axes what the colours of a map mean, with a mark at the threshold."""
+    bar = image.figure.colorbar(
+        image, ax=axes.ravel().tolist(), location="bottom", shrink=0.5, aspect=40, pad=0.02
+    )
+    bar.set_label(f"{name} (transparent: as in good images)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.set_facecolor("0.6")
+    if threshold is not None:
+        bar.ax.axvline(threshold, color="black", lw=2)
+        low, high = image.get_clim()
+        bar.ax.set_title("threshold", x=(threshold - low) / (high - low), fontsize=8)
+
+
+def _draw_legend(figure, *, of_masks, of_thresholds):
+    """Say below all axes what the outlines mean."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    if of_masks:
+        handles.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
+    if of_thresholds:
+        handles.append(Line2D([], [], color="white", label="over the threshold"))
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
+        )

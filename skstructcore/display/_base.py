@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.validation import check_same_length
-from ..images.labels import GOOD, labels_of
+from ..images.labels import labels_of
+from ..pipeline.steps import fitted_steps
 from .style import new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
@@ -101,8 +102,8 @@ class ScoredDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         """
-        described = pipe[-1].describe(pipe[:-1].transform(images))
-        return cls.from_predictions(described, pipe[-1], cls._labels_of(images, y), ax=ax)
+        labels = cls._labels_of(images, y)
+        return cls.from_predictions(*described_by(pipe, images), labels, ax=ax)
 
     @classmethod
     def from_predictions(
@@ -120,26 +121,17 @@ class ScoredDisplay(Display):
         described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
-        y : array-like of shape (n_images,), default=None
-            What the images show.
-        ax : Axes, default=None
-            See `plot`.
+        y, ax
+            See `from_estimator`.
         """
         check_same_length(described=described, y=y)
         return cls.of(described, scorer, cls._labels_of(None, y)).plot(ax)
 
 
-def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
-    """Which images are good and which are defects; "images" are all, if nothing is known.
-
-    Examples
-    --------
-    >>> members_of(np.array(["good", "dent"]), 2)
-    {'good': array([ True, False]), 'defects': array([False,  True])}
-    """
-    if labels is None:
-        return {"images": np.ones(n_images, dtype=bool)}
-    return {GOOD: labels == GOOD, "defects": labels != GOOD}
+def described_by(pipe: Pipeline, images: ImagesLike) -> tuple[pd.DataFrame, StructCoreScorer]:
+    """What the last step of a fitted pipeline says of images, and the step."""
+    scorer = fitted_steps(pipe)[-1]
+    return scorer.describe(pipe[:-1].transform(images)), scorer
 
 
 def check_described(described: pd.DataFrame, *columns: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..lifecycle.drift import DriftMonitor
-from ._base import Display
+from ._base import Display, described_by
 from .style import GREY, as_text, legend_beside, line_style
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class DriftDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         """
-        described = pipe[-1].describe(pipe[:-1].transform(images))
+        described, _ = described_by(pipe, images)
         return cls.from_predictions(described, DriftMonitor(pipe), ax=ax)
 
     @classmethod
@@ -90,20 +90,16 @@ class DriftDisplay(Display):
         """
         if not len(described):
             raise ValueError("There are no images to watch: at least one is needed.")
-        before = len(monitor.alarms_)
-        first = monitor.n_images_
-        rows, limits = [], {}
+        n_alarms, first, tables = len(monitor.alarms_), monitor.n_images_, []
         for i in range(len(described)):
             monitor.update(described.iloc[i : i + 1])
-            table = monitor.evidence()
-            names = [
-                kind if route == "all" else f"{route}: {kind}"
-                for route, kind in zip(table["route"], table["kind"], strict=True)
-            ]
-            rows.append(dict(zip(names, table["log10_evidence"], strict=True)))
-            limits |= dict(zip(names, table["log10_alarm"], strict=True))
-        evidence = pd.DataFrame(rows, index=np.arange(first, first + len(described)))
-        alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[before:]]
+            tables.append(monitor.evidence())
+        route, kind = tables[-1]["route"], tables[-1]["kind"]
+        names = kind.where(route == "all", route + ": " + kind).tolist()
+        rows = np.array([table["log10_evidence"] for table in tables])
+        evidence = pd.DataFrame(rows, range(first, first + len(rows)), names)
+        limits = dict(zip(names, tables[-1]["log10_alarm"], strict=True))
+        alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[n_alarms:]]
         return cls(evidence, limits, alarms).plot(ax)
 
     def _draw(self, ax):

@@ -11,7 +11,7 @@ import pandas as pd
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD, labels_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
-from ._base import Display, check_described
+from ._base import Display, check_described, described_by
 from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ class OperatingPointDisplay(Display):
 
     def __post_init__(self) -> None:
         self._as_arrays("false_alarm_rate", "found", "false_alarms", "smallest_found")
-        if not (self.false_alarm_rate > 0).all():
-            lowest = self.false_alarm_rate.min()
-            raise ValueError(f"False-alarm rates must be above 0, got {lowest:g}.")
+        _check_rates(self.false_alarm_rate)
         for name in ("found", "false_alarms"):
             shares = getattr(self, name)
             if shares is not None and not ((shares >= 0) & (shares <= 1)).all():
@@ -111,23 +109,17 @@ class OperatingPointDisplay(Display):
 
         Parameters
         ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-        y : array-like of shape (n_images,), default=None
-            What the images show; None: what the `ImageSet` says, else all are good.
+        pipe, images, y, ax
+            See `ScoreShiftDisplay.from_estimator`. Without labels all images are good.
         false_alarm_rates : sequence of float in (0, 1)
             From 0.1 % to 30 % by default.
         groups : array-like of shape (n_images,), default=None
             Images of one group are alike and count as one in the band. None: what the `ImageSet`
             says, else each is its own.
-        ax : Axes, default=None
-            See `plot`.
         """
         groups = getattr(images, "groups", None) if groups is None else groups
         options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
-        described = pipe[-1].describe(pipe[:-1].transform(images))
-        return cls.from_predictions(described, pipe[-1], labels_of(images, y), **options)
+        return cls.from_predictions(*described_by(pipe, images), labels_of(images, y), **options)
 
     @classmethod
     def from_predictions(
@@ -144,9 +136,8 @@ class OperatingPointDisplay(Display):
 
         Parameters
         ----------
-        described : DataFrame
-            From ``scorer.describe``.
-        scorer : StructCoreScorer
+        described, scorer
+            See `ScoreShiftDisplay.from_predictions`.
         y, false_alarm_rates, groups, ax
             See `from_estimator`.
         """
@@ -154,18 +145,13 @@ class OperatingPointDisplay(Display):
         labels = labels_of(None, y)
         check_described(described, "anomaly_score", "route")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)
-        if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
-            raise ValueError(
-                f"false_alarm_rates must be shares between 0 and 1, got {rates.tolist()}."
-            )
+        _check_rates(rates)
         good = np.ones(len(described), dtype=bool) if labels is None else labels == GOOD
-        if not good.any():
-            raise ValueError("No good image is among them: false alarms cannot be counted.")
         rejected = rejections(described, scorer, rates)
         return cls(
             rates,
             None if good.all() else rejected[:, ~good].mean(axis=1),
-            rejected[:, good].mean(axis=1),
+            rejected[:, good].sum(axis=1) / max(good.sum(), 1),
             asked_rate=scorer.calibration_.decision.asked_rate,
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
@@ -239,6 +225,11 @@ class OperatingPointDisplay(Display):
         ax.set_xlabel("false alarms asked for")
         ax.set_ylabel("share")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+
+def _check_rates(rates):
+    if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
+        raise ValueError(f"false_alarm_rates must be shares between 0 and 1, got {rates.tolist()}.")
 
 
 def _root(shares):

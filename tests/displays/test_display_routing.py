@@ -1,3 +1,5 @@
+"""Where images were sent, as a picture."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from skstructcore.display import RoutingDisplay
 
 
 @pytest.fixture
-def scorer():
+def routed():
     rng = np.random.default_rng(0)
     maps = AnomalyMaps(
         rng.random((60, 4, 4)),
@@ -17,11 +19,11 @@ def scorer():
     return StructCoreScorer(false_alarm_rate=0.1).fit(maps)
 
 
-def test_ratio_above_one_is_what_describe_calls_unknown(scorer):
+def test_ratio_above_one_is_what_describe_calls_unknown(routed):
     distances = np.exp(np.linspace(-1, 1, 40))
     new = AnomalyMaps(np.ones((40, 4, 4)), route=np.repeat("nut", 40), route_distance=distances)
-    parts = scorer.describe(new)
-    display = RoutingDisplay.from_predictions(parts, scorer)
+    parts = routed.describe(new)
+    display = RoutingDisplay.from_predictions(parts, routed)
     np.testing.assert_array_equal(display.ratio > 1, parts["route"] == "unknown")
     assert 0 < (display.ratio > 1).sum() < 40
 
@@ -35,14 +37,6 @@ def test_plot_has_a_dot_an_image_in_the_row_of_its_route():
     assert len(dots["y"]) == 1
 
 
-def test_drawing_into_given_axes():
-    from matplotlib.figure import Figure
-
-    ax = Figure().add_subplot()
-    assert RoutingDisplay(["a"], [1.0], ["a"]).plot(ax).ax_ is ax
-
-
-def test_without_routes_there_is_nothing_to_draw():
-    scorer = StructCoreScorer(false_alarm_rate=0.5).fit(np.random.default_rng(0).random((9, 4, 4)))
+def test_without_routes_there_is_nothing_to_draw(scorer):
     with pytest.raises(ValueError, match="has no routes"):
         RoutingDisplay.from_predictions(pd.DataFrame(), scorer)

@@ -3,15 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from display_data import fitted_scorer, labels
 from scipy.stats import binom
 
 from skstructcore.display import OperatingPointDisplay
-
-
-@pytest.fixture
-def scorer():
-    return fitted_scorer()
 
 
 def band(shares, n_good, **options):
@@ -31,7 +25,7 @@ def test_the_band_is_the_interval_of_clopper_and_pearson():
     assert display.false_alarms_high[1] > whole.false_alarms_high[0]
 
 
-def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
+def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer, labels):
     parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
     y = ["good"] * 30 + ["dent"] * 10
     groups = np.repeat(np.arange(10), 4)
@@ -46,7 +40,7 @@ def test_false_alarms_are_of_good_images_and_the_band_of_their_groups(scorer):
         OperatingPointDisplay.from_predictions(parts, scorer, ["dent"] * 40)
 
 
-def test_without_labels_all_images_are_good_and_nothing_is_said_of_defects(scorer):
+def test_without_labels_all_images_are_good_and_nothing_is_said_of_defects(scorer, labels):
     parts = scorer.describe(1.02 * np.random.default_rng(1).random((40, 4, 4)))
     display = OperatingPointDisplay.from_predictions(parts, scorer)
     assert display.found is None and display.n_good == 40
@@ -64,11 +58,11 @@ def test_operating_points_are_shares_of_defects_and_of_good_images(scorer):
     assert table.loc[0, "found"] == parts["is_anomalous"][30:].mean()
     assert table.loc[0, "false_alarms"] == parts["is_anomalous"][:30].mean()
     assert display.asked_rate == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="must be shares between 0 and 1"):
         OperatingPointDisplay([0.0], [0.0])
 
 
-def test_the_smallest_size_found_is_a_curve_of_its_own():
+def test_the_smallest_size_found_is_a_curve_of_its_own(labels):
     display = OperatingPointDisplay([0.01, 0.1], [0.2, 0.4], smallest_found=[0.3, 0.1]).plot()
     drawn = [line.get_ydata().tolist() for line in display.ax_.lines]
     assert [0.3, 0.1] in drawn

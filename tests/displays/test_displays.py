@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from display_data import fitted_pipe, fitted_scorer, labelled_images
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -24,22 +23,6 @@ from skstructcore.display import (
     ScoreShiftDisplay,
 )
 from skstructcore.evaluation import evaluate
-
-
-@pytest.fixture
-def images():
-    return labelled_images()
-
-
-@pytest.fixture
-def pipe():
-    return fitted_pipe()
-
-
-@pytest.fixture
-def scorer():
-    return fitted_scorer()
-
 
 EVERY = [
     AnomalyMapDisplay,
@@ -86,6 +69,8 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
 def test_lengths_that_differ_are_named():
     with pytest.raises(ValueError, match="base has 2, scores has 3"):
         ScoreShiftDisplay([1, 2], [1, 2, 3], 0, 0)
+    with pytest.raises(ValueError, match="One entry an image"):
+        RoutingDisplay(["a", "a"], [0.5, 0.6], ["a"], ["x"])
 
 
 def test_a_notebook_shows_a_display_in_a_part_of_a_figure():
@@ -121,11 +106,6 @@ def test_drawing_again_takes_no_room_from_the_axes(display):
         figure.draw_without_rendering()
     assert ax.get_position().width == pytest.approx(width, rel=0.01)
     assert figure.axes == [ax]
-
-
-def test_lengths_of_what_routing_shows_are_compared():
-    with pytest.raises(ValueError, match="One entry an image"):
-        RoutingDisplay(["a", "a"], [0.5, 0.6], ["a"], ["x"])
 
 
 ODD = ["$x_{$", "$a$b$c$", "a\nb", "\udcff", "<b>|=1"]
@@ -166,12 +146,7 @@ def test_a_table_with_an_image_without_a_score_is_refused(display, scorer):
     # An image without a p-value was counted as accepted.
     parts = scorer.describe(np.random.default_rng(1).random((4, 4, 4)))
     y = ["good", "good", "dent", "dent"]
-    from matplotlib.figure import Figure
-
-    ax = Figure().add_subplot()
-    assert (
-        display.from_predictions(parts, scorer, y, ax=ax).ax_ is ax
-    )  # drawn, as by scikit-learn's
+    assert display.from_predictions(parts, scorer, y).ax_  # drawn, as by scikit-learn's
     without = parts.copy()
     without.loc[1, parts.select_dtypes("float").columns] = np.nan
     with pytest.raises(ValueError, match="Image 1 of the table has no score"):
@@ -233,8 +208,6 @@ def test_each_cell_of_a_notebook_shows_a_display_once():
 
 
 BOX = np.zeros((48, 48), bool)
-
-
 BOX[:, 24:] = True
 
 
@@ -253,9 +226,8 @@ def _two_products(images):
 @pytest.fixture(
     scope="module", params=["plain", "ignore", "categories", "n_routes", "categories ignore"]
 )
-def fitted(request):
+def fitted(request, images):
     """A pipeline and its test images: eight good ones of a product for training, eight others."""
-    images = labelled_images()
     options = {"features__image_size": 48, "bank__ratio": 0.1, "structcore__quantile": 0.8}
     if request.param != "plain" and request.param != "ignore":
         images = _two_products(images)

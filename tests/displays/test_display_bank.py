@@ -4,19 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from display_data import fitted_pipe, labels, texts
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.display import BankDisplay, DependenceDisplay
 
 
-@pytest.fixture
-def pipe():
-    return fitted_pipe()
-
-
-def test_bank_display_projects_the_entries_and_counts_them_by_image(pipe):
+def test_bank_display_projects_the_entries_and_counts_them_by_image(pipe, texts):
     display = BankDisplay.from_estimator(pipe)
     bank = pipe["bank"].bank_
     assert display.coordinates.shape == (len(bank), 2)
@@ -36,7 +30,7 @@ def test_bank_of_one_feature_can_be_drawn():
     assert not BankDisplay.from_estimator(pipe).coordinates[:, 1].any()
 
 
-def test_dependence_display_shades_a_block():
+def test_dependence_display_shades_a_block(labels):
     display = DependenceDisplay([1, 2, 4], [5.0, 3.0, 1.0], limit=[1.5, 1.4, 1.2], block_length=3)
     ax = display.plot().ax_
     assert "blocks of 3" in labels(ax)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from display_data import texts
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
@@ -11,7 +10,7 @@ from skstructcore.display import DriftDisplay
 from skstructcore.lifecycle import DriftMonitor
 
 
-def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test():
+def test_drift_display_marks_alarms_and_needs_a_limit_for_every_test(texts):
     evidence = pd.DataFrame({"a": [0.0, 2.5], "b": [0.0, 0.1]})
     ax = DriftDisplay(evidence, {"a": 2.0, "b": 2.0}, [(1, "a")]).plot().ax_
     assert "a: 1" in texts(ax) and texts(ax).count("alarm") == 1

@@ -2,28 +2,12 @@
 
 import numpy as np
 import pytest
-from display_data import fitted_pipe, fitted_scorer, labelled_images, labels, texts
 
 from skstructcore import AnomalyMaps, StructCoreScorer
 from skstructcore.display import DescriptorDisplay, ScoreHistogramDisplay, ScoreShiftDisplay
 
 
-@pytest.fixture
-def images():
-    return labelled_images()
-
-
-@pytest.fixture
-def pipe():
-    return fitted_pipe()
-
-
-@pytest.fixture
-def scorer():
-    return fitted_scorer()
-
-
-def test_score_shift_counts_who_crosses_over_and_writes_it_into_the_regions():
+def test_score_shift_counts_who_crosses_over_and_writes_it_into_the_regions(texts, labels):
     # good: one only the score rejects; defects: two gained, one lost.
     base, hybrid = [1, 1, 1, 1, 3, 3], [1, 5, 5, 5, 1, 5]
     kinds = ["good", "good", "dent", "crack", "dent", "dent"]
@@ -64,7 +48,7 @@ def test_score_shift_of_routes_puts_all_products_on_one_scale():
     assert (display.base_threshold, display.threshold) == (1.0, 1.0)
 
 
-def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer):
+def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer, labels):
     parts = scorer.describe(np.random.default_rng(1).random((6, 4, 4)))
     display = ScoreHistogramDisplay.from_predictions(parts, scorer, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(

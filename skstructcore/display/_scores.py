@@ -1,0 +1,326 @@
+"""The scores of images: their histogram, their parts, and what the structure of maps changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .._utils.validation import check_same_length
+from ..images.labels import GOOD
+from ..scoring.table import base_thresholds, z_columns
+from ._base import ScoredDisplay, check_described
+from .style import BLUE, GREY, ORANGE, around, as_text, label_styles, legend_beside
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_CALIBRATION = "good, calibration"
+
+# Whether a region is right of the base threshold and above the other, how it looks, what it means,
+# and what it says of the defects and good images in it.
+_REGIONS = {
+    "both": (True, True, GREY, None, "both reject", "{} defects", "{} good"),
+    "only_score": (
+        False, True, BLUE, "//", "score alone rejects",
+        "+{} defects found", "+{} false alarms",
+    ),
+    "only_base": (
+        True, False, ORANGE, "\\\\", "base alone rejects",
+        "−{} defects lost", "−{} false alarms",
+    ),
+    "neither": (False, False, "white", None, "both accept", "{} defects", "{} good"),
+}  # fmt: skip
+
+
+def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
+    """Which images are good and which are defects; "images" are all, if nothing is known.
+
+    Examples
+    --------
+    >>> members_of(np.array(["good", "dent"]), 2)
+    {'good': array([ True, False]), 'defects': array([False,  True])}
+    """
+    if labels is None:
+        return {"images": np.ones(n_images, dtype=bool)}
+    return {GOOD: labels == GOOD, "defects": labels != GOOD}
+
+
+@dataclass(eq=False, repr=False)
+class DescriptorDisplay(ScoredDisplay):
+    """The standardised descriptors of images: what the score adds up.
+
+    Parameters
+    ----------
+    z : DataFrame of shape (n_images, n_descriptors)
+        Standard deviations above good training images; a column a descriptor.
+    labels : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skstructcore.display import DescriptorDisplay
+    >>> z = pd.DataFrame({"max": [0.1, 5.0, 1.0], "contrast": [0.3, 2.0, 4.0]})
+    >>> DescriptorDisplay(z, ["good", "dent", "dent"]).quantiles().loc[("contrast", "defects")]
+    5%     2.1
+    25%    2.5
+    50%    3.0
+    75%    3.5
+    95%    3.9
+    Name: (contrast, defects), dtype: float64
+    """
+
+    z: pd.DataFrame
+    labels: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        check_same_length(z=self.z, labels=self.labels)
+        self.labels = None if self.labels is None else np.asarray(self.labels)
+
+    @classmethod
+    def of(cls, described, scorer, labels):
+        check_described(described, *z_columns(scorer))
+        z = described[z_columns(scorer)]
+        return cls(z.rename(columns=lambda name: name.removeprefix("z_")), labels)
+
+    def quantiles(self) -> pd.DataFrame:
+        """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor: of good images, of defects."""
+        shares = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95}
+        names, tables = list(self.z), {}
+        for label, mine in self._members().items():
+            values = np.quantile(self.z[mine], list(shares.values()), axis=0)
+            tables[label] = pd.DataFrame(values.T, names, list(shares))
+        return pd.concat(tables).swaplevel().loc[names]
+
+    def _members(self):
+        members = members_of(self.labels, len(self.z))
+        return {name: mine for name, mine in members.items() if mine.any()}
+
+    @property
+    def _size(self):
+        return 7.4, 1.2 + 0.5 * self.z.shape[1]
+
+    def _draw(self, ax):
+        names = list(self.z)
+        table, members = self.quantiles(), self._members()
+        looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
+        for k, (label, mine) in enumerate(members.items()):
+            color, marker = looks[label]
+            rows = np.arange(len(names)) + 0.3 * (k - (len(members) - 1) / 2)
+            q = table.xs(label, level=1).loc[names].to_numpy()
+            ax.hlines(rows, q[:, 0], q[:, 4], color=color, lw=1.2)
+            ax.hlines(rows, q[:, 1], q[:, 3], color=color, lw=5, alpha=0.5)
+            ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{label} ({mine.sum()})")
+        ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
+        ax.axvline(0, color=GREY, lw=1)
+        ax.set_yticks(range(len(names)), map(as_text, names))
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_xlabel(
+            "standard deviations above good training images\n"
+            "(mark: median, thick: middle half, thin: 5 to 95 %)"
+        )
+        legend_beside(ax)
+
+
+@dataclass(eq=False, repr=False)
+class ScoreHistogramDisplay(ScoredDisplay):
+    """Anomaly scores of good images, of defects and of the calibration images.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_images,)
+        Higher is more anomalous.
+    threshold : float
+        Scores above it are anomalous.
+    labels : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+    calibration_scores : array-like of shape (n_calibration_images,), default=()
+        Scores of the good images that the threshold comes from: training images, held out unless
+        the fit was in-sample, and those that `recalibrate` was given. Where new good images
+        score differently from held-out or fresh ones, something has changed since.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (n_bins + 1,)
+        The bins; all histograms share them.
+
+    Examples
+    --------
+    >>> from skstructcore.display import ScoreHistogramDisplay
+    >>> display = ScoreHistogramDisplay([1, 2, 2, 9], 3, ["good", "good", "good", "dent"])
+    >>> {name: values.tolist() for name, values in display.histograms().items()}
+    {'good': [1, 2, 2], 'defects': [9]}
+    """
+
+    _size = (7.4, 4)
+
+    scores: ArrayLike
+    threshold: float
+    labels: ArrayLike | None = None
+    calibration_scores: ArrayLike = ()
+
+    def __post_init__(self) -> None:
+        self._as_arrays("scores", "labels")
+        self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
+        everything = np.concatenate([self.scores, self.calibration_scores])
+        n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
+        self.edges = np.histogram_bin_edges(everything, bins=n_bins)
+
+    @classmethod
+    def of(cls, described, scorer, labels):
+        check_described(described, "anomaly_score")
+        routes = [route for route in scorer.routes_.values() if not route.is_pooled]
+        scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
+        calibration = np.concatenate([*scaled, np.empty(0)])
+        return cls(described["anomaly_score"], -scorer.offset_, labels, calibration)
+
+    def histograms(self) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of each histogram."""
+        members = members_of(self.labels, len(self.scores))
+        found = {name: self.scores[mine] for name, mine in members.items()}
+        found[_CALIBRATION] = self.calibration_scores
+        return {name: values for name, values in found.items() if len(values)}
+
+    def _draw(self, ax):
+        looks = {
+            GOOD: {"color": BLUE, "alpha": 0.55},
+            "images": {"color": BLUE, "alpha": 0.55},
+            "defects": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
+            _CALIBRATION: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
+        }
+        for name, values in self.histograms().items():
+            share = np.full(len(values), 1 / len(values))
+            label = f"{name} ({len(values)})"
+            ax.hist(
+                values, self.edges, weights=share, histtype="stepfilled", label=label, **looks[name]
+            )
+        ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
+        ax.set_xlabel("anomaly score")
+        ax.set_ylabel("share of its images")
+        legend_beside(ax)
+
+
+@dataclass(eq=False, repr=False)
+class ScoreShiftDisplay(ScoredDisplay):
+    """The base score (max pooling) of images against their anomaly score, with both thresholds.
+
+    With routes the base score is divided by the threshold of its route, as the anomaly score
+    is already, so that images of all routes fit into one picture.
+
+    Parameters
+    ----------
+    base, scores : array-like of shape (n_images,)
+        Higher is more anomalous.
+    base_threshold, threshold : float
+        Scores above them are anomalous.
+    labels : array-like of shape (n_images,) of str, default=None
+        "good", or the type of the defect.
+
+    Examples
+    --------
+    >>> from skstructcore.display import ScoreShiftDisplay
+    >>> display = ScoreShiftDisplay(
+    ...     [1, 1, 3, 3], [1, 5, 1, 5], 2, 4, ["good", "dent", "good", "dent"]
+    ... )
+    >>> display.counts()
+             both  only_score  only_base  neither
+    good        0           0          1        1
+    defects     1           1          0        0
+    """
+
+    _size = (7.4, 5)
+
+    base: ArrayLike
+    scores: ArrayLike
+    base_threshold: float
+    threshold: float
+    labels: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        self._as_arrays("base", "scores", "labels")
+        for name in ("base", "scores"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must be finite numbers: leave out what has no score.")
+
+    @classmethod
+    def of(cls, described, scorer, labels):
+        check_described(described, "base", "anomaly_score")
+        base = described["base"].to_numpy()
+        base_threshold = scorer.calibration_.base_decision.threshold
+        if scorer.is_routed_:
+            base, base_threshold = base / base_thresholds(described, scorer), 1.0
+        scores = described["anomaly_score"].to_numpy()
+        return cls(base, scores, base_threshold, -scorer.offset_, labels)
+
+    def counts(self) -> pd.DataFrame:
+        """Count images by which of the two scores rejects them.
+
+        Returns
+        -------
+        counts : DataFrame
+            A row for good images and one for defects, or one row for all images where the labels
+            are not known. Columns ``both``, ``only_score``, ``only_base``, ``neither``.
+        """
+        by_base, by_score = self.base > self.base_threshold, self.scores > self.threshold
+        regions = {
+            name: (by_base == is_right) & (by_score == is_top)
+            for name, (is_right, is_top, *_) in _REGIONS.items()
+        }
+        members = members_of(self.labels, len(self.base))
+        rows = [[int((r & mine).sum()) for r in regions.values()] for mine in members.values()]
+        return pd.DataFrame(rows, index=list(members), columns=list(regions))
+
+    def _draw(self, ax):
+        labels = np.full(len(self.base), "images") if self.labels is None else self.labels
+        styles = label_styles(labels)
+        present = dict.fromkeys(labels.tolist())
+        for label in sorted(present, key=lambda label: label != GOOD):  # defects above good images
+            mine = labels == label
+            ax.scatter(
+                self.base[mine],
+                self.scores[mine],
+                s=22,
+                alpha=0.75,
+                linewidths=0.4,
+                edgecolors="white",
+                label=f"{as_text(label)} ({mine.sum()})",
+                **styles[label],
+            )
+        # The margins leave room for the words in the corners.
+        ax.set_xlim(around(self.base, self.base_threshold, 0.08))
+        ax.set_ylim(around(self.scores, self.threshold, 0.18))
+        self._shade(ax)
+        ax.axvline(self.base_threshold, color=GREY, ls="--", lw=1.2, label="threshold, base score")
+        ax.axhline(self.threshold, color="black", ls="-", lw=1.2, label="threshold, anomaly score")
+        ax.set_xlabel("base score (farthest patch)")
+        ax.set_ylabel("anomaly score (with structure)")
+        legend_beside(ax)
+
+    def _shade(self, ax):
+        """Colour each region, and write into its corner what it means and who is in it."""
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        x, y = self.base_threshold, self.threshold
+        counts = self.counts()
+        for name, (is_right, is_top, color, hatch, heading, *words) in _REGIONS.items():
+            xs = (x, right) if is_right else (left, x)
+            ys = (y, top) if is_top else (bottom, y)
+            ax.fill_between(xs, *ys, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0)
+            members = counts[name]
+            if "images" in members:
+                lines = [f"{members['images']} images"]
+            else:
+                numbers = members["defects"], members[GOOD]
+                lines = [text.format(n) for text, n in zip(words, numbers, strict=True)]
+            ax.annotate(
+                "\n".join([heading, *lines]),
+                (xs[is_right], ys[is_top]),
+                (-5 if is_right else 5, -5 if is_top else 5),
+                textcoords="offset points",
+                ha="right" if is_right else "left",
+                va="top" if is_top else "bottom",
+                fontsize=8,
+                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+            )
