@@ -36,7 +36,7 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
     changed, search = copy.copy(knn), knn.search_.of(patches.bank)
     changed.search_ = search
     if knn.expectations_ is None:
-        return changed, score_patches(search, patches, routes=search.known_routes(patches))
+        return changed, score_patches(search, patches, own_routes=patches.routes)
     is_old = patches.bank.image_index < patches.image_index.min()
     before = []
     for old, rows in zip(knn.expectations_, search.rows, strict=True):

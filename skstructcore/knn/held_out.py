@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bank.build import SelectionRule, select_bank
-from .search import score_patches
-from .surprise import contributions, extend_expectation, fit_expectation
+from .search import score_held_out, score_patches
+from .surprise import Lesson, contributions, extend_expectation, fit_expectation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def leave_groups_out(
 
     Expectations of `before`, which other images gave, are learned on from.
     """
-    return _learn(search, *_score_held_out(search, patches), before)
+    return _learn(search, *score_held_out(search, patches), before)
 
 
 def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
@@ -65,18 +65,20 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     Of fewer groups than folds, each is a fold. No bank has patches of the images that
     `contamination` of `CoresetBank` left out.
     """
-    maps, neighbors = _score_held_out(search, patches)
-    routes, rng = search.known_routes(patches), np.random.RandomState(0)
+    maps, neighbors = score_held_out(search, patches)
+    routes, rng = np.zeros(len(patches), dtype=np.int64), np.random.RandomState(0)
+    if search.is_routed:
+        routes = patches.routes
     groups, in_bank = patches.groups, ~patches.left_out
     # Groups that `contamination` left out are dealt apart: others remain, whatever fold is out.
     apart = ~np.isin(groups, groups[in_bank])
-    folds = assign_folds(groups, routes[:, 0] + len(search.indexes) * apart, rng)
+    folds = assign_folds(groups, routes + len(search.indexes) * apart, rng)
     distances = np.empty_like(maps.values)
     for fold in np.unique(folds):
         out = folds == fold
         left = ~out & in_bank
-        others = search.of(_bank_of(search, patches[left], routes[left, 0], rng))
-        distances[out] = score_patches(others, patches[out], routes=routes[out]).values
+        others = search.of(_bank_of(search, patches[left], routes[left], rng))
+        distances[out] = score_patches(others, patches[out], own_routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
 
 
@@ -84,24 +86,15 @@ def contributions_of(
     search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
 ) -> tuple[ExpectationSums, ...]:
     """What training images have contributed to the expectations of each route."""
-    by_route = _by_route(search, *_score_held_out(search, patches))
+    by_route = _by_route(search, *score_held_out(search, patches))
     return tuple(
-        contributions(expectation, *lesson)
+        contributions(expectation, lesson)
         for expectation, (_, lesson) in zip(expectations, by_route, strict=True)
     )
 
 
-def _score_held_out(search, patches):
-    """Maps of training images without the entries of their groups, and the nearest entries."""
-    neighbors = np.empty((*patches.shape[:3], search.n_context), np.int32)
-    return score_patches(search, patches, held_out=True, neighbors=neighbors), neighbors
-
-
 def _by_route(search, maps, neighbors):
-    """For each route, which patches count, and what can be learned from them.
-
-    The latter are their distances, nearest entries and groups.
-    """
+    """For each route, which patches count, and the `Lesson` of these."""
     counted = np.ones(maps.shape, dtype=bool) if maps.ignored is None else ~maps.ignored
     groups = np.broadcast_to(maps.groups[:, np.newaxis, np.newaxis], counted.shape)
     for name, index in zip(search.entries.route_names, search.indexes, strict=True):
@@ -111,7 +104,7 @@ def _by_route(search, maps, neighbors):
         # What is normal for an entry of another route is known by the expectation of that route.
         nearest = neighbors[mine]
         nearest = np.where(nearest < len(index.bank), nearest, -1)
-        yield mine, (maps.values[mine], nearest, groups[mine])
+        yield mine, Lesson(maps.values[mine], nearest, groups[mine])
 
 
 def _learn(search, maps, neighbors, before=None):
@@ -122,9 +115,9 @@ def _learn(search, maps, neighbors, before=None):
     surprise, expectations = np.zeros_like(maps.values), []
     for route, (mine, lesson) in enumerate(_by_route(search, maps, neighbors)):
         if before is None:
-            learned = fit_expectation(*lesson, len(search.indexes[route].bank))
+            learned = fit_expectation(lesson, len(search.indexes[route].bank))
         else:
-            learned = extend_expectation(before[route], *lesson)
+            learned = extend_expectation(before[route], lesson)
         expectations.append(learned[0])
         surprise[mine] = learned[1]
     return replace(maps, surprise=surprise), tuple(expectations)

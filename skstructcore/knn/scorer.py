@@ -18,7 +18,7 @@ from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.profile import held_out_distances
 from ..routing.prototypes import pool_patches
 from .held_out import check_training_images, k_fold, leave_groups_out
-from .search import BankSearch, score_patches
+from .search import BankSearch, score_held_out, score_patches
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -122,7 +122,6 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.algorithm = algorithm
         self.device = device
 
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Patches | ArrayLike, y: object = None) -> Self:
         """Prepare the bank of `X` for search, and learn which distances are normal.
 
@@ -142,9 +141,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         ValueError
             If the training images are unknown or too few, unless ``calibration="in-sample"``.
         """
-        patches = self._prepare(X)
-        if self.calibration != "in-sample":
-            self._score_held_out(patches)
+        self.fit_transform(X)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -161,9 +158,11 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         patches = self._prepare(X)
         if self.calibration == "in-sample":
-            maps = score_patches(self.search_, patches, routes=self.search_.known_routes(patches))
+            maps = score_patches(self.search_, patches, own_routes=patches.routes)
         else:
-            maps = self._score_held_out(patches)
+            check_training_images(patches, self.calibration)
+            score = k_fold if self.calibration == "k-fold" else leave_groups_out
+            maps, self.expectations_ = score(self.search_, patches)
         if maps.route is not None and patches.groups is not None:
             pooled = pool_patches(patches.values)
             routes = np.array(patches.bank.route_names)[patches.routes]
@@ -181,8 +180,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             return maps
         search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
         apart = replace(patches, images=images)
-        apart = score_patches(search, apart, self.expectations_, held_out=True)
-        return replace(maps, without_lot=apart)
+        return replace(maps, without_lot=score_held_out(search, apart, self.expectations_)[0])
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).
@@ -210,7 +208,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 "than 'in-sample'."
             )
         patches = self._fitted_patches(X)
-        return score_patches(self.search_, patches, self.expectations_, held_out=True)
+        return score_held_out(self.search_, patches, self.expectations_)[0]
 
     def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
         """Return minus the maximum of each map, (n_images,), float64: max pooling."""
@@ -249,12 +247,6 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         )
         self.expectations_ = None
         return patches
-
-    def _score_held_out(self, patches):
-        check_training_images(patches, self.calibration)
-        score = k_fold if self.calibration == "k-fold" else leave_groups_out
-        maps, self.expectations_ = score(self.search_, patches)
-        return maps
 
     def _fitted_patches(self, X):
         if not isinstance(X, Patches):

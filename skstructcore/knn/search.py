@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.rows import ignored_patches
+from .._utils.rows import counted_rows, ignored_patches
 from ..containers import AnomalyMaps
 from ..routing.prototypes import compared_patches, pool_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from .._utils.typing import Algorithm, Metric, NDArray
     from ..containers import MemoryBank, Patches
     from ..neighbors.index import NeighborIndex
     from .surprise import DistanceExpectation
-
-
-class Found(NamedTuple):
-    """What a search found for images of one batch that were compared with the same routes.
-
-    Entries are numbered as if the banks of these routes stood one after the other.
-    """
-
-    images: NDArray[np.int64]  # (b,), their positions
-    routes: NDArray[np.int64]  # (k,)
-    features: NDArray[np.floating]  # (b, h, w, d)
-    distances: NDArray[np.floating]  # (b, h, w)
-    neighbors: NDArray[np.int64]  # (b * h * w, n_context), nearest first; -1 where there is none
-    ignored: NDArray[np.bool_] | None  # (b, h, w), patches with distance 0; None: there are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,55 +101,28 @@ class BankSearch:
         # The indexes hold the same entries as the bank, which a pickle needs only once.
         return {key: self.__dict__[key] for key in self.__dataclass_fields__}
 
-    def search(
-        self, patches: Patches, routes: NDArray[np.int64] | None = None, *, held_out: bool = False
-    ) -> Iterator[Found]:
-        """Find the nearest entries of all patches, batch by batch.
+    def find(
+        self,
+        features: NDArray[np.floating],
+        routes: NDArray[np.int64],
+        groups: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+        """Compare the patches of images ``(b, h, w, d)`` with the entries of some routes.
 
-        `routes` ``(n, n_routes)`` are those that each image is compared with, nearest first; None:
-        those whose prototypes are nearest. `held_out` leaves out the entries of each image's own
-        group. What is found comes for the images of a batch that are compared with the same routes.
+        Entries of the images' own `groups` are left out. Returns distances ``(b, h, w)``, 0 where
+        patches are ignored, and the nearest entries ``(b, h, w, n_context)``, -1 where there is
+        none, numbered as if the banks of the routes stood one after the other.
         """
-        waits = self._waits_for_categories(patches)
-        done = 0
-        for batch in patches.iter_batches():
-            rows = np.arange(done, done + len(batch))
-            chosen = self.nearest_routes(batch) if routes is None else routes[rows]
-            for key in np.unique(chosen, axis=0):
-                mine = (chosen == key).all(axis=1)
-                left_out = patches.groups[rows[mine]] if held_out else None
-                features = batch[mine]
-                if waits:
-                    categories = [self.entries.route_names[key[0]]] * len(features)
-                    patches.values.mark_ignored(features, rows[mine], categories)
-                yield self._find(rows[mine], key, features, left_out)
-            done += len(batch)
-
-    def _find(self, images, routes, features, groups):
-        grid, flat = features.shape[:3], features.reshape(-1, features.shape[-1])
-        ignored = ignored_patches(features)
-        if ignored is not None and ignored.all(axis=(1, 2)).any():
-            image = images[int(np.argmax(ignored.all(axis=(1, 2))))]
-            raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
-        counted = slice(None) if ignored is None else ~ignored.ravel()
+        grid, (rows, places) = features.shape[:3], counted_rows(features)
+        counted = slice(None) if places is None else places
         left_out = None if groups is None else np.repeat(groups, grid[1] * grid[2])[counted]
         indexes = [self.indexes[route] for route in routes]
-        squared, nearest = _query_together(indexes, flat[counted], self.n_context, left_out)
+        squared, nearest = _query_together(indexes, rows, self.n_context, left_out)
         means = _mean_distance(squared[:, : self.n_neighbors], self.metric)
-        distances = np.zeros(len(flat), dtype=means.dtype)
-        neighbors = np.full((len(flat), nearest.shape[1]), -1)
+        distances = np.zeros(math.prod(grid), dtype=means.dtype)
+        neighbors = np.full((len(distances), nearest.shape[1]), -1)
         distances[counted], neighbors[counted] = means, nearest
-        return Found(images, routes, features, distances.reshape(grid), neighbors, ignored)
-
-    def _waits_for_categories(self, patches):
-        """Whether what is ignored in an image depends on its route."""
-        waits = getattr(patches.values, "waits_for_categories", False)
-        if waits and not self.is_routed:
-            raise ValueError(
-                "ignore is a dict of categories, but images are not routed, so that the category "
-                "of an image is not known: use routing='auto' or 'top1'."
-            )
-        return waits
+        return distances.reshape(grid), neighbors.reshape(*grid, -1)
 
     def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
         """Routes ``(n, n_searched)`` whose prototypes are nearest to images ``(n, h, w, d)``."""
@@ -186,23 +146,16 @@ class BankSearch:
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
 
     def known_routes(
-        self, patches: Patches, routes: NDArray[np.int64] | None = None
+        self, patches: Patches, own: NDArray[np.int64] | None
     ) -> NDArray[np.int64] | None:
-        """Routes of images whose own is known: this first, then the nearest others.
-
-        `routes` are those of the training images by default.
-        """
-        routes = patches.routes if routes is None else routes
+        """Routes of images whose own is known: this first, then the nearest others."""
         if len(self.entries.route_names) == 1:
             return np.zeros((len(patches), 1), dtype=np.int64)
-        if routes is None:
-            return None
-        own = routes[:, np.newaxis]
-        if self.n_searched == 1:
-            return own
+        if own is None or self.n_searched == 1:
+            return own if own is None else own[:, np.newaxis]
         nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
         # The own route comes first. Where it was not among the nearest, the farthest drops out.
-        is_own = nearest == own
+        is_own = nearest == own[:, np.newaxis]
         is_own[:, -1] |= ~is_own.any(axis=1)
         others = nearest[~is_own].reshape(len(patches), -1)
         return np.column_stack([own, others])
@@ -255,49 +208,87 @@ def _mean_distance(squared, metric):
     return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)
 
 
+def _batches(search, patches, routes):
+    """Of each batch the images that are compared with the same routes: places, routes, features."""
+    done = 0
+    for batch in patches.iter_batches():
+        images = np.arange(done, done + len(batch))
+        done += len(batch)
+        chosen = search.nearest_routes(batch) if routes is None else routes[images]
+        for key in np.unique(chosen, axis=0):
+            mine = (chosen == key).all(axis=1)
+            yield images[mine], key, batch[mine]
+
+
 def score_patches(
     search: BankSearch,
     patches: Patches,
     expectations: Sequence[DistanceExpectation] | None = None,
-    routes: NDArray[np.int64] | None = None,
-    *,
-    held_out: bool = False,
-    neighbors: NDArray[np.int32] | None = None,
+    own_routes: NDArray[np.int64] | None = None,
 ) -> AnomalyMaps:
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
-    `expectations` has one entry a route. For `routes` and `held_out` see `BankSearch.search`; what
-    is held out is compared with the route that it is known to be of. The nearest entries are
-    written to `neighbors` ``(n, h, w, n_context)``, numbered as in `Found`. ValueError if a map is
-    not finite.
+    `expectations` has one entry a route. `own_routes` ``(n,)`` are those that the images are known
+    to be of; None: those whose prototypes are nearest. ValueError if a map is not finite.
     """
-    routes = search.known_routes(patches) if held_out else routes
-    grid = patches.shape[:3]
+    return _score(search, patches, expectations, own_routes)[0]
+
+
+def score_held_out(
+    search: BankSearch,
+    patches: Patches,
+    expectations: Sequence[DistanceExpectation] | None = None,
+) -> tuple[AnomalyMaps, NDArray[np.int32]]:
+    """Score training images without the entries of their groups, see `score_patches`.
+
+    The nearest entries come beside the maps, see `BankSearch.find`.
+    """
+    neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
+    return _score(search, patches, expectations, patches.routes, neighbors)
+
+
+def _score(search, patches, expectations, own_routes, neighbors=None):
+    """Maps, and the nearest entries where images are held out, which `neighbors` has room for."""
+    waits = getattr(patches.values, "waits_for_categories", False)
+    if waits and not search.is_routed:
+        raise ValueError(
+            "ignore is a dict of categories, but images are not routed, so that the category "
+            "of an image is not known: use routing='auto' or 'top1'."
+        )
+    grid, routes = patches.shape[:3], search.known_routes(patches, own_routes)
     distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
     nearest, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
-    for found in search.search(patches, routes, held_out=held_out):
-        images, route = found.images, found.routes[0]
-        distances[images] = found.distances
-        if found.ignored is not None:
-            ignored[images] = found.ignored
+    for images, key, features in _batches(search, patches, routes):
+        route = key[0]
+        if waits:
+            categories = [search.bank.route_names[route]] * len(images)
+            patches.values.mark_ignored(features, images, categories)
+        if (ignored_here := ignored_patches(features)) is not None:
+            if (nothing := ignored_here.all(axis=(1, 2))).any():
+                raise ValueError(
+                    f"Every patch of image {images[nothing][0]} is ignored: nothing is left to "
+                    "judge."
+                )
+            ignored[images] = ignored_here
+        groups = None if neighbors is None else patches.groups[images]
+        found, entries = search.find(features, key, groups)
+        distances[images] = found
         if surprise is not None:
-            expectation = join_expectations([expectations[route] for route in found.routes])
-            of_patches = expectation.surprise(found.distances.ravel(), found.neighbors)
-            surprise[images] = of_patches.reshape(found.distances.shape) * ~ignored[images]
+            expectation = join_expectations([expectations[route] for route in key])
+            surprise[images] = expectation.surprise(found, entries) * ~ignored[images]
         if neighbors is not None:
-            neighbors[images] = found.neighbors.reshape(-1, *neighbors.shape[1:])
+            neighbors[images] = entries
         if search.is_routed:
             nearest[images] = route
-            pooled = pool_patches(found.features)
-            route_distance[images] = search.bank.profiles[route].distance(pooled)
+            route_distance[images] = search.bank.profiles[route].distance(pool_patches(features))
     finite = np.isfinite(distances).all(axis=(1, 2))
     if not finite.all():
         raise ValueError(
             f"The anomaly map of image {int(np.argmin(finite))} is not finite: its features "
             "are NaN or infinite. Check the backbone's weights and dtype."
         )
-    return AnomalyMaps(
+    maps = AnomalyMaps(
         distances,
         patches.image_index,
         patches.images,
@@ -307,3 +298,4 @@ def score_patches(
         surprise=surprise,
         ignored=ignored if ignored.any() else None,
     )
+    return maps, neighbors

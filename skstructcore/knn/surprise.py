@@ -10,7 +10,7 @@ distance is judged against those of the entries nearest to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,14 @@ _FLOOR = 1e-3
 _NO_SPREAD = 1e-15
 
 _LOGS, _SQUARES = 1, 2  # of `ExpectationSums`
+
+
+class Lesson(NamedTuple):
+    """Training patches that expectations are learned from, scored without their own groups."""
+
+    distances: NDArray[np.floating]  # (n_patches,)
+    neighbors: NDArray[np.integer]  # (n_patches, k), the nearest entries; -1 where there are fewer
+    groups: NDArray[Any]  # (n_patches,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,22 +163,22 @@ class DistanceExpectation:
     ) -> NDArray[np.float32]:
         """Return ``(log d - location) / scale``, both averaged over the neighbours.
 
-        `distances` are of shape (n_patches,); `neighbors` ``(n_patches, k)`` are the nearest
-        entries, -1 where there are fewer. 0 is a normal distance for such content; 1 is one
-        standard deviation more.
+        `neighbors` ``(..., k)`` are the entries nearest to patches at `distances` ``(...,)``, -1
+        where there are fewer. 0 is a normal distance for such content; 1 is one standard deviation
+        more.
         """
-        logs = np.log(np.maximum(distances, self.floor, dtype=np.float64))
+        logs = self._logs(distances)
         # Without a neighbour nothing is known about the content: the mean of the whole bank holds.
         location = _average(self.location, neighbors, default=self.location.mean())
         scale = _average(self.scale, neighbors, default=self.scale.mean())
         return ((logs - location) / scale).astype(np.float32)
 
+    def _logs(self, distances):
+        return np.log(np.maximum(distances, self.floor, dtype=np.float64))
+
 
 def fit_expectation(
-    distances: NDArray[np.floating],
-    neighbors: NDArray[np.integer],
-    groups: NDArray[Any],
-    n_entries: int,
+    lesson: Lesson, n_entries: int
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn which distances are normal around each of `n_entries` bank entries.
 
@@ -178,22 +186,17 @@ def fit_expectation(
     mean ``m`` of all log distances, ``location_e = (s_e + PRIOR * m) / (n_e + PRIOR)``; the
     variance about the expectation is shrunk towards its mean in the same way.
 
-    The distances ``(n_patches,)`` and the nearest entries ``(n_patches, k)`` of training patches,
-    -1 where there are fewer, are held out; `groups` ``(n_patches,)`` say what each belongs to. Also
-    returned is the surprise of the patches, each against what the *other* groups give: what
+    Also returned is the surprise of the patches, each against what the *other* groups give: what
     calibration has to see.
     """
-    floor = max(_FLOOR * float(np.median(distances)), np.finfo(np.float32).tiny)
+    floor = max(_FLOOR * float(np.median(lesson.distances)), np.finfo(np.float32).tiny)
     nothing = ExpectationSums.none(n_entries)
     nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, nothing)
-    return extend_expectation(nothing, distances, neighbors, groups)
+    return extend_expectation(nothing, lesson)
 
 
 def extend_expectation(
-    expectation: DistanceExpectation,
-    distances: NDArray[np.floating],
-    neighbors: NDArray[np.integer],
-    groups: NDArray[Any],
+    expectation: DistanceExpectation, lesson: Lesson
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn from more training patches what distances are normal, see `fit_expectation`.
 
@@ -201,16 +204,16 @@ def extend_expectation(
     New entries have sums of 0. The surprise is that of the new patches, each against what all but
     its own group give.
     """
-    logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
-    before, groups = expectation.sums, _rows_of_groups(groups)
-    both = before + _sums(logs, np.zeros_like(logs), neighbors, len(expectation.location))
-    expected = _by_others(logs, both, _LOGS, neighbors, groups)
+    logs, before = expectation._logs(lesson.distances), expectation.sums
+    # What is expected has to be known before the squares about it are.
+    both = before + _sums(lesson, logs, np.zeros_like(logs), expectation)
+    expected = _by_others(lesson, logs, both, _LOGS)
     squares = (logs - expected) ** 2
     before = before.recentred(expectation.location, both.location())
-    after = before + _sums(logs, squares, neighbors, len(expectation.location))
+    after = before + _sums(lesson, logs, squares, expectation)
     scale = np.ones_like(logs)
     if after.has_spread:
-        scale = _by_others(squares, after, _SQUARES, neighbors, groups, _root)
+        scale = _by_others(lesson, squares, after, _SQUARES, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return after.expectation(expectation.floor), surprise
 
@@ -234,16 +237,11 @@ def reduce_expectation(
     return left.expectation(expectation.floor)
 
 
-def contributions(
-    expectation: DistanceExpectation,
-    distances: NDArray[np.floating],
-    neighbors: NDArray[np.integer],
-    groups: NDArray[Any],
-) -> ExpectationSums:
+def contributions(expectation: DistanceExpectation, lesson: Lesson) -> ExpectationSums:
     """What training patches, as they were when they were learned from, have contributed."""
-    logs = np.log(np.maximum(distances, expectation.floor, dtype=np.float64))
-    expected = _by_others(logs, expectation.sums, _LOGS, neighbors, _rows_of_groups(groups))
-    return _sums(logs, (logs - expected) ** 2, neighbors, len(expectation.location))
+    logs = expectation._logs(lesson.distances)
+    expected = _by_others(lesson, logs, expectation.sums, _LOGS)
+    return _sums(lesson, logs, (logs - expected) ** 2, expectation)
 
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
@@ -257,9 +255,10 @@ def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceEx
     )
 
 
-def _sums(logs, squares, neighbors, n_entries):
-    counts, log_sums = _totals(neighbors, logs, n_entries)
-    square_sums = _totals(neighbors, squares, n_entries)[1]
+def _sums(lesson, logs, squares, expectation):
+    n_entries = len(expectation.location)
+    counts, log_sums = _totals(lesson.neighbors, logs, n_entries)
+    square_sums = _totals(lesson.neighbors, squares, n_entries)[1]
     return ExpectationSums(
         np.stack([counts, log_sums, square_sums]),
         np.array([len(logs), logs.sum(), squares.sum()], dtype=np.float64),
@@ -276,7 +275,7 @@ def _root(variance):
     return np.sqrt(np.maximum(variance, 0))
 
 
-def _by_others(values, sums, row, neighbors, rows_of_groups, transform=np.asarray):
+def _by_others(lesson, values, sums, row, transform=np.asarray):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
     Without that, a group that is far off widens the very scale that it is judged by, and
@@ -284,11 +283,14 @@ def _by_others(values, sums, row, neighbors, rows_of_groups, transform=np.asarra
     """
     centre, counts = sums.totals[row] / sums.totals[0], sums.around[0]
     by_others = np.empty_like(values)
-    for rows in rows_of_groups:
-        own_counts, own_sums = _totals(neighbors[rows], values[rows], len(counts))
+    order = np.argsort(lesson.groups, kind="stable")
+    starts = np.flatnonzero(np.diff(lesson.groups[order])) + 1
+    for rows in np.split(order, starts):
+        neighbors = lesson.neighbors[rows]
+        own_counts, own_sums = _totals(neighbors, values[rows], len(counts))
         counts_left = np.maximum(counts - own_counts, 0)
         others = _shrunk(counts_left, sums.around[row] - own_sums, centre)
-        by_others[rows] = _average(transform(others), neighbors[rows], default=transform(centre))
+        by_others[rows] = _average(transform(others), neighbors, default=transform(centre))
     return by_others
 
 
@@ -304,12 +306,7 @@ def _totals(neighbors, values, n_entries):
 def _average(table, neighbors, default):
     is_entry = neighbors >= 0
     if is_entry.all():
-        return table[neighbors].mean(axis=1)
-    count = is_entry.sum(axis=1)
-    total = np.where(is_entry, table[neighbors], 0).sum(axis=1)
+        return table[neighbors].mean(axis=-1)
+    count = is_entry.sum(axis=-1)
+    total = np.where(is_entry, table[neighbors], 0).sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), default)
-
-
-def _rows_of_groups(groups):
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(np.asarray(groups)[order])) + 1)

@@ -73,10 +73,9 @@ def fresh_images(
     if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
     if force and good.categories is not None:  # they go where it was said
-        names, search = bank.bank_.route_names, knn.search_
+        names = bank.bank_.route_names
         said = np.array([names.index(name) for name in good.categories])
-        routes = search.known_routes(patches, said)
-        maps = score_patches(search, patches, knn.expectations_, routes)
+        maps = score_patches(knn.search_, patches, knn.expectations_, said)
     else:
         maps = knn.transform(patches)
     table = _describe(scorer, maps, good)
