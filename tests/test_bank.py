@@ -290,6 +290,22 @@ def test_defects_of_a_group_are_left_out_together():
     assert bank.bank_.image_index.min() == 3
 
 
+def test_routes_learn_nothing_from_images_that_contamination_left_out():
+    X = np.random.default_rng(0).normal(size=(20, 2, 2, 3)).astype(np.float32)
+    X[10:] += 20
+    X[[3, 14]] *= -9
+    categories = ["a"] * 10 + ["b"] * 10
+    bank = CoresetBank(ratio=0.5, contamination=0.1, random_state=0).fit(X, categories=categories)
+    assert bank.left_out_.tolist() == [3, 14]
+    stay = np.delete(np.arange(20), [3, 14])
+    alone = CoresetBank(ratio=0.5, random_state=0).fit(
+        X[stay], categories=np.array(categories)[stay]
+    )
+    for found, expected in zip(bank.bank_.profiles, alone.bank_.profiles, strict=True):
+        np.testing.assert_array_equal(found.prototypes, expected.prototypes)
+        np.testing.assert_array_equal(found.centre, expected.centre)
+
+
 @pytest.mark.parametrize("categories", [None, "aaabbbbbb"])
 def test_contamination_that_leaves_one_group_is_refused_and_names_the_route(categories):
     X = np.random.default_rng(0).normal(size=(9 if categories else 3, 2, 2, 3))

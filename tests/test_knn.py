@@ -119,23 +119,6 @@ def test_patches_of_transform_cannot_be_scored_held_out(images):
     assert in_sample.expectations_ is None
 
 
-@pytest.mark.parametrize("calibration", ["leave-one-image-out", "k-fold", "in-sample"])
-def test_fit_and_fit_transform_leave_the_same_state(images, calibration):
-    patches = fitted_patches(images)
-    one = RoutedKNNScorer(2, calibration=calibration).fit(patches)
-    other = RoutedKNNScorer(2, calibration=calibration)
-    other.fit_transform(patches)
-    assert vars(one).keys() == vars(other).keys()
-    seen = [
-        scorer.transform(Patches(images + np.float32(0.1), patches.bank)) for scorer in (one, other)
-    ]
-    np.testing.assert_array_equal(seen[0].values, seen[1].values)
-    if calibration == "in-sample":
-        assert seen[0].surprise is None and seen[1].surprise is None
-    else:
-        np.testing.assert_array_equal(seen[0].surprise, seen[1].surprise)
-
-
 def test_patches_of_another_bank_are_an_error(images):
     scorer = RoutedKNNScorer(1).fit(fitted_patches(images))
     other = CoresetBank(0.3, random_state=1).fit(images)

@@ -132,6 +132,8 @@ def test_what_cannot_be_is_refused():
         describe_parts(pipe, X, parts[:-1])
     with pytest.raises(ValueError, match="a part of its own"):
         make_structcore(bank__ratio=0.1)[2:].fit(X, bank__parts=np.arange(len(X)))
+    with pytest.raises(ValueError, match="each of 5 images a part of its own"):  # of the good ones
+        make_structcore(bank__ratio=0.1)[2:].fit(X[:10], [0, 1] * 5, bank__parts=np.arange(10) // 2)
     with pytest.raises(ValueError, match="at least 5 good parts"):
         make_structcore(bank__ratio=0.1)[2:].fit(X[:10], bank__parts=[0, 1] * 5)
 

@@ -19,11 +19,24 @@ def test_profile_distance_is_the_mahalanobis_distance_of_ledoit_and_wolf():
 def test_held_out_distances_leave_whole_groups_out():
     rng = np.random.default_rng(1)
     pooled, groups = rng.normal(size=(9, 3)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
-    found = held_out_distances(pooled, groups, np.zeros(len(pooled)))
+    found = held_out_distances(pooled, groups, np.zeros(9), np.zeros(9, dtype=bool))
     for group in range(3):
         out = groups == group
         expected = np.sqrt(LedoitWolf().fit(pooled[~out]).mahalanobis(pooled[out]))
         np.testing.assert_allclose(found[out], expected, rtol=1e-6)
+
+
+def test_nothing_is_learned_from_images_that_contamination_left_out():
+    rng = np.random.default_rng(1)
+    pooled, groups = rng.normal(size=(30, 3)), np.repeat(np.arange(15), 2)
+    left_out = np.isin(np.arange(30), [4, 5, 9])  # a group of two, and one of another group
+    pooled[left_out] += 50
+    found = held_out_distances(pooled, groups, np.zeros(30), left_out)
+    kept = ~left_out
+    alone = held_out_distances(pooled[kept], groups[kept], np.zeros(27), left_out[kept])
+    np.testing.assert_array_equal(found[kept], alone)
+    expected = np.sqrt(LedoitWolf().fit(pooled[kept]).mahalanobis(pooled[[4, 5]]))
+    np.testing.assert_allclose(found[[4, 5]], expected, rtol=1e-6)
 
 
 def test_identical_images_have_distance_zero_and_any_other_is_far():

@@ -153,14 +153,15 @@ def most_unlike(
 
 
 def profiles_of(
-    selection: Selection, routes: NDArray[np.int64], pooled: NDArray[np.float64]
+    selection: Selection, table: TrainingImages, pooled: NDArray[np.float64]
 ) -> tuple[RouteProfile, ...]:
-    """What the images of each route look like as a whole."""
+    """What the images of each route look like as a whole, but for those that were left out."""
     bank, _, values, images = selection
     profiles = []
     for route in range(len(bank.route_names)):
-        rows, _ = counted_rows(values[routes[images] == route])
+        members = (table.routes == route) & ~table.left_out
+        rows, _ = counted_rows(values[members[images]])
         if len(rows) == 0:  # streamed, and no image of this route was kept
             rows = bank.select(route).values
-        profiles.append(fit_profile(rows, pooled[routes == route]))
+        profiles.append(fit_profile(rows, pooled[members]))
     return tuple(profiles)

@@ -29,8 +29,7 @@ from .build import SelectionRule, most_unlike, profiles_of, select_bank
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
 from .stream import over_shards, stream_bank
-from .table import number_images, recognised, with_lots_as_groups
-from .training import good_images, is_auto
+from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -248,8 +247,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """
         X = check_features(self, X, reset=True)
         good = good_images(X, y, groups, categories, parts, n_routes=self.n_routes)
-        # A table has one patch an image: too little to tell what depends on what.
-        look = is_auto(groups) and good.groups is None and X.ndim == 4
         values, pooled = self._patches_of(good), None
         shard_size = self.shard_size if is_lazy(values) else None
         if good.categories is not None or self.n_routes is not None:
@@ -260,8 +257,12 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             selection = self._stream(values, table, rule)
         else:
             selection = select_bank(values, table.routes, rule)
+        # From here on in this order: whose entries explain whose patches tells the groups, by
+        # which images are compared with others; those that are most unlike these are left out;
+        # and what a route looks like is learned from the rest.
         self.dependence_ = None
-        if look:
+        # A table has one patch an image: too little to tell what depends on what.
+        if is_auto(groups) and good.groups is None and X.ndim == 4:
             codes, lots, self.dependence_ = find_groups_of_routes(selection, table.routes)
             table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
         if table.lots is not None and self.lots == "hold-out":
@@ -270,9 +271,12 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
             selection = select_bank(values, table.routes, rule, np.flatnonzero(~left_out))
-        profiles = None if pooled is None else profiles_of(selection, table.routes, pooled)
         bank, self.radius_ = selection.bank, selection.radius
-        self.bank_ = replace(bank, groups=table.groups[bank.image_index], profiles=profiles)
+        self.bank_ = replace(
+            bank,
+            groups=table.groups[bank.image_index],
+            profiles=None if pooled is None else profiles_of(selection, table, pooled),
+        )
         self.images_ = recognised(table, good.X, shard_size=shard_size)
         places, geometry = selection.images, getattr(good.X, "geometry", None)
         geometry = None if geometry is None else geometry[places]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -174,15 +174,16 @@ def find_groups(
         reach = dependence_reach(ratio, baseline)
         # Twice: the images at both ends of a block resemble those of the next.
         length = min(2 * reach, n_images // _MIN_BLOCKS)
-        candidates["sequence"] = blocks(n_images, length)
+        groups = blocks(n_images, length)
+        excess = explanations.within(groups) - explanations.expected_within(groups)
+        candidates["sequence"] = groups, excess
     if len(values) == n_images <= _MAX_CLUSTERED:
-        labels = explanations.clusters()
-        explained = explanations.within(labels)
-        if explained >= _MIN_EXPLAINED and labels.max() + 1 >= _MIN_CLUSTERS:
-            candidates["clusters"] = labels
-    excess = {name: explanations.excess(groups) for name, groups in candidates.items()}
-    found = max(excess, key=excess.get, default="independent")
-    groups = candidates.get(found, np.arange(n_images))
+        groups = explanations.clusters()
+        explained = explanations.within(groups)
+        if explained >= _MIN_EXPLAINED and groups.max() + 1 >= _MIN_CLUSTERS:
+            candidates["clusters"] = groups, explained - explanations.expected_within(groups)
+    found = max(candidates, key=lambda name: candidates[name][1], default="independent")
+    groups, excess = candidates.get(found, (np.arange(n_images), 0.0))
     return groups, Dependence(
         found=found,
         n_images=n_images,
@@ -195,20 +196,8 @@ def find_groups(
         explained=explained,
         # Shots of one part are near-duplicates, which a new part does not have: they are held out.
         # Images of a lot share some of their looks, and new images may well be of the same lot.
-        are_lots=found == "sequence" and excess[found] < _NEAR_DUPLICATES,
+        are_lots=found == "sequence" and excess < _NEAR_DUPLICATES,
     )
-
-
-class LagProfile(NamedTuple):
-    """How much more often than by chance images explain each other, by their lag in the sequence.
-
-    For `ratio` and `limit` see `Dependence`.
-    """
-
-    ratio: NDArray[np.float64]
-    limit: NDArray[np.float64]
-    p_value: float  # share of random orders whose ratio at lag 1 is no smaller
-    baseline: float  # ratio at long lags: below 1 where near images explain most
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,13 +224,17 @@ class Explanations:
         same = groups[self.owner] == groups[self.source]
         return float(self.weight[same].sum() / self.weight.sum())
 
-    def excess(self, groups: NDArray[np.int64]) -> float:
-        """The same, above what is expected."""
+    def expected_within(self, groups: NDArray[np.int64]) -> float:
+        """The share that the shares of the entries let expect."""
         own = np.bincount(groups, self.shares)[groups] - self.shares
-        return self.within(groups) - np.mean(own / np.maximum(1 - self.shares, 1e-12))
+        return np.mean(own / np.maximum(1 - self.shares, 1e-12))
 
-    def lag_profile(self) -> LagProfile:
-        """Compare what images at each lag explain with what the shares let expect."""
+    def lag_profile(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+        """Compare what images at each lag explain with what the shares let expect.
+
+        Returns `ratio`, `limit` and `p_value`, see `Dependence`, and the ratio at long lags, which
+        is below 1 where near images explain most.
+        """
         from scipy.signal import correlate
 
         n_images = len(self.shares)
@@ -267,7 +260,7 @@ class Explanations:
         by_chance = np.array([ratios(rng.permutation(n_images))[0] for _ in range(_N_PERMUTATIONS)])
         limit = np.quantile(by_chance, 1 - _LEVEL, axis=0)
         p_value = (1 + np.sum(by_chance[:, 0] >= ratio[0])) / (1 + _N_PERMUTATIONS)
-        return LagProfile(ratio, limit, float(p_value), float(baseline))
+        return ratio, limit, float(p_value), float(baseline)
 
     def clusters(self) -> NDArray[np.int64]:
         """Join images that explain each other much more than expected, see `cluster`."""
@@ -305,7 +298,7 @@ def who_explains_whom(
 
 
 def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
-    """Estimate how many consecutive images depend on each other, see `LagProfile`.
+    """Estimate how many consecutive images depend on each other, see `Explanations.lag_profile`.
 
     In lots of ``m`` images the excess over the baseline falls from lag to lag, linearly, to zero at
     lag ``m``. The lag at which it has fallen to 15 % of that at lag 1 gives ``m``.

@@ -13,7 +13,7 @@ from ..containers import TrainingImages
 from ..routing.profile import fit_profile
 from ..routing.prototypes import pool_patches
 from .build import join_routes
-from .table import recognised
+from .training import recognised
 
 if TYPE_CHECKING:
     from typing import Any
@@ -143,6 +143,6 @@ def _learn_profiles(changed, bank, new_values=None):
         rows = changed.bank_.select(route).values
         if new_values is not None:
             rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
-        mine = table.is_there & (table.routes == route)
+        mine = table.is_there & ~table.left_out & (table.routes == route)
         profiles[route] = fit_profile(rows, table.pooled[mine].astype(np.float64))
     changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
 from .._utils.typing import Calibration, Metric
-from ..bank.table import with_lots_as_groups
+from ..bank.training import with_lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.profile import held_out_distances
 from ..routing.prototypes import pool_patches
@@ -166,7 +166,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if maps.route is not None and patches.groups is not None:
             pooled = pool_patches(patches.values)
             routes = np.array(patches.bank.route_names)[patches.routes]
-            distances = held_out_distances(pooled, patches.groups, routes)
+            distances = held_out_distances(pooled, patches.groups, routes, patches.left_out)
             maps = replace(maps, route_distance=distances)
         if patches.lots is None or self.calibration == "in-sample":
             return maps

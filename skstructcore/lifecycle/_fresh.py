@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .._utils.rows import materialize
-from ..bank.table import digests_of
-from ..bank.training import good_images, is_auto
+from ..bank.training import digests_of, good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN

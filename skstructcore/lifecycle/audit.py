@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
-from ..bank.table import digests_of
+from ..bank.training import digests_of
 from ..pipeline.steps import fitted_steps
 from ..scoring.decision import weights_of
 from ..scoring.suspects import FALSE_DISCOVERIES, tail_p_values

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._utils.validation import check_number
 from .._utils.warning import renamed
-from ..bank.table import digests_of
+from ..bank.training import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from .._utils.rows import materialize
 from .._utils.warning import warn_user
 from ..bank.growth import bank_without, grown_bank
-from ..bank.table import digests_of
+from ..bank.training import digests_of
 from ..containers import Patches
 from ..knn.growth import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps
@@ -265,5 +265,6 @@ def _routes_held_out(training, table):
     if training.route is None:
         return training
     pooled = table.pooled[training.image_index].astype(np.float64)
-    distances = held_out_distances(pooled, table.groups[training.image_index], training.route)
+    groups, left_out = table.groups[training.image_index], table.left_out[training.image_index]
+    distances = held_out_distances(pooled, groups, training.route, left_out)
     return replace(training, route_distance=distances)

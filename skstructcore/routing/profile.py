@@ -38,15 +38,20 @@ class RouteProfile:
 
     def distance(self, pooled: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mahalanobis distance of pooled images, (n, n_features) -> (n,)."""
-        return _mahalanobis(pooled, self.centre, self.axes, self.shares, self.floor)
+        # Each image is taken alone: a matrix product of more rows may sum in another order.
+        distances = np.empty(len(pooled))
+        for image, row in enumerate(pooled - self.centre):
+            along = self.axes @ row
+            distances[image] = max(row @ row - self.shares @ along**2, 0.0) / self.floor
+        return np.sqrt(distances)
 
 
 def fit_profile(rows: NDArray[np.floating], pooled: NDArray[np.floating]) -> RouteProfile:
     """Learn the profile of a route from patches ``(n, d)`` and the means of its images."""
-    return RouteProfile(select_prototypes(rows), *_fit_gaussian(pooled))
+    return _fit_gaussian(pooled, select_prototypes(rows))
 
 
-def _fit_gaussian(pooled):
+def _fit_gaussian(pooled, prototypes=None):
     """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -57,41 +62,34 @@ def _fit_gaussian(pooled):
     floor = shrinkage * float(np.sum(singular**2)) / len(pooled) / pooled.shape[1]
     # Where all images are identical, any other image is as far as numbers allow.
     floor = max(floor, np.finfo(np.float64).tiny ** 0.25)
-    return centre, axes, variances / (variances + floor), floor
-
-
-def _mahalanobis(pooled, centre, axes, shares, floor):
-    # Each image is taken alone: a matrix product of more rows may sum in another order.
-    distances = np.empty(len(pooled))
-    for image, row in enumerate(pooled - centre):
-        along = axes @ row
-        distances[image] = max(row @ row - shares @ along**2, 0.0) / floor
-    return np.sqrt(distances)
+    return RouteProfile(prototypes, centre, axes, variances / (variances + floor), floor)
 
 
 def held_out_distances(
-    pooled: NDArray[np.floating], groups: ArrayLike, routes: ArrayLike
+    pooled: NDArray[np.floating], groups: ArrayLike, routes: ArrayLike, left_out: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Distance of each training image to its route, without its own group.
 
-    There are at most ten fits for a route; every group is left out of one of them. ValueError if a
-    route has one group.
+    There are at most eleven fits for a route, each without some of the groups, and without the
+    images that are `left_out` by `contamination`. ValueError if a route has one group of others.
     """
     distances = np.empty(len(pooled))
     for route in np.unique(routes):
         mine = np.flatnonzero(routes == route)
-        names, codes = np.unique(groups[mine], return_inverse=True)
+        kept = mine[~left_out[mine]]
+        names = np.unique(groups[kept])
         if len(names) < 2:
             raise ValueError(
-                f"Of route {route!s} there are {len(mine)} training image(s) in one group; two "
+                f"Of route {route!s} there are {len(kept)} training image(s) in one group; two "
                 "groups of each route are needed at least, to tell how far one is from the others."
             )
         # Groups are taken in a fixed random order, so that a fold is no stretch of a series.
-        order = np.random.default_rng(0).permutation(codes.max() + 1)
-        folds = order[codes] % _N_FOLDS
+        order = np.random.default_rng(0).permutation(len(names))
+        fold_of = dict(zip(names, order % _N_FOLDS, strict=True))
+        folds = np.array([fold_of.get(group, _N_FOLDS) for group in groups[mine]])
         for fold in np.unique(folds):
-            out, others = mine[folds == fold], mine[folds != fold]
-            distances[out] = _mahalanobis(pooled[out], *_fit_gaussian(pooled[others]))
+            out, others = mine[folds == fold], mine[(folds != fold) & ~left_out[mine]]
+            distances[out] = _fit_gaussian(pooled[others]).distance(pooled[out])
     return distances
 
 
