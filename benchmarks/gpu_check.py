@@ -70,7 +70,7 @@ def measure_backbone(X, dtype):
     torch.cuda.reset_peak_memory_stats()
     whole = seconds(lambda: np.asarray(features.transform(X)))
     peak = torch.cuda.max_memory_allocated() / 2**30
-    network, pixels = features._network(), torch.from_numpy(X[:16])
+    network, pixels = features.network(), torch.from_numpy(X[:16])
 
     def bare():
         with torch.inference_mode():

@@ -94,3 +94,8 @@ def test_help_shows_every_parameter(cls):
     documented = [name for entry in entries for name in entry.split(", ")]
     assert sorted(documented) == sorted(inspect.signature(cls).parameters)
     assert "%(" not in cls.__doc__
+
+
+def test_no_threads_are_refused_before_the_work():
+    with pytest.raises(ValueError, match="The 'n_jobs' parameter of CellFeatures must be None"):
+        CellFeatures(n_jobs=0).fit(PHOTOS)

@@ -58,7 +58,6 @@ def test_half_precision_is_refused(openvino):
 
 def test_missing_openvino_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "skstructcore.features._openvino", raising=False)
     with pytest.raises(ImportError, match=r'pip install "skstructcore\[openvino\]"'):
         ConvFeatures(model=lambda: Blocks(), layers=("stage1",), runtime="openvino").fit(X)
 

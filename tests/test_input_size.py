@@ -155,7 +155,7 @@ def test_painted_copies_of_bgr_arrays_keep_their_colours():
     X = np.zeros((12, 32, 32, 3), np.uint8)
     X[..., 0] = RNG.integers(150, 250, (12, 32, 32))
     from skstructcore.datasets import paint_copies
-    from skstructcore.features.intensity import intensity_of
+    from skstructcore.pipeline.steps import intensity_of
 
     pipe = make_structcore(ConvFeatures(image_size=32, channels="bgr")).fit(X)
     copies = paint_copies(

@@ -12,7 +12,7 @@ from skstructcore import ConvFeatures, make_structcore, operating_points
 from skstructcore.datasets import ImageSet
 from skstructcore.display import AnomalyMapDisplay
 from skstructcore.evaluation import evaluate
-from skstructcore.features.intensity import training_intensity
+from skstructcore.features._picture import training_intensity
 from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.geometry import Framing
 from skstructcore.images.intensity import (

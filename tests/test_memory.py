@@ -20,7 +20,7 @@ from skstructcore import (
 from skstructcore.bank.memory import _left_of_control_groups, available_memory, shape_of_fit
 from skstructcore.bank.training import good_images
 from skstructcore.cli import main
-from skstructcore.features._memory import measure_pass
+from skstructcore.features._networks import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -117,8 +117,15 @@ def test_nothing_is_fitted_or_changed():
 
 
 def test_a_pass_is_measured_by_the_tensors_that_live():
+    class Doubling(Network):
+        def __init__(self):
+            pass
+
+        def __call__(self, pixels):
+            return pixels.float() * 2
+
     # An image of 2 x 5 pixels of 3 bytes, the same in float32, and twice that: 30 + 120 + 120.
-    assert measure_pass(lambda pixels: pixels.float() * 2, 2, 5) == (0, 270)
+    assert Doubling().pass_memory(2, 5) == (0, 270)
 
 
 def test_what_is_too_much_is_refused_before_anything_is_computed(only, monkeypatch):

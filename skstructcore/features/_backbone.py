@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 from abc import ABC, abstractmethod
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -16,16 +15,23 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 
 from .._utils.computing import find_device
-from ..images.geometry import Framing, as_box, input_size
 from ..images.image_list import as_images
-from ..images.intensity import Intensity, check_window
+from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
-from ._extraction import Extraction, shared_network
+from ._extraction import Extraction, TiledExtraction, extraction_memory, shared_network
 from ._lazy import LazyTransformer
-from ._picture import Ignored, Picture, digest_of, split_background
-from ._tiling import TiledExtraction, Tiling, check_tiles
-from .intensity import mean_colours, training_intensity, warn_if_swapped
+from ._picture import (
+    Ignored,
+    Picture,
+    digest_of,
+    find_framing,
+    find_tile,
+    mean_colours,
+    split_background,
+    training_intensity,
+)
+from ._tiling import Tiling
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -47,8 +53,6 @@ if TYPE_CHECKING:
     Ignore: TypeAlias = RegionLike | dict[str, RegionLike] | None
     Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
     Memory: TypeAlias = StrPath | joblib.Memory | None
-
-_logger = logging.getLogger(__name__)
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 # The parameters of all estimators that decide over features, but for `ignore`.
@@ -111,7 +115,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         "batch_size": [_POSITIVE],
         "device": [str],
         "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
-        "n_jobs": [None, Integral],
+        "n_jobs": [None, Interval(Integral, None, -1, closed="right"), _POSITIVE],
         "memory": [None, str, os.PathLike, HasMethods("cache")],
         "verbose": ["verbose"],
     }
@@ -146,17 +150,12 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self : object
         """
         images = as_images(X)
-        framing = self._find_framing(images)
-        tile = self._find_tile(framing.size)
-        check_window(self.window)
+        framing, self.scale_ = find_framing(images, self.image_size, self.crop, self._side_step)
+        tile = find_tile(framing.size, self.tile_size, self.tile_overlap)
+        intensity = training_intensity(images, self.window, self.channels)
         no_background, regions = split_background(self.ignore)
-        self.picture_ = picture = Picture(
-            framing,
-            training_intensity(images, self.window, self.channels),
-            tile,
-            None if regions is None else Ignored.of(regions, images.sizes()),
-            no_background,
-        )
+        ignored = None if regions is None else Ignored.of(regions, images.sizes())
+        self.picture_ = picture = Picture(framing, intensity, tile, ignored, no_background)
         geometry = picture.geometry(images)
         source = self._network_source()
         self.model_checksum_, self.model_source_ = source.checksum(), source.name()
@@ -168,6 +167,20 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         if picture.ignored is not None:
             picture.ignored.check(images, geometry, self.grid_shape_)
         return self
+
+    @property
+    def backbones(self) -> list[PatchFeatures]:
+        """The estimators with a network of their own: this one."""
+        return [self]
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How images are cut, once fitted; None if the network sees them as a whole."""
+        size, tile = self.picture_.framing.size, self.picture_.tile
+        if tile is None:
+            return None
+        steps = (side // cells for side, cells in zip(size, self.grid_shape_, strict=True))
+        return Tiling(size, tile, self.tile_overlap, tuple(steps))
 
     @property
     def _n_features_out(self) -> int:  # by which scikit-learn names the features
@@ -182,66 +195,6 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     def window_(self) -> tuple[float, float] | None:
         """The values of deep images that become black and white."""
         return self.picture_.intensity.window
-
-    def _warn_of_colours(self, images):
-        if self.channels is None:
-            warn_if_swapped(images, self.colours_)
-
-    def _asked_framing(self):
-        """What `image_size` and `crop` ask for; the size may be a rule, which needs images."""
-        size = self.image_size
-        if not isinstance(size, (str, float)):
-            size = _two_sides(size, "image_size")
-        if isinstance(self.crop, bool | np.bool_):
-            return Framing(size, crop=bool(self.crop))
-        if isinstance(self.crop, Integral):
-            return Framing(size, int(self.crop), crop=True)
-        return Framing(size, region=as_box(self.crop))
-
-    def _find_framing(self, images):
-        asked, self.scale_ = self._asked_framing(), None
-        if asked.crop:
-            if not isinstance(asked.size, tuple):
-                message = f"image_size={asked.size!r} and crop={self.crop!r} exclude each other."
-                raise ValueError(message)
-            return asked
-        whole = Framing((1, 1), region=asked.region)
-        boxes = np.array([images.box(i, whole) for i in range(len(images))])
-        sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
-        size = self.image_size if isinstance(self.image_size, Integral) else asked.size
-        size = input_size(size, sizes, self._side_step)
-        height, width = np.median(sizes, axis=0)
-        self.scale_ = size[0] / height, size[1] / width
-        stretch = max(self.scale_) / min(self.scale_)
-        _logger.log(
-            logging.WARNING if stretch > 2 else logging.INFO,
-            "Images of %d x %d pixels are seen at %d x %d: heights times %.3g, widths times %.3g%s",
-            *(height, width, *size, *self.scale_),
-            "; image_size=(height, width) or 'native' keeps their shape" if stretch > 2 else "",
-        )
-        return replace(asked, size=size)
-
-    def _find_tile(self, size):
-        """Height and width of the tiles of images of this size; None if they are seen whole."""
-        if self.tile_size is None:
-            if self.tile_overlap:
-                raise ValueError(
-                    f"tile_overlap={self.tile_overlap} has an effect with tile_size only: without "
-                    "it the network sees each image as a whole."
-                )
-            return None
-        # No tile is larger than the image, along each axis.
-        tile = tuple(map(min, _two_sides(self.tile_size, "tile_size"), size))
-        check_tiles(size, tile, self.tile_overlap)
-        return tile
-
-    def _tiling(self):
-        """How images are cut; None if the network sees them as a whole."""
-        size, tile = self.picture_.framing.size, self.picture_.tile
-        if tile is None:
-            return None
-        steps = (side // cells for side, cells in zip(size, self.grid_shape_, strict=True))
-        return Tiling(size, tile, self.tile_overlap, tuple(steps))
 
     def _recipe(self):
         """The parameters that must stay as they were in `fit`: those that decide over features.
@@ -288,7 +241,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             return None
         return FeatureCache(memory, self._cache_recipe())
 
-    def _network(self):
+    def network(self) -> Network:
+        """The loaded network; estimators that describe the same one share it."""
         source = self._network_source()
         checksum = source.checksum()
         if checksum != self.model_checksum_:
@@ -305,7 +259,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     def _find_shape(self):
         """Height, width and number of features of the grid of an image."""
         size, tile = self.picture_.framing.size, self.picture_.tile
-        shape = self._shape_of(*(tile or size))
+        shape = self._shape_of(*self.picture_.network_size)
         if tile is None:
             return shape
         doubled = self._shape_of(2 * tile[0], 2 * tile[1])
@@ -313,7 +267,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         return *tiling.grid_shape, shape[2]
 
     def _shape_of(self, height, width):
-        network = self._network()
+        network = self.network()
         try:
             return tuple(int(n) for n in network.output_shape(height, width))
         except RuntimeError as error:  # of torch, about sizes within the network
@@ -323,14 +277,14 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"Choose another {what}."
             ) from error
 
-    def _iter_features(self, images, pixels):
-        picture, tiling = self.picture_, self._tiling()
+    def _iter_features(self, images, on_read=None):
+        picture, tiling = self.picture_, self.tiling
 
         def read(images, i):
-            seen = picture.pixels(images, i)
-            if picture.no_background:
-                pixels[i] = seen
-            return seen
+            pixels = picture.pixels(images, i)
+            if on_read is not None:
+                on_read(i, pixels)
+            return pixels
 
         make_extraction = Extraction
         if tiling is not None:
@@ -340,7 +294,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             images,
             (*self.grid_shape_, self.n_features_out_),
             read=read,
-            network=functools.cache(self._network),
+            network=functools.cache(self.network),
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
             n_jobs=self.n_jobs,
@@ -348,18 +302,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         return extraction.iter_batches(self.batch_size, self.verbose)
 
     def _memory(self, images, n_projected):
-        from ._memory import extraction_memory
-
         return extraction_memory(self, images, n_projected)
-
-
-def _two_sides(size, name):
-    sides = (size, size) if isinstance(size, Integral) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(
-            f"{name} must be a positive integer or two, (height, width); got {size!r}."
-        )
-    return int(sides[0]), int(sides[1])
 
 
 def pixel_scaling(mean, std, default=IMAGENET_SCALING):

@@ -1,6 +1,10 @@
-"""What computes patch features: it decodes, asks the cache and runs the network, side by side."""
+"""What computes patch features: it decodes, asks the cache and runs the network, side by side.
+
+And how much memory that takes, before it is done.
+"""
 
 import contextlib
+import math
 import threading
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +15,11 @@ import numpy as np
 
 from .._utils.computing import device_memory, parts, progress_bar
 
-N_AHEAD = 2  # batches in work beside the one that is handed out
+_N_AHEAD = 2  # batches in work beside the one that is handed out
 _MAX_NETWORKS = 2
+_RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
+_ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
+_BATCHES = _N_AHEAD + 1.5  # of features that are there at once: one handed out, one begun
 
 _networks = OrderedDict()
 _networks_lock = threading.RLock()
@@ -59,7 +66,7 @@ class Extraction:
         with self._workers(verbose) as (pool, progress):
             every = range(len(self.images))
             batches = (self._submit(pool, every[part]) for part in parts(len(every), batch_size))
-            for rows, batch, jobs in begun_ahead(batches, 1 + N_AHEAD):
+            for rows, batch, jobs in begun_ahead(batches, 1 + _N_AHEAD):
                 yield self._finish(pool, rows, batch, jobs)
                 progress.update(len(rows))
 
@@ -116,6 +123,73 @@ class Extraction:
             self.cache.store(self._key(i), values)
 
 
+class TiledExtraction(Extraction):
+    """One run over a list of images in tiles: the memory of one grid and of some tiles.
+
+    Threads work on tiles, not on images, so that one large image keeps all of them busy. The
+    tiles are blended in their order: the features depend neither on the number of threads nor,
+    on the CPU, on the batch size.
+    """
+
+    def __init__(self, *args, tiling, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tiling = tiling
+
+    def iter_batches(self, batch_size, verbose=0):
+        """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
+        n_tiles = 1 if self.on_cpu else batch_size  # of one job
+        with self._workers(verbose) as (pool, progress):
+            n_ahead = 2 * self.n_threads if self.on_cpu else 2
+            for grid in self._grids(begun_ahead(self._jobs(pool, n_tiles), 1 + n_ahead)):
+                yield grid[np.newaxis]
+                progress.update()
+
+    def _jobs(self, pool, n_tiles):
+        """Submit the work in order; yield (image, its pixels or features, tiles, their job)."""
+        # The next image is decoded while the tiles of this one are in work.
+        opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
+        for i, image in enumerate(opened):
+            for tiles in parts(len(self.tiling), n_tiles):
+                yield i, image, tiles, pool.submit(self._work_on_tiles, image, tiles)
+
+    def _grids(self, jobs):
+        """Blend tiles to the grids of their images."""
+        for i, image, tiles, job in jobs:
+            features = job.result()
+            grid, pixels = image.result()
+            if pixels is not None:
+                if tiles.start == 0:
+                    blended = np.zeros(self.shape, np.float32)
+                features = features if self.on_cpu else self._run(features)
+                for tile, values in enumerate(features, start=tiles.start):
+                    self.tiling.blend(blended, tile, values)
+            if tiles.stop < len(self.tiling):
+                continue
+            if pixels is not None:
+                grid = blended
+                self._store(i, grid)
+            yield grid
+
+    def _open(self, i):
+        """The features of an image and None if they are cached, else None and its pixels."""
+        if self.cache is not None:
+            grid = np.empty(self.shape, np.float32)
+            if self.cache.load(self._key(i), grid):
+                return grid, None
+        return None, self.read(self.images, i)
+
+    def _work_on_tiles(self, image, tiles):
+        """Features of some tiles; on other devices than the CPU their pixels; None if cached."""
+        _, pixels = image.result()
+        if pixels is None:
+            return None
+        cut = np.stack([self.tiling.cut(pixels, t) for t in range(tiles.start, tiles.stop)])
+        if not self.on_cpu:
+            return cut
+        compute_in_one_thread()
+        return self._run(cut)
+
+
 def begun_ahead(jobs, n):
     """Hand out jobs in order. An iterator begins them, `n` at a time."""
     begun = deque(islice(jobs, n))
@@ -145,3 +219,33 @@ def compute_in_one_thread():
             other = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
             other.start()
             other.join()
+
+
+def extraction_memory(backbone, images, n_projected):
+    """Bytes for a network, and what a run over images takes beside it.
+
+    `n_projected` are the features of a patch after the projection, of which two batches are there
+    at once. Returns bytes of the weights and what stays with them; the number of images whose
+    features are not yet stored while the last of them are computed; and bytes of pixels,
+    activations and batches of features.
+    """
+    picture, network = backbone.picture_, backbone.network().eager
+    weights, activations = network.pass_memory(*picture.network_size)
+    if network.module is not None:
+        tensors = [*network.module.parameters(), *network.module.buffers()]
+        weights = max(weights, sum(t.nbytes for t in tensors if t.device.type == "cpu"))
+    on_cpu = network.device.type == "cpu"
+    n_threads = n_threads_for(backbone.n_jobs, on_cpu)
+    largest = max((int(h) * int(w) for h, w in images.sizes()), default=0)
+    seen = 3 * math.prod(picture.framing.size)
+    patch = 4 * math.prod(backbone.grid_shape_)
+    features, projected = patch * backbone.n_features_out_, patch * n_projected
+    n = 1 if picture.tile else min(len(images), backbone.batch_size)
+    if picture.tile:
+        batches = 2 * (seen + features + projected)
+    else:
+        batches = min(len(images), _BATCHES * n) * features + 2 * n * projected
+    decoding = n_threads * (_ORIGINAL_PIXEL * largest + seen)
+    if not on_cpu:
+        decoding += 3 * backbone.batch_size * seen
+    return weights + _RUNTIME, n, int(batches + decoding + n_threads * activations)

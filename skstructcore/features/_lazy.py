@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, materialize
 from ..images.image_list import as_images
+from ._picture import warn_if_swapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..images.geometry import Geometry
     from ..images.image_list import Annotations, ImageList, ImagesLike
+    from ._backbone import PatchFeatures
     from ._picture import Picture
 
 _N_LOOKED_AT = 8
@@ -119,7 +121,8 @@ class LazyFeatures:
         """
         picture = self.backbone.picture_
         done, pixels = 0, {}
-        for batch in self.backbone._iter_features(self.images, pixels):
+        on_read = pixels.__setitem__ if picture.no_background else None
+        for batch in self.backbone._iter_features(self.images, on_read):
             for function in self.functions:
                 batch = function(batch)
             batch = np.asarray(batch, dtype=np.float32)
@@ -186,7 +189,7 @@ class LazyFeatures:
         The network runs once, on zeros. `changes` are other parameters: `batch_size` or `n_jobs`.
         """
         backbone = self.backbone._frozen()
-        for part in getattr(backbone, "features", [backbone]):  # those that are joined
+        for part in backbone.backbones:
             for name in changes.keys() & part.get_params(deep=False).keys():
                 setattr(part, name, changes[name])
         return backbone._memory(self.images, self.n_features)
@@ -231,11 +234,13 @@ class LazyFeatures:
 class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all that turns images into lazy features.
 
-    `LazyFeatures` needs the methods below and, fitted, `grid_shape_`, `n_features_out_` and
-    `picture_`, what the network gets to see of images.
+    `LazyFeatures` needs what is below and, fitted, `grid_shape_` and `n_features_out_`.
+    `picture_` is what the networks get to see of images, `backbones` are the estimators with one
+    network each.
     """
 
     picture_: Picture
+    backbones: Sequence[PatchFeatures]
 
     def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images.
@@ -253,7 +258,9 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         check_is_fitted(self)
         self._check_recipe()
         images = as_images(X)
-        self._warn_of_colours(images)
+        first = self.backbones[0]
+        if first.channels is None:
+            warn_if_swapped(images, first.colours_)
         # A copy: what happens to this estimator later must not change what it has given.
         return LazyFeatures(images, self._frozen())
 
@@ -276,16 +283,12 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """Raise ValueError if the parameters are no longer those of the fit."""
 
     @abstractmethod
-    def _warn_of_colours(self, images: ImageList) -> None:
-        """Warn if arrays seem to have red and blue exchanged."""
-
-    @abstractmethod
     def _iter_features(
-        self, images: ImageList, pixels: dict[int, NDArray[Any]]
+        self, images: ImageList, on_read: Callable[[int, NDArray[Any]], None] | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Compute features of images, batch by batch.
 
-        Where the background is ignored, `pixels` gets those of each image that was read, by row.
+        `on_read` gets the row and the pixels of images that are read as a whole.
         """
 
     @abstractmethod

@@ -1,15 +1,21 @@
-"""Networks from pixels to patch features: those of named layers, and of DINOv2's transformers."""
+"""Networks from pixels to patch features: named layers, by torch or OpenVINO, and DINOv2's."""
 
 import difflib
 import functools
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ._backbone import IMAGENET_SCALING
+from ._extraction import compute_in_one_thread
 
 
 class _AllCaptured(Exception):
@@ -53,9 +59,28 @@ class Network:
 
     def output_shape(self, height, width):
         """Height, width and number of features of the grid for images of this size."""
+        return tuple(self.on_black(height, width).shape[1:])
+
+    def on_black(self, height, width):
+        """Features of one black image of this size."""
         with torch.inference_mode():
-            black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-            return tuple(self(black).shape[1:])
+            return self(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+
+    def pass_memory(self, height, width):
+        """Bytes on the CPU of the weights, and the most that one image takes beside them.
+
+        A black image runs through the network, and the tensors that are alive are counted.
+        """
+        counter = _LiveTensors()
+
+        def run():
+            compute_in_one_thread()
+            with counter:
+                self.on_black(height, width)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run).result()
+        return counter.given, counter.peak
 
 
 class ConvNetwork(Network):
@@ -189,7 +214,7 @@ class VitNetwork(Network):
 
     def __call__(self, pixels):
         x = self.scaled(pixels)
-        grid = x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
+        grid = tuple(int(side) // self.patch_size for side in x.shape[2:])
         tokens = self._tokens(x, self.grid_positions(grid))
         tokens = [F.normalize(t.float(), dim=-1) for t in tokens]
         return torch.cat(tokens, dim=-1).unflatten(1, grid).cpu()
@@ -227,6 +252,89 @@ class VitNetwork(Network):
         return self._position_cache[grid]
 
 
+def import_openvino():
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(
+            'runtime="openvino" needs OpenVINO: pip install "skstructcore[openvino]"'
+        ) from error
+    return openvino
+
+
+class _Maps(nn.Module):
+    """What is left to OpenVINO: from levels `(1, H, W, 3)` to the averaged maps of all layers."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.module = network.module
+        self.run = network.maps  # not its own: a part of it
+
+    def forward(self, pixels):
+        return tuple(self.run(pixels))
+
+
+class OpenVinoNetwork(Network):
+    """The same features as those of a `ConvNetwork` (on the CPU, float32), up to rounding.
+
+    An image runs on one thread; as many as call at the same time run beside each other. So the
+    features depend neither on the batch nor on the number of threads.
+    """
+
+    def __init__(self, network):
+        self._eager = network
+        self._core = import_openvino().Core()
+        self._compiled = {}
+        self._lock = threading.Lock()
+        self._requests = threading.local()
+
+    @property
+    def eager(self):
+        return self._eager
+
+    def output_shape(self, height, width):
+        return self._eager.output_shape(height, width)
+
+    def __call__(self, pixels):
+        request = self._request(tuple(pixels.shape[1:3]))
+        features = []
+        for image in pixels:
+            request.infer([image[None].float().numpy()])
+            maps = [torch.from_numpy(t.data.copy()) for t in request.output_tensors]
+            features.append(join_maps(maps))
+        return torch.cat(features)
+
+    def _request(self, size):
+        """This thread's own place to run images of one size in."""
+        requests = vars(self._requests)
+        if size not in requests:
+            with self._lock:
+                if size not in self._compiled:
+                    self._compiled[size] = self._compile(*size)
+            requests[size] = self._compiled[size].create_infer_request()
+        return requests[size]
+
+    def _compile(self, height, width):
+        # Not by openvino.convert_model, which reports to its makers that it was used.
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        black = torch.zeros(1, height, width, 3)
+        with torch.inference_mode(False), torch.no_grad():
+            traced = torch.jit.trace(_Maps(self._eager), black, check_trace=False)
+            decoder = TorchScriptPythonDecoder(traced)  # has to outlive the conversion
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            model = frontend.convert(frontend.load(decoder))
+        model.reshape([1, height, width, 3])
+        n_threads = joblib.cpu_count()
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",  # else less where the CPU has it
+            "INFERENCE_NUM_THREADS": n_threads,
+            "NUM_STREAMS": n_threads,
+        }
+        return self._core.compile_model(model, "CPU", options)
+
+
 def efficientnet_lite(name, weights_file):
     """An EfficientNet-Lite with these weights, its batch norms folded into the convolutions."""
     from efficientnet_lite_pytorch import EfficientNet
@@ -259,3 +367,38 @@ def _fold(conv, norm):
         plain.padding = (top, left)
         return plain, nn.Identity()
     return nn.Sequential(padding, plain), nn.Identity()
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors that operations make while they live, and of those given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = self.peak = self._alive = 0
+        self._known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        for storage in _storages((args, kwargs)):
+            if storage.data_ptr() not in self._known:
+                self._known.add(storage.data_ptr())
+                self.given += storage.nbytes()
+        made = function(*args, **kwargs)
+        for storage in _storages(made):
+            place, size = storage.data_ptr(), storage.nbytes()
+            if place not in self._known:
+                self._known.add(place)
+                self._alive += size
+                weakref.finalize(storage, self._forget, place, size)
+        self.peak = max(self.peak, self._alive)
+        return made
+
+    def _forget(self, place, size):
+        self._known.discard(place)
+        self._alive -= size
+
+
+def _storages(values):
+    tensors = (v for v in tree_leaves(values) if isinstance(v, torch.Tensor))
+    on_cpu = (tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu")
+    return [storage for storage in on_cpu if storage.nbytes()]

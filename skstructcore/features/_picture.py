@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from ..images.geometry import Framing, Geometry
+from .._utils.warning import warn_user
+from ..images.geometry import Framing, Geometry, as_box, input_size
 from ..images.ignoring import IgnoredRegion, as_region, find_foreground
+from ..images.intensity import Intensity, as_channels, check_window
 from ..images.reading import ImageReadError
+from ._tiling import check_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Literal
 
     from numpy.typing import NDArray
 
     from ..images.ignoring import RegionLike
     from ..images.image_list import ImageList
-    from ..images.intensity import Intensity
+
+_logger = logging.getLogger(__name__)
 
 #: What `ignore` calls the plain background around a part.
 BACKGROUND = "background"
@@ -118,6 +126,11 @@ class Picture:
     ignored: Ignored | None = None  # regions whose patches do not count
     no_background: bool = False  # whether those of the background do not count either
 
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """Height and width of what the network gets at a time."""
+        return self.tile or self.framing.size
+
     def pixels(self, images: ImageList, i: int) -> NDArray[Any]:
         """Levels `(height, width, 3)` of one image."""
         return images.pixels(i, self.framing, self.intensity)
@@ -203,3 +216,113 @@ def digest_of(ignore: object) -> str | None:
         ignore = sorted((str(category), region) for category, region in ignore.items())
     text = json.dumps(ignore, default=plain)
     return f"regions {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def asked_framing(image_size, crop):
+    """What `image_size` and `crop` ask for; the size may be a rule, which needs images."""
+    size = (
+        image_size if isinstance(image_size, (str, float)) else _two_sides(image_size, "image_size")
+    )
+    if isinstance(crop, bool | np.bool_):
+        return Framing(size, crop=bool(crop))
+    if isinstance(crop, Integral):
+        return Framing(size, int(crop), crop=True)
+    return Framing(size, region=as_box(crop))
+
+
+def find_framing(images, image_size, crop, step):
+    """What images are seen of, and by how much heights and widths are scaled (None: cropped)."""
+    asked = asked_framing(image_size, crop)
+    if asked.crop:
+        if not isinstance(asked.size, tuple):
+            raise ValueError(f"image_size={asked.size!r} and crop={crop!r} exclude each other.")
+        return asked, None
+    whole = Framing((1, 1), region=asked.region)
+    boxes = np.array([images.box(i, whole) for i in range(len(images))])
+    sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64)
+    size = input_size(image_size if isinstance(image_size, Integral) else asked.size, sizes, step)
+    height, width = np.median(sizes, axis=0)
+    scale = size[0] / height, size[1] / width
+    stretch = max(scale) / min(scale)
+    _logger.log(
+        logging.WARNING if stretch > 2 else logging.INFO,
+        "Images of %d x %d pixels are seen at %d x %d: heights times %.3g, widths times %.3g%s",
+        *(height, width, *size, *scale),
+        "; image_size=(height, width) or 'native' keeps their shape" if stretch > 2 else "",
+    )
+    return replace(asked, size=size), scale
+
+
+def find_tile(size, tile_size, overlap):
+    """Height and width of the tiles of images of this size; None if they are seen whole."""
+    if tile_size is None:
+        if overlap:
+            raise ValueError(
+                f"tile_overlap={overlap} has an effect with tile_size only: without "
+                "it the network sees each image as a whole."
+            )
+        return None
+    # No tile is larger than the image, along each axis.
+    tile = tuple(map(min, _two_sides(tile_size, "tile_size"), size))
+    check_tiles(size, tile, overlap)
+    return tile
+
+
+def _two_sides(size, name):
+    sides = (size, size) if isinstance(size, Integral) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(
+            f"{name} must be a positive integer or two, (height, width); got {size!r}."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def training_intensity(
+    images: ImageList, window: Literal["auto"] | Sequence[float], channels: object
+) -> Intensity:
+    """The intensity that all images of a model are seen through.
+
+    With the `window` "auto", deep training images are decoded: it is that of the bit depth that
+    holds all of their values, or None if no image is deep.
+    """
+    check_window(window)
+    find = isinstance(window, str)
+    given = Intensity(None if find else (float(window[0]), float(window[1])), as_channels(channels))
+    deep = [i for i in range(len(images)) if images.check(i, given) != "levels"]
+    if not find or not deep:
+        return given
+    with ThreadPoolExecutor() as pool:
+        return replace(given, window=max(pool.map(images.bit_depth_window, deep)))
+
+
+def mean_colours(picture, images):
+    """Mean red, green and blue of up to eight images, an array of shape (n, 3)."""
+    colours = []
+    for i in np.unique(np.linspace(0, len(images) - 1, 8).astype(int)):
+        # What cannot be read is named where its features are computed.
+        with contextlib.suppress(OSError, ValueError):
+            colours.append(picture.pixels(images, i).mean(axis=(0, 1)))
+    return np.array(colours)
+
+
+def warn_if_swapped(images, colours):
+    """Warn if one of the first arrays fits the training images much better with blue first."""
+    if len(colours) and any(_looks_swapped(images, i, colours) for i in range(len(images))[:4]):
+        warn_user(
+            "The colours of these arrays fit the training images much better with red and blue "
+            "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
+            "channels='bgr'."
+        )
+
+
+def _looks_swapped(images, i, colours):
+    try:
+        image = images.array(i)
+    except ImageReadError:  # which is said where its features are computed
+        return False
+    if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        return False
+    colour, centre = image[::8, ::8].mean(axis=(0, 1)), colours.mean(axis=0)
+    spread = np.linalg.norm(colours - centre, axis=1).max() + 5
+    straight, swapped = np.linalg.norm([colour - centre, colour[::-1] - centre], axis=1)
+    return bool(straight > 3 * spread and swapped < straight / 3)

@@ -1,15 +1,10 @@
 """Large images in overlapping tiles, whose grids of features are blended into one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 import numpy as np
-
-from .._utils.computing import parts
-from ._extraction import Extraction, begun_ahead, compute_in_one_thread
 
 
 def check_tiles(image_size, tile_size, overlap):
@@ -133,70 +128,3 @@ class Tiling:
         weights = by_row[i][:, np.newaxis] * by_col[j]
         place = grid[top : top + height, left : left + width]
         place += weights[..., np.newaxis] * features
-
-
-class TiledExtraction(Extraction):
-    """One run over a list of images in tiles: the memory of one grid and of some tiles.
-
-    Threads work on tiles, not on images, so that one large image keeps all of them busy. The
-    tiles are blended in their order: the features depend neither on the number of threads nor,
-    on the CPU, on the batch size.
-    """
-
-    def __init__(self, *args, tiling, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.tiling = tiling
-
-    def iter_batches(self, batch_size, verbose=0):
-        """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
-        n_tiles = 1 if self.on_cpu else batch_size  # of one job
-        with self._workers(verbose) as (pool, progress):
-            n_ahead = 2 * self.n_threads if self.on_cpu else 2
-            for grid in self._grids(begun_ahead(self._jobs(pool, n_tiles), 1 + n_ahead)):
-                yield grid[np.newaxis]
-                progress.update()
-
-    def _jobs(self, pool, n_tiles):
-        """Submit the work in order; yield (image, its pixels or features, tiles, their job)."""
-        # The next image is decoded while the tiles of this one are in work.
-        opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
-        for i, image in enumerate(opened):
-            for tiles in parts(len(self.tiling), n_tiles):
-                yield i, image, tiles, pool.submit(self._work_on_tiles, image, tiles)
-
-    def _grids(self, jobs):
-        """Blend tiles to the grids of their images."""
-        for i, image, tiles, job in jobs:
-            features = job.result()
-            grid, pixels = image.result()
-            if pixels is not None:
-                if tiles.start == 0:
-                    blended = np.zeros(self.shape, np.float32)
-                features = features if self.on_cpu else self._run(features)
-                for tile, values in enumerate(features, start=tiles.start):
-                    self.tiling.blend(blended, tile, values)
-            if tiles.stop < len(self.tiling):
-                continue
-            if pixels is not None:
-                grid = blended
-                self._store(i, grid)
-            yield grid
-
-    def _open(self, i):
-        """The features of an image and None if they are cached, else None and its pixels."""
-        if self.cache is not None:
-            grid = np.empty(self.shape, np.float32)
-            if self.cache.load(self._key(i), grid):
-                return grid, None
-        return None, self.read(self.images, i)
-
-    def _work_on_tiles(self, image, tiles):
-        """Features of some tiles; on other devices than the CPU their pixels; None if cached."""
-        _, pixels = image.result()
-        if pixels is None:
-            return None
-        cut = np.stack([self.tiling.cut(pixels, t) for t in range(tiles.start, tiles.stop)])
-        if not self.on_cpu:
-            return cut
-        compute_in_one_thread()
-        return self._run(cut)

@@ -229,7 +229,7 @@ class _ConvSource(NetworkSource):
     def load(self, device, dtype):
         import torch
 
-        from ._networks import ConvNetwork, efficientnet_lite
+        from ._networks import ConvNetwork, OpenVinoNetwork, efficientnet_lite
 
         if self.built_in:
             module = efficientnet_lite(self.built_in.name, self.built_in.weights_file())
@@ -246,8 +246,6 @@ class _ConvSource(NetworkSource):
             raise ValueError(
                 f"runtime='openvino' runs on the CPU in float32; got device {device}, {dtype}."
             )
-        from ._openvino import OpenVinoNetwork
-
         return OpenVinoNetwork(network)
 
     def _layer_names(self):

@@ -17,6 +17,7 @@ from ..images.image_list import as_images
 from ..images.resampling import upsample_maps
 from ._backbone import PatchFeatures
 from ._lazy import LazyTransformer
+from ._picture import asked_framing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         for position, part in enumerate(rest, start=1):
             if part is first or any(part is other for other in rest[: position - 1]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
-            asked, of_part = first._asked_framing(), part._asked_framing()
+            asked, of_part = (asked_framing(p.image_size, p.crop) for p in (first, part))
             if asked != of_part:
                 name, values = "crop", (first.crop, part.crop)
                 if asked.size != of_part.size:
@@ -175,11 +176,13 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         return frozen
 
     @property
+    def backbones(self) -> Sequence[PatchFeatures]:
+        """The estimators with a network of their own."""
+        return self.features
+
+    @property
     def picture_(self):
         return self.features[0].picture_
-
-    def _warn_of_colours(self, images):
-        self.features[0]._warn_of_colours(images)
 
     def _memory(self, images, n_projected):
         memory = [part._memory(images, 0) for part in self.features]
@@ -189,12 +192,12 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
         return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
-    def _iter_features(self, images, pixels):
+    def _iter_features(self, images, on_read=None):
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
         with contextlib.ExitStack() as stack:
             streams = [
-                stack.enter_context(contextlib.closing(part._iter_features(images, pixels)))
-                for part in self.features
+                stack.enter_context(contextlib.closing(part._iter_features(images, read)))
+                for part, read in itertools.zip_longest(self.features, [on_read])
             ]
             # Image by image, as the batches of the parts may be of different lengths.
             streams = [itertools.chain.from_iterable(stream) for stream in streams]

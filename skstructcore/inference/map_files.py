@@ -16,11 +16,10 @@ from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
 from .._utils.validation import check_number
-from ..features.intensity import intensity_of
 from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.resampling import place_on_image
-from ..pipeline.steps import fitted_steps
+from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.calibration import route_of_images
 from ..scoring.describe import check_takes_images
 from ..scoring.regions import find_regions

@@ -14,10 +14,9 @@ from ..bank.training import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..datasets.synthetic import DEFECTS
-from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
-from ..pipeline.steps import fitted_steps
+from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.table import rejections, share_interval
 from ._steps import check_scores, features_of
 

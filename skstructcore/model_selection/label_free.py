@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..datasets import DEFECTS, paint_copies
-from ..features.intensity import intensity_of
 from ..images.image_list import as_images
 from ..images.labels import is_defect_in_training
 from ..metrics import image_auroc_score
+from ..pipeline.steps import intensity_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The last steps of a pipeline, found and put back."""
+"""The steps of a pipeline: the last ones, found and put back, and what the first one sees."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
+from ..images.intensity import Intensity
 from ..knn.scorer import RoutedKNNScorer
 from ..scoring.structcore import StructCoreScorer
 
@@ -45,3 +46,16 @@ def with_steps(pipe: Pipeline, *last: Any) -> Pipeline:
     names = [name for name, _ in pipe.steps[-len(last) :]]
     changed.steps = [*pipe.steps[: -len(last)], *zip(names, last, strict=True)]
     return changed
+
+
+def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
+    """How a fitted pipeline sees values of images; None where that is nothing special.
+
+    Without `channels` its own do not count: for copies of images that it is to see again.
+    """
+    first = pipe.steps[0][1] if getattr(pipe, "steps", None) else None
+    if not hasattr(first, "picture_"):
+        return None
+    found = first.picture_.intensity
+    found = found if channels or found.channels == "bgr" else Intensity(found.window)
+    return None if found == Intensity() else found

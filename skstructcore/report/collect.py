@@ -15,10 +15,10 @@ import pandas as pd
 
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
-from ..features.intensity import intensity_of
 from ..images.files import split_page
 from ..images.image_list import ImageReadError
 from ..inference.scores import score_batch
+from ..pipeline.steps import intensity_of
 from ..scoring.evidence import iter_seen
 from ..scoring.table import base_thresholds, routes_of, z_columns
 from .pictures import image_uri, map_uri, outline, reduced

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..features.joined import JoinedFeatures
 from ..images.resampling import resize_matrix
 from .exported import ExportError
 
 
 def traced_network(features: object, size: tuple[int, int], opset: int) -> onnx.ModelProto:
     """The graph of a fitted feature estimator, joined ones too, for levels ``(1, *size, 3)``."""
-    module = _Networks(features, size).eval()
+    module = _Networks(features).eval()
     file = io.BytesIO()
     try:
         # This is the exporter that traces. The newer one cannot follow a forward pass that is ended
@@ -47,11 +46,10 @@ def traced_network(features: object, size: tuple[int, int], opset: int) -> onnx.
 class _Networks(nn.Module):
     """All networks of an estimator, each in its tiles, at one grid."""
 
-    def __init__(self, features, size):
+    def __init__(self, features):
         super().__init__()
-        parts = features.features if isinstance(features, JoinedFeatures) else [features]
         self.grid_shape = tuple(features.grid_shape_)
-        self.parts = [_eager(part, size) for part in parts]
+        self.parts = [_eager(backbone) for backbone in features.backbones]
         for i, (network, _) in enumerate(self.parts):
             for name, module in vars(network).items():  # so that the exporter knows the weights
                 if isinstance(module, nn.Module):
@@ -62,17 +60,13 @@ class _Networks(nn.Module):
         return torch.cat([_at_grid(grid, self.grid_shape) for grid in grids], dim=-1)
 
 
-def _eager(features, size):
+def _eager(features):
     """The network of one estimator, in a form that can be traced, and the tiles that it sees."""
     features = copy.copy(features)
     features.device, features.dtype = "cpu", "float32"
-    network, tiling = features._network().eager, features._tiling()
-    if hasattr(network, "grid_positions"):  # of transformers: a table that is fixed here
-        network = copy.copy(network)
-        seen = size if tiling is None else tiling.tile_size
-        positions = network.grid_positions(tuple(side // network.patch_size for side in seen))
-        network.grid_positions = lambda grid: positions
-    return network, tiling
+    network = features.network().eager
+    network.on_black(*features.picture_.network_size)  # what it keeps for this size is not traced
+    return network, features.tiling
 
 
 def _in_tiles(network, tiling, pixels):

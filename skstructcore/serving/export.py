@@ -13,8 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.files import atomic_file, check_writable
 from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
-from ..features._backbone import PatchFeatures
-from ..features.joined import JoinedFeatures
+from ..features._lazy import LazyTransformer
 from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
@@ -137,8 +136,7 @@ def export_onnx(
 
 def _check_exportable(pipe, opset):
     """The constants of the scores; an error that names what a graph cannot hold."""
-    networks = PatchFeatures, JoinedFeatures
-    kinds = networks, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
+    kinds = LazyTransformer, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
     steps = [step for _, step in getattr(pipe, "steps", [])]
     if len(steps) != 5 or not all(map(isinstance, steps, kinds)):
         found = ", ".join(type(step).__name__ for step in steps) or type(pipe).__name__
@@ -163,8 +161,8 @@ def _refusals(features, knn, scorer):
         yield "ignore='background'", "fit with a mask or crop="
     if picture.ignored is not None and picture.ignored.by_category:
         yield "what each category ignores", "fit with one mask for all"
-    for part in getattr(features, "features", [features]):
-        intensity = part.picture_.intensity
+    for backbone in features.backbones:
+        intensity = backbone.picture_.intensity
         if intensity.window is not None:
             yield "images of more than 8 bits", "fit with images of 8 bits"
         if intensity.channels is not None:

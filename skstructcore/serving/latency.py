@@ -44,12 +44,8 @@ def warm_up(pipe: Pipeline) -> Pipeline:
     >>> warm_up(pipe) is pipe
     True
     """
-    import torch
-
-    for part in getattr(pipe[0], "features", [pipe[0]]):
-        size = part.picture_.tile or part.picture_.framing.size
-        with torch.inference_mode():
-            part._network()(torch.zeros(1, *size, 3, dtype=torch.uint8))
+    for backbone in pipe[0].backbones:
+        backbone.network().on_black(*backbone.picture_.network_size)
     pipe[1:].predict(no_features(pipe))
     return pipe
 
