@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skstructcore import ConvFeatures, DinoFeatures, TimmFeatures
-from skstructcore.features._backbone import NetworkSource, PatchFeatures
+from skstructcore.features._backbone import PatchFeatures
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
 
@@ -21,23 +21,6 @@ class Cells:
     def __call__(self, levels):
         n, height, width, _ = levels.shape
         return levels.float().reshape(n, height // 8, 8, width // 8, 8, 3).mean(dim=(2, 4))
-
-
-class CellSource(NetworkSource):
-    def __init__(self, version):
-        self.version = version
-
-    def checksum(self):
-        return self.version * 64
-
-    def name(self):
-        return "cells"
-
-    def recipe(self):
-        return {"cells": 8}
-
-    def load(self, device, dtype):
-        return Cells()
 
 
 class CellFeatures(PatchFeatures):
@@ -61,12 +44,21 @@ class CellFeatures(PatchFeatures):
     ):  # fmt: skip
         self._store_parameters(locals())
 
-    def _network_source(self):
-        return CellSource(self.version)
+    def _weights_checksum(self):
+        return self.version * 64
+
+    def _weights_name(self):
+        return "cells"
+
+    def _network_recipe(self):
+        return {"cells": 8}
+
+    def _load(self, device, dtype):
+        return Cells()
 
 
 @pytest.mark.parametrize("settings", [{}, {"tile_size": 8}, {"memory": True}])
-def test_a_backbone_is_a_source_and_a_constructor(settings, tmp_path):
+def test_a_backbone_is_a_constructor_and_four_methods(settings, tmp_path):
     settings = {**settings, **({"memory": tmp_path} if "memory" in settings else {})}
     features = CellFeatures(**settings).fit(PHOTOS)
     expected = PHOTOS.astype(float).reshape(3, 2, 8, 3, 8, 3).mean(axis=(2, 4))

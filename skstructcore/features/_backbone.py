@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import astuple
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -62,40 +62,13 @@ _DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "chann
 IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-class NetworkSource(ABC):
-    """A frozen network that is not loaded yet; see `Network` of `_networks` for a loaded one."""
-
-    #: What tells apart networks with the same weights and recipe in one process.
-    identity: Hashable = None
-
-    @abstractmethod
-    def checksum(self) -> str:
-        """Digest of the weights, without building the network if possible."""
-
-    @abstractmethod
-    def name(self) -> str:
-        """Text that says where the weights come from."""
-
-    @abstractmethod
-    def recipe(self) -> dict[str, Any]:
-        """The parameters that decide over the features, as JSON can write them."""
-
-    @abstractmethod
-    def load(self, device: torch.device, dtype: torch.dtype) -> Network:
-        """Build the network, with its weights, on a device."""
-
-    def computation(self) -> dict[str, Any]:
-        """What makes features differ by rounding, beside device and precision."""
-        return {}
-
-
 class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     """Base of the estimators around one network.
 
     It owns the picture, the grid, the tiles, what is ignored, and the cache. A subclass has a
     constructor with the parameters that are constrained here, whose documentation is in
-    `_documentation.SHARED`, and those of its network; `_network_source` makes a `NetworkSource`
-    of the latter.
+    `_documentation.SHARED`, and those of its network; and the four abstract methods, which say
+    what network these describe.
     """
 
     _parameter_constraints = {
@@ -131,8 +104,25 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         vars(self).update({name: value for name, value in given.items() if name != "self"})
 
     @abstractmethod
-    def _network_source(self) -> NetworkSource:
-        """The network that the parameters describe."""
+    def _weights_checksum(self) -> str:
+        """Digest of the weights, without building the network if possible."""
+
+    @abstractmethod
+    def _weights_name(self) -> str:
+        """Text that says where the weights come from."""
+
+    @abstractmethod
+    def _network_recipe(self) -> dict[str, Any]:
+        """The parameters of the network that decide over features, as JSON can write them."""
+
+    @abstractmethod
+    def _load(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """Build the network, with its weights, on a device."""
+
+    #: What makes features differ by rounding, beside device and precision.
+    _computation: dict[str, Any] = {}
+    #: What tells apart networks with the same weights and recipe in one process.
+    _identity: Hashable = None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ImagesLike, y: object = None) -> Self:
@@ -157,8 +147,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         ignored = None if regions is None else Ignored.of(regions, images.sizes())
         self.picture_ = picture = Picture(framing, intensity, tile, ignored, no_background)
         geometry = picture.geometry(images)
-        source = self._network_source()
-        self.model_checksum_, self.model_source_ = source.checksum(), source.name()
+        self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
@@ -202,7 +191,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         Weights are compared when the network is loaded, with a message of their own.
         """
         asked = {name: getattr(self, name) for name in _DECIDING}
-        recipe = {**asked, "ignore": digest_of(self.ignore), **self._network_source().recipe()}
+        recipe = {**asked, "ignore": digest_of(self.ignore), **self._network_recipe()}
         # Tuples and lists become the same, and what is of NumPy that of Python.
         return json.loads(json.dumps(recipe, default=lambda value: value.tolist()))
 
@@ -218,7 +207,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def _cache_recipe(self):
         """What the features of one image on disk depend on; ignored patches are marked later."""
-        picture, source = self.picture_, self._network_source()
+        picture = self.picture_
         framing, intensity, tile = picture.framing, picture.intensity, picture.tile
         unusual = {
             "region": framing.region,
@@ -231,8 +220,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             "scaling": (framing.size, framing.resize, framing.crop),
             "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
             **{name: value for name, value in unusual.items() if value is not None},
-            **source.recipe(),
-            **source.computation(),
+            **self._network_recipe(),
+            **self._computation,
         }
 
     def _cache(self):
@@ -243,18 +232,17 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def network(self) -> Network:
         """The loaded network; estimators that describe the same one share it."""
-        source = self._network_source()
-        checksum = source.checksum()
+        checksum = self._weights_checksum()
         if checksum != self.model_checksum_:
             raise ValueError(
-                f"The weights of {type(self).__name__} ({source.name()}) have the checksum "
+                f"The weights of {type(self).__name__} ({self._weights_name()}) have the checksum "
                 f"{checksum[:12]}..., but it was fitted with {self.model_source_}, checksum "
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
         recipe = json.dumps(self._cache_recipe(), sort_keys=True)
-        key = recipe, source.identity, str(device)
-        return shared_network(key, lambda: source.load(device, dtype))
+        key = recipe, self._identity, str(device)
+        return shared_network(key, lambda: self._load(device, dtype))
 
     def _find_shape(self):
         """Height, width and number of features of the grid of an image."""

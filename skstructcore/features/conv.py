@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.metadata
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
-from ._backbone import IMAGENET_SCALING, NetworkSource, PatchFeatures, pixel_scaling
-from ._modules import AbsentModule, as_module, stand_in, with_module, without_module
+from ._backbone import IMAGENET_SCALING, PatchFeatures, pixel_scaling
+from ._modules import as_module, stand_in, with_module, without_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,19 +64,19 @@ class BuiltIn(NamedTuple):
 
 
 BUILT_IN = {
-    name: BuiltIn(name, layers, checksum)
-    for name, layers, checksum in (
-        (
+    network.name: network
+    for network in (
+        BuiltIn(
             "efficientnet_lite0",
             ("_blocks.4", "_blocks.10"),
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        (
+        BuiltIn(
             "efficientnet_lite1",
             ("_blocks.6", "_blocks.14"),
             "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         ),
-        (
+        BuiltIn(
             "efficientnet_lite2",
             ("_blocks.6", "_blocks.14"),
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -189,52 +188,39 @@ class ConvFeatures(PatchFeatures):
         model = params.pop("model")  # frozen: shared, not copied
         return type(self)(model, **{name: clone(p, safe=False) for name, p in params.items()})
 
-    def _network_source(self):
-        built_in = BUILT_IN.get(self.model) if isinstance(self.model, str) else None
-        module = None if built_in else self.model
-        return _ConvSource(built_in, module, self.layers, self.mean, self.std, self.runtime)
-
-
-@dataclass(frozen=True, eq=False)
-class _ConvSource(NetworkSource):
-    """A network that comes with a package, or an own module; see `ConvFeatures`."""
-
-    built_in: BuiltIn | None
-    module: torch.nn.Module | Callable[[], torch.nn.Module] | AbsentModule | None
-    layers: Sequence[str] | None
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-    runtime: str
+    @property
+    def _built_in(self):
+        return BUILT_IN.get(self.model) if isinstance(self.model, str) else None
 
     @property
-    def identity(self):
-        return None if self.built_in else id(as_module(self.module))
+    def _identity(self):
+        return None if self._built_in else id(as_module(self.model))
 
-    def checksum(self):
-        return self.built_in.checksum if self.built_in else stand_in(self.module).checksum
+    @property
+    def _computation(self):
+        return {} if self.runtime == "torch" else {"runtime": self.runtime}
 
-    def name(self):
-        if not self.built_in:
-            return stand_in(self.module).source
-        self.built_in.weights_file()  # an error if they are not those that were released
-        return self.built_in.source
+    def _weights_checksum(self):
+        return (self._built_in or stand_in(self.model)).checksum
 
-    def recipe(self):
+    def _weights_name(self):
+        if self._built_in:
+            self._built_in.weights_file()  # an error if they are not those that were released
+        return (self._built_in or stand_in(self.model)).source
+
+    def _network_recipe(self):
         mean, std = self._pixel_scaling()
         return {"layers": self._layer_names(), "mean": mean, "std": std}
 
-    def computation(self):
-        return {} if self.runtime == "torch" else {"runtime": self.runtime}
-
-    def load(self, device, dtype):
+    def _load(self, device, dtype):
         import torch
 
         from ._networks import ConvNetwork, OpenVinoNetwork, efficientnet_lite
 
-        if self.built_in:
-            module = efficientnet_lite(self.built_in.name, self.built_in.weights_file())
+        if self._built_in:
+            module = efficientnet_lite(self.model, self._built_in.weights_file())
         else:
-            module = as_module(self.module)
+            module = as_module(self.model)
             if dtype != torch.float32:  # the user's own weights keep their precision
                 module = copy.deepcopy(module)
         mean, std = self._pixel_scaling()
@@ -251,9 +237,9 @@ class _ConvSource(NetworkSource):
     def _layer_names(self):
         layers = self.layers
         if layers is None:
-            if self.built_in:
-                return self.built_in.layers
-            names = [name for name, _ in as_module(self.module).named_modules() if name]
+            if self._built_in:
+                return self._built_in.layers
+            names = [name for name, _ in as_module(self.model).named_modules() if name]
             raise ValueError(
                 "layers must be given for an own module: the names of the layers whose outputs "
                 f"are taken, among {', '.join(map(repr, names[:20]))}, ..."
@@ -263,5 +249,5 @@ class _ConvSource(NetworkSource):
         return tuple(layers)
 
     def _pixel_scaling(self):
-        default = SCALING if self.built_in else IMAGENET_SCALING
+        default = SCALING if self._built_in else IMAGENET_SCALING
         return pixel_scaling(self.mean, self.std, default)

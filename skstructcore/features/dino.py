@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from ._backbone import NetworkSource, PatchFeatures
+from ._backbone import PatchFeatures
 from ._dino_weights import find_weights, load_weights
 
 if TYPE_CHECKING:
@@ -84,45 +83,33 @@ class DinoFeatures(PatchFeatures):
         model: str | None = "dinov2_vitb14",
         layers: Sequence[int] = (1, 4, 7, 10, 12),
         weights: StrPath | None = None,
-        image_size: ImageSize = 392,
-        batch_size: int = 16,
-        device: str = "auto",
-        memory: Memory = None,
-        verbose: int = 0,
         *,
+        image_size: ImageSize = 392,
         crop: Crop = False,
         tile_size: int | tuple[int, int] | None = None,
         tile_overlap: int = 0,
         window: Window = "auto",
         channels: Channels = None,
         ignore: Ignore = None,
+        batch_size: int = 16,
+        device: str = "auto",
         dtype: Precision = "auto",
         n_jobs: int | None = None,
+        memory: Memory = None,
+        verbose: int = 0,
     ) -> None:
         self._store_parameters(locals())
 
-    def _network_source(self):
-        return _DinoSource(self.model, self.weights, self.layers)
-
-
-@dataclass(frozen=True, eq=False)
-class _DinoSource(NetworkSource):
-    """Weights of DINOv2 on this machine or the hub; see `DinoFeatures`."""
-
-    model: str | None
-    weights: StrPath | None
-    layers: Sequence[int]
-
-    def checksum(self):
+    def _weights_checksum(self):
         return find_weights(self.model, self.weights).checksum()
 
-    def name(self):
+    def _weights_name(self):
         return find_weights(self.model, self.weights).source
 
-    def recipe(self):
+    def _network_recipe(self):
         return {"layers": self._blocks()}
 
-    def load(self, device, dtype):
+    def _load(self, device, dtype):
         from ._networks import VitNetwork
 
         blocks = self._blocks()

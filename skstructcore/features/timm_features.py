@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.files import file_digest
-from ._backbone import NetworkSource, PatchFeatures, pixel_scaling
+from ._backbone import PatchFeatures, pixel_scaling
 from ._modules import module_checksum
 
 if TYPE_CHECKING:
@@ -111,48 +110,36 @@ class TimmFeatures(PatchFeatures):
     ) -> None:
         self._store_parameters(locals())
 
-    def _network_source(self):
+    @property
+    def _params(self):
         params = sorted((self.model_params or {}).items())
-        params = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in params)
-        return _TimmSource(self.model, params, self.weights, self.layers, self.mean, self.std)
+        return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in params)
 
-
-@dataclass(frozen=True, eq=False)
-class _TimmSource(NetworkSource):
-    """A name that timm knows, and its weights in a file or on the hub; see `TimmFeatures`."""
-
-    model: str
-    params: tuple[tuple[str, Any], ...]
-    weights: Literal["hub"] | str | os.PathLike[str] | None
-    layers: Sequence[int] | None
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-
-    def checksum(self):
+    def _weights_checksum(self):
         if self._file() is None:
-            return module_checksum(_from_hub(self.model, self.params))
+            return module_checksum(_from_hub(self.model, self._params))
         return file_digest(str(self._file()))
 
-    def name(self):
+    def _weights_name(self):
         return f"timm {self.model} {self.weights}"
 
-    def recipe(self):
+    def _network_recipe(self):
         pixel_scaling(self.mean, self.std)  # an error if they are none
         return {
             "model": self.model,
-            "params": self.params,
+            "params": self._params,
             "layers": self._positions(),
             "mean": self.mean,
             "std": self.std,
         }
 
-    def load(self, device, dtype):
+    def _load(self, device, dtype):
         from ._timm import TimmNetwork, build, give_weights
 
         if (file := self._file()) is None:
-            module = copy.deepcopy(_from_hub(self.model, self.params))
+            module = copy.deepcopy(_from_hub(self.model, self._params))
         else:
-            module = build(self.model, dict(self.params))
+            module = build(self.model, dict(self._params))
             give_weights(module, self.model, file)
         options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
         return TimmNetwork(module, self._positions(), **options)
