@@ -453,8 +453,10 @@ def test_a_file_of_too_many_pixels_names_the_option(tmp_path, monkeypatch, suffi
     assert not find_unreadable(allowed)
     with pytest.raises(ImageReadError, match="more than 2,999 are refused"):
         as_images([path], max_pixels=2999).read(0)
-    with pytest.raises(ValueError, match="max_pixels must be a positive integer"):
+    with pytest.raises(ValueError, match="max_pixels must be an int in the range"):
         as_images([path], max_pixels=0)
+    with pytest.raises(ValueError, match="max_pixels must be an int in the range"):
+        as_images([path], max_pixels=True)
 
 
 def test_a_view_of_the_first_pixel_is_that_pixel(tmp_path):

@@ -401,3 +401,18 @@ def test_values_that_only_a_model_can_read_are_no_damage(tmp_path):
 def test_a_table_of_one_column_is_that_column():
     table = pd.DataFrame({"path": ["a.png", "b.png"]}, index=[7, 3])
     assert as_images(table).items == as_images(table["path"]).items == ["a.png", "b.png"]
+
+
+def test_a_fault_of_the_program_is_no_fault_of_the_image(tmp_path, monkeypatch):
+    def spoiled(*arguments):
+        raise AttributeError("no such name")
+
+    whole, damaged = tmp_path / "a.png", tmp_path / "b.png"
+    Image.new("RGB", (40, 40)).save(whole)
+    damaged.write_bytes(whole.read_bytes()[:60])
+    monkeypatch.setattr("skstructcore.images.image_list.scaled_pixels", spoiled)
+    images = as_images([whole, damaged])
+    with pytest.raises(AttributeError, match="no such name"):
+        images.pixels(0, Framing((8, 8)))
+    with pytest.raises(ImageReadError, match=r"b\.png"):
+        images.pixels(1, Framing((8, 8)))

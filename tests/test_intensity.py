@@ -17,7 +17,6 @@ from skstructcore.images import ImageReadError, as_images
 from skstructcore.images.geometry import Framing
 from skstructcore.images.intensity import (
     Intensity,
-    as_channels,
     bit_depth_window,
     own_window,
 )
@@ -225,7 +224,7 @@ def test_chosen_channels_are_red_green_and_blue(tmp_path):
 def test_weights_mix_channels():
     X = RNG.integers(0, 256, (1, 40, 44, 4), dtype=np.uint8)
     weights = ((0, 0, 1, 0), (0.5, 0, 0, 0.5), (0, 2, 0, 0))
-    pixels = as_images(X).pixels(0, Framing((40, 44)), Intensity(None, as_channels(weights)))
+    pixels = as_images(X).pixels(0, Framing((40, 44)), Intensity.of("auto", weights))
     x = X[0].astype(float)
     expected = [x[..., 2], (x[..., 0] + x[..., 3]) / 2, np.minimum(2 * x[..., 1], 255)]
     np.testing.assert_allclose(pixels, np.stack(expected, axis=-1), atol=1e-4)
@@ -257,7 +256,7 @@ def test_channels_that_do_not_fit_are_named_at_fit(shape, dtype, channels, messa
 
 def test_weights_of_channels_that_are_all_zero_are_refused():
     with pytest.raises(ValueError, match="not all 0"):
-        as_channels(np.zeros((3, 3)))
+        Intensity.of("auto", np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize("window", [None, "Auto", 7, (0,), (5, 5), (9, 1), (0, np.nan), ("a", "b")])

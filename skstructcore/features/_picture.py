@@ -18,7 +18,7 @@ from PIL import Image
 from .._utils.warning import warn_user
 from ..images.geometry import Framing, Geometry, as_box, input_size
 from ..images.ignoring import IgnoredRegion, as_region, find_foreground
-from ..images.intensity import Intensity, as_channels, check_window
+from ..images.intensity import Intensity
 from ..images.reading import ImageReadError
 from ._tiling import check_tiles
 
@@ -285,11 +285,9 @@ def training_intensity(
     With the `window` "auto", deep training images are decoded: it is that of the bit depth that
     holds all of their values, or None if no image is deep.
     """
-    check_window(window)
-    find = isinstance(window, str)
-    given = Intensity(None if find else (float(window[0]), float(window[1])), as_channels(channels))
+    given = Intensity.of(window, channels)
     deep = [i for i in range(len(images)) if images.check(i, given) != "levels"]
-    if not find or not deep:
+    if given.window is not None or not deep:
         return given
     with ThreadPoolExecutor() as pool:
         return replace(given, window=max(pool.map(images.bit_depth_window, deep)))

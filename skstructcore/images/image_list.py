@@ -151,8 +151,9 @@ def as_images(
     images = X if isinstance(X, ImageList) else _as_list(X)
     max_pixels = getattr(X, "max_pixels", None) if max_pixels is None else max_pixels
     if max_pixels != images.max_pixels:
-        if not isinstance(max_pixels, Integral) or max_pixels < 1:
-            raise ValueError(f"max_pixels must be a positive integer or None, got {max_pixels!r}.")
+        from .._utils.validation import check_number  # needs scikit-learn; exported models do not
+
+        check_number(max_pixels, "max_pixels", 1, closed="left", kind=Integral)
         images = copy.copy(images)
         images.max_pixels = max_pixels
     images = images if pages is None else _with_pages(images, pages)
@@ -425,7 +426,12 @@ class ImageList:
             if isinstance(image, FileImage):
                 check_pixels(image.size, self.max_pixels)
                 box_on_image(image.view, image.size)
-            return function(image)
+            try:
+                return function(image)
+            except (NameError, TypeError, AttributeError) as error:
+                check_whole(image)  # an error of its own if the image is damaged
+                fault = error
+        raise fault  # of the program
 
     @contextlib.contextmanager
     def _naming(self, i):

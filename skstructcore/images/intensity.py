@@ -47,6 +47,22 @@ class Intensity:
     window: tuple[float, float] | None = None
     channels: tuple[Any, ...] | None = None
 
+    @classmethod
+    def of(cls, window: object, channels: object) -> Intensity:
+        """What the parameters of a feature estimator ask for; ValueError if they are others.
+
+        The window "auto" is None here.
+        """
+        if not (isinstance(window, str) and window == "auto"):
+            numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
+            if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
+                raise ValueError(
+                    "window must be 'auto' or (low, high), the values of deep images that are "
+                    f"black and white, low below high; got {window!r}."
+                )
+            return cls((float(window[0]), float(window[1])), _as_channels(channels))
+        return cls(None, _as_channels(channels))
+
     def check(self, pixels: PixelType) -> None:
         """Raise ValueError if such images cannot be taken."""
         if pixels.values == "floats" and self.window is None:
@@ -138,19 +154,7 @@ def own_window(low: float, high: float) -> tuple[float, float]:
     return FULL_RANGE if window[1] > 255 else window
 
 
-def check_window(window: object) -> None:
-    """Raise ValueError unless `window` is "auto" or two finite numbers, the lower first."""
-    if isinstance(window, str) and window == "auto":
-        return
-    numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
-    if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
-        raise ValueError(
-            "window must be 'auto' or (low, high), the values of deep images that are black and "
-            f"white, low below high; got {window!r}."
-        )
-
-
-def as_channels(channels: object) -> tuple[Any, ...] | None:
+def _as_channels(channels):
     """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
     if channels is None or (isinstance(channels, str) and channels == "bgr"):
         return channels
