@@ -105,6 +105,12 @@ def test_a_region_is_seen_as_the_image_cut_out_by_hand(region):
     assert lazy.geometry.boxes.tolist() == [[8, 16, 40, 48]] * 2
 
 
+def test_a_polygon_on_the_right_is_its_box():
+    triangle = [(30, 0), (62, 0), (40, 20)]
+    lazy = ConvFeatures(image_size=32, crop=triangle).fit_transform(noise(80, 64))
+    assert lazy.geometry.boxes.tolist() == [[0, 30, 20, 62]] * 2
+
+
 def test_answers_are_in_coordinates_of_the_whole_image():
     X = RNG.integers(100, 110, (12, 96, 64), dtype=np.uint8)
     bad = X[:1].copy()
@@ -131,6 +137,7 @@ def test_answers_are_in_coordinates_of_the_whole_image():
         ((0, 0, 100, 10), "not within its 80 x 64 pixels"),
         ((30, 0, 10, 10), "crop must be"),
         ((0, 0, 10), "crop must be"),
+        ([(0, 2), (9, 2), (4, 2)], "crop must be"),
         ("top", "'crop' parameter"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from skstructcore.images.polygons import fill_polygons, outline
+from skstructcore.images.masks import fill_polygons, outline
 
 
 @settings(deadline=None)

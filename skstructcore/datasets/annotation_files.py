@@ -13,7 +13,7 @@ import numpy as np
 
 from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
-from ..images.polygons import fill_polygons
+from ..images.masks import fill_polygons
 from ._folders import walk
 from .checks import Problems
 from .image_set import ImageSet

@@ -40,18 +40,9 @@ class LazyFeatures:
     whole of it, iteration gives it batch by batch. Nothing is kept: asking twice runs the
     backbone twice (unless the feature estimator has a `memory`).
 
-    Parameters
-    ----------
-    images : ImageList
-        The images.
-    backbone : fitted feature estimator
-        What computes the features, `ConvFeatures` for instance.
-    functions : tuple of callables, default=()
-        Applied to each batch one after the other.
-    n_features : int, default=None
-        Length of the last axis after `functions`; None means that of the backbone.
-    categories : array of shape (n_images,), default=None
-        What each image shows, where that is known; see `showing`.
+    A fitted feature estimator, the `backbone`, computes them; `functions` are applied to each batch
+    one after the other, and give `n_features` (None: those of the backbone). `categories` say what
+    each image shows, where that is known; see `showing`.
 
     Examples
     --------

@@ -142,21 +142,21 @@ def as_box(region: object, name: str = "crop") -> tuple[float, float, float, flo
     if region is None:
         return None
     numbers = np.asarray(region, dtype=object)
-    if numbers.shape == (4,):
-        numbers = numbers.reshape(2, 2)
+    corners = numbers.reshape(2, 2) if numbers.shape == (4,) else numbers
     if (
-        numbers.ndim != 2
-        or numbers.shape[1] != 2
-        or len(numbers) < 2
-        or not all(isinstance(v, Real) and np.isfinite(v) and v >= 0 for v in numbers.flat)
-        or not ((numbers if len(numbers) == 2 else numbers.min(0))[0] < numbers.max(axis=0)).all()
+        corners.ndim != 2
+        or corners.shape[1] != 2
+        or len(corners) < 2
+        or not all(isinstance(v, Real) and np.isfinite(v) and v >= 0 for v in corners.flat)
+        or not (corners.min(axis=0) < corners.max(axis=0)).all()
+        or (len(corners) == 2 and (corners[0] > corners[1]).any())
     ):
         raise ValueError(
             f"{name} must be {'True, False, a length, ' if name == 'crop' else ''}(left, top, "
             "right, bottom) or the corners (x, y) of a polygon, in pixels of the upright image or "
             f"from 0 to 1 as shares of it; got {region!r}."
         )
-    corners = numbers.astype(float)
+    corners = corners.astype(float)
     return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 

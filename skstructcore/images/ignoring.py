@@ -10,8 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from .geometry import only_size
-from .masks import read_mask
-from .polygons import fill_polygons
+from .masks import fill_polygons, read_mask
 from .reading import ImageReadError
 
 if TYPE_CHECKING:

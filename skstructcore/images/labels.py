@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "ANOMALOUS",
-    "DEFECT_WORDS",
-    "GOOD",
-    "GOOD_WORDS",
-    "defect_types",
-    "is_anomalous",
-    "is_defect_in_training",
-    "means_defect",
-    "means_good",
-    "required_labels",
-]
-
 GOOD = "good"
 #: The type of a defect of which numbers say no more.
 ANOMALOUS = "anomalous"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..images.image_list import as_images
-from ..images.polygons import fill_polygons
+from ..images.masks import fill_polygons
 
 if TYPE_CHECKING:
     from typing import Any

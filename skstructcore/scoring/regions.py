@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.validation import check_number
 from .._utils.warning import renamed
 from ..containers import AnomalyMaps
-from ..images.polygons import outline
+from ..images.masks import outline
 from .calibration import route_of_images
 from .describe import names_of
 from .evidence import check_maps, iter_seen
