@@ -26,7 +26,7 @@ from test_categories import write_category
 import skstructcore
 from skstructcore import inference
 from skstructcore.cli import main
-from skstructcore.inference import iter_scores
+from skstructcore.inference.scores import iter_shards
 from skstructcore.report import report
 
 if sys.platform == "win32":
@@ -381,11 +381,11 @@ def test_a_page_or_state_that_is_rewritten_is_the_old_one(command, run, world, o
 
 def test_a_worker_that_is_killed_is_an_error_and_loses_no_row(world, score, rows, out, monkeypatch):
     def two_images_and_a_kill(*arguments, **options):
-        shards = iter_scores(*arguments, **options)
+        shards = iter_shards(*arguments, **options)
         yield from itertools.islice(shards, 2)
         raise TerminatedWorkerError  # as joblib does then
 
-    monkeypatch.setattr(inference, "iter_scores", two_images_and_a_kill)
+    monkeypatch.setattr(inference.scores, "iter_shards", two_images_and_a_kill)
     arguments = [str(argument) for argument in (*score, out / "scores.csv")]
     ran = CliRunner().invoke(main, arguments)
     assert ran.exit_code == 2 and "a process of --n-jobs was killed" in ran.output

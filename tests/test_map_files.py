@@ -3,12 +3,13 @@
 import json
 import os
 
+import joblib
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-from skstructcore import make_structcore, save_maps
+from skstructcore import make_structcore, save, save_maps
 from skstructcore.datasets import load_images
 from skstructcore.images import as_images, place_on_image
 from skstructcore.lifecycle import recalibrate
@@ -39,9 +40,9 @@ def files(parts):
 
 def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, tmp_path):
     places = {kind: tmp_path / kind for kind in ("overlays", "masks")}
-    assert save_maps(pipe, files(parts), tmp_path / "maps", **places, batch_size=2) == {}
+    assert save_maps(pipe, files(parts), tmp_path / "maps", **places, shard_size=2) == {}
     note = json.loads((tmp_path / "maps/scale.json").read_text())
-    counts = np.asarray(Image.open(tmp_path / "maps/day/new/12.png"))
+    counts = np.asarray(Image.open(tmp_path / "maps/day/new/12.png.png"))
     assert counts.shape == (48, 80) and counts.dtype == np.uint16
     maps = pipe[:-1].transform(files(parts)[1:2])
     expected = place_on_image(pipe[-1].transform(maps)[0], maps.geometry, 0)
@@ -50,17 +51,18 @@ def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, t
     np.testing.assert_allclose(
         (counts[~outside] - 1.0) * note["unit"], expected[~outside], atol=note["unit"]
     )
-    mask = np.asarray(Image.open(tmp_path / "masks/day/new/12.png"))
+    mask = np.asarray(Image.open(tmp_path / "masks/day/new/12.png.png"))
     assert mask[20, 35] == 1 and mask.shape == (48, 80)
-    assert not np.asarray(Image.open(tmp_path / "masks/good/0.png")).any()
-    red, _, blue = np.moveaxis(np.asarray(Image.open(tmp_path / "overlays/day/new/12.png")), -1, 0)
+    assert not np.asarray(Image.open(tmp_path / "masks/good/0.png.png")).any()
+    overlay = np.asarray(Image.open(tmp_path / "overlays/day/new/12.png.png"))
+    red, _, blue = np.moveaxis(overlay, -1, 0)
     assert red[20, 35] > blue[20, 35] + 50 and (red == blue)[outside].all()
 
 
 def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
     folder = tmp_path / "maps"
     save_maps(pipe, files(parts), folder)
-    kept, lost = folder / "good/0.png", folder / "day/new/12.png"
+    kept, lost = folder / "good/0.png.png", folder / "day/new/12.png.png"
     stamp = kept.stat().st_mtime_ns
     lost.unlink()
     save_maps(pipe, files(parts), folder)
@@ -71,8 +73,8 @@ def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
     (folder / "scale.json").write_text("{}")
     with pytest.raises(OSError, match="another model"):
         save_maps(pipe, files(parts), folder)
-    with pytest.raises(ValueError, match="batch_size must be an int in the range"):
-        save_maps(pipe, files(parts), folder, batch_size=0)
+    with pytest.raises(ValueError, match="shard_size must be an int in the range"):
+        save_maps(pipe, files(parts), tmp_path / "other", shard_size=0)
     with pytest.raises(OSError, match=r"holds other files, which are kept"):
         save_maps(pipe, files(parts), parts / "good")
 
@@ -91,20 +93,25 @@ def test_images_that_cannot_be_read_cost_no_others_their_map(pipe, parts, tmp_pa
     assert len(list((tmp_path / "maps").rglob("*.png"))) == 3
 
 
-def test_names_that_differ_by_their_suffix_alone_stay_apart(pipe, parts, tmp_path):
-    for name in ("a.png", "a.bmp"):
-        Image.open(parts / "good/0.png").save(tmp_path / name)
-    save_maps(pipe, [str(tmp_path / "a.png"), str(tmp_path / "a.bmp")], tmp_path / "maps")
-    found = sorted(path.name for path in (tmp_path / "maps").iterdir())
-    assert found == ["a.bmp.png", "a.png.png", "scale.json"]
+def test_a_saved_model_writes_the_same_maps_on_several_cores(pipe, parts, tmp_path):
+    save_maps(pipe, files(parts), tmp_path / "one")
+    save(pipe, tmp_path / "model")
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        save_maps(tmp_path / "model", files(parts), tmp_path / "two", shard_size=1)
+    written = sorted(path for path in (tmp_path / "one").rglob("*.*"))
+    assert len(written) == 4
+    for path in written:
+        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert other.read_bytes() == path.read_bytes()
 
 
-def test_names_that_are_names_of_others_with_a_suffix_stay_apart(pipe, parts, tmp_path):
+def test_names_that_differ_by_their_suffix_stay_apart(pipe, parts, tmp_path):
     names = "a.png", "a.jpg", "a.png.bmp"
     for name in names:
         Image.open(parts / "good/0.png").save(tmp_path / name)
     save_maps(pipe, [str(tmp_path / name) for name in names], tmp_path / "maps")
-    assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+    found = sorted(path.name for path in (tmp_path / "maps").glob("*.png"))
+    assert found == ["a.jpg.png", "a.png.bmp.png", "a.png.png"]
 
 
 def test_squared_distances_are_not_cut_short_earlier(tmp_path):
@@ -123,7 +130,7 @@ def test_squared_distances_are_not_cut_short_earlier(tmp_path):
 
 def test_what_makes_no_maps_is_named(pipe, parts, tmp_path):
     for wrong, error, message in [
-        ("model.structcore", ValueError, "This needs a pipeline .* got str"),
+        ("no such model", FileNotFoundError, "no such model"),
         (make_structcore("efficientnet_lite0"), NotFittedError, "is not fitted"),
         (pipe[1:], TypeError, "save_maps takes images, but this pipeline begins with Random"),
     ]:
@@ -137,7 +144,7 @@ def test_pages_have_files_of_their_own(pipe, parts, tmp_path):
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     save_maps(pipe, as_images([str(tmp_path / "a.tif")], pages="all"), tmp_path / "maps")
     found = sorted(path.name for path in (tmp_path / "maps").iterdir())
-    assert found == ["a[0].png", "a[1].png", "a[2].png", "scale.json"]
+    assert found == ["a.tif[0].png", "a.tif[1].png", "a.tif[2].png", "scale.json"]
 
 
 def test_images_of_another_folder_do_not_pass_for_those_that_are_done(pipe, parts, tmp_path):

@@ -66,7 +66,7 @@ def test_all_files_are_the_same_after_a_kill(line, seen, tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     run(*everything(line, tmp_path / "whole"))
     seen.clear()
-    scores = skstructcore.inference.iter_scores
+    scores = skstructcore.inference.scores.iter_shards
 
     def killed(*arguments, **options):
         for number, shard in enumerate(scores(*arguments, **options)):
@@ -75,13 +75,13 @@ def test_all_files_are_the_same_after_a_kill(line, seen, tmp_path, monkeypatch):
             yield shard
 
     with monkeypatch.context() as patch:
-        patch.setattr(skstructcore.inference, "iter_scores", killed)
+        patch.setattr(skstructcore.inference.scores, "iter_shards", killed)
         assert run(*everything(line, tmp_path)).exit_code == 130
     assert not (tmp_path / "r.json").exists()
     assert len(seen) == 8
     again = run(*everything(line, tmp_path))
     assert "Going on after 6 images" in again.output and len(seen) == 10
-    for name in ("r.json", "s.csv", "m/7.png", "o/7.png", "k/7.png"):
+    for name in ("r.json", "s.csv", "m/7.png.png", "o/7.png.png", "k/7.png.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -97,14 +97,14 @@ def test_products_named_by_numbers_are_the_same_after_a_kill(tmp_path, monkeypat
         Image.fromarray(X[i]).save(tmp_path / f"new/{i:02}.png")
     files = ["--csv", tmp_path / "s.csv", "--parts", "file", "--shard-size", 1]
     command = ["score", tmp_path / "model", tmp_path / "new", *files]
-    scores = skstructcore.inference.iter_scores
+    scores = skstructcore.inference.scores.iter_shards
 
     def killed(*arguments, **options):
         yield from itertools.islice(scores(*arguments, **options), 3)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(skstructcore.inference, "iter_scores", killed)
+        patch.setattr(skstructcore.inference.scores, "iter_shards", killed)
         assert run(*command).exit_code == 130
     again = run(*command)
     assert "Going on after 3 images" in again.output, again.output

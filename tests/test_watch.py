@@ -489,7 +489,7 @@ def test_maps_and_overlays_are_there_for_each_row(pipe, folder):
     skstructcore.save_maps(pipe, [folder / "0.png"], folder.parent / "expected")
     expected, found = (
         np.asarray(Image.open(folder.parent / name))
-        for name in ("expected/0.png", "maps/0.png.png")
+        for name in ("expected/0.png.png", "maps/0.png.png")
     )
     assert (found == expected).all() and found.max() > 0
     # Another image of the same name, older than its map: the map is that of the last row.

@@ -73,7 +73,7 @@ class Rows:
         self.csv = None if csv is None else Path(os.path.realpath(csv))
         self.quiet, self.regions = quiet, regions
         self.counts = {"images": 0, "rejected": 0, "unreadable": 0}
-        self.columns, self.waiting, self.failed = None, [], set()
+        self.waiting, self.failed = [], set()
         if csv is not None:
             self.journal = Journal(self.csv.with_name(f"{self.csv.name}.part"))
             self.note = self.csv.with_name(f"{self.csv.name}.part.json")
@@ -93,7 +93,6 @@ class Rows:
             if self.regions is not None:
                 n_regions = self.regions.journal.take_up().count(b"\n")
             if 0 < len(rows) <= n_regions:
-                self.columns = rows.columns
                 self._count(rows)
                 say(f"Going on after {len(rows)} images that are scored already.")
                 return
@@ -101,29 +100,17 @@ class Rows:
         self.journal.path.unlink(missing_ok=True)
         write_text(self.note, note)
 
-    def write(self, shard: pd.DataFrame) -> None:
-        """Take in the next rows."""
-        if self.regions is not None:  # before the rows, so that there is a line for each of them
-            self.regions.write(shard["also"].tolist())
-        shard = shard.drop(columns="also", errors="ignore")
-        self._count(shard)
-        self.waiting.append(shard)
-        # A shard without a score does not know the columns.
-        if self.columns is not None or shard["error"].isna().any():
-            self._put()
-
-    def _put(self):
-        import pandas as pd
-
+    def write(self, rows: pd.DataFrame, regions: list) -> None:
+        """Take in the next rows, and the regions of each image."""
         from .._utils.files import escape_name
 
-        if self.csv is None and self.quiet:
-            return  # they wait until somebody asks
-        header = self.columns is None
-        if header:
-            self.columns = self.waiting[-1].columns
-        rows = pd.concat(self.waiting).reindex(columns=self.columns)
-        self.waiting = []
+        if self.regions is not None:  # before the rows, so that there is a line for each of them
+            self.regions.write(regions)
+        header = self.counts["images"] == 0
+        self._count(rows)
+        if self.csv is None and self.quiet:  # they wait until somebody asks
+            self.waiting.append(rows)
+            return
         text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
         text = rows.assign(**text).to_csv(index=False, header=header)
         if self.csv is not None:
@@ -135,16 +122,14 @@ class Rows:
 
     def finish(self) -> None:
         """Bring the file of all rows to its place."""
-        if self.waiting:  # no image could be read
-            self._put()
         if self.csv is not None:
             self.journal.path.replace(self.csv)
             self.note.unlink()
 
     def _show(self, rows, header):
         """Rows for people: what was decided, and why."""
-        words = rows.get("is_anomalous", rows["error"].map(lambda _: None))
-        table = rows.assign(decision=words.map({True: "REJECT", False: "accept"}))
+        words = rows["is_anomalous"].map({True: "REJECT", False: "accept"})
+        table = rows.assign(decision=words)
         if not table["error"].any():
             table = table.drop(columns="error")
         click.echo(table_text(table[[name for name in _SHOWN if name in table]], header=header))
@@ -154,9 +139,8 @@ class Rows:
         self.failed.update((self.counts["images"] + unreadable.nonzero()[0]).tolist())
         self.counts["images"] += len(rows)
         self.counts["unreadable"] += int(unreadable.sum())
-        if "is_anomalous" in rows:
-            rejected = rows["is_anomalous"].astype("boolean").fillna(False)
-            self.counts["rejected"] += int(rejected.sum())
+        rejected = rows["is_anomalous"].astype("boolean").fillna(False)
+        self.counts["rejected"] += int(rejected.sum())
 
     def rows(self) -> pd.DataFrame:
         """All rows, of the file or of a quiet run."""

@@ -80,8 +80,8 @@ def score(
     if csv is not None and parts:
         option.check_output(_of_parts(csv))
     from ..images import as_images
-    from ..inference import iter_scores
-    from ..inference.map_files import MapWriter
+    from ..inference.map_files import MapWriter, folder_of
+    from ..inference.scores import iter_shards
     from ..scoring.parts import check_fitted_with_parts, decide_parts
 
     listed = as_images(images.named(good=None, split="test"))
@@ -96,13 +96,13 @@ def score(
     kept = None if regions is None else Regions(regions)
     also = None
     if any(drawn.values()) or kept:
-        also = MapWriter.of(pipe, listed, drawn, keep_regions=kept is not None)
+        also = MapWriter.of(pipe, folder_of(listed), drawn, keep_regions=kept is not None)
     quiet = bool(as_json or parts)
     rows = Rows(csv, _fingerprint(model.path, paths, asked), quiet=quiet, regions=kept)
     left, bars = listed[rows.counts["images"] :], int(csv is not None or as_json)
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=bars)
-    for shard in iter_scores(pipe, left, also=also, **options) if len(left) else ():
-        rows.write(shard)
+    for shard, found in iter_shards(pipe, left, also, **options) if len(left) else ():
+        rows.write(shard, found)
     rows.finish()
     if kept:
         kept.finish(listed[[i for i in range(len(listed)) if i not in rows.failed]])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +13,16 @@ import numpy as np
 from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
-from .._utils.validation import check_number
 from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.resampling import place_on_image
+from ..model_files.persistence import load
 from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.calibration import route_of_images
 from ..scoring.describe import check_takes_images
 from ..scoring.regions import find_regions
 from .region_files import draw_mask
-from .scores import score_batch
+from .scores import iter_shards
 
 if TYPE_CHECKING:
     from typing import Any
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from ..images.image_list import ImageList, ImagesLike, StrPath
     from ..images.intensity import Intensity
     from ..scoring.structcore import StructCoreScorer
+    from .scores import OnError
 
 _NOTE = "scale.json"
 #: Counts of a 16-bit map that the threshold has: distances to eight times of it fit in.
@@ -44,9 +43,7 @@ _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 
 @dataclass(frozen=True)
 class MapWriter:
-    """Writes files of maps while they are there, in whichever process.
-
-    See `skstructcore.save_maps`.
+    """Writes files of maps while they are there, in whichever process: see `save_maps`.
 
     Attributes
     ----------
@@ -54,9 +51,6 @@ class MapWriter:
         Of each kind of file, "map", "overlay" and "mask", that is wanted.
     base : str
         Folder below which all images lie, as their files do below the folders.
-    alike : frozenset of str or None
-        Places of images that differ by their suffix alone. None: images come one by one, nobody
-        knows which; all names keep the suffix, and files are written whenever an image comes.
     unit : float
         What a count of a map is worth.
     view : Intensity or None
@@ -67,7 +61,6 @@ class MapWriter:
 
     folders: dict[str, Path]
     base: str
-    alike: frozenset[str] | None
     unit: float
     view: Intensity | None
     keep_regions: bool
@@ -76,20 +69,12 @@ class MapWriter:
     def of(
         cls,
         pipe: Pipeline,
-        images: ImageList | None,
+        base: str,
         folders: dict[str, StrPath | None],
         *,
         keep_regions: bool = False,
-        watched: StrPath | None = None,
     ) -> MapWriter:
-        """Begin in empty folders, or go on in those of the same model and images.
-
-        `watched` is a folder in which images will appear, instead of `images`.
-        """
-        if watched is None:
-            base, alike = _places(images)
-        else:
-            base, alike = os.path.abspath(watched), None
+        """Begin in empty folders, or go on in those of the same model and images."""
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
         thresholds = _thresholds(scorer)
@@ -105,71 +90,45 @@ class MapWriter:
             raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
         for place in folders.values():
             _take_up(place, note)
-        return cls(folders, base, alike, note["unit"], intensity_of(pipe), keep_regions)
+        return cls(folders, base, note["unit"], intensity_of(pipe), keep_regions)
 
-    def to_do(self, images: ImageList, i: int) -> list[str]:
-        """Kinds of files of image `i` that are missing or older than the image."""
-        if self.alike is None:
-            return list(self.folders)
+    def paths(self, images: ImageList, i: int) -> dict[str, Path]:
+        """Where each kind of file of image `i` is: its own name and place, with ".png" after it."""
         item = images.items[i]
-        path = split_page(item)[0] if isinstance(item, str) else ""
-        changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
-        paths = {kind: folder / self._target(images, i) for kind, folder in self.folders.items()}
-        return [k for k, p in paths.items() if not p.exists() or p.stat().st_mtime_ns < changed]
+        is_file = isinstance(item, str)
+        name = os.path.relpath(item, self.base) if is_file else images[i].file_names()[0]
+        return {kind: folder / escape_name(f"{name}.png") for kind, folder in self.folders.items()}
 
     def __call__(
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
-    ) -> list[list[dict[str, Any]]] | None:
-        """Write the files of some images that are to do; the regions of each, if they are kept."""
-        wanted = self.keep_regions or "mask" in self.folders
-        found = find_regions(scorer, maps, images.file_names()) if wanted else None
-        to_do = [self.to_do(images, i) for i in range(len(maps))]
-        pixels = scorer.transform(maps) if any(to_do) else ()
+    ) -> list[list[dict[str, Any]] | None]:
+        """Write the files of some images; return the regions of each, if they are kept."""
+        found = [None] * len(maps)
+        if self.keep_regions or "mask" in self.folders:
+            found = find_regions(scorer, maps, images.file_names())
+        pixels = scorer.transform(maps) if self.folders else ()
         thresholds, routes = _thresholds(scorer), route_of_images(scorer.routes_, maps)
-        for i, kinds in enumerate(to_do):
-            if not kinds:
-                continue
-            placed = pixels[i]
+        for i, placed in enumerate(pixels):
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
-            threshold = thresholds[routes[i]]
-            for kind in kinds:
+            for kind, path in self.paths(images, i).items():
                 if kind == "map":
                     picture = _as_counts(placed, self.unit)
                 elif kind == "overlay":
-                    picture = _overlay(images.seen_through(self.view).read(i), placed, threshold)
+                    shown = images.seen_through(self.view).read(i)
+                    picture = _overlay(shown, placed, thresholds[routes[i]])
                 else:
                     picture = _as_mask(draw_mask(found[i], placed.shape))
-                path = self.folders[kind] / self._target(images, i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     picture.save(file, format="png")
-        return found if self.keep_regions else None
-
-    def _target(self, images, i):
-        place = _place(images, i, self.base)
-        known = self.alike is None or str(place.with_suffix("")) in self.alike
-        return escape_name(f"{place}.png" if known else str(place.with_suffix(".png")))
+        return found if self.keep_regions else [None] * len(maps)
 
 
-def _places(images):
-    """The folder below which all images lie, and places whose files keep the suffix to differ."""
+def folder_of(images: ImageList) -> str:
+    """The folder below which all files of images lie; "" without files."""
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
-    base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
-    places = [_place(images, i, base) for i in range(len(images))]
-    stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
-    # "a.png.bmp" is also there beside "a.png", which is "a.png.png" where it keeps its suffix.
-    return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
-
-
-def _place(images, i, base):
-    """Where image `i` lies below the folder of all of them."""
-    item = images.items[i]
-    if not isinstance(item, str):
-        return Path(images[i].file_names()[0])
-    path, _ = split_page(item)
-    place = Path(os.path.relpath(os.path.abspath(path), base))
-    return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
+    return os.path.commonpath(map(os.path.dirname, files)) if files else ""
 
 
 def _thresholds(scorer):
@@ -210,27 +169,28 @@ def _take_up(folder, note):
 
 
 def save_maps(
-    pipe: Pipeline,
+    pipe: Pipeline | StrPath,
     images: ImagesLike,
     folder: StrPath | None,
     *,
     overlays: StrPath | None = None,
     masks: StrPath | None = None,
-    batch_size: int = 16,
+    on_error: OnError = "skip",
+    n_jobs: int | None = None,
+    shard_size: int = 16,
+    verbose: int = 0,
 ) -> dict[str, str | None]:
     """Write the anomaly map of each image as a file of its own size.
 
     A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
     the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance, 65535 one from
     eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
-    of each route. Folders are as those of the images are; a page is ``a[2].png``. A run
-    that was ended goes on where it was.
+    of each route. Files lie as those of the images do and have their names, with ".png" after
+    them: that of ``day/a.jpg`` is ``day/a.jpg.png``. A run that was ended goes on where it was.
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it.
-    images : folder, sequence of paths, PIL images or arrays, or ndarray
+    pipe, images, on_error, n_jobs, verbose : see `score_images`
     folder : str, path-like or None
         Where maps go; made if it is not there. None: no maps.
     overlays : str or path-like, default=None
@@ -239,8 +199,8 @@ def save_maps(
         of it.
     masks : str or path-like, default=None
         Folder for the regions (`skstructcore.regions`), numbered from 1, as PNG.
-    batch_size : int, default=16
-        Images whose maps are in memory at a time.
+    shard_size : int, default=16
+        Images whose maps a process has in memory at a time.
 
     Returns
     -------
@@ -274,13 +234,23 @@ def save_maps(
     >>> counts.shape, counts.dtype, round(float(counts.max() * unit), 2) > 0
     ((48, 64), dtype('uint16'), True)
     """
-    check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
+    if isinstance(pipe, str | os.PathLike):
+        pipe = load(pipe, mmap_mode="r")
     images = as_images(images)
-    writer = MapWriter.of(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
-    left = [i for i in range(len(images)) if writer.to_do(images, i)]
+    drawn = {"map": folder, "overlay": overlays, "mask": masks}
+    writer = MapWriter.of(pipe, folder_of(images), drawn)
+    left = images[[i for i in range(len(images)) if _is_to_do(writer, images, i)]]
+    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     failed = {}
-    for start in range(0, len(left), batch_size):
-        scores = score_batch(pipe, images[left[start : start + batch_size]], also=writer)
-        wrong = scores[scores["error"].notna()]
-        failed |= dict(zip(wrong["file"], wrong["error"], strict=True))
+    for scores, _ in iter_shards(pipe, left, writer, **options) if len(left) else ():
+        failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
+
+
+def _is_to_do(writer, images, i):
+    """Whether a file of image `i` is missing or older than the image."""
+    item = images.items[i]
+    path = split_page(item)[0] if isinstance(item, str) else ""
+    changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
+    paths = writer.paths(images, i).values()
+    return any(not path.exists() or path.stat().st_mtime_ns < changed for path in paths)

@@ -24,17 +24,21 @@ from .._utils.validation import check_number
 from ..images.files import stamp
 from ..images.image_list import ImageReadError, as_images
 from ..model_files.persistence import info, load
+from ..pipeline.steps import no_features
 from ..scoring.describe import check_takes_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from typing import Any, Literal
 
     from sklearn.pipeline import Pipeline
 
+    from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, ImagesLike, StrPath
+    from ..scoring.structcore import StructCoreScorer
 
     OnError = Literal["skip", "raise"]
+    Also = Callable[[StructCoreScorer, ImageList, AnomalyMaps], list[Any]]
 
 __all__ = ["iter_scores", "score_images"]
 
@@ -115,7 +119,7 @@ def score_images(
     True
     """
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    return _joined([*iter_scores(pipe, images, **options)])
+    return pd.concat([*iter_scores(pipe, images, **options)], ignore_index=True)
 
 
 def iter_scores(
@@ -126,23 +130,27 @@ def iter_scores(
     n_jobs: int | None = None,
     shard_size: int = 64,
     verbose: int = 0,
-    also: Callable[..., Sequence[Any] | None] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `score_images` shard by shard, in order, as soon as they are there.
 
-    Parameters
-    ----------
-    pipe, images, on_error, n_jobs, shard_size, verbose : see `score_images`
-    also : callable, default=None
-        Called in the process that scores with the last step, images and their `AnomalyMaps`, to
-        use the maps while they are there. What it returns, an entry an image, is the column "also".
-
-    Yields
-    ------
-    scores : DataFrame
-        Of the images of one shard; the index holds their positions among all images. Columns
-        of scores are absent if no image of the shard can be read.
+    Parameters are those of `score_images`; the index holds positions among all images.
     """
+    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
+    for scores, _ in iter_shards(pipe, images, **options):
+        yield scores
+
+
+def iter_shards(
+    pipe: Pipeline | StrPath,
+    images: ImagesLike,
+    also: Also | None = None,
+    *,
+    on_error: OnError = "skip",
+    n_jobs: int | None = None,
+    shard_size: int = 64,
+    verbose: int = 0,
+) -> Iterator[tuple[pd.DataFrame, list[Any]]]:
+    """Yield the rows of `iter_scores` and what `also` says of the images, see `score_batch`."""
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     check_number(shard_size, "shard_size", 1, closed="left", kind=Integral)
@@ -152,15 +160,15 @@ def iter_scores(
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     shards = parallel(
         joblib.delayed(_score_shard)(
-            model, digest, images[start : start + shard_size], start, on_error, also
+            model, digest, images[start : start + shard_size], also, on_error
         )
         for start in starts
     )
     bar = progress_bar(verbose=verbose, total=len(images), desc="scores", unit="image")
     with bar as progress:
-        for shard in shards:
-            yield shard
-            progress.update(len(shard))
+        for start, (scores, extras) in zip(starts, shards, strict=True):
+            yield scores.set_axis(range(start, start + len(scores))), extras
+            progress.update(len(scores))
 
 
 def _as_sent(pipe):
@@ -177,47 +185,49 @@ def _as_sent(pipe):
     return model, hashlib.sha256(model).hexdigest()
 
 
-def _score_shard(model, digest, images, start, on_error, also):
+def _score_shard(model, digest, images, also, on_error):
     end_with_parent()
-    pipe = _open(model, digest)
-    scores = score_batch(pipe, images, on_error=on_error, also=also)
-    return scores.set_axis(range(start, start + len(images)))
+    return score_batch(_open(model, digest), images, also, on_error=on_error)
 
 
 def score_batch(
     pipe: Pipeline,
     images: ImageList,
+    also: Also | None = None,
     *,
     on_error: OnError = "skip",
-    also: Callable[..., Sequence[Any] | None] | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, list[Any]]:
     """The rows of `score_images` for images that fit into memory together, in this process.
 
-    If one of them cannot be read, each half is scored by itself.
+    `also` uses the maps while they are there: it gets the last step, images and their
+    `AnomalyMaps`, and returns an entry an image; that of an image that cannot be read is None.
+    If there is such an image, each half is scored by itself.
     """
+    error, extras = None, [None] * len(images)
     try:
         maps = pipe[:-1].transform(images)
         scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
         if also is not None:
-            scores["also"] = also(pipe[-1], images, maps)
-        error = None
+            extras = also(pipe[-1], images, maps)
     except ImageReadError as unreadable:
         if on_error == "raise":
             raise
         if len(images) > 1:
             half = len(images) // 2
-            parts = images[:half], images[half:]
-            return _joined([score_batch(pipe, part, also=also) for part in parts])
-        scores, error = pd.DataFrame(index=[0]), str(unreadable)
+            (first, of_first), (second, of_second) = (
+                score_batch(pipe, part, also) for part in (images[:half], images[half:])
+            )
+            return pd.concat([first, second], ignore_index=True), of_first + of_second
+        scores, error = no_scores(pipe), str(unreadable)
     scores.insert(0, "file", images.file_names())
     scores["error"] = pd.Series([error] * len(images), dtype=object)
-    return scores
+    return scores, extras
 
 
-def _joined(tables):
-    """All rows; a table in which no image can be read does not know the columns of the scores."""
-    columns = max((table.columns for table in tables), key=len)
-    return pd.concat(tables, ignore_index=True)[columns]
+def no_scores(pipe: Pipeline) -> pd.DataFrame:
+    """A row of `describe` without a value: its columns, and the types that know missing values."""
+    some = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
+    return some.astype({"is_anomalous": "boolean"}).iloc[:0].reindex([0])
 
 
 def _open(model, digest):

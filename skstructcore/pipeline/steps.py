@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
@@ -15,6 +16,7 @@ from ..scoring.structcore import StructCoreScorer
 if TYPE_CHECKING:
     from typing import Any
 
+    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
@@ -59,3 +61,8 @@ def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
     found = first.picture_.intensity
     found = found if channels or found.channels == "bgr" else Intensity(found.window)
     return None if found == Intensity() else found
+
+
+def no_features(pipe: Pipeline) -> NDArray[np.float32]:
+    """Features of one image, all 0, of the shape of those of the pipeline's networks."""
+    return np.zeros((1, *pipe[0].grid_shape_, pipe[0].n_features_out_), np.float32)

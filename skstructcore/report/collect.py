@@ -111,21 +111,19 @@ def _opened(images, i, sides):
 
 def _scored(pipe, images, positions, records):
     """The rows of the images that the model can judge; the record of others says why it cannot."""
-    table = score_batch(pipe, images[positions], also=_small_maps).set_axis(positions)
+    table, maps = score_batch(pipe, images[positions], _small_maps)
+    table = table.set_axis(positions)
     for i, error in table["error"].dropna().items():
         records[i]["error"] = escape_name(error)
     table = table[table["error"].isna()]
-    if table.empty:  # then it has no columns of scores
-        return pd.DataFrame()
     limits = base_thresholds(table, pipe[-1])
-    heats, boxes = zip(*table["also"], strict=True)
+    maps = [one for one in maps if one is not None]
+    heats = [heat / limit for (heat, _), limit in zip(maps, limits, strict=True)]
     whole = [(0.0, 0.0, *map(float, records[i]["size"])) for i in table.index]
-    return table.drop(columns=["file", "error", "also"]).assign(
+    return table.drop(columns=["file", "error"]).assign(
         is_anomalous=table["is_anomalous"].astype(bool),
-        heat=pd.Series(
-            [heat / limit for heat, limit in zip(heats, limits, strict=True)], table.index
-        ),
-        box=[box or one for box, one in zip(boxes, whole, strict=True)],
+        heat=pd.Series(heats, table.index, dtype=object),
+        box=[box or one for (_, box), one in zip(maps, whole, strict=True)],
         base_ratio=table["base"] / limits,
     )
 

@@ -69,11 +69,9 @@ def judge(
             with contextlib.suppress(ImageReadError):
                 if images.size(i)[0] * images.size(i)[1] > max_pixels:
                     raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
-        table = score_batch(loaded.pipe, images, also=_regions_of)
-        judged = [
-            _answered(row, path, name)
-            for row, path, name in zip(table.to_dict("records"), paths, names, strict=True)
-        ]
+        table, regions = score_batch(loaded.pipe, images, _regions_of)
+        rows = table.to_dict("records")
+        judged = [*map(_answered, rows, regions, paths, names)]
         known = table["error"].isna()
         if not known.any():
             raise ImageReadError(judged[0].error)
@@ -110,7 +108,7 @@ def _regions_of(scorer, images, maps):
     return find_regions(scorer, maps, images.file_names())
 
 
-def _answered(row, path, name):
+def _answered(row, regions, path, name):
     if row["error"] is not None:
         error = row["error"].replace(repr(path), repr(name))
         return ImageAnswer(name=name, decision="unreadable", error=error)
@@ -121,7 +119,7 @@ def _answered(row, path, name):
         p_value=row["p_value"],
         route=str(row["route"]),
         decided_by=row["decided_by"],
-        regions=[{key: region[key] for key in Region.model_fields} for region in row["also"]],
+        regions=[{key: region[key] for key in Region.model_fields} for region in regions],
     )
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from .._utils.rows import iter_batches
 from .._utils.validation import check_number
 from ..images.image_list import as_images
+from ..pipeline.steps import no_features
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
@@ -48,11 +48,6 @@ def warm_up(pipe: Pipeline) -> Pipeline:
         backbone.network().on_black(*backbone.picture_.network_size)
     pipe[1:].predict(no_features(pipe))
     return pipe
-
-
-def no_features(pipe: Pipeline) -> NDArray[np.float32]:
-    """Features of one image, all 0, of the shape of those of the pipeline's networks."""
-    return np.zeros((1, *pipe[0].grid_shape_, pipe[0].n_features_out_), np.float32)
 
 
 def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -22,9 +23,8 @@ from .._utils.validation import check_number
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
-from ..inference.scores import read_scores, score_batch
+from ..inference.scores import no_scores, read_scores, score_batch
 from ..lifecycle.drift import DriftMonitor
-from .latency import no_features
 from .senders import Outbox
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class FolderWatch:
         this receiver, in order; the others do not wait for it.
     maps, overlays : str or path-like, default=None
         Folders for an anomaly map an image, and for the image with its map over it, as
-        `skstructcore.save_maps` writes them; names keep the suffix: ``a.jpg.png``. They are there
-        before the row is.
+        `skstructcore.save_maps` writes them. They are there before the row is.
 
     Attributes
     ----------
@@ -101,13 +100,12 @@ class FolderWatch:
                 )
         self._draw = None
         if any(drawn.values()):
-            self._draw = MapWriter.of(pipe, None, drawn, watched=folder)
+            self._draw = MapWriter.of(pipe, os.path.abspath(folder), drawn)
         self._journal = Journal(self.csv)
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
         self._done, self.n_rows = set(), 0
-        sample = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
-        self._columns = [*_KEY, "model", *sample.columns, "error"]
+        self._columns = [*_KEY, "model", *no_scores(pipe).columns, "error"]
         rows = self._take_up()
         sent = self.csv.with_name(f"{self.csv.name}.sent")
         self._outbox = Outbox(senders, sent, n_before=len(rows))
@@ -179,14 +177,14 @@ class FolderWatch:
 
     def _scored(self, path, stamp, now):
         """The row of an image; None if it is to be tried again later."""
-        row = score_batch(self.pipe, as_images([str(path)]), also=self._draw)
+        row, _ = score_batch(self.pipe, as_images([str(path)]), self._draw)
         is_to_wait = not path.exists() or now - self._seen[path][1] < self.patience
         if row["error"].notna().any() and is_to_wait:
             return None
         row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model)
         for name in ("file", "error"):
             row[name] = row[name].map(escape_name, na_action="ignore")
-        return row.reindex(columns=self._columns)
+        return row[self._columns]
 
     def _count(self, rows):
         """Take rows in: as done, as news of the line, and as messages that are to be sent."""
