@@ -11,6 +11,7 @@ from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation.single import evaluate
 from skstructcore.evaluation.tables import format_table
 from skstructcore.metrics import image_auroc_score, pixel_auroc_score
+from skstructcore.scoring.table import FALSE_ALARM_RATES
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_table_counts_and_areas(evaluation, photographs):
 
 def test_rates_count_at_that_of_the_pipeline_too(evaluation):
     rates, row = evaluation.rates().set_index("false_alarm_rate"), evaluation.table().loc["all"]
-    assert rates.index.tolist() == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+    assert rates.index.tolist() == [*FALSE_ALARM_RATES, 0.5]
     assert rates.loc[0.5, "false_alarms"] == row["false_alarms"]
     assert rates.loc[0.5, "found"] == 4 - row["missed"]
     for rate in (0, 2):

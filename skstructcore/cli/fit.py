@@ -140,8 +140,8 @@ def _say_what_it_takes(pipe, images):
 def _what_to_expect(pipe, images):
     """Table of false-alarm rates and the same in words; of defects painted on `images`, if any."""
     from ..lifecycle import operating_points
-    from ..lifecycle.operating_points import FALSE_ALARM_RATES, painted_at
     from ..scoring.summary import closing_sentences, percent
+    from ..scoring.table import FALSE_ALARM_RATES
 
     asked = pipe[-1].calibration_.decision.asked_rate
     rates = sorted({*FALSE_ALARM_RATES, asked})
@@ -153,10 +153,10 @@ def _what_to_expect(pipe, images):
     first, *more = closing_sentences(pipe[-1])
     legend = _LEGEND
     if images is not None:
-        size, found = painted_at(points, asked)
+        found = points.set_index("false_alarm_rate")["painted_0.08"][[asked]].iloc[0]
         first = (
             f"{first.rstrip('.')}, and finds {percent(found)} of painted defects whose size is "
-            f"{percent(size)} of the shorter side."
+            "8 % of the shorter side."
         )
         legend += _LEGEND_OF_PAINTED
     return points, [table_text(points, _SHARES), legend, first, *more]

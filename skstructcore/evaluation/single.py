@@ -15,12 +15,11 @@ from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
 from ..images.labels import GOOD, is_anomalous
-from ..lifecycle.operating_points import FALSE_ALARM_RATES
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline.steps import intensity_of
 from ..scoring.describe import check_takes_images
 from ..scoring.parts import decide_parts
-from ..scoring.table import rejections
+from ..scoring.table import FALSE_ALARM_RATES, rejections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,11 +13,10 @@ from .._utils.warning import renamed
 from ..bank.training import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
-from ..datasets.synthetic import DEFECTS
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..pipeline.steps import fitted_steps, intensity_of
-from ..scoring.table import rejections, share_interval
+from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["FALSE_ALARM_RATES", "operating_points"]
+__all__ = ["operating_points"]
 
-#: False-alarm rates that are asked for by default.
-FALSE_ALARM_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _FOUND = 0.9  # the share that the smallest defect is found with
 
 
@@ -43,7 +40,6 @@ def operating_points(
     *,
     false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
     sizes: Sequence[float] = (0.02, 0.04, 0.08, 0.16, 0.32),
-    kinds: Sequence[str] = tuple(DEFECTS),
     severity: float = 1.0,
     n_painted: int = 40,
     random_state: int = 0,
@@ -65,8 +61,6 @@ def operating_points(
         False-alarm rates that are asked for.
     sizes : sequence of float in (0, 1], default=(0.02, 0.04, 0.08, 0.16, 0.32)
         Longest extent of painted defects, as shares of the shorter side of the image.
-    kinds : sequence of str, default=all of `DEFECTS`
-        Kinds of painted defects, at random.
     severity : float, default=1.0
         Contrast of painted defects, see `paint_defect`.
     n_painted : int, default=40
@@ -86,12 +80,11 @@ def operating_points(
           and ``threshold`` of the anomaly score (with routes: not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,
           of all sizes alike, and ``smallest_found``: from which size on, as a share of the shorter
-          side, at least 90 % are found (NaN: at none);
+          side, at least 90 % are found (NaN: at none); ``painted_0.02`` and so on, the share found
+          of each size;
         - with labels: ``false_alarms`` and ``found``, measured shares of good images that are not
           in the bank and of defects, with ``…_low`` and ``…_high``, their 95 % confidence limits
           (Clopper-Pearson).
-
-        ``table.attrs["painted"]`` holds the share found for each size, a list for each rate.
 
     Notes
     -----
@@ -129,10 +122,11 @@ def operating_points(
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
     images = as_images(images).seen_through(intensity_of(pipe, channels=False))
     good = _good(images, y)
-    _add_painted(table, pipe, images[good], sizes, kinds, severity, n_painted, random_state)
+    rates = table["false_alarm_rate"].unique()
+    found = _painted(pipe, images[good], rates, sizes, severity, n_painted, random_state)
     if not good.all():
-        _add_measured(table, pipe, images, good)
-    return table
+        found = found.join(_measured(pipe, images, good, rates))
+    return table.join(found, on="false_alarm_rate")
 
 
 def _thresholds(scorer, rates, held_out):
@@ -168,45 +162,28 @@ def _good(images, y):
     return good
 
 
-def _add_painted(table, pipe, images, sizes, kinds, severity, n_painted, random_state):
-    """Columns of what is found of painted defects, and the share of each size."""
+def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
+    """What is found of painted defects at each rate: of all sizes, and of each."""
     rng = np.random.default_rng(random_state)
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
     side = chosen.sizes().min(axis=1)
-    rates, shares = table["false_alarm_rate"].unique().tolist(), []
+    shares = {}
     for size in sizes:
         copies = []
         for i in range(len(chosen)):
             pixels = float(np.clip(size * side[i], 1, side[i]))
             one = paint_copies(
-                chosen[[i]], kinds=kinds, severity=severity, size=pixels, random_state=random_state
+                chosen[[i]], severity=severity, size=pixels, random_state=random_state
             )
             copies += one.paths
         described = _describe_held_out(pipe, chosen, copies)
-        shares.append(rejections(described, pipe[-1], rates).mean(axis=1))
-    shares_of = dict(zip(rates, np.transpose(shares).tolist(), strict=True))
-    of_row = table["false_alarm_rate"].map(shares_of)
-    table["painted_found"] = [float(np.mean(shares)) for shares in of_row]
-    table["smallest_found"] = [smallest_size(sizes, shares) for shares in of_row]
-    table.attrs["painted"] = {"sizes": list(sizes), **{str(k): v for k, v in shares_of.items()}}
-
-
-def painted_at(
-    table: pd.DataFrame, false_alarm_rate: float, size: float = 0.1
-) -> tuple[float, float]:
-    """Share of the painted defects found at a rate of the table, of those nearest to a size.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"false_alarm_rate": [0.01]})
-    >>> table.attrs["painted"] = {"sizes": [0.02, 0.08, 0.32], "0.01": [0.1, 0.7, 1.0]}
-    >>> painted_at(table, 0.01)
-    (0.08, 0.7)
-    """
-    painted = table.attrs["painted"]
-    sizes = np.asarray(painted["sizes"], dtype=np.float64)
-    nearest = int(np.abs(np.log(sizes / size)).argmin())
-    return float(sizes[nearest]), painted[str(float(false_alarm_rate))][nearest]
+        shares[size] = rejections(described, pipe[-1], rates).mean(axis=1)
+    shares = pd.DataFrame(shares, index=rates)
+    found = {
+        "painted_found": shares.mean(axis=1),
+        "smallest_found": [smallest_size(sizes, row) for row in shares.to_numpy()],
+    }
+    return pd.DataFrame(found).join(shares.add_prefix("painted_"))
 
 
 def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float = _FOUND) -> float:
@@ -248,16 +225,15 @@ def _describe_held_out(pipe, originals, copies):
     return pd.concat(tables, ignore_index=True)
 
 
-def _add_measured(table, pipe, images, good):
-    """Columns of what labels tell, with confidence limits."""
+def _measured(pipe, images, good, rates):
+    """What labels tell at each rate, with confidence limits."""
     fresh = fitted_steps(pipe)[0].images_.find(digests_of(images)) < 0
-    rates = table["false_alarm_rate"].unique().tolist()
+    columns = {}
     for name, which in (("false_alarms", good & fresh), ("found", ~good)):
         if not which.any():
             continue
         described = pipe[-1].describe(pipe[:-1].transform(images[which]))
         shares = rejections(described, pipe[-1], rates).mean(axis=1)
-        limits = dict(zip(("_low", "_high"), share_interval(shares, len(described)), strict=True))
-        for suffix, values in {"": shares, **limits}.items():
-            of_rate = dict(zip(rates, values, strict=True))
-            table[name + suffix] = table["false_alarm_rate"].map(of_rate)
+        low, high = share_interval(shares, len(described))
+        columns |= {name: shares, f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame(columns, index=rates)

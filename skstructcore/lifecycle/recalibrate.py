@@ -24,7 +24,7 @@ from ._fresh import fresh_images
 from ._steps import known_parts
 
 if TYPE_CHECKING:
-    from typing import Any, Literal
+    from typing import Literal
 
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
@@ -58,17 +58,8 @@ class Recalibration:
         ``is_anomalous``, ``changed``. With routes scores are not scaled here either.
     """
 
-    # The columns of both, because a model file holds lists but no tables.
-    thresholds_: dict[str, list[Any]]
-    decisions_: dict[str, list[Any]]
-
-    @property
-    def thresholds(self) -> pd.DataFrame:
-        return pd.DataFrame(self.thresholds_)
-
-    @property
-    def decisions(self) -> pd.DataFrame:
-        return pd.DataFrame(self.decisions_)
+    thresholds: pd.DataFrame
+    decisions: pd.DataFrame
 
     def __repr__(self) -> str:
         lines = []
@@ -77,9 +68,9 @@ class Recalibration:
                 f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
                 f" at {row.new_rate:.2%} ({row.n_images} images)"
             )
-        decisions = self.decisions
-        if len(decisions):
-            lines.append(f"{int(decisions.changed.sum())} of {len(decisions)} decisions changed")
+        if len(self.decisions):
+            changed = int(self.decisions["changed"].sum())
+            lines.append(f"{changed} of {len(self.decisions)} decisions changed")
         return f"Recalibration({'; '.join(lines)})"
 
 
@@ -177,7 +168,7 @@ def recalibrate(
             raise ValueError(
                 "groups, categories, parts and weight_old are about fresh images: give these too."
             )
-    changed, decisions = copy.copy(scorer), {}
+    changed, decisions = copy.copy(scorer), pd.DataFrame(columns=["route", "group"])
     changed.lots_ = None  # what was measured of lots is of the thresholds before
     if rate is not None:
         changed.false_alarm_rate, changed.quantile = rate, None
@@ -296,28 +287,20 @@ def _decisions(fresh, changed):
     table = fresh.table
     was = table["is_anomalous"].to_numpy(bool)
     now = changed.describe(fresh.maps)["is_anomalous"].to_numpy(bool)
-    return {
-        "route": table["nearest_route"].tolist(),
-        "anomaly_score": table["raw_score"].tolist(),
-        "was_anomalous": was.tolist(),
-        "is_anomalous": now.tolist(),
-        "changed": (was != now).tolist(),
-        "group": table["group"].tolist(),
-    }
+    decided = {"was_anomalous": was, "is_anomalous": now, "changed": was != now}
+    kept = table[["nearest_route", "raw_score", "group"]]
+    return kept.set_axis(["route", "anomaly_score", "group"], axis=1).assign(**decided)
 
 
 def _thresholds(old, new, decisions):
-    before, after = old.calibrations_, new.calibrations_
-    given = pd.DataFrame(decisions or {"route": [], "group": []})
-    per_route = given.groupby("route")["group"]
-    n_images, n_groups = per_route.size().to_dict(), per_route.nunique().to_dict()
-    names = list(after)
-    return {
-        "route": names,
-        "n_images": [int(n_images.get(name, 0)) for name in names],
-        "n_groups": [int(n_groups.get(name, 0)) for name in names],
-        "old_threshold": [before[name].threshold for name in names],
-        "new_threshold": [after[name].threshold for name in names],
-        "old_rate": [before[name].decision.rate for name in names],
-        "new_rate": [after[name].decision.rate for name in names],
-    }
+    before, after = old.decisions_, new.decisions_
+    given = decisions.groupby("route")["group"]
+    table = pd.DataFrame({"route": [*after]})
+    return table.assign(
+        n_images=table["route"].map(given.size()).fillna(0).astype(int),
+        n_groups=table["route"].map(given.nunique()).fillna(0).astype(int),
+        old_threshold=[before[name].threshold for name in after],
+        new_threshold=[after[name].threshold for name in after],
+        old_rate=[before[name].rate for name in after],
+        new_rate=[after[name].rate for name in after],
+    )

@@ -1,10 +1,11 @@
 """Fitted estimators as a tree of text and numbered arrays, and back.
 
 What can be kept is a closed list: the estimators and dataclasses of this package, scikit-learn's
-`Pipeline`, arrays of numbers and of strings, strings, numbers, None, and lists, tuples and dicts of
-them. Everything else is refused by name, when it is written and when it is read, so that a file
-cannot make a program run what it was not meant to run. skops does the same for any estimator, but
-reads arrays of 500 MB in six times the time and twice the memory (``docs/reliability.md``).
+`Pipeline`, arrays of numbers and of strings, strings, numbers, None, and lists, tuples, dicts and
+tables of them. Everything else is refused by name, when it is written and when it is read, so that
+a file cannot make a program run what it was not meant to run. skops does the same for any
+estimator, but reads arrays of 500 MB in six times the time and twice the memory
+(``docs/reliability.md``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 from pathlib import Path, PurePath
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
@@ -54,6 +56,8 @@ class Writer:
                              for k, v in value.items()]}  # fmt: skip
         if isinstance(value, PurePath):
             return {"path": str(value)}
+        if type(value) is pd.DataFrame:
+            return {"table": self.node(value.to_dict("list"), place)}
         if id(value) in self._seen:
             return self._seen[id(value)][0]
         node, again = self._object(value, place)
@@ -112,6 +116,8 @@ class Reader:
                 return float(text)
             case {"path": text}:
                 return Path(text)
+            case {"table": columns}:
+                return pd.DataFrame(self.value(columns))
             case {"scalar": [dtype, value]} if dtype in NUMBER_TYPES:
                 return np.dtype(dtype).type(self.value(value))
             case {"array": name}:
