@@ -44,7 +44,7 @@ def test_the_folder_that_the_user_has_set_for_numba_is_taken(tmp_path):
 def test_without_a_folder_to_write_to_kernels_are_compiled_and_not_kept(tmp_path, monkeypatch):
     from numba.core import config
 
-    from skstructcore._utils.compiled import compiled
+    from skstructcore.neighbors._kernels import compiled
 
     blocked = tmp_path / "no folder"
     blocked.write_text("")
@@ -59,7 +59,7 @@ def double(tmp_path, monkeypatch):
     """Makes a compiled function, each time as a new process does."""
     from numba.core import config
 
-    from skstructcore._utils.compiled import compiled
+    from skstructcore.neighbors._kernels import compiled
 
     (tmp_path / "kept").mkdir()
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "kept"))

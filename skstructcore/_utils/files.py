@@ -45,15 +45,8 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
 
     After an error, and after a kill at any moment, `path` is what it was. A kill leaves the
     unfinished file behind, ``.<name>.<digits>.unfinished``. An OSError of the writing, on a full
-    disk for instance, names `path`.
-
-    Parameters
-    ----------
-    path : str or path-like
-        In a folder that is there; a file of this name is replaced.
-    durable : bool, default=True
-        Whether to wait for the disk, so that the content outlives a power cut. False where
-        many files are written and a damaged one would be noticed.
+    disk for instance, names `path`. What is `durable` waits for the disk, so that it outlives a
+    power cut: not where many files are written and a damaged one would be noticed.
 
     Examples
     --------
@@ -104,12 +97,7 @@ def write_text(path: StrPath, text: str) -> None:
 class Journal:
     """A text file that grows: its lines are whole and on disk once `append` returns.
 
-    It goes on after a kill, or on a disk that was full.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Need not be there.
+    It goes on after a kill, or on a disk that was full. There need not be one yet.
 
     Examples
     --------

@@ -61,7 +61,6 @@ def is_lazy(X: object) -> TypeGuard[LazyRows]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> is_lazy(np.zeros((2, 3)))
     False
     """
@@ -76,7 +75,6 @@ def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floa
 
     Examples
     --------
-    >>> import numpy as np
     >>> [len(batch) for batch in iter_batches(np.zeros((5, 64, 128, 1)))]
     [2, 2, 1]
     """
@@ -100,8 +98,7 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
-    if n_axes <= 2:
+    if np.ndim(X) <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
     X = check_array(
         X,
@@ -170,7 +167,6 @@ def as_patch_grid(X):
 
     Examples
     --------
-    >>> import numpy as np
     >>> as_patch_grid(np.zeros((3, 2))).shape
     (3, 1, 1, 2)
     """

@@ -63,23 +63,21 @@ def select_bank(
     values: NDArray[np.float32],
     routes: NDArray[np.int64],
     rule: SelectionRule,
-    images: NDArray[np.int64] | None = None,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """Select a bank from patch features ``(n_images, h, w, d)``, float32, route by route.
 
-    Ignored patches (NaN) are never selected, and a ratio is a share of the others. `images` are the
-    positions of those that the bank is selected from, default all. The selection keeps all
-    `values`. ValueError if a route has fewer patches than it should keep.
+    Ignored patches (NaN) are never selected, nor those of images that are `left_out`; a ratio is a
+    share of the others. The selection keeps all `values`. ValueError if a route has fewer patches
+    than it should keep.
     """
     from ..neighbors.coreset import greedy_k_center
 
     per_image = values.shape[1] * values.shape[2]
-    allowed = np.ones(len(values), dtype=bool)
-    if images is not None:
-        allowed = np.isin(np.arange(len(values)), images)
     parts, radius = [], []
     for route, name in enumerate(rule.ratios):
-        members = np.flatnonzero(allowed & (routes == route))
+        of_route = routes == route
+        members = np.flatnonzero(of_route if left_out is None else of_route & ~left_out)
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
         n_entries, start = rule.n_entries(name, len(rows)), rule.first_pick(len(rows))

@@ -270,7 +270,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table.routes, rule, np.flatnonzero(~left_out))
+            selection = select_bank(values, table.routes, rule, left_out)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

@@ -202,22 +202,12 @@ def find_groups(
 
 @dataclass(frozen=True, eq=False)
 class Explanations:
-    """Whose bank entries explain whose patches, of the images of one route.
+    """Whose bank entries explain whose patches, of the images of one route."""
 
-    Attributes
-    ----------
-    owner, source : ndarray of shape (n_pairs,), int64
-        An image, and another that explains patches of it: each pair once.
-    weight : ndarray of shape (n_pairs,), float64
-        The share of its patches, which sums to one for each image.
-    shares : ndarray of shape (n_images,), float64
-        The share of the bank entries that come from each image.
-    """
-
-    owner: NDArray[np.int64]
-    source: NDArray[np.int64]
-    weight: NDArray[np.floating]
-    shares: NDArray[np.floating]
+    owner: NDArray[np.int64]  # (n_pairs,), an image
+    source: NDArray[np.int64]  # and another that explains patches of it: each pair once
+    weight: NDArray[np.floating]  # the share of its patches, which sums to one for each image
+    shares: NDArray[np.floating]  # (n_images,), of the bank entries that come from each image
 
     def within(self, groups: NDArray[np.int64]) -> float:
         """Share of the patches that images of the own group explain."""
@@ -305,7 +295,6 @@ def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
 
     Examples
     --------
-    >>> import numpy as np
     >>> lots_of_six = np.r_[5, 4, 3, 2, 1, 0, 0, 0, 0, 0] + 1.0
     >>> dependence_reach(lots_of_six, 1.0)
     6
@@ -343,7 +332,6 @@ def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> N
 
     Examples
     --------
-    >>> import numpy as np
     >>> observed = np.kron(np.eye(4), np.ones((2, 2))) - np.eye(8)
     >>> cluster(observed, np.full((8, 8), 1 / 7))
     array([0, 0, 1, 1, 2, 2, 3, 3])

@@ -109,13 +109,10 @@ def _drawn(routes, groups, n_drawn, random_state):
     """Draw images as evenly from routes, and from the groups of each, as can be; ascending."""
     order = check_random_state(random_state).permutation(len(routes))
     for labels in (groups, routes):
-        order = order[np.argsort(_seen_before(labels[order]), kind="stable")]
+        in_order = pd.Series(labels[order])
+        n_before = in_order.groupby(in_order).cumcount()  # of the same label
+        order = order[np.argsort(n_before.to_numpy(), kind="stable")]
     return np.sort(order[:n_drawn])
-
-
-def _seen_before(labels):
-    """For each label, how many equal ones come before it."""
-    return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 
 def _share_memory(max_memory, wanted, n_features, bytes_per_image):

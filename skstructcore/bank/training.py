@@ -67,7 +67,10 @@ def good_images(
     carries_groups, carries_parts = is_auto(groups), is_auto(parts)
     parts = _passed_or_carried(parts, carried.parts, "parts", len(X))
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
-    several = _several(carried.categories) if n_routes is None else None
+    # One category for all is no reason for routing.
+    several = carried.categories if n_routes is None else None
+    if several is not None and len({str(name) for name in several}) < 2:
+        several = None
     categories = _passed_or_carried(categories, several, "categories", len(X))
     names = [] if categories is None else sorted({str(name) for name in categories})
     is_good = _which_are_good(X, carried.labels if y is None else y)
@@ -135,13 +138,6 @@ def _in_lots(groups, categories):
 def is_auto(value: object) -> bool:
     """Whether groups or categories are to be those that the images carry, or found."""
     return isinstance(value, str) and value == "auto"
-
-
-def _several(categories):
-    """Categories that tell images apart: one for all is no reason for routing."""
-    if categories is None or len({str(name) for name in categories}) < 2:
-        return None
-    return categories
 
 
 def _passed_or_carried(passed, carried, name, n_images):
@@ -293,7 +289,6 @@ def digests_of(X: LazyRows | ImageList | NDArray[np.floating]) -> NDArray[np.str
 
     Examples
     --------
-    >>> import numpy as np
     >>> a, b, again = digests_of(np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]]))
     >>> a == b, a == again
     (False, True)

@@ -40,8 +40,7 @@ class BankSearch:
     device: str = "auto"
 
     def __post_init__(self):
-        if self.is_routed:
-            check_routing(self.routing, self.bank)
+        _ = self.n_searched  # which looks at `routing`
         names = self.entries.route_names
         sizes = np.bincount(self.entries.routes, minlength=len(names))
         for name, size in zip(names, sizes, strict=True):
@@ -78,8 +77,20 @@ class BankSearch:
 
     @cached_property
     def n_searched(self) -> int:
-        """How many routes are searched for an image."""
-        return check_routing(self.routing, self.bank) if self.is_routed else 1
+        """How many routes are searched for an image, by `routing`."""
+        if not self.is_routed:
+            return 1
+        top = re.fullmatch(r"top([1-9]\d*)", self.routing.replace("auto", "top1"))
+        if top is None:
+            raise ValueError(
+                f"routing must be None, 'auto', 'top1', 'top2', ..., got {self.routing!r}."
+            )
+        if self.bank.profiles is None:
+            raise ValueError(
+                f"routing={self.routing!r} needs a bank with routes: pass bank__categories= to the "
+                "pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
+            )
+        return min(int(top[1]), len(self.bank.route_names))
 
     @property
     def n_context(self) -> int:
@@ -159,19 +170,6 @@ class BankSearch:
         is_own[:, -1] |= ~is_own.any(axis=1)
         others = nearest[~is_own].reshape(len(patches), -1)
         return np.column_stack([own, others])
-
-
-def check_routing(routing: str, bank: MemoryBank) -> int:
-    """How many routes of the bank `routing` says; ValueError if there is no such routing."""
-    top = re.fullmatch(r"top([1-9]\d*)", "top1" if routing == "auto" else routing)
-    if top is None:
-        raise ValueError(f"routing must be None, 'auto', 'top1', 'top2', ..., got {routing!r}.")
-    if bank.profiles is None:
-        raise ValueError(
-            f"routing={routing!r} needs a bank with routes: pass bank__categories= to the "
-            "pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
-        )
-    return min(int(top[1]), len(bank.route_names))
 
 
 def _query_together(indexes, rows, n_neighbors, exclude):

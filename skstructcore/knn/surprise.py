@@ -49,13 +49,9 @@ class Lesson(NamedTuple):
 class ExpectationSums:
     """What an expectation was learned from, so that patches can be added and taken away.
 
-    Attributes
-    ----------
-    around : ndarray of shape (3, n_entries), float64
-        Of the training patches that have each entry among their neighbours: their number, the sum
-        of their log distances, and the sum of the squares of these about their expectation.
-    totals : ndarray of shape (3,), float64
-        The same of all patches, each counted once.
+    `around` ``(3, n_entries)`` holds, of the training patches that have each entry among their
+    neighbours, their number, the sum of their log distances, and the sum of the squares of these
+    about their expectation; `totals` ``(3,)`` the same of all patches, each counted once.
     """
 
     around: NDArray[np.float64]

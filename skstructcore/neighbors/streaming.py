@@ -25,17 +25,13 @@ def least_memory(n_select: int, n_features: int) -> int:
     3712000
     """
     # Four times the selection has to fit into the buffer.
-    return _picked(n_select, n_features) + 4 * n_select * _per_row(n_features)
+    picked, held = _bytes_of_rows(n_features)
+    return (picked + 4 * held) * n_select
 
 
-def _picked(n_select, n_features):
-    """Bytes of the copies of the picked rows that a reduction makes."""
-    return 3 * 4 * n_features * n_select
-
-
-def _per_row(n_features):
-    """Bytes of a held row, with what a reduction keeps for it."""
-    return 4 * n_features + _WORK_PER_ROW
+def _bytes_of_rows(n_features):
+    """Bytes of the copies of a picked row that a reduction makes, and of a held row."""
+    return 3 * 4 * n_features, 4 * n_features + _WORK_PER_ROW
 
 
 class StreamingCoreset:
@@ -103,13 +99,14 @@ class StreamingCoreset:
         self.n_rows = n_rows
         self.device = device
         self.n_seen = self.n_held = 0
-        self._n_summaries = 0  # held rows that are already the result of a reduction
-        self._starts, self._depths = [], []  # of the summaries: first row, reductions
+        # Held rows that are the results of reductions: where each begins, and of how many.
+        self._summaries = []
+        self._n_reduced = 0  # rows of the summaries
         self._rows = None
 
     @property
     def n_reductions(self) -> int:
-        return max(self._depths, default=0) + 1
+        return max((depth for _, depth in self._summaries), default=0) + 1
 
     def add(self, rows: ArrayLike, image_index: ArrayLike, radius: float = 0.0) -> None:
         """Take in rows ``(n, d)``, and which image each comes from.
@@ -151,8 +148,8 @@ class StreamingCoreset:
         return self._rows[picks], self._images[picks], radius
 
     def _make_room(self, n_features):
-        of_rows = self.max_memory - _picked(self.n_select, n_features)
-        capacity = int(max(of_rows, 0) // _per_row(n_features))
+        picked, held = _bytes_of_rows(n_features)
+        capacity = int(max(self.max_memory - picked * self.n_select, 0) // held)
         if self.n_rows is not None and self.n_rows <= capacity:
             capacity = self.n_rows
         elif capacity < 4 * self.n_select:
@@ -172,14 +169,14 @@ class StreamingCoreset:
         Of these, only the latest that went through equally many reductions are put together,
         as digits are carried: so the reductions grow with the logarithm of the rows.
         """
-        starts, depths = self._starts, self._depths
-        self._replace(self._n_summaries, 1)
-        while 2 * self.n_held > len(self._rows) and len(depths) > 1:
-            first = depths.index(depths[-2])
-            start, depth = starts[first], depths[first] + 1
-            del starts[first:], depths[first:]
-            self._replace(start, depth)
-        self._n_summaries = self.n_held
+        summaries = self._summaries
+        self._replace(self._n_reduced, 1)
+        while 2 * self.n_held > len(self._rows) and len(summaries) > 1:
+            depth = summaries[-2][1]
+            start = min(start for start, of_one in summaries if of_one == depth)
+            summaries[:] = [summary for summary in summaries if summary[0] < start]
+            self._replace(start, depth + 1)
+        self._n_reduced = self.n_held
 
     def _replace(self, start, depth):
         """Put a reduction of the held rows from `start` on in their place."""
@@ -188,8 +185,7 @@ class StreamingCoreset:
         self._rows[kept], self._images[kept] = self._rows[picks], self._images[picks]
         self._radii[kept] = radius
         self.n_held = kept.stop
-        self._starts.append(start)
-        self._depths.append(depth)
+        self._summaries.append((start, depth))
 
     def _select(self, start, first):
         """Greedy picks among the held rows from `start` on, the first of them given, and their

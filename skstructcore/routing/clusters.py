@@ -23,23 +23,12 @@ def choose_routes(
     *,
     random_state: RandomState = 0,
 ) -> NDArray[np.int64]:
-    """Cluster images by k-means on their pooled patches.
+    """Cluster images by k-means on their pooled patches ``(n_images, d)``, see `pool_patches`.
 
-    Parameters
-    ----------
-    pooled : ndarray of shape (n_images, n_features)
-        See `pool_patches`.
-    n_routes : int or "auto", default="auto"
-        "auto" takes the number of clusters, from 2 to 32, with the largest mean silhouette, among
-        those whose clusters all have at least 4 images. If that silhouette is below 0.5, there is
-        one: the images vary, but they are of one product.
-    random_state : int, RandomState instance or None, default=0
-        Of k-means.
-
-    Returns
-    -------
-    routes : ndarray of shape (n_images,), int64
-        Cluster of each image, numbered in the order in which they first appear.
+    "auto" takes the number of clusters, from 2 to 32, with the largest mean silhouette, among
+    those whose clusters all have at least 4 images. If that silhouette is below 0.5, there is
+    one: the images vary, but they are of one product. Returns the cluster of each image, numbered
+    in the order in which they first appear.
 
     Examples
     --------

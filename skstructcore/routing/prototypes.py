@@ -35,7 +35,6 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> normalize_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
     array([[0.6, 0.8],
            [0. , 0. ]], dtype=float32)
@@ -79,7 +78,6 @@ def select_prototypes(
 
     Examples
     --------
-    >>> import numpy as np
     >>> select_prototypes(np.array([[2.0, 0.0], [9.0, 0.0], [0.0, 5.0]]), 2)
     array([[1., 0.],
            [0., 1.]], dtype=float32)
