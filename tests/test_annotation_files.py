@@ -106,9 +106,9 @@ def test_annotations_that_are_not_asked_for_are_mentioned(folder, caplog):
 
 
 def test_compressed_run_lengths_need_pycocotools(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     (folder / "all.json").write_text(coco(segmentation={"size": [12, 20], "counts": "abc"}))
-    with pytest.raises(ImportError, match=r"pip install 'skstructcore\[coco\]'"):
+    with pytest.raises(ImportError, match=r'pip install "skstructcore\[coco\]"'):
         load_annotated(folder, folder / "all.json")
 
 

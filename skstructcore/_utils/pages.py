@@ -8,6 +8,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from .versions import import_extra
+
 
 def fill_page(package: str, **content: Any) -> str:
     """Fill the ``page.html`` of a package, with its ``page.css`` and, if there is one, its script.
@@ -20,12 +22,7 @@ def fill_page(package: str, **content: Any) -> str:
 
 @lru_cache
 def _read(package):
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ImportError(
-            "Pages are filled with Jinja2: pip install 'skstructcore[report]'"
-        ) from error
+    jinja2 = import_extra("jinja2", "report", "A page")
     parts = {}
     for name, kind in (("style", "css"), ("script", "js")):
         file = files(package) / f"page.{kind}"
@@ -33,8 +30,7 @@ def _read(package):
             parts[name] = file.read_text(encoding="utf-8")
             digest = hashlib.sha256(parts[name].encode()).digest()
             parts[f"{name}_hash"] = f"sha256-{base64.b64encode(digest).decode()}"
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, **options)
     text = (files(package) / "page.html").read_text(encoding="utf-8")
     return environment.from_string(text), parts

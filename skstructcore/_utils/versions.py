@@ -1,9 +1,11 @@
-"""Which libraries are at work."""
+"""Which libraries are at work, and those that an extra brings."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
+from types import ModuleType
 
 
 def versions_of(*libraries: str) -> dict[str, str]:
@@ -13,3 +15,13 @@ def versions_of(*libraries: str) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def import_extra(name: str, extra: str, what: str) -> ModuleType:
+    """A module of a library that comes with an extra; `what` needs it, as the error says."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        library = name.partition(".")[0]
+        message = f'{what} needs {library}: pip install "skstructcore[{extra}]"'
+        raise ImportError(message) from error

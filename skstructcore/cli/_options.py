@@ -293,16 +293,13 @@ def _join_cluster(context, parameter, address):
 @contextlib.contextmanager
 def _cluster(address):
     """Let joblib's work be done by the workers of a dask scheduler."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ImportError(
-            '--cluster needs dask: pip install "skstructcore[distributed]"'
-        ) from error
     import joblib
 
+    from .._utils.versions import import_extra
+
+    distributed = import_extra("distributed", "distributed", "--cluster")
     try:
-        client = Client(address, timeout=10)
+        client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise Refused(f"No dask scheduler answers at {address}: {error}") from error
     with client, joblib.parallel_config(backend="dask"):

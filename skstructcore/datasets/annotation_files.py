@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from .._utils.versions import import_extra
 from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
@@ -276,10 +277,5 @@ def _decoded(runs, size):
             raise ValueError(f"run lengths of {sum(counts)} pixels, the image has {list(size)}")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         return flat.reshape(size[::-1]).T
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ImportError(
-            "COCO's compressed run lengths need pycocotools: pip install 'skstructcore[coco]'"
-        ) from error
+    mask = import_extra("pycocotools.mask", "coco", "A compressed mask of COCO")
     return mask.decode(runs).astype(bool)

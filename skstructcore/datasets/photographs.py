@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
+from .._utils.versions import import_extra
 from ..images.labels import GOOD
 from .image_set import ImageSet
 from .synthetic import DEFECTS, by_channel, paint_defect, resample
@@ -170,18 +171,13 @@ _GRIDS = ((2, 2), (1, 4), (4, 1))
 
 def _read(name):
     """The photograph as a uint8 array: (h, w), (h, w, 3) or, of small pictures, (n, s, s)."""
-    try:
-        import skimage.io
-    except ImportError as error:
-        raise ImportError(
-            "the photographs come with scikit-image: pip install 'skstructcore[demo]'"
-        ) from error
-    path = Path(skimage.__file__).parent / "data" / PHOTOGRAPHS[name].file
+    skimage_io = import_extra("skimage.io", "demo", "A photograph")
+    path = Path(skimage_io.__file__).parents[1] / "data" / PHOTOGRAPHS[name].file
     if path.suffix == ".npy":
         # The first half are faces, the second half are other things.
         patches = np.load(path)
         return np.rint(255 * patches[: len(patches) // 2]).astype(np.uint8)
-    return skimage.io.imread(path)
+    return skimage_io.imread(path)
 
 
 def _enlarge(pixels, zoom):

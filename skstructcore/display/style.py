@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.files import escape_name
+from .._utils.versions import import_extra
 from ..images.labels import GOOD
 
 if TYPE_CHECKING:
@@ -51,14 +52,9 @@ def new_figure(size: tuple[float, float]) -> Figure:
     pyplot keeps every figure until it is closed, and may open windows. Programs that have not
     loaded it get a figure of its own.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Pictures are drawn with matplotlib: pip install 'skstructcore[plot]'"
-        ) from error
+    figure = import_extra("matplotlib.figure", "plot", "A picture")
     pyplot = sys.modules.get("matplotlib.pyplot")
-    make = Figure if pyplot is None else pyplot.figure
+    make = figure.Figure if pyplot is None else pyplot.figure
     return make(figsize=size, layout="constrained")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._utils.files import file_digest
+from .._utils.versions import import_extra
 from ._modules import check_fit, read_state_dict
 
 _SIZES = {"s": (384, 12, "small"), "b": (768, 12, "base"), "l": (1024, 24, "large")}
@@ -96,7 +97,7 @@ def load_weights(located, model):
 
     Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
     """
-    transformers = import_transformers()
+    transformers = import_extra("transformers", "dino", "DinoFeatures")
     if located.is_folder:
         config = _read_config(located.path)
         state = None
@@ -128,16 +129,6 @@ def load_weights(located, model):
         wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
     check_fit(wrong, located.source, "a DINOv2 model")
     return network.float().eval()
-
-
-def import_transformers():
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            'DinoFeatures needs transformers: pip install "skstructcore[dino]"'
-        ) from error
-    return transformers
 
 
 def _check_architecture(located, model, config, with_registers):
@@ -183,7 +174,7 @@ def _weight_files(folder):
 @lru_cache(16)
 def _hub_folder(name):
     """Folder of a hub repository in the local cache; downloaded if it is not there."""
-    import_transformers()
+    import_extra("transformers", "dino", "DinoFeatures")
     from huggingface_hub import constants, snapshot_download
 
     def download(**options):

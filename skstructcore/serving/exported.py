@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.versions import import_extra
 from ..images.geometry import Framing
 from ..images.image_list import as_images
 
@@ -223,7 +223,7 @@ def pixels_of_size(images, i, size):
 
 def onnxruntime_graph(content, name="the export"):
     """A function from pixels to the outputs, and what the file says about itself."""
-    ort = import_for_onnx("onnxruntime")
+    ort = import_extra("onnxruntime", "onnx", "An ONNX file")
     options = ort.SessionOptions()
     options.log_severity_level = 3
     try:
@@ -239,7 +239,7 @@ def onnxruntime_graph(content, name="the export"):
 
 
 def _openvino_graph(content, name):
-    openvino = import_for_onnx("openvino", extra="openvino")
+    openvino = import_extra("openvino", "openvino", "An ONNX file")
     core = openvino.Core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:
@@ -278,11 +278,3 @@ def _decode(png):
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
-
-
-def import_for_onnx(name, extra="onnx"):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        message = f'ONNX files need {name}: pip install "skstructcore[{extra}]"'
-        raise ImportError(message) from error
