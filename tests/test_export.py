@@ -352,6 +352,10 @@ def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(ExportError, match="sealed in it has changed"):
         verify_export(tmp_path / "changed.onnx")
+    model.metadata_props[0].value = model.metadata_props[0].value.replace('t": 1,', 't": 2,')
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(ExportError, match=r"has the format 2 of skstructcore .* reads 1: use"):
+        verify_export(tmp_path / "changed.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(ExportError, match="not written by skstructcore"):
@@ -361,13 +365,10 @@ def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
         verify_export(tmp_path / "changed.onnx")
 
 
-def test_a_descriptor_that_has_no_nodes_is_refused_by_name(pipe, tmp_path, monkeypatch):
-    from skstructcore.serving import _descriptors
+def test_every_descriptor_has_nodes():
+    from skstructcore.serving._descriptors import Descriptors
 
-    monkeypatch.delattr(_descriptors.Descriptors, "std")
-    with pytest.raises(ExportError, match="can hold the descriptor 'std'"):
-        export_onnx(pipe, tmp_path / "m.onnx", pictures(3))
-    assert not (tmp_path / "m.onnx").exists()
+    assert [name for name in DESCRIPTORS if not callable(vars(Descriptors).get(name))] == []
 
 
 def test_graph_that_does_not_agree_is_not_written(pipe, tmp_path, monkeypatch):

@@ -161,10 +161,8 @@ class AnomalyMapDisplay(Display):
         images : folder, sequence of paths, PIL images or arrays, or ImageSet
         maps : mapping of str to AnomalyMaps or array of shape (n_images, H, W)
             For each method. `AnomalyMaps` know where they lie; an array covers the whole image.
-        titles, thresholds, rows
-            See the class.
-        axes : ndarray of Axes, default=None
-            See `plot`.
+        titles, thresholds, rows, axes
+            See the class and `plot`.
         """
         display = cls._of(images, maps, titles=titles, thresholds=thresholds, rows=rows)
         return display.plot(axes)

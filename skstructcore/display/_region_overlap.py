@@ -87,16 +87,14 @@ class RegionOverlapDisplay(Display):
             As `make_structcore` builds it.
         images : ImageSet
             With masks; defects without one are left out.
-        max_fpr, name
-            See the class.
-        ax : Axes, default=None
-            See `plot`.
+        max_fpr, name, ax
+            See the class and `plot`.
         """
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
-        curve = pro_curve(masks, pixels, ignored=ignored)
-        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
+        options = {"max_fpr": max_fpr, "name": name, "ax": ax}
+        return cls.from_predictions(masks, pixels, ignored=ignored, **options)
 
     @classmethod
     def from_predictions(
@@ -115,10 +113,8 @@ class RegionOverlapDisplay(Display):
         ----------
         masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
             See `skstructcore.metrics.aupro_score`.
-        max_fpr, name
-            See the class.
-        ax : Axes, default=None
-            See `plot`.
+        max_fpr, name, ax
+            See the class and `plot`.
         """
         curve = pro_curve(masks, anomaly_maps, ignored=ignored)
         return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)

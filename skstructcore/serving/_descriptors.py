@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper
+import onnx.parser
+from onnx import TensorProto
 
 from ..scoring.descriptors import SURPRISE
-from ._graph import Graph
-from .exported import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ._graph import Graph
+
 
 class Descriptors:
-    """The descriptors of one map ``(h, w)``, float64; a method each, see `map_functions`.
+    """The descriptors of one map ``(h, w)``, float64; a method each of `DESCRIPTORS`.
 
     Where pixels are `ignored`, those that look at single pixels take the others as a list.
     """
@@ -38,13 +39,7 @@ class Descriptors:
 
     def of(self, name: str) -> str:
         name = name.removeprefix(SURPRISE)
-        if name.startswith("top"):
-            return self.top(float(name[3:]))
-        if not hasattr(self, name):
-            raise ExportError(
-                f"No ONNX graph can hold the descriptor {name!r} yet: fit with other descriptors."
-            )
-        return getattr(self, name)()
+        return self.top(float(name[3:])) if name.startswith("top") else getattr(self, name)()
 
     def max(self):
         return self.g.reduce("Max", self.values)
@@ -131,33 +126,19 @@ class Descriptors:
         over = g.float(g("And", g("Greater", self.map, limit), self.there))
         over = g.shaped(over, 1, 1, height, width)
         numbers = np.arange(1, n_pixels + 1, dtype=np.float32).reshape(1, 1, height, width)
-        body = Graph(f"spread_{len(g.nodes)}/")
-        before, round_, going, go_on = (
-            body.prefix + n for n in ("before", "round", "going", "go_on")
-        )
-        pooled = body("MaxPool", before, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-        after = body("Mul", pooled, over, outputs=(f"{body.prefix}after",))
-        changed = body("Sub", after, before)
-        changed = body("ReduceSum", body("Abs", changed), keepdims=0)
-        body("Greater", changed, np.float32(0), outputs=(go_on,))
-        shape, boolean = [1, 1, height, width], TensorProto.BOOL
-        body_graph = helper.make_graph(
-            body.nodes,
-            "spread",
-            [
-                helper.make_tensor_value_info(round_, TensorProto.INT64, []),
-                helper.make_tensor_value_info(going, boolean, []),
-                helper.make_tensor_value_info(before, TensorProto.FLOAT, shape),
-            ],
-            [
-                helper.make_tensor_value_info(go_on, boolean, []),
-                helper.make_tensor_value_info(after, TensorProto.FLOAT, shape),
-            ],
-            body.constants,
-        )
-        spread = g(
-            "Loop", np.int64(n_pixels), np.bool_(True), g("Mul", over, numbers), body=body_graph
-        )
+        # Names in a loop must be unlike all others.
+        before, after, go_on = (f"{name}_{len(g.nodes)}" for name in ("before", "after", "go_on"))
+        body = onnx.parser.parse_graph(f"""
+            spread (int64 i_{go_on}, bool was_{go_on}, float[1, 1, {height}, {width}] {before})
+            => (bool {go_on}, float[1, 1, {height}, {width}] {after}) {{
+                pooled_{after} = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> ({before})
+                {after} = Mul (pooled_{after}, {over})
+                change_{after} = Sub ({after}, {before})
+                grown_{after} = ReduceMax <keepdims = 0> (change_{after})
+                {go_on} = Cast <to = 9> (grown_{after})
+            }}""")
+        start = g("Mul", over, numbers)
+        spread = g("Loop", np.int64(n_pixels), np.bool_(True), start, body=body)
         places = g("Cast", g.shaped(spread, -1), to=TensorProto.INT64)
         sizes = np.zeros(n_pixels + 1, np.float32)
         sizes = g("ScatterElements", sizes, places, g.shaped(over, -1), axis=0, reduction="add")

@@ -1,8 +1,8 @@
 """The nodes of an ONNX graph, and how they scale images and maps.
 
-Modules beside this one say again, in ONNX, what other rooms say in numpy: `_search` what `knn` and
-`routing`, `_descriptors` and `_scoring` what `scoring` says. Their functions append nodes to a
-`Graph` and return the names of the results. `export_onnx` compares the two on real images before
+Modules beside this one say again, in ONNX, what other rooms say in numpy: `_scoring` what `knn`,
+`routing` and `scoring` say, `_descriptors` what `scoring.map_functions` says. They append nodes to
+a `Graph`, and return the names of the results. `export_onnx` compares the two on real images before
 it writes a file.
 """
 

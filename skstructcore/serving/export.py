@@ -22,6 +22,7 @@ from ..scoring.constants import score_constants
 from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
 from .exported import (
+    FORMAT,
     KEY,
     ExportError,
     compare,
@@ -108,7 +109,7 @@ def export_onnx(
     order = np.argsort(expected["score"][:-1])
     sealed = dict.fromkeys([*order[[0, len(order) // 2, -1]].tolist(), len(pixels) - 1])
     note = {
-        "format": 1,
+        "format": FORMAT,
         "version": __version__,
         "image_size": picture.framing.size,
         "original_size": None if ignored is None else images.sizes()[0].tolist(),

@@ -30,8 +30,8 @@ __all__ = ["ExportCheck", "ExportError", "ExportedModel", "verify_export"]
 
 #: Scores of an export may differ by so much, as a share of the score or of the threshold.
 TOLERANCE = 1e-4
-#: Where a file says what it is.
-KEY = "skstructcore"
+#: Where a file says what it is, and the format of what it says.
+KEY, FORMAT = "skstructcore", 1
 
 
 class ExportError(ValueError):
@@ -264,6 +264,11 @@ def _read_note(text, name):
     if text is None:
         raise ExportError(f"{name!r} was not written by skstructcore: nothing is sealed in it.")
     note = json.loads(text)
+    if note.get("format") != FORMAT:
+        raise ExportError(
+            f"{name!r} has the format {note.get('format')} of skstructcore {note.get('version')}, "
+            f"and this release reads {FORMAT}: use that one, or export anew."
+        )
     found = note.pop("sha256", None)
     if found != digest_of_note(note):
         raise ExportError(f"{name!r} is damaged: what is sealed in it has changed.")

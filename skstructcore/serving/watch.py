@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from .._utils.files import Journal, escape_name
@@ -189,17 +188,16 @@ class FolderWatch:
     def _count(self, rows):
         """Take rows in: as done, as news of the line, and as messages that are to be sent."""
         self._done.update(zip(*(rows[name].tolist() for name in _KEY), strict=True))
-        is_news = (rows["error"].isna() & (rows["model"] == self.model)).to_numpy()
-        alarms = [[] for _ in range(len(rows))]
-        if is_news.any():
-            first, news = self._monitor.n_images_, np.flatnonzero(is_news)
-            for alarm in self._monitor.update(rows[is_news].astype({"is_anomalous": bool})):
-                alarms[news[alarm.image - first]].append(str(alarm))
-        n_before, self.n_rows = self.n_rows, self.n_rows + len(rows)
-        first = int(min(max(self._outbox.n_sent - n_before, 0), len(rows)))  # that somebody lacks
-        shown = json.loads(rows[_SHOWN].iloc[first:].to_json(orient="records"))
-        for i, message in enumerate(shown, start=first):
-            self._outbox.put({"number": n_before + i + 1, **message, "alarms": alarms[i]})
+        rows = rows.set_axis(range(self.n_rows + 1, self.n_rows + 1 + len(rows)))  # their numbers
+        self.n_rows += len(rows)
+        news = rows[rows["error"].isna() & (rows["model"] == self.model)]
+        alarms, first = {}, self._monitor.n_images_
+        for alarm in self._monitor.update(news.astype({"is_anomalous": bool})):
+            alarms.setdefault(news.index[alarm.image - first], []).append(str(alarm))
+        lacked = rows[rows.index > self._outbox.n_sent]
+        shown = json.loads(lacked[_SHOWN].to_json(orient="records"))
+        for number, message in zip(lacked.index.tolist(), shown, strict=True):
+            self._outbox.put({"number": number, **message, "alarms": alarms.get(number, [])})
 
     def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
         """Look until `stop` is set: when the system tells of changes, and every `poll` seconds.
