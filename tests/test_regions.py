@@ -17,7 +17,7 @@ from skstructcore import (
 )
 from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
-from skstructcore.inference.region_files import label_masks, to_coco, to_geojson
+from skstructcore.inference.region_files import draw_mask, to_coco, to_geojson
 
 N_TRAIN = 19
 
@@ -191,16 +191,6 @@ def test_exports_hold_the_same_regions(pipe_and_images, tmp_path):
     assert geojson["features"][0]["properties"]["p_value"] == found["p_value"][0]
 
 
-def test_label_masks_are_as_large_as_their_images(pipe_and_images):
-    pipe, paths = pipe_and_images
-    found = regions(pipe, paths)
-    masks = label_masks(found, paths)
-    assert list(masks) == paths and masks[paths[0]].shape == (40, 60)
-    assert masks[paths[1]][13, 24] == 1
-    for _, row in found.iterrows():  # patches are 2 x 2 whole pixels, without holes here
-        assert (masks[row["image"]] == row["region"]).sum() >= row["area"]
-
-
 def test_a_region_in_the_hole_of_another_stays_visible(scorer):
     scorer = StructCoreScorer(false_alarm_rate=0.2, descriptors=["std"]).fit(
         AnomalyMaps(np.random.default_rng(0).random((9, 13, 13)))
@@ -209,7 +199,7 @@ def test_a_region_in_the_hole_of_another_stays_visible(scorer):
         values = np.zeros((1, 13, 13))
         values[0, 1:12, 1:12], values[0, 2:11, 2:11] = 20, 0
         values[0, 7 - half : 6 + half, 7 - half : 6 + half] = 30
-        mask = label_masks(regions(scorer, AnomalyMaps(values)))["image 0"]
+        mask = draw_mask(regions(scorer, AnomalyMaps(values)).to_dict("records"), (13, 13))
         assert mask[6, 6] == 1 and mask[1, 1] == 2 and mask[0, 0] == 0
 
 
@@ -240,7 +230,7 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
 
 
 @pytest.mark.parametrize("table", [[1], pd.DataFrame({"image": ["a.png"]}), None])
-@pytest.mark.parametrize("export", [to_coco, to_geojson, label_masks])
+@pytest.mark.parametrize("export", [to_coco, to_geojson])
 def test_what_is_no_table_of_regions_is_not_exported(export, table):
     with pytest.raises(ValueError, match="regions must be what skstructcore"):
         export(table)

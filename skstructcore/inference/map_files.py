@@ -43,27 +43,13 @@ _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 
 @dataclass(frozen=True)
 class MapWriter:
-    """Writes files of maps while they are there, in whichever process: see `save_maps`.
+    """Writes files of maps while they are there, in whichever process: see `save_maps`."""
 
-    Attributes
-    ----------
-    folders : dict of str to Path
-        Of each kind of file, "map", "overlay" and "mask", that is wanted.
-    base : str
-        Folder below which all images lie, as their files do below the folders.
-    unit : float
-        What a count of a map is worth.
-    view : Intensity or None
-        How the pipeline sees values of images, which overlays show.
-    keep_regions : bool
-        Whether a call returns the regions of each image.
-    """
-
-    folders: dict[str, Path]
-    base: str
-    unit: float
-    view: Intensity | None
-    keep_regions: bool
+    folders: dict[str, Path]  # of each kind of file, "map", "overlay" and "mask", that is wanted
+    base: str  # folder below which all images lie, as their files do below the folders
+    unit: float  # what a count of a map is worth
+    view: Intensity | None  # how the pipeline sees values of images, which overlays show
+    keep_regions: bool  # whether a call returns the regions of each image
 
     @classmethod
     def of(
@@ -118,7 +104,8 @@ class MapWriter:
                     shown = images.seen_through(self.view).read(i)
                     picture = _overlay(shown, placed, thresholds[routes[i]])
                 else:
-                    picture = _as_mask(draw_mask(found[i], placed.shape))
+                    mask = draw_mask(found[i], placed.shape)
+                    picture = Image.fromarray(mask if mask.max() > 255 else mask.astype(np.uint8))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     picture.save(file, format="png")
@@ -146,10 +133,6 @@ def _overlay(image, placed, threshold):
     share = np.clip(np.nan_to_num(placed) / threshold - 0.5, 0, 1)[..., np.newaxis]
     shown = np.asarray(image, dtype=np.float32)
     return Image.fromarray(np.rint(shown + 0.65 * share * (_VERMILLION - shown)).astype(np.uint8))
-
-
-def _as_mask(mask):
-    return Image.fromarray(mask if mask.max(initial=0) > 255 else mask.astype(np.uint8))
 
 
 def _take_up(folder, note):

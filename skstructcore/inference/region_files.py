@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike, StrPath
 
-__all__ = ["label_masks", "to_coco", "to_geojson"]
+__all__ = ["to_coco", "to_geojson"]
 
 _INFO = {"description": "Regions found by skstructcore"}
 # Columns that become properties as they are.
@@ -70,10 +70,15 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
                 "image_id": numbers[row["image"]],
                 "category_id": 1,
                 "segmentation": [np.ravel(row["polygon"]).tolist()],
-                "bbox": [row["left"], row["top"], *_extent(row)],
+                "bbox": [
+                    row["left"],
+                    row["top"],
+                    row["right"] - row["left"],
+                    row["bottom"] - row["top"],
+                ],
                 "iscrowd": 0,
                 "score": row["peak"],
-                **_properties(row),
+                **{name: row[name] for name in _PROPERTIES},
             }
             for number, row in enumerate(regions.to_dict("records"), start=1)
         ],
@@ -110,35 +115,17 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
             {
                 "type": "Feature",
                 "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {"image": row["image"], **_properties(row)},
+                "properties": {name: row[name] for name in ("image", *_PROPERTIES)},
             }
         )
     return {"type": "FeatureCollection", "features": features}
 
 
-def label_masks(
-    regions: pd.DataFrame, images: ImagesLike | None = None
-) -> dict[str, NDArray[np.uint16]]:
-    """Masks of the regions of each image, at the size of the upright original.
-
-    Parameters
-    ----------
-    regions, images : see `to_coco`
-
-    Returns
-    -------
-    masks : dict of image to ndarray of shape (height, width), uint16
-        0 outside of regions, else the number of the region. Holes of a region belong to it.
-    """
-    sizes = _sizes(regions, images)
-    rows = {name: [] for name in sizes}
-    for row in regions.to_dict("records"):
-        rows[row["image"]].append(row)
-    return {name: draw_mask(rows[name], size) for name, size in sizes.items()}
-
-
 def draw_mask(rows: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """The mask of the regions of one image."""
+    """The mask of the regions of an image, of its size: 0, or the number of the region.
+
+    Holes of a region belong to it.
+    """
     mask = np.zeros(size, dtype=np.uint16)
     # The widest first, so that what lies in a hole of another stays visible.
     for row in sorted(rows, key=lambda row: row["left"] - row["right"]):
@@ -167,11 +154,3 @@ def _sizes(regions, images):
         raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")
     sizes = images.sizes().tolist()
     return {name: (height, width) for name, (height, width) in zip(names, sizes, strict=True)}
-
-
-def _extent(row):
-    return row["right"] - row["left"], row["bottom"] - row["top"]
-
-
-def _properties(row):
-    return {name: row[name] for name in _PROPERTIES}

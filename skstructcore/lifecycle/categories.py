@@ -52,10 +52,7 @@ def add_category(
         that are labelled as defects are left out.
     name : str
         Name of the product.
-    groups : array-like of shape (n_images,), "auto" or None, default="auto"
-        The part, shot or series that each image shows, as in `CoresetBank.fit`.
-    parts : array-like of shape (n_images,), "auto" or None, default="auto"
-        The part that each image is a view of, needed where the pipeline decides about parts.
+    groups, parts : see `recalibrate`
 
     Returns
     -------

@@ -186,8 +186,8 @@ def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
     return pd.DataFrame(found).join(shares.add_prefix("painted_"))
 
 
-def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float = _FOUND) -> float:
-    """Size from which on at least a share `wanted` is found; NaN if there is none.
+def smallest_size(sizes: Sequence[float], shares: Sequence[float]) -> float:
+    """Size from which on at least 90 % are found; NaN if there is none.
 
     Between two sizes the share is interpolated over the logarithm of the size; it must hold for
     all larger sizes too.
@@ -201,13 +201,13 @@ def smallest_size(sizes: Sequence[float], shares: Sequence[float], wanted: float
     """
     order = np.argsort(sizes)
     sizes, shares = np.asarray(sizes, float)[order], np.asarray(shares, float)[order]
-    below = np.flatnonzero(shares < wanted)
+    below = np.flatnonzero(shares < _FOUND)
     if len(below) == 0:
         return float(sizes[0])
     last = below[-1]
     if last == len(sizes) - 1:
         return float("nan")
-    part = (wanted - shares[last]) / (shares[last + 1] - shares[last])
+    part = (_FOUND - shares[last]) / (shares[last + 1] - shares[last])
     return float(sizes[last] * (sizes[last + 1] / sizes[last]) ** part)
 
 

@@ -55,20 +55,8 @@ def update(
     ----------
     pipe : Pipeline
         Fitted, as `make_structcore` builds it. It is not changed.
-    images : folder, sequence of paths, PIL images or arrays, or ndarray
-        Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
-        are labelled as defects are left out.
-    groups : array-like of shape (n_images,), "auto" or None, default="auto"
-        The part, shot or lot that each image shows; none of them is one of the fit. See
-        `CoresetBank.fit`.
-    categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
-        With routes: the product of each image, or of all. "auto": those of the `ImageSet`. None:
-        the route that each image is sent to.
-    parts : array-like of shape (n_images,), "auto" or None, default="auto"
-        The part that each image is a view of, needed where the pipeline decides about parts.
-        "auto": those of the `ImageSet`.
-    force : bool, default=False
-        Whether to take images that look like defects or another product.
+    images, groups, categories, parts, force : see `recalibrate`
+        No group and no part is one of the fit.
 
     Returns
     -------

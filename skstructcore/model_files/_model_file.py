@@ -58,18 +58,18 @@ def write_model_file(file: BinaryIO, arrays: dict[str, NDArray], text: dict[str,
             "data_offsets": [start, stop],
         }
         start = stop
-    content = [_little_endian(arrays[key]) for key in order]
-    digest = hashlib.sha256()
-    for array in content:
-        digest.update(_bytes_of(array))
+    digest, content = hashlib.sha256(), []
+    for array in map(arrays.get, order):
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        content.append(little.reshape(-1).view(np.uint8))
+        digest.update(content[-1])
     text = {**text, "arrays_sha256": digest.hexdigest()}
     text["sha256"] = _digest_of_head(text, places)
     head = json.dumps({"__metadata__": text, **places}).encode()
     head += b" " * (-(8 + len(head)) % _ALIGNMENT)
     file.write(len(head).to_bytes(8, "little"))
     file.write(head)
-    for array in content:
-        file.write(_bytes_of(array))
+    file.writelines(content)
 
 
 class Head(NamedTuple):
@@ -138,14 +138,6 @@ def read_arrays(head: Head, mmap_mode: Literal["r"] | None) -> dict[str, NDArray
         }
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
-
-
-def _little_endian(array):
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-
-def _bytes_of(array):
-    return array.reshape(-1).view(np.uint8)
 
 
 def _digest_of_head(text, places):

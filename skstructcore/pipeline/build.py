@@ -117,8 +117,8 @@ def make_structcore(
         ]
     )
     if random_state is not None:
-        seeds = [f"{name}__random_state" for name, step in pipe.steps]
-        settings |= dict.fromkeys(pipe.get_params().keys() & seeds, random_state)
+        seeded = [name for name, step in pipe.steps if hasattr(step, "random_state")]
+        settings |= {f"{name}__random_state": random_state for name in seeded}
     return pipe.set_params(**(settings | params))
 
 
