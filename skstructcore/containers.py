@@ -227,6 +227,9 @@ class _ImageContainer(OfTrainingImages):
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Self:
+        return take_rows(self, self._rows(key))
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         values = np.asarray(self.values)
         if dtype is not None and values.dtype != np.dtype(dtype):
@@ -296,9 +299,6 @@ class Patches(_ImageContainer):
     images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     geometry: Geometry | None = None
 
-    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Patches:
-        return take_rows(self, self._rows(key))
-
     def iter_batches(self) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
         return iter_batches(self.values)
@@ -348,6 +348,3 @@ class AnomalyMaps(_ImageContainer):
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
     without_lot: AnomalyMaps | None = None
-
-    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> AnomalyMaps:
-        return take_rows(self, self._rows(key))

@@ -205,8 +205,24 @@ def test_exact_recall_is_one():
     [
         (np.zeros((2, 3)), np.zeros((5, 4)), {}, r"rows \(q, 4\) like the bank; got \(2, 3\)"),
         (np.zeros((2, 3)), np.zeros((0, 3)), {}, r"bank must be a table .* got shape \(0, 3\)"),
-        (np.zeros((2, 3)), np.zeros((5, 3)), {"k": 6}, "n_neighbors must be 1 to 5"),
-        (np.zeros((2, 3)), np.zeros((5, 3)), {"k": 0}, "n_neighbors must be 1 to 5"),
+        (
+            np.zeros((2, 3)),
+            np.zeros((5, 3)),
+            {"k": 6},
+            "n_neighbors must be an integer",
+        ),
+        (
+            np.zeros((2, 3)),
+            np.zeros((5, 3)),
+            {"k": 0},
+            "n_neighbors must be an integer",
+        ),
+        (
+            np.zeros((2, 3)),
+            np.zeros((5, 3)),
+            {"k": 2.0},
+            "n_neighbors must be an integer",
+        ),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"algorithm": "best"}, "got 'best'"),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"exclude": ([1], [1] * 5)}, "each of the 2 queries"),
         (np.zeros((2, 3)), np.zeros((5, 3)), {"exclude": ([1, 1], [1])}, "each of the 5 bank"),

@@ -5,8 +5,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from skstructcore import CoresetBank
-from skstructcore.routing.clusters import choose_routes
-from skstructcore.routing.prototypes import pool_patches, routing_distances, select_prototypes
+from skstructcore.routing.prototypes import (
+    choose_routes,
+    pool_patches,
+    routing_distances,
+    select_prototypes,
+)
 
 
 def products(n_products=3, n_images=8, grid=(3, 4), n_features=10, spread=0.2, seed=0):

@@ -112,3 +112,9 @@ def test_no_rows():
 def test_more_rows_than_announced():
     with pytest.raises(ValueError, match="n_rows=2 were announced, but 3 came"):
         StreamingCoreset(3, n_rows=2).add(np.zeros((3, 1)), 0)
+
+
+@pytest.mark.parametrize("wrong", [{"n_select": 0}, {"n_select": 2.5}, {"max_memory": "1GB"}])
+def test_parameters_are_checked_where_they_are_given(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be an integer from 1 "):
+        StreamingCoreset(**{"n_select": 2, **wrong})

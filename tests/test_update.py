@@ -19,7 +19,7 @@ from skstructcore import (
     save,
     update,
 )
-from skstructcore.bank.stream import _drawn
+from skstructcore.bank.build import _drawn
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:false_alarm_rate=", "ignore:Fewer than", "ignore:.*training images are forgotten"

@@ -18,11 +18,6 @@ def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
 
     "auto" is the first of `among` that this machine has, else "cpu". A torch device is "cuda",
     "cuda:1", "mps", …; "torch:cpu" is torch on the CPU. ValueError if torch cannot compute on it.
-
-    Examples
-    --------
-    >>> find_device("cpu")
-    'cpu'
     """
     if str(device) == "cpu":
         return "cpu"
@@ -109,11 +104,6 @@ def progress_bar(*, verbose: object, **options: Any) -> Any:
     The lock of tqdm's own bars, also of those that are disabled, is shared by all processes that
     were forked from one: where one of them is killed while it holds it, the others wait for ever.
     Its watching thread, too, may hold the lock when a process is forked.
-
-    Examples
-    --------
-    >>> with progress_bar(verbose=0, total=3) as bar:
-    ...     bar.update(3)
     """
     if not verbose:
         return _NoBar()
@@ -134,12 +124,6 @@ def thread_pool(most=None):
     products run on one thread each: their own threads would wait for each other, the
     longer the busier the machine is. The number is put back when the last of the calls that
     overlap is done.
-
-    Examples
-    --------
-    >>> with thread_pool() as run:
-    ...     run(abs, [-1, -2])
-    [1, 2]
     """
     n_threads = _n_threads() if most is None else min(most, _n_threads())
     with _one_thread_each:

@@ -57,13 +57,7 @@ class LazyRows(Protocol):
 
 
 def is_lazy(X: object) -> TypeGuard[LazyRows]:
-    """Whether rows are computed when they are asked for; arrays are there already.
-
-    Examples
-    --------
-    >>> is_lazy(np.zeros((2, 3)))
-    False
-    """
+    """Whether rows are computed when they are asked for; arrays are there already."""
     return hasattr(X, "iter_batches")
 
 
@@ -136,14 +130,7 @@ def ignored_patches(features):
 
 
 def counted_rows(features):
-    """Rows ``(m, d)`` of all patches that are not ignored, and their places; None: all are there.
-
-    Examples
-    --------
-    >>> rows, places = counted_rows(np.array([[[np.nan], [1.0]], [[2.0], [3.0]]]))
-    >>> rows.ravel(), places
-    (array([1., 2., 3.]), array([1, 2, 3]))
-    """
+    """Rows ``(m, d)`` of patches that are not ignored, and their places; None: all are there."""
     rows = features.reshape(-1, features.shape[-1])
     ignored = ignored_patches(rows)
     if ignored is None:
@@ -163,13 +150,7 @@ def _check_last_axis(estimator, n_features, reset):
 
 
 def as_patch_grid(X):
-    """Give a table ``(n, d)`` the shape ``(n, 1, 1, d)`` of one patch an image.
-
-    Examples
-    --------
-    >>> as_patch_grid(np.zeros((3, 2))).shape
-    (3, 1, 1, 2)
-    """
+    """Give a table ``(n, d)`` the shape ``(n, 1, 1, d)`` of one patch an image."""
     return X[:, np.newaxis, np.newaxis, :] if X.ndim == 2 else X
 
 
@@ -180,11 +161,6 @@ def materialize(
 
     Where the category of an image says what is ignored, `categories` ``(n,)`` are needed:
     ValueError without.
-
-    Examples
-    --------
-    >>> materialize([[1, 2], [3, 4]]).shape
-    (2, 1, 1, 2)
     """
     if not is_lazy(X):
         return as_patch_grid(np.asarray(X, dtype=dtype))

@@ -58,16 +58,7 @@ def check_per_image(values, n_images, name):
 
 
 def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
-    """Return names of groups or categories, one an image and none missing, or raise ValueError.
-
-    Examples
-    --------
-    >>> check_labels(["a", "b", "a"], 3, "groups")
-    array(['a', 'b', 'a'], dtype='<U1')
-    >>> check_labels(["a", None, "a"], 3, "groups")
-    Traceback (most recent call last):
-    ValueError: groups has no entry for image 1: got None. Give every image one.
-    """
+    """Return names of groups or categories, one an image and none missing, or raise ValueError."""
     if isinstance(values, str):
         raise ValueError(f"{name} must have one entry per image, got one string: {values!r}.")
     values = check_per_image(values, n_images, name)

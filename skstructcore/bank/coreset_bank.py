@@ -25,10 +25,9 @@ from .._utils.rows import (
 from .._utils.warning import warn_user
 from ..containers import Patches
 from ..routing.prototypes import pool_patches
-from .build import SelectionRule, most_unlike, profiles_of, select_bank
+from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
 from .memory import asked_ratio, check_room
-from .stream import over_shards, stream_bank
 from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
-        finds the number of groups, see `skstructcore.routing.clusters.choose_routes`. None: one
+        finds the number of groups, see `skstructcore.routing.prototypes.choose_routes`. None: one
         bank for all, or one for each of the `categories` that `fit` gets.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),

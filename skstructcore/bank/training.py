@@ -15,8 +15,8 @@ from ..containers import TrainingImages
 from ..images.image_list import Annotations, ImageList
 from ..images.labels import is_defect_in_training
 from ..routing import UNKNOWN
-from ..routing.clusters import choose_routes
-from .stream import over_shards
+from ..routing.prototypes import choose_routes
+from .build import over_shards
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -285,14 +285,7 @@ def _tell_of_copies(digests, groups):
 
 
 def digests_of(X: LazyRows | ImageList | NDArray[np.floating]) -> NDArray[np.str_]:
-    """Digest of the content of each image, or of its features where there is no image.
-
-    Examples
-    --------
-    >>> a, b, again = digests_of(np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]]))
-    >>> a == b, a == again
-    (False, True)
-    """
+    """Digest of the content of each image, or of its features where there is no image."""
     images = X if isinstance(X, ImageList) else getattr(X, "images", None)
     if images is not None:
         return np.array([images.digest(i) for i in range(len(images))])

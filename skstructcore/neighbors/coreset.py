@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
-from .index import check_rows
+from .index import check_integer, check_rows
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +84,8 @@ def greedy_k_center(
     (array([3]), array([2.], dtype=float32))
     """
     X = check_rows(X, "X")
-    _check_integer("n_select", n_select, 1, len(X))
-    _check_integer("start", start, 0, len(X) - 1)
+    check_integer("n_select", n_select, 1, len(X))
+    check_integer("start", start, 0, len(X) - 1)
     if nearest is not None:
         nearest = np.array(nearest, dtype=np.float64)  # a copy
         if nearest.shape != (len(X),) or not ((nearest >= 0) & (nearest < np.inf)).all():
@@ -238,9 +237,3 @@ class _Selection:
                 places, rows, centred = places[above], rows[above], centred[above]
                 halves, values = halves[above], values[above]
         self.nearest[places], self.seen[places] = values, done
-
-
-def _check_integer(name, value, low, high):
-    # Unlike an interval of scikit-learn's, low and high may be equal.
-    if not isinstance(value, Integral) or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,10 +142,7 @@ class NeighborIndex:
             raise ValueError(
                 f"queries must be a table of rows (q, {d}) like the bank; got {queries.shape}."
             )
-        if not 1 <= n_neighbors <= m:
-            raise ValueError(
-                f"n_neighbors must be 1 to {m}, the size of the bank; got {n_neighbors}."
-            )
+        check_integer("n_neighbors", n_neighbors, 1, m)
         _check_range(queries, "queries")
         query_groups, groups = self._check_exclude(exclude, len(queries))
         distances, indices = self._search(queries, n_neighbors, query_groups, groups)
@@ -389,6 +387,12 @@ def check_rows(rows: ArrayLike, name: str) -> NDArray[np.float32]:
         raise ValueError(f"{name} must be a table of rows (n, d), got shape {rows.shape}.")
     _check_range(rows, name)
     return rows
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """Raise ValueError unless a parameter is an integer of a range, whose ends may be equal."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")
 
 
 def _check_range(rows, name):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .coreset import greedy_k_center
+from .index import check_integer
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +96,8 @@ class StreamingCoreset:
         n_rows: int | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        check_integer("n_select", n_select, 1, sys.maxsize)
+        check_integer("max_memory", max_memory, 1, sys.maxsize)
         self.n_select = n_select
         self.max_memory = max_memory
         self.n_rows = n_rows

@@ -12,33 +12,31 @@ import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from .._utils.rows import counted_rows, iter_batches
 from ..neighbors.coreset import greedy_k_center
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
     from .._utils.rows import LazyRows
-    from .._utils.typing import ArrayLike, NDArray
+    from .._utils.typing import ArrayLike, NDArray, RandomState
 
 #: Prototypes of a route.
 N_PROTOTYPES = 16
 #: Patches of an image that are compared with prototypes.
 N_COMPARED = 64
+# Below this silhouette, clusters of images are no products but variation of one.
+_MIN_SILHOUETTE = 0.5
+_MAX_ROUTES = 32
 # More patches than these do not change the prototypes visibly.
 _MAX_ROWS = 8192
 
 
 def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
-    """Scale the last axis to length one; zero vectors stay zero.
-
-    Examples
-    --------
-    >>> normalize_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
-    """
+    """Scale the last axis to length one; zero vectors stay zero."""
     rows = np.asarray(rows, dtype=np.float32)
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1)
@@ -58,6 +56,47 @@ def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]
                 raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
             pooled.append(rows.mean(axis=0, dtype=np.float64))
     return np.stack(pooled)
+
+
+def choose_routes(
+    pooled: NDArray[np.floating],
+    n_routes: int | Literal["auto"] = "auto",
+    *,
+    random_state: RandomState = 0,
+) -> NDArray[np.int64]:
+    """Cluster images by k-means on their pooled patches ``(n_images, d)``, see `pool_patches`.
+
+    "auto" takes the number of clusters, from 2 to 32, with the largest mean silhouette, among
+    those whose clusters all have at least 4 images. If that silhouette is below 0.5, there is
+    one: the images vary, but they are of one product. Returns the cluster of each image, numbered
+    in the order in which they first appear.
+
+    Examples
+    --------
+    >>> pooled = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 5, axis=0)
+    >>> pooled += np.random.default_rng(0).normal(size=(15, 2))
+    >>> choose_routes(pooled)
+    array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    """
+    from sklearn.cluster import KMeans  # which a process that only scores need not wait for
+    from sklearn.metrics import silhouette_score
+
+    def cluster(k):
+        return KMeans(k, n_init=4, random_state=random_state).fit_predict(pooled)
+
+    if n_routes != "auto" and n_routes > len(pooled):
+        raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
+    if n_routes != "auto":
+        return pd.factorize(cluster(n_routes))[0]
+    labels, best = np.zeros(len(pooled), dtype=np.int64), _MIN_SILHOUETTE
+    for k in range(2, min(_MAX_ROUTES, len(pooled) // 4) + 1):
+        candidate = cluster(k)
+        if np.bincount(candidate, minlength=k).min() < 4:
+            continue
+        quality = silhouette_score(pooled, candidate)
+        if quality > best:
+            labels, best = candidate, quality
+    return pd.factorize(labels)[0]
 
 
 @functools.cache
