@@ -258,11 +258,11 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         network = self.network()
         try:
             return tuple(int(n) for n in network.output_shape(height, width))
-        except RuntimeError as error:  # of torch, about sizes within the network
+        except (AssertionError, RuntimeError) as error:  # about sizes within the network
             what = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
                 f"The network cannot take images of {height} x {width} pixels ({what}): {error}. "
-                f"Choose another {what}."
+                f"Choose another {what}{network.advice}."
             ) from error
 
     def _iter_features(self, images, on_read=None):

@@ -41,6 +41,7 @@ class Network:
     """
 
     module: nn.Module | None = None  # all that was loaded, if that may be more than runs here
+    advice = ""  # what helps against sizes that it cannot take, behind "choose another"
 
     def __init__(self, mean, std, device, dtype):
         self.device, self.dtype = device, dtype

@@ -98,6 +98,11 @@ class TimmNetwork(Network):
             )
         config = module.pretrained_cfg
         super().__init__(mean or config["mean"], std or config["std"], device, dtype)
+        height, width = config.get("input_size", (3, "?", "?"))[1:]
+        self.advice = (
+            f": it was trained on {height} x {width}, and networks of a fixed size take "
+            "model_params={'img_size': ...}"
+        )
         self.layers = choose_layers(module, layers)
         self.module = module.to(device, dtype)
         self._order = sorted(set(self.layers))  # timm gives them from front to back
@@ -105,18 +110,6 @@ class TimmNetwork(Network):
         options = {"output_fmt": "NCHW", "intermediates_only": True, "stop_early": True}
         accepted = inspect.signature(module.forward_intermediates).parameters
         self._options = {key: value for key, value in options.items() if key in accepted}
-
-    def output_shape(self, height, width):
-        """Height, width and number of features of the grid for images of this size."""
-        try:
-            return super().output_shape(height, width)
-        except (AssertionError, RuntimeError) as error:
-            size = self.module.pretrained_cfg.get("input_size", (3, "?", "?"))[1:]
-            raise ValueError(
-                f"The network cannot take images of {height} x {width} pixels ({error}). It was "
-                f"trained on {size[0]} x {size[1]}. Choose another image_size; networks of a fixed "
-                "one take model_params={'img_size': ...}."
-            ) from error
 
     def __call__(self, pixels):
         x = self.scaled(pixels)

@@ -109,22 +109,22 @@ def split_page(name: str) -> tuple[str, int | None]:
 
 
 def split_view(name: str) -> tuple[str, tuple[int, int, int, int] | None]:
-    """A name without its view, and the view: left, top, right and bottom, None if it has none.
+    """A name without its view, and the view: top, left, bottom and right, None if it has none.
 
     Examples
     --------
     >>> split_view("tray.tif[2][200x100+30+40]")
-    ('tray.tif[2]', (30, 40, 230, 140))
+    ('tray.tif[2]', (40, 30, 140, 230))
     """
     match = _VIEW.fullmatch(name) if name.endswith("]") and not os.path.exists(name) else None
     if match is None:
         return name, None
     width, height, left, top = map(int, match.groups()[1:])
-    return match[1], (left, top, left + width, top + height)
+    return match[1], (top, left, top + height, left + width)
 
 
 def name_view(name: str, box: tuple[int, int, int, int]) -> str:
-    """The name of a view: top, left, bottom and right in an image."""
+    """The name of a view, which `split_view` reads."""
     top, left, bottom, right = box
     return f"{name}[{right - left}x{bottom - top}+{left}+{top}]"
 

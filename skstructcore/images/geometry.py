@@ -160,28 +160,27 @@ def as_box(region: object, name: str = "crop") -> tuple[float, float, float, flo
     return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
-def box_on_image(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def box_in_pixels(
+    region: Sequence[float] | None, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """Top, left, bottom and right, in whole pixels, of a region on an image of this size."""
     height, width = size
-    top, left, bottom, right = box_in_pixels(box, size)
+    if region is None:
+        return 0, 0, height, width
+    scale = np.array([width, height] * 2) if max(region) <= 1 else 1
+    left, top, right, bottom = np.round(np.array(region) * scale).astype(int).tolist()
+    return top, left, bottom, right
+
+
+def check_within(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    """Raise ValueError unless a box, top, left, bottom and right, is a part of such an image."""
+    (top, left, bottom, right), (height, width) = box, size
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
             f"the part reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
             f"within its {height} x {width} pixels; for images of several sizes give shares, from "
             "0 to 1"
         )
-    return top, left, bottom, right
-
-
-def box_in_pixels(box: Sequence[float] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """What `box_on_image` gives, also of a region that is not within the image."""
-    height, width = size
-    if box is None:
-        return 0, 0, height, width
-    is_share = max(box) <= 1 and isinstance(max(box), float)  # a name of a view has integers
-    scale = np.array([width, height] * 2) if is_share else 1
-    left, top, right, bottom = np.round(np.array(box) * scale).astype(int).tolist()
-    return top, left, bottom, right
 
 
 @dataclass(frozen=True)
@@ -204,16 +203,17 @@ class Framing:
     region: tuple[float, float, float, float] | None = None
 
     def box(
-        self, image_size: tuple[int, int], view: Sequence[float] | None = None
+        self, image_size: tuple[int, int], view: tuple[int, int, int, int] | None = None
     ) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of that part, of an image of this height and width.
 
-        Of the image only `view` is looked at: left, top, right and bottom; None: all of it.
+        Of the image only the box `view` is looked at; None: all of it.
         """
-        y = x = 0
-        for part in (view, self.region):
-            top, left, bottom, right = box_on_image(part, image_size)
-            y, x, image_size = y + top, x + left, (bottom - top, right - left)
+        y, x, bottom, right = view or (0, 0, *image_size)
+        image_size = bottom - y, right - x
+        top, left, bottom, right = part = box_in_pixels(self.region, image_size)
+        check_within(part, image_size)
+        y, x, image_size = y + top, x + left, (bottom - top, right - left)
         top, left, bottom, right = self._centre(image_size) if self.crop else (0, 0, *image_size)
         return float(top + y), float(left + x), float(bottom + y), float(right + x)
 

@@ -19,7 +19,7 @@ from PIL import Image
 from .._utils.columns import take_rows
 from .decoding import check_pixels, pages_of, problem_of_array
 from .files import list_images, name_view, split_page, split_view
-from .geometry import Framing, as_box, box_in_pixels, box_on_image
+from .geometry import Framing, as_box, box_in_pixels, check_within
 from .intensity import Intensity, bit_depth_window
 from .raster import SliceablePixels
 from .reading import (
@@ -425,7 +425,8 @@ class ImageList:
             image = image_of(self.items[i])
             if isinstance(image, FileImage):
                 check_pixels(image.size, self.max_pixels)
-                box_on_image(image.view, image.size)
+                if image.view is not None:
+                    check_within(image.view, image.size)
             try:
                 return function(image)
             except (NameError, TypeError, AttributeError) as error:

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def read_mask(
-    path: StrPath, inverted: bool = False, max_pixels: int | None = None
-) -> NDArray[np.bool_]:
+def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]:
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
     The stored values are taken as they are (indices of a palette, 16-bit values), because
@@ -42,8 +40,6 @@ def read_mask(
 
     Parameters
     ----------
-    inverted : bool, default=False
-        Whether 0 marks the defect.
     max_pixels : int, default=None
         See `as_images`.
 
@@ -74,8 +70,7 @@ def read_mask(
         raise ImageReadError(
             f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
         ) from error
-    marked = values.any(axis=-1) if values.ndim == 3 else values
-    return ~marked if inverted else marked
+    return values.any(axis=-1) if values.ndim == 3 else values
 
 
 #: More values than this are no classes, unless they are numbers of regions.
@@ -124,10 +119,10 @@ class InvertedMask(NamedTuple):
 def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> NDArray[np.bool_]:
     """The mask that an entry of `ImageSet.masks` stands for: a file, an array or a drawing."""
     if isinstance(mask, InvertedMask):
-        return read_mask(mask.path, True, max_pixels)
+        return ~read_mask(mask.path, max_pixels)
     if hasattr(mask, "read"):
         return mask.read()
-    return read_mask(mask, max_pixels=max_pixels) if isinstance(mask, str) else as_mask(mask, name)
+    return read_mask(mask, max_pixels) if isinstance(mask, str) else as_mask(mask, name)
 
 
 def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
