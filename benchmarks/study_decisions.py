@@ -26,7 +26,7 @@ from skstructcore.datasets import load_mvtec_ad, make_photographs
 from skstructcore.metrics import image_auroc_score
 from skstructcore.scoring import predictive
 from skstructcore.scoring.decision import decide, weights_of
-from skstructcore.scoring.suspects import suspects_of
+from skstructcore.scoring.predictive import suspects_of
 
 LEVELS = (0.05, 0.01, 0.005)
 SIZES = (10, 20, 50, 10**9)
@@ -217,7 +217,7 @@ def study_decisions(sets, seeds):
     rows = []
     for planted in PLANTED:
         mine = [case for case in cases if case.planted == planted]
-        named = [suspects_of(case.decision) for case in mine]
+        named = [suspects_of(case.decision.scores, case.decision.counts) for case in mine]
         right = sum(case.is_planted[odd].sum() for case, odd in zip(mine, named, strict=True))
         n_named = sum(map(len, named))
         n_planted = sum(case.is_planted.sum() for case in mine)

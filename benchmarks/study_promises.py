@@ -68,7 +68,7 @@ def realised(line: Line, n: int, rule: str, n_test: int) -> dict[str, tuple[floa
     X, *_ = line.images(n_test)
     maps = pipe[:-1].transform(X)
     table = pipe[-1].describe(maps)
-    with_region = regions(pipe[-1], maps)["image"].nunique()
+    with_region = regions(pipe, maps)["image"].nunique()
     promised = pipe[-1].false_alarm_rate_
     return {
         "rejected": (promised, table["is_anomalous"].mean()),

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from .pipeline import estimate_memory as estimate_memory
     from .pipeline import estimate_time as estimate_time
     from .pipeline import make_structcore as make_structcore
+    from .pipeline.describe import describe as describe
+    from .pipeline.describe import describe_parts as describe_parts
+    from .pipeline.describe import regions as regions
     from .projection import RandomProjection as RandomProjection
-    from .scoring.describe import describe as describe
-    from .scoring.parts import describe_parts as describe_parts
-    from .scoring.regions import regions as regions
     from .scoring.structcore import StructCoreScorer as StructCoreScorer
     from .serving.export import export_onnx as export_onnx
     from .serving.exported import ExportedModel as ExportedModel
@@ -62,10 +62,8 @@ _DEFINED_IN = {
     "lifecycle.update": "forget update",
     "model_files.persistence": "info load save trusted_types",
     "pipeline": "estimate_memory estimate_time make_structcore",
+    "pipeline.describe": "describe describe_parts regions",
     "projection": "RandomProjection",
-    "scoring.describe": "describe",
-    "scoring.parts": "describe_parts",
-    "scoring.regions": "regions",
     "scoring.structcore": "StructCoreScorer",
     "serving.export": "export_onnx",
     "serving.exported": "ExportedModel verify_export",

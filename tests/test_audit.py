@@ -15,7 +15,7 @@ from skstructcore import (
     recalibrate,
 )
 from skstructcore.scoring import predictive
-from skstructcore.scoring.suspects import tail_p_values
+from skstructcore.scoring.predictive import tail_p_values
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 

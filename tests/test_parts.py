@@ -15,11 +15,10 @@ from skstructcore import (
     save,
     update,
 )
-from skstructcore.scoring.decision import decide
+from skstructcore.scoring.decision import weights_of
 from skstructcore.scoring.parts import score_parts
-from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM
+from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, suspects_of, tail_p_values
 from skstructcore.scoring.summary import closing_sentences
-from skstructcore.scoring.suspects import suspects_of
 
 VIEWS = 5
 
@@ -141,19 +140,17 @@ def test_what_cannot_be_is_refused():
 def test_suspects_are_those_that_benjamini_and_hochberg_discover():
     pipe = fitted()
     decision = pipe[-1].calibration_.decision
-    from skstructcore.scoring.suspects import tail_p_values
-
     p_values = tail_p_values(decision.scores)
     expected = np.flatnonzero(false_discovery_control(p_values) <= 0.15)
-    assert sorted(suspects_of(decision)) == expected.tolist()
+    assert sorted(suspects_of(decision.scores)) == expected.tolist()
 
 
 def test_images_of_one_group_count_as_one_among_suspects_too():
     # Of ten groups nine have one image, and one has thirty that lie close together.
     scores = np.concatenate([np.arange(9.0), np.linspace(20, 20.1, 30)])
     groups = np.concatenate([np.arange(9), np.full(30, 9)])
-    assert len(suspects_of(decide(scores, 0.1, "guaranteed"))) == 0  # most images are like these
-    assert set(suspects_of(decide(scores, 0.1, "guaranteed", groups))) == set(range(9, 39))
+    assert len(suspects_of(scores)) == 0  # most images are like these
+    assert set(suspects_of(scores, weights_of(len(scores), groups, None))) == set(range(9, 39))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_fresh_images_are_not_called_training_images():
     pipe = steps.fit(X[:40])
     X[47] *= 9
     moved = recalibrate(pipe, X[40:], force=True)
-    assert len(suspects_of(moved[-1].calibration_.decision)) == 1
+    assert len(suspects_of(moved[-1].calibration_.decision.scores)) == 1
     assert not any("unlike the others" in text for text in closing_sentences(moved[-1]))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from networks import Blocks
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
     AnomalyMaps,
@@ -20,6 +21,11 @@ from skstructcore.images import Geometry
 from skstructcore.inference.region_files import draw_mask, to_coco, to_geojson
 
 N_TRAIN = 19
+
+
+def of_maps(scorer, maps, **params):
+    """The regions of maps, by a pipeline whose last step is the scorer."""
+    return regions(make_pipeline(scorer), maps, **params)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_rows_are_worked_out_by_hand(scorer, maps):
     assert (
         scorer.calibration_.base_decision.threshold == 16
     )  # (1 + 3) / 20 = 0.2 of good images exceed it
-    found = regions(scorer, maps)
+    found = of_maps(scorer, maps)
     assert found["image"].tolist() == ["image 1", "image 1"]
     assert found["region"].tolist() == [1, 2]
     assert found["polygon"][0].tolist() == [[0, 0], [20, 0], [20, 10], [0, 10]]
@@ -70,7 +76,7 @@ def test_rows_are_worked_out_by_hand(scorer, maps):
 
 
 def test_a_larger_rate_shows_fainter_regions_and_a_crop_lies_on_its_original(scorer, maps):
-    found = regions(scorer, maps, false_alarm_rate=0.3)  # over 14: (1 + 5) / 20
+    found = of_maps(scorer, maps, false_alarm_rate=0.3)  # over 14: (1 + 5) / 20
     row = found[found["image"] == "image 2"].iloc[0]
     assert (row["top"], row["left"], row["bottom"], row["right"]) == (30, 20, 40, 30)
     assert row["p_value"] == 5 / 20 and not row["touches_border"]
@@ -80,14 +86,14 @@ def test_a_larger_rate_shows_fainter_regions_and_a_crop_lies_on_its_original(sco
 def test_small_regions_are_marked_not_dropped(scorer, maps, caplog):
     maps.values[1, 0, 0] = 0
     with caplog.at_level("INFO"):
-        found = regions(scorer, maps, min_area=150)
+        found = of_maps(scorer, maps, min_area=150)
     assert found["too_small"].tolist() == [True, False]
     assert "1 of 2 regions are smaller than min_area=150" in caplog.text
 
 
 def test_the_box_around_the_peak_is_that_of_describe(scorer, maps):
     described = scorer.describe(maps).iloc[1]
-    found = regions(scorer, maps).iloc[0]
+    found = of_maps(scorer, maps).iloc[0]
     for side in ("top", "left", "bottom", "right"):
         assert described[f"region_{side}"] == found[side]
     assert (described["peak_row"], described["peak_col"]) == (found["peak_row"], found["peak_col"])
@@ -110,7 +116,7 @@ def test_groups_count_as_one_and_routes_have_their_own_threshold():
     new = np.zeros((2, 3, 3))
     new[:, 1, 1] = 5
     images = AnomalyMaps(new, route=np.array(["nut", "pin"]), route_distance=np.ones(2))
-    found = regions(scorer, images)
+    found = of_maps(scorer, images)
     assert found[["image", "route"]].to_numpy().tolist() == [["image 0", "nut"]]
     assert found["p_value"].tolist() == [1 / 11]  # ten groups of nuts
 
@@ -119,14 +125,14 @@ def test_ignored_patches_are_in_no_region(scorer, maps):
     ignored = np.zeros(maps.shape, dtype=bool)
     ignored[1, :2] = True
     values = np.where(ignored, 0, maps.values)
-    found = regions(scorer, AnomalyMaps(values, geometry=maps.geometry, ignored=ignored))
+    found = of_maps(scorer, AnomalyMaps(values, geometry=maps.geometry, ignored=ignored))
     assert found["peak"].tolist() == [18]
 
 
 def test_no_region_is_an_empty_table_with_all_columns(scorer, maps):
-    found = regions(scorer, maps[:1])
+    found = of_maps(scorer, maps[:1])
     assert len(found) == 0
-    full = regions(scorer, maps)
+    full = of_maps(scorer, maps)
     assert found.dtypes.equals(full.dtypes)
     assert to_coco(found)["annotations"] == [] and to_geojson(found)["features"] == []
 
@@ -199,7 +205,7 @@ def test_a_region_in_the_hole_of_another_stays_visible(scorer):
         values = np.zeros((1, 13, 13))
         values[0, 1:12, 1:12], values[0, 2:11, 2:11] = 20, 0
         values[0, 7 - half : 6 + half, 7 - half : 6 + half] = 30
-        mask = draw_mask(regions(scorer, AnomalyMaps(values)).to_dict("records"), (13, 13))
+        mask = draw_mask(of_maps(scorer, AnomalyMaps(values)).to_dict("records"), (13, 13))
         assert mask[6, 6] == 1 and mask[1, 1] == 2 and mask[0, 0] == 0
 
 
@@ -217,16 +223,15 @@ def test_a_region_in_the_hole_of_another_stays_visible(scorer):
 )
 def test_wrong_parameters_are_refused(scorer, maps, params, error, message):
     with pytest.raises(error, match=message):
-        regions(scorer, maps, **params)
+        of_maps(scorer, maps, **params)
 
 
 def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
-    with pytest.raises(TypeError, match="last step is a StructCoreScorer, got ConvFeatures"):
-        regions(ConvFeatures(), maps)
-    with pytest.raises(TypeError, match="looks at maps"):
-        regions(scorer, np.zeros((2, 8, 8), np.uint8))
+    for other in (ConvFeatures(), make_pipeline(ConvFeatures()), scorer):
+        with pytest.raises(TypeError, match="a pipeline whose last step is a StructCoreScorer"):
+            regions(other, maps)
     with pytest.raises(ValueError, match="not among the images"):
-        to_coco(regions(scorer, maps), np.zeros((1, 8, 8), np.uint8))
+        to_coco(of_maps(scorer, maps), np.zeros((1, 8, 8), np.uint8))
 
 
 @pytest.mark.parametrize("table", [[1], pd.DataFrame({"image": ["a.png"]}), None])
@@ -238,6 +243,6 @@ def test_what_is_no_table_of_regions_is_not_exported(export, table):
 
 def test_maps_that_are_not_finite_have_no_regions_but_an_error(scorer):
     maps = AnomalyMaps(np.full((1, 4, 6), np.nan))
-    for use in (lambda: regions(scorer, maps), lambda: scorer.transform(maps)):
+    for use in (lambda: of_maps(scorer, maps), lambda: scorer.transform(maps)):
         with pytest.raises(ValueError, match="maps holds NaN or infinity"):
             use()

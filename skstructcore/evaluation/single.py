@@ -16,8 +16,7 @@ from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
-from ..pipeline.steps import intensity_of
-from ..scoring.describe import check_takes_images
+from ..pipeline.steps import check_takes_images, intensity_of
 from ..scoring.parts import decide_parts
 from ..scoring.table import FALSE_ALARM_RATES, rejections
 

@@ -17,9 +17,8 @@ from ..images.files import split_page
 from ..images.image_list import as_images
 from ..images.resampling import place_on_image
 from ..model_files.persistence import load
-from ..pipeline.steps import fitted_steps, intensity_of
+from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
 from ..scoring.calibration import route_of_images
-from ..scoring.describe import check_takes_images
 from ..scoring.regions import find_regions
 from .region_files import draw_mask
 from .scores import iter_shards

@@ -46,13 +46,14 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     Examples
     --------
     >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
     >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
     >>> from skstructcore.inference.region_files import to_coco
     >>> good = np.random.default_rng(0).random((40, 4, 4))
-    >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(good)
+    >>> pipe = make_pipeline(StructCoreScorer(false_alarm_rate=0.1)).fit(good)
     >>> maps = np.zeros((1, 4, 4))
     >>> maps[0, 1, 2:] = 3
-    >>> to_coco(regions(scorer, AnomalyMaps(maps)))["annotations"][0]["bbox"]
+    >>> to_coco(regions(pipe, AnomalyMaps(maps)))["annotations"][0]["bbox"]
     [2.0, 1.0, 2.0, 1.0]
     """
     sizes = _sizes(regions, images)

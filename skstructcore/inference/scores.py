@@ -24,8 +24,7 @@ from .._utils.validation import check_number
 from ..images.files import stamp
 from ..images.image_list import ImageReadError, as_images
 from ..model_files.persistence import info, load
-from ..pipeline.steps import no_features
-from ..scoring.describe import check_takes_images
+from ..pipeline.steps import check_takes_images, no_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

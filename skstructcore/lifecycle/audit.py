@@ -13,7 +13,7 @@ from .._utils.validation import check_number
 from ..bank.training import digests_of
 from ..pipeline.steps import fitted_steps
 from ..scoring.decision import weights_of
-from ..scoring.suspects import FALSE_DISCOVERIES, tail_p_values
+from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
 from ._steps import check_scores, features_of
 
 if TYPE_CHECKING:

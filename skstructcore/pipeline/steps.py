@@ -1,4 +1,4 @@
-"""The steps of a pipeline: the last ones, found and put back, and what the first one sees."""
+"""The steps of a pipeline: the last ones, found and put back; what the first takes and sees."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
+from ..images.image_list import as_images
 from ..images.intensity import Intensity
 from ..knn.scorer import RoutedKNNScorer
+from ..projection import RandomProjection
 from ..scoring.structcore import StructCoreScorer
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
+
+    from ..images.image_list import ImagesLike
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
 
@@ -66,3 +70,24 @@ def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
 def no_features(pipe: Pipeline) -> NDArray[np.float32]:
     """Features of one image, all 0, of the shape of those of the pipeline's networks."""
     return np.zeros((1, *pipe[0].grid_shape_, pipe[0].n_features_out_), np.float32)
+
+
+def takes_images(pipe: Pipeline) -> bool:
+    """Whether a pipeline begins with a backbone, not with a step that takes its features."""
+    return not isinstance(pipe[0], RandomProjection | CoresetBank | RoutedKNNScorer)
+
+
+def check_takes_images(pipe: Pipeline, function: str) -> None:
+    """Refuse a pipeline that begins after the backbone, where images are given."""
+    if not takes_images(pipe):
+        raise TypeError(
+            f"{function} takes images, but this pipeline begins with {type(pipe[0]).__name__}, "
+            "which takes features: call describe(pipe, features), or put a backbone before it."
+        )
+
+
+def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:
+    """What tables call each image: its path, or "image <position>"."""
+    if not takes_images(pipe):
+        return [f"image {i}" for i in range(len(X))]
+    return as_images(X).file_names()

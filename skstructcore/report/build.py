@@ -16,8 +16,7 @@ from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.image_list import as_images
 from ..images.labels import labels_of
-from ..pipeline.steps import fitted_steps
-from ..scoring.describe import check_takes_images
+from ..pipeline.steps import check_takes_images, fitted_steps
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.summary import percent
 from ..scoring.table import FALSE_ALARM_RATES, rejections, z_columns

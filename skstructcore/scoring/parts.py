@@ -14,21 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from .._utils.validation import check_labels
-from .describe import names_of
 from .predictive import DEGREES_OF_FREEDOM
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
 
-    from ..images.image_list import ImagesLike
     from .decision import Decision
     from .structcore import StructCoreScorer
-
-__all__ = ["decide_parts", "describe_parts"]
 
 # A p-value of 1 would be a score of minus infinity. That of 0, which the rule "quantile" gives to
 # all that is above the training images, is infinity of the wrong sign in SciPy.
@@ -66,51 +60,6 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
     scores = -stdtrit(DEGREES_OF_FREEDOM, np.clip(corrected, _SMALLEST, _LARGEST))
     return PartScores(np.asarray(parts)[first[order]], scores, worst, n_views)
-
-
-def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFrame:
-    """Decide about parts of which there are several views.
-
-    Parameters
-    ----------
-    pipe : Pipeline
-        Fitted with ``bank__parts=``, as `make_structcore` builds it.
-    X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
-        Views of parts. A part may lack some.
-    parts : array-like of shape (n_views,)
-        The part that each image shows.
-
-    Returns
-    -------
-    table : DataFrame
-        A row a part, in the order in which they first appear: ``part``, ``n_views``,
-        ``anomaly_score``, ``p_value`` (how often a good part scores at least as high),
-        ``is_anomalous``; of its strangest view ``worst_view`` (name, or position),
-        ``worst_p_value``, ``decided_by`` and ``route``.
-
-    Raises
-    ------
-    ValueError
-        If the pipeline was fitted without parts, or `parts` has not one entry an image.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skstructcore import describe_parts, make_structcore
-    >>> X = np.random.default_rng(0).normal(size=(60, 4, 4, 8)).astype(np.float32)
-    >>> parts = np.repeat(np.arange(20), 3)  # three views each
-    >>> pipe = make_structcore(structcore__false_alarm_rate=0.1)[2:].fit(X, bank__parts=parts)
-    >>> X[-1] += 3
-    >>> describe_parts(pipe, X[-6:], parts[-6:])[["part", "n_views", "is_anomalous", "worst_view"]]
-       part  n_views  is_anomalous worst_view
-    0    18        3         False    image 1
-    1    19        3          True    image 5
-    """
-    names = names_of(pipe, X)
-    parts = check_labels(parts, len(names), "parts")
-    check_fitted_with_parts(pipe[-1])
-    views = pipe[-1].describe(pipe[:-1].transform(X))
-    return decide_parts(pipe[-1], views.assign(file=names), parts)
 
 
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:

@@ -26,6 +26,8 @@ _FIRST, _TRIMMED = 0.7, 0.03
 #: Factor of the spread of fresh scores, of `recalibrate`. A held-out image lacks its own entries in
 #: the bank, which makes its score a little higher than that of a new one; fresh ones lack nothing.
 FRESH = 1.1
+#: Expected share of ordinary images among those that are called unlike the others.
+FALSE_DISCOVERIES = 0.15
 # Central share of `PredictiveTail.interval`.
 _CONFIDENCE = 0.9
 # n times the variance of z = (x - median) / scale, as a polynomial of z: with f the density of the
@@ -134,3 +136,27 @@ def _read(scores, weights, upper, n, width=1.0):
     # A scale of few scores is uncertain, which makes the tail of the next one heavier.
     degrees = 1 / (1 / DEGREES_OF_FREEDOM + 0.75 / n)
     return PredictiveTail(float(location), width * float(scale), degrees, n)
+
+
+def tail_p_values(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Share of good images that score as high, by the tail that these scores have.
+
+    Ranks among the images themselves could not tell: one of n is always highest.
+
+    Examples
+    --------
+    >>> tail_p_values([1.0, 2.0, 3.0, 4.0, 5.0, 40.0]).round(1)
+    array([0.8, 0.7, 0.5, 0.3, 0.2, 0. ])
+    """
+    if np.ptp(scores) == 0:  # copies of one image: none is unlike the others
+        return np.ones(len(scores))
+    return fit_predictive_tail(scores, weights).sf(scores)
+
+
+def suspects_of(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Positions of the scores that are unlike the others, the strangest first."""
+    from scipy.stats import false_discovery_control  # slow to import, and needed in a fit only
+
+    p_values = tail_p_values(scores, weights)
+    unlike = np.flatnonzero(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
+    return unlike[np.argsort(p_values[unlike], kind="stable")]

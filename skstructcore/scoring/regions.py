@@ -1,37 +1,26 @@
-"""Regions: where on its image a map is higher than good images are, one row a region."""
+"""Where on its image a map is higher than good images are: regions of connected patches."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
-from sklearn.utils.validation import check_is_fitted
+from scipy import ndimage
 
-from .._utils.validation import check_number
-from .._utils.warning import renamed
-from ..containers import AnomalyMaps
 from ..images.masks import outline
 from .calibration import route_of_images
-from .describe import names_of
-from .evidence import check_maps, iter_seen
-from .places import Grid, connected
-from .structcore import StructCoreScorer
+from .evidence import iter_seen
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from sklearn.pipeline import Pipeline
+    from numpy.typing import ArrayLike, NDArray
 
-    from ..images.image_list import ImagesLike
+    from ..containers import AnomalyMaps
+    from .structcore import StructCoreScorer
 
-__all__ = ["regions"]
-
-_logger = logging.getLogger(__name__)
-
-#: Columns of `regions`, and how they are stored where there is no region.
+#: Columns of `skstructcore.regions`, and how they are stored where there is no region.
 COLUMNS = {
     "image": object,
     "region": np.int64,
@@ -55,108 +44,55 @@ COLUMNS = {
 }
 
 
-@renamed("level", "false_alarm_rate")
-def regions(
-    pipe: Pipeline | StructCoreScorer,
-    X: ImagesLike | AnomalyMaps,
-    *,
-    false_alarm_rate: float | None = None,
-    min_area: float = 0.0,
-) -> pd.DataFrame:
-    """Find the regions of images that are higher than good images are.
+class Grid(NamedTuple):
+    """The patches of one map on its original; each is a place where maps have no geometry."""
 
-    A region is a set of connected patches (also at corners) whose distance is above the threshold
-    of the base score: one that a share `false_alarm_rate` of good images exceeds anywhere. Whether
-    the *image* is anomalous is decided by `predict`, which knows more than the height of maps: an
-    image may be rejected without a region, and have one without being rejected.
+    origin: NDArray[np.float64]  # (2,): row and column of the upper left corner
+    step: NDArray[np.float64]  # (2,): height and width of a patch
+    half: float  # of a patch, from its corner to its middle
 
-    Parameters
-    ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it; its last step alone where `X` are maps.
-    X : folder, sequence of paths, PIL images or arrays, ndarray, ImageSet, or AnomalyMaps
-        Images, or their maps as ``pipe[:-1].transform(images)`` gives them.
-    false_alarm_rate : float in (0, 1), default=None
-        How many good images may have a region; None: that of the last step. A larger one shows
-        fainter regions.
-    min_area : float, default=0.0
-        In pixels of the original. Smaller regions stay in the table, marked `too_small`: what a
-        fixed minimum hides is missed for ever.
+    @classmethod
+    def of(cls, maps: AnomalyMaps, i: int) -> Grid:
+        if maps.geometry is None:
+            return cls(np.zeros(2), np.ones(2), 0.0)
+        top_left, bottom_right = np.split(maps.geometry.boxes[i], 2)
+        return cls(top_left, (bottom_right - top_left) / maps.shape[1:], 0.5)
 
-    Returns
-    -------
-    regions : DataFrame
-        A row a region, by image and from the highest peak down:
+    def corners(self, patches: ArrayLike) -> NDArray[np.float64]:
+        """Row and column of the upper left corners of patches ``(..., 2)``."""
+        return self.origin + np.asarray(patches) * self.step
 
-        - ``image``: path of the image, or "image <position>"; ``region``: number in it, from 1;
-        - ``polygon``: ndarray of shape (n, 2), x and y of the corners of its outline, along the
-          edges of patches; ``area`` without holes, and ``n_patches``;
-        - ``mean`` and ``peak``: of its distances; ``peak_row``, ``peak_col``: where that is;
-        - ``top``, ``left``, ``bottom``, ``right``: its box;
-        - ``p_value``: how often a good image has, somewhere, a distance as high as the peak;
-        - ``touches_border``: whether it goes on beyond what the backbone saw;
-        - ``too_small``: whether it is smaller than `min_area`;
-        - ``route``: the product that the image was compared with; "all" without routes;
-        - ``height``, ``width``: of the upright original.
+    def middles(self, patches: ArrayLike) -> NDArray[np.float64]:
+        """Row and column of the middles of patches ``(..., 2)``."""
+        return self.corners(np.asarray(patches) + self.half)
 
-        Places are in pixels of the upright original, or in patches where maps have no geometry.
 
-    Raises
-    ------
-    TypeError
-        If the last step is no StructCoreScorer.
-    ValueError
-        If a parameter is out of range.
+def connected(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
+    """Number the connected patches of a map, also at corners, and find the box of each region.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
-    >>> rng = np.random.default_rng(0)
-    >>> scorer = StructCoreScorer(false_alarm_rate=0.1).fit(rng.random((40, 8, 8)))
-    >>> maps = 0.9 * rng.random((2, 8, 8))
-    >>> maps[1, 2:4, 5:8] = 3
-    >>> found = regions(scorer, AnomalyMaps(maps))
-    >>> found[["image", "region", "area", "peak", "touches_border"]]
-         image  region  area  peak  touches_border
-    0  image 1       1   6.0   3.0            True
-    >>> found["polygon"][0].tolist()
-    [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
+    Labels are 0 where `over` is False, else the number of the region, from 1. Boxes are slices of
+    rows and columns.
     """
-    scorer = _checked_scorer(pipe, false_alarm_rate, min_area)
-    if isinstance(X, AnomalyMaps):
-        maps, names = X, [f"image {i}" for i in range(len(X))]
-    elif pipe is scorer:
-        raise TypeError("StructCoreScorer looks at maps: pass AnomalyMaps, or a whole pipeline.")
-    else:
-        maps, names = pipe[:-1].transform(X), names_of(pipe, X)
-    maps = check_maps(scorer, maps, reset=False)
-    by_image = find_regions(scorer, maps, names, false_alarm_rate)
-    rows = [row for rows in by_image for row in rows]
-    found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    found["too_small"] = found["area"] < min_area
-    if found["too_small"].any():
-        _logger.info(
-            "%d of %d regions are smaller than min_area=%g (column too_small)",
-            found["too_small"].sum(),
-            len(found),
-            min_area,
-        )
-    return found
+    labels, _ = ndimage.label(over, structure=np.ones((3, 3)))
+    return labels, ndimage.find_objects(labels)
 
 
-def _checked_scorer(pipe, false_alarm_rate, min_area):
-    scorer = pipe[-1] if hasattr(pipe, "steps") else pipe
-    if not isinstance(scorer, StructCoreScorer):
-        raise TypeError(
-            "regions needs a pipeline whose last step is a StructCoreScorer, got "
-            f"{type(scorer).__name__}."
-        )
-    check_is_fitted(scorer)
-    if false_alarm_rate is not None:
-        check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
-    check_number(min_area, "min_area", 0, closed="left")
-    return scorer
+def peak_and_box(maps: AnomalyMaps, i: int, threshold: float) -> dict[str, float]:
+    """Peak of a map, and the box of the region around it that is over the threshold.
+
+    These are the columns of `StructCoreScorer.describe` that say where.
+    """
+    values = np.asarray(maps.values[i], dtype=np.float64)
+    grid, over = Grid.of(maps, i), values > threshold
+    peak, box = np.unravel_index(values.argmax(), values.shape), np.full(4, np.nan)
+    if over.any():
+        labels, boxes = connected(over)
+        rows, cols = boxes[labels[peak] - 1]
+        box = grid.corners([(rows.start, cols.start), (rows.stop, cols.stop)]).ravel()
+    places = [*grid.middles(peak), *box]
+    names = "peak_row peak_col region_top region_left region_bottom region_right".split()
+    n_counted = values.size if maps.ignored is None else (~maps.ignored[i]).sum()
+    return dict(zip(names, places, strict=True)) | {"area_over": over.sum() / n_counted}
 
 
 def find_regions(

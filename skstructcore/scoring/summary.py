@@ -8,7 +8,7 @@ import numpy as np
 
 from .calibration import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
 from .conformal import ROUNDING
-from .suspects import suspects_of
+from .predictive import suspects_of
 
 if TYPE_CHECKING:
     from .calibration import RouteCalibration
@@ -76,7 +76,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
         if known.is_pooled or decision.is_fresh:
             continue
         mine = training.take(training.rows_of(route))
-        odd = suspects_of(decision)
+        odd = suspects_of(decision.scores, decision.counts)
         # Where most images are odd, none is.
         if not 0 < len(odd) < len(mine) // 3:
             continue

@@ -12,7 +12,7 @@ from scipy.stats import beta
 from ..routing import UNKNOWN
 from .descriptors import BASE, descriptor_names, shown
 from .evidence import iter_seen
-from .places import peak_and_box
+from .regions import peak_and_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
+from scipy.special import stdtr
 
 from ..images.resampling import ignored_pixels
 from ..routing.prototypes import compared_patches
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..scoring.calibration import RouteCalibration
+    from ..scoring.decision import Decision
+    from ..scoring.structcore import StructCoreScorer
     from ._graph import Graph
 
 _FAR = 1e30  # squared distance of entries that an image is not compared with
 _SPARE = 8  # candidates beyond the nearest: rounding of products may change their order
+# Smooth tails are read from tables, linear between their points: these are standardised scores,
+# dense where scores are. The largest relative error of a p-value is below 1e-4.
+_Z = np.sinh(np.linspace(np.arcsinh(-40.0), np.arcsinh(2000.0), 8192))
 
 
 def append_scoring(
     g: Graph,
     features: str,
     pipe: Any,
-    constants: dict[str, NDArray[Any]],
     ignored: NDArray[np.bool_] | None,
 ) -> None:
     """Append all that comes after the network, up to "map", "score", "p_value" and the others."""
@@ -71,6 +77,7 @@ def append_scoring(
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     phi = g("Concat", *phi, axis=0)
+    constants = score_constants(scorer, knn.search_.entries.route_names)
     score, p_value, good, known = _judge(g, phi, constants, route, distance)
     decision = g.where(good, np.int64(1), np.int64(-1))
     route = g.where(known, route, np.int64(-1))
@@ -223,3 +230,68 @@ def _search_bank(g, rows, knn, routes):
     logs = g("Log", g("Max", g.double(distances), floor))
     surprise = g("Div", g("Sub", logs, expected("location")), expected("scale"))
     return distances, g.float(surprise)
+
+
+def score_constants(
+    scorer: StructCoreScorer, route_names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    """All numbers that turn descriptors into score, p-value and decision, with a row a route.
+
+    With ``z = (phi - location) / scale * weights``, an image has the raw score ``base_weight *
+    base + lam * combine(z, norm)``, is rejected if that is above ``threshold``, and has the score
+    ``(raw - score_location) / score_span``. P-values are at most ``rate`` where, and only where, an
+    image is rejected; they lie on the lines between ``levels``, raw scores in ascending order, and
+    ``p_values``.
+
+    With routes, a distance to the route is of no known product if ``z = (log distance -
+    tail_location) / tail_scale`` exceeds ``tail_critical``. The score is then at least their ratio.
+    ``tail_levels`` and ``tail_p_values`` say how often a known product is at least as far, as a
+    share of the level at which it becomes unknown.
+    """
+    missing = [name for name in route_names if name not in scorer.routes_]
+    if missing:
+        raise ValueError(f"Nothing was learned for the route {missing[0]!r}: fit again.")
+    routes = [_of_route(scorer.routes_[name], scorer.unknown_level) for name in route_names]
+    longest = max(len(route["levels"]) for route in routes)
+    for route in routes:
+        more = 0, longest - len(route["levels"])
+        route["levels"] = np.pad(route["levels"], more, constant_values=np.inf)
+        route["p_values"] = np.pad(route["p_values"], more, "edge")
+    return {name: np.stack([route[name] for route in routes]) for name in routes[0]}
+
+
+def _of_route(route: RouteCalibration, unknown_level: float) -> dict[str, Any]:
+    calibration, tail = route.calibration, route.tail
+    levels, p_values = _table(calibration.decision)
+    n_counted = len(calibration.weights)
+    constants = {
+        "location": calibration.location[:n_counted],
+        "scale": calibration.scale[:n_counted],
+        "score_location": 0.0 if tail is None else calibration.threshold - route.score_span,
+        "score_span": route.score_span,
+        "rate": calibration.decision.rate,
+        "levels": levels,
+        "p_values": p_values,
+    }
+    same = "weights", "norm", "base_weight", "lam", "threshold"
+    constants |= {name: getattr(calibration, name) for name in same}
+    if tail is None:
+        return constants
+    return constants | {
+        "tail_location": tail.location,
+        "tail_scale": float(tail.scale * np.sqrt(1 + 1 / tail.n)),
+        "tail_critical": tail.critical_z(unknown_level),
+        "tail_levels": _Z,
+        "tail_p_values": np.minimum(stdtr(tail.n - 1, -_Z) / unknown_level, 1.0),
+    }
+
+
+def _table(decision: Decision) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores, and their p-values by the decision."""
+    if decision.tail is not None:
+        levels = decision.tail.location + decision.tail.predictive_scale * _Z
+    else:
+        scores = np.unique(decision.scores)
+        # P-values that fall in steps do so between a score and the next larger number.
+        levels = np.unique([scores, np.nextafter(scores, np.inf)])
+    return levels, decision.p_values(levels)

@@ -18,7 +18,6 @@ from ..features._lazy import LazyTransformer
 from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
-from ..scoring.constants import score_constants
 from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
 from .exported import (
@@ -90,7 +89,7 @@ def export_onnx(
     """
     import_extra("onnxruntime", "onnx", "An ONNX file")  # an error before the work
     import_extra("onnx", "onnx", "An ONNX file")
-    constants = _check_exportable(pipe, opset)
+    _check_exportable(pipe, opset)
     check_writable(path)
     images, picture = as_images(check_images), pipe[0].picture_
     # Grey images cannot tell whether red and blue were exchanged.
@@ -101,7 +100,7 @@ def export_onnx(
     else:
         pixels = [pixels_of_size(part, i, resize_from) for part, i in both]
     ignored = _ignored_patches(pipe[0], images)
-    model = _build(pipe, constants, picture.framing.size, ignored, resize_from, opset)
+    model = _build(pipe, picture.framing.size, ignored, resize_from, opset)
     found = [_expected(pipe, part) for part in (images, tinted)]
     expected = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     expected["threshold"] = -pipe[-1].offset_
@@ -136,7 +135,7 @@ def export_onnx(
 
 
 def _check_exportable(pipe, opset):
-    """The constants of the scores; an error that names what a graph cannot hold."""
+    """Raise an error that names what a graph cannot hold."""
     kinds = LazyTransformer, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
     steps = [step for _, step in getattr(pipe, "steps", [])]
     if len(steps) != 5 or not all(map(isinstance, steps, kinds)):
@@ -149,7 +148,6 @@ def _check_exportable(pipe, opset):
         raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or {_SERVE}.")
     if opset not in OPSETS:
         raise ExportError(f"opset must be one of {OPSETS}, got {opset!r}.")
-    return score_constants(scorer, knn.search_.entries.route_names)
 
 
 def _refusals(features, knn, scorer):
@@ -188,7 +186,7 @@ def _ignored_patches(features, images):
     return np.isnan(features[0, ..., 0])
 
 
-def _build(pipe, constants, size, ignored, resize_from, opset):
+def _build(pipe, size, ignored, resize_from, opset):
     import onnx
 
     from ._graph import Graph, scaled_pixels
@@ -203,7 +201,7 @@ def _build(pipe, constants, size, ignored, resize_from, opset):
         box = pipe[0].picture_.framing.box(resize_from)
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
-    append_scoring(after, network.graph.output[0].name, pipe, constants, ignored)
+    append_scoring(after, network.graph.output[0].name, pipe, ignored)
     value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     outputs = [value("map", kinds.FLOAT, [1, *size])]
     outputs += [value(name, kinds.DOUBLE, [1]) for name in ("score", "p_value")]
