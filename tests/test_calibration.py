@@ -17,7 +17,6 @@ from skstructcore.scoring.calibration import (
 )
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.evidence import Evidence
-from skstructcore.scoring.summary import explain_shortage
 
 
 def test_location_and_scale_are_those_of_standard_scaler():
@@ -121,16 +120,16 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     calibration = fit_calibration(data, false_alarm_rate=0.01, threshold="guaranteed")
     assert calibration.decision.asked_rate == 0.01 and calibration.decision.rate == 1 / 32
     assert calibration.threshold == calibration.scores.max()
-    message = explain_shortage(calibration.decision)
+    message = calibration.decision.shortage
     assert re.search(r"takes 99 .* 31 training images .* 3\.1%", message)
     # The rate that the message recommends is one that can be guaranteed, and so is the other rule.
     assert "false_alarm_rate=0.032, or use threshold='expected'" in message
     for settings in ({"false_alarm_rate": 0.032, "threshold": "guaranteed"}, {}):
-        assert explain_shortage(fit_calibration(data, **settings).decision) is None
+        assert fit_calibration(data, **settings).decision.shortage is None
     images = TrainingImages(np.arange(31) % 3)
     data = replace(data, images=images, image_index=np.arange(31))
     grouped = fit_calibration(data, false_alarm_rate=0.032, threshold="guaranteed")
-    assert "31 training images in 3 groups" in explain_shortage(grouped.decision)
+    assert "31 training images in 3 groups" in grouped.decision.shortage
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -140,7 +140,8 @@ def _say_what_it_takes(pipe, images):
 def _what_to_expect(pipe, images):
     """Table of false-alarm rates and the same in words; of defects painted on `images`, if any."""
     from ..lifecycle import operating_points
-    from ..scoring.summary import closing_sentences, percent
+    from ..scoring.decision import percent
+    from ..scoring.summary import closing_sentences
     from ..scoring.table import FALSE_ALARM_RATES
 
     asked = pipe[-1].calibration_.decision.asked_rate

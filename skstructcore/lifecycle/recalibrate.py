@@ -19,7 +19,6 @@ from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
 from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER
-from ..scoring.summary import explain_shortage
 from ._fresh import fresh_images
 from ._steps import known_parts
 
@@ -179,13 +178,14 @@ def recalibrate(
         if scorer.part_decision_ is not None:
             parts = known_parts(scorer, fresh.good.parts)
             by_part = score_parts(changed.describe(fresh.maps)["p_value"], parts)
+            old = changed.part_decision_
             changed.part_decision_ = _fresh_decision(
-                changed.part_decision_, by_part.scores, by_part.names, weight_old
+                old, by_part.scores, by_part.names, weight_old, old.rule
             )
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("%s", changed.recalibration_)
-    short = [explain_shortage(decision) for decision in changed.decisions_.values()]
+    short = [decision.shortage for decision in changed.decisions_.values()]
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
@@ -222,20 +222,20 @@ def _with_scores(
     calibration: ScoreCalibration, fresh: pd.DataFrame, weight_old: float
 ) -> ScoreCalibration:
     """The same statistics, with decisions learned from the scores of fresh images."""
-    old = calibration.decision
-    base = replace(calibration.base_decision, rule=old.rule)
-    how = fresh["group"], weight_old
+    old, how = calibration.decision, (fresh["group"], weight_old, calibration.decision.rule)
     return replace(
         calibration,
         decision=_fresh_decision(old, fresh["raw_score"], *how),
-        base_decision=_fresh_decision(base, fresh["base"], *how, decide_by_base),
+        base_decision=_fresh_decision(
+            calibration.base_decision, fresh["base"], *how, decide_by_base
+        ),
     )
 
 
-def _fresh_decision(old, scores, groups, weight_old, how=decide):
+def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
     # A plain quantile of a few fresh scores promises nothing.
-    rule = "guaranteed" if old.rule == "quantile" else old.rule
+    rule = "guaranteed" if rule == "quantile" else rule
     scores: NDArray[np.float64] = np.asarray(scores)
     groups = np.unique(groups, return_inverse=True)[1]
     n_groups = groups.max() + 1

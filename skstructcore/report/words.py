@@ -13,9 +13,9 @@ from .._version import __version__
 from ..images.labels import GOOD
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
-from ..scoring.decision import ROUNDING
+from ..scoring.decision import ROUNDING, percent
 from ..scoring.descriptors import SURPRISE, TOP
-from ..scoring.summary import expectations, percent, unlike_the_others
+from ..scoring.summary import expectations, unlike_the_others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

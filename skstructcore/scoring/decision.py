@@ -1,7 +1,7 @@
 """The decision about an image: above which score it is rejected, and how rare its score is.
 
 Everything that accepts or rejects asks a `Decision`: `predict`, tables, operating points,
-pictures, reports and commands.
+pictures, reports and commands. What depends on the rule is in the three classes of `RULES` alone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
 
     Rule = Literal["expected", "guaranteed", "quantile"]
-
-#: How a threshold follows from held-out scores of good images.
-RULES = ("expected", "guaranteed", "quantile")
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What is rejected, by one rule, at one false-alarm rate.
+    """What is rejected, by the rule of the class, at one false-alarm rate.
+
+    As text it says how many good images it rejects.
 
     Attributes
     ----------
@@ -47,22 +47,26 @@ class Decision:
         Images of one group are alike and count as one; None: each is its own.
     score_weights : ndarray of shape (n,) or None
         What each image counts beside that; None: all 1.
-    tail : PredictiveTail or None
-        Of the rule "expected".
     fresh : float
         How much of the scores is of images that had no part in the fit, from 0 (all are held
         out) to 1.
+    smallest_rate : float
+        The smallest rate that the rule can be asked for; 0 if there is none.
+    interval : tuple of (float, float) or None
+        Where the true false-alarm rate lies, 90 % of the time; None: the rule says nothing.
+    shortage : str or None
+        Says that there are too few images to guarantee the rate; None if there are not.
     """
 
-    rule: str
     asked_rate: float
     rate: float
     threshold: float
     scores: NDArray[np.float64]
     groups: NDArray[Any] | None = None
     score_weights: NDArray[np.float64] | None = None
-    tail: PredictiveTail | None = None
     fresh: float = 0.0
+
+    smallest_rate, interval, shortage = 0.0, None, None
 
     @property
     def is_fresh(self) -> bool:
@@ -79,18 +83,6 @@ class Decision:
         """What each image counts: a share of its group, times its own weight."""
         return weights_of(len(self.scores), self.groups, self.score_weights)
 
-    @property
-    def smallest_rate(self) -> float:
-        """The smallest rate that the rule can be asked for; 0 if there is none."""
-        if self.rule != "guaranteed":
-            return 0.0
-        return float(self._ranks([np.inf])[0])
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Where the true false-alarm rate lies, 90 % of the time; None: the rule says nothing."""
-        return None if self.tail is None else self.tail.interval(self.threshold)
-
     def rejects(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Whether scores are rejected. One that is no number is no acceptance."""
         return ~(np.asarray(scores, dtype=np.float64) <= self.threshold)
@@ -102,33 +94,119 @@ class Decision:
         That of a score that is no number is the smallest.
         """
         scores = np.asarray(scores, dtype=np.float64)
-        scores = np.where(np.isnan(scores), np.inf, scores)
-        if self.tail is not None:
-            p_values = self.tail.sf(scores)
-        elif self.rule == "guaranteed":
-            p_values = self._ranks(scores)
-        else:
-            p_values = 1 - _share_below(scores, self.scores)
+        p_values = self._p_values(np.where(np.isnan(scores), np.inf, scores))
         # Rounding must not set p-values and decisions at odds.
         accepted = np.clip(p_values, np.nextafter(self.rate + ROUNDING, 1), 1.0)
         return np.where(self.rejects(scores), np.minimum(p_values, self.rate), accepted)
 
-    def at(self, rate: float) -> Decision:
+    def at(self, rate: float) -> Self:
         """The same rule and scores, at another false-alarm rate."""
-        return decide(
-            self.scores, rate, self.rule, self.groups, self.score_weights, fresh=self.fresh
-        )
+        return self.learn(self.scores, rate, self.groups, self.score_weights, self.fresh)
 
-    def without(self, images: NDArray[np.int64]) -> Decision:
+    def without(self, images: NDArray[np.int64]) -> Self:
         """What the other images would decide, by the scores that they have here."""
         scores, groups, weights = (
             None if values is None else np.delete(values, images)
             for values in (self.scores, self.groups, self.score_weights)
         )
-        return decide(scores, self.asked_rate, self.rule, groups, weights, fresh=self.fresh)
+        return self.learn(scores, self.asked_rate, groups, weights, self.fresh)
 
-    def _ranks(self, scores):
+
+@dataclass(frozen=True, eq=False)
+class Expected(Decision):
+    """By the `tail` of the scores; p-values are in (0, 1), and 0 where they are too small."""
+
+    tail: PredictiveTail | None = None
+    rule = "expected"
+
+    @classmethod
+    def learn(cls, scores, rate, groups, score_weights, fresh):
+        if len(scores) < MIN_IMAGES:
+            raise ValueError(
+                f"threshold='expected' learns from at least {MIN_IMAGES} good images "
+                f"where scores lie, got n_samples = {len(scores)}: add images, or use "
+                "threshold='guaranteed'."
+            )
+        weights = weights_of(len(scores), groups, score_weights)
+        tail = fit_predictive_tail(scores, weights, fresh=fresh)
+        return cls(rate, rate, float(tail.isf(rate)), scores, groups, score_weights, fresh, tail)
+
+    def _p_values(self, scores):
+        return self.tail.sf(scores)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.tail.interval(self.threshold)
+
+    def __str__(self) -> str:
+        low, high = map(percent, self.interval)
+        text = f"rejects about {percent(self.rate)} of good images ({low} to {high}"
+        if self.rate * (self.n_independent + 1) < 1:
+            text += f"; extrapolated from {self.n_independent} images"
+        return text + ")"
+
+
+@dataclass(frozen=True, eq=False)
+class Guaranteed(Decision):
+    """By the ranks of the scores; p-values are in [1 / (n + 1), 1] for n independent images."""
+
+    rule = "guaranteed"
+
+    @classmethod
+    def learn(cls, scores, rate, groups, score_weights, fresh):
+        threshold, promised = conformal_threshold(scores, rate, groups, score_weights)
+        return cls(rate, promised, threshold, scores, groups, score_weights, fresh)
+
+    def _p_values(self, scores):
         return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
+
+    @property
+    def smallest_rate(self) -> float:
+        return float(self._p_values([np.inf])[0])
+
+    @property
+    def shortage(self) -> str | None:
+        asked, rate, n_images = self.asked_rate, self.rate, len(self.scores)
+        if rate <= asked + ROUNDING:
+            return None
+        training = f"{n_images} training images"
+        if self.n_independent < n_images:
+            training += f" in {self.n_independent} groups"
+        needed = int(np.ceil(1 / asked - 1 - 1e-9))
+        return (
+            f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
+            f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
+            f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
+            "threshold='expected'."
+        )
+
+    def __str__(self) -> str:
+        return f"rejects at most {percent(self.rate)} of good images"
+
+
+@dataclass(frozen=True, eq=False)
+class Quantile(Decision):
+    """By the plain quantile of the scores; p-values are in [0, 1], and 0 from the largest on."""
+
+    rule = "quantile"
+
+    @classmethod
+    def learn(cls, scores, rate, groups, score_weights, fresh):
+        threshold = float(np.quantile(scores, 1 - rate))
+        return cls(rate, rate, threshold, scores, groups, score_weights, fresh)
+
+    def _p_values(self, scores):
+        # The inverse of `numpy.quantile`: where it is flat, the lowest share.
+        shares, known = np.linspace(0, 1, len(self.scores)), np.sort(self.scores)
+        lowest = np.append(shares, 1)[np.searchsorted(known, scores)]
+        return 1 - np.minimum(np.interp(scores, known, shares), lowest)
+
+    def __str__(self) -> str:
+        return "rejects a share of good images that nothing is known of"
+
+
+#: How a threshold follows from held-out scores of good images.
+RULES = {kind.rule: kind for kind in (Expected, Guaranteed, Quantile)}
 
 
 def decide(
@@ -180,25 +258,7 @@ def decide(
     9.1
     """
     scores = np.asarray(scores, dtype=np.float64)
-    rate, tail = false_alarm_rate, None
-    if rule == "guaranteed":
-        threshold, rate = conformal_threshold(scores, rate, groups, score_weights)
-    elif rule == "quantile":
-        threshold = np.quantile(scores, 1 - rate)
-    else:
-        if len(scores) < MIN_IMAGES:
-            raise ValueError(
-                f"threshold='expected' learns from at least {MIN_IMAGES} good images "
-                f"where scores lie, got n_samples = {len(scores)}: add images, or use "
-                "threshold='guaranteed'."
-            )
-        weights = weights_of(len(scores), groups, score_weights)
-        tail = fit_predictive_tail(scores, weights, fresh=fresh)
-        threshold = tail.isf(rate)
-    return Decision(
-        rule, false_alarm_rate, float(rate), float(threshold), scores, groups, score_weights, tail,
-        fresh,
-    )  # fmt: skip
+    return RULES[rule].learn(scores, false_alarm_rate, groups, score_weights, fresh)
 
 
 def decide_by_base(
@@ -217,9 +277,13 @@ def weights_of(n_images, groups, score_weights):
     return counts if score_weights is None else counts * score_weights
 
 
-def _share_below(scores, known):
-    """The inverse of `numpy.quantile`: where it is flat, the lowest share."""
-    steps = np.linspace(0, 1, len(known))
-    known = np.sort(known)
-    lowest = np.append(steps, 1)[np.searchsorted(known, scores)]
-    return np.minimum(np.interp(scores, known, steps), lowest)
+def percent(share: float) -> str:
+    """A share for people: two digits, and no more precision than it has.
+
+    Examples
+    --------
+    >>> percent(0.05), percent(0.0123), percent(0.00042), percent(0.996), percent(1.0)
+    ('5 %', '1.2 %', '0.042 %', '99.6 %', '100 %')
+    """
+    value = 100 * share
+    return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"

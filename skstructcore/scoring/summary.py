@@ -7,39 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .calibration import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
-from .conformal import ROUNDING
 from .predictive import suspects_of
 
 if TYPE_CHECKING:
     from .calibration import RouteCalibration
-    from .decision import Decision
     from .structcore import StructCoreScorer
 
 _NAMED = 5
-
-
-def expected_false_alarms(decision: Decision) -> str:
-    """Say how many good images a decision rejects.
-
-    Examples
-    --------
-    >>> from skstructcore.scoring.decision import decide
-    >>> expected_false_alarms(decide(range(1, 100), 0.05, "guaranteed"))
-    'rejects at most 5 % of good images'
-    >>> expected_false_alarms(decide(range(1, 100), 0.05, "quantile"))
-    'rejects a share of good images that nothing is known of'
-    """
-    if decision.rule == "quantile":
-        return "rejects a share of good images that nothing is known of"
-    if decision.rule == "guaranteed":
-        return f"rejects at most {percent(decision.rate)} of good images"
-    low, high = decision.interval
-    text = f"rejects about {percent(decision.rate)} of good images"
-    text += f" ({percent(low)} to {percent(high)}"
-    n = decision.n_independent
-    if decision.rate * (n + 1) < 1:
-        text += f"; extrapolated from {n} images"
-    return text + ")"
 
 
 def closing_sentences(scorer: StructCoreScorer) -> list[str]:
@@ -56,9 +30,9 @@ def expectations(scorer: StructCoreScorer) -> list[str]:
     decisions = scorer.decisions_
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
     of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
-    sentences = [f"The model {expected_false_alarms(decisions[widest])}{of_route}."]
+    sentences = [f"The model {decisions[widest]}{of_route}."]
     if scorer.part_decision_ is not None:
-        text = expected_false_alarms(scorer.part_decision_).replace("good images", "good parts")
+        text = str(scorer.part_decision_).replace("good images", "good parts")
         sentences.append(f"Of parts it {text}.")
     if scorer.lots_ is not None:
         sentences.append(f"Lots that training never saw: {scorer.lots_}.")
@@ -98,31 +72,12 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     return sentences
 
 
-def explain_shortage(decision: Decision) -> str | None:
-    """Say that there are too few images to guarantee the rate; None if there are not."""
-    asked, rate = decision.asked_rate, decision.rate
-    if rate <= asked + ROUNDING:
-        return None
-    n_images, n_groups = len(decision.scores), decision.n_independent
-    training = f"{n_images} training images"
-    if n_groups < n_images:
-        training += f" in {n_groups} groups"
-    needed = int(np.ceil(1 / asked - 1 - 1e-9))
-    return (
-        f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
-        f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
-        f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
-        "threshold='expected'."
-    )
-
-
 def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
     tails = {name: route.tail for name, route in routes.items() if route.tail is not None}
     calibrations = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
-    short = {name: explain_shortage(c.decision) for name, c in calibrations.items()}
-    short = {name: text for name, text in short.items() if text is not None}
+    short = {name: c.decision.shortage for name, c in calibrations.items() if c.decision.shortage}
     if short and not tails:
         messages += short.values()
     elif short:
@@ -150,15 +105,3 @@ def _name_of(training, i):
     if training.names is not None:
         return str(training.names[i])
     return f"image {i if training.image_index is None else training.image_index[i]}"
-
-
-def percent(share: float) -> str:
-    """A share for people: two digits, and no more precision than it has.
-
-    Examples
-    --------
-    >>> percent(0.05), percent(0.0123), percent(0.00042), percent(0.996), percent(1.0)
-    ('5 %', '1.2 %', '0.042 %', '99.6 %', '100 %')
-    """
-    value = 100 * share
-    return f"{value:.3g} %" if value > 99 else f"{value:.2g} %"

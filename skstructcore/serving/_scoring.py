@@ -11,7 +11,7 @@ from scipy.special import stdtr
 
 from ..images.resampling import ignored_pixels
 from ..routing.prototypes import compared_patches
-from ..scoring.decision import ROUNDING
+from ..scoring.decision import ROUNDING, Decision, Expected
 from ..scoring.descriptors import BASE, looks_at_surprise
 from ..scoring.evidence import SIGMA
 from ._descriptors import Descriptors
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..scoring.calibration import RouteCalibration
-    from ..scoring.decision import Decision
     from ..scoring.structcore import StructCoreScorer
     from ._graph import Graph
 
@@ -288,7 +287,7 @@ def _of_route(route: RouteCalibration, unknown_level: float) -> dict[str, Any]:
 
 def _table(decision: Decision) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores, and their p-values by the decision."""
-    if decision.tail is not None:
+    if isinstance(decision, Expected):
         levels = decision.tail.location + decision.tail.predictive_scale * _Z
     else:
         scores = np.unique(decision.scores)
