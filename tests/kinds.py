@@ -154,13 +154,13 @@ def says_alike(pipe, images):
     np.testing.assert_array_equal(pipe.score_samples(images), -table["anomaly_score"])
     np.testing.assert_array_equal(pipe.decision_function(images) < 0, rejected)
     routes = table.get("nearest_route", pd.Series("all", table.index))
-    rates = routes.map({name: d.rate for name, d in scorer.decisions_.items()})
+    rates = routes.map({name: d.rate for name, d in scorer.routes_.decisions.items()})
     np.testing.assert_array_equal(table["p_value"] <= rates + 1e-12, rejected)
     assert table["p_value"].between(0, 1).all()
     for rate in (0.1, 0.3):
         other = recalibrate(pipe, false_alarm_rate=rate)
         points = operating_points(pipe, false_alarm_rates=[rate])
-        thresholds = {name: d.threshold for name, d in other[-1].decisions_.items()}
+        thresholds = {name: d.threshold for name, d in other[-1].routes_.decisions.items()}
         assert dict(zip(points["route"], points["threshold"], strict=True)) == thresholds
         (found,) = rejections(table, scorer, [rate])
         np.testing.assert_array_equal(found, other.predict(images) == -1)

@@ -87,7 +87,7 @@ def op_joblib(case, path):
 
 def op_rate(case, path):
     changed = recalibrate(case.pipe, false_alarm_rate=0.35)
-    assert {d.asked_rate for d in changed[-1].decisions_.values()} == {0.35}
+    assert {d.asked_rate for d in changed[-1].routes_.decisions.values()} == {0.35}
     says_alike(changed, case.test)
     same(recalibrate(changed, false_alarm_rate=0.2), recalibrate(case.pipe, false_alarm_rate=0.2),
          case.test)  # fmt: skip
@@ -104,8 +104,8 @@ def op_fresh(case, path):
 def op_weighted(case, path):
     changed = recalibrate(case.pipe, case.new, weight_old=0.5, force=True)
     says_alike(changed, case.test)
-    n_old = sum(len(d.scores) for d in case.pipe[-1].decisions_.values())
-    assert sum(len(d.scores) for d in changed[-1].decisions_.values()) == n_old + N_NEW
+    n_old = sum(len(d.scores) for d in case.pipe[-1].routes_.decisions.values())
+    assert sum(len(d.scores) for d in changed[-1].routes_.decisions.values()) == n_old + N_NEW
 
 
 def op_update(case, path):
@@ -399,7 +399,7 @@ def op_command_info(case, path):
     said, known = command("info", case.model), info(case.model)
     assert said == json.loads(json.dumps(known))
     assert said["training"]["n_images"] == N_FIT
-    rates = {name: d.rate for name, d in case.pipe[-1].decisions_.items()}
+    rates = {name: d.rate for name, d in case.pipe[-1].routes_.decisions.items()}
     assert {name: d["rate"] for name, d in said["decisions"].items()} == rates
 
 
@@ -414,12 +414,12 @@ def op_command_rate(case, path):
     said = command("recalibrate", case.model, "-o", path / "new", "--false-alarms", 0.35)
     changed = recalibrate(case.pipe, false_alarm_rate=0.35)
     same(load(path / "new"), changed, case.test)
-    thresholds = [d.threshold for d in changed[-1].decisions_.values()]
+    thresholds = [d.threshold for d in changed[-1].routes_.decisions.values()]
     assert [row["new_threshold"] for row in said["thresholds"]] == thresholds
 
 
 def op_command_remove(case, path):
-    name = list(case.pipe[-1].calibrations_)[-1]
+    name = list(case.pipe[-1].routes_)[-1]
     said = command("remove-category", case.model, name, "-o", path / "new")
     less = remove_category(case.pipe, name)
     assert said["images"] == less["bank"].n_images_ < said["images_before"] == N_FIT
@@ -548,7 +548,7 @@ def op_command_fit(case, path):
     said = command("fit", case.files("fit"), "-o", path / "new", "--no-estimate", *categories,
                    *settings_of(case, path))  # fmt: skip
     same(load(path / "new"), case.pipe, case.test)
-    thresholds = {name: d.threshold for name, d in case.pipe[-1].decisions_.items()}
+    thresholds = {name: d.threshold for name, d in case.pipe[-1].routes_.decisions.items()}
     rows = [row for row in said["operating_points"] if row["false_alarm_rate"] == 0.2]
     assert {row["route"]: row["threshold"] for row in rows} == thresholds
 

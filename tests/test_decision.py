@@ -243,8 +243,8 @@ def test_so_they_do_with_routes_and_unknown_products(rule):
     train = np.concatenate([patches(30), 3 * patches(12, 1) + 40])
     pipe = fitted(train, rule, coresetbank__categories=["a"] * 30 + ["b"] * 12)
     scorer = pipe[-1]
-    assert set(scorer.decisions_) == {"a", "b"}
-    assert scorer.false_alarm_rate_ == max(d.rate for d in scorer.decisions_.values())
+    assert set(scorer.routes_.decisions) == {"a", "b"}
+    assert scorer.false_alarm_rate_ == max(d.rate for d in scorer.routes_.decisions.values())
     new = np.concatenate(
         [patches(40, 2), 1.3 * patches(40, 3), 3.3 * patches(40, 4) + 40, patches(9, 5) - 60]
     )
@@ -254,7 +254,7 @@ def test_so_they_do_with_routes_and_unknown_products(rule):
     rejected = scorer.predict(maps) == -1
     unknown = (parts["route"] == "unknown").to_numpy()
     assert unknown[-9:].all() and rejected[unknown].all() and 9 < rejected.sum() < len(new)
-    own = parts["nearest_route"].map({n: d.rate for n, d in scorer.decisions_.items()})
+    own = parts["nearest_route"].map({n: d.rate for n, d in scorer.routes_.decisions.items()})
     np.testing.assert_array_equal(parts["p_value"] <= own, rejected)
     np.testing.assert_array_equal(parts["is_anomalous"], rejected)
     np.testing.assert_array_equal(~(parts["anomaly_score"] <= 1), rejected)
@@ -280,14 +280,14 @@ def test_a_threshold_below_the_mean_of_the_scores_still_decides(rule):
     train[1::2] += 30
     train[0, 1, 1] += 200
     pipe = fitted(train, rule, rate=0.2, coresetbank__categories=["a", "b"] * 20)
-    scorer, decision = pipe[-1], pipe[-1].decisions_["a"]
+    scorer, decision = pipe[-1], pipe[-1].routes_.decisions["a"]
     assert decision.threshold < decision.scores.mean()
     new = patches(60, 1)
     new[:30, 0, 0] += 6
     parts = scorer.describe(pipe[:-1].transform(new))
     assert (parts["nearest_route"] == "a").all()
     known = (parts["route"] == "a").to_numpy()
-    raw = parts["base"] + scorer.calibrations_["a"].lam * parts["d_struct"]
+    raw = parts["base"] + scorer.routes_["a"].calibration.lam * parts["d_struct"]
     rejected = pipe.predict(new) == -1
     np.testing.assert_array_equal(rejected[known], (raw > decision.threshold)[known])
     np.testing.assert_array_equal(parts["p_value"] <= decision.rate, rejected)
@@ -316,11 +316,12 @@ def test_a_new_rate_holds_for_products_without_fresh_images_too():
     train[1::2] += 12
     pipe = fitted(train, coresetbank__categories=["a", "b"] * 30)
     later = recalibrate(pipe, patches(20, 1), false_alarm_rate=0.3)
-    assert {name: d.asked_rate for name, d in later[-1].decisions_.items()} == {"a": 0.3, "b": 0.3}
+    decisions = later[-1].routes_.decisions
+    assert {name: d.asked_rate for name, d in decisions.items()} == {"a": 0.3, "b": 0.3}
     assert later[-1].false_alarm_rate_ == 0.3
-    old, new = pipe[-1].decisions_["b"], later[-1].decisions_["b"]
+    old, new = pipe[-1].routes_.decisions["b"], later[-1].routes_.decisions["b"]
     assert new.threshold == old.at(0.3).threshold < old.threshold
-    moved, before = later[-1].decisions_["a"], pipe[-1].decisions_["a"].at(0.3)
+    moved, before = later[-1].routes_.decisions["a"], pipe[-1].routes_.decisions["a"].at(0.3)
     assert not np.array_equal(moved.scores, before.scores)
     assert re.search(r"b: threshold .* at 30.00% \(0 images\)", repr(later[-1].recalibration_))
 

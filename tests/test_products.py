@@ -179,7 +179,7 @@ def test_no_report_of_a_recalibration_names_products_that_are_gone(pipe):
     fresh = recalibrate(pipe, product(0, seed=1))
     for changed in (remove_category(fresh, "k1"), add_category(fresh, product(2), "k2")):
         assert not hasattr(changed[-1], "recalibration_")
-        assert changed[-1].decisions_["k0"].is_fresh
+        assert changed[-1].routes_.decisions["k0"].is_fresh
     assert hasattr(fresh[-1], "recalibration_")
 
 

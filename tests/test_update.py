@@ -336,7 +336,7 @@ def test_a_lost_recalibration_is_said(pipe):
 def test_another_rate_is_no_recalibration_that_could_be_lost(pipe, recwarn):
     strict = recalibrate(pipe, false_alarm_rate=0.05)
     for changed in (update(strict, NEW), forget(strict, OLD[:2])):
-        assert changed[-1].decisions_["all"].asked_rate == 0.05
+        assert changed[-1].routes_.decisions["all"].asked_rate == 0.05
     assert not [w for w in recwarn if "had been recalibrated" in str(w.message)]
 
 

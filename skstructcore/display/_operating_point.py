@@ -155,7 +155,7 @@ class OperatingPointDisplay(Display):
             asked_rate=scorer.calibration_.decision.asked_rate,
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
-            smallest_rate=max(decision.smallest_rate for decision in scorer.decisions_.values()),
+            smallest_rate=max(d.smallest_rate for d in scorer.routes_.decisions.values()),
         ).plot(ax)
 
     @classmethod

@@ -55,7 +55,7 @@ class RoutingDisplay(ScoredDisplay):
 
     @classmethod
     def of(cls, described, scorer, labels):
-        if not scorer.is_routed_:
+        if not scorer.routes_.is_routed:
             raise ValueError(
                 "The pipeline has no routes: fit it with bank__categories= (or set "
                 "bank__n_routes) and knn__routing='auto'."

@@ -250,7 +250,7 @@ class ScoreShiftDisplay(ScoredDisplay):
         check_described(described, "base", "anomaly_score")
         base = described["base"].to_numpy()
         base_threshold = scorer.calibration_.base_decision.threshold
-        if scorer.is_routed_:
+        if scorer.routes_.is_routed:
             base, base_threshold = base / base_thresholds(described, scorer), 1.0
         scores = described["anomaly_score"].to_numpy()
         return cls(base, scores, base_threshold, -scorer.offset_, labels)

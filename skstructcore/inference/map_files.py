@@ -18,7 +18,6 @@ from ..images.image_list import as_images
 from ..images.resampling import place_on_image
 from ..model_files.persistence import load
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
-from ..scoring.calibration import route_of_images
 from ..scoring.regions import find_regions
 from .region_files import draw_mask
 from .scores import iter_shards
@@ -92,7 +91,7 @@ class MapWriter:
         if self.keep_regions or "mask" in self.folders:
             found = find_regions(scorer, maps, images.file_names())
         pixels = scorer.transform(maps) if self.folders else ()
-        thresholds, routes = _thresholds(scorer), route_of_images(scorer.routes_, maps)
+        thresholds, routes = _thresholds(scorer), scorer.routes_.route_of(maps)
         for i, placed in enumerate(pixels):
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
@@ -119,8 +118,8 @@ def folder_of(images: ImageList) -> str:
 
 def _thresholds(scorer):
     """Of the largest distance, for each route; "all" without."""
-    found = scorer.calibrations_.items()
-    return {str(route): float(known.base_decision.threshold) for route, known in found}
+    found = {name: route.calibration.base_decision for name, route in scorer.routes_.items()}
+    return {str(name): float(decision.threshold) for name, decision in found.items()}
 
 
 def _as_counts(placed, unit):

@@ -12,7 +12,6 @@ from ..bank.training import digests_of, good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
-from ..scoring.calibration import judge_routes
 from ..scoring.table import describe_maps
 from ._steps import check_scores, features_of
 
@@ -82,13 +81,13 @@ def fresh_images(
         patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
         _check_products(table)
-        _check_margin(table, scorer.calibrations_)
+        _check_margin(table, scorer.routes_.decisions)
     return FreshImages(good, patches, maps, table)
 
 
 def _good_images(features, scorer, groups, categories, parts):
     """The good ones, with what is known of them."""
-    if not scorer.is_routed_:
+    if not scorer.routes_.is_routed:
         if categories is not None and not is_auto(categories):
             raise ValueError(
                 f"categories={categories!r} tells products apart, but the pipeline has no routes: "
@@ -111,7 +110,7 @@ def _good_images(features, scorer, groups, categories, parts):
 
 def _describe(scorer, maps, good):
     evidence = scorer.evidence_of(maps)
-    judged = judge_routes(scorer.routes_, evidence, scorer.unknown_level)
+    judged = scorer.routes_.judge(evidence, scorer.unknown_level)
     check_scores(judged.raw_score)
     table = describe_maps(scorer, maps, evidence.base, judged)
     if "nearest_route" not in table:
@@ -171,12 +170,12 @@ def _check_products(fresh):
         )
 
 
-def _check_margin(fresh, calibrations):
+def _check_margin(fresh, decisions):
     """Raise ValueError if images are so anomalous that good ones can hardly be."""
     limits = {}
-    for name, calibration in calibrations.items():
-        median = float(np.median(calibration.scores))
-        limits[name] = median + _WIDE * (float(calibration.scores.max()) - median)
+    for name, decision in decisions.items():
+        median = float(np.median(decision.scores))
+        limits[name] = median + _WIDE * (float(decision.scores.max()) - median)
     far = fresh["raw_score"] > fresh["nearest_route"].map(limits)
     if far.any():
         raise ValueError(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..bank.coreset_bank import CoresetBank
     from ..images.image_list import ImagesLike
     from ..knn.scorer import RoutedKNNScorer
-    from ..scoring.calibration import RouteCalibration
     from ..scoring.evidence import Evidence
+    from ..scoring.routes import RouteCalibration
     from ..scoring.structcore import StructCoreScorer
 
 
@@ -72,7 +72,10 @@ def retrained(
     `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
     """
     scorer = pipe[-1]
-    learned = [scorer.part_decision_, *(scorer.decisions_.values() if routes is None else ())]
+    learned = [
+        scorer.part_decision_,
+        *(scorer.routes_.decisions.values() if routes is None else ()),
+    ]
     if any(decision is not None and decision.is_fresh for decision in learned):
         what = "The pipeline" if routes is None else "The decision about parts"
         warn_user(

@@ -103,9 +103,9 @@ def audit(
     if record.names is not None:
         table.insert(1, "name", record.names[training.image_index])
     table["group"] = record.groups[training.image_index]
-    for name, calibration in scorer.calibrations_.items():
+    for name, route in scorer.routes_.items():
         mine = np.flatnonzero(table["route"] == name)
-        scores = calibration.score(training.take(mine))
+        scores = route.calibration.score(training.take(mine))
         check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
         table.loc[mine, "p_value"] = tail_p_values(

@@ -13,7 +13,7 @@ from ..knn.growth import scorer_of_bank
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
-from ..scoring.calibration import MIN_GROUPS, RouteCalibration
+from ..scoring.routes import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
 from ._steps import features_of, known_parts, retrained
 

@@ -170,7 +170,7 @@ class DriftMonitor:
         self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
         self.window, self.random_state = window, random_state
         knn, scorer = fitted_steps(pipe)[1:]
-        decisions = scorer.decisions_
+        decisions = scorer.routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
         held_out = {
@@ -369,7 +369,7 @@ def _checksum(state):
 
 def _fingerprint(pipe):
     digest = hashlib.blake2b(digest_size=16)
-    for name, decision in pipe[-1].decisions_.items():
+    for name, decision in pipe[-1].routes_.decisions.items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(decision.scores))
         digest.update(np.float64(decision.threshold))

@@ -112,7 +112,7 @@ def operating_points(
     _check_numbers(sizes, "sizes", 0, 1, closed="right")
     check_number(severity, "severity", 0)
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
-    for decision in scorer.decisions_.values():
+    for decision in scorer.routes_.decisions.values():
         check_scores(decision.scores)
     table = _thresholds(scorer, false_alarm_rates, knn.calibration != "in-sample")
     if images is None:
@@ -133,7 +133,7 @@ def _thresholds(scorer, rates, held_out):
     """A row a rate and route: the threshold, and what is known of the rate it stands for."""
     rows = []
     for asked in map(float, rates):
-        for name, known in scorer.decisions_.items():
+        for name, known in scorer.routes_.decisions.items():
             decision, rate, interval = known.at(asked), np.nan, None
             if (held_out or decision.is_fresh) and decision.rule != "quantile":
                 rate, interval = decision.rate, decision.interval

@@ -15,10 +15,10 @@ from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.profile import fit_tail
-from ..scoring.calibration import MIN_GROUPS_FOR_UNKNOWN
 from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
 from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER
+from ..scoring.routes import MIN_GROUPS_FOR_UNKNOWN, Routes
 from ._fresh import fresh_images
 from ._steps import known_parts
 
@@ -171,7 +171,10 @@ def recalibrate(
     changed.lots_ = None  # what was measured of lots is of the thresholds before
     if rate is not None:
         changed.false_alarm_rate, changed.quantile = rate, None
-        _move_all(changed, rate)
+        changed.calibration_ = changed.calibration_.at(rate)
+        changed.routes_ = changed.routes_.with_rate(rate)
+        if changed.part_decision_ is not None:
+            changed.part_decision_ = changed.part_decision_.at(rate)
     if images is not None:
         fresh = fresh_images(pipe, images, groups, categories, parts, force=force)
         _calibrate(changed, fresh.table, weight_old)
@@ -185,21 +188,10 @@ def recalibrate(
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("%s", changed.recalibration_)
-    short = [decision.shortage for decision in changed.decisions_.values()]
+    short = [decision.shortage for decision in changed.routes_.decisions.values()]
     if any(short):
         warn_user(next(filter(None, short)))
     return with_steps(pipe, changed)
-
-
-def _move_all(scorer, rate):
-    """Set the thresholds of another rate, by the same scores."""
-    scorer.calibration_ = scorer.calibration_.at(rate)
-    if scorer.part_decision_ is not None:
-        scorer.part_decision_ = scorer.part_decision_.at(rate)
-    scorer.routes_ = {
-        name: replace(route, calibration=route.calibration.at(rate))
-        for name, route in scorer.routes_.items()
-    }
 
 
 def _calibrate(scorer, fresh, weight_old):
@@ -213,8 +205,8 @@ def _calibrate(scorer, fresh, weight_old):
             tail = fit_tail(mine["route_distance"].to_numpy(), mine["group"].to_numpy())
         calibration = _with_scores(route.calibration, mine, weight_old)
         routes[name] = replace(route, calibration=calibration, tail=tail, is_pooled=False)
-    scorer.routes_ = routes
-    if not scorer.is_routed_:
+    scorer.routes_ = Routes(routes)
+    if not scorer.routes_.is_routed:
         scorer.calibration_ = routes["all"].calibration
 
 
@@ -293,7 +285,7 @@ def _decisions(fresh, changed):
 
 
 def _thresholds(old, new, decisions):
-    before, after = old.decisions_, new.decisions_
+    before, after = old.routes_.decisions, new.routes_.decisions
     given = decisions.groupby("route")["group"]
     table = pd.DataFrame({"route": [*after]})
     return table.assign(

@@ -101,7 +101,7 @@ def update(
         _tell_of_rejected(table, scorer)
     parts = known_parts(scorer, good.parts)
     routes = np.zeros(len(values), dtype=np.int64)
-    if scorer.is_routed_:
+    if scorer.routes_.is_routed:
         routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
     elif bank.bank_.profiles is not None:  # all products are searched together
         search = replace(knn.search_, routing="top1", n_neighbors=1)

@@ -260,7 +260,8 @@ def _header(model):
         "training": _training(first("n_images_"), first("bank_")),
         "decisions": {
             route: {name: getattr(decision, name) for name in rates}
-            for route, decision in (first("decisions_") or {}).items()
+            for scorer in scorers
+            for route, decision in scorer.routes_.decisions.items()
         },
         "summary": closing_sentences(scorers[0]) if scorers else [],
     }

@@ -183,7 +183,7 @@ def _content(pipe, records, pictures, described, types, parts):
         "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
         "labelled": types is not None,
         "by_part": parts is not None,
-        "routed": scorer.is_routed_,
+        "routed": scorer.routes_.is_routed,
         "fitted": rates.index(asked),
         "threshold": shift.threshold,
         "blockSize": _BLOCK,

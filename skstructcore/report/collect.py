@@ -152,7 +152,7 @@ def add_judgements(
 ) -> None:
     """Add to the records of images what is decided, and why; `rejected` has a row a rate."""
     columns = z_columns(scorer)
-    smallest = {name: decision.smallest_rate for name, decision in scorer.decisions_.items()}
+    smallest = {name: decision.smallest_rate for name, decision in scorer.routes_.decisions.items()}
     smallest = routes_of(described).map(smallest)
     rows = described.to_dict("records"), described.index, smallest, _by_rate(rejected)
     for row, i, least, at in zip(*rows, strict=True):

@@ -216,7 +216,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
     for name, dependence in (bank.dependence_ or {}).items():
         rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
-    if scorer.is_routed_:
+    if scorer.routes_.is_routed:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
     entries, n_features = bank.bank_.values.shape
     rows += [

@@ -1,36 +1,24 @@
 """From descriptors of good images to scores, and to what is normal for them.
 
 Every number comes from held-out scores of good training images; no label is used.
-
-Anomaly scores of different products differ in location and spread. Each route has its own
-statistics, weight and threshold, and its scores are standardised so that 0 is the median of its
-held-out good training images and 1 is its threshold. An image that is too far from its route is
-of no known product; its score is then at least the ratio of its standardised routing distance to
-the largest that is still known, which is above 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._utils.columns import join_rows, take_rows
 from .._utils.warning import warn_user
-from ..routing import UNKNOWN
-from ..routing.profile import fit_tail
 from .decision import Decision, decide, decide_by_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Literal
+    from typing import Literal
 
     from numpy.typing import NDArray
 
-    from ..containers import AnomalyMaps
-    from ..routing.profile import DistanceTail
     from .decision import Rule
     from .evidence import Evidence
 
@@ -39,13 +27,7 @@ if TYPE_CHECKING:
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
 NORMS = ("sum", "l2", "linf")
 
-#: A route with fewer independent images is judged by the statistics of all routes together.
-MIN_GROUPS = 8
-#: With fewer independent images than these, next to nothing is far enough away to be unknown.
-MIN_GROUPS_FOR_UNKNOWN = 5
-
 _LARGEST = 1e100
-_ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is rejected
 
 
 def location_and_scale(
@@ -100,8 +82,7 @@ def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     return z * (z / np.where(size > 0, size, 1.0))
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
+class Judged(NamedTuple):
     """What a calibration says of n images.
 
     Attributes
@@ -214,110 +195,6 @@ class ScoreCalibration:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class RouteCalibration:
-    """What good images of one route look like.
-
-    Attributes
-    ----------
-    calibration : ScoreCalibration
-        Of its own training images, or of those of all routes.
-    tail : DistanceTail or None
-        How far they are from the route. None: images are not routed, and scores stay as they are.
-    is_pooled : bool
-        Whether the route had too few images for a calibration of its own.
-    """
-
-    calibration: ScoreCalibration
-    tail: DistanceTail | None = None
-    is_pooled: bool = False
-
-    @property
-    def threshold(self) -> float:
-        """Scores above it are rejected."""
-        return self.calibration.threshold if self.tail is None else 1.0
-
-    @property
-    def score_span(self) -> float:
-        """What one unit of a score is, in units of the raw score."""
-        if self.tail is None:
-            return 1.0
-        decision = self.calibration.decision
-        span = decision.threshold - float(np.median(decision.scores))
-        return span if span > 0 else float(decision.scores.std()) or 1.0
-
-    def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Standardise raw scores: 1 is the threshold, 0 the median of good training images.
-
-        Where the threshold is not above the median, one unit is a standard deviation.
-        """
-        if self.tail is None:
-            return scores
-        decision = self.calibration.decision
-        scaled = 1 + (scores - decision.threshold) / self.score_span
-        # Rounding must not carry a score over the threshold.
-        return np.where(
-            decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
-        )
-
-    def threshold_at(self, rate: float) -> float:
-        """The threshold of another false-alarm rate, for scores as they are now."""
-        return float(self.scale_scores(np.asarray(self.calibration.decision.at(rate).threshold)))
-
-    def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
-        """Judge n images of the route; a share `unknown_level` of good ones is called unknown."""
-        judged = self.calibration.judge(evidence)
-        if self.tail is None:
-            return judged
-        route_p_value = self.tail.p_values(evidence.route_distance)
-        beyond = self.tail.z(evidence.route_distance) / self.tail.critical_z(unknown_level)
-        score = self.scale_scores(judged.score)
-        # A distance that is no number is of no known product.
-        unknown = ~(route_p_value >= unknown_level)
-        rate = self.calibration.decision.rate
-        far = np.fmin(judged.p_value, np.fmin(route_p_value / unknown_level, 1.0) * rate)
-        nearest = evidence.route.astype(object)
-        return replace(
-            judged,
-            score=np.where(unknown, np.maximum(score, np.maximum(beyond, _ABOVE)), score),
-            p_value=np.where(unknown, far, judged.p_value),
-            nearest_route=nearest,
-            route=np.where(unknown, UNKNOWN, nearest),
-            route_p_value=route_p_value,
-        )
-
-
-def judge_routes(
-    routes: dict[str, RouteCalibration], evidence: Evidence, unknown_level: float
-) -> Judged:
-    """Judge images, each by its own route; see `RouteCalibration.judge`."""
-    nearest = route_of_images(routes, evidence)
-    rows = {name: np.flatnonzero(nearest == name) for name in np.unique(nearest)}
-    judged = [routes[k].judge(evidence.take(mine), unknown_level) for k, mine in rows.items()]
-    order = np.argsort(np.concatenate([*rows.values()]))
-    return take_rows(reduce(join_rows, judged), order)
-
-
-def route_of_images(
-    routes: dict[str, RouteCalibration], maps: AnomalyMaps | Evidence
-) -> NDArray[np.object_]:
-    """The route of each image, by name; ValueError if nothing was learned for it."""
-    if all(route.tail is None for route in routes.values()):
-        return np.full(len(maps), "all", dtype=object)
-    if maps.route is None:
-        raise ValueError(
-            "The training maps had routes and these have none: score images with the "
-            "pipeline that was fitted."
-        )
-    for name in np.unique(maps.route):
-        if name not in routes:
-            raise ValueError(
-                f"The maps have the route {str(name)!r}, for which nothing was learned: known are "
-                f"{', '.join(routes)}. Score images with the pipeline that was fitted."
-            )
-    return maps.route.astype(object)
-
-
 def fit_calibration(
     evidence: Evidence,
     *,
@@ -371,25 +248,3 @@ def fit_calibration(
         decision=decide(scores, false_alarm_rate, threshold, groups),
         base_decision=decide_by_base(base, false_alarm_rate, threshold, groups),
     )
-
-
-def calibrate(
-    training: Evidence, **options: Any
-) -> tuple[ScoreCalibration, dict[str, RouteCalibration]]:
-    """Calibrate all images together, and each route ("all" without routes).
-
-    A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. Options are
-    those of `fit_calibration`.
-    """
-    calibration = fit_calibration(training, **options)
-    if training.route is None:
-        return calibration, {"all": RouteCalibration(calibration)}
-    routes = {}
-    for name in map(str, np.unique(training.route)):
-        mine = training.take(training.rows_of(name))
-        tail = fit_tail(mine.route_distance, mine.groups)
-        if tail.n < MIN_GROUPS:
-            routes[name] = RouteCalibration(calibration, tail, is_pooled=True)
-        else:
-            routes[name] = RouteCalibration(fit_calibration(mine, **options), tail)
-    return calibration, routes

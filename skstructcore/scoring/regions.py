@@ -9,7 +9,6 @@ import numpy as np
 from scipy import ndimage
 
 from ..images.masks import outline
-from .calibration import route_of_images
 from .evidence import iter_seen
 
 if TYPE_CHECKING:
@@ -102,10 +101,11 @@ def find_regions(
     false_alarm_rate: float | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The rows of `regions`, a list an image."""
-    decisions = {name: known.base_decision for name, known in scorer.calibrations_.items()}
-    if false_alarm_rate is not None:
-        decisions = {name: known.at(false_alarm_rate) for name, known in decisions.items()}
-    routes = route_of_images(scorer.routes_, maps)
+    known = (
+        scorer.routes_ if false_alarm_rate is None else scorer.routes_.with_rate(false_alarm_rate)
+    )
+    decisions = {name: route.calibration.base_decision for name, route in known.items()}
+    routes = known.route_of(maps)
     return [
         [
             {"image": names[first + i], "region": number, **row, "route": routes[first + i]}

@@ -16,16 +16,17 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.rows import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS, calibrate, judge_routes
+from .calibration import NORMS
 from .decision import MIN_IMAGES, RULES, decide
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
 from .evidence import at_pixels, check_maps, collect_evidence
-from .lots import rates_by_lot
 from .parts import score_parts
+from .routes import Routes, calibrate, rates_by_lot
 from .summary import expectations, explain_routes, unlike_the_others
 from .table import describe_maps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal
 
     import pandas as pd
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..containers import AnomalyMaps
-    from .calibration import Norm, RouteCalibration, ScoreCalibration
-    from .decision import Decision, Rule
+    from .calibration import Norm
+    from .decision import Rule
     from .descriptors import DescriptorsLike
     from .evidence import Evidence
+    from .routes import RouteCalibration
 
 _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)
@@ -87,13 +89,11 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     calibration_ : ScoreCalibration
         What good images look like: location and scale of the descriptors, training scores,
         and the decision. With routes, of all together.
-    routes_ : dict of str to RouteCalibration
+    routes_ : Routes, a mapping of str to RouteCalibration
         The same for each route; for "all" where the training maps have no routes. With routes,
         scores are standardised: 0 is the median of the good training images of the route, 1 its
         threshold. A route with fewer than 8 independent images is judged by the statistics of all
-        together.
-    is_routed_ : bool
-        Whether the training maps have routes.
+        together. ``routes_.decisions`` are their thresholds and p-values.
     descriptors_ : dict of str or callable to float
         `descriptors` with their weights, as far as the training maps have what they look at.
     uses_surprise_ : bool
@@ -102,14 +102,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         Base score, descriptors, group and route of each training image.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
-    calibrations_ : dict of str to ScoreCalibration
-        That of each route; of "all" without routes.
-    decisions_ : dict of str to Decision
-        Their decisions: threshold and p-values.
     false_alarm_rate_ : float
         The rate that the threshold stands for: images with a p-value of at most this are
         rejected. Larger than what was asked for where ``threshold="guaranteed"`` has too few
-        images. With routes the largest; each has its own in `decisions_`.
+        images. With routes the largest; each has its own in ``routes_.decisions``.
     part_decision_ : Decision or None
         About parts with several views, see `skstructcore.describe_parts`; None without parts.
     lots_ : LotRates or None
@@ -243,7 +239,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return self
 
     def with_training(
-        self, training: Evidence, routes: dict[str, RouteCalibration] | None = None
+        self, training: Evidence, routes: Mapping[str, RouteCalibration] | None = None
     ) -> Self:
         """Return a copy with other training images: what follows from these is set, or dropped.
 
@@ -254,7 +250,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         vars(changed).pop("recalibration_", None)
         if routes is None:
             return changed.calibrate()
-        changed.routes_ = routes
+        changed.routes_ = Routes(dict(routes))
         changed.part_decision_ = changed._decide_parts()
         return changed
 
@@ -264,9 +260,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         if training.parts is None:
             return None
         p_values = np.empty(len(training))
-        for name, calibration in self.calibrations_.items():
+        for name, route in self.routes_.items():
             mine = training.rows_of(name)
-            p_values[mine] = calibration.judge(training.take(mine)).p_value
+            p_values[mine] = route.calibration.judge(training.take(mine)).p_value
         # The rule "quantile" gives 0 to the highest of each route, and to all that is above it.
         p_values[p_values == 0] = 0.5 / len(p_values)
         scores = score_parts(p_values, training.parts).scores
@@ -295,24 +291,12 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return "guaranteed"
 
     @property
-    def calibrations_(self) -> dict[str, ScoreCalibration]:
-        return {name: route.calibration for name, route in self.routes_.items()}
-
-    @property
-    def is_routed_(self) -> bool:
-        return any(route.tail is not None for route in self.routes_.values())
-
-    @property
     def offset_(self) -> float:
         return -next(iter(self.routes_.values())).threshold
 
     @property
-    def decisions_(self) -> dict[str, Decision]:
-        return {name: calibration.decision for name, calibration in self.calibrations_.items()}
-
-    @property
     def false_alarm_rate_(self) -> float:
-        return max(decision.rate for decision in self.decisions_.values())
+        return max(decision.rate for decision in self.routes_.decisions.values())
 
     @property
     def uses_surprise_(self) -> bool:
@@ -330,7 +314,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         scores : ndarray of shape (n_samples,), float64
         """
         evidence = self.evidence_of(self._fitted_maps(X))
-        return -judge_routes(self.routes_, evidence, self.unknown_level).score
+        return -self.routes_.judge(evidence, self.unknown_level).score
 
     def decision_function(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``, (n_samples,), float64; negative is anomalous."""
@@ -360,7 +344,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         """
         maps = self._fitted_maps(X)
         evidence = self.evidence_of(maps)
-        judged = judge_routes(self.routes_, evidence, self.unknown_level)
+        judged = self.routes_.judge(evidence, self.unknown_level)
         return describe_maps(self, maps, evidence.base, judged)
 
     def _fitted_maps(self, X):

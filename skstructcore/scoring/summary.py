@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .calibration import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
 from .predictive import suspects_of
+from .routes import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
 
 if TYPE_CHECKING:
-    from .calibration import RouteCalibration
+    from collections.abc import Mapping
+
+    from .routes import RouteCalibration
     from .structcore import StructCoreScorer
 
 _NAMED = 5
@@ -27,7 +29,7 @@ def expectations(scorer: StructCoreScorer) -> list[str]:
     False alarms of the route with the widest interval, of parts where there are parts, and of lots
     where there are lots.
     """
-    decisions = scorer.decisions_
+    decisions = scorer.routes_.decisions
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
     of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
     sentences = [f"The model {decisions[widest]}{of_route}."]
@@ -72,7 +74,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     return sentences
 
 
-def explain_routes(routes: dict[str, RouteCalibration]) -> list[str]:
+def explain_routes(routes: Mapping[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
     tails = {name: route.tail for name, route in routes.items() if route.tail is not None}

@@ -118,7 +118,7 @@ def share_interval(shares: ArrayLike, n_images: int) -> tuple[NDArray[np.float64
 
 def base_thresholds(described: pd.DataFrame, scorer: StructCoreScorer) -> NDArray[np.float64]:
     """Threshold of the base score for each image, by its route, to divide by; 1 in place of 0."""
-    limits = {name: c.base_decision.threshold for name, c in scorer.calibrations_.items()}
+    limits = {k: r.calibration.base_decision.threshold for k, r in scorer.routes_.items()}
     limits = routes_of(described).map(limits).to_numpy(np.float64)
     return np.where(limits > 0, limits, 1)
 

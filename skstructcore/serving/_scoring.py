@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..scoring.calibration import RouteCalibration
+    from ..scoring.routes import RouteCalibration
     from ..scoring.structcore import StructCoreScorer
     from ._graph import Graph
 

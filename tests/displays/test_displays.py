@@ -253,7 +253,7 @@ def test_every_display_draws_what_every_pipeline_makes_of_images(display, fitted
 def test_histogram_of_training_scores_has_the_share_above_the_threshold_that_decides(fitted):
     pipe, images = fitted
     display = ScoreHistogramDisplay.from_estimator(pipe, images)
-    routes = pipe[-1].decisions_.values()
+    routes = pipe[-1].routes_.decisions.values()
     assert len(display.calibration_scores) == sum(len(d.scores) for d in routes)
     rejected = sum(d.rejects(d.scores).sum() for d in routes)
     assert (display.calibration_scores > display.threshold).sum() == rejected

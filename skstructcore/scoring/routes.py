@@ -1,0 +1,257 @@
+"""Routes: each has its own statistics, weight and threshold; how images are judged by theirs.
+
+Anomaly scores of different products differ in location and spread. With routes they are
+standardised so that 0 is the median of the held-out good training images of the route and 1 is its
+threshold. An image that is too far from its route is of no known product; its score is then at
+least the ratio of its standardised routing distance to the largest that is still known, which is
+above 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..routing import UNKNOWN
+from ..routing.profile import fit_tail
+from .calibration import Judged, ScoreCalibration, fit_calibration
+from .decision import MIN_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ..containers import AnomalyMaps
+    from ..routing.profile import DistanceTail
+    from .decision import Decision
+    from .evidence import Evidence
+
+#: A route with fewer independent images is judged by the statistics of all routes together.
+MIN_GROUPS = 8
+#: With fewer independent images than these, next to nothing is far enough away to be unknown.
+MIN_GROUPS_FOR_UNKNOWN = 5
+
+_ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is rejected
+
+
+@dataclass(frozen=True, eq=False)
+class RouteCalibration:
+    """What good images of one route look like.
+
+    Attributes
+    ----------
+    calibration : ScoreCalibration
+        Of its own training images, or of those of all routes.
+    tail : DistanceTail or None
+        How far they are from the route. None: images are not routed, and scores stay as they are.
+    is_pooled : bool
+        Whether the route had too few images for a calibration of its own.
+    """
+
+    calibration: ScoreCalibration
+    tail: DistanceTail | None = None
+    is_pooled: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected."""
+        return self.calibration.threshold if self.tail is None else 1.0
+
+    @property
+    def score_span(self) -> float:
+        """What one unit of a score is, in units of the raw score."""
+        if self.tail is None:
+            return 1.0
+        decision = self.calibration.decision
+        span = decision.threshold - float(np.median(decision.scores))
+        return span if span > 0 else float(decision.scores.std()) or 1.0
+
+    def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Standardise raw scores: 1 is the threshold, 0 the median of good training images.
+
+        Where the threshold is not above the median, one unit is a standard deviation.
+        """
+        if self.tail is None:
+            return scores
+        decision = self.calibration.decision
+        scaled = 1 + (scores - decision.threshold) / self.score_span
+        # Rounding must not carry a score over the threshold.
+        return np.where(
+            decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
+        )
+
+    def threshold_at(self, rate: float) -> float:
+        """The threshold of another false-alarm rate, for scores as they are now."""
+        return float(self.scale_scores(np.asarray(self.calibration.decision.at(rate).threshold)))
+
+    def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
+        """Judge n images of the route; a share `unknown_level` of good ones is called unknown."""
+        judged = self.calibration.judge(evidence)
+        if self.tail is None:
+            return judged
+        route_p_value = self.tail.p_values(evidence.route_distance)
+        beyond = self.tail.z(evidence.route_distance) / self.tail.critical_z(unknown_level)
+        score = self.scale_scores(judged.score)
+        # A distance that is no number is of no known product.
+        unknown = ~(route_p_value >= unknown_level)
+        rate = self.calibration.decision.rate
+        far = np.fmin(judged.p_value, np.fmin(route_p_value / unknown_level, 1.0) * rate)
+        nearest = evidence.route.astype(object)
+        return judged._replace(
+            score=np.where(unknown, np.maximum(score, np.maximum(beyond, _ABOVE)), score),
+            p_value=np.where(unknown, far, judged.p_value),
+            nearest_route=nearest,
+            route=np.where(unknown, UNKNOWN, nearest),
+            route_p_value=route_p_value,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Routes(Mapping):
+    """`RouteCalibration` of each route by its name; of "all" where images are not routed."""
+
+    by_name: dict[str, RouteCalibration]
+
+    def __getitem__(self, name: str) -> RouteCalibration:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether images are sent to routes."""
+        return any(route.tail is not None for route in self.values())
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """Threshold and p-values of each route, of scores that are not standardised."""
+        return {name: route.calibration.decision for name, route in self.items()}
+
+    def with_rate(self, rate: float) -> Routes:
+        """The same statistics, with the thresholds of another false-alarm rate."""
+        return Routes({k: replace(r, calibration=r.calibration.at(rate)) for k, r in self.items()})
+
+    def route_of(self, maps: AnomalyMaps | Evidence) -> NDArray[np.object_]:
+        """The route of each image, by name; ValueError if nothing was learned for it."""
+        if not self.is_routed:
+            return np.full(len(maps), "all", dtype=object)
+        if maps.route is None:
+            raise ValueError(
+                "The training maps had routes and these have none: score images with the "
+                "pipeline that was fitted."
+            )
+        for name in np.unique(maps.route):
+            if name not in self:
+                raise ValueError(
+                    f"The maps have the route {str(name)!r}, for which nothing was learned: known "
+                    f"are {', '.join(self)}. Score images with the pipeline that was fitted."
+                )
+        return maps.route.astype(object)
+
+    def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
+        """Judge images, each by its own route; see `RouteCalibration.judge`."""
+        nearest = self.route_of(evidence)
+        rows = {name: np.flatnonzero(nearest == name) for name in np.unique(nearest)}
+        judged = [self[k].judge(evidence.take(mine), unknown_level) for k, mine in rows.items()]
+        order = np.argsort(np.concatenate([*rows.values()]))
+        columns = zip(*judged, strict=True)
+        return Judged(*(None if c[0] is None else np.concatenate(c)[order] for c in columns))
+
+
+def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Routes]:
+    """Calibrate all images together, and each route ("all" without routes).
+
+    A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. Options are
+    those of `fit_calibration`.
+    """
+    calibration = fit_calibration(training, **options)
+    if training.route is None:
+        return calibration, Routes({"all": RouteCalibration(calibration)})
+    routes = {}
+    for name in map(str, np.unique(training.route)):
+        mine = training.take(training.rows_of(name))
+        tail = fit_tail(mine.route_distance, mine.groups)
+        if tail.n < MIN_GROUPS:
+            routes[name] = RouteCalibration(calibration, tail, is_pooled=True)
+        else:
+            routes[name] = RouteCalibration(fit_calibration(mine, **options), tail)
+    return calibration, Routes(routes)
+
+
+@dataclass(frozen=True, eq=False)
+class LotRates:
+    """Each lot left out in turn: how many of its good images the others would have rejected.
+
+    Attributes
+    ----------
+    lots : ndarray of shape (n_lots,), int64
+        Their numbers, or the codes of the groups that were given.
+    n_images : ndarray of shape (n_lots,), int64
+    rates : ndarray of shape (n_lots,), float64
+        Share of the images of the lot that is above the threshold of the other images, while the
+        bank has no patches of the lot.
+    """
+
+    lots: NDArray[np.int64]
+    n_images: NDArray[np.int64]
+    rates: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.rates.mean())
+
+    @property
+    def worst(self) -> float:
+        return float(self.rates.max())
+
+    def __str__(self) -> str:
+        of_worst = self.n_images[self.rates == self.worst].max()  # of few images it says little
+        return (
+            f"of {len(self.lots)} lots, each left out in turn, {self.mean:.0%} of the good images "
+            f"would be rejected, {self.worst:.0%} of the worst ({of_worst} images)"
+        )
+
+
+def rates_by_lot(
+    training: Evidence,
+    apart: Evidence,
+    routes: Routes,
+    lots: NDArray[np.int64],
+) -> LotRates | None:
+    """Count, for each lot, what the threshold of the others rejects.
+
+    `apart` is the evidence of the `training` images, from which `routes` were learned, scored
+    without the entries of their lot. Lots count that have at least 5 images which could be judged,
+    and 5 images beside them that a threshold is learned from; None where fewer than two have.
+    """
+    names, counts = np.unique(lots, return_counts=True)
+    large = names[counts >= MIN_IMAGES]
+    if len(large) < 2:
+        return None
+    judged, rejected = np.zeros((2, len(lots)), dtype=bool)
+    for name, route in routes.items():
+        if route.is_pooled:
+            continue
+        mine = training.rows_of(name)
+        scores = route.calibration.score(apart.take(mine))
+        for lot in large:
+            of_lot = np.flatnonzero(lots[mine] == lot)
+            if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
+                others = route.calibration.decision.without(of_lot)
+                judged[mine[of_lot]] = True
+                rejected[mine[of_lot]] = others.rejects(scores[of_lot])
+    counts = np.array([(judged & (lots == lot)).sum() for lot in large])
+    large, counts = large[counts >= MIN_IMAGES], counts[counts >= MIN_IMAGES]
+    if len(large) < 2:
+        return None
+    rates = np.array([rejected[lots == lot].sum() for lot in large]) / counts
+    return LotRates(large, counts, rates)
