@@ -51,7 +51,10 @@ def decisions(train, test, is_good, groups, lots, seed=0):
     )
     row["AUROC"] = 50 * ranks.mean() / is_good.sum()
     if scorer.lots_ is not None:
-        row |= {"lots said, mean": 100 * scorer.lots_.mean, "worst": 100 * scorer.lots_.worst}
+        row |= {
+            "lots said, mean": 100 * scorer.lots_.rates.mean(),
+            "worst": 100 * scorer.lots_.rates.max(),
+        }
     return row, bank
 
 

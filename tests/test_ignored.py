@@ -1,6 +1,5 @@
 """What is ignored: how it is given, and that nothing after it counts it."""
 
-import operator
 
 import joblib
 import numpy as np
@@ -510,9 +509,6 @@ def test_own_descriptors_get_what_is_left():
         np.array([[[False, False], [False, True]]]),
     )
     assert compute_descriptors(maps, [spread], ignored=ignored).tolist() == [[4.0]]
-    without_signature = operator.methodcaller("max", axis=(1, 2))
-    found = compute_descriptors(maps, [without_signature], ignored=ignored)
-    assert found.tolist() == compute_descriptors(maps, ["max"], ignored=ignored).tolist()
 
 
 def fitted(X, **params):

@@ -41,7 +41,7 @@ def test_lots_are_reported_and_do_not_move_the_threshold():
     apart.fit(X, bank__groups=None)
     assert pipe[-1].offset_ == apart[-1].offset_
     lots = pipe[-1].lots_
-    assert lots.n_images.sum() == len(X) and 0 <= lots.mean <= lots.worst <= 1
+    assert lots.n_images.sum() == len(X) and (lots.rates >= 0).all() and (lots.rates <= 1).all()
     assert "each left out in turn" in str(lots)
     # Of another threshold nothing is known of lots: scores without each lot were not kept.
     assert recalibrate(pipe, false_alarm_rate=0.3)[-1].lots_ is None
@@ -54,7 +54,7 @@ def test_a_lot_that_training_never_saw_is_announced():
     new = in_lots(n_lots=40, seed=1, spread=0.8)
     realised = (pipe.predict(new) == -1).mean()
     # 10 % were asked for.
-    assert realised > 0.2 and abs(pipe[-1].lots_.mean - realised) < 0.2
+    assert realised > 0.2 and abs(pipe[-1].lots_.rates.mean() - realised) < 0.2
 
 
 def test_hold_out_sets_the_threshold_for_new_lots():

@@ -17,8 +17,8 @@ from ..display.style import map_limits
 from ..images.image_list import as_images
 from ..images.labels import labels_of
 from ..pipeline.steps import check_takes_images, fitted_steps
+from ..scoring.decision import percent
 from ..scoring.parts import check_fitted_with_parts, decide_parts
-from ..scoring.summary import percent
 from ..scoring.table import FALSE_ALARM_RATES, rejections, z_columns
 from .collect import add_judgements, add_maps, as_json, collect, part_records
 from .pictures import draw_shift, map_uri

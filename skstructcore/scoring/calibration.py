@@ -83,21 +83,12 @@ def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 
 
 class Judged(NamedTuple):
-    """What a calibration says of n images.
+    """What a calibration says of n images; arrays of shape (n,), but for `z`, (n, 1 + p).
 
-    Attributes
-    ----------
-    score, raw_score, d_struct, p_value : ndarray of shape (n,)
-        With routes the score is standardised; the raw one is in units of the base score.
-    z : ndarray of shape (n, 1 + p)
-        Of the base score and the descriptors.
-    decided_by : ndarray of shape (n,), int64
-        The column of `z` that has raised the score most, of those that count.
-    base_threshold : ndarray of shape (n,)
-    nearest_route, route : ndarray of shape (n,) of str, or None
-        With routes: the one that an image was compared with, and its name, or "unknown".
-    route_p_value : ndarray of shape (n,), or None
-        How often a good image of the route is as far from it.
+    With routes the score is standardised and the raw one is in units of the base score; there is
+    the `nearest_route` that an image was compared with, its `route`, which may be "unknown", and
+    how often a good image is as far from it. `decided_by` is the column of `z` (of the base score
+    and the descriptors) that has raised the score most, of those that count.
     """
 
     score: NDArray[np.float64]
@@ -159,11 +150,6 @@ class ScoreCalibration:
     def level(self) -> float:
         warn_user("level is called decision.rate now.", FutureWarning)
         return self.decision.rate
-
-    @property
-    def asked_level(self) -> float:
-        warn_user("asked_level is called decision.asked_rate now.", FutureWarning)
-        return self.decision.asked_rate
 
     def at(self, rate: float) -> ScoreCalibration:
         """The same statistics, with the thresholds of another false-alarm rate."""

@@ -32,21 +32,17 @@ class Decision:
 
     Attributes
     ----------
-    rule : {"expected", "guaranteed", "quantile"}
-        See `decide`.
-    asked_rate : float
-        The false-alarm rate that was asked for.
-    rate : float
-        The one that the threshold stands for: images whose p-value is at most this are rejected.
-        Larger than `asked_rate` where the rule "guaranteed" has too few images.
+    asked_rate, rate : float
+        The false-alarm rate that was asked for, and the one that the threshold stands for: images
+        whose p-value is at most this are rejected. It is larger where the rule "guaranteed" has too
+        few images; then `shortage` says so.
     threshold : float
         Scores above it are rejected.
     scores : ndarray of shape (n,)
         Held-out scores of good images, from which all of this follows.
-    groups : ndarray of shape (n,) or None
-        Images of one group are alike and count as one; None: each is its own.
-    score_weights : ndarray of shape (n,) or None
-        What each image counts beside that; None: all 1.
+    groups, score_weights : ndarray of shape (n,) or None
+        Images of one group are alike and count as one; None: each is its own. What each image
+        counts beside that; None: all 1.
     fresh : float
         How much of the scores is of images that had no part in the fit, from 0 (all are held
         out) to 1.
@@ -54,8 +50,6 @@ class Decision:
         The smallest rate that the rule can be asked for; 0 if there is none.
     interval : tuple of (float, float) or None
         Where the true false-alarm rate lies, 90 % of the time; None: the rule says nothing.
-    shortage : str or None
-        Says that there are too few images to guarantee the rate; None if there are not.
     """
 
     asked_rate: float
@@ -218,44 +212,22 @@ def decide(
     *,
     fresh: float = 0.0,
 ) -> Decision:
-    """Set a threshold by held-out scores of good images.
+    """Set a threshold by held-out scores of good images, ``(n,)``, higher is more anomalous.
 
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Higher is more anomalous.
-    false_alarm_rate : float in (0, 1)
-        Share of good images that may be rejected.
-    rule : {"expected", "guaranteed", "quantile"}, default="expected"
-        "expected": the upper quantile of a smooth, robust tail (`fit_predictive_tail`): this
-        share of further good images is expected above it. Rates below ``1 / (n + 1)`` are
-        extrapolated. "guaranteed": one of the scores, so that a further good image is rejected
-        with a probability of at most the rate, whatever the distribution
-        (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the
-        plain quantile of the scores, as published, which promises nothing.
-    groups : array-like of shape (n,), default=None
-        Images of one group are alike and count as one. "quantile" does not look at them.
-    score_weights : array-like of shape (n,), default=None
-        What each image counts beside that.
-    fresh : float in [0, 1], default=0.0
-        See `fit_predictive_tail`.
-
-    Raises
-    ------
-    ValueError
-        If the rule "expected" has fewer than 5 scores, or all are equal.
+    The rule "expected": this share of further good images is expected above it, the upper quantile
+    of a smooth, robust tail (`fit_predictive_tail`); rates below ``1 / (n + 1)`` are extrapolated.
+    "guaranteed": one of the scores, so that a further good image is rejected with a probability of
+    at most the rate, whatever the distribution (`conformal_threshold`); too few images guarantee a
+    larger rate only. "quantile": the plain quantile of the scores, as published, which promises
+    nothing and does not look at groups. `Decision` explains all else.
 
     Examples
     --------
     >>> scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    >>> print(decide(scores, 0.1, "guaranteed"), decide(scores, 0.1, "guaranteed").threshold)
+    rejects at most 9.1 % of good images 10.0
     >>> bool(decide(scores, 0.1).threshold > 10)  # ten scores leave much open
     True
-    >>> decide(scores, 0.1, "guaranteed").threshold
-    10.0
-    >>> round(decide(scores, 0.01, "guaranteed").rate, 3)  # all that ten images can guarantee
-    0.091
-    >>> round(decide(scores, 0.1, "quantile").threshold, 1)
-    9.1
     """
     scores = np.asarray(scores, dtype=np.float64)
     return RULES[rule].learn(scores, false_alarm_rate, groups, score_weights, fresh)

@@ -8,14 +8,13 @@ kind selects a descriptor; :func:`compute_descriptors` evaluates several of them
 
 from __future__ import annotations
 
-import inspect
 import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .map_functions import DESCRIPTORS, top_mean
+from .map_functions import DESCRIPTORS, LOOK_AROUND, top_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
     DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
     #: Several, each with weight 1, or with weights.
     DescriptorsLike = Sequence[DescriptorLike] | Mapping[DescriptorLike, float]
-
-__all__ = [
-    "BASE",
-    "DEFAULT_PHI",
-    "DESCRIPTORS",
-    "PAPER_PHI",
-    "compute_descriptors",
-    "descriptor_names",
-    "resolve_descriptor",
-]
 
 TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 
@@ -69,10 +58,10 @@ def resolve_descriptor(
     """Return the name and the function, which is the same of the distances and of the surprise."""
     if callable(descriptor):
         return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
-    plain = descriptor.removeprefix(SURPRISE) if looks_at_surprise(descriptor) else descriptor
+    plain = str(descriptor).removeprefix(SURPRISE)
     if plain in DESCRIPTORS:
         return descriptor, DESCRIPTORS[plain]
-    match = TOP.fullmatch(plain) if isinstance(plain, str) else None
+    match = TOP.fullmatch(plain)
     if match and 0 < float(match[1]) <= 100:
         return descriptor, partial(top_mean, percent=float(match[1]))
     raise ValueError(
@@ -87,7 +76,7 @@ def looks_at_surprise(descriptor: DescriptorLike) -> bool:
 
 
 def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[DescriptorLike, float]:
-    """Descriptors with their weights, as `StructCoreScorer` takes them, checked."""
+    """Descriptors with their weights, as `StructCoreScorer` takes them; ValueError else."""
     if isinstance(descriptors, str):
         return dict(DEFAULT_PHI)
     descriptor_names(descriptors)
@@ -100,13 +89,7 @@ def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[Descript
 
 
 def shown(descriptors: Iterable[DescriptorLike]) -> list[DescriptorLike]:
-    """Descriptors that count, then those of the paper, whose ``z`` is shown in any case.
-
-    Examples
-    --------
-    >>> shown(["contrast", "std"])
-    ['contrast', 'std', 'top1', 'tv']
-    """
+    """Descriptors that count, then those of the paper, whose ``z`` is shown in any case."""
     return list(dict.fromkeys([*descriptors, *PAPER_PHI]))
 
 
@@ -119,10 +102,8 @@ def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[Descriptor
     {'std': 0.5, 'max': 0.25}
     """
     plain = {}
-    for descriptor, weight in weights.items():
-        if looks_at_surprise(descriptor):
-            descriptor = descriptor.removeprefix(SURPRISE)
-        plain.setdefault(descriptor, weight)
+    for name, weight in weights.items():
+        plain.setdefault(name.removeprefix(SURPRISE) if isinstance(name, str) else name, weight)
     return plain
 
 
@@ -217,16 +198,14 @@ def compute_descriptors(
 
 def _of_counted(descriptor, maps, ignored):
     """A descriptor of the pixels that are not ignored."""
-    try:
-        looks_around = "ignored" in inspect.signature(descriptor).parameters
-    except ValueError:  # functions of C may have none
-        looks_around = False
     values = np.empty(len(maps))
     for i, (image, out) in enumerate(zip(maps, ignored, strict=True)):
-        if looks_around and out.any():
+        if not out.any():
+            found = descriptor(image[np.newaxis])
+        elif descriptor in LOOK_AROUND:
             found = descriptor(image[np.newaxis], out[np.newaxis])
         else:
-            found = descriptor(image[~out].reshape(1, 1, -1) if out.any() else image[np.newaxis])
+            found = descriptor(image[~out].reshape(1, 1, -1))
         values[i] = np.asarray(found).item()
     return values
 

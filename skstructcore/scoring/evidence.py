@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,16 +124,10 @@ def iter_seen(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[int, Anomaly
 
 @dataclass(frozen=True, eq=False)
 class Evidence(OfTrainingImages):
-    """What the maps of n images say, and what is known of the images.
+    """What the maps of n images say, and what is known of the images, see `AnomalyMaps`.
 
-    Attributes
-    ----------
-    base : ndarray of shape (n,)
-        The base score.
-    phi : ndarray of shape (n, p)
-        The descriptors that count, then those of the paper that do not, see `shown`.
-    image_index, images, route, route_distance
-        See `AnomalyMaps`.
+    `base` is the base score, (n,); `phi` (n, p) has the descriptors that count, then those of the
+    paper that do not, see `shown`.
     """
 
     base: NDArray[np.float64]
@@ -173,7 +167,11 @@ def collect_evidence(
         stacks = {"surprise": part.surprise, "ignored": part.ignored}
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
     values = np.concatenate(values)
-
-    known = {f.name: getattr(maps, f.name) for f in fields(Evidence) if hasattr(maps, f.name)}
-    phi = values[:, [wanted.index(descriptor) for descriptor in descriptors]]
-    return Evidence(np.ascontiguousarray(values[:, 0]), phi, **known)
+    return Evidence(
+        base=np.ascontiguousarray(values[:, 0]),
+        phi=values[:, [wanted.index(descriptor) for descriptor in descriptors]],
+        image_index=maps.image_index,
+        images=maps.images,
+        route=maps.route,
+        route_distance=maps.route_distance,
+    )

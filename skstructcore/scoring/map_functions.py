@@ -6,9 +6,9 @@ does not depend on which other images are in the stack. Costs are for one map of
 pixels. A new one is a function here and a line in :data:`DESCRIPTORS`; one that belongs to a
 project of yours needs neither, pass the function.
 
-Ignored pixels do not count. What looks at a pixel's neighbours takes ``ignored``, a boolean stack
-like the maps, as a second argument; any other function gets the pixels that are left as a map of
-one row.
+Ignored pixels do not count. What looks at a pixel's neighbours, one of :data:`LOOK_AROUND`, takes
+``ignored``, a boolean stack like the maps, as a second argument; any other function gets the pixels
+that are left as a map of one row.
 """
 
 from __future__ import annotations
@@ -169,3 +169,6 @@ DESCRIPTORS = {
     "concentration": concentration,
     "component": component,
 }
+
+#: Those for which it matters where a pixel is.
+LOOK_AROUND = frozenset({total_variation, smooth_max, moran, component})

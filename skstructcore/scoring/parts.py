@@ -65,8 +65,8 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
     """Make the table of `describe_parts` of the rows that `score_images` has of the views.
 
-    Views that could not be read are left out. A part without any other has a row without values,
-    and its ``is_anomalous`` is missing (`pandas.NA`).
+    Views that could not be read are left out: a part without any other has no values, and its
+    ``is_anomalous`` is missing (`pandas.NA`).
     """
     decision = check_fitted_with_parts(scorer)
     parts = np.asarray(parts)

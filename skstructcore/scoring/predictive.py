@@ -39,17 +39,9 @@ _VARIANCE = (2.9074, -1.2301, 1.8088)
 class PredictiveTail:
     """Student's t about the median of scores, as wide as the middle of their upper half is.
 
-    Attributes
-    ----------
-    location : float
-        Median of the scores.
-    scale : float
-        Their spread: distance from the median to the 0.8-quantile, divided by that of a
-        t distribution of scale 1; of fresh scores times `FRESH`.
-    degrees_of_freedom : float
-    n_independent : float
-        How many independent scores it was learned from. Few scores make the tail of the *next*
-        score wider and heavier.
+    `scale` is the distance from the median to the 0.8-quantile, divided by that of a t distribution
+    of scale 1; of fresh scores times `FRESH`. `n_independent` is how many independent scores it was
+    learned from: few make the tail of the *next* score wider and heavier.
     """
 
     location: float
@@ -87,21 +79,10 @@ class PredictiveTail:
 def fit_predictive_tail(
     scores: ArrayLike, weights: ArrayLike | None = None, *, fresh: float = 0.0
 ) -> PredictiveTail:
-    """Learn the tail from scores of good images.
+    """Learn the tail from scores of good images, ``(n,)``; ValueError if all are equal.
 
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Higher is more anomalous.
-    weights : array-like of shape (n,), default=None
-        What each score counts; None: all 1. They sum to the number of independent scores.
-    fresh : float in [0, 1], default=0.0
-        How much of the scores is of images that had no part in the fit; 0: all are held out.
-
-    Raises
-    ------
-    ValueError
-        If all scores are equal.
+    `weights` are what each score counts, and sum to the number of independent scores. `fresh`, from
+    0 to 1, is how much of the scores is of images that had no part in the fit.
 
     Examples
     --------
@@ -142,11 +123,6 @@ def tail_p_values(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArra
     """Share of good images that score as high, by the tail that these scores have.
 
     Ranks among the images themselves could not tell: one of n is always highest.
-
-    Examples
-    --------
-    >>> tail_p_values([1.0, 2.0, 3.0, 4.0, 5.0, 40.0]).round(1)
-    array([0.8, 0.7, 0.5, 0.3, 0.2, 0. ])
     """
     if np.ptp(scores) == 0:  # copies of one image: none is unlike the others
         return np.ones(len(scores))

@@ -43,14 +43,9 @@ _ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is 
 class RouteCalibration:
     """What good images of one route look like.
 
-    Attributes
-    ----------
-    calibration : ScoreCalibration
-        Of its own training images, or of those of all routes.
-    tail : DistanceTail or None
-        How far they are from the route. None: images are not routed, and scores stay as they are.
-    is_pooled : bool
-        Whether the route had too few images for a calibration of its own.
+    `calibration` is of its own training images or, where these are too few (`is_pooled`), of those
+    of all routes. `tail` is how far they are from the route; None: images are not routed, and
+    scores stay as they are.
     """
 
     calibration: ScoreCalibration
@@ -191,33 +186,20 @@ def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Rou
 class LotRates:
     """Each lot left out in turn: how many of its good images the others would have rejected.
 
-    Attributes
-    ----------
-    lots : ndarray of shape (n_lots,), int64
-        Their numbers, or the codes of the groups that were given.
-    n_images : ndarray of shape (n_lots,), int64
-    rates : ndarray of shape (n_lots,), float64
-        Share of the images of the lot that is above the threshold of the other images, while the
-        bank has no patches of the lot.
+    All are of shape (n_lots,): the numbers of lots, or codes of groups; their images; and the share
+    of these above the threshold of the other images, while the bank has no patches of the lot.
     """
 
     lots: NDArray[np.int64]
     n_images: NDArray[np.int64]
     rates: NDArray[np.float64]
 
-    @property
-    def mean(self) -> float:
-        return float(self.rates.mean())
-
-    @property
-    def worst(self) -> float:
-        return float(self.rates.max())
-
     def __str__(self) -> str:
-        of_worst = self.n_images[self.rates == self.worst].max()  # of few images it says little
+        worst = self.rates.max()
+        of_worst = self.n_images[self.rates == worst].max()  # of few images it says little
         return (
-            f"of {len(self.lots)} lots, each left out in turn, {self.mean:.0%} of the good images "
-            f"would be rejected, {self.worst:.0%} of the worst ({of_worst} images)"
+            f"of {len(self.lots)} lots, each left out in turn, {self.rates.mean():.0%} of the good "
+            f"images would be rejected, {worst:.0%} of the worst ({of_worst} images)"
         )
 
 

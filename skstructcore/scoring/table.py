@@ -101,14 +101,7 @@ def rejections(
 
 
 def share_interval(shares: ArrayLike, n_images: int) -> tuple[NDArray[np.float64], ...]:
-    """95 % confidence limits of shares that were counted among images (Clopper and Pearson).
-
-    Examples
-    --------
-    >>> low, high = share_interval([0.0, 0.5], 10)
-    >>> low.round(3).tolist(), high.round(3).tolist()
-    ([0.0, 0.187], [0.308, 0.813])
-    """
+    """95 % confidence limits of shares that were counted among images (Clopper and Pearson)."""
     hits = np.asarray(shares) * n_images
     with np.errstate(invalid="ignore"):  # NaN where nothing, or all, was hit
         low = beta.ppf(0.025, hits, n_images - hits + 1)
