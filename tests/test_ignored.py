@@ -1,6 +1,5 @@
 """What is ignored: how it is given, and that nothing after it counts it."""
 
-
 import joblib
 import numpy as np
 import pytest

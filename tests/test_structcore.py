@@ -226,7 +226,11 @@ def test_full_resolution_takes_a_few_images_at_a_time_without_a_difference(maps,
     assert sizes == [7, 7]
 
 
-@pytest.mark.parametrize("where", [StructCoreScorer.describe, regions])
+def regions_of_maps(scorer, maps):
+    return regions(make_pipeline(scorer), maps)
+
+
+@pytest.mark.parametrize("where", [StructCoreScorer.describe, regions_of_maps])
 def test_places_at_full_resolution_take_the_memory_of_a_few_images(maps, monkeypatch, where):
     geometry = Geometry((96, 128), [[96, 128]] * 60, [[0, 0, 96, 128]] * 60)
     ignored = np.zeros(maps.shape, bool)
