@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.files import atomic_file
 from .._utils.versions import versions_of
 from .._version import __version__
+from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
+from ..scoring.structcore import StructCoreScorer
 from ..scoring.summary import closing_sentences
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import PIPELINE, Reader, Writer
@@ -244,40 +246,28 @@ def _refused(head, reason):
 
 def _header(model):
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
-
-    def first(name):
-        """What the first step that has it has learned."""
-        return next((getattr(step, name) for step in steps if hasattr(step, name)), None)
-
-    scorers = [step for step in steps if hasattr(step, "part_decision_")]
+    first, last = steps[0], steps[-1]
+    network = getattr(first, "features", [first])[0]  # all joined networks see the same
+    bank = next((step for step in steps if isinstance(step, CoresetBank)), None)
+    scorer = last if isinstance(last, StructCoreScorer) else None
+    names = ("source", "checksum")
     rates = ("rule", "asked_rate", "rate", "interval", "threshold")
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"skstructcore": __version__, **versions_of(*_LIBRARIES)},
         "steps": [type(step).__name__ for step in steps],
-        "backbone": {"source": first("model_source_"), "checksum": first("model_checksum_")},
-        "picture": _picture(steps[0]),
-        "training": _training(first("n_images_"), first("bank_")),
+        "backbone": {name: getattr(first, f"model_{name}_", None) for name in names},
+        "picture": {"input_size": network.input_size_, "scale": getattr(network, "scale_", None)}
+        if hasattr(network, "input_size_")
+        else None,
+        "training": {
+            "n_images": bank and bank.n_images_,
+            "n_bank_entries": bank and len(bank.bank_),
+            "n_routes": bank and len(bank.bank_.route_names),
+        },
         "decisions": {
             route: {name: getattr(decision, name) for name in rates}
-            for scorer in scorers
-            for route, decision in scorer.routes_.decisions.items()
+            for route, decision in (scorer.routes_.decisions if scorer else {}).items()
         },
-        "summary": closing_sentences(scorers[0]) if scorers else [],
-    }
-
-
-def _picture(features):
-    """How the network sees images."""
-    first = getattr(features, "features", [features])[0]  # all joined networks see the same
-    if not hasattr(first, "input_size_"):
-        return None
-    return {"input_size": first.input_size_, "scale": getattr(first, "scale_", None)}
-
-
-def _training(n_images, bank):
-    return {
-        "n_images": n_images,
-        "n_bank_entries": None if bank is None else len(bank),
-        "n_routes": None if bank is None else len(bank.route_names),
+        "summary": closing_sentences(scorer) if scorer else [],
     }
