@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from skstructcore.datasets import ImageSet, paint_defect
+from skstructcore.datasets import DEFECTS, ImageSet, paint_defect
 from skstructcore.datasets.photographs import PHOTOGRAPHS, _blocks, _enlarge, _read
-from skstructcore.datasets.synthetic import DEFECTS
 
 #: Photographs that can be cut from left to right.
 SCANNED = tuple(name for name in PHOTOGRAPHS if name not in ("faces", "chessboard"))

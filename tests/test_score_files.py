@@ -128,6 +128,17 @@ def test_a_foreign_file_is_no_place_for_regions(line, tmp_path):
     assert (tmp_path / "r.json").read_text() == '{"mine": 1}'
 
 
+def test_regions_of_images_that_cannot_be_read_are_none(line, tmp_path):
+    (tmp_path / "x.png").write_text("no image")
+    images = [tmp_path / "x.png", line / "new/7.png"]
+    for n_read, named in enumerate((images[:1], images)):
+        command = ["score", line / "model", *named, "--shard-size", 1, "--csv", tmp_path / "s.csv"]
+        result = run(*command, "--regions", tmp_path / "r.json")
+        assert result.exit_code == 3, result.output
+        assert len(json.loads((tmp_path / "r.json").read_text())["images"]) == n_read
+        assert len((tmp_path / "s.csv").read_text().splitlines()) == 2 + n_read
+
+
 def test_pages_are_rows(line, tmp_path):
     frames = [Image.open(line / f"new/{i}.png") for i in (0, 7)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])

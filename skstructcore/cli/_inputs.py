@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ._errors import Refused
-from ._output import say
+from ._output import Refused, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,66 +22,61 @@ if TYPE_CHECKING:
     from ..images import ImageList
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How files of images are read: keywords of `load_images`."""
-
-    pages: str | None = None
-    views: Sequence[Any] | None = None
-    max_pixels: int | None = None
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Images as people name them, and how their files are read."""
+class Sources(NamedTuple):
+    """Images as people name them, and how their files are read: keywords of `load_images`."""
 
     paths: tuple[Path, ...]
-    reading: Reading = Reading()
-
-    def of(self, paths: tuple[Path, ...]) -> Sources:
-        """Others that are read alike."""
-        return replace(self, paths=paths)
+    reading: dict[str, Any]
 
     def rows(self, good: str | None, split: str) -> list[ImageRow]:
         """A row an image, page or view."""
-        from ..datasets._rows import find_rows
+        from ..datasets.sources import Reading, find_rows
 
-        return find_rows(self.paths, good, split, **asdict(self.reading))
+        return find_rows(self.paths, Reading(good, split, **self.reading))
 
     def all_of(self, rows: list[ImageRow]) -> ImageSet:
         """The images of rows, all of which can be read."""
         from ..datasets.sources import load_rows
 
-        return load_rows(rows, self.paths, max_pixels=self.reading.max_pixels)
+        return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
-    def named(self, good: str | None = "good", split: str = "train") -> ImageList | ImageSet:
-        """Images, as an ImageSet where their folders, tables or data sets know labels."""
-        from ..datasets.image_set import as_image_set
+    def good_ones(self) -> ImageSet:
+        """Images to learn from: without a label they are good."""
+        return self._unread(self.rows("good", "train"))
+
+    def as_they_are(self, split: str = "train") -> ImageList | ImageSet:
+        """Images to look at, with labels if a table or data set has one for each of them."""
         from ..images import as_images
 
-        max_pixels = self.reading.max_pixels
-        rows = self.rows(good, split)
+        rows = self.rows(None, split)
         labelled = sum(bool(row.label) for row in rows)
-        if labelled == len(rows) or (labelled and good is not None):
-            return as_image_set(rows, max_pixels)
+        if labelled == len(rows):
+            return self._unread(rows)
         if labelled:
             say(f"{len(rows) - labelled} of {len(rows)} images have no label: labels are left out.")
-        return as_images([row.file for row in rows], max_pixels=max_pixels)
+        return as_images([row.file for row in rows], max_pixels=self.reading["max_pixels"])
 
-    def labelled(self, good: str, split: str = "test") -> ImageSet:
-        """Images, of each of which it is known whether it is good."""
+    def _unread(self, rows):
+        from ..datasets.checks import Problems
+        from ..datasets.image_set import as_image_set
+
+        problems = Problems(*self.paths)
+        images = as_image_set(rows, problems, self.reading["max_pixels"])
+        problems.raise_any()
+        return images
+
+    def labelled(self, good: str) -> ImageSet:
+        """Images to test, of each of which it is known whether it is good."""
         from ..images.files import split_page
 
-        rows = self.rows(good, split)
-        for row in rows:
-            if not row.label:
-                if not os.path.lexists(split_page(row.file)[0]):
-                    raise Refused(f"There is no {row.file!r}.")
-                raise Refused(
-                    f"Nothing says whether {row.file!r} is good. Name a folder that holds a folder "
-                    "of good images beside those of defects, or a table with columns file and "
-                    "label."
-                )
+        rows = self.rows(good, "test")
+        unsaid = [row.file for row in rows if not row.label]
+        unsaid = [file for file in unsaid if os.path.lexists(split_page(file)[0])]
+        if unsaid:
+            raise Refused(
+                f"Nothing says whether {unsaid[0]!r} is good. Name a folder that holds a folder of "
+                "good images beside those of defects, or a table with columns file and label."
+            )
         return self.all_of(rows)
 
 
@@ -107,9 +100,8 @@ def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
     return parts
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A saved model, where the weights of its network are now, and whether it may hold code."""
+class ModelFile(NamedTuple):
+    """A saved model, where the weights of its network are now, and whether it may be joblib's."""
 
     path: Path
     weights: tuple[str, ...] = ()
@@ -148,25 +140,23 @@ class ModelFile:
         return pipe
 
 
-@dataclass(frozen=True)
-class NewPipeline:
-    """A pipeline that is to be fitted, as options describe it."""
+def make_pipeline(
+    features: str,
+    preset: str,
+    settings: dict[str, Any],
+    false_alarm_rate: float | None,
+    *,
+    verbose: bool = True,
+    **defaults: Any,
+) -> Pipeline:
+    """A pipeline that is to be fitted; `defaults` are parameters that `settings` may change."""
+    say("Loading torch, scikit-learn and the network …")
+    from ..pipeline import make_structcore
 
-    features: str = "efficientnet_lite0"
-    preset: str = "default"
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def make(
-        self, false_alarm_rate: float | None, *, verbose: bool = True, **defaults: Any
-    ) -> Pipeline:
-        """Build it; `defaults` are parameters that `settings` may change."""
-        say("Loading torch, scikit-learn and the network …")
-        from ..pipeline import make_structcore
-
-        given = {"features__verbose": int(verbose), **defaults}
-        if false_alarm_rate is not None:
-            given["structcore__false_alarm_rate"] = false_alarm_rate
-        pipe = make_structcore(self.features, preset=self.preset, **{**given, **self.settings})
-        for _, step in pipe.steps:
-            step._validate_params()  # before the work: else each step is checked when it is fitted
-        return pipe
+    given = {"features__verbose": int(verbose), **defaults}
+    if false_alarm_rate is not None:
+        given["structcore__false_alarm_rate"] = false_alarm_rate
+    pipe = make_structcore(features, preset=preset, **{**given, **settings})
+    for _, step in pipe.steps:
+        step._validate_params()  # before the work: else each step is checked when it is fitted
+    return pipe

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ._errors import Refused
-from ._inputs import ModelFile, NewPipeline, Reading, Sources
+from ._inputs import ModelFile, Sources, make_pipeline
+from ._output import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,22 +73,19 @@ def _literal(text):
         return text
 
 
-def numbers(context, parameter, text):
+class _Numbers(click.ParamType):
     """Numbers with commas between them; a word stays one."""
-    if isinstance(text, tuple):  # of an option that is repeatable
-        return [numbers(context, parameter, one) for one in text]
-    value = text and _literal(text)
-    if isinstance(value, str) and "," in value:
-        raise click.BadParameter(f"{text!r} are no numbers with commas between them")
-    return value
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        numbers = _literal(value) if isinstance(value, str) else value
+        if isinstance(numbers, str) and "," in numbers:
+            self.fail(f"{value!r} are no numbers with commas between them", param, ctx)
+        return numbers
 
 
-def _settings(context, parameter, pairs):
-    """Read ``step__parameter=value`` pairs; values are Python literals or plain strings."""
-    for pair in pairs:
-        if "=" not in pair or not all(pair.partition("=")[0].partition("__")):
-            raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
-    return {name: _literal(text) for name, _, text in (pair.partition("=") for pair in pairs)}
+NUMBERS = _Numbers()
 
 
 def _rate(context, parameter, value):
@@ -102,75 +97,67 @@ def _rate(context, parameter, value):
 # -- images and models -------------------------------------------------------------------------
 
 
-def _gathered(gather: Callable, *parameters: Callable) -> Callable:
-    """A decorator: the command gets what `gather` takes out of its parameters and makes of them."""
+#: Ends the help of commands that take images.
+WHAT_IMAGES_ARE = (
+    "IMAGES are files, folders however deep, patterns, tables (CSV with a column file; a report "
+    "exports one of verdicts) and lists (@files.txt)."
+)
+
+
+def _all(*parameters: Callable) -> Callable:
+    """One decorator that adds several arguments and options."""
 
     def decorate(command):
-        @functools.wraps(command)
-        def with_one(*args, **given):
-            gathered = gather(given)
-            return command(*args, **gathered, **given)
-
-        return functools.reduce(lambda c, parameter: parameter(c), reversed(parameters), with_one)
+        for parameter in reversed(parameters):
+            command = parameter(command)
+        return command
 
     return decorate
 
 
-_READING = (
-    click.option(
+def _keep(context, parameter, value):
+    context.meta[parameter.name] = value
+
+
+# An option that is no parameter of the command: it is read before all others, and kept in the
+# context for the argument or option that takes it along.
+_kept = functools.partial(click.option, is_eager=True, expose_value=False, callback=_keep)
+
+
+def to_sources(context: click.Context, parameter: Any, paths: tuple[Path, ...]) -> Sources:
+    """Callback of what names images; `reading` goes with it."""
+    names = ("pages", "views", "max_pixels")
+    return Sources(paths, {name: context.meta[name] or None for name in names})
+
+
+reading = _all(
+    _kept(
         "--pages",
         type=click.Choice(["all", "parts", "first"]),
         help="What is taken of files of several images (pages): a row each, a.tif[0] …, "
         "the same as views of one part (--parts file), or the first.  "
         "[default: such a file is an error]",
     ),
-    click.option(
+    _kept(
         "--max-pixels",
         type=click.IntRange(1),
         help="Read files of up to so many pixels.  [default: 179 million]",
     ),
-    click.option(
+    _kept(
         "--view",
         "views",
         multiple=True,
         metavar="LEFT,TOP,RIGHT,BOTTOM",
-        callback=numbers,
+        type=NUMBERS,
         help="Look at this place of each file, in pixels or as shares from 0 to 1, as a view of "
         "the part that the file shows. Repeatable; see --parts file.",
     ),
 )
 
 
-_WHAT_IMAGES_ARE = (
-    "IMAGES are files, folders however deep, patterns, tables (CSV with a column file; a report "
-    "exports one of verdicts) and lists (@files.txt)."
-)
-
-
-def sources(name: str, parameter: Callable) -> Callable:
-    """An argument or option that names images, and the options of reading them, as `Sources`.
-
-    The help of the command says what may be named, after its first paragraph.
-    """
-
-    def gather(given):
-        if given["pages"] == "parts" and given.get("parts", "") is None:
-            given["parts"] = "file"
-        reading = Reading(given.pop("pages"), given.pop("views") or None, given.pop("max_pixels"))
-        return {name: Sources(given.pop(name), reading)}
-
-    gathered = _gathered(gather, parameter, *_READING)
-
-    def decorate(command):
-        summary, rest = inspect.cleandoc(command.__doc__).split("\n\n", 1)
-        command.__doc__ = f"{summary}\n\n{_WHAT_IMAGES_ARE}\n\n{rest}"
-        return gathered(command)
-
-    return decorate
-
-
 def _images(**attributes):
-    return sources("images", click.argument("images", nargs=-1, type=IMAGES, **attributes))
+    argument = click.argument("images", nargs=-1, type=IMAGES, callback=to_sources, **attributes)
+    return _all(argument, reading)
 
 
 images = _images(required=True)
@@ -178,26 +165,27 @@ optional_images = _images()
 model_and_images = _images(required=True, metavar="[MODEL] IMAGES...")
 
 model_file = click.argument("model", type=_FILE)
-weights = click.option(
+weights = _kept(
     "--weights",
     multiple=True,
     type=click.Path(exists=True),
     help="Where the weights of the network are now, if they have moved since the fit; once for "
     "each network that has a file.",
 )
-trust = click.option(
+trust = _kept(
     "--trust",
     is_flag=True,
     help="Load a joblib file as well: whoever wrote it can run code on this machine.",
 )
 
 
-def _model(given):
-    return {"model": ModelFile(given.pop("model"), given.pop("weights"), given.pop("trust", False))}
+def _to_model(context, parameter, path):
+    return ModelFile(path, context.meta["weights"], context.meta.get("trust", False))
 
 
-model = _gathered(_model, model_file, weights, trust)
-structcore_model = _gathered(_model, model_file, weights)  # not one of joblib
+_saved_model = click.argument("model", type=_FILE, callback=_to_model)
+model = _all(_saved_model, weights, trust)
+structcore_model = _all(_saved_model, weights)  # not one of joblib
 
 
 def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
@@ -209,23 +197,29 @@ def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
 # -- what a model is made of, and how it decides -----------------------------------------------
 
 
-def _pipeline(given):
-    return {"new": NewPipeline(*(given.pop(name) for name in ("features", "preset", "settings")))}
+def _to_pipeline(context, parameter, pairs):
+    """What makes a pipeline of the other options and of ``step__parameter=value`` pairs."""
+    for pair in pairs:
+        if "=" not in pair or not all(pair.partition("=")[0].partition("__")):
+            raise click.BadParameter(f"{pair!r} is not of the form step__parameter=value")
+    settings = {key: _literal(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    return functools.partial(
+        make_pipeline, context.meta["features"], context.meta["preset"], settings
+    )
 
 
-pipeline = _gathered(
-    _pipeline,
-    click.option(
+pipeline = _all(
+    _kept(
         "--features",
-        default=NewPipeline.features,
+        default="efficientnet_lite0",
         help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
     ),
-    click.option("--preset", default=NewPipeline.preset, help='Settings: "default" or "paper".'),
+    _kept("--preset", default="default", help='Settings: "default" or "paper".'),
     click.option(
         "--set",
-        "settings",
+        "new",
         multiple=True,
-        callback=_settings,
+        callback=_to_pipeline,
         metavar="STEP__PARAMETER=VALUE",
         help="Change a parameter of a step, bank__ratio=0.02 for instance. Repeatable.",
     ),
@@ -239,8 +233,15 @@ false_alarm_rate = click.option(
     help="Share of good images that may be rejected, 0.02 for 2 %.  "
     "[default: 0.01 of a fit, else that of MODEL]",
 )
+
+
+def _how_parts_are_told(context, parameter, how):
+    return "file" if how is None and context.meta["pages"] == "parts" else how
+
+
 parts = click.option(
     "--parts",
+    callback=_how_parts_are_told,
     metavar="folder|file|PATTERN",
     help="Several images show one part, which is decided as a whole: those of one folder, or those "
     "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance; "
@@ -285,14 +286,10 @@ def exit_code(when: str = "an image is rejected") -> Callable:
 
 
 def _join_cluster(context, parameter, address):
-    if address is not None:
-        context.with_resource(_cluster(address))
-    return address
-
-
-@contextlib.contextmanager
-def _cluster(address):
     """Let joblib's work be done by the workers of a dask scheduler."""
+    context.meta["cluster"] = address
+    if address is None:
+        return
     import joblib
 
     from .._utils.versions import import_extra
@@ -302,13 +299,14 @@ def _cluster(address):
         client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise Refused(f"No dask scheduler answers at {address}: {error}") from error
-    with client, joblib.parallel_config(backend="dask"):
-        yield
+    context.with_resource(client)
+    context.with_resource(joblib.parallel_config(backend="dask"))
 
 
 cluster = click.option(
     "--cluster",
     metavar="ADDRESS",
+    expose_value=False,
     callback=_join_cluster,
     help="Let the workers of this dask scheduler (tcp://host:8786) do the work. They read images "
     "by their path.",

@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""What commands print and write, and what their exit status means."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 # Heavy imports are inside functions, so that --help answers at once.
+
+REJECTED, USAGE, UNREADABLE = 1, 2, 3
+
+
+def exit_codes(when: str = "an image is rejected") -> str:
+    """What the exit status of a command means: ends its help."""
+    return (
+        f"Exit status: 0 done; 1 {when}, with --exit-code only; 2 wrong usage or input, or a "
+        "result cannot be written; 3 images cannot be read, whatever was decided about the others."
+    )
+
+
+class Refused(click.ClickException):
+    """Wrong input, as a message instead of a traceback."""
+
+    exit_code = USAGE
 
 
 def say(text: str) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from . import _options as option
-from ._errors import Refused
-from ._inputs import NewPipeline
-from ._output import answer, save_picture, say
+from ._inputs import make_pipeline
+from ._output import Refused, answer, save_picture, say
 
 
 @click.command()
@@ -74,7 +73,7 @@ def _run(output):
         say(f"{name}: cutting tiles and painting defects")
         images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
         say(f"{name}: fitting on {len(images.train)} good tiles")
-        pipe = NewPipeline().make(false_alarm_rate)
+        pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarm_rate)
         pipe.fit(images.train)
         say(f"{name}: scoring {len(images.test)} good and damaged tiles")
         evaluation = evaluate(pipe, images.test)

@@ -9,16 +9,13 @@ from pathlib import Path
 import click
 
 from . import _options as option
-from ._errors import Refused
 from ._inputs import ModelFile, parts_of
-from ._output import answer, save_model, save_picture, say, table_text
+from ._output import Refused, answer, save_model, save_picture, say, table_text
 
-# Where no split is known, this share of the good images is kept for the test.
-_HELD_OUT = 0.25
 _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.weights
 @option.trust
 @option.model_and_images
@@ -42,21 +39,7 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 @click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
 @option.json
 @click.pass_context
-def evaluate(
-    context,
-    images,
-    train,
-    good,
-    false_alarm_rate,
-    new,
-    parts,
-    csv,
-    picture,
-    model,
-    as_json,
-    weights,
-    trust,
-):
+def evaluate(context, images, train, good, false_alarm_rate, new, parts, picture, as_json, **files):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
     Folders named "good", "OK", "normal" or the like hold good images, those beside them types of
@@ -81,9 +64,10 @@ def evaluate(
     from ..scoring.parts import check_fitted_with_parts
 
     first, *others = images.paths
+    weights, trust = context.meta["weights"], context.meta["trust"]
     if _is_model(first):
         _check_tested_as_it_is(context, train)
-        tested = images.of(tuple(others)).labelled(good)
+        tested = images._replace(paths=others).labelled(good)
         is_anomalous(tested.y, both=True)
         pipe = ModelFile(first, weights, trust).load(false_alarm_rate)
         if parts:
@@ -94,12 +78,12 @@ def evaluate(
                 "--weights and --trust are about a saved MODEL: name it before IMAGES"
             )
         _check_one_category(images.paths)
-        trained, tested = _split(images, images.of(train or images.paths), good, parts)
+        trained, tested = _to_fit_and_test(images, train, good, parts)
         is_anomalous(tested.y, both=True)
-        pipe = new.make(false_alarm_rate)
+        pipe = new(false_alarm_rate)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
         pipe.fit(trained, trained.y, **given)
-    _evaluate_one(pipe, tested, as_json, csv=csv, picture=picture, model=model, parts=parts)
+    _evaluate_one(pipe, tested, as_json, parts=parts, picture=picture, **files)
 
 
 @click.command()
@@ -112,9 +96,7 @@ def evaluate(
 @option.n_jobs
 @option.cluster
 @option.json
-def evaluate_categories(
-    folder, false_alarm_rate, new, output, categories, overwrite, n_jobs, cluster, as_json
-):
+def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_json, **how):
     """Fit and test each category of the data set in FOLDER, and print a table.
 
     FOLDER is laid out as MVTec AD, VisA or BTAD is, see evaluate. The table has a row for each
@@ -125,20 +107,22 @@ def evaluate_categories(
     skstructcore evaluate-categories mvtec_ad --output results --n-jobs 4
     skstructcore evaluate-categories mvtec_ad --category bottle --false-alarms 0.05
     """
-    from ..evaluation import categories as of_categories
+    from ..evaluation import CategoryError
+    from ..evaluation import evaluate_categories as evaluate_each
     from ..evaluation.tables import format_markdown
 
-    pipe = new.make(false_alarm_rate, verbose=False)
-    options = dict(categories=categories or None, n_jobs=n_jobs, overwrite=overwrite, verbose=1)
-    failure = None
-    try:
-        table = of_categories.evaluate_categories(pipe, folder, output, **options)
-    except of_categories.CategoryError as error:
-        failure, table = error, error.table
-    if table is not None:
+    pipe = new(false_alarm_rate, verbose=False)
+    how = {"categories": categories or None, "verbose": 1, **how}
+
+    def tell(table):
         answer(as_json, table.reset_index(), format_markdown(table))
-    if failure:
-        raise failure
+
+    try:
+        tell(evaluate_each(pipe, folder, output, **how))
+    except CategoryError as error:
+        if error.table is not None:
+            tell(error.table)
+        raise
 
 
 def _is_model(path):
@@ -148,7 +132,7 @@ def _is_model(path):
 
 
 def _check_one_category(paths):
-    from ..datasets.layouts import layout_or_none
+    from ..datasets.loaders import layout_or_none
 
     for path in paths:
         layout = layout_or_none(path)
@@ -161,7 +145,7 @@ def _check_one_category(paths):
 
 def _check_tested_as_it_is(context, train):
     default = click.core.ParameterSource.DEFAULT
-    names = ("features", "preset", "settings", "model")
+    names = ("features", "preset", "new", "model")
     given = [name for name in names if context.get_parameter_source(name) is not default]
     if train or given:
         raise click.UsageError(
@@ -170,36 +154,37 @@ def _check_tested_as_it_is(context, train):
         )
 
 
-def _split(to_test, to_train, good, parts):
-    """Images to fit and to test on."""
+def _to_fit_and_test(images, train, good, parts):
+    """Images of --train and IMAGES; else of their split; else three quarters of the good ones."""
     import numpy as np
-    from sklearn.model_selection import GroupShuffleSplit
 
     from ..images.labels import GOOD
+    from ..model_selection import OneClassGroupShuffleSplit
 
-    tested, rows = to_test.labelled(good), to_train.rows(good, "train")
+    tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
+    rows = to_train.rows(good, "train")
     to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
     common = to_fit & set(map(os.path.realpath, tested.paths))
     if not common:
         return to_train.all_of(rows), tested
-    if to_train != to_test or len(common) < len(to_fit):
+    if train or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
-    good_ones = tested[tested.y == GOOD]
-    given = good_ones.parts if parts is None else parts_of(good_ones.paths, parts)
-    groups = next((g for g in (good_ones.groups, given) if g is not None), good_ones)
-    splitter = GroupShuffleSplit(1, test_size=_HELD_OUT, random_state=0)
-    [(fitted, left)] = splitter.split(good_ones, groups=list(groups))
-    out = set(good_ones[left].paths)
+    groups = tested.groups if tested.groups is not None else tested.parts
+    if parts is not None and tested.groups is None:
+        groups = parts_of(tested.paths, parts)
+    # A defect is tested whatever is fitted on.
+    groups = tested.paths if groups is None else np.where(tested.y == GOOD, groups, tested.paths)
+    splitter = OneClassGroupShuffleSplit(1, test_size=0.25, random_state=0)
+    [(fitted, left)] = splitter.split(tested, groups=groups)
+    trained, n_good = tested[fitted], int((tested.y[left] == GOOD).sum())
     say(
-        f"No split is given: {len(fitted)} good images are fitted on; the other {len(left)} and "
-        f"{len(tested) - len(good_ones)} defects are tested."
+        f"No split is given: {len(fitted)} good images are fitted on; the other {n_good} and "
+        f"{len(left) - n_good} defects are tested."
     )
-    kept = [path in out or y != GOOD for path, y in zip(tested, tested.y, strict=True)]
-    trained = good_ones[fitted]
     if trained.groups is not None and len(set(trained.groups)) == 1:
         # One lot tells nothing apart.
         trained.annotations = replace(trained.annotations, groups=None)
-    return trained, tested[np.array(kept)]
+    return trained, tested[left]
 
 
 def _check_picture(path, images):
@@ -215,7 +200,7 @@ def _check_picture(path, images):
         raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
 
 
-def _evaluate_one(pipe, images, as_json, *, csv, picture, model, parts):
+def _evaluate_one(pipe, images, as_json, *, parts, picture, csv, model):
     from .._utils.files import write_text
     from ..display import AnomalyMapDisplay
     from ..evaluation.single import evaluate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -27,7 +26,7 @@ _MANY = 500
 _PAINTED = 12
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.images
 @option.new_model("Where to save the fitted model.", aliases=("--model",))
 @option.false_alarm_rate
@@ -39,13 +38,13 @@ _PAINTED = 12
 )
 @click.option(
     "--crop",
-    callback=option.numbers,
+    type=option.NUMBERS,
     metavar="LEFT,TOP,RIGHT,BOTTOM",
     help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
 )
 @click.option(
     "--channels",
-    callback=option.numbers,
+    type=option.NUMBERS,
     metavar="bgr|R,G,B",
     help='Which channels are red, green and blue, counted from 0; "bgr": arrays, also in .npy '
     "files, are as OpenCV gives them.",
@@ -62,24 +61,14 @@ _PAINTED = 12
     "--groups",
     default="folder",
     type=click.Choice(["folder", "none"]),
+    callback=lambda context, parameter, how: None if how == "none" else how,
     help="Whether images of one folder, where there are several, are held out together: lots.",
 )
 @option.cluster
 @option.json
+@click.pass_context
 def fit(
-    images,
-    output,
-    false_alarm_rate,
-    new,
-    estimate,
-    crop,
-    channels,
-    parts,
-    good,
-    categories,
-    groups,
-    cluster,
-    as_json,
+    context, images, output, false_alarm_rate, new, estimate, crop, channels, parts, as_json, **how
 ):
     """Fit on good IMAGES and save the model.
 
@@ -97,15 +86,13 @@ def fit(
     from ..images.labels import GOOD
     from ..model_files import info
 
-    groups_ = None if groups == "none" else groups
-    how = {"good": good, "categories": categories, "groups": groups_, **asdict(images.reading)}
-    named = load_images(*images.paths, **how)
+    named = load_images(*images.paths, **how, **images.reading)
     _say_what_is_there(named)
     seen = {"features__crop": crop, "features__channels": channels}
     defaults = {name: value for name, value in seen.items() if value}
-    if cluster is not None:
+    if context.meta["cluster"] is not None:
         defaults["bank__shard_size"] = _SHARD
-    pipe = new.make(false_alarm_rate, **defaults)
+    pipe = new(false_alarm_rate, **defaults)
     _say_what_it_takes(pipe, named)
     say(
         f"Fitting on {(named.y == GOOD).sum()} images: features, then the memory bank "

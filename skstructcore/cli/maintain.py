@@ -7,16 +7,15 @@ import json
 import click
 
 from . import _options as option
-from ._errors import REJECTED, Refused, exit_codes
-from ._inputs import Reading, parts_of
-from ._output import answer, save_model, table_text
+from ._inputs import parts_of
+from ._output import REJECTED, Refused, answer, exit_codes, save_model, table_text
 
 _SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
 
 _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @option.optional_images
 @option.new_model("Where to save the recalibrated model.")
@@ -42,10 +41,10 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, forc
     from ..lifecycle import recalibrate as recalibrate_
 
     pipe = model.load()
-    fresh = images.named() if images.paths else None
+    fresh = images.good_ones() if images.paths else None
     if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
-    if fresh is None and (parts is not None or images.reading != Reading()):
+    if fresh is None and (parts is not None or any(images.reading.values())):
         raise click.UsageError("--parts, --pages, --view and --max-pixels are about fresh images")
     pipe = recalibrate_(
         pipe,
@@ -72,12 +71,13 @@ def _parts(images, how):
     return "auto" if how is None else parts_of(as_images(images).file_names(), how)
 
 
-def _change(model, output, as_json, change, *arguments, **options):
+def _change(model, output, as_json, change):
+    """Load a model, save what `change` makes of it, and say how many images it has now."""
     from ..pipeline.steps import fitted_steps
 
     pipe = model.load()
     before = fitted_steps(pipe)[0].n_images_
-    changed = change(pipe, *arguments, **options)
+    changed = change(pipe)
     save_model(changed, output)
     bank = fitted_steps(changed)[0]
     document = {
@@ -89,7 +89,7 @@ def _change(model, output, as_json, change, *arguments, **options):
     answer(as_json, document, f"{before} good images before, {bank.n_images_} now: {output}")
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @option.images
 @option.new_model("Where to save the larger model.")
@@ -107,12 +107,12 @@ def update(model, images, output, parts, force, as_json):
     """
     from .. import lifecycle
 
-    new = images.named()
-    options = {"parts": _parts(new, parts), "force": force}
-    _change(model, output, as_json, lifecycle.update, new, **options)
+    new = images.good_ones()
+    how = {"parts": _parts(new, parts), "force": force}
+    _change(model, output, as_json, lambda pipe: lifecycle.update(pipe, new, **how))
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @click.argument("name")
 @option.images
@@ -131,8 +131,9 @@ def add_category(model, name, images, output, parts, as_json):
     """
     from .. import lifecycle
 
-    new = images.named()
-    _change(model, output, as_json, lifecycle.add_category, new, name, parts=_parts(new, parts))
+    new = images.good_ones()
+    how = {"parts": _parts(new, parts)}
+    _change(model, output, as_json, lambda pipe: lifecycle.add_category(pipe, new, name, **how))
 
 
 @click.command()
@@ -149,10 +150,10 @@ def remove_category(model, name, output, as_json):
     """
     from .. import lifecycle
 
-    _change(model, output, as_json, lifecycle.remove_category, name)
+    _change(model, output, as_json, lambda pipe: lifecycle.remove_category(pipe, name))
 
 
-@click.command()
+@click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @option.images
 @option.new_model("Where to save the smaller model.")
@@ -166,10 +167,11 @@ def forget(model, images, output, as_json):
     """
     from .. import lifecycle
 
-    _change(model, output, as_json, lifecycle.forget, images.named(good=None))
+    gone = images.as_they_are()
+    _change(model, output, as_json, lambda pipe: lifecycle.forget(pipe, gone))
 
 
-@click.command(epilog=exit_codes(_SUSPECTS))
+@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{exit_codes(_SUSPECTS)}")
 @option.model
 @option.optional_images
 @click.option(
@@ -198,7 +200,7 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
     from ..lifecycle import audit as audit_
 
     pipe = model.load()
-    table = audit_(pipe, images.named(good=None) if images.paths else None, fdr=fdr)
+    table = audit_(pipe, images.as_they_are() if images.paths else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())
     answer(
         as_json,
@@ -210,7 +212,7 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
         context.exit(REJECTED)
 
 
-@click.command(epilog=exit_codes(_ALARM))
+@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{exit_codes(_ALARM)}")
 @option.model
 @option.images
 @click.option(
@@ -238,8 +240,14 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
     from ..lifecycle import DriftMonitor
 
     pipe = model.load()
-    watch = _continued(pipe, state) if state.exists() else DriftMonitor(pipe, alpha=alpha)
-    alarms = watch.update(images.named(good=None))
+    if state.exists():
+        try:
+            watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
+        except ValueError as error:  # of JSON, of UTF-8 and of the monitor
+            raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error
+    else:
+        watch = DriftMonitor(pipe, alpha=alpha)
+    alarms = watch.update(images.as_they_are())
     write_text(state, json.dumps(watch.to_dict()))
     before = len(watch.alarms_) - len(alarms)
     earlier = f" ({before} alarms before)" if before else ""
@@ -251,12 +259,3 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
     )
     if exit_code and alarms:
         context.exit(REJECTED)
-
-
-def _continued(pipe, state):
-    from ..lifecycle import DriftMonitor
-
-    try:
-        return DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
-    except ValueError as error:  # of JSON, of UTF-8 and of the monitor
-        raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error

@@ -3,13 +3,11 @@
 from .annotation_files import load_annotated
 from .checks import DatasetError
 from .image_set import ImageSet
-from .layouts import find_layout
-from .loaders import load_btad, load_kolektor, load_mvtec_ad, load_visa
+from .loaders import find_layout, load_btad, load_kolektor, load_mvtec_ad, load_visa
 from .masks import NoMasksError, judged_pixels
-from .painting import paint_copies
+from .painting import DEFECTS, paint_copies, paint_defect
 from .photographs import PHOTOGRAPHS, make_photographs
 from .sources import load_images
-from .synthetic import DEFECTS, paint_defect
 from .tables import load_verdicts
 
 __all__ = [

@@ -41,8 +41,8 @@ class DatasetError(ValueError):
 class Problems:
     """What is wrong with a data set, kept until all of it is known."""
 
-    def __init__(self, root: StrPath) -> None:
-        self.root = root
+    def __init__(self, *roots: StrPath) -> None:
+        self.root = roots[0] if len(roots) == 1 else ", ".join(map(str, roots[:3]))
         self.found: list[str] = []
 
     def add(self, problem: str) -> None:

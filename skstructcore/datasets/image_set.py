@@ -14,7 +14,6 @@ from .._utils.validation import check_per_image
 from ..images.image_list import Annotations, as_images
 from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
-from .checks import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ..images.image_list import StrPath
+    from .checks import Problems
 
 
 def _known(name):
@@ -238,23 +238,23 @@ class ImageRow(NamedTuple):
         return str(Path(self.file).parent)
 
 
-def as_image_set(rows: Sequence[ImageRow], max_pixels: int | None = None) -> ImageSet:
+def as_image_set(
+    rows: Sequence[ImageRow], problems: Problems, max_pixels: int | None = None
+) -> ImageSet:
     """The images of some rows, with what is known of them; without a label they are good."""
     given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
-    problems = Problems("images")
     for row in rows:
         if row.label == "":
             problems.add(f"{row.file}: its label is an empty cell")
         if "category" in given and row.category is None:
             problems.add(f"{row.file}: it has no category")
-    problems.raise_any()
     # An image without a group or part is one by itself.
     return ImageSet(
         [row.file for row in rows],
         [row.label or GOOD for row in rows],
         masks=[row.mask for row in rows],
         groups=[row.group or row.file for row in rows] if "group" in given else None,
-        categories=[row.category for row in rows] if "category" in given else None,
+        categories=[row.category or "" for row in rows] if "category" in given else None,
         splits=[row.split for row in rows] if "split" in given else None,
         parts=[row.part or row.file for row in rows] if "part" in given else None,
         max_pixels=max_pixels,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
@@ -24,10 +24,13 @@ from .image_set import ImageRow, as_image_set
 from .tables import inside, read_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from ..images.image_list import StrPath
     from .image_set import ImageSet
 
-__all__ = ["load_btad", "load_kolektor", "load_mvtec_ad", "load_visa"]
+__all__ = ["Layout", "find_layout", "load_btad", "load_kolektor", "load_mvtec_ad", "load_visa"]
 
 
 def load_mvtec_ad(
@@ -89,7 +92,7 @@ def load_mvtec_ad(
         rows += _read_tree(Path(os.path.abspath(folder)), groups, problems)
     if not rows:
         problems.raise_any()
-    return problems.checked(as_image_set(rows), check)
+    return problems.checked(as_image_set(rows, problems), check)
 
 
 load_btad = load_mvtec_ad
@@ -162,7 +165,7 @@ def load_visa(
         known = {"category": row["object"], "split": row["split"]}
         images.append(ImageRow(str(file), row["label"], mask, **known))
     problems.raise_any()  # before any file is opened
-    return problems.checked(as_image_set(images), check)
+    return problems.checked(as_image_set(images, problems), check)
 
 
 def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
@@ -224,7 +227,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
         row if mark else row._replace(label=GOOD, mask=None)
         for row, mark in zip(rows, marked, strict=True)
     ]
-    return problems.checked(as_image_set(rows), check)
+    return problems.checked(as_image_set(rows, problems), check)
 
 
 def _marks_anything(mask_file):
@@ -278,3 +281,76 @@ def _read_groups(folder, groups, problems):
         return f"{folder.name}/{group}"
 
     return group_of
+
+
+class Layout(NamedTuple):
+    """A data set on disk: what reads it, and what is in it.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        The folder.
+    loader : callable
+        `load_mvtec_ad` (of which `load_btad` is another name) or `load_visa`.
+    categories : dict of str to (str or None)
+        For each category its name and what the loader takes for it; None where the folder is
+        that of one category.
+    """
+
+    root: Path
+    loader: Callable[..., ImageSet]
+    categories: dict[str, str | None]
+
+    def load(self, category: str, **params: Any) -> ImageSet:
+        """Read one category; `params` go to the loader."""
+        return self.loader(self.root, self.categories[category], **params)
+
+
+def find_layout(root: StrPath) -> Layout:
+    """Recognise the layout of MVTec AD, VisA or BTAD, of one or of many categories.
+
+    Only names of folders are looked at; no image is read.
+
+    Parameters
+    ----------
+    root : str or path-like
+        The folder of all categories, or of one.
+
+    Returns
+    -------
+    layout : Layout
+
+    Raises
+    ------
+    DatasetError
+        If the folder has none of these layouts.
+
+    Examples
+    --------
+    >>> from skstructcore.datasets import find_layout
+    >>> layout = find_layout("mvtec_ad")              # doctest: +SKIP
+    >>> images = layout.load("bottle")                # doctest: +SKIP
+    """
+    layout = layout_or_none(Path(root))
+    if layout is None:
+        raise DatasetError(
+            root,
+            [
+                f"{root}: neither a folder train, nor folders that have one, nor a folder "
+                "split_csv as VisA has it"
+            ],
+        )
+    return layout
+
+
+def layout_or_none(root: Path) -> Layout | None:
+    """What `find_layout` finds; None instead of its error."""
+    if any((root / "split_csv").glob("*.csv")):
+        folders = [folder for folder in folders_in(root) if (folder / "Data" / "Images").is_dir()]
+        return Layout(root, load_visa, {folder.name: folder.name for folder in folders})
+    folders = tree_folders(root)
+    if not folders:
+        return None
+    if folders[0] == root:
+        return Layout(root, load_mvtec_ad, {root.resolve().name: None})
+    return Layout(root, load_mvtec_ad, {folder.name: folder.name for folder in folders})

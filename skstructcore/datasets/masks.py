@@ -38,19 +38,16 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
     images at `unreadable` positions are not looked at. Masks that contradict the label of their
     image, without a defect or of a good one, are told in the log.
     """
-    without = np.array([mask is None for mask in images.masks])
+    has_mask = [mask is not None for mask in images.masks]
     categories = [None] * len(images) if images.categories is None else images.categories
-    members = {}
-    for i, key in enumerate(zip(categories, images.y, strict=True)):
-        members.setdefault(key, []).append(i)
-    problems = []
-    for (_, defect_type), positions in members.items():
-        missing = [i for i in positions if without[i]]
-        if defect_type != GOOD and 0 < len(missing) < len(positions):
-            problems += [
-                f"{images.name(i)}: no mask, but others of {defect_type!r} have" for i in missing
-            ]
-    with_mask = [i for i in np.flatnonzero(~without).tolist() if i not in unreadable]
+    types = list(zip(categories, images.y, strict=True))
+    shown = {key for key, has in zip(types, has_mask, strict=True) if has and key[1] != GOOD}
+    problems = [
+        f"{images.name(i)}: no mask, but others of {key[1]!r} have"
+        for i, key in enumerate(types)
+        if key in shown and not has_mask[i]
+    ]
+    with_mask = [i for i, has in enumerate(has_mask) if has and i not in unreadable]
     with ThreadPoolExecutor() as pool:
         checked = list(pool.map(lambda i: _look_at_mask(images, i), with_mask))
     odd = [images.name(i) for i, (_, fits) in zip(with_mask, checked, strict=True) if not fits]

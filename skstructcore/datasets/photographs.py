@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from .._utils.versions import import_extra
 from ..images.labels import GOOD
 from .image_set import ImageSet
-from .synthetic import DEFECTS, by_channel, paint_defect, resample
+from .painting import DEFECTS, by_channel, paint_defect, resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,13 +35,14 @@ class _Photograph(NamedTuple):
     file: str
     box: tuple | None = None  # top, left, bottom, right, in pixels
     scale: float = 2.0
+    is_stack: bool = False  # of small pictures: the first half are faces, the others are not
 
 
 PHOTOGRAPHS = {
     "brick": _Photograph("brick.png"),
     "chessboard": _Photograph("chessboard_GRAY.png", scale=4.0),
     "coins": _Photograph("coins.png", scale=3.0),
-    "faces": _Photograph("lfw_subset.npy"),
+    "faces": _Photograph("lfw_subset.npy", is_stack=True),
     "grass": _Photograph("grass.png"),
     "gravel": _Photograph("gravel.png"),
     "handwriting": _Photograph("text.png", scale=3.0),
@@ -142,7 +143,7 @@ def _blocks(name, tile_size):
     """Parts of the photograph that do not overlap, each a little larger than a tile."""
     pixels, photograph = _read(name), PHOTOGRAPHS[name]
     side = round(_BLOCK * tile_size)
-    if pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2]:  # a stack of small pictures
+    if photograph.is_stack:
         zoom = side / pixels.shape[1]
         return [_enlarge(patch, zoom) for patch in pixels]
     if photograph.box is not None:
@@ -151,7 +152,8 @@ def _blocks(name, tile_size):
     pixels = _enlarge(pixels, photograph.scale)
     n_rows, n_cols = pixels.shape[0] // side, pixels.shape[1] // side
     if n_rows * n_cols < 4:
-        largest = int(max(min(pixels.shape[0] // r, pixels.shape[1] // c) for r, c in _GRIDS))
+        grids = ((2, 2), (1, 4), (4, 1))
+        largest = max(min(pixels.shape[0] // r, pixels.shape[1] // c) for r, c in grids)
         raise ValueError(
             f"tile_size={tile_size} is too large for the photograph {name!r}: at most "
             f"{int(largest / _BLOCK)} gives the four blocks that are needed"
@@ -166,15 +168,11 @@ def _blocks(name, tile_size):
     ]
 
 
-_GRIDS = ((2, 2), (1, 4), (4, 1))
-
-
 def _read(name):
-    """The photograph as a uint8 array: (h, w), (h, w, 3) or, of small pictures, (n, s, s)."""
+    """The photograph as a uint8 array: (h, w), (h, w, 3) or, of a stack, (n, s, s)."""
     skimage_io = import_extra("skimage.io", "demo", "A photograph")
     path = Path(skimage_io.__file__).parents[1] / "data" / PHOTOGRAPHS[name].file
-    if path.suffix == ".npy":
-        # The first half are faces, the second half are other things.
+    if PHOTOGRAPHS[name].is_stack:
         patches = np.load(path)
         return np.rint(255 * patches[: len(patches) // 2]).astype(np.uint8)
     return skimage_io.imread(path)

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
+import re
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..images.files import split_page
-from ..images.labels import GOOD
+from ..images.files import images_among, split_page, tell_of_others
+from ..images.image_list import as_images
+from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
-from ._folders import masks_of
-from ._rows import find_rows
+from ..images.reading import ImageReadError
+from ._folders import masks_of, walk
 from .checks import DatasetError, Problems
-from .image_set import as_image_set
+from .image_set import ImageRow, as_image_set
+from .loaders import layout_or_none
+from .tables import beside, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
+    from collections.abc import Iterator, Sequence
+    from typing import Literal
 
     from ..images.image_list import Pages, StrPath
-    from .image_set import ImageRow, ImageSet
+    from .image_set import ImageSet
 
-__all__ = ["load_images"]
+__all__ = ["Reading", "find_rows", "load_images"]
 
 _logger = logging.getLogger(__name__)
+
+
+class Reading(NamedTuple):
+    """How sources are read: what `load_images` takes.
+
+    With ``good=None`` names of folders say nothing of the images in them.
+    """
+
+    good: str | None = GOOD
+    split: Literal["train", "test"] = "train"
+    categories: str | None = None
+    pages: Pages | None = None
+    views: Sequence[Any] | None = None
+    max_pixels: int | None = None
 
 
 def load_images(
@@ -100,7 +121,7 @@ def load_images(
     """
     if inverted_masks and masks is None:
         raise ValueError("inverted_masks=True is about the masks in the folder masks=: name it")
-    rows = find_rows(sources, good, split, categories, pages, views, max_pixels)
+    rows = find_rows(sources, Reading(good, split, categories, pages, views, max_pixels))
     if masks is not None:
         rows = _with_masks(rows, Path(masks), inverted_masks)
     return load_rows(rows, sources, groups, max_pixels, check)
@@ -118,8 +139,8 @@ def load_rows(
         raise ValueError("no images are named")
     if groups == "folder":
         rows = _with_lots(rows)
-    problems = Problems(", ".join(map(str, sources[:3])))
-    return problems.checked(as_image_set(rows, max_pixels), check)
+    problems = Problems(*sources)
+    return problems.checked(as_image_set(rows, problems, max_pixels), check)
 
 
 def _with_masks(rows, folder, inverted):
@@ -152,3 +173,206 @@ def _with_lots(rows):
     lots = [f"{Path(name).name} ({n})" for counts in folders.values() for name, n in counts.items()]
     _logger.info("Each folder is taken as a group: %s", ", ".join(lots))
     return [row._replace(group=row.folder) if row.category in several else row for row in rows]
+
+
+def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
+    """What `load_images` finds, a row an image in order; single files need not be there.
+
+    An image that is named twice has one row.
+    """
+    rows = [row for source in sources for row in _rows_of(os.fspath(source), reading)]
+    spelled: dict[str, str] = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
+    rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
+    if reading.categories not in (None, "folder"):
+        category_of = _category_reader(reading.categories)
+        rows = [row._replace(category=category_of(row.file)) for row in rows]
+    if reading.pages is not None or reading.views is not None:
+        rows = [shown for row in rows for shown in _pages_of(row, reading)]
+    if reading.good is not None:
+        _check_beside_defects(rows)
+    return _once(rows, sources)
+
+
+def _check_beside_defects(rows):
+    """An error if folders that say nothing are named together with one of defects, as by x/*."""
+    defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
+    defects = sorted(filter(means_defect, defects))
+    # A file that is not there is a problem of its own.
+    unknown = (row for row in rows if defects and row.label is None)
+    unknown = sorted({row.folder for row in unknown if os.path.lexists(split_page(row.file)[0])})
+    if unknown:
+        raise DatasetError(
+            os.path.commonpath(map(os.path.abspath, unknown)),
+            [
+                f"{folder}: good images or defects? It lies beside {defects[0]!r}; name the "
+                "folders of good images alone, or the folder around all of them"
+                for folder in unknown
+            ],
+        )
+
+
+def _once(rows, sources):
+    """A row a file, with what any of its rows knows; they must not contradict each other."""
+    merged: dict[str, ImageRow] = {}
+    problems = Problems(*sources)
+    for row in rows:
+        before = merged.setdefault(row.file, row)
+        for what, old, new in zip(row._fields, before, row, strict=True):
+            if old and new and old != new:
+                problems.add(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+        # An empty cell ("") takes nothing back that another row knows.
+        merged[row.file] = row._make(
+            new if new or old is None else old for old, new in zip(before, row, strict=True)
+        )
+    problems.raise_any()
+    return list(merged.values())
+
+
+def _pages_of(row, reading):
+    """A row a page, and a view, of a file; one that cannot be read stays, which is said later."""
+    try:
+        images = as_images(
+            [row.file], pages=reading.pages, views=reading.views, max_pixels=reading.max_pixels
+        )
+    except ImageReadError:
+        return [row]
+    parts = images.annotations.parts
+    parts = [row.part] * len(images) if parts is None or row.part else parts.tolist()
+    named = zip(images.items, parts, strict=True)
+    return [row._replace(file=name, part=part) for name, part in named]
+
+
+def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
+    path = Path(source)
+    if source.startswith("@"):
+        return [row for line in _lines(source[1:]) for row in _rows_of(line, reading)]
+    if path.is_dir():
+        layout = layout_or_none(path)
+        return _from_folder(path, reading) if layout is None else _from_layout(layout, reading)
+    if path.suffix.lower() == ".csv":
+        return read_rows(path, reading.split, reading.pages, reading.max_pixels)
+    is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
+    if not is_page and not os.path.lexists(path) and glob.has_magic(source):
+        return _from_pattern(path, reading)
+    return [ImageRow(source, reading.good and _own_label(path.parent, reading.good))]
+
+
+def _from_pattern(pattern, reading):
+    matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    files = images_among([match for match in matches if not match.is_dir()])
+    tell_of_others(matches, files)
+    matches = files or [match for match in matches if match.is_dir()]
+    if not matches:
+        raise DatasetError(pattern, ["the pattern matches no image and no folder"])
+    # Where there are files, a pattern like ** has met the folders on its way: they do not count.
+    rows = [row for m in matches for row in _rows_of(str(m), reading._replace(good=None))]
+    if reading.good is None or all(row.label for row in rows):
+        return rows
+    root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    labels = _labels(root, [Path(row.file).relative_to(root) for row in rows], reading.good)
+    return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
+
+
+def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
+    """What a list names, and the lists in it do."""
+    path = Path(name)
+    if path in within:
+        raise DatasetError(name, ["the list names itself"])
+    try:
+        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatasetError(name, [f"the list cannot be read: {error.strerror}"]) from error
+    for line in map(str.strip, lines):
+        if line.startswith("@"):
+            yield from _lines(beside(path, line[1:]), (*within, path))
+        elif line and not line.startswith("#"):
+            yield beside(path, line)
+
+
+def _from_layout(layout, reading):
+    several = reading.categories == "folder" or len(layout.categories) > 1
+    rows = []
+    for category in layout.categories:
+        images = getattr(layout.load(category, check=None), reading.split)
+        groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
+        shown = [category if several else None] * len(images)
+        rows += map(ImageRow, images.paths, images.y, images.masks, groups, shown)
+    return rows
+
+
+def _from_folder(root: Path, reading: Reading) -> list[ImageRow]:
+    files = walk(root)
+    if not files:
+        raise DatasetError(root, ["there are no images in it, however deep"])
+    places = [file.relative_to(root) for file in files]
+    categories = [None] * len(files)
+    if reading.categories == "folder":
+        loose = [root / place for place in places if len(place.parts) == 1]
+        if loose:
+            why = (
+                "is in no folder of a category; name the folder that holds those of all categories"
+            )
+            raise DatasetError(root, [f"{file}: it {why}" for file in loose])
+        categories = [place.parts[0] for place in places]
+        places = [Path(*place.parts[1:]) for place in places]
+    labels = [None] * len(files)
+    if reading.good is not None:
+        labels = _labels(root, places, reading.good)
+    rows = zip(map(str, files), labels, categories, strict=True)
+    return [ImageRow(file, label, category=category) for file, label, category in rows]
+
+
+def _labels(root, places, good):
+    """What the folders of each place say: good words, else types of defects; None: nothing."""
+    folders = [place.parts[:-1] for place in places]
+    depths = [i for names in folders for i, name in enumerate(names) if _is_good(name, good)]
+    if depths:
+        depth = min(depths)
+        loose = [place for place in places if len(place.parts) <= depth + 1]
+        if loose:
+            beside = [f"{root / place}: an image beside folders of images" for place in loose]
+            raise DatasetError(root, beside)
+        return [_label_of(names, depth, good) for names in folders]
+    defects = [next(filter(means_defect, names), None) for names in folders]
+    own = _own_label(root, good)
+    if any(defects) and own != GOOD:
+        shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
+        words = ", ".join(GOOD_WORDS[1:])
+        why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
+        raise DatasetError(root, [why])
+    return [defect or own for defect in defects]
+
+
+def _label_of(names, depth, good):
+    """What nested folders say of an image, where those of good images begin at a depth."""
+    defect = next(filter(means_defect, names), None)
+    return defect or (GOOD if any(_is_good(name, good) for name in names) else names[depth])
+
+
+def _own_label(folder, good):
+    """What the name of a folder alone says of the images in it."""
+    name = folder.resolve().name
+    if _is_good(name, good):
+        return GOOD
+    return name if means_defect(name) else None
+
+
+def _is_good(name, good):
+    return name.lower() == good.lower() or means_good(name)
+
+
+def _category_reader(categories):
+    """What finds the category of a file: a table, or a regular expression with a group."""
+    if categories.lower().endswith(".csv"):
+        by_file = {os.path.realpath(row.file): row.category for row in read_rows(Path(categories))}
+        return lambda file: by_file.get(os.path.realpath(file))
+    try:
+        pattern = re.compile(categories)
+    except re.error as error:
+        raise ValueError(f"categories={categories!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise ValueError(
+            f"categories={categories!r} must be 'folder', a CSV file, or a regular expression with "
+            "one group in parentheses, which is the category."
+        )
+    return lambda file: (pattern.search(Path(file).as_posix()) or {1: None})[1]

@@ -153,20 +153,21 @@ def _check_digests(rows, pages, max_pixels, problems):
 
 
 def _read_labels(path, labels, is_verdict, problems):
-    """What each label of a table means: "good" or the type of a defect, of a verdict "defect"."""
+    """What each label of a table means: "good", or of verdicts "defect"; others mean themselves."""
+    good = [label for label in labels if means_good(label)]
+    types = [label for label in labels if not (means_good(label) or means_defect(label))]
     if is_verdict:
-        for label in labels:
-            if not (means_good(label) or means_defect(label)):
-                words = ", ".join((_UNSURE, *DEFECT_WORDS, *GOOD_WORDS))
-                problems.add(f"{path}: the verdict {label!r} is none of {words}")
-        return {label: GOOD if means_good(label) else "defect" for label in labels}
+        words = ", ".join((_UNSURE, *DEFECT_WORDS, *GOOD_WORDS))
+        for label in types:
+            problems.add(f"{path}: the verdict {label!r} is none of {words}")
+        return dict.fromkeys(labels, "defect") | dict.fromkeys(good, GOOD)
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
-    if labels and not any(map(means_good, labels)) and not all(map(means_defect, labels)):
+    if types and not good:
         words = ", ".join(GOOD_WORDS)
-        problems.add(f"none of the labels {set(labels)} is a word for good: {words}")
-    return {label: GOOD for label in labels if means_good(label)}
+        problems.add(f"none of the labels {sorted(set(labels))} is a word for good: {words}")
+    return dict.fromkeys(good, GOOD)
 
 
 def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
@@ -203,5 +204,6 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     """
     path = Path(path)
     rows = read_rows(path, max_pixels=max_pixels, required=("file", "verdict"))
-    images = as_image_set(rows, max_pixels)
-    return Problems(path).checked(images, False) if rows else images
+    problems = Problems(path)
+    images = as_image_set(rows, problems, max_pixels)
+    return problems.checked(images, False) if rows else images

@@ -1,0 +1,211 @@
+"""Commands that put a model to work: ``export``, ``verify``, ``latency``, ``serve``, ``watch``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import click
+
+from . import _options as option
+from ._output import Refused, answer, say
+
+
+@click.command(epilog=option.WHAT_IMAGES_ARE)
+@option.model
+@option.new_model("Write the ONNX file there.")
+@click.option(
+    "--check",
+    multiple=True,
+    required=True,
+    type=option.IMAGES,
+    callback=option.to_sources,
+    metavar="IMAGES",
+    help="What both must judge alike. Repeatable.",
+)
+@option.reading
+@click.option(
+    "--resize-from",
+    nargs=2,
+    type=int,
+    metavar="HEIGHT WIDTH",
+    help="Scale images of this size inside the graph.",
+)
+@click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
+@option.json
+def export(model, output, check, resize_from, opset, as_json):
+    """Write MODEL as an ONNX file for other programs. It holds all from pixels to decision.
+
+    The file is written only if it judges the images of --check as the model does: the same
+    decisions, and scores within 1e-4.
+
+    \b
+    skstructcore export line3.structcore -o line3.onnx --check line3/good --check line3/bad
+    skstructcore export line3.structcore -o line3.onnx --check line3 --resize-from 1024 1280
+    """
+    from ..serving.export import export_onnx
+
+    pipe = model.load()
+    say("Writing and comparing …")
+    compared = check.as_they_are("test")
+    found = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
+    answer(as_json, vars(found), f"{found}: {output}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--runtime",
+    default="onnxruntime",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    help="What runs the file.",
+)
+@option.json
+def verify(file, runtime, as_json):
+    """Check an exported FILE on this machine. It judges the images that are sealed in it.
+
+    \b
+    skstructcore verify line3.onnx
+    skstructcore verify line3.onnx --runtime openvino --json
+    """
+    from ..serving.exported import verify_export
+
+    found = verify_export(file, runtime=runtime)
+    answer(as_json, vars(found), f"agrees, {found}: {file}")
+
+
+@click.command(epilog=option.WHAT_IMAGES_ARE)
+@option.model
+@option.images
+@click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
+@option.json
+def latency(model, images, repeats, as_json):
+    """Measure how long MODEL takes for one image, step by step.
+
+    IMAGES are taken in turn.
+
+    \b
+    skstructcore latency line3.structcore line3/new
+    skstructcore latency line3.structcore line3/new --repeats 200 --json
+    """
+    from ..serving.latency import stage_times
+
+    pipe = model.load()
+    times = stage_times(pipe, images.as_they_are("test"), n_repeats=repeats)
+    document = {stage: row.to_dict() for stage, row in times.iterrows()}
+    answer(as_json, document, times.round(1).rename_axis("milliseconds").to_string())
+
+
+@click.command()
+@option.structcore_model
+@click.option(
+    "--host", default="127.0.0.1", help="Address to listen at; only this machine by default."
+)
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any that is free.")
+@click.option(
+    "--token",
+    envvar="SKSTRUCTCORE_TOKEN",
+    help="Bearer token that requests must bring; better by the variable SKSTRUCTCORE_TOKEN.",
+)
+@click.option("--max-megabytes", default=64, type=click.IntRange(1), help="Of a request.")
+@click.option("--max-queue", default=16, type=click.IntRange(1), help="Requests that may wait.")
+@click.option(
+    "--timeout",
+    default=30.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds for a request.",
+)
+def serve(model, host, port, token, max_megabytes, **limits):
+    """Answer with the decisions of MODEL over HTTP. POST images to /score.
+
+    A page at / shows the last decisions, /docs the interface. A new file at the place of MODEL is
+    loaded without a pause.
+
+    \b
+    skstructcore serve line3.structcore
+    skstructcore serve line3.structcore --host 0.0.0.0 --port 9000
+    """
+    import uvicorn
+
+    from ..serving.service import make_app
+
+    limits["max_bytes"] = max_megabytes * 2**20
+    app = make_app(model.path, token=token, weights=model.weights or None, **limits)
+    app.state.model.refresh()
+    if app.state.model.loaded is None:
+        raise Refused(app.state.model.error)
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise Refused(f"Cannot listen at {host}:{port}: {reason}. Choose another --port.") from None
+    host, port = listening.getsockname()[:2]
+    say(f"Listening at http://{host}:{port}, the interface is at /docs.")
+    if token is None and host not in ("127.0.0.1", "::1"):
+        say("Warning: anybody who reaches this address may ask. Set SKSTRUCTCORE_TOKEN.")
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+@click.command()
+@option.structcore_model
+@click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
+@click.option(
+    "--csv",
+    required=True,
+    type=option.Output(),
+    help="Add a row an image there.",
+)
+@option.maps
+@option.overlays
+@click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
+@click.option(
+    "--mqtt",
+    metavar="BROKER",
+    help="Publish each decision there: HOST, HOST:PORT, or with TLS mqtts://HOST.",
+)
+@click.option("--topic", default="skstructcore", help="Of MQTT.")
+@click.option(
+    "--settle",
+    default=1.0,
+    type=click.FloatRange(0),
+    help="Seconds that a file must stay the same before it is read.",
+)
+@click.option("--once", is_flag=True, help="Score what is there, and end.")
+@option.json
+def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once, as_json):
+    """Score images as they appear in FOLDER, each once.
+
+    After a restart, or a kill, the same command goes on where it was. Messages that could not be
+    sent wait and are sent again; each has its number. A broker that asks who is there gets
+    SKSTRUCTCORE_MQTT_USER and SKSTRUCTCORE_MQTT_PASSWORD of the environment.
+
+    \b
+    skstructcore watch line3.structcore line3/camera --csv line3.csv
+    skstructcore watch line3.structcore line3/camera --csv line3.csv --mqtt mqtts://broker
+    """
+    from ..model_files import info
+    from ..serving.senders import mqtt_sender, webhook_sender
+    from ..serving.watch import FolderWatch
+
+    senders = [webhook_sender(webhook)] if webhook else []
+    known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
+    senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
+    pipe = model.load()
+    digest = info(model.path)["digest"][:12]
+    settle = 0.0 if once else settle
+    options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
+    watched = FolderWatch(pipe, folder, csv, model=digest, **options)
+    if once:
+        watched.patience = 0.0
+        watched.step()
+    else:
+        say(f"Watching {folder}; end with Ctrl-C.")
+        try:
+            watched.run(threading.Event(), poll=min(max(settle, 0.1), 1.0))
+        except KeyboardInterrupt:
+            say("Ended.")
+    document = {"images": watched.n_rows, "table": csv}
+    answer(as_json, document, f"{watched.n_rows} images in {csv}")

@@ -1,0 +1,96 @@
+"""``skstructcore fit``: what it takes, and what it says."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from command import SMALL, run
+from PIL import Image
+
+import skstructcore
+
+
+@pytest.mark.parametrize("place", ["bolt", "bolt/train"])
+def test_fit_takes_the_good_images_of_a_data_set_or_of_labelled_folders(
+    root, model, tmp_path, place
+):
+    assert run("fit", root / place, "--model", tmp_path / "m", *SMALL).exit_code == 0
+    bank, expected = (skstructcore.load(path)["bank"].bank_ for path in (tmp_path / "m", model))
+    np.testing.assert_array_equal(bank.values, expected.values)
+
+
+def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_path):
+    result = run("fit", good, "-o", tmp_path / "m", "--false-alarms", "0.25", "--json", *SMALL)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["decisions"]["all"]["rate"] == 0.25
+    points = found["operating_points"]
+    assert [
+        0 < p["rate_low"] < p["rate"] == p["false_alarm_rate"] < p["rate_high"]
+        and 0 <= p["painted_found"] <= 1
+        for p in points
+    ] == [True] * len(points)
+    pipe = skstructcore.load(tmp_path / "m")
+    assert pipe["structcore"].false_alarm_rate == 0.25
+    text = run("fit", good, "-o", tmp_path / "m", "--no-estimate", *SMALL)
+    assert "rate_high" in text.output and "painted_found" not in text.output
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["structcore__quantile=2", "bank__ratio=()", "knn__n_neighbors=x", "bank__ratio=" + 9999 * "-"],
+)
+def test_settings_that_are_none_are_found_before_the_work(good, tmp_path, setting):
+    result = run("fit", good, "-o", tmp_path / "m", "--set", setting)
+    assert result.exit_code == 2
+    assert "parameter of" in result.output and "features" not in result.output
+
+
+def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
+    for i in range(6):
+        Image.fromarray(np.full((6, 6), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    result = run("fit", tmp_path, "-o", tmp_path / "m", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "No estimate of what is found" in result.output and "rate_high" in result.output
+
+
+def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in [*(f"good/{i}" for i in range(8)), "new/a", "new/b"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pixels = rng.integers(90, 130, (48, 96), np.uint8)
+        if name == "new/b":
+            pixels[20:30, 70:80] = 255
+        Image.fromarray(pixels).save(f"{name}.png")
+    views = ["--view", "0,0,0.5,1", "--view", "48,0,96,48", "--parts", "file"]
+    fitted = run("fit", "good", "-o", "m", "--no-estimate", *views, *SMALL)
+    assert fitted.exit_code == 0 and "Of parts it rejects" in fitted.output, fitted.output
+    drawn = ["--csv", "s.csv", "--maps", "maps"]
+    scored = run("score", "m", "new", *views, *drawn)
+    assert scored.exit_code == 0, scored.output
+    names = [f"new/{name}.png[48x48+{x}+0]" for name in "ab" for x in (0, 48)]
+    scores, parts = pd.read_csv("s.csv"), pd.read_csv("s.parts.csv")
+    assert scores["file"].tolist() == names
+    assert parts["part"].tolist() == ["new/a.png", "new/b.png"]
+    assert parts["is_anomalous"].tolist() == [False, True]
+    assert parts["worst_view"].tolist()[1] == names[3]
+    # Maps are of the whole image, and know nothing of what the view leaves out.
+    seen = np.asarray(Image.open("maps/b.png[48x48+48+0].png")) > 0
+    assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
+
+
+def test_a_view_that_does_not_fit_is_an_error_and_never_the_whole_image(model, tmp_path):
+    (tmp_path / "good").mkdir()
+    for i, side in enumerate([48] * 8 + [96]):
+        Image.fromarray(np.full((side, side), 9 * i, np.uint8)).save(tmp_path / f"good/{i}.png")
+    view = ["--view", "40,40,90,90"]
+    fitted = run("fit", tmp_path / "good", "-o", tmp_path / "m", *view, *SMALL)
+    assert fitted.exit_code == 2 and "not within its 48 x 48 pixels" in fitted.output
+    scored = run("score", model, tmp_path / "good", "--csv", tmp_path / "s.csv", *view)
+    assert "8 of 9 images cannot be read" in scored.output, scored.output
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table["file"].str.endswith("[50x50+40+40]").all()
+    assert table["error"].str.contains("not within its 48 x 48").sum() == 8
+    assert table["is_anomalous"].notna().tolist() == [False] * 8 + [True]

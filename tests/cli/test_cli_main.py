@@ -1,0 +1,182 @@
+"""What all commands have alike: help, errors, exit statuses, files that they write."""
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import click
+import numpy as np
+import pytest
+from command import SMALL, run
+from PIL import Image
+
+from skstructcore import StructCoreScorer, inference, lifecycle, report
+from skstructcore.cli import main
+from skstructcore.serving import export, senders, service, watch
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_has_help_with_two_examples(name):
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert result.output.count(f"\n  skstructcore {name}") == 2
+    assert "--json" in result.output or name == "serve"  # whose answers are JSON
+
+
+def test_help_names_every_default_and_what_an_exit_status_means():
+    for name, command in main.commands.items():
+        text = "".join(run(name, "--help").output.split())  # however lines are broken
+        for option in command.params:
+            if isinstance(option, click.Option) and type(option.default) in (str, int, float):
+                shown = str(option.default).replace(" ", "")
+                assert f"[default:{shown}" in text, (name, option.name)
+    assert "if there are suspects" in run("audit", "--help").output
+    assert "1 an alarm is raised" in run("monitor", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "function"),
+    [
+        ("audit", ["fdr"], lifecycle.audit),
+        ("export", ["opset"], export.export_onnx),
+        ("monitor", ["alpha"], lifecycle.DriftMonitor),
+        ("recalibrate", ["weight_old"], lifecycle.recalibrate),
+        ("report", ["title", "max_images"], report.report),
+        ("score", ["shard_size", "on_error"], inference.iter_scores),
+        ("serve", ["max_queue", "timeout"], service.make_app),
+        ("watch", ["settle"], watch.FolderWatch),
+        ("watch", ["topic"], senders.mqtt_sender),
+    ],
+)
+def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, function):
+    # They are written again, because importing the function takes seconds, and --help must not.
+    options = {option.name: option.default for option in main.commands[command].params}
+    for name in names:
+        assert options[name] == inspect.signature(function).parameters[name].default
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fit ROOT/bolt -o m --false-alarms 1.5", "1.5 is no share between 0 and 1"),
+        ("fit ROOT/bolt -o no/m", "There is no folder"),
+        ("fit ROOT/bolt -o m --crop 0,0,x", "'0,0,x' are no numbers"),
+        ("fit nowhere -o m", "nowhere: there is no such file"),
+        ("fit ROOT/bolt/test/spot -o m --categories [", "no regular expression"),
+        ("score IMAGE IMAGE", "0.png"),
+        ("score MODEL IMAGE --n-jobs 0", "0 processes do no work"),
+        ("score MODEL IMAGE --csv x --regions ./x", "name two files"),
+        ("score MODEL", "Missing argument 'IMAGES...'"),
+        ("evaluate ROOT/bolt --csv x --model x", "name two files"),
+        ("evaluate ROOT --csv s.csv", "holds 2 categories: see skstructcore evaluate-categories"),
+        ("info IMAGE", "0.png"),
+        ("audit MODEL --most -3", "--most"),
+    ],
+)
+def test_bad_input_is_a_message_before_any_work(
+    root, model, tmp_path, monkeypatch, command, message
+):
+    monkeypatch.chdir(tmp_path)
+
+    names = {"ROOT": str(root), "MODEL": str(model), "IMAGE": str(root / "bolt/train/good/0.png")}
+    words = [re.sub("ROOT|MODEL|IMAGE", lambda name: names[name[0]], w) for w in command.split()]
+    result = run(*words)
+    assert result.exit_code == 2 and message in result.output, result.output
+    assert "Traceback" not in result.output and not [*tmp_path.iterdir()]
+
+
+def test_ctrl_c_ends_with_status_130(root, model, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skstructcore.inference.scores.iter_shards", interrupted)
+    assert run("score", model, root / "bolt" / "test").exit_code == 130
+
+
+@pytest.mark.parametrize("error", [TypeError("one too many"), AttributeError("no such thing")])
+def test_a_fault_of_the_package_is_shown_with_its_traceback(root, model, monkeypatch, error):
+    def broken(self, maps):
+        return [][0] if isinstance(error, AttributeError) else len(1)  # no `raise`: nobody meant it
+
+    monkeypatch.setattr(StructCoreScorer, "describe", broken)
+    result = run("score", model, root / "bolt" / "test" / "good", "--exit-code")
+    assert result.exit_code == 70  # 1 would say that an image is rejected
+    assert "Traceback" in result.stderr and "in broken" in result.stderr
+    assert "fault of skstructcore" in result.stderr
+
+
+def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
+    copy, image, table = tmp_path / "a.model", tmp_path / "a.png", tmp_path / "a.csv"
+    shutil.copy(model, copy)
+    shutil.copy(sorted(good.iterdir())[0], image)
+    table.write_text("file,verdict\n")
+    folder = image.parent
+    for arguments in (
+        ["score", copy, folder, "--csv", copy],
+        ["score", copy, folder, "--csv", image],
+        ["report", copy, folder, "-o", image],
+        ["monitor", copy, folder, "--state", copy],
+        ["fit", folder, "-o", image],
+        ["recalibrate", copy, "--false-alarms", "0.3", "-o", table],
+        ["update", copy, folder, "-o", image],
+        ["evaluate", root / "bolt", "--csv", copy],
+        ["evaluate", root / "bolt", "--model", table],
+    ):
+        before = {path: path.read_bytes() for path in (copy, image, table)}
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "is there and is not" in result.output and "is not replaced" in result.output
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_command_line_works_without_docstrings(root, model):
+    command = ["score", str(model), str(root / "bolt/test/good/0.png"), "--json"]
+    start = [sys.executable, "-OO", "-c", "from skstructcore.cli import main; main()"]
+    done = subprocess.run([*start, *command], capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["images"] == 1, done.stderr
+
+
+def test_a_missing_folder_is_found_before_the_libraries_are_loaded(root, model):
+    """In a process of its own: what is loaded there is counted."""
+    commands = [
+        ["fit", root / "bolt", "-o", "no/m"],
+        ["report", model, root, "-o", "no/r.html"],
+        ["score", model, root, "--csv", "no/s.csv"],
+        ["update", model, root, "-o", "no/m"],
+    ]
+    code = """
+import sys
+from skstructcore.cli import main
+try:
+    main()
+except SystemExit as end:
+    sys.exit(99 if {"numpy", "torch"} & set(sys.modules) else end.code)
+"""
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "no folder" in done.stderr, (command, done.stderr)
+
+
+def test_pages_are_taken_by_every_command_that_reads_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    pytest.importorskip("onnxruntime")
+    for name in ("good.tif", "fresh.tif"):
+        pages = [Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)) for _ in range(9)]
+        pages[0].save(name, save_all=True, append_images=pages[1:])
+    assert (
+        run("fit", "good.tif", "-o", "m", "--no-estimate", "--pages", "all", *SMALL).exit_code == 0
+    )
+    for command in (
+        ["recalibrate", "m", "fresh.tif", "-o", "n", "--force"],
+        ["audit", "m", "good.tif"],
+        ["latency", "m", "good.tif", "--repeats", "1"],
+        ["export", "m", "-o", "m.onnx", "--check", "good.tif"],
+    ):
+        done = run(*command, "--pages", "all")
+        assert done.exit_code == 0, done.output

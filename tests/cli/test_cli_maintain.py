@@ -1,0 +1,143 @@
+"""Commands that change a model, audit it, or watch for drift."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import SMALL, run
+from PIL import Image
+
+import skstructcore
+
+
+def test_models_that_decide_about_parts_are_kept_up_to_date(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    places = [("good/bolt", 8), ("good/nut", 8), ("new/bolt", 8), ("pin", 8)]
+    for place in (
+        f"{folder}/{i}_{cam}.png" for folder, n in places for i in range(n) for cam in "ab"
+    ):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(place)
+    parts, options = ["--parts", "(.*)_"], ["--no-estimate", "--categories", "folder", *SMALL]
+    fitted = run("fit", "good", "-o", "m", *parts, *options)
+    assert fitted.exit_code == 0, fitted.output
+    for name, n_parts in (("update", 24), ("recalibrate", 16)):
+        command = [name, "m", "new", "-o", "changed", "--force"]
+        without = run(*command)
+        assert without.exit_code == 2 and "(--parts of a command)" in without.output
+        changed = run(*command, *parts)
+        assert changed.exit_code == 0, changed.output
+        pipe = skstructcore.load("changed")
+        assert len(set(pipe["bank"].images_.parts)) == n_parts
+        assert pipe[-1].part_decision_.is_fresh == (name == "recalibrate")
+    added = run("add-category", "m", "pin", "pin", "-o", "more", *parts)
+    assert added.exit_code == 0, added.output
+    assert skstructcore.load("more")[-1].part_decision_ is not None
+    assert "(--parts of a command)" in run("add-category", "m", "pin", "pin", "-o", "more").output
+
+
+def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_path):
+    output = tmp_path / "b.model"
+    result = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", "--json")
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(result.stdout)["thresholds"]
+    moved = skstructcore.load(output)
+    assert row["new_threshold"] == -moved[-1].offset_ < row["old_threshold"]
+    fresh = root / "bolt" / "test" / "good"
+    result = run("recalibrate", model, fresh, "-o", output, "--force", "--weight-old", "0.5")
+    assert result.exit_code == 0 and "decided otherwise" in result.output
+    assert run("recalibrate", model, "-o", output).exit_code == 2
+    for given in (["--parts", "(.*)_"], ["--pages", "parts"], ["--max-pixels", "9"]):
+        refused = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", *given)
+        assert refused.exit_code == 2 and "are about fresh images" in refused.output
+
+
+@pytest.mark.parametrize("name", ["fit", "recalibrate", "update"])
+def test_what_the_shell_makes_of_a_star_is_learned_by_no_command(lines, model, name):
+    images = ["line3/NG", "line3/OK", "line3/dent"]
+    result = run(name, *([] if name == "fit" else [model]), *images, "-o", "new.model")
+    assert result.exit_code == 2 and "good images or defects?" in result.output
+    assert not Path("new.model").exists()
+
+
+def test_update_and_forget_change_the_bank_and_leave_the_model(root, good, model, tmp_path):
+    fresh = root / "bolt" / "test" / "good"
+    larger, smaller = tmp_path / "larger", tmp_path / "smaller"
+    before = model.read_bytes()
+    new = list(fresh.iterdir())
+    result = run("update", model, fresh, new[0], "-o", larger, "--force")  # one of them twice
+    assert result.exit_code == 0, result.output
+    n_new = len(new)
+    assert f"6 good images before, {6 + n_new} now" in result.output
+    result = run("forget", larger, good / "0.png", "-o", smaller, "--json")
+    assert json.loads(result.stdout)["images"] == 5 + n_new
+    assert model.read_bytes() == before
+
+
+def test_products_are_told_apart_by_folders_added_and_removed(root, tmp_path):
+    first, more, fewer = (tmp_path / name for name in ("m", "more", "fewer"))
+    result = run("fit", root, "-o", first, "--categories", "folder", "--no-estimate", *SMALL)
+    assert result.exit_code == 0 and "Categories: bolt (6), nut (6)" in result.output
+    scored = run("score", first, root / "nut" / "train" / "good", "--json")
+    assert {row["route"] for row in json.loads(scored.stdout)["scores"]} == {"nut"}
+    good = root / "bolt" / "train" / "good"
+    assert run("add-category", first, "pin", good, "-o", more).exit_code == 0
+    assert skstructcore.load(more)["bank"].bank_.route_names == ("bolt", "nut", "pin")
+    assert run("remove-category", more, "bolt", "-o", fewer).exit_code == 0
+    assert skstructcore.load(fewer)["bank"].bank_.route_names == ("nut", "pin")
+    assert "knows no 'bolt'" in run("remove-category", fewer, "bolt", "-o", more).output
+
+
+def test_audit_names_the_training_images(model, good):
+    result = run("audit", model, good, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert sorted(row["name"] for row in found["images"]) == sorted(map(str, good.iterdir()))
+    assert "training images are suspects" in run("audit", model).output
+
+
+def test_monitor_goes_on_with_its_state(root, good, model, tmp_path):
+    state = tmp_path / "drift.json"
+    first = run("monitor", model, good, "--state", state, "--json")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["images"] == 6
+    spots = root / "bolt" / "test" / "spot"
+    second = run("monitor", model, spots, "--state", state)
+    assert f"{6 + len(list(spots.iterdir()))} images seen" in second.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recalibrate", "--false-alarms", "0.3", "-o", "nowhere/b.model"], "no folder"),
+        (["update", "GOOD", "-o", "nowhere/b.model"], "no folder"),
+        (["forget", "GOOD", "-o", "nowhere/b.model"], "no folder"),
+        (["monitor", "GOOD", "--state", "damaged.json"], "damaged.json' is no state to go on from"),
+        (["monitor", "GOOD", "--state", "list.json"], "list.json' is no state to go on from"),
+    ],
+)
+def test_what_cannot_be_written_or_continued_is_found_first(
+    model, good, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.json").write_text('{"version": 1, "finger')
+    (tmp_path / "list.json").write_text("[]")
+    name, *rest = [good if argument == "GOOD" else argument for argument in arguments]
+    result = run(name, model, *rest)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_names_cannot_break_the_terminal(tmp_path, good):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, path in enumerate(sorted(good.iterdir())):
+        shutil.copy(path, folder / f"\x1b[2J={i}\udcff.png")
+    fitted = run("fit", folder, "-o", tmp_path / "odd.model", "--no-estimate", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    result = run("audit", tmp_path / "odd.model", folder)
+    assert result.exit_code == 0, result.output
+    assert r"\x1b[2J=0\xff.png'" in result.output and "\x1b" not in result.output
