@@ -114,26 +114,6 @@ def test_evaluate_command_prints_the_table_and_writes_scores_picture_and_model(
     assert paths["joblib"].exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--set", "bank__ratio"], "step__parameter=value"),
-        (["--set", "ratio=1"], "step__parameter=value"),
-        (["--set", "bank__ratios=1"], "ratios"),
-        (["--preset", "papr"], "preset must be one of"),
-    ],
-)
-def test_bad_options_are_messages_not_tracebacks(mvtec_folder, arguments, message):
-    result = CliRunner().invoke(main, ["evaluate", str(mvtec_folder), *arguments])
-    assert result.exit_code != 0
-    assert message in result.output and "Traceback" not in result.output
-
-
-def test_folder_without_images_is_a_message(tmp_path):
-    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
-    assert result.exit_code == 2 and str(tmp_path) in result.output
-
-
 class Flat:
     """A fitted pipeline that finds nothing, and counts how often it is asked."""
 

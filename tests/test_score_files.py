@@ -112,9 +112,11 @@ def test_products_named_by_numbers_are_the_same_after_a_kill(tmp_path, monkeypat
     assert [row.rpartition(",")[2] for row in parts] == ["route", "001", "001", "NA", "NA"]
 
 
-def test_regions_of_a_run_that_lost_them_are_found_again(line, seen, tmp_path, monkeypatch):
-    (tmp_path / "s.csv.part.json").write_text("{}")
-    run(*everything(line, tmp_path))
+def test_rows_of_another_run_are_not_taken_up(line, seen, tmp_path):
+    (tmp_path / "s.csv.part").write_text("file,error\nx.png,\n")
+    (tmp_path / "s.csv.part.json").write_text('{"fingerprint": "another"}')
+    assert "Going on" not in run(*everything(line, tmp_path)).output
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 8
     first = (tmp_path / "r.json").read_bytes()
     seen.clear()
     run(*everything(line, tmp_path))  # a whole run, again: maps are there, the rest is computed

@@ -110,11 +110,3 @@ def test_evaluate_with_the_papers_settings_and_dino_weights_from_a_folder(
     assert results["settings"]["knn__calibration"] == '"in-sample"'
     assert results["settings"]["projection__n_components"] == "512"
     assert 0 <= results["mean"]["base_auroc"] <= 1
-
-
-@pytest.mark.parametrize("picture", ["a.nope", "a", "bolt/a.png"])
-def test_a_picture_that_cannot_be_is_found_before_the_fit(root, picture, monkeypatch):
-    monkeypatch.chdir(root)
-    result = run("evaluate", "bolt", "--picture", picture)
-    assert result.exit_code == 2
-    assert "--picture" in result.output

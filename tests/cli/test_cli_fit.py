@@ -37,16 +37,6 @@ def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_p
     assert "rate_high" in text.output and "painted_found" not in text.output
 
 
-@pytest.mark.parametrize(
-    "setting",
-    ["structcore__quantile=2", "bank__ratio=()", "knn__n_neighbors=x", "bank__ratio=" + 9999 * "-"],
-)
-def test_settings_that_are_none_are_found_before_the_work(good, tmp_path, setting):
-    result = run("fit", good, "-o", tmp_path / "m", "--set", setting)
-    assert result.exit_code == 2
-    assert "parameter of" in result.output and "features" not in result.output
-
-
 def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
     for i in range(6):
         Image.fromarray(np.full((6, 6), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")

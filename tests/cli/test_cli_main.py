@@ -19,20 +19,21 @@ from skstructcore.serving import export, senders, service, watch
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help_with_two_examples(name):
+def test_help_has_two_examples_and_names_every_default(name):
     result = run(name, "--help")
     assert result.exit_code == 0
     assert result.output.count(f"\n  skstructcore {name}") == 2
     assert "--json" in result.output or name == "serve"  # whose answers are JSON
+    text = "".join(result.output.split())  # however lines are broken
+    for option in main.commands[name].params:
+        if isinstance(option, click.Option) and type(option.default) in (str, int, float):
+            shown = str(option.default).replace(" ", "")
+            assert f"[default:{shown}" in text, option.name
+        if option.name == "images":
+            assert "IMAGESarefiles," in text
 
 
-def test_help_names_every_default_and_what_an_exit_status_means():
-    for name, command in main.commands.items():
-        text = "".join(run(name, "--help").output.split())  # however lines are broken
-        for option in command.params:
-            if isinstance(option, click.Option) and type(option.default) in (str, int, float):
-                shown = str(option.default).replace(" ", "")
-                assert f"[default:{shown}" in text, (name, option.name)
+def test_help_says_what_an_exit_status_means():
     assert "if there are suspects" in run("audit", "--help").output
     assert "1 an alarm is raised" in run("monitor", "--help").output
 
@@ -73,7 +74,23 @@ def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, fu
         ("evaluate ROOT/bolt --csv x --model x", "name two files"),
         ("evaluate ROOT --csv s.csv", "holds 2 categories: see skstructcore evaluate-categories"),
         ("info IMAGE", "0.png"),
+        ("info nowhere", "nowhere"),
         ("audit MODEL --most -3", "--most"),
+        ("update MODEL IMAGE -o no/m", "no folder"),
+        ("forget MODEL IMAGE -o no/m", "no folder"),
+        ("recalibrate MODEL --false-alarms 0.3 -o no/m", "no folder"),
+        ("evaluate ROOT/bolt --picture a.nope", "its suffix is none of"),
+        ("evaluate ROOT/bolt --picture a", "its suffix is none of"),
+        ("evaluate ROOT/bolt --picture ROOT/bolt/a.png", "lies among the images"),
+        ("evaluate . --csv s.csv", "there are no images in it"),
+        ("evaluate ROOT/bolt --preset papr", "preset must be one of"),
+        ("evaluate ROOT/bolt --set bank__ratio", "step__parameter=value"),
+        ("evaluate ROOT/bolt --set ratio=1", "step__parameter=value"),
+        ("evaluate ROOT/bolt --set bank__ratios=1", "ratios"),
+        ("fit ROOT/bolt -o m --set structcore__quantile=2", "parameter of"),
+        ("fit ROOT/bolt -o m --set bank__ratio=()", "parameter of"),
+        ("fit ROOT/bolt -o m --set knn__n_neighbors=x", "parameter of"),
+        ("fit ROOT/bolt -o m --set bank__ratio=" + 9999 * "-", "parameter of"),
     ],
 )
 def test_bad_input_is_a_message_before_any_work(
@@ -113,8 +130,10 @@ def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
     shutil.copy(model, copy)
     shutil.copy(sorted(good.iterdir())[0], image)
     table.write_text("file,verdict\n")
+    shutil.copy(image, tmp_path / "s.parts.csv")
     folder = image.parent
     for arguments in (
+        ["score", copy, folder, "--csv", tmp_path / "s.csv", "--parts", "file"],
         ["score", copy, folder, "--csv", copy],
         ["score", copy, folder, "--csv", image],
         ["report", copy, folder, "-o", image],
@@ -125,7 +144,7 @@ def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
         ["evaluate", root / "bolt", "--csv", copy],
         ["evaluate", root / "bolt", "--model", table],
     ):
-        before = {path: path.read_bytes() for path in (copy, image, table)}
+        before = {path: path.read_bytes() for path in folder.iterdir()}
         result = run(*arguments)
         assert result.exit_code == 2, arguments
         assert "is there and is not" in result.output and "is not replaced" in result.output

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from command import run
-from PIL import Image
 
 import skstructcore
 
@@ -43,15 +41,6 @@ def test_score_reports_unreadable_files_and_scores_the_others(good, model, tmp_p
     assert [name[-5:] for name in scores["file"]] == [f"{i}.png" for i in range(6)]
     refused = run("score", model, tmp_path, "--on-error", "raise")
     assert refused.exit_code == 2 and f"{broken[0]}.png" in refused.output
-
-
-def test_a_file_of_parts_replaces_nothing_of_another_kind(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save("s.parts.png")
-    Path("s.parts.png").rename("s.parts.csv")
-    Path("m").write_text("no model")
-    result = run("score", "m", "s.parts.csv", "--csv", "s.csv", "--parts", "file")
-    assert result.exit_code == 2 and "s.parts.csv' is there and is not a text" in result.output
 
 
 def test_a_terminal_gets_a_short_table(root, model, monkeypatch):
@@ -95,16 +84,6 @@ def test_a_joblib_file_is_loaded_only_if_it_is_trusted(root, model, tmp_path):
     refused = run("score", pickled, image)
     assert refused.exit_code == 2 and "--trust" in refused.output
     assert run("score", pickled, image, "--trust").stdout == run("score", model, image).stdout
-
-
-def test_rows_of_another_run_are_not_taken_up(root, model, tmp_path):
-    good = root / "bolt" / "train" / "good"
-    csv = tmp_path / "scores.csv"
-    (tmp_path / "scores.csv.part").write_text("file,error\nx.png,\n")
-    (tmp_path / "scores.csv.part.json").write_text('{"fingerprint": "another"}')
-    result = run("score", model, good, "--csv", csv)
-    assert result.exit_code == 0 and "Going on" not in result.output
-    assert len(pd.read_csv(csv)) == 6
 
 
 def test_report_takes_labels_from_folders_if_asked(lines, model):
