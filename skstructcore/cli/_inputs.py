@@ -60,10 +60,7 @@ class Sources(NamedTuple):
         from ..datasets.checks import Problems
         from ..datasets.image_set import as_image_set
 
-        problems = Problems(*self.paths)
-        images = as_image_set(rows, problems, self.reading["max_pixels"])
-        problems.raise_any()
-        return images
+        return as_image_set(rows, Problems(*self.paths), None, self.reading["max_pixels"])
 
     def labelled(self, good: str) -> ImageSet:
         """Images to test, of each of which it is known whether it is good."""

@@ -239,9 +239,12 @@ class ImageRow(NamedTuple):
 
 
 def as_image_set(
-    rows: Sequence[ImageRow], problems: Problems, max_pixels: int | None = None
+    rows: Sequence[ImageRow],
+    problems: Problems,
+    check: bool | None = True,
+    max_pixels: int | None = None,
 ) -> ImageSet:
-    """The images of some rows, with what is known of them; without a label they are good."""
+    """The images of some rows, checked; without a label they are good."""
     given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
     for row in rows:
         if row.label == "":
@@ -249,7 +252,7 @@ def as_image_set(
         if "category" in given and row.category is None:
             problems.add(f"{row.file}: it has no category")
     # An image without a group or part is one by itself.
-    return ImageSet(
+    images = ImageSet(
         [row.file for row in rows],
         [row.label or GOOD for row in rows],
         masks=[row.mask for row in rows],
@@ -259,3 +262,4 @@ def as_image_set(
         parts=[row.part or row.file for row in rows] if "part" in given else None,
         max_pixels=max_pixels,
     )
+    return problems.checked(images, check)

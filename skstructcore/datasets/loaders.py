@@ -92,7 +92,7 @@ def load_mvtec_ad(
         rows += _read_tree(Path(os.path.abspath(folder)), groups, problems)
     if not rows:
         problems.raise_any()
-    return problems.checked(as_image_set(rows, problems), check)
+    return as_image_set(rows, problems, check)
 
 
 load_btad = load_mvtec_ad
@@ -165,7 +165,7 @@ def load_visa(
         known = {"category": row["object"], "split": row["split"]}
         images.append(ImageRow(str(file), row["label"], mask, **known))
     problems.raise_any()  # before any file is opened
-    return problems.checked(as_image_set(images, problems), check)
+    return as_image_set(images, problems, check)
 
 
 def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
@@ -227,7 +227,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
         row if mark else row._replace(label=GOOD, mask=None)
         for row, mark in zip(rows, marked, strict=True)
     ]
-    return problems.checked(as_image_set(rows, problems), check)
+    return as_image_set(rows, problems, check)
 
 
 def _marks_anything(mask_file):

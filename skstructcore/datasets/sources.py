@@ -139,8 +139,7 @@ def load_rows(
         raise ValueError("no images are named")
     if groups == "folder":
         rows = _with_lots(rows)
-    problems = Problems(*sources)
-    return problems.checked(as_image_set(rows, problems, max_pixels), check)
+    return as_image_set(rows, Problems(*sources), check, max_pixels)
 
 
 def _with_masks(rows, folder, inverted):

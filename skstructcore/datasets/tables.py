@@ -13,14 +13,13 @@ from ..images.files import check_regular, split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from .checks import DatasetError, Problems
-from .image_set import ImageRow, as_image_set
+from .image_set import ImageRow, ImageSet, as_image_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
     from ..images.image_list import Pages, StrPath
-    from .image_set import ImageSet
 
 __all__ = ["COLUMNS", "load_verdicts", "read_rows"]
 
@@ -204,6 +203,4 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     """
     path = Path(path)
     rows = read_rows(path, max_pixels=max_pixels, required=("file", "verdict"))
-    problems = Problems(path)
-    images = as_image_set(rows, problems, max_pixels)
-    return problems.checked(images, False) if rows else images
+    return as_image_set(rows, Problems(path), False, max_pixels) if rows else ImageSet([])
