@@ -55,10 +55,7 @@ def test_evaluate_takes_images_as_fit_and_score_do(lines, model, arguments, test
         (["no.model", "line3"], "no.model: there is no such file"),
         (["line3", "--trust"], "about a saved MODEL"),
         (["line3", "--weights", "all.csv"], "about a saved MODEL"),
-        (
-            ["line3", *SMALL, "--set", "features__n_jobs=0"],
-            "n_jobs == 0 in Parallel has no meaning",
-        ),
+        (["line3", *SMALL, "--set", "features__n_jobs=0"], "'n_jobs' parameter of ConvFeatures"),
     ],
 )
 def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, message):
