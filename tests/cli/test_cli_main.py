@@ -29,7 +29,7 @@ def test_help_has_two_examples_and_names_every_default(name):
         if isinstance(option, click.Option) and type(option.default) in (str, int, float):
             shown = str(option.default).replace(" ", "")
             assert f"[default:{shown}" in text, option.name
-        if option.name == "images":
+        if isinstance(option, click.Argument) and option.name == "images":
             assert "IMAGESarefiles," in text
 
 
