@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from networks import Blocks
 
 from skstructcore import ConvFeatures, make_structcore
-from skstructcore.features._extraction import TiledExtraction
-from skstructcore.features._tiling import Tiling, blend_weights, tile_starts
+from skstructcore.features._extraction import (
+    TiledExtraction,
+    Tiling,
+    blend_weights,
+    tile_starts,
+)
 from skstructcore.images import as_images
 from skstructcore.images.geometry import Framing
 

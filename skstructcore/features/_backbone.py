@@ -19,7 +19,13 @@ from ..images.image_list import as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._documentation import with_shared_texts
-from ._extraction import Extraction, TiledExtraction, extraction_memory, shared_network
+from ._extraction import (
+    Extraction,
+    TiledExtraction,
+    Tiling,
+    extraction_memory,
+    shared_network,
+)
 from ._lazy import LazyTransformer
 from ._picture import (
     Ignored,
@@ -31,7 +37,6 @@ from ._picture import (
     split_background,
     training_intensity,
 )
-from ._tiling import Tiling
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -289,8 +294,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         )
         return extraction.iter_batches(self.batch_size, self.verbose)
 
-    def _memory(self, images, n_projected):
-        return extraction_memory(self, images, n_projected)
+    _memory = extraction_memory
 
 
 def pixel_scaling(mean, std, default=IMAGENET_SCALING):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -85,22 +85,14 @@ class LazyFeatures:
     def __repr__(self) -> str:
         return f"LazyFeatures(shape={self.shape}, dtype={self.dtype})"
 
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
-
-    @overload
-    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> LazyFeatures: ...
-
     def __getitem__(
         self, index: int | slice | Sequence[int] | NDArray[Any]
     ) -> NDArray[np.float32] | LazyFeatures:
         """One image's features as an array for an int, else the lazy features of a subset."""
-        rows = [index] if isinstance(index, (int, np.integer)) else index
-        categories = None if self.categories is None else self.categories[rows]
-        subset = self._changed(images=self.images[index], categories=categories)
         if isinstance(index, (int, np.integer)):
-            return np.asarray(subset)[0]
-        return subset
+            return np.asarray(self[[index]])[0]
+        categories = None if self.categories is None else self.categories[index]
+        return self._changed(images=self.images[index], categories=categories)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self.iter_batches()

@@ -20,7 +20,6 @@ from ..images.geometry import Framing, Geometry, as_box, input_size
 from ..images.ignoring import IgnoredRegion, as_region, find_foreground
 from ..images.intensity import Intensity
 from ..images.reading import ImageReadError
-from ._tiling import check_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -264,7 +263,9 @@ def find_tile(size, tile_size, overlap):
         return None
     # No tile is larger than the image, along each axis.
     tile = tuple(map(min, _two_sides(tile_size, "tile_size"), size))
-    check_tiles(size, tile, overlap)
+    cut = [of_tile for side, of_tile in zip(size, tile, strict=True) if of_tile < side]
+    if overlap >= min(cut, default=np.inf):
+        raise ValueError(f"tile_overlap={overlap} must be smaller than tile_size={min(cut)}.")
     return tile
 
 

@@ -62,15 +62,6 @@ class Geometry:
         rows = np.atleast_1d(np.arange(len(self))[index])
         return Geometry(self.input_size, self.original_sizes[rows], self.boxes[rows])
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Geometry):
-            return NotImplemented
-        return (
-            self.input_size == other.input_size
-            and np.array_equal(self.original_sizes, other.original_sizes)
-            and np.array_equal(self.boxes, other.boxes)
-        )
-
     def __repr__(self) -> str:
         return f"Geometry(n_images={len(self)}, input_size={self.input_size})"
 
