@@ -14,7 +14,7 @@ from ..bank.training import digests_of
 from ..pipeline.steps import fitted_steps
 from ..scoring.decision import weights_of
 from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
-from ._steps import check_scores, features_of
+from ._fresh import check_scores, features_of
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -15,7 +15,7 @@ from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
 from ..scoring.routes import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
-from ._steps import features_of, known_parts, retrained
+from ._fresh import features_of, known_parts, retrained
 
 if TYPE_CHECKING:
     from typing import Literal

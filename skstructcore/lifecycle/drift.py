@@ -18,7 +18,7 @@ from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
 from ..pipeline.steps import fitted_steps
 from ._drift_tests import RouteTests
-from ._steps import check_scores
+from ._fresh import check_scores
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -306,19 +306,12 @@ class DriftMonitor:
 
     def _describe(self, X):
         """Table with p-values, and maps where images were given."""
+        is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
+        if is_row and all(isinstance(value, Real) for value in X):
+            X = pd.DataFrame({"p_value": np.asarray(X, dtype=np.float64)})
         if isinstance(X, pd.DataFrame):
             self._check_table(X)
             return X, None
-        is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
-        if is_row and all(isinstance(value, Real) for value in X):
-            p_values = np.asarray(X, dtype=np.float64)
-            _check_p_values(p_values)
-            if set(self._tests) != {"all"}:
-                raise ValueError(
-                    "p-values alone do not say which product an image shows: pass the table of "
-                    "describe, or the images."
-                )
-            return pd.DataFrame({"p_value": p_values}), None
         maps = self.pipe[:-1].transform(X)
         return self.pipe[-1].describe(maps), np.asarray(maps.values)
 
@@ -326,12 +319,17 @@ class DriftMonitor:
         if "p_value" not in table:
             raise ValueError("X is a table without p_value: give what describe returns.")
         p_values = pd.to_numeric(table["p_value"], errors="coerce")
-        _check_p_values(p_values.to_numpy(np.float64, na_value=np.nan))
+        p_values = p_values.to_numpy(np.float64, na_value=np.nan)
+        if len(wrong := np.flatnonzero(~((p_values >= 0) & (p_values <= 1)))):
+            raise ValueError(
+                f"p-values must be between 0 and 1, got {p_values[wrong[0]]} for image {wrong[0]}. "
+                "Leave out images that have no score."
+            )
         unknown = sorted(set(_routes_of(table)) - set(self._tests))
         if unknown:
             raise ValueError(
-                f"The table has the routes {', '.join(unknown)}, but the pipeline knows "
-                f"{', '.join(self._tests)}: give the table of this pipeline's describe."
+                f"X has the routes {', '.join(unknown)}, but the pipeline knows "
+                f"{', '.join(self._tests)}: give the table of this pipeline's describe, or images."
             )
         if "is_anomalous" not in table:
             return
@@ -350,15 +348,6 @@ class DriftMonitor:
 def _routes_of(table):
     """The route of each image; "all" without routes."""
     return [str(name) for name in table.get("nearest_route", ["all"] * len(table))]
-
-
-def _check_p_values(p_values):
-    wrong = np.flatnonzero(~((p_values >= 0) & (p_values <= 1)))
-    if len(wrong):
-        raise ValueError(
-            f"p-values must be between 0 and 1, got {p_values[wrong[0]]} for image {wrong[0]}. "
-            "Leave out images that have no score."
-        )
 
 
 def _checksum(state):

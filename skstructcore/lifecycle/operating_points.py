@@ -17,7 +17,7 @@ from ..images.image_list import as_images
 from ..images.labels import is_anomalous
 from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
-from ._steps import check_scores, features_of
+from ._fresh import check_scores, features_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,6 @@ from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER
 from ..scoring.routes import MIN_GROUPS_FOR_UNKNOWN, Routes
 from ._fresh import fresh_images
-from ._steps import known_parts
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -37,8 +36,8 @@ _logger = logging.getLogger(__name__)
 
 # From this number of fresh images (groups) on, the old scores do not count any more.
 _ENOUGH = 50
-# As many fresh images the old location counts as, see `moved_scores`.
-_LOCATION = 10
+# As many fresh images the old location and the old spread count as, see `moved_scores`.
+_LOCATION, _SPREAD = 10, 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +178,7 @@ def recalibrate(
         fresh = fresh_images(pipe, images, groups, categories, parts, force=force)
         _calibrate(changed, fresh.table, weight_old)
         if scorer.part_decision_ is not None:
-            parts = known_parts(scorer, fresh.good.parts)
-            by_part = score_parts(changed.describe(fresh.maps)["p_value"], parts)
+            by_part = score_parts(changed.describe(fresh.maps)["p_value"], fresh.good.parts)
             old = changed.part_decision_
             changed.part_decision_ = _fresh_decision(
                 old, by_part.scores, by_part.names, weight_old, old.rule
@@ -228,26 +226,29 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if rule == "quantile" else rule
-    scores: NDArray[np.float64] = np.asarray(scores)
-    groups = np.unique(groups, return_inverse=True)[1]
+    scores, groups = np.asarray(scores), np.unique(groups, return_inverse=True)[1]
     n_groups = groups.max() + 1
-    kept, weights = 0.0, None  # how much of the old scores is kept
+    weights, kept = None, 0.0  # how much of the old scores is kept
     if weight_old > 0:
-        codes = np.arange(len(old.scores))
-        if old.groups is not None:
-            codes = np.unique(old.groups, return_inverse=True)[1]
-        before = np.ones(len(codes)) if old.score_weights is None else old.score_weights
-        weights = np.concatenate([weight_old * before, np.ones(len(scores))])
-        kept = 1 - len(scores) / float(weights.sum())
-        groups = np.concatenate([codes, groups + codes.max() + 1])
-        scores = np.concatenate([old.scores, scores])
+        n_fresh, (scores, groups, weights) = len(scores), _joined(old, scores, groups, weight_old)
+        kept = 1 - n_fresh / float(weights.sum())
     elif rule == "expected" and n_groups < _ENOUGH:
-        kept = _LOCATION / (n_groups + _LOCATION)
         each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
         scores, groups, weights = moved_scores(old.scores, each), old.groups, old.score_weights
+        kept = _LOCATION / (n_groups + _LOCATION)
     if groups is not None and len(np.unique(groups)) == len(groups):
         groups = None
     return how(scores, old.asked_rate, rule, groups, weights, fresh=1 - kept * (1 - old.fresh))
+
+
+def _joined(old, scores, groups, weight):
+    """Scores, groups and weights of old images, of which each counts `weight`, and fresh ones."""
+    each = np.arange(len(old.scores))
+    codes = each if old.groups is None else np.unique(old.groups, return_inverse=True)[1]
+    before = np.ones(len(each)) if old.score_weights is None else old.score_weights
+    weights = np.concatenate([weight * before, np.ones(len(scores))])
+    groups = np.concatenate([codes, groups + codes.max() + 1])
+    return np.concatenate([old.scores, scores]), groups, weights
 
 
 def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -269,7 +270,7 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
     spread, new_spread = upper - location, new_upper - new_location
     factor = 1.0
     if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
-        factor = (new_spread / spread) ** (n / (n + 40))
+        factor = (new_spread / spread) ** (n / (n + _SPREAD))
     location_now = location + (new_location - location) * n / (n + _LOCATION)
     return location_now + factor * (old - location)
 

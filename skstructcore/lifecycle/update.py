@@ -16,8 +16,7 @@ from ..containers import Patches
 from ..knn.growth import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps
 from ..routing.profile import held_out_distances
-from ._fresh import fresh_images
-from ._steps import features_of, known_parts, retrained
+from ._fresh import features_of, fresh_images, retrained
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -99,7 +98,6 @@ def update(
     values, good, table = fresh.patches.values, fresh.good, fresh.table
     if not force:
         _tell_of_rejected(table, scorer)
-    parts = known_parts(scorer, good.parts)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.routes_.is_routed:
         routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
@@ -108,7 +106,7 @@ def update(
         routes = search.nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
-    new_bank = grown_bank(bank, good.X, values, codes, routes, parts)
+    new_bank = grown_bank(bank, good.X, values, codes, routes, good.parts)
     places = np.arange(len(bank.images_), len(new_bank.images_))
     geometry = fresh.patches.geometry
     patches = Patches(values, new_bank.bank_, places, new_bank.images_, geometry)
