@@ -95,14 +95,7 @@ model_source_ : str
 
 
 def with_shared_texts(docstring: str) -> str:
-    """Fill the texts in, at the depth of the lines that name them.
-
-    Examples
-    --------
-    >>> print(with_shared_texts("Parameters:\\n    %(run)s").partition("default")[0])
-    Parameters:
-        n_jobs : int or None,
-    """
+    """Fill the texts in, at the depth of the lines that name them."""
     return re.sub(
         r"^( *)%\((\w+)\)s$",
         lambda line: textwrap.indent(SHARED[line[2]].rstrip(), line[1]),

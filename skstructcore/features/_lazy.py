@@ -130,15 +130,9 @@ class LazyFeatures:
     def map(
         self, function: Callable[[NDArray[np.floating]], NDArray[np.floating]], n_features: int
     ) -> LazyFeatures:
-        """Lazy features to which `function` is applied, batch by batch.
+        """Lazy features to which `function`, which can be pickled, is applied, batch by batch.
 
-        Parameters
-        ----------
-        function : callable
-            Takes an array `(n_in_batch, height, width, n)` and returns one with `n_features`
-            in the last axis. It has to be picklable for the lazy features to be.
-        n_features : int
-            Length of the last axis of the result.
+        It takes an array `(n_in_batch, height, width, n)` and returns one with `n_features` last.
         """
         return self._changed(functions=(*self.functions, function), n_features=int(n_features))
 

@@ -194,14 +194,7 @@ def is_background(pixels: NDArray[np.uint8], grid_shape: tuple[int, int]) -> NDA
 
 
 def digest_of(ignore: object) -> str | None:
-    """Text that tells one `ignore` of a user from another; None where nothing is ignored.
-
-    Examples
-    --------
-    >>> corner, other = [(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 0), (0, 1)]
-    >>> digest_of([corner]) == digest_of((corner,)), digest_of([corner]) == digest_of([other])
-    (True, False)
-    """
+    """Text that tells one `ignore` of a user from another; None where nothing is ignored."""
     if ignore is None:
         return None
 

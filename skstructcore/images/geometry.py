@@ -86,7 +86,6 @@ def input_size(
 
     Examples
     --------
-    >>> import numpy as np
     >>> sizes = np.array([[5000, 200]])
     >>> input_size(256, sizes, 8), input_size("native", sizes, 8), input_size(0.5, sizes, 8)
     ((2136, 88), (5000, 200), (2496, 96))

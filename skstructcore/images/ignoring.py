@@ -80,7 +80,6 @@ def shares_of_patches(
 
     Examples
     --------
-    >>> import numpy as np
     >>> mask = np.zeros((4, 4), dtype=bool)
     >>> mask[:, 3] = True
     >>> shares_of_patches(mask, (0, 0, 4, 4), (1, 2))
@@ -167,7 +166,6 @@ def find_foreground(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> image = np.full((64, 64, 3), 20, np.uint8)
     >>> image[16:48, 16:48] = 200
     >>> image[30:34, 30:34] = 20  # a hole of the part's is seen

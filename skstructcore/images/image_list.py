@@ -271,16 +271,10 @@ def _check_item(item, position):
 
 
 class ImageList:
-    """Images that are read one at a time, when asked for.
+    """Images that are read one at a time, when asked for; `as_images` makes them.
 
-    Parameters
-    ----------
-    items : list of str, PIL.Image.Image or ndarray
-        Checked images, as `as_images` makes them.
-    positions : list of int, default=None
-        The positions of `items` in the list that the user gave, for messages.
-    annotations : Annotations, default=None
-        What came with the images: labels, groups, categories. None: nothing.
+    `items` are names, PIL images or arrays; `positions` those in the list that the user gave, for
+    messages; `annotations` what came with them.
     """
 
     intensity: Intensity | None = None

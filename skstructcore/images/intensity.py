@@ -37,7 +37,6 @@ class Intensity:
 
     Examples
     --------
-    >>> import numpy as np
     >>> Intensity(window=(0, 4095)).levels(np.array([[0, 2048, 5000]], dtype=np.uint16))
     array([[  0.      , 127.531136, 255.      ]], dtype=float32)
     >>> Intensity(channels=(4, 2, 0)).levels(np.arange(5, dtype=np.uint8).reshape(1, 1, 5))

@@ -39,14 +39,7 @@ _GOOD, _DEFECT = ({_spelled(word) for word in words} for words in (GOOD_WORDS, D
 
 
 def means_good(label: str) -> bool:
-    """Whether a label is one of the words for good images, `GOOD_WORDS`.
-
-    Examples
-    --------
-    >>> from skstructcore.images.labels import means_good
-    >>> means_good("OK"), means_good("Defect free"), means_good("scratch")
-    (True, True, False)
-    """
+    """Whether a label is one of the words for good images, `GOOD_WORDS`."""
     return _spelled(label) in _GOOD
 
 
@@ -130,7 +123,6 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
 
     Examples
     --------
-    >>> from skstructcore.images.labels import defect_types
     >>> defect_types([0, 1, 0]).tolist(), defect_types(["OK", "crack"]).tolist()
     (['good', 'anomalous', 'good'], ['good', 'crack'])
     """
@@ -166,7 +158,6 @@ def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> from skstructcore.images.labels import is_defect_in_training
     >>> is_defect_in_training([1, 1]), is_defect_in_training(["good", "crack"])
     (array([False, False]), array([False,  True]))
     """

@@ -149,7 +149,6 @@ def mask_as_seen(
 
     Examples
     --------
-    >>> import numpy as np
     >>> mask_as_seen(np.eye(4, dtype=bool), (2, 2), box=(0, 0, 2, 2)).astype(int)
     array([[1, 0],
            [0, 1]])
@@ -215,7 +214,6 @@ def outline(region: NDArray[np.bool_]) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> outline(np.array([[1, 1], [1, 0]], dtype=bool)).tolist()
     [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]
     """

@@ -70,7 +70,6 @@ def upsample_counted(
 
     Examples
     --------
-    >>> import numpy as np
     >>> upsample_counted([[[4.0, 0.0]]], np.array([[[False, True]]]), (1, 4))
     array([[[4., 4., 0., 0.]]], dtype=float32)
     """
@@ -86,7 +85,6 @@ def ignored_pixels(ignored: NDArray[np.bool_], size: tuple[int, int]) -> NDArray
 
     Examples
     --------
-    >>> import numpy as np
     >>> ignored_pixels(np.array([[[False, True]]]), (1, 3))
     array([[[False,  True,  True]]])
     """
