@@ -11,7 +11,7 @@ from skstructcore.containers import AnomalyMaps, TrainingImages
 from skstructcore.datasets import judged_pixels, load_mvtec_ad, make_photographs
 from skstructcore.datasets.photographs import PHOTOGRAPHS
 from skstructcore.images import Geometry
-from skstructcore.images.resampling import upsample_maps
+from skstructcore.images.geometry import upsample_maps
 from skstructcore.metrics import aupro_score, pixel_auroc_score
 
 REAL = ("magnetic_tile", "cookie")

@@ -24,8 +24,8 @@ from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
 from skstructcore.features._picture import is_background
 from skstructcore.images import as_images
+from skstructcore.images.geometry import upsample_counted
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
-from skstructcore.images.resampling import upsample_counted
 from skstructcore.metrics import aupro_score, pixel_auroc_score
 from skstructcore.model_selection import scorers
 from skstructcore.scoring.descriptors import compute_descriptors

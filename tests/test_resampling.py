@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from skstructcore.images import Geometry, place_on_image, upsample_maps
-from skstructcore.images.resampling import ignored_pixels, upsample_counted
+from skstructcore.images.geometry import ignored_pixels, upsample_counted
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..images.geometry import ignored_pixels
 from ..images.labels import GOOD
 from ..images.masks import mask_as_seen
-from ..images.resampling import ignored_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.validation import check_number, check_same_length
+from ..images.geometry import place_on_image, upsample_maps
 from ..images.image_list import as_images
 from ..images.labels import GOOD, labels_of
-from ..images.resampling import place_on_image, upsample_maps
 from ..pipeline.steps import intensity_of
 from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds

@@ -13,8 +13,8 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import parts
+from ..images.geometry import upsample_maps
 from ..images.image_list import as_images
-from ..images.resampling import upsample_maps
 from ._backbone import PatchFeatures
 from ._lazy import LazyTransformer
 from ._picture import asked_framing

@@ -1,12 +1,11 @@
 """Images as they come in, what is known of them, and the way from maps back to their pixels."""
 
 from .files import list_images
-from .geometry import Geometry
+from .geometry import Geometry, place_on_image, upsample_maps
 from .image_list import Annotations, ImageList, as_images, find_unreadable
 from .labels import GOOD, is_anomalous
 from .masks import read_mask
 from .reading import ImageReadError
-from .resampling import place_on_image, upsample_maps
 
 __all__ = [
     "GOOD",

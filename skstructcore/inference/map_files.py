@@ -14,8 +14,8 @@ from PIL import Image
 
 from .._utils.files import atomic_file, escape_name, write_text
 from ..images.files import split_page
+from ..images.geometry import place_on_image
 from ..images.image_list import as_images
-from ..images.resampling import place_on_image
 from ..model_files.persistence import load
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
 from ..scoring.regions import find_regions

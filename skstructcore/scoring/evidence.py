@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from .._utils.columns import OF_WHOLE, join_rows, take_rows
 from ..containers import AnomalyMaps, OfTrainingImages
-from ..images.resampling import ignored_pixels, upsample_counted, upsample_maps
+from ..images.geometry import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
 
 if TYPE_CHECKING:

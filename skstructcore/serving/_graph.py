@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from ..images.resampling import ignored_pixels, resize_matrix
+from ..images.geometry import ignored_pixels, resize_matrix
 
 if TYPE_CHECKING:
     from typing import Any

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..images.resampling import resize_matrix
+from ..images.geometry import resize_matrix
 from .exported import ExportError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 from scipy.special import stdtr
 
-from ..images.resampling import ignored_pixels
+from ..images.geometry import ignored_pixels
 from ..routing.prototypes import compared_patches
 from ..scoring.decision import ROUNDING, Decision, Expected
 from ..scoring.descriptors import BASE, looks_at_surprise
