@@ -15,8 +15,10 @@ import time
 import numpy as np
 from _measure import peak_above, reset_peak, table
 
+from skstructcore._utils.rows import LazyRows
 
-class GeneratedFeatures:
+
+class GeneratedFeatures(LazyRows):
     """Lazy patch features that no backbone computed: smooth maps in few dimensions, and noise."""
 
     dtype = np.dtype(np.float32)
@@ -25,8 +27,8 @@ class GeneratedFeatures:
     def __init__(self, n_images, n_features=512):
         self.shape = (n_images, 28, 28, n_features)
 
-    def __len__(self):
-        return self.shape[0]
+    def __getitem__(self, rows):
+        raise NotImplementedError
 
     def iter_batches(self):
         n_images, height, width, n_features = self.shape

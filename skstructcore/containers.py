@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._utils.columns import OF_WHOLE, join_rows, take_rows
+from ._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
 from ._utils.rows import iter_batches
+from ._utils.validation import check_same_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,6 +165,9 @@ class MemoryBank:
     route_names: tuple[str, ...] = field(default=("all",), metadata=OF_WHOLE)
     profiles: tuple[RouteProfile, ...] | None = field(default=None, metadata=OF_WHOLE)
 
+    def __post_init__(self):
+        check_same_length(**columns_of(self))
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -219,6 +223,7 @@ class _ImageContainer(OfTrainingImages):
     """Behaviour that patches and maps share: one row is one image."""
 
     def __post_init__(self):
+        check_same_length(**columns_of(self))
         if self.images is not None and self.image_index is None:  # all of them
             if len(self.images) != len(self):
                 raise ValueError(f"images are {len(self.images)}, but there are {len(self)} rows.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -122,38 +123,39 @@ class RandomProjection(
         Returns
         -------
         projected : LazyFeatures or ndarray of shape (..., n_components)
-            Lazy if `X` is lazy. Arrays keep float32 and float64.
+            Lazy if `X` is lazy. Arrays keep float32 and float64. Features of an image do not depend
+            on which others there are; a row of a table may, in its last digits.
         """
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
-        if is_lazy(X):
-            return X.map(self._project, self._n_features_out)
-        return self._project(X)
-
-    def _project(self, values):
         if self.components_ is None:
-            return values
-        rows = values.reshape(-1, values.shape[-1])
-        matrix = self.components_.T.astype(values.dtype, copy=False)
-        projected = np.empty((len(rows), self._n_features_out), dtype=values.dtype)
-
-        def project(part):
-            projected[part] = rows[part] @ matrix
-
-        # Image by image: on some processors the last digits of a product depend on how many rows
-        # it has, and what an image scores must not depend on which others are in its batch.
-        per_image = math.prod(values.shape[1:-1]) if values.ndim > 2 else len(rows)
-        blocks = [
-            slice(start + part.start, start + part.stop)
-            for start in range(0, len(rows), max(per_image, 1))
-            for part in parts(per_image, _BLOCK_ROWS)
-        ]
-        # The matrix library's own threads would mostly wait for each other.
-        with thread_pool(most=len(blocks)) as run_all:
-            run_all(project, blocks)
-        return projected.reshape(*values.shape[:-1], self._n_features_out)
+            return X
+        project = partial(_project, self.components_)  # lazy features keep the matrix of today
+        return X.map(project, self._n_features_out) if is_lazy(X) else project(X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _project(components, values):
+    rows = values.reshape(-1, values.shape[-1])
+    matrix = components.T.astype(values.dtype, copy=False)
+    projected = np.empty((len(rows), len(components)), dtype=values.dtype)
+
+    def project(part):
+        projected[part] = rows[part] @ matrix
+
+    # Image by image: on some processors the last digits of a product depend on how many rows it
+    # has, and what an image scores must not depend on which others are in its batch.
+    per_image = math.prod(values.shape[1:-1]) if values.ndim > 2 else len(rows)
+    blocks = [
+        slice(start + part.start, start + part.stop)
+        for start in range(0, len(rows), max(per_image, 1))
+        for part in parts(per_image, _BLOCK_ROWS)
+    ]
+    # The matrix library's own threads would mostly wait for each other.
+    with thread_pool(most=len(blocks)) as run_all:
+        run_all(project, blocks)
+    return projected.reshape(*values.shape[:-1], len(components))

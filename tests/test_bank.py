@@ -3,6 +3,7 @@ import pytest
 from sklearn.base import clone
 
 from skstructcore import CoresetBank, RandomProjection
+from skstructcore._utils.rows import LazyRows
 from skstructcore.containers import AnomalyMaps
 
 
@@ -106,16 +107,13 @@ def test_clone_keeps_parameters():
     assert clone(CoresetBank(4)).ratio == 4
 
 
-class Generated:
+class Generated(LazyRows):
     """Lazy features that a generator makes, four images a batch."""
 
     def __init__(self, n_images):
         self.shape = (n_images, 3, 4, 5)
         self.dtype = np.dtype(np.float32)
         self.ndim = 4
-
-    def __len__(self):
-        return self.shape[0]
 
     def __getitem__(self, rows):
         return np.concatenate(list(self.iter_batches()))[rows]

@@ -7,6 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from skstructcore import ConvFeatures, CoresetBank, make_structcore
+from skstructcore._utils.rows import LazyRows
 from skstructcore.datasets import ImageSet
 from skstructcore.images import Annotations, as_images
 
@@ -141,7 +142,7 @@ def test_bad_annotations_are_errors_that_say_the_way_out(features, arguments, me
 
 
 def test_carried_groups_of_the_wrong_length_are_an_error(features):
-    class Wrong:
+    class Wrong(LazyRows):
         shape, dtype, ndim = features.shape, features.dtype, 4
         annotations = Annotations(groups=np.arange(3))
         iter_batches = features.iter_batches

@@ -142,3 +142,11 @@ def test_routes_are_selected_in_their_order_however_they_are_asked_for(bank):
     for part in (bank.select(1, 0), bank.select(0, 1, 1)):
         assert part.route_names == bank.route_names
         np.testing.assert_array_equal(part.routes, bank.routes)
+
+
+def test_columns_of_another_length_are_an_error_that_names_them():
+    with pytest.raises(ValueError, match="values has 3, route has 1"):
+        AnomalyMaps(np.zeros((3, 2, 2)), route=np.array(["a"]))
+    rows = np.arange(2)
+    with pytest.raises(ValueError, match="values has 3, image_index has 2"):
+        MemoryBank(np.zeros((3, 4)), rows, rows, rows)

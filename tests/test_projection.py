@@ -3,7 +3,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.random_projection import GaussianRandomProjection
 
-from skstructcore import RandomProjection
+from skstructcore import ConvFeatures, RandomProjection
 
 
 @pytest.fixture
@@ -98,3 +98,12 @@ def test_number_of_components_goes_by_the_width_of_the_features(width, n_compone
 
     assert projection.transform(features).shape == (1, 2, 2, n_components)
     assert (projection.components_ is None) == (width <= 512)
+
+
+def test_lazy_features_keep_the_matrix_that_they_were_transformed_with():
+    photos = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    lazy = ConvFeatures(image_size=64).fit_transform(photos)
+    projection = RandomProjection(4, random_state=0).fit(lazy)
+    projected, expected = projection.transform(lazy), np.asarray(projection.transform(lazy))
+    projection.set_params(random_state=1).fit(lazy)
+    np.testing.assert_array_equal(projected, expected)

@@ -365,7 +365,7 @@ def test_a_descriptor_is_there_once(maps):
         ({"ignored": np.ones((2, 6, 8), bool)}, "Every patch of image 0 is ignored"),
         ({"images": TrainingImages(np.arange(3))}, "images are 3, but there are 2 rows"),
         ({"route": np.array(["a", "a"])}, "both route and route_distance"),
-        ({"route": np.array(["a"]), "route_distance": np.ones(2)}, "route of the maps must have"),
+        ({"route": np.array(["a"]), "route_distance": np.ones(2)}, "values has 2, route has 1"),
     ],
 )
 def test_what_comes_with_maps_is_there_for_each(maps, parts, message):

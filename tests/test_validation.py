@@ -70,6 +70,8 @@ def test_a_row_of_a_table_is_an_image_of_one_patch():
 def test_one_entry_an_image_is_needed(values):
     with pytest.raises(ValueError, match="groups must have one entry per image: expected 2"):
         check_per_image(values, 2, "groups")
+    with pytest.raises(ValueError, match="groups must have one entry per image, got several"):
+        check_per_image([[1], [1, 2]], 2, "groups")
 
 
 @pytest.mark.parametrize("odd", [None, np.nan, 1, 1.5, b"b"])

@@ -17,29 +17,23 @@ if TYPE_CHECKING:
 OF_WHOLE = {"of_whole": True}
 
 
-def take_rows(columns: T, rows: Any) -> T:
-    """Return the same dataclass with some rows of each column, by position, slice or mask.
+def columns_of(table: Any) -> dict[str, Any]:
+    """The columns of a dataclass that are known: arrays, or what can be indexed like them."""
+    values = {f.name: getattr(table, f.name) for f in fields(table) if f.metadata != OF_WHOLE}
+    return {name: column for name, column in values.items() if column is not None}
 
-    Columns are arrays, or what can be indexed like them, or None.
-    """
-    values = {name: getattr(columns, name) for name in _names(columns)}
-    return replace(columns, **{k: v[rows] for k, v in values.items() if v is not None})
+
+def take_rows(table: T, rows: Any) -> T:
+    """Return the same dataclass with some rows of each column, by position, slice or mask."""
+    return replace(table, **{name: column[rows] for name, column in columns_of(table).items()})
 
 
 def join_rows(first: T, second: T) -> T:
     """Return the rows of two of one dataclass after each other.
 
-    What is of the whole is taken from the first. A column that neither knows is None; ValueError
-    for one that only one of them knows.
+    What is of the whole is taken from the first. ValueError for a column of which only one knows.
     """
-    joined = {}
-    for name in _names(first):
-        known = [v for v in (getattr(first, name), getattr(second, name)) if v is not None]
-        if len(known) == 1:
-            raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")
-        joined[name] = np.concatenate(known) if known else None
-    return replace(first, **joined)
-
-
-def _names(columns):
-    return [part.name for part in fields(columns) if "of_whole" not in part.metadata]
+    ours, theirs = columns_of(first), columns_of(second)
+    for name in ours.keys() ^ theirs.keys():
+        raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")
+    return replace(first, **{k: np.concatenate([ours[k], theirs[k]]) for k in ours})

@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -83,21 +84,6 @@ def _watch(parent):
 _lock_of_bars = threading.RLock()
 
 
-class _NoBar:
-    """Counts, and shows nothing."""
-
-    n = 0
-
-    def update(self, n: int = 1) -> None:
-        self.n += n
-
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-
 def progress_bar(*, verbose: object, **options: Any) -> Any:
     """A bar of tqdm, with its options, as a context manager, or one that shows nothing.
 
@@ -106,7 +92,7 @@ def progress_bar(*, verbose: object, **options: Any) -> Any:
     Its watching thread, too, may hold the lock when a process is forked.
     """
     if not verbose:
-        return _NoBar()
+        return nullcontext(SimpleNamespace(update=lambda n=1: None))
     from tqdm.auto import tqdm
 
     class Bar(tqdm):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, TypeVar
+    from typing import Any
 
     from numpy.typing import DTypeLike
 
     from .typing import ArrayLike, NDArray
-
-    T = TypeVar("T")
 
 _FLOATS = [np.float32, np.float64]
 # Patches that are searched, pooled or judged at a time.
@@ -37,28 +36,39 @@ class ContainerOutputMixin:
         return self
 
 
-class LazyRows(Protocol):
+class LazyRows(ABC):
     """What looks like a float32 array of one row an image, and is computed batch by batch.
 
-    `LazyFeatures` is one; anything with these members is. `geometry` and `annotations`, where
-    there are, say where the rows lie on their images and what is known of these; `map` lets
+    `LazyFeatures` is one. `images`, `geometry` and `annotations`, where there are, are what the
+    rows are computed from, where they lie on it and what is known of it; `map` lets
     `RandomProjection` stay lazy.
     """
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+    shape: tuple[int, ...]
+    waits_for_categories = False  # of the images, before it is known what is ignored in them
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return self.shape[0]
 
+    @abstractmethod
     def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> LazyRows: ...
 
+    @abstractmethod
     def iter_batches(self) -> Iterator[NDArray[np.floating]]:
         """Yield arrays of some rows each, in order."""
+
+    def showing(self, categories: ArrayLike | None) -> LazyRows:
+        """The same rows, once it is known which category each image shows."""
+        return self
+
+    def ignored_share(self) -> float:
+        """Share of patches that are ignored, as some of the images tell."""
+        return 0.0
 
 
 def is_lazy(X: object) -> TypeGuard[LazyRows]:
     """Whether rows are computed when they are asked for; arrays are there already."""
-    return hasattr(X, "iter_batches")
+    return isinstance(X, LazyRows)
 
 
 def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
@@ -164,14 +174,9 @@ def materialize(
     """
     if not is_lazy(X):
         return as_patch_grid(np.asarray(X, dtype=dtype))
-    X = shown(X, categories)
+    X = X.showing(categories)
     values, start = np.empty(X.shape, dtype=dtype), 0
     for batch in X.iter_batches():
         values[start : start + len(batch)] = batch
         start += len(batch)
     return values
-
-
-def shown(X: T, categories: ArrayLike | None) -> T:
-    """Return features that are told which category each image shows, if they wait for that."""
-    return X.showing(categories) if getattr(X, "waits_for_categories", False) else X

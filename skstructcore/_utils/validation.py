@@ -47,7 +47,10 @@ def check_per_image(values, n_images, name):
         # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".
         is_string = [isinstance(value, str) for value in values]
         mixed = any(is_string) and not all(is_string)
-        values = np.asarray(values, dtype=object if mixed else None)
+        try:
+            values = np.asarray(values, dtype=object if mixed else None)
+        except ValueError:
+            raise ValueError(f"{name} must have one entry per image, got several of one.") from None
     values = np.asarray(values)
     if values.shape != (n_images,):
         raise ValueError(

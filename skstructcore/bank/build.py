@@ -199,7 +199,7 @@ def stream_bank(
     per_image = height * width
     routes, names = table.routes, tuple(rule.ratios)
     n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
-    counted = 1 - X.ignored_share() if hasattr(X, "ignored_share") else 1.0
+    counted = 1 - X.ignored_share()
     n_entries = [
         rule.n_entries(name, round(counted * n)) for name, n in zip(names, n_rows, strict=True)
     ]

@@ -20,7 +20,6 @@ from .._utils.rows import (
     check_features,
     is_lazy,
     materialize,
-    shown,
 )
 from .._utils.warning import warn_user
 from ..containers import Patches
@@ -283,16 +282,16 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
-        X, shape = shown(good.X, good.categories), check_room(self, good)
-        if not (is_lazy(X) and shape.streamed):
-            return materialize(X)
+        shape = check_room(self, good)
+        if not (is_lazy(good.X) and shape.streamed):
+            return materialize(good.X, categories=good.categories)
         if self.contamination > 0:
             raise ValueError(
                 f"contamination={self.contamination:g} compares all training images with each "
                 "other, which have to fit into max_memory, without shards: raise it, or set "
                 "contamination=0."
             )
-        return X
+        return good.X.showing(good.categories)
 
     def _ratios(self, names):
         ratio = asked_ratio(self)

@@ -145,7 +145,7 @@ def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
         max_memory=bank.max_memory,
         sharded=bank.shard_size is not None,
         largest_route=float(largest),
-        ignored=training.X.ignored_share() if hasattr(training.X, "ignored_share") else 0.0,
+        ignored=training.X.ignored_share() if is_lazy(training.X) else 0.0,
     )
 
 

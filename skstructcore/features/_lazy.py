@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.rows import ContainerOutputMixin, materialize
+from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
 from ..images.image_list import as_images
 from ._picture import warn_if_swapped
 
@@ -32,7 +32,7 @@ _N_LOOKED_AT = 8
 _logger = logging.getLogger(__name__)
 
 
-class LazyFeatures:
+class LazyFeatures(LazyRows):
     """Patch features of a list of images; the backbone runs when they are asked for.
 
     The object looks like a float32 array of shape `(n_images, height, width, n_features)`.
@@ -78,9 +78,6 @@ class LazyFeatures:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return (len(self.images), *self.backbone.grid_shape_, self.n_features)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __repr__(self) -> str:
         return f"LazyFeatures(shape={self.shape}, dtype={self.dtype})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.rows import counted_rows, ignored_patches
+from .._utils.rows import counted_rows, ignored_patches, is_lazy
 from ..containers import AnomalyMaps
 from ..routing.prototypes import compared_patches, pool_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
@@ -247,7 +247,7 @@ def score_held_out(
 
 def _score(search, patches, expectations, own_routes, neighbors=None):
     """Maps, and the nearest entries where images are held out, which `neighbors` has room for."""
-    waits = getattr(patches.values, "waits_for_categories", False)
+    waits = is_lazy(patches.values) and patches.values.waits_for_categories
     if waits and not search.is_routed:
         raise ValueError(
             "ignore is a dict of categories, but images are not routed, so that the category "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._utils.rows import materialize
+from .._utils.rows import is_lazy, materialize
 from .._utils.warning import warn_user
 from ..bank.training import digests_of, good_images, is_auto
 from ..knn.search import score_patches
@@ -73,7 +73,7 @@ def fresh_images(
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
     # What is ignored may depend on the product, which the search finds first.
-    waits = getattr(good.X, "waits_for_categories", False)
+    waits = is_lazy(good.X) and good.X.waits_for_categories
     if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
     if force and good.categories is not None:  # they go where it was said

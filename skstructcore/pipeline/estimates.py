@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
-from .._utils.rows import shown
+from .._utils.rows import is_lazy
 from ..bank.memory import shape_of_fit
 from ..bank.training import good_images
 from ..knn.held_out import N_FOLDS
@@ -142,7 +142,9 @@ def estimate_time(
     training, shape = _training(pipe, X, y, fit_params)
     bank, knn, _ = structcore_steps(pipe)
     rows = np.unique(np.linspace(0, shape.n_images - 1, _PROBED).astype(int))
-    images = shown(training.X, training.categories)
+    images = training.X
+    if is_lazy(images):
+        images = images.showing(training.categories)
     np.asarray(images[rows[:1]])  # loads the network
     features, reading = _timed(np.asarray, images[rows])
 
