@@ -256,7 +256,7 @@ def test_each_route_is_watched_by_itself():
     assert monitor.alarms_ == []
     alarms = monitor.update(np.concatenate([patches(40, 4, shift=0.3), patches(80, 5, shift=21.5)]))
     assert {alarm.route for alarm in alarms} == {"b"}
-    with pytest.raises(ValueError, match="do not say which product"):
+    with pytest.raises(ValueError, match="has the routes all, but the pipeline knows"):
         monitor.update([0.5])
 
 
