@@ -148,10 +148,7 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
 
 
 def pixel_auroc_score(
-    masks: Images,
-    anomaly_maps: Images,
-    *,
-    ignored: Images | None = None,
+    masks: Images, anomaly_maps: Images, *, ignored: Images | None = None
 ) -> float:
     """Area under the ROC curve of all pixels of all images together.
 
@@ -165,7 +162,8 @@ def pixel_auroc_score(
     masks : sequence of n array-like of shape (h, w)
         Non-zero (or True) where an image is anomalous; all zero for a good image.
     anomaly_maps : sequence of n array-like of shape (h, w)
-        Higher is more anomalous; sizes may differ between images. Compared as float32.
+        Higher is more anomalous; sizes may differ between images. All functions of maps compare
+        them as float32.
     ignored : sequence of n ndarray of shape (h, w), dtype bool, default=None
         Pixels that do not count, in no place.
 
@@ -195,11 +193,7 @@ def pixel_auroc_score(
 
 
 def aupro_score(
-    masks: Images,
-    anomaly_maps: Images,
-    *,
-    max_fpr: float = 0.3,
-    ignored: Images | None = None,
+    masks: Images, anomaly_maps: Images, *, max_fpr: float = 0.3, ignored: Images | None = None
 ) -> float:
     """Area under the per-region-overlap curve up to a false positive rate.
 
@@ -244,10 +238,7 @@ def aupro_score(
 
 
 def pro_curve(
-    masks: Images,
-    anomaly_maps: Images,
-    *,
-    ignored: Images | None = None,
+    masks: Images, anomaly_maps: Images, *, ignored: Images | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per-region-overlap curve: the points that `aupro_score` integrates.
 
@@ -319,6 +310,7 @@ def _checked(y_true, anomaly_score):
 
 def _checked_maps(masks, anomaly_maps, ignored):
     """Anomalous and normal pixels as bool and maps as float32, one array for each image."""
+    masks, anomaly_maps = list(masks), list(anomaly_maps)
     if len(masks) != len(anomaly_maps):
         raise ValueError(
             f"One mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps."

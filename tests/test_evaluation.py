@@ -8,8 +8,8 @@ from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.containers import AnomalyMaps
 from skstructcore.datasets import ImageSet, make_photographs
+from skstructcore.evaluation.results import format_table
 from skstructcore.evaluation.single import evaluate
-from skstructcore.evaluation.tables import format_table
 from skstructcore.metrics import image_auroc_score, pixel_auroc_score
 from skstructcore.scoring.table import FALSE_ALARM_RATES
 

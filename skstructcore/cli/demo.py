@@ -47,7 +47,7 @@ def demo(output, images, as_json):
     # Before the libraries are loaded, which takes seconds.
     output.mkdir(parents=True, exist_ok=True)
     table = _run(output)
-    from ..evaluation.tables import format_table
+    from ..evaluation.results import format_table
 
     answer(
         as_json,

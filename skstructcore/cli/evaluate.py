@@ -109,7 +109,7 @@ def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_js
     """
     from ..evaluation import CategoryError
     from ..evaluation import evaluate_categories as evaluate_each
-    from ..evaluation.tables import format_markdown
+    from ..evaluation.results import format_markdown
 
     pipe = new(false_alarm_rate, verbose=False)
     how = {"categories": categories or None, "verbose": 1, **how}
@@ -203,8 +203,8 @@ def _check_picture(path, images):
 def _evaluate_one(pipe, images, as_json, *, parts, picture, csv, model):
     from .._utils.files import write_text
     from ..display import AnomalyMapDisplay
+    from ..evaluation.results import format_table
     from ..evaluation.single import evaluate
-    from ..evaluation.tables import format_table
     from ..scoring.summary import closing_sentences
 
     failed = {}  # what cannot be written costs nothing else

@@ -1,4 +1,4 @@
-"""The folder in which `evaluate_categories` keeps its results.
+"""The folder in which `evaluate_categories` keeps its results, and tables for people.
 
 joblib's `Memory` would have the workers of a cluster write, and read pickles, which can hold code.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from sklearn.base import BaseEstimator
 
 from .._utils.files import escape_name, write_text
 from .._version import __version__
-from .tables import format_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,7 @@ _COLUMNS = (
 )
 # Parameters that decide over time and memory, but not over results.
 _WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
+_MARKUP = re.compile(r"[&<>|\[\]*`\\]")
 
 
 class Results:
@@ -165,3 +166,46 @@ def _content_of(value):
         cells = [_content_of(cell.cell_contents) for cell in value.__closure__ or ()]
         return get_func_code(value)[0], _content_of(value.__defaults__), cells
     return value
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Write a table of `Evaluation.table` for a terminal: areas and rates in percent."""
+    return _in_words(table).to_string(index_names=False)
+
+
+def format_markdown(table: pd.DataFrame) -> str:
+    """Write a table of `evaluate_categories` as Markdown.
+
+    Names cannot break the table or bring markup of their own.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"test_images": [83], "image_auroc": [0.98765]}, ["bottle|<b>"])
+    >>> print(format_markdown(table.rename_axis("category")))
+    | category | test_images | image_auroc |
+    |---|---|---|
+    | bottle&#124;&#60;b&#62; | 83 | 98.8 |
+    """
+    rows = [[table.index.name, *table.columns]]
+    for name, *cells in _in_words(table).itertuples():
+        name = _MARKUP.sub(lambda match: f"&#{ord(match[0])};", escape_name(name))
+        rows.append([name, *cells])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _in_words(table):
+    """Cells as text: shares in percent, seconds and counts without decimals, nothing as such."""
+    shares = [name for name in table.select_dtypes("float") if name != "seconds"]
+    shown = table.assign(**{name: 100 * table[name] for name in shares})
+    return pd.DataFrame(
+        {
+            name: [
+                "" if pd.isna(v) else f"{v:.1f}" if name in shares else f"{v:.0f}" for v in column
+            ]
+            for name, column in shown.items()
+        },
+        index=table.index,
+    )

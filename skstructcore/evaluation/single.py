@@ -78,14 +78,13 @@ class Evaluation:
         good = types == GOOD
         rejected = self.scores["is_anomalous"].to_numpy()
         rows = {GOOD: {"images": int(good.sum()), "false_alarms": int(rejected[good].sum())}}
-        kinds = sorted(set(types[~good]))
-        for kind in [*kinds, ALL]:
+        for kind in [*sorted(set(types[~good])), ALL]:
             members = ~good if kind == ALL else types == kind
             rows[kind] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
             rows[kind] |= self.areas(good | members)
         rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
-        table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["painted_defects_scorer"]
-
 _CHUNK = 16  # images that are painted at a time
 
 

@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = [
-    "aupro_scorer",
-    "combine_anomaly_scorers",
-    "f1_max_scorer",
-    "fpr_at_tpr_scorer",
-    "image_ap_scorer",
-    "image_auroc_scorer",
-    "make_anomaly_scorer",
-    "pixel_auroc_scorer",
-]
-
 
 def make_anomaly_scorer(
     metric: Callable[..., float],
@@ -164,24 +153,20 @@ def _evaluate(scorers, estimator, X, y):
             "are training images of a search, pass it return_train_score=False (which is not the "
             "default of HalvingGridSearchCV)."
         )
-    anomalous = is_anomalous(y, both=True)
+    anomalous, last, maps = is_anomalous(y, both=True), estimator, X
     if any(scorer.on_maps for scorer in scorers.values()):
         check_masks(X, anomalous)
         if not hasattr(estimator, "steps"):
             raise TypeError(f"pixel metrics need a Pipeline, got {type(estimator).__name__}.")
         # Up to the last step once, for scores and maps alike; the maps that enter the last step
         # know their geometry, the array that leaves it does not.
-        images, X, estimator = X, estimator[:-1].transform(X), estimator[-1]
-        masks, pixels, ignored = judged_pixels(
-            images,
-            np.asarray(estimator.transform(X)),
-            getattr(X, "geometry", None),
-            getattr(X, "ignored", None),
-            anomalous=anomalous,
-        )
+        last, maps = estimator[-1], estimator[:-1].transform(X)
+        known = [getattr(maps, name, None) for name in ("geometry", "ignored")]
+        pixels = np.asarray(last.transform(maps))
+        masks, pixels, ignored = judged_pixels(X, pixels, *known, anomalous=anomalous)
         on_pixels = {} if ignored is None else {"ignored": ignored}
     if not all(scorer.on_maps for scorer in scorers.values()):
-        scores = -np.asarray(estimator.score_samples(X), dtype=np.float64)
+        scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
         wrong = np.flatnonzero(~np.isfinite(scores))
         if len(wrong):
             raise ValueError(

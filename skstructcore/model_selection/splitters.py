@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from .._utils.typing import ArrayLike, NDArray, RandomState
     from ..datasets import ImageSet
 
-__all__ = [
-    "MVTecSplit",
-    "OneClassGroupKFold",
-    "OneClassGroupShuffleSplit",
-    "OneClassKFold",
-    "OneClassShuffleSplit",
-]
-
 
 class _OneClassSplitter(BaseCrossValidator):
     """Reads labels and groups, and checks what the subclass splits."""
