@@ -3,9 +3,4 @@
 from .categories import CategoryError, evaluate_categories
 from .single import Evaluation, evaluate
 
-__all__ = [
-    "CategoryError",
-    "Evaluation",
-    "evaluate",
-    "evaluate_categories",
-]
+__all__ = ["CategoryError", "Evaluation", "evaluate", "evaluate_categories"]

@@ -203,18 +203,17 @@ class LotRates:
         )
 
 
-def rates_by_lot(
-    training: Evidence,
-    apart: Evidence,
-    routes: Routes,
-    lots: NDArray[np.int64],
-) -> LotRates | None:
+def rates_by_lot(training: Evidence, apart: Evidence, routes: Routes) -> LotRates | None:
     """Count, for each lot, what the threshold of the others rejects.
 
     `apart` is the evidence of the `training` images, from which `routes` were learned, scored
-    without the entries of their lot. Lots count that have at least 5 images which could be judged,
-    and 5 images beside them that a threshold is learned from; None where fewer than two have.
+    without the entries of their lot, which is their group there. Lots count that have at least 5
+    images which could be judged, and 5 images beside them that a threshold is learned from; None
+    where fewer than two have.
     """
+    lots = apart.groups
+    if lots is None:
+        return None
     names, counts = np.unique(lots, return_counts=True)
     large = names[counts >= MIN_IMAGES]
     if len(large) < 2:

@@ -197,26 +197,15 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         self.descriptors_ = without_surprise(descriptors) if bare else descriptors
         self.training_ = self.evidence_of(maps)
         self.calibrate()
-        self.lots_ = self._leave_lots_out(maps)
-        self._tell()
-        return self
-
-    def _leave_lots_out(self, maps):
-        if maps.without_lot is not None:
-            apart = self.evidence_of(maps.without_lot)
-            return rates_by_lot(self.training_, apart, self.routes_, apart.groups)
-        if maps.groups is None or len(np.unique(maps.groups)) == len(maps):
-            return None
-        # Training scores are held out by group already.
-        return rates_by_lot(self.training_, self.training_, self.routes_, maps.groups)
-
-    def _tell(self):
-        """Say in the log what the fit has come to."""
+        # Where images have groups, training scores are held out by these already.
+        apart = self.training_ if maps.without_lot is None else self.evidence_of(maps.without_lot)
+        self.lots_ = rates_by_lot(self.training_, apart, self.routes_)
         for sentence in unlike_the_others(self):
             text = sentence.removesuffix(".")
             _logger.warning("%s (audit lists such images, forget takes them out)", text)
         for sentence in expectations(self):
             _logger.info("%s", sentence)
+        return self
 
     def evidence_of(self, maps: AnomalyMaps) -> Evidence:
         """Return what the maps of images say, and what is known of the images."""
