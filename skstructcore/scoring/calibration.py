@@ -33,10 +33,9 @@ _LARGEST = 1e100
 def location_and_scale(
     phi: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each descriptor ``(n, p)`` over the training images.
+    """Mean and standard deviation of each descriptor ``(n, p)``; 1 where it is constant.
 
-    A descriptor that is constant there gets scale 1, as in scikit-learn's StandardScaler: a new
-    image that differs from the constant is then measured in the descriptor's own units.
+    A new image is then measured in the descriptor's own units, as by scikit-learn's StandardScaler.
     """
     location, scale = phi.mean(axis=0), phi.std(axis=0)
     # Rounding leaves a tiny spread where all values are equal.
@@ -192,8 +191,8 @@ def fit_calibration(
 ) -> ScoreCalibration:
     """Learn the calibration of one kind of image from held-out good images.
 
-    Images of one group are alike and count as one. `weights` are factors of the ``z`` of the first
-    descriptors, and the others do not count; None: all 1. All else is as in `StructCoreScorer`.
+    `weights` are factors of the ``z`` of the first descriptors, the others do not count; None: all
+    1. All else is as in `StructCoreScorer`.
     """
     base, phi, groups = evidence.base, evidence.phi, evidence.groups
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])

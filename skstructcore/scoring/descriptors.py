@@ -94,13 +94,7 @@ def shown(descriptors: Iterable[DescriptorLike]) -> list[DescriptorLike]:
 
 
 def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[DescriptorLike, float]:
-    """The descriptors for maps that have distances only, each once, with its first weight.
-
-    Examples
-    --------
-    >>> without_surprise({"std": 0.5, "surprise_max": 0.25, "surprise_std": 0.1})
-    {'std': 0.5, 'max': 0.25}
-    """
+    """The descriptors for maps that have distances only, each once, with its first weight."""
     plain = {}
     for name, weight in weights.items():
         plain.setdefault(name.removeprefix(SURPRISE) if isinstance(name, str) else name, weight)

@@ -87,8 +87,7 @@ def _check_parts(maps):
 def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:
     """Bring maps to the size that the backbone saw, and smooth them; see `upsample_maps`.
 
-    Ignored pixels are 0 and have no part in what is around them. Maps without geometry stay as
-    they are.
+    Ignored pixels are 0, with no part in what is around them. Maps without geometry stay as is.
     """
     if maps.geometry is None:
         return maps

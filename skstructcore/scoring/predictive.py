@@ -66,8 +66,7 @@ class PredictiveTail:
     def interval(self, threshold: float) -> tuple[float, float]:
         """Return limits of the share above `threshold`, 90 % of the time.
 
-        By the standard error of ``(threshold - location) / scale``, the delta method, and the
-        asymptotic variances of the two quantiles that both are read from.
+        By the delta method, with asymptotic variances of the quantiles that both are read from.
         """
         z = (threshold - self.location) / self.scale
         error = np.sqrt(np.polyval(_VARIANCE, z) / self.n_independent)

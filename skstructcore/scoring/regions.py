@@ -67,20 +67,13 @@ class Grid(NamedTuple):
 
 
 def connected(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
-    """Number the connected patches of a map, also at corners, and find the box of each region.
-
-    Labels are 0 where `over` is False, else the number of the region, from 1. Boxes are slices of
-    rows and columns.
-    """
+    """Number the connected patches of a map from 1, also at corners; boxes of them as slices."""
     labels, _ = ndimage.label(over, structure=np.ones((3, 3)))
     return labels, ndimage.find_objects(labels)
 
 
 def peak_and_box(maps: AnomalyMaps, i: int, threshold: float) -> dict[str, float]:
-    """Peak of a map, and the box of the region around it that is over the threshold.
-
-    These are the columns of `StructCoreScorer.describe` that say where.
-    """
+    """Where `describe` says that a map is highest: peak, and box of the region around it."""
     values = np.asarray(maps.values[i], dtype=np.float64)
     grid, over = Grid.of(maps, i), values > threshold
     peak, box = np.unravel_index(values.argmax(), values.shape), np.full(4, np.nan)

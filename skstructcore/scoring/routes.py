@@ -59,7 +59,7 @@ class RouteCalibration:
 
     @property
     def score_span(self) -> float:
-        """What one unit of a score is, in units of the raw score."""
+        """One unit in raw scores; a standard deviation if no threshold is above the median."""
         if self.tail is None:
             return 1.0
         decision = self.calibration.decision
@@ -67,10 +67,7 @@ class RouteCalibration:
         return span if span > 0 else float(decision.scores.std()) or 1.0
 
     def scale_scores(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Standardise raw scores: 1 is the threshold, 0 the median of good training images.
-
-        Where the threshold is not above the median, one unit is a standard deviation.
-        """
+        """Standardise raw scores: 1 is the threshold, 0 the median of good training images."""
         if self.tail is None:
             return scores
         decision = self.calibration.decision

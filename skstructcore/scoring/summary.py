@@ -24,11 +24,7 @@ def closing_sentences(scorer: StructCoreScorer) -> list[str]:
 
 
 def expectations(scorer: StructCoreScorer) -> list[str]:
-    """What a fitted scorer will do.
-
-    False alarms of the route with the widest interval, of parts where there are parts, and of lots
-    where there are lots.
-    """
+    """What a fitted scorer will do: false alarms, of the route with the widest interval."""
     decisions = scorer.routes_.decisions
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
     of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
@@ -42,10 +38,7 @@ def expectations(scorer: StructCoreScorer) -> list[str]:
 
 
 def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
-    """Name training images that are unlike the others, and say what they cost.
-
-    There is a sentence for each route that has such images and is judged by its own.
-    """
+    """Name training images that are unlike the others of their route, and say what they cost."""
     sentences, training = [], scorer.training_
     for route, known in scorer.routes_.items():
         decision = known.calibration.decision
