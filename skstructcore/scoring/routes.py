@@ -59,7 +59,7 @@ class RouteCalibration:
 
     @property
     def score_span(self) -> float:
-        """One unit in raw scores; a standard deviation if no threshold is above the median."""
+        """One unit in raw scores; a standard deviation if the threshold is at most the median."""
         if self.tail is None:
             return 1.0
         decision = self.calibration.decision
