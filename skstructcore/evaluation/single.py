@@ -84,7 +84,7 @@ class Evaluation:
             rows[kind] |= self.areas(good | members)
         rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
         counts = ["false_alarms", "missed"]
         return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
 

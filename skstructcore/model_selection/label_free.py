@@ -91,7 +91,8 @@ def painted_defects_scorer(
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         paint = partial(paint_copies, chunk, kinds=kinds, random_state=random_state)
+        copies = [copy for severity in severities for copy in paint(severity=severity)]
         good.append(-estimator.score_samples(chunk))
-        painted += [-estimator.score_samples(paint(severity=severity)) for severity in severities]
+        painted.append(-estimator.score_samples(copies))
     scores = np.concatenate(good + painted)
     return image_auroc_score(np.arange(len(scores)) >= len(images), scores)
