@@ -54,11 +54,6 @@ def parts(n, size):
 
     Unlike `sklearn.utils.gen_batches`, which takes no empty range and checks its arguments at
     a cost that counts between two blocks of a search.
-
-    Examples
-    --------
-    >>> parts(5, 2)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 

@@ -35,13 +35,6 @@ def check_per_image(values, n_images, name):
     """Return `values` as a 1-D array with one entry an image, or raise ValueError.
 
     A list that mixes strings with anything else stays as it is, of dtype object.
-
-    Examples
-    --------
-    >>> check_per_image(["a", "b"], 2, "groups")
-    array(['a', 'b'], dtype='<U1')
-    >>> check_per_image(["a", float("nan")], 2, "groups")
-    array(['a', nan], dtype=object)
     """
     if isinstance(values, (list, tuple)):
         # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".

@@ -24,6 +24,10 @@ _SELECTION = 30e6  # blocks that a selection works on
 _STREAM = 40e6
 # What the allocator does not give back of the work of the backbone: this share, at most so much.
 _KEPT_SHARE, _KEPT = 0.7, 60e6
+_PREPARED = 1.25  # of the bytes of the entries: a bank made ready to be searched
+# Bytes of a patch that is scored held out: logarithms and what is expected, twice; and of each
+# neighbour its position, twice.
+_HELD_OUT, _NEIGHBOR = 110, 16
 _PER_PATCH = 20  # bytes that a selection keeps for each patch
 
 
@@ -76,8 +80,7 @@ class FitShape:
             selection = self._selection(n_held, copied) + kept
         held_out = 0.0
         if self.n_context:
-            # The bank made ready, neighbours as positions, twice, logarithms and expectations.
-            held_out = 1.25 * entries + (110 + 16 * self.n_context) * n_held
+            held_out = _PREPARED * entries + (_HELD_OUT + _NEIGHBOR * self.n_context) * n_held
         if self.n_folds:
             others = 1 - 1 / self.n_folds
             in_fold = (4 + 4 * self.n_context) * n_held + entries
@@ -242,12 +245,6 @@ def _left_of(folder, limit, used, cache):
 
 
 def megabytes(n_bytes: float) -> str:
-    """Bytes as people read them.
-
-    Examples
-    --------
-    >>> megabytes(3.2e6), megabytes(12_345_678_901)
-    ('3.2 MB', '12,346 MB')
-    """
+    """Bytes as people read them."""
     n = n_bytes / 1e6
     return f"{n:,.0f} MB" if n >= 10 else f"{n:.1f} MB"

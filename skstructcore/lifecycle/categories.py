@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from .._utils.warning import warn_user
 from ..bank.growth import bank_with_route, bank_without_route
-from ..knn.growth import scorer_of_bank
+from ..knn.held_out import scorer_of_bank
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail

@@ -13,7 +13,7 @@ from .._utils.warning import warn_user
 from ..bank.growth import bank_without, grown_bank
 from ..bank.training import digests_of
 from ..containers import Patches
-from ..knn.growth import grown_scorer, scorer_without
+from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps
 from ..routing.profile import held_out_distances
 from ._fresh import features_of, fresh_images, retrained

@@ -365,10 +365,8 @@ class ApproximateSearch:
         left_out = indices < 0
         if query_groups is not None:
             left_out |= groups[indices] == query_groups[:, None]
-        distances = np.empty(indices.shape)
-        for column, chosen in enumerate(indices.T):
-            difference = queries.astype(np.float64) - bank[chosen]
-            distances[:, column] = np.einsum("ij,ij->i", difference, difference)
+        differences = (queries.astype(np.float64) - bank[chosen] for chosen in indices.T)
+        distances = np.stack([np.einsum("ij,ij->i", d, d) for d in differences], axis=1)
         distances[left_out] = np.inf
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         distances = np.take_along_axis(distances, order, axis=1)
