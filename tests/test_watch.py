@@ -27,8 +27,7 @@ from skstructcore.cli import main
 from skstructcore.inference import score_images
 from skstructcore.lifecycle import recalibrate
 from skstructcore.lifecycle.drift import DriftMonitor
-from skstructcore.serving.senders import mqtt_sender, webhook_sender
-from skstructcore.serving.watch import FolderWatch
+from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
 
 def pictures(n, seed=0):

@@ -125,12 +125,8 @@ class AnomalyMapDisplay(Display):
 
         Parameters
         ----------
-        pipe : Pipeline
-            Fitted, as `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-            An `ImageSet` brings masks and labels.
-        y : array-like of shape (n_images,), default=None
-            What the images show.
+        pipe, images, y
+            See `ScoreShiftDisplay.from_estimator`. An `ImageSet` brings masks, too.
         others : mapping of str to AnomalyMaps or array of shape (n_images, H, W), default=None
             Maps of other methods for the same images, to stand beside.
         axes : ndarray of Axes, default=None

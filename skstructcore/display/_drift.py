@@ -63,12 +63,8 @@ class DriftDisplay(Display):
 
         Parameters
         ----------
-        pipe : Pipeline
-            Fitted, as `make_structcore` builds it.
-        images : folder, sequence of paths, PIL images or arrays, or ImageSet
-            In the order in which they were made.
-        ax : Axes, default=None
-            See `plot`.
+        pipe, images, ax
+            See `ScoreShiftDisplay.from_estimator`; images in the order in which they were made.
         """
         described, _ = described_by(pipe, images)
         return cls.from_predictions(described, DriftMonitor(pipe), ax=ax)

@@ -216,7 +216,7 @@ class OperatingPointDisplay(Display):
             shares = () if self.false_alarms is None else self.false_alarms
             most = max(2 * rates.max(), 1.05 * np.max(shares, initial=0))
             ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.5, 1]
-            ax.set_yscale("function", functions=(_root, np.square))
+            ax.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
         percent_axis(ax.yaxis, [tick for tick in ticks if tick <= most])
         ax.set_ylim(0 if self.found is None else -0.02, most)
         ax.grid(alpha=0.25)
@@ -230,7 +230,3 @@ class OperatingPointDisplay(Display):
 def _check_rates(rates):
     if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
         raise ValueError(f"false_alarm_rates must be shares between 0 and 1, got {rates.tolist()}.")
-
-
-def _root(shares):
-    return np.sqrt(np.maximum(shares, 0))

@@ -42,8 +42,6 @@ _STOPS = (
     (87, 16, 110), (124, 29, 109), (160, 42, 99), (195, 59, 79), (224, 85, 54), (243, 120, 25),
     (252, 161, 8), (248, 205, 55), (243, 246, 138),
 )  # fmt: skip
-#: Where `limits` are no other: the share of map values that is drawn in the last colour.
-_TOP = 0.995
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
@@ -114,7 +112,7 @@ def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, flo
     values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
     if not values.size:
         raise ValueError("the maps hold no value that is a finite number")
-    low, high = np.quantile(values, [0.5, _TOP])
+    low, high = np.quantile(values, [0.5, 0.995])
     if threshold is not None:
         low = min(low, threshold)
         # What is far over the threshold must not look like what is just over it.

@@ -37,6 +37,11 @@ _TERMS = {
     "moran": "how clustered its unusual patches are",
     "concentration": "how concentrated its distances are",
 }
+_PLACES = (
+    ("at the upper left", "at the top", "at the upper right"),
+    ("at the left", "in the middle", "at the right"),
+    ("at the lower left", "at the bottom", "at the lower right"),
+)
 
 
 def term_in_words(name: str) -> str:
@@ -61,13 +66,7 @@ def place_in_words(row: float, column: float) -> str:
     >>> place_in_words(0.9, 0.1), place_in_words(0.1, 0.5), place_in_words(0.5, 0.5)
     ('at the lower left', 'at the top', 'in the middle')
     """
-    vertical = ("upper", "", "lower")[min(int(3 * row), 2)]
-    horizontal = ("left", "", "right")[min(int(3 * column), 2)]
-    if vertical and horizontal:
-        return f"at the {vertical} {horizontal}"
-    if vertical:
-        return "at the top" if vertical == "upper" else "at the bottom"
-    return f"at the {horizontal}" if horizontal else "in the middle"
+    return _PLACES[min(int(3 * row), 2)][min(int(3 * column), 2)]
 
 
 def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str:

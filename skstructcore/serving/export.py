@@ -8,6 +8,8 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
@@ -17,6 +19,7 @@ from ..bank.coreset_bank import CoresetBank
 from ..features._lazy import LazyTransformer
 from ..images.image_list import as_images
 from ..knn.scorer import RoutedKNNScorer
+from ..pipeline.describe import describe
 from ..projection import RandomProjection
 from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
@@ -101,9 +104,13 @@ def export_onnx(
         pixels = [pixels_of_size(part, i, resize_from) for part, i in both]
     ignored = _ignored_patches(pipe[0], images)
     model = _build(pipe, picture.framing.size, ignored, resize_from, opset)
-    found = [_expected(pipe, part) for part in (images, tinted)]
-    expected = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    expected["threshold"] = -pipe[-1].offset_
+    table = pd.concat([describe(pipe, part) for part in (images, tinted)])
+    expected = {
+        "score": table["anomaly_score"].to_numpy(),
+        "p_value": table["p_value"].to_numpy(),
+        "decision": np.where(table["is_anomalous"], -1, 1),
+        "threshold": -pipe[-1].offset_,
+    }
     # The least and the most anomalous image, one in between, and the coloured one.
     order = np.argsort(expected["score"][:-1])
     sealed = dict.fromkeys([*order[[0, len(order) // 2, -1]].tolist(), len(pixels) - 1])
@@ -115,7 +122,7 @@ def export_onnx(
         "resize_from": resize_from,
         **{name: getattr(picture.framing, name) for name in ("resize", "crop", "region")},
         "routes": list(pipe[3].search_.entries.route_names),
-        "threshold": -pipe[-1].offset_,
+        "threshold": expected["threshold"],
         "backbone": {"source": pipe[0].model_source_, "checksum": pipe[0].model_checksum_},
         "sealed": [_sealed(pixels[i], expected, i) for i in sealed],
     }
@@ -225,18 +232,7 @@ def _build(pipe, size, ignored, resize_from, opset):
     return model
 
 
-def _expected(pipe, images):
-    """Score, p-value and decision of images, by the pipeline."""
-    found = pipe[-1].describe(pipe[:-1].transform(images))
-    columns = {"score": "anomaly_score", "p_value": "p_value", "decision": "is_anomalous"}
-    expected = {name: found[column].to_numpy() for name, column in columns.items()}
-    expected["decision"] = np.where(expected["decision"], -1, 1)
-    return expected
-
-
 def _sealed(pixels, expected, i):
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     values = {k: expected[k][i].item() for k in ("score", "p_value", "decision")}

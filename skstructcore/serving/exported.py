@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from .._utils.versions import import_extra
 from ..images.geometry import Framing
@@ -191,7 +192,8 @@ def verify_export(
 
     judge = model.run_pixels if run is None else of_caller
     expected = {k: np.array([entry[k] for entry in sealed]) for k in ("score", "decision")}
-    pixels = [_decode(entry["png"]) for entry in sealed]
+    files = (io.BytesIO(base64.b64decode(entry["png"])) for entry in sealed)
+    pixels = [np.asarray(Image.open(file)) for file in files]
     check = compare(judge, pixels, {**expected, "threshold": threshold}, model.bytes)
     if not check.agrees:
         raise ExportError(
@@ -277,9 +279,3 @@ def _read_note(text, name):
 
 def digest_of_note(note):
     return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
-
-
-def _decode(png):
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))

@@ -289,6 +289,7 @@ class _BodyLimit:
 
     def __init__(self, app, max_bytes):
         self.app, self.max_bytes = app, max_bytes
+        self.text = f"The body has more than {max_bytes} bytes."
 
     async def __call__(self, scope, receive, send):
         n_bytes = 0
@@ -298,14 +299,13 @@ class _BodyLimit:
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self.max_bytes:
-                raise HTTPException(413, f"The body has more than {self.max_bytes} bytes.")
+                raise HTTPException(413, self.text)
             return message
 
         if scope["type"] == "http":
             declared = dict(scope["headers"]).get(b"content-length", b"0")
             if declared.isdigit() and int(declared) > self.max_bytes:
-                text = f"The body has more than {self.max_bytes} bytes."
-                await JSONResponse({"detail": text}, 413)(scope, receive, send)
+                await JSONResponse({"detail": self.text}, 413)(scope, receive, send)
                 return
         await self.app(scope, counted, send)
 

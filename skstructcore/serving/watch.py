@@ -7,34 +7,39 @@ The drift monitor is told the rows again after a restart.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
+import ssl
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pandas as pd
 
-from .._utils.files import Journal, escape_name
+from .._utils.files import Journal, escape_name, write_text
 from .._utils.validation import check_number
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
 from ..inference.scores import no_scores, read_scores, score_batch
 from ..lifecycle.drift import DriftMonitor
-from .senders import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import StrPath
-    from .senders import Send
 
-__all__ = ["FolderWatch"]
+    Send = Callable[[dict[str, Any]], None]
+
+__all__ = ["FolderWatch", "mqtt_sender", "webhook_sender"]
 
 _logger = logging.getLogger(__name__)
 _KEY = ["file", "bytes", "modified"]
@@ -229,3 +234,121 @@ class FolderWatch:
             if observer.is_alive():
                 observer.stop()
                 observer.join()
+
+
+class Outbox:
+    """Messages to receivers, which may be away: in order, with numbers from 1, and none is lost.
+
+    What was sent to each receiver is counted in a file. A message is sent again, with the same
+    number, if nobody knows that it came. Receivers of which nothing is known have got the
+    `n_before` messages before.
+    """
+
+    def __init__(self, senders: Sequence[Send], path: Path, *, n_before: int) -> None:
+        self.senders, self.path, self._messages, self.counts = senders, path, [], []
+        if not senders:
+            return
+        if not path.exists():
+            self._keep([n_before] * len(senders))
+        try:
+            self.counts = [int(line) for line in path.read_text().split()]
+        except ValueError:
+            raise ValueError(
+                f"{str(path)!r} holds no counts of messages: write 0 into it, and all are sent "
+                "again; delete it, and none that is there is."
+            ) from None
+        if len(self.counts) != len(senders):  # other receivers than before
+            self.counts = [min(self.counts, default=0)] * len(senders)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def n_sent(self) -> float:
+        """How many messages all receivers have got."""
+        return min(self.counts, default=float("inf"))
+
+    def put(self, message: dict[str, Any]) -> None:
+        self._messages.append(message)
+
+    def send(self) -> None:
+        """Send what waits; a receiver that is away keeps no other from its messages."""
+        for receiver, send in enumerate(self.senders):
+            waiting = [m for m in self._messages if m["number"] > self.counts[receiver]]
+            try:
+                for message in waiting:
+                    send(message)
+                    self.counts[receiver] = message["number"]
+                    self._keep(self.counts)
+            except OSError as error:
+                _logger.warning("%d messages wait at least: %s", len(waiting), error)
+        self._messages = [m for m in self._messages if m["number"] > self.n_sent]
+
+    def _keep(self, counts):
+        write_text(self.path, "\n".join(map(str, counts)))
+
+
+def webhook_sender(url: str, timeout: float = 5.0) -> Send:
+    """A sender that POSTs messages as JSON; any status but 2xx is an OSError."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"A webhook begins with http:// or https://, got {url!r}.")
+
+    def send(message):
+        body = json.dumps(message).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout):
+                pass
+        except http.client.HTTPException as error:
+            raise OSError(f"{url} gives no answer that can be read: {error!r}") from error
+
+    return send
+
+
+def mqtt_sender(
+    broker: str,
+    topic: str = "skstructcore",
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    timeout: float = 5.0,
+) -> Send:
+    """A sender that publishes messages as JSON, at least once (quality of service 1).
+
+    `broker` is a host, ``host:port``, or ``mqtts://host``, with TLS: its certificate is checked by
+    the authorities of the system, or by those in the file that the variable SSL_CERT_FILE names.
+    """
+    try:
+        from paho.mqtt import client as mqtt
+    except ImportError as error:
+        raise ImportError('MQTT needs paho-mqtt: pip install "skstructcore[watch]"') from error
+    address = urlsplit(broker if "://" in broker else f"mqtt://{broker}")
+    if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.username:
+        raise ValueError(
+            f"A broker is host, host:port or mqtts://host, without user or password: {broker!r}."
+        )
+    secure = address.scheme == "mqtts"
+    port = address.port or (8883 if secure else 1883)
+    client, answers = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2), []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(reason)
+    if user:
+        client.username_pw_set(user, password)
+    if secure:
+        client.tls_set_context(ssl.create_default_context())
+
+    def send(message):
+        if not client.is_connected():
+            client.loop_stop()
+            answers.clear()
+            client.connect(address.hostname, port)
+            client.loop_start()
+        told = client.publish(topic, json.dumps(message), qos=1)
+        try:
+            told.wait_for_publish(timeout)
+        except (RuntimeError, ValueError) as error:
+            raise OSError(f"the broker {broker} does not take messages: {error}") from error
+        if not told.is_published():
+            refused = [f"refuses: {answer}" for answer in answers if answer.is_failure]
+            raise OSError(f"the broker {broker} {refused[-1] if refused else 'does not answer'}")
+
+    return send
