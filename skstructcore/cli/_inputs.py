@@ -57,8 +57,7 @@ class Sources(NamedTuple):
         return as_images([row.file for row in rows], max_pixels=self.reading["max_pixels"])
 
     def _unread(self, rows):
-        from ..datasets.checks import Problems
-        from ..datasets.image_set import as_image_set
+        from ..datasets.image_set import Problems, as_image_set
 
         return as_image_set(rows, Problems(*self.paths), None, self.reading["max_pixels"])
 

@@ -87,10 +87,7 @@ def _run(output):
 def write_images(folder: Path) -> dict[str, int]:
     """Write tiles of a photograph of bricks as the folders of a line; return how many are where.
 
-    Raises
-    ------
-    Refused
-        If the folder holds other files, which would then count as images of the line.
+    `Refused` if the folder holds other files, which would then count as images of the line.
     """
     from PIL import Image
 

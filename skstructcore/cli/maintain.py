@@ -174,17 +174,8 @@ def forget(model, images, output, as_json):
 @click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{exit_codes(_SUSPECTS)}")
 @option.model
 @option.optional_images
-@click.option(
-    "--fdr",
-    default=0.15,
-    help="Expected share of good images among the suspects.",
-)
-@click.option(
-    "--most",
-    default=20,
-    type=click.IntRange(1),
-    help="How many rows are shown.",
-)
+@click.option("--fdr", default=0.15, help="Expected share of good images among the suspects.")
+@click.option("--most", default=20, type=click.IntRange(1), help="How many rows are shown.")
 @option.exit_code(_SUSPECTS)
 @option.json
 @click.pass_context

@@ -60,10 +60,7 @@ def _check_regions(context, parameter, path):
     "--masks", type=option.FOLDER, help="Folder for masks of the regions above the threshold."
 )
 @click.option(
-    "--regions",
-    type=option.Output(),
-    callback=_check_regions,
-    help="Write regions as COCO JSON.",
+    "--regions", type=option.Output(), callback=_check_regions, help="Write regions as COCO JSON."
 )
 @option.exit_code()
 @option.json

@@ -152,12 +152,7 @@ def serve(model, host, port, token, max_megabytes, **limits):
 @click.command()
 @option.structcore_model
 @click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
-@click.option(
-    "--csv",
-    required=True,
-    type=option.Output(),
-    help="Add a row an image there.",
-)
+@click.option("--csv", required=True, type=option.Output(), help="Add a row an image there.")
 @option.maps
 @option.overlays
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")

@@ -1,8 +1,7 @@
 """Data sets: containers, readers of published layouts, and made ones."""
 
 from .annotation_files import load_annotated
-from .checks import DatasetError
-from .image_set import ImageSet
+from .image_set import DatasetError, ImageSet
 from .loaders import find_layout, load_btad, load_kolektor, load_mvtec_ad, load_visa
 from .masks import NoMasksError, judged_pixels
 from .painting import DEFECTS, paint_copies, paint_defect

@@ -14,7 +14,7 @@ from ..images.files import images_among, tell_of_others
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .checks import Problems
+    from .image_set import Problems
 
 _logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
 from ._folders import walk
-from .checks import Problems
-from .image_set import ImageSet
+from .image_set import ImageSet, Problems
 
 if TYPE_CHECKING:
     from typing import Any

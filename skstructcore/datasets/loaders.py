@@ -19,8 +19,7 @@ from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ..images.reading import ImageReadError
 from ._folders import folders_in, images_in, masks_of
-from .checks import DatasetError, Problems
-from .image_set import ImageRow, as_image_set
+from .image_set import DatasetError, ImageRow, Problems, as_image_set
 from .tables import inside, read_table
 
 if TYPE_CHECKING:
@@ -284,17 +283,9 @@ def _read_groups(folder, groups, problems):
 
 
 class Layout(NamedTuple):
-    """A data set on disk: what reads it, and what is in it.
+    """A data set on disk: its folder, what reads it, and the names of its categories.
 
-    Attributes
-    ----------
-    root : pathlib.Path
-        The folder.
-    loader : callable
-        `load_mvtec_ad` (of which `load_btad` is another name) or `load_visa`.
-    categories : dict of str to (str or None)
-        For each category its name and what the loader takes for it; None where the folder is
-        that of one category.
+    A name leads to what the loader takes for it: None where the folder is that of one category.
     """
 
     root: Path
@@ -333,13 +324,10 @@ def find_layout(root: StrPath) -> Layout:
     """
     layout = layout_or_none(Path(root))
     if layout is None:
-        raise DatasetError(
-            root,
-            [
-                f"{root}: neither a folder train, nor folders that have one, nor a folder "
-                "split_csv as VisA has it"
-            ],
+        why = (
+            "neither a folder train, nor folders that have one, nor a folder split_csv as VisA has"
         )
+        raise DatasetError(root, [f"{root}: {why}"])
     return layout
 
 

@@ -17,8 +17,7 @@ from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
 from ._folders import masks_of, walk
-from .checks import DatasetError, Problems
-from .image_set import ImageRow, as_image_set
+from .image_set import DatasetError, ImageRow, Problems, as_image_set
 from .loaders import layout_or_none
 from .tables import beside, read_rows
 

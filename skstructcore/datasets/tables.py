@@ -12,8 +12,7 @@ from .._utils.files import unescape_name
 from ..images.files import check_regular, split_page
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
-from .checks import DatasetError, Problems
-from .image_set import ImageRow, ImageSet, as_image_set
+from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
