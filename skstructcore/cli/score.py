@@ -235,8 +235,8 @@ def _tell(found, rows, parts, csv, as_json):
     from .._utils.files import escape_name, write_text
 
     if parts is not None:
-        for name in ("part", "worst_view"):
-            parts = parts.assign(**{name: parts[name].map(escape_name, na_action="ignore")})
+        names = parts[["part", "worst_view"]]
+        parts = parts.assign(**names.map(escape_name, na_action="ignore"))
         if csv:
             write_text(_of_parts(csv), parts.to_csv(index=False))
     if as_json:

@@ -324,9 +324,7 @@ def find_layout(root: StrPath) -> Layout:
     """
     layout = layout_or_none(Path(root))
     if layout is None:
-        why = (
-            "neither a folder train, nor folders that have one, nor a folder split_csv as VisA has"
-        )
+        why = "neither a folder train, nor folders that have one, nor VisA's folder split_csv"
         raise DatasetError(root, [f"{root}: {why}"])
     return layout
 
