@@ -42,7 +42,7 @@ def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, t
     places = {kind: tmp_path / kind for kind in ("overlays", "masks")}
     assert save_maps(pipe, files(parts), tmp_path / "maps", **places, shard_size=2) == {}
     note = json.loads((tmp_path / "maps/scale.json").read_text())
-    counts = np.asarray(Image.open(tmp_path / "maps/day/new/12.png.png"))
+    counts = np.asarray(Image.open(tmp_path / "maps/day/new/12.png"))
     assert counts.shape == (48, 80) and counts.dtype == np.uint16
     maps = pipe[:-1].transform(files(parts)[1:2])
     expected = place_on_image(pipe[-1].transform(maps)[0], maps.geometry, 0)
@@ -51,10 +51,10 @@ def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, t
     np.testing.assert_allclose(
         (counts[~outside] - 1.0) * note["unit"], expected[~outside], atol=note["unit"]
     )
-    mask = np.asarray(Image.open(tmp_path / "masks/day/new/12.png.png"))
+    mask = np.asarray(Image.open(tmp_path / "masks/day/new/12.png"))
     assert mask[20, 35] == 1 and mask.shape == (48, 80)
-    assert not np.asarray(Image.open(tmp_path / "masks/good/0.png.png")).any()
-    overlay = np.asarray(Image.open(tmp_path / "overlays/day/new/12.png.png"))
+    assert not np.asarray(Image.open(tmp_path / "masks/good/0.png")).any()
+    overlay = np.asarray(Image.open(tmp_path / "overlays/day/new/12.png"))
     red, _, blue = np.moveaxis(overlay, -1, 0)
     assert red[20, 35] > blue[20, 35] + 50 and (red == blue)[outside].all()
 
@@ -62,7 +62,7 @@ def test_a_map_has_the_size_of_its_image_and_its_values_come_back(pipe, parts, t
 def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
     folder = tmp_path / "maps"
     save_maps(pipe, files(parts), folder)
-    kept, lost = folder / "good/0.png.png", folder / "day/new/12.png.png"
+    kept, lost = folder / "good/0.png", folder / "day/new/12.png"
     stamp = kept.stat().st_mtime_ns
     lost.unlink()
     save_maps(pipe, files(parts), folder)
@@ -111,7 +111,10 @@ def test_names_that_differ_by_their_suffix_stay_apart(pipe, parts, tmp_path):
         Image.open(parts / "good/0.png").save(tmp_path / name)
     save_maps(pipe, [str(tmp_path / name) for name in names], tmp_path / "maps")
     found = sorted(path.name for path in (tmp_path / "maps").glob("*.png"))
-    assert found == ["a.jpg.png", "a.png.bmp.png", "a.png.png"]
+    assert found == ["a.jpg.png", "a.png", "a.png.bmp.png"]
+    Image.open(parts / "good/0.png").save(tmp_path / "a.jpg.png")
+    with pytest.raises(ValueError, match="would both be written to"):
+        save_maps(pipe, [str(tmp_path / n) for n in ("a.jpg", "a.jpg.png")], tmp_path / "two")
 
 
 def test_squared_distances_are_not_cut_short_earlier(tmp_path):

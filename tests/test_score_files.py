@@ -81,7 +81,7 @@ def test_all_files_are_the_same_after_a_kill(line, seen, tmp_path, monkeypatch):
     assert len(seen) == 8
     again = run(*everything(line, tmp_path))
     assert "Going on after 6 images" in again.output and len(seen) == 10
-    for name in ("r.json", "s.csv", "m/7.png.png", "o/7.png.png", "k/7.png.png"):
+    for name in ("r.json", "s.csv", "m/7.png", "o/7.png", "k/7.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

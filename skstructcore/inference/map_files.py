@@ -77,11 +77,12 @@ class MapWriter:
         return cls(folders, base, note["unit"], intensity_of(pipe), keep_regions)
 
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
-        """Where each kind of file of image `i` is: its own name and place, with ".png" after it."""
+        """Where each kind of file of image `i` is: its own place and name, which ends in ".png"."""
         item = images.items[i]
         is_file = isinstance(item, str)
         name = os.path.relpath(item, self.base) if is_file else images[i].file_names()[0]
-        return {kind: folder / escape_name(f"{name}.png") for kind, folder in self.folders.items()}
+        name = escape_name(name if name.lower().endswith(".png") else f"{name}.png")
+        return {kind: folder / name for kind, folder in self.folders.items()}
 
     def __call__(
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
@@ -167,7 +168,8 @@ def save_maps(
     the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance, 65535 one from
     eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
     of each route. Files lie as those of the images do and have their names, with ".png" after
-    them: that of ``day/a.jpg`` is ``day/a.jpg.png``. A run that was ended goes on where it was.
+    others: those of ``day/a.png`` and ``day/b.jpg`` are ``day/a.png`` and ``day/b.jpg.png``. A run
+    that was ended goes on where it was.
 
     Parameters
     ----------
@@ -190,6 +192,8 @@ def save_maps(
 
     Raises
     ------
+    ValueError
+        If the files of two images would be one: those of ``a.jpg`` and ``a.jpg.png``.
     OSError
         If a folder holds files that are none of this function, or maps of another model or of
         images that lie elsewhere.
@@ -220,12 +224,26 @@ def save_maps(
     images = as_images(images)
     drawn = {"map": folder, "overlay": overlays, "mask": masks}
     writer = MapWriter.of(pipe, folder_of(images), drawn)
+    _check_apart(writer, images)
     left = images[[i for i in range(len(images)) if _is_to_do(writer, images, i)]]
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     failed = {}
     for scores, _ in iter_shards(pipe, left, writer, **options) if len(left) else ():
         failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
+
+
+def _check_apart(writer, images):
+    """Refuse images whose files would be one: a.jpg and a.jpg.png, or one image twice."""
+    images_of = {}
+    for i in range(len(images)):
+        for path in writer.paths(images, i).values():
+            if (other := images_of.setdefault(path, i)) != i:
+                names = images.file_names()
+                raise ValueError(
+                    f"images: {names[other]!r} and {names[i]!r} would both be written to "
+                    f"{str(path)!r}. Give them in two calls, with folders of their own."
+                )
 
 
 def _is_to_do(writer, images, i):
