@@ -11,7 +11,14 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from skstructcore import ConvFeatures, make_structcore
-from skstructcore.images import Annotations, ImageList, ImageReadError, as_images, find_unreadable
+from skstructcore.images import (
+    Annotations,
+    ImageList,
+    ImageReadError,
+    as_images,
+    find_unreadable,
+    read_mask,
+)
 from skstructcore.images.decoding import header_of, load
 from skstructcore.images.geometry import Framing
 from skstructcore.images.intensity import Intensity
@@ -333,6 +340,12 @@ def png(values, colour_type, filters=0):
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     )
+
+
+def test_a_mask_in_deep_colours_keeps_its_small_numbers(tmp_path):
+    mask = np.eye(5, dtype=bool)
+    (tmp_path / "m.png").write_bytes(png(np.repeat(mask[..., np.newaxis], 3, axis=2), 2))
+    assert_array_equal(read_mask(tmp_path / "m.png"), mask)
 
 
 @pytest.mark.parametrize("filters", [0, 2])

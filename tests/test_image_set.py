@@ -186,6 +186,16 @@ def test_masks_of_every_coding_mark_the_same_pixels(drawn):
     np.testing.assert_array_equal(read_mask(write(colour)), mask)
 
 
+def test_a_mask_is_read_as_images_are(drawn, tmp_path):
+    mask, write = drawn
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    turned = write(255 * mask[:20].astype(np.uint8), exif=exif)
+    np.testing.assert_array_equal(read_mask(turned), np.rot90(mask[:20], -1))
+    np.save(tmp_path / "m.npy", mask.astype(np.uint8))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.npy"), mask)
+
+
 @pytest.mark.parametrize("quality", [30, 60, 95])
 def test_the_ringing_of_a_jpeg_is_no_defect(drawn, quality, caplog):
     mask, write = drawn

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .decoding import check_pixels, open_image
-from .files import check_regular
+from .decoding import check_pixels, header_of, load
 from .reading import ImageReadError, reason_of
 
 if TYPE_CHECKING:
@@ -31,12 +30,13 @@ _logger = logging.getLogger(__name__)
 def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]:
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
-    The stored values are taken as they are (indices of a palette, 16-bit values), because
-    masks mark classes by small numbers that look black to the eye. Transparency is ignored,
-    unless nothing else varies in the image. What is no mask of classes, a JPEG (whose compression
-    leaves values beside those that were drawn) or a drawing with soft edges, counts from half of
-    its largest value on; that is logged. More than 16 values are soft edges, unless they are those
-    of a palette, whole numbers below 128, or 16-bit numbers without gaps, as of numbered regions.
+    It is turned upright as images are (EXIF), and files of NumPy are read as well. The stored
+    values are taken as they are (indices of a palette, 16-bit values), because masks mark classes
+    by small numbers that look black to the eye. Transparency is ignored, unless nothing else varies
+    in the image. What is no mask of classes, a JPEG (whose compression leaves values beside those
+    that were drawn) or a drawing with soft edges, counts from half of its largest value on; that is
+    logged. More than 16 values are soft edges, unless they are those of a palette, whole numbers
+    below 128, or 16-bit numbers without gaps, as of numbered regions.
 
     Parameters
     ----------
@@ -54,18 +54,16 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
         names it.
     """
     try:
-        check_regular(path)
-        with open(path, "rb") as file, open_image(file) as image:
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"it holds {image.n_frames} images (pages), and a mask is one")
-            check_pixels(image.size[::-1], max_pixels)
-            values, is_jpeg = np.asarray(image), image.format in ("JPEG", "MPO")
-            is_palette = image.mode == "P"
-            if image.mode in ("LA", "RGBA"):
-                colour, alpha = values[..., :-1], values[..., -1]
-                is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
-                values = alpha if is_cut_out else colour
-        values = _marked(values, is_jpeg, is_palette, path)
+        header = header_of(os.fspath(path))
+        check_pixels(header.size, max_pixels)
+        image = load(header)
+        values, mode = np.asarray(image), getattr(image, "mode", None)
+        if mode in ("LA", "RGBA"):
+            colour, alpha = values[..., :-1], values[..., -1]
+            is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
+            values = alpha if is_cut_out else colour
+        is_jpeg = getattr(image, "format", None) in ("JPEG", "MPO")
+        values = _marked(values, is_jpeg, mode == "P", path)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ImageReadError(
             f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
