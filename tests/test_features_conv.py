@@ -323,3 +323,11 @@ def test_a_module_in_use_can_still_be_pickled_and_gives_the_same():
     again = pickle.loads(pickle.dumps(module))
     np.testing.assert_array_equal(features_of(photos(), again, **OWN), features)
     np.testing.assert_array_equal(features_of(photos(), module, **OWN), features)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_module_of_another_precision_stays_as_it_is(dtype):
+    module = Blocks().to(dtype)
+    expected = features_of(photos(), copy.deepcopy(module).float(), **OWN)
+    np.testing.assert_array_equal(features_of(photos(), module, **OWN), expected)
+    assert module.stage1.weight.dtype == dtype

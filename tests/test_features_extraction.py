@@ -76,7 +76,8 @@ def test_errors_reach_the_consumer_at_their_batch(X, tmp_path):
         next(batches)
 
 
-def test_the_last_two_networks_are_shared():
+def test_the_last_two_networks_are_shared(monkeypatch):
+    monkeypatch.setattr("skstructcore.features._extraction._n_kept", 2)
     made = []
 
     def load(name):

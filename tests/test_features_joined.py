@@ -176,3 +176,19 @@ def test_estimators_changed_after_fit_are_refused(change):
         joined.set_params(features=parts[change])
     with pytest.raises(ValueError, match=r"in another order|channels is|not fitted"):
         joined.transform(X)
+
+
+def test_all_networks_of_an_estimator_stay_loaded(monkeypatch):
+    monkeypatch.setattr("skstructcore.features._extraction._n_kept", 2)
+    loaded, load = [], ConvFeatures._load
+    monkeypatch.setattr(
+        ConvFeatures, "_load", lambda self, *args: loaded.append(self) or load(self, *args)
+    )
+    parts = [
+        ConvFeatures(Blocks, (layer,), image_size=32) for layer in ("stage1", "stage2", "stage2.0")
+    ]
+    joined = JoinedFeatures(parts).fit(X)
+    np.asarray(joined.transform(X))
+    loaded.clear()
+    np.asarray(joined.transform(X))
+    assert not loaded

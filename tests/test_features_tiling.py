@@ -1,5 +1,6 @@
 """Tiles: where they lie, how their features become one grid, and what that costs."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -191,3 +192,16 @@ def test_a_tile_that_is_no_whole_number_of_patches_is_refused():
     """Lite0 has no whole patch for the last pixels of 36."""
     with pytest.raises(ValueError, match="tile_size must be a multiple of"):
         ConvFeatures(image_size=72, tile_size=36).fit(photos())
+
+
+def test_fit_does_not_read_large_images_as_a_whole(tmp_path):
+    side = 4200  # 53 MB
+    path = tmp_path / "large.npy"
+    np.lib.format.open_memmap(path, "w+", np.uint8, (side, side, 3))[:, :, 0] = 200
+    features = ConvFeatures(Blocks(), ("stage1",), image_size="native", tile_size=40)
+    tracemalloc.start()
+    features.fit([path])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6
+    np.testing.assert_allclose(features.colours_, [[200, 0, 0]], atol=1)

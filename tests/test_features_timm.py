@@ -180,3 +180,17 @@ def test_missing_timm_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "weights.pth").touch()
     with pytest.raises(ImportError, match=r'pip install "skstructcore\[timm\]".*torchvision'):
         TimmFeatures("vit_tiny_patch16_224", weights=tmp_path / "weights.pth").fit(X)
+
+
+@needs_timm
+def test_parameters_of_the_hubs_networks_may_hold_dicts(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "skstructcore.features._timm.build",
+        lambda name, params, pretrained: (
+            given.append(params) or random_network(*NETWORKS["vit"][:2])
+        ),
+    )
+    params = {"block": {"depth": 2}, "img_size": [64, 32]}
+    TimmFeatures("some_network", weights="hub", model_params=params, image_size=64).fit(X)
+    assert given == [{"block": {"depth": 2}, "img_size": (64, 32)}]

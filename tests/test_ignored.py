@@ -624,3 +624,25 @@ def test_a_region_that_is_changed_in_place_is_noticed():
     mask[:, :48] = True
     with pytest.raises(ValueError, match=r"ignore is .* fitted with"):
         features.transform(photos())
+
+
+def test_a_stream_knows_the_patches_that_count_in_each_category():
+    features = ConvFeatures(Blocks(), **OWN, ignore={"a": right_third(), "b": right_third()})
+    lazy = features.fit_transform(photos()).showing(["a", "b", "a"])
+    assert lazy.ignored_share() == expected_right().mean()
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        (
+            [[(0, 0), (0.01, 0), (0.01, 0.01)]],
+            r"ignore\['a'\] covers less than half of every patch",
+        ),
+        ("background", r"ignore\['a'\] holds 'background', which is looked for in all images"),
+    ],
+)
+def test_a_region_of_a_category_without_effect_is_refused(region, message):
+    features = ConvFeatures(Blocks(), **OWN, ignore={"a": region, "b": right_third()})
+    with pytest.raises(ValueError, match=message):
+        features.fit_transform(photos()).showing(["a", "b", "a"])

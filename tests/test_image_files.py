@@ -521,3 +521,13 @@ def test_a_file_of_numpy_that_ends_too_early_is_found(tmp_path):
     np.save(path, np.zeros((8, 8), np.uint8))
     path.write_bytes(path.read_bytes()[:-10])
     assert [r.position for r in find_unreadable([str(path)])] == [0]
+
+
+def test_the_pages_of_views_are_views(tray):
+    views = [f"{tray}[8x8+4+2]"]
+    named = as_images(views, pages="all").file_names()
+    assert named == [f"{tray}[{page}][8x8+4+2]" for page in range(3)]
+    (first,) = as_images(views, pages="first").file_names()
+    assert level_of(as_images([first]), 0) == LEVELS[0]
+    parts = as_images(views, pages="parts").annotations.parts
+    assert parts.tolist() == [tray] * 3

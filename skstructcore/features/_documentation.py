@@ -45,7 +45,7 @@ ignore : mask, polygons, dict, "background" or None, default=None
     Where images are never looked at: a mask of the size of the upright originals (a file or
     an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
     in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
-    width and height; or a dict of category to one of these. A patch is ignored if at least
+    width and height; or a dict of category to such regions. A patch is ignored if at least
     half of it is. Stored in `fit`; see ``docs/pictures.md``. "background", alone or in the list
     of polygons, ignores the plain background that surrounds a part, found in each image by the
     colour of its border. **What is missing at the outline of a part looks like background.**

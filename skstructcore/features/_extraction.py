@@ -19,18 +19,18 @@ import numpy as np
 from .._utils.computing import device_memory, parts, progress_bar
 
 _N_AHEAD = 2  # batches in work beside the one that is handed out
-_MAX_NETWORKS = 2
 _RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
 _BATCHES = _N_AHEAD + 1.5  # of features that are there at once: one handed out, one begun
 
 _networks = OrderedDict()
+_n_kept = 2  # of them
 _networks_lock = threading.RLock()
 _threads_lock = threading.Lock()
 
 
 def shared_network(key, load):
-    """The network of this key, loaded once a process; the last two are kept.
+    """The network of this key, loaded once a process; the last ones are kept, see `keep_networks`.
 
     Estimators hold no network, so that they are small to pickle, and clones in a grid search
     share one.
@@ -38,9 +38,16 @@ def shared_network(key, load):
     with _networks_lock:
         network = _networks.pop(key, None) or load()
         _networks[key] = network
-        while len(_networks) > _MAX_NETWORKS:
+        while len(_networks) > _n_kept:
             _networks.popitem(last=False)
         return network
+
+
+def keep_networks(n):
+    """Keep as many networks as one estimator joins, from now on."""
+    global _n_kept
+    with _networks_lock:
+        _n_kept = max(_n_kept, n)
 
 
 class Extraction:

@@ -150,6 +150,8 @@ class LazyFeatures(LazyRows):
         unknown = sorted(set(self.backbone.picture_.ignored.regions) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
+        ignored, grid_shape = self.backbone.picture_.ignored, self.backbone.grid_shape_
+        ignored.check(self.images, self.geometry, grid_shape, categories)
         return self._changed(categories=categories)
 
     def _changed(self, **changes):
@@ -173,9 +175,9 @@ class LazyFeatures(LazyRows):
         picture = self.backbone.picture_
         if picture.ignored is None and not picture.no_background:
             return 0.0
-        images = self.images[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
-        marked = np.zeros((len(images), *self.shape[1:3], 1), np.float32)
-        picture.mark_ignored(marked, images)
+        some = self[np.unique(np.linspace(0, len(self) - 1, _N_LOOKED_AT).astype(int))]
+        marked = np.zeros((len(some), *self.shape[1:3], 1), np.float32)
+        picture.mark_ignored(marked, some.images, some.categories)
         return float(np.isnan(marked).mean())
 
     @property

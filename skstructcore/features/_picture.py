@@ -57,6 +57,12 @@ class Ignored:
             return cls({None: as_region(ignore, sizes)})
         if not ignore:
             raise ValueError("ignore is an empty dict. To ignore nothing, pass None.")
+        for category, region in ignore.items():
+            if split_background(region)[0]:
+                raise ValueError(
+                    f"ignore[{category!r}] holds 'background', which is looked for in all images "
+                    "alike: pass ignore='background', or regions for these categories."
+                )
         return cls(
             {
                 str(category): as_region(region, sizes, f"ignore[{category!r}]")
@@ -69,17 +75,36 @@ class Ignored:
         """Whether what is ignored in an image depends on its category."""
         return None not in self.regions
 
-    def check(self, images: ImageList, geometry: Geometry, grid_shape: tuple[int, int]) -> None:
-        """Raise ValueError if a region does not fit training images, or is all or none of one."""
-        if self.by_category:
-            return  # which image shows what is not known yet
-        ignored = self.regions[None].patches(geometry, grid_shape, images)
-        _check_not_all(ignored, images, "ignore")
-        if not ignored.any():
-            raise ValueError(
-                "ignore covers less than half of every patch, so that no patch would be ignored: "
-                "make the region larger, raise image_size, or pass None."
-            )
+    def check(
+        self,
+        images: ImageList,
+        geometry: Geometry,
+        grid_shape: tuple[int, int],
+        categories: Sequence[str] | None = None,
+    ) -> None:
+        """Raise ValueError if a region does not fit training images, or is all or none of them.
+
+        Regions by category are checked once the categories are known.
+        """
+        if self.by_category and categories is None:
+            return
+        for name, rows, ignored in self._patches(images, geometry, grid_shape, categories):
+            if len(rows) and not ignored.any():
+                raise ValueError(
+                    f"{name} covers less than half of every patch, so that no patch would be "
+                    "ignored: make the region larger, raise image_size, or pass None."
+                )
+
+    def _patches(self, images, geometry, grid_shape, categories):
+        """Yield for each region its name, the rows of its images, and their ignored patches."""
+        if not self.by_category:
+            categories = [None] * len(images)
+        for category, region in self.regions.items():
+            name = f"ignore[{category!r}]" if self.by_category else "ignore"
+            rows = np.flatnonzero([shown == category for shown in categories])
+            ignored = region.patches(geometry[rows], grid_shape, images[rows])
+            _check_not_all(ignored, images[rows], name)
+            yield name, rows, ignored
 
     def mark(
         self,
@@ -92,13 +117,7 @@ class Ignored:
 
         `categories`, one an image, are asked for where regions depend on them.
         """
-        if not self.by_category:
-            categories = [None] * len(images)
-        for category, region in self.regions.items():
-            rows = np.flatnonzero([shown == category for shown in categories])
-            ignored = region.patches(geometry[rows], features.shape[1:3], images[rows])
-            if self.by_category:
-                _check_not_all(ignored, images[rows], f"ignore[{category!r}]")
+        for _, rows, ignored in self._patches(images, geometry, features.shape[1:3], categories):
             for row, patches in zip(rows, ignored, strict=True):
                 features[row][patches] = np.nan
 
@@ -289,6 +308,8 @@ def training_intensity(
 
 def mean_colours(picture, images):
     """Mean red, green and blue of up to eight images, an array of shape (n, 3)."""
+    if picture.tile and not picture.framing.crop:  # what is too large to be seen as a whole
+        picture = replace(picture, framing=replace(picture.framing, size=(64, 64)))
     colours = []
     for i in np.unique(np.linspace(0, len(images) - 1, 8).astype(int)):
         # What cannot be read is named where its features are computed.

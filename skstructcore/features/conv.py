@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from sklearn.base import clone
@@ -215,7 +216,9 @@ class ConvFeatures(PatchFeatures):
             module = efficientnet_lite(self.model, self._built_in.weights_file())
         else:
             module = as_module(self.model)
-            if dtype != torch.float32:  # the user's own weights keep their precision
+            tensors = itertools.chain(module.parameters(), module.buffers())
+            if any(t.is_floating_point() and t.dtype != dtype for t in tensors):
+                # The user's own weights keep their precision.
                 module = copy.deepcopy(module)
         mean, std = self._pixel_scaling()
         options = dict(mean=mean, std=std, device=device, dtype=dtype)

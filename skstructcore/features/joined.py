@@ -16,6 +16,7 @@ from .._utils.computing import parts
 from ..images.geometry import upsample_maps
 from ..images.image_list import as_images
 from ._backbone import PatchFeatures
+from ._extraction import keep_networks
 from ._lazy import LazyTransformer
 from ._picture import asked_framing
 
@@ -193,6 +194,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
     def _iter_features(self, images, on_read=None):
+        keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
         with contextlib.ExitStack() as stack:
             streams = [

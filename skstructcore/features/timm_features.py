@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ class TimmFeatures(PatchFeatures):
 
     def _weights_checksum(self):
         if self._file() is None:
-            return module_checksum(_from_hub(self.model, self._params))
+            return module_checksum(self._hub_module())
         return file_digest(str(self._file()))
 
     def _weights_name(self):
@@ -137,12 +138,15 @@ class TimmFeatures(PatchFeatures):
         from ._timm import TimmNetwork, build, give_weights
 
         if (file := self._file()) is None:
-            module = copy.deepcopy(_from_hub(self.model, self._params))
+            module = copy.deepcopy(self._hub_module())
         else:
             module = build(self.model, dict(self._params))
             give_weights(module, self.model, file)
         options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
         return TimmNetwork(module, self._positions(), **options)
+
+    def _hub_module(self):
+        return _from_hub(self.model, pickle.dumps(self._params))  # bytes are hashed, dicts not
 
     def _file(self):
         """The file of the weights; None if they are the hub's."""
@@ -176,7 +180,7 @@ def _from_hub(name, params):
 
     import_timm()
     try:
-        return build(name, dict(params), pretrained=True)
+        return build(name, dict(pickle.loads(params)), pretrained=True)
     except Exception as error:  # of many kinds: not cached, no network, no such weights
         raise FileNotFoundError(
             f"timm could not bring the weights of {name} ({error}). Run once with access to the "

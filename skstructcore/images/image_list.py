@@ -167,7 +167,9 @@ def _with_pages(images, pages):
     for i, item in enumerate(images.items):
         numbers = images.pages(i)
         chosen = numbers[:1] if pages == "first" else numbers
-        names.append([f"{item}[{page}]" for page in chosen] if len(numbers) > 1 else [item])
+        path = split_view(item)[0] if isinstance(item, str) else ""
+        paged = [f"{path}[{page}]{item[len(path) :]}" for page in chosen]
+        names.append(paged if len(numbers) > 1 else [item])
     paged = _with_rows(images, names)
     return _as_views(paged, split_page) if pages == "parts" else paged
 
@@ -352,10 +354,11 @@ class ImageList:
     def pages(self, i: int) -> tuple[int, ...]:
         """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
         item = self.items[i]
-        if not isinstance(item, str) or split_page(item)[1] is not None:
+        path, page = split_page(item) if isinstance(item, str) else (None, 0)
+        if page is not None:
             return (0,)
         with self._naming(i):
-            return pages_of(item)
+            return pages_of(path)
 
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
