@@ -151,6 +151,7 @@ def test_outputs_replace_no_file_of_another_kind(root, good, model, tmp_path):
         assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_the_command_line_works_without_docstrings(root, model):
     command = ["score", str(model), str(root / "bolt/test/good/0.png"), "--json"]
     start = [sys.executable, "-OO", "-c", "from skstructcore.cli import main; main()"]
