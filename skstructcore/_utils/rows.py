@@ -102,7 +102,8 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    if np.ndim(X) <= 2:
+    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
+    if n_axes <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
     X = check_array(
         X,
