@@ -283,8 +283,8 @@ def test_rates_are_chosen_in_the_table_and_filters_are_reset(page, pipe, images)
     assert page.locator("#now").inner_text().startswith(f"{expected} of 13 images are rejected")
     assert page.locator("#level-text").inner_text() == "30 %"
     page.select_option("#type", "stain")
-    page.fill("#search", "12")
-    assert len(names(page)) == 1
+    page.fill("#search", "stain_12")  # the folder of the test may hold a 12, too
+    sync_api.expect(page.locator(".card")).to_have_count(1)
     page.click("#clear")
     sync_api.expect(page.locator(".card")).to_have_count(13)
 
@@ -421,7 +421,7 @@ def test_verdicts_outlive_the_page(browser, written):
     page.locator(".card").first.click()
     page.keyboard.press("d")
     page.reload()
-    assert page.locator("#export").inner_text() == "Save 1 verdicts (CSV)"
+    sync_api.expect(page.locator("#export")).to_have_text("Save 1 verdicts (CSV)")
     context.close()
 
 
