@@ -66,6 +66,8 @@ class RandomProjection(
     (2, 4, 4, 8)
     """
 
+    components_: NDArray[np.float32] | None
+
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "random_state": ["random_state"],

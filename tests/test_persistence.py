@@ -288,7 +288,7 @@ def written(path, state, arrays=None, file_format="skstructcore 2"):
             {
                 "new": "projection:RandomProjection",
                 "number": 0,
-                "state": {"n_components": "many", "components_": 1},
+                "state": {"n_components": "many", "components_": None},
             },
             "'n_components' parameter of RandomProjection must be",
         ),
@@ -297,6 +297,46 @@ def written(path, state, arrays=None, file_format="skstructcore 2"):
 def test_unknown_types_and_states_are_refused_by_name(state, message, tmp_path):
     with pytest.raises(ModelFileError, match=message):
         skstructcore.load(written(tmp_path / "model", state))
+
+
+def forged(path, change):
+    """The file with a changed state, and a checksum that fits."""
+    head = persistence.read_head(path)
+    state = json.loads(head.text["state"])
+    change(state["state"], state["state"]["steps"][0]["tuple"][1]["state"])
+    return written(path.parent / "forged", state, persistence.read_arrays(head, None))
+
+
+def test_a_file_of_others_cannot_name_the_folder_of_a_cache(path, tmp_path):
+    def change(pipeline, features):
+        pipeline["memory"] = features["memory"] = str(tmp_path / "cache")
+
+    again = skstructcore.load(forged(path, change))
+    assert again["features"].memory is None and again.memory is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _, features: features.pop("picture_"), "lacks 'picture_', which this release"),
+        (lambda _, features: features.update(picture_=3), "an? int as 'picture_', not Picture"),
+        (
+            lambda _, features: features["picture_"]["state"].update(framing={"dict": []}),
+            "Picture has a dict as 'framing', not Framing",
+        ),
+        (lambda _, features: features.update(_iter_features=3), "has '_iter_features', which"),
+    ],
+)
+def test_learned_states_that_do_not_fit_are_refused_by_name(change, message, path):
+    with pytest.raises(ModelFileError, match=message):
+        skstructcore.load(forged(path, change))
+
+
+def test_masked_arrays_are_refused_as_their_mask_would_be_lost(tmp_path):
+    step = RandomProjection(3).fit(np.ones((4, 9)))
+    step.values_ = np.ma.masked_array([1.0, 2.0], [True, False])
+    with pytest.raises(TypeError, match=r"values_ is a .*which a model file does not hold"):
+        skstructcore.save(step, tmp_path / "step")
 
 
 def test_deep_nesting_is_an_error(tmp_path):

@@ -22,7 +22,7 @@ from .._utils.rows import (
     materialize,
 )
 from .._utils.warning import warn_user
-from ..containers import Patches
+from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.prototypes import pool_patches
 from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
@@ -135,6 +135,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     >>> sorted(bank.image_index.tolist())
     [0, 2, 4]
     """
+
+    bank_: MemoryBank
+    images_: TrainingImages
 
     _parameter_constraints = {
         "ratio": [

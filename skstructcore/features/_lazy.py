@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
 from ..images.image_list import as_images
-from ._picture import warn_if_swapped
+from ._picture import Picture, warn_if_swapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from ..images.image_list import Annotations, ImageList, ImagesLike
     from ._backbone import PatchFeatures
-    from ._picture import Picture
 
 _N_LOOKED_AT = 8
 
@@ -216,6 +215,9 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
     """
 
     picture_: Picture
+    grid_shape_: tuple[int, int]
+    n_features_out_: int
+    model_checksum_: str
     backbones: Sequence[PatchFeatures]
 
     def transform(self, X: ImagesLike) -> LazyFeatures:

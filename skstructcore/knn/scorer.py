@@ -96,6 +96,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     array([1., 1.], dtype=float32)
     """
 
+    search_: BankSearch
+
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "routing": [None, str],

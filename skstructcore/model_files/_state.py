@@ -14,6 +14,8 @@ import dataclasses
 import importlib
 import inspect
 import re
+import sys
+from numbers import Integral, Real
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -27,6 +29,8 @@ from ._model_file import NUMBER_TYPES, can_hold
 _PACKAGE = __name__.partition(".")[0]
 _CLASS = re.compile(r"(_?[a-z]\w*(?:\._?[a-z]\w*)*):(_?[A-Za-z]\w*)")
 _TEXT = re.compile(r"object|U\d+")
+_TYPES = {"int": Integral, "float": Real, "str": str, "dict": dict, "tuple": tuple}
+_TYPES |= {"NDArray": np.ndarray, "None": type(None)}
 PIPELINE = "sklearn.pipeline:Pipeline"
 
 
@@ -70,7 +74,7 @@ class Writer:
         return {"scalar": [value.dtype.name, self.node(value.item(), place)]}
 
     def _object(self, value, place):
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
             node = self._array(value, place)
             return node, node
         number = len(self._seen)
@@ -138,27 +142,31 @@ def _class_name(value):
 
 
 def _state_of(value, place):
-    """All that a class is built from again.
-
-    But for `memory`: where features are kept is a matter of the machine, and a file from elsewhere
-    must not name a folder that is read from, and written to.
-    """
+    """All that a class is built from again."""
     cls = type(value)
     if cls is Pipeline:
-        return {**value.get_params(deep=False), "memory": None}
+        return _without_cache(cls, value.get_params(deep=False))
     if cls.__module__.split(".")[0] != _PACKAGE:
         raise _refusal(value, place)
     if dataclasses.is_dataclass(cls):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     if not isinstance(value, BaseEstimator):
         raise _refusal(value, place)
-    return value.__getstate__() | ({"memory": None} if isinstance(value, PatchFeatures) else {})
+    return _without_cache(cls, value.__getstate__())
+
+
+def _without_cache(cls, state):
+    """State without `memory`: where features are kept is a matter of the machine.
+
+    A file from elsewhere must not name a folder that is read from, and written to.
+    """
+    return {**state, "memory": None} if issubclass(cls, Pipeline | PatchFeatures) else state
 
 
 def _build(name, state):
     """Make an object of a class of this package from its state."""
     if name == PIPELINE:
-        return Pipeline(**state)
+        return Pipeline(**_without_cache(Pipeline, state))
     match = _CLASS.fullmatch(name)
     if match is None or name.startswith("sklearn"):
         raise ValueError(f"it holds a {name}, which is no class of {_PACKAGE}")
@@ -175,26 +183,22 @@ def _build(name, state):
 
 
 def _build_dataclass(cls, state):
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    missing = dataclasses.MISSING
-    for key, field in fields.items():
-        if key not in state:
-            if field.default is missing:
-                raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
-            state[key] = field.default
-    _check_known(cls, state, fields)
-    return cls(**state)
+    _check_known(cls, state, {field.name for field in dataclasses.fields(cls)})
+    _check_annotated(cls, state)
+    return cls(**state)  # a field that the file does not know is its default
 
 
 def _build_estimator(cls, state):
     parameters = set(cls._get_param_names())
     learned = {key for key in state if key.endswith("_") or key.startswith("_")}
-    _check_known(cls, state, parameters | {key for key in learned if not key.startswith("__")})
+    own = {key for key in learned if not (key.startswith("__") or hasattr(cls, key))}
+    _check_known(cls, state, parameters | own)
+    _check_annotated(cls, state)
     # A parameter that the file does not know does by default what was done before it.
     new = cls.__new__(cls)
     defaults = inspect.signature(cls.__init__).parameters
     absent = {key: defaults[key].default for key in parameters - set(state)}
-    new.__setstate__({**absent, **state})
+    new.__setstate__(_without_cache(cls, {**absent, **state}))
     new._validate_params()
     return new
 
@@ -203,6 +207,22 @@ def _check_known(cls, state, known):
     unknown = sorted(set(state) - set(known))
     if unknown:
         raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
+
+
+def _check_annotated(cls, state):
+    """Refuse a state without what a class annotates, or with another type of it."""
+    for base in (base for base in cls.__mro__ if base.__module__.startswith(f"{_PACKAGE}.")):
+        names = {**vars(sys.modules[base.__module__]), **_TYPES}
+        for key, text in inspect.get_annotations(base).items():
+            if key not in state:
+                if hasattr(cls, key):
+                    continue
+                raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
+            words = re.sub(r"\[[^][]*\]", "", str(text)).split(" | ")
+            kinds = [names.get(word.partition("[")[0]) for word in words]
+            if all(map(inspect.isclass, kinds)) and not isinstance(state[key], tuple(kinds)):
+                found = type(state[key]).__name__
+                raise ValueError(f"its {cls.__name__} has a {found} as {key!r}, not {text}")
 
 
 def _refusal(value, place):

@@ -19,7 +19,7 @@ from .._version import __version__
 from .calibration import NORMS
 from .decision import MIN_IMAGES, RULES, decide
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
-from .evidence import at_pixels, check_maps, collect_evidence
+from .evidence import Evidence, at_pixels, check_maps, collect_evidence
 from .parts import score_parts
 from .routes import Routes, calibrate, rates_by_lot
 from .summary import expectations, explain_routes, unlike_the_others
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .calibration import Norm
     from .decision import Rule
     from .descriptors import DescriptorsLike
-    from .evidence import Evidence
     from .routes import RouteCalibration
 
 _DEFAULT_RATE = 0.01
@@ -144,6 +143,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
        base  anomaly_score  is_anomalous
     0   1.0           0.98         False
     """
+
+    routes_: Routes
+    training_: Evidence
 
     _parameter_constraints = {
         "norm": [StrOptions(set(NORMS))],
