@@ -52,3 +52,8 @@ def test_parameters_of_before_are_those_of_today_or_none():
     assert pipe["features"].ignore == "background"
     with pytest.warns(FutureWarning, match="it is a constant"):
         make_structcore("efficientnet_lite0", knn__n_folds=3)
+    with pytest.raises(ValueError, match="give features__crop alone"):
+        make_structcore("efficientnet_lite0", features__resize=64, features__crop=32)
+    with pytest.warns(FutureWarning, match="use features__ignore instead"):
+        pipe = make_structcore("efficientnet_lite0", features__foreground=True)
+    assert pipe["features"].ignore == "background"

@@ -15,6 +15,7 @@ from skstructcore import (
     save,
     update,
 )
+from skstructcore.datasets import ImageSet
 from skstructcore.scoring.decision import weights_of
 from skstructcore.scoring.parts import score_parts
 from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, suspects_of, tail_p_values
@@ -129,12 +130,22 @@ def test_what_cannot_be_is_refused():
     pipe = make_structcore(bank__ratio=0.1)[2:].fit(X, bank__parts=parts)
     with pytest.raises(ValueError, match="parts"):
         describe_parts(pipe, X, parts[:-1])
+    with pytest.raises(ValueError, match="which part each of them shows: give parts"):
+        describe_parts(pipe, X)
     with pytest.raises(ValueError, match="a part of its own"):
         make_structcore(bank__ratio=0.1)[2:].fit(X, bank__parts=np.arange(len(X)))
     with pytest.raises(ValueError, match="each of 5 images a part of its own"):  # of the good ones
         make_structcore(bank__ratio=0.1)[2:].fit(X[:10], [0, 1] * 5, bank__parts=np.arange(10) // 2)
     with pytest.raises(ValueError, match="at least 5 good parts"):
         make_structcore(bank__ratio=0.1)[2:].fit(X[:10], bank__parts=[0, 1] * 5)
+
+
+def test_the_parts_that_images_carry_are_taken():
+    images = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
+    data = ImageSet(images, ["good"] * 24, parts=np.arange(24) // 2)
+    settings = {"features__image_size": 64, "structcore__false_alarm_rate": 0.2}
+    pipe = make_structcore("efficientnet_lite0", **settings).fit(data)
+    assert describe_parts(pipe, data).equals(describe_parts(pipe, images, np.arange(24) // 2))
 
 
 def test_suspects_are_those_that_benjamini_and_hochberg_discover():

@@ -46,7 +46,7 @@ def test_the_memory_of_parameters_that_are_none_is_not_estimated():
         estimate_memory(pipe, np.zeros((3, 64, 64), np.uint8))
 
 
-@pytest.mark.parametrize("features", [None, 3])
+@pytest.mark.parametrize("features", [None, 3, ConvFeatures])
 def test_features_that_are_none_are_refused(features):
     with pytest.raises(TypeError, match="features must be a name or a feature estimator, got"):
         make_structcore(features)
@@ -173,9 +173,11 @@ def test_paper_preset_crops_in_proportion_to_the_size_that_is_asked_for(size, cr
 
 
 def test_paper_preset_refuses_a_size_that_follows_from_the_images():
-    pipe = make_structcore("efficientnet_lite0", preset="paper", features__image_size="native")
-    with pytest.raises(ValueError, match="image_size='native' and crop=True exclude each other"):
-        pipe.fit(np.zeros((4, 64, 64), np.uint8))
+    settings = {"preset": "paper", "features__image_size": "native"}
+    with pytest.raises(ValueError, match=r"preset='paper' crops.*image_size='native' excludes"):
+        make_structcore("efficientnet_lite0", **settings)
+    pipe = make_structcore("efficientnet_lite0", **settings, features__crop=False)
+    assert pipe["features"].crop is False
 
 
 def test_a_feature_estimator_keeps_its_crop_with_the_paper_preset():

@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 from networks import Blocks
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
     AnomalyMaps,
     ConvFeatures,
     StructCoreScorer,
+    describe,
+    describe_parts,
     make_structcore,
     regions,
 )
@@ -230,6 +233,15 @@ def test_what_cannot_be_compared_is_refused(scorer, maps, tmp_path):
     for other in (ConvFeatures(), make_pipeline(ConvFeatures()), scorer):
         with pytest.raises(TypeError, match="a pipeline whose last step is a StructCoreScorer"):
             regions(other, maps)
+        with pytest.raises(TypeError, match="describe needs a pipeline whose last step"):
+            describe(other, maps)
+        with pytest.raises(TypeError, match="describe_parts needs a pipeline whose last step"):
+            describe_parts(other, maps, [1] * len(maps))
+    with pytest.raises(NotFittedError, match="not fitted"):
+        describe(make_structcore("efficientnet_lite0"), np.zeros((2, 64, 64), np.uint8))
+    described = describe(make_pipeline(scorer), maps)
+    assert described["image"].tolist() == [f"image {i}" for i in range(len(maps))]
+    assert described.drop(columns="image").equals(scorer.describe(maps))
     with pytest.raises(ValueError, match="not among the images"):
         to_coco(of_maps(scorer, maps), np.zeros((1, 8, 8), np.uint8))
 

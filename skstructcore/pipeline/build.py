@@ -100,12 +100,16 @@ def make_structcore(
     if isinstance(features, str):
         features = _named_features(features)
         if preset == "paper":
-            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes. A size
-            # that follows from the images ("native", 0.5) excludes a crop: `fit` refuses both.
+            # Shorter side to 448, centre crop of 392; in the same proportion at other sizes.
             size = params.get("features__image_size", features.image_size)
-            has_length = isinstance(size, Integral | tuple | list)
-            settings["features__crop"] = round(np.min(size) * 448 / 392) if has_length else True
-    elif not hasattr(features, "fit"):
+            if isinstance(size, Integral | tuple | list):
+                settings["features__crop"] = round(np.min(size) * 448 / 392)
+            elif "features__crop" not in params:
+                raise ValueError(
+                    f"preset='paper' crops images, which image_size={size!r} excludes: give a size "
+                    "in pixels, or features__crop=False."
+                )
+    elif isinstance(features, type) or not hasattr(features, "fit"):
         raise TypeError(f"features must be a name or a feature estimator, got {features!r}.")
     pipe = Pipeline(
         [
@@ -128,7 +132,9 @@ def _named_as_today(params):
     for name in filter(_OF_BEFORE.__contains__, params):
         value, now = today.pop(name), _OF_BEFORE[name]
         if now and value not in (None, False):
-            today[now] = "background" if value == "auto" else value
+            if now in today:
+                raise ValueError(f"{name} is called {now} now: give {now} alone.")
+            today[now] = "background" if value is True or value == "auto" else value
         instead = f"{now} instead" if now else "nothing: it is a constant"
         warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
     return today

@@ -6,20 +6,21 @@ import logging
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.validation import check_labels, check_number
 from .._utils.warning import renamed
 from ..containers import AnomalyMaps
+from ..images.image_list import as_images
 from ..scoring.evidence import check_maps
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.regions import COLUMNS, find_regions
 from ..scoring.structcore import StructCoreScorer
-from .steps import names_of
+from .steps import names_of, takes_images
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
 
@@ -28,14 +29,15 @@ __all__ = ["describe", "describe_parts", "regions"]
 _logger = logging.getLogger(__name__)
 
 
-def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
+def describe(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> pd.DataFrame:
     """Say what is decided about images, how their scores come about, and where.
 
     Parameters
     ----------
     pipe : Pipeline
         Fitted, as `make_structcore` builds it.
-    X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
+    X : folder, sequence of paths, PIL images or arrays, ndarray, ImageSet, or AnomalyMaps
+        Images, or their maps as ``pipe[:-1].transform(images)`` gives them.
 
     Returns
     -------
@@ -54,12 +56,12 @@ def describe(pipe: Pipeline, X: ImagesLike) -> pd.DataFrame:
          image  is_anomalous
     0  image 0          True
     """
-    table = pipe[-1].describe(pipe[:-1].transform(X))
+    table = _scorer_of(pipe, "describe").describe(_maps_of(pipe, X))
     table.insert(0, "image", names_of(pipe, X))
     return table
 
 
-def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFrame:
+def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None) -> pd.DataFrame:
     """Decide about parts of which there are several views.
 
     Parameters
@@ -68,8 +70,8 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFr
         Fitted with ``bank__parts=``, as `make_structcore` builds it.
     X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
         Views of parts. A part may lack some.
-    parts : array-like of shape (n_views,)
-        The part that each image shows.
+    parts : array-like of shape (n_views,), default=None
+        The part that each image shows; None: those that the images carry, as in `fit`.
 
     Returns
     -------
@@ -82,7 +84,8 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFr
     Raises
     ------
     ValueError
-        If the pipeline was fitted without parts, or `parts` has not one entry an image.
+        If the pipeline was fitted without parts, nothing says which part an image shows, or `parts`
+        has not one entry an image.
 
     Examples
     --------
@@ -97,11 +100,15 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike) -> pd.DataFr
     0    18        3         False    image 1
     1    19        3          True    image 5
     """
+    scorer = _scorer_of(pipe, "describe_parts")
+    check_fitted_with_parts(scorer)
     names = names_of(pipe, X)
+    if parts is None and takes_images(pipe):
+        parts = as_images(X).annotations.parts
+    if parts is None:
+        raise ValueError("The images do not say which part each of them shows: give parts.")
     parts = check_labels(parts, len(names), "parts")
-    check_fitted_with_parts(pipe[-1])
-    views = pipe[-1].describe(pipe[:-1].transform(X))
-    return decide_parts(pipe[-1], views.assign(file=names), parts)
+    return decide_parts(scorer, scorer.describe(_maps_of(pipe, X)).assign(file=names), parts)
 
 
 @renamed("level", "false_alarm_rate")
@@ -171,17 +178,12 @@ def regions(
     >>> found["polygon"][0].tolist()
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
-    scorer = pipe[-1] if hasattr(pipe, "steps") else None
-    if not isinstance(scorer, StructCoreScorer):
-        raise TypeError("regions needs a pipeline whose last step is a StructCoreScorer.")
+    scorer = _scorer_of(pipe, "regions")
     if false_alarm_rate is not None:
         check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
     check_number(min_area, "min_area", 0, closed="left")
-    check_is_fitted(scorer)
-    is_maps = isinstance(X, AnomalyMaps)
-    maps = check_maps(scorer, X if is_maps else pipe[:-1].transform(X), reset=False)
-    names = [f"image {i}" for i in range(len(X))] if is_maps else names_of(pipe, X)
-    by_image = find_regions(scorer, maps, names, false_alarm_rate)
+    maps = check_maps(scorer, _maps_of(pipe, X), reset=False)
+    by_image = find_regions(scorer, maps, names_of(pipe, X), false_alarm_rate)
     rows = [row for rows in by_image for row in rows]
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
@@ -193,3 +195,16 @@ def regions(
             min_area,
         )
     return found
+
+
+def _scorer_of(pipe, function):
+    """The last step, fitted."""
+    scorer = pipe[-1] if isinstance(pipe, Pipeline) else None
+    if not isinstance(scorer, StructCoreScorer):
+        raise TypeError(f"{function} needs a pipeline whose last step is a StructCoreScorer.")
+    check_is_fitted(scorer)
+    return scorer
+
+
+def _maps_of(pipe, X):
+    return X if isinstance(X, AnomalyMaps) else pipe[:-1].transform(X)

@@ -142,11 +142,8 @@ def estimate_time(
     training, shape = _training(pipe, X, y, fit_params)
     bank, knn, _ = structcore_steps(pipe)
     rows = np.unique(np.linspace(0, shape.n_images - 1, _PROBED).astype(int))
-    images = training.X
-    if is_lazy(images):
-        images = images.showing(training.categories)
-    np.asarray(images[rows[:1]])  # loads the network
-    features, reading = _timed(np.asarray, images[rows])
+    np.asarray(training.X[rows[:1]])  # loads the network
+    features, reading = _timed(np.asarray, training.X[rows])
 
     n_patches, n_all = features[..., 0].size, shape.n_images * shape.n_patches
     n_entries = min(-(-shape.n_pairs // n_all), -(-n_patches // _PATCHES_AN_ENTRY))
@@ -189,6 +186,8 @@ def _training(pipe, X, y, fit_params):
     # Shapes are known of the features without their computation.
     features = clone(pipe[:-3]).fit_transform(X) if len(pipe) > 3 else np.asarray(X)
     training = good_images(features, y, **given, n_routes=bank.n_routes)
+    if is_lazy(training.X):
+        training = training._replace(X=training.X.showing(training.categories))
     return training, shape_of_fit(bank, training)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
+from ..containers import AnomalyMaps
 from ..images.image_list import as_images
 from ..images.intensity import Intensity
 from ..knn.scorer import RoutedKNNScorer
@@ -86,8 +87,8 @@ def check_takes_images(pipe: Pipeline, function: str) -> None:
         )
 
 
-def names_of(pipe: Pipeline, X: ImagesLike) -> list[str]:
+def names_of(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> list[str]:
     """What tables call each image: its path, or "image <position>"."""
-    if not takes_images(pipe):
+    if isinstance(X, AnomalyMaps) or not takes_images(pipe):
         return [f"image {i}" for i in range(len(X))]
     return as_images(X).file_names()
