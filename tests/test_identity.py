@@ -50,6 +50,28 @@ def scaled_by_other_code():
     return Scaled(1.0)
 
 
+def buffered(value):
+    module = net()
+    module.register_buffer("shift", torch.full((1,), value), persistent=False)
+    return module
+
+
+class WithoutGradient(nn.Module):
+    @torch.no_grad()
+    def forward(self, x):
+        return x
+
+
+class WithoutGradientNegative(nn.Module):
+    @torch.no_grad()
+    def forward(self, x):
+        return -x
+
+
+WithoutGradientNegative.__qualname__ = "WithoutGradient"
+WithoutGradientNegative.__name__ = "WithoutGradient"
+
+
 def patched():
     module = net()
     module.forward = lambda x: module[0](-x)
@@ -66,6 +88,13 @@ def patched():
         (net, lambda: net(seed=1)),
         (lambda: Scaled(1.0), lambda: Scaled(2.0)),
         (lambda: Scaled(1.0), scaled_by_other_code),
+        (lambda: Scaled(1), lambda: Scaled(2)),
+        (lambda: Scaled([1.0, 2.0]), lambda: Scaled([1.0, 3.0])),
+        (lambda: Scaled({"a": [1]}), lambda: Scaled({"a": [2]})),
+        (lambda: Scaled(np.ones(2)), lambda: Scaled(np.zeros(2))),
+        (lambda: Scaled(torch.ones(2)), lambda: Scaled(torch.zeros(2))),
+        (lambda: buffered(1.0), lambda: buffered(2.0)),
+        (lambda: WithoutGradient(), lambda: WithoutGradientNegative()),
         (net, patched),
     ],
 )
@@ -76,6 +105,8 @@ def test_networks_that_compute_otherwise_have_other_checksums(one, other):
 
 def test_use_and_mode_do_not_change_the_checksum():
     module = Blocks().eval()
+    module.seen = []  # in which a hook collects
+    module.stage1.register_forward_hook(lambda part, args, output: module.seen.append(output))
     before = module_checksum(module)
     module(torch.zeros(1, 3, 8, 8))  # it counts the images
     module.train()

@@ -1,10 +1,15 @@
 """Weights, which no pickle holds: read from files, summed up, and modules found again by that."""
 
+import dis
+import functools
 import hashlib
 import inspect
 import sys
 from dataclasses import dataclass
+from numbers import Number
 from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import numpy as np
 
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
@@ -54,17 +59,20 @@ def as_module(model):
 
 
 def module_checksum(module):
-    """SHA-256 of what a module computes: its structure, its code, its parameters and buffers.
+    """SHA-256 of what a module computes: its structure, its code, its tensors and attributes.
 
-    The code is the source of all classes that are not torch's own, with numbers, strings and
-    switches among their attributes; features in a cache would be those of other code otherwise.
-    Whole numbers are left out, as a module may count in them.
+    The code is the source of all classes that are not torch's own; features in a cache would be
+    those of other code otherwise. Attributes, but for those that begin with "_", are numbers,
+    strings, switches, tensors, arrays, and lists and dicts without tensors. What a method other
+    than the constructor sets is left out, as a module may count in it, and so are lists of tensors,
+    which it may collect.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).
     """
-    tensors = sorted(module.state_dict(keep_vars=True).items())
-    structure = _structure(module)
+    structure, tensors = _structure(module)
+    tensors |= {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
+    tensors = sorted(tensors.items())
     state = structure, [_version_of(tensor) for _, tensor in tensors]
     if _checksums.get(module, (None,))[0] != state:
         import torch
@@ -88,8 +96,11 @@ def _version_of(tensor):
 
 
 def _structure(module):
-    """Text of the classes, settings and code of a module and of all that it is made of."""
-    lines, seen = [repr(module)], set()
+    """Text of the classes, settings and code of a module and its parts, and their plain tensors."""
+    import torch
+
+    lines, seen, tensors = [repr(module)], set(), {}
+    set_later = frozenset().union(*map(_set_later, set(map(type, module.modules()))))
     for name, part in module.named_modules():
         cls = type(part)
         lines.append(f"{name} {cls.__qualname__}")
@@ -97,24 +108,59 @@ def _structure(module):
             lines.append(_source(part.forward))
         if cls.__module__.startswith("torch."):
             continue
-        settings = {
-            key: value
-            for key, value in sorted(vars(part).items())
-            if not key.startswith("_")
-            and key != "training"
-            and (isinstance(value, bool | float | str | tuple) or value is None)
-        }
-        lines.append(repr(settings))
-        for base in cls.__mro__:
-            if base not in seen and base.__module__.split(".")[0] not in ("torch", "builtins"):
+        for key, value in sorted(vars(part).items()):
+            if key.startswith("_") or key == "training":
+                continue
+            if isinstance(value, bool | float | str | tuple) or value is None:
+                lines.append(f"{key} {value!r}")
+            elif key in set_later:
+                continue
+            elif isinstance(value, torch.Tensor):
+                tensors[f"{name}.{key} plain"] = value
+            elif (text := _plain(value)) is not None:
+                lines.append(f"{key} {text}")
+        for base in _own_classes(cls):
+            if base not in seen:
                 seen.add(base)
                 lines += [_source(part) for part in vars(base).values() if callable(part)]
-    return "\n".join(lines)
+    return "\n".join(lines), tensors
+
+
+@functools.lru_cache(1024)
+def _own_classes(cls):
+    """A class and its bases, but for torch's own."""
+    return [b for b in cls.__mro__ if b.__module__.split(".")[0] not in ("torch", "builtins")]
+
+
+@functools.lru_cache(1024)
+def _set_later(cls):
+    """Names of the attributes that methods of a class set, but for its constructor."""
+    methods = [
+        inspect.unwrap(method)
+        for base in _own_classes(cls)
+        for name, method in vars(base).items()
+        if name != "__init__" and callable(method)
+    ]
+    codes = [method.__code__ for method in methods if hasattr(method, "__code__")]
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
+
+
+def _plain(value):
+    """Text of an attribute; None if it is no setting, or a list or dict that is still empty."""
+    if isinstance(value, str | tuple | Number | np.generic) or value is None:
+        return repr(value)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, dict):
+        value = [part for pair in value.items() for part in pair]
+    texts = [_plain(part) for part in value] if isinstance(value, list) else [None]
+    return None if None in texts or not texts else repr(texts)
 
 
 def _source(function):
     """The lines of a function; where there are none, its instructions, of this Python."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)  # wrappers of one kind share theirs
     if code not in _sources:
         try:
             text = inspect.getsource(function)
