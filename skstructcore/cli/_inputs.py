@@ -13,7 +13,7 @@ from ._output import Refused, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Literal
 
     from sklearn.pipeline import Pipeline
 
@@ -40,9 +40,12 @@ class Sources(NamedTuple):
 
         return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
-    def good_ones(self) -> ImageSet:
-        """Images to learn from: without a label they are good."""
-        return self._unread(self.rows("good", "train"))
+    def good_ones(self, groups: Literal["folder"] | None) -> ImageSet:
+        """Images to learn from: without a label they are good. `groups` as of `load_images`."""
+        from ..datasets.sources import load_rows
+
+        rows = self.rows("good", "train")
+        return load_rows(rows, self.paths, groups, self.reading["max_pixels"], None)
 
     def as_they_are(self, split: str = "train") -> ImageList | ImageSet:
         """Images to look at, with labels if a table or data set has one for each of them."""

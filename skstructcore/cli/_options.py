@@ -80,7 +80,7 @@ class _Numbers(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         numbers = _literal(value) if isinstance(value, str) else value
-        if isinstance(numbers, str) and "," in numbers:
+        if isinstance(numbers, str) and ("," in numbers or not numbers.strip()):
             self.fail(f"{value!r} are no numbers with commas between them", param, ctx)
         return numbers
 
@@ -251,6 +251,14 @@ good = click.option(
     "--good",
     default="good",
     help='Name of the folders of good images, beside "good", "OK", "normal" and the like.',
+)
+groups = click.option(
+    "--groups",
+    default="folder",
+    type=click.Choice(["folder", "none"]),
+    callback=lambda context, parameter, how: None if how == "none" else how,
+    help="Whether the images of one folder, where there are several, are held out together. Fewer "
+    "than five folders, of five images or more, are lots: reported, not held out.",
 )
 force = click.option(
     "--force", is_flag=True, help="Take images that look like defects or another product."

@@ -57,13 +57,7 @@ _PAINTED = 12
     help='What tells products apart: "folder" (those directly in each FOLDER), a table (CSV with '
     "columns file and category), or a regular expression with a group, searched for in each path.",
 )
-@click.option(
-    "--groups",
-    default="folder",
-    type=click.Choice(["folder", "none"]),
-    callback=lambda context, parameter, how: None if how == "none" else how,
-    help="Whether images of one folder, where there are several, are held out together: lots.",
-)
+@option.groups
 @option.cluster
 @option.json
 @click.pass_context
@@ -89,7 +83,7 @@ def fit(
     named = load_images(*images.paths, **how, **images.reading)
     _say_what_is_there(named)
     seen = {"features__crop": crop, "features__channels": channels}
-    defaults = {name: value for name, value in seen.items() if value}
+    defaults = {name: value for name, value in seen.items() if value is not None}
     if context.meta["cluster"] is not None:
         defaults["bank__shard_size"] = _SHARD
     pipe = new(false_alarm_rate, **defaults)

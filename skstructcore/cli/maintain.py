@@ -26,9 +26,10 @@ _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
     help="What an image that calibrated the model before counts, compared with a fresh one.",
 )
 @option.parts
+@option.groups
 @option.force
 @option.json
-def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, force, as_json):
+def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, groups, force, as_json):
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     Without IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts
@@ -41,7 +42,7 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, forc
     from ..lifecycle import recalibrate as recalibrate_
 
     pipe = model.load()
-    fresh = images.good_ones() if images.paths else None
+    fresh = images.good_ones(groups) if images.paths else None
     if fresh is None and false_alarm_rate is None:
         raise click.UsageError("give fresh images, or --false-alarms")
     if fresh is None and (parts is not None or any(images.reading.values())):
@@ -94,9 +95,10 @@ def _change(model, output, as_json, change):
 @option.images
 @option.new_model("Where to save the larger model.")
 @option.parts
+@option.groups
 @option.force
 @option.json
-def update(model, images, output, parts, force, as_json):
+def update(model, images, output, parts, groups, force, as_json):
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
     A model that was fitted with --parts needs --parts here too.
@@ -107,7 +109,7 @@ def update(model, images, output, parts, force, as_json):
     """
     from .. import lifecycle
 
-    new = images.good_ones()
+    new = images.good_ones(groups)
     how = {"parts": _parts(new, parts), "force": force}
     _change(model, output, as_json, lambda pipe: lifecycle.update(pipe, new, **how))
 
@@ -118,8 +120,9 @@ def update(model, images, output, parts, force, as_json):
 @option.images
 @option.new_model("Where to save the model that knows one more product.")
 @option.parts
+@option.groups
 @option.json
-def add_category(model, name, images, output, parts, as_json):
+def add_category(model, name, images, output, parts, groups, as_json):
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
     Scores of the other products stay as they are. A model that was fitted with --parts needs
@@ -131,7 +134,7 @@ def add_category(model, name, images, output, parts, as_json):
     """
     from .. import lifecycle
 
-    new = images.good_ones()
+    new = images.good_ones(groups)
     how = {"parts": _parts(new, parts)}
     _change(model, output, as_json, lambda pipe: lifecycle.add_category(pipe, new, name, **how))
 

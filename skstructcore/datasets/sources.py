@@ -131,7 +131,7 @@ def load_rows(
     sources: Sequence[StrPath],
     groups: Literal["folder"] | None = "folder",
     max_pixels: int | None = None,
-    check: bool = True,
+    check: bool | None = True,
 ) -> ImageSet:
     """What `load_images` makes of the rows that were found in `sources`."""
     if not rows:

@@ -37,6 +37,13 @@ def test_fit_prints_what_each_rate_promises_and_is_estimated_to_find(good, tmp_p
     assert "rate_high" in text.output and "painted_found" not in text.output
 
 
+def test_options_that_are_0_or_empty_are_not_passed_over(good, tmp_path):
+    for option in (["--channels", "0"], ["--crop", ""], ["--crop", " "]):
+        result = run("fit", good, "-o", tmp_path / "m", "--no-estimate", *option, *SMALL)
+        assert result.exit_code == 2 and option[0][2:] in result.output
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_model_is_saved_and_described_where_nothing_can_be_painted(tmp_path):
     for i in range(6):
         Image.fromarray(np.full((6, 6), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")

@@ -39,6 +39,26 @@ def test_models_that_decide_about_parts_are_kept_up_to_date(tmp_path, monkeypatc
     assert "(--parts of a command)" in run("add-category", "m", "pin", "pin", "-o", "more").output
 
 
+def test_folders_are_held_out_together_as_in_a_fit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for place in (f"{root}/{folder}/{i}.png" for root in "fg" for folder in range(5) for i in "ab"):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(place)
+    assert run("fit", "f", "-o", "m", "--no-estimate", *SMALL).exit_code == 0
+    for options, n_groups in (([], 10), (["--groups", "none"], 15)):
+        changed = run("update", "m", "g", "-o", "changed", "--force", *options)
+        assert changed.exit_code == 0, changed.output
+        assert len(set(skstructcore.load("changed")["bank"].images_.groups)) == n_groups
+    counts = []
+    for options in ([], ["--groups", "none"]):
+        command = ["recalibrate", "m", "g", "-o", "changed", "--force", "--json", *options]
+        changed = run(*command)
+        assert changed.exit_code == 0, changed.output
+        counts.append(json.loads(changed.stdout)["thresholds"])
+    assert counts[0] != counts[1]
+
+
 def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_path):
     output = tmp_path / "b.model"
     result = run("recalibrate", model, "-o", output, "--false-alarms", "0.3", "--json")
