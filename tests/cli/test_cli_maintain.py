@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from command import SMALL, run
 from PIL import Image
@@ -57,6 +58,37 @@ def test_folders_are_held_out_together_as_in_a_fit(tmp_path, monkeypatch):
         assert changed.exit_code == 0, changed.output
         counts.append(json.loads(changed.stdout)["thresholds"])
     assert counts[0] != counts[1]
+
+
+def test_what_a_table_without_labels_says_is_learned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), []
+    for i in range(64):  # two views of each part, two parts of each lot
+        Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(f"{i}.png")
+        rows.append((f"{i}.png", f"part {i // 2}", f"lot {i // 4}", "ab"[i // 16 % 2]))
+    table = pd.DataFrame(rows, columns=["file", "part", "group", "category"])
+    fresh = table[32:]
+    tables = {
+        "old": table[:32],
+        "unlabelled": fresh,
+        "labelled": fresh.assign(label="good"),
+        "without_lots": fresh.drop(columns="group"),
+    }
+    for name, rows in tables.items():
+        rows.to_csv(f"{name}.csv", index=False)
+    fitted = run("fit", "old.csv", "-o", "m", "--no-estimate", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    for command in ("update", "recalibrate"):
+        digests = {}
+        for name in list(tables)[1:]:
+            done = run(command, "m", f"{name}.csv", "-o", "changed", "--force")
+            assert done.exit_code == 0, done.output
+            digests[name] = skstructcore.info("changed")["digest"]
+        assert digests["unlabelled"] == digests["labelled"] != digests["without_lots"]
+        if command == "update":
+            known = skstructcore.load("changed")[-1].training_
+            assert list(known.images.parts) == list(table["part"])
+            assert list(known.route) == list(table["category"])
 
 
 def test_recalibrate_moves_the_threshold_and_says_what_changes(root, model, tmp_path):
