@@ -206,6 +206,44 @@ def test_a_first_receiver_is_not_told_what_is_in_the_table_already(pipe, folder)
     assert received == [4]
 
 
+@pytest.mark.parametrize("between", [0, 1])
+def test_a_new_table_is_told_as_a_whole(pipe, folder, between):
+    """Where the old one was put away, and what counts its messages stayed."""
+    table, received = folder.parent / "out.csv", []
+    put(folder, 3)
+    watch(pipe, folder, senders=[received.append]).step()
+    table.rename(table.with_name("yesterday.csv"))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for _ in range(between):  # a start without receivers
+        watch(pipe, folder)
+    put(folder, 4, first=3)
+    watch(pipe, folder, senders=[received.append]).step()
+    assert [message["number"] for message in received] == [1, 2, 3, 1, 2, 3, 4]
+
+
+def test_a_count_beyond_the_table_loses_no_message(pipe, folder):
+    received = []
+    put(folder, 1)
+    watch(pipe, folder, senders=[received.append]).step()
+    (folder.parent / "out.csv.sent").write_text("500")
+    put(folder, 1, first=1)
+    watch(pipe, folder, senders=[received.append]).step()
+    assert [message["number"] for message in received] == [1, 2]
+
+
+def test_a_folder_may_be_spelled_in_another_way(pipe, folder, monkeypatch):
+    put(folder, 2)
+    monkeypatch.chdir(folder.parent)
+    assert watch(pipe, Path("camera")).step() == 2
+    table = folder.parent / "out.csv"
+    assert pd.read_csv(table)["file"].tolist() == [str(folder / f"{i}.png") for i in range(2)]
+    monkeypatch.chdir(folder)
+    assert FolderWatch(pipe, "../camera", table, settle=0.0).step() == 0
+    table.write_text(table.read_text().replace(str(folder), "../camera"))  # of a version before
+    assert FolderWatch(pipe, folder, table, settle=0.0).step() == 0
+
+
 def test_images_that_vanish_are_forgotten(pipe, folder):
     put(folder, 2)
     watched = watch(pipe, folder, settle=60.0)

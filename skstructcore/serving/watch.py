@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from .._utils.files import Journal, escape_name, write_text
+from .._utils.files import Journal, escape_name, unescape_name, write_text
 from .._utils.validation import check_number
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
@@ -93,7 +93,8 @@ class FolderWatch:
     ) -> None:
         check_number(settle, "settle", 0, closed="left")
         check_number(patience, "patience", 0, closed="left")
-        self.pipe, self.folder, self.csv = pipe, Path(folder), Path(csv)
+        # The whole path, so that the same image has one name however the folder is spelled.
+        self.pipe, self.folder, self.csv = pipe, Path(os.path.abspath(folder)), Path(csv)
         self.model, self.settle, self.patience = model, settle, patience
         drawn = {"map": maps, "overlay": overlays}
         for place in filter(None, drawn.values()):
@@ -104,21 +105,22 @@ class FolderWatch:
                 )
         self._draw = None
         if any(drawn.values()):
-            self._draw = MapWriter.of(pipe, os.path.abspath(folder), drawn)
+            self._draw = MapWriter.of(pipe, str(self.folder), drawn)
         self._journal = Journal(self.csv)
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
         self._done, self.n_rows = set(), 0
         self._columns = [*_KEY, "model", *no_scores(pipe).columns, "error"]
-        rows = self._take_up()
         sent = self.csv.with_name(f"{self.csv.name}.sent")
+        rows = self._take_up(sent)
         self._outbox = Outbox(senders, sent, n_before=len(rows))
         self._count(rows)
 
-    def _take_up(self):
+    def _take_up(self, sent):
         """The rows of the table; half a row, of a kill, is taken away."""
         lines = self._journal.take_up()
         if not lines:
+            sent.unlink(missing_ok=True)  # it counts the messages of a table that was put away
             empty = pd.DataFrame(columns=self._columns)
             self._journal.append(empty.to_csv(index=False))
             return empty
@@ -129,7 +131,8 @@ class FolderWatch:
                 "another table. Choose another file."
             )
         _logger.info("Going on after %d images that are scored already", len(rows))
-        return rows.assign(model=rows["model"].fillna(""))
+        files = [escape_name(os.path.abspath(unescape_name(name))) for name in rows["file"]]
+        return rows.assign(file=files, model=rows["model"].fillna(""))
 
     def step(self, *, send: bool = True) -> int:
         """Look once: score what is complete, send what is waiting; return how many were scored.
@@ -248,10 +251,9 @@ class Outbox:
         self.senders, self.path, self._messages, self.counts = senders, path, [], []
         if not senders:
             return
-        if not path.exists():
-            self._keep([n_before] * len(senders))
         try:
-            self.counts = [int(line) for line in path.read_text().split()]
+            known = path.exists()
+            self.counts = list(map(int, path.read_text().split())) if known else [n_before]
         except ValueError:
             raise ValueError(
                 f"{str(path)!r} holds no counts of messages: write 0 into it, and all are sent "
@@ -259,6 +261,8 @@ class Outbox:
             ) from None
         if len(self.counts) != len(senders):  # other receivers than before
             self.counts = [min(self.counts, default=0)] * len(senders)
+        self.counts = [min(count, n_before) for count in self.counts]  # more were of another table
+        self._keep(self.counts)
 
     def __len__(self) -> int:
         return len(self._messages)
