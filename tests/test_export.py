@@ -254,6 +254,9 @@ def test_exported_models_name_what_they_cannot_take(pipe, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no image")
     with pytest.raises(skstructcore.images.ImageReadError, match=r"no\.png"):
         skstructcore.ExportedModel(tmp_path / "m.onnx").run([tmp_path / "no.png"])
+    deep = pictures(1, seed=3).astype(np.uint16) * 200
+    with pytest.raises(ExportError, match=r"position 0 in the list\) has more than 8"):
+        skstructcore.ExportedModel(tmp_path / "m.onnx").run(deep)
 
 
 @pytest.mark.parametrize(

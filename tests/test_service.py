@@ -214,6 +214,16 @@ def test_token_is_asked_for(path):
 def test_an_empty_token_does_not_open_the_service(path):
     with pytest.raises(ValueError, match="token must not be empty"):
         service.make_app(path, token="")
+    with pytest.raises(ValueError, match="token must be of ASCII"):
+        service.make_app(path, token="tökén")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_images": "3"}, {"max_queue": 0}, {"timeout": -1.0}, {"timeout": np.nan}]
+)
+def test_limits_are_checked_at_the_start(path, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        service.make_app(path, **wrong)
     assert not service.is_authorised("", "sesame")
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from .._utils.versions import import_extra
 from ..images.geometry import Framing
 from ..images.image_list import as_images
+from ..images.intensity import Intensity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +149,11 @@ class ExportedModel:
         return self._graph(np.ascontiguousarray(pixels)[np.newaxis])
 
     def _pixels(self, images, i):
+        if images.check(i, Intensity()) != "levels":
+            raise ExportError(
+                f"{images.place(i)} has more than 8 bits, and an exported graph takes 8: convert "
+                "it as your program does, or let the pipeline score it."
+            )
         size = self.note["resize_from"]
         if size is not None:
             return pixels_of_size(images, i, size)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ except ImportError as error:
     ) from error
 
 from .._utils.pages import fill_page
+from .._utils.validation import check_number
 from .._version import __version__
 from ..images.files import stamp
 from ..images.image_list import as_images
@@ -168,7 +170,13 @@ def make_app(
     """
     if token == "":
         raise ValueError("token must not be empty: name one, or None, so that anybody may ask.")
-    service = _Service(LiveModel(path, weights), max_pixels, max_images, max_queue, timeout)
+    if not (token or "").isascii():
+        raise ValueError("token must be of ASCII characters: headers hold no others in one way.")
+    limits = {"max_pixels": max_pixels, "max_images": max_images, "max_queue": max_queue}
+    for name, limit in {"max_bytes": max_bytes, **limits}.items():
+        check_number(limit, name, 1, closed="left", kind=Integral)
+    check_number(timeout, "timeout", 0)
+    service = _Service(LiveModel(path, weights), **limits, timeout=timeout)
 
     def check_token(request: Request):
         if not is_authorised(request.headers.get("authorization", ""), token):
