@@ -71,6 +71,8 @@ def test_parts_are_refused_where_the_pipeline_knows_none(pipe, images, tmp_path)
         report(pipe, images, tmp_path / "r.html", parts=range(13))
     with pytest.raises(ValueError, match="parts has 2"):
         report(pipe, images, tmp_path / "r.html", parts=[0, 1])
+    with pytest.raises(ValueError, match="parts has no entry for image 1: got None"):
+        report(pipe, images, tmp_path / "r.html", parts=["a", None, *"abcdefghijk"])
 
 
 def test_the_page_holds_what_describe_says_of_every_image(page, pipe, images):

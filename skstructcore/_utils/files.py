@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     unfinished = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.unfinished")
     try:
         with open(unfinished, "xb") as file:
+            with contextlib.suppress(FileNotFoundError):  # what is replaced keeps its rights
+                shutil.copymode(path, unfinished)
             yield file
             file.flush()
             if durable:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
-from .._utils.validation import check_number, check_same_length
+from .._utils.validation import check_labels, check_number, check_same_length
 from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.image_list import as_images
@@ -136,8 +136,8 @@ def report(
     types = labels_of(images, y)
     check_same_length(images=range(n_images), y=types, parts=parts)
     if parts is not None:
+        parts = check_labels(parts, n_images, "parts").astype(str)
         check_fitted_with_parts(pipe[-1])
-        parts = np.asarray(parts, dtype=object).astype(str)
     records, pictures, described = collect(
         pipe,
         listed,
