@@ -259,11 +259,12 @@ def pro_curve(
     >>> rates.tolist(), overlap.tolist()
     ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
+    whole = list(masks)
+    masks, normal, maps = _checked_maps(whole, anomaly_maps, ignored)
     scores, weights = [], []
-    for mask, scored in zip(masks, maps, strict=True):
-        if mask.any():
-            regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    for defects, mask, scored in zip(whole, masks, maps, strict=True):
+        if mask.any():  # a defect that ignored pixels cross is one
+            regions, _ = ndimage.label(defects, structure=np.ones((3, 3)))
             regions = regions[mask]
             weights.append(1 / np.bincount(regions)[regions])
             scores.append(scored[mask])
@@ -323,8 +324,6 @@ def _checked_maps(masks, anomaly_maps, ignored):
                 f"Mask and map at position {position} must be two-dimensional and of one "
                 f"size, got {mask.shape} and {scored.shape}."
             )
-        if not np.isfinite(scored).all():
-            raise ValueError(f"The anomaly map at position {position} is not finite.")
     normal = [~mask for mask in masks]
     if ignored is not None:
         ignored = [np.asarray(out, dtype=bool) for out in ignored]
@@ -332,6 +331,9 @@ def _checked_maps(masks, anomaly_maps, ignored):
             raise ValueError("ignored must hold one array of the size of its mask for each image.")
         masks = [mask & ~out for mask, out in zip(masks, ignored, strict=True)]
         normal = [good & ~out for good, out in zip(normal, ignored, strict=True)]
+    for position, (mask, good, scored) in enumerate(zip(masks, normal, maps, strict=True)):
+        if not np.isfinite(scored[mask | good]).all():
+            raise ValueError(f"The anomaly map at position {position} is not finite.")
     for kind, parts in (("anomalous", masks), ("normal", normal)):
         if not any(part.any() for part in parts):
             raise ValueError(f"The masks hold no {kind} pixel; both kinds are needed.")

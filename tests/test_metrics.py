@@ -12,6 +12,7 @@ from skstructcore.metrics import (
     image_ap_score,
     image_auroc_score,
     pixel_auroc_score,
+    pro_curve,
 )
 
 IMAGE_METRICS = [image_auroc_score, image_ap_score, f1_max_score, fpr_at_tpr_score]
@@ -187,3 +188,26 @@ def test_rates_out_of_range_are_refused():
 def test_scores_that_are_no_real_numbers_are_refused():
     with pytest.raises(ValueError, match="Anomaly scores must be real numbers, got complex128"):
         image_auroc_score([0, 1], [1j, 2j])
+
+
+def test_a_defect_that_ignored_pixels_cross_is_one():
+    mask = np.zeros((7, 9))
+    mask[1, :7] = 1  # crossed by what is ignored, and found
+    mask[5, :3] = 1  # missed: one of two
+    ignored = np.zeros(mask.shape, dtype=bool)
+    ignored[:, 3:5] = True
+    found = np.where((mask > 0) & (np.arange(7) < 3)[:, np.newaxis], 1.0, 0.0)
+    rates, overlap = pro_curve([mask], [found], ignored=[ignored])
+    assert overlap[rates == 0].max() == pytest.approx(0.5)
+
+
+def test_maps_may_hold_anything_where_they_are_ignored():
+    mask, ignored = np.eye(4), np.zeros((4, 4), dtype=bool)
+    ignored[0] = True
+    scored = np.arange(16.0).reshape(4, 4)
+    unseen = np.where(ignored, np.nan, scored)
+    for metric in (pixel_auroc_score, aupro_score):
+        expected = metric([mask], [scored], ignored=[ignored])
+        assert metric([mask], [unseen], ignored=[ignored]) == expected
+    with pytest.raises(ValueError, match="position 0 is not finite"):
+        pixel_auroc_score([mask], [unseen])

@@ -237,6 +237,12 @@ def test_bad_arguments(queries, bank, arguments, message, device):
         kneighbors(queries, bank, device=device, **arguments)
 
 
+def test_numbers_exclude_no_groups_that_are_named():
+    index = NeighborIndex(np.zeros((4, 1)), groups=["1", "1", "2", "2"])
+    with pytest.raises(ValueError, match="must be of one kind: 1 is not '1'"):
+        index.query(np.zeros((4, 1)), 1, exclude=[1, 1, 2, 2])
+
+
 def test_exclude_needs_groups_of_the_bank():
     with pytest.raises(ValueError, match="NeighborIndex\\(groups=\\)"):
         NeighborIndex(np.zeros((2, 1))).query(np.zeros((1, 1)), exclude=[0])

@@ -132,6 +132,7 @@ class AnomalyMapDisplay(Display):
         axes : ndarray of Axes, default=None
             See `plot`.
         """
+        _listed(images)  # an error before the work
         maps = pipe[:-1].transform(images)
         described, labels = pipe[-1].describe(maps), labels_of(images, y)
         display = cls._of_scored(
@@ -167,12 +168,7 @@ class AnomalyMapDisplay(Display):
     def _of(cls, images, maps, view=None, **options):
         if not hasattr(maps, "items"):
             raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
-        listed = as_images(images)
-        if len(listed) > _MOST_IMAGES:
-            raise ValueError(
-                f"No picture shows {len(listed)} images, {_MOST_IMAGES} at most: choose some, or "
-                "write a report (skstructcore.report)."
-            )
+        listed = _listed(images)
         listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
@@ -249,6 +245,9 @@ class AnomalyMapDisplay(Display):
         if is_new:
             axes = _new_grid(len(self.images), 1 + len(self.maps), self.rows)
         self.axes_ = np.asarray(axes, dtype=object)
+        wanted = len(self.images), 1 + len(self.maps)
+        if self.axes_.shape != wanted:
+            raise ValueError(f"axes must have shape {wanted}, got {self.axes_.shape}.")
         self.figure_ = self.axes_.flat[0].figure.figure  # the whole one, of a subfigure too
         colors, drawn = ListedColormap(overlay_colors() / 255), {}
         for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
@@ -274,6 +273,16 @@ class AnomalyMapDisplay(Display):
             has_masks = any(mask is not None and mask.any() for mask in self.masks)
             _draw_legend(self.figure_, of_masks=has_masks, of_thresholds=bool(self.thresholds))
         return self
+
+
+def _listed(images):
+    listed = as_images(images)
+    if len(listed) > _MOST_IMAGES:
+        raise ValueError(
+            f"No picture shows {len(listed)} images, {_MOST_IMAGES} at most: choose some, or "
+            "write a report (skstructcore.report)."
+        )
+    return listed
 
 
 def titles_of(described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str]) -> list[str]:

@@ -35,12 +35,15 @@ class Display:
     """
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
+    _labels_of = staticmethod(labels_of)
 
     def _as_arrays(self, *names):
         """Make arrays of fields that must be equally long, or None."""
         check_same_length(**{name: getattr(self, name) for name in names})
         for name in names:
             values = getattr(self, name)
+            if name == "labels" and np.asarray(values).dtype.kind in "biuf":
+                values = self._labels_of(None, values)
             setattr(self, name, None if values is None else np.asarray(values))
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -78,8 +81,6 @@ class ScoredDisplay(Display):
 
     A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet.
     """
-
-    _labels_of = staticmethod(labels_of)
 
     @classmethod
     def from_estimator(

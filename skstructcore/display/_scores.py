@@ -78,7 +78,7 @@ class DescriptorDisplay(ScoredDisplay):
 
     def __post_init__(self) -> None:
         check_same_length(z=self.z, labels=self.labels)
-        self.labels = None if self.labels is None else np.asarray(self.labels)
+        self._as_arrays("labels")
 
     @classmethod
     def of(cls, described, scorer, labels):

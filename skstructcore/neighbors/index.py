@@ -187,6 +187,11 @@ class NeighborIndex:
                 f"exclude must hold one group for each of the {n_queries} queries; "
                 f"got shape {exclude.shape}."
             )
+        if (exclude.dtype.kind in "US") != (self.groups.dtype.kind in "US"):
+            raise ValueError(
+                f"exclude ({exclude.dtype}) and groups ({self.groups.dtype}) must be of one kind: "
+                "1 is not '1'."
+            )
         names, groups = self._numbered_groups
         if len(names) == 1 and np.any(exclude == names[0]):
             raise ValueError(

@@ -101,6 +101,19 @@ def test_more_images_than_a_picture_can_show_are_refused_before_they_are_read():
         AnomalyMapDisplay.from_predictions(["nowhere.png"] * 101, {"a": np.ones((101, 2, 2))})
 
 
+def test_too_many_images_are_refused_before_they_are_scored(pipe):
+    with pytest.raises(ValueError, match="No picture shows 101 images"):
+        AnomalyMapDisplay.from_estimator(pipe, ["nowhere.png"] * 101)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (1, 2), (3, 2)])
+def test_axes_must_be_one_for_each_image_and_map(shape):
+    photo, axes = np.zeros((4, 4, 3), np.uint8), np.empty(shape, dtype=object)
+    display = AnomalyMapDisplay([photo, photo], {"a": np.ones((2, 4, 4))})
+    with pytest.raises(ValueError, match=r"axes must have shape \(2, 2\)"):
+        display.plot(axes)
+
+
 def test_maps_that_do_not_fit_their_image_are_refused():
     photo = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match=r"maps\['a'\]\[0\] has \(2, 2\) pixels"):

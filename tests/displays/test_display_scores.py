@@ -31,6 +31,15 @@ def test_score_shift_refuses_what_lies_nowhere(value):
         ScoreShiftDisplay([1.0, 1.0], [1.0, value], 0, 0)
 
 
+def test_labels_of_a_display_may_be_numbers():
+    histograms = ScoreHistogramDisplay([1.0, 2.0], 3, [0, 1]).histograms()
+    assert {name: values.tolist() for name, values in histograms.items()} == {
+        "good": [1], "defects": [2],
+    }  # fmt: skip
+    shift = ScoreShiftDisplay([1.0, 3.0], [1.0, 3.0], 2, 2, [0, 1])
+    assert shift.counts().sum(axis=1).to_dict() == {"good": 1, "defects": 1}
+
+
 def test_score_shift_of_routes_puts_all_products_on_one_scale():
     rng = np.random.default_rng(0)
     maps = AnomalyMaps(
