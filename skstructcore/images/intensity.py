@@ -44,7 +44,7 @@ class Intensity:
     """
 
     window: tuple[float, float] | None = None
-    channels: tuple[Any, ...] | None = None
+    channels: tuple[Any, ...] | str | None = None
 
     @classmethod
     def of(cls, window: object, channels: object) -> Intensity:
