@@ -334,3 +334,17 @@ def test_unequal_maps_of_equal_base_score_have_a_decision():
     scorer = StructCoreScorer(descriptors=["std"]).fit(maps)
     assert scorer.calibration_.base_decision.rule == "quantile"
     assert np.isfinite(scorer.describe(maps)["p_value"]).all()
+
+
+@pytest.mark.parametrize("rule", ["expected", "guaranteed"])
+def test_one_other_image_among_copies_is_a_model(rule):
+    rows = np.ones((41, 8))
+    rows[-1] += 3
+    scorer = StructCoreScorer(descriptors=["max"], threshold=rule)
+    pipe = make_pipeline(CoresetBank(0.5, random_state=0), RoutedKNNScorer(1), scorer).fit(rows)
+    assert pipe.predict(rows[:1]).tolist() == [1]
+
+
+def test_a_rule_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"rule must be one of 'expected', .*, got 'foo'"):
+        decide([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.1, "foo")

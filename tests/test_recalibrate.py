@@ -24,6 +24,7 @@ from skstructcore.lifecycle.recalibrate import _with_scores, moved_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import RULES
 from skstructcore.scoring.predictive import UPPER
+from skstructcore.scoring.summary import expectations
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 
@@ -199,7 +200,7 @@ def test_few_fresh_images_move_the_location_first_and_the_spread_later():
     np.testing.assert_allclose(moved, expected)
 
 
-@pytest.mark.parametrize(("weight_old", "kept"), [(0.0, 10 / 11), (0.5, 30 / 31)])
+@pytest.mark.parametrize(("weight_old", "kept"), [(0.0, 10 / 11), (1.0, 60 / 61)])
 def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old, kept):
     """One image in the middle, and 60 of before: the location stays, and the width nearly does."""
     known = steps("expected").fit(patches(60, 0), coresetbank__groups=None)[-1].calibration_
@@ -357,3 +358,40 @@ def test_with_force_images_recalibrate_the_product_that_was_said(routed):
     assert table.loc["b", "old_threshold"] == table.loc["b", "new_threshold"]
     # Compared with the bank of a, images of b are far off.
     assert table.loc["a", "new_threshold"] > 5 * table.loc["a", "old_threshold"]
+
+
+def test_scores_of_images_compared_with_themselves_promise_nothing_until_all_are_fresh():
+    pipe = steps("expected", calibration="in-sample").fit(patches(60, 0))
+    (sentence,) = expectations(pipe[-1])
+    assert "nothing is known of" in sentence and "in-sample" in sentence
+    with pytest.raises(ValueError, match="at least 5 good images"):
+        recalibrate(pipe, patches(4, 1), force=True)
+    for fresh in (patches(20, 1), patches(60, 1)):
+        later = recalibrate(pipe, fresh, force=True)
+        np.testing.assert_array_equal(
+            later[-1].calibration_.scores, -pipe.score_samples(fresh)
+        )  # not moved: these alone
+        assert later.predict(patches(200, 2)).mean() > 0.6
+        assert operating_points(later, false_alarm_rates=[0.1])["rate"][0] == 0.1
+        mixed = recalibrate(pipe, fresh, weight_old=0.1, force=True)
+        assert np.isnan(operating_points(mixed, false_alarm_rates=[0.1])["rate"][0])
+        assert "nothing is known of" in str(mixed[-1].calibration_.decision)
+    assert expectations(update(later, patches(6, 3), force=True)[-1]) == [sentence]
+
+
+@pytest.mark.parametrize("n", [1, 4, 20])
+def test_a_small_weight_of_old_images_does_not_switch_the_protection_off(n):
+    pipe = steps("expected").fit(patches(60, 0))
+    fresh = patches(n, 5, scale=1.3)
+    thresholds = [
+        -recalibrate(pipe, fresh, weight_old=weight, force=True)[-1].offset_
+        for weight in (0, 0.001, 0.05, 0.5, 0.999, 1)
+    ]
+    steps_between = np.diff(thresholds) * np.sign(thresholds[-1] - thresholds[0])
+    assert (steps_between > -1e-9).all()
+
+
+def test_it_is_told_that_fresh_images_decide_by_another_rule_than_the_plain_one(caplog):
+    pipe = steps("quantile").fit(patches(60, 0))
+    assert recalibrate(pipe, patches(30, 1))[-1].calibration_.decision.rule == "guaranteed"
+    assert "'guaranteed' instead of 'quantile'" in caplog.text

@@ -169,14 +169,10 @@ class DriftMonitor:
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
         self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
         self.window, self.random_state = window, random_state
-        knn, scorer = fitted_steps(pipe)[1:]
-        decisions = scorer.routes_.decisions
+        decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
-        held_out = {
-            name: knn.calibration != "in-sample" or decision.is_fresh
-            for name, decision in decisions.items()
-        }
+        held_out = {name: not decision.in_sample for name, decision in decisions.items()}
         if not all(held_out.values()):
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "

@@ -107,14 +107,14 @@ def operating_points(
     0   all             0.001  0.01
     1   all             0.100  0.10
     """
-    knn, scorer = fitted_steps(pipe)[1:]
+    scorer = fitted_steps(pipe)[-1]
     _check_numbers(false_alarm_rates, "false_alarm_rates", 0, 1)
     _check_numbers(sizes, "sizes", 0, 1, closed="right")
     check_number(severity, "severity", 0)
     check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
     for decision in scorer.routes_.decisions.values():
         check_scores(decision.scores)
-    table = _thresholds(scorer, false_alarm_rates, knn.calibration != "in-sample")
+    table = _thresholds(scorer, false_alarm_rates)
     if images is None:
         if y is not None:
             raise ValueError("y labels images: give them as well.")
@@ -129,13 +129,13 @@ def operating_points(
     return table.join(found, on="false_alarm_rate")
 
 
-def _thresholds(scorer, rates, held_out):
+def _thresholds(scorer, rates):
     """A row a rate and route: the threshold, and what is known of the rate it stands for."""
     rows = []
     for asked in map(float, rates):
         for name, known in scorer.routes_.decisions.items():
             decision, rate, interval = known.at(asked), np.nan, None
-            if (held_out or decision.is_fresh) and decision.rule != "quantile":
+            if not decision.in_sample and decision.rule != "quantile":
                 rate, interval = decision.rate, decision.interval
             low, high = interval or (np.nan, np.nan)
             rows.append((name, asked, rate, low, high, decision.threshold))

@@ -87,10 +87,11 @@ def recalibrate(
     """Set the threshold of a fitted pipeline anew, from fresh good images.
 
     Bank and statistics stay, so that scores stay; threshold and p-values become those of the
-    fresh images, by the rule of the pipeline. As they had no part in the fit, the rule
-    "guaranteed" is exact for further images like them (split-conformal). With the rule
-    "expected", fewer than 50 fresh images move the scores of the last calibration: their
-    location first, their spread later (`moved_scores`).
+    fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile", which
+    promises nothing). As they had no part in the fit, the rule "guaranteed" is exact for further
+    images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
+    the scores of the last calibration: their location first, their spread later (`moved_scores`).
+    In-sample scores are not moved: fresh images alone decide then, of which five are needed.
 
     Parameters
     ----------
@@ -113,7 +114,9 @@ def recalibrate(
         set for all of them, also those without images.
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
-        Above 0 the promise is exact only as far as the line has not changed.
+        Above 0 the promise is exact only as far as the line has not changed, and nothing is known
+        of the rate where the old scores are in-sample. With the rule "expected" and fewer than 50
+        fresh images, between what 0 and 1 give.
     force : bool, default=False
         Whether to take images that look like defects, another product or another camera.
 
@@ -175,6 +178,8 @@ def recalibrate(
         if changed.part_decision_ is not None:
             changed.part_decision_ = changed.part_decision_.at(rate)
     if images is not None:
+        if any(decision.rule == "quantile" for decision in scorer.routes_.decisions.values()):
+            _logger.warning("Fresh images decide by 'guaranteed' instead of 'quantile'.")
         fresh = fresh_images(pipe, images, groups, categories, parts, force=force)
         _calibrate(changed, fresh.table, weight_old)
         if scorer.part_decision_ is not None:
@@ -228,17 +233,34 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     rule = "guaranteed" if rule == "quantile" else rule
     scores, groups = np.asarray(scores), np.unique(groups, return_inverse=True)[1]
     n_groups = groups.max() + 1
+    is_few = rule == "expected" and n_groups < _ENOUGH
+    if is_few and 0 < weight_old < 1:
+        ends = (_fresh_decision(old, scores, groups, weight, rule, how) for weight in (0, 1))
+        return _between(*ends, weight_old, how)
     weights, kept = None, 0.0  # how much of the old scores is kept
     if weight_old > 0:
         n_fresh, (scores, groups, weights) = len(scores), _joined(old, scores, groups, weight_old)
         kept = 1 - n_fresh / float(weights.sum())
-    elif rule == "expected" and n_groups < _ENOUGH:
+    elif is_few and not old.in_sample:
         each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
         scores, groups, weights = moved_scores(old.scores, each), old.groups, old.score_weights
         kept = _LOCATION / (n_groups + _LOCATION)
     if groups is not None and len(np.unique(groups)) == len(groups):
         groups = None
-    return how(scores, old.asked_rate, rule, groups, weights, fresh=1 - kept * (1 - old.fresh))
+    kind = {"fresh": 1 - kept * (1 - old.fresh), "in_sample": old.in_sample and kept > 0}
+    return how(scores, old.asked_rate, rule, groups, weights, **kind)
+
+
+def _between(first, last, weight, how):
+    """The first decision, its scores moved so far that its tail is as near to the last one's."""
+    if not first.rule == last.rule == "expected":  # all scores are equal
+        return first
+    rate = min(first.asked_rate, 0.25)  # the tail lies above the location
+    (a, b), (c, d) = ((each.tail.location, each.tail.isf(rate)) for each in (first, last))
+    location, high = a + weight * (c - a), b + weight * (d - b)
+    scores = location + (first.scores - a) * (high - location) / (b - a)
+    kind = {"fresh": first.fresh, "in_sample": last.in_sample}
+    return how(scores, first.asked_rate, "expected", first.groups, first.score_weights, **kind)
 
 
 def _joined(old, scores, groups, weight):

@@ -194,7 +194,7 @@ def fit_calibration(
     `weights` are factors of the ``z`` of the first descriptors, the others do not count; None: all
     1. All else is as in `StructCoreScorer`.
     """
-    base, phi, groups = evidence.base, evidence.phi, evidence.groups
+    base, phi, groups, in_sample = evidence.base, evidence.phi, evidence.groups, evidence.in_sample
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
@@ -230,6 +230,8 @@ def fit_calibration(
         norm=norm,
         lam=float(lam),
         base_weight=base_weight,
-        decision=decide(scores, false_alarm_rate, threshold, groups),
-        base_decision=decide_by_base(base, false_alarm_rate, threshold, groups),
+        decision=decide(scores, false_alarm_rate, threshold, groups, in_sample=in_sample),
+        base_decision=decide_by_base(
+            base, false_alarm_rate, threshold, groups, in_sample=in_sample
+        ),
     )

@@ -48,8 +48,10 @@ class Decision:
         out) to 1.
     smallest_rate : float
         The smallest rate that the rule can be asked for; 0 if there is none.
+    in_sample : bool
+        Whether scores of images count that were compared with themselves: nothing is known then.
     interval : tuple of (float, float) or None
-        Where the true false-alarm rate lies, 90 % of the time; None: the rule says nothing.
+        Where the true false-alarm rate lies, 90 % of the time; None: nothing says it.
     """
 
     asked_rate: float
@@ -59,6 +61,7 @@ class Decision:
     groups: NDArray[Any] | None = None
     score_weights: NDArray[np.float64] | None = None
     fresh: float = 0.0
+    in_sample: bool = False
 
     smallest_rate, interval, shortage = 0.0, None, None
 
@@ -95,15 +98,25 @@ class Decision:
 
     def at(self, rate: float) -> Self:
         """The same rule and scores, at another false-alarm rate."""
-        return self.learn(self.scores, rate, self.groups, self.score_weights, self.fresh)
+        return self.learn(self.scores, rate, self.groups, self.score_weights, *self._kind)
 
-    def without(self, images: NDArray[np.int64]) -> Self:
-        """What the other images would decide, by the scores that they have here."""
+    def without(self, images: NDArray[np.int64]) -> Self | None:
+        """What the other images would decide, by their scores here; None: these are all equal."""
         scores, groups, weights = (
             None if values is None else np.delete(values, images)
             for values in (self.scores, self.groups, self.score_weights)
         )
-        return self.learn(scores, self.asked_rate, groups, weights, self.fresh)
+        if np.ptp(scores) == 0:
+            return None
+        return self.learn(scores, self.asked_rate, groups, weights, *self._kind)
+
+    @property
+    def _kind(self):
+        return self.fresh, self.in_sample
+
+    def __str__(self) -> str:
+        why = " (they were compared with themselves: in-sample)" if self.in_sample else ""
+        return f"rejects a share of good images that nothing is known of{why}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +127,7 @@ class Expected(Decision):
     rule = "expected"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, fresh):
+    def learn(cls, scores, rate, groups, score_weights, *kind):
         if len(scores) < MIN_IMAGES:
             raise ValueError(
                 f"threshold='expected' learns from at least {MIN_IMAGES} good images "
@@ -122,17 +135,20 @@ class Expected(Decision):
                 "threshold='guaranteed'."
             )
         weights = weights_of(len(scores), groups, score_weights)
-        tail = fit_predictive_tail(scores, weights, fresh=fresh)
-        return cls(rate, rate, float(tail.isf(rate)), scores, groups, score_weights, fresh, tail)
+        tail = fit_predictive_tail(scores, weights, fresh=kind[0])
+        threshold = float(tail.isf(rate))
+        return cls(rate, rate, threshold, scores, groups, score_weights, *kind, tail)
 
     def _p_values(self, scores):
         return self.tail.sf(scores)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        return self.tail.interval(self.threshold)
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.in_sample else self.tail.interval(self.threshold)
 
     def __str__(self) -> str:
+        if self.in_sample:
+            return super().__str__()
         low, high = map(percent, self.interval)
         text = f"rejects about {percent(self.rate)} of good images ({low} to {high}"
         if self.rate * (self.n_independent + 1) < 1:
@@ -147,9 +163,9 @@ class Guaranteed(Decision):
     rule = "guaranteed"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, fresh):
+    def learn(cls, scores, rate, groups, score_weights, *kind):
         threshold, promised = conformal_threshold(scores, rate, groups, score_weights)
-        return cls(rate, promised, threshold, scores, groups, score_weights, fresh)
+        return cls(rate, promised, threshold, scores, groups, score_weights, *kind)
 
     def _p_values(self, scores):
         return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
@@ -175,6 +191,8 @@ class Guaranteed(Decision):
         )
 
     def __str__(self) -> str:
+        if self.in_sample:
+            return super().__str__()
         return f"rejects at most {percent(self.rate)} of good images"
 
 
@@ -185,18 +203,15 @@ class Quantile(Decision):
     rule = "quantile"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, fresh):
+    def learn(cls, scores, rate, groups, score_weights, *kind):
         threshold = float(np.quantile(scores, 1 - rate))
-        return cls(rate, rate, threshold, scores, groups, score_weights, fresh)
+        return cls(rate, rate, threshold, scores, groups, score_weights, *kind)
 
     def _p_values(self, scores):
         # The inverse of `numpy.quantile`: where it is flat, the lowest share.
         shares, known = np.linspace(0, 1, len(self.scores)), np.sort(self.scores)
         lowest = np.append(shares, 1)[np.searchsorted(known, scores)]
         return 1 - np.minimum(np.interp(scores, known, shares), lowest)
-
-    def __str__(self) -> str:
-        return "rejects a share of good images that nothing is known of"
 
 
 #: How a threshold follows from held-out scores of good images.
@@ -211,6 +226,7 @@ def decide(
     score_weights: ArrayLike | None = None,
     *,
     fresh: float = 0.0,
+    in_sample: bool = False,
 ) -> Decision:
     """Set a threshold by held-out scores of good images, ``(n,)``, higher is more anomalous.
 
@@ -230,7 +246,9 @@ def decide(
     True
     """
     scores = np.asarray(scores, dtype=np.float64)
-    return RULES[rule].learn(scores, false_alarm_rate, groups, score_weights, fresh)
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(map(repr, RULES))}, got {rule!r}.")
+    return RULES[rule].learn(scores, false_alarm_rate, groups, score_weights, fresh, in_sample)
 
 
 def decide_by_base(

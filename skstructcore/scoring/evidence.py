@@ -126,7 +126,7 @@ class Evidence(OfTrainingImages):
     """What the maps of n images say, and what is known of the images, see `AnomalyMaps`.
 
     `base` is the base score, (n,); `phi` (n, p) has the descriptors that count, then those of the
-    paper that do not, see `shown`.
+    paper that do not, see `shown`. `in_sample`: the images were compared with themselves.
     """
 
     base: NDArray[np.float64]
@@ -135,6 +135,7 @@ class Evidence(OfTrainingImages):
     images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
+    in_sample: bool = field(default=False, metadata=OF_WHOLE)
 
     def __len__(self) -> int:
         return len(self.base)
@@ -158,6 +159,8 @@ def collect_evidence(
     maps: AnomalyMaps, descriptors: Sequence[DescriptorLike], resolution: str = "grid"
 ) -> Evidence:
     """Evaluate the base score and the descriptors, each once; what is ignored does not count."""
+    # Held-out scores of training images come with surprise.
+    in_sample = maps.image_index is not None and maps.surprise is None
     wanted = list(dict.fromkeys([BASE, *descriptors]))
     if not any(looks_at_surprise(descriptor) for descriptor in wanted):
         maps = replace(maps, surprise=None)
@@ -173,4 +176,5 @@ def collect_evidence(
         images=maps.images,
         route=maps.route,
         route_distance=maps.route_distance,
+        in_sample=in_sample,
     )

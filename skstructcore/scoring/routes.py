@@ -225,6 +225,8 @@ def rates_by_lot(training: Evidence, apart: Evidence, routes: Routes) -> LotRate
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
                 others = route.calibration.decision.without(of_lot)
+                if others is None:
+                    continue
                 judged[mine[of_lot]] = True
                 rejected[mine[of_lot]] = others.rejects(scores[of_lot])
     counts = np.array([(judged & (lots == lot)).sum() for lot in large])

@@ -262,7 +262,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
                 f"{len(scores)}: add parts, or leave parts= out."
             )
-        return decide(scores, self._asked_rate(), self._rule())
+        return decide(scores, self._asked_rate(), self._rule(), in_sample=training.in_sample)
 
     def _asked_rate(self):
         if self.quantile is None:

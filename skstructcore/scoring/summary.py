@@ -58,7 +58,7 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
         text = f"{len(odd)} training image{'' if one else 's'}{of_route} "
         text += f"{'is' if one else 'are'} unlike the others: {listed}"
         less = decision.without(odd)
-        if decision.threshold - less.threshold > 0.02 * abs(decision.threshold):
+        if less and decision.threshold - less.threshold > 0.02 * abs(decision.threshold):
             text += (
                 f"; without {'it' if one else 'them'} the threshold would be "
                 f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
