@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import joblib
 import numpy as np
@@ -67,9 +68,6 @@ def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
     lost.unlink()
     save_maps(pipe, files(parts), folder)
     assert kept.stat().st_mtime_ns == stamp and lost.exists()
-    os.utime(kept, ns=(0, 0))  # older than its image
-    save_maps(pipe, files(parts), folder)
-    assert kept.stat().st_mtime_ns > stamp
     (folder / "scale.json").write_text("{}")
     with pytest.raises(OSError, match="another model"):
         save_maps(pipe, files(parts), folder)
@@ -77,6 +75,26 @@ def test_a_run_goes_on_and_nothing_foreign_is_replaced(pipe, parts, tmp_path):
         save_maps(pipe, files(parts), tmp_path / "other", shard_size=0)
     with pytest.raises(OSError, match=r"holds other files, which are kept"):
         save_maps(pipe, files(parts), parts / "good")
+
+
+def test_a_map_is_that_of_the_image_that_is_there_now(pipe, parts, tmp_path):
+    image, folder = tmp_path / "a.png", tmp_path / "maps"
+    shutil.copy(parts / "good/0.png", image)
+    save_maps(pipe, [str(image)], folder)
+    before = (folder / "a.png").read_bytes()
+    shutil.copy(parts / "day/new/12.png", image)
+    os.utime(image, ns=(0, 0))  # another image, older than the map
+    save_maps(pipe, [str(image)], folder)
+    save_maps(pipe, [str(image)], tmp_path / "own")
+    assert before != (folder / "a.png").read_bytes() == (tmp_path / "own/a.png").read_bytes()
+
+
+def test_maps_of_arrays_are_those_of_the_last(pipe, parts, tmp_path):
+    first, second = (np.asarray(Image.open(file)) for file in files(parts)[:2])
+    for values, folder in ((first, "maps"), (second, "maps"), (second, "own")):
+        save_maps(pipe, [values], tmp_path / folder)
+    drawn = [(tmp_path / folder / "image 0.png").read_bytes() for folder in ("maps", "own")]
+    assert drawn[0] == drawn[1]
 
 
 def test_maps_of_a_recalibrated_model_are_those_of_another(pipe, parts, tmp_path):

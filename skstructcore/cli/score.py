@@ -90,7 +90,7 @@ def score(
     if csv is not None and parts:
         option.check_output(_of_parts(csv))
     from ..images import as_images
-    from ..inference.map_files import MapWriter, folder_of
+    from ..inference.map_files import MapWriter
     from ..inference.scores import iter_shards, read_scores
     from ..scoring.parts import check_fitted_with_parts, decide_parts
 
@@ -103,7 +103,7 @@ def score(
     drawn = {kind: options.pop(f"{kind}s") for kind in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
         keep_regions = regions is not None
-        options["also"] = MapWriter.of(pipe, folder_of(listed), drawn, keep_regions=keep_regions)
+        options["also"] = MapWriter.of(pipe, listed, drawn, keep_regions=keep_regions)
     asked = [false_alarm_rate, *images.reading.values(), *map(str, drawn.values()), str(regions)]
     lines, region_lines = _journal(csv), _journal(regions)
     before = None
@@ -256,18 +256,10 @@ def _tell(found, rows, parts, csv, as_json):
 def _fingerprint(model, paths, asked):
     """What has to be the same for rows that were written before a kill to be of this run."""
     from .._utils.files import file_digest
+    from ..inference.map_files import stamp_of
 
-    content = [file_digest(model), paths, [_stamp(path) for path in paths], asked]
+    content = [file_digest(model), paths, [stamp_of(path) for path in paths], asked]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _stamp(path):
-    from ..images.files import split_page, stamp
-
-    try:
-        return stamp(split_page(path)[0])
-    except (OSError, ValueError):  # to be reported with the scores
-        return None
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import joblib
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .._utils.files import atomic_file, escape_name, write_text
-from ..images.files import split_page
+from ..images.files import split_page, stamp
 from ..images.geometry import place_on_image
 from ..images.image_list import as_images
 from ..model_files.persistence import load
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .scores import OnError
 
 _NOTE = "scale.json"
+_STAMP = "image"  # text in each PNG: the stamp of the file that it was drawn from
 #: Counts of a 16-bit map that the threshold has: distances to eight times of it fit in.
 _COUNTS = {"euclidean": 8191, "sqeuclidean": 1023}
 _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
@@ -53,12 +55,17 @@ class MapWriter:
     def of(
         cls,
         pipe: Pipeline,
-        base: str,
+        images: ImageList | str,
         folders: dict[str, StrPath | None],
         *,
         keep_regions: bool = False,
     ) -> MapWriter:
-        """Begin in empty folders, or go on in those of the same model and images."""
+        """Begin in empty folders, or go on in those of the same model and images.
+
+        Images that are not there yet are named by the folder below which they will lie.
+        """
+        are_there = not isinstance(images, str)
+        base = _folder_of(images) if are_there else images
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
         thresholds = _thresholds(scorer)
@@ -72,9 +79,12 @@ class MapWriter:
         folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
         if len({place.resolve() for place in folders.values()}) < len(folders):
             raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
+        writer = cls(folders, base, note["unit"], intensity_of(pipe), keep_regions)
+        if are_there:
+            _check_apart(writer, images)
         for place in folders.values():
             _take_up(place, note)
-        return cls(folders, base, note["unit"], intensity_of(pipe), keep_regions)
+        return writer
 
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
         """Where each kind of file of image `i` is: its own place and name, which ends in ".png"."""
@@ -96,6 +106,8 @@ class MapWriter:
         for i, placed in enumerate(pixels):
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
+            drawn_from = PngInfo()
+            drawn_from.add_text(_STAMP, str(stamp_of(images.items[i])))
             for kind, path in self.paths(images, i).items():
                 if kind == "map":
                     picture = _as_counts(placed, self.unit)
@@ -107,11 +119,11 @@ class MapWriter:
                     picture = Image.fromarray(mask if mask.max() > 255 else mask.astype(np.uint8))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
-                    picture.save(file, format="png")
+                    picture.save(file, format="png", pnginfo=drawn_from)
         return found if self.keep_regions else [None] * len(maps)
 
 
-def folder_of(images: ImageList) -> str:
+def _folder_of(images):
     """The folder below which all files of images lie; "" without files."""
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
     return os.path.commonpath(map(os.path.dirname, files)) if files else ""
@@ -169,7 +181,8 @@ def save_maps(
     eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
     of each route. Files lie as those of the images do and have their names, with ".png" after
     others: those of ``day/a.png`` and ``day/b.jpg`` are ``day/a.png`` and ``day/b.jpg.png``. A run
-    that was ended goes on where it was.
+    that was ended goes on where it was: files of an image that has not changed stay. Those of
+    arrays are always written.
 
     Parameters
     ----------
@@ -223,8 +236,7 @@ def save_maps(
         pipe = load(pipe, mmap_mode="r")
     images = as_images(images)
     drawn = {"map": folder, "overlay": overlays, "mask": masks}
-    writer = MapWriter.of(pipe, folder_of(images), drawn)
-    _check_apart(writer, images)
+    writer = MapWriter.of(pipe, images, drawn)
     left = images[[i for i in range(len(images)) if _is_to_do(writer, images, i)]]
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     failed = {}
@@ -247,9 +259,22 @@ def _check_apart(writer, images):
 
 
 def _is_to_do(writer, images, i):
-    """Whether a file of image `i` is missing or older than the image."""
-    item = images.items[i]
-    path = split_page(item)[0] if isinstance(item, str) else ""
-    changed = os.stat(path).st_mtime_ns if os.path.isfile(path) else 0
-    paths = writer.paths(images, i).values()
-    return any(not path.exists() or path.stat().st_mtime_ns < changed for path in paths)
+    """Whether a file of image `i` is missing or was drawn from another file; arrays always are."""
+    now, paths = stamp_of(images.items[i]), writer.paths(images, i).values()
+    return now is None or any(_read_stamp(path) != str(now) for path in paths)
+
+
+def stamp_of(item: object) -> tuple[int, ...] | None:
+    """What changes when the file of an image is written again; None without a file."""
+    try:
+        return stamp(split_page(item)[0]) if isinstance(item, str) else None
+    except (OSError, ValueError):  # to be reported when it is read
+        return None
+
+
+def _read_stamp(path):
+    try:
+        with Image.open(path) as drawn:
+            return drawn.info.get(_STAMP)
+    except OSError:
+        return None
