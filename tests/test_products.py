@@ -239,3 +239,18 @@ def test_other_pipelines_are_refused(pipe):
         add_category(pipe[:-1], product(2), "k2")
     with pytest.raises(NotFittedError):
         add_category(clone(pipe), product(2), "k2")
+
+
+def test_images_that_are_in_the_bank_or_of_another_grid_are_no_new_product(pipe):
+    with pytest.raises(ValueError, match=r"12 of 12 images are in the bank already"):
+        add_category(pipe, product(0), "again")
+    with pytest.raises(ValueError, match=r"have 2 x 4 patches.* fitted with 3 x 4"):
+        add_category(pipe, product(2)[:, :2], "half")
+
+
+def test_nothing_is_left_of_the_scores_of_a_product_that_is_gone(pipe):
+    left = remove_category(pipe, "k1")[-1].calibration_
+    alone = fitted([0])[-1].calibration_
+    np.testing.assert_array_equal(left.scores, alone.scores)
+    more = remove_category(add_category(pipe, product(2), "k2"), "k2")[-1].calibration_
+    np.testing.assert_array_equal(more.scores, pipe[-1].calibration_.scores)

@@ -192,3 +192,8 @@ def test_a_route_to_which_nothing_is_unknown_is_told_of(caplog):
         assert not caplog.text
         CoresetBank(20).fit(X[1:], categories=labels[1:])
     assert "Route 'p0' has 2 images in 2 groups" in caplog.text
+
+
+def test_a_number_of_groups_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"n_routes must be an int in the range .*'three'"):
+        choose_routes(np.zeros((9, 2)), "three")

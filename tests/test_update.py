@@ -2,11 +2,13 @@ import shutil
 
 import numpy as np
 import pytest
+from networks import Blocks
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
+    ConvFeatures,
     CoresetBank,
     RoutedKNNScorer,
     StructCoreScorer,
@@ -20,6 +22,7 @@ from skstructcore import (
     update,
 )
 from skstructcore.bank.build import _drawn
+from skstructcore.datasets import ImageSet
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:false_alarm_rate=", "ignore:Fewer than", "ignore:.*training images are forgotten"
@@ -405,3 +408,34 @@ def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path):
     copied = shutil.copy(paths[3], tmp_path / "elsewhere.png")
     both = forget(pipe, [str(copied)])["bank"].images_
     assert np.flatnonzero(~both.is_there).tolist() == [3, 15]
+
+
+def test_features_of_another_grid_are_refused(pipe):
+    for function in (update, recalibrate):
+        with pytest.raises(ValueError, match=r"have 2 x 4 patches.* fitted with 3 x 4"):
+            function(pipe, NEW[:, :2])
+
+
+def test_positions_count_images_that_are_labelled_as_defects():
+    random = np.random.default_rng(0)
+    train, new = (random.integers(90, 160, (n, 64, 64, 3), dtype=np.uint8) for n in (20, 10))
+    pipe = make_pipeline(
+        ConvFeatures(Blocks(), layers=("stage1", "stage2"), image_size=32),
+        CoresetBank(0.1, random_state=0),
+        RoutedKNNScorer(2),
+        StructCoreScorer(false_alarm_rate=0.1),
+    ).fit(train, coresetbank__groups=None)
+    labels = np.array(["scratch"] * 3 + ["good"] * 7)
+    odd = new.copy()
+    odd[5, :32] = 255
+    for function in (update, recalibrate):
+        with pytest.raises(ValueError, match=r"1 of 7 images \(at position 5\) is anomalous"):
+            function(pipe, ImageSet(odd, labels))
+    known = ImageSet(np.concatenate([new[:3], train[:2], new[3:8]]), labels)
+    with pytest.raises(ValueError, match=r"2 of 7 images are in the bank .*position 3"):
+        update(pipe, known)
+    added = ImageSet(new, labels)
+    more = update(pipe, added, force=True, groups=None)
+    assert forget(more, added)[1].n_images_ == 20
+    with pytest.raises(ValueError, match="3 of 3 images are none that the pipeline was fitted"):
+        forget(more, added[:3])

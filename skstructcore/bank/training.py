@@ -41,6 +41,7 @@ class GoodImages(NamedTuple):
     category_names: list[str]  # of all images, also of those that were left out as defects
     parts: NDArray[Any] | None = None  # None: each image is decided by itself
     lots: NDArray[np.int64] | None = None  # None: the images are not known to come in lots
+    places: NDArray[np.int64] | None = None  # among all images that were given
 
 
 def good_images(
@@ -73,9 +74,10 @@ def good_images(
         several = None
     categories = _passed_or_carried(categories, several, "categories", len(X))
     names = [] if categories is None else sorted({str(name) for name in categories})
+    places = np.arange(len(X))
     is_good = _which_are_good(X, carried.labels if y is None else y)
     if is_good is not None:
-        X = X[is_good]
+        X, places = X[is_good], places[is_good]
         groups, categories, parts = (
             None if values is None else values[is_good] for values in (groups, categories, parts)
         )
@@ -89,7 +91,7 @@ def good_images(
     if groups is None and parts is not None:
         groups = parts  # views of one part depend on each other
     parts = None if parts is None else parts.astype(str)  # as model files keep them
-    good = GoodImages(X, groups, categories, names, parts)
+    good = GoodImages(X, groups, categories, names, parts, places=places)
     return good if groups is None else _told_from_lots(good, carries_groups)
 
 

@@ -13,6 +13,7 @@ from ..bank.training import digests_of, good_images, is_auto
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import UNKNOWN
+from ..scoring.evidence import check_maps
 from ..scoring.table import describe_maps
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fresh_images(
     """
     bank, knn, scorer = fitted_steps(pipe)
     good = _good_images(features_of(pipe, images), scorer, groups, categories, parts)
-    _check_new(bank, good)
+    check_new(bank, good)
     if not force:
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
@@ -86,8 +87,8 @@ def fresh_images(
     if in_memory and waits:
         patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
-        _check_products(table)
-        _check_margin(table, scorer.routes_.decisions)
+        _check_products(table, good.places)
+        _check_margin(table, good.places, scorer.routes_.decisions)
     return FreshImages(good, patches, maps, table)
 
 
@@ -115,7 +116,7 @@ def _good_images(features, scorer, groups, categories, parts):
 
 
 def _describe(scorer, maps, good):
-    evidence = scorer.evidence_of(maps)
+    evidence = scorer.evidence_of(check_maps(scorer, maps, reset=False))
     judged = scorer.routes_.judge(evidence, scorer.unknown_level)
     check_scores(judged.raw_score)
     table = describe_maps(scorer, maps, evidence.base, judged)
@@ -131,14 +132,14 @@ def _describe(scorer, maps, good):
     return table
 
 
-def _check_new(bank, good):
+def check_new(bank: CoresetBank, good: GoodImages) -> None:
     """Raise ValueError if images are in the bank already."""
     digests = digests_of(good.X)
     in_bank = np.flatnonzero(bank.images_.find(digests) >= 0)
     if len(in_bank):
         raise ValueError(
             f"{len(in_bank)} of {len(digests)} images are in the bank already (the first at "
-            f"position {in_bank[0]}): give new ones."
+            f"position {good.places[in_bank[0]]}): give new ones."
         )
 
 
@@ -153,30 +154,30 @@ def _check_sizes(bank, good):
         height, width = sizes[np.argmax(other)]
         (h0, w0), (h1, w1) = least, most
         raise ValueError(
-            f"{_count(other)} of another size than the training images, the first {height} x "
-            f"{width} pixels, where those had {h0} to {h1} x {w0} to {w1}: another camera, or "
-            f"another part of the image? {_FORCE}"
+            f"{_count(other, good.places)} of another size than the training images, the first "
+            f"{height} x {width} pixels, where those had {h0} to {h1} x {w0} to {w1}: another "
+            f"camera, or another part of the image? {_FORCE}"
         )
 
 
-def _check_products(fresh):
+def _check_products(fresh, places):
     """Raise ValueError if images are of no known product, or of another than was said."""
     unknown = fresh["route"] == UNKNOWN
     if unknown.any():
         raise ValueError(
-            f"{_count(unknown)} of no product that the pipeline knows (the nearest is "
+            f"{_count(unknown, places)} of no product that the pipeline knows (the nearest is "
             f"{fresh.loc[unknown, 'nearest_route'].mode()[0]!r}). {_FORCE}"
         )
     other = fresh["category"].notna() & (fresh["category"] != fresh["nearest_route"])
     if other.any():
         first = fresh[other].iloc[0]
         raise ValueError(
-            f"{_count(other)} of another product than was said: the first was called "
+            f"{_count(other, places)} of another product than was said: the first was called "
             f"{first['category']!r} and looks like {first['nearest_route']!r}. {_FORCE}"
         )
 
 
-def _check_margin(fresh, decisions):
+def _check_margin(fresh, places, decisions):
     """Raise ValueError if images are so anomalous that good ones can hardly be."""
     limits = {}
     for name, decision in decisions.items():
@@ -185,14 +186,14 @@ def _check_margin(fresh, decisions):
     far = fresh["raw_score"] > fresh["nearest_route"].map(limits)
     if far.any():
         raise ValueError(
-            f"{_count(far)} anomalous by a wide margin, with scores more than {_WIDE:g} times as "
-            "far above the median of good images as the highest of these: defects, or another "
-            f"product, must not be among good images. {_FORCE}"
+            f"{_count(far, places)} anomalous by a wide margin, with scores more than {_WIDE:g} "
+            "times as far above the median of good images as the highest of these: defects, or "
+            f"another product, must not be among good images. {_FORCE}"
         )
 
 
-def _count(which):
-    places = np.flatnonzero(which)
+def _count(which, places):
+    places = places[np.asarray(which)]
     shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
     are = "is" if len(places) == 1 else "are"
     return f"{len(places)} of {len(which)} images (at position {shown}) {are}"

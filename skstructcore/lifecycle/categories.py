@@ -9,13 +9,15 @@ from sklearn.base import clone
 
 from .._utils.warning import warn_user
 from ..bank.growth import bank_with_route, bank_without_route
+from ..bank.training import good_images
 from ..knn.held_out import scorer_of_bank
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail
+from ..scoring.evidence import check_maps
 from ..scoring.routes import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
-from ._fresh import features_of, known_parts, retrained
+from ._fresh import check_new, features_of, known_parts, retrained
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -62,8 +64,9 @@ def add_category(
     Raises
     ------
     ValueError
-        If `pipe` has no routes, the name is taken or cannot be used, the images are too few, or
-        their parts are not known where parts are decided.
+        If `pipe` has no routes, the name is taken or cannot be used, the images are too few, in
+        the bank already or of another grid of patches, or their parts are not known where parts
+        are decided.
     NotFittedError
         If `pipe` is not fitted.
 
@@ -102,12 +105,14 @@ def add_category(
             f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
         )
     features = features_of(pipe, images)
+    check_new(bank, good_images(features, None, None, None, None))
     alone = clone(bank).set_params(n_routes=None)
     options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
     patches = alone.fit_transform(features, **options)
     alone.images_ = replace(alone.images_, parts=known_parts(scorer, alone.images_.parts))
     new_knn = clone(knn).set_params(routing="top1")
     maps = new_knn.fit_transform(replace(patches, images=alone.images_))
+    check_maps(scorer, maps, reset=False)
     training, route = _calibrated(scorer, maps, name)
 
     first, bank = len(bank.images_), bank_with_route(bank, alone)

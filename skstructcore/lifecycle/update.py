@@ -13,6 +13,7 @@ from .._utils.warning import warn_user
 from ..bank.growth import bank_without, grown_bank
 from ..bank.training import digests_of
 from ..containers import Patches
+from ..images.labels import is_defect_in_training
 from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps
 from ..routing.profile import held_out_distances
@@ -97,7 +98,7 @@ def update(
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
     values, good, table = fresh.patches.values, fresh.good, fresh.table
     if not force:
-        _tell_of_rejected(table, scorer)
+        _tell_of_rejected(table, good.places, scorer)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.routes_.is_routed:
         routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
@@ -116,15 +117,15 @@ def update(
     return retrained(pipe, new_bank, new_knn, training)
 
 
-def _tell_of_rejected(table, scorer):
+def _tell_of_rejected(table, places, scorer):
     """Warn where the pipeline rejects more of the images than its rate explains."""
     rejected = np.flatnonzero(table["is_anomalous"])
     rate = scorer.false_alarm_rate_
     if len(rejected) and binomtest(len(rejected), len(table), rate, "greater").pvalue < _CHANCE:
         warn_user(
             f"{len(rejected)} of {len(table)} new images are rejected by the pipeline, where "
-            f"{rate:.2%} of good ones should be (the first at position {rejected[0]}): where they "
-            "show defects, forget takes them out again."
+            f"{rate:.2%} of good ones should be (the first at position {places[rejected[0]]}): "
+            "where they show defects, forget takes them out again."
         )
 
 
@@ -138,6 +139,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Training images, as the pipeline got them: files are told by their bytes, arrays by their
         values. All copies go; of files with copies of other names, those of the same name alone.
+        Images of an `ImageSet` that are labelled as defects need not be training images.
 
     Returns
     -------
@@ -198,7 +200,11 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
 
 def _find_all(record, features, digests):
     """Which training images have one of these contents: all copies, or those of the same name."""
-    unknown = np.flatnonzero(record.find(digests) < 0)
+    is_unknown = record.find(digests) < 0
+    labels = getattr(getattr(features, "annotations", None), "labels", None)
+    if labels is not None and not is_unknown.all():  # a fit leaves out what is labelled a defect
+        is_unknown &= ~is_defect_in_training(labels)
+    unknown = np.flatnonzero(is_unknown)
     if len(unknown):
         raise ValueError(
             f"{len(unknown)} of {len(digests)} images are none that the pipeline was fitted with "
@@ -210,7 +216,7 @@ def _find_all(record, features, digests):
         places.setdefault(record.digests[place], []).append(place)
     images, is_gone = getattr(features, "images", None), np.zeros(len(record), dtype=bool)
     for i, digest in enumerate(digests):
-        copies = places[digest]
+        copies = places.get(digest, [])
         is_file = images is not None and isinstance(images.items[i], str)
         if is_file and record.names is not None:
             named = [place for place in copies if record.names[place] == images.items[i]]

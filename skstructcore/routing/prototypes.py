@@ -9,12 +9,14 @@ is of that route at all is another question, see
 from __future__ import annotations
 
 import functools
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from .._utils.rows import counted_rows, iter_batches
+from .._utils.validation import check_number
 from ..neighbors.coreset import greedy_k_center
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ def choose_routes(
     def cluster(k):
         return KMeans(k, n_init=4, random_state=random_state).fit_predict(pooled)
 
+    if n_routes != "auto":
+        check_number(n_routes, "n_routes", 1, closed="left", kind=Integral)
     if n_routes != "auto" and n_routes > len(pooled):
         raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
     if n_routes != "auto":

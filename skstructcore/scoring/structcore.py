@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.rows import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS
+from .calibration import NORMS, fit_calibration
 from .decision import MIN_IMAGES, RULES, decide
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
 from .evidence import Evidence, at_pixels, check_maps, collect_evidence
@@ -215,14 +215,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     def calibrate(self) -> Self:
         """Learn what is normal from ``training_``: the last part of `fit`."""
-        self.calibration_, self.routes_ = calibrate(
-            self.training_,
-            norm=self.norm,
-            lam=self.lam,
-            weights=list(self.descriptors_.values()),
-            false_alarm_rate=self._asked_rate(),
-            threshold=self._rule(),
-        )
+        self.calibration_, self.routes_ = calibrate(self.training_, **self._options())
         self.part_decision_ = self._decide_parts()
         self.version_ = __version__
         if messages := explain_routes(self.routes_):
@@ -241,9 +234,20 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         vars(changed).pop("recalibration_", None)
         if routes is None:
             return changed.calibrate()
+        if len(training) >= MIN_IMAGES:
+            changed.calibration_ = fit_calibration(training, **changed._options())
         changed.routes_ = Routes(dict(routes))
         changed.part_decision_ = changed._decide_parts()
         return changed
+
+    def _options(self):
+        return {
+            "norm": self.norm,
+            "lam": self.lam,
+            "weights": list(self.descriptors_.values()),
+            "false_alarm_rate": self._asked_rate(),
+            "threshold": self._rule(),
+        }
 
     def _decide_parts(self):
         """The decision about parts, by held-out training parts; None where there are none."""

@@ -135,7 +135,7 @@ def test_products_are_told_apart_by_folders_added_and_removed(root, tmp_path):
     assert result.exit_code == 0 and "Categories: bolt (6), nut (6)" in result.output
     scored = run("score", first, root / "nut" / "train" / "good", "--json")
     assert {row["route"] for row in json.loads(scored.stdout)["scores"]} == {"nut"}
-    good = root / "bolt" / "train" / "good"
+    good = root / "bolt" / "test" / "good"
     assert run("add-category", first, "pin", good, "-o", more).exit_code == 0
     assert skstructcore.load(more)["bank"].bank_.route_names == ("bolt", "nut", "pin")
     assert run("remove-category", more, "bolt", "-o", fewer).exit_code == 0
