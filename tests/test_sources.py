@@ -205,6 +205,23 @@ def test_a_split_is_read_in_any_case(make):
         load_images("t/all.csv")
 
 
+def test_images_beside_a_data_set_are_told_of(make, caplog):
+    make("r/bottle/train/good/0.png", "r/capsule/good/0.png", "r/loose.png")
+    assert len(load_images("r")) == 1
+    assert "2 images beside it are not read, 'r/" in caplog.text
+    caplog.clear()
+    make("r/bottle/test/bad/0.png", "r/bottle/ground_truth/bad/0_mask.png")
+    load_images("r/bottle")
+    assert "beside it" not in caplog.text
+
+
+def test_a_zero_among_words_is_refused(make):
+    make("t/1.png", "t/2.png", "t/3.png")
+    Path("t/all.csv").write_text("file,label\n1.png,good\n2.png,0\n3.png,1\n")
+    with pytest.raises(DatasetError, match="label '0' means good beside other numbers, not words"):
+        load_images("t/all.csv")
+
+
 def test_labels_that_are_missing_or_contradict_each_other_are_refused(make):
     make("t/1.png", "t/2.png")
     Path("t/all.csv").write_text("file,label\n1.png,OK\n2.png,\n")

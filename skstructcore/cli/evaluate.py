@@ -59,7 +59,7 @@ def evaluate(context, images, train, good, false_alarm_rate, new, parts, picture
     skstructcore evaluate line4 --train line3/OK --false-alarms 0.05
     """
     if picture:
-        _check_picture(picture, images.paths)
+        _check_picture(picture, (*images.paths, *train))
     from ..images.labels import is_anomalous
     from ..scoring.parts import check_fitted_with_parts
 

@@ -193,6 +193,8 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
     """
     from ..lifecycle import audit as audit_
 
+    if not images.paths and any(images.reading.values()):
+        raise click.UsageError("--pages, --view and --max-pixels are about IMAGES: name them")
     pipe = model.load()
     table = audit_(pipe, images.as_they_are() if images.paths else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())

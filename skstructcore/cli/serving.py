@@ -137,12 +137,16 @@ def serve(model, host, port, token, max_megabytes, **limits):
     if app.state.model.loaded is None:
         raise Refused(app.state.model.error)
     try:
-        listening = socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = error.strerror or error
-        raise Refused(f"Cannot listen at {host}:{port}: {reason}. Choose another --port.") from None
+        raise Refused(
+            f"Cannot listen at {host}:{port}: {reason}. Choose another --host or --port."
+        ) from None
     host, port = listening.getsockname()[:2]
-    say(f"Listening at http://{host}:{port}, the interface is at /docs.")
+    shown = f"[{host}]" if ":" in host else host
+    say(f"Listening at http://{shown}:{port}, the interface is at /docs.")
     if token is None and host not in ("127.0.0.1", "::1"):
         say("Warning: anybody who reaches this address may ask. Set SKSTRUCTCORE_TOKEN.")
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)

@@ -288,6 +288,19 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
 
 
 def _from_layout(layout, reading):
+    known = {*layout.categories.values()} - {None} or {"train", "test"}
+    others = [
+        f for f in walk(layout.root, False) if f.relative_to(layout.root).parts[0] not in known
+    ]
+    if others:
+        _logger.warning(
+            "%r is laid out as a data set (of %s): %d images beside it are not read, %r for one. "
+            "Name the folders of images instead to take all.",
+            str(layout.root),
+            ", ".join(sorted(known)),
+            len(others),
+            str(others[0]),
+        )
     several = reading.categories == "folder" or len(layout.categories) > 1
     rows = []
     for category in layout.categories:

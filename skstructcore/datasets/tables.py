@@ -162,6 +162,9 @@ def _read_labels(path, labels, is_verdict, problems):
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
+    zeros = sorted({label for label in labels if _NUMBERS.get(label.lower()) == 0})
+    if zeros:
+        problems.add(f"{path}: the label {zeros[0]!r} means good beside other numbers, not words")
     if types and not good:
         words = ", ".join(GOOD_WORDS)
         problems.add(f"none of the labels {sorted(set(labels))} is a word for good: {words}")

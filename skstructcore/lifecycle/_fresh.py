@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _WIDE = 2.0
 # Sides this many times larger or smaller than those of all training images are of another camera.
 _OTHER_SIZE = 1.25
-_FORCE = "If they are as they should be, pass force=True."
+_FORCE = "If they are as they should be, pass force=True (--force)."
 
 
 class FreshImages(NamedTuple):

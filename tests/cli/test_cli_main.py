@@ -82,6 +82,8 @@ def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, fu
         ("evaluate ROOT/bolt --picture a.nope", "its suffix is none of"),
         ("evaluate ROOT/bolt --picture a", "its suffix is none of"),
         ("evaluate ROOT/bolt --picture ROOT/bolt/a.png", "lies among the images"),
+        ("evaluate ROOT/bolt --train ROOT/nut --picture ROOT/nut/a.png", "lies among the images"),
+        ("audit MODEL --pages all", "are about IMAGES"),
         ("evaluate . --csv s.csv", "there are no images in it"),
         ("evaluate ROOT/bolt --preset papr", "preset must be one of"),
         ("evaluate ROOT/bolt --set bank__ratio", "step__parameter=value"),
