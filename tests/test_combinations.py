@@ -104,8 +104,9 @@ def op_fresh(case, path):
 def op_weighted(case, path):
     changed = recalibrate(case.pipe, case.new, weight_old=0.5, force=True)
     says_alike(changed, case.test)
+    joined = recalibrate(case.pipe, case.new, weight_old=1.0, force=True)
     n_old = sum(len(d.scores) for d in case.pipe[-1].routes_.decisions.values())
-    assert sum(len(d.scores) for d in changed[-1].routes_.decisions.values()) == n_old + N_NEW
+    assert sum(len(d.scores) for d in joined[-1].routes_.decisions.values()) == n_old + N_NEW
 
 
 def op_update(case, path):
