@@ -193,13 +193,6 @@ def test_a_pipeline_without_a_bank_is_refused():
 
 
 @pytest.mark.parametrize("estimate", [estimate_memory, estimate_time])
-def test_what_fit_refuses_at_once_is_not_estimated(estimate):
-    ignore = {"a": [[(0, 0), (1, 0), (1, 0.5), (0, 0.5)]]}
-    with pytest.raises(ValueError, match="pass bank__categories="):
-        estimate(make(features__ignore=ignore), photos(4))
-
-
-@pytest.mark.parametrize("estimate", [estimate_memory, estimate_time])
 @pytest.mark.parametrize("name", ["bank__group", "bnk__groups", "bank__y"])
 def test_parameters_that_fit_does_not_have_are_named(estimate, name):
     with pytest.raises(ValueError, match=f"no parameters {name}: there are bank__groups, bank"):

@@ -520,19 +520,20 @@ def test_maps_and_overlays_are_there_for_each_row(pipe, folder):
     (folder / "no.png").write_bytes(b"no image")
     drawn = {"maps": folder.parent / "maps", "overlays": folder.parent / "over"}
     assert watch(pipe, folder, patience=0.0, **drawn).step() == 4
-    names = ["0.bmp.png", "0.png", "deep/0.png"]
+    names = ["0.bmp.png", "0.png.png", "deep/0.png.png"]
     for place in drawn.values():
         assert sorted(str(p.relative_to(place)) for p in place.rglob("*.png")) == names
     skstructcore.save_maps(pipe, [folder / "0.png"], folder.parent / "expected")
     expected, found = (
-        np.asarray(Image.open(folder.parent / name)) for name in ("expected/0.png", "maps/0.png")
+        np.asarray(Image.open(folder.parent / name))
+        for name in ("expected/0.png", "maps/0.png.png")
     )
     assert (found == expected).all() and found.max() > 0
     # Another image of the same name, older than its map: the map is that of the last row.
     Image.fromarray(pictures(1, seed=9)[0]).save(folder / "0.png")
     os.utime(folder / "0.png", ns=(1, 1))
     assert watch(pipe, folder, **drawn).step() == 1
-    assert (np.asarray(Image.open(folder.parent / "maps" / "0.png")) != expected).any()
+    assert (np.asarray(Image.open(folder.parent / "maps" / "0.png.png")) != expected).any()
     with pytest.raises(ValueError, match="where each image is scored: choose"):
         watch(pipe, folder, maps=folder / "maps")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ class MapWriter:
 
     folders: dict[str, Path]  # of each kind of file, "map", "overlay" and "mask", that is wanted
     base: str  # folder below which all images lie, as their files do below the folders
+    # Places of images whose files keep the suffix, to differ; None: nobody knows which will come.
+    alike: frozenset[str] | None
     unit: float  # what a count of a map is worth
     view: Intensity | None  # how the pipeline sees values of images, which overlays show
     keep_regions: bool  # whether a call returns the regions of each image
@@ -64,8 +67,7 @@ class MapWriter:
 
         Images that are not there yet are named by the folder below which they will lie.
         """
-        are_there = not isinstance(images, str)
-        base = _folder_of(images) if are_there else images
+        base, alike = (images, None) if isinstance(images, str) else _places(images)
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
         thresholds = _thresholds(scorer)
@@ -79,19 +81,15 @@ class MapWriter:
         folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
         if len({place.resolve() for place in folders.values()}) < len(folders):
             raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
-        writer = cls(folders, base, note["unit"], intensity_of(pipe), keep_regions)
-        if are_there:
-            _check_apart(writer, images)
         for place in folders.values():
             _take_up(place, note)
-        return writer
+        return cls(folders, base, alike, note["unit"], intensity_of(pipe), keep_regions)
 
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
-        """Where each kind of file of image `i` is: its own place and name, which ends in ".png"."""
-        item = images.items[i]
-        is_file = isinstance(item, str)
-        name = os.path.relpath(item, self.base) if is_file else images[i].file_names()[0]
-        name = escape_name(name if name.lower().endswith(".png") else f"{name}.png")
+        """Where each kind of file of image `i` is."""
+        place = _place(images, i, self.base)
+        keeps_suffix = self.alike is None or str(place.with_suffix("")) in self.alike
+        name = escape_name(f"{place}.png" if keeps_suffix else str(place.with_suffix(".png")))
         return {kind: folder / name for kind, folder in self.folders.items()}
 
     def __call__(
@@ -123,10 +121,24 @@ class MapWriter:
         return found if self.keep_regions else [None] * len(maps)
 
 
-def _folder_of(images):
-    """The folder below which all files of images lie; "" without files."""
+def _places(images):
+    """The folder below which all images lie, and places whose files keep the suffix to differ."""
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
-    return os.path.commonpath(map(os.path.dirname, files)) if files else ""
+    base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
+    places = [_place(images, i, base) for i in range(len(images))]
+    stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
+    # "a.png.bmp" is also there beside "a.png", which is "a.png.png" where it keeps its suffix.
+    return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
+
+
+def _place(images, i, base):
+    """Where image `i` lies below the folder of all of them."""
+    item = images.items[i]
+    if not isinstance(item, str):
+        return Path(images[i].file_names()[0])
+    path, _ = split_page(item)
+    place = Path(os.path.relpath(os.path.abspath(path), base))
+    return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
 
 
 def _thresholds(scorer):
@@ -179,10 +191,9 @@ def save_maps(
     A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
     the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance, 65535 one from
     eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
-    of each route. Files lie as those of the images do and have their names, with ".png" after
-    others: those of ``day/a.png`` and ``day/b.jpg`` are ``day/a.png`` and ``day/b.jpg.png``. A run
-    that was ended goes on where it was: files of an image that has not changed stay. Those of
-    arrays are always written.
+    of each route. Files lie as those of the images do and have their names: ``day/a.png`` is that
+    of ``day/a.jpg``. Where two names differ by their suffix alone, it is kept: ``day/a.jpg.png``.
+    A run that was ended goes on where it was.
 
     Parameters
     ----------
@@ -205,8 +216,6 @@ def save_maps(
 
     Raises
     ------
-    ValueError
-        If the files of two images would be one: those of ``a.jpg`` and ``a.jpg.png``.
     OSError
         If a folder holds files that are none of this function, or maps of another model or of
         images that lie elsewhere.
@@ -243,19 +252,6 @@ def save_maps(
     for scores, _ in iter_shards(pipe, left, writer, **options) if len(left) else ():
         failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
-
-
-def _check_apart(writer, images):
-    """Refuse images whose files would be one: a.jpg and a.jpg.png, or one image twice."""
-    images_of = {}
-    for i in range(len(images)):
-        for path in writer.paths(images, i).values():
-            if (other := images_of.setdefault(path, i)) != i:
-                names = images.file_names()
-                raise ValueError(
-                    f"images: {names[other]!r} and {names[i]!r} would both be written to "
-                    f"{str(path)!r}. Give them in two calls, with folders of their own."
-                )
 
 
 def _is_to_do(writer, images, i):

@@ -186,7 +186,7 @@ def _training(pipe, X, y, fit_params):
     # Shapes are known of the features without their computation.
     features = clone(pipe[:-3]).fit_transform(X) if len(pipe) > 3 else np.asarray(X)
     training = good_images(features, y, **given, n_routes=bank.n_routes)
-    if is_lazy(training.X):
+    if is_lazy(training.X) and training.categories is not None:
         training = training._replace(X=training.X.showing(training.categories))
     return training, shape_of_fit(bank, training)
 

@@ -74,7 +74,7 @@ def test_places_of_a_file_are_views_of_one_part(tmp_path, monkeypatch):
     assert parts["is_anomalous"].tolist() == [False, True]
     assert parts["worst_view"].tolist()[1] == names[3]
     # Maps are of the whole image, and know nothing of what the view leaves out.
-    seen = np.asarray(Image.open("maps/b.png[48x48+48+0].png")) > 0
+    seen = np.asarray(Image.open("maps/b[48x48+48+0].png")) > 0
     assert seen.shape == (48, 96) and seen[:, 48:].all() and not seen[:, :48].any()
 
 

@@ -65,13 +65,6 @@ def test_score_writes_maps_overlays_masks_and_regions(root, model, tmp_path):
     assert run("score", model, root / "bolt", "--maps", root / "bolt").exit_code == 2
 
 
-def test_two_images_whose_maps_would_be_one_file_are_refused(good, model, tmp_path):
-    for name in ("a.jpg", "a.jpg.png"):
-        shutil.copy(good / "0.png", tmp_path / name)
-    result = run("score", model, tmp_path, "--maps", tmp_path.parent / f"{tmp_path.name}_maps")
-    assert result.exit_code == 2 and "would both be written to" in result.output
-
-
 def test_rejected_images_change_the_exit_status_only_if_asked(root, model):
     spots = root / "bolt" / "test" / "spot"
     as_json = run("score", model, spots, "--json")
