@@ -70,7 +70,8 @@ class FolderWatch:
         this receiver, in order; the others do not wait for it.
     maps, overlays : str or path-like, default=None
         Folders for an anomaly map an image, and for the image with its map over it, as
-        `skstructcore.save_maps` writes them. They are there before the row is.
+        `skstructcore.save_maps` writes them, but for their names, which all keep the suffix
+        (``a.jpg.png``), as nobody knows which images come. They are there before the row is.
 
     Attributes
     ----------
