@@ -113,7 +113,7 @@ def simulate(n_streams, n_images, alpha, defects=0.0, level=0.05, rule="guarante
         scores = rng.normal(size=n_images)
         scores[rng.random(n_images) < defects] = 9.0
         p_values = decision.p_values(scores)
-        tests = RouteTests(decision, alpha, "auto", True, 5)
+        tests = RouteTests(decision, alpha, "auto", 5)
         ties = rng.random((n_images, 2))
         alarms.append(
             {
@@ -281,11 +281,11 @@ def test_in_sample_scores_are_no_reference(caplog):
         (pd.DataFrame({"base": [1.0]}), "without p_value"),
         (
             pd.DataFrame({"p_value": [0.5, 0.4], "is_anomalous": pd.array([False, None])}),
-            "is_anomalous is missing for image 1",
+            "is_anomalous must be True or False, got <NA> for image 1",
         ),
         (
             pd.DataFrame({"p_value": [0.5], "is_anomalous": ["False"]}),
-            "is_anomalous must hold True and False, got str.* values such as 'False'",
+            "is_anomalous must be True or False, got 'False' for image 0",
         ),
         (
             pd.DataFrame({"p_value": [0.5, 2.0]}, index=[7, 8]),
@@ -323,7 +323,7 @@ def test_parameters_out_of_range_are_named(pipe, name, value):
         DriftMonitor(pipe, **{name: value})
 
 
-@pytest.mark.parametrize("state", [None, [], 3, {}, {"version": 1}, {"version": 2}, {"version": 3}])
+@pytest.mark.parametrize("state", [None, [], 3, {}, {"version": 1}, {"version": 3}, {"version": 4}])
 def test_what_is_no_state_is_named(pipe, state):
     with pytest.raises(ValueError, match=r"state is no state|belongs to another"):
         DriftMonitor.from_dict(pipe, state)

@@ -35,26 +35,13 @@ _MOST_TOLERATED = 1 - 1e-6  # where all are rejected, nothing is more
 _MIN_BEFORE = 20
 
 
-def most_false_alarms(decision: Decision, chance: float) -> float:
-    """Return a false-alarm rate that the true one exceeds with a probability of at most `chance`.
-
-    Of ``n`` exchangeable images, ``m`` score above the threshold. The share of all good images
-    above the next lower score is distributed as Beta(m + 1, n - m).
-
-    Examples
-    --------
-    >>> from skstructcore.scoring.decision import decide
-    >>> round(most_false_alarms(decide(range(99), 0.1, "guaranteed"), 0.01), 2)  # 0.10 on average
-    0.18
-    """
-    counts = decision.counts
-    above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
-    return float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
-
-
 def _tolerated(asked, decision, chance):
     """The share of rejects that is no news; ValueError if false alarms may be more than `asked`."""
-    most = most_false_alarms(decision, chance)
+    # Of n exchangeable images, `above` score above the threshold. The share of all good images
+    # above the next lower score is distributed as Beta(above + 1, n - above).
+    counts = decision.counts
+    above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
+    most = float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
     if asked == "auto":
         return min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
     if asked < most:
@@ -67,19 +54,9 @@ def _tolerated(asked, decision, chance):
     return asked
 
 
-def _one_of_each_group(decision):
-    """Scores of independent images: images of one group are alike, so one is drawn at random."""
-    if decision.groups is None:
-        return decision.scores
-    order = np.random.default_rng(0).permutation(len(decision.scores))
-    _, first = np.unique(decision.groups[order], return_index=True)
-    return decision.scores[order[first]]
-
-
 class RouteTests:
-    """Tests of one route, which share `alpha`.
+    """Tests of one route, which share `alpha`; of in-sample scores only `CHANGED`.
 
-    Unless calibration scores were held out, like those of new images, only `CHANGED` is tested.
     `window` of the last images are kept. ValueError if `tolerated_rejects` (see `DriftMonitor`) is
     less than the false alarms that the threshold may give.
     """
@@ -89,11 +66,10 @@ class RouteTests:
         decision: Decision,
         alpha: float,
         tolerated_rejects: float | Literal["auto"],
-        held_out: bool,
         window: int,
     ) -> None:
         n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
-        kinds = [*n_bets] if held_out else [CHANGED]
+        kinds = [CHANGED] if decision.in_sample else [*n_bets]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(kinds) + 1)
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
@@ -104,9 +80,11 @@ class RouteTests:
         last = passing.max(initial=-np.inf)
         (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
         self.ranks = {CHANGED: OnlineRanks()}
-        if held_out:
+        if not decision.in_sample:
             self.tolerated_rejects = _tolerated(tolerated_rejects, decision, share)
-            scores = _one_of_each_group(decision)
+            scores = decision.scores
+            if decision.groups is not None:  # images of one group are alike: the first counts
+                scores = scores[np.unique(decision.groups, return_index=True)[1]]
             reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
             self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
@@ -184,18 +162,11 @@ class RouteTests:
 
 
 class RecentImages:
-    """Descriptors and maps of the last images; of all before, their sums.
-
-    Parameters
-    ----------
-    window : int
-        How many images are kept.
-    """
+    """Descriptors and maps of the last images, `window` of them; of all before, their sums."""
 
     def __init__(self, window: int) -> None:
         self.rows = deque(maxlen=window)  # of each image its position, descriptors and map
-        self.before = [0, 0.0, 0.0]  # of older images: number, sum, sum of squares
-        self.columns, self.grid = [], None
+        self.columns, self.grid, self.before = [], None, None
 
     def add(
         self,
@@ -213,11 +184,9 @@ class RecentImages:
         if (list(columns), grid) != (self.columns, self.grid):  # maps come, or no longer come
             self.columns, self.grid = list(columns), grid
             self.rows.clear()
-            self.before = [0, 0.0, 0.0]
+            self.before = np.zeros((3, len(row)))
         if len(self.rows) == self.rows.maxlen:
-            old = self.rows[0][1]
-            n, total, squares = self.before
-            self.before = [n + 1, total + old, squares + old**2]
+            self.before += _sums(self.rows[0][1])
         self.rows.append((image, row))
 
     def shift_since(self, first: int) -> dict[str, Any]:
@@ -225,17 +194,14 @@ class RecentImages:
         after = np.array([row for image, row in self.rows if image >= first])
         if len(after) == 0:
             return {}
-        earlier = np.array([row for image, row in self.rows if image < first])
-        n, total, squares = self.before
-        n += len(earlier)
-        n_z, n_after = len(self.columns), len(after)
-        location, variance = np.zeros(after.shape[1]), np.ones(after.shape[1])
-        knows_before = n >= _MIN_BEFORE
+        earlier = (_sums(row) for image, row in self.rows if image < first)
+        n, total, squares = sum(earlier, self.before)
+        n_z, location, variance = len(self.columns), 0.0, 1.0
+        knows_before = n[0] >= _MIN_BEFORE
         if knows_before:
-            location = (total + earlier.sum(axis=0)) / n
-            variance = (squares + (earlier**2).sum(axis=0)) / n - location**2
-            variance = np.maximum(variance, 1e-12) * (1 + n_after / n)
-        shift = (after.mean(axis=0) - location) / np.sqrt(variance / n_after)
+            location = total / n
+            variance = np.maximum(squares / n - location**2, 1e-12) * (1 + len(after) / n)
+        shift = (after.mean(axis=0) - location) / np.sqrt(variance / len(after))
         largest = int(np.abs(shift[:n_z]).argmax())
         moved = {"descriptor": self.columns[largest], "shift": float(shift[largest])}
         if self.grid not in (None, (1, 1)) and knows_before:
@@ -248,16 +214,18 @@ class RecentImages:
         """Return the state, as plain lists and numbers."""
         return {
             "columns": self.columns,
-            "grid": None if self.grid is None else list(self.grid),
-            "before": [np.asarray(part).tolist() for part in self.before],
+            "grid": self.grid and list(self.grid),
+            "before": np.asarray(self.before).tolist(),
             "rows": [[image, row.tolist()] for image, row in self.rows],
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take up what `to_dict` returned."""
-        self.columns = list(state["columns"])
-        self.grid = None if state["grid"] is None else tuple(state["grid"])
-        n, total, squares = state["before"]
-        self.before = [n, np.array(total), np.array(squares)]
-        self.rows.clear()
+        self.columns, self.before = list(state["columns"]), np.array(state["before"])
+        self.grid = state["grid"] and tuple(state["grid"])
         self.rows.extend((image, np.array(row)) for image, row in state["rows"])
+
+
+def _sums(row):
+    """What `RecentImages` keeps of an image: its number, values and squares."""
+    return np.stack([np.ones_like(row), row, row**2])

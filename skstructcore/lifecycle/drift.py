@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
@@ -32,7 +31,8 @@ __all__ = ["DriftAlarm", "DriftMonitor"]
 
 _logger = logging.getLogger(__name__)
 
-_VERSION = 3  # of the state
+_VERSION = 4  # of the state
+_PARAMETERS = ("alpha", "tolerated_rejects", "window", "random_state")
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,10 @@ class DriftMonitor:
     -----
     The bound holds while good images are exchangeable with the calibration images: exactly
     after `recalibrate`; with the held-out scores of training images as far as those are not
-    lower than scores of new images. All p-values share one calibration set, so that they are not
-    independent; what is bet on is the rank of each image among calibration *and* all images
-    before it, which is. After an in-sample fit, whose calibration scores are too low, "higher
-    scores" and "more rejects" are not tested. Images that come in lots are no independent
-    evidence: pass their lots as `groups`, and the first image of each counts. The state
-    keeps a number for each image that passes, about 20 MB of JSON for a million.
+    lower than scores of new images. After an in-sample fit, whose calibration scores are too low,
+    "higher scores" and "more rejects" are not tested. Images that come in lots are no independent
+    evidence: pass their lots as `groups`, and the first image of each counts. The state keeps a
+    number for each image that passes, about 20 MB of JSON for a million.
 
     References
     ----------
@@ -172,15 +170,14 @@ class DriftMonitor:
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
-        held_out = {name: not decision.in_sample for name, decision in decisions.items()}
-        if not all(held_out.values()):
+        if any(decision.in_sample for decision in decisions.values()):
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
                 "than in training says nothing, and is not tested. recalibrate it with good images."
             )
         per_route = alpha / len(decisions)
         self._tests = {
-            name: RouteTests(decision, per_route, tolerated_rejects, held_out[name], window)
+            name: RouteTests(decision, per_route, tolerated_rejects, window)
             for name, decision in decisions.items()
         }
         self._random = np.random.default_rng(random_state)
@@ -249,16 +246,13 @@ class DriftMonitor:
         state = {
             "version": _VERSION,
             "fingerprint": _fingerprint(self.pipe),
-            "alpha": self.alpha,
-            "tolerated_rejects": self.tolerated_rejects,
-            "window": self.window,
-            "random_state": self.random_state,
+            "parameters": {name: getattr(self, name) for name in _PARAMETERS},
             "generator": self._random.bit_generator.state,
             "n_images": self.n_images_,
             "alarms": [vars(alarm) for alarm in self.alarms_],
             "routes": {name: tests.to_dict() for name, tests in self._tests.items()},
         }
-        return {**state, "checksum": _checksum(state)}
+        return {**state, "checksum": _digest(state)}
 
     @classmethod
     def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
@@ -267,7 +261,7 @@ class DriftMonitor:
         Parameters
         ----------
         pipe : Pipeline
-            The same pipeline, with the same calibration.
+            The same pipeline, with the same calibration; ValueError if it is another.
         state : dict
 
         Returns
@@ -275,26 +269,22 @@ class DriftMonitor:
         monitor : DriftMonitor
         """
         if not isinstance(state, Mapping) or state.get("version") != _VERSION:
-            given = sorted(state)[:5] if isinstance(state, Mapping) else repr(state)[:50]
             raise ValueError(
-                f"state is no state of DriftMonitor.to_dict, or one of an earlier release: {given}."
+                "state is no state of DriftMonitor.to_dict, or one of an earlier release: "
+                f"{str(state)[:50]}."
             )
         if state.get("fingerprint") != _fingerprint(pipe):
             raise ValueError(
                 "The state belongs to another pipeline, or to one with another calibration "
                 "(recalibrated or refitted since): begin a new DriftMonitor."
             )
-        if state.get("checksum") != _checksum(state):
-            raise ValueError(
-                "The state is not as it was written, its checksum is another: begin a new "
-                "DriftMonitor."
-            )
-        names = ("alpha", "tolerated_rejects", "window", "random_state")
-        monitor = cls(pipe, **{name: state[name] for name in names})
+        if state.get("checksum") != _digest({k: v for k, v in state.items() if k != "checksum"}):
+            raise ValueError("The state is not as it was written: begin a new DriftMonitor.")
+        monitor = cls(pipe, **state["parameters"])
         monitor._random.bit_generator.state = state["generator"]
         monitor.n_images_ = state["n_images"]
         for alarm in state["alarms"]:
-            place = None if alarm["place"] is None else tuple(alarm["place"])
+            place = alarm["place"] and tuple(alarm["place"])
             monitor.alarms_.append(DriftAlarm(**{**alarm, "place": place}))
         for name, tests in monitor._tests.items():
             tests.set_state(state["routes"][name])
@@ -327,18 +317,12 @@ class DriftMonitor:
                 f"X has the routes {', '.join(unknown)}, but the pipeline knows "
                 f"{', '.join(self._tests)}: give the table of this pipeline's describe, or images."
             )
-        if "is_anomalous" not in table:
-            return
-        if len(missing := np.flatnonzero(table["is_anomalous"].isna())):
-            raise ValueError(
-                f"is_anomalous is missing for image {missing[0]}. Leave out images that have "
-                "no decision."
-            )
-        if (kind := infer_dtype(table["is_anomalous"])) not in ("boolean", "empty"):
-            raise ValueError(
-                f"is_anomalous must hold True and False, got {kind} values such as "
-                f"{table['is_anomalous'].iloc[0]!r}."
-            )
+        for image, decided in enumerate(table.get("is_anomalous", ())):
+            if not isinstance(decided, bool | np.bool_):
+                raise ValueError(
+                    f"is_anomalous must be True or False, got {decided!r} for image {image}. Leave "
+                    "out images that have no decision."
+                )
 
 
 def _routes_of(table):
@@ -346,16 +330,11 @@ def _routes_of(table):
     return [str(name) for name in table.get("nearest_route", ["all"] * len(table))]
 
 
-def _checksum(state):
-    """Digest of a state, whether or not it has been JSON since it was made."""
-    text = json.dumps({k: v for k, v in state.items() if k != "checksum"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _fingerprint(pipe):
-    digest = hashlib.blake2b(digest_size=16)
-    for name, decision in pipe[-1].routes_.decisions.items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(decision.scores))
-        digest.update(np.float64(decision.threshold))
-    return digest.hexdigest()
+    decisions = pipe[-1].routes_.decisions
+    return _digest({name: [d.threshold, *d.scores.tolist()] for name, d in decisions.items()})
+
+
+def _digest(values):
+    """Digest of plain lists and numbers, whether or not they have been JSON since."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
