@@ -18,9 +18,8 @@ from scipy.stats import spearmanr
 from sklearn.model_selection import GroupKFold, KFold, ParameterSampler
 
 from skstructcore import make_structcore
-from skstructcore.datasets import DEFECTS, load_mvtec_ad, make_photographs
+from skstructcore.datasets import DEFECTS, load_mvtec_ad, make_photographs, paint_copies
 from skstructcore.metrics import image_auroc_score
-from skstructcore.model_selection.label_free import score_painted
 
 SETTINGS = {
     "features__image_size": [128, 192, 256],
@@ -76,7 +75,10 @@ def criteria(pipe, train, kinds):
     for fit, held_out in folds.split(train, groups=train.groups):
         groups = None if train.groups is None else train.groups[fit]
         pipe.fit(train[fit], bank__groups=groups)
-        good, painted = score_painted(pipe, train[held_out], kinds=kinds, severities=SEVERITIES)
+        held = train[held_out]
+        good = -pipe.score_samples(held)
+        copies = [paint_copies(held, kinds=kinds, severity=severity) for severity in SEVERITIES]
+        painted = np.array([-pipe.score_samples(painted) for painted in copies])
         row = {
             f"AUROC at {severity}": auroc(good, scores)
             for severity, scores in zip(SEVERITIES, painted, strict=True)

@@ -41,9 +41,6 @@ __all__ = [
     "pro_curve",
 ]
 
-# So many scores of normal pixels are looked up at once.
-_CHUNK = 1 << 22
-
 
 def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Area under the ROC curve of image scores.
@@ -153,9 +150,7 @@ def pixel_auroc_score(
     """Area under the ROC curve of all pixels of all images together.
 
     Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened
-    maps, which would need about ten numbers a pixel at once. Here only anomalous pixels
-    are kept (one float32 and two counters each); the normal ones are looked up among them
-    image by image.
+    maps, which would need about ten numbers a pixel at once; here it is one float32.
 
     Parameters
     ----------
@@ -311,57 +306,36 @@ def _checked(y_true, anomaly_score):
 
 def _checked_maps(masks, anomaly_maps, ignored):
     """Anomalous and normal pixels as bool and maps as float32, one array for each image."""
-    masks, anomaly_maps = list(masks), list(anomaly_maps)
-    if len(masks) != len(anomaly_maps):
-        raise ValueError(
-            f"One mask for each map is needed: {len(masks)} masks, {len(anomaly_maps)} maps."
-        )
     masks = [as_mask(mask, f"image {i}") for i, mask in enumerate(masks)]
     maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
-    for position, (mask, scored) in enumerate(zip(masks, maps, strict=True)):
+    if len(masks) != len(maps):
+        raise ValueError(f"One mask for each map is needed: {len(masks)} masks, {len(maps)} maps.")
+    if ignored is None:
+        counted = [np.ones(mask.shape, dtype=bool) for mask in masks]
+    else:
+        counted = [~np.asarray(out, dtype=bool) for out in ignored]
+    if [counts.shape for counts in counted] != [mask.shape for mask in masks]:
+        raise ValueError("ignored must hold one array of the size of its mask for each image.")
+    for position, (mask, scored, counts) in enumerate(zip(masks, maps, counted, strict=True)):
         if mask.ndim != 2 or mask.shape != scored.shape:
             raise ValueError(
                 f"Mask and map at position {position} must be two-dimensional and of one "
                 f"size, got {mask.shape} and {scored.shape}."
             )
-    normal = [~mask for mask in masks]
-    if ignored is not None:
-        ignored = [np.asarray(out, dtype=bool) for out in ignored]
-        if [out.shape for out in ignored] != [mask.shape for mask in masks]:
-            raise ValueError("ignored must hold one array of the size of its mask for each image.")
-        masks = [mask & ~out for mask, out in zip(masks, ignored, strict=True)]
-        normal = [good & ~out for good, out in zip(normal, ignored, strict=True)]
-    for position, (mask, good, scored) in enumerate(zip(masks, normal, maps, strict=True)):
-        if not np.isfinite(scored[mask | good]).all():
+        if not np.isfinite(scored[counts]).all():
             raise ValueError(f"The anomaly map at position {position} is not finite.")
-    for kind, parts in (("anomalous", masks), ("normal", normal)):
-        if not any(part.any() for part in parts):
+    anomalous = [mask & counts for mask, counts in zip(masks, counted, strict=True)]
+    normal = [~mask & counts for mask, counts in zip(masks, counted, strict=True)]
+    for kind, pixels in (("anomalous", anomalous), ("normal", normal)):
+        if not any(part.any() for part in pixels):
             raise ValueError(f"The masks hold no {kind} pixel; both kinds are needed.")
-    return masks, normal, maps
+    return anomalous, normal, maps
 
 
 def _normal_pixels_at(values, normal, maps):
-    """How many normal pixels score above, and exactly at, each of some sorted values.
-
-    Returns the counts above and at each value, int64 of shape (n_values,), and the number
-    of normal pixels.
-    """
-    between = np.zeros(len(values) + 1, np.int64)
-    equal = np.zeros(len(values), np.int64)
-    waiting, n_waiting, n_normal = [], 0, 0
-    for position, (good, scored) in enumerate(zip(normal, maps, strict=True)):
-        waiting.append(scored[good])
-        n_waiting += len(waiting[-1])
-        n_normal += len(waiting[-1])
-        if n_waiting < _CHUNK and position < len(maps) - 1:
-            continue
-        # Sorted, neighbouring look-ups touch neighbouring memory.
-        chunk = np.sort(np.concatenate(waiting))
-        place = np.searchsorted(values, chunk)
-        hit = values[np.minimum(place, len(values) - 1)] == chunk
-        equal += np.bincount(place[hit], minlength=len(values))
-        between += np.bincount(place[~hit], minlength=len(values) + 1)
-        waiting, n_waiting = [], 0
-    # between[i] lies above value i-1 and below value i.
-    above = np.cumsum(between[::-1])[::-1][1:] + np.cumsum(equal[::-1])[::-1] - equal
-    return above, equal, n_normal
+    """How many normal pixels score above, and exactly at, each of some values; and their number."""
+    scores = np.concatenate([scored[good] for good, scored in zip(normal, maps, strict=True)])
+    scores.sort()
+    below = np.searchsorted(scores, values, side="left")
+    up_to = np.searchsorted(scores, values, side="right")
+    return len(scores) - up_to, up_to - below, len(scores)

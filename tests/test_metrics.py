@@ -126,14 +126,6 @@ def test_pixel_auroc_equals_scikit_learn_on_all_pixels(case):
     assert pixel_auroc_score(masks, maps) == pytest.approx(expected, abs=1e-12)
 
 
-def test_pixel_auroc_is_the_same_when_looked_up_in_several_chunks(monkeypatch):
-    rng = np.random.default_rng(0)
-    masks, maps = rng.random((6, 5, 5)) < 0.3, rng.normal(size=(6, 5, 5)).astype(np.float32)
-    whole = pixel_auroc_score(masks, maps), aupro_score(masks, maps)
-    monkeypatch.setattr("skstructcore.metrics._CHUNK", 20)
-    assert (pixel_auroc_score(masks, maps), aupro_score(masks, maps)) == whole
-
-
 def test_aupro_counts_each_region_the_same_by_hand():
     # A region of four pixels that is found before any normal pixel, and one of a single
     # pixel that is found after one of ten normal pixels: overlap 1/2 up to a false positive

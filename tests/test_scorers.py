@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_are_errors(model, images):
     with pytest.raises(ValueError, match="gave nan"):
         bad(model, images.test)
     model[0].level_ = np.nan
-    with pytest.raises(ValueError, match="16 of 16 scores are not finite"):
+    with pytest.raises(ValueError, match="16 of 16 anomaly scores are not finite"):
         scorers.image_auroc_scorer(model, images.test)
 
 

@@ -1,6 +1,5 @@
 """Splits, scorers and criteria to compare pipelines by."""
 
-from .label_free import painted_defects_scorer
 from .scorers import (
     aupro_scorer,
     combine_anomaly_scorers,
@@ -9,6 +8,7 @@ from .scorers import (
     image_ap_scorer,
     image_auroc_scorer,
     make_anomaly_scorer,
+    painted_defects_scorer,
     pixel_auroc_scorer,
 )
 from .splitters import (

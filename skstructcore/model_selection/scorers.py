@@ -1,23 +1,26 @@
-"""Scorers for `scoring=` of scikit-learn: metrics applied to a fitted model and images.
+"""Scorers for `scoring=` of scikit-learn: of metrics with labels and masks, and without any.
 
-They ask the estimator for `score_samples` (image metrics) or `transform` (pixel metrics)
-and turn the sign of `score_samples`, so that the metrics get anomaly scores. Labels, lengths
-and masks are checked before the estimator computes anything.
+They turn the sign of `score_samples`, so that metrics get anomaly scores. Labels, lengths and
+masks are checked before the estimator computes anything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import metrics
+from ..datasets import DEFECTS, paint_copies
 from ..datasets.masks import check_masks, judged_pixels
-from ..images.labels import is_anomalous, required_labels
+from ..images.image_list import as_images
+from ..images.labels import is_anomalous, is_defect_in_training, required_labels
+from ..pipeline.steps import intensity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike
@@ -73,9 +76,8 @@ def make_anomaly_scorer(
 def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """Make one scorer of several, so that the model runs once for all of them.
 
-    Given a dict of scorers, scikit-learn runs the model for each of them; the combined one
-    returns a dict of values, which `GridSearchCV` and `cross_validate` also take (with
-    `refit` naming one of them).
+    It returns a dict of values, which `GridSearchCV` (with `refit` naming one of them) and
+    `cross_validate` take. Given a dict of scorers, they would run the model for each.
 
     Parameters
     ----------
@@ -167,11 +169,6 @@ def _evaluate(scorers, estimator, X, y):
         on_pixels = {} if ignored is None else {"ignored": ignored}
     if not all(scorer.on_maps for scorer in scorers.values()):
         scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
-        wrong = np.flatnonzero(~np.isfinite(scores))
-        if len(wrong):
-            raise ValueError(
-                f"{len(wrong)} of {len(scores)} scores are not finite, the first at {wrong[0]}."
-            )
     return {
         name: scorer.value(masks, pixels, **on_pixels)
         if scorer.on_maps
@@ -186,3 +183,72 @@ f1_max_scorer = make_anomaly_scorer(metrics.f1_max_score)
 fpr_at_tpr_scorer = make_anomaly_scorer(metrics.fpr_at_tpr_score, greater_is_better=False)
 pixel_auroc_scorer = make_anomaly_scorer(metrics.pixel_auroc_score, on_maps=True)
 aupro_scorer = make_anomaly_scorer(metrics.aupro_score, on_maps=True)
+
+
+def painted_defects_scorer(
+    estimator: Any,
+    X: ImagesLike,
+    y: ArrayLike | None = None,
+    *,
+    kinds: Sequence[str] = tuple(DEFECTS),
+    severities: Sequence[float] = (0.25, 0.5, 1.0),
+    random_state: int = 0,
+) -> float:
+    """Scorer for searches on good images: AUROC against painted copies of them.
+
+    It goes to ``scoring=`` of `GridSearchCV` and the like; other defects are asked for by
+    ``functools.partial(painted_defects_scorer, kinds=["spot"])``. How well it ranks settings is
+    measured in ``docs/model_selection.md``.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `score_samples`
+    X : held-out good images, in any form that `as_images` takes
+    y : array-like of shape (n,), default=None
+        Labels, which must call all images good; None: those of `X` where it has any.
+    kinds : sequence of str, default=all of `DEFECTS`
+        Kinds of defects; each copy gets one, at random.
+    severities : sequence of float, default=(0.25, 0.5, 1.0)
+        Contrasts of the defects, see `paint_copies`; each image gets a copy for each. Faint
+        ones keep the criterion from reaching 1 for all settings.
+    random_state : int, default=0
+        The same seed and the same image give the same copies, whatever the fold, so that
+        all settings are compared on the same copies and a feature cache knows them.
+
+    Returns
+    -------
+    auroc : float
+
+    Raises
+    ------
+    ValueError
+        If labels call an image anomalous, or `X` are not images (features that were computed in
+        advance cannot be painted on).
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV, KFold
+    >>> from skstructcore import make_structcore
+    >>> from skstructcore.model_selection import painted_defects_scorer
+    >>> search = GridSearchCV(make_structcore(), {"knn__n_neighbors": [1, 5]},
+    ...                       scoring=painted_defects_scorer, cv=KFold(3))
+    >>> search.fit(good_images)                       # doctest: +SKIP
+    """
+    y = getattr(X, "y", None) if y is None else y
+    if y is not None and is_defect_in_training(y).any():
+        raise ValueError(
+            "Painted defects are compared with good images, but y calls some images "
+            "anomalous; with real defects use skstructcore.model_selection.image_auroc_scorer."
+        )
+    if np.ndim(severities) != 1 or not len(severities):
+        raise ValueError(f"severities must be one number at least, as a list; got {severities!r}.")
+    images = as_images(X).seen_through(intensity_of(estimator, channels=False))
+    good, painted = [], []
+    for start in range(0, len(images), 16):  # the copies of all may not fit into memory
+        chunk = images[start : start + 16]
+        paint = partial(paint_copies, chunk, kinds=kinds, random_state=random_state)
+        copies = [copy for severity in severities for copy in paint(severity=severity)]
+        good.append(-estimator.score_samples(chunk))
+        painted.append(-estimator.score_samples(copies))
+    scores = np.concatenate(good + painted)
+    return metrics.image_auroc_score(np.arange(len(scores)) >= len(images), scores)

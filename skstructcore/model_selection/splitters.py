@@ -1,9 +1,6 @@
-"""Splitters for models that are trained on good images only.
+"""Splitters for models that are trained on good images only, for `cv=` of scikit-learn.
 
-Training folds hold good images only; anomalous images are always for testing. Apart from
-that they are splitters as scikit-learn has them, and work wherever `cv=` is a parameter.
-`y` is read by `skstructcore.images.labels.is_anomalous`; where it is None, `X.y` is used, so
-`split(images)` of an `ImageSet` is enough.
+Anomalous images are always for testing. `y` is read by `skstructcore.images.labels.is_anomalous`.
 """
 
 from __future__ import annotations
@@ -11,12 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.model_selection import (
-    BaseCrossValidator,
-    KFold,
-    ShuffleSplit,
-    StratifiedGroupKFold,
-)
+from sklearn.model_selection import BaseCrossValidator, KFold, ShuffleSplit, StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
 from .._utils.validation import check_labels
@@ -56,10 +48,8 @@ class _OneClassSplitter(BaseCrossValidator):
         if "groups" in self.get_metadata_routing().split.requests:
             groups = getattr(X, "groups", None) if groups is None else groups
             if groups is None:
-                raise ValueError(
-                    f"{type(self).__name__} needs groups: pass groups=, or an ImageSet that has "
-                    "groups."
-                )
+                name = type(self).__name__
+                raise ValueError(f"{name} needs groups: pass groups=, or an ImageSet with groups.")
             groups = check_labels(groups, len(anomalous), "groups")
         else:
             groups = np.arange(len(anomalous))
@@ -116,11 +106,6 @@ class OneClassKFold(_OneClassSplitter):
         rng = check_random_state(self.random_state) if self.shuffle else self.random_state
         folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng)
         good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
-        for kind, members in (("good", good), ("anomalous", bad)):
-            if len(members) < self.n_splits:
-                raise ValueError(
-                    f"n_splits={self.n_splits} is more than the {len(members)} {kind} images."
-                )
         bad = rng.permutation(bad) if self.shuffle else bad
         bad = bad[np.argsort(types[bad], kind="stable")]
         for number, (train, test) in enumerate(folds.split(good)):
@@ -152,9 +137,8 @@ class OneClassGroupKFold(OneClassKFold):
     __metadata_request__split = {"groups": True}
 
     def _folds(self, X, anomalous, types, groups):
-        folds = StratifiedGroupKFold(
-            self.n_splits, shuffle=self.shuffle, random_state=self.random_state
-        )
+        seed = self.random_state
+        folds = StratifiedGroupKFold(self.n_splits, shuffle=self.shuffle, random_state=seed)
         for train, test in folds.split(groups, anomalous, groups):
             yield train[~anomalous[train]], test
 
