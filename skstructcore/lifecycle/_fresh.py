@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .._utils.rows import is_lazy, materialize
 from .._utils.warning import warn_user
@@ -14,12 +15,11 @@ from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import UNKNOWN
 from ..scoring.evidence import check_maps
-from ..scoring.table import describe_maps
+from ..scoring.table import describe_maps, routes_of
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 _WIDE = 2.0
 # Sides this many times larger or smaller than those of all training images are of another camera.
 _OTHER_SIZE = 1.25
-_FORCE = "If they are as they should be, pass force=True (--force)."
 
 
 class FreshImages(NamedTuple):
-    """Good images that are not in the bank.
+    """Good images that are not in the bank, and the table of `describe` of them.
 
-    `table` is what `describe` says, and ``raw_score``, not scaled by the threshold of the route;
-    ``nearest_route`` in any case; ``group``; and ``category``, None where it is unknown.
+    It has, beside: ``raw_score``, not scaled by the threshold of the route; ``nearest_route`` in
+    any case; ``group``; and ``category``, None where it is unknown.
     """
 
     good: GoodImages
@@ -78,8 +77,7 @@ def fresh_images(
     if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
     if force and good.categories is not None:  # they go where it was said
-        names = bank.bank_.route_names
-        said = np.array([names.index(name) for name in good.categories])
+        said = np.array([bank.bank_.route_names.index(name) for name in good.categories])
         maps = score_patches(knn.search_, patches, knn.expectations_, said)
     else:
         maps = knn.transform(patches)
@@ -120,16 +118,15 @@ def _describe(scorer, maps, good):
     judged = scorer.routes_.judge(evidence, scorer.unknown_level)
     check_scores(judged.raw_score)
     table = describe_maps(scorer, maps, evidence.base, judged)
-    if "nearest_route" not in table:
-        table["nearest_route"] = "all"
-    table["raw_score"] = judged.raw_score
-    if good.groups is None:  # each image its own, and that of its copies
-        _, first, which = np.unique(digests_of(good.X), return_index=True, return_inverse=True)
-        table["group"] = first[which]
-    else:
-        table["group"] = good.groups
-    table["category"] = None if good.categories is None else good.categories.astype(str)
-    return table
+    groups = good.groups
+    if groups is None:  # each image its own, and that of its copies
+        groups = pd.factorize(digests_of(good.X))[0]
+    return table.assign(
+        nearest_route=routes_of(table),
+        raw_score=judged.raw_score,
+        group=groups,
+        category=None if good.categories is None else good.categories.astype(str),
+    )
 
 
 def check_new(bank: CoresetBank, good: GoodImages) -> None:
@@ -150,31 +147,28 @@ def _check_sizes(bank, good):
         return
     sizes, least, most = geometry.original_sizes, trained.min(axis=0), trained.max(axis=0)
     other = ((sizes < least / _OTHER_SIZE) | (sizes > most * _OTHER_SIZE)).any(axis=1)
-    if other.any():
-        height, width = sizes[np.argmax(other)]
-        (h0, w0), (h1, w1) = least, most
-        raise ValueError(
-            f"{_count(other, good.places)} of another size than the training images, the first "
-            f"{height} x {width} pixels, where those had {h0} to {h1} x {w0} to {w1}: another "
-            f"camera, or another part of the image? {_FORCE}"
-        )
+    (height, width), (h0, w0), (h1, w1) = sizes[np.argmax(other)], least, most
+    _refuse(
+        other,
+        good.places,
+        f"of another size than the training images, the first {height} x {width} pixels, where "
+        f"those had {h0} to {h1} x {w0} to {w1}: another camera, or another part of the image?",
+    )
 
 
 def _check_products(fresh, places):
     """Raise ValueError if images are of no known product, or of another than was said."""
     unknown = fresh["route"] == UNKNOWN
-    if unknown.any():
-        raise ValueError(
-            f"{_count(unknown, places)} of no product that the pipeline knows (the nearest is "
-            f"{fresh.loc[unknown, 'nearest_route'].mode()[0]!r}). {_FORCE}"
-        )
+    nearest = next(iter(fresh.loc[unknown, "nearest_route"].mode()), None)
+    _refuse(unknown, places, f"of no product that the pipeline knows (the nearest is {nearest!r}).")
     other = fresh["category"].notna() & (fresh["category"] != fresh["nearest_route"])
-    if other.any():
-        first = fresh[other].iloc[0]
-        raise ValueError(
-            f"{_count(other, places)} of another product than was said: the first was called "
-            f"{first['category']!r} and looks like {first['nearest_route']!r}. {_FORCE}"
-        )
+    first = fresh.iloc[int(np.argmax(other))]
+    _refuse(
+        other,
+        places,
+        f"of another product than was said: the first was called {first['category']!r} and looks "
+        f"like {first['nearest_route']!r}.",
+    )
 
 
 def _check_margin(fresh, places, decisions):
@@ -183,20 +177,25 @@ def _check_margin(fresh, places, decisions):
     for name, decision in decisions.items():
         median = float(np.median(decision.scores))
         limits[name] = median + _WIDE * (float(decision.scores.max()) - median)
-    far = fresh["raw_score"] > fresh["nearest_route"].map(limits)
-    if far.any():
-        raise ValueError(
-            f"{_count(far, places)} anomalous by a wide margin, with scores more than {_WIDE:g} "
-            "times as far above the median of good images as the highest of these: defects, or "
-            f"another product, must not be among good images. {_FORCE}"
-        )
+    _refuse(
+        fresh["raw_score"] > fresh["nearest_route"].map(limits),
+        places,
+        f"anomalous by a wide margin, with scores more than {_WIDE:g} times as far above the "
+        "median of good images as the highest of these: defects, or another product, must not be "
+        "among good images.",
+    )
 
 
-def _count(which, places):
+def _refuse(which, places, what):
+    """Raise ValueError if some images are `what` good ones are not."""
     places = places[np.asarray(which)]
-    shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
-    are = "is" if len(places) == 1 else "are"
-    return f"{len(places)} of {len(which)} images (at position {shown}) {are}"
+    if len(places):
+        shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
+        are = "is" if len(places) == 1 else "are"
+        raise ValueError(
+            f"{len(places)} of {len(which)} images (at position {shown}) {are} {what} If they are "
+            "as they should be, pass force=True (--force)."
+        )
 
 
 def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:
@@ -246,10 +245,9 @@ def retrained(
     `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
     """
     scorer = pipe[-1]
-    learned = [
-        scorer.part_decision_,
-        *(scorer.routes_.decisions.values() if routes is None else ()),
-    ]
+    learned = [scorer.part_decision_]
+    if routes is None:
+        learned += scorer.routes_.decisions.values()
     if any(decision is not None and decision.is_fresh for decision in learned):
         what = "The pipeline" if routes is None else "The decision about parts"
         warn_user(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
-    from ..scoring.calibration import ScoreCalibration
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -60,12 +59,11 @@ class Recalibration:
     decisions: pd.DataFrame
 
     def __repr__(self) -> str:
-        lines = []
-        for row in self.thresholds.itertuples():
-            lines.append(
-                f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
-                f" at {row.new_rate:.2%} ({row.n_images} images)"
-            )
+        lines = [
+            f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
+            f" at {row.new_rate:.2%} ({row.n_images} images)"
+            for row in self.thresholds.itertuples()
+        ]
         if len(self.decisions):
             changed = int(self.decisions["changed"].sum())
             lines.append(f"{changed} of {len(self.decisions)} decisions changed")
@@ -90,8 +88,9 @@ def recalibrate(
     fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile", which
     promises nothing). As they had no part in the fit, the rule "guaranteed" is exact for further
     images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
-    the scores of the last calibration: their location first, their spread later (`moved_scores`).
-    In-sample scores are not moved: fresh images alone decide then, of which five are needed.
+    the scores of the last calibration: their location, which counts as 10 images, and their
+    spread, which counts as 40. In-sample scores are not moved unless `weight_old` says so: fresh
+    images alone decide then, of which five are needed.
 
     Parameters
     ----------
@@ -115,8 +114,8 @@ def recalibrate(
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed, and nothing is known
-        of the rate where the old scores are in-sample. With the rule "expected" and fewer than 50
-        fresh images, between what 0 and 1 give.
+        of the rate where the old scores are in-sample. Where old scores are moved, their location
+        and spread count as up to as many images as there are.
     force : bool, default=False
         Whether to take images that look like defects, another product or another camera.
 
@@ -156,16 +155,15 @@ def recalibrate(
     >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """
-    scorer = fitted_steps(pipe)[-1]
-    rate = false_alarm_rate
+    scorer, rate = fitted_steps(pipe)[-1], false_alarm_rate
     if rate is not None:
         check_number(rate, "false_alarm_rate", 0, 1)
     check_number(weight_old, "weight_old", 0, 1, closed="both")
     if images is None:
         if rate is None:
             raise ValueError("Give fresh good images, a false_alarm_rate, or both.")
-        of_images = [value for value in (groups, categories, parts) if value is not None]
-        if weight_old or not all(map(is_auto, of_images)):
+        said = [value for value in (groups, categories, parts) if value is not None]
+        if weight_old or not all(map(is_auto, said)):
             raise ValueError(
                 "groups, categories, parts and weight_old are about fresh images: give these too."
             )
@@ -213,18 +211,13 @@ def _calibrate(scorer, fresh, weight_old):
         scorer.calibration_ = routes["all"].calibration
 
 
-def _with_scores(
-    calibration: ScoreCalibration, fresh: pd.DataFrame, weight_old: float
-) -> ScoreCalibration:
+def _with_scores(calibration, fresh, weight_old):
     """The same statistics, with decisions learned from the scores of fresh images."""
-    old, how = calibration.decision, (fresh["group"], weight_old, calibration.decision.rule)
-    return replace(
-        calibration,
-        decision=_fresh_decision(old, fresh["raw_score"], *how),
-        base_decision=_fresh_decision(
-            calibration.base_decision, fresh["base"], *how, decide_by_base
-        ),
-    )
+    old, base = calibration.decision, calibration.base_decision
+    how = fresh["group"], weight_old, old.rule
+    decision = _fresh_decision(old, fresh["raw_score"], *how)
+    base_decision = _fresh_decision(base, fresh["base"], *how, decide_by_base)
+    return replace(calibration, decision=decision, base_decision=base_decision)
 
 
 def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
@@ -232,35 +225,21 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if rule == "quantile" else rule
     scores, groups = np.asarray(scores), np.unique(groups, return_inverse=True)[1]
-    n_groups = groups.max() + 1
+    n_fresh, n_groups, weights, kept = len(scores), groups.max() + 1, None, 0.0
     is_few = rule == "expected" and n_groups < _ENOUGH
-    if is_few and 0 < weight_old < 1:
-        ends = (_fresh_decision(old, scores, groups, weight, rule, how) for weight in (0, 1))
-        return _between(*ends, weight_old, how)
-    weights, kept = None, 0.0  # how much of the old scores is kept
-    if weight_old > 0:
-        n_fresh, (scores, groups, weights) = len(scores), _joined(old, scores, groups, weight_old)
-        kept = 1 - n_fresh / float(weights.sum())
-    elif is_few and not old.in_sample:
+    if is_few and (weight_old > 0 or not old.in_sample):
         each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
-        scores, groups, weights = moved_scores(old.scores, each), old.groups, old.score_weights
-        kept = _LOCATION / (n_groups + _LOCATION)
-    if groups is not None and len(np.unique(groups)) == len(groups):
-        groups = None
+        n_old = old.counts.sum()
+        location, spread = (
+            least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
+        )
+        scores = moved_scores(old.scores, each, location, spread)
+        groups, weights, kept = old.groups, old.score_weights, location / (n_groups + location)
+    elif weight_old > 0:
+        scores, groups, weights = _joined(old, scores, groups, weight_old)
+        kept = 1 - n_fresh / float(weights.sum())
     kind = {"fresh": 1 - kept * (1 - old.fresh), "in_sample": old.in_sample and kept > 0}
     return how(scores, old.asked_rate, rule, groups, weights, **kind)
-
-
-def _between(first, last, weight, how):
-    """The first decision, its scores moved so far that its tail is as near to the last one's."""
-    if not first.rule == last.rule == "expected":  # all scores are equal
-        return first
-    rate = min(first.asked_rate, 0.25)  # the tail lies above the location
-    (a, b), (c, d) = ((each.tail.location, each.tail.isf(rate)) for each in (first, last))
-    location, high = a + weight * (c - a), b + weight * (d - b)
-    scores = location + (first.scores - a) * (high - location) / (b - a)
-    kind = {"fresh": first.fresh, "in_sample": last.in_sample}
-    return how(scores, first.asked_rate, "expected", first.groups, first.score_weights, **kind)
 
 
 def _joined(old, scores, groups, weight):
@@ -273,12 +252,16 @@ def _joined(old, scores, groups, weight):
     return np.concatenate([old.scores, scores]), groups, weights
 
 
-def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDArray[np.float64]:
+def moved_scores(
+    old: NDArray[np.floating],
+    fresh: NDArray[np.floating],
+    n_location: float = _LOCATION,
+    n_spread: float = _SPREAD,
+) -> NDArray[np.float64]:
     """Scores of the last calibration, moved towards those of a few fresh images.
 
-    The location follows first: it counts as 10 images. The spread, of which few images say little,
-    counts as 40, and stays as it was with fewer than 5. So one image moves next to nothing, and
-    the tail becomes that of fresh scores with the location.
+    The location follows first: it counts as `n_location` images. The spread, of which few images
+    say little, counts as `n_spread`, and stays as it was with fewer than 5.
 
     Examples
     --------
@@ -292,8 +275,8 @@ def moved_scores(old: NDArray[np.floating], fresh: NDArray[np.floating]) -> NDAr
     spread, new_spread = upper - location, new_upper - new_location
     factor = 1.0
     if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
-        factor = (new_spread / spread) ** (n / (n + _SPREAD))
-    location_now = location + (new_location - location) * n / (n + _LOCATION)
+        factor = (new_spread / spread) ** (n / (n + n_spread))
+    location_now = location + (new_location - location) * n / (n + n_location)
     return location_now + factor * (old - location)
 
 
@@ -308,14 +291,10 @@ def _decisions(fresh, changed):
 
 
 def _thresholds(old, new, decisions):
-    before, after = old.routes_.decisions, new.routes_.decisions
-    given = decisions.groupby("route")["group"]
-    table = pd.DataFrame({"route": [*after]})
-    return table.assign(
-        n_images=table["route"].map(given.size()).fillna(0).astype(int),
-        n_groups=table["route"].map(given.nunique()).fillna(0).astype(int),
-        old_threshold=[before[name].threshold for name in after],
-        new_threshold=[after[name].threshold for name in after],
-        old_rate=[before[name].rate for name in after],
-        new_rate=[after[name].rate for name in after],
-    )
+    given = decisions.groupby("route")["group"].agg(n_images="size", n_groups="nunique")
+    table = given.reindex([*new.routes_], fill_value=0).rename_axis("route").reset_index()
+    for name in ("threshold", "rate"):
+        for when, scorer in (("old", old), ("new", new)):
+            decided = scorer.routes_.decisions.values()
+            table[f"{when}_{name}"] = [getattr(decision, name) for decision in decided]
+    return table
