@@ -25,7 +25,7 @@ from skstructcore import make_structcore
 from skstructcore.datasets import load_mvtec_ad, make_photographs
 from skstructcore.metrics import image_auroc_score
 from skstructcore.scoring import predictive
-from skstructcore.scoring.decision import decide, weights_of
+from skstructcore.scoring.decision import HeldOut, decide
 from skstructcore.scoring.predictive import suspects_of
 
 LEVELS = (0.05, 0.01, 0.005)
@@ -106,13 +106,12 @@ def oracle(case, level):
 
 def thresholds(case, level):
     """Threshold of each rule; of the rule "expected" for all constants of `GRID`."""
-    known = case.decision
+    known = case.decision.held_out
     for rule in ("expected", "guaranteed", "quantile"):
-        yield rule, decide(known.scores, level, rule, known.groups).threshold
-    counted = weights_of(len(known.scores), known.groups, known.score_weights)
+        yield rule, decide(HeldOut(known.scores, known.groups), level, rule).threshold
     for i, constants in enumerate(GRID):
         with patch.multiple(predictive, **constants):
-            yield i, predictive.fit_predictive_tail(known.scores, counted).isf(level)
+            yield i, predictive.fit_predictive_tail(known.scores, known.counts).isf(level)
 
 
 def judge(cases):
@@ -217,7 +216,7 @@ def study_decisions(sets, seeds):
     rows = []
     for planted in PLANTED:
         mine = [case for case in cases if case.planted == planted]
-        named = [suspects_of(case.decision.scores, case.decision.counts) for case in mine]
+        named = [suspects_of(case.decision.scores, case.decision.held_out.counts) for case in mine]
         right = sum(case.is_planted[odd].sum() for case, odd in zip(mine, named, strict=True))
         n_named = sum(map(len, named))
         n_planted = sum(case.is_planted.sum() for case in mine)

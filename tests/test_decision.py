@@ -20,7 +20,7 @@ from skstructcore import (
 )
 from skstructcore.scoring import predictive
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
-from skstructcore.scoring.decision import MIN_IMAGES, RULES, decide
+from skstructcore.scoring.decision import MIN_IMAGES, RULES, HeldOut, decide
 from skstructcore.scoring.table import rejections
 
 scores_ = st.lists(st.integers(-20, 20).map(float), min_size=5, max_size=40)
@@ -62,7 +62,7 @@ def test_p_values_are_at_most_the_rate_exactly_where_scores_are_rejected(
 ):
     assume(np.ptp(scores) > 0)
     groups = np.arange(len(scores)) // 2 if grouped else None
-    decision = decide(scores, rate, rule, groups)
+    decision = decide(HeldOut(np.array(scores), groups), rate, rule)
     new = near([*scores, decision.threshold])
     rejected = decision.rejects(new)
     p_values = decision.p_values(new)
@@ -81,8 +81,8 @@ def test_p_values_are_at_most_the_rate_exactly_where_scores_are_rejected(
 def test_another_rate_is_what_would_have_been_decided_with_it(rule, scores, one, other):
     assume(np.ptp(scores) > 0)
     groups, weights = np.arange(len(scores)) // 2, np.linspace(0.2, 1, len(scores))
-    moved = decide(scores, one, rule, groups, weights).at(other)
-    anew = decide(scores, other, rule, groups, weights)
+    held_out = HeldOut(np.array(scores), groups, weights)
+    moved, anew = decide(held_out, one, rule).at(other), decide(held_out, other, rule)
     assert (moved.threshold, moved.rate, moved.rule) == (anew.threshold, anew.rate, anew.rule)
     assert moved.asked_rate == other
     np.testing.assert_array_equal(moved.p_values(near(scores)), anew.p_values(near(scores)))
@@ -134,12 +134,12 @@ def test_the_expected_rule_by_the_formula_of_students_t():
 
 def test_the_tail_of_fresh_scores_is_wider_at_every_rate():
     scores = np.random.default_rng(0).gamma(4, size=25)
-    held_out, fresh = decide(scores, 0.02), decide(scores, 0.02, fresh=1.0)
+    held_out, fresh = (decide(HeldOut(scores, fresh=share), 0.02) for share in (0.0, 1.0))
     location = held_out.tail.location
     for rate in (0.02, 0.3):
         reach = held_out.at(rate).threshold - location
         assert fresh.at(rate).threshold - location == pytest.approx(1.1 * reach)
-    guaranteed = [decide(scores, 0.1, "guaranteed", fresh=share).threshold for share in (0.0, 1.0)]
+    guaranteed = [decide(d.held_out, 0.1, "guaranteed").threshold for d in (held_out, fresh)]
     assert guaranteed[0] == guaranteed[1]
 
 
@@ -147,13 +147,13 @@ def test_the_guaranteed_rule_is_the_conformal_one():
     rng = np.random.default_rng(0)
     scores, groups, weights = rng.normal(size=40), np.arange(40) // 2, rng.uniform(0.1, 1, 40)
     for rate in (0.01, 0.1, 0.5):
-        decision = decide(scores, rate, "guaranteed", groups, weights)
+        decision = decide(HeldOut(scores, groups, weights), rate, "guaranteed")
         expected = conformal_threshold(scores, rate, groups, weights)
         assert (decision.threshold, decision.rate) == expected
     np.testing.assert_allclose(
         decision.p_values(scores), conformal_p_values(scores, scores, groups, weights)
     )
-    assert decision.n_independent == 20 and decision.interval is None
+    assert decision.held_out.n_independent == 20 and decision.interval is None
 
 
 def test_the_plain_quantile_is_numpys_and_its_p_values_undo_it():
@@ -172,8 +172,8 @@ def test_images_of_one_group_count_as_one(rule):
     rng = np.random.default_rng(0)
     lots = rng.normal(size=10)
     once = decide(lots, 0.2, rule)
-    often = decide(np.repeat(lots, 3), 0.2, rule, np.repeat(np.arange(10), 3))
-    assert often.n_independent == once.n_independent == 10
+    often = decide(HeldOut(np.repeat(lots, 3), np.repeat(np.arange(10), 3)), 0.2, rule)
+    assert often.held_out.n_independent == once.held_out.n_independent == 10
     assert often.rate == pytest.approx(once.rate)
     if rule == "guaranteed":
         assert often.threshold == once.threshold

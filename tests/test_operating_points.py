@@ -57,7 +57,7 @@ def test_thresholds_and_rates_are_those_of_a_recalibration(pipe, rule):
     else:
         assert table[["rate_low", "rate_high"]].isna().all(axis=None)
     if rule == "guaranteed":  # n independent images guarantee 1 in n + 1 at best
-        n_images = pipe[-1].calibration_.decision.n_independent
+        n_images = pipe[-1].calibration_.decision.held_out.n_independent
         assert table["rate"][0] == pytest.approx(1 / (n_images + 1))
         assert (table["rate"][1:] <= table["false_alarm_rate"][1:]).all()
     if rule == "quantile":  # nothing is known of it

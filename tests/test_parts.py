@@ -16,7 +16,7 @@ from skstructcore import (
     update,
 )
 from skstructcore.datasets import ImageSet
-from skstructcore.scoring.decision import weights_of
+from skstructcore.scoring.decision import HeldOut
 from skstructcore.scoring.parts import score_parts
 from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, suspects_of, tail_p_values
 from skstructcore.scoring.summary import closing_sentences
@@ -161,7 +161,7 @@ def test_images_of_one_group_count_as_one_among_suspects_too():
     scores = np.concatenate([np.arange(9.0), np.linspace(20, 20.1, 30)])
     groups = np.concatenate([np.arange(9), np.full(30, 9)])
     assert len(suspects_of(scores)) == 0  # most images are like these
-    assert set(suspects_of(scores, weights_of(len(scores), groups, None))) == set(range(9, 39))
+    assert set(suspects_of(scores, HeldOut(scores, groups).counts)) == set(range(9, 39))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_fresh_images_recalibrate_the_decision_about_parts():
     fresh = parts + 100
     later = recalibrate(pipe, X, parts=fresh, force=True)
     decision = later[-1].part_decision_
-    assert decision.is_fresh and len(decision.scores) == 49
+    assert decision.held_out.fresh == 1 and len(decision.scores) == 49
     table = describe_parts(later, X, fresh)
     np.testing.assert_array_equal(table["anomaly_score"], decision.scores)
     assert table["is_anomalous"].sum() == 4  # a tenth of 49 + 1 places is five

@@ -172,14 +172,14 @@ def test_parts_that_come_and_go_with_their_product_count():
     assert again.threshold == pipe[-1].part_decision_.threshold
     fresh = recalibrate(grown, product(0, 100, seed=1), parts=np.arange(100, 200) // 2)
     with pytest.warns(UserWarning, match="parts had been recalibrated"):
-        assert not remove_category(fresh, "k2")[-1].part_decision_.is_fresh
+        assert not remove_category(fresh, "k2")[-1].part_decision_.held_out.fresh
 
 
 def test_no_report_of_a_recalibration_names_products_that_are_gone(pipe):
     fresh = recalibrate(pipe, product(0, seed=1))
     for changed in (remove_category(fresh, "k1"), add_category(fresh, product(2), "k2")):
         assert not hasattr(changed[-1], "recalibration_")
-        assert changed[-1].routes_.decisions["k0"].is_fresh
+        assert changed[-1].routes_.decisions["k0"].held_out.fresh
     assert hasattr(fresh[-1], "recalibration_")
 
 

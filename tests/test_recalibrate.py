@@ -154,13 +154,13 @@ def test_old_images_count_as_much_as_they_are_told_to(pipe, weight):
     assert p == pytest.approx((1 + at_least) / (1 + weight * 60 + 39))
     assert later[-1].false_alarm_rate_ <= 0.1 + 1e-12
     again = recalibrate(later, patches(39, 2), weight_old=0.5)
-    assert again[-1].calibration_.decision.score_weights.sum() == 0.5 * (weight * 60 + 39) + 39
+    assert again[-1].calibration_.decision.held_out.weights.sum() == 0.5 * (weight * 60 + 39) + 39
 
 
 def test_images_of_one_lot_count_as_one(pipe):
     lots = np.repeat(np.arange(10), 4)
     later = recalibrate(pipe, patches(40, 1), groups=lots, false_alarm_rate=0.2)
-    assert later[-1].calibration_.decision.n_independent == 10
+    assert later[-1].calibration_.decision.held_out.n_independent == 10
     assert later[-1].recalibration_.thresholds["n_groups"].tolist() == [10]
 
 
@@ -207,7 +207,7 @@ def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old,
     old = known.decision
     fresh = pd.DataFrame({"raw_score": [np.median(old.scores)], "base": [1.0], "group": [0]})
     now = _with_scores(known, fresh, weight_old).decision
-    assert now.is_fresh and now.fresh == pytest.approx(1 - kept)
+    assert now.held_out.fresh == pytest.approx(1 - kept)
     if weight_old == 0:
         reach = [decision.threshold - decision.tail.location for decision in (old, now)]
         assert reach[1] / reach[0] == pytest.approx(1.1 ** (1 / 11))
@@ -222,7 +222,7 @@ def test_few_fresh_images_of_one_group_count_as_one():
         return _with_scores(known, fresh, 0.0).decision
 
     shots, one = moved(raw, ["part"] * 5), moved([np.median(raw)], ["part"])
-    assert (shots.threshold, shots.fresh) == (one.threshold, one.fresh)
+    assert (shots.threshold, shots.held_out.fresh) == (one.threshold, one.held_out.fresh)
     assert moved(raw, np.arange(5)).threshold > shots.threshold > known.decision.threshold
 
 
@@ -328,7 +328,7 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
     fresh = patches(5, 1)
     fresh[2:] = fresh[1]
     later = change(pipe, fresh)
-    groups = later[-1].calibration_.decision.groups
+    groups = later[-1].calibration_.decision.held_out.groups
     assert len(np.unique(groups)) == (2 if change is recalibrate else 62)
 
 

@@ -39,7 +39,7 @@ def _tolerated(asked, decision, chance):
     """The share of rejects that is no news; ValueError if false alarms may be more than `asked`."""
     # Of n exchangeable images, `above` score above the threshold. The share of all good images
     # above the next lower score is distributed as Beta(above + 1, n - above).
-    counts = decision.counts
+    counts = decision.held_out.counts
     above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
     most = float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
     if asked == "auto":
@@ -47,7 +47,7 @@ def _tolerated(asked, decision, chance):
     if asked < most:
         raise ValueError(
             f"tolerated_rejects={asked:g} is less than the false alarms that the threshold may "
-            f"give on an unchanged line: up to {most:.2g} with {decision.n_independent} "
+            f"give on an unchanged line: up to {most:.2g} with {decision.held_out.n_independent} "
             "calibration images. Use more than that or 'auto', or recalibrate with more images or "
             "a smaller false_alarm_rate."
         )
@@ -69,7 +69,7 @@ class RouteTests:
         window: int,
     ) -> None:
         n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
-        kinds = [CHANGED] if decision.in_sample else [*n_bets]
+        kinds = [CHANGED] if decision.held_out.in_sample else [*n_bets]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(kinds) + 1)
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
@@ -80,11 +80,12 @@ class RouteTests:
         last = passing.max(initial=-np.inf)
         (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
         self.ranks = {CHANGED: OnlineRanks()}
-        if not decision.in_sample:
+        if not decision.held_out.in_sample:
             self.tolerated_rejects = _tolerated(tolerated_rejects, decision, share)
             scores = decision.scores
-            if decision.groups is not None:  # images of one group are alike: the first counts
-                scores = scores[np.unique(decision.groups, return_index=True)[1]]
+            groups = decision.held_out.groups
+            if groups is not None:  # images of one group are alike: the first counts
+                scores = scores[np.unique(groups, return_index=True)[1]]
             reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
             self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}

@@ -248,7 +248,7 @@ def retrained(
     learned = [scorer.part_decision_]
     if routes is None:
         learned += scorer.routes_.decisions.values()
-    if any(decision is not None and decision.is_fresh for decision in learned):
+    if any(decision is not None and decision.held_out.fresh for decision in learned):
         what = "The pipeline" if routes is None else "The decision about parts"
         warn_user(
             f"{what} had been recalibrated with fresh images, and is that of the training images "

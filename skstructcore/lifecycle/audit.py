@@ -12,7 +12,7 @@ from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.training import digests_of
 from ..pipeline.steps import fitted_steps
-from ..scoring.decision import weights_of
+from ..scoring.decision import HeldOut
 from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
 from ._fresh import check_scores, features_of
 
@@ -108,9 +108,8 @@ def audit(
         scores = route.calibration.score(training.take(mine))
         check_scores(scores)
         table.loc[mine, "anomaly_score"] = scores
-        table.loc[mine, "p_value"] = tail_p_values(
-            scores, weights_of(len(mine), table["group"][mine].to_numpy(), None)
-        )
+        counts = HeldOut(scores, table["group"][mine].to_numpy()).counts
+        table.loc[mine, "p_value"] = tail_p_values(scores, counts)
     table["q_value"] = false_discovery_control(table["p_value"])
     table["suspect"] = table["q_value"] <= fdr
     copies = {}

@@ -170,7 +170,7 @@ class DriftMonitor:
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
-        if any(decision.in_sample for decision in decisions.values()):
+        if any(decision.held_out.in_sample for decision in decisions.values()):
             _logger.warning(
                 "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
                 "than in training says nothing, and is not tested. recalibrate it with good images."

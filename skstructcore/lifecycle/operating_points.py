@@ -135,7 +135,7 @@ def _thresholds(scorer, rates):
     for asked in map(float, rates):
         for name, known in scorer.routes_.decisions.items():
             decision, rate, interval = known.at(asked), np.nan, None
-            if not decision.in_sample and decision.rule != "quantile":
+            if not decision.held_out.in_sample and decision.rule != "quantile":
                 rate, interval = decision.rate, decision.interval
             low, high = interval or (np.nan, np.nan)
             rows.append((name, asked, rate, low, high, decision.threshold))

@@ -15,7 +15,7 @@ from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing.profile import fit_tail
-from ..scoring.decision import MIN_IMAGES, decide, decide_by_base
+from ..scoring.decision import MIN_IMAGES, HeldOut, decide, decide_by_base
 from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER
 from ..scoring.routes import MIN_GROUPS_FOR_UNKNOWN, Routes
@@ -225,31 +225,39 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if rule == "quantile" else rule
     scores, groups = np.asarray(scores), np.unique(groups, return_inverse=True)[1]
-    n_fresh, n_groups, weights, kept = len(scores), groups.max() + 1, None, 0.0
+    n_groups = groups.max() + 1
     is_few = rule == "expected" and n_groups < _ENOUGH
-    if is_few and (weight_old > 0 or not old.in_sample):
+    known = old.held_out
+    if is_few and (weight_old > 0 or not known.in_sample):
         each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
-        n_old = old.counts.sum()
+        n_old = known.counts.sum()
         location, spread = (
             least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
         )
-        scores = moved_scores(old.scores, each, location, spread)
-        groups, weights, kept = old.groups, old.score_weights, location / (n_groups + location)
+        scores = moved_scores(known.scores, each, location, spread)
+        kept = location / (n_groups + location)  # how much of the old scores is kept
+        known = replace(known, scores=scores, fresh=1 - kept * (1 - known.fresh))
     elif weight_old > 0:
-        scores, groups, weights = _joined(old, scores, groups, weight_old)
-        kept = 1 - n_fresh / float(weights.sum())
-    kind = {"fresh": 1 - kept * (1 - old.fresh), "in_sample": old.in_sample and kept > 0}
-    return how(scores, old.asked_rate, rule, groups, weights, **kind)
+        known = _joined(known, scores, groups, weight_old)
+    else:
+        known = HeldOut(scores, groups, fresh=1.0)
+    return how(known, old.asked_rate, rule)
 
 
 def _joined(old, scores, groups, weight):
-    """Scores, groups and weights of old images, of which each counts `weight`, and fresh ones."""
+    """The old images, of which each counts `weight`, and fresh ones."""
     each = np.arange(len(old.scores))
     codes = each if old.groups is None else np.unique(old.groups, return_inverse=True)[1]
-    before = np.ones(len(each)) if old.score_weights is None else old.score_weights
+    before = np.ones(len(each)) if old.weights is None else old.weights
     weights = np.concatenate([weight * before, np.ones(len(scores))])
-    groups = np.concatenate([codes, groups + codes.max() + 1])
-    return np.concatenate([old.scores, scores]), groups, weights
+    kept = 1 - len(scores) / float(weights.sum())  # how much of the old scores is kept
+    return HeldOut(
+        np.concatenate([old.scores, scores]),
+        np.concatenate([codes, groups + codes.max() + 1]),
+        weights,
+        fresh=1 - kept * (1 - old.fresh),
+        in_sample=old.in_sample,
+    )
 
 
 def moved_scores(

@@ -237,6 +237,6 @@ def _short(value):
 
 def _groups(scorer):
     decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
-    n_groups = sum(decision.n_independent for decision in decisions)
+    n_groups = sum(decision.held_out.n_independent for decision in decisions)
     n_images = sum(len(decision.scores) for decision in decisions)
     return f" in {n_groups} groups" if n_groups < n_images else ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .._utils.warning import warn_user
-from .decision import Decision, decide, decide_by_base
+from .decision import Decision, HeldOut, decide, decide_by_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +194,7 @@ def fit_calibration(
     `weights` are factors of the ``z`` of the first descriptors, the others do not count; None: all
     1. All else is as in `StructCoreScorer`.
     """
-    base, phi, groups, in_sample = evidence.base, evidence.phi, evidence.groups, evidence.in_sample
+    base, phi = evidence.base, evidence.phi
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
     location, scale = location_and_scale(phi)
     weights = np.ones(phi.shape[1]) if weights is None else np.asarray(weights, np.float64)
@@ -220,7 +220,8 @@ def fit_calibration(
     elif lam == "auto":
         spread = d_struct.std()
         lam = base.std() / spread if spread > 0 else 0.0
-    scores = base_weight * base + lam * d_struct
+    how = {"groups": evidence.groups, "in_sample": evidence.in_sample}
+    scores = HeldOut(base_weight * base + lam * d_struct, **how)
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
@@ -230,8 +231,6 @@ def fit_calibration(
         norm=norm,
         lam=float(lam),
         base_weight=base_weight,
-        decision=decide(scores, false_alarm_rate, threshold, groups, in_sample=in_sample),
-        base_decision=decide_by_base(
-            base, false_alarm_rate, threshold, groups, in_sample=in_sample
-        ),
+        decision=decide(scores, false_alarm_rate, threshold),
+        base_decision=decide_by_base(HeldOut(base, **how), false_alarm_rate, threshold),
     )

@@ -6,11 +6,12 @@ pictures, reports and commands. What depends on the rule is in the three classes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.columns import OF_WHOLE, take_rows
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 from .predictive import PredictiveTail, fit_predictive_tail
@@ -22,6 +23,44 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     Rule = Literal["expected", "guaranteed", "quantile"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of good images, from which a decision follows.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n,), float64
+        Held out: scored as if the image had not been in the bank.
+    groups, weights : ndarray of shape (n,) or None
+        Images of one group are alike and count as one; None: each is its own. What each image
+        counts beside that; None: all 1.
+    fresh : float
+        How much of the scores is of images that had no part in the fit, from 0 to 1.
+    in_sample : bool
+        Whether scores of images count that were compared with themselves: nothing is known then.
+    """
+
+    scores: NDArray[np.float64]
+    groups: NDArray[Any] | None = None
+    weights: NDArray[np.float64] | None = None
+    fresh: float = field(default=0.0, metadata=OF_WHOLE)
+    in_sample: bool = field(default=False, metadata=OF_WHOLE)
+
+    @property
+    def n_independent(self) -> int:
+        """Number of groups, or of images where each is its own."""
+        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """What each image counts: a share of its group, times its own weight."""
+        counts = np.ones(len(self.scores))
+        if self.groups is not None:
+            _, group, size = np.unique(self.groups, return_inverse=True, return_counts=True)
+            counts = 1.0 / size[group]
+        return counts if self.weights is None else counts * self.weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +77,10 @@ class Decision:
         few images; then `shortage` says so.
     threshold : float
         Scores above it are rejected.
-    scores : ndarray of shape (n,)
-        Held-out scores of good images, from which all of this follows.
-    groups, score_weights : ndarray of shape (n,) or None
-        Images of one group are alike and count as one; None: each is its own. What each image
-        counts beside that; None: all 1.
-    fresh : float
-        How much of the scores is of images that had no part in the fit, from 0 (all are held
-        out) to 1.
+    held_out : HeldOut
+        Scores of good images, from which all of this follows.
     smallest_rate : float
         The smallest rate that the rule can be asked for; 0 if there is none.
-    in_sample : bool
-        Whether scores of images count that were compared with themselves: nothing is known then.
     interval : tuple of (float, float) or None
         Where the true false-alarm rate lies, 90 % of the time; None: nothing says it.
     """
@@ -57,28 +88,13 @@ class Decision:
     asked_rate: float
     rate: float
     threshold: float
-    scores: NDArray[np.float64]
-    groups: NDArray[Any] | None = None
-    score_weights: NDArray[np.float64] | None = None
-    fresh: float = 0.0
-    in_sample: bool = False
+    held_out: HeldOut
 
     smallest_rate, interval, shortage = 0.0, None, None
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether images that had no part in the fit count."""
-        return self.fresh > 0
-
-    @property
-    def n_independent(self) -> int:
-        """Number of groups, or of images where each is its own."""
-        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
-
-    @property
-    def counts(self) -> NDArray[np.float64]:
-        """What each image counts: a share of its group, times its own weight."""
-        return weights_of(len(self.scores), self.groups, self.score_weights)
+    def scores(self) -> NDArray[np.float64]:
+        return self.held_out.scores
 
     def rejects(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Whether scores are rejected. One that is no number is no acceptance."""
@@ -98,24 +114,16 @@ class Decision:
 
     def at(self, rate: float) -> Self:
         """The same rule and scores, at another false-alarm rate."""
-        return self.learn(self.scores, rate, self.groups, self.score_weights, *self._kind)
+        return self.learn(self.held_out, rate)
 
     def without(self, images: NDArray[np.int64]) -> Self | None:
         """What the other images would decide, by their scores here; None: these are all equal."""
-        scores, groups, weights = (
-            None if values is None else np.delete(values, images)
-            for values in (self.scores, self.groups, self.score_weights)
-        )
-        if np.ptp(scores) == 0:
-            return None
-        return self.learn(scores, self.asked_rate, groups, weights, *self._kind)
-
-    @property
-    def _kind(self):
-        return self.fresh, self.in_sample
+        others = take_rows(self.held_out, np.delete(np.arange(len(self.scores)), images))
+        return self.learn(others, self.asked_rate) if np.ptp(others.scores) > 0 else None
 
     def __str__(self) -> str:
-        why = " (they were compared with themselves: in-sample)" if self.in_sample else ""
+        in_sample = self.held_out.in_sample
+        why = " (they were compared with themselves: in-sample)" if in_sample else ""
         return f"rejects a share of good images that nothing is known of{why}"
 
 
@@ -127,32 +135,32 @@ class Expected(Decision):
     rule = "expected"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, *kind):
-        if len(scores) < MIN_IMAGES:
+    def learn(cls, held_out, rate):
+        n_images = len(held_out.scores)
+        if n_images < MIN_IMAGES:
             raise ValueError(
                 f"threshold='expected' learns from at least {MIN_IMAGES} good images "
-                f"where scores lie, got n_samples = {len(scores)}: add images, or use "
+                f"where scores lie, got n_samples = {n_images}: add images, or use "
                 "threshold='guaranteed'."
             )
-        weights = weights_of(len(scores), groups, score_weights)
-        tail = fit_predictive_tail(scores, weights, fresh=kind[0])
-        threshold = float(tail.isf(rate))
-        return cls(rate, rate, threshold, scores, groups, score_weights, *kind, tail)
+        tail = fit_predictive_tail(held_out.scores, held_out.counts, fresh=held_out.fresh)
+        return cls(rate, rate, float(tail.isf(rate)), held_out, tail)
 
     def _p_values(self, scores):
         return self.tail.sf(scores)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return None if self.in_sample else self.tail.interval(self.threshold)
+        return None if self.held_out.in_sample else self.tail.interval(self.threshold)
 
     def __str__(self) -> str:
-        if self.in_sample:
+        if self.held_out.in_sample:
             return super().__str__()
         low, high = map(percent, self.interval)
         text = f"rejects about {percent(self.rate)} of good images ({low} to {high}"
-        if self.rate * (self.n_independent + 1) < 1:
-            text += f"; extrapolated from {self.n_independent} images"
+        n_independent = self.held_out.n_independent
+        if self.rate * (n_independent + 1) < 1:
+            text += f"; extrapolated from {n_independent} images"
         return text + ")"
 
 
@@ -163,12 +171,14 @@ class Guaranteed(Decision):
     rule = "guaranteed"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, *kind):
-        threshold, promised = conformal_threshold(scores, rate, groups, score_weights)
-        return cls(rate, promised, threshold, scores, groups, score_weights, *kind)
+    def learn(cls, held_out, rate):
+        known = held_out.scores, held_out.groups, held_out.weights
+        threshold, promised = conformal_threshold(known[0], rate, *known[1:])
+        return cls(rate, promised, threshold, held_out)
 
     def _p_values(self, scores):
-        return conformal_p_values(scores, self.scores, self.groups, self.score_weights)
+        known = self.held_out
+        return conformal_p_values(scores, known.scores, known.groups, known.weights)
 
     @property
     def smallest_rate(self) -> float:
@@ -177,11 +187,12 @@ class Guaranteed(Decision):
     @property
     def shortage(self) -> str | None:
         asked, rate, n_images = self.asked_rate, self.rate, len(self.scores)
+        n_independent = self.held_out.n_independent
         if rate <= asked + ROUNDING:
             return None
         training = f"{n_images} training images"
-        if self.n_independent < n_images:
-            training += f" in {self.n_independent} groups"
+        if n_independent < n_images:
+            training += f" in {n_independent} groups"
         needed = int(np.ceil(1 / asked - 1 - 1e-9))
         return (
             f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
@@ -191,7 +202,7 @@ class Guaranteed(Decision):
         )
 
     def __str__(self) -> str:
-        if self.in_sample:
+        if self.held_out.in_sample:
             return super().__str__()
         return f"rejects at most {percent(self.rate)} of good images"
 
@@ -203,9 +214,8 @@ class Quantile(Decision):
     rule = "quantile"
 
     @classmethod
-    def learn(cls, scores, rate, groups, score_weights, *kind):
-        threshold = float(np.quantile(scores, 1 - rate))
-        return cls(rate, rate, threshold, scores, groups, score_weights, *kind)
+    def learn(cls, held_out, rate):
+        return cls(rate, rate, float(np.quantile(held_out.scores, 1 - rate)), held_out)
 
     def _p_values(self, scores):
         # The inverse of `numpy.quantile`: where it is flat, the lowest share.
@@ -219,14 +229,7 @@ RULES = {kind.rule: kind for kind in (Expected, Guaranteed, Quantile)}
 
 
 def decide(
-    scores: ArrayLike,
-    false_alarm_rate: float,
-    rule: Rule = "expected",
-    groups: ArrayLike | None = None,
-    score_weights: ArrayLike | None = None,
-    *,
-    fresh: float = 0.0,
-    in_sample: bool = False,
+    scores: HeldOut | ArrayLike, false_alarm_rate: float, rule: Rule = "expected"
 ) -> Decision:
     """Set a threshold by held-out scores of good images, ``(n,)``, higher is more anomalous.
 
@@ -245,26 +248,16 @@ def decide(
     >>> bool(decide(scores, 0.1).threshold > 10)  # ten scores leave much open
     True
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    if not isinstance(scores, HeldOut):
+        scores = HeldOut(np.asarray(scores, dtype=np.float64))
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(map(repr, RULES))}, got {rule!r}.")
-    return RULES[rule].learn(scores, false_alarm_rate, groups, score_weights, fresh, in_sample)
+    return RULES[rule].learn(scores, false_alarm_rate)
 
 
-def decide_by_base(
-    base: NDArray[np.floating], rate: float, rule: Rule, *spread: Any, **options: Any
-) -> Decision:
+def decide_by_base(base: HeldOut, false_alarm_rate: float, rule: Rule) -> Decision:
     """`decide` by base scores; where all are equal nothing is rare, and the rule is "quantile"."""
-    return decide(base, rate, rule if np.ptp(base) > 0 else "quantile", *spread, **options)
-
-
-def weights_of(n_images, groups, score_weights):
-    """See `Decision.counts`."""
-    counts = np.ones(n_images)
-    if groups is not None:
-        _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-        counts = 1.0 / size[group]
-    return counts if score_weights is None else counts * score_weights
+    return decide(base, false_alarm_rate, rule if np.ptp(base.scores) > 0 else "quantile")
 
 
 def percent(share: float) -> str:

@@ -17,7 +17,7 @@ from .._utils.rows import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
 from .calibration import NORMS, fit_calibration
-from .decision import MIN_IMAGES, RULES, decide
+from .decision import MIN_IMAGES, RULES, HeldOut, decide
 from .descriptors import looks_at_surprise, shown, weighted, without_surprise
 from .evidence import Evidence, at_pixels, check_maps, collect_evidence
 from .parts import score_parts
@@ -266,7 +266,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
                 f"{len(scores)}: add parts, or leave parts= out."
             )
-        return decide(scores, self._asked_rate(), self._rule(), in_sample=training.in_sample)
+        held_out = HeldOut(scores, in_sample=training.in_sample)
+        return decide(held_out, self._asked_rate(), self._rule())
 
     def _asked_rate(self):
         if self.quantile is None:

@@ -42,10 +42,10 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     sentences, training = [], scorer.training_
     for route, known in scorer.routes_.items():
         decision = known.calibration.decision
-        if known.is_pooled or decision.is_fresh:
+        if known.is_pooled or decision.held_out.fresh:
             continue
         mine = training.take(training.rows_of(route))
-        odd = suspects_of(decision.scores, decision.counts)
+        odd = suspects_of(decision.scores, decision.held_out.counts)
         # Where most images are odd, none is.
         if not 0 < len(odd) < len(mine) // 3:
             continue
