@@ -41,11 +41,6 @@ def test_keywords_of_before_mean_what_those_of_today_do(pipe):
         recalibrate(pipe, quantile=0.7, false_alarm_rate=0.3)
 
 
-def test_a_calibration_still_knows_its_level(pipe):
-    with pytest.warns(FutureWarning, match="decision.rate now"):
-        assert pipe[-1].calibration_.level == pipe[-1].false_alarm_rate_
-
-
 def test_parameters_of_before_are_those_of_today_or_none():
     with pytest.warns(FutureWarning, match="use features__ignore instead"):
         pipe = make_structcore("efficientnet_lite0", features__foreground="auto")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._utils.warning import warn_user
 from .decision import Decision, HeldOut, decide, decide_by_base
 
 if TYPE_CHECKING:
@@ -144,11 +143,6 @@ class ScoreCalibration:
     @property
     def threshold(self) -> float:
         return self.decision.threshold
-
-    @property
-    def level(self) -> float:
-        warn_user("level is called decision.rate now.", FutureWarning)
-        return self.decision.rate
 
     def at(self, rate: float) -> ScoreCalibration:
         """The same statistics, with the thresholds of another false-alarm rate."""
