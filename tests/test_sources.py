@@ -52,6 +52,9 @@ def table(images):
         (["p/ok/a.png", "p/dent/b.png"], "p/*", {"p/ok/a.png": "good", "p/dent/b.png": "dent"}),
         (["p/ng/a.png", "p/ng/x/b.png"], "p/ng", {"p/ng/a.png": "ng", "p/ng/x/b.png": "ng"}),
         (["p/ng/a.png"], "p/ng/a.png", {"p/ng/a.png": "ng"}),
+        (["p/ok/a.png", "p/day/ok/b.png", "p/day/dent/c.png", "p/hole/lot1/d.png"], "p",
+         {"p/ok/a.png": "good", "p/day/ok/b.png": "good", "p/day/dent/c.png": "dent",
+          "p/hole/lot1/d.png": "hole"}),
         (["p/x/y/a.png", "p/ground_truth/b.png", "p/.trash/c.png"], "p", {"p/x/y/a.png": "good"}),
     ],
 )  # fmt: skip
@@ -75,6 +78,14 @@ def test_what_the_shell_makes_of_a_star_never_trains_on_defects_unasked(make, so
     assert table(load_images("p"))["p/holes/c.png"] == "holes"
     assert table(load_images("p/OK", "p/NG")) == {"p/OK/a.png": "good", "p/NG/b.png": "NG"}
     assert set(load_images("p/OK", "p/lot2").y) == {"good"}
+
+
+def test_a_pattern_may_match_data_sets_and_other_folders(make):
+    make("x/a/train/good/1.png", "x/b/2.png", "x/NG/3.png")
+    with pytest.raises(DatasetError, match=r"folders of defects \(NG, b\)"):
+        load_images("x/[a-zA-Z]*")
+    images = load_images("x/[ab]")
+    assert [os.path.relpath(path) for path in images] == ["x/a/train/good/1.png", "x/b/2.png"]
 
 
 def test_arrays_count_as_images_where_no_others_lie(make, tmp_path, caplog):

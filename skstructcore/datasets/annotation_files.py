@@ -15,8 +15,8 @@ from .._utils.versions import import_extra
 from ..images.image_list import as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
-from ._folders import walk
 from .image_set import ImageSet, Problems
+from .sources import walk
 
 if TYPE_CHECKING:
     from typing import Any

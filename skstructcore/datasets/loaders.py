@@ -1,26 +1,25 @@
 """Readers of data sets that are on disk, in the layouts in which they were published.
 
-Nothing is downloaded. Every reader checks what it finds and raises one `DatasetError` that
-lists all problems: files that cannot be read, masks that are missing or of another size.
-
-Links are followed, wherever they lead: data sets are often put together from links, and whoever
-can make links here can put files here. A table cannot name files outside of its data set, because
-tables come with downloads. Whatever is opened is only ever read as an image.
+Nothing is downloaded. Links are followed, wherever they lead: data sets are often put together
+from links, and whoever can make links here can put files here. A table cannot name files outside
+of its data set, because tables come with downloads.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..images.files import images_among, tell_of_others
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ..images.reading import ImageReadError
-from ._folders import folders_in, images_in, masks_of
 from .image_set import DatasetError, ImageRow, Problems, as_image_set
-from .tables import inside, read_table
+from .tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from ..images.image_list import StrPath
     from .image_set import ImageSet
 
-__all__ = ["Layout", "find_layout", "load_btad", "load_kolektor", "load_mvtec_ad", "load_visa"]
+_logger = logging.getLogger(__name__)
 
 
 def load_mvtec_ad(
@@ -82,7 +81,7 @@ def load_mvtec_ad(
     >>> pipe.fit(bottle.train).predict(bottle.test)   # doctest: +SKIP
     """
     root = Path(root)
-    folders = tree_folders(root) if category is None else [root / category]
+    folders = _tree_folders(root) if category is None else [root / category]
     if not folders or not (folders[0] / "train").is_dir():
         place = folders[0] if folders else root
         raise DatasetError(root, [f"{place}: no folder train, and no category has one"])
@@ -97,30 +96,29 @@ def load_mvtec_ad(
 load_btad = load_mvtec_ad
 
 
-def tree_folders(root: Path) -> list[Path]:
-    """Folders that have a folder train: the root itself, or else those in it, sorted."""
+def _tree_folders(root):
+    """Folders that have a folder train: the root itself, or else those in it."""
     if (root / "train").is_dir():
         return [root]
-    return sorted(train.parent for train in root.glob("*/train") if train.is_dir())
+    return [folder for folder in _folders_in(root) if (folder / "train").is_dir()]
+
+
+def _folders_in(folder):
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def load_visa(
     root: StrPath, category: str | None = None, *, split: str = "1cls", check: bool = True
 ) -> ImageSet:
-    """Read VisA in either of its layouts.
+    """Read VisA as it was published, or as the script of its authors rearranges it.
 
-    As it was published, with the splits in CSV files (columns object, split, label, image and
-    mask)::
+    As published, with the splits in CSV files (columns object, split, label, image and mask)::
 
         <root>/split_csv/1cls.csv
         <root>/<category>/Data/Images/{Normal,Anomaly}/*.JPG
         <root>/<category>/Data/Masks/Anomaly/*.png
 
-    and as the script of its authors rearranges it::
-
-        <root>/<category>/train/good/*.JPG
-        <root>/<category>/test/{good,bad}/*.JPG
-        <root>/<category>/ground_truth/bad/<stem>.png
+    Rearranged, it has the layout of `load_mvtec_ad`.
 
     Parameters
     ----------
@@ -149,14 +147,17 @@ def load_visa(
     table = root / "split_csv" / f"{split}.csv"
     rows = read_table(table, ("object", "split", "label", "image", "mask"))
     categories = sorted({row["object"] for row in rows})
-    if category is not None:
-        if category not in categories:
-            raise DatasetError(root, [f"no category {category!r}; there are {categories}"])
-        rows = [row for row in rows if row["object"] == category]
+    if category not in (None, *categories):
+        raise DatasetError(root, [f"no category {category!r}; there are {categories}"])
     images, problems = [], Problems(root)
     for row in rows:
-        file = inside(root, row["image"], table, problems)
-        mask = inside(root, row["mask"], table, problems) if row["mask"] else None
+        if category not in (None, row["object"]):
+            continue
+        for place in (row["image"], row["mask"]):
+            parts = PurePosixPath(place.replace("\\", "/"))
+            if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
+                problems.add(f"{table}: {place!r} points outside of the data set")
+        file, mask = root / row["image"], root / row["mask"] if row["mask"] else None
         if row["label"] not in ("normal", "anomaly"):
             problems.add(f"{row['image']}: the label {row['label']!r} is not normal or anomaly")
         if row["split"] not in ("train", "test"):
@@ -203,14 +204,13 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     root = Path(root)
     parts = [root / name for name in ("train", "test") if (root / name).is_dir()]
     second = bool(parts)
-    if not second:
-        parts = sorted(path for path in root.glob("kos*") if path.is_dir())
+    parts = parts or [folder for folder in _folders_in(root) if folder.name.startswith("kos")]
     if not parts:
         raise DatasetError(root, ["neither folders train and test nor folders kos01, kos02, …"])
     ending = "_GT" if second else "_label"
     rows, problems = [], Problems(root)
     for part in parts:
-        by_stem = {path.stem: path for path in images_in(part)}
+        by_stem = {path.stem: path for path in _images_in(part)}
         for stem, path in by_stem.items():
             if stem.endswith(ending):
                 if stem.removesuffix(ending) not in by_stem:
@@ -236,24 +236,54 @@ def _marks_anything(mask_file):
         return True  # so that the check of the masks reports it
 
 
+def _images_in(folder):
+    """What has the name of an image in a folder, sorted; links are followed. Others are logged."""
+    entries = sorted(folder.iterdir())
+    images = images_among(entries)
+    tell_of_others(entries, images)
+    if not images:
+        _logger.warning("There are no images in the folder %r", str(folder))
+    return images
+
+
+def masks_of(shown: dict[str, list[Path]], root: Path, problems: Problems) -> dict[Path, Path]:
+    """The masks of the images of each type, `<root>/<type>/<stem>_mask` or `<stem>`, any suffix."""
+    mask_of = {}
+    for defect, files in shown.items():
+        folder = root / defect
+        if not folder.is_dir():
+            continue
+        masks = {path.stem: path for path in _images_in(folder)}
+        stems = Counter(path.stem for path in files)
+        for stem, mask in masks.items():
+            if stem not in stems and stem.removesuffix("_mask") not in stems:
+                problems.add(f"{mask}: a mask without an image")
+        found = {path: masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files}
+        for path, mask in found.items():
+            if mask and stems[path.stem] > 1:
+                problems.add(f"{mask}: {stems[path.stem]} images have this name")
+        if not any(found.values()):
+            problems.add(f"{folder}: no mask for any of the {len(files)} images of this type")
+        mask_of |= found
+    return mask_of
+
+
 def _read_tree(folder, groups, problems):
     """Rows of one category."""
-    rows, mask_of = [], {}
-    group_of = _read_groups(folder, groups, problems)
-    found = [
-        (split, place.name, images_in(place))
-        for split in ("train", "test")
-        for place in folders_in(folder / split)
-    ]
-    for kind in dict.fromkeys(kind for _, kind, _ in found if not means_good(kind)):
-        files = [file for _, other, files in found if other == kind for file in files]
-        masks = masks_of(files, folder / "ground_truth" / kind, problems)
-        mask_of.update(zip(files, masks, strict=True))
-    for split, kind, files in found:
+    places = [place for split in ("train", "test") for place in _folders_in(folder / split)]
+    files = [file for place in places for file in _images_in(place)]
+    shown = defaultdict(list)
+    for file in files:
+        if not means_good(file.parent.name):
+            shown[file.parent.name].append(file)
+    mask_of = masks_of(shown, folder / "ground_truth", problems)
+    group_of = _read_groups(folder, groups, files, problems)
+    rows = []
+    for file in files:
+        split, kind, _ = file.relative_to(folder).parts
         label = GOOD if means_good(kind) else kind
-        for file in files:
-            known = {"group": group_of(file), "category": folder.name, "split": split}
-            rows.append(ImageRow(str(file), label, mask_of.get(file), **known))
+        known = {"group": group_of.get(file), "category": folder.name, "split": split}
+        rows.append(ImageRow(str(file), label, mask_of.get(file), **known))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
         problems.add(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
@@ -262,24 +292,20 @@ def _read_tree(folder, groups, problems):
     return rows
 
 
-def _read_groups(folder, groups, problems):
-    """What finds the group of a file, unique by the category; None where there is no table."""
+def _read_groups(folder, groups, files, problems):
+    """The group of each file, unique by the category; of none where there is no table."""
     if groups is None or (groups == "auto" and not (folder / "groups.csv").exists()):
-        return lambda file: None
-    table = folder / ("groups.csv" if groups == "auto" else groups)
-    groups_of = {}
+        return {}
+    table, groups_of = folder / ("groups.csv" if groups == "auto" else groups), {}
     for row in read_table(table, ("split", "type", "file", "group")):
         image = row["split"], row["type"], row["file"]
         if row["group"] and groups_of.setdefault(image, row["group"]) != row["group"]:
             problems.add(f"{'/'.join(image)}: two groups in {table.name}")
-
-    def group_of(file):
-        group = groups_of.get(file.relative_to(folder).parts)
+    found = {file: groups_of.get(file.relative_to(folder).parts) for file in files}
+    for file, group in found.items():
         if group is None:
             problems.add(f"{file}: no group in {table.name}")
-        return f"{folder.name}/{group}"
-
-    return group_of
+    return {file: f"{folder.name}/{group}" for file, group in found.items()}
 
 
 class Layout(NamedTuple):
@@ -332,11 +358,10 @@ def find_layout(root: StrPath) -> Layout:
 def layout_or_none(root: Path) -> Layout | None:
     """What `find_layout` finds; None instead of its error."""
     if any((root / "split_csv").glob("*.csv")):
-        folders = [folder for folder in folders_in(root) if (folder / "Data" / "Images").is_dir()]
+        folders = [folder for folder in _folders_in(root) if (folder / "Data" / "Images").is_dir()]
         return Layout(root, load_visa, {folder.name: folder.name for folder in folders})
-    folders = tree_folders(root)
-    if not folders:
-        return None
-    if folders[0] == root:
+    folders = _tree_folders(root)
+    if folders == [root]:
         return Layout(root, load_mvtec_ad, {root.resolve().name: None})
-    return Layout(root, load_mvtec_ad, {folder.name: folder.name for folder in folders})
+    categories = {folder.name: folder.name for folder in folders}
+    return Layout(root, load_mvtec_ad, categories) if folders else None

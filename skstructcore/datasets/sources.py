@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +17,8 @@ from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
-from ._folders import masks_of, walk
 from .image_set import DatasetError, ImageRow, Problems, as_image_set
-from .loaders import layout_or_none
+from .loaders import layout_or_none, masks_of
 from .tables import beside, read_rows
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..images.image_list import Pages, StrPath
     from .image_set import ImageSet
 
-__all__ = ["Reading", "find_rows", "load_images"]
-
 _logger = logging.getLogger(__name__)
+
+_MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 
 
 class Reading(NamedTuple):
@@ -145,17 +145,15 @@ def _with_masks(rows, folder, inverted):
     """The rows of defects with their masks in a folder, where they have none."""
     if not folder.is_dir():
         raise DatasetError(folder, ["masks= is no folder"])
-    files = [Path(split_page(row.file)[0]) for row in rows]
-    mask_of, problems = {}, Problems(folder)
-    for defect in dict.fromkeys(row.label for row in rows if row.label not in (None, "", GOOD)):
-        shown = [file for file, row in zip(files, rows, strict=True) if row.label == defect]
-        shown = list(dict.fromkeys(shown))
-        found = masks_of(shown, folder / defect, problems)
-        mask_of.update(zip(shown, found, strict=True))
+    shown, problems = defaultdict(dict), Problems(folder)
+    for row in rows:
+        if row.label not in (None, "", GOOD):
+            shown[row.label][Path(split_page(row.file)[0])] = None  # once, of several pages
+    mask_of = masks_of({defect: [*files] for defect, files in shown.items()}, folder, problems)
     problems.raise_any()
     if inverted:
         mask_of = {file: mask and InvertedMask(str(mask)) for file, mask in mask_of.items()}
-    masks = [row.mask or mask_of.get(file) for file, row in zip(files, rows, strict=True)]
+    masks = [row.mask or mask_of.get(Path(split_page(row.file)[0])) for row in rows]
     return [row._replace(mask=mask) for row, mask in zip(rows, masks, strict=True)]
 
 
@@ -199,14 +197,12 @@ def _check_beside_defects(rows):
     unknown = (row for row in rows if defects and row.label is None)
     unknown = sorted({row.folder for row in unknown if os.path.lexists(split_page(row.file)[0])})
     if unknown:
-        raise DatasetError(
-            os.path.commonpath(map(os.path.abspath, unknown)),
-            [
-                f"{folder}: good images or defects? It lies beside {defects[0]!r}; name the "
-                "folders of good images alone, or the folder around all of them"
-                for folder in unknown
-            ],
+        why = (
+            f"good images or defects? It lies beside {defects[0]!r}; name the folders of good "
+            "images alone, or the folder around all of them"
         )
+        root = os.path.commonpath(map(os.path.abspath, unknown))
+        raise DatasetError(root, [f"{folder}: {why}" for folder in unknown])
 
 
 def _once(rows, sources):
@@ -252,23 +248,23 @@ def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
     is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         return _from_pattern(path, reading)
-    return [ImageRow(source, reading.good and _own_label(path.parent, reading.good))]
+    return [ImageRow(source, *_labels(path.parent, [Path(path.name)], reading.good))]
 
 
 def _from_pattern(pattern, reading):
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
-    matches = files or [match for match in matches if match.is_dir()]
-    if not matches:
-        raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     # Where there are files, a pattern like ** has met the folders on its way: they do not count.
+    matches = files or filter(Path.is_dir, matches)
     rows = [row for m in matches for row in _rows_of(str(m), reading._replace(good=None))]
-    if reading.good is None or all(row.label for row in rows):
-        return rows
+    if not rows:
+        raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-    labels = _labels(root, [Path(row.file).relative_to(root) for row in rows], reading.good)
-    return [r._replace(label=r.label or label) for r, label in zip(rows, labels, strict=True)]
+    unsaid = [row.file for row in rows if not row.label]
+    places = [Path(file).relative_to(root) for file in unsaid]
+    label_of = dict(zip(unsaid, _labels(root, places, reading.good), strict=True))
+    return [row._replace(label=row.label or label_of[row.file]) for row in rows]
 
 
 def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -289,17 +285,13 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
 
 def _from_layout(layout, reading):
     known = {*layout.categories.values()} - {None} or {"train", "test"}
-    others = [
-        f for f in walk(layout.root, False) if f.relative_to(layout.root).parts[0] not in known
-    ]
+    files = walk(layout.root, False)
+    others = [file for file in files if file.relative_to(layout.root).parts[0] not in known]
     if others:
         _logger.warning(
             "%r is laid out as a data set (of %s): %d images beside it are not read, %r for one. "
             "Name the folders of images instead to take all.",
-            str(layout.root),
-            ", ".join(sorted(known)),
-            len(others),
-            str(others[0]),
+            *(str(layout.root), ", ".join(sorted(known)), len(others), str(others[0])),
         )
     several = reading.categories == "folder" or len(layout.categories) > 1
     rows = []
@@ -311,65 +303,101 @@ def _from_layout(layout, reading):
     return rows
 
 
-def _from_folder(root: Path, reading: Reading) -> list[ImageRow]:
+def walk(root: Path, tell: bool = True) -> list[Path]:
+    """Images in a folder, however deep, sorted; links are followed, each folder once."""
+    seen, files, images = set(), [], []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real_path = os.path.realpath(folder)
+        if real_path in seen:
+            folders.clear()
+            continue
+        seen.add(real_path)
+        if "scale.json" in names and _is_of_maps(Path(folder, "scale.json")):
+            folders.clear()
+            _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
+            continue
+        masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
+        if masks:
+            _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
+        folders[:] = sorted(n for n in folders if n not in masks and not n.startswith("."))
+        here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        images_here = images_among(here)
+        stems = {file.stem for file in images_here}
+        notes = [f for f in here if f.suffix.lower() in (".json", ".xml") and f.stem in stems]
+        if notes and tell:
+            _logger.warning(
+                "%d annotations in %r are not read (%s, ...): see load_annotated",
+                *(len(notes), folder, notes[0].name),
+            )
+        files += here
+        images += images_here
+    tell_of_others(files, images)
+    return images
+
+
+def _is_of_maps(file):
+    """Whether a file is the note of `skstructcore.save_maps`, whose maps may lie among images."""
+    try:
+        return {"unit", "thresholds", "not_seen"} <= set(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _from_folder(root, reading):
     files = walk(root)
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
     places = [file.relative_to(root) for file in files]
     categories = [None] * len(files)
     if reading.categories == "folder":
-        loose = [root / place for place in places if len(place.parts) == 1]
+        why = "it is in no folder of a category; name the folder that holds those of all categories"
+        loose = [f"{root / place}: {why}" for place in places if len(place.parts) == 1]
         if loose:
-            why = (
-                "is in no folder of a category; name the folder that holds those of all categories"
-            )
-            raise DatasetError(root, [f"{file}: it {why}" for file in loose])
+            raise DatasetError(root, loose)
         categories = [place.parts[0] for place in places]
         places = [Path(*place.parts[1:]) for place in places]
-    labels = [None] * len(files)
-    if reading.good is not None:
-        labels = _labels(root, places, reading.good)
+    labels = _labels(root, places, reading.good)
     rows = zip(map(str, files), labels, categories, strict=True)
     return [ImageRow(file, label, category=category) for file, label, category in rows]
 
 
 def _labels(root, places, good):
-    """What the folders of each place say: good words, else types of defects; None: nothing."""
+    """What the folders that images lie in say of them: "good", a type of defect, or nothing.
+
+    `places` are their files from `root` on. Without `good` nothing is asked.
+    """
+    if good is None:
+        return [None] * len(places)
+
+    def is_good(name):
+        return name.lower() == good.lower() or means_good(name)
+
     folders = [place.parts[:-1] for place in places]
-    depths = [i for names in folders for i, name in enumerate(names) if _is_good(name, good)]
-    if depths:
-        depth = min(depths)
-        loose = [place for place in places if len(place.parts) <= depth + 1]
-        if loose:
-            beside = [f"{root / place}: an image beside folders of images" for place in loose]
-            raise DatasetError(root, beside)
-        return [_label_of(names, depth, good) for names in folders]
     defects = [next(filter(means_defect, names), None) for names in folders]
-    own = _own_label(root, good)
-    if any(defects) and own != GOOD:
-        shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
-        words = ", ".join(GOOD_WORDS[1:])
-        why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
-        raise DatasetError(root, [why])
-    return [defect or own for defect in defects]
-
-
-def _label_of(names, depth, good):
-    """What nested folders say of an image, where those of good images begin at a depth."""
-    defect = next(filter(means_defect, names), None)
-    return defect or (GOOD if any(_is_good(name, good) for name in names) else names[depth])
-
-
-def _own_label(folder, good):
-    """What the name of a folder alone says of the images in it."""
-    name = folder.resolve().name
-    if _is_good(name, good):
-        return GOOD
-    return name if means_defect(name) else None
-
-
-def _is_good(name, good):
-    return name.lower() == good.lower() or means_good(name)
+    own = root.resolve().name
+    own = GOOD if is_good(own) else own if means_defect(own) else None
+    # Folders that hold one of good images: what lies beside that are types of defects.
+    around = {names[:i] for names in folders for i, name in enumerate(names) if is_good(name)}
+    if not around:
+        if any(defects) and own != GOOD:
+            shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
+            words = ", ".join(GOOD_WORDS[1:])
+            why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
+            raise DatasetError(root, [why])
+        return [defect or own for defect in defects]
+    depth = min(map(len, around))
+    loose = [place for place in places if len(place.parts) <= depth + 1]
+    if loose:
+        beside = [f"{root / place}: an image beside folders of images" for place in loose]
+        raise DatasetError(root, beside)
+    types = [
+        names[max((i for i in range(len(names)) if names[:i] in around), default=depth)]
+        for names in folders
+    ]
+    return [
+        defect or (GOOD if any(map(is_good, names)) else kind)
+        for names, defect, kind in zip(folders, defects, types, strict=True)
+    ]
 
 
 def _category_reader(categories):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.files import unescape_name
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..images.image_list import Pages, StrPath
-
-__all__ = ["COLUMNS", "load_verdicts", "read_rows"]
 
 #: What a column of a table may be called, by what is in it; in any case.
 COLUMNS = {
@@ -70,14 +68,6 @@ def beside(table: Path, name: str) -> str:
     if glob.has_magic(split_page(name)[0]):  # the [1] of a page is no pattern
         return str(Path(glob.escape(str(table.parent)), name))
     return name
-
-
-def inside(root: Path, place: str, table: Path, problems: Problems) -> Path:
-    """The file that a table names; one that would lie outside of the data set is a problem."""
-    parts = PurePosixPath(place.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
-        problems.add(f"{table}: {place!r} points outside of the data set")
-    return root / place
 
 
 def read_rows(
