@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import threading
@@ -52,18 +53,16 @@ def device_memory(advice: str):
 def parts(n, size):
     """Slices of at most `size` that cover ``range(n)``, which may be empty.
 
-    Unlike `sklearn.utils.gen_batches`, which takes no empty range and checks its arguments at
-    a cost that counts between two blocks of a search.
+    `sklearn.utils.gen_batches` takes no empty range, and costs too much between two blocks.
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 @cache
 def end_with_parent() -> None:
-    """Let a process of joblib's end soon after the one that it works for, however that ended.
+    """Let a process of joblib's end soon after the one that it works for; no other process.
 
-    A process that is killed tells its workers nothing, and may have sent half a message. They would
-    wait for the rest for ever, with the model in memory. Does nothing in other processes.
+    A process that is killed tells its workers nothing: they would wait for ever.
     """
     kind = type(multiprocessing.current_process())
     if kind.__module__.startswith("joblib.externals.loky"):
@@ -82,9 +81,8 @@ _lock_of_bars = threading.RLock()
 def progress_bar(*, verbose: object, **options: Any) -> Any:
     """A bar of tqdm, with its options, as a context manager, or one that shows nothing.
 
-    The lock of tqdm's own bars, also of those that are disabled, is shared by all processes that
-    were forked from one: where one of them is killed while it holds it, the others wait for ever.
-    Its watching thread, too, may hold the lock when a process is forked.
+    tqdm's own lock is shared by forked processes: where one is killed while it or its watching
+    thread holds it, the others wait for ever.
     """
     if not verbose:
         return nullcontext(SimpleNamespace(update=lambda n=1: None))
@@ -101,12 +99,13 @@ def progress_bar(*, verbose: object, **options: Any) -> Any:
 def thread_pool(most=None):
     """Give a function that runs another on every item, in as many threads as numba is set to use.
 
-    At most `most` threads. Kernels called this way release the interpreter lock. Matrix
-    products run on one thread each: their own threads would wait for each other, the
-    longer the busier the machine is. The number is put back when the last of the calls that
-    overlap is done.
+    At most `most` threads. Kernels called this way release the interpreter lock. Matrix products
+    run on one thread each: their own threads would wait for each other on a busy machine.
     """
-    n_threads = _n_threads() if most is None else min(most, _n_threads())
+    _let_numba_start()
+    from numba import get_num_threads
+
+    n_threads = min(most or math.inf, get_num_threads())
     with _one_thread_each:
         if n_threads <= 1:
             yield lambda function, items: [function(item) for item in items]
@@ -116,18 +115,19 @@ def thread_pool(most=None):
 
 
 class _OneThreadEach:
-    """The limit on the matrix library's threads, which is one for the whole process."""
+    """The limit on the matrix library's threads in this process, until the last call leaves."""
+
+    _limit = None
 
     def __init__(self):
-        self._lock = threading.Lock()
-        self._n_inside = 0
-        self._limit = None
+        self._forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._lock.acquire,
-                after_in_parent=self._lock.release,
-                after_in_child=self._forget,
-            )
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self):
+        """Start anew: the threads that were inside do not live on in a forked process."""
+        self._lock, self._n_inside = threading.Lock(), 0
+        self._restore()
 
     def __enter__(self):
         with self._lock:
@@ -138,22 +138,17 @@ class _OneThreadEach:
     def __exit__(self, *exception):
         with self._lock:
             self._n_inside -= 1
-            self._restore()
+            if self._n_inside == 0:
+                self._restore()
 
     def _restore(self):
-        if self._n_inside == 0 and self._limit is not None:
+        if self._limit is not None:
             # threadpoolctl (from 3.8 on) lets only the thread that has set a limit change it,
             # and the last call may be in another thread than the first.
             _let_any_thread_set_limits()
             self._limit.restore_original_limits()
             self._limit = None
             _let_any_thread_set_limits()
-
-    def _forget(self):
-        """The threads that were inside do not live on in a forked process."""
-        self._n_inside = 0
-        self._restore()
-        self._lock.release()
 
 
 _one_thread_each = _OneThreadEach()
@@ -167,19 +162,11 @@ def _let_any_thread_set_limits():
         release(force=True)
 
 
-@cache
+@cache  # looking for the loaded libraries takes milliseconds
 def _controller():
-    # Looking for the loaded libraries takes milliseconds, so it is done once.
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def _n_threads():
-    from numba import get_num_threads
-
-    _let_numba_start()
-    return get_num_threads()
 
 
 @cache

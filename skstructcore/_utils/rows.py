@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
+from .computing import parts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
@@ -23,10 +25,7 @@ _PATCHES_PER_BATCH = 2**14
 
 
 class ContainerOutputMixin:
-    """Opt out of scikit-learn's `set_output`: patches and maps are no tables.
-
-    `Pipeline.set_output` refuses a pipeline with a step that has none.
-    """
+    """Opt out of scikit-learn's `set_output`, which `Pipeline` wants: maps are no tables."""
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**{**options, "auto_wrap_output_keys": None})
@@ -37,12 +36,7 @@ class ContainerOutputMixin:
 
 
 class LazyRows(ABC):
-    """What looks like a float32 array of one row an image, and is computed batch by batch.
-
-    `LazyFeatures` is one. `images`, `geometry` and `annotations`, where there are, are what the
-    rows are computed from, where they lie on it and what is known of it; `map` lets
-    `RandomProjection` stay lazy.
-    """
+    """What looks like a float32 array of one row an image, and is computed batch by batch."""
 
     shape: tuple[int, ...]
     waits_for_categories = False  # of the images, before it is known what is ignored in them
@@ -72,10 +66,7 @@ def is_lazy(X: object) -> TypeGuard[LazyRows]:
 
 
 def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    """Yield arrays of some rows each, in order; lazy rows keep their own batches.
-
-    A batch of arrays has about 16,384 patches, so that what is worked out for each patch of it
-    takes no more memory with large images than with small ones.
+    """Yield arrays of some rows each, of about 16,384 patches; lazy rows keep their own batches.
 
     Examples
     --------
@@ -86,33 +77,25 @@ def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floa
         yield from X.iter_batches()
         return
     batch_size = max(1, _PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
-    for start in range(0, len(X), batch_size):
-        yield X[start : start + batch_size]
+    for rows in parts(len(X), batch_size):
+        yield X[rows]
 
 
 def check_features(estimator, X, *, reset):
-    """Validate patch features (or a table of n images of one patch each), and their last axis.
+    """Validate patch features, or a table of n images of one patch each, as `validate_data` does.
 
-    ``n_features_in_`` of the estimator is set in `fit` (`reset`), else compared. Arrays are finite
-    but for ignored patches, all of whose features are NaN. Lazy features come back untouched: their
-    values are checked where they are computed. All else is a ValueError.
+    Arrays are finite but for ignored patches, all of whose features are NaN. Values of lazy
+    features are checked where they are computed.
     """
     if is_lazy(X):
         if len(X) == 0:
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    n_axes = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim  # a nested list has no `ndim`
-    if n_axes <= 2:
+    if np.ndim(X) <= 2:
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    X = check_array(
-        X,
-        dtype=_FLOATS,
-        allow_nd=True,
-        estimator=estimator,
-        input_name="X",
-        ensure_all_finite="allow-nan",
-    )
+    options = {"allow_nd": True, "ensure_all_finite": "allow-nan", "input_name": "X"}
+    X = check_array(X, dtype=_FLOATS, estimator=estimator, **options)
     if X.ndim != 4:
         raise ValueError(
             "X must be patch features (n_images, h, w, n_features) or a table "

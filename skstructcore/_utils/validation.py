@@ -32,10 +32,7 @@ def check_number(value, name, low, high=None, *, closed="neither", kind=Real):
 
 
 def check_per_image(values, n_images, name):
-    """Return `values` as a 1-D array with one entry an image, or raise ValueError.
-
-    A list that mixes strings with anything else stays as it is, of dtype object.
-    """
+    """Return `values` as a 1-D array with one entry an image, or raise ValueError."""
     if isinstance(values, (list, tuple)):
         # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".
         is_string = [isinstance(value, str) for value in values]

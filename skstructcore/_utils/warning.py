@@ -5,33 +5,20 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Frames of these packages lie between the user's call and what he should know.
 _BETWEEN = ("skstructcore.", "sklearn.", "joblib.", "threadpoolctl.")
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the innermost line that is neither ours nor scikit-learn's or joblib's.
-
-    How many frames lie between depends on whether an estimator is called by itself, in a
-    pipeline, or in a search, so that no fixed ``stacklevel`` is right.
-    """
+    """Warn at the innermost line that is neither ours nor scikit-learn's or joblib's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and f"{frame.f_globals.get('__name__', '')}.".startswith(_BETWEEN):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level + 1)
 
 
-def renamed(
-    before: str, now: str, as_now: Callable[[Any], Any] | None = None
-) -> Callable[[Function], Function]:
+def renamed(before, now, as_now=lambda value: value):
     """Make a function that takes a keyword by its name of before too, with a warning."""
 
     def take_both(function):
@@ -42,7 +29,7 @@ def renamed(
                 warn_user(f"{before}= is called {now}= now.", FutureWarning)
                 if keywords.get(now) is not None:
                     raise ValueError(f"{before} and {now} say the same: give {now} alone.")
-                keywords[now] = as_now(value) if as_now else value
+                keywords[now] = as_now(value)
             return function(*args, **keywords)
 
         return wrapper
