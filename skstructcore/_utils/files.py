@@ -8,17 +8,17 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO, TypeAlias
 
-    StrPath = str | os.PathLike[str]
+    StrPath: TypeAlias = str | os.PathLike[str]
 
-_BLOCK = 1 << 20
 # What breaks a row of a table, a terminal or an encoder: control characters, line separators,
 # and the surrogates by which Python spells bytes of a name that are not UTF-8.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -44,10 +44,9 @@ def check_writable(path: StrPath) -> Path:
 def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a new file beside `path` for writing; it takes that name when the block has ended.
 
-    After an error, and after a kill at any moment, `path` is what it was. A kill leaves the
-    unfinished file behind, ``.<name>.<digits>.unfinished``. An OSError of the writing, on a full
-    disk for instance, names `path`. What is `durable` waits for the disk, so that it outlives a
-    power cut: not where many files are written and a damaged one would be noticed.
+    After an error, and after a kill at any moment, `path` is what it was. A kill leaves
+    ``.<name>.<digits>.unfinished`` behind. An OSError of the writing names `path`. What is
+    `durable` waits for the disk and outlives a power cut.
 
     Examples
     --------
@@ -78,16 +77,17 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
         # about a file that the block reads.
         is_ours = isinstance(error, OSError) and error.errno is not None
         if is_ours and error.filename in (None, str(unfinished)):
-            raise write_error(path, error) from error
+            raise _write_error(path, error, "What was there before is still there.") from error
         raise
-    if durable:
-        _sync_folder(path.parent)
+    if durable and hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def write_error(
-    path: StrPath, error: OSError, kept: str = "What was there before is still there."
-) -> OSError:
-    """The same error with the name of the file that cannot be written, and what is kept."""
+def _write_error(path, error, kept):
     return OSError(error.errno, f"{str(path)!r} cannot be written: {error.strerror}. {kept}")
 
 
@@ -98,9 +98,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 class Journal:
-    """A text file that grows: its lines are whole and on disk once `append` returns.
-
-    It goes on after a kill, or on a disk that was full. There need not be one yet.
+    """A text file that grows by whole lines, also after a kill; there need not be one yet.
 
     Examples
     --------
@@ -135,29 +133,33 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             kept = "The rows in it are kept: the same command goes on after them."
-            raise write_error(self.path, error, kept) from error
+            raise _write_error(self.path, error, kept) from error
 
 
-def _sync_folder(folder):
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def file_digest(path: StrPath) -> str:
-    """SHA-256 of a file, as hexadecimal digits; computed again only if the file changes."""
+def check_regular(path: StrPath) -> os.stat_result:
+    """Status of a file or folder; an error for a pipe, reading which would wait for ever."""
     status = os.stat(path)
-    return _file_digest(os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise OSError("it is no regular file")
+    return status
 
 
-@lru_cache(4096)
-def _file_digest(path, *stamp):
-    digest = hashlib.sha256()
+def stamp(path: StrPath) -> tuple[int, ...]:
+    """What changes when a file is written again."""
+    status = check_regular(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def file_digest(path: StrPath, new: Callable[[], Any] = hashlib.sha256) -> str:
+    """A file's digest of a kind that `new` starts; computed again only if the file changes."""
+    return _file_digest(os.fspath(path), stamp(path), new)
+
+
+@lru_cache(2**17)
+def _file_digest(path, stamp, new):
+    digest = new()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
 
@@ -165,9 +167,8 @@ def _file_digest(path, *stamp):
 def escape_name(name: str) -> str:
     """Spell a name so that every text file, table and terminal shows it, and in one way.
 
-    Nearly all names stay as they are. One with control characters or bytes that are not
-    UTF-8, and one that a spreadsheet would take for a formula, is quoted as shells do it:
-    ``$'...'``. `unescape_name` gives the name back.
+    Nearly all names stay as they are. Control characters, bytes that are not UTF-8 and what a
+    spreadsheet takes for a formula are quoted as shells do it, ``$'...'``.
 
     Examples
     --------

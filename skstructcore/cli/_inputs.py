@@ -66,11 +66,11 @@ class Sources(NamedTuple):
 
     def labelled(self, good: str) -> ImageSet:
         """Images to test, of each of which it is known whether it is good."""
-        from ..images.files import split_page
+        from ..images.files import split_name
 
         rows = self.rows(good, "test")
         unsaid = [row.file for row in rows if not row.label]
-        unsaid = [file for file in unsaid if os.path.lexists(split_page(file)[0])]
+        unsaid = [file for file in unsaid if os.path.lexists(split_name(file).path)]
         if unsaid:
             raise Refused(
                 f"Nothing says whether {unsaid[0]!r} is good. Name a folder that holds a folder of "
@@ -81,10 +81,10 @@ class Sources(NamedTuple):
 
 def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
     """The part that each image is a view of, by its folder, file or a pattern of its path."""
-    from ..images.files import split_page
+    from ..images.files import split_name
 
     if how in ("folder", "file"):
-        files = [split_page(str(path))[0] for path in paths]
+        files = [split_name(str(path)).path for path in paths]
         return files if how == "file" else [str(Path(file).parent) for file in files]
     try:
         pattern = re.compile(how)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..images.files import images_among, split_page, tell_of_others
+from ..images.files import images_among, split_name, tell_of_others
 from ..images.image_list import as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
@@ -148,12 +148,12 @@ def _with_masks(rows, folder, inverted):
     shown, problems = defaultdict(dict), Problems(folder)
     for row in rows:
         if row.label not in (None, "", GOOD):
-            shown[row.label][Path(split_page(row.file)[0])] = None  # once, of several pages
+            shown[row.label][Path(split_name(row.file).path)] = None  # once, of several pages
     mask_of = masks_of({defect: [*files] for defect, files in shown.items()}, folder, problems)
     problems.raise_any()
     if inverted:
         mask_of = {file: mask and InvertedMask(str(mask)) for file, mask in mask_of.items()}
-    masks = [row.mask or mask_of.get(Path(split_page(row.file)[0])) for row in rows]
+    masks = [row.mask or mask_of.get(Path(split_name(row.file).path)) for row in rows]
     return [row._replace(mask=mask) for row, mask in zip(rows, masks, strict=True)]
 
 
@@ -195,7 +195,7 @@ def _check_beside_defects(rows):
     defects = sorted(filter(means_defect, defects))
     # A file that is not there is a problem of its own.
     unknown = (row for row in rows if defects and row.label is None)
-    unknown = sorted({row.folder for row in unknown if os.path.lexists(split_page(row.file)[0])})
+    unknown = sorted({row.folder for row in unknown if os.path.lexists(split_name(row.file).path)})
     if unknown:
         why = (
             f"good images or defects? It lies beside {defects[0]!r}; name the folders of good "
@@ -245,7 +245,7 @@ def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
         return _from_folder(path, reading) if layout is None else _from_layout(layout, reading)
     if path.suffix.lower() == ".csv":
         return read_rows(path, reading.split, reading.pages, reading.max_pixels)
-    is_page = os.path.isfile(split_page(source)[0])  # "tray.tif[2]" is no pattern
+    is_page = os.path.isfile(split_name(source).path)  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         return _from_pattern(path, reading)
     return [ImageRow(source, *_labels(path.parent, [Path(path.name)], reading.good))]

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._utils.files import unescape_name
-from ..images.files import check_regular, split_page
+from .._utils.files import check_regular, unescape_name
+from ..images.files import split_name
 from ..images.image_list import ImageReadError, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
@@ -63,9 +63,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def beside(table: Path, name: str) -> str:
     """A name as a table or list means it: from where that is, or else from where one is."""
     place = str(table.parent / name)
-    if os.path.lexists(split_page(place)[0]):
+    if os.path.lexists(split_name(place).path):
         return place
-    if glob.has_magic(split_page(name)[0]):  # the [1] of a page is no pattern
+    if glob.has_magic(split_name(name).path):  # the [1] of a page is no pattern
         return str(Path(glob.escape(str(table.parent)), name))
     return name
 

@@ -1,24 +1,25 @@
 """Decoding of image files: their headers, and the pages in them.
 
-Pillow reads nearly all. It knows no colours of more than 8 bits (see `deep_colours`): of PNG and
-TIFF files it decodes the upper byte and the lower one, one after the other; other TIFFs are read by
-tifffile.
+Pillow reads nearly all. It knows no colours of more than 8 bits: of PNG and TIFF files it decodes
+the upper byte and the lower one, one after the other; other TIFFs are read by tifffile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 import struct
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .deep_colours import deep_reader, is_deep_colour, of_other_byte
-from .files import head_of, split_page, stamp
+from .._utils.files import stamp
+from .files import split_name
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO, Literal
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp
 _SUBFILE_TYPE = 254  # of a TIFF's page: 1 is a smaller copy of another one, 4 a mask
+# For each way to store colours of 16 bits, the raw mode of the byte that Pillow drops.
+_OTHER_BYTE = {"16L": "16B", "16B": "16L", "16N": "16B" if sys.byteorder == "little" else "16L"}
 
 
 class PixelType(NamedTuple):
@@ -56,7 +59,7 @@ def pages_of(path: str) -> tuple[int, ...]:
 
 def header_of(name: str) -> Header:
     """Header of the one image that a name stands for; ValueError if the file has several."""
-    path, page = split_page(name)
+    path, page, _ = split_name(name)
     header = _header(path, stamp(path), page)
     if page is None and len(header.pages) > 1:
         raise ValueError(
@@ -74,16 +77,16 @@ def _header(path, stamp, page):
         try:
             image = open_image(file)
         except Image.UnidentifiedImageError:
-            is_array = head_of(path).startswith(b"\x93NUMPY")
+            is_array = _head_of(path).startswith(b"\x93NUMPY")
             return (_array_header if is_array else _tifffile_header)(path, stamp, page)
         pages = _pages(image)
         if page is not None and page not in range(getattr(image, "n_frames", 1)):
             raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
         page = pages[0] if page is None else page
-        _seek(image, page)
+        image.seek(page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
-        if image.mode not in DEEP_MODES and is_deep_colour(image, path):
-            pixels, reader = PixelType("integers", 3), deep_reader(image, pages)
+        if image.mode not in DEEP_MODES and _is_deep_colour(image, path):
+            pixels, reader = PixelType("integers", 3), _deep_reader(image, pages)
         elif image.mode == "F" and image.format == "TIFF" and image.tile[0][0] == "libtiff":
             # Pillow 13 takes the bytes of compressed big-endian floats in the wrong order.
             reader = "tifffile" if image.tag_v2.prefix == b"MM" else reader
@@ -143,36 +146,27 @@ def _decode(path, page, other_byte=False):
     # Opened as a file object, because Pillow 13 reads uncompressed turned TIFFs wrongly through
     # the memory map that it makes of a named file.
     with open(path, "rb") as file, open_image(file) as image:
-        _seek(image, page)
+        image.seek(page)
         refuse_deep_transparency(image)
         if other_byte:
-            image.tile = [of_other_byte(tile) for tile in image.tile]
+            image.tile = [_of_other_byte(tile) for tile in image.tile]
         ImageOps.exif_transpose(image, in_place=True)
         image.load()
         return image
 
 
 def open_image(file: BinaryIO) -> Image.Image:
-    """As `Image.open`, but of any size: see `check_pixels`."""
+    """As `Image.open`, but of any size: `check_pixels` knows what is allowed."""
     try:
         return Image.open(file)
-    except Image.DecompressionBombError:  # `check_pixels` knows what is allowed
-        return _open_large(file)
-
-
-def _open_large(file):
-    """As `Image.open` does, but for its limit."""
-    file.seek(0)
-    start = file.read(16)
-    for name in Image.ID:
-        factory, accept = Image.OPEN[name]
-        if accept is None or accept(start) is True:
+    except Image.DecompressionBombError:
+        for factory, accept in map(Image.OPEN.__getitem__, Image.ID):
             file.seek(0)
-            try:
-                return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):
-                continue
-    raise Image.UnidentifiedImageError
+            if accept is None or accept(file.read(16)) is True:
+                file.seek(0)
+                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                    return factory(file, "")
+        raise
 
 
 def _pillows_limit():
@@ -226,9 +220,62 @@ def refuse_several(image):
         )
 
 
-def _seek(image, page):
-    if page != getattr(image, "tell", int)():
-        image.seek(page)
+def _is_deep_colour(image, path):
+    """Whether Pillow, which has colours of 8 bits alone, would drop bits of this file."""
+    if image.format == "JPEG":
+        return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) > 8
+    if image.format == "PPM":
+        return image.tile[0][0] != "raw" and image.tile[0][3][-1] > 255
+    if image.format == "JPEG2000":
+        return (_byte_behind(path, b"\xff\x4f\xff\x51", 42) & 0x7F) + 1 > 8
+    if image.format == "AVIF":
+        return bool(_byte_behind(path, b"av1C", 6) & 0x40)
+    return any(";16" in rawmode for rawmode in _rawmodes(image))
+
+
+def _byte_behind(path, mark, offset):
+    """A byte at some distance from where a mark begins, near the start of a file; 0: none."""
+    _, _, rest = _head_of(path).partition(mark)
+    return int.from_bytes(rest[offset - len(mark) :][:1], "big")
+
+
+def _head_of(path):
+    with open(path, "rb") as file:
+        return file.read(2**16)
+
+
+def _rawmodes(image):
+    args = [tile[3] for tile in image.tile]
+    return [arg if isinstance(arg, str) else str(arg[0]) for arg in args if arg]
+
+
+def _deep_reader(image, pages):
+    """How to read colours of more than 8 bits from an opened file; ValueError if nothing can."""
+    if image.format == "PPM" and image.tile[0][0] == "ppm":
+        return "netpbm"
+    is_tiff = image.format == "TIFF"
+    is_together = is_tiff and image.tag_v2.get(ExifTags.Base.PlanarConfiguration, 1) == 1
+    is_still_png = image.format == "PNG" and len(pages) == 1
+    modes = {mode.partition(";")[0] for mode in _rawmodes(image)}
+    if (is_together or is_still_png) and modes <= {"RGB", "RGBA", "RGBX"}:
+        return "halves"
+    if is_tiff:
+        return "tifffile"
+    raise ValueError(
+        f"it holds colours of more than 8 bits in a way ({image.format}, {image.mode}) of which "
+        "Pillow reads 8; save it as a PNG or TIFF of 16 bits without an alpha channel"
+    )
+
+
+def _of_other_byte(tile):
+    """A piece of a file, as Pillow lists them, to be decoded to the byte that it drops."""
+    args = tile[3]
+    mode, _, bits = (args if isinstance(args, str) else args[0]).partition(";")
+    other = f"{mode};{_OTHER_BYTE[bits]}"
+    args = other if isinstance(args, str) else (other, *args[1:])
+    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 
 def pixel_type_of_mode(mode):
@@ -284,7 +331,7 @@ def open_tiff(path: str) -> Any:
 
 def _tifffile_header(path, stamp, page):
     """Header of a file that Pillow cannot read, if it is a TIFF."""
-    if head_of(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if _head_of(path)[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise Image.UnidentifiedImageError
     with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
@@ -321,19 +368,10 @@ def _tifffile_values(path, page):
 
 
 def _mentions_orientation(path):
-    """Whether a PNG has a piece that may hold an orientation; its pixels are passed over."""
-    with open(path, "rb", buffering=0) as file:
-        place = 8
-        while file.seek(place) and len(start := file.read(8)) == 8:
-            length, name = struct.unpack(">I4s", start)
-            if name == b"eXIf":
-                return True
-            if name in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword = file.read(min(length, 79))
-                if b"Raw profile type" in keyword or b"adobe.xmp" in keyword:
-                    return True
-            place += 8 + length + 4  # and a checksum
-    return False
+    """Whether a PNG has a piece that may hold an orientation, perhaps behind its pixels."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        marks = (b"eXIf", b"Raw profile type", b"adobe.xmp")
+        return any(content.find(mark) >= 0 for mark in marks)
 
 
 def upright_size_of(image):

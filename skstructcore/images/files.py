@@ -10,15 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-import stat
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    StrPath = str | os.PathLike[str]
+    from .._utils.files import StrPath
 
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .npy .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
@@ -34,9 +33,8 @@ _logger = logging.getLogger(__name__)
 def list_images(folder: StrPath) -> list[str]:
     """Paths of the image files that lie directly in a folder, at least one, sorted by name.
 
-    Folders inside it are not searched: in the usual layouts they hold other classes. Files count as
-    images by their suffix, see `images_among`; that others are left out is logged. A link to
-    nothing counts: reading it is an error.
+    Folders inside it are not searched. Files count by their suffix, see `images_among`; that others
+    are left out is logged. A link to nothing counts: reading it is an error.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,57 +83,37 @@ def tell_of_others(files: Sequence[Path], images: Sequence[StrPath]) -> None:
         )
 
 
-def check_regular(path: StrPath) -> os.stat_result:
-    """Status of a file or folder; an error for a pipe, reading which would wait for ever."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise OSError("it is no regular file")
-    return status
+class FilePlace(NamedTuple):
+    """What the name of an image stands for; page and view are None where it names none."""
+
+    path: str
+    page: int | None = None
+    view: tuple[int, int, int, int] | None = None  # top, left, bottom and right
 
 
-def split_page(name: str) -> tuple[str, int | None]:
-    """Path and page that a name stands for; the page is None if it names none.
-
-    Examples
-    --------
-    >>> split_page("tray.tif[2]"), split_page("tray.tif[8x8+0+0]")
-    (('tray.tif', 2), ('tray.tif', None))
-    """
-    name, _ = split_view(name)
-    if not name.endswith("]") or os.path.exists(name):
-        return name, None
-    match = _PAGE.fullmatch(name)
-    return (match[1], int(match[2])) if match else (name, None)
-
-
-def split_view(name: str) -> tuple[str, tuple[int, int, int, int] | None]:
-    """A name without its view, and the view: top, left, bottom and right, None if it has none.
+def split_name(name: str) -> FilePlace:
+    """File, page and view that a name stands for.
 
     Examples
     --------
-    >>> split_view("tray.tif[2][200x100+30+40]")
-    ('tray.tif[2]', (40, 30, 140, 230))
+    >>> split_name("tray.tif[2][200x100+30+40]")
+    FilePlace(path='tray.tif', page=2, view=(40, 30, 140, 230))
     """
-    match = _VIEW.fullmatch(name) if name.endswith("]") and not os.path.exists(name) else None
-    if match is None:
-        return name, None
-    width, height, left, top = map(int, match.groups()[1:])
-    return match[1], (top, left, top + height, left + width)
+    view = page = None
+    if match := _brackets(_VIEW, name):
+        name, width, height, left, top = match[1], *map(int, match.groups()[1:])
+        view = top, left, top + height, left + width
+    if match := _brackets(_PAGE, name):
+        name, page = match[1], int(match[2])
+    return FilePlace(name, page, view)
+
+
+def _brackets(pattern, name):
+    is_bracketed = name.endswith("]") and not os.path.exists(name)
+    return pattern.fullmatch(name) if is_bracketed else None
 
 
 def name_view(name: str, box: tuple[int, int, int, int]) -> str:
-    """The name of a view, which `split_view` reads."""
+    """The name of a view, which `split_name` reads."""
     top, left, bottom, right = box
     return f"{name}[{right - left}x{bottom - top}+{left}+{top}]"
-
-
-def stamp(path):
-    """What changes when a file is written again."""
-    status = check_regular(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def head_of(path):
-    """The first bytes of a file, by which its format is known."""
-    with open(path, "rb") as file:
-        return file.read(2**16)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .files import StrPath
+    from .._utils.files import StrPath
     from .geometry import Geometry
     from .image_list import ImageList
 

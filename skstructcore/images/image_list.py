@@ -18,7 +18,7 @@ from PIL import Image
 
 from .._utils.columns import take_rows
 from .decoding import check_pixels, pages_of, problem_of_array
-from .files import list_images, name_view, split_page, split_view
+from .files import list_images, name_view, split_name
 from .geometry import Framing, as_box, box_in_pixels, check_within
 from .intensity import Intensity, bit_depth_window
 from .raster import SliceablePixels
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .files import StrPath
+    from .._utils.files import StrPath
 
     class _HasPaths(Protocol):
         @property
@@ -163,15 +163,15 @@ def as_images(
 def _with_pages(images, pages):
     if pages not in ("all", "parts", "first"):
         raise ValueError(f"pages must be 'all', 'parts', 'first' or None, got {pages!r}.")
-    names = []
+    names, files = [], []
     for i, item in enumerate(images.items):
         numbers = images.pages(i)
+        path = split_name(item).path if isinstance(item, str) else images.positions[i]
         chosen = numbers[:1] if pages == "first" else numbers
-        path = split_view(item)[0] if isinstance(item, str) else ""
-        paged = [f"{path}[{page}]{item[len(path) :]}" for page in chosen]
-        names.append(paged if len(numbers) > 1 else [item])
-    paged = _with_rows(images, names)
-    return _as_views(paged, split_page) if pages == "parts" else paged
+        paged = [f"{path}[{page}]{item[len(path) :]}" for page in chosen if len(numbers) > 1]
+        names.append(paged or [item])
+        files.append(path)
+    return _with_rows(images, names, files if pages == "parts" else None)
 
 
 def _with_views(images, views):
@@ -181,95 +181,78 @@ def _with_views(images, views):
             "views are places of files, at least one; of an array pass its parts, "
             "image[top:bottom, left:right]."
         )
-    if taken := [item for item in images.items if split_view(item)[1] is not None]:
+    if taken := [item for item in images.items if split_name(item).view is not None]:
         raise ValueError(f"views are places of whole images, but {taken[0]!r} is a view already.")
-    sizes = [images.size(i) for i in range(len(images))]
     # What a view that is not within its image names cannot be read.
     names = [
-        [name_view(name, box_in_pixels(box, size)) for box in boxes]
-        for name, size in zip(images.items, sizes, strict=True)
+        [name_view(name, box_in_pixels(box, images.size(i))) for box in boxes]
+        for i, name in enumerate(images.items)
     ]
-    return _as_views(_with_rows(images, names), split_view)
+    return _with_rows(images, names, images.items)
 
 
-def _with_rows(images, names):
-    """A row for each of the names that `names` lists for each image."""
-    rows = images[np.repeat(np.arange(len(images)), list(map(len, names)))]
+def _with_rows(images, names, parts):
+    """A row for each of the names that `names` lists for each image, and what they are views of."""
+    counts = list(map(len, names))
+    rows = images[np.repeat(np.arange(len(images)), counts)]
     rows.items = list(itertools.chain(*names))
+    if parts is not None and rows.annotations.parts is None:
+        parts = np.repeat(np.array(parts, dtype=str), counts)
+        rows.annotations = replace(rows.annotations, parts=parts)
     return rows
-
-
-def _as_views(images, split):
-    """Images that are views of one part if `split` leaves the same of their names."""
-    if images.annotations.parts is None:
-        named = zip(images.items, images.positions, strict=True)
-        parts = [split(item)[0] if isinstance(item, str) else at for item, at in named]
-        images.annotations = replace(images.annotations, parts=np.array(parts, dtype=str))
-    return images
 
 
 def _as_list(X):
     if isinstance(X, (str, os.PathLike)):
         return ImageList(list_images(X))
-    if isinstance(X, Image.Image):
-        raise ValueError("One PIL image was given where a list is needed: pass [image].")
     annotations = None
     if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc") and X.shape[1] == 1:
         X = X.iloc[:, 0]
     if hasattr(X, "paths"):
         X, annotations = X.paths, getattr(X, "annotations", None)
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
-        _check_stack(X)
-    elif isinstance(X, Set | Mapping):
-        raise ValueError(
-            f"Images must come in an order, and a {type(X).__name__} has none: pass a list."
-        )
-    elif not hasattr(X, "__len__") or isinstance(X, bytes):
-        raise ValueError(
-            f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
-        )
-    elif hasattr(X, "columns"):
-        raise ValueError(
-            f"Images must be a list, not a table with columns {list(X)[:5]}: pass one of them."
-        )
-    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
-        raise ValueError(
-            f"Images must be NumPy arrays, not a {type(X).__module__}.{type(X).__name__}: pass "
-            "np.asarray(images), with channels last."
-        )
+    if wrong := _problem_of_list(X):
+        raise ValueError(wrong)
     items = list(X)
-    if not items:
-        raise ValueError("The list of images is empty: at least one image is needed.")
-    items = [_check_item(item, position) for position, item in enumerate(items)]
+    for i, item in enumerate(items):
+        if wrong := _problem_of_item(item):
+            raise ValueError(f"Image {i} is {wrong}.")
+    items = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in items]
     return ImageList(items, annotations=annotations)
 
 
-def _check_stack(X):
-    if X.ndim not in (3, 4):
-        raise ValueError(
-            f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
+def _problem_of_list(X):
+    """Why something can be no list of images; None if it may be one."""
+    if isinstance(X, Image.Image):
+        return "One PIL image was given where a list is needed: pass [image]."
+    if isinstance(X, Set | Mapping):
+        return f"Images must come in an order, and a {type(X).__name__} has none: pass a list."
+    if not hasattr(X, "__len__") or isinstance(X, bytes):
+        return f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
+    if hasattr(X, "columns"):
+        columns = list(X)[:5]
+        return f"Images must be a list, not a table with columns {columns}: pass one of them."
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
+        if X.ndim not in (3, 4):
+            return f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
+        if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
+            advice = "pass it in a list, [image]"
+            return f"An array of shape {X.shape} looks like one colour image: {advice}."
+    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
+        return (
+            f"Images must be NumPy arrays, not a {type(X).__module__}.{type(X).__name__}: pass "
+            "np.asarray(images), with channels last."
         )
-    if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
-        raise ValueError(
-            f"An array of shape {X.shape} looks like one colour image: pass it in a list, [image]."
-        )
+    return None if len(X) else "The list of images is empty: at least one image is needed."
 
 
-def _check_item(item, position):
-    if isinstance(item, (str, os.PathLike)):
-        return os.fspath(item)
-    if isinstance(item, Image.Image):
-        return item
+def _problem_of_item(item):
+    if isinstance(item, (str, os.PathLike, Image.Image)):
+        return None
     if not isinstance(item, np.ndarray):
-        raise ValueError(
-            f"Image {position} is of type {type(item).__name__}; expected a path, a PIL image "
-            "or a uint8 array."
-        )
+        return f"of type {type(item).__name__}; expected a path, a PIL image or a uint8 array"
     if isinstance(item, np.ma.MaskedArray):
-        raise ValueError(f"Image {position} is a masked array: fill it, and see `ignore`.")
-    if wrong := problem_of_array(item):
-        raise ValueError(f"Image {position} is {wrong}.")
-    return item
+        return "a masked array: fill it, and see `ignore`"
+    return problem_of_array(item)
 
 
 class ImageList:
@@ -353,12 +336,11 @@ class ImageList:
 
     def pages(self, i: int) -> tuple[int, ...]:
         """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
-        item = self.items[i]
-        path, page = split_page(item) if isinstance(item, str) else (None, 0)
-        if page is not None:
+        place = split_name(self.items[i]) if isinstance(self.items[i], str) else None
+        if place is None or place.page is not None:
             return (0,)
         with self._naming(i):
-            return pages_of(path)
+            return pages_of(place.path)
 
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .files import StrPath
+    from .._utils.files import StrPath
 
 
 _logger = logging.getLogger(__name__)

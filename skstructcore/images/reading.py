@@ -1,28 +1,21 @@
-"""Images that are read: files, PIL images and arrays, brought into one form.
+"""Images that are read: files, PIL images and arrays, as an image viewer shows them.
 
-Whatever comes in is brought into the form in which an image viewer shows it:
-
-* the EXIF orientation is applied;
-* transparent pixels (RGBA, LA, a palette or a colour marked as transparent) lie on white;
-* CMYK, YCbCr, palette, grey and black-and-white images are converted to RGB by Pillow, without
-  colour profiles;
-* images of 8 bits (uint8 arrays, and all files but the following) hold levels from 0 to 255. Images
-  with more, called *deep*, are 16- and 32-bit integers and floating-point numbers: the window of an
-  `Intensity` says which of their values become 0 and 255. They stay unrounded until the network
-  has them;
-* large files of some formats are read in parts, see `raster`;
-* a file of several images (pages, frames) is an error, unless the name says which, see `files`.
+The EXIF orientation is applied, transparent pixels lie on white, and all colours become RGB by
+Pillow, without profiles. Images of 8 bits hold levels from 0 to 255. Those with more, called
+*deep*, are 16- and 32-bit integers and floating-point numbers: the window of an `Intensity` says
+which of their values become 0 and 255, and they stay unrounded until the network has them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from .._utils.files import file_digest
 from .decoding import (
     DEEP_MODES,
     N_REMEMBERED,
@@ -35,9 +28,11 @@ from .decoding import (
     refuse_several,
     upright_size_of,
 )
-from .files import split_view
+from .files import split_name
 from .intensity import Intensity, bit_depth_window, own_window
 from .raster import open_raster
+
+_new_digest = partial(hashlib.blake2b, digest_size=32)
 
 
 class ImageReadError(OSError, ValueError):
@@ -59,16 +54,14 @@ class OneImage:
 
     `size` (height and width, upright) and `pixel_type` are known without decoding; `view` is the
     box of the file that is all of it; `array` is itself, if it is an array or a file of NumPy.
-    `decode()` gives an upright PIL image in the mode that it is stored in, or an array; `digest()`
-    is one of its content.
+    `decode()` gives an upright PIL image as it is stored, or an array; `digest()` tells content.
     """
 
     view = array = None
 
     def extremes(self):
         """The lowest and the highest value."""
-        values = np.asarray(self.decode())
-        return values.min().item(), values.max().item()
+        return _extremes(np.asarray(self.decode()))
 
     def raster(self):
         """What reads parts of it, if it is large and can be read so, else None."""
@@ -78,7 +71,7 @@ class FileImage(OneImage):
     """By a name, which may say which page of the file it is, and which view of that."""
 
     def __init__(self, name):
-        self.name, self.view = name, split_view(name)[1]
+        self.name, self.view = name, split_name(name).view
         self.header = header_of(name)
         self.size, self.pixel_type = self.header.size, self.header.pixel_type
 
@@ -90,8 +83,8 @@ class FileImage(OneImage):
         return load(self.header)
 
     def digest(self):
-        path, stamp = self.header.path, self.header.stamp
-        whole, part = _file_digest(path, stamp), self.name[len(path) :]
+        path = self.header.path
+        whole, part = file_digest(path, _new_digest), self.name[len(path) :]
         return hashlib.sha256(f"{whole}{part}".encode()).hexdigest() if part else whole
 
     def extremes(self):
@@ -142,7 +135,8 @@ def read(image, intensity=None):
     if intensity is None:
         is_deep = image.pixel_type.values == "integers"
         intensity = Intensity(bit_depth_window(*image.extremes()) if is_deep else None)
-    levels = _levels_of(image, intensity)
+    intensity.check(image.pixel_type)
+    levels = _levels(image.decode(), image, intensity)
     if not isinstance(levels, Image.Image):
         levels = Image.fromarray(np.rint(levels).astype(np.uint8))
     return levels.convert("RGB")  # a copy, also of an image that the user has opened
@@ -155,14 +149,8 @@ def check_whole(image):
         _to_rgb(decoded)
 
 
-def _levels_of(image, intensity):
-    """Levels of an upright image: in mode RGB or L if they are whole, else a float32 array."""
-    intensity.check(image.pixel_type)
-    return _levels(image.decode(), image, intensity)
-
-
 def _levels(decoded, image, intensity):
-    """Levels of a decoded image, or of a part of it."""
+    """Levels of a decoded image, or of a part: in mode RGB or L if they are whole, else float32."""
     if intensity.channels == "bgr":
         intensity = replace(intensity, channels=None)
         if image.array is not None and decoded.ndim == 3 and decoded.shape[2] > 2:
@@ -198,23 +186,15 @@ def _to_rgb(image):
 @lru_cache(N_REMEMBERED)
 def _file_extremes(header):
     raster = open_raster(header)
-    if raster is not None:
-        return raster.extremes()
-    values = np.asarray(load(header))
+    return _extremes(np.asarray(load(header))) if raster is None else raster.extremes()
+
+
+def _extremes(values):
     return values.min().item(), values.max().item()
 
 
-@lru_cache(N_REMEMBERED)
-def _file_digest(path, stamp):
-    digest = hashlib.blake2b(digest_size=32)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _digest_of_array(array):
-    digest = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=32)
+    digest = _new_digest(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
@@ -223,10 +203,11 @@ def scaled_pixels(image, framing, intensity):
     """An image as a backbone sees it: levels `(*framing.size, 3)`, uint8, or float32 if deep."""
     height, width = framing.size
     top, left, bottom, right = framing.box(image.size, image.view)
+    intensity.check(image.pixel_type)
     raster, intensity = _open_raster(image, intensity)
     if raster is None:
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
-        planes = _planes(_levels_of(image, intensity))
+        planes = _planes(_levels(image.decode(), image, intensity))
         return _stacked(_scaled(planes, (width, height), (left, top, right, bottom)))
     # Pillow scales rows first, each alone, and then columns. The values are the same, to the bit.
     columns = _reach(left, right, width, raster.shape[1])
@@ -249,6 +230,7 @@ def scaled_pixels(image, framing, intensity):
 def native_pixels(image, framing, intensity, first, last):
     """Some rows of what `scaled_pixels` gives of a large image in its own size."""
     top, left, _, right = map(int, framing.box(image.size, image.view))
+    intensity.check(image.pixel_type)
     raster, intensity = _open_raster(image, intensity)
     values = raster.read(slice(top + first, top + last), slice(left, right))
     return _stacked(_planes(_levels(values, image, intensity)))
@@ -264,10 +246,8 @@ def is_native(image, framing):
 def _open_raster(image, intensity):
     """What reads parts of a large image, or None; and the intensity, which is that of all of it."""
     raster = image.raster()
-    if raster is not None:
-        intensity.check(image.pixel_type)
-        if intensity.window is None and raster.dtype != np.uint8:
-            intensity = replace(intensity, window=own_window(*image.extremes()))
+    if raster is not None and intensity.window is None and raster.dtype != np.uint8:
+        intensity = replace(intensity, window=own_window(*image.extremes()))
     return raster, intensity
 
 

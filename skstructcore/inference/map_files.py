@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .._utils.files import atomic_file, escape_name, write_text
-from ..images.files import split_page, stamp
+from .._utils.files import atomic_file, escape_name, stamp, write_text
+from ..images.files import split_name
 from ..images.geometry import place_on_image
 from ..images.image_list import as_images
 from ..model_files.persistence import load
@@ -136,7 +136,7 @@ def _place(images, i, base):
     item = images.items[i]
     if not isinstance(item, str):
         return Path(images[i].file_names()[0])
-    path, _ = split_page(item)
+    path = split_name(item).path
     place = Path(os.path.relpath(os.path.abspath(path), base))
     return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
 
@@ -263,7 +263,7 @@ def _is_to_do(writer, images, i):
 def stamp_of(item: object) -> tuple[int, ...] | None:
     """What changes when the file of an image is written again; None without a file."""
     try:
-        return stamp(split_page(item)[0]) if isinstance(item, str) else None
+        return stamp(split_name(item).path) if isinstance(item, str) else None
     except (OSError, ValueError):  # to be reported when it is read
         return None
 

@@ -20,8 +20,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import end_with_parent, progress_bar
+from .._utils.files import stamp
 from .._utils.validation import check_number
-from ..images.files import stamp
 from ..images.image_list import ImageReadError, as_images
 from ..model_files.persistence import info, load
 from ..pipeline.steps import check_takes_images, no_features

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .._utils.computing import progress_bar
 from .._utils.files import escape_name
-from ..images.files import split_page
+from ..images.files import split_name
 from ..images.image_list import ImageReadError
 from ..inference.scores import score_batch
 from ..pipeline.steps import intensity_of
@@ -139,7 +139,7 @@ def _link(item, folder):
     """Where a file is, seen from the page, and whether an image is all of it."""
     if not isinstance(item, str):
         return {"href": None}
-    path = split_page(item)[0]
+    path = split_name(item).path
     try:
         href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
     except ValueError:  # on another drive of Windows

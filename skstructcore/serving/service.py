@@ -31,10 +31,10 @@ except ImportError as error:
         f'The service needs {error.name}: pip install "skstructcore[serve]"'
     ) from error
 
+from .._utils.files import stamp
 from .._utils.pages import fill_page
 from .._utils.validation import check_number
 from .._version import __version__
-from ..images.files import stamp
 from ..images.image_list import as_images
 from ..images.reading import ImageReadError
 from ..inference.scores import score_batch
