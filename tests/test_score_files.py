@@ -33,9 +33,9 @@ def seen(monkeypatch):
     """Names of the images that the network saw."""
     names, compute = [], PatchFeatures._iter_features
 
-    def counted(self, images, *pixels):
+    def counted(self, images):
         names.extend(images.file_names())
-        return compute(self, images, *pixels)
+        return compute(self, images)
 
     monkeypatch.setattr(PatchFeatures, "_iter_features", counted)
     return names

@@ -270,16 +270,9 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"Choose another {what}{network.advice}."
             ) from error
 
-    def _iter_features(self, images, on_read=None):
+    def _iter_features(self, images):
         picture, tiling = self.picture_, self.tiling
-
-        def read(images, i):
-            pixels = picture.pixels(images, i)
-            if on_read is not None:
-                on_read(i, pixels)
-            return pixels
-
-        make_extraction = Extraction
+        make_extraction, read = Extraction, picture.pixels
         if tiling is not None:
             make_extraction = functools.partial(TiledExtraction, tiling=tiling)
             read = picture.sliceable_pixels

@@ -98,19 +98,15 @@ class LazyFeatures(LazyRows):
 
         The features of ignored patches are NaN.
         """
-        picture = self.backbone.picture_
-        done, pixels = 0, {}
-        on_read = pixels.__setitem__ if picture.no_background else None
-        for batch in self.backbone._iter_features(self.images, on_read):
+        done = 0
+        for batch in self.backbone._iter_features(self.images):
             for function in self.functions:
                 batch = function(batch)
             batch = np.asarray(batch, dtype=np.float32)
-            rows = np.arange(done, done + len(batch))
-            images = self.images[rows]
+            part = self[done : done + len(batch)]
             done += len(batch)
-            _check_finite(batch, images)
-            categories = None if self.categories is None else self.categories[rows]
-            picture.mark_ignored(batch, images, categories, [pixels.pop(i, None) for i in rows])
+            _check_finite(batch, part.images)
+            self.backbone.picture_.mark_ignored(batch, part.images, part.categories)
             yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -165,8 +161,7 @@ class LazyFeatures(LazyRows):
         """
         backbone = self.backbone._frozen()
         for part in backbone.backbones:
-            for name in changes.keys() & part.get_params(deep=False).keys():
-                setattr(part, name, changes[name])
+            part.set_params(**changes)
         return backbone._memory(self.images, self.n_features)
 
     def ignored_share(self) -> float:
@@ -261,13 +256,8 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """Raise ValueError if the parameters are no longer those of the fit."""
 
     @abstractmethod
-    def _iter_features(
-        self, images: ImageList, on_read: Callable[[int, NDArray[Any]], None] | None = None
-    ) -> Iterator[NDArray[np.float32]]:
-        """Compute features of images, batch by batch.
-
-        `on_read` gets the row and the pixels of images that are read as a whole.
-        """
+    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
+        """Compute features of images, batch by batch."""
 
     @abstractmethod
     def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:

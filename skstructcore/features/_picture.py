@@ -167,21 +167,15 @@ class Picture:
         features: NDArray[np.float32],
         images: ImageList,
         categories: Sequence[str] | None = None,
-        read: Sequence[NDArray[Any] | None] | None = None,
     ) -> None:
-        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place.
-
-        Of what `read` has no `pixels`, they are read where they are needed.
-        """
+        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place."""
         ignored = self.ignored
         if ignored is not None and (categories is not None or not ignored.by_category):
             ignored.mark(features, images, self.geometry(images), categories)
         if self.no_background:
             for i, image in enumerate(features):
-                pixels = None if read is None else read[i]
-                if pixels is None:
-                    pixels = self.pixels(images, i)
-                image[is_background(pixels, features.shape[1:3])] = np.nan
+                background = is_background(self.pixels(images, i), features.shape[1:3])
+                image[background] = np.nan
 
 
 def split_background(ignore: object) -> tuple[bool, object]:

@@ -193,13 +193,13 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
         return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
-    def _iter_features(self, images, on_read=None):
+    def _iter_features(self, images):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
         with contextlib.ExitStack() as stack:
             streams = [
-                stack.enter_context(contextlib.closing(part._iter_features(images, read)))
-                for part, read in itertools.zip_longest(self.features, [on_read])
+                stack.enter_context(contextlib.closing(part._iter_features(images)))
+                for part in self.features
             ]
             # Image by image, as the batches of the parts may be of different lengths.
             streams = [itertools.chain.from_iterable(stream) for stream in streams]
