@@ -13,7 +13,6 @@ import numpy as np
 
 _built = WeakKeyDictionary()  # function -> module that it returned
 _checksums = WeakKeyDictionary()  # module -> (state of its tensors, checksum)
-_sources = WeakKeyDictionary()  # code of a function -> its lines
 _pickled = WeakValueDictionary()  # checksum -> module
 
 
@@ -61,11 +60,10 @@ def as_module(model):
 def module_checksum(module):
     """SHA-256 of what a module computes: its structure, its code, its tensors and attributes.
 
-    The code is the source of all classes that are not torch's own; features in a cache would be
-    those of other code otherwise. Attributes, but for those that begin with "_", are numbers,
-    strings, switches, tensors, arrays, and lists and dicts without tensors. What a method other
-    than the constructor sets is left out, as a module may count in it, and so are lists of tensors,
-    which it may collect.
+    The code is that of all classes that are not torch's own; features in a cache would be those
+    of other code otherwise. Attributes, but for those that begin with "_", are numbers, strings,
+    switches, tensors, arrays, and lists and dicts without tensors. What a method other than the
+    constructor sets is left out where it may be a counter or a collection.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).
@@ -99,56 +97,51 @@ def _structure(module):
     """Text of the classes, settings and code of a module and its parts, and their plain tensors."""
     import torch
 
-    lines, seen, tensors = [repr(module)], set(), {}
-    set_later = frozenset().union(*map(_set_later, set(map(type, module.modules()))))
-    for name, part in module.named_modules():
+    parts = dict(module.named_modules())
+    set_later = set().union(*(_set_later(cls) for cls in set(map(type, parts.values()))))
+    lines, tensors, codes = [repr(module)], {}, {}
+    for name, part in parts.items():
         cls = type(part)
         lines.append(f"{name} {cls.__qualname__}")
         if "forward" in vars(part):  # put over that of the class
-            lines.append(_source(part.forward))
+            codes[_code(part.forward)] = None
         if cls.__module__.startswith("torch."):
             continue
+        codes |= dict.fromkeys(code for _, code in _methods(cls))
         for key, value in sorted(vars(part).items()):
             if key.startswith("_") or key == "training":
                 continue
-            if isinstance(value, bool | float | str | tuple) or value is None:
-                lines.append(f"{key} {value!r}")
-            elif key in set_later:
+            if key in set_later and not isinstance(value, bool | float | str | tuple | None):
                 continue
-            elif isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor):
                 tensors[f"{name}.{key} plain"] = value
             elif (text := _plain(value)) is not None:
                 lines.append(f"{key} {text}")
-        for base in _own_classes(cls):
-            if base not in seen:
-                seen.add(base)
-                lines += [_source(part) for part in vars(base).values() if callable(part)]
-    return "\n".join(lines), tensors
+    return "\n".join([*lines, *map(_source, codes)]), tensors
 
 
 @functools.lru_cache(1024)
-def _own_classes(cls):
-    """A class and its bases, but for torch's own."""
-    return [b for b in cls.__mro__ if b.__module__.split(".")[0] not in ("torch", "builtins")]
+def _methods(cls):
+    """Names and code of the methods of a class and its bases, but for torch's own."""
+    own = [b for b in cls.__mro__ if b.__module__.split(".")[0] not in ("torch", "builtins")]
+    return [(name, _code(part)) for b in own for name, part in vars(b).items() if callable(part)]
+
+
+def _code(function):
+    return getattr(inspect.unwrap(function), "__code__", None)
 
 
 @functools.lru_cache(1024)
 def _set_later(cls):
     """Names of the attributes that methods of a class set, but for its constructor."""
-    methods = [
-        inspect.unwrap(method)
-        for base in _own_classes(cls)
-        for name, method in vars(base).items()
-        if name != "__init__" and callable(method)
-    ]
-    codes = [method.__code__ for method in methods if hasattr(method, "__code__")]
+    codes = [code for name, code in _methods(cls) if name != "__init__" and code is not None]
     steps = (step for code in codes for step in dis.get_instructions(code))
-    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
+    return {step.argval for step in steps if step.opname == "STORE_ATTR"}
 
 
 def _plain(value):
     """Text of an attribute; None if it is no setting, or a list or dict that is still empty."""
-    if isinstance(value, str | tuple | Number | np.generic) or value is None:
+    if isinstance(value, str | tuple | Number | np.generic | None):
         return repr(value)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
@@ -158,18 +151,13 @@ def _plain(value):
     return None if None in texts or not texts else repr(texts)
 
 
-def _source(function):
+@functools.lru_cache(1024)
+def _source(code):
     """The lines of a function; where there are none, its instructions, of this Python."""
-    code = getattr(inspect.unwrap(function), "__code__", None)  # wrappers of one kind share theirs
-    if code not in _sources:
-        try:
-            text = inspect.getsource(function)
-        except (OSError, TypeError):
-            text = "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
-        if code is None:  # a class within the class, or one that is called
-            return text
-        _sources[code] = text
-    return _sources[code]
+    try:
+        return inspect.getsource(code)
+    except (OSError, TypeError):
+        return "" if code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
 
 
 def stand_in(model):
