@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, product
+from itertools import chain, islice, product
 
 import joblib
 import numpy as np
@@ -263,38 +263,16 @@ class TiledExtraction(Extraction):
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
-        n_tiles = 1 if self.on_cpu else batch_size  # of one job
         with self._workers(verbose) as (pool, progress):
-            n_ahead = 2 * self.n_threads if self.on_cpu else 2
-            for grid in self._grids(begun_ahead(self._jobs(pool, n_tiles), 1 + n_ahead)):
+            # The next image is decoded while the tiles of this one are in work.
+            opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
+            for i, image in enumerate(opened):
+                grid, pixels = image.result()
+                if grid is None:
+                    grid = self._blended(pool, pixels, batch_size)
+                    self._store(i, grid)
                 yield grid[np.newaxis]
                 progress.update()
-
-    def _jobs(self, pool, n_tiles):
-        """Submit the work in order; yield (image, its pixels or features, tiles, their job)."""
-        # The next image is decoded while the tiles of this one are in work.
-        opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
-        for i, image in enumerate(opened):
-            for tiles in parts(len(self.tiling), n_tiles):
-                yield i, image, tiles, pool.submit(self._work_on_tiles, image, tiles)
-
-    def _grids(self, jobs):
-        """Blend tiles to the grids of their images."""
-        for i, image, tiles, job in jobs:
-            features = job.result()
-            grid, pixels = image.result()
-            if pixels is not None:
-                if tiles.start == 0:
-                    blended = np.zeros(self.shape, np.float32)
-                features = features if self.on_cpu else self._run(features)
-                for tile, values in enumerate(features, start=tiles.start):
-                    self.tiling.blend(blended, tile, values)
-            if tiles.stop < len(self.tiling):
-                continue
-            if pixels is not None:
-                grid = blended
-                self._store(i, grid)
-            yield grid
 
     def _open(self, i):
         """The features of an image and None if they are cached, else None and its pixels."""
@@ -304,11 +282,21 @@ class TiledExtraction(Extraction):
                 return grid, None
         return None, self.read(self.images, i)
 
-    def _work_on_tiles(self, image, tiles):
-        """Features of some tiles; on other devices than the CPU their pixels; None if cached."""
-        _, pixels = image.result()
-        if pixels is None:
-            return None
+    def _blended(self, pool, pixels, batch_size):
+        """The grid of an image, from the features of its tiles."""
+        n_tiles, n_ahead = (1, 2 * self.n_threads) if self.on_cpu else (batch_size, 2)
+        batches = parts(len(self.tiling), n_tiles)
+        jobs = (pool.submit(self._work_on_tiles, pixels, tiles) for tiles in batches)
+        results = (job.result() for job in begun_ahead(jobs, 1 + n_ahead))
+        if not self.on_cpu:
+            results = map(self._run, results)
+        grid = np.zeros(self.shape, np.float32)
+        for tile, features in enumerate(chain.from_iterable(results)):
+            self.tiling.blend(grid, tile, features)
+        return grid
+
+    def _work_on_tiles(self, pixels, tiles):
+        """Features of some tiles; on other devices than the CPU their pixels."""
         cut = np.stack([self.tiling.cut(pixels, t) for t in range(tiles.start, tiles.stop)])
         if not self.on_cpu:
             return cut
