@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,20 +44,15 @@ ARCHITECTURES = {
 }
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """Weights on this machine: a folder as `save_pretrained` writes it, or a checkpoint file."""
 
     path: Path
     source: str
 
-    @property
-    def is_folder(self):
-        return self.path.is_dir()
-
     def checksum(self):
         """Digest of the weight files and of what the configuration says about the network."""
-        if not self.is_folder:
+        if not self.path.is_dir():
             return file_digest(self.path)
         config = _read_config(self.path)
         parts = [file_digest(file) for file in _weight_files(self.path)]
@@ -98,51 +93,41 @@ def load_weights(located, model):
     Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
     """
     transformers = import_extra("transformers", "dino", "DinoFeatures")
-    if located.is_folder:
-        config = _read_config(located.path)
-        state = None
-    else:
-        config, state = _read_checkpoint(located.path)
-    with_registers = config.get("model_type") == "dinov2_with_registers"
-    if not with_registers and config.get("model_type") != "dinov2":
+    path, source = located
+    is_folder = path.is_dir()
+    config, state = (_read_config(path), None) if is_folder else _read_checkpoint(path)
+    prefixes = {"dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters"}
+    prefix = prefixes.get(config.get("model_type"))
+    if prefix is None:
         raise ValueError(
-            f"{located.source} holds a model of the type {config.get('model_type')!r}; it must be "
-            "'dinov2' or 'dinov2_with_registers'."
+            f"{source} holds a model of the type {config.get('model_type')!r}; it must be "
+            f"{' or '.join(map(repr, prefixes))}."
         )
-    _check_architecture(located, model, config, with_registers)
-    prefix = "Dinov2WithRegisters" if with_registers else "Dinov2"
-    model_class = getattr(transformers, f"{prefix}Model")
-    options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    if model in ARCHITECTURES:
+        given = config["hidden_size"], config["num_hidden_layers"], prefix != "Dinov2"
+        holds, needs = _words(*given), _words(*ARCHITECTURES[model][:3])
+        if holds != needs:
+            raise ValueError(
+                f"{source} holds a model of {holds}; {model} has {needs}. Change model or weights."
+            )
+    place, options = str(path), {"local_files_only": True}
+    if not is_folder:
+        config = getattr(transformers, f"{prefix}Config")(**config)
+        place, options = None, {"config": config, "state_dict": state}
     with _quiet(transformers):
-        if state is None:
-            network, info = model_class.from_pretrained(
-                str(located.path), local_files_only=True, **options
-            )
-        else:
-            config = getattr(transformers, f"{prefix}Config")(**config)
-            network, info = model_class.from_pretrained(
-                None, config=config, state_dict=state, **options
-            )
+        network, info = getattr(transformers, f"{prefix}Model").from_pretrained(
+            place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     wrong = [f"{key} has another shape" for key, *_ in info["mismatched_keys"]]
     wrong += [f"{k} is missing" for k in info["missing_keys"] if not k.endswith("mask_token")]
-    if state is not None:
+    if not is_folder:
         wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
-    check_fit(wrong, located.source, "a DINOv2 model")
+    check_fit(wrong, source, "a DINOv2 model")
     return network.float().eval()
 
 
-def _check_architecture(located, model, config, with_registers):
-    expected = ARCHITECTURES.get(model)
-    if expected is None:
-        return
-    given = config["hidden_size"], config["num_hidden_layers"], with_registers
-    if given != (expected.width, expected.n_blocks, expected.registers):
-        raise ValueError(
-            f"{located.source} holds a model of {given[0]} features and {given[1]} blocks, "
-            f"{'with' if given[2] else 'without'} registers; {model} has {expected.width} "
-            f"features and {expected.n_blocks} blocks, "
-            f"{'with' if expected.registers else 'without'} registers. Change model or weights."
-        )
+def _words(width, n_blocks, registers):
+    return f"{width} features and {n_blocks} blocks, {'with' if registers else 'without'} registers"
 
 
 @contextlib.contextmanager
@@ -177,34 +162,28 @@ def _hub_folder(name):
     import_extra("transformers", "dino", "DinoFeatures")
     from huggingface_hub import constants, snapshot_download
 
-    def download(**options):
-        """Folder of the repository, or why there is none with weights in it."""
-        for ending in ("safetensors", "bin"):
-            patterns = ["config.json", f"*.{ending}"]
-            try:
-                folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
-            except Exception as error:  # of many kinds: not cached, no network, no such repository
-                reason = str(error)
-                continue
-            if (folder / "config.json").is_file() and _weight_files(folder):
-                return folder, None
-            reason = "the repository holds no weights"
-        return None, reason
-
-    folder, _ = download(local_files_only=True)
-    if folder is None:
+    ways = [{"local_files_only": True}, {"etag_timeout": 3}]
+    if constants.HF_HUB_OFFLINE:
+        ways.pop()
+    for options, ending in product(ways, ("safetensors", "bin")):
+        patterns = ["config.json", f"*.{ending}"]
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+        except Exception as error:  # of many kinds: not cached, no network, no such repository
+            reason = str(error)
+            continue
+        if (folder / "config.json").is_file() and _weight_files(folder):
+            return folder
+        reason = "the repository holds no weights"
+    if constants.HF_HUB_OFFLINE:
         reason = "HF_HUB_OFFLINE is set"
-        if not constants.HF_HUB_OFFLINE:
-            folder, reason = download(etag_timeout=3)
-    if folder is None:
-        raise FileNotFoundError(
-            f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
-            "There are three ways to get them: (1) run once with access to the hub, or copy its "
-            "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
-            "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint "
-            "of facebookresearch/dinov2. ConvFeatures needs no download."
-        )
-    return folder
+    raise FileNotFoundError(
+        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
+        "There are three ways to get them: (1) run once with access to the hub, or copy its "
+        "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
+        "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint "
+        "of facebookresearch/dinov2. ConvFeatures needs no download."
+    )
 
 
 # -- original checkpoints ----------------------------------------------------------------------
@@ -223,7 +202,7 @@ _RENAMED = [
 
 
 def _read_checkpoint(path):
-    """Configuration and state dict, in the layout of the hub, of an original checkpoint."""
+    """Configuration and tensors, by the names of the hub, of an original checkpoint."""
     state = read_state_dict(path)
     needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
     absent = [key for key in needed if key not in state]
