@@ -193,4 +193,4 @@ def test_parameters_of_the_hubs_networks_may_hold_dicts(monkeypatch):
     )
     params = {"block": {"depth": 2}, "img_size": [64, 32]}
     TimmFeatures("some_network", weights="hub", model_params=params, image_size=64).fit(X)
-    assert given == [{"block": {"depth": 2}, "img_size": (64, 32)}]
+    assert given == [{"block": {"depth": 2}, "img_size": [64, 32]}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import pickle
+import json
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
-
-_HUB = "hub"
 
 
 class TimmFeatures(PatchFeatures):
@@ -111,15 +109,9 @@ class TimmFeatures(PatchFeatures):
     ) -> None:
         self._store_parameters(locals())
 
-    @property
-    def _params(self):
-        params = sorted((self.model_params or {}).items())
-        return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in params)
-
     def _weights_checksum(self):
-        if self._file() is None:
-            return module_checksum(self._hub_module())
-        return file_digest(str(self._file()))
+        file = self._file()
+        return module_checksum(self._hub_module()) if file is None else file_digest(str(file))
 
     def _weights_name(self):
         return f"timm {self.model} {self.weights}"
@@ -128,7 +120,7 @@ class TimmFeatures(PatchFeatures):
         pixel_scaling(self.mean, self.std)  # an error if they are none
         return {
             "model": self.model,
-            "params": self._params,
+            "params": sorted((self.model_params or {}).items()),
             "layers": self._positions(),
             "mean": self.mean,
             "std": self.std,
@@ -140,13 +132,13 @@ class TimmFeatures(PatchFeatures):
         if (file := self._file()) is None:
             module = copy.deepcopy(self._hub_module())
         else:
-            module = build(self.model, dict(self._params))
+            module = build(self.model, self.model_params or {})
             give_weights(module, self.model, file)
         options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
         return TimmNetwork(module, self._positions(), **options)
 
     def _hub_module(self):
-        return _from_hub(self.model, pickle.dumps(self._params))  # bytes are hashed, dicts not
+        return _from_hub(self.model, json.dumps(self.model_params or {}, sort_keys=True))
 
     def _file(self):
         """The file of the weights; None if they are the hub's."""
@@ -155,7 +147,7 @@ class TimmFeatures(PatchFeatures):
                 f"weights must say where those of {self.model} are: a path (*.safetensors, *.pth) "
                 'or "hub", from where timm then downloads them.'
             )
-        if self.weights == _HUB:
+        if self.weights == "hub":
             return None
         path = Path(self.weights)
         if not path.is_file():
@@ -176,11 +168,12 @@ class TimmFeatures(PatchFeatures):
 
 @functools.lru_cache(1)
 def _from_hub(name, params):
+    """The network with these `params`, a JSON object."""
     from ._timm import build, import_timm
 
     import_timm()
     try:
-        return build(name, dict(pickle.loads(params)), pretrained=True)
+        return build(name, json.loads(params), pretrained=True)
     except Exception as error:  # of many kinds: not cached, no network, no such weights
         raise FileNotFoundError(
             f"timm could not bring the weights of {name} ({error}). Run once with access to the "
