@@ -25,9 +25,8 @@ _FORMAT = 1
 class FeatureCache:
     """One folder of features that were made by one recipe, one file an image.
 
-    A file holds the float32 values and their CRC-32, is written under another name first and
-    then renamed: whoever reads sees the whole file or none. What is damaged counts as absent.
-    That guards against accidents: whoever may write to the folder decides over the features.
+    A file holds the float32 values and their CRC-32. What is damaged counts as absent. That
+    guards against accidents: whoever may write to the folder decides over the features.
     `recipe` is all that decides over the features of an image, as JSON can write it.
     """
 
@@ -54,16 +53,16 @@ class FeatureCache:
 
     def load(self, digest, out):
         """Read the features of the image with this digest into `out`; whether they were there."""
-        word = np.empty(1, np.uint32)
+        crc = np.empty(1, np.uint32)
         try:
             with open(self._path(digest), "rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size != out.nbytes + word.nbytes:
+                if os.fstat(file.fileno()).st_size != out.nbytes + crc.nbytes:
                     return False
                 file.readinto(out.reshape(-1).view(np.uint8))
-                file.readinto(word.view(np.uint8))
+                file.readinto(crc.view(np.uint8))
         except OSError:  # not there, or not to be read
             return False
-        return word[0] == _crc(out)
+        return crc[0] == _crc(out)
 
     def store(self, digest, values):
         values = np.ascontiguousarray(values, np.float32)

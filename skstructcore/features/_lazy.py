@@ -192,8 +192,7 @@ class LazyFeatures(LazyRows):
 
         `features` are those of patches of these images ``(n, h, w, d)``.
         """
-        picture, images = self.backbone.picture_, self.images[rows]
-        picture.ignored.mark(features, images, picture.geometry(images), categories)
+        self.backbone.picture_.mark_ignored(features, self.images[rows], categories)
 
     @property
     def geometry(self) -> Geometry:

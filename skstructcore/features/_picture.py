@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,15 +19,6 @@ from ..images.geometry import Framing, Geometry, as_box, input_size
 from ..images.ignoring import IgnoredRegion, as_region, find_foreground
 from ..images.intensity import Intensity
 from ..images.reading import ImageReadError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
-
-    from numpy.typing import NDArray
-
-    from ..images.ignoring import RegionLike
-    from ..images.image_list import ImageList
 
 _logger = logging.getLogger(__name__)
 
@@ -42,16 +32,13 @@ _FINENESS = 4
 class Ignored:
     """The regions that a feature estimator was fitted with, by category; None: of all images.
 
-    Features of ignored patches are NaN. So what is ignored travels with the features, lazy or not,
-    and nothing can count it by mistake: what comes after either leaves it out or refuses it.
+    Features of ignored patches are NaN, so that no later step can count them by mistake.
     """
 
     regions: dict[str | None, IgnoredRegion]
 
     @classmethod
-    def of(
-        cls, ignore: RegionLike | Mapping[str, RegionLike], sizes: NDArray[np.integer]
-    ) -> Ignored:
+    def of(cls, ignore, sizes):
         """Read what a user gives; `sizes` are heights and widths of the training images."""
         if not isinstance(ignore, Mapping):
             return cls({None: as_region(ignore, sizes)})
@@ -63,25 +50,15 @@ class Ignored:
                     f"ignore[{category!r}] holds 'background', which is looked for in all images "
                     "alike: pass ignore='background', or regions for these categories."
                 )
-        return cls(
-            {
-                str(category): as_region(region, sizes, f"ignore[{category!r}]")
-                for category, region in ignore.items()
-            }
-        )
+        regions = {str(c): as_region(part, sizes, f"ignore[{c!r}]") for c, part in ignore.items()}
+        return cls(regions)
 
     @property
-    def by_category(self) -> bool:
+    def by_category(self):
         """Whether what is ignored in an image depends on its category."""
         return None not in self.regions
 
-    def check(
-        self,
-        images: ImageList,
-        geometry: Geometry,
-        grid_shape: tuple[int, int],
-        categories: Sequence[str] | None = None,
-    ) -> None:
+    def check(self, images, geometry, grid_shape, categories=None):
         """Raise ValueError if a region does not fit training images, or is all or none of them.
 
         Regions by category are checked once the categories are known.
@@ -95,24 +72,7 @@ class Ignored:
                     "ignored: make the region larger, raise image_size, or pass None."
                 )
 
-    def _patches(self, images, geometry, grid_shape, categories):
-        """Yield for each region its name, the rows of its images, and their ignored patches."""
-        if not self.by_category:
-            categories = [None] * len(images)
-        for category, region in self.regions.items():
-            name = f"ignore[{category!r}]" if self.by_category else "ignore"
-            rows = np.flatnonzero([shown == category for shown in categories])
-            ignored = region.patches(geometry[rows], grid_shape, images[rows])
-            _check_not_all(ignored, images[rows], name)
-            yield name, rows, ignored
-
-    def mark(
-        self,
-        features: NDArray[np.floating],
-        images: ImageList,
-        geometry: Geometry,
-        categories: Sequence[str] | None = None,
-    ) -> None:
+    def mark(self, features, images, geometry, categories=None):
         """Turn the features ``(n, h, w, d)`` of ignored patches into NaN, in place.
 
         `categories`, one an image, are asked for where regions depend on them.
@@ -121,14 +81,21 @@ class Ignored:
             for row, patches in zip(rows, ignored, strict=True):
                 features[row][patches] = np.nan
 
-
-def _check_not_all(ignored, images, name):
-    whole = np.flatnonzero(ignored.all(axis=(1, 2)))
-    if len(whole):
-        raise ImageReadError(
-            f"{name} covers all that the backbone sees of image {images.place(whole[0])}, so that "
-            "nothing is left to judge. Of a mask, what is not 0 is ignored."
-        )
+    def _patches(self, images, geometry, grid_shape, categories):
+        """Yield for each region its name, the rows of its images, and their ignored patches."""
+        if not self.by_category:
+            categories = [None] * len(images)
+        for category, region in self.regions.items():
+            name = f"ignore[{category!r}]" if self.by_category else "ignore"
+            rows = np.flatnonzero([shown == category for shown in categories])
+            ignored = region.patches(geometry[rows], grid_shape, images[rows])
+            whole = rows[ignored.all(axis=(1, 2))]
+            if len(whole):
+                raise ImageReadError(
+                    f"{name} covers all that the backbone sees of image {images.place(whole[0])}, "
+                    "so that nothing is left to judge. Of a mask, what is not 0 is ignored."
+                )
+            yield name, rows, ignored
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,29 +112,24 @@ class Picture:
     no_background: bool = False  # whether those of the background do not count either
 
     @property
-    def network_size(self) -> tuple[int, int]:
+    def network_size(self):
         """Height and width of what the network gets at a time."""
         return self.tile or self.framing.size
 
-    def pixels(self, images: ImageList, i: int) -> NDArray[Any]:
+    def pixels(self, images, i):
         """Levels `(height, width, 3)` of one image."""
         return images.pixels(i, self.framing, self.intensity)
 
-    def sliceable_pixels(self, images: ImageList, i: int) -> Any:
+    def sliceable_pixels(self, images, i):
         """What gives the same levels by `[rows, columns]`; of large images it reads only these."""
         return images.sliceable_pixels(i, self.framing, self.intensity)
 
-    def geometry(self, images: ImageList) -> Geometry:
+    def geometry(self, images):
         """Where what is seen lies on each image."""
         boxes = [images.box(i, self.framing) for i in range(len(images))]
         return Geometry(self.framing.size, images.sizes(), boxes)
 
-    def mark_ignored(
-        self,
-        features: NDArray[np.float32],
-        images: ImageList,
-        categories: Sequence[str] | None = None,
-    ) -> None:
+    def mark_ignored(self, features, images, categories=None):
         """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place."""
         ignored = self.ignored
         if ignored is not None and (categories is not None or not ignored.by_category):
@@ -178,7 +140,7 @@ class Picture:
                 image[background] = np.nan
 
 
-def split_background(ignore: object) -> tuple[bool, object]:
+def split_background(ignore):
     """Whether the background is ignored, and what else is.
 
     Examples
@@ -195,7 +157,7 @@ def split_background(ignore: object) -> tuple[bool, object]:
     return len(others) < len(ignore), others or (None if ignore else ignore)
 
 
-def is_background(pixels: NDArray[np.uint8], grid_shape: tuple[int, int]) -> NDArray[np.bool_]:
+def is_background(pixels, grid_shape):
     """Which patches show nothing of the part, see `find_foreground`; levels from 0 to 255."""
     height, width = grid_shape
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)
@@ -206,7 +168,7 @@ def is_background(pixels: NDArray[np.uint8], grid_shape: tuple[int, int]) -> NDA
     return ~part.reshape(height, _FINENESS, width, _FINENESS).any(axis=(1, 3))
 
 
-def digest_of(ignore: object) -> str | None:
+def digest_of(ignore):
     """Text that tells one `ignore` of a user from another; None where nothing is ignored."""
     if ignore is None:
         return None
@@ -284,9 +246,7 @@ def _two_sides(size, name):
     return int(sides[0]), int(sides[1])
 
 
-def training_intensity(
-    images: ImageList, window: Literal["auto"] | Sequence[float], channels: object
-) -> Intensity:
+def training_intensity(images, window, channels):
     """The intensity that all images of a model are seen through.
 
     With the `window` "auto", deep training images are decoded: it is that of the bit depth that
