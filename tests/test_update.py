@@ -357,7 +357,7 @@ def test_a_lost_recalibration_is_said_after_another_rate_too(pipe):
         (update, patches(4, 1, shift=50), "4 of 4 images .* anomalous by a wide margin"),
         (forget, [], "list of images is empty"),
         (forget, np.concatenate([OLD[:1], NEW[:1]]), r"1 of 2 images are none .* at position 1"),
-        (forget, OLD[:29], r"Only 1 training image"),
+        (forget, OLD[:29], r"Only 1 calibration image"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_and_nothing_changes(pipe, function, images, message):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 from .._utils.rows import materialize
@@ -83,22 +84,17 @@ def update(
 
     Notes
     -----
-    What holds, compared with a fit of all images together:
-
-    - No training patch, old or new, lies farther from the bank than ``radius_``, beside those of
-      images that `contamination` has left out. With
-      ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
-      the larger of both radii; with ``ratio=1`` by nothing, unless more patches of old images
-      than of new ones are ignored.
-    - No distance of any image becomes larger than it was.
-    - The old images' patches are gone, so that their held-out scores are kept. Distances to
-      the larger bank would be the same or smaller: thresholds of distances err to the safe side.
+    Compared with a fit of all images together, no training patch lies farther from the bank than
+    ``radius_``, beside those of images that `contamination` has left out. With ``n_neighbors=1``
+    the distance of any patch differs by at most the larger of both radii. No distance becomes
+    larger than it was. Old images keep their held-out scores: thresholds err to the safe side.
+    ``docs/field.md`` has more.
     """
     bank, knn, scorer = fitted_steps(pipe)
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
     values, good, table = fresh.patches.values, fresh.good, fresh.table
     if not force:
-        _tell_of_rejected(table, good.places, scorer)
+        _tell_of_rejected(table, good.places, scorer.false_alarm_rate_)
     routes = np.zeros(len(values), dtype=np.int64)
     if scorer.routes_.is_routed:
         routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
@@ -117,15 +113,14 @@ def update(
     return retrained(pipe, new_bank, new_knn, training)
 
 
-def _tell_of_rejected(table, places, scorer):
+def _tell_of_rejected(table, places, rate):
     """Warn where the pipeline rejects more of the images than its rate explains."""
-    rejected = np.flatnonzero(table["is_anomalous"])
-    rate = scorer.false_alarm_rate_
+    rejected = places[table["is_anomalous"]]
     if len(rejected) and binomtest(len(rejected), len(table), rate, "greater").pvalue < _CHANCE:
         warn_user(
             f"{len(rejected)} of {len(table)} new images are rejected by the pipeline, where "
-            f"{rate:.2%} of good ones should be (the first at position {places[rejected[0]]}): "
-            "where they show defects, forget takes them out again."
+            f"{rate:.2%} of good ones should be (the first at position {rejected[0]}): where they "
+            "show defects, forget takes them out again."
         )
 
 
@@ -159,20 +154,15 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
 
     Notes
     -----
-    What holds, compared with a fit without the images:
+    ``radius_`` remains a bound on the distance of the training patches that it was one for. Other
+    images keep their held-out scores. Those whose nearest entries were of a forgotten image would
+    be farther from the bank now: thresholds may be a little too low until new images come.
 
-    - ``radius_`` remains a bound on the distance of the training patches that it was one for. With
-      ``n_neighbors=1`` the distance of any patch differs from that of the fit by at most
-      the larger of both radii; with ``ratio=1`` by nothing.
-    - Other images keep their held-out scores. Those whose nearest entries were of a forgotten
-      image would be farther from the bank now: thresholds may be a little too low until new
-      images come. Nothing differs where a forgotten image was near no other, as a defect is.
-    - The images of one `update` leave no trace if nothing else has come or gone since: scores are
-      what they were, to rounding (``route_distance`` to float32). With routes, prototypes are
-      learned anew from the bank: an image between two products may be sent to the other one.
-    - What an image has contributed to expectations is found again by its neighbours in the bank.
-      Where these have changed since, as others came or went before, as many patches are taken away,
-      each like the average: expectations keep their location and scale.
+    The images of one `update` leave no trace if nothing else has come or gone since: scores are
+    what they were, to rounding (``route_distance`` to float32). With routes, prototypes are learned
+    anew from the bank: an image between two products may be sent to the other one. What an image
+    has contributed to expectations is found again by its neighbours in the bank. Where these have
+    changed since, as many average patches are taken away, so that location and scale stay.
     """
     bank, knn, scorer = fitted_steps(pipe)
     features = features_of(pipe, images)
@@ -211,35 +201,26 @@ def _find_all(record, features, digests):
             f"(the first at position {unknown[0]}), or were forgotten before. Files are told by "
             "their bytes, arrays by their values: give images as the pipeline got them."
         )
-    places: dict[str, list[int]] = {}
-    for place in np.flatnonzero(record.is_there):
-        places.setdefault(record.digests[place], []).append(place)
-    images, is_gone = getattr(features, "images", None), np.zeros(len(record), dtype=bool)
-    for i, digest in enumerate(digests):
-        copies = places.get(digest, [])
-        is_file = images is not None and isinstance(images.items[i], str)
-        if is_file and record.names is not None:
-            named = [place for place in copies if record.names[place] == images.items[i]]
-            copies = named or copies
-        is_gone[copies] = True
+    is_gone, images = np.isin(record.digests, digests), getattr(features, "images", None)
+    if images is not None and record.names is not None:
+        files = [(d, f) for d, f in zip(digests, images.items, strict=True) if isinstance(f, str)]
+        trained = pd.MultiIndex.from_arrays([record.digests, record.names])
+        is_named = trained.isin(files)
+        is_gone &= is_named | ~np.isin(record.digests, record.digests[is_named])
     return is_gone
 
 
 def _check_left(bank, training, is_gone):
     record, names = bank.images_, bank.bank_.route_names
-    calibrating = np.isin(np.arange(len(record)), training.image_index)
-    for left, kind in (
-        (record.is_there & ~is_gone, "training"),
-        (calibrating & ~is_gone, "calibration"),
-    ):
-        for route, name in enumerate(names):
-            n_groups = len(np.unique(record.groups[left & (record.routes == route)]))
-            if n_groups < 2:
-                of_route = "" if len(names) == 1 else f" of {name!r}"
-                raise ValueError(
-                    f"Only {n_groups} {kind} image(s) or group(s){of_route} would be left: at "
-                    "least two are needed."
-                )
+    left = training.image_index[~is_gone[training.image_index]]
+    for route, name in enumerate(names):
+        n_groups = len(np.unique(record.groups[left[record.routes[left] == route]]))
+        if n_groups < 2:
+            of_route = "" if len(names) == 1 else f" of {name!r}"
+            raise ValueError(
+                f"Only {n_groups} calibration image(s) or group(s){of_route} would be left: at "
+                "least two are needed."
+            )
 
 
 def _patches_at(bank, features, digests, places):
