@@ -103,7 +103,7 @@ def score(
     drawn = {kind: options.pop(f"{kind}s") for kind in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
         keep_regions = regions is not None
-        options["also"] = MapWriter.of(pipe, listed, drawn, keep_regions=keep_regions)
+        options["also"] = MapWriter(pipe, listed, drawn, keep_regions=keep_regions)
     asked = [false_alarm_rate, *images.reading.values(), *map(str, drawn.values()), str(regions)]
     lines, region_lines = _journal(csv), _journal(regions)
     before = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, ImagesLike, StrPath
-    from ..images.intensity import Intensity
     from ..scoring.structcore import StructCoreScorer
     from .scores import OnError
 
@@ -42,83 +40,84 @@ _COUNTS = {"euclidean": 8191, "sqeuclidean": 1023}
 _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 
 
-@dataclass(frozen=True)
 class MapWriter:
-    """Writes files of maps while they are there, in whichever process: see `save_maps`."""
+    """Writes files of maps while they are there, in whichever process: see `save_maps`.
 
-    folders: dict[str, Path]  # of each kind of file, "map", "overlay" and "mask", that is wanted
-    base: str  # folder below which all images lie, as their files do below the folders
-    # Places of images whose files keep the suffix, to differ; None: nobody knows which will come.
-    alike: frozenset[str] | None
-    unit: float  # what a count of a map is worth
-    view: Intensity | None  # how the pipeline sees values of images, which overlays show
-    keep_regions: bool  # whether a call returns the regions of each image
+    Begins in empty folders, or goes on in those of the same model and images. Images that are not
+    there yet are named by the folder below which they will lie. `folders` are of each kind of file,
+    "map", "overlay" and "mask"; None: not wanted. With `keep_regions` a call finds regions also
+    where there are no masks.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         pipe: Pipeline,
         images: ImageList | str,
         folders: dict[str, StrPath | None],
         *,
         keep_regions: bool = False,
-    ) -> MapWriter:
-        """Begin in empty folders, or go on in those of the same model and images.
-
-        Images that are not there yet are named by the folder below which they will lie.
-        """
-        base, alike = (images, None) if isinstance(images, str) else _places(images)
+    ) -> None:
+        # The folder below which all images lie, as their files do below the folders; and places of
+        # images whose files keep the suffix, to differ. None: nobody knows which will come.
+        self._base, self._alike = (images, None) if isinstance(images, str) else _places(images)
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
-        thresholds = _thresholds(scorer)
+        decisions = {k: route.calibration.base_decision for k, route in scorer.routes_.items()}
+        self._thresholds = {k: float(decision.threshold) for k, decision in decisions.items()}
+        self._unit = max(self._thresholds.values()) / _COUNTS[knn.metric]
+        self._view = intensity_of(pipe)
         note = {
-            "unit": max(thresholds.values()) / _COUNTS[knn.metric],
-            "thresholds": thresholds,
+            "unit": self._unit,
+            "thresholds": self._thresholds,
             "not_seen": 0,
-            "images": escape_name(base),
-            "model": joblib.hash([np.asarray(bank.bank_.values), thresholds]),
+            "images": escape_name(self._base),
+            "model": joblib.hash([np.asarray(bank.bank_.values), self._thresholds]),
         }
-        folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
-        if len({place.resolve() for place in folders.values()}) < len(folders):
-            raise ValueError(f"{' and '.join(folders)} files need folders of their own.")
-        for place in folders.values():
+        self.folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
+        if len({place.resolve() for place in self.folders.values()}) < len(self.folders):
+            raise ValueError(f"{' and '.join(self.folders)} files need folders of their own.")
+        for place in self.folders.values():
             _take_up(place, note)
-        return cls(folders, base, alike, note["unit"], intensity_of(pipe), keep_regions)
+        self._finds_regions = keep_regions or "mask" in self.folders
 
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
         """Where each kind of file of image `i` is."""
-        place = _place(images, i, self.base)
-        keeps_suffix = self.alike is None or str(place.with_suffix("")) in self.alike
+        place = _place(images, i, self._base)
+        keeps_suffix = self._alike is None or str(place.with_suffix("")) in self._alike
         name = escape_name(f"{place}.png" if keeps_suffix else str(place.with_suffix(".png")))
         return {kind: folder / name for kind, folder in self.folders.items()}
+
+    def has_drawn(self, images: ImageList, i: int) -> bool:
+        """Whether all files of image `i` are there, drawn from the file that is there now."""
+        now, paths = stamp_of(images.items[i]), self.paths(images, i).values()
+        return now is not None and all(_read_stamp(path) == str(now) for path in paths)
 
     def __call__(
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
     ) -> list[list[dict[str, Any]] | None]:
-        """Write the files of some images; return the regions of each, if they are kept."""
+        """Write the files of some images; return the regions of each, if they were found."""
         found = [None] * len(maps)
-        if self.keep_regions or "mask" in self.folders:
+        if self._finds_regions:
             found = find_regions(scorer, maps, images.file_names())
-        pixels = scorer.transform(maps) if self.folders else ()
-        thresholds, routes = _thresholds(scorer), scorer.routes_.route_of(maps)
-        for i, placed in enumerate(pixels):
+        routes = scorer.routes_.route_of(maps)
+        for i, placed in enumerate(scorer.transform(maps) if self.folders else ()):
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
             drawn_from = PngInfo()
             drawn_from.add_text(_STAMP, str(stamp_of(images.items[i])))
             for kind, path in self.paths(images, i).items():
                 if kind == "map":
-                    picture = _as_counts(placed, self.unit)
+                    picture = _as_counts(placed, self._unit)
                 elif kind == "overlay":
-                    shown = images.seen_through(self.view).read(i)
-                    picture = _overlay(shown, placed, thresholds[routes[i]])
+                    shown = images.seen_through(self._view).read(i)
+                    picture = _overlay(shown, placed, self._thresholds[routes[i]])
                 else:
-                    mask = draw_mask(found[i], placed.shape)
-                    picture = Image.fromarray(mask if mask.max() > 255 else mask.astype(np.uint8))
+                    picture = draw_mask(found[i], placed.shape)
+                    picture = picture if picture.max() > 255 else picture.astype(np.uint8)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
-                    picture.save(file, format="png", pnginfo=drawn_from)
-        return found if self.keep_regions else [None] * len(maps)
+                    Image.fromarray(picture).save(file, format="png", pnginfo=drawn_from)
+        return found
 
 
 def _places(images):
@@ -141,21 +140,15 @@ def _place(images, i, base):
     return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
 
 
-def _thresholds(scorer):
-    """Of the largest distance, for each route; "all" without."""
-    found = {name: route.calibration.base_decision for name, route in scorer.routes_.items()}
-    return {str(name): float(decision.threshold) for name, decision in found.items()}
-
-
 def _as_counts(placed, unit):
     counts = np.clip(np.rint(placed / unit) + 1, 1, 65535)
-    return Image.fromarray(np.nan_to_num(counts, nan=0).astype(np.uint16))
+    return np.nan_to_num(counts, nan=0).astype(np.uint16)
 
 
 def _overlay(image, placed, threshold):
     share = np.clip(np.nan_to_num(placed) / threshold - 0.5, 0, 1)[..., np.newaxis]
     shown = np.asarray(image, dtype=np.float32)
-    return Image.fromarray(np.rint(shown + 0.65 * share * (_VERMILLION - shown)).astype(np.uint8))
+    return np.rint(shown + 0.65 * share * (_VERMILLION - shown)).astype(np.uint8)
 
 
 def _take_up(folder, note):
@@ -244,20 +237,13 @@ def save_maps(
     if isinstance(pipe, str | os.PathLike):
         pipe = load(pipe, mmap_mode="r")
     images = as_images(images)
-    drawn = {"map": folder, "overlay": overlays, "mask": masks}
-    writer = MapWriter.of(pipe, images, drawn)
-    left = images[[i for i in range(len(images)) if _is_to_do(writer, images, i)]]
+    writer = MapWriter(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
+    left = images[[i for i in range(len(images)) if not writer.has_drawn(images, i)]]
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     failed = {}
     for scores, _ in iter_shards(pipe, left, writer, **options) if len(left) else ():
         failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
-
-
-def _is_to_do(writer, images, i):
-    """Whether a file of image `i` is missing or was drawn from another file; arrays always are."""
-    now, paths = stamp_of(images.items[i]), writer.paths(images, i).values()
-    return now is None or any(_read_stamp(path) != str(now) for path in paths)
 
 
 def stamp_of(item: object) -> tuple[int, ...] | None:

@@ -142,16 +142,12 @@ def _sizes(regions, images):
     missing = sorted({"image", "polygon", *_PROPERTIES} - set(getattr(regions, "columns", ())))
     if missing:
         raise ValueError(f"regions must be what skstructcore.regions returns: no {missing[0]!r}.")
-    known = {
-        row["image"]: (int(row["height"]), int(row["width"]))
-        for row in regions[["image", "height", "width"]].to_dict("records")
-    }
+    known = regions.drop_duplicates("image").set_index("image")[["height", "width"]]
     if images is None:
-        return known
+        return known.astype(int).T.to_dict("list")
     images = as_images(images)
     names = images.file_names()
-    strangers = sorted(set(known) - set(names))
+    strangers = sorted(set(known.index) - set(names))
     if strangers:
         raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")
-    sizes = images.sizes().tolist()
-    return {name: (height, width) for name, (height, width) in zip(names, sizes, strict=True)}
+    return dict(zip(names, images.sizes().tolist(), strict=True))

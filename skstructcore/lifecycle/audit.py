@@ -32,8 +32,7 @@ def audit(
 ) -> pd.DataFrame:
     """Look for training images that are defects, or copies of others.
 
-    ``forget(pipe, [...])`` takes them out. Look at each first: what is rare and good looks like a
-    defect too.
+    `forget` takes them out. Look at each first: what is rare and good looks like a defect too.
 
     Parameters
     ----------
@@ -54,8 +53,8 @@ def audit(
         - ``image``, its position in the fit, and ``name``, its name there, where it had one;
         - ``route`` and ``group``;
         - ``anomaly_score``, held out (with routes: not scaled);
-        - ``p_value``: share of good images that would score as high by the tail of these scores.
-          Ranks among the images themselves could not tell a defect: one of n is always highest;
+        - ``p_value``: share of good images that would score as high by the tail that sets
+          thresholds. Ranks could not tell a defect: one of n images is always highest;
         - ``q_value`` and ``suspect``: the false-discovery rate up to it, and whether that is at
           most `fdr`;
         - ``copy_of``: position of another image, not of its group, that it repeats; -1 if there
@@ -66,12 +65,6 @@ def audit(
     ------
     ValueError
         After an in-sample fit, whose scores cannot tell.
-
-    Notes
-    -----
-    P-values are those of the tail that sets thresholds (`fit_predictive_tail`), which contamination
-    of a few percent hardly moves. ``docs/decisions.md`` has the shares of planted defects that were
-    found, and of suspects that were good.
 
     Examples
     --------
@@ -97,24 +90,21 @@ def audit(
             "was compared with, and looks good. Fit with another knn__calibration."
         )
     record, training = bank.images_, scorer.training_
-    table = pd.DataFrame({"image": training.image_index, "route": "all"})
-    if training.route is not None:
-        table["route"] = training.route
-    if record.names is not None:
-        table.insert(1, "name", record.names[training.image_index])
-    table["group"] = record.groups[training.image_index]
+    table = pd.DataFrame({"image": training.image_index})
+    if training.names is not None:
+        table["name"] = training.names
+    table["route"] = "all" if training.route is None else training.route
+    table["group"] = training.groups
     for name, route in scorer.routes_.items():
-        mine = np.flatnonzero(table["route"] == name)
+        mine = training.rows_of(name)
         scores = route.calibration.score(training.take(mine))
         check_scores(scores)
+        counts = HeldOut(scores, training.groups[mine]).counts
         table.loc[mine, "anomaly_score"] = scores
-        counts = HeldOut(scores, table["group"][mine].to_numpy()).counts
         table.loc[mine, "p_value"] = tail_p_values(scores, counts)
     table["q_value"] = false_discovery_control(table["p_value"])
     table["suspect"] = table["q_value"] <= fdr
-    copies = {}
-    if images is not None:
-        copies = _near_images(bank, features_of(pipe, images))
+    copies = {} if images is None else _near_images(bank, features_of(pipe, images))
     copies |= _equal_images(record)
     columns = ["copy_of", "copy_distance"]
     found = pd.DataFrame([*copies.values()], index=[*copies], columns=columns, dtype=np.float64)
@@ -129,7 +119,7 @@ def _equal_images(record):
     for image in np.flatnonzero(record.is_there):
         other = first.setdefault(record.digests[image], image)
         if other != image and record.groups[other] != record.groups[image]:
-            copies[int(image)] = (int(other), 0.0)
+            copies[image] = (other, 0.0)
     return copies
 
 
@@ -145,15 +135,10 @@ def _near_images(bank, features):
         usual = np.nanmedian(nearest[given], axis=0)
     share = nearest / np.maximum(usual, np.finfo(np.float32).tiny)
     # All entries of the other image must have a near patch here, not only one that looks alike.
-    order = np.argsort(entries.image_index, kind="stable")
-    owners, first = np.unique(entries.image_index[order], return_index=True)
-    far = np.nan_to_num(np.maximum.reduceat(share[:, order], first, axis=1), nan=np.inf)
-    best = far.argmin(axis=1)
-    least = far.min(axis=1)
-    return {
-        int(image): (int(owners[best[image]]), float(least[image]))
-        for image in np.flatnonzero(least <= _COPY)
-    }
+    share = pd.DataFrame(np.where(np.isnan(share), np.inf, share).T)
+    far = share.groupby(entries.image_index).max()
+    best, least = far.idxmin(), far.min()
+    return {image: (best[image], least[image]) for image in np.flatnonzero(least <= _COPY)}
 
 
 def _nearest_patches(bank, features):

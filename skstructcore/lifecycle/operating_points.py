@@ -79,9 +79,8 @@ def operating_points(
           ``rate_high``, limits of the true rate 90 % of the time (of ``threshold="expected"``),
           and ``threshold`` of the anomaly score (with routes: not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,
-          of all sizes alike, and ``smallest_found``: from which size on, as a share of the shorter
-          side, at least 90 % are found (NaN: at none); ``painted_0.02`` and so on, the share found
-          of each size;
+          of all sizes alike; ``smallest_found``, the size from which on at least 90 % are (NaN: at
+          none); ``painted_0.02`` and so on, the share found of each size;
         - with labels: ``false_alarms`` and ``found``, measured shares of good images that are not
           in the bank and of defects, with ``…_low`` and ``…_high``, their 95 % confidence limits
           (Clopper-Pearson).
@@ -134,11 +133,11 @@ def _thresholds(scorer, rates):
     rows = []
     for asked in map(float, rates):
         for name, known in scorer.routes_.decisions.items():
-            decision, rate, interval = known.at(asked), np.nan, None
-            if not decision.held_out.in_sample and decision.rule != "quantile":
-                rate, interval = decision.rate, decision.interval
-            low, high = interval or (np.nan, np.nan)
-            rows.append((name, asked, rate, low, high, decision.threshold))
+            decision = known.at(asked)
+            says_nothing = decision.held_out.in_sample or decision.rule == "quantile"
+            rate = np.nan if says_nothing else decision.rate
+            limits = decision.interval or (np.nan, np.nan)
+            rows.append((name, asked, rate, *limits, decision.threshold))
     columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -166,24 +165,18 @@ def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
     """What is found of painted defects at each rate: of all sizes, and of each."""
     rng = np.random.default_rng(random_state)
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
-    side = chosen.sizes().min(axis=1)
-    shares = {}
+    how, shares = {"severity": severity, "random_state": random_state}, {}
     for size in sizes:
         copies = []
-        for i in range(len(chosen)):
-            pixels = float(np.clip(size * side[i], 1, side[i]))
-            one = paint_copies(
-                chosen[[i]], severity=severity, size=pixels, random_state=random_state
-            )
-            copies += one.paths
+        for i, side in enumerate(chosen.sizes().min(axis=1)):
+            pixels = float(np.clip(size * side, 1, side))
+            copies += paint_copies(chosen[[i]], size=pixels, **how).paths
         described = _describe_held_out(pipe, chosen, copies)
         shares[size] = rejections(described, pipe[-1], rates).mean(axis=1)
     shares = pd.DataFrame(shares, index=rates)
-    found = {
-        "painted_found": shares.mean(axis=1),
-        "smallest_found": [smallest_size(sizes, row) for row in shares.to_numpy()],
-    }
-    return pd.DataFrame(found).join(shares.add_prefix("painted_"))
+    smallest = [smallest_size(sizes, row) for row in shares.to_numpy()]
+    found = pd.DataFrame({"painted_found": shares.mean(axis=1), "smallest_found": smallest})
+    return found.join(shares.add_prefix("painted_"))
 
 
 def smallest_size(sizes: Sequence[float], shares: Sequence[float]) -> float:
@@ -200,21 +193,15 @@ def smallest_size(sizes: Sequence[float], shares: Sequence[float]) -> float:
     nan
     """
     order = np.argsort(sizes)
-    sizes, shares = np.asarray(sizes, float)[order], np.asarray(shares, float)[order]
-    below = np.flatnonzero(shares < _FOUND)
-    if len(below) == 0:
-        return float(sizes[0])
-    last = below[-1]
-    if last == len(sizes) - 1:
-        return float("nan")
-    part = (_FOUND - shares[last]) / (shares[last + 1] - shares[last])
-    return float(sizes[last] * (sizes[last + 1] / sizes[last]) ** part)
+    found = np.minimum.accumulate(np.asarray(shares)[order][::-1])[::-1]  # of all larger ones too
+    reached, sizes = np.nextafter(_FOUND, 0), np.log(np.asarray(sizes)[order])
+    return round(float(np.exp(np.interp(reached, found, sizes, right=np.nan))), 9)
 
 
 def _describe_held_out(pipe, originals, copies):
     """Describe changed copies, those of training images without these in the bank."""
     bank, knn, scorer = fitted_steps(pipe)
-    features = features_of(pipe, list(copies))
+    features = features_of(pipe, copies)
     places = bank.images_.find(digests_of(originals))
     tables = []
     if len(rows := np.flatnonzero(places >= 0)):

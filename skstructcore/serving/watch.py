@@ -106,7 +106,7 @@ class FolderWatch:
                 )
         self._draw = None
         if any(drawn.values()):
-            self._draw = MapWriter.of(pipe, str(self.folder), drawn)
+            self._draw = MapWriter(pipe, str(self.folder), drawn)
         self._journal = Journal(self.csv)
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
