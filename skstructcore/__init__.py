@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from .inference.map_files import save_maps as save_maps
     from .knn.scorer import RoutedKNNScorer as RoutedKNNScorer
     from .lifecycle.audit import audit as audit
-    from .lifecycle.categories import add_category as add_category
-    from .lifecycle.categories import remove_category as remove_category
     from .lifecycle.drift import DriftMonitor as DriftMonitor
     from .lifecycle.operating_points import operating_points as operating_points
     from .lifecycle.recalibrate import recalibrate as recalibrate
+    from .lifecycle.update import add_category as add_category
     from .lifecycle.update import forget as forget
+    from .lifecycle.update import remove_category as remove_category
     from .lifecycle.update import update as update
     from .model_files.persistence import info as info
     from .model_files.persistence import load as load
@@ -55,11 +55,10 @@ _DEFINED_IN = {
     "knn.scorer": "RoutedKNNScorer",
     "inference.map_files": "save_maps",
     "lifecycle.audit": "audit",
-    "lifecycle.categories": "add_category remove_category",
     "lifecycle.drift": "DriftMonitor",
     "lifecycle.operating_points": "operating_points",
     "lifecycle.recalibrate": "recalibrate",
-    "lifecycle.update": "forget update",
+    "lifecycle.update": "add_category forget remove_category update",
     "model_files.persistence": "info load save trusted_types",
     "pipeline": "estimate_memory estimate_time make_structcore",
     "pipeline.describe": "describe describe_parts regions",

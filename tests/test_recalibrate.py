@@ -120,7 +120,6 @@ def test_report_says_what_has_changed(pipe):
     np.testing.assert_array_equal(decisions["was_anomalous"], pipe.predict(fresh) == -1)
     np.testing.assert_array_equal(decisions["is_anomalous"], later.predict(fresh) == -1)
     assert decisions["changed"].sum() == (pipe.predict(fresh) != later.predict(fresh)).sum() > 0
-    assert "decisions changed" in repr(report)
 
 
 @pytest.mark.parametrize("rule", RULES)

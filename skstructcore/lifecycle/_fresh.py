@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .._utils.rows import is_lazy, materialize
-from .._utils.warning import warn_user
 from ..bank.training import digests_of, good_images, is_auto
 from ..knn.search import score_patches
-from ..pipeline.steps import fitted_steps, with_steps
+from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.evidence import check_maps
 from ..scoring.table import describe_maps, routes_of
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from ..bank.training import GoodImages
     from ..containers import AnomalyMaps, Patches
     from ..images.image_list import ImagesLike
-    from ..knn.scorer import RoutedKNNScorer
-    from ..scoring.evidence import Evidence
-    from ..scoring.routes import RouteCalibration
     from ..scoring.structcore import StructCoreScorer
 
 # Scores this many times as far above the median as the most anomalous calibration image.
@@ -231,28 +227,3 @@ def check_scores(scores: ArrayLike) -> None:
             "The pipeline gives scores that are not finite numbers, so that it is damaged: load "
             "another copy, or fit again."
         )
-
-
-def retrained(
-    pipe: Pipeline,
-    bank: CoresetBank,
-    knn: RoutedKNNScorer,
-    training: Evidence,
-    routes: dict[str, RouteCalibration] | None = None,
-) -> Pipeline:
-    """Return the pipeline with a changed bank, calibrated with what its training images say.
-
-    `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
-    """
-    scorer = pipe[-1]
-    learned = [scorer.part_decision_]
-    if routes is None:
-        learned += scorer.routes_.decisions.values()
-    if any(decision is not None and decision.held_out.fresh for decision in learned):
-        what = "The pipeline" if routes is None else "The decision about parts"
-        warn_user(
-            f"{what} had been recalibrated with fresh images, and is that of the training images "
-            "again: recalibrate it anew."
-        )
-    training = replace(training, images=bank.images_)
-    return with_steps(pipe, bank, knn, scorer.with_training(training, routes))

@@ -58,17 +58,6 @@ class Recalibration:
     thresholds: pd.DataFrame
     decisions: pd.DataFrame
 
-    def __repr__(self) -> str:
-        lines = [
-            f"{row.route}: threshold {row.old_threshold:.4g} -> {row.new_threshold:.4g}"
-            f" at {row.new_rate:.2%} ({row.n_images} images)"
-            for row in self.thresholds.itertuples()
-        ]
-        if len(self.decisions):
-            changed = int(self.decisions["changed"].sum())
-            lines.append(f"{changed} of {len(self.decisions)} decisions changed")
-        return f"Recalibration({'; '.join(lines)})"
-
 
 @renamed("quantile", "false_alarm_rate", lambda quantile: round(1 - quantile, 12))
 def recalibrate(
@@ -188,7 +177,7 @@ def recalibrate(
             )
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
-    _logger.info("%s", changed.recalibration_)
+    _logger.info("Recalibrated:\n%s", changed.recalibration_.thresholds)
     short = [decision.shortage for decision in changed.routes_.decisions.values()]
     if any(short):
         warn_user(next(filter(None, short)))

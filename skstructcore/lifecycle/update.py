@@ -1,4 +1,4 @@
-"""Good images added to a fitted pipeline, or taken out of it, without a new fit."""
+"""Good images and products added to a fitted pipeline, or taken out of it, without a new fit."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from sklearn.base import clone
 
 from .._utils.rows import materialize
 from .._utils.warning import warn_user
-from ..bank.growth import bank_without, grown_bank
-from ..bank.training import digests_of
+from ..bank.growth import bank_with_route, bank_without, bank_without_route, grown_bank
+from ..bank.training import digests_of, good_images
 from ..containers import Patches
 from ..images.labels import is_defect_in_training
-from ..knn.held_out import grown_scorer, scorer_without
-from ..pipeline.steps import fitted_steps
-from ..routing.profile import held_out_distances
-from ._fresh import features_of, fresh_images, retrained
+from ..knn.held_out import grown_scorer, scorer_of_bank, scorer_without
+from ..pipeline.steps import fitted_steps, with_steps
+from ..routing import UNKNOWN
+from ..routing.profile import fit_tail, held_out_distances
+from ..scoring.evidence import check_maps
+from ..scoring.routes import MIN_GROUPS, RouteCalibration
+from ..scoring.summary import explain_routes
+from ._fresh import check_new, features_of, fresh_images, known_parts
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["forget", "update"]
+__all__ = ["add_category", "forget", "remove_category", "update"]
 
 # Of good images, so many are rejected with this chance at most where the line has not changed.
 _CHANCE = 0.01
@@ -110,7 +115,7 @@ def update(
     new_knn, maps = grown_scorer(knn, patches)
     training = scorer.training_.join(scorer.evidence_of(maps))
     training = _routes_held_out(training, new_bank.images_)
-    return retrained(pipe, new_bank, new_knn, training)
+    return _retrained(pipe, new_bank, new_knn, training)
 
 
 def _tell_of_rejected(table, places, rate):
@@ -185,7 +190,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
         gone = _patches_at(bank, features, digests, places)
     new_knn = scorer_without(knn, new_bank.bank_, bank.images_, is_gone, gone)
     training = training.take(~is_gone[training.image_index])
-    return retrained(pipe, new_bank, new_knn, _routes_held_out(training, new_bank.images_))
+    return _retrained(pipe, new_bank, new_knn, _routes_held_out(training, new_bank.images_))
 
 
 def _find_all(record, features, digests):
@@ -241,3 +246,174 @@ def _routes_held_out(training, table):
     groups, left_out = table.groups[training.image_index], table.left_out[training.image_index]
     distances = held_out_distances(pooled, groups, training.route, left_out)
     return replace(training, route_distance=distances)
+
+
+def add_category(
+    pipe: Pipeline,
+    images: ImagesLike,
+    name: str,
+    *,
+    groups: ArrayLike | Literal["auto"] | None = "auto",
+    parts: ArrayLike | Literal["auto"] | None = "auto",
+) -> Pipeline:
+    """Teach a fitted pipeline one more product.
+
+    The backbone runs on the new images only. An image that is sent to one of the old products
+    gets the same score as before, to the last bit (unless ``knn__routing="top2"`` or more compares
+    it with the new one too).
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted with routes (``bank__categories=`` or ``n_routes``), as `make_structcore` builds
+        it. It is not changed.
+    images : folder, sequence of paths, PIL images or arrays, or ndarray
+        Good images of the product, at least two; whatever `pipe` takes. Those of an `ImageSet`
+        that are labelled as defects are left out.
+    name : str
+        Name of the product.
+    groups, parts : see `recalibrate`
+
+    Returns
+    -------
+    pipe : Pipeline
+        With the product. It shares what it can with the old one.
+
+    Raises
+    ------
+    ValueError
+        If `pipe` has no routes, the name is taken or cannot be used, the images are too few, in
+        the bank already or of another grid of patches, or their parts are not known where parts
+        are decided.
+
+    Warns
+    -----
+    UserWarning
+        If the images are too few to judge the product by them alone; or if a decision about parts
+        by fresh parts is lost: it is learned from all training parts again.
+
+    Examples
+    --------
+    Patches of one image a row, instead of images:
+
+    >>> import numpy as np
+    >>> from sklearn.pipeline import Pipeline
+    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
+    >>> from skstructcore import add_category, remove_category
+    >>> rng = np.random.default_rng(0)
+    >>> nuts, bolts, pins = 9 * np.eye(3)[:, None] + rng.normal(size=(3, 200, 3))
+    >>> pipe = Pipeline([("bank", CoresetBank(0.1, random_state=0)),
+    ...                  ("knn", RoutedKNNScorer(routing="top1")),
+    ...                  ("structcore", StructCoreScorer(descriptors=["max"]))])
+    >>> pipe = pipe.fit(np.r_[nuts, bolts], bank__categories=["nut"] * 200 + ["bolt"] * 200)
+    >>> more = add_category(pipe, pins, "pin")
+    >>> more[-1].describe(more[:-1].transform(9 * np.eye(3)))["route"].tolist()
+    ['nut', 'bolt', 'pin']
+    >>> remove_category(more, "nut")["bank"].bank_.route_names
+    ('bolt', 'pin')
+    """
+    bank, knn, scorer = _routed_steps(pipe)
+    names = bank.bank_.route_names
+    if not isinstance(name, str) or name.strip() in ("", UNKNOWN):
+        raise ValueError(f"A product needs a name other than {UNKNOWN!r}, got {name!r}.")
+    if name in names:
+        raise ValueError(
+            f"The pipeline already knows {name!r}. To learn it anew, remove_category it first."
+        )
+    features = features_of(pipe, images)
+    check_new(bank, good_images(features, None, None, None, None))
+    alone = clone(bank).set_params(n_routes=None)
+    options = {"groups": groups, "parts": parts, "categories": [name] * len(features)}
+    patches = alone.fit_transform(features, **options)
+    alone.images_ = replace(alone.images_, parts=known_parts(scorer, alone.images_.parts))
+    new_knn = clone(knn).set_params(routing="top1")
+    maps = new_knn.fit_transform(replace(patches, images=alone.images_))
+    check_maps(scorer, maps, reset=False)
+    training, route = _calibrated(scorer, maps, name)
+
+    first, bank = len(bank.images_), bank_with_route(bank, alone)
+    expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
+    knn = scorer_of_bank(knn, bank.bank_, expectations)
+    training = scorer.training_.join(replace(training, image_index=first + training.image_index))
+    return _retrained(pipe, bank, knn, training, {**scorer.routes_, name: route})
+
+
+def _calibrated(scorer, maps, name):
+    """What maps of a new product say, and what is normal for it."""
+    tail = fit_tail(maps.route_distance, maps.groups)
+    if tail.n >= MIN_GROUPS:
+        alone = clone(scorer).fit(maps)
+        return alone.training_, alone.routes_[name]
+    route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
+    warn_user(" ".join(explain_routes({name: route})))
+    return scorer.evidence_of(maps), route
+
+
+def remove_category(pipe: Pipeline, name: str) -> Pipeline:
+    """Make a fitted pipeline forget a product.
+
+    Parameters
+    ----------
+    pipe : Pipeline
+        Fitted with routes. It is not changed.
+    name : str
+        One of ``pipe["bank"].bank_.route_names``.
+
+    Returns
+    -------
+    pipe : Pipeline
+        Without the product. Images of it are unknown now, unless they look like another.
+
+    Raises
+    ------
+    ValueError
+        If `pipe` has no routes, does not know the name, or knows no other; or if it decides
+        about parts, and too few are left.
+
+    Warns
+    -----
+    UserWarning
+        As `add_category` does, about parts.
+    """
+    bank, knn, scorer = _routed_steps(pipe)
+    names = bank.bank_.route_names
+    if name not in names:
+        raise ValueError(f"The pipeline knows no {name!r}, only {', '.join(map(repr, names))}.")
+    if len(names) == 1:
+        raise ValueError(f"{name!r} is the only product there is: it cannot be removed.")
+    gone, expectations = names.index(name), knn.expectations_
+    expectations = expectations and expectations[:gone] + expectations[gone + 1 :]
+    bank = bank_without_route(bank, gone)
+    knn = scorer_of_bank(knn, bank.bank_, expectations)
+    routes = {key: route for key, route in scorer.routes_.items() if key != name}
+    training = scorer.training_.take(scorer.training_.route != name)
+    return _retrained(pipe, bank, knn, training, routes)
+
+
+def _routed_steps(pipe):
+    steps = fitted_steps(pipe)
+    if not steps[1].search_.is_routed:
+        raise ValueError(
+            "The pipeline has no routes: fit it with bank__categories= (or set bank__n_routes) "
+            "and knn__routing='auto'."
+        )
+    return steps
+
+
+def _retrained(pipe, bank, knn, training, routes=None):
+    """The pipeline with a changed bank, calibrated with what its training images say.
+
+    `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
+    """
+    scorer = pipe[-1]
+    learned = [scorer.part_decision_]
+    if routes is None:
+        learned += scorer.routes_.decisions.values()
+    if any(decision is not None and decision.held_out.fresh for decision in learned):
+        what = "The pipeline" if routes is None else "The decision about parts"
+        warn_user(
+            f"{what} had been recalibrated with fresh images, and is that of the training images "
+            "again: recalibrate it anew."
+        )
+    training = replace(training, images=bank.images_)
+    return with_steps(pipe, bank, knn, scorer.with_training(training, routes))
