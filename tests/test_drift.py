@@ -337,7 +337,7 @@ def test_what_is_no_state_is_named(pipe, state):
         lambda state: state.update(routes={}),
         lambda state: state.pop("generator"),
         lambda state: state["routes"]["all"].update(capital={}),
-        lambda state: state["routes"]["all"]["ranks"]["changed scores"].pop(),
+        lambda state: state["routes"]["all"]["ranks"]["changed scores"]["values"].pop(),
     ],
 )
 def test_a_state_that_was_changed_is_refused(pipe, change):

@@ -126,40 +126,17 @@ class RouteTests:
                     **self.recent.shift_since(capital.start),
                 }
 
-    def evidence(self, route: str) -> Iterator[dict[str, Any]]:
-        """Yield a row for each test."""
-        for kind, capital in self.capital.items():
-            yield {
-                "route": route,
-                "kind": kind,
-                "n_images": capital.n_steps,
-                "log10_evidence": capital.log_value / np.log(10),
-                "log10_alarm": self.log_alarm / np.log(10),
-                "is_over": kind in self.over,
-            }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what changes with the images, as plain lists and numbers."""
-        return {
-            "ranks": {kind: ranks.values for kind, ranks in self.ranks.items()},
-            "capital": {
-                kind: {name: np.asarray(value).tolist() for name, value in vars(capital).items()}
-                for kind, capital in self.capital.items()
-            },
-            "over": sorted(self.over),
-            "lot": self.lot,
-            "recent": self.recent.to_dict(),
-        }
-
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what `to_dict` returned."""
-        for kind, values in state["ranks"].items():
-            self.ranks[kind].values = list(values)
-        for kind, saved in state["capital"].items():
-            for name, value in saved.items():
-                setattr(self.capital[kind], name, np.array(value) if np.ndim(value) else value)
-        self.over, self.lot = set(state["over"]), state["lot"]
-        self.recent.set_state(state["recent"])
+        """Take up the attributes of another, of JSON."""
+        for kind, ranks in self.ranks.items():
+            ranks.values = list(state["ranks"][kind]["values"])
+        for kind, capital in self.capital.items():
+            for name, value in state["capital"][kind].items():
+                setattr(capital, name, np.array(value)[()])
+        self.over, self.lot, recent = set(state["over"]), state["lot"], state["recent"]
+        self.recent.columns, self.recent.before = recent["columns"], np.array(recent["before"])
+        self.recent.grid = recent["grid"] and tuple(recent["grid"])
+        self.recent.rows.extend((image, np.array(row)) for image, row in recent["rows"])
 
 
 class RecentImages:
@@ -210,21 +187,6 @@ class RecentImages:
             height, width = self.grid
             moved["place"] = (float((row + 0.5) / height), float((column + 0.5) / width))
         return moved
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state, as plain lists and numbers."""
-        return {
-            "columns": self.columns,
-            "grid": self.grid and list(self.grid),
-            "before": np.asarray(self.before).tolist(),
-            "rows": [[image, row.tolist()] for image, row in self.rows],
-        }
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what `to_dict` returned."""
-        self.columns, self.before = list(state["columns"]), np.array(state["before"])
-        self.grid = state["grid"] and tuple(state["grid"])
-        self.rows.extend((image, np.array(row)) for image, row in state["rows"])
 
 
 def _sums(row):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -85,10 +86,9 @@ class DriftMonitor:
 
     For each route three martingales bet against "nothing has changed":
 
-    - *higher scores*: images that pass rank higher than calibration says. Scores of training
-      images are held out, so that new ones are a little lower, never higher;
-    - *changed scores*: images that pass rank otherwise among those that came before them, in
-      any direction; it needs no calibration, but cannot see a change that was there from the start;
+    - *higher scores*: images that pass rank higher than calibration says;
+    - *changed scores*: images that pass rank otherwise among those before them, in any direction;
+      it needs no calibration, but cannot see a change that was there from the start;
     - *more rejects*: more than `tolerated_rejects` of all images are decided anomalous.
 
     Only images that pass are ranked, against the calibration scores that would pass: real
@@ -102,9 +102,8 @@ class DriftMonitor:
         Bound on the chance of *ever* raising an alarm on an unchanged line, over all routes and
         tests together.
     tolerated_rejects : float in (0, 1) or "auto", default="auto"
-        Share of images that may be decided anomalous without being news: the defects that the
-        line makes, and false alarms. "auto": a tenth, beside as many false alarms as the threshold
-        of a route may give (few calibration images leave much open).
+        Share of images that may be decided anomalous without being news. "auto": a tenth, beside
+        as many false alarms as the threshold of a route may give.
     window : int, default=200
         How many of the last images of a route are kept to say what has shifted, and where.
     random_state : int, default=0
@@ -238,7 +237,18 @@ class DriftMonitor:
             A row a route and test: ``route``, ``kind``, ``n_images`` that counted,
             ``log10_evidence``, ``log10_alarm`` at which it alarms, and ``is_over``.
         """
-        rows = [row for name, tests in self._tests.items() for row in tests.evidence(name)]
+        rows = [
+            {
+                "route": name,
+                "kind": kind,
+                "n_images": capital.n_steps,
+                "log10_evidence": capital.log_value / np.log(10),
+                "log10_alarm": tests.log_alarm / np.log(10),
+                "is_over": kind in tests.over,
+            }
+            for name, tests in self._tests.items()
+            for kind, capital in tests.capital.items()
+        ]
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -250,7 +260,7 @@ class DriftMonitor:
             "generator": self._random.bit_generator.state,
             "n_images": self.n_images_,
             "alarms": [vars(alarm) for alarm in self.alarms_],
-            "routes": {name: tests.to_dict() for name, tests in self._tests.items()},
+            "routes": json.loads(json.dumps(self._tests, default=_plain)),
         }
         return {**state, "checksum": _digest(state)}
 
@@ -328,6 +338,15 @@ class DriftMonitor:
 def _routes_of(table):
     """The route of each image; "all" without routes."""
     return [str(name) for name in table.get("nearest_route", ["all"] * len(table))]
+
+
+def _plain(value):
+    """What JSON has for the arrays, sets, queues and objects of `RouteTests`."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, set):
+        return sorted(value)
+    return list(value) if isinstance(value, deque) else vars(value)
 
 
 def _fingerprint(pipe):
