@@ -6,9 +6,14 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-from skstructcore.lifecycle.categories import add_category, remove_category
-from skstructcore.lifecycle.recalibrate import recalibrate
+from skstructcore import (
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    add_category,
+    recalibrate,
+    remove_category,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than 8")
 

@@ -181,12 +181,12 @@ def save_maps(
 ) -> dict[str, str | None]:
     """Write the anomaly map of each image as a file of its own size.
 
-    A map is a PNG of 16 bits. The file ``scale.json`` beside it says what a count is worth: 0 where
-    the backbone saw nothing, else ``(count - 1) * unit`` is the smoothed distance, 65535 one from
-    eight times the largest threshold on (64 times of squared distances); ``thresholds`` are those
-    of each route. Files lie as those of the images do and have their names: ``day/a.png`` is that
-    of ``day/a.jpg``. Where two names differ by their suffix alone, it is kept: ``day/a.jpg.png``.
-    A run that was ended goes on where it was.
+    A map is a PNG of 16 bits: 0 where the backbone saw nothing, else ``(count - 1) * unit`` is the
+    smoothed distance, up to eight times the largest threshold (64 times of squared distances). The
+    file ``scale.json`` beside it has the ``unit`` and the ``thresholds`` of each route. Files lie
+    as those of the images do and have their names: ``day/a.png`` is that of ``day/a.jpg``. Where
+    two names differ by their suffix alone, it is kept: ``day/a.jpg.png``. A run that was ended goes
+    on where it was.
 
     Parameters
     ----------
@@ -195,8 +195,7 @@ def save_maps(
         Where maps go; made if it is not there. None: no maps.
     overlays : str or path-like, default=None
         Folder for the images with their maps over them, as PNG: transparent below half of the
-        threshold of the largest distance of the image's route, in full colour from one and a half
-        of it.
+        threshold of the image's route, in full colour from one and a half of it.
     masks : str or path-like, default=None
         Folder for the regions (`skstructcore.regions`), numbered from 1, as PNG.
     shard_size : int, default=16
@@ -219,20 +218,16 @@ def save_maps(
 
     Examples
     --------
-    >>> import json, tempfile
+    >>> import tempfile
     >>> import numpy as np
     >>> from PIL import Image
     >>> from skstructcore import make_structcore, save_maps
     >>> photos = np.random.default_rng(0).integers(0, 256, (8, 48, 64), dtype=np.uint8)
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
-    >>> pipe = pipe.fit(photos)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_maps(pipe, photos[:2], folder)
-    ...     counts = np.asarray(Image.open(f"{folder}/image 1.png"))
-    ...     unit = json.load(open(f"{folder}/scale.json"))["unit"]
-    {}
-    >>> counts.shape, counts.dtype, round(float(counts.max() * unit), 2) > 0
-    ((48, 64), dtype('uint16'), True)
+    ...     failed = save_maps(pipe.fit(photos), photos[:2], folder)
+    ...     np.asarray(Image.open(f"{folder}/image 1.png")).shape
+    (48, 64)
     """
     if isinstance(pipe, str | os.PathLike):
         pipe = load(pipe, mmap_mode="r")

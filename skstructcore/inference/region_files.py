@@ -108,17 +108,17 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
         A feature a region, whose properties are its other columns.
     """
     _sizes(regions, None)
-    features = []
-    for row in regions.to_dict("records"):
-        polygon = np.asarray(row["polygon"])
-        ring = np.concatenate([polygon, polygon[:1]]).tolist()
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {name: row[name] for name in ("image", *_PROPERTIES)},
-            }
-        )
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [np.vstack([row["polygon"], row["polygon"][:1]]).tolist()],
+            },
+            "properties": {name: row[name] for name in ("image", *_PROPERTIES)},
+        }
+        for row in regions.to_dict("records")
+    ]
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -138,7 +138,7 @@ def draw_mask(rows: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.u
 
 
 def _sizes(regions, images):
-    """Height and width of each image, in order."""
+    """Height and width of each image, in order; ValueError if these are no regions."""
     missing = sorted({"image", "polygon", *_PROPERTIES} - set(getattr(regions, "columns", ())))
     if missing:
         raise ValueError(f"regions must be what skstructcore.regions returns: no {missing[0]!r}.")

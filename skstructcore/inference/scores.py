@@ -61,14 +61,12 @@ def score_images(
         Fitted, as `make_structcore` builds it; each process gets it once. Or the file that
         `skstructcore.save` has written: the processes map it into memory, and share one bank.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
-        Images in any form that `skstructcore.images.as_images` takes. Prefer paths: the
-        pixels of arrays have to be sent to the processes.
+        Prefer paths: the pixels of arrays have to be sent to the processes.
     on_error : {"skip", "raise"}, default="skip"
         What an image that cannot be read does: "skip" gives it a row without scores, and the
         reason; "raise" ends the work with an `ImageReadError`.
     n_jobs : int, default=None
-        Number of processes; -1: all there are. None: what `joblib.parallel_config` says, and
-        1 without it.
+        Number of processes; -1: all there are; None: what `joblib.parallel_config` says, else 1.
     shard_size : int, default=64
         Images that a process works on at a time.
     verbose : int, default=0
@@ -78,10 +76,9 @@ def score_images(
     -------
     scores : DataFrame
         A row an image, in order: ``file`` (path, or "image <position>"), the columns of
-        `StructCoreScorer.describe`, and ``error``, which says why an image cannot be read and
-        is None for all others. Of an image that cannot be read there are no scores; therefore
-        ``is_anomalous`` has pandas' type "boolean", which knows missing values: fill them with
-        True, so that what cannot be judged is never accepted.
+        `StructCoreScorer.describe`, and ``error``: why an image cannot be read, or None. Such an
+        image has no scores, and ``is_anomalous``, of pandas' type "boolean", is missing: fill it
+        with True, so that what cannot be judged is never accepted.
 
     See Also
     --------
@@ -107,11 +104,8 @@ def score_images(
     2  image 2  None
 
     What ``pipe.predict`` and ``pipe.score_samples`` return, with -1 and NaN for images that
-    cannot be read:
-
-    >>> table = score_images(pipe, photos[6:])
-    >>> decisions = np.where(table["is_anomalous"].fillna(True), -1, 1)
-    >>> scores = -table["anomaly_score"].to_numpy()
+    cannot be read, is ``np.where(table["is_anomalous"].fillna(True), -1, 1)`` and
+    ``-table["anomaly_score"]``.
     """
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     return pd.concat([*iter_scores(pipe, images, **options)], ignore_index=True)
@@ -131,8 +125,7 @@ def iter_scores(
     Parameters are those of `score_images`; the index holds positions among all images.
     """
     options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    for scores, _ in iter_shards(pipe, images, **options):
-        yield scores
+    yield from (scores for scores, _ in iter_shards(pipe, images, **options))
 
 
 def iter_shards(
@@ -152,15 +145,11 @@ def iter_shards(
     model, digest = _as_sent(pipe)
     images = as_images(images)
     starts = range(0, len(images), shard_size)
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    shards = parallel(
-        joblib.delayed(_score_shard)(
-            model, digest, images[start : start + shard_size], also, on_error
-        )
-        for start in starts
+    parts = (images[start : start + shard_size] for start in starts)
+    shards = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
+        joblib.delayed(_score_shard)(model, digest, part, also, on_error) for part in parts
     )
-    bar = progress_bar(verbose=verbose, total=len(images), desc="scores", unit="image")
-    with bar as progress:
+    with progress_bar(verbose=verbose, total=len(images), desc="scores", unit="image") as progress:
         for start, (scores, extras) in zip(starts, shards, strict=True):
             yield scores.set_axis(range(start, start + len(scores))), extras
             progress.update(len(scores))
@@ -196,7 +185,6 @@ def score_batch(
 
     `also` uses the maps while they are there: it gets the last step, images and their
     `AnomalyMaps`, and returns an entry an image; that of an image that cannot be read is None.
-    If there is such an image, each half is scored by itself.
     """
     error, extras = None, [None] * len(images)
     try:
@@ -207,12 +195,11 @@ def score_batch(
     except ImageReadError as unreadable:
         if on_error == "raise":
             raise
-        if len(images) > 1:
+        if len(images) > 1:  # each half by itself
             half = len(images) // 2
-            (first, of_first), (second, of_second) = (
-                score_batch(pipe, part, also) for part in (images[:half], images[half:])
-            )
-            return pd.concat([first, second], ignore_index=True), of_first + of_second
+            scores, extras = score_batch(pipe, images[:half], also)
+            others, more = score_batch(pipe, images[half:], also)
+            return pd.concat([scores, others], ignore_index=True), extras + more
         scores, error = no_scores(pipe), str(unreadable)
     scores.insert(0, "file", images.file_names())
     scores["error"] = pd.Series([error] * len(images), dtype=object)
@@ -238,13 +225,7 @@ def _open(model, digest):
 
 
 def read_scores(text: bytes) -> pd.DataFrame:
-    """Rows of `score_images` that were written as CSV: numbers to the last bit, names as they were.
-
-    Examples
-    --------
-    >>> read_scores(b"file,route,p_value\\n1.png,001,0.5\\nx.png,NA,\\n").to_dict("list")
-    {'file': ['1.png', 'x.png'], 'route': ['001', 'NA'], 'p_value': [0.5, nan]}
-    """
+    """Rows of `score_images` from CSV: numbers to the last bit, names as they were, also "NA"."""
     names = dict.fromkeys(["file", "model", "error", "decided_by", "route", "nearest_route"], str)
     missing = {"keep_default_na": False, "na_values": [""]}
     return pd.read_csv(io.BytesIO(text), dtype=names, float_precision="round_trip", **missing)
