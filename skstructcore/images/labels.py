@@ -51,20 +51,17 @@ def means_defect(label: str) -> bool:
 def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     """Read labels in any of the codings that are in use.
 
-    =====================  ==========  =========================
-    coding                 normal      anomalous
-    =====================  ==========  =========================
-    strings                "good" or   every other string
-                           a word for
-                           it
-    numbers or booleans    0, False    1, True
-    numbers with a -1      +1          -1 (scikit-learn's coding)
-    =====================  ==========  =========================
+    ===================  ===========================  ==========================
+    coding               normal                       anomalous
+    ===================  ===========================  ==========================
+    strings              "good" or a word for it      every other string
+    numbers or booleans  0, False                     1, True
+    numbers with a -1    +1                           -1 (scikit-learn's coding)
+    ===================  ===========================  ==========================
 
     The words for good are `GOOD_WORDS` ("normal", "OK", "pass", "defect-free", ...), in any
     case. Any other string is the type of a defect, if a good image is there too. Without one,
-    only `DEFECT_WORDS` ("bad", "NG", "anomaly", ...) are understood: other strings might be
-    words for good in another language.
+    only `DEFECT_WORDS` ("bad", "NG", "anomaly", ...) are understood.
 
     Parameters
     ----------
@@ -79,21 +76,15 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     Raises
     ------
     ValueError
-        If y mixes codings, has other values, or may be read in two ways: nothing but ones
-        is all anomalous in one coding and all normal in the other; strings without a known
-        word among them could be either. With `both=True` also
-        if only one class is there.
+        If y mixes codings, has other values, or may be read in two ways: nothing but ones, or
+        strings without a known word. With `both=True` also if only one class is there.
 
     Examples
     --------
     >>> from skstructcore.images.labels import is_anomalous
-    >>> is_anomalous(["good", "scratch", "good"])
-    array([False,  True, False])
-    >>> is_anomalous(["OK", "NG", "OK"])
+    >>> is_anomalous(["good", "scratch", "OK"])
     array([False,  True, False])
     >>> is_anomalous([1, -1, 1])
-    array([False,  True, False])
-    >>> is_anomalous([0, 1, 0])
     array([False,  True, False])
     """
     # As objects, because numpy would silently turn numbers beside strings into strings.
@@ -102,7 +93,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
         raise ValueError(f"y must be one-dimensional, got shape {y.shape}")
     if not len(y):
         raise ValueError("y is empty; a label for each image is needed")
-    if y.dtype.kind in "US" or (y.dtype == object and _all(y, str)):
+    if y.dtype.kind in "US" or (y.dtype == object and _are_strings(y)):
         _check_filled(y)
         anomalous = _from_strings(y)
     else:
@@ -127,7 +118,7 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     (['good', 'anomalous', 'good'], ['good', 'crack'])
     """
     labels = np.asarray(y, dtype=object)
-    if labels.ndim == 1 and len(labels) and _all(labels, str):
+    if labels.ndim == 1 and len(labels) and _are_strings(labels):
         _check_filled(labels)
         return np.array([GOOD if means_good(label) else str(label) for label in labels], object)
     return np.where(is_anomalous(y), ANOMALOUS, GOOD).astype(object)
@@ -151,10 +142,9 @@ def required_labels(images: Any, y: ArrayLike | None) -> ArrayLike:
 
 
 def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
-    """Read labels as `is_anomalous` does, of images that are all supposed to be good.
+    """Read labels as `is_anomalous` does, but nothing except the number 1 as all good.
 
-    Nothing but the number 1 means that all are good: that is what a fold of good images holds
-    where defects are -1.
+    A fold of good images holds that where defects are -1.
 
     Examples
     --------
@@ -168,8 +158,8 @@ def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
     return is_anomalous(y)
 
 
-def _all(y, types):
-    return all(isinstance(label, types) for label in y)
+def _are_strings(y):
+    return all(isinstance(label, str) for label in y)
 
 
 def _check_filled(y):
@@ -195,18 +185,14 @@ def _from_strings(y):
 
 
 def _from_numbers(y):
-    if y.dtype == object and _all(y, (bool, np.bool_)):
-        y = y.astype(bool)
     if y.dtype == object:
         types = sorted({type(label).__name__ for label in y})
-        try:
-            if any(isinstance(label, str) for label in y):
-                raise TypeError
-            y = y.astype(np.float64)
-        except (TypeError, ValueError):
+        y = np.array(y.tolist())
+        if y.dtype.kind not in "biuf":
             raise ValueError(
                 f"y mixes labels of the types {types}; use strings or numbers, not both"
-            ) from None
+            )
+        y = y if y.dtype == bool else y.astype(np.float64)
     values = set(np.unique(y).tolist())
     if values <= {0, 1} and (0 in values or y.dtype == bool):
         return y.astype(bool)
