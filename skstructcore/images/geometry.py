@@ -49,11 +49,9 @@ class Geometry:
         set_(self, "input_size", tuple(int(side) for side in self.input_size))
         set_(self, "original_sizes", np.asarray(self.original_sizes, np.int64).reshape(-1, 2))
         set_(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
-        if len(self.original_sizes) != len(self.boxes):
-            raise ValueError(
-                f"original_sizes has {len(self.original_sizes)} rows and boxes {len(self.boxes)}: "
-                "each image needs one of both."
-            )
+        n_sizes, n_boxes = len(self.original_sizes), len(self.boxes)
+        if n_sizes != n_boxes:
+            raise ValueError(f"Each image has a size and a box, but {n_sizes} and {n_boxes} came.")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -80,10 +78,10 @@ def input_size(
 ) -> tuple[int, int]:
     """Height and width at which a network sees images, of these heights and widths `(n, 2)`.
 
-    Two numbers are taken as they are. An int is the side of a square; of images whose sides are
-    beyond 2 : 1, all alike, it is the side of the square that has as many pixels as what is seen
-    in their own shape, whose shorter side has at least a third of it if the images have so much.
-    "native" is the size of the images, a float times it. What is found is a multiple of `step`.
+    Two numbers are taken as they are. An int is the side of a square; images whose sides are all
+    alike beyond 2 : 1 keep their shape, with as many pixels as the square, and a third of its side
+    at least if they have so much. "native" is the size of the images, a float times it. What is
+    found is a multiple of `step`.
 
     Examples
     --------
@@ -168,9 +166,8 @@ def check_within(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
     (top, left, bottom, right), (height, width) = box, size
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
-            f"the part reaches from ({left}, {top}) to ({right}, {bottom}), x and y, which is not "
-            f"within its {height} x {width} pixels; for images of several sizes give shares, from "
-            "0 to 1"
+            f"the part from ({left}, {top}) to ({right}, {bottom}), x and y, is not within its "
+            f"{height} x {width} pixels; for images of several sizes give shares, from 0 to 1"
         )
 
 
@@ -196,10 +193,7 @@ class Framing:
     def box(
         self, image_size: tuple[int, int], view: tuple[int, int, int, int] | None = None
     ) -> tuple[float, float, float, float]:
-        """Top, left, bottom and right of that part, of an image of this height and width.
-
-        Of the image only the box `view` is looked at; None: all of it.
-        """
+        """Top, left, bottom and right of that part of an image, or of its box `view`."""
         y, x, bottom, right = view or (0, 0, *image_size)
         image_size = bottom - y, right - x
         top, left, bottom, right = part = box_in_pixels(self.region, image_size)
@@ -217,8 +211,8 @@ class Framing:
         if (scaled < target).any():
             raise ValueError(
                 f"an image of {original[0]} x {original[1]} pixels, its shorter side scaled to "
-                f"crop={self.resize}, is smaller than image_size={tuple(target.tolist())}; raise "
-                "crop or lower image_size"
+                f"crop={self.resize}, is smaller than image_size={self.size}; raise crop or lower "
+                "image_size"
             )
         corner = np.round((scaled - target) / 2)
         factor = original / scaled
@@ -228,9 +222,8 @@ class Framing:
 def upsample_maps(
     maps: ArrayLike, size: tuple[int, int], sigma: float = 0.0
 ) -> NDArray[np.float32]:
-    """Resize maps bilinearly and smooth them with a Gaussian.
+    """Resize maps bilinearly and smooth them with a Gaussian: one matrix an axis does both.
 
-    Both are linear and act on each axis alone, so that one matrix an axis does the work.
     Pixel centres are aligned as in torch's ``interpolate(align_corners=False)``; the border
     value is repeated outside.
 

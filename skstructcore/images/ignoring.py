@@ -37,35 +37,29 @@ class IgnoredRegion:
     mask: NDArray[np.bool_] | None = None
     polygons: tuple[NDArray[np.float64], ...] | None = None
 
-    def on_image(self, size: tuple[int, int], name: str) -> NDArray[np.bool_]:
-        """The region on an upright image of this height and width; `name` is for messages.
-
-        An image that a mask does not fit is an `ImageReadError`: others can be judged all the same.
-        """
-        size = tuple(int(side) for side in size)
-        if self.mask is None:
-            height, width = size
-            return fill_polygons([p * (width, height) for p in self.polygons], size)
-        if self.mask.shape != size:
-            raise ImageReadError(
-                f"{name} has {size[0]} x {size[1]} pixels, but ignore is a region of images of "
-                f"{self.mask.shape[0]} x {self.mask.shape[1]}. For images of several sizes give "
-                "polygons whose coordinates are shares of width and height, from 0 to 1."
-            )
-        return self.mask
-
     def patches(
         self, geometry: Geometry, grid_shape: tuple[int, int], images: ImageList
     ) -> NDArray[np.bool_]:
         """Which patches ``(n, *grid_shape)`` are ignored: those with at least half in the region.
 
-        `images` are those of the geometry; messages name them.
+        An image, named by `images`, that a mask does not fit is an `ImageReadError`: others can be
+        judged all the same.
         """
         ignored, shares = np.empty((len(geometry), *grid_shape), dtype=bool), {}
-        for i, (size, box) in enumerate(zip(geometry.original_sizes, geometry.boxes, strict=True)):
+        sizes = map(tuple, geometry.original_sizes.tolist())
+        for i, (size, box) in enumerate(zip(sizes, geometry.boxes, strict=True)):
             seen = (*size, *box)  # many images are alike in that
             if seen not in shares:
-                mask = self.on_image(size, f"image {images.place(i)}")
+                mask = self.mask
+                if mask is None:
+                    mask = fill_polygons([p * size[::-1] for p in self.polygons], size)
+                elif mask.shape != size:
+                    raise ImageReadError(
+                        f"image {images.place(i)} has {size[0]} x {size[1]} pixels, but ignore is "
+                        f"a region of images of {mask.shape[0]} x {mask.shape[1]}. For images of "
+                        "several sizes give polygons whose coordinates are shares of width and "
+                        "height, from 0 to 1."
+                    )
                 shares[seen] = shares_of_patches(mask, box, grid_shape)
             ignored[i] = shares[seen] >= _SHARE
         return ignored
@@ -104,8 +98,7 @@ def as_region(
 ) -> IgnoredRegion:
     """Bring a mask or polygons, as `ignore` of a feature estimator takes them, into one form.
 
-    `sizes` are heights and widths of the training images, as polygons in pixels are for images of
-    one size; `name` is for messages. ValueError if it is of another form, or empty.
+    `sizes` are heights and widths of the training images; `name` is for messages.
 
     Examples
     --------
@@ -160,9 +153,9 @@ _NOISE = 12.0
 def find_foreground(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where the part is, ``(h, w)``, on a plain background that surrounds it; uint8 ``(h, w, 3)``.
 
-    The background has the median colour of the image's outermost pixels; what differs from it
-    clearly more than they do among themselves is the part, without holes and specks. Where that
-    is next to nothing the whole image is returned: an image without a part must not pass unseen.
+    The background has the median colour of the outermost pixels; what differs from it clearly more
+    than they do among themselves is the part, without holes and specks. Where that is next to
+    nothing it is all of the image, which must not pass unseen.
 
     Examples
     --------

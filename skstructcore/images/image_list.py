@@ -17,13 +17,12 @@ import numpy as np
 from PIL import Image
 
 from .._utils.columns import take_rows
-from .decoding import check_pixels, pages_of, problem_of_array
+from .decoding import pages_of, problem_of_array
 from .files import list_images, name_view, split_name
-from .geometry import Framing, as_box, box_in_pixels, check_within
+from .geometry import Framing, as_box, box_in_pixels
 from .intensity import Intensity, bit_depth_window
 from .raster import SliceablePixels
 from .reading import (
-    FileImage,
     ImageReadError,
     check_whole,
     image_of,
@@ -113,23 +112,21 @@ def as_images(
     X : str, path-like, ImageList, object with `paths`, sequence or ndarray
         A folder; a sequence of paths, PIL images or arrays of different sizes, `(h, w)` or
         `(h, w, n_channels)`; or one array `(n, h, w)` or `(n, h, w, n_channels)`. One channel
-        is grey, three are RGB, four of uint8 are RGB and alpha. Other numbers of channels, and
-        values of other types than uint8, need what an `Intensity` says, see there. A table
-        (DataFrame) of one column is taken as that column.
-        Of an `ImageSet`, the labels, groups and categories come along.
+        is grey, three are RGB, four of uint8 are RGB and alpha. For others, and other types than
+        uint8, see `window` and `channels` of feature estimators. A table (DataFrame) of one
+        column is that column. Of an `ImageSet`, labels, groups and categories come along.
     pages : {"all", "parts", "first"}, default=None
         What becomes of files that hold several images (pages of a TIFF, frames of an animation).
         "all" makes a row of each, named ``"tray.tif[2]"``, counted from 0; "parts" too, and the
-        pages of a file are views of one part; "first" takes the first. None: reading such
-        a file is an error, so that rows and files stay one to one and no page is lost unseen.
+        pages of a file are views of one part; "first" takes the first. None: an error.
     views : sequence of (left, top, right, bottom) or of corners (x, y) of polygons, default=None
         Several places of each file, which are views of one part: a row each, at full resolution,
         named ``"board.png[200x100+30+40]"`` (width, height, left, top). Pixels of the upright
-        image, or, all up to 1, shares of it; of a polygon the box. Maps and regions stay in
-        coordinates of the whole image.
+        image, or, all up to 1, shares of it; of a polygon the box. Maps stay in coordinates of
+        the whole image.
     max_pixels : int, default=None
-        Files with more pixels are refused when they are read, because a small file can be made to
-        fill the memory. None: what Pillow refuses, 179 million.
+        Files with more pixels are refused, as a small one can be made to fill the memory. None:
+        what Pillow refuses, 179 million.
 
     Returns
     -------
@@ -258,8 +255,7 @@ def _problem_of_item(item):
 class ImageList:
     """Images that are read one at a time, when asked for; `as_images` makes them.
 
-    `items` are names, PIL images or arrays; `positions` those in the list that the user gave, for
-    messages; `annotations` what came with them.
+    `items` are names, PIL images or arrays; `positions` those in the list that the user gave.
     """
 
     intensity: Intensity | None = None
@@ -320,11 +316,10 @@ class ImageList:
     def check(self, i: int, intensity: Intensity) -> str:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
 
-        def check(image):
-            intensity.check(image.pixel_type)
-            return image.pixel_type.values
-
-        return self._guard(i, check)
+        pixel_type = self._guard(i, lambda image: image.pixel_type)
+        with self._naming(i):
+            intensity.check(pixel_type)
+        return pixel_type.values
 
     def bit_depth_window(self, i: int) -> tuple[float, float]:
         """The window of the bit depth that deep image `i` uses; see `bit_depth_window`."""
@@ -352,10 +347,9 @@ class ImageList:
         framing: Framing,
         intensity: Intensity = Intensity(),  # noqa: B008 -- it cannot be changed
     ) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Image `i` as a backbone sees it, `(*framing.size, 3)`.
+        """Image `i` as a backbone sees it, levels `(*framing.size, 3)`: uint8, or float32 if deep.
 
-        Levels from 0 to 255: uint8, or float32 of an image that holds more than 8 bits. It is
-        logged if such an image is next to black because its values are those of 8 bits.
+        It is logged if a deep image is next to black because its values are those of 8 bits.
         """
         levels = self._guard(i, lambda image: scaled_pixels(image, framing, intensity))
         low, high = intensity.window or (0, 0)
@@ -376,8 +370,7 @@ class ImageList:
     ) -> NDArray[np.uint8] | NDArray[np.float32] | SliceablePixels:
         """What gives the levels of `pixels` by ``[rows, columns]``, two slices.
 
-        A large image that is seen in its own size is read where they ask for it, if its format
-        allows that, and never as a whole.
+        A large image that is seen in its own size is read where they ask, if its format allows it.
         """
         if not self._guard(i, lambda image: is_native(image, framing)):
             return self.pixels(i, framing, intensity)
@@ -401,11 +394,7 @@ class ImageList:
 
     def _guard(self, i, function):
         with self._naming(i):
-            image = image_of(self.items[i])
-            if isinstance(image, FileImage):
-                check_pixels(image.size, self.max_pixels)
-                if image.view is not None:
-                    check_within(image.view, image.size)
+            image = image_of(self.items[i], self.max_pixels)
             try:
                 return function(image)
             except (NameError, TypeError, AttributeError) as error:
@@ -429,10 +418,8 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
     Parameters
     ----------
     X : anything that `as_images` takes
-        The images.
     decode : bool, default=True
-        Whether to decode each image to its end, which finds truncated files, or to read its
-        header only.
+        Whether to decode each image to its end, which finds truncated files, or its header only.
 
     Returns
     -------

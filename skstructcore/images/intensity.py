@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,19 +48,16 @@ class Intensity:
 
     @classmethod
     def of(cls, window: object, channels: object) -> Intensity:
-        """What the parameters of a feature estimator ask for; ValueError if they are others.
-
-        The window "auto" is None here.
-        """
-        if not (isinstance(window, str) and window == "auto"):
-            numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
-            if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
-                raise ValueError(
-                    "window must be 'auto' or (low, high), the values of deep images that are "
-                    f"black and white, low below high; got {window!r}."
-                )
-            return cls((float(window[0]), float(window[1])), _as_channels(channels))
-        return cls(None, _as_channels(channels))
+        """What the parameters of a feature estimator ask for; its window "auto" is None here."""
+        if isinstance(window, str) and window == "auto":
+            return cls(None, _as_channels(channels))
+        numbers = isinstance(window, (tuple, list)) and all(isinstance(v, Real) for v in window)
+        if not numbers or len(window) != 2 or not -np.inf < window[0] < window[1] < np.inf:
+            raise ValueError(
+                "window must be 'auto' or (low, high), the values of deep images that are black "
+                f"and white, low below high; got {window!r}."
+            )
+        return cls((float(window[0]), float(window[1])), _as_channels(channels))
 
     def check(self, pixels: PixelType) -> None:
         """Raise ValueError if such images cannot be taken."""
@@ -140,8 +137,7 @@ def bit_depth_window(low: float, high: float) -> tuple[float, float]:
 def own_window(low: float, high: float) -> tuple[float, float]:
     """The window of a deep image of which nothing is known but its lowest and highest value.
 
-    Up to 255 it holds 8 bits, from 8192 on 16. What lies between, where it may as well be of
-    any depth as dark, is an error.
+    Up to 255 it holds 8 bits, from 8192 on 16. What lies between may be of any depth: an error.
     """
     window = bit_depth_window(low, high)
     if window[1] > 255 and high < _USES_THE_RANGE:
@@ -157,14 +153,15 @@ def _as_channels(channels):
     """`channels` in the form that `Intensity` takes; ValueError if it is something else."""
     if channels is None or (isinstance(channels, str) and channels == "bgr"):
         return channels
-    rows = list(channels) if isinstance(channels, (tuple, list, np.ndarray)) else []
-    if len(rows) == 3:
-        if all(isinstance(c, Integral) and not isinstance(c, bool) and c >= 0 for c in rows):
-            return tuple(map(int, rows))
-        if all(isinstance(row, (tuple, list, np.ndarray)) and len(row) > 0 for row in rows):
-            numbers = all(isinstance(w, Real) and np.isfinite(w) for row in rows for w in row)
-            if numbers and len({len(row) for row in rows}) == 1 and np.any(rows):
-                return tuple(tuple(map(float, row)) for row in rows)
+    try:
+        values = np.array(channels)
+    except ValueError:  # rows of different lengths
+        values = np.array(None)
+    if values.shape == (3,) and values.dtype.kind in "iu" and values.min() >= 0:
+        return tuple(values.tolist())
+    is_weights = values.ndim == 2 and len(values) == 3 and values.dtype.kind in "iuf"
+    if is_weights and np.isfinite(values).all() and values.any():
+        return tuple(map(tuple, values.astype(float).tolist()))
     raise ValueError(
         "channels must be three channels, counted from 0, three rows of a weight for each "
         f"channel, not all 0, or 'bgr'; got {channels!r}."

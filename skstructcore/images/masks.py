@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .decoding import check_pixels, header_of, load
-from .reading import ImageReadError, reason_of
+from .reading import FileImage, ImageReadError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +30,10 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
     """Read a mask from a file: every pixel that is not 0 counts, whatever its value.
 
     It is turned upright as images are (EXIF), and files of NumPy are read as well. The stored
-    values are taken as they are (indices of a palette, 16-bit values), because masks mark classes
-    by small numbers that look black to the eye. Transparency is ignored, unless nothing else varies
-    in the image. What is no mask of classes, a JPEG (whose compression leaves values beside those
-    that were drawn) or a drawing with soft edges, counts from half of its largest value on; that is
-    logged. More than 16 values are soft edges, unless they are those of a palette, whole numbers
-    below 128, or 16-bit numbers without gaps, as of numbered regions.
+    values are taken as they are (indices of a palette, 16-bit values). Transparency is ignored,
+    unless nothing else varies in the image. A JPEG and a drawing with soft edges count from half of
+    their largest value on; that is logged. More than 16 values are soft edges, unless they are
+    those of a palette, whole numbers below 128, or 16-bit numbers without gaps.
 
     Parameters
     ----------
@@ -54,9 +51,7 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
         names it.
     """
     try:
-        header = header_of(os.fspath(path))
-        check_pixels(header.size, max_pixels)
-        image = load(header)
+        image = FileImage(os.fspath(path), max_pixels).decode()
         values, mode = np.asarray(image), getattr(image, "mode", None)
         if mode in ("LA", "RGBA"):
             colour, alpha = values[..., :-1], values[..., -1]
@@ -126,9 +121,7 @@ def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> NDArray[np.b
 def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     """A mask from an array: what is not 0 counts. ValueError if it holds no numbers."""
     values = np.asarray(values)
-    if values.dtype.kind not in "biuf" or (
-        values.dtype.kind == "f" and not np.isfinite(values).all()
-    ):
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         raise ValueError(f"the mask of {name} holds values that are no finite numbers")
     return values != 0
 
@@ -140,10 +133,9 @@ def mask_as_seen(
 ) -> NDArray[np.bool_]:
     """Bring the mask of an upright image to the part and size of it that a backbone saw.
 
-    The nearest pixel is taken. If that misses everything, because the defects are too thin,
-    the pixels that they fall into are marked instead, so that they do not vanish. What lies
-    outside of `box` (top, left, bottom and right of what was seen, which may reach beyond the
-    image; None: all of it) does.
+    The nearest pixel is taken. If that misses everything, because the defects are too thin, the
+    pixels that they fall into are marked instead. `box` is top, left, bottom and right of what was
+    seen, which may reach beyond the image; None: all of it.
 
     Examples
     --------
@@ -157,10 +149,8 @@ def mask_as_seen(
     columns = np.floor(left + (np.arange(size[1]) + 0.5) * column_step).astype(np.int64)
     inside_rows = (rows >= 0) & (rows < mask.shape[0])
     inside_columns = (columns >= 0) & (columns < mask.shape[1])
-    seen = np.zeros(size, dtype=bool)
-    seen[np.ix_(inside_rows, inside_columns)] = mask[
-        np.ix_(rows[inside_rows], columns[inside_columns])
-    ]
+    seen = mask[np.ix_(rows * inside_rows, columns * inside_columns)]
+    seen &= np.outer(inside_rows, inside_columns)
     if seen.any():
         return seen
     defect = np.argwhere(mask) + 0.5
@@ -200,8 +190,10 @@ def fill_polygons(polygons: Sequence[ArrayLike], size: tuple[int, int]) -> NDArr
     return mask
 
 
-# From a corner of the lattice, to the east, south, west and north: (column, row).
-_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+# Ways from a corner of the lattice, clockwise from the east: (row, column).
+_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+# The pixel on the left of each way, seen from the corner. On its right is that of the next way.
+_LEFT = ((-1, 0), (0, 0), (0, -1), (-1, -1))
 
 
 def outline(region: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -218,29 +210,12 @@ def outline(region: NDArray[np.bool_]) -> NDArray[np.int64]:
     if not region.any():
         raise ValueError("The region is empty: it has no outline.")
     filled = np.pad(region, 1)
-    row, column = np.unravel_index(filled.argmax(), filled.shape)  # the first, row by row
-    start = position = (column, row)  # its upper left corner
-    direction, corners = 0, []
-    while True:
-        dx, dy = _STEPS[direction]
-        position = (position[0] + dx, position[1] + dy)
-        # The pixels ahead, left and right of the way; the region is on the right.
-        left = filled[_pixel(position, direction, -1)]
-        right = filled[_pixel(position, direction, 1)]
-        turn = -1 if left else (0 if right else 1)
-        if turn:
-            corners.append(position)
-            direction = (direction + turn) % 4
-        if position == start and direction == 0:
-            break
-    polygon = np.array(corners[-1:] + corners[:-1], dtype=np.int64)
-    return polygon - 1
-
-
-def _pixel(corner, direction, side):
-    """Row and column of the pixel ahead of a corner of the lattice, on one side of the way."""
-    (dx, dy), (x, y) = _STEPS[direction], corner
-    right = (-dy, dx)
-    # Centre of that pixel, in half pixels.
-    centre = 2 * x + dx + side * right[0], 2 * y + dy + side * right[1]
-    return (centre[1] - 1) // 2, (centre[0] - 1) // 2
+    start = np.unravel_index(filled.argmax(), filled.shape)  # upper left of the first, row by row
+    (row, column), way, corners = start, 0, []
+    while not corners or (row, column, way) != (*start, 0):
+        row, column = row + _STEPS[way][0], column + _STEPS[way][1]
+        left, right = (filled[row + y, column + x] for y, x in (_LEFT[way], _LEFT[(way + 1) % 4]))
+        if left or not right:  # the region stays on the right
+            corners.append((column, row))
+            way = (way + (-1 if left else 1)) % 4
+    return np.array(corners[-1:] + corners[:-1], dtype=np.int64) - 1

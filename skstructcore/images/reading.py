@@ -19,6 +19,7 @@ from .._utils.files import file_digest
 from .decoding import (
     DEEP_MODES,
     N_REMEMBERED,
+    check_pixels,
     header_of,
     load,
     map_array,
@@ -29,6 +30,7 @@ from .decoding import (
     upright_size_of,
 )
 from .files import split_name
+from .geometry import check_within
 from .intensity import Intensity, bit_depth_window, own_window
 from .raster import open_raster
 
@@ -70,10 +72,13 @@ class OneImage:
 class FileImage(OneImage):
     """By a name, which may say which page of the file it is, and which view of that."""
 
-    def __init__(self, name):
+    def __init__(self, name, max_pixels=None):
         self.name, self.view = name, split_name(name).view
         self.header = header_of(name)
         self.size, self.pixel_type = self.header.size, self.header.pixel_type
+        check_pixels(self.size, max_pixels)
+        if self.view is not None:
+            check_within(self.view, self.size)
 
     @property
     def array(self):
@@ -124,9 +129,9 @@ class PillowImage(OneImage):
         return _digest_of_array(np.asarray(self.decode() if is_deep else read(self)))
 
 
-def image_of(item):
+def image_of(item, max_pixels):
     if isinstance(item, str):
-        return FileImage(item)
+        return FileImage(item, max_pixels)
     return (ArrayImage if isinstance(item, np.ndarray) else PillowImage)(item)
 
 
