@@ -255,7 +255,7 @@ def one_sigma(scores, width=10):
 
 def monitored(decision, p_values, rng, alpha=0.01):
     """First alarm of the tests that `DriftMonitor` runs, or None."""
-    tests = RouteTests(decision, alpha, 0.1, 1)
+    tests = RouteTests(decision, alpha, 0.1)
     for i, (p, tie) in enumerate(zip(p_values, rng.random((len(p_values), 2)), strict=True)):
         if list(tests.add(i, p, None, tie)):
             return i

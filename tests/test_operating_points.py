@@ -121,7 +121,10 @@ def test_smallest_size_must_hold_for_all_larger_ones():
             r"false_alarm_rates must be a float in the range \(0.0, 1.0\), got 0.0",
         ),
         ({"y": ["good"]}, "y labels images"),
-        ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["good"]}, "y has 1 entries for 2"),
+        (
+            {"images": np.zeros((2, 64, 64), np.uint8), "y": ["good"]},
+            "y must have one entry per image",
+        ),
         ({"images": np.zeros((2, 64, 64), np.uint8), "y": ["bad", "defect"]}, "no good image"),
     ],
 )

@@ -31,6 +31,8 @@ HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 # Default share of defects on an unchanged line, of the images that are no false alarms.
 _TOLERATED_DEFECTS = 0.1
 _MOST_TOLERATED = 1 - 1e-6  # where all are rejected, nothing is more
+# So many of the last images are kept to say what has shifted, and where.
+_WINDOW = 200
 # With fewer images before the change, the calibration images stand for what was normal.
 _MIN_BEFORE = 20
 
@@ -57,16 +59,12 @@ def _tolerated(asked, decision, chance):
 class RouteTests:
     """Tests of one route, which share `alpha`; of in-sample scores only `CHANGED`.
 
-    `window` of the last images are kept. ValueError if `tolerated_rejects` (see `DriftMonitor`) is
-    less than the false alarms that the threshold may give.
+    ValueError if `tolerated_rejects` (see `DriftMonitor`) is less than the false alarms that the
+    threshold may give.
     """
 
     def __init__(
-        self,
-        decision: Decision,
-        alpha: float,
-        tolerated_rejects: float | Literal["auto"],
-        window: int,
+        self, decision: Decision, alpha: float, tolerated_rejects: float | Literal["auto"]
     ) -> None:
         n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
         kinds = [CHANGED] if decision.held_out.in_sample else [*n_bets]
@@ -91,7 +89,7 @@ class RouteTests:
             self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
         self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
         self.over, self.lot = set(), None
-        self.recent = RecentImages(window)
+        self.recent = RecentImages()
 
     def begins_lot(self, lot: Any) -> bool:
         """Whether an image is the first of its lot, where lots come in runs."""
@@ -140,10 +138,10 @@ class RouteTests:
 
 
 class RecentImages:
-    """Descriptors and maps of the last images, `window` of them; of all before, their sums."""
+    """Descriptors and maps of the last images; of all before, their sums."""
 
-    def __init__(self, window: int) -> None:
-        self.rows = deque(maxlen=window)  # of each image its position, descriptors and map
+    def __init__(self) -> None:
+        self.rows = deque(maxlen=_WINDOW)  # of each image its position, descriptors and map
         self.columns, self.grid, self.before = [], None, None
 
     def add(

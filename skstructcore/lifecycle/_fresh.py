@@ -81,8 +81,7 @@ def fresh_images(
     if in_memory and waits:
         patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
-        _check_products(table, good.places)
-        _check_margin(table, good.places, scorer.routes_.decisions)
+        _check_normal(table, good.places, scorer.routes_.decisions)
     return FreshImages(good, patches, maps, table)
 
 
@@ -99,12 +98,10 @@ def _good_images(features, scorer, groups, categories, parts):
         categories = np.full(len(features), categories, dtype=object)
     good = good_images(features, None, groups, categories, parts)
     if good.categories is not None:
-        names = list(scorer.routes_)
-        unknown = sorted({str(name) for name in good.categories} - set(names))
-        if unknown:
+        if unknown := sorted({str(name) for name in good.categories} - set(scorer.routes_)):
             raise ValueError(
                 f"The pipeline knows no {', '.join(map(repr, unknown))}, only "
-                f"{', '.join(map(repr, names))}: add_category teaches it a new product."
+                f"{', '.join(map(repr, scorer.routes_))}: add_category teaches it a new product."
             )
     return good._replace(parts=known_parts(scorer, good.parts))
 
@@ -152,23 +149,15 @@ def _check_sizes(bank, good):
     )
 
 
-def _check_products(fresh, places):
-    """Raise ValueError if images are of no known product, or of another than was said."""
+def _check_normal(fresh, places, decisions):
+    """Raise ValueError if images are of another product, or can hardly be good ones."""
     unknown = fresh["route"] == UNKNOWN
     nearest = next(iter(fresh.loc[unknown, "nearest_route"].mode()), None)
     _refuse(unknown, places, f"of no product that the pipeline knows (the nearest is {nearest!r}).")
     other = fresh["category"].notna() & (fresh["category"] != fresh["nearest_route"])
     first = fresh.iloc[int(np.argmax(other))]
-    _refuse(
-        other,
-        places,
-        f"of another product than was said: the first was called {first['category']!r} and looks "
-        f"like {first['nearest_route']!r}.",
-    )
-
-
-def _check_margin(fresh, places, decisions):
-    """Raise ValueError if images are so anomalous that good ones can hardly be."""
+    said = f"the first was called {first['category']!r} and looks like {first['nearest_route']!r}."
+    _refuse(other, places, f"of another product than was said: {said}")
     limits = {}
     for name, decision in decisions.items():
         median = float(np.median(decision.scores))

@@ -39,8 +39,7 @@ def audit(
     pipe : Pipeline
         Fitted, as `make_structcore` builds it, with held-out calibration.
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
-        The training images. With them near-duplicates are found, not exact copies alone. Others
-        among them are passed over.
+        The training images. With them near-duplicates are found, not exact copies alone.
     fdr : float in (0, 1), default=0.15
         Bound on the expected share of good images among the suspects (Benjamini-Hochberg), as
         far as the scores of good images have the tail that is assumed.

@@ -33,7 +33,7 @@ __all__ = ["DriftAlarm", "DriftMonitor"]
 _logger = logging.getLogger(__name__)
 
 _VERSION = 4  # of the state
-_PARAMETERS = ("alpha", "tolerated_rejects", "window", "random_state")
+_PARAMETERS = ("alpha", "tolerated_rejects", "random_state")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ class DriftMonitor:
     tolerated_rejects : float in (0, 1) or "auto", default="auto"
         Share of images that may be decided anomalous without being news. "auto": a tenth, beside
         as many false alarms as the threshold of a route may give.
-    window : int, default=200
-        How many of the last images of a route are kept to say what has shifted, and where.
     random_state : int, default=0
         Orders images of equal p-value.
 
@@ -156,16 +154,14 @@ class DriftMonitor:
         alpha: float = 0.01,
         *,
         tolerated_rejects: float | Literal["auto"] = "auto",
-        window: int = 200,
         random_state: int = 0,
     ) -> None:
         check_number(alpha, "alpha", 0, 1)
         if tolerated_rejects != "auto":
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
-        check_number(window, "window", 1, closed="left", kind=Integral)
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
         self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
-        self.window, self.random_state = window, random_state
+        self.random_state = random_state
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
@@ -176,7 +172,7 @@ class DriftMonitor:
             )
         per_route = alpha / len(decisions)
         self._tests = {
-            name: RouteTests(decision, per_route, tolerated_rejects, window)
+            name: RouteTests(decision, per_route, tolerated_rejects)
             for name, decision in decisions.items()
         }
         self._random = np.random.default_rng(random_state)
@@ -203,8 +199,7 @@ class DriftMonitor:
         Raises
         ------
         ValueError
-            If the table lacks values, or has routes that the pipeline does not know. None of its
-            images is taken in then.
+            If the table lacks values, or has routes that are not known; no image is taken in then.
         """
         table, maps = self._describe(X)
         groups = None if groups is None else check_labels(groups, len(table), "groups")
@@ -229,13 +224,10 @@ class DriftMonitor:
         return new
 
     def evidence(self) -> pd.DataFrame:
-        """Return the martingales as they stand.
+        """Return the martingales as they stand: a DataFrame, a row a route and test.
 
-        Returns
-        -------
-        table : DataFrame
-            A row a route and test: ``route``, ``kind``, ``n_images`` that counted,
-            ``log10_evidence``, ``log10_alarm`` at which it alarms, and ``is_over``.
+        Its columns are ``route``, ``kind``, ``n_images`` that counted, ``log10_evidence``,
+        ``log10_alarm`` at which it alarms, and ``is_over``.
         """
         rows = [
             {
@@ -266,17 +258,9 @@ class DriftMonitor:
 
     @classmethod
     def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
-        """Continue where `to_dict` was called.
+        """Continue where `to_dict` was called: the monitor of a dict, and of the same pipeline.
 
-        Parameters
-        ----------
-        pipe : Pipeline
-            The same pipeline, with the same calibration; ValueError if it is another.
-        state : dict
-
-        Returns
-        -------
-        monitor : DriftMonitor
+        ValueError if the pipeline, its calibration or the state is another.
         """
         if not isinstance(state, Mapping) or state.get("version") != _VERSION:
             raise ValueError(

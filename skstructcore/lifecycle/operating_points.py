@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._utils.validation import check_number
+from .._utils.validation import check_number, check_per_image
 from .._utils.warning import renamed
 from ..bank.training import digests_of
 from ..containers import Patches
@@ -74,10 +74,9 @@ def operating_points(
         A row a rate, or a rate and route:
 
         - ``route``, the ``false_alarm_rate`` that is asked for, the ``rate`` that the threshold
-          stands for (larger where images are too few to guarantee it; NaN where nothing is
-          known, after an in-sample fit or with ``threshold="quantile"``), ``rate_low`` and
-          ``rate_high``, limits of the true rate 90 % of the time (of ``threshold="expected"``),
-          and ``threshold`` of the anomaly score (with routes: not scaled);
+          stands for (NaN where nothing is known, after an in-sample fit or with
+          ``threshold="quantile"``), its limits ``rate_low`` and ``rate_high`` 90 % of the time (of
+          ``threshold="expected"``), and ``threshold`` of the anomaly score (not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,
           of all sizes alike; ``smallest_found``, the size from which on at least 90 % are (NaN: at
           none); ``painted_0.02`` and so on, the share found of each size;
@@ -88,8 +87,7 @@ def operating_points(
     Notes
     -----
     Painted copies of training images are scored as if the originals had not been in the bank.
-    Painted defects are not yours: the estimate ranks operating points, and says which sizes are
-    out of reach; ``docs/field.md`` compares it with what is found on real sets.
+    Painted defects are not yours: the estimate ranks operating points (see ``docs/field.md``).
 
     Examples
     --------
@@ -153,9 +151,7 @@ def _good(images, y):
     labels = images.annotations.labels if y is None else y
     if labels is None:
         return np.ones(len(images), dtype=bool)
-    if len(labels) != len(images):
-        raise ValueError(f"y has {len(labels)} entries for {len(images)} images.")
-    good = ~is_anomalous(labels, both=False)
+    good = ~is_anomalous(check_per_image(labels, len(images), "y"), both=False)
     if not good.any():
         raise ValueError("There is no good image into which defects could be painted: give some.")
     return good

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._utils.columns import join_rows
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
@@ -74,12 +75,11 @@ def recalibrate(
     """Set the threshold of a fitted pipeline anew, from fresh good images.
 
     Bank and statistics stay, so that scores stay; threshold and p-values become those of the
-    fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile", which
-    promises nothing). As they had no part in the fit, the rule "guaranteed" is exact for further
-    images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
-    the scores of the last calibration: their location, which counts as 10 images, and their
-    spread, which counts as 40. In-sample scores are not moved unless `weight_old` says so: fresh
-    images alone decide then, of which five are needed.
+    fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile"). As they had
+    no part in the fit, the rule "guaranteed" is exact for further images like them
+    (split-conformal). With the rule "expected", fewer than 50 fresh images move the scores of the
+    last calibration, whose location counts as 10 images and whose spread counts as 40. In-sample
+    scores are not moved without `weight_old`: fresh images alone decide, of which five are needed.
 
     Parameters
     ----------
@@ -87,8 +87,7 @@ def recalibrate(
         Fitted, as `make_structcore` builds it. It is not changed.
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
         Good images that are not in the bank; whatever `pipe` takes. Those of an `ImageSet` that
-        are labelled as defects are left out. None: only the false-alarm rate changes,
-        and the scores that calibrated the pipeline give the threshold.
+        are labelled as defects are left out. None: only the false-alarm rate changes.
     groups : array-like of shape (n_images,), "auto" or None, default="auto"
         The part, shot or lot that each image shows; see `CoresetBank.fit`.
     categories : array-like of shape (n_images,), str, "auto" or None, default="auto"
@@ -98,21 +97,19 @@ def recalibrate(
         The part that each image is a view of, needed where the pipeline decides about parts.
         "auto": those of the `ImageSet`.
     false_alarm_rate : float in (0, 1), default=None
-        Share of further good images that may be rejected; None: as before. With routes it is
-        set for all of them, also those without images.
+        Share of further good images that may be rejected, on all routes; None: as before.
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed, and nothing is known
-        of the rate where the old scores are in-sample. Where old scores are moved, their location
-        and spread count as up to as many images as there are.
+        of the rate where the old scores are in-sample. Where these are moved, their location and
+        spread count as more images, up to all there are.
     force : bool, default=False
         Whether to take images that look like defects, another product or another camera.
 
     Returns
     -------
     pipe : Pipeline
-        With a new last step; its ``recalibration_`` is the `Recalibration` that says what has
-        changed. All other steps are shared with the old one.
+        With a new last step, whose ``recalibration_``, a `Recalibration`, says what has changed.
 
     Raises
     ------
@@ -235,18 +232,14 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
 
 def _joined(old, scores, groups, weight):
     """The old images, of which each counts `weight`, and fresh ones."""
-    each = np.arange(len(old.scores))
-    codes = each if old.groups is None else np.unique(old.groups, return_inverse=True)[1]
-    before = np.ones(len(each)) if old.weights is None else old.weights
-    weights = np.concatenate([weight * before, np.ones(len(scores))])
-    kept = 1 - len(scores) / float(weights.sum())  # how much of the old scores is kept
-    return HeldOut(
-        np.concatenate([old.scores, scores]),
-        np.concatenate([codes, groups + codes.max() + 1]),
-        weights,
-        fresh=1 - kept * (1 - old.fresh),
-        in_sample=old.in_sample,
-    )
+    codes, before = np.arange(len(old.scores)), 1.0 if old.weights is None else old.weights
+    if old.groups is not None:
+        codes = np.unique(old.groups, return_inverse=True)[1]
+    known = replace(old, groups=codes, weights=weight * before * np.ones(len(codes)))
+    fresh = HeldOut(scores, groups + codes.max() + 1, np.ones(len(scores)))
+    joined = join_rows(known, fresh)
+    kept = 1 - len(scores) / float(joined.weights.sum())  # how much of the old scores is kept
+    return replace(joined, fresh=1 - kept * (1 - old.fresh))
 
 
 def moved_scores(

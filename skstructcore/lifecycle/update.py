@@ -52,10 +52,9 @@ def update(
 ) -> Pipeline:
     """Add good images to the bank of a fitted pipeline, and calibrate it with them.
 
-    The backbone runs on the new images only. Their patches that lie farthest from the bank join
-    it (k-center goes on from the entries that are there), as many per image as it has. The new
-    images are scored held out, as the training images were at fit; what distances are normal is
-    learned from both.
+    The backbone runs on the new images only. Their patches that lie farthest from the bank join it,
+    as many per image as it has. The new images are scored held out, as the training images were at
+    fit; what distances are normal is learned from both.
 
     Parameters
     ----------
@@ -79,8 +78,7 @@ def update(
     -----
     UserWarning
         If more of the images are rejected than good ones should be; or if a recalibration with
-        fresh images is lost: thresholds are those of training images again, at the rate that was
-        set.
+        fresh images is lost, so that thresholds are those of training images again.
 
     See Also
     --------
@@ -139,7 +137,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Training images, as the pipeline got them: files are told by their bytes, arrays by their
         values. All copies go; of files with copies of other names, those of the same name alone.
-        Images of an `ImageSet` that are labelled as defects need not be training images.
+        Those of an `ImageSet` that are labelled as defects need not be training images.
 
     Returns
     -------
@@ -154,8 +152,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     Warns
     -----
     UserWarning
-        If a recalibration with fresh images is lost, so that thresholds are those of training
-        images again, or if more than a fifth of all images are forgotten by now.
+        If a recalibration with fresh images is lost, or if more than a fifth of all images are
+        forgotten by now.
 
     Notes
     -----
@@ -259,17 +257,15 @@ def add_category(
     """Teach a fitted pipeline one more product.
 
     The backbone runs on the new images only. An image that is sent to one of the old products
-    gets the same score as before, to the last bit (unless ``knn__routing="top2"`` or more compares
-    it with the new one too).
+    gets the same score as before, to the last bit (unless ``knn__routing="top2"`` compares it with
+    the new one too).
 
     Parameters
     ----------
     pipe : Pipeline
-        Fitted with routes (``bank__categories=`` or ``n_routes``), as `make_structcore` builds
-        it. It is not changed.
+        Fitted with routes (``bank__categories=`` or ``n_routes``). It is not changed.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
-        Good images of the product, at least two; whatever `pipe` takes. Those of an `ImageSet`
-        that are labelled as defects are left out.
+        Good images of the product, at least two, see `recalibrate`.
     name : str
         Name of the product.
     groups, parts : see `recalibrate`
@@ -277,20 +273,19 @@ def add_category(
     Returns
     -------
     pipe : Pipeline
-        With the product. It shares what it can with the old one.
+        With the product.
 
     Raises
     ------
     ValueError
         If `pipe` has no routes, the name is taken or cannot be used, the images are too few, in
-        the bank already or of another grid of patches, or their parts are not known where parts
-        are decided.
+        the bank already or of another grid of patches, or their parts are needed and not known.
 
     Warns
     -----
     UserWarning
-        If the images are too few to judge the product by them alone; or if a decision about parts
-        by fresh parts is lost: it is learned from all training parts again.
+        If the images are too few to judge the product by them alone; or if a decision about fresh
+        parts is lost.
 
     Examples
     --------
