@@ -6,7 +6,7 @@ from sklearn.pipeline import Pipeline
 
 from skstructcore import ConvFeatures, make_structcore, operating_points, recalibrate
 from skstructcore.datasets import ImageSet, make_photographs
-from skstructcore.lifecycle.operating_points import smallest_size
+from skstructcore.lifecycle.operating_points import _smallest_size
 from skstructcore.scoring.decision import RULES
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
@@ -98,9 +98,9 @@ def test_training_images_are_no_evidence_of_false_alarms_and_their_copies_are_he
 
 
 def test_smallest_size_must_hold_for_all_larger_ones():
-    assert smallest_size([1, 10, 100], [0.95, 0.5, 1.0]) == pytest.approx(10 * 10**0.8)
-    assert smallest_size([1, 10], [0.9, 1.0]) == 1
-    assert np.isnan(smallest_size([1, 10], [1.0, 0.89]))
+    assert _smallest_size([1, 10, 100], [0.95, 0.5, 1.0]) == pytest.approx(10 * 10**0.8)
+    assert _smallest_size([1, 10], [0.9, 1.0]) == 1
+    assert np.isnan(_smallest_size([1, 10], [1.0, 0.89]))
 
 
 @pytest.mark.parametrize(

@@ -153,18 +153,15 @@ def _overlay(image, placed, threshold):
 
 def _take_up(folder, note):
     """Begin in an empty folder, or go on in one of the same model and images."""
-    known = folder / _NOTE
-    try:
-        if json.loads(known.read_text()) == note:
-            return
-        what = "files of another model, of other settings or of other images"
-    except (OSError, ValueError):
-        if not folder.exists() or not any(folder.iterdir()):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(known, json.dumps(note, indent=1))
-            return
-        what = "other files"
-    raise OSError(f"The folder {str(folder)!r} holds {what}, which are kept: name a new one.")
+    known, text = folder / _NOTE, json.dumps(note, indent=1)
+    if not folder.exists() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(known, text)
+    elif not known.exists() or known.read_bytes() != text.encode():
+        raise OSError(
+            f"The folder {str(folder)!r} holds files of another model, of other settings or of "
+            "other images, or files of something else, which are kept: name a new one."
+        )
 
 
 def save_maps(

@@ -33,10 +33,6 @@ class OnlineRanks:
     [0, 1], exactly, although all share one reference: each value joins it. P-values of a fixed
     calibration set are not: one unlucky set makes all of them too small, for ever.
 
-    Parameters
-    ----------
-    reference : iterable of float, default=()
-
     Examples
     --------
     >>> ranks = OnlineRanks([1.0, 2.0, 3.0])
@@ -63,10 +59,6 @@ class StartMixture:
     quiet images therefore costs ``log 1 / w_t``, about ``log t + 2 log log t``, instead of the
     capital that bets lose while nothing happens.
 
-    Parameters
-    ----------
-    n_bets : int
-
     Attributes
     ----------
     log_capital : ndarray of shape (n_bets,)
@@ -76,6 +68,7 @@ class StartMixture:
     since : ndarray of shape (n_bets,), int64
         The image that stretch begins with.
     n_steps : int
+        How many images came.
     """
 
     def __init__(self, n_bets: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,11 +145,10 @@ def _nearest_patches(bank, features):
     """Distance from each bank entry to the nearest patch of each training image; NaN: not given."""
     from ..neighbors.index import NeighborIndex
 
-    entries, places = bank.bank_.values, iter(bank.images_.find(digests_of(features)))
+    entries, images = bank.bank_.values, bank.images_.find(digests_of(features))
     nearest = np.full((len(bank.images_), len(entries)), np.nan, dtype=np.float32)
-    for batch in iter_batches(features):
-        for patches in batch:
-            if (image := next(places)) >= 0:
-                rows, _ = counted_rows(np.asarray(patches, dtype=np.float32)[np.newaxis])
-                nearest[image] = np.sqrt(NeighborIndex(rows).query(entries)[0][:, 0])
+    for image, patches in zip(images, chain.from_iterable(iter_batches(features)), strict=True):
+        if image >= 0:
+            rows, _ = counted_rows(np.asarray(patches, dtype=np.float32)[np.newaxis])
+            nearest[image] = np.sqrt(NeighborIndex(rows).query(entries)[0][:, 0])
     return nearest

@@ -230,18 +230,14 @@ class DriftMonitor:
         ``log10_alarm`` at which it alarms, and ``is_over``.
         """
         rows = [
-            {
-                "route": name,
-                "kind": kind,
-                "n_images": capital.n_steps,
-                "log10_evidence": capital.log_value / np.log(10),
-                "log10_alarm": tests.log_alarm / np.log(10),
-                "is_over": kind in tests.over,
-            }
+            (name, kind, test.n_steps, test.log_value, tests.log_alarm, kind in tests.over)
             for name, tests in self._tests.items()
-            for kind, capital in tests.capital.items()
+            for kind, test in tests.capital.items()
         ]
-        return pd.DataFrame(rows)
+        log10 = ["log10_evidence", "log10_alarm"]
+        table = pd.DataFrame(rows, columns=["route", "kind", "n_images", *log10, "is_over"])
+        table[log10] /= np.log(10)
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state, of plain lists and numbers, ready for `json.dump`."""

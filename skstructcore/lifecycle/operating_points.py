@@ -170,23 +170,15 @@ def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
         described = _describe_held_out(pipe, chosen, copies)
         shares[size] = rejections(described, pipe[-1], rates).mean(axis=1)
     shares = pd.DataFrame(shares, index=rates)
-    smallest = [smallest_size(sizes, row) for row in shares.to_numpy()]
+    smallest = [_smallest_size(sizes, row) for row in shares.to_numpy()]
     found = pd.DataFrame({"painted_found": shares.mean(axis=1), "smallest_found": smallest})
     return found.join(shares.add_prefix("painted_"))
 
 
-def smallest_size(sizes: Sequence[float], shares: Sequence[float]) -> float:
-    """Size from which on at least 90 % are found; NaN if there is none.
+def _smallest_size(sizes, shares):
+    """Size from which on at least 90 % are found, also of all larger ones; NaN if there is none.
 
-    Between two sizes the share is interpolated over the logarithm of the size; it must hold for
-    all larger sizes too.
-
-    Examples
-    --------
-    >>> round(smallest_size([1, 10, 100], [0.0, 0.8, 1.0]), 1)
-    31.6
-    >>> smallest_size([1, 10], [1.0, 0.5])
-    nan
+    Between two sizes the share is interpolated over the logarithm of the size.
     """
     order = np.argsort(sizes)
     found = np.minimum.accumulate(np.asarray(shares)[order][::-1])[::-1]  # of all larger ones too

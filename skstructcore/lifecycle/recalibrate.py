@@ -25,7 +25,7 @@ from ._fresh import fresh_images
 if TYPE_CHECKING:
     from typing import Literal
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike
@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 # From this number of fresh images (groups) on, the old scores do not count any more.
 _ENOUGH = 50
-# As many fresh images the old location and the old spread count as, see `moved_scores`.
+# As many fresh images the old location and the old spread count as, see `_moved`.
 _LOCATION, _SPREAD = 10, 40
 
 
@@ -220,7 +220,7 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
         location, spread = (
             least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
         )
-        scores = moved_scores(known.scores, each, location, spread)
+        scores = _moved(known.scores, each, location, spread)
         kept = location / (n_groups + location)  # how much of the old scores is kept
         known = replace(known, scores=scores, fresh=1 - kept * (1 - known.fresh))
     elif weight_old > 0:
@@ -242,22 +242,10 @@ def _joined(old, scores, groups, weight):
     return replace(joined, fresh=1 - kept * (1 - old.fresh))
 
 
-def moved_scores(
-    old: NDArray[np.floating],
-    fresh: NDArray[np.floating],
-    n_location: float = _LOCATION,
-    n_spread: float = _SPREAD,
-) -> NDArray[np.float64]:
-    """Scores of the last calibration, moved towards those of a few fresh images.
+def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
+    """Old scores, moved towards a few fresh ones, as if location and spread were of n old images.
 
-    The location follows first: it counts as `n_location` images. The spread, of which few images
-    say little, counts as `n_spread`, and stays as it was with fewer than 5.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> moved_scores(np.array([1.0, 2.0, 3.0]), np.array([13.0]))  # a part of 1 / 11 of the way
-    array([2., 3., 4.])
+    The spread, of which few images say little, stays as it was with fewer than 5.
     """
     n = len(fresh)
     location, upper = np.quantile(old, [0.5, UPPER])
