@@ -107,7 +107,8 @@ class MapWriter:
             drawn_from.add_text(_STAMP, str(stamp_of(images.items[i])))
             for kind, path in self.paths(images, i).items():
                 if kind == "map":
-                    picture = _as_counts(placed, self._unit)
+                    counts = np.clip(np.rint(placed / self._unit) + 1, 1, 65535)
+                    picture = np.nan_to_num(counts, nan=0).astype(np.uint16)
                 elif kind == "overlay":
                     shown = images.seen_through(self._view).read(i)
                     picture = _overlay(shown, placed, self._thresholds[routes[i]])
@@ -138,11 +139,6 @@ def _place(images, i, base):
     path = split_name(item).path
     place = Path(os.path.relpath(os.path.abspath(path), base))
     return place.with_name(f"{place.stem}{item[len(path) :]}{place.suffix}")
-
-
-def _as_counts(placed, unit):
-    counts = np.clip(np.rint(placed / unit) + 1, 1, 65535)
-    return np.nan_to_num(counts, nan=0).astype(np.uint16)
 
 
 def _overlay(image, placed, threshold):

@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 
     from sklearn.pipeline import Pipeline
 
-    from ..containers import AnomalyMaps
     from ..images.image_list import ImageList, ImagesLike, StrPath
-    from ..scoring.structcore import StructCoreScorer
 
     OnError = Literal["skip", "raise"]
-    Also = Callable[[StructCoreScorer, ImageList, AnomalyMaps], list[Any]]
+    Also = Callable[..., list[Any]]
 
 __all__ = ["iter_scores", "score_images"]
 
@@ -59,12 +57,12 @@ def score_images(
     ----------
     pipe : Pipeline or path
         Fitted, as `make_structcore` builds it; each process gets it once. Or the file that
-        `skstructcore.save` has written: the processes map it into memory, and share one bank.
+        `skstructcore.save` has written, of which the processes share one bank in memory.
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Prefer paths: the pixels of arrays have to be sent to the processes.
     on_error : {"skip", "raise"}, default="skip"
-        What an image that cannot be read does: "skip" gives it a row without scores, and the
-        reason; "raise" ends the work with an `ImageReadError`.
+        Whether an image that cannot be read has a row with the reason and without scores, or ends
+        the work with an `ImageReadError`.
     n_jobs : int, default=None
         Number of processes; -1: all there are; None: what `joblib.parallel_config` says, else 1.
     shard_size : int, default=64
@@ -84,11 +82,6 @@ def score_images(
     --------
     iter_scores : The same shard by shard, for results that are kept as they come.
 
-    Notes
-    -----
-    The scores depend neither on `n_jobs` nor on the backend, as long as all processors compute
-    alike.
-
     Examples
     --------
     >>> import numpy as np
@@ -96,8 +89,7 @@ def score_images(
     >>> from skstructcore.inference import score_images
     >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
-    >>> pipe = pipe.fit(photos[:6])
-    >>> score_images(pipe, photos[6:], shard_size=2)[["file", "error"]]
+    >>> score_images(pipe.fit(photos[:6]), photos[6:], shard_size=2)[["file", "error"]]
           file error
     0  image 0  None
     1  image 1  None
@@ -162,7 +154,6 @@ def _as_sent(pipe):
         info(path)  # an error here if it is none
         return path, (path, *stamp(path))
     check_is_fitted(pipe)
-    check_takes_images(pipe, "score_images")
     # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
     # each worker once; an estimator would be sent with every shard.
     model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
@@ -170,16 +161,18 @@ def _as_sent(pipe):
 
 
 def _score_shard(model, digest, images, also, on_error):
+    """Of a shard, in a process that opens each model once."""
     end_with_parent()
-    return score_batch(_open(model, digest), images, also, on_error=on_error)
+    if digest not in _opened:
+        _opened.clear()
+        is_file = isinstance(model, str)
+        _opened[digest] = load(model, mmap_mode="r") if is_file else pickle.loads(model.tobytes())
+    check_takes_images(_opened[digest], "score_images")
+    return score_batch(_opened[digest], images, also, on_error=on_error)
 
 
 def score_batch(
-    pipe: Pipeline,
-    images: ImageList,
-    also: Also | None = None,
-    *,
-    on_error: OnError = "skip",
+    pipe: Pipeline, images: ImageList, also: Also | None = None, *, on_error: OnError = "skip"
 ) -> tuple[pd.DataFrame, list[Any]]:
     """The rows of `score_images` for images that fit into memory together, in this process.
 
@@ -210,18 +203,6 @@ def no_scores(pipe: Pipeline) -> pd.DataFrame:
     """A row of `describe` without a value: its columns, and the types that know missing values."""
     some = pipe[-1].describe(pipe[1:-1].transform(no_features(pipe)))
     return some.astype({"is_anomalous": "boolean"}).iloc[:0].reindex([0])
-
-
-def _open(model, digest):
-    if digest not in _opened:
-        _opened.clear()
-        if isinstance(model, str):
-            pipe = load(model, mmap_mode="r")
-            check_takes_images(pipe, "score_images")
-        else:
-            pipe = pickle.loads(model.tobytes())
-        _opened[digest] = pipe
-    return _opened[digest]
 
 
 def read_scores(text: bytes) -> pd.DataFrame:

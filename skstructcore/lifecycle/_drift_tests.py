@@ -9,14 +9,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ..scoring.conformal import ROUNDING
-from ._martingale import (
-    ANY_CHANGE,
-    RISING,
-    OnlineRanks,
-    StartMixture,
-    log_beta_bets,
-    log_count_bets,
-)
+from . import _martingale as bets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +59,7 @@ class RouteTests:
     def __init__(
         self, decision: Decision, alpha: float, tolerated_rejects: float | Literal["auto"]
     ) -> None:
-        n_bets = {HIGHER: len(RISING), CHANGED: len(ANY_CHANGE), REJECTS: 2}
+        n_bets = {HIGHER: len(bets.RISING), CHANGED: len(bets.ANY_CHANGE), REJECTS: 2}
         kinds = [CHANGED] if decision.held_out.in_sample else [*n_bets]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(kinds) + 1)
@@ -77,7 +70,7 @@ class RouteTests:
         passing = decision.scores[~decision.rejects(decision.scores)]
         last = passing.max(initial=-np.inf)
         (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
-        self.ranks = {CHANGED: OnlineRanks()}
+        self.ranks = {CHANGED: bets.OnlineRanks()}
         if not decision.held_out.in_sample:
             self.tolerated_rejects = _tolerated(tolerated_rejects, decision, share)
             scores = decision.scores
@@ -86,8 +79,8 @@ class RouteTests:
                 scores = scores[np.unique(groups, return_index=True)[1]]
             reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
-            self.ranks = {HIGHER: OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
-        self.capital = {kind: StartMixture(n_bets[kind]) for kind in kinds}
+            self.ranks = {HIGHER: bets.OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
+        self.capital = {kind: bets.StartMixture(n_bets[kind]) for kind in kinds}
         self.over, self.lot = set(), None
         self.recent = RecentImages()
 
@@ -103,17 +96,18 @@ class RouteTests:
         """Take in an image; yield what `DriftAlarm` has to say of each alarm."""
         if rejected is None:
             rejected = p_value <= self.rate + ROUNDING
-        bets = {}
+        laid = {}
         if REJECTS in self.capital:
-            bets[REJECTS] = log_count_bets(bool(rejected), self.tolerated_rejects)
+            laid[REJECTS] = bets.log_count_bets(bool(rejected), self.tolerated_rejects)
         if not rejected and p_value >= self.lowest - ROUNDING:
             for tie, (kind, ranks) in zip(ties, self.ranks.items(), strict=False):
                 rank = ranks.add(-p_value, tie)
-                bets[kind] = log_beta_bets(rank, RISING if kind == HIGHER else ANY_CHANGE)
+                densities = bets.RISING if kind == HIGHER else bets.ANY_CHANGE
+                laid[kind] = bets.log_beta_bets(rank, densities)
         for kind, capital in self.capital.items():
-            if kind in self.over or kind not in bets:
+            if kind in self.over or kind not in laid:
                 continue
-            log_value = capital.add(bets[kind], image)
+            log_value = capital.add(laid[kind], image)
             if log_value >= self.log_alarm:
                 self.over.add(kind)
                 yield {

@@ -58,23 +58,12 @@ class StartMixture:
     laid on the bets at time ``t`` and stays there; what is left waits. A change after ``t``
     quiet images therefore costs ``log 1 / w_t``, about ``log t + 2 log log t``, instead of the
     capital that bets lose while nothing happens.
-
-    Attributes
-    ----------
-    log_capital : ndarray of shape (n_bets,)
-        Logarithm of what is laid on each bet.
-    gain : ndarray of shape (n_bets,)
-        Largest log growth of each bet over any stretch that ends now (CUSUM).
-    since : ndarray of shape (n_bets,), int64
-        The image that stretch begins with.
-    n_steps : int
-        How many images came.
     """
 
     def __init__(self, n_bets: int) -> None:
-        self.log_capital = np.full(n_bets, _NOTHING)
-        self.gain = np.zeros(n_bets)
-        self.since = np.zeros(n_bets, dtype=np.int64)
+        self.log_capital = np.full(n_bets, _NOTHING)  # of what is laid on each bet
+        self.gain = np.zeros(n_bets)  # largest log growth over any stretch that ends now (CUSUM)
+        self.since = np.zeros(n_bets, dtype=np.int64)  # the image that this stretch begins with
         self.n_steps = 0
 
     def add(self, log_factors: ArrayLike, image: int) -> float:

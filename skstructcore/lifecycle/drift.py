@@ -160,8 +160,8 @@ class DriftMonitor:
         if tolerated_rejects != "auto":
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
         check_number(random_state, "random_state", 0, closed="left", kind=Integral)
-        self.pipe, self.alpha, self.tolerated_rejects = pipe, alpha, tolerated_rejects
-        self.random_state = random_state
+        self.pipe, self.alpha, self.random_state = pipe, alpha, random_state
+        self.tolerated_rejects = tolerated_rejects
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
@@ -171,10 +171,7 @@ class DriftMonitor:
                 "than in training says nothing, and is not tested. recalibrate it with good images."
             )
         per_route = alpha / len(decisions)
-        self._tests = {
-            name: RouteTests(decision, per_route, tolerated_rejects)
-            for name, decision in decisions.items()
-        }
+        self._tests = {k: RouteTests(d, per_route, tolerated_rejects) for k, d in decisions.items()}
         self._random = np.random.default_rng(random_state)
         self.alarms_, self.n_images_ = [], 0
 
@@ -204,9 +201,9 @@ class DriftMonitor:
         table, maps = self._describe(X)
         groups = None if groups is None else check_labels(groups, len(table), "groups")
         routes, p_values = _routes_of(table), table["p_value"].to_numpy(np.float64)
-        rejected = [None] * len(table)
-        if "is_anomalous" in table:
-            rejected = table["is_anomalous"].to_numpy(bool).tolist()
+        rejected = (
+            table["is_anomalous"].tolist() if "is_anomalous" in table else [None] * len(table)
+        )
         z = table.filter(regex="^z_")
         columns, z = list(z), z.to_numpy(np.float64)
         new = []

@@ -136,8 +136,6 @@ def recalibrate(
     >>> later[-1].recalibration_.thresholds[["n_images", "old_rate", "new_rate"]].round(2)
        n_images  old_rate  new_rate
     0        99       0.1       0.1
-    >>> int(later[-1].recalibration_.decisions["is_anomalous"].sum())
-    8
     >>> recalibrate(pipe, false_alarm_rate=0.05)[-1].false_alarm_rate_
     0.05
     """
@@ -185,10 +183,9 @@ def _calibrate(scorer, fresh, weight_old):
     """Put fresh scores in the place of those that calibrated the scorer."""
     routes = dict(scorer.routes_)
     for name, mine in fresh.groupby("nearest_route"):
-        route = routes[name]
-        tail = route.tail
-        n_groups = mine["group"].nunique()
-        if tail is not None and n_groups >= MIN_GROUPS_FOR_UNKNOWN and weight_old == 0:
+        route, tail = routes[name], routes[name].tail
+        is_enough = mine["group"].nunique() >= MIN_GROUPS_FOR_UNKNOWN
+        if tail is not None and is_enough and weight_old == 0:
             tail = fit_tail(mine["route_distance"].to_numpy(), mine["group"].to_numpy())
         calibration = _with_scores(route.calibration, mine, weight_old)
         routes[name] = replace(route, calibration=calibration, tail=tail, is_pooled=False)
