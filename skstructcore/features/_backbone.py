@@ -72,8 +72,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     It owns the picture, the grid, the tiles, what is ignored, and the cache. A subclass has a
     constructor with the parameters that are constrained here, whose documentation is in
-    `_documentation.SHARED`, and those of its network; and the four abstract methods, which say
-    what network these describe.
+    `_documentation.SHARED`, and those of its network; and the four abstract methods.
     """
 
     _parameter_constraints = {
@@ -88,8 +87,6 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         "tile_overlap": [Interval(Integral, 0, None, closed="left")],
         "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],
         "crop": ["boolean", _POSITIVE, tuple, list, np.ndarray],
-        "window": "no_validation",
-        "channels": "no_validation",
         "batch_size": [_POSITIVE],
         "device": [str],
         "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
@@ -151,15 +148,15 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         no_background, regions = split_background(self.ignore)
         ignored = None if regions is None else Ignored.of(regions, images.sizes())
         self.picture_ = picture = Picture(framing, intensity, tile, ignored, no_background)
-        geometry = picture.geometry(images)
+        geometry = picture.geometry(images)  # an error where an image holds no such crop
         self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
         self.colours_ = mean_colours(picture, images)
-        if picture.ignored is not None:
-            picture.ignored.check(images, geometry, self.grid_shape_)
+        if ignored is not None:
+            ignored.check(images, geometry, self.grid_shape_)
         return self
 
     @property
@@ -230,10 +227,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         }
 
     def _cache(self):
-        memory = self.memory
-        if memory is None or getattr(memory, "location", memory) is None:
-            return None
-        return FeatureCache(memory, self._cache_recipe())
+        location = getattr(self.memory, "location", self.memory)
+        return None if location is None else FeatureCache(location, self._cache_recipe())
 
     def network(self) -> Network:
         """The loaded network; estimators that describe the same one share it."""

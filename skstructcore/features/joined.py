@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +32,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     """Patch features of several networks, joined.
 
     The features of each are scaled to the finest of the grids (bilinear) and put behind each
-    other. Computed lazily and cached one by one, each by its own `memory`.
+    other. They are cached one by one, each by its own `memory`.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
 
     @property
     def _named(self):
-        """The estimators by name, which is their position, as scikit-learn's compositions do."""
+        """The estimators by their position, as scikit-learn's compositions name them."""
         return [(str(position), part) for position, part in enumerate(self.features)]
 
     @_named.setter
@@ -143,9 +142,9 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
                 "features must be feature estimators, ConvFeatures for instance, at least one; "
                 f"got {given}."
             )
-        first, *rest = self.features
-        for position, part in enumerate(rest, start=1):
-            if part is first or any(part is other for other in rest[: position - 1]):
+        first = self.features[0]
+        for position, part in enumerate(self.features[1:], start=1):
+            if any(part is other for other in self.features[:position]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
             asked, of_part = (asked_framing(p.image_size, p.crop) for p in (first, part))
             if asked != of_part:
@@ -196,16 +195,11 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     def _iter_features(self, images):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
-        with contextlib.ExitStack() as stack:
-            streams = [
-                stack.enter_context(contextlib.closing(part._iter_features(images)))
-                for part in self.features
-            ]
-            # Image by image, as the batches of the parts may be of different lengths.
-            streams = [itertools.chain.from_iterable(stream) for stream in streams]
-            for rows in parts(len(images), n):
-                batch = [np.stack([next(s) for _ in range(rows.start, rows.stop)]) for s in streams]
-                yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
+        # Image by image, as the batches of the parts may be of different lengths.
+        streams = [chain.from_iterable(part._iter_features(images)) for part in self.features]
+        for rows in parts(len(images), n):
+            batch = [np.stack(list(islice(s, rows.stop - rows.start))) for s in streams]
+            yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
 
 
 def _at_grid(features, grid):

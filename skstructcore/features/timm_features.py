@@ -78,7 +78,6 @@ class TimmFeatures(PatchFeatures):
         **PatchFeatures._parameter_constraints,
         "model": [str],
         "layers": [None, tuple, list],
-        "weights": "no_validation",
         "model_params": [dict, None],
         "mean": [None, tuple, list],
         "std": [None, tuple, list],
