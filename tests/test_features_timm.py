@@ -90,7 +90,7 @@ def test_features_are_those_of_timm(kind, suffix, tmp_path):
 
 @needs_timm
 def test_default_layers_are_those_of_the_other_estimators():
-    from skstructcore.features._timm import build, choose_layers
+    from skstructcore.features.timm_features import build, choose_layers
 
     assert choose_layers(build("vit_tiny_patch16_224", {}), None) == [0, 3, 6, 9, 11]
     assert choose_layers(build("convnext_atto", {}), None) == [1, 2]
@@ -186,7 +186,7 @@ def test_missing_timm_says_what_to_install(monkeypatch, tmp_path):
 def test_parameters_of_the_hubs_networks_may_hold_dicts(monkeypatch):
     given = []
     monkeypatch.setattr(
-        "skstructcore.features._timm.build",
+        "skstructcore.features.timm_features.build",
         lambda name, params, pretrained: (
             given.append(params) or random_network(*NETWORKS["vit"][:2])
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import textwrap
 from abc import abstractmethod
 from dataclasses import astuple
 from numbers import Integral
@@ -18,7 +20,7 @@ from .._utils.computing import find_device
 from ..images.image_list import as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
-from ._documentation import with_shared_texts
+from ._documentation import SHARED
 from ._extraction import (
     Extraction,
     TiledExtraction,
@@ -97,9 +99,11 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     _side_step = 8  # sides that are found for "native" and the like are multiples of it
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Fill in what the docstring says as all others do, at each line ``%(name)s``."""
         super().__init_subclass__(**kwargs)
-        if cls.__doc__:
-            cls.__doc__ = with_shared_texts(cls.__doc__)
+        for indent, name in re.findall(r"^( *)%\((\w+)\)s$", cls.__doc__ or "", re.MULTILINE):
+            text = textwrap.indent(SHARED[name].rstrip(), indent)
+            cls.__doc__ = cls.__doc__.replace(f"{indent}%({name})s", text)
 
     def _store_parameters(self, given: dict[str, Any]) -> None:
         """Store the parameters of a constructor, which are its local variables."""

@@ -1,12 +1,4 @@
-"""What the docstrings of all feature estimators say alike, written once.
-
-A line ``%(name)s`` in the docstring of a subclass of `PatchFeatures` stands for a text below.
-"""
-
-from __future__ import annotations
-
-import re
-import textwrap
+"""What the docstrings of all feature estimators say alike, written once."""
 
 SHARED = {
     "size": '''\
@@ -86,13 +78,3 @@ model_source_ : str
     Where the weights came from.
 ''',
 }  # fmt: skip
-
-
-def with_shared_texts(docstring: str) -> str:
-    """Fill the texts in, at the depth of the lines that name them."""
-    return re.sub(
-        r"^( *)%\((\w+)\)s$",
-        lambda line: textwrap.indent(SHARED[line[2]].rstrip(), line[1]),
-        docstring,
-        flags=re.MULTILINE,
-    )

@@ -190,11 +190,8 @@ class Tiling:
         for axis, (side, tile) in enumerate(zip(image_size, tile_size, strict=True)):
             more = doubled_grid[axis] - tile_grid[axis]
             step = max(round(tile / max(more, 1)), 1)
-            for name, length in (
-                ("tile_size", tile),
-                ("tile_overlap", overlap),
-                ("image_size", side),
-            ):
+            lengths = {"tile_size": tile, "tile_overlap": overlap, "image_size": side}
+            for name, length in lengths.items():
                 if length % step:
                     low = length // step * step
                     near = f"{low} and {low + step}" if low else f"{step}"
@@ -216,37 +213,32 @@ class Tiling:
         return tuple(s // step for s, step in zip(self.image_size, self.steps, strict=True))
 
     @cached_property
-    def _axes(self):
-        """For each axis: starts in patches, patches of a tile, weights of each tile."""
+    def tiles(self):
+        """Rows and columns of the grid that each tile covers, and its share in each position."""
         axes = []
         for axis, step in enumerate(self.steps):
             side, tile = self.grid_shape[axis], self.tile_size[axis] // step
             starts = tile_starts(side, tile, self.overlap // step)
-            axes.append((starts, tile, blend_weights(starts, tile, side).astype(np.float32)))
-        return axes
-
-    @cached_property
-    def corners(self):
-        """Top and left patch of each tile, row by row, with their numbers along both axes."""
-        (rows, _, _), (cols, _, _) = self._axes
-        return [(top, left, i, j) for (i, top), (j, left) in product(*map(enumerate, (rows, cols)))]
+            weights = blend_weights(starts, tile, side).astype(np.float32)
+            axes.append([(slice(n, n + tile), w) for n, w in zip(starts, weights, strict=True)])
+        return [
+            (rows, cols, by_row[:, np.newaxis, np.newaxis] * by_col[:, np.newaxis])
+            for (rows, by_row), (cols, by_col) in product(*axes)
+        ]
 
     def __len__(self):
-        return len(self.corners)
+        return len(self.tiles)
 
     def cut(self, pixels, tile):
         """Pixels of one tile: a view of those of the scaled image."""
-        top, left, _, _ = self.corners[tile]
-        row, col = top * self.steps[0], left * self.steps[1]
+        rows, cols, _ = self.tiles[tile]
+        row, col = rows.start * self.steps[0], cols.start * self.steps[1]
         return pixels[row : row + self.tile_size[0], col : col + self.tile_size[1]]
 
     def blend(self, grid, tile, features):
         """Add the features of a tile, weighted, to the grid of the image, which begins as 0."""
-        top, left, i, j = self.corners[tile]
-        (_, height, by_row), (_, width, by_col) = self._axes
-        weights = by_row[i][:, np.newaxis] * by_col[j]
-        place = grid[top : top + height, left : left + width]
-        place += weights[..., np.newaxis] * features
+        rows, cols, weights = self.tiles[tile]
+        grid[rows, cols] += weights * features
 
 
 class TiledExtraction(Extraction):

@@ -1,7 +1,8 @@
-"""Networks from pixels to patch features: named layers, by torch or OpenVINO, and DINOv2's."""
+"""Networks from pixels to patch features: named layers, by torch or OpenVINO, DINOv2's, timm's."""
 
 import difflib
 import functools
+import inspect
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -237,6 +238,44 @@ class VitNetwork(Network):
                 table = table.flatten(2).transpose(1, 2)
             self._position_cache[grid] = table.to(self.device, self.dtype)
         return self._position_cache[grid]
+
+
+class TimmNetwork(Network):
+    """The outputs of some layers of a network of timm, as one grid of patch features.
+
+    `layers` are positions from 0; `mean` and `std` are by default what timm says of the weights.
+    """
+
+    def __init__(self, module, layers, *, mean, std, device, dtype):
+        if not hasattr(module, "forward_intermediates"):
+            raise ValueError(
+                f"{type(module).__name__} has no forward_intermediates in this release of timm: "
+                "use ConvFeatures with the module itself and the names of its layers."
+            )
+        config = module.pretrained_cfg
+        super().__init__(mean or config["mean"], std or config["std"], device, dtype)
+        height, width = config.get("input_size", (3, "?", "?"))[1:]
+        self.advice = (
+            f": it was trained on {height} x {width}, and networks of a fixed size take "
+            "model_params={'img_size': ...}"
+        )
+        self.layers = layers
+        self.module = module.to(device, dtype)
+        self._order = sorted(set(self.layers))  # timm gives them from front to back
+        self._plain = len({info["reduction"] for info in module.feature_info}) == 1
+        options = {"output_fmt": "NCHW", "intermediates_only": True, "stop_early": True}
+        accepted = inspect.signature(module.forward_intermediates).parameters
+        self._options = {key: value for key, value in options.items() if key in accepted}
+
+    def __call__(self, pixels):
+        x = self.scaled(pixels)
+        maps = self.module.forward_intermediates(x, indices=self._order, **self._options)
+        wrong = [m for m in maps if not isinstance(m, torch.Tensor) or m.ndim != 4]
+        if wrong:
+            raise ValueError(f"{type(self.module).__name__} gives no maps for its layers.")
+        maps = {n: m.float() for n, m in zip(self._order, maps, strict=True)}
+        maps = [maps[n] if self._plain else average_3x3(maps[n]) for n in self.layers]
+        return join_maps(maps)
 
 
 class _Maps(nn.Module):

@@ -274,22 +274,23 @@ def mean_colours(picture, images):
 
 def warn_if_swapped(images, colours):
     """Warn if one of the first arrays fits the training images much better with blue first."""
-    if len(colours) and any(_looks_swapped(images, i, colours) for i in range(len(images))[:4]):
-        warn_user(
-            "The colours of these arrays fit the training images much better with red and blue "
-            "exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
-            "channels='bgr'."
-        )
-
-
-def _looks_swapped(images, i, colours):
-    try:
-        image = images.array(i)
-    except ImageReadError:  # which is said where its features are computed
-        return False
-    if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
-        return False
-    colour, centre = image[::8, ::8].mean(axis=(0, 1)), colours.mean(axis=0)
+    if not len(colours):
+        return
+    centre = colours.mean(axis=0)
     spread = np.linalg.norm(colours - centre, axis=1).max() + 5
-    straight, swapped = np.linalg.norm([colour - centre, colour[::-1] - centre], axis=1)
-    return bool(straight > 3 * spread and swapped < straight / 3)
+    for i in range(len(images))[:4]:
+        try:
+            image = images.array(i)
+        except ImageReadError:  # which is said where its features are computed
+            continue
+        if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            continue
+        colour = image[::8, ::8].mean(axis=(0, 1))
+        straight, swapped = np.linalg.norm([colour - centre, colour[::-1] - centre], axis=1)
+        if straight > 3 * spread and swapped < straight / 3:
+            warn_user(
+                "The colours of these arrays fit the training images much better with red and "
+                "blue exchanged. OpenCV gives blue first: pass image[..., ::-1], or fit with "
+                "channels='bgr'."
+            )
+            return

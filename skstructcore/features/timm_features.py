@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import functools
 import json
+import sys
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._utils.files import file_digest
 from ._backbone import PatchFeatures, pixel_scaling
-from ._modules import module_checksum
+from ._modules import check_fit, module_checksum, read_state_dict
 
 if TYPE_CHECKING:
     import os
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
+
+# Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
+_DEPTHS = (1 / 12, 4 / 12, 7 / 12, 10 / 12, 1)
 
 
 class TimmFeatures(PatchFeatures):
@@ -126,15 +131,15 @@ class TimmFeatures(PatchFeatures):
         }
 
     def _load(self, device, dtype):
-        from ._timm import TimmNetwork, build, give_weights
+        from ._networks import TimmNetwork
 
         if (file := self._file()) is None:
             module = copy.deepcopy(self._hub_module())
         else:
             module = build(self.model, self.model_params or {})
-            give_weights(module, self.model, file)
+            _give_weights(module, self.model, file)
         options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
-        return TimmNetwork(module, self._positions(), **options)
+        return TimmNetwork(module, choose_layers(module, self._positions()), **options)
 
     def _hub_module(self):
         return _from_hub(self.model, json.dumps(self.model_params or {}, sort_keys=True))
@@ -165,12 +170,10 @@ class TimmFeatures(PatchFeatures):
         return layers
 
 
-@functools.lru_cache(1)
+@functools.lru_cache(2)
 def _from_hub(name, params):
     """The network with these `params`, a JSON object."""
-    from ._timm import build, import_timm
-
-    import_timm()
+    _import_timm()
     try:
         return build(name, json.loads(params), pretrained=True)
     except Exception as error:  # of many kinds: not cached, no network, no such weights
@@ -179,3 +182,69 @@ def _from_hub(name, params):
             "hub, copy its cache (HF_HOME) from a machine that has it, or give a file: "
             "weights='model.safetensors'."
         ) from error
+
+
+def _import_timm():
+    try:
+        import timm
+    # RuntimeError: a torchvision that was built for another torch, which timm imports.
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            'TimmFeatures needs timm: pip install "skstructcore[timm]". It imports torchvision, '
+            f"whose build must fit that of torch. Here it says: {error}"
+        ) from error
+    return timm
+
+
+def build(name, params, *, pretrained=False):
+    """The network of this name in evaluation mode, without a head; for any size if it can."""
+    timm = _import_timm()
+    if not pretrained and not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        raise ValueError(
+            f"model={name!r} is unknown to timm {timm.__version__}; "
+            f"{'names like it are ' + ', '.join(near) if near else 'see timm.list_models()'}."
+        )
+    options = {"pretrained": pretrained, "num_classes": 0, **params}
+    try:
+        return timm.create_model(name, **{"dynamic_img_size": True, **options}).eval()
+    except TypeError as error:  # only some transformers know it, and those need it
+        if "dynamic_img_size" not in str(error):
+            raise
+        return timm.create_model(name, **options).eval()
+
+
+def _give_weights(module, name, path):
+    """Load a file into a network. ValueError unless all weights but those of a head fit."""
+    state = read_state_dict(path)
+    entry = _import_timm().model_entrypoint(name)
+    convert = getattr(sys.modules[entry.__module__], "checkpoint_filter_fn", None)
+    try:  # timm knows the names that the authors of a network gave to its parts
+        state = convert(state, module) if convert else state
+        missing, unknown = module.load_state_dict(state, strict=False)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"{str(path)!r} does not fit the network {name}: {error}") from error
+    heads = module.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
+    # A mask token is for training only.
+    unknown = [k for k in unknown if not k.startswith(heads) and not k.endswith("mask_token")]
+    wrong = [f"{k} is missing" for k in missing] + [f"{k} is unknown" for k in unknown]
+    check_fit(wrong, repr(str(path)), name)
+
+
+def choose_layers(module, layers):
+    """Positions of the layers, from 0: those asked for, or by default the usual ones."""
+    strides = [info["reduction"] for info in module.feature_info]
+    n_layers = len(strides)
+    if layers is not None:
+        wrong = [n for n in layers if not -n_layers <= n < n_layers]
+        if wrong:
+            raise ValueError(
+                f"layers={layers!r}: the network has {n_layers}, counted from 0 (or from -1 at the "
+                f"end); there is no {wrong[0]}."
+            )
+        return [n % n_layers for n in layers]
+    if len(set(strides)) == 1:
+        return sorted({max(round(depth * n_layers) - 1, 0) for depth in _DEPTHS})
+    last = [n_layers - 1 - strides[::-1].index(s) for s in (8, 16) if s in strides]
+    return last or [n_layers - 1]

@@ -6,7 +6,6 @@ import copy
 import io
 import warnings
 
-import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
@@ -76,11 +75,9 @@ def _in_tiles(network, tiling, pixels):
     cut = torch.stack([tiling.cut(pixels[0], tile) for tile in range(len(tiling))])
     grid, (height, width) = 0.0, tiling.grid_shape
     for tile, found in enumerate(network(cut)):
-        weights = np.zeros((height, width, 1), np.float32)
-        tiling.blend(weights, tile, 1.0)
-        top, left = tiling.corners[tile][:2]
-        bottom, right = height - top - found.shape[0], width - left - found.shape[1]
-        grid = grid + F.pad(found, (0, 0, left, right, top, bottom)) * torch.from_numpy(weights)
+        rows, cols, weights = tiling.tiles[tile]
+        around = (0, 0, cols.start, width - cols.stop, rows.start, height - rows.stop)
+        grid = grid + F.pad(found * torch.from_numpy(weights), around)
     return grid[None]
 
 
