@@ -80,9 +80,7 @@ def _header(path, stamp, page):
             is_array = _head_of(path).startswith(b"\x93NUMPY")
             return (_array_header if is_array else _tifffile_header)(path, stamp, page)
         pages = _pages(image)
-        if page is not None and page not in range(getattr(image, "n_frames", 1)):
-            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
-        page = pages[0] if page is None else page
+        page = _checked(page, pages, getattr(image, "n_frames", 1))
         image.seek(page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
         if image.mode not in DEEP_MODES and _is_deep_colour(image, path):
@@ -103,6 +101,12 @@ def _header(path, stamp, page):
         is_plain = image.format == "PNG" and not _mentions_orientation(path)
         size = image.size[::-1] if is_plain else upright_size_of(image)
         return Header(path, stamp, page, size, pixels, pages, reader)
+
+
+def _checked(page, pages, n_frames):
+    if page is not None and page >= n_frames:
+        raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
+    return pages[0] if page is None else page
 
 
 def load(header: Header) -> Image.Image | NDArray[Any]:
@@ -286,8 +290,7 @@ def pixel_type_of_mode(mode):
 
 def _array_header(path, stamp, page):
     values = map_array(path)
-    if page:
-        raise ValueError(f"it holds one image, counted from 0: there is no page {page}")
+    _checked(page, (0,), 1)
     if wrong := problem_of_array(values):
         raise ValueError(f"it is {wrong}")
     pixels = pixel_type_of_array(values)
@@ -335,9 +338,7 @@ def _tifffile_header(path, stamp, page):
         raise Image.UnidentifiedImageError
     with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
-        if page is not None and page >= len(file.pages):
-            raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
-        number = pages[0] if page is None else page
+        number = _checked(page, pages, len(file.pages))
         page = file.pages[number]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
         if orientation_of(page) >= 5:

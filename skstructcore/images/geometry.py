@@ -11,9 +11,13 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from numpy.typing import ArrayLike, NDArray
+
+    Size: TypeAlias = tuple[int, int]  # height and width
+    Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom and right
+    Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,7 @@ class Geometry:
     (2, [[80, 60]])
     """
 
-    input_size: tuple[int, int]
+    input_size: Size
     original_sizes: NDArray[np.int64]
     boxes: NDArray[np.float64]
 
@@ -58,24 +62,19 @@ class Geometry:
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Geometry:
         """Geometry of the images at `index`: an int, a slice, integers or a boolean mask."""
-        rows = np.atleast_1d(np.arange(len(self))[index])
-        return Geometry(self.input_size, self.original_sizes[rows], self.boxes[rows])
+        return Geometry(self.input_size, self.original_sizes[index], self.boxes[index])
 
     def __repr__(self) -> str:
         return f"Geometry(n_images={len(self)}, input_size={self.input_size})"
 
 
-# From this ratio of the sides on, an image keeps its shape where one number is its size.
-_ELONGATED = 2.0
+_ELONGATED = 2.0  # the ratio of sides from which on an image keeps its shape
 _ALIKE = 1.25  # ratio between the shapes of images that have one shape
-# The shorter side has at least this share of that of the square. Otherwise a strip has hardly
-# any rows of patches, and small defects are lost (docs/pictures.md).
+# Share of the square's side that the shorter side has: else small defects are lost, see docs.
 _SHORTEST = 1 / 3
 
 
-def input_size(
-    image_size: int | float | str | Sequence[int], sizes: NDArray[np.integer], step: int
-) -> tuple[int, int]:
+def input_size(image_size: Any, sizes: NDArray[np.integer], step: int) -> Size:
     """Height and width at which a network sees images, of these heights and widths `(n, 2)`.
 
     Two numbers are taken as they are. An int is the side of a square; images whose sides are all
@@ -149,9 +148,7 @@ def as_box(region: object, name: str = "crop") -> tuple[float, float, float, flo
     return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
-def box_in_pixels(
-    region: Sequence[float] | None, size: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def box_in_pixels(region: Sequence[float] | None, size: Size) -> Box:
     """Top, left, bottom and right, in whole pixels, of a region on an image of this size."""
     height, width = size
     if region is None:
@@ -161,8 +158,8 @@ def box_in_pixels(
     return top, left, bottom, right
 
 
-def check_within(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
-    """Raise ValueError unless a box, top, left, bottom and right, is a part of such an image."""
+def check_within(box: Box, size: Size) -> None:
+    """Raise ValueError unless a box is a part of an image of this size."""
     (top, left, bottom, right), (height, width) = box, size
     if bottom > height or right > width or top >= bottom or left >= right:
         raise ValueError(
@@ -175,9 +172,9 @@ def check_within(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
 class Framing:
     """Which part of each upright image a backbone sees, and at which size (height and width).
 
-    Of an image the `region` is taken for the whole: left, top, right and bottom in pixels or, all
-    up to 1, as shares. With `crop` only its centre is seen, after the shorter side was scaled to
-    `resize`; None: to the smallest size that covers `size`.
+    The `region`, left, top, right and bottom in pixels or, all up to 1, as shares, is taken for the
+    whole. With `crop` only its centre is seen, after the shorter side was scaled to `resize`; None:
+    to the smallest size that covers `size`.
 
     Examples
     --------
@@ -185,14 +182,12 @@ class Framing:
     (0.0, 50.0, 100.0, 150.0)
     """
 
-    size: tuple[int, int]
+    size: Size
     resize: int | None = None
     crop: bool = False
     region: tuple[float, float, float, float] | None = None
 
-    def box(
-        self, image_size: tuple[int, int], view: tuple[int, int, int, int] | None = None
-    ) -> tuple[float, float, float, float]:
+    def box(self, image_size: Size, view: Box | None = None) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of that part of an image, or of its box `view`."""
         y, x, bottom, right = view or (0, 0, *image_size)
         image_size = bottom - y, right - x
@@ -219,9 +214,7 @@ class Framing:
         return *(corner * factor), *((corner + target) * factor)
 
 
-def upsample_maps(
-    maps: ArrayLike, size: tuple[int, int], sigma: float = 0.0
-) -> NDArray[np.float32]:
+def upsample_maps(maps: ArrayLike, size: Size, sigma: float = 0.0) -> NDArray[np.float32]:
     """Resize maps bilinearly and smooth them with a Gaussian: one matrix an axis does both.
 
     Pixel centres are aligned as in torch's ``interpolate(align_corners=False)``; the border
@@ -267,11 +260,9 @@ def resize_matrix(n_in: int, n_out: int, sigma: float) -> NDArray[np.float32]:
 
 
 def upsample_counted(
-    maps: ArrayLike, ignored: NDArray[np.bool_], size: tuple[int, int], sigma: float = 0.0
+    maps: ArrayLike, ignored: Mask, size: Size, sigma: float = 0.0
 ) -> NDArray[np.float32]:
-    """Resize and smooth maps as `upsample_maps` does, by what is not ignored alone.
-
-    `ignored` are patches ``(n, h, w)``; their pixels are 0, see `ignored_pixels`.
+    """`upsample_maps` by what is not ignored alone; pixels of `ignored` patches are 0.
 
     Examples
     --------
@@ -285,7 +276,7 @@ def upsample_counted(
     return np.where(out, 0, pixels / np.where(out, 1, shares)).astype(np.float32)
 
 
-def ignored_pixels(ignored: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def ignored_pixels(ignored: Mask, size: Size) -> Mask:
     """Pixels ``(n, *size)`` whose centre lies in an ignored patch, from patches ``(n, h, w)``.
 
     Examples

@@ -20,26 +20,24 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .._utils.files import StrPath
-    from .geometry import Geometry
+    from .geometry import Geometry, Mask, Size
     from .image_list import ImageList
 
     #: A mask (file or array) or polygons.
     RegionLike: TypeAlias = "StrPath | NDArray[Any] | Sequence[ArrayLike]"
 
-# A patch is ignored if at least this share of its area is.
-_SHARE = 0.5 - 1e-4  # of a patch of many pixels, a half may be less by rounding
+# A patch is ignored if at least this share of its area is; a half may be less by rounding.
+_SHARE = 0.5 - 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class IgnoredRegion:
     """One region: a mask of images of one size, or polygons, x and y as shares of their sides."""
 
-    mask: NDArray[np.bool_] | None = None
+    mask: Mask | None = None
     polygons: tuple[NDArray[np.float64], ...] | None = None
 
-    def patches(
-        self, geometry: Geometry, grid_shape: tuple[int, int], images: ImageList
-    ) -> NDArray[np.bool_]:
+    def patches(self, geometry: Geometry, grid_shape: Size, images: ImageList) -> Mask:
         """Which patches ``(n, *grid_shape)`` are ignored: those with at least half in the region.
 
         An image, named by `images`, that a mask does not fit is an `ImageReadError`: others can be
@@ -65,12 +63,8 @@ class IgnoredRegion:
         return ignored
 
 
-def shares_of_patches(
-    mask: NDArray[np.bool_], box: Sequence[float], grid_shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Which share of each patch, an array of `grid_shape`, a mask of an upright original covers.
-
-    `box` is what the backbone saw: top, left, bottom and right.
+def shares_of_patches(mask: Mask, box: Sequence[float], grid_shape: Size) -> NDArray[np.float32]:
+    """Which share of each patch a mask of an upright original covers; `box` is what is seen.
 
     Examples
     --------
@@ -144,13 +138,11 @@ def _as_polygons(ignore, name):
     return polygons
 
 
-# The frame of an image that is taken for background, as a share of the shorter side.
-_FRAME = 0.02
-# Grey levels that the sensor may add to the differences within the background.
-_NOISE = 12.0
+_FRAME = 0.02  # share of the shorter side that is taken for background, all around
+_NOISE = 12.0  # grey levels that the sensor may add to the differences within the background
 
 
-def find_foreground(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def find_foreground(pixels: NDArray[np.uint8]) -> Mask:
     """Where the part is, ``(h, w)``, on a plain background that surrounds it; uint8 ``(h, w, 3)``.
 
     The background has the median colour of the outermost pixels; what differs from it clearly more

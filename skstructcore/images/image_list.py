@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import logging
@@ -29,6 +28,7 @@ from .reading import (
     is_native,
     native_pixels,
     read,
+    reading,
     reason_of,
     scaled_pixels,
 )
@@ -317,7 +317,7 @@ class ImageList:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
 
         pixel_type = self._guard(i, lambda image: image.pixel_type)
-        with self._naming(i):
+        with reading(f"image {self.place(i)}"):
             intensity.check(pixel_type)
         return pixel_type.values
 
@@ -334,7 +334,7 @@ class ImageList:
         place = split_name(self.items[i]) if isinstance(self.items[i], str) else None
         if place is None or place.page is not None:
             return (0,)
-        with self._naming(i):
+        with reading(f"image {self.place(i)}"):
             return pages_of(place.path)
 
     def digest(self, i: int) -> str:
@@ -393,7 +393,7 @@ class ImageList:
         return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
     def _guard(self, i, function):
-        with self._naming(i):
+        with reading(f"image {self.place(i)}"):
             image = image_of(self.items[i], self.max_pixels)
             try:
                 return function(image)
@@ -401,15 +401,6 @@ class ImageList:
                 check_whole(image)  # an error of its own if the image is damaged
                 fault = error
         raise fault  # of the program
-
-    @contextlib.contextmanager
-    def _naming(self, i):
-        """Make any error one of reading image `i`."""
-        try:
-            yield
-        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-            message = f"Cannot read image {self.place(i)}: {reason_of(error)}."
-            raise ImageReadError(message) from error
 
 
 def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:

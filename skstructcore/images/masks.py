@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .reading import FileImage, ImageReadError, reason_of
+from .reading import FileImage, reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .._utils.files import StrPath
+    from .geometry import Mask, Size
 
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
         If the file cannot be read, or is a JPEG too dark to be told from its noise; the message
         names it.
     """
-    try:
+    with reading(f"the mask {os.fspath(path)!r}"):
         image = FileImage(os.fspath(path), max_pixels).decode()
         values, mode = np.asarray(image), getattr(image, "mode", None)
         if mode in ("LA", "RGBA"):
@@ -59,24 +60,18 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
             values = alpha if is_cut_out else colour
         is_jpeg = getattr(image, "format", None) in ("JPEG", "MPO")
         values = _marked(values, is_jpeg, mode == "P", path)
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise ImageReadError(
-            f"Cannot read the mask {os.fspath(path)!r}: {reason_of(error)}."
-        ) from error
     return values.any(axis=-1) if values.ndim == 3 else values
 
 
-#: More values than this are no classes, unless they are numbers of regions.
-_MOST_CLASSES = 16
-#: What is drawn in black and white reaches beyond this, up to 255.
-_LARGEST_NUMBER = 127
-#: A JPEG without a value above this is noise, or classes that the noise has spoiled.
-_JPEG_NOISE = 32
+_MOST_CLASSES = 16  # more values are no classes, unless they are numbers of regions
+_LARGEST_NUMBER = 127  # what is drawn in black and white reaches beyond this, up to 255
+_JPEG_NOISE = 32  # a JPEG without a value above it is noise, or classes spoiled by noise
 
 
 def _marked(values, is_jpeg, is_palette, path):
     marked = as_mask(values, "an image")
-    if not marked.any() or not (is_jpeg or not (is_palette or _are_classes(np.unique(values)))):
+    is_soft = is_jpeg or not (is_palette or _are_classes(np.unique(values)))
+    if not (is_soft and marked.any()):
         return marked
     largest = values.max()
     if is_jpeg and largest <= _JPEG_NOISE:
@@ -109,7 +104,7 @@ class InvertedMask(NamedTuple):
     path: str
 
 
-def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> NDArray[np.bool_]:
+def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> Mask:
     """The mask that an entry of `ImageSet.masks` stands for: a file, an array or a drawing."""
     if isinstance(mask, InvertedMask):
         return ~read_mask(mask.path, max_pixels)
@@ -118,7 +113,7 @@ def mask_of(mask: Any, name: str, max_pixels: int | None = None) -> NDArray[np.b
     return read_mask(mask, max_pixels) if isinstance(mask, str) else as_mask(mask, name)
 
 
-def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
+def as_mask(values: ArrayLike, name: str) -> Mask:
     """A mask from an array: what is not 0 counts. ValueError if it holds no numbers."""
     values = np.asarray(values)
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
@@ -126,11 +121,7 @@ def as_mask(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     return values != 0
 
 
-def mask_as_seen(
-    mask: NDArray[np.bool_],
-    size: tuple[int, int],
-    box: Sequence[float] | NDArray[np.floating] | None = None,
-) -> NDArray[np.bool_]:
+def mask_as_seen(mask: Mask, size: Size, box: Sequence[float] | None = None) -> Mask:
     """Bring the mask of an upright image to the part and size of it that a backbone saw.
 
     The nearest pixel is taken. If that misses everything, because the defects are too thin, the
@@ -160,7 +151,7 @@ def mask_as_seen(
     return seen
 
 
-def fill_polygons(polygons: Sequence[ArrayLike], size: tuple[int, int]) -> NDArray[np.bool_]:
+def fill_polygons(polygons: Sequence[ArrayLike], size: Size) -> Mask:
     """Pixels of an image of this height and width whose centre lies in one of the polygons.
 
     One that crosses itself is filled by the even-odd rule.
@@ -196,7 +187,7 @@ _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 _LEFT = ((-1, 0), (0, 0), (0, -1), (-1, -1))
 
 
-def outline(region: NDArray[np.bool_]) -> NDArray[np.int64]:
+def outline(region: Mask) -> NDArray[np.int64]:
     """Corners ``(n, 2)`` of the outer outline of a connected region, clockwise as seen.
 
     It goes along the edges of pixels and is exact: filled again, it gives the region with its holes

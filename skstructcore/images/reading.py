@@ -8,6 +8,7 @@ which of their values become 0 and 255, and they stay unrounded until the networ
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -39,6 +40,15 @@ _new_digest = partial(hashlib.blake2b, digest_size=32)
 
 class ImageReadError(OSError, ValueError):
     """An image cannot be read; the message names it and its position in the list."""
+
+
+@contextlib.contextmanager
+def reading(what):
+    """Make any error one of reading something; Pillow's plugins raise nearly anything."""
+    try:
+        yield
+    except Exception as error:
+        raise ImageReadError(f"Cannot read {what}: {reason_of(error)}.") from error
 
 
 def reason_of(error):
