@@ -105,3 +105,9 @@ def test_labels_of_an_image_set_are_taken_unless_others_are_given():
     assert labels_of(images, None).tolist() == ["good", "spot"]
     assert labels_of(images, [1, 0]).tolist() == ["anomalous", "good"]
     assert labels_of(["a.png", "b.png"], None) is None
+
+
+def test_ones_alone_are_all_good_in_training():
+    assert is_defect_in_training([1, 1]).tolist() == [False, False]  # a fold of +1 without -1
+    assert is_defect_in_training(["good", "crack"]).tolist() == [False, True]
+    assert is_defect_in_training([True, True]).all()

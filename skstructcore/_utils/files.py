@@ -47,16 +47,6 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     After an error, and after a kill at any moment, `path` is what it was. A kill leaves
     ``.<name>.<digits>.unfinished`` behind. An OSError of the writing names `path`. What is
     `durable` waits for the disk and outlives a power cut.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic_file(Path(folder, "a.txt")) as file:
-    ...         _ = file.write(b"whole")
-    ...     Path(folder, "a.txt").read_text()
-    'whole'
     """
     path = check_writable(path)
     # Only a part of the name is taken, because it may be as long as names can be.
@@ -98,19 +88,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 class Journal:
-    """A text file that grows by whole lines, also after a kill; there need not be one yet.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "rows.csv")
-    >>> Journal(path).append("1,good\\n2,bad\\n")
-    >>> Journal(path).take_up(1)  # by the process after this one
-    b'1,good\\n'
-    >>> Journal(path).append("2,good\\n")
-    >>> path.read_text()
-    '1,good\\n2,good\\n'
-    """
+    """A text file that grows by whole lines, also after a kill; there need not be one yet."""
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
@@ -191,13 +169,7 @@ def _escape(match):
 
 
 def unescape_name(text: str) -> str:
-    """The name that `escape_name` has spelled as `text`.
-
-    Examples
-    --------
-    >>> unescape_name("$'=1+1.png'"), unescape_name("nut 1.png")
-    ('=1+1.png', 'nut 1.png')
-    """
+    """The name that `escape_name` has spelled as `text`."""
     if not (text.startswith("$'") and text.endswith("'") and len(text) > 2):
         return text
     return re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", _unescape, text[2:-1], flags=re.DOTALL)

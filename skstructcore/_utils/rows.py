@@ -66,13 +66,7 @@ def is_lazy(X: object) -> TypeGuard[LazyRows]:
 
 
 def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    """Yield arrays of some rows each, of about 16,384 patches; lazy rows keep their own batches.
-
-    Examples
-    --------
-    >>> [len(batch) for batch in iter_batches(np.zeros((5, 64, 128, 1)))]
-    [2, 2, 1]
-    """
+    """Yield arrays of some rows each, of about 16,384 patches; lazy rows keep their own batches."""
     if is_lazy(X):
         yield from X.iter_batches()
         return
@@ -112,13 +106,7 @@ def check_features(estimator, X, *, reset):
 
 
 def ignored_patches(features):
-    """Which patches of features ``(..., d)`` are ignored: those of NaN. None where none is.
-
-    Examples
-    --------
-    >>> ignored_patches(np.array([[1.0, 2.0], [np.nan, np.nan]]))
-    array([False,  True])
-    """
+    """Which patches of features ``(..., d)`` are ignored: those of NaN. None where none is."""
     ignored = np.isnan(features[..., 0])
     return ignored if ignored.any() else None
 

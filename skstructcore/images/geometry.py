@@ -81,12 +81,6 @@ def input_size(image_size: Any, sizes: NDArray[np.integer], step: int) -> Size:
     alike beyond 2 : 1 keep their shape, with as many pixels as the square, and a third of its side
     at least if they have so much. "native" is the size of the images, a float times it. What is
     found is a multiple of `step`.
-
-    Examples
-    --------
-    >>> sizes = np.array([[5000, 200]])
-    >>> input_size(256, sizes, 8), input_size("native", sizes, 8), input_size(0.5, sizes, 8)
-    ((2136, 88), (5000, 200), (2496, 96))
     """
     if isinstance(image_size, (tuple, list)):
         return tuple(image_size)
@@ -175,11 +169,6 @@ class Framing:
     The `region`, left, top, right and bottom in pixels or, all up to 1, as shares, is taken for the
     whole. With `crop` only its centre is seen, after the shorter side was scaled to `resize`; None:
     to the smallest size that covers `size`.
-
-    Examples
-    --------
-    >>> Framing((50, 50), crop=True).box((100, 200))
-    (0.0, 50.0, 100.0, 150.0)
     """
 
     size: Size
@@ -262,13 +251,7 @@ def resize_matrix(n_in: int, n_out: int, sigma: float) -> NDArray[np.float32]:
 def upsample_counted(
     maps: ArrayLike, ignored: Mask, size: Size, sigma: float = 0.0
 ) -> NDArray[np.float32]:
-    """`upsample_maps` by what is not ignored alone; pixels of `ignored` patches are 0.
-
-    Examples
-    --------
-    >>> upsample_counted([[[4.0, 0.0]]], np.array([[[False, True]]]), (1, 4))
-    array([[[4., 4., 0., 0.]]], dtype=float32)
-    """
+    """`upsample_maps` by what is not ignored alone; pixels of `ignored` patches are 0."""
     counted = (~ignored).astype(np.float32)
     shares = upsample_maps(counted, size, sigma)
     pixels = upsample_maps(np.asarray(maps) * counted, size, sigma)
@@ -277,13 +260,7 @@ def upsample_counted(
 
 
 def ignored_pixels(ignored: Mask, size: Size) -> Mask:
-    """Pixels ``(n, *size)`` whose centre lies in an ignored patch, from patches ``(n, h, w)``.
-
-    Examples
-    --------
-    >>> ignored_pixels(np.array([[[False, True]]]), (1, 3))
-    array([[[False,  True,  True]]])
-    """
+    """Pixels ``(n, *size)`` whose centre lies in an ignored patch, from patches ``(n, h, w)``."""
     rows, columns = (
         (2 * np.arange(pixels) + 1) * patches // (2 * pixels)
         for pixels, patches in zip(size, ignored.shape[1:], strict=True)

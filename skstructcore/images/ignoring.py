@@ -64,15 +64,7 @@ class IgnoredRegion:
 
 
 def shares_of_patches(mask: Mask, box: Sequence[float], grid_shape: Size) -> NDArray[np.float32]:
-    """Which share of each patch a mask of an upright original covers; `box` is what is seen.
-
-    Examples
-    --------
-    >>> mask = np.zeros((4, 4), dtype=bool)
-    >>> mask[:, 3] = True
-    >>> shares_of_patches(mask, (0, 0, 4, 4), (1, 2))
-    array([[0. , 0.5]], dtype=float32)
-    """
+    """Which share of each patch a mask of an upright original covers; `box` is what is seen."""
     top, left, bottom, right = box
     rows = _overlaps(top, bottom, grid_shape[0], mask.shape[0])
     columns = _overlaps(left, right, grid_shape[1], mask.shape[1])
@@ -93,12 +85,6 @@ def as_region(
     """Bring a mask or polygons, as `ignore` of a feature estimator takes them, into one form.
 
     `sizes` are heights and widths of the training images; `name` is for messages.
-
-    Examples
-    --------
-    >>> as_region([[(0, 0), (2, 0), (2, 1), (0, 1)]], np.array([[2, 3]])).mask.astype(int)
-    array([[1, 1, 0],
-           [0, 0, 0]])
     """
     if isinstance(ignore, (str, os.PathLike)):
         mask, name = read_mask(ignore), f"{name} ({os.fspath(ignore)!r})"
@@ -148,14 +134,6 @@ def find_foreground(pixels: NDArray[np.uint8]) -> Mask:
     The background has the median colour of the outermost pixels; what differs from it clearly more
     than they do among themselves is the part, without holes and specks. Where that is next to
     nothing it is all of the image, which must not pass unseen.
-
-    Examples
-    --------
-    >>> image = np.full((64, 64, 3), 20, np.uint8)
-    >>> image[16:48, 16:48] = 200
-    >>> image[30:34, 30:34] = 20  # a hole of the part's is seen
-    >>> int(find_foreground(image).sum()), 32 * 32
-    (1024, 1024)
     """
     width = max(1, round(_FRAME * min(pixels.shape[:2])))
     frame = np.ones(pixels.shape[:2], dtype=bool)

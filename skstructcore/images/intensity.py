@@ -34,13 +34,6 @@ class Intensity:
         Which three channels are red, green and blue, or the weights of all channels for each
         of them. None takes one channel as grey and three as they come. "bgr": arrays hold
         blue, green and red, as OpenCV gives them; files say themselves what they hold.
-
-    Examples
-    --------
-    >>> Intensity(window=(0, 4095)).levels(np.array([[0, 2048, 5000]], dtype=np.uint16))
-    array([[  0.      , 127.531136, 255.      ]], dtype=float32)
-    >>> Intensity(channels=(4, 2, 0)).levels(np.arange(5, dtype=np.uint8).reshape(1, 1, 5))
-    array([[[4, 2, 0]]], dtype=uint8)
     """
 
     window: tuple[float, float] | None = None
@@ -119,13 +112,7 @@ class Intensity:
 
 
 def bit_depth_window(low: float, high: float) -> tuple[float, float]:
-    """The window of 8, 10, 12, 14 or 16 bits, as few as hold integers from `low` to `high`.
-
-    Examples
-    --------
-    >>> bit_depth_window(17, 3071)
-    (0.0, 4095.0)
-    """
+    """The window of 8, 10, 12, 14 or 16 bits, as few as hold integers from `low` to `high`."""
     if low < 0 or high > FULL_RANGE[1]:
         raise ValueError(
             f"its values from {low} to {high} do not fit 16 bits; convert it to 8 or 16 bits, or "

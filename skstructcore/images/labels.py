@@ -111,11 +111,6 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
 
     They are read as `is_anomalous` reads them, but strings may be types of defects alone. A defect
     of which numbers say no more is "anomalous".
-
-    Examples
-    --------
-    >>> defect_types([0, 1, 0]).tolist(), defect_types(["OK", "crack"]).tolist()
-    (['good', 'anomalous', 'good'], ['good', 'crack'])
     """
     labels = np.asarray(y, dtype=object)
     if labels.ndim == 1 and len(labels) and _are_strings(labels):
@@ -145,11 +140,6 @@ def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
     """Read labels as `is_anomalous` does, but nothing except the number 1 as all good.
 
     A fold of good images holds that where defects are -1.
-
-    Examples
-    --------
-    >>> is_defect_in_training([1, 1]), is_defect_in_training(["good", "crack"])
-    (array([False, False]), array([False,  True]))
     """
     y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
     numbers = [label for label in y.tolist() if not isinstance(label, (str, bool))]

@@ -127,12 +127,6 @@ def mask_as_seen(mask: Mask, size: Size, box: Sequence[float] | None = None) -> 
     The nearest pixel is taken. If that misses everything, because the defects are too thin, the
     pixels that they fall into are marked instead. `box` is top, left, bottom and right of what was
     seen, which may reach beyond the image; None: all of it.
-
-    Examples
-    --------
-    >>> mask_as_seen(np.eye(4, dtype=bool), (2, 2), box=(0, 0, 2, 2)).astype(int)
-    array([[1, 0],
-           [0, 1]])
     """
     top, left, bottom, right = (0, 0, *mask.shape) if box is None else box
     row_step, column_step = (bottom - top) / size[0], (right - left) / size[1]
@@ -192,11 +186,6 @@ def outline(region: Mask) -> NDArray[np.int64]:
 
     It goes along the edges of pixels and is exact: filled again, it gives the region with its holes
     closed. Pixels that touch at a corner only are connected.
-
-    Examples
-    --------
-    >>> outline(np.array([[1, 1], [1, 0]], dtype=bool)).tolist()
-    [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]
     """
     if not region.any():
         raise ValueError("The region is empty: it has no outline.")
