@@ -30,10 +30,10 @@ from ._extraction import (
 )
 from ._lazy import LazyTransformer
 from ._picture import (
-    Ignored,
     Picture,
     digest_of,
     find_framing,
+    find_ignored,
     find_tile,
     mean_colours,
     split_background,
@@ -150,17 +150,16 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         tile = find_tile(framing.size, self.tile_size, self.tile_overlap)
         intensity = training_intensity(images, self.window, self.channels)
         no_background, regions = split_background(self.ignore)
-        ignored = None if regions is None else Ignored.of(regions, images.sizes())
+        ignored = find_ignored(regions, images.sizes())
         self.picture_ = picture = Picture(framing, intensity, tile, ignored, no_background)
-        geometry = picture.geometry(images)  # an error where an image holds no such crop
+        picture.geometry(images)  # an error where an image holds no such crop
         self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
         self.colours_ = mean_colours(picture, images)
-        if ignored is not None:
-            ignored.check(images, geometry, self.grid_shape_)
+        picture.check_ignored(images, self.grid_shape_)
         return self
 
     @property

@@ -146,11 +146,11 @@ class LazyFeatures(LazyRows):
                 "ignore is a dict of categories, so fit has to know the category of each image: "
                 "pass bank__categories= to the pipeline's fit, or an ImageSet with categories."
             )
-        categories, ignored = np.asarray(categories).astype(str), self.backbone.picture_.ignored
-        unknown = sorted(set(ignored.regions) - set(categories.tolist()))
+        categories, picture = np.asarray(categories).astype(str), self.backbone.picture_
+        unknown = sorted(set(picture.ignored) - set(categories.tolist()))
         if unknown:  # no error: `add_category` comes with the images of one category
             _logger.warning("ignore has regions of %s, of which there is no image", unknown)
-        ignored.check(self.images, self.geometry, self.backbone.grid_shape_, categories)
+        picture.check_ignored(self.images, self.backbone.grid_shape_, categories)
         return self._changed(categories=categories)
 
     def _changed(self, **changes):
@@ -186,8 +186,7 @@ class LazyFeatures(LazyRows):
     @property
     def waits_for_categories(self) -> bool:
         """Whether what is ignored depends on the category of each image, which is not known yet."""
-        ignored = self.backbone.picture_.ignored
-        return self.categories is None and ignored is not None and ignored.by_category
+        return self.categories is None and self.backbone.picture_.by_category
 
     def mark_ignored(
         self, features: NDArray[np.floating], rows: NDArray[np.integer], categories: Sequence[str]

@@ -29,86 +29,18 @@ _FINENESS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Ignored:
-    """The regions that a feature estimator was fitted with, by category; None: of all images.
-
-    Features of ignored patches are NaN, so that no later step can count them by mistake.
-    """
-
-    regions: dict[str | None, IgnoredRegion]
-
-    @classmethod
-    def of(cls, ignore, sizes):
-        """Read what a user gives; `sizes` are heights and widths of the training images."""
-        if not isinstance(ignore, Mapping):
-            return cls({None: as_region(ignore, sizes)})
-        if not ignore:
-            raise ValueError("ignore is an empty dict. To ignore nothing, pass None.")
-        for category, region in ignore.items():
-            if split_background(region)[0]:
-                raise ValueError(
-                    f"ignore[{category!r}] holds 'background', which is looked for in all images "
-                    "alike: pass ignore='background', or regions for these categories."
-                )
-        regions = {str(c): as_region(part, sizes, f"ignore[{c!r}]") for c, part in ignore.items()}
-        return cls(regions)
-
-    @property
-    def by_category(self):
-        """Whether what is ignored in an image depends on its category."""
-        return None not in self.regions
-
-    def check(self, images, geometry, grid_shape, categories=None):
-        """Raise ValueError if a region does not fit training images, or is all or none of them.
-
-        Regions by category are checked once the categories are known.
-        """
-        if self.by_category and categories is None:
-            return
-        for name, rows, ignored in self._patches(images, geometry, grid_shape, categories):
-            if len(rows) and not ignored.any():
-                raise ValueError(
-                    f"{name} covers less than half of every patch, so that no patch would be "
-                    "ignored: make the region larger, raise image_size, or pass None."
-                )
-
-    def mark(self, features, images, geometry, categories=None):
-        """Turn the features ``(n, h, w, d)`` of ignored patches into NaN, in place.
-
-        `categories`, one an image, are asked for where regions depend on them.
-        """
-        for _, rows, ignored in self._patches(images, geometry, features.shape[1:3], categories):
-            for row, patches in zip(rows, ignored, strict=True):
-                features[row][patches] = np.nan
-
-    def _patches(self, images, geometry, grid_shape, categories):
-        """Yield for each region its name, the rows of its images, and their ignored patches."""
-        if not self.by_category:
-            categories = [None] * len(images)
-        for category, region in self.regions.items():
-            name = f"ignore[{category!r}]" if self.by_category else "ignore"
-            rows = np.flatnonzero([shown == category for shown in categories])
-            ignored = region.patches(geometry[rows], grid_shape, images[rows])
-            whole = rows[ignored.all(axis=(1, 2))]
-            if len(whole):
-                raise ImageReadError(
-                    f"{name} covers all that the backbone sees of image {images.place(whole[0])}, "
-                    "so that nothing is left to judge. Of a mask, what is not 0 is ignored."
-                )
-            yield name, rows, ignored
-
-
-@dataclass(frozen=True, eq=False)
 class Picture:
     """How the pixels of an image become what a network, or all tiles together, see.
 
-    A feature estimator finds it in `fit`, and it stays.
+    A feature estimator finds it in `fit`, and it stays. Features of ignored patches are NaN, so
+    that no later step can count them by mistake.
     """
 
     framing: Framing
     intensity: Intensity
     tile: tuple[int, int] | None = None  # height and width of what the network gets at a time
-    ignored: Ignored | None = None  # regions whose patches do not count
+    # Regions whose patches do not count, by category; of all images by None.
+    ignored: dict[str | None, IgnoredRegion] | None = None
     no_background: bool = False  # whether those of the background do not count either
 
     @property
@@ -129,15 +61,74 @@ class Picture:
         boxes = [images.box(i, self.framing) for i in range(len(images))]
         return Geometry(self.framing.size, images.sizes(), boxes)
 
+    @property
+    def by_category(self):
+        """Whether what is ignored in an image depends on its category."""
+        return self.ignored is not None and None not in self.ignored
+
+    def check_ignored(self, images, grid_shape, categories=None):
+        """Raise ValueError if a region does not fit training images, or is all or none of them.
+
+        Regions by category are checked once the categories are known.
+        """
+        for name, rows, ignored in self._ignored_patches(images, grid_shape, categories):
+            if len(rows) and not ignored.any():
+                raise ValueError(
+                    f"{name} covers less than half of every patch, so that no patch would be "
+                    "ignored: make the region larger, raise image_size, or pass None."
+                )
+
     def mark_ignored(self, features, images, categories=None):
-        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place."""
-        ignored = self.ignored
-        if ignored is not None and (categories is not None or not ignored.by_category):
-            ignored.mark(features, images, self.geometry(images), categories)
+        """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place.
+
+        Where regions depend on the categories of the images, they wait for these.
+        """
+        grid_shape = features.shape[1:3]
+        for _, rows, ignored in self._ignored_patches(images, grid_shape, categories):
+            for row, patches in zip(rows, ignored, strict=True):
+                features[row][patches] = np.nan
         if self.no_background:
             for i, image in enumerate(features):
-                background = is_background(self.pixels(images, i), features.shape[1:3])
-                image[background] = np.nan
+                image[is_background(self.pixels(images, i), grid_shape)] = np.nan
+
+    def _ignored_patches(self, images, grid_shape, categories):
+        """Yield for each region its name, the rows of its images, and their ignored patches."""
+        if self.ignored is None or (self.by_category and categories is None):
+            return
+        geometry = self.geometry(images)
+        for category, region in self.ignored.items():
+            name, rows = "ignore", np.arange(len(images))
+            if category is not None:
+                name = f"ignore[{category!r}]"
+                rows = np.flatnonzero(np.asarray(categories) == category)
+            ignored = region.patches(geometry[rows], grid_shape, images[rows])
+            whole = rows[ignored.all(axis=(1, 2))]
+            if len(whole):
+                raise ImageReadError(
+                    f"{name} covers all that the backbone sees of image {images.place(whole[0])}, "
+                    "so that nothing is left to judge. Of a mask, what is not 0 is ignored."
+                )
+            yield name, rows, ignored
+
+
+def find_ignored(ignore, sizes):
+    """The regions that a user gives, by category, or of all images: by None.
+
+    `sizes` are heights and widths of the training images.
+    """
+    if ignore is None:
+        return None
+    if not isinstance(ignore, Mapping):
+        return {None: as_region(ignore, sizes)}
+    if not ignore:
+        raise ValueError("ignore is an empty dict. To ignore nothing, pass None.")
+    for category, region in ignore.items():
+        if split_background(region)[0]:
+            raise ValueError(
+                f"ignore[{category!r}] holds 'background', which is looked for in all images "
+                "alike: pass ignore='background', or regions for these categories."
+            )
+    return {str(c): as_region(part, sizes, f"ignore[{c!r}]") for c, part in ignore.items()}
 
 
 def split_background(ignore):

@@ -165,7 +165,7 @@ def _refusals(features, knn, scorer):
     picture = features.picture_
     if picture.no_background:
         yield "ignore='background'", "fit with a mask or crop="
-    if picture.ignored is not None and picture.ignored.by_category:
+    if picture.by_category:
         yield "what each category ignores", "fit with one mask for all"
     for backbone in features.backbones:
         intensity = backbone.picture_.intensity
