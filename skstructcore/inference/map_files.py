@@ -205,10 +205,6 @@ def save_maps(
         If a folder holds files that are none of this function, or maps of another model or of
         images that lie elsewhere.
 
-    See Also
-    --------
-    skstructcore.images.place_on_image : What brings a map to the size of its image.
-
     Examples
     --------
     >>> import tempfile

@@ -111,9 +111,8 @@ def _describe(scorer, maps, good):
     judged = scorer.routes_.judge(evidence, scorer.unknown_level)
     check_scores(judged.raw_score)
     table = describe_maps(scorer, maps, evidence.base, judged)
-    groups = good.groups
-    if groups is None:  # each image its own, and that of its copies
-        groups = pd.factorize(digests_of(good.X))[0]
+    # Without groups each image is its own, and that of its copies.
+    groups = pd.factorize(digests_of(good.X))[0] if good.groups is None else good.groups
     return table.assign(
         nearest_route=routes_of(table),
         raw_score=judged.raw_score,

@@ -79,9 +79,8 @@ class StartMixture:
 
     @property
     def log_value(self) -> float:
-        return float(
-            np.logaddexp(np.log(_waiting(self.n_steps)), np.logaddexp.reduce(self.log_capital))
-        )
+        log_waiting = np.log(_waiting(self.n_steps))
+        return float(np.logaddexp(log_waiting, np.logaddexp.reduce(self.log_capital)))
 
     @property
     def start(self) -> int:

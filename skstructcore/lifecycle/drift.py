@@ -201,9 +201,7 @@ class DriftMonitor:
         table, maps = self._describe(X)
         groups = None if groups is None else check_labels(groups, len(table), "groups")
         routes, p_values = _routes_of(table), table["p_value"].to_numpy(np.float64)
-        rejected = (
-            table["is_anomalous"].tolist() if "is_anomalous" in table else [None] * len(table)
-        )
+        rejected = list(table.get("is_anomalous", [None] * len(table)))
         z = table.filter(regex="^z_")
         columns, z = list(z), z.to_numpy(np.float64)
         new = []

@@ -257,11 +257,10 @@ def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
 
 def _decisions(fresh, changed):
     """What was, and what is decided about the fresh images."""
-    table = fresh.table
-    was = table["is_anomalous"].to_numpy(bool)
-    now = changed.describe(fresh.maps)["is_anomalous"].to_numpy(bool)
+    tables = fresh.table, changed.describe(fresh.maps)
+    was, now = (table["is_anomalous"].to_numpy(bool) for table in tables)
     decided = {"was_anomalous": was, "is_anomalous": now, "changed": was != now}
-    kept = table[["nearest_route", "raw_score", "group"]]
+    kept = fresh.table[["nearest_route", "raw_score", "group"]]
     return kept.set_axis(["route", "anomaly_score", "group"], axis=1).assign(**decided)
 
 
