@@ -92,10 +92,7 @@ def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
 
 
 def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
-    """Largest F1 score that any threshold on the scores reaches.
-
-    It uses the labels to choose the threshold, so it bounds what a threshold set without
-    labels can reach.
+    """Largest F1 score that any threshold on the scores reaches, chosen by the labels.
 
     Parameters
     ----------
@@ -192,12 +189,10 @@ def aupro_score(
 ) -> float:
     """Area under the per-region-overlap curve up to a false positive rate.
 
-    At each threshold, the overlap is the share of a defect's pixels that lie above it,
-    averaged over all connected defects (8-connected, every defect counts the same however
-    small); the false positive rate is the share of all normal pixels above it. The area
-    under overlap against false positive rate from 0 to `max_fpr` is divided by `max_fpr`,
-    so that 1 is perfect. Every distinct score is a threshold; nothing is binned. Between
-    the points of equal scores the curve is a straight line, as in an ROC curve.
+    At each threshold, the overlap is the share of a defect's pixels that lie above it, averaged
+    over all connected defects (8-connected, every defect counts the same); the false positive
+    rate is the share of all normal pixels above it. The area up to `max_fpr` is divided by
+    `max_fpr`, so that 1 is perfect. Every distinct score is a threshold; nothing is binned.
 
     Parameters
     ----------

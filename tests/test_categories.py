@@ -3,16 +3,18 @@ import os
 import re
 import shutil
 
+import dino_reference
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from networks import Blocks
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 
-from skstructcore import make_structcore
+from skstructcore import DinoFeatures, make_structcore
 from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
@@ -158,6 +160,24 @@ def test_settings_that_are_written_alike_are_still_other_settings(
     assert times(tmp_path) == before
     with pytest.raises(ValueError, match=f"with other settings .*{parameter}"):
         evaluate_categories(changed[1], root, tmp_path)
+
+
+def test_weights_are_told_apart_by_their_content(root, tmp_path):
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        state = dino_reference.random_state(64, seed=seed)
+        torch.save(state, tmp_path / f"{name}.pth")
+
+    def evaluated(name):
+        weights = tmp_path / f"{name}.pth"
+        features = DinoFeatures(None, (2,), weights=weights, image_size=28)
+        pipe = make_structcore(features, bank__ratio=0.3)
+        evaluate_categories(pipe, root, tmp_path / "out", categories=["nut"])
+        return times(tmp_path / "out")
+
+    assert evaluated("one") == evaluated("same")
+    (tmp_path / "other.pth").replace(tmp_path / "one.pth")
+    with pytest.raises(ValueError, match=r"with other settings .*features__weights"):
+        evaluated("one")
 
 
 def test_a_category_whose_files_change_is_computed_again(pipe, root, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,32 +26,21 @@ if TYPE_CHECKING:
 
     from ..images.image_list import StrPath
 
-__all__ = ["load_annotated"]
-
 _logger = logging.getLogger(__name__)
 
 
-class _Shape(NamedTuple):
-    """One annotation: a label, and its polygon or run lengths (COCO)."""
-
-    label: str
-    polygon: Any = None
-    runs: Any = None
-
-
 class DrawnMask(NamedTuple):
-    """Shapes of an image, which become a mask when it is asked for."""
+    """Areas of an image, polygons or run lengths of COCO, that become a mask when it is read."""
 
     size: tuple[int, int]
-    shapes: tuple[_Shape, ...]
+    areas: tuple[Any, ...]
 
     def read(self) -> NDArray[np.bool_]:
-        """The mask of shape `size`: pixels whose centre lies in a shape."""
-        polygons = [shape.polygon for shape in self.shapes if shape.polygon is not None]
-        mask = fill_polygons(polygons, self.size)
-        for shape in self.shapes:
-            if shape.runs is not None:
-                mask |= _decoded(shape.runs, self.size)
+        """The mask of shape `size`: pixels whose centre lies in an area."""
+        mask = fill_polygons([area for area in self.areas if isinstance(area, list)], self.size)
+        for area in self.areas:
+            if isinstance(area, dict):
+                mask |= _decoded(area, self.size)
         return mask
 
 
@@ -99,37 +89,35 @@ def load_annotated(
     if annotations is not None and Path(annotations).is_file():
         shapes_of = _coco(Path(annotations), sizes, problems)
     else:
-        place = None if annotations is None else Path(annotations)
+        place = Path(folder if annotations is None else annotations)
         shapes_of = _beside(Path(folder), place, sizes, problems)
     problems.raise_any()
     y, masks = [], []
-    for file, all_shapes in shapes_of.items():
-        shapes = tuple(shape for shape in all_shapes if not means_good(shape.label))
-        y.append(shapes[0].label if shapes else GOOD)
-        masks.append(DrawnMask(sizes[file], shapes) if shapes else None)
+    for file, shapes in shapes_of.items():
+        defects = [shape for shape in shapes if not means_good(shape[0])]
+        labels, areas = zip(*defects, strict=True) if defects else ([GOOD], None)
+        y.append(labels[0])
+        masks.append(DrawnMask(sizes[file], areas) if defects else None)
     return problems.checked(ImageSet(list(shapes_of), y, masks=masks), check)
 
 
 def _beside(folder, annotations, sizes, problems):
-    readers = {".json": _labelme, ".xml": _voc, ".txt": partial(_yolo, annotations or folder)}
+    """Label and area of each shape of each image; all readers of files below give these."""
+    readers = {".json": _labelme, ".xml": _voc, ".txt": partial(_yolo, annotations)}
     shapes_of = {file: [] for file in sizes}
     n_read = 0
     for file, size in sizes.items():
-        path = Path(file)
-        if annotations is not None:
-            path = annotations / path.relative_to(folder)
-        for suffix, reader in readers.items():
-            source = path.with_suffix(suffix)
-            if not source.is_file():
-                continue
+        path = annotations / Path(file).relative_to(folder)
+        sources = (path.with_suffix(suffix) for suffix in readers)
+        source = next(filter(Path.is_file, sources), None)
+        if source is not None:
             n_read += 1
             with problems.listed(source):
-                shapes_of[file] = reader(source, size)
-            break
+                shapes_of[file] = readers[source.suffix](source, size)
     if not n_read:
         problems.add(
-            f"{annotations or folder}: no .json, .xml or .txt has the name of an image; where they "
-            "lie elsewhere, pass annotations=, their folder or the COCO file"
+            f"{annotations}: no .json, .xml or .txt has the name of an image; where they lie "
+            "elsewhere, pass annotations=, their folder or the COCO file"
         )
     return shapes_of
 
@@ -137,7 +125,7 @@ def _beside(folder, annotations, sizes, problems):
 def _labelme(path, size):
     data = json.loads(path.read_text("utf-8"))
     _check_size(data.get("imageHeight"), data.get("imageWidth"), size)
-    return [_Shape(_named(s["label"]), _corners(s)) for s in data["shapes"]]
+    return [(_named(s["label"]), _corners(s)) for s in data["shapes"]]
 
 
 def _named(label):
@@ -166,12 +154,12 @@ def _corners(shape):
     if shape_type == "circle":
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, np.newaxis]
         radius = np.hypot(*(points[1] - points[0]))
-        return points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)])
-    return points
+        points = points[0] + radius * np.hstack([np.cos(angle), np.sin(angle)])
+    return points.tolist()
 
 
 def _box(left, top, right, bottom):
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=np.float64)
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def _voc(path, size):
@@ -183,7 +171,7 @@ def _voc(path, size):
             raise ValueError("an object has no bndbox")
         sides = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
         # The first pixel is 1, and the last one belongs to the box.
-        shapes.append(_Shape(label, _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
+        shapes.append((label, _box(sides[0] - 1, sides[1] - 1, *sides[2:])))
     return shapes
 
 
@@ -192,7 +180,6 @@ def _yolo(root, path, size):
     names = next(filter(Path.is_file, names), None)
     lines = names.read_text("utf-8").splitlines() if names else []
     labels = dict(enumerate(map(str.strip, lines)))
-    scale = np.array(size[::-1], dtype=np.float64)
     shapes = []
     for line in filter(str.strip, path.read_text("utf-8").splitlines()):
         class_number, *values = map(float, line.split())
@@ -203,13 +190,12 @@ def _yolo(root, path, size):
             raise ValueError(f"{line!r}: {class_number:g} is no number of a class")
         if not -0.01 <= min(values) <= max(values) <= 1.01:  # beyond by rounding
             raise ValueError(f"{line!r}: YOLO's places are shares of the image, from 0 to 1")
-        label = labels.get(class_number) or f"class {class_number:g}"
+        corners = np.array(values).reshape(-1, 2)
         if is_box:
-            centre, half = np.array(values[:2]), np.array(values[2:]) / 2
-            corners = _box(*(centre - half), *(centre + half))
-        else:
-            corners = np.array(values).reshape(-1, 2)
-        shapes.append(_Shape(label, corners * scale))
+            centre, half = corners[0], corners[1] / 2
+            corners = np.array(_box(*(centre - half), *(centre + half)))
+        label = labels.get(class_number) or f"class {class_number:g}"
+        shapes.append((label, (corners * size[::-1]).tolist()))
     return shapes
 
 
@@ -220,7 +206,19 @@ def _coco(path, sizes, problems):
         images = {image["id"]: (image["file_name"], image) for image in data["images"]}
         annotations = data["annotations"]
     problems.raise_any()
-    file_of = _coco_files(path, images, sizes, problems)
+    file_of, of_name = {}, defaultdict(list)
+    for file in sizes:
+        of_name[Path(file).name].append(file)
+    for key, (name, image) in images.items():
+        ending = Path(name).parts
+        same_name = of_name[Path(name).name]
+        matches = [file for file in same_name if Path(file).parts[-len(ending) :] == ending]
+        if len(matches) != 1:
+            problems.add(f"{path}: {len(matches)} images are named {name!r}")
+            continue
+        file_of[key] = matches[0]
+        with problems.listed(f"{path}: {name}"):
+            _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
     listed = set(file_of.values())
     shapes_of = {file: [] for file in sizes if file in listed}
     if len(shapes_of) < len(sizes):
@@ -229,51 +227,33 @@ def _coco(path, sizes, problems):
         )
     for number, item in enumerate(annotations):
         with problems.listed(f"{path}: annotation {number}"):
+            if item["image_id"] not in images:
+                raise ValueError(f"it is of the unknown image {item['image_id']}")
             if item["image_id"] in file_of:
                 shapes_of[file_of[item["image_id"]]] += _coco_shapes(item, names)
-            elif item["image_id"] not in images:
-                problems.add(f"{path}: an annotation of the unknown image {item['image_id']}")
     return shapes_of
-
-
-def _coco_files(path, images, sizes, problems):
-    """The file of each image of a COCO file: the one whose path ends as its name says."""
-    of_name = {}
-    for file in sizes:
-        of_name.setdefault(Path(file).name, []).append(file)
-    file_of = {}
-    for key, (name, image) in images.items():
-        ending = Path(name).parts
-        same_name = of_name.get(Path(name).name, ())
-        matches = [file for file in same_name if Path(file).parts[-len(ending) :] == ending]
-        if len(matches) != 1:
-            problems.add(f"{path}: {len(matches)} images are named {name!r}")
-            continue
-        file_of[key] = matches[0]
-        with problems.listed(f"{path}: {name}"):
-            _check_size(image.get("height"), image.get("width"), sizes[matches[0]])
-    return file_of
 
 
 def _coco_shapes(item, names):
     label = _named(names.get(item.get("category_id"), f"class {item.get('category_id')}"))
     outlines = item.get("segmentation")
     if isinstance(outlines, dict):
-        return [_Shape(label, runs=outlines)]
+        return [(label, outlines)]
     if outlines:
-        return [_Shape(label, _corners({"points": outline})) for outline in outlines]
+        return [(label, _corners({"points": outline})) for outline in outlines]
     left, top, width, height = item["bbox"]
-    return [_Shape(label, _box(left, top, left + width, top + height))]
+    return [(label, _box(left, top, left + width, top + height))]
 
 
 def _decoded(runs, size):
     """The mask of COCO's run lengths, which go down the columns and begin with background."""
-    if tuple(runs["size"]) != tuple(size):
-        raise ValueError(f"run lengths of {runs['size']} pixels, the image has {list(size)}")
     counts = runs["counts"]
+    n_pixels = sum(counts) if isinstance(counts, list) else size[0] * size[1]
+    if tuple(runs["size"]) != tuple(size) or n_pixels != size[0] * size[1]:
+        raise ValueError(
+            f"run lengths of {n_pixels} pixels, {runs['size']}; the image has {list(size)}"
+        )
     if isinstance(counts, list):
-        if sum(counts) != size[0] * size[1]:
-            raise ValueError(f"run lengths of {sum(counts)} pixels, the image has {list(size)}")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         return flat.reshape(size[::-1]).T
     mask = import_extra("pycocotools.mask", "coco", "A compressed mask of COCO")

@@ -33,8 +33,7 @@ def _known(name):
 class ImageSet:
     """Images with labels, masks, groups, categories and splits that index like an array.
 
-    A light container: it holds paths (or arrays) and reads no image. Because it has
-    `shape` and is indexed like an array, scikit-learn's splitters, `cross_validate` and
+    It holds paths (or arrays) and reads no image. scikit-learn's splitters, `cross_validate` and
     `GridSearchCV` cut it, and everything that belongs to the images is cut with them.
 
     Parameters
@@ -42,13 +41,11 @@ class ImageSet:
     paths : sequence of n str, path-like or ndarray
         The images: files, or uint8 arrays of shape (h, w) or (h, w, 3).
     y : array-like of shape (n,), default=None
-        Labels: "good" (or "normal", "OK", "pass", ...) is normal, every other string is the type
-        of the defect. Words for good and numbers (see `skstructcore.images.labels`) become "good"
-        and "anomalous". None: all good.
+        Labels: "good" (or "normal", "OK", ...), or the type of the defect. Numbers (see
+        `skstructcore.images.labels`) become "good" and "anomalous". None: all good.
     masks : sequence of n str, path-like, ndarray or None, default=None
         Where the defect is: a file or an array of the size of the image, non-zero = defect (see
         `skstructcore.images.read_mask`), or an object whose method ``read`` gives such an array.
-        None for an image without a mask. Good images need none.
     groups : array-like of shape (n,), default=None
         Which images show the same part, and so must not be on both sides of a split.
     categories : array-like of shape (n,), default=None
@@ -62,12 +59,11 @@ class ImageSet:
 
     Attributes
     ----------
-    paths : list of n str or ndarray
+    paths, masks : list of n
     y : ndarray of shape (n,), dtype object
-    masks : list of n str, ndarray or None
     groups, categories, splits, parts : ndarray of shape (n,) or None
     annotations : Annotations
-        All of these but the masks.
+        All of these but paths and masks.
     shape : tuple (n,)
 
     Raises
@@ -184,8 +180,7 @@ class ImageSet:
         Returns
         -------
         mask : ndarray of shape (h, w), dtype bool, or None
-            Of the size of the upright image. Without a mask: all False for a good image, None for
-            an anomalous one.
+            Of the upright image. Without a mask: all False if it is good, else None.
 
         Raises
         ------
@@ -219,10 +214,7 @@ class ImageSet:
 
 
 class ImageRow(NamedTuple):
-    """One image, and what its place or its row in a table says of it; None: nothing.
-
-    A label of "" is an empty cell of a table.
-    """
+    """One image, and what its place or its row in a table says of it; None: nothing, "": empty."""
 
     file: str
     label: str | None = None
@@ -235,28 +227,17 @@ class ImageRow(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The folder that the image is in."""
         return str(Path(self.file).parent)
 
 
 class DatasetError(ValueError):
-    """A data set on disk has problems; the message and `problems` list all of them.
-
-    Parameters
-    ----------
-    root : str or path-like
-        The folder of the data set.
-    problems : list of str
-        One for each file that something is wrong with.
-    """
+    """The data set in the folder `root` has `problems`, a list of str; the message lists all."""
 
     def __init__(self, root: StrPath, problems: list[str]) -> None:
         self.root = root
         self.problems = problems
-        super().__init__(
-            f"{len(problems)} problem(s) in {str(root)!r}:\n"
-            + "\n".join(f"- {p}" for p in problems)
-        )
+        lines = [f"{len(problems)} problem(s) in {str(root)!r}:", *(f"- {p}" for p in problems)]
+        super().__init__("\n".join(lines))
 
     def __reduce__(self):
         return type(self), (self.root, self.problems)
@@ -289,9 +270,8 @@ class Problems:
     def checked(self, images: ImageSet, decode: bool | None) -> ImageSet:
         """Return the images, or raise `DatasetError` with their problems and those before.
 
-        Problems are unreadable images, and those of `find_mask_problems`. With `decode`, images are
-        decoded to their end, which finds truncated files; without, only their headers are read.
-        None leaves all images to a later check, which knows of pages and `max_pixels`.
+        With `decode`, images are decoded to their end; without, their headers are read; None
+        leaves them to a later check, which knows of pages and `max_pixels`.
         """
         if len(images) and decode is not None:
             unreadable = find_unreadable(images, decode=decode)

@@ -46,9 +46,8 @@ def load_mvtec_ad(
 
     Any image format will do, and masks may have the name of their image alone. The folder of good
     images may also be named "ok", as that of BTAD is, or by another of the words in
-    `skstructcore.images.labels`. Masks are optional for a whole type of defect: without the
-    folder `ground_truth/<type>` its images have none, and pixel metrics leave them out, as
-    they leave out images whose mask is empty.
+    `skstructcore.images.labels`. Without the folder `ground_truth/<type>` the images of a type
+    have no masks.
 
     Parameters
     ----------
@@ -57,9 +56,8 @@ def load_mvtec_ad(
     category : str, default=None
         Which category to read; None reads all that there are.
     groups : {"auto"}, str or None, default="auto"
-        A CSV file in each category's folder with the columns split, type, file and group:
-        which images show the same part. "auto" reads `groups.csv` where there is one; None
-        reads none.
+        A CSV file in each category's folder with the columns split, type, file and group: which
+        images show the same part. "auto": `groups.csv` where there is one.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -122,14 +120,10 @@ def load_visa(
 
     Parameters
     ----------
-    root : str or path-like
-        The folder of all categories; of the second layout also the folder of one category.
-    category : str, default=None
-        Which category to read; None reads all that there are.
+    root, category, check :
+        As of `load_mvtec_ad`.
     split : str, default="1cls"
-        Name of the CSV file, without ".csv"; ignored in the second layout.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
+        Name of the CSV file, without ".csv".
 
     Returns
     -------
@@ -171,15 +165,11 @@ def load_visa(
 def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     """Read KolektorSDD or KolektorSDD2 as they were published.
 
-    The first has no split; the shots of one commutator are a group::
+    The first has no split; the shots of one commutator are a group. The second has one, with
+    anomalous images in its training part too::
 
-        <root>/kos01/Part0.jpg
-        <root>/kos01/Part0_label.bmp
-
-    The second has one, with anomalous images in its training part too::
-
-        <root>/{train,test}/10000.png
-        <root>/{train,test}/10000_GT.png
+        <root>/kos01/Part0.jpg              <root>/{train,test}/10000.png
+        <root>/kos01/Part0_label.bmp        <root>/{train,test}/10000_GT.png
 
     An image is anomalous if its mask marks any pixel.
 
@@ -188,7 +178,7 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     root : str or path-like
         The folder of the data set.
     check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
+        As of `load_mvtec_ad`.
 
     Returns
     -------
@@ -309,10 +299,7 @@ def _read_groups(folder, groups, files, problems):
 
 
 class Layout(NamedTuple):
-    """A data set on disk: its folder, what reads it, and the names of its categories.
-
-    A name leads to what the loader takes for it: None where the folder is that of one category.
-    """
+    """A data set on disk, its reader, and what that takes for each category: None if it is one."""
 
     root: Path
     loader: Callable[..., ImageSet]

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..images.geometry import Geometry
     from .image_set import ImageSet
 
-__all__ = ["NoMasksError", "check_masks", "find_mask_problems", "judged_pixels"]
-
 _logger = logging.getLogger(__name__)
 
 
@@ -31,12 +29,11 @@ class NoMasksError(ValueError):
 
 
 def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> list[str]:
-    """Check the masks of an image set, without stopping at the first problem.
+    """All that is wrong with the masks of an image set, but for images at `unreadable` positions.
 
     Problems are anomalous images without a mask although others of their type (and category) have
-    one, masks that cannot be read, and masks that are not of the size of their image. Those of
-    images at `unreadable` positions are not looked at. Masks that contradict the label of their
-    image, without a defect or of a good one, are told in the log.
+    one, masks that cannot be read, and masks of another size than their image. Masks that
+    contradict the label of their image are told in the log.
     """
     has_mask = [mask is not None for mask in images.masks]
     categories = [None] * len(images) if images.categories is None else images.categories
@@ -72,9 +69,7 @@ def _look_at_mask(images, i):
 def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
     """Raise an error that lists everything that is wrong with masks, before work is done.
 
-    NoMasksError if `images` is no ImageSet, or no anomalous image (by default of those that
-    `images.y` calls so) has a mask. ValueError if masks are missing, unreadable or of another size
-    than their images.
+    NoMasksError if `images` is no ImageSet, or no anomalous image has a mask; else ValueError.
     """
     if not hasattr(images, "masks"):
         raise NoMasksError(
@@ -108,11 +103,9 @@ def judged_pixels(
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.floating], NDArray[np.bool_] | None]:
     """Masks, maps and ignored pixels of the images that count, as pixel metrics take them.
 
-    Each mask is brought the way that its image went: cut to the part that the backbone saw,
-    then scaled by taking the nearest pixel. Good images count with an empty mask. Anomalous
-    images whose mask is empty, or whose type of defect has no masks at all, say nothing about
-    pixels and are left out. One whose defect lies outside of what the backbone saw counts with an
-    empty mask, as a good image does.
+    Each mask is cut to the part that the backbone saw and scaled by taking the nearest pixel. Good
+    images count with an empty mask, and so does one whose defect lies outside of that part.
+    Anomalous images whose mask is empty or missing say nothing about pixels and are left out.
 
     Parameters
     ----------
@@ -137,8 +130,7 @@ def judged_pixels(
     NoMasksError
         If no anomalous image has a mask with a defect in the part that was seen and is not ignored.
     ValueError
-        If a mask cannot be read or is not of the size of its image. What is missing beside
-        others, only `check_masks` finds.
+        If a mask cannot be read or is not of the size of its image.
 
     Examples
     --------
@@ -156,16 +148,15 @@ def judged_pixels(
     """
     size = pixel_maps.shape[1:]
     anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
-    masks, judged = [], []
+    seen = {}
     for i in range(len(images)):
-        mask = images.load_mask(i) if anomalous[i] else None
         if not anomalous[i]:
-            masks.append(np.zeros(size, dtype=bool))
-        elif mask is not None and mask.any():
-            masks.append(mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i]))
-        else:
+            seen[i] = np.zeros(size, dtype=bool)
             continue
-        judged.append(i)
+        mask = images.load_mask(i)
+        if mask is not None and mask.any():
+            seen[i] = mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i])
+    judged, masks = [*seen], [*seen.values()]
     out = None if ignored is None else ignored_pixels(ignored[judged], size)
     if not any((mask if out is None else mask & ~out[i]).any() for i, mask in enumerate(masks)):
         raise _no_masks(anomalous)

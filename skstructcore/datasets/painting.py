@@ -2,8 +2,7 @@
 
 Every kind of defect is one small function in `DEFECTS`: it gets an image as floats, a random
 generator, the severity and the size (or None), and returns the image as it would look if the
-defect were everywhere, together with the opacity of the defect at each pixel. `paint_defect`
-blends the two; `paint_copies` does it for a list of images.
+defect were everywhere, and the opacity of the defect at each pixel. `paint_defect` blends the two.
 """
 
 from __future__ import annotations
@@ -24,13 +23,10 @@ if TYPE_CHECKING:
     from .._utils.typing import ArrayLike, NDArray, RandomState
     from ..images.image_list import ImagesLike
 
-__all__ = ["DEFECTS", "paint_copies", "paint_defect"]
-
 # An opacity above this counts as defect in the mask: about where the eye puts the edge.
 _MASK_LEVEL = 0.4
 # A defect whose mean change is below so many grey levels would be invisible: it is redrawn.
 _VISIBLE = 10.0
-_TRIALS = 12
 
 
 def paint_defect(
@@ -43,10 +39,8 @@ def paint_defect(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paint one defect of a given kind at a random place into a good image.
 
-    Size, place and shape are random; the contrast follows the contrast of the image, so
-    that a defect on gravel is stronger than one on a plain surface. A defect that changes
-    the image too little to be seen (a "missing" part where there was nothing) is drawn
-    again at another place, at most 12 times.
+    Size, place and shape are random; the contrast follows that of the image. A defect that
+    changes the image too little to be seen is drawn again at another place, at most 12 times.
 
     Parameters
     ----------
@@ -105,7 +99,7 @@ def paint_defect(
     rng = check_random_state(random_state)
     pixels = image.astype(np.float32).reshape(*image.shape[:2], -1)
     best = (-1.0, None, None)
-    for _ in range(_TRIALS):
+    for _ in range(12):
         defect, opacity = DEFECTS[kind](pixels, rng, severity, size)
         blended = pixels + opacity[..., None] * (defect - pixels)
         painted = np.clip(np.rint(blended), 0, 255)
@@ -120,12 +114,12 @@ def paint_defect(
     return painted.astype(np.uint8).reshape(image.shape), mask
 
 
-def _spot(pixels, rng, severity, size=None):
+def _spot(pixels, rng, severity, size):
     opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.03, 0.06), roughness=0.25)
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.9, 1.3)), opacity
 
 
-def _scratch(pixels, rng, severity, size=None):
+def _scratch(pixels, rng, severity, size):
     side = min(pixels.shape[:2])
     start = rng.uniform(0.15, 0.85, 2) * pixels.shape[:2]
     angle, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.8, 0.8)
@@ -158,14 +152,12 @@ def _resized(path, size, shape):
     return path - np.maximum(path.max(axis=0) - (np.array(shape) - 1), 0)
 
 
-def _stain(pixels, rng, severity, size=None):
-    opacity = _blob(
-        pixels.shape, rng, size, radius=rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25
-    )
+def _stain(pixels, rng, severity, size):
+    opacity = _blob(pixels.shape, rng, size, rng.uniform(0.13, 0.24), roughness=0.5, edge=0.25)
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.55, 0.85)), opacity
 
 
-def _texture(pixels, rng, severity, size=None):
+def _texture(pixels, rng, severity, size):
     opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.11, 0.2), roughness=0.4)
     side = min(pixels.shape[:2])
     change = rng.choice(["blur", "stretch", "contrast"], p=[0.2, 0.4, 0.4])
@@ -182,7 +174,7 @@ def _texture(pixels, rng, severity, size=None):
     return resample(pixels, shrink, centre - shrink @ centre), opacity
 
 
-def _missing(pixels, rng, severity, size=None):
+def _missing(pixels, rng, severity, size):
     opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.09, 0.15), roughness=0.3)
     around = ndimage.maximum_filter(opacity, size=5) > 0
     around &= opacity < _MASK_LEVEL
@@ -191,10 +183,8 @@ def _missing(pixels, rng, severity, size=None):
     return pixels + min(severity, 1.0) * (flat - pixels), opacity
 
 
-def _noise(pixels, rng, severity, size=None):
-    opacity = _blob(
-        pixels.shape, rng, size, radius=rng.uniform(0.07, 0.13), roughness=0.4, edge=0.2
-    )
+def _noise(pixels, rng, severity, size):
+    opacity = _blob(pixels.shape, rng, size, rng.uniform(0.07, 0.13), roughness=0.4, edge=0.2)
     scale = severity * max(18.0, 0.6 * float(pixels.std()))
     burst = rng.normal(scale=scale, size=(*pixels.shape[:2], 1)).astype(np.float32)
     return pixels + burst, opacity
@@ -211,10 +201,7 @@ DEFECTS = {
 
 
 def _blob(shape, rng, size, radius, roughness, edge=0.0):
-    """Opacity of an irregular round shape, `size` pixels long.
-
-    Without a size, `radius` is that of the shape, as a share of the shorter side.
-    """
+    """Opacity of an irregular round shape, `size` pixels long or by a share of the shorter side."""
     height, width = shape[:2]
     side = min(height, width)
     radius = max(1.5, radius * side) if size is None else size / 2
@@ -287,9 +274,8 @@ def paint_copies(
 ) -> ImageSet:
     """Paint one defect into a copy of each image.
 
-    Kind, place and shape of the defect follow from the content of the image and the seed
-    alone: an image has the same copy in every fold, chunk and process, and a feature cache
-    knows it. The copies are arrays in memory; paint many images in chunks.
+    The defect follows from the content of the image and the seed alone: an image has the same
+    copy in every fold, chunk and process. Copies are arrays in memory; paint many in chunks.
 
     Parameters
     ----------
@@ -298,9 +284,8 @@ def paint_copies(
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects; each copy gets one of them, at random.
     severity : float, default=1.0
-        Contrast of the defects, see `paint_defect`.
     size : float, default=None
-        Longest extent of each defect in pixels of the image, see `paint_defect`. None: random.
+        Contrast, and longest extent in pixels of the image, see `paint_defect`.
     random_state : int, RandomState instance or None, default=0
         Seed. Copies that are compared with each other need the same int.
 
@@ -308,17 +293,14 @@ def paint_copies(
     -------
     copies : ImageSet
         In the order of `images`: the kind of each defect as label, its pixels as mask, and the
-        groups, categories, splits and parts of `images` where it has them. Images are uint8 arrays,
-        upright, (h, w) where the original is grey (a coloured defect would give itself away)
-        and (h, w, 3) otherwise.
+        groups, categories, splits and parts of `images`. Images are upright uint8 arrays, (h, w)
+        where the original is grey and (h, w, 3) otherwise.
 
     Raises
     ------
     ValueError
-        If `kinds` is empty or has an unknown kind, or the defect does not fit into an image;
-        the message names the image.
-    ImageReadError
-        If an image cannot be read.
+        If `kinds` is empty or has an unknown kind, an image cannot be read or the defect does
+        not fit into it; the message names the image.
 
     Examples
     --------
@@ -330,9 +312,6 @@ def paint_copies(
     ImageSet(n_images=3, good=0, anomalous=3)
     >>> copies.y[0], copies.paths[0].shape, copies.masks[0].shape
     ('spot', (48, 64), (48, 64))
-    >>> bool((copies[1:].paths[0] == paint_copies(good[1:], kinds=["spot"], severity=0.5,
-    ...                                           size=9).paths[0]).all())
-    True
     """
     unknown = sorted(set(kinds) - set(DEFECTS))
     if unknown or not len(kinds):

@@ -1,8 +1,4 @@
-"""Small data sets cut from the photographs that scikit-image brings along.
-
-They need no download: real textures and objects, cut into tiles, with painted defects
-in a part of the test tiles. scikit-image is an optional dependency (extra "demo").
-"""
+"""Small data sets, cut from the photographs that scikit-image (extra "demo") brings along."""
 
 from __future__ import annotations
 
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._utils.typing import RandomState
-
-__all__ = ["PHOTOGRAPHS", "make_photographs"]
 
 # A block is this much wider than a tile, so that tiles of one block differ in place.
 _BLOCK = 1.25
@@ -67,11 +61,10 @@ def make_photographs(
 ) -> ImageSet:
     """Cut a photograph into training tiles, good test tiles and test tiles with defects.
 
-    The photograph is divided into blocks that do not overlap; each block is either for
-    training or for testing, so no pixel is on both sides. A tile is cut at a random place
-    of a random block, turned by up to 3 degrees, made up to 8 % brighter or darker, and gets
-    a little sensor noise. Tiles of one block overlap: `groups` holds the block of each tile,
-    so that cross-validation can keep them together.
+    Blocks of the photograph that do not overlap are either for training or for testing, so no
+    pixel is on both sides. A tile is cut at a random place of a block, turned by up to 3 degrees,
+    made up to 8 % brighter or darker, and gets a little sensor noise. Tiles of one block overlap:
+    they are a group.
 
     Parameters
     ----------
@@ -84,9 +77,8 @@ def make_photographs(
     n_test_defect : int, default=5
         Number of test tiles for each kind of defect.
     defects : sequence of str, default=all of `DEFECTS`
-        The kinds of defects that are painted.
     severity : float, default=1.0
-        Contrast of the defects, see `paint_defect`.
+        Kinds and contrast of the defects, see `paint_defect`.
     random_state : int, RandomState instance or None, default=None
         Same seed, same tiles.
 

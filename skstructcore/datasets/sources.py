@@ -34,10 +34,7 @@ _MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 
 
 class Reading(NamedTuple):
-    """How sources are read: what `load_images` takes.
-
-    With ``good=None`` names of folders say nothing of the images in them.
-    """
+    """How sources are read, see `load_images`; with ``good=None`` names of folders say nothing."""
 
     good: str | None = GOOD
     split: Literal["train", "test"] = "train"
@@ -76,8 +73,8 @@ def load_images(
           table is, or else where you are.
     good : str, default="good"
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
-        Where a source has such folders, its other folders are types of defects. Where it has
-        none, all of its images are good, unless its own name is a word for defect ("NG", "bad").
+        Where a source has such folders, those beside them are types of defects. Where it has
+        none, its images are good, unless its own name is a word for defect ("NG", "bad").
         Beside a source of such a name, others must be named by a word for good.
     categories : str, default=None
         What tells products apart: "folder", the folders directly in each source; a CSV file with
@@ -172,12 +169,9 @@ def _with_lots(rows):
 
 
 def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
-    """What `load_images` finds, a row an image in order; single files need not be there.
-
-    An image that is named twice has one row.
-    """
+    """What `load_images` finds, a row an image in order; single files need not be there."""
     rows = [row for source in sources for row in _rows_of(os.fspath(source), reading)]
-    spelled: dict[str, str] = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
+    spelled = {}  # a.png, ./a.png and /line/a.png are one file: as it came first
     rows = [r._replace(file=spelled.setdefault(os.path.abspath(r.file), r.file)) for r in rows]
     if reading.categories not in (None, "folder"):
         category_of = _category_reader(reading.categories)
@@ -207,8 +201,7 @@ def _check_beside_defects(rows):
 
 def _once(rows, sources):
     """A row a file, with what any of its rows knows; they must not contradict each other."""
-    merged: dict[str, ImageRow] = {}
-    problems = Problems(*sources)
+    merged, problems = {}, Problems(*sources)
     for row in rows:
         before = merged.setdefault(row.file, row)
         for what, old, new in zip(row._fields, before, row, strict=True):

@@ -167,18 +167,16 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     Parameters
     ----------
     path : str or path-like
-        CSV file with the columns ``file``, ``digest`` (of the content, may be empty), ``verdict``
-        ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`),
-        ``decision``, ``p_value``, ``route`` and ``time``. Relative names start where the file is,
-        or else where you are.
+        CSV file with the columns ``file``, ``digest`` (of the content, may be empty) and
+        ``verdict`` ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`).
+        Relative names start where the file is, or else where you are.
     max_pixels : int, default=None
         See `skstructcore.images.as_images`.
 
     Returns
     -------
     images : ImageSet
-        The images that people are sure of, labelled "good" or "defect". Those of which they are
-        unsure are left out. Where an image has several rows the last one counts.
+        The images that people are sure of, labelled "good" or "defect", each by its last row.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from ..datasets import find_layout
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
 from ..pipeline.steps import fitted_steps
-from .results import MEAN, Results
+from .results import MEAN, Results, content_of
 from .single import evaluate
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import StrPath
-
-__all__ = ["CategoryError", "evaluate_categories"]
 
 _logger = logging.getLogger(__name__)
 
@@ -56,10 +54,9 @@ def evaluate_categories(
 ) -> pd.DataFrame:
     """Fit and evaluate a clone of a pipeline on each category of a data set.
 
-    The active joblib backend works on the categories:
-    ``joblib.parallel_config(backend="dask")`` spreads them over a cluster, whose machines need
-    to see the data under the same path. What a category gave is written as soon as it is
-    there; called again, after a kill for instance, only what is missing is computed.
+    The active joblib backend works on the categories: ``joblib.parallel_config(backend="dask")``
+    spreads them over a cluster that sees the data under the same path. What a category gave is
+    written as soon as it is there; called again, only what is missing or damaged is computed.
 
     Parameters
     ----------
@@ -68,11 +65,9 @@ def evaluate_categories(
     root : str or path-like
         Folder in the layout of MVTec AD, VisA or BTAD, of all categories or of one.
     output : str or path-like
-        Folder for the results; made if it is not there. What is missing or damaged in it is
-        computed again. The table is in ``results.csv``,
-        ``results.json`` and ``results.md``; in ``categories/`` each category has its
-        ``<category>.csv``, the scores of all test images, and ``<category>.json``, its row of
-        the table with the settings.
+        Folder for the results; made if it is not there. The table is in ``results.csv``,
+        ``results.json`` and ``results.md``; ``categories/`` holds of each category the scores of
+        all test images, ``<category>.csv``, and its row with the settings, ``<category>.json``.
     categories : sequence of str, default=None
         Which categories; None: all.
     n_jobs : int, default=None
@@ -110,9 +105,15 @@ def evaluate_categories(
     """
     layout, results = find_layout(root), Results(output, pipe)
     names = _checked_names(layout, categories)
-    results.open(names, overwrite)
-    contents, failed = _contents(results, layout, names)
-    rows = {name: results.read(name, content) for name, content in contents.items()}
+    (results.output / "categories").mkdir(parents=True, exist_ok=True)
+    rows, contents, failed = {}, {}, {}
+    for name in names:
+        try:
+            contents[name] = content_of(layout.root, layout.load(name, check=None))
+        except (ValueError, OSError) as error:
+            failed[name] = str(error)
+        else:
+            rows[name] = results.read(name, contents[name], overwrite)
     missing = [name for name, row in rows.items() if row is None]
     n_done = len(rows) - len(missing)
     _logger.info("%d of %d categories are done already", n_done, len(names))
@@ -147,29 +148,16 @@ def evaluate_categories(
     return table
 
 
-def _contents(results, layout, names):
-    """What each category consists of; and why some cannot be read."""
-    contents, failed = {}, {}
-    for name in names:
-        try:
-            contents[name] = results.content_of(layout.root, layout.load(name, check=None))
-        except (ValueError, OSError) as error:
-            failed[name] = str(error)
-    return contents, failed
-
-
 def _checked_names(layout, categories):
     names = list(layout.categories)
-    if categories is None:
-        categories = names
-    elif isinstance(categories, str):
-        categories = [categories]
-    elif not len(categories):
+    asked = [categories] if isinstance(categories, str) else categories
+    asked = names if asked is None else list(asked)
+    if not asked:
         raise ValueError("categories is empty: name one at least; None takes all of them")
-    unknown = sorted(set(categories) - set(names))
+    unknown = sorted(set(asked) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")
-    names = [name for name in names if name in categories]
+    names = [name for name in names if name in asked]
     if MEAN in names:
         raise ValueError(
             f"A category in {str(layout.root)!r} is called {MEAN!r}, as the last row of the table "

@@ -20,10 +20,9 @@ from sklearn.base import BaseEstimator
 
 from .._utils.files import escape_name, write_text
 from .._version import __version__
+from ..features._modules import is_module, module_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sklearn.pipeline import Pipeline
 
     from ..datasets import ImageSet
@@ -39,8 +38,8 @@ _COLUMNS = (
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-# Parameters that decide over time and memory, but not over results.
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")
+# Parameters that decide over time and memory alone; weights count by their content.
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose", "weights")
 _MARKUP = re.compile(r"[&<>|\[\]*`\\]")
 
 
@@ -56,61 +55,43 @@ class Results:
         self.settings = {"skstructcore": __version__}
         for name, value in sorted(pipe.get_params().items()):
             if name != "steps" and name.split("__")[-1] not in _WITHOUT_EFFECT:
-                self.settings[name] = _text_of(value)
+                items = [*value.items()] if isinstance(value, dict) else value
+                self.settings[name] = json.dumps(items, default=_content_of)
+        for name, step in pipe.steps:
+            checksums = [part._weights_checksum() for part in getattr(step, "backbones", ())]
+            if checksums:
+                self.settings[f"{name}__weights"] = ", ".join(checksums)
 
-    def open(self, names: Sequence[str], overwrite: bool) -> None:
-        """Make the folder; ValueError if it holds results of other settings."""
-        (self.output / "categories").mkdir(parents=True, exist_ok=True)
-        self._stored = {name: self._read(name) for name in names}
-        for name, stored in self._stored.items():
-            if overwrite or stored is None:
-                continue
-            old, new = stored["settings"], self.settings
-            changed = [
-                f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
-                for key in sorted({**old, **new})
-                if old.get(key) != new.get(key)
-            ]
-            if changed:
-                raise ValueError(
-                    f"{str(self.output)!r} holds results of {name!r} with other settings "
-                    f"({'; '.join(changed)}): choose another output folder, or overwrite them"
-                )
-
-    def _read(self, name):
+    def read(self, name: str, content: str, overwrite: bool) -> dict[str, float | None] | None:
+        """The row of a category that is done; ValueError if it is one of other settings."""
         path, scores = self._files(name)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            self.table({name: stored["row"]})  # has numbers or None
-            dict(stored["settings"])
-            whole = {*stored["row"]} == {*_COLUMNS} and {*stored} == {"row", "settings", "content"}
-            if whole and scores.exists():
-                return stored
+            row, old = stored["row"], dict(stored["settings"])
+            self.table({name: row})  # has numbers or None
+            is_whole = {*row} == {*_COLUMNS} and scores.exists()
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
-        _logger.warning("%s is damaged and will be computed again", escape_name(str(path)))
-        return None
+            is_whole = False
+        if not is_whole:
+            _logger.warning("%s is damaged and will be computed again", escape_name(str(path)))
+            return None
+        changed = [
+            f"{key}: {old.get(key, 'absent')} there, {self.settings.get(key, 'absent')} now"
+            for key in sorted({**old, **self.settings})
+            if old.get(key) != self.settings.get(key)
+        ]
+        if changed and not overwrite:
+            raise ValueError(
+                f"{str(self.output)!r} holds results of {name!r} with other settings "
+                f"({'; '.join(changed)}): choose another output folder, or overwrite them"
+            )
+        return None if changed or stored.get("content") != content else row
 
     def _files(self, name):
         folder = self.output / "categories"
         return folder / f"{name}.json", folder / f"{name}.csv"
-
-    @staticmethod
-    def content_of(root: Path, images: ImageSet) -> str:
-        """Digest of what a category consists of: names, sizes and times of files, and labels."""
-        files = [*images.paths, *filter(None, images.masks)]
-        states = [(os.path.relpath(file, root), os.stat(file)) for file in files]
-        states = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
-        known = [images.y, images.groups, images.splits]
-        return joblib.hash([states, *(None if v is None else v.tolist() for v in known)])
-
-    def read(self, name: str, content: str) -> dict[str, float | None] | None:
-        """The row of a category that is done."""
-        stored = self._stored[name]
-        wanted = {"settings": self.settings, "content": content}
-        return stored["row"] if stored and {**stored, **wanted} == stored else None
 
     def write(self, name: str, content: str, row: dict[str, float], scores: pd.DataFrame) -> None:
         """Store a category: its scores first, so that what has a row is finished."""
@@ -137,35 +118,30 @@ class Results:
         write_text(self.output / "results.md", format_markdown(table) + "\n")
 
 
+def content_of(root: Path, images: ImageSet) -> str:
+    """Digest of what a category consists of: names, sizes and times of files, and labels."""
+    files = [*images.paths, *filter(None, images.masks)]
+    states = [(os.path.relpath(file, root), os.stat(file)) for file in files]
+    states = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    known = [images.y, images.groups, images.splits]
+    return joblib.hash([states, *(None if v is None else v.tolist() for v in known)])
+
+
 def _plain_rows(table):
     """Rows by name, in types of JSON; None where there is no value."""
     return table.astype(object).where(table.notna(), None).to_dict("index")
 
 
-def _text_of(value):
-    """A parameter as text; equal texts are equal parameters, in any process."""
+def _content_of(value):
+    """What a parameter that JSON cannot write computes with, the same in any process."""
     if isinstance(value, BaseEstimator):
         return type(value).__name__
-    try:
-        return json.dumps(value)
-    except (TypeError, ValueError):
-        return f"{type(value).__name__} {joblib.hash(_content_of(value))}"
-
-
-def _content_of(value):
-    """What joblib can hash of a parameter: of functions and networks what they compute with."""
-    if isinstance(value, dict):
-        return [(_content_of(key), _content_of(part)) for key, part in value.items()]
-    if isinstance(value, list | tuple):
-        return [_content_of(part) for part in value]
-    if hasattr(value, "state_dict"):
-        # In bytes, because running a network may change how its arrays lie in memory.
-        weights = value.state_dict().items()
-        return repr(value), {name: part.cpu().numpy().tobytes() for name, part in weights}
+    if is_module(value):
+        return module_checksum(value)
     if isinstance(value, FunctionType):
-        cells = [_content_of(cell.cell_contents) for cell in value.__closure__ or ()]
-        return get_func_code(value)[0], _content_of(value.__defaults__), cells
-    return value
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [get_func_code(value)[0], value.__defaults__, cells]
+    return f"{type(value).__name__} {joblib.hash(value)}"
 
 
 def format_table(table: pd.DataFrame) -> str:
@@ -198,14 +174,9 @@ def format_markdown(table: pd.DataFrame) -> str:
 
 def _in_words(table):
     """Cells as text: shares in percent, seconds and counts without decimals, nothing as such."""
-    shares = [name for name in table.select_dtypes("float") if name != "seconds"]
-    shown = table.assign(**{name: 100 * table[name] for name in shares})
-    return pd.DataFrame(
-        {
-            name: [
-                "" if pd.isna(v) else f"{v:.1f}" if name in shares else f"{v:.0f}" for v in column
-            ]
-            for name, column in shown.items()
-        },
-        index=table.index,
-    )
+    shown = {}
+    for name, column in table.items():
+        is_share = column.dtype == float and name != "seconds"
+        words = (f"{100 * value:.1f}" if is_share else f"{value:.0f}" for value in column.dropna())
+        shown[name] = pd.Series(words, column.dropna().index, dtype=object)
+    return pd.DataFrame(shown, index=table.index).fillna("")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..images.intensity import Intensity
     from ..scoring.structcore import StructCoreScorer
 
-
 ALL = "all"  #: the last row of the table
 
 
@@ -68,11 +67,10 @@ class Evaluation:
         Returns
         -------
         table : DataFrame
-            A row for each defect type, against all good images, and a last row ``all``.
-            Columns: ``images``, ``image_auroc``, ``pixel_auroc`` and ``aupro`` (NaN where no
-            image of the type has a mask with a defect in what counts), ``missed`` (defects
-            accepted), and in the row ``good`` ``false_alarms`` (good images rejected). Areas are
-            in [0, 1].
+            A row for each defect type, against all good images, and a last row ``all``. Columns:
+            ``images``; ``image_auroc``, ``pixel_auroc`` and ``aupro`` in [0, 1] (NaN where no
+            image of the type has a mask with a defect in what counts); ``missed`` (defects
+            accepted) and, in the row ``good``, ``false_alarms`` (good images rejected).
         """
         types = self.scores["defect_type"].to_numpy()
         good = types == GOOD
@@ -136,9 +134,7 @@ class Evaluation:
         -------
         table : DataFrame
             A row a part: the columns of `skstructcore.describe_parts` and ``defect_type``, that
-            of its first defective view, or "good". `image_auroc_score` of its columns
-            ``defect_type`` and ``anomaly_score`` is the AUROC of parts, if some are good and some
-            are not.
+            of its first defective view, or "good".
         """
         parts = check_labels(parts, len(self.images), "parts")
         table = decide_parts(self.scorer, self.scores, parts)

@@ -32,12 +32,11 @@ class _OneClassSplitter(BaseCrossValidator):
         Parameters
         ----------
         X : ImageSet or array-like of shape (n, ...)
-            The images; only their number matters, and `X.y` and `X.groups` where `y` and
-            `groups` are None.
+            The images, of which only the number matters.
         y : array-like of shape (n,), default=None
-            Labels.
+            Labels; None: `X.y`.
         groups : array-like of shape (n,), default=None
-            Which images belong together. Only the group-aware splitters use them.
+            Which images belong together, for group-aware splitters; None: `X.groups`.
 
         Yields
         ------
