@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
     Images = Sequence[ArrayLike] | NDArray[Any]
 
-__all__ = [
-    "aupro_score",
-    "f1_max_score",
-    "fpr_at_tpr_score",
-    "image_ap_score",
-    "image_auroc_score",
-    "pixel_auroc_score",
-    "pro_curve",
-]
-
 
 def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     """Area under the ROC curve of image scores.
@@ -109,9 +99,7 @@ def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     0.8
     """
     precision, recall, _ = precision_recall_curve(*_checked(y_true, anomaly_score))
-    # The last point is recall 0; no other point has a recall and precision of 0 at once
-    # unless its true positives are 0, where F1 is 0.
-    total = precision + recall
+    total = precision + recall  # 0 where nothing anomalous is found, where F1 is 0
     return float(np.max(2 * precision * recall / np.where(total > 0, total, 1)))
 
 

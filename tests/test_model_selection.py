@@ -133,7 +133,6 @@ def test_scikit_learn_knows_them_as_splitters():
         (OneClassKFold(2), ["good"] * 6, None, "y has only normal labels"),
         (OneClassKFold(2), ["defect"] * 6, None, "y has only anomalous labels"),
         (OneClassKFold(2), ["good", "hole"], None, "6 images, but 2 labels"),
-        (OneClassKFold("3"), ["good"] * 4 + ["hole"] * 2, None, "must be of Integral type"),
         (OneClassKFold(3), ["good"] * 4 + ["hole"] * 2, None, "1 good and 0 anomalous test images"),
         (OneClassKFold(3), ["good"] * 2 + ["hole"] * 4, None, "splits n_splits=3 greater than"),
         (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, None, "needs groups"),
@@ -170,3 +169,8 @@ def test_groups_that_are_not_there_for_each_image_are_an_error(groups):
     splitter = OneClassGroupKFold(2)
     with pytest.raises(ValueError, match=r"groups (has no entry|must have one entry)"):
         list(splitter.split(np.zeros(6), ["good"] * 4 + ["hole"] * 2, groups))
+
+
+def test_numbers_of_splits_are_checked_as_by_scikit_learn():
+    with pytest.raises(ValueError, match="must be of Integral type"):
+        OneClassKFold("3")

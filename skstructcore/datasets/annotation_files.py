@@ -55,24 +55,22 @@ def load_annotated(
         The images, however deep.
     annotations : str or path-like, default=None
         A COCO JSON file, or a folder with a file for each image: labelme (``.json``), Pascal VOC
-        (``.xml``) or YOLO (``.txt``, boxes or segments; names of classes in the nearest
-        ``classes.txt``, beside the file or in folders around it as far as this one).
-        None: these files lie beside the images.
+        (``.xml``) or YOLO (``.txt``; names of classes in the nearest ``classes.txt``, in this
+        folder or one around the file). None: these files lie beside the images.
     check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
+        As of `load_images`.
 
     Returns
     -------
     images : ImageSet
-        With masks. An image without a shape is "good", as is one whose shapes have labels that
-        mean good; others have the label of their first shape. Of a COCO file, the images that it
-        lists.
+        With masks; of a COCO file, the images that it lists. An image without a shape, or only
+        with labels that mean good, is "good"; others have the label of their first shape.
 
     Raises
     ------
     DatasetError
-        If images cannot be read, or annotations are missing, cannot be read, or are of other
-        images; it lists all of them.
+        If images or annotations cannot be read, are missing or do not belong together; it lists
+        all of them.
     ImportError
         If COCO's compressed run lengths are met and pycocotools is not installed.
 
@@ -83,7 +81,7 @@ def load_annotated(
     >>> images = load_annotated("photos", "instances.json")  # doctest: +SKIP
     """
     problems = Problems(folder)
-    files = [str(file) for file in walk(Path(folder), tell=False)]
+    files = [str(file) for file in walk(Path(folder))]
     images = as_images(problems.checked(ImageSet(files), False))
     sizes = dict(zip(files, map(tuple, images.sizes().tolist()), strict=True))
     if annotations is not None and Path(annotations).is_file():

@@ -69,8 +69,7 @@ class ImageSet:
     Raises
     ------
     ValueError
-        If something does not have one entry for each image, or labels are mixed or may be read
-        in two ways.
+        If something has not one entry an image, or labels may be read in two ways.
 
     Examples
     --------

@@ -311,9 +311,7 @@ class Layout(NamedTuple):
 
 
 def find_layout(root: StrPath) -> Layout:
-    """Recognise the layout of MVTec AD, VisA or BTAD, of one or of many categories.
-
-    Only names of folders are looked at; no image is read.
+    """Recognise the layout of MVTec AD, VisA or BTAD by names of folders; no image is read.
 
     Parameters
     ----------

@@ -47,18 +47,16 @@ def paint_defect(
     image : ndarray of shape (h, w) or (h, w, 3), dtype uint8
         A good image of at least 8 x 8 pixels. It is not changed.
     kind : str
-        One of `DEFECTS`: "spot" (small, dark or bright), "scratch" (thin curve), "stain"
-        (wide and faint), "texture" (a region that is blurred, stretched or of more
-        contrast), "missing" (a region filled with the colour around it), "noise" (burst of
-        noise).
+        One of `DEFECTS`: "spot" (small, dark or bright), "scratch" (thin curve), "stain" (wide
+        and faint), "texture" (blurred, stretched or of more contrast), "missing" (filled with
+        the colour around it), "noise" (burst of noise).
     random_state : int, RandomState instance or None, default=None
         Same seed, same defect.
     severity : float, default=1.0
         Factor on the contrast of the defect; above 0.
     size : float, default=None
-        Longest extent of the defect in pixels, to a pixel or two or a tenth: at least 1, and at
-        most the shorter side of the image. None: random, a share of the shorter side that
-        depends on the kind.
+        Longest extent of the defect in pixels, to a pixel or two or a tenth: from 1 to the
+        shorter side of the image. None: random, by the kind.
 
     Returns
     -------
@@ -68,11 +66,9 @@ def paint_defect(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If `kind` is unknown, `severity` is not positive, `size` does not fit into the image or
-        the image is of another shape.
-    TypeError
-        If the image is not of dtype uint8.
+        the image is of another shape or dtype.
 
     Examples
     --------

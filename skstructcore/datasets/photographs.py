@@ -126,9 +126,8 @@ def make_photographs(
         masks.append(mask)
         groups.append(block)
     splits, y = zip(*wanted, strict=True)
-    return ImageSet(
-        tiles, y, masks=masks, groups=groups, categories=[name] * len(tiles), splits=splits
-    )
+    known = {"groups": groups, "categories": [name] * len(tiles), "splits": splits}
+    return ImageSet(tiles, y, masks=masks, **known)
 
 
 def _blocks(name, tile_size):
@@ -151,13 +150,9 @@ def _blocks(name, tile_size):
             f"{int(largest / _BLOCK)} gives the four blocks that are needed"
         )
     # The blocks share the whole area; what does not divide evenly goes to their margins.
-    rows = np.linspace(0, pixels.shape[0], n_rows + 1).astype(int)
-    cols = np.linspace(0, pixels.shape[1], n_cols + 1).astype(int)
-    return [
-        pixels[rows[r] : rows[r + 1], cols[c] : cols[c + 1]]
-        for r in range(n_rows)
-        for c in range(n_cols)
-    ]
+    rows = np.linspace(0, pixels.shape[0], n_rows + 1).astype(int)[1:-1]
+    cols = np.linspace(0, pixels.shape[1], n_cols + 1).astype(int)[1:-1]
+    return [block for row in np.split(pixels, rows) for block in np.split(row, cols, axis=1)]
 
 
 def _read(name):

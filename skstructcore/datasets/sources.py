@@ -217,10 +217,9 @@ def _once(rows, sources):
 
 def _pages_of(row, reading):
     """A row a page, and a view, of a file; one that cannot be read stays, which is said later."""
+    how = {"pages": reading.pages, "views": reading.views, "max_pixels": reading.max_pixels}
     try:
-        images = as_images(
-            [row.file], pages=reading.pages, views=reading.views, max_pixels=reading.max_pixels
-        )
+        images = as_images([row.file], **how)
     except ImageReadError:
         return [row]
     parts = images.annotations.parts
@@ -278,7 +277,7 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
 
 def _from_layout(layout, reading):
     known = {*layout.categories.values()} - {None} or {"train", "test"}
-    files = walk(layout.root, False)
+    files = walk(layout.root)
     others = [file for file in files if file.relative_to(layout.root).parts[0] not in known]
     if others:
         _logger.warning(
@@ -296,7 +295,7 @@ def _from_layout(layout, reading):
     return rows
 
 
-def walk(root: Path, tell: bool = True) -> list[Path]:
+def walk(root: Path) -> list[Path]:
     """Images in a folder, however deep, sorted; links are followed, each folder once."""
     seen, files, images = set(), [], []
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -309,21 +308,12 @@ def walk(root: Path, tell: bool = True) -> list[Path]:
             folders.clear()
             _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
             continue
-        masks = [name for name in folders if name.lower() in _MASK_FOLDERS]
-        if masks:
-            _logger.info("Left out the masks in %r: %s", folder, ", ".join(masks))
-        folders[:] = sorted(n for n in folders if n not in masks and not n.startswith("."))
+        folders[:] = sorted(
+            n for n in folders if n.lower() not in _MASK_FOLDERS and not n.startswith(".")
+        )
         here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        images_here = images_among(here)
-        stems = {file.stem for file in images_here}
-        notes = [f for f in here if f.suffix.lower() in (".json", ".xml") and f.stem in stems]
-        if notes and tell:
-            _logger.warning(
-                "%d annotations in %r are not read (%s, ...): see load_annotated",
-                *(len(notes), folder, notes[0].name),
-            )
         files += here
-        images += images_here
+        images += images_among(here)
     tell_of_others(files, images)
     return images
 
@@ -340,6 +330,12 @@ def _from_folder(root, reading):
     files = walk(root)
     if not files:
         raise DatasetError(root, ["there are no images in it, however deep"])
+    notes = [file.with_suffix(suffix) for file in files for suffix in (".json", ".xml")]
+    notes = [str(note) for note in notes if note.exists()]
+    if notes:
+        _logger.warning(
+            "%d annotations are not read (%r, ...): see load_annotated", len(notes), notes[0]
+        )
     places = [file.relative_to(root) for file in files]
     categories = [None] * len(files)
     if reading.categories == "folder":

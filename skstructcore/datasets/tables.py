@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..images.image_list import Pages, StrPath
 
 #: What a column of a table may be called, by what is in it; in any case.
-COLUMNS = {
+_COLUMNS = {
     "file": ("file", "path", "image", "filename", "file_name", "image_path", "filepath"),
     "label": ("label", "verdict", "class", "defect_type", "y"),
     "mask": ("mask", "mask_path"),
@@ -40,8 +40,7 @@ _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
 
-    Names of files may be of any bytes. Columns are parted by commas, or by semicolons or tabs, as
-    spreadsheets write them.
+    Columns are parted by commas, semicolons or tabs. Names of files may be of any bytes.
     """
     try:
         check_regular(path)
@@ -78,27 +77,24 @@ def read_rows(
     *,
     required: Sequence[str] = (),
 ) -> list[ImageRow]:
-    """The rows of a CSV file with a column file and, maybe, others of `COLUMNS`.
+    """The rows of a CSV file with a column file and, maybe, others of `_COLUMNS`.
 
     Images with a digest must not have changed. Of several verdicts on an image the last one counts.
     """
     table = read_table(path, required)
     given = table[0] if table else ()
-    columns = {
-        what: next((name for name in names if name in given), None)
-        for what, names in COLUMNS.items()
-    }
-    if columns["file"] is None:
-        raise DatasetError(path, [f"no rows, or no column {' or '.join(COLUMNS['file'])}"])
-    problems = Problems(path)
-    rows = []
+    named = {what: [n for n in names if n in given] for what, names in _COLUMNS.items()}
+    columns = {what: found[0] for what, found in named.items() if found}
+    if "file" not in columns:
+        raise DatasetError(path, [f"no rows, or no column {' or '.join(_COLUMNS['file'])}"])
+    rows, problems = [], Problems(path)
     for number, line in enumerate(table, start=2):
-        cells = {what: line[name].strip() or None for what, name in columns.items() if name}
+        cells = {what: line[name].strip() or None for what, name in columns.items()}
         try:
             rows += _row_of(cells, path, split)
         except ValueError as error:
             problems.add(f"{path}, line {number}: {error}")
-    is_verdict = columns["label"] == "verdict"
+    is_verdict = columns.get("label") == "verdict"
     sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
     labels = _read_labels(path, sure, is_verdict, problems)
     if is_verdict:

@@ -29,13 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class CategoryError(ValueError):
-    """Some categories could not be evaluated, or their results not be written.
-
-    Attributes
-    ----------
-    table : DataFrame or None
-        As `evaluate_categories` returns it, of all categories that were evaluated.
-    """
+    """Some categories failed; `table` is that of the others, a DataFrame, or None."""
 
     def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
         super().__init__(message)
@@ -81,11 +75,10 @@ def evaluate_categories(
     Returns
     -------
     table : DataFrame
-        A row a category, and ``mean``. Columns: ``train_images`` and ``test_images``;
-        ``image_auroc``; ``base_auroc``, that of the base score alone (max pooling, unless the
-        pipeline says otherwise); ``image_ap``, ``f1_max``, ``pixel_auroc`` and ``aupro`` (NaN
-        without masks), all in [0, 1]; ``false_alarm_rate`` and ``miss_rate`` at the
-        pipeline's own threshold; ``seconds`` from reading to scores.
+        A row a category, and ``mean``. Columns: ``train_images``, ``test_images``;
+        ``image_auroc``, ``base_auroc`` (of the base score alone), ``image_ap``, ``f1_max``,
+        ``pixel_auroc`` and ``aupro`` (NaN without masks), all in [0, 1]; ``false_alarm_rate`` and
+        ``miss_rate`` at the pipeline's own threshold; ``seconds`` from reading to scores.
 
     Raises
     ------
@@ -93,7 +86,7 @@ def evaluate_categories(
         If a category is unknown, or `output` holds results of other settings.
     CategoryError
         If categories could not be evaluated, or their results not be written. It says which, and
-        why; the others are stored, and the tables, also its own `table`, hold them.
+        why; the others are stored, and in the tables.
     OSError
         If `output` cannot be made.
 

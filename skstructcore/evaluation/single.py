@@ -41,9 +41,8 @@ class Evaluation:
     images : ImageSet
         The test images.
     scores : DataFrame
-        A row an image: ``file``, ``defect_type`` and the columns of
-        `StructCoreScorer.describe`. Names that would break a table (bytes that are not UTF-8,
-        line ends, formulas) are quoted as ``$'...'``.
+        A row an image: ``file``, ``defect_type`` and the columns of `StructCoreScorer.describe`.
+        Names that would break a table are quoted as ``$'...'``.
     maps : AnomalyMaps of shape (n_images, h, w)
         On the patch grid.
     pixel_maps : ndarray of shape (n_images, H, W), float32
@@ -176,9 +175,8 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     Raises
     ------
     ValueError
-        If the images are all good or all anomalous, or masks are missing beside others of
-        their type, unreadable or of another size than their images. All of this is checked
-        before any image is scored.
+        Before any image is scored: if all are good or all anomalous, or masks are missing beside
+        others of their type, unreadable or of another size than their images.
     """
     if not isinstance(images, ImageSet):
         raise TypeError(f"evaluate needs an ImageSet with labels, got {type(images).__name__}.")

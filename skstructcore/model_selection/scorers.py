@@ -192,11 +192,9 @@ def painted_defects_scorer(
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects; each copy gets one, at random.
     severities : sequence of float, default=(0.25, 0.5, 1.0)
-        Contrasts of the defects, see `paint_copies`; each image gets a copy for each. Faint
-        ones keep the criterion from reaching 1 for all settings.
+        Contrasts of the defects, see `paint_copies`; each image gets a copy for each.
     random_state : int, default=0
-        The same seed and the same image give the same copies, whatever the fold, so that
-        all settings are compared on the same copies and a feature cache knows them.
+        The same seed and the same image give the same copies, whatever the fold.
 
     Returns
     -------

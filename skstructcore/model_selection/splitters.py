@@ -17,11 +17,11 @@ from ..images.labels import is_anomalous, required_labels
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._utils.typing import ArrayLike, NDArray, RandomState
+    from .._utils.typing import ArrayLike, NDArray
     from ..datasets import ImageSet
 
 
-class _OneClassSplitter(BaseCrossValidator):
+class _OneClassSplitter:
     """Reads labels and groups, and checks what the subclass splits."""
 
     def split(
@@ -68,7 +68,7 @@ class _OneClassSplitter(BaseCrossValidator):
         return self.n_splits
 
 
-class OneClassKFold(_OneClassSplitter):
+class OneClassKFold(_OneClassSplitter, KFold):
     """K folds; each is tested on its good and anomalous images, the good others train.
 
     Every image is tested exactly once. Good images are cut into consecutive folds as in
@@ -93,16 +93,8 @@ class OneClassKFold(_OneClassSplitter):
     [0 1] [3 4 5]
     """
 
-    def __init__(
-        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
-    ) -> None:
-        self.n_splits = n_splits
-        self.shuffle = shuffle
-        self.random_state = random_state
-
     def _folds(self, X, anomalous, types, groups):
-        # Without shuffling scikit-learn refuses a seed, which would have no effect.
-        rng = check_random_state(self.random_state) if self.shuffle else self.random_state
+        rng = check_random_state(self.random_state) if self.shuffle else None
         folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng)
         good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
         bad = rng.permutation(bad) if self.shuffle else bad
@@ -142,7 +134,7 @@ class OneClassGroupKFold(OneClassKFold):
             yield train[~anomalous[train]], test
 
 
-class OneClassShuffleSplit(_OneClassSplitter):
+class OneClassShuffleSplit(_OneClassSplitter, ShuffleSplit):
     """Random splits of the good images; all anomalous images are in each test set.
 
     Parameters
@@ -165,28 +157,9 @@ class OneClassShuffleSplit(_OneClassSplitter):
     [0 1] [2 3 4 5]
     """
 
-    def __init__(
-        self,
-        n_splits: int = 10,
-        *,
-        test_size: float | None = None,
-        train_size: float | None = None,
-        random_state: RandomState = None,
-    ) -> None:
-        self.n_splits = n_splits
-        self.test_size = test_size
-        self.train_size = train_size
-        self.random_state = random_state
-
     def _folds(self, X, anomalous, types, groups):
         with_good = np.unique(groups[~anomalous])
-        splits = ShuffleSplit(
-            self.n_splits,
-            test_size=self.test_size,
-            train_size=self.train_size,
-            random_state=self.random_state,
-        )
-        for fitted, held_out in splits.split(with_good):
+        for fitted, held_out in ShuffleSplit.split(self, with_good):
             train = np.isin(groups, with_good[fitted])
             test = np.isin(groups, with_good[held_out]) | (anomalous & ~train)
             yield np.flatnonzero(train & ~anomalous), np.flatnonzero(test)
@@ -216,7 +189,7 @@ class OneClassGroupShuffleSplit(OneClassShuffleSplit):
     __metadata_request__split = {"groups": True}
 
 
-class MVTecSplit(_OneClassSplitter):
+class MVTecSplit(_OneClassSplitter, BaseCrossValidator):
     """The one split that a data set comes with: trained on "train", tested on "test".
 
     Anomalous images of the training part, where a data set has any, are left out.
