@@ -218,6 +218,7 @@ def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
     from skstructcore.neighbors.streaming import least_memory
 
     bank = CoresetBank()
+    assert [entries_of("auto", n) for n in (100, 20_000, 500_000)] == [5, 1000, 8192]
     entries = entries_of(bank.ratio, 10_000 * 784)
     assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
 
@@ -269,13 +270,6 @@ def test_a_loop_over_the_images_of_a_container_ends():
     with pytest.raises(IndexError, match="no image 3, there are 3"):
         maps[3]
     assert maps[-1].shape == (1, 2, 2)
-
-
-def test_n_patches_is_what_an_int_as_ratio_is_and_warns():
-    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    with pytest.warns(FutureWarning, match="ratio=7"):
-        before = CoresetBank(n_patches=7, random_state=0).fit(X).bank_
-    np.testing.assert_array_equal(before.values, CoresetBank(7, random_state=0).fit(X).bank_.values)
 
 
 def test_defects_of_a_group_are_left_out_together():

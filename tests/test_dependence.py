@@ -8,7 +8,6 @@ import pytest
 from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
 from skstructcore.bank.dependence import (
     Explanations,
-    blocks,
     cluster,
     dependence_reach,
     who_explains_whom,
@@ -66,6 +65,7 @@ def test_lots_are_found_and_held_out_together(length):
     assert dependence.n_groups == len(np.unique(bank.groups_)) == round(60 / dependence.reach)
     np.testing.assert_array_equal(bank.bank_.groups, bank.groups_[bank.bank_.image_index])
     np.testing.assert_array_equal(patches.groups, bank.groups_)
+    assert np.ptp(np.bincount(bank.groups_)) <= 1  # blocks are of nearly equal size
     assert dependence.are_lots and patches.lots is None
 
 
@@ -213,8 +213,3 @@ def test_a_chain_is_not_one_cluster():
     found = np.eye(40, k=1) + np.eye(40, k=-1)
     labels = cluster(found / 2, np.full((40, 40), 1 / 39))
     assert np.bincount(labels).max() <= 8
-
-
-def test_blocks_are_of_nearly_equal_size():
-    sizes = np.bincount(blocks(100, 15))
-    assert len(sizes) == 7 and sizes.max() - sizes.min() <= 1

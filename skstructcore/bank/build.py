@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -15,11 +16,9 @@ from sklearn.utils import check_random_state
 
 from .._utils.computing import end_with_parent, parts
 from .._utils.rows import counted_rows, iter_batches
+from .._utils.warning import warn_user
 from ..containers import MemoryBank
 from ..routing.profile import fit_profile
-
-# A twentieth of the patches is kept by default, up to so many entries.
-_ENTRIES = 8192
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,8 +76,7 @@ def select_bank(
     """Select a bank from patch features ``(n_images, h, w, d)``, float32, route by route.
 
     Ignored patches (NaN) are never selected, nor those of images that are `left_out`; a ratio is a
-    share of the others. The selection keeps all `values`. ValueError if a route has fewer patches
-    than it should keep.
+    share of the others. ValueError if a route has fewer patches than it should keep.
     """
     from ..neighbors.coreset import greedy_k_center
 
@@ -111,17 +109,11 @@ def join_routes(chosen, route_names):
 
 
 def entries_of(ratio: float | str, n_rows: int) -> int:
-    """How many of `n_rows` patches of a route are kept, see `ratio` of `CoresetBank`.
-
-    Examples
-    --------
-    >>> [entries_of("auto", n) for n in (100, 20_000, 500_000, 1_000_000)]
-    [5, 1000, 8192, 10000]
-    """
+    """How many of `n_rows` patches of a route are kept, see `ratio` of `CoresetBank`."""
     if isinstance(ratio, Integral):
         return int(ratio)
     if ratio == "auto":
-        return max(round(0.01 * n_rows), min(_ENTRIES, round(0.05 * n_rows)), 1)
+        return max(round(0.01 * n_rows), min(8192, round(0.05 * n_rows)), 1)
     return max(1, round(ratio * n_rows))
 
 
@@ -131,8 +123,7 @@ def most_unlike(
     """Which training images are farthest from the entries of all other groups.
 
     Of each route a `share`, rounded up, by the mean distance of the farthest hundredth of their
-    patches. The bank was selected from these images. ValueError if images of fewer than two groups
-    of a route are left.
+    patches. ValueError if images of fewer than two groups of a route are left.
     """
     from ..neighbors.index import NeighborIndex
 
@@ -183,15 +174,13 @@ def stream_bank(
 ) -> Selection:
     """Select a bank while the features pass by, and keep the patches of some images.
 
-    Half of `max_memory` bytes, or more for a large bank, holds the buffers of a `StreamingCoreset`
-    for each route, and the rest the patches of images drawn at random. Features are computed once.
-    Ignored patches are never selected, and `ratio` is a share of the others: of as many as some of
-    the images tell, as all are known only when they have passed.
+    `max_memory` bytes hold the buffers of a `StreamingCoreset` for each route, and the patches of
+    images drawn at random. Features are computed once. A ratio is a share of the patches that are
+    not ignored: of as many as some images tell, as all are known only when they have passed.
 
     With a `shard_size`, processes select as many patches of each shard as the bank is to have.
-    These pass by here, and their radius with them. `radius` is an upper bound: no patch is farther
-    from the bank than the radius of its shard and that of the last selection together. ValueError
-    if the memory is too little for the bank and two images.
+    These pass by here, and their radius with them. `radius` is an upper bound. ValueError if the
+    memory is too little for the bank and two images.
     """
     from ..neighbors.streaming import StreamingCoreset
 
@@ -206,6 +195,12 @@ def stream_bank(
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
     starts = [rule.first_pick(n) for n in n_rows]
     kept = _drawn(routes, table.groups, n_kept, rule.random_state)
+    if len(kept) < len(X):
+        warn_user(
+            f"The patches of {len(X)} training images take {4 * math.prod(X.shape)} bytes, more "
+            f"than max_memory={max_memory} has room for: the bank is selected from a stream, and "
+            f"{len(kept)} images drawn at random are left to set thresholds with."
+        )
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     streams = [
         StreamingCoreset(n, max_memory=share, n_rows=total, device=rule.device)
@@ -286,10 +281,9 @@ def _share_memory(max_memory, wanted, n_features, bytes_per_image):
 def over_shards(
     function: Callable[..., Any], shard_size: int | None, X: LazyRows, *others: NDArray[Any]
 ) -> Iterator[Any]:
-    """Yield what a function gives for each shard of features, in order.
+    """Yield what a function gives for each shard of features, and of the others, in order.
 
-    It takes the features of a shard, and its part of each of the `others`, which have a row an
-    image. Without a `shard_size` all images are one shard, which is worked on here.
+    Without a `shard_size` all images are one shard, which is worked on here.
     """
     if shard_size is None:
         yield function(X, *others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -21,12 +20,11 @@ from .._utils.rows import (
     is_lazy,
     materialize,
 )
-from .._utils.warning import warn_user
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.prototypes import pool_patches
 from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
-from .memory import asked_ratio, check_room
+from .memory import shape_of_fit
 from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
 
 if TYPE_CHECKING:
@@ -41,8 +39,7 @@ _logger = logging.getLogger(__name__)
 class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Keep the few patches of normal images that cover all of them.
 
-    Patches are selected by greedy k-center (farthest first): each pick is the patch that is
-    farthest from all picks before it.
+    Patches are selected by greedy k-center: each pick is the patch farthest from all before it.
 
     Parameters
     ----------
@@ -50,8 +47,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         How many of the training patches of each route are kept. A float: this share of them, at
         least one. An int: so many. "auto": 5 %, which are at most 8,192 patches, or 1 % where
         that is more: a small bank of few images is a lottery (``docs/decisions.md``).
-    n_patches : int, default=None
-        The name that an int as `ratio` had before; it wins, and warns.
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
@@ -65,37 +60,34 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Chooses the first pick, from which all others follow, and the images that are kept for
         calibration when features are streamed.
     contamination : float in [0, 0.5), default=0.0
-        Share of the training images that stay out of the bank: those that are most unlike the
-        others when held out; also of the banks of "k-fold" (see `RoutedKNNScorer`). For training
-        images among which defects are suspected that nobody can look for (`audit` names suspects).
-        Thresholds are learned from all images all the same. Of each route, images of two groups
-        have to stay.
+        Share of the training images that stay out of the bank: those most unlike the others when
+        held out, for training images with defects that nobody can look for (`audit` names
+        suspects). Thresholds are learned from all images all the same. Of each route, images of
+        two groups have to stay.
     lots : {"report", "hold-out"}, default="report"
-        What is done where training images come in lots: a few folders, or along the sequence
-        that they are given in.
+        What is done where training images come in lots: a few folders, or along their sequence.
         "report": the scorer tells how many good images of a lot that training never saw would be
         rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups, so that
-        thresholds are set for such lots; they are cautious for all others, and less is found.
-        Images of a route that are all of one lot keep their groups.
+        thresholds are set for such lots; less is found in all others. Images of a route that are
+        all of one lot keep their groups.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
-        streamed: the bank is then a merge-and-reduce coreset (see `StreamingCoreset`). Half of
-        the memory, or more for a large bank, holds its buffers. The rest holds the patches of
-        training images drawn at random, which `fit_transform` returns for calibration. A warning
-        says so: thresholds differ somewhat from those of a fit in memory.
+        streamed, with a warning: the bank is then a `StreamingCoreset`, whose buffers take half
+        of the memory, or more for a large bank. The rest holds the patches of training images
+        drawn at random, which `fit_transform` returns for calibration: thresholds differ somewhat.
     shard_size : int or None, default=None
-        Images that are worked on at a time, features and selection, by the processes of joblib's
-        active backend: ``joblib.parallel_config(backend="dask")`` is a cluster, whose machines
-        read images by their path. The bank is that of a stream (see `max_memory`), and the
-        same whoever works on how many shards. None: this process works on all.
+        Images that a process of joblib's active backend works on at a time:
+        ``joblib.parallel_config(backend="dask")`` is a cluster, whose machines read images by
+        their path. The bank is that of a stream (see `max_memory`), and the same whoever works on
+        how many shards. None: this process works on all.
 
     Attributes
     ----------
     bank_ : MemoryBank
         The selected patches and the training image that each was cut from.
     radius_ : ndarray of shape (n_routes,), float64
-        No training patch lies farther than this from the bank of its route, beside those of
-        images that are left out. Exact, but an upper bound after streaming.
+        No training patch lies farther than this from the bank of its route, beside those left
+        out. An upper bound after streaming.
     groups_ : ndarray of shape (n_images,)
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
@@ -145,7 +137,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             Interval(RealNotInt, 0, 1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
         ],
-        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
         "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "device": [str],
         "random_state": ["random_state"],
@@ -159,7 +150,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self,
         ratio: float | Literal["auto"] = "auto",
         *,
-        n_patches: int | None = None,
         n_routes: int | Literal["auto"] | None = None,
         device: str = "auto",
         contamination: float = 0.0,
@@ -169,7 +159,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         random_state: RandomState = None,
     ) -> None:
         self.ratio = ratio
-        self.n_patches = n_patches
         self.n_routes = n_routes
         self.device = device
         self.contamination = contamination
@@ -195,10 +184,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 (n_samples, n_features)
             Patch features of normal images; a table is n images of one patch each.
         y : array-like of shape (n_images,), default=None
-            Labels (see `skstructcore.images.labels`). Images they call anomalous are left out, so
-            that a search that refits on all images does not put defects into the bank. None:
-            the labels of the `ImageSet` that the features come from, if they come from one. For
-            a table, labels that are not strings are ignored, as scikit-learn's detectors do.
+            Labels (see `skstructcore.images.labels`). Images they call anomalous are left out.
+            None: the labels of the `ImageSet` that the features come from, if there is one. Of a
+            table, labels that are not strings are ignored, as scikit-learn's detectors do.
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows. Images of one group are left out
             together when training images are scored. "auto": those of the `ImageSet` that the
@@ -253,14 +241,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if good.categories is not None or self.n_routes is not None:
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
-        rule = SelectionRule(self._ratios(names), self.random_state, find_device(self.device))
+        ratios = dict.fromkeys(names, self.ratio)
+        rule = SelectionRule(ratios, self.random_state, find_device(self.device))
         if is_lazy(values):
-            selection = self._stream(values, table, rule)
+            selection = stream_bank(values, table, rule, self.max_memory, self.shard_size)
         else:
             selection = select_bank(values, table.routes, rule)
-        # From here on in this order: whose entries explain whose patches tells the groups, by
-        # which images are compared with others; those that are most unlike these are left out;
-        # and what a route looks like is learned from the rest.
+        # Groups come first, as images are compared by them, and profiles last, without those that
+        # are left out.
         self.dependence_ = None
         # A table has one patch an image: too little to tell what depends on what.
         if is_auto(groups) and good.groups is None and X.ndim == 4:
@@ -285,8 +273,12 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
-        shape = check_room(self, good)
-        if not (is_lazy(good.X) and shape.streamed):
+        streamed = False
+        if is_lazy(good.X):
+            shape = shape_of_fit(self, good)
+            shape.advised("max_memory").check()
+            streamed = shape.streamed
+        if not streamed:
             return materialize(good.X, categories=good.categories)
         if self.contamination > 0:
             raise ValueError(
@@ -295,24 +287,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 "contamination=0."
             )
         return good.X.showing(good.categories)
-
-    def _ratios(self, names):
-        ratio = asked_ratio(self)
-        if self.n_patches is not None:
-            warn_user(f"n_patches={ratio} is ratio={ratio} now.", FutureWarning)
-        return dict.fromkeys(names, ratio)
-
-    def _stream(self, values, table, rule):
-        """The bank of all images, and the patches that are left to calibrate with."""
-        selection = stream_bank(values, table, rule, self.max_memory, self.shard_size)
-        if len(selection.images) < len(values):
-            warn_user(
-                f"The patches of {len(values)} training images take {math.prod(values.shape) * 4} "
-                f"bytes, more than max_memory={self.max_memory} has room for: the bank was "
-                f"selected from a stream, and {len(selection.images)} images drawn at random are "
-                "left to set thresholds with."
-            )
-        return selection
 
     @property
     def n_images_per_route_(self) -> NDArray[np.int64]:

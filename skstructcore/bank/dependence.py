@@ -1,10 +1,9 @@
 """Training images that are not independent: lots, exposures of one part, near-duplicates.
 
-A held-out score says how a *new* good image would do. Where the images come in lots, the bank
-holds patches of an image's own lot, its held-out score is too low, and so is every threshold. So
-it is counted whose bank entries explain whose patches: for patches of each image, the image that
-the nearest entry of *another* image was cut from, compared with what the shares of the entries
-let expect. Independent images explain each other alike, whatever their distance in the sequence.
+Where images come in lots, the bank holds patches of an image's own lot, so that its held-out
+score and every threshold are too low. So it is counted whose bank entries explain whose patches:
+the image of the nearest entry of *another* image, compared with what the shares of the entries let
+expect. Independent images explain each other alike, whatever their distance in the sequence.
 """
 
 from __future__ import annotations
@@ -30,32 +29,19 @@ MIN_FOR_SEQUENCE = 12
 # Neighbours in the sequence have to explain each other this much more often than by chance: a
 # tiny dependence that many images make significant does no harm to thresholds.
 _MIN_RATIO = 1.5
-# At least so many blocks are kept, however long the dependence.
-_MIN_BLOCKS = 5
-# A handful of clusters may be the variants of a product, each of independent images.
-_MIN_CLUSTERS = 8
-
+_MIN_BLOCKS = 5  # however long the dependence
+_MIN_CLUSTERS = 8  # a handful may be the variants of a product, each of independent images
 # Clusters count if they explain at least this share of all patches; independent images that
 # happen to look alike reach a few percent, tiles of one material up to 24 %.
 _MIN_EXPLAINED = 0.3
 # Blocks of a sequence that explain this share of their patches are near-duplicates, no lots.
 _NEAR_DUPLICATES = 0.5
-# Counting pairs takes memory and time of their square and more.
-_MAX_CLUSTERED = 4000
-
-# Patches that are looked up: of an image, at least, and of all together.
-_PATCHES_PER_IMAGE = 64
-_PATCHES = 8192
-
-# Random orders exceed the limits of a profile at each lag this often.
-_LEVEL = 0.01
-_N_PERMUTATIONS = 199
-# Where the excess has fallen to this share of that at lag 1, the dependence is over.
-_END = 0.15
-# Two images (clusters) are joined if they explain each other three times as often as expected.
-_JOIN = 3.0
-# What is added to the expected share of each pair, so that chance in few patches joins nobody.
-_PRIOR = 1 / 256
+_MAX_CLUSTERED = 4000  # images: pairs take memory and time of their square and more
+_PATCHES_PER_IMAGE, _PATCHES = 64, 8192  # that are looked up at least: of each, and of all
+_LEVEL, _N_PERMUTATIONS = 0.01, 199  # random orders exceed the limit at each lag this often
+_END = 0.15  # of the excess at lag 1: where it has fallen to that, the dependence is over
+_JOIN = 3.0  # clusters are joined that explain each other so many times as often as expected
+_PRIOR = 1 / 256  # is added to the expected share of each pair, so that chance joins nobody
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +62,8 @@ class Dependence:
     block_length : int
         Consecutive images of a block: twice the reach where the groups follow the sequence, else 1.
     ratio : ndarray of shape (n_lags,), float64
-        How many patches are explained by an image at this lag, divided by what the shares of the
-        bank entries let expect: 1 where images are independent.
+        How many patches an image at this lag explains, divided by what the shares of the bank
+        entries let expect: 1 where images are independent.
     limit : ndarray of shape (n_lags,), float64
         What 99 % of the random orders of the same images do not exceed.
     p_value : float
@@ -126,9 +112,8 @@ def find_groups_of_routes(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
     """Find groups and lots of training images, each route by itself, and say so in the log.
 
-    See `find_groups`; `routes` are of all training images. Groups are numbered as they first
-    appear; lots are None if no image depends on its neighbours. The dependence is that of routes
-    with enough images to tell.
+    `routes` are of all training images. Groups are numbered as they first appear; lots are None if
+    there are none. The dependence is that of routes with enough images to tell.
     """
     bank, _, values, images = selection
     groups, lots, dependence = np.arange(len(routes)), np.arange(len(routes)), {}
@@ -159,10 +144,9 @@ def find_groups(
 ) -> tuple[NDArray[np.int64], Dependence] | None:
     """Find which training images of one route depend on each other.
 
-    `values` are patches of the images at the positions `images`, ascending, of `n_images`: all, or
-    those that were kept of a stream. Returns the code of the group, or of the lot, of each image,
-    and the `Dependence`, which says which of both it is; None if there are too few images or
-    entries to tell.
+    `values` are patches of the images at the positions `images`, ascending, of `n_images`. Returns
+    the code of the group, or of the lot, of each image, and the `Dependence`, which says which of
+    both it is; None if there are too few images or entries to tell.
     """
     few = len(np.unique(bank.image_index)) < MIN_FOR_SEQUENCE // 2
     if few or len(values) < MIN_FOR_SEQUENCE:
@@ -174,7 +158,8 @@ def find_groups(
         reach = dependence_reach(ratio, baseline)
         # Twice: the images at both ends of a block resemble those of the next.
         length = min(2 * reach, n_images // _MIN_BLOCKS)
-        groups = blocks(n_images, length)
+        n_blocks = max(1, round(n_images / length))
+        groups = np.arange(n_images) * n_blocks // n_images
         excess = explanations.within(groups) - explanations.expected_within(groups)
         candidates["sequence"] = groups, excess
     if len(values) == n_images <= _MAX_CLUSTERED:
@@ -194,8 +179,7 @@ def find_groups(
         limit=limit,
         p_value=p_value,
         explained=explained,
-        # Shots of one part are near-duplicates, which a new part does not have: they are held out.
-        # Images of a lot share some of their looks, and new images may well be of the same lot.
+        # Near-duplicates are held out: a new part has none. New images may well be of a known lot.
         are_lots=found == "sequence" and excess < _NEAR_DUPLICATES,
     )
 
@@ -222,8 +206,7 @@ class Explanations:
     def lag_profile(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
         """Compare what images at each lag explain with what the shares let expect.
 
-        Returns `ratio`, `limit` and `p_value`, see `Dependence`, and the ratio at long lags, which
-        is below 1 where near images explain most.
+        Returns `ratio`, `limit` and `p_value`, see `Dependence`, and the ratio at long lags.
         """
         from scipy.signal import correlate
 
@@ -265,16 +248,12 @@ class Explanations:
 def who_explains_whom(
     values: NDArray[np.floating], images: NDArray[np.int64], bank: MemoryBank, n_images: int
 ) -> Explanations:
-    """For some patches of each image, the image of the nearest entry of another image.
-
-    Takes what `find_groups` takes.
-    """
+    """For some patches of each image, the image of the nearest entry of another image."""
     from ..neighbors.index import NeighborIndex
 
     n, height, width, n_features = values.shape
     n_looked_up = max(_PATCHES_PER_IMAGE, -(-_PATCHES // n))
-    # Fixed places, so that nothing here depends on, or changes, the estimator's random state. Of an
-    # image in which some patches are ignored, the first places that count are taken.
+    # The first places of a fixed random order that are not ignored, whatever the random state.
     places = np.random.default_rng(0).permutation(height * width)
     counted = ~np.isnan(values[..., 0]).reshape(n, -1)[:, places]
     chosen = np.zeros_like(counted)
@@ -292,12 +271,6 @@ def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
 
     In lots of ``m`` images the excess over the baseline falls from lag to lag, linearly, to zero at
     lag ``m``. The lag at which it has fallen to 15 % of that at lag 1 gives ``m``.
-
-    Examples
-    --------
-    >>> lots_of_six = np.r_[5, 4, 3, 2, 1, 0, 0, 0, 0, 0] + 1.0
-    >>> dependence_reach(lots_of_six, 1.0)
-    6
     """
     excess = ratio - min(baseline, 1.0)
     sums = np.cumsum(np.r_[0.0, excess])
@@ -310,31 +283,12 @@ def dependence_reach(ratio: NDArray[np.floating], baseline: float) -> int:
     return round((reach + 0.5 - _END) / (1 - _END))
 
 
-def blocks(n_images: int, length: int) -> NDArray[np.int64]:
-    """Number consecutive images in blocks of nearly equal size, about `length`.
-
-    Examples
-    --------
-    >>> blocks(7, 3)
-    array([0, 0, 0, 0, 1, 1, 1])
-    """
-    n_blocks = max(1, round(n_images / length))
-    return np.arange(n_images) * n_blocks // n_images
-
-
 def cluster(observed: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.int64]:
     """Join images that explain each other much more than expected.
 
-    Arrays ``(n, n)`` hold how much the images of each pair explain of each other, and what is
-    expected; the two directions are averaged. Greedy, the strongest first; clusters are compared by
-    the averages over all their pairs, so that a chain of images, each like the next, is not one
-    cluster. Clusters are numbered in the order in which they first appear.
-
-    Examples
-    --------
-    >>> observed = np.kron(np.eye(4), np.ones((2, 2))) - np.eye(8)
-    >>> cluster(observed, np.full((8, 8), 1 / 7))
-    array([0, 0, 1, 1, 2, 2, 3, 3])
+    Symmetric arrays ``(n, n)`` hold how much the images of each pair explain of each other, and
+    what is expected. Greedy, the strongest first; clusters are compared by the averages over all
+    their pairs, so that a chain of images, each like the next, is not one cluster.
     """
     observed, expected = observed.copy(), expected + _PRIOR
     labels, alive = np.arange(len(observed)), np.ones(len(observed), dtype=bool)

@@ -16,11 +16,20 @@ from .build import join_routes
 from .training import recognised
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .._utils.rows import LazyRows
     from .._utils.typing import NDArray
     from .coreset_bank import CoresetBank
+
+    Step = TypeVar("Step")
+
+
+def with_learned(estimator: Step, **attributes: Any) -> Step:
+    """A copy of a fitted estimator with other learned attributes."""
+    changed = copy.copy(estimator)
+    vars(changed).update(attributes)
+    return changed
 
 
 def grown_bank(
@@ -33,8 +42,8 @@ def grown_bank(
 ) -> CoresetBank:
     """The bank with more images, whose patches that lie farthest from it join it.
 
-    There are as many for each image as the bank has of its route. `X` is what the images are
-    recognised by, and `values` are their patches; within a route the old entries come first.
+    As many join for each image as the bank has of its route, behind the old entries. `X` is what
+    the images are recognised by, and `values` are their patches.
     """
     old, first = bank.bank_, len(bank.images_)
     chosen, radius = [], []
@@ -46,15 +55,11 @@ def grown_bank(
         radius.append(max(float(bank.radius_[route]), far))
     new = join_routes(chosen, old.route_names)
     new = replace(new, image_index=first + new.image_index, groups=groups[new.image_index])
-    pooled = None
-    if old.profiles is not None:
-        pooled = pool_patches(values).astype(np.float32)
+    pooled = None if old.profiles is None else pool_patches(values).astype(np.float32)
     table = recognised(TrainingImages(groups, routes, parts=parts, pooled=pooled), X, first=first)
-    changed = copy.copy(bank)
-    changed.images_ = replace(bank.images_, lots=None).join(table)  # lots are not known of new
-    changed.bank_, changed.radius_ = old.join(new), np.array(radius)
-    _learn_profiles(changed, bank, [values[routes == route] for route in range(len(radius))])
-    return changed
+    table = replace(bank.images_, lots=None).join(table)  # lots are not known of new images
+    changed = with_learned(bank, bank_=old.join(new), images_=table, radius_=np.array(radius))
+    return _with_profiles(changed, bank, [values[routes == route] for route in range(len(radius))])
 
 
 def _farthest(entries, values, n_new):
@@ -79,9 +84,8 @@ def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
     """The bank without the entries of some of its images; ValueError if a route had none left."""
     from ..neighbors.index import NeighborIndex
 
-    old, changed = bank.bank_, copy.copy(bank)
+    old, radius = bank.bank_, bank.radius_.copy()
     kept = ~is_gone[old.image_index]
-    changed.radius_ = bank.radius_.copy()
     for route, name in enumerate(old.route_names):
         left, gone = (old.values[(old.routes == route) & part] for part in (kept, ~kept))
         if not len(left):
@@ -91,15 +95,15 @@ def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
             )
         if len(gone):
             # A patch within the radius of an entry that goes is this much farther from the rest.
-            changed.radius_[route] += NeighborIndex(left).query(gone)[0].max() ** 0.5
-    changed.images_, changed.bank_ = bank.images_.forget(is_gone), old.take(kept)
-    _learn_profiles(changed, bank)
-    return changed
+            radius[route] += NeighborIndex(left).query(gone)[0].max() ** 0.5
+    table = bank.images_.forget(is_gone)
+    return _with_profiles(
+        with_learned(bank, bank_=old.take(kept), images_=table, radius_=radius), bank
+    )
 
 
 def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
     """The bank with the one route of another, whose images and groups are numbered on."""
-    changed = copy.copy(bank)
     first, first_group = len(bank.images_), int(bank.images_.groups.max()) + 1
     new = replace(
         other.bank_,
@@ -112,32 +116,34 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         routes=np.full(len(other.images_), len(bank.bank_.route_names)),
         lots=None,
     )
-    changed.bank_ = bank.bank_.join(new)
-    changed.images_ = replace(bank.images_, lots=None).join(table)
-    changed.radius_ = np.concatenate([bank.radius_, other.radius_])
-    if bank.dependence_ is not None:
-        changed.dependence_ = {**bank.dependence_, **(other.dependence_ or {})}
-    return changed
+    return with_learned(
+        bank,
+        bank_=bank.bank_.join(new),
+        images_=replace(bank.images_, lots=None).join(table),
+        radius_=np.concatenate([bank.radius_, other.radius_]),
+        dependence_=bank.dependence_ and {**bank.dependence_, **(other.dependence_ or {})},
+    )
 
 
 def bank_without_route(bank: CoresetBank, gone: int) -> CoresetBank:
     """The bank without a route, by its position; those after it move up."""
-    changed, routes = copy.copy(bank), bank.images_.routes
+    routes, name = bank.images_.routes, bank.bank_.route_names[gone]
     kept = np.delete(np.arange(len(bank.radius_)), gone)
-    changed.bank_ = bank.bank_.select(*kept.tolist())
     numbered_on = np.where(routes == gone, -1, np.searchsorted(kept, routes))
-    changed.images_ = replace(bank.images_.forget(routes == gone), routes=numbered_on)
-    changed.radius_ = bank.radius_[kept]
-    if bank.dependence_ is not None:
-        name = bank.bank_.route_names[gone]
-        changed.dependence_ = {key: d for key, d in bank.dependence_.items() if key != name}
-    return changed
+    others = bank.dependence_ and {key: d for key, d in bank.dependence_.items() if key != name}
+    return with_learned(
+        bank,
+        bank_=bank.bank_.select(*kept.tolist()),
+        images_=replace(bank.images_.forget(routes == gone), routes=numbered_on),
+        radius_=bank.radius_[kept],
+        dependence_=others,
+    )
 
 
-def _learn_profiles(changed, bank, new_values=None):
+def _with_profiles(changed, bank, new_values=None):
     """Learn anew what images of a route look like, where some have come or gone."""
     if changed.bank_.profiles is None:
-        return
+        return changed
     table, profiles = changed.images_, list(changed.bank_.profiles)
     for route in np.flatnonzero(changed.n_images_per_route_ != bank.n_images_per_route_):
         rows = changed.bank_.select(route).values
@@ -145,4 +151,4 @@ def _learn_profiles(changed, bank, new_values=None):
             rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
         mine = table.is_there & ~table.left_out & (table.routes == route)
         profiles[route] = fit_profile(rows, table.pooled[mine].astype(np.float64))
-    changed.bank_ = replace(changed.bank_, profiles=tuple(profiles))
+    return with_learned(changed, bank_=replace(changed.bank_, profiles=tuple(profiles)))

@@ -15,8 +15,6 @@ from ..neighbors.streaming import least_memory
 from .build import entries_of
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from .coreset_bank import CoresetBank
     from .training import GoodImages
 
@@ -25,8 +23,7 @@ _STREAM = 40e6
 # What the allocator does not give back of the work of the backbone: this share, at most so much.
 _KEPT_SHARE, _KEPT = 0.7, 60e6
 _PREPARED = 1.25  # of the bytes of the entries: a bank made ready to be searched
-# Bytes of a patch that is scored held out: logarithms and what is expected, twice; and of each
-# neighbour its position, twice.
+# Bytes of a patch that is scored held out, and of each of its neighbours.
 _HELD_OUT, _NEIGHBOR = 110, 16
 _PER_PATCH = 20  # bytes that a selection keeps for each patch
 
@@ -47,7 +44,7 @@ class FitShape:
     n_context: int = 0  # neighbours kept for each patch of held-out images; 0: none is held out
     n_folds: int = 0  # of the calibration "k-fold"; 0: another one
     network: int = 0  # bytes of the weights of the backbone, and what stays with them
-    n_in_work: int = 0  # images whose patches are not yet there while features are computed
+    n_in_work: int = 0  # images whose features are computed at a time
     work: int = 0  # bytes of this work
 
     @property
@@ -93,13 +90,12 @@ class FitShape:
     def advised(self, name: str, *others: tuple[str, FitShape]) -> MemoryEstimate:
         """The estimate, with advice where there is not enough memory.
 
-        `name` is what `max_memory` is called where the advice is read; `others` are pairs of
-        another change, as text, and the shape that it leads to.
+        `name` is that of `max_memory`; `others` are other changes, and the shapes that follow.
         """
         estimate = self.estimate()
+        available = estimate.available
         if estimate.fits:
             return estimate
-        available = estimate.available
         if most := self.fitting_max_memory(available):
             advice = f"Set {name}={most}: the bank is then selected from a stream of patches."
         else:
@@ -135,9 +131,9 @@ def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
         largest = sizes.max() / n_images if len(sizes) > 1 else 0.0
     elif bank.n_routes not in (None, 1):
         largest = 1.0  # at most
-    n_entries = np.array([entries_of(asked_ratio(bank), n * n_patches) for n in sizes])
+    n_entries = np.array([entries_of(bank.ratio, n * n_patches) for n in sizes])
     pairs = int((sizes * n_patches * n_entries).sum())
-    if isinstance(asked_ratio(bank), Integral) and largest == 1:
+    if isinstance(bank.ratio, Integral) and largest == 1:
         n_entries *= 1 if bank.n_routes == "auto" else bank.n_routes
     return FitShape(
         n_images=n_images,
@@ -150,22 +146,6 @@ def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
         largest_route=float(largest),
         ignored=training.X.ignored_share() if is_lazy(training.X) else 0.0,
     )
-
-
-def asked_ratio(bank: CoresetBank) -> float | Literal["auto"]:
-    """How many patches a bank keeps, by the parameter's name of today or of before."""
-    return bank.ratio if bank.n_patches is None else bank.n_patches
-
-
-def check_room(bank: CoresetBank, training: GoodImages) -> FitShape:
-    """What the memory of ``bank.fit`` depends on; ValueError if that is not available.
-
-    Only patches that are yet to come are counted, and nothing of the backbone.
-    """
-    shape = shape_of_fit(bank, training)
-    if is_lazy(training.X):
-        shape.advised("max_memory").check()
-    return shape
 
 
 @dataclass(frozen=True)
@@ -182,7 +162,7 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> int:
-        """What is there at once at most: the three kinds of work follow one another."""
+        """What is there at once at most: three kinds of work follow one another."""
         return self.network + self.patches + max(self.extraction, self.selection, self.held_out)
 
     @property
@@ -210,37 +190,30 @@ def available_memory() -> int:
 
 def _left_of_control_groups(root=Path("/")):
     """What the limits of Linux containers leave; page cache that can be dropped is free."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    left = []
-    for line in lines:
+    top, file, left = root / "sys/fs/cgroup", root / "proc/self/cgroup", []
+    of_v1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    hierarchies = {
+        "": (top, "memory.max", "memory.current", "inactive_file"),
+        "memory": (top / "memory", *of_v1),
+    }
+    for line in file.read_text().splitlines() if file.exists() else ():
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup/memory"
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        # In a container the path may be that of the host: the top is the container's own folder.
-        folder = top / path.strip("/")
-        for place in [folder, *folder.parents]:
-            left += _left_of(place, *names)
-            if place == top:
-                break
+        for controller in hierarchies.keys() & controllers.split(","):
+            top, *names = hierarchies[controller]
+            # In a container the path may be that of the host: its own folder is the top.
+            folder = top / path.strip("/")
+            for place in (folder, *folder.parents):
+                if place.is_relative_to(top):
+                    left += _left_of(place, *names)
     return left
 
 
 def _left_of(folder, limit, used, cache):
     try:
-        most = (folder / limit).read_text().strip()
-        if most == "max":
-            return []
+        most, taken = (int((folder / name).read_text()) for name in (limit, used))
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [max(int(most) - int((folder / used).read_text()) + int(stat.get(cache, 0)), 0)]
-    except (OSError, ValueError):
+        return [max(most - taken + int(stat.get(cache, 0)), 0)]
+    except (OSError, ValueError):  # there is none, or it is "max"
         return []
 
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-#: Of fewer independent images or groups a tail is no more than a guess; groups of as many images
-#: are more than the shots of one part.
+#: Of fewer independent images or groups a tail is no more than a guess.
 MIN_IMAGES = 5
 
 
@@ -55,9 +54,9 @@ def good_images(
 ) -> GoodImages:
     """Leave out the images that are labelled anomalous, and find what is known of the others.
 
-    What is passed, see `CoresetBank.fit`, comes before what the images carry (see `Annotations`);
-    with `n_routes`, categories that they carry do not count. ValueError if something has not one
-    entry an image, no image is good, or groups cut through parts.
+    What is passed, see `CoresetBank.fit`, comes before what the images carry; with `n_routes`,
+    categories that they carry do not count. ValueError if something has not one entry an image, no
+    image is good, or groups cut through parts.
     """
     carried = getattr(X, "annotations", None) or Annotations()
     if categories is not None and not is_auto(categories) and n_routes is not None:
@@ -96,10 +95,7 @@ def good_images(
 
 
 def _told_from_lots(good, carries_groups):
-    """Tell lots from groups: where the images carry them, groups may be lots.
-
-    Where groups cut through parts, the parts are held out.
-    """
+    """Tell lots from groups that the images carry; where those cut through parts, go by parts."""
     groups, parts = np.unique(good.groups, return_inverse=True)[1], good.parts
     each = np.arange(len(groups))
     if parts is not None:
@@ -128,11 +124,10 @@ def _in_lots(groups, categories):
     """Of which images the groups, those of their folders for instance, are lots.
 
     There are fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds
-    nothing.
+    nothing, and a part has fewer shots.
     """
-    of_category = pd.Series(groups).groupby(
-        np.zeros_like(groups) if categories is None else categories
-    )
+    categories = np.zeros_like(groups) if categories is None else categories
+    of_category = pd.Series(groups).groupby(categories)
     n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")
     return ((n_groups < MIN_IMAGES) & (n_images >= MIN_IMAGES * n_groups)).to_numpy()
 
@@ -148,31 +143,24 @@ def _passed_or_carried(passed, carried, name, n_images):
     if not is_auto(passed):
         return check_labels(passed, n_images, name)
     values = check_labels(carried, n_images, name)
-    _logger.info(
-        "Took the %s of the images: %d for %d images (pass %s=None to fit without)",
-        name,
-        len(np.unique(values)),
-        n_images,
-        name,
-    )
+    text = "Took the %s of the images: %d for %d images (pass %s=None to fit without)"
+    _logger.info(text, name, len(np.unique(values)), n_images, name)
     return values
 
 
 def _which_are_good(X, y):
     """Which images are not labelled anomalous; None: all."""
-    n_images = len(X)
     if y is None:
         return None
-    y = check_per_image(y, n_images, "y")
-    any_string = any(isinstance(label, str) for label in y.tolist())
+    y = check_per_image(y, len(X), "y")
     # The y of a table may be any numbers: scikit-learn's own detectors ignore it.
-    if not any_string and X.ndim == 2:
+    if X.ndim == 2 and not any(isinstance(label, str) for label in y.tolist()):
         return None
     good = ~is_defect_in_training(y)
     if not good.any():
-        raise ValueError(f"y calls all {n_images} training images anomalous; good ones are needed.")
+        raise ValueError(f"y calls all {len(X)} training images anomalous; good ones are needed.")
     if not good.all():
-        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), n_images)
+        _logger.info("Left out %d of %d images labelled anomalous", (~good).sum(), len(X))
     return good
 
 
@@ -185,8 +173,7 @@ def number_images(
     """Number the groups and categories of images, or find routes where none are known.
 
     `pooled` are the mean patches of the images, where there are routes. Returns the table, and the
-    names of the routes: one ``"all"`` without categories and `n_routes`. ValueError if a route
-    cannot be used.
+    names of the routes. ValueError if a route cannot be used.
     """
     groups = np.arange(len(good.X))
     if good.groups is not None:
@@ -210,8 +197,9 @@ def _check_routes(table, names, category_names):
     missing = sorted(set(category_names) - set(names))
     if missing:
         raise ValueError(f"No good image is left in {', '.join(map(repr, missing))}: add some.")
-    by_category = "fit without categories (categories=None)"
-    way_out = by_category if category_names else "set a smaller n_routes"
+    way_out = "set a smaller n_routes"
+    if category_names:
+        way_out = "fit without categories (categories=None)"
     for route, name in enumerate(names):
         if name.strip() in ("", UNKNOWN):
             raise ValueError(
@@ -255,10 +243,7 @@ def recognised(
     first: int = 0,
     shard_size: int | None = None,
 ) -> TrainingImages:
-    """The table with the digest of each image, or of its features as they were given, and its name.
-
-    `first` is the position of the first among all training images of a bank.
-    """
+    """The table with digests, names and sizes of the images; the first one has place `first`."""
     digests = np.concatenate(list(over_shards(digests_of, shard_size, X)))
     if len(X.shape) == 4:  # rows of a table may well be equal
         _tell_of_copies(digests, table.groups)
@@ -279,10 +264,7 @@ def _tell_of_copies(digests, groups):
             "%d of %d good images are copies of others (the first: image %d of image %d), but "
             "count as independent: held out, a copy is explained by the other, and thresholds "
             "come out too low. Leave copies out, or give them one group",
-            len(copies),
-            len(digests),
-            copies[0],
-            first[which[copies[0]]],
+            *(len(copies), len(digests), copies[0], first[which[copies[0]]]),
         )
 
 

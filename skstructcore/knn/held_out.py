@@ -1,25 +1,22 @@
-"""Scores of training images as if they had not been in the bank.
+"""Scores of training images as if they, and their groups, had not been in the bank.
 
-There is one function for each kind of held-out calibration. It takes a `BankSearch` and the
-patches of training images, and returns their maps and the expectations that were learned
-on the way. Images of one group are left out together. A fitted scorer learns on in the same way
-as its bank gets more images, or loses some.
+One function for each kind of held-out calibration takes a `BankSearch` and the patches of training
+images, and returns their maps and the expectations that were learned on the way. A fitted scorer
+learns on in the same way as its bank gets more images, or loses some.
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..bank.build import SelectionRule, select_bank
+from ..bank.growth import with_learned
 from .search import score_held_out, score_patches
 from .surprise import (
-    ExpectationSums,
     Lesson,
-    contributions,
     extend_expectation,
     fit_expectation,
     reduce_expectation,
@@ -73,13 +70,11 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     """Score each training image by a bank of the same size, built from the other folds.
 
     What content a patch has is told by the entries of the whole bank, its own group left out.
-    Of fewer groups than folds, each is a fold. No bank has patches of the images that
-    `contamination` of `CoresetBank` left out.
+    No bank has patches of the images that `contamination` of `CoresetBank` left out.
     """
     maps, neighbors = score_held_out(search, patches)
-    routes, rng = np.zeros(len(patches), dtype=np.int64), np.random.RandomState(0)
-    if search.is_routed:
-        routes = patches.routes
+    rng = np.random.RandomState(0)
+    routes = patches.routes if search.is_routed else np.zeros(len(patches), dtype=np.int64)
     groups, in_bank = patches.groups, ~patches.left_out
     # Groups that `contamination` left out are dealt apart: others remain, whatever fold is out.
     apart = ~np.isin(groups, groups[in_bank])
@@ -91,17 +86,6 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
         others = search.of(_bank_of(search, patches[left], routes[left], rng))
         distances[out] = score_patches(others, patches[out], own_routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
-
-
-def contributions_of(
-    search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
-) -> tuple[ExpectationSums, ...]:
-    """What training images have contributed to the expectations of each route."""
-    by_route = _by_route(search, *score_held_out(search, patches))
-    return tuple(
-        contributions(expectation, lesson)
-        for expectation, (_, lesson) in zip(expectations, by_route, strict=True)
-    )
 
 
 def _by_route(search, maps, neighbors):
@@ -119,10 +103,7 @@ def _by_route(search, maps, neighbors):
 
 
 def _learn(search, maps, neighbors, before=None):
-    """Expectations of each route, and what its training patches are by those of other groups.
-
-    They are learned anew, or from what was known before.
-    """
+    """Learn expectations of each route, anew or from those before, and judge by other groups."""
     surprise, expectations = np.zeros_like(maps.values), []
     for route, (mine, lesson) in enumerate(_by_route(search, maps, neighbors)):
         if before is None:
@@ -156,32 +137,22 @@ def assign_folds(groups, routes, rng):
     return folds
 
 
-def scorer_of_bank(
-    knn: RoutedKNNScorer, bank: MemoryBank, expectations: tuple[DistanceExpectation, ...] | None
-) -> RoutedKNNScorer:
-    """The scorer of another bank, whose expectations are known."""
-    changed = copy.copy(knn)
-    changed.search_, changed.expectations_ = knn.search_.of(bank), expectations
-    return changed
-
-
 def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScorer, AnomalyMaps]:
     """The scorer of a bank that more images have joined, and the maps of these, held out.
 
-    `patches` are those of the new images, with the new bank, in whose routes the old entries come
-    first.
+    `patches` are those of the new images, with the new bank.
     """
-    changed, search = copy.copy(knn), knn.search_.of(patches.bank)
-    changed.search_ = search
+    search = knn.search_.of(patches.bank)
     if knn.expectations_ is None:
-        return changed, score_patches(search, patches, own_routes=patches.routes)
+        maps = score_patches(search, patches, own_routes=patches.routes)
+        return with_learned(knn, search_=search), maps
     is_old = patches.bank.image_index < patches.image_index.min()
     before = []
     for old, rows in zip(knn.expectations_, search.rows, strict=True):
         sums = old.sums.at(np.flatnonzero(is_old[rows]), len(rows))
         before.append(sums.expectation(old.floor))
-    maps, changed.expectations_ = leave_groups_out(search, patches, before)
-    return changed, maps
+    maps, expectations = leave_groups_out(search, patches, before)
+    return with_learned(knn, search_=search, expectations_=expectations), maps
 
 
 def scorer_without(
@@ -196,35 +167,30 @@ def scorer_without(
     `table` and `is_gone` are of all images that the bank had; `patches` are those of the images
     that have contributed to expectations, with the bank as it was; None if none has.
     """
-    changed, search = copy.copy(knn), knn.search_
-    changed.search_ = search.of(bank)
-    if knn.expectations_ is None:
-        return changed
-    if patches is None:
-        gone = [ExpectationSums.none(len(rows)) for rows in search.rows]
-    else:
-        gone = contributions_of(search, patches, knn.expectations_)
-    kept = ~is_gone[search.bank.image_index]
-    changed.expectations_ = tuple(
-        reduce_expectation(
-            knn.expectations_[route],
-            gone[route],
-            kept[rows],
-            exact=_is_exact(knn, table, is_gone, route),
+    search, expectations = knn.search_, knn.expectations_
+    if expectations is not None:
+        lessons = [None] * len(search.rows)
+        if patches is not None:
+            by_route = _by_route(search, *score_held_out(search, patches))
+            lessons = [lesson for _, lesson in by_route]
+        kept = ~is_gone[search.bank.image_index]
+        expectations = tuple(
+            reduce_expectation(
+                *(expectations[route], lesson, kept[rows]),
+                exact=_is_exact(knn, table, is_gone, route),
+            )
+            for route, (rows, lesson) in enumerate(zip(search.rows, lessons, strict=True))
         )
-        for route, rows in enumerate(search.rows)
-    )
-    return changed
+    return with_learned(knn, search_=search.of(bank), expectations_=expectations)
 
 
 def _is_exact(knn, table, is_gone, route):
     """Whether images of a route have the neighbours that they had when they came."""
-    members = np.ones(len(table), dtype=bool)
-    if knn.search_.is_routed:
-        members = table.routes == route
+    search = knn.search_
+    members = table.routes == route if search.is_routed else np.ones(len(table), dtype=bool)
     if knn.calibration == "k-fold":
         # The first images of a route came with a fit, and nothing is kept of its folds.
         if (table.came[is_gone & members] == table.came[members].min()).any():
             return False
-    neighbors = members if knn.search_.n_searched == 1 else np.ones_like(members)
+    neighbors = members if search.n_searched == 1 else np.ones_like(members)
     return table.is_unchanged_since(is_gone, neighbors)

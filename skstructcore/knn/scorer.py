@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
-from .._utils.typing import Calibration, Metric
+from .._utils.typing import Algorithm, Calibration, Metric
 from ..bank.training import with_lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing.profile import held_out_distances
@@ -21,8 +21,6 @@ from .held_out import check_training_images, k_fold, leave_groups_out
 from .search import BankSearch, score_held_out, score_patches
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from .._utils.typing import ArrayLike, NDArray, Self
     from ..containers import AnomalyMaps
 
@@ -45,14 +43,13 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
           whole group where groups were given to the bank.
         - "k-fold": with a bank of the same size built from the images of the other four folds;
           groups stay together. About five times the cost of the coreset.
-        - "in-sample": with the whole bank, as published. Such scores are far too low, and
-          thresholds set on them reject most good images.
+        - "in-sample": with the whole bank, as published. Thresholds set on such scores, which are
+          far too low, reject most good images.
     metric : {"euclidean", "sqeuclidean"}, default="euclidean"
         Plain or squared distance.
     algorithm : {"exact", "approximate"}, default="exact"
         "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
-        100,000 entries only; `recall_` says what it misses. A model that is loaded builds the
-        graph anew, and may miss others.
+        100,000 entries only; `recall_` says what it misses. A loaded model builds it anew.
     device : str, default="auto"
         Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
 
@@ -67,8 +64,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         are normal for which content, learned from the held-out training scores. None with
         ``calibration="in-sample"``: the maps have no `surprise` then.
     recall_ : float
-        Share of the nearest entries that the search finds, measured on entries of the bank;
-        1.0 for the exact search.
+        Share of the nearest entries that the search finds; 1.0 for the exact search.
     n_features_in_ : int
         Number of features of a patch.
 
@@ -80,10 +76,9 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     -----
     ``fit_transform(X)`` learns what ``fit(X)`` learns, but does not return what
     ``fit(X).transform(X)`` returns: training images are scored as if they had not been in the
-    bank (see `calibration`), all others with the whole bank. With routing,
-    training images are compared with the route that they are known to be of, and the next
-    nearest; their `route_distance` is held out as well, with every `calibration` (but for patches
-    of ``CoresetBank.transform``, whose images are not known as those of training).
+    bank (see `calibration`), all others with the whole bank. With routing, training images are
+    compared with the route that they are known to be of, and the next nearest; their
+    `route_distance` is held out with every `calibration`.
 
     Examples
     --------
@@ -103,7 +98,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         "routing": [None, str],
         "calibration": [StrOptions(set(get_args(Calibration)))],
         "metric": [StrOptions(set(get_args(Metric)))],
-        "algorithm": [StrOptions({"exact", "approximate"})],
+        "algorithm": [StrOptions(set(get_args(Algorithm)))],
         "device": [str],
     }
 
@@ -114,7 +109,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         calibration: Calibration = "leave-one-image-out",
         *,
         metric: Metric = "euclidean",
-        algorithm: Literal["exact", "approximate"] = "exact",
+        algorithm: Algorithm = "exact",
         device: str = "auto",
     ) -> None:
         self.n_neighbors = n_neighbors

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class BankSearch:
     """A bank made ready to be searched, route by route where images are routed.
 
-    See `RoutedKNNScorer`. ValueError if `routing` is unknown or needs routes that the bank has not,
-    or a bank has fewer entries than `n_neighbors`.
+    ValueError if `routing` is unknown or needs routes that the bank has not, or a bank has fewer
+    entries than `n_neighbors`.
     """
 
     bank: MemoryBank
@@ -103,9 +103,7 @@ class BankSearch:
         from ..neighbors.index import NeighborIndex
 
         banks = [self.entries.select(route) for route in range(len(self.entries.route_names))]
-        options = {"algorithm": self.algorithm}
-        if self.algorithm == "exact":
-            options["device"] = self.device
+        options = {"algorithm": self.algorithm, "device": self.device}
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)
 
     def __getstate__(self):
@@ -121,8 +119,8 @@ class BankSearch:
         """Compare the patches of images ``(b, h, w, d)`` with the entries of some routes.
 
         Entries of the images' own `groups` are left out. Returns distances ``(b, h, w)``, 0 where
-        patches are ignored, and the nearest entries ``(b, h, w, n_context)``, -1 where there is
-        none, numbered as if the banks of the routes stood one after the other.
+        patches are ignored, and the nearest entries ``(b, h, w, n_context)``, numbered through the
+        banks of the routes, -1 where there is none.
         """
         grid, (rows, places) = features.shape[:3], counted_rows(features)
         counted = slice(None) if places is None else places
@@ -141,17 +139,13 @@ class BankSearch:
             return np.zeros((len(images), 1), dtype=np.int64)
         flat = images.reshape(len(images), -1, images.shape[-1])
         chosen, ignored = compared_patches(flat.shape[1]), ignored_patches(flat)
-        if ignored is None:
-            compared = [flat[:, chosen]]
-        else:  # as many of the patches that are left, image by image
+        compared = [flat[:, chosen]]
+        if ignored is not None:  # as many of the patches that are left, image by image
             left = [np.flatnonzero(~row) for row in ignored]
             if min(map(len, left)) == 0:
                 raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
-            places = [np.unique(chosen * len(row) // flat.shape[1]) for row in left]
-            compared = [
-                image[np.newaxis, row[place]]
-                for image, row, place in zip(flat, left, places, strict=True)
-            ]
+            left = [row[np.unique(chosen * len(row) // flat.shape[1])] for row in left]
+            compared = [image[np.newaxis, row] for image, row in zip(flat, left, strict=True)]
         prototypes = [profile.prototypes for profile in self.bank.profiles]
         distances = np.concatenate([routing_distances(part, prototypes) for part in compared])
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
@@ -226,8 +220,8 @@ def score_patches(
 ) -> AnomalyMaps:
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
-    `expectations` has one entry a route. `own_routes` ``(n,)`` are those that the images are known
-    to be of; None: those whose prototypes are nearest. ValueError if a map is not finite.
+    `own_routes` ``(n,)`` are those that the images are known to be of; None: those whose prototypes
+    are nearest. ValueError if a map is not finite.
     """
     return _score(search, patches, expectations, own_routes)[0]
 
@@ -239,7 +233,7 @@ def score_held_out(
 ) -> tuple[AnomalyMaps, NDArray[np.int32]]:
     """Score training images without the entries of their groups, see `score_patches`.
 
-    The nearest entries come beside the maps, see `BankSearch.find`.
+    The nearest entries come beside the maps.
     """
     neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
     return _score(search, patches, expectations, patches.routes, neighbors)

@@ -1,10 +1,8 @@
 """How surprising a distance is, given what the patch looks like.
 
 Some normal patches lie far from their nearest bank entries wherever they appear: rare content,
-coarse texture, edges. Their distance says less than the same distance of a plain patch. The
-held-out distances of the training patches tell which content is like that: every bank entry
-gets the location and scale of the log distances of the training patches around it, and a
-distance is judged against those of the entries nearest to it.
+coarse texture, edges. So every bank entry gets the location and scale of the log distances, held
+out, of the training patches around it, and a distance is judged by the entries nearest to it.
 """
 
 from __future__ import annotations
@@ -20,15 +18,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Bank entries whose expectations are averaged; more than one, because the training patches
-# around a single entry are few.
+# Bank entries whose expectations are averaged: the training patches around one are few.
 N_CONTEXT = 5
 
 #: How many patches the mean over the whole bank counts for, at each entry.
 PRIOR = 20.0
 
-# A distance is at least this share of the median, so that the logarithm of a patch that is
-# also in the bank of another image stays finite.
+# A distance is at least this share of the median: logarithms of copies stay finite.
 _FLOOR = 1e-3
 
 # Where all distances are equal, rounding of the sums leaves at most this mean square.
@@ -49,18 +45,13 @@ class Lesson(NamedTuple):
 class ExpectationSums:
     """What an expectation was learned from, so that patches can be added and taken away.
 
-    `around` ``(3, n_entries)`` holds, of the training patches that have each entry among their
-    neighbours, their number, the sum of their log distances, and the sum of the squares of these
-    about their expectation; `totals` ``(3,)`` the same of all patches, each counted once.
+    `around` ``(3, n_entries)``: of the training patches around each entry their number, the sum of
+    their log distances, and the sum of the squares of these about their expectation; `totals`
+    ``(3,)``: the same of all patches, each counted once.
     """
 
     around: NDArray[np.float64]
     totals: NDArray[np.float64]
-
-    @classmethod
-    def none(cls, n_entries: int) -> ExpectationSums:
-        """Those of no patch at all."""
-        return cls(np.zeros((3, n_entries)), np.zeros(3))
 
     def __add__(self, other: ExpectationSums) -> ExpectationSums:
         return ExpectationSums(self.around + other.around, self.totals + other.totals)
@@ -99,9 +90,9 @@ class ExpectationSums:
     def recentred(self, old: NDArray[np.float64], new: NDArray[np.float64]) -> ExpectationSums:
         """The same with squares about other locations.
 
-        ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``; the patches
-        themselves are not needed. As what was expected is the average of several entries, this
-        may take more than there is; it stays so that going back gives what was.
+        ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``. As what was
+        expected is the average of several entries, this may take more than there is; it stays so
+        that going back gives what was.
         """
         (counts, logs, squares), shift = self.around, new - old
         change = counts * shift**2 - 2 * shift * (logs - counts * old)
@@ -180,14 +171,12 @@ def fit_expectation(
 
     With ``n_e`` training patches around entry ``e``, whose log distances sum to ``s_e``, and the
     mean ``m`` of all log distances, ``location_e = (s_e + PRIOR * m) / (n_e + PRIOR)``; the
-    variance about the expectation is shrunk towards its mean in the same way.
-
-    Also returned is the surprise of the patches, each against what the *other* groups give: what
-    calibration has to see.
+    variance about the expectation is shrunk towards its mean in the same way. Also returned is the
+    surprise of the patches, each against what the *other* groups give, as calibration has to see.
     """
     floor = max(_FLOOR * float(np.median(lesson.distances)), np.finfo(np.float32).tiny)
-    nothing = ExpectationSums.none(n_entries)
-    nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, nothing)
+    no_sums = ExpectationSums(np.zeros((3, n_entries)), np.zeros(3))
+    nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, no_sums)
     return extend_expectation(nothing, lesson)
 
 
@@ -196,9 +185,7 @@ def extend_expectation(
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn from more training patches what distances are normal, see `fit_expectation`.
 
-    The sums of what was learned before stay; their squares are taken about what is expected now.
-    New entries have sums of 0. The surprise is that of the new patches, each against what all but
-    its own group give.
+    The squares of what was learned before are taken about what is expected now.
     """
     logs, before = expectation._logs(lesson.distances), expectation.sums
     # What is expected has to be known before the squares about it are.
@@ -216,28 +203,25 @@ def extend_expectation(
 
 def reduce_expectation(
     expectation: DistanceExpectation,
-    gone: ExpectationSums,
+    lesson: Lesson | None,
     entries: NDArray[np.bool_],
     *,
-    exact: bool = True,
+    exact: bool,
 ) -> DistanceExpectation:
-    """Take away what patches have contributed, and all but some `entries` of the bank.
+    """Take away what a lesson has contributed, and all but some `entries` of the bank.
 
-    `gone` (see `contributions`) is not `exact` if the bank has changed since, so that patches have
-    other neighbours. Then as many are taken away, each like the average, which leaves location and
-    scale as they were.
+    It is not `exact` if the bank has changed since, so that patches have other neighbours. Then as
+    many are taken away, each like the average, which leaves location and scale as they were.
     """
-    gone = gone if exact else gone.averaged(expectation.sums)
-    left = (expectation.sums - gone).keep(entries)
+    left = expectation.sums
+    if lesson is not None:
+        logs = expectation._logs(lesson.distances)
+        expected = _by_others(lesson, logs, left, _LOGS)
+        gone = _sums(lesson, logs, (logs - expected) ** 2, expectation)
+        left = left - (gone if exact else gone.averaged(left))
+    left = left.keep(entries)
     left = left.recentred(expectation.location[entries], left.location())
     return left.expectation(expectation.floor)
-
-
-def contributions(expectation: DistanceExpectation, lesson: Lesson) -> ExpectationSums:
-    """What training patches, as they were when they were learned from, have contributed."""
-    logs = expectation._logs(lesson.distances)
-    expected = _by_others(lesson, logs, expectation.sums, _LOGS)
-    return _sums(lesson, logs, (logs - expected) ** 2, expectation)
 
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
@@ -274,8 +258,8 @@ def _root(variance):
 def _by_others(lesson, values, sums, row, transform=np.asarray):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
-    Without that, a group that is far off widens the very scale that it is judged by, and
-    calibration sees images that surprise too little. `row` of the `sums` is that of the values.
+    Else a group that is far off would widen the very scale that it is judged by. `row` of the
+    `sums` is that of the values.
     """
     centre, counts = sums.totals[row] / sums.totals[0], sums.around[0]
     by_others = np.empty_like(values)

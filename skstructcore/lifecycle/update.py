@@ -11,11 +11,17 @@ from sklearn.base import clone
 
 from .._utils.rows import materialize
 from .._utils.warning import warn_user
-from ..bank.growth import bank_with_route, bank_without, bank_without_route, grown_bank
+from ..bank.growth import (
+    bank_with_route,
+    bank_without,
+    bank_without_route,
+    grown_bank,
+    with_learned,
+)
 from ..bank.training import digests_of, good_images
 from ..containers import Patches
 from ..images.labels import is_defect_in_training
-from ..knn.held_out import grown_scorer, scorer_of_bank, scorer_without
+from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import UNKNOWN
 from ..routing.profile import fit_tail, held_out_distances
@@ -320,7 +326,7 @@ def add_category(
 
     first, bank = len(bank.images_), bank_with_route(bank, alone)
     expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
-    knn = scorer_of_bank(knn, bank.bank_, expectations)
+    knn = with_learned(knn, search_=knn.search_.of(bank.bank_), expectations_=expectations)
     training = scorer.training_.join(replace(training, image_index=first + training.image_index))
     return _retrained(pipe, bank, knn, training, {**scorer.routes_, name: route})
 
@@ -371,7 +377,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
     gone, expectations = names.index(name), knn.expectations_
     expectations = expectations and expectations[:gone] + expectations[gone + 1 :]
     bank = bank_without_route(bank, gone)
-    knn = scorer_of_bank(knn, bank.bank_, expectations)
+    knn = with_learned(knn, search_=knn.search_.of(bank.bank_), expectations_=expectations)
     routes = {key: route for key, route in scorer.routes_.items() if key != name}
     training = scorer.training_.take(scorer.training_.route != name)
     return _retrained(pipe, bank, knn, training, routes)

@@ -147,7 +147,7 @@ def estimate_time(
 
     n_patches, n_all = features[..., 0].size, shape.n_images * shape.n_patches
     n_entries = min(-(-shape.n_pairs // n_all), -(-n_patches // _PATCHES_AN_ENTRY))
-    bank = clone(bank).set_params(ratio=n_entries, n_patches=None, n_routes=None, shard_size=None)
+    bank = clone(bank).set_params(ratio=n_entries, n_routes=None, shard_size=None)
     patches, selecting = _timed(bank.fit_transform, features, groups=None)
 
     scoring = 0.0
