@@ -25,49 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
 
-#: In the place of the digest and the name of an image that was forgotten.
-FORGOTTEN = ""
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
     """The one table of the training images of a bank, by position (`MemoryBank.image_index`).
 
-    Images that were forgotten keep their place. All columns are of shape (n_images,), or None where
+    Images that were forgotten keep their place. All columns have a row an image, or are None where
     nothing is known.
-
-    Attributes
-    ----------
-    groups : ndarray of int64
-        Code of the group of each image, which is left out as a whole.
-    routes : ndarray of int64, or None
-        Position of its route in `MemoryBank.route_names`.
-    digests : ndarray of str, or None
-        Of the content of each image; "" once it is forgotten.
-    names : ndarray of str, or None
-        What tables and messages call each image; None where features were given.
-    parts, lots : ndarray, or None
-        The part that each is a view of; the lot that it was found to come from.
-    sizes : ndarray of shape (n_images, 2), int64, or None
-        Height and width of each original; None where features were given.
-    pooled : ndarray of shape (n_images, n_features), float32, or None
-        Mean patch of each image; None without routes.
-    left_out : ndarray of bool, default=zeros
-        Which images `contamination` of `CoresetBank` kept out of the bank.
-    came, went : ndarray of int64, default=zeros
-        When each image came (0: with the fit) and was forgotten (0: it is there), where each change
-        of the bank counts one.
     """
 
-    groups: NDArray[np.int64]
-    routes: NDArray[np.int64] | None = None
-    digests: NDArray[np.str_] | None = None
-    names: NDArray[np.str_] | None = None
-    parts: NDArray[Any] | None = None
-    lots: NDArray[np.int64] | None = None
-    sizes: NDArray[np.int64] | None = None
-    pooled: NDArray[np.floating] | None = None
-    left_out: NDArray[np.bool_] | None = None
+    groups: NDArray[np.int64]  # which are left out as a whole
+    routes: NDArray[np.int64] | None = None  # positions in `MemoryBank.route_names`
+    digests: NDArray[np.str_] | None = None  # of the content; "" once it is forgotten
+    names: NDArray[np.str_] | None = None  # in tables and messages; None of given features
+    parts: NDArray[Any] | None = None  # that images are views of
+    lots: NDArray[np.int64] | None = None  # that they were found to come from
+    sizes: NDArray[np.int64] | None = None  # (n_images, 2), height and width of the originals
+    pooled: NDArray[np.floating] | None = None  # (n_images, n_features), with routes: mean patches
+    left_out: NDArray[np.bool_] | None = None  # of the bank by `contamination`; default: none
+    # When each image came (0: with the fit) and was forgotten (0: it is there), where each change
+    # of the bank counts one; default: zeros.
     came: NDArray[np.int64] | None = None
     went: NDArray[np.int64] | None = None
 
@@ -91,7 +68,7 @@ class TrainingImages:
     def find(self, digests: ArrayLike) -> NDArray[np.int64]:
         """Position of the first image of each digest that is there; -1 where none is."""
         place = {digest: i for i, digest in reversed([*enumerate(self.digests.tolist())])}
-        place.pop(FORGOTTEN, None)
+        place.pop("", None)  # of those that were forgotten
         return np.array([place.get(digest, -1) for digest in digests], dtype=np.int64)
 
     def join(self, other: TrainingImages) -> TrainingImages:
@@ -100,8 +77,8 @@ class TrainingImages:
 
     def forget(self, which: NDArray[np.bool_]) -> TrainingImages:
         """The same, without the digests and names of some images."""
-        names = None if self.names is None else np.where(which, FORGOTTEN, self.names)
-        digests = np.where(which, FORGOTTEN, self.digests)
+        names = None if self.names is None else np.where(which, "", self.names)
+        digests = np.where(which, "", self.digests)
         went = np.where(which & self.is_there, self._now, self.went)
         return replace(self, digests=digests, names=names, went=went)
 
@@ -140,8 +117,7 @@ class MemoryBank:
     image_index : ndarray of shape (n_entries,), int64
         Position of the training image that each entry was cut from.
     groups : ndarray of shape (n_entries,), int64
-        Code of the group (a part, a shot, an exposure series) of that image.
-        Equals `image_index` where no groups were given.
+        Code of the group of that image, which equals `image_index` where there are no groups.
     routes : ndarray of shape (n_entries,), int64
         Position in `route_names` of the sub-bank that each entry belongs to.
     route_names : tuple of str
@@ -233,7 +209,16 @@ class _ImageContainer(OfTrainingImages):
         return len(self.values)
 
     def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> Self:
-        return take_rows(self, self._rows(key))
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, tuple):
+            raise IndexError(f"{type(self).__name__} is indexed by image only, got {key!r}")
+        if isinstance(key, int | np.integer):  # the image axis stays
+            if not -len(self) <= key < len(self):
+                # This error also ends a `for` loop over the images.
+                raise IndexError(f"there is no image {key}, there are {len(self)}")
+            key = slice(key, key + 1 or None)
+        return take_rows(self, key)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         values = np.asarray(self.values)
@@ -256,19 +241,6 @@ class _ImageContainer(OfTrainingImages):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
-    def _rows(self, key):
-        """Turn an index into one that keeps the image axis."""
-        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-            key = key[0]
-        if isinstance(key, tuple):
-            raise IndexError(f"{type(self).__name__} is indexed by image only, got {key!r}")
-        if not isinstance(key, int | np.integer):
-            return key
-        if not -len(self) <= key < len(self):
-            # This error also ends a `for` loop over the images.
-            raise IndexError(f"there is no image {key}, there are {len(self)}")
-        return slice(key, key + 1 or None)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Patches(_ImageContainer):
@@ -284,8 +256,7 @@ class Patches(_ImageContainer):
         Which training image each row is. Only `CoresetBank.fit_transform` knows it;
         None for every other image.
     images : TrainingImages or None
-        All training images, None with `image_index`. `groups`, `routes`, `parts`, `lots` and
-        `names` are its columns in these rows.
+        All training images. `groups`, `routes`, `parts`, … are its columns in these rows.
     geometry : Geometry or None
         Where each patch grid lies on its image; None for plain arrays.
 

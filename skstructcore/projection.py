@@ -43,12 +43,10 @@ class RandomProjection(
     ----------
     n_components : int, "auto" or None, default="auto"
         Number of dimensions to project to. None leaves the features as they are. "auto": 512 of
-        more than 512; fewer stay as they are, because a projection to fewer costs accuracy and
-        makes it depend on the seed (``docs/scoring.md``).
+        more than 512; a projection to fewer costs accuracy (``docs/scoring.md``).
     random_state : int, RandomState instance or None, default=0
         Seed of the matrix, which is that of
-        :class:`~sklearn.random_projection.GaussianRandomProjection`. The same int gives the same
-        matrix on every platform.
+        :class:`~sklearn.random_projection.GaussianRandomProjection`, on every platform.
 
     Attributes
     ----------
@@ -101,17 +99,14 @@ class RandomProjection(
         n_components = self.n_components
         if n_components == "auto":
             n_components = _WIDEST if self.n_features_in_ > _WIDEST else None
-        if n_components is None:
-            self.components_ = None
-            self._n_features_out = self.n_features_in_
-            return self
-        from sklearn.random_projection import GaussianRandomProjection
+        self.components_, self._n_features_out = None, n_components or self.n_features_in_
+        if n_components is not None:
+            from sklearn.random_projection import GaussianRandomProjection
 
-        generator = GaussianRandomProjection(n_components, random_state=self.random_state)
-        # The generator looks at the shape of its input only.
-        generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
-        self.components_ = generator.components_.astype(np.float32)
-        self._n_features_out = n_components
+            generator = GaussianRandomProjection(n_components, random_state=self.random_state)
+            # The generator looks at the shape of its input only.
+            generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
+            self.components_ = generator.components_.astype(np.float32)
         return self
 
     def transform(self, X: LazyRows | ArrayLike) -> LazyRows | NDArray[np.floating]:
@@ -149,15 +144,13 @@ def _project(components, values):
     def project(part):
         projected[part] = rows[part] @ matrix
 
-    # Image by image: on some processors the last digits of a product depend on how many rows it
-    # has, and what an image scores must not depend on which others are in its batch.
+    # Image by image: the last digits of a product may depend on how many rows it has.
     per_image = math.prod(values.shape[1:-1]) if values.ndim > 2 else len(rows)
     blocks = [
         slice(start + part.start, start + part.stop)
         for start in range(0, len(rows), max(per_image, 1))
         for part in parts(per_image, _BLOCK_ROWS)
     ]
-    # The matrix library's own threads would mostly wait for each other.
     with thread_pool(most=len(blocks)) as run_all:
         run_all(project, blocks)
     return projected.reshape(*values.shape[:-1], len(components))

@@ -721,8 +721,8 @@ class Lifecycle(RuleBasedStateMachine):
         assert bank.images_.is_there[bank.bank_.image_index].all()
         for name, expectation in zip(names, knn.expectations_, strict=True):
             n_patches = 9 * left[name]
-            assert expectation.sums.totals[0] == n_patches
-            assert (expectation.sums.around[0] >= 0).all()
+            assert expectation.sums[0, -1] == n_patches
+            assert (expectation.sums[0, :-1] >= 0).all()
             # No patch that is left is farther from the bank than it says.
             route = names.index(name)
             rows = np.stack(self.products[name]).reshape(-1, 5)

@@ -16,6 +16,7 @@ from ..bank.build import SelectionRule, select_bank
 from ..bank.growth import with_learned
 from .search import score_held_out, score_patches
 from .surprise import (
+    DistanceExpectation,
     Lesson,
     extend_expectation,
     fit_expectation,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
     from .scorer import RoutedKNNScorer
     from .search import BankSearch
-    from .surprise import DistanceExpectation
 
     HeldOut = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
 
@@ -149,8 +149,9 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
     is_old = patches.bank.image_index < patches.image_index.min()
     before = []
     for old, rows in zip(knn.expectations_, search.rows, strict=True):
-        sums = old.sums.at(np.flatnonzero(is_old[rows]), len(rows))
-        before.append(sums.expectation(old.floor))
+        sums = np.zeros((3, len(rows) + 1))
+        sums[:, np.append(is_old[rows], True)] = old.sums
+        before.append(DistanceExpectation.of_sums(sums, old.floor))
     maps, expectations = leave_groups_out(search, patches, before)
     return with_learned(knn, search_=search, expectations_=expectations), maps
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from numpy.typing import NDArray
+    from .._utils.typing import NDArray, Self
 
 # Bank entries whose expectations are averaged: the training patches around one are few.
 N_CONTEXT = 5
@@ -30,7 +30,10 @@ _FLOOR = 1e-3
 # Where all distances are equal, rounding of the sums leaves at most this mean square.
 _NO_SPREAD = 1e-15
 
-_LOGS, _SQUARES = 1, 2  # of `ExpectationSums`
+# Expectations are learned from sums ``(3, n_entries + 1)`` over the training patches that have each
+# entry among their neighbours and, in the last column, over all patches, each counted once: their
+# number, log distances, and squares of these about what was expected.
+_COUNT, _LOGS, _SQUARES = range(3)
 
 
 class Lesson(NamedTuple):
@@ -39,78 +42,6 @@ class Lesson(NamedTuple):
     distances: NDArray[np.floating]  # (n_patches,)
     neighbors: NDArray[np.integer]  # (n_patches, k), the nearest entries; -1 where there are fewer
     groups: NDArray[Any]  # (n_patches,)
-
-
-@dataclass(frozen=True, eq=False)
-class ExpectationSums:
-    """What an expectation was learned from, so that patches can be added and taken away.
-
-    `around` ``(3, n_entries)``: of the training patches around each entry their number, the sum of
-    their log distances, and the sum of the squares of these about their expectation; `totals`
-    ``(3,)``: the same of all patches, each counted once.
-    """
-
-    around: NDArray[np.float64]
-    totals: NDArray[np.float64]
-
-    def __add__(self, other: ExpectationSums) -> ExpectationSums:
-        return ExpectationSums(self.around + other.around, self.totals + other.totals)
-
-    def __sub__(self, other: ExpectationSums) -> ExpectationSums:
-        return ExpectationSums(self.around - other.around, self.totals - other.totals)
-
-    def averaged(self, other: ExpectationSums) -> ExpectationSums:
-        """As many patches, and no more than another has, each like the average of those."""
-        counts = np.minimum(self.around[0], other.around[0])
-        around = other.around * (counts / np.maximum(other.around[0], 1))
-        around[0] = counts
-        total = min(1.0, self.totals[0] / max(other.totals[0], 1))
-        return ExpectationSums(around, other.totals * total)
-
-    def at(self, places: NDArray[np.int64], n_entries: int) -> ExpectationSums:
-        """The same for a bank of `n_entries`, in which this one's entries have these places."""
-        around = np.zeros((3, n_entries))
-        around[:, places] = self.around
-        return ExpectationSums(around, self.totals)
-
-    def keep(self, entries: NDArray[np.bool_]) -> ExpectationSums:
-        """Without some entries; the patches around them still count in all."""
-        return ExpectationSums(self.around[:, entries], self.totals)
-
-    def location(self) -> NDArray[np.float64]:
-        """Mean log distance around each entry, shrunk."""
-        counts, logs, _ = self.around
-        return _shrunk(counts, logs, self.totals[1] / self.totals[0])
-
-    @property
-    def has_spread(self) -> bool:
-        """Whether there is a scale to learn: not all patches are at one distance."""
-        return self.totals[2] > _NO_SPREAD * self.totals[0]
-
-    def recentred(self, old: NDArray[np.float64], new: NDArray[np.float64]) -> ExpectationSums:
-        """The same with squares about other locations.
-
-        ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``. As what was
-        expected is the average of several entries, this may take more than there is; it stays so
-        that going back gives what was.
-        """
-        (counts, logs, squares), shift = self.around, new - old
-        change = counts * shift**2 - 2 * shift * (logs - counts * old)
-        # A patch counts at several entries, but only once in the totals.
-        total = change.sum() * self.totals[0] / max(counts.sum(), 1)
-        return ExpectationSums(
-            np.stack([counts, logs, squares + change]), self.totals + np.array([0.0, 0.0, total])
-        )
-
-    def expectation(self, floor: float) -> DistanceExpectation:
-        """What is normal around each entry; `floor` is the least distance that there is."""
-        location = self.location()
-        variance = np.ones_like(location)
-        if self.has_spread:
-            left = np.maximum(self.around[2], 0.0)  # see recentred
-            variance = _shrunk(self.around[0], left, self.totals[2] / self.totals[0])
-            variance = np.maximum(variance, _NO_SPREAD)
-        return DistanceExpectation(location, np.sqrt(variance), floor, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +56,7 @@ class DistanceExpectation:
         Standard deviation of the log distances about their expectation, shrunk.
     floor : float
         Smaller distances count as this one.
-    sums : ExpectationSums or None
+    sums : ndarray of shape (3, n_entries + 1), float64, or None
         What they were learned from.
 
     Examples
@@ -143,7 +74,18 @@ class DistanceExpectation:
     location: NDArray[np.float64]
     scale: NDArray[np.float64]
     floor: float
-    sums: ExpectationSums | None = None
+    sums: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of_sums(cls, sums: NDArray[np.float64], floor: float) -> Self:
+        """What is normal around each entry by the sums over training patches."""
+        location = _location(sums)
+        variance = np.ones_like(location)
+        if _has_spread(sums):
+            squares = np.maximum(sums[_SQUARES, :-1], 0.0)  # see _recentred
+            variance = _shrunk(sums[_COUNT, :-1], squares, _mean(sums, _SQUARES))
+            variance = np.maximum(variance, _NO_SPREAD)
+        return cls(location, np.sqrt(variance), floor, sums)
 
     def surprise(
         self, distances: NDArray[np.floating], neighbors: NDArray[np.integer]
@@ -175,7 +117,7 @@ def fit_expectation(
     surprise of the patches, each against what the *other* groups give, as calibration has to see.
     """
     floor = max(_FLOOR * float(np.median(lesson.distances)), np.finfo(np.float32).tiny)
-    no_sums = ExpectationSums(np.zeros((3, n_entries)), np.zeros(3))
+    no_sums = np.zeros((3, n_entries + 1))
     nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, no_sums)
     return extend_expectation(nothing, lesson)
 
@@ -192,13 +134,13 @@ def extend_expectation(
     both = before + _sums(lesson, logs, np.zeros_like(logs), expectation)
     expected = _by_others(lesson, logs, both, _LOGS)
     squares = (logs - expected) ** 2
-    before = before.recentred(expectation.location, both.location())
+    before = _recentred(before, expectation.location, _location(both))
     after = before + _sums(lesson, logs, squares, expectation)
     scale = np.ones_like(logs)
-    if after.has_spread:
+    if _has_spread(after):
         scale = _by_others(lesson, squares, after, _SQUARES, _root)
     surprise = ((logs - expected) / scale).astype(np.float32)
-    return after.expectation(expectation.floor), surprise
+    return DistanceExpectation.of_sums(after, expectation.floor), surprise
 
 
 def reduce_expectation(
@@ -213,15 +155,19 @@ def reduce_expectation(
     It is not `exact` if the bank has changed since, so that patches have other neighbours. Then as
     many are taken away, each like the average, which leaves location and scale as they were.
     """
-    left = expectation.sums
+    sums = expectation.sums
     if lesson is not None:
         logs = expectation._logs(lesson.distances)
-        expected = _by_others(lesson, logs, left, _LOGS)
+        expected = _by_others(lesson, logs, sums, _LOGS)
         gone = _sums(lesson, logs, (logs - expected) ** 2, expectation)
-        left = left - (gone if exact else gone.averaged(left))
-    left = left.keep(entries)
-    left = left.recentred(expectation.location[entries], left.location())
-    return left.expectation(expectation.floor)
+        if not exact:
+            counts = np.minimum(sums[_COUNT], gone[_COUNT])
+            gone = sums * (counts / np.maximum(sums[_COUNT], 1))
+            gone[_COUNT] = counts
+        sums = sums - gone
+    sums = sums[:, np.append(entries, True)]
+    sums = _recentred(sums, expectation.location[entries], _location(sums))
+    return DistanceExpectation.of_sums(sums, expectation.floor)
 
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
@@ -239,15 +185,42 @@ def _sums(lesson, logs, squares, expectation):
     n_entries = len(expectation.location)
     counts, log_sums = _totals(lesson.neighbors, logs, n_entries)
     square_sums = _totals(lesson.neighbors, squares, n_entries)[1]
-    return ExpectationSums(
-        np.stack([counts, log_sums, square_sums]),
-        np.array([len(logs), logs.sum(), squares.sum()], dtype=np.float64),
-    )
+    totals = [len(logs), logs.sum(), squares.sum()]
+    return np.column_stack([np.stack([counts, log_sums, square_sums]), totals])
+
+
+def _mean(sums, row):
+    return sums[row, -1] / sums[_COUNT, -1]
 
 
 def _shrunk(counts, sums, centre):
     """Means of sums of values, shrunk towards the mean of all."""
     return centre + (sums - counts * centre) / (counts + PRIOR)
+
+
+def _location(sums):
+    return _shrunk(sums[_COUNT, :-1], sums[_LOGS, :-1], _mean(sums, _LOGS))
+
+
+def _has_spread(sums):
+    """Whether there is a scale to learn: not all patches are at one distance."""
+    return sums[_SQUARES, -1] > _NO_SPREAD * sums[_COUNT, -1]
+
+
+def _recentred(sums, old, new):
+    """The same with squares about other locations.
+
+    ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``. As what was expected
+    is the average of several entries, this may take more than there is; it stays so that going
+    back gives what was.
+    """
+    counts, logs, _ = sums[:, :-1]
+    shift, sums = new - old, sums.copy()
+    change = counts * shift**2 - 2 * shift * (logs - counts * old)
+    # A patch counts at several entries, but only once in the last column.
+    total = change.sum() * sums[_COUNT, -1] / max(counts.sum(), 1)
+    sums[_SQUARES] += np.append(change, total)
+    return sums
 
 
 def _root(variance):
@@ -261,7 +234,7 @@ def _by_others(lesson, values, sums, row, transform=np.asarray):
     Else a group that is far off would widen the very scale that it is judged by. `row` of the
     `sums` is that of the values.
     """
-    centre, counts = sums.totals[row] / sums.totals[0], sums.around[0]
+    centre, counts = _mean(sums, row), sums[_COUNT, :-1]
     by_others = np.empty_like(values)
     order = np.argsort(lesson.groups, kind="stable")
     starts = np.flatnonzero(np.diff(lesson.groups[order])) + 1
@@ -269,7 +242,7 @@ def _by_others(lesson, values, sums, row, transform=np.asarray):
         neighbors = lesson.neighbors[rows]
         own_counts, own_sums = _totals(neighbors, values[rows], len(counts))
         counts_left = np.maximum(counts - own_counts, 0)
-        others = _shrunk(counts_left, sums.around[row] - own_sums, centre)
+        others = _shrunk(counts_left, sums[row, :-1] - own_sums, centre)
         by_others[rows] = _average(transform(others), neighbors, default=transform(centre))
     return by_others
 

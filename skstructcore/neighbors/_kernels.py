@@ -21,10 +21,9 @@ _LANES = 512
 def compiled(**options):
     """Compile a function with numba, without the interpreter lock, and keep the result.
 
-    What numba keeps beside the source by itself is left behind when the package is uninstalled,
-    and the folder that is left hides an editable install. NUMBA_CACHE_DIR, where it is set, is
-    where the user wants it. What cannot be kept, on a full disk for instance, and what is found
-    damaged there, costs the time to compile and nothing else.
+    It is kept in NUMBA_CACHE_DIR, or the user's cache folder: what lies beside the source stays
+    when the package is uninstalled, and hides an editable install. What cannot be kept, and what is
+    found damaged, costs the time to compile and nothing else.
     """
 
     def decorate(function):

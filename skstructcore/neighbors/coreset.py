@@ -36,12 +36,9 @@ def greedy_k_center(
     """Select rows farthest first, exactly.
 
     The first pick is `start` or, with `nearest`, the farthest row; every further pick is the
-    row that lies farthest from all before it (Gonzalez 1985, at most twice the best covering
-    radius there is).
-    Distances are those of the float32 rows, summed in float64; of equally far rows
-    the one with the lowest index is picked. Where `X` has fewer distinct rows than
-    `n_select`, the remaining picks are the lowest indices not picked yet, at radius 0,
-    so that the indices are always distinct.
+    row farthest from all before it (Gonzalez 1985: at most twice the best covering radius).
+    Distances are summed in float64; of equally far rows the lowest index is picked. Where `X` has
+    fewer distinct rows than `n_select`, the lowest indices not picked yet follow, at radius 0.
 
     Beside `X` this takes about 20 bytes a row, three copies of the picked rows and 32 MB
     or so of blocks. ``device="cpu"`` uses as many threads as numba is set to use.
@@ -55,12 +52,12 @@ def greedy_k_center(
     start : int, default=0
         Index of the first pick.
     nearest : array-like of shape (n,), default=None
-        Squared distance of each row to the nearest of the centres that are there already. The
-        selection goes on from these; `start` has no part in it.
+        Squared distance of each row to the nearest of the centres that are there already, from
+        which the selection goes on, without `start`.
     device : str or torch.device, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one), or a torch device ("cuda", "mps", …;
-        "torch:cpu" for torch on the CPU). There, distances are summed in float32, so that
-        picks may differ where two rows are equally far up to rounding.
+        "torch:cpu" for torch on the CPU), which sums distances in float32: picks may differ where
+        two rows are equally far up to rounding.
 
     Returns
     -------
@@ -131,12 +128,11 @@ def _select_on_device(X, indices, radii, nearest, device):
 class _Selection:
     """Lazy evaluation of farthest first.
 
-    A row's distance to its nearest pick only ever falls, so a value that was computed
-    some picks ago is an upper bound. Each round brings up to date only the rows whose
-    bound reaches a threshold just below the current radius, by blocked matrix products
-    that filter the few exact distances needed, and then picks among these until the
-    radius has fallen to the threshold. Most rows are never looked at again once they
-    lie closer to a pick than the final radius.
+    A row's distance to its nearest pick only ever falls, so that an older value is an upper bound.
+    Each round brings up to date only the rows whose bound reaches a threshold just below the
+    current radius, by blocked matrix products that filter the few exact distances needed, and then
+    picks among these until the radius has fallen to the threshold. Most rows are never looked at
+    again once they lie closer to a pick than the final radius.
     """
 
     def __init__(self, X, indices, radii, nearest=None):
@@ -145,20 +141,23 @@ class _Selection:
         self.kernels = _kernels
         self.X, self.indices, self.radii = X, indices, radii
         n, d = X.shape
-        n_select = len(indices)
         self.goes_on = nearest is not None
         self.nearest = nearest if self.goes_on else np.empty(n)
         self.seen = np.full(n, 0 if self.goes_on else 1, dtype=np.int32)
         self.slack = 2 * (d + 16) * 2.0**-24  # rounding of products and norms, relative to norms
-        self.picks = np.empty((n_select, d), dtype=np.float32)
+        self.picks = np.empty((len(indices), d), dtype=np.float32)
         self.centred_picks = np.empty_like(self.picks)
-        self.offsets = np.empty(n_select, dtype=np.float32)
+        self.offsets = np.empty(len(indices), dtype=np.float32)
 
     def run(self):
         """Make the picks, in rounds."""
         with thread_pool() as run_all:
             if not self.goes_on:
-                run_all(self._measure_from_start, parts(len(self.X), 8 * _BLOCK_ROWS))
+                start = self.X[self.indices[0]]
+                run_all(
+                    lambda part: self.kernels.distances_to(self.X[part], start, self.nearest[part]),
+                    parts(len(self.X), 8 * _BLOCK_ROWS),
+                )
             # Matrix products lose the less to cancellation the nearer the rows are to 0.
             sample = self.X[:: len(self.X) // 1024 + 1]
             self.origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -179,12 +178,9 @@ class _Selection:
                 self._take_up(before, done)
                 if done == len(self.X):
                     self.radii[-1] = 0.0
-                share = self._next_share(share, done, done - before)
-
-    def _next_share(self, share, done, n_picked):
-        wanted = min(max(8, done // 10), len(self.indices) - done)
-        change = min(max(wanted / (n_picked + 1), 0.5), 2.0)
-        return min(max(1 - (1 - share) * change, _LEAST_SHARE), _MOST_SHARE)
+                wanted = min(max(8, done // 10), len(self.indices) - done)
+                change = min(max(wanted / (done - before + 1), 0.5), 2.0)
+                share = min(max(1 - (1 - share) * change, _LEAST_SHARE), _MOST_SHARE)
 
     def _frontier(self, threshold):
         """Rows whose upper bound reaches the threshold, lowered where none does."""
@@ -205,10 +201,6 @@ class _Selection:
         above, at = rows[values > threshold], rows[values == threshold]
         at = at[: _LIVE_ROWS - len(above)]
         return np.sort(np.concatenate([above, at])), threshold, at[-1]
-
-    def _measure_from_start(self, part):
-        start = self.X[self.indices[:1]][0]
-        self.kernels.distances_to(self.X[part], start, self.nearest[part])
 
     def _take_up(self, first, last):
         """Make picks `first` to `last - 1` ready for matrix products."""

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NeighborIndex"]
 
-_RECALL_SAMPLE = 500
-_RECALL_NEIGHBORS = 5
-#: The exact search of fewer entries takes less than the walk, whose first use in a process compiles
-#: for a minute (``docs/benchmarks.md``).
+_RECALL_SAMPLE, _RECALL_NEIGHBORS = 500, 5
+#: Fewer are searched exactly: a walk compiles for a minute at its first use in a process.
 FEW_ENTRIES = 2048
 _BLOCK_QUERIES = 64
 _BLOCK_ENTRIES = 6144  # 1.5 MB of products for each thread, which stays in cache
@@ -47,9 +45,8 @@ class NeighborIndex:
     groups : array-like of shape (m,) or None, default=None
         Group number of each row, for ``query(..., exclude=)``.
     algorithm : {"exact", "approximate"}, default="exact"
-        "exact" finds the nearest entries, always. "approximate" walks a graph of neighbours
-        (pynndescent), which pays for banks of many 100,000 entries only, and states its
-        recall; below 2,048 entries it is the exact search.
+        "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
+        100,000 entries only, and states its recall; below 2,048 entries it is the exact search.
     device : str or torch.device, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
         ("cuda", …; "torch:cpu" for torch on the CPU).
@@ -66,13 +63,11 @@ class NeighborIndex:
     -----
     The exact search compares the leading principal coordinates and, as one more coordinate,
     the length of the rest: the distance of these is never more than that of the whole rows.
-    The products of a block of queries and entries hold it for all pairs at a fraction of the
-    cost, and only the few pairs that it cannot rule out are computed, as float64 sums
-    of squared differences. So a query that equals an entry has distance 0, exactly, and equal
-    distances go to the lowest index. Memory beyond the bank: a quarter of it, and 8 MB or so for
-    each thread, of which there are as many as numba is set to use.
-
-    Only the bank and its groups are pickled; the rest is prepared again at the next query.
+    Matrix products give it for all pairs at a fraction of the cost, and only the few pairs that it
+    cannot rule out are computed, as float64 sums of squared differences. So a query that equals an
+    entry has distance 0, exactly, and equal distances go to the lowest index. Memory beyond the
+    bank: a quarter of it, and about 8 MB for each thread, as many as numba is set to use. It is not
+    pickled, but prepared again at the next query.
 
     Examples
     --------
@@ -172,8 +167,10 @@ class NeighborIndex:
 
     @cached_property
     def _numbered_groups(self):
-        names, groups = np.unique(self.groups, return_inverse=True)
-        return names, groups.astype(np.int64)
+        import pandas as pd
+
+        groups, names = pd.factorize(self.groups, use_na_sentinel=False)
+        return pd.Index(names), groups.astype(np.int64)
 
     def _check_exclude(self, exclude, n_queries):
         """The groups of queries and entries, numbered alike; None, None without exclusion."""
@@ -193,19 +190,18 @@ class NeighborIndex:
                 "1 is not '1'."
             )
         names, groups = self._numbered_groups
-        if len(names) == 1 and np.any(exclude == names[0]):
+        query_groups = names.get_indexer(exclude)  # -1: no entry is of this group
+        if len(names) == 1 and (query_groups == 0).any():
             raise ValueError(
                 f"Every bank entry belongs to group {names[0]}, so its own queries have no entry "
                 "left to match: leaving a group out needs a bank of at least two groups."
             )
-        places = np.minimum(np.searchsorted(names, exclude), len(names) - 1)
-        return np.where(names[places] == exclude, places, -1), groups
+        return query_groups.astype(np.int64), groups
 
 
-# Each search is made from a finite float32 bank and called with
-# ``(queries, k, query_groups, groups)``: float32 queries, the number of neighbours, and the groups
-# of queries and entries that must not meet (or None, None). It returns squared distances (inf where
-# there is no entry) and indices.
+# Each search is made from a finite float32 bank and called with ``(queries, k, query_groups,
+# groups)``: float32 queries, the number of neighbours, and the groups of queries and entries that
+# must not meet (or None, None). It returns squared distances (inf: no entry) and indices.
 
 
 class ExactSearch:
@@ -231,8 +227,7 @@ class ExactSearch:
         indices = np.full((len(queries), k), -1, dtype=np.int64)
         if query_groups is None:
             query_groups, groups = _NO_GROUPS, _NO_GROUPS
-        # An image's queries are shared out among the threads, too, unless they are done before a
-        # thread has started.
+        # Threads share an image's queries, unless these are done before a thread has started.
         step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
         blocks = parts(len(queries), step)
         n_products = len(queries) * self.coordinates.size
@@ -273,8 +268,7 @@ class ExactSearch:
 
 
 def _leading_axes(centred):
-    """Orthonormal axes (d, p) of most of the variance, or None if that takes most of them, or
-    the bank is so small that plain products of whole rows are faster."""
+    """Orthonormal axes (d, p) of most of the variance; None where whole rows are faster."""
     n_features = centred.shape[1]
     if len(centred) < _SMALL * n_features:
         return None

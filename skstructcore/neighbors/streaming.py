@@ -19,20 +19,13 @@ _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of 
 
 
 def least_memory(n_select: int, n_features: int) -> int:
-    """Bytes that a `StreamingCoreset` has to have to select so many rows.
-
-    Examples
-    --------
-    >>> least_memory(1000, 128)
-    3712000
-    """
-    # Four times the selection has to fit into the buffer.
+    """Bytes that a `StreamingCoreset` needs: four times the selection has to fit in its buffer."""
     picked, held = _bytes_of_rows(n_features)
     return (picked + 4 * held) * n_select
 
 
 def _bytes_of_rows(n_features):
-    """Bytes of the copies of a picked row that a reduction makes, and of a held row."""
+    """Bytes of a picked row, of which a reduction makes copies, and of a held one."""
     return 3 * 4 * n_features, 4 * n_features + _WORK_PER_ROW
 
 
@@ -42,8 +35,7 @@ class StreamingCoreset:
     Rows are collected in a buffer. When it is full, what came in since the last time is
     *reduced* to the `n_select` rows that greedy k-center picks of it; when these summaries take
     up half of the buffer, the latest of them are reduced to one. :meth:`result` reduces all
-    that is held. As long as everything fits, that is the only reduction, and the result is
-    exactly that of :func:`~skstructcore.neighbors.coreset.greedy_k_center`.
+    that is held: as long as everything fits, it is that of `greedy_k_center`, exactly.
 
     Parameters
     ----------
@@ -55,7 +47,7 @@ class StreamingCoreset:
     n_rows : int or None, default=None
         How many rows will come at most, if known: no more room is set aside.
     device : str or torch.device, default="cpu"
-        Of the reductions, see :func:`~skstructcore.neighbors.coreset.greedy_k_center`.
+        Of the reductions, see `greedy_k_center`.
 
     Attributes
     ----------
@@ -70,11 +62,10 @@ class StreamingCoreset:
     -----
     Let R be the radius of the greedy selection of all rows at once, and OPT the least radius
     that any `n_select` rows reach. After greedy k-center with radius r, the picks and the row
-    that is farthest from them are n_select + 1 rows at least r apart, two of which share their
-    nearest of the n_select optimal centres; so r ≤ 2 OPT ≤ 2 R, for any subset of the rows.
-    A row is no farther from a row of the result than the radii of all reductions that it went
-    through add up to, so the result's radius is at most ``2 * n_reductions * R``. The bound
-    that `result` returns is that sum for the actual radii, which is usually far smaller.
+    farthest from them are n_select + 1 rows at least r apart, two of which share their nearest
+    optimal centre; so r ≤ 2 OPT ≤ 2 R, for any subset of the rows. The radii of all reductions
+    that a row went through add up, so the result's radius is at most ``2 * n_reductions * R``.
+    `result` returns that sum for the actual radii, which is usually far smaller.
 
     Examples
     --------
@@ -142,9 +133,8 @@ class StreamingCoreset:
     def result(self, *, start: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], float]:
         """The selection of all rows so far: values, their images, and a bound on the radius.
 
-        No row of the whole stream lies farther than this from the nearest of the values. `start`
-        says which of the held rows is picked first, modulo their number. More rows may be added
-        afterwards.
+        No row of the stream lies farther than this from the nearest value. `start` is the held row
+        that is picked first, modulo their number. More rows may be added afterwards.
         """
         if self.n_held == 0:
             raise ValueError("There are no rows to select from: add some first.")
@@ -162,7 +152,6 @@ class StreamingCoreset:
                 f"of {n_features} features: it takes at least "
                 f"{least_memory(self.n_select, n_features)}. Raise it, or select fewer rows."
             )
-        # Memory is taken by the system as the rows come in.
         self._rows = np.empty((capacity, n_features), dtype=np.float32)
         self._images = np.empty(capacity, dtype=np.int64)
         self._radii = np.empty(capacity, dtype=np.float32)
@@ -170,8 +159,8 @@ class StreamingCoreset:
     def _reduce(self):
         """Reduce what came in last, and older summaries as long as they take up half the room.
 
-        Of these, only the latest that went through equally many reductions are put together,
-        as digits are carried: so the reductions grow with the logarithm of the rows.
+        Of these, only the latest of equally many reductions are put together, as digits are
+        carried: so the reductions grow with the logarithm of the rows.
         """
         summaries = self._summaries
         self._replace(self._n_reduced, 1)
@@ -192,8 +181,7 @@ class StreamingCoreset:
         self._summaries.append((start, depth))
 
     def _select(self, start, first):
-        """Greedy picks among the held rows from `start` on, the first of them given, and their
-        radius bound."""
+        """Greedy picks among the held rows from `start` on, and the bound on their radius."""
         rows, radii_before = self._rows[start : self.n_held], self._radii[start : self.n_held]
         n_select = min(self.n_select, len(rows))
         picks, radii = greedy_k_center(rows, n_select, start=first, device=self.device)

@@ -1,8 +1,8 @@
 """What the images of a route look like as a whole, and which are too far from it.
 
-Patches of an unknown product often look like *some* patches of a known one, so that distances of
-patches do not tell it apart. The mean of an image's patches does: it is compared with those of the
-product's training images (Mahalanobis distance). ``docs/routing.md`` has the measurements.
+Distances of patches do not tell an unknown product apart: its patches often look like *some* of a
+known one. The mean of an image's patches does (Mahalanobis distance). ``docs/routing.md`` has the
+measurements.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def held_out_distances(
 ) -> NDArray[np.float64]:
     """Distance of each training image to its route, without its own group.
 
-    There are at most eleven fits for a route, each without some of the groups, and without the
-    images that are `left_out` by `contamination`. ValueError if a route has one group of others.
+    Each of at most eleven fits for a route goes without some of the groups, and without the images
+    that are `left_out` by `contamination`. ValueError if a route has fewer than two groups.
     """
     distances = np.empty(len(pooled))
     for route in np.unique(routes):
@@ -95,14 +95,7 @@ def held_out_distances(
 
 @dataclass(frozen=True, eq=False)
 class DistanceTail:
-    """How far images of one route are from it, as a log-normal with estimated parameters.
-
-    Examples
-    --------
-    >>> tail = DistanceTail(location=0.0, scale=0.1, n=50)
-    >>> tail.p_values(np.array([1.0, 2.0])).round(3)
-    array([0.5, 0. ])
-    """
+    """How far images of one route are from it, as a log-normal with estimated parameters."""
 
     location: float  # mean of the log distances, held out
     scale: float  # their standard deviation
@@ -136,11 +129,6 @@ def fit_tail(distances: NDArray[np.floating], groups: ArrayLike | None = None) -
 
     Each group has weight one, shared by its images: mean and deviation are those of an image of a
     new group, however unequal the groups are.
-
-    Examples
-    --------
-    >>> fit_tail(np.exp([0.0, 2.0, 1.0, 1.0]), groups=["a", "a", "b", "c"]).location
-    1.0
     """
     logs = np.log(np.maximum(distances, np.finfo(np.float64).tiny))
     if groups is None:

@@ -2,8 +2,7 @@
 
 A route has a handful of prototypes of length one. An image is compared with the prototypes of every
 route, patch by patch, and is sent to the one whose prototypes are nearest on the whole. Whether it
-is of that route at all is another question, see
-`skstructcore.routing.profile`. ``docs/routing.md`` has the measurements.
+is of that route at all, `skstructcore.routing.profile` tells.
 """
 
 from __future__ import annotations
@@ -26,15 +25,11 @@ if TYPE_CHECKING:
     from .._utils.rows import LazyRows
     from .._utils.typing import ArrayLike, NDArray, RandomState
 
-#: Prototypes of a route.
-N_PROTOTYPES = 16
-#: Patches of an image that are compared with prototypes.
-N_COMPARED = 64
+_N_PROTOTYPES = 16  # of a route
+_N_COMPARED = 64  # patches of an image that are compared with prototypes
 # Below this silhouette, clusters of images are no products but variation of one.
-_MIN_SILHOUETTE = 0.5
-_MAX_ROUTES = 32
-# More patches than these do not change the prototypes visibly.
-_MAX_ROWS = 8192
+_MIN_SILHOUETTE, _MAX_ROUTES = 0.5, 32
+_MAX_ROWS = 8192  # more patches do not change the prototypes visibly
 
 
 def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
@@ -70,8 +65,7 @@ def choose_routes(
 
     "auto" takes the number of clusters, from 2 to 32, with the largest mean silhouette, among
     those whose clusters all have at least 4 images. If that silhouette is below 0.5, there is
-    one: the images vary, but they are of one product. Returns the cluster of each image, numbered
-    in the order in which they first appear.
+    one. Returns the cluster of each image, numbered in the order in which they first appear.
 
     Examples
     --------
@@ -88,9 +82,8 @@ def choose_routes(
 
     if n_routes != "auto":
         check_number(n_routes, "n_routes", 1, closed="left", kind=Integral)
-    if n_routes != "auto" and n_routes > len(pooled):
-        raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
-    if n_routes != "auto":
+        if n_routes > len(pooled):
+            raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
         return pd.factorize(cluster(n_routes))[0]
     labels, best = np.zeros(len(pooled), dtype=np.int64), _MIN_SILHOUETTE
     for k in range(2, min(_MAX_ROUTES, len(pooled) // 4) + 1):
@@ -106,24 +99,17 @@ def choose_routes(
 @functools.cache
 def compared_patches(n_patches: int) -> NDArray[np.int64]:
     """The patches of an image that are compared with prototypes, by position; drawn once."""
-    return np.sort(np.random.RandomState(0).permutation(n_patches)[:N_COMPARED])
+    return np.sort(np.random.RandomState(0).permutation(n_patches)[:_N_COMPARED])
 
 
 def select_prototypes(
-    rows: NDArray[np.floating], n_prototypes: int = N_PROTOTYPES, n_iter: int = 20
+    rows: NDArray[np.floating], n_prototypes: int = _N_PROTOTYPES, n_iter: int = 20
 ) -> NDArray[np.float32]:
     """Choose prototypes: k-center on the directions of patches, then spherical k-means.
 
-    Greedy k-center alone picks the oddest patches of a route, which say little about the rest;
-    from there k-means moves to where the patches are, in at most `n_iter` rounds. Of more than 8192
-    patches ``(n, d)`` a fixed random sample is used. Prototypes are L2-normalised; there are as
-    many as patches if these are fewer.
-
-    Examples
-    --------
-    >>> select_prototypes(np.array([[2.0, 0.0], [9.0, 0.0], [0.0, 5.0]]), 2)
-    array([[1., 0.],
-           [0., 1.]], dtype=float32)
+    Greedy k-center alone picks the oddest patches of a route; from there k-means moves to where the
+    patches are, in at most `n_iter` rounds. Of more than 8192 patches ``(n, d)`` a fixed random
+    sample is used. Prototypes are L2-normalised; there are no more than patches.
     """
     if len(rows) > _MAX_ROWS:
         rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), _MAX_ROWS, replace=False))]
@@ -147,22 +133,13 @@ def routing_distances(
     """Distance of images to the prototypes of every route, ``(n_images, n_routes)``, float64.
 
     The mean Huber loss with delta = 1 of the distances of patches ``(n_images, n_patches, d)`` to
-    their nearest prototypes, which are from 0 to 2: squares of near patches, far ones count
-    linearly. Prototypes are L2-normalised, patches need not be.
-
-    Examples
-    --------
-    >>> right, up = np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)
-    >>> routing_distances([[[9.0, 0.0], [9.0, 0.0]]], [right, up]).round(3)
-    array([[0.   , 0.914]])
+    their nearest prototypes. Prototypes are L2-normalised, patches need not be.
     """
     directions = normalize_rows(patches)
     n_images, n_patches, _ = directions.shape
     columns = directions.transpose(0, 2, 1)
     cosines = np.empty((len(prototypes), n_images, n_patches), dtype=np.float32)
-    # Each route and image has a product of its own, because its result must not depend on the
-    # others, to the last bit, and one product of all could sum in another order. Products of
-    # this size are also too small to be worth threads, which wait for each other.
+    # Each route and image has a product of its own: one of all could sum in another order.
     for route, entries in enumerate(prototypes):
         np.max(np.matmul(entries, columns), axis=1, out=cosines[route])
     nearest = np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0)).reshape(-1, n_patches)
