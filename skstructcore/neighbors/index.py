@@ -167,10 +167,8 @@ class NeighborIndex:
 
     @cached_property
     def _numbered_groups(self):
-        import pandas as pd
-
-        groups, names = pd.factorize(self.groups, use_na_sentinel=False)
-        return pd.Index(names), groups.astype(np.int64)
+        names, groups = np.unique(self.groups, return_inverse=True)
+        return names, groups.astype(np.int64)
 
     def _check_exclude(self, exclude, n_queries):
         """The groups of queries and entries, numbered alike; None, None without exclusion."""
@@ -190,13 +188,14 @@ class NeighborIndex:
                 "1 is not '1'."
             )
         names, groups = self._numbered_groups
-        query_groups = names.get_indexer(exclude)  # -1: no entry is of this group
+        places = np.minimum(np.searchsorted(names, exclude), len(names) - 1)
+        query_groups = np.where(names[places] == exclude, places, -1)
         if len(names) == 1 and (query_groups == 0).any():
             raise ValueError(
                 f"Every bank entry belongs to group {names[0]}, so its own queries have no entry "
                 "left to match: leaving a group out needs a bank of at least two groups."
             )
-        return query_groups.astype(np.int64), groups
+        return query_groups, groups
 
 
 # Each search is made from a finite float32 bank and called with ``(queries, k, query_groups,
