@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,9 @@ from .._utils.computing import end_with_parent, parts
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.warning import warn_user
 from ..containers import MemoryBank
+from ..neighbors.coreset import greedy_k_center
+from ..neighbors.index import NeighborIndex
+from ..neighbors.streaming import StreamingCoreset, least_memory
 from ..routing.profile import fit_profile
 
 if TYPE_CHECKING:
@@ -78,8 +80,6 @@ def select_bank(
     Ignored patches (NaN) are never selected, nor those of images that are `left_out`; a ratio is a
     share of the others. ValueError if a route has fewer patches than it should keep.
     """
-    from ..neighbors.coreset import greedy_k_center
-
     per_image = values.shape[1] * values.shape[2]
     chosen, radius = [], []
     for route, name in enumerate(rule.ratios):
@@ -125,8 +125,6 @@ def most_unlike(
     Of each route a `share`, rounded up, by the mean distance of the farthest hundredth of their
     patches. ValueError if images of fewer than two groups of a route are left.
     """
-    from ..neighbors.index import NeighborIndex
-
     groups, scores, unlike = table.groups, np.empty(len(values)), np.zeros(len(values), dtype=bool)
     for route in np.unique(table.routes):
         part = bank.select(route)
@@ -182,8 +180,6 @@ def stream_bank(
     These pass by here, and their radius with them. `radius` is an upper bound. ValueError if the
     memory is too little for the bank and two images.
     """
-    from ..neighbors.streaming import StreamingCoreset
-
     _, height, width, n_features = X.shape
     per_image = height * width
     routes, names = table.routes, tuple(rule.ratios)
@@ -202,17 +198,17 @@ def stream_bank(
             f"{len(kept)} images drawn at random are left to set thresholds with."
         )
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
-    streams = [
-        StreamingCoreset(n, max_memory=share, n_rows=total, device=rule.device)
+    options = [
+        {"n_select": n, "max_memory": share, "n_rows": total, "device": rule.device}
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
+    streams = [StreamingCoreset(**of_route) for of_route in options]
     images = np.arange(len(routes))
     of_images = images, routes, np.isin(images, kept)
     if shard_size is None:
         pieces = _batches(X, *of_images)
     else:
-        empty = copy.deepcopy(streams)
-        pieces = over_shards(partial(_summary, empty), shard_size, X, *of_images)
+        pieces = over_shards(partial(_summary, options), shard_size, X, *of_images)
     n_filled = 0
     for rows, kept_values in pieces:
         values[n_filled : n_filled + len(kept_values)] = kept_values
@@ -238,9 +234,9 @@ def _batches(X, images, routes, is_kept):
         yield rows, batch[is_kept[here]]
 
 
-def _summary(streams, X, *of_images):
+def _summary(options, X, *of_images):
     """What `_batches` yields, for a shard: rows selected of each route, and their radius."""
-    streams, kept = copy.deepcopy(streams), []
+    streams, kept = [StreamingCoreset(**of_route) for of_route in options], []
     for rows, values in _batches(X, *of_images):
         kept.append(values)
         for route, *batch in rows:
@@ -261,8 +257,6 @@ def _drawn(routes, groups, n_drawn, random_state):
 
 def _share_memory(max_memory, wanted, n_features, bytes_per_image):
     """Bytes for the stream of each route, and how many images can be kept."""
-    from ..neighbors.streaming import least_memory
-
     # Half for the streams and half for calibration, but more for the streams if they need it.
     needed = np.array([least_memory(n, n_features) for n in wanted])
     for_streams = max(max_memory // 2, int(needed.sum()))

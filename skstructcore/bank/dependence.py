@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..neighbors.index import NeighborIndex
+
 if TYPE_CHECKING:
     from typing import Literal
 
@@ -249,8 +251,6 @@ def who_explains_whom(
     values: NDArray[np.floating], images: NDArray[np.int64], bank: MemoryBank, n_images: int
 ) -> Explanations:
     """For some patches of each image, the image of the nearest entry of another image."""
-    from ..neighbors.index import NeighborIndex
-
     n, height, width, n_features = values.shape
     n_looked_up = max(_PATCHES_PER_IMAGE, -(-_PATCHES // n))
     # The first places of a fixed random order that are not ignored, whatever the random state.

@@ -10,6 +10,8 @@ import numpy as np
 
 from .._utils.rows import counted_rows
 from ..containers import TrainingImages
+from ..neighbors.coreset import greedy_k_center
+from ..neighbors.index import NeighborIndex
 from ..routing.profile import fit_profile
 from ..routing.prototypes import pool_patches
 from .build import join_routes
@@ -64,9 +66,6 @@ def grown_bank(
 
 def _farthest(entries, values, n_new):
     """Patches that lie farthest from all entries, the image of each, and how far the rest is."""
-    from ..neighbors.coreset import greedy_k_center
-    from ..neighbors.index import NeighborIndex
-
     rows, places = counted_rows(values)
     picks, n_new = np.empty(0, dtype=np.int64), min(n_new, len(rows))
     if len(rows) == 0:
@@ -82,8 +81,6 @@ def _farthest(entries, values, n_new):
 
 def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
     """The bank without the entries of some of its images; ValueError if a route had none left."""
-    from ..neighbors.index import NeighborIndex
-
     old, radius = bank.bank_, bank.radius_.copy()
     kept = ~is_gone[old.image_index]
     for route, name in enumerate(old.route_names):

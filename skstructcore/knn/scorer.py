@@ -153,7 +153,9 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         -------
         maps : AnomalyMaps of shape (n_images, h, w)
         """
-        patches = self._prepare(X)
+        patches = self._checked_patches(X, reset=True)
+        options = self.n_neighbors, self.routing, self.metric, self.algorithm, self.device
+        self.search_, self.expectations_ = BankSearch(patches.bank, *options), None
         if self.calibration == "in-sample":
             maps = score_patches(self.search_, patches, own_routes=patches.routes)
         else:
@@ -165,19 +167,15 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             routes = np.array(patches.bank.route_names)[patches.routes]
             distances = held_out_distances(pooled, patches.groups, routes, patches.left_out)
             maps = replace(maps, route_distance=distances)
-        if patches.lots is None or self.calibration == "in-sample":
-            return maps
-        return self._with_lots_left_out(maps, patches)
-
-    def _with_lots_left_out(self, maps, patches):
-        """Add maps of training images, scored as if their whole lot had not been there."""
-        bank = patches.bank
-        images, of_one_lot = with_lots_as_groups(patches.images, bank)
-        if len(of_one_lot) == len(np.unique(bank.routes)):
-            return maps
-        search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
-        apart = replace(patches, images=images)
-        return replace(maps, without_lot=score_held_out(search, apart, self.expectations_)[0])
+        if patches.lots is not None and self.calibration != "in-sample":
+            bank = patches.bank
+            images, of_one_lot = with_lots_as_groups(patches.images, bank)
+            if len(of_one_lot) < len(np.unique(bank.routes)):
+                search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
+                apart = replace(patches, images=images)
+                without_lot, _ = score_held_out(search, apart, self.expectations_)
+                maps = replace(maps, without_lot=without_lot)
+        return maps
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).
@@ -187,25 +185,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X : Patches of the fitted bank, or array-like of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        return score_patches(self.search_, self._fitted_patches(X), self.expectations_)
-
-    def transform_held_out(self, X: Patches) -> AnomalyMaps:
-        """Score changed copies of training images as if those had not been in the bank.
-
-        Parameters
-        ----------
-        X : Patches
-            With the groups that the images have in ``bank_.groups``, and their routes, where
-            there are routes.
-        """
-        check_is_fitted(self)
-        if self.expectations_ is None or X.groups is None:
-            raise ValueError(
-                "transform_held_out needs patches with groups, and a fit with another calibration "
-                "than 'in-sample'."
-            )
-        patches = self._fitted_patches(X)
-        return score_held_out(self.search_, patches, self.expectations_)[0]
+        patches = self._checked_patches(X, reset=False)
+        return score_patches(self.search_, patches, self.expectations_)
 
     def score_samples(self, X: Patches | ArrayLike) -> NDArray[np.float64]:
         """Return minus the maximum of each map, (n_images,), float64: max pooling."""
@@ -219,52 +200,35 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def recall_(self) -> float:
         return min(index.recall_ for index in self.search_.indexes)
 
-    def _prepare(self, X):
-        """Make the bank of training patches ready for search."""
-        patches = X
+    def _checked_patches(self, X, *, reset):
+        """Patches as they are; of a table each row is an image, and in `fit` a bank entry, too."""
         if isinstance(X, Patches):
-            check_features(self, X.values, reset=True)
-        else:
-            values = self._check_values(X, reset=True)
-            if values.shape[1:3] != (1, 1):
+            check_features(self, X.values, reset=reset)
+            # Steps that were saved one by one hold equal banks.
+            if not (reset or X.bank is self.bank_) and not np.array_equal(
+                X.bank.values, self.bank_.values
+            ):
                 raise ValueError(
-                    "RoutedKNNScorer.fit needs a bank: pass what CoresetBank returns, or a table "
-                    f"(n_samples, n_features) that is the bank itself, got shape {values.shape}."
+                    "The patches come with another memory bank than the one that RoutedKNNScorer "
+                    "was fitted with: fit the steps after CoresetBank again."
                 )
-            bank = MemoryBank.of_rows(values[:, 0, 0])
-            images = TrainingImages(bank.groups, bank.routes)
-            patches = Patches(values, bank, bank.image_index, images)
-        self.search_ = BankSearch(
-            bank=patches.bank,
-            n_neighbors=self.n_neighbors,
-            routing=self.routing,
-            metric=self.metric,
-            algorithm=self.algorithm,
-            device=self.device,
-        )
-        self.expectations_ = None
-        return patches
-
-    def _fitted_patches(self, X):
-        if not isinstance(X, Patches):
-            return Patches(self._check_values(X, reset=False), self.bank_)
-        check_features(self, X.values, reset=False)
-        # Steps that were saved one by one hold equal banks.
-        if X.bank is not self.bank_ and not np.array_equal(X.bank.values, self.bank_.values):
-            raise ValueError(
-                "The patches come with another memory bank than the one that RoutedKNNScorer was "
-                "fitted with: fit the steps after CoresetBank again."
-            )
-        return X
-
-    def _check_values(self, X, *, reset):
+            return X
         rows = check_features(self, X, reset=reset)
         if is_lazy(rows):
             raise TypeError(
                 "RoutedKNNScorer compares patches with a bank: pass what CoresetBank returns, "
                 "not the lazy features themselves."
             )
-        return as_patch_grid(np.asarray(rows, dtype=np.float32))
+        values = as_patch_grid(np.asarray(rows, dtype=np.float32))
+        if not reset:
+            return Patches(values, self.bank_)
+        if values.shape[1:3] != (1, 1):
+            raise ValueError(
+                "RoutedKNNScorer.fit needs a bank: pass what CoresetBank returns, or a table "
+                f"(n_samples, n_features) that is the bank itself, got shape {values.shape}."
+            )
+        bank = MemoryBank.of_rows(values[:, 0, 0])
+        return Patches(values, bank, bank.image_index, TrainingImages(bank.groups, bank.routes))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._utils.rows import counted_rows, ignored_patches, is_lazy
 from ..containers import AnomalyMaps
+from ..neighbors.index import NeighborIndex
 from ..routing.prototypes import compared_patches, pool_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from .._utils.typing import Algorithm, Metric, NDArray
     from ..containers import MemoryBank, Patches
-    from ..neighbors.index import NeighborIndex
     from .surprise import DistanceExpectation
 
 
@@ -36,8 +36,8 @@ class BankSearch:
     n_neighbors: int
     routing: str | None
     metric: Metric
-    algorithm: Algorithm = "exact"
-    device: str = "auto"
+    algorithm: Algorithm
+    device: str
 
     def __post_init__(self):
         _ = self.n_searched  # which looks at `routing`
@@ -100,8 +100,6 @@ class BankSearch:
     @cached_property
     def indexes(self) -> tuple[NeighborIndex, ...]:
         """The sub-bank of each route, prepared."""
-        from ..neighbors.index import NeighborIndex
-
         banks = [self.entries.select(route) for route in range(len(self.entries.route_names))]
         options = {"algorithm": self.algorithm, "device": self.device}
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)

@@ -15,6 +15,7 @@ from ..containers import Patches
 from ..datasets.painting import paint_copies
 from ..images.image_list import as_images
 from ..images.labels import is_anomalous
+from ..knn.search import score_held_out
 from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._fresh import check_scores, features_of
@@ -194,7 +195,8 @@ def _describe_held_out(pipe, originals, copies):
     tables = []
     if len(rows := np.flatnonzero(places >= 0)):
         patches = Patches(features[rows], bank.bank_, places[rows], bank.images_)
-        tables.append(scorer.describe(knn.transform_held_out(patches)))
+        maps, _ = score_held_out(knn.search_, patches, knn.expectations_)
+        tables.append(scorer.describe(maps))
     if len(rows := np.flatnonzero(places < 0)):
         tables.append(scorer.describe(knn.transform(bank.transform(features[rows]))))
     return pd.concat(tables, ignore_index=True)

@@ -90,16 +90,10 @@ class NeighborIndex:
         device: str | torch.device = "cpu",
     ) -> None:
         bank = self.bank = check_rows(bank, "bank")
-        self.groups = None if groups is None else np.asarray(groups)
-        if self.groups is not None and self.groups.shape != bank.shape[:1]:
-            raise ValueError(
-                f"groups must hold one group for each of the {len(bank)} bank rows; "
-                f"got shape {self.groups.shape}."
-            )
+        self.groups = None if groups is None else _one_each(groups, "groups", bank, "bank rows")
         if algorithm not in ("exact", "approximate"):
             raise ValueError(f"algorithm must be 'exact' or 'approximate'; got {algorithm!r}.")
-        self.algorithm = algorithm
-        self.device = device
+        self.algorithm, self.device = algorithm, device
         if device != "auto":  # which may be another one where a pickle is opened
             find_device(str(device))
         largest = max(float(bank.max()), -float(bank.min()))
@@ -139,7 +133,7 @@ class NeighborIndex:
             )
         check_integer("n_neighbors", n_neighbors, 1, m)
         _check_range(queries, "queries")
-        query_groups, groups = self._check_exclude(exclude, len(queries))
+        query_groups, groups = self._check_exclude(exclude, queries)
         distances, indices = self._search(queries, n_neighbors, query_groups, groups)
         return distances.astype(np.float32), indices
 
@@ -170,18 +164,13 @@ class NeighborIndex:
         names, groups = np.unique(self.groups, return_inverse=True)
         return names, groups.astype(np.int64)
 
-    def _check_exclude(self, exclude, n_queries):
+    def _check_exclude(self, exclude, queries):
         """The groups of queries and entries, numbered alike; None, None without exclusion."""
         if exclude is None:
             return None, None
-        exclude = np.asarray(exclude)
         if self.groups is None:
             raise ValueError("exclude needs the groups of the bank rows: NeighborIndex(groups=).")
-        if exclude.shape != (n_queries,):
-            raise ValueError(
-                f"exclude must hold one group for each of the {n_queries} queries; "
-                f"got shape {exclude.shape}."
-            )
+        exclude = _one_each(exclude, "exclude", queries, "queries")
         if (exclude.dtype.kind in "US") != (self.groups.dtype.kind in "US"):
             raise ValueError(
                 f"exclude ({exclude.dtype}) and groups ({self.groups.dtype}) must be of one kind: "
@@ -374,6 +363,15 @@ class ApproximateSearch:
             again = None if query_groups is None else query_groups[short]
             distances[short], indices[short] = self.exact(queries[short], k, again, groups)
         return distances, indices
+
+
+def _one_each(values, name, rows, what):
+    values, n = np.asarray(values), len(rows)
+    if values.shape != (n,):
+        raise ValueError(
+            f"{name} must hold one group for each of the {n} {what}; got shape {values.shape}."
+        )
+    return values
 
 
 def check_rows(rows: ArrayLike, name: str) -> NDArray[np.float32]:
