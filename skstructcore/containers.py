@@ -221,10 +221,7 @@ class _ImageContainer(OfTrainingImages):
         return take_rows(self, key)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        values = np.asarray(self.values)
-        if dtype is not None and values.dtype != np.dtype(dtype):
-            return values.astype(dtype)
-        return values.copy() if copy else values
+        return np.array(self.values, dtype=dtype, copy=copy)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -112,11 +112,11 @@ def ignored_patches(features):
 
 
 def counted_rows(features):
-    """Rows ``(m, d)`` of patches that are not ignored, and their places; None: all are there."""
+    """Rows ``(m, d)`` of patches that are not ignored, and their places among all."""
     rows = features.reshape(-1, features.shape[-1])
     ignored = ignored_patches(rows)
     if ignored is None:
-        return rows, None
+        return rows, np.arange(len(rows))
     places = np.flatnonzero(~ignored)
     return rows[places], places
 

@@ -89,8 +89,7 @@ def select_bank(
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
         n_entries, start = rule.n_entries(name, len(rows)), rule.first_pick(len(rows))
         picks, radii = greedy_k_center(rows, n_entries, start=start, device=rule.device)
-        of_all = picks if places is None else places[picks]
-        chosen.append((rows[picks], members[of_all // per_image]))
+        chosen.append((rows[picks], members[places[picks] // per_image]))
         radius.append(float(radii[-1]))
     bank = join_routes(chosen, tuple(rule.ratios))
     return Selection(bank, np.array(radius), values, np.arange(len(values)))
@@ -180,8 +179,7 @@ def stream_bank(
     These pass by here, and their radius with them. `radius` is an upper bound. ValueError if the
     memory is too little for the bank and two images.
     """
-    _, height, width, n_features = X.shape
-    per_image = height * width
+    n_features, per_image = X.shape[3], X.shape[1] * X.shape[2]
     routes, names = table.routes, tuple(rule.ratios)
     n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
     counted = 1 - X.ignored_share()
@@ -229,8 +227,8 @@ def _batches(X, images, routes, is_kept):
         for route in np.unique(routes[here]):
             mine = routes[here] == route
             counted, places = counted_rows(batch[mine])
-            owners = np.repeat(images[here][mine], batch.shape[1] * batch.shape[2])
-            rows.append((route, counted, owners if places is None else owners[places]))
+            owners = images[here][mine][places // (batch.shape[1] * batch.shape[2])]
+            rows.append((route, counted, owners))
         yield rows, batch[is_kept[here]]
 
 

@@ -107,12 +107,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     --------
     RoutedKNNScorer : Compares patches with the bank.
 
-    Notes
-    -----
-    As with :class:`~sklearn.preprocessing.TargetEncoder`, ``fit_transform(X)`` is not
-    ``fit(X).transform(X)``: only the first returns patches that know which training image they
-    belong to, so that the next step can score each training image without its own patches.
-
     References
     ----------
     Gonzalez, T. F. (1985). Clustering to minimize the maximum intercluster distance.
@@ -225,6 +219,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         parts: ArrayLike | Literal["auto"] | None = "auto",
     ) -> Patches:
         """Fit, and return the training patches with the image that each belongs to.
+
+        `transform` does not know the images: only these patches can be scored held out.
 
         Parameters
         ----------

@@ -75,8 +75,7 @@ def _farthest(entries, values, n_new):
     if n_new:
         picks, radii = greedy_k_center(rows, n_new, nearest=squared)
         far = float(radii[-1])
-    of_all = picks if places is None else places[picks]
-    return rows[picks], of_all // (values.shape[1] * values.shape[2]), far
+    return rows[picks], places[picks] // (values.shape[1] * values.shape[2]), far
 
 
 def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:

@@ -121,14 +121,13 @@ class BankSearch:
         banks of the routes, -1 where there is none.
         """
         grid, (rows, places) = features.shape[:3], counted_rows(features)
-        counted = slice(None) if places is None else places
-        left_out = None if groups is None else np.repeat(groups, grid[1] * grid[2])[counted]
+        left_out = None if groups is None else groups[places // (grid[1] * grid[2])]
         indexes = [self.indexes[route] for route in routes]
         squared, nearest = _query_together(indexes, rows, self.n_context, left_out)
         means = _mean_distance(squared[:, : self.n_neighbors], self.metric)
         distances = np.zeros(math.prod(grid), dtype=means.dtype)
         neighbors = np.full((len(distances), nearest.shape[1]), -1)
-        distances[counted], neighbors[counted] = means, nearest
+        distances[places], neighbors[places] = means, nearest
         return distances.reshape(grid), neighbors.reshape(*grid, -1)
 
     def nearest_routes(self, images: NDArray[np.floating]) -> NDArray[np.int64]:
