@@ -34,7 +34,7 @@ from skstructcore import (
 from skstructcore.datasets import PHOTOGRAPHS, load_mvtec_ad, make_photographs
 from skstructcore.images.labels import GOOD
 from skstructcore.metrics import image_auroc_score
-from skstructcore.routing.prototypes import routing_distances, select_prototypes
+from skstructcore.routing import routing_distances, select_prototypes
 
 PHOTOS = ("brick", "coins", "faces", "grass", "gravel", "hubble", "ihc", "moon")
 LEVEL = 0.01  # of known good images called unknown, for the last column

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._utils.rows import LazyRows
     from .images.geometry import Geometry
-    from .routing.profile import RouteProfile
+    from .routing import RouteProfile
 
 
 __all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
@@ -123,7 +123,7 @@ class MemoryBank:
     route_names : tuple of str
         Names of the sub-banks; ``("all",)`` without routing.
     profiles : tuple of RouteProfile, or None
-        What tells the images of each route from others, see `skstructcore.routing.profile`; None
+        What tells the images of each route from others, see `skstructcore.routing`; None
         without categories or `n_routes`.
 
     Examples

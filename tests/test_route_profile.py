@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import t as student_t
 from sklearn.covariance import LedoitWolf
 
-from skstructcore.routing.profile import fit_profile, fit_tail, held_out_distances
+from skstructcore.routing import fit_profile, fit_tail, held_out_distances
 
 
 def test_profile_distance_is_the_mahalanobis_distance_of_ledoit_and_wolf():

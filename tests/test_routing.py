@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from skstructcore import CoresetBank
-from skstructcore.routing.prototypes import (
+from skstructcore.routing import (
     choose_routes,
     pool_patches,
     routing_distances,

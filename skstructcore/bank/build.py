@@ -20,7 +20,7 @@ from ..containers import MemoryBank
 from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
 from ..neighbors.streaming import StreamingCoreset, least_memory
-from ..routing.profile import fit_profile
+from ..routing import fit_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .._utils.rows import LazyRows
     from .._utils.typing import NDArray, RandomState
     from ..containers import TrainingImages
-    from ..routing.profile import RouteProfile
+    from ..routing import RouteProfile
 
 
 @dataclass(frozen=True)

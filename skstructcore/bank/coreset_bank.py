@@ -21,7 +21,7 @@ from .._utils.rows import (
     materialize,
 )
 from ..containers import MemoryBank, Patches, TrainingImages
-from ..routing.prototypes import pool_patches
+from ..routing import pool_patches
 from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
 from .memory import shape_of_fit
@@ -50,7 +50,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
-        finds the number of groups, see `skstructcore.routing.prototypes.choose_routes`. None: one
+        finds the number of groups, see `skstructcore.routing.choose_routes`. None: one
         bank for all, or one for each of the `categories` that `fit` gets.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),

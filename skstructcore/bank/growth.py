@@ -12,8 +12,7 @@ from .._utils.rows import counted_rows
 from ..containers import TrainingImages
 from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
-from ..routing.profile import fit_profile
-from ..routing.prototypes import pool_patches
+from ..routing import fit_profile, pool_patches
 from .build import join_routes
 from .training import recognised
 

@@ -14,8 +14,7 @@ from .._utils.validation import check_labels, check_per_image
 from ..containers import TrainingImages
 from ..images.image_list import Annotations, ImageList
 from ..images.labels import is_defect_in_training
-from ..routing import UNKNOWN
-from ..routing.prototypes import choose_routes
+from ..routing import UNKNOWN, choose_routes
 from .build import over_shards
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, i
 from .._utils.typing import Algorithm, Calibration, Metric
 from ..bank.training import with_lots_as_groups
 from ..containers import MemoryBank, Patches, TrainingImages
-from ..routing.profile import held_out_distances
-from ..routing.prototypes import pool_patches
+from ..routing import held_out_distances, pool_patches
 from .held_out import check_training_images, k_fold, leave_groups_out
 from .search import BankSearch, score_held_out, score_patches
 

@@ -13,7 +13,7 @@ import numpy as np
 from .._utils.rows import counted_rows, ignored_patches, is_lazy
 from ..containers import AnomalyMaps
 from ..neighbors.index import NeighborIndex
-from ..routing.prototypes import compared_patches, pool_patches, routing_distances
+from ..routing import compared_patches, pool_patches, routing_distances
 from .surprise import N_CONTEXT, join_expectations
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
 from ..pipeline.steps import fitted_steps, with_steps
-from ..routing.profile import fit_tail
+from ..routing import fit_tail
 from ..scoring.decision import MIN_IMAGES, HeldOut, decide, decide_by_base
 from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER

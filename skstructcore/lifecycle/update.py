@@ -23,8 +23,7 @@ from ..containers import Patches
 from ..images.labels import is_defect_in_training
 from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps, with_steps
-from ..routing import UNKNOWN
-from ..routing.profile import fit_tail, held_out_distances
+from ..routing import UNKNOWN, fit_tail, held_out_distances
 from ..scoring.evidence import check_maps
 from ..scoring.routes import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes

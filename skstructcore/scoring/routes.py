@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..routing import UNKNOWN
-from ..routing.profile import fit_tail
+from ..routing import UNKNOWN, fit_tail
 from .calibration import Judged, ScoreCalibration, fit_calibration
 from .decision import MIN_IMAGES
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..containers import AnomalyMaps
-    from ..routing.profile import DistanceTail
+    from ..routing import DistanceTail
     from .decision import Decision
     from .evidence import Evidence
 

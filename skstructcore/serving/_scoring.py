@@ -10,7 +10,7 @@ from onnx import TensorProto
 from scipy.special import stdtr
 
 from ..images.geometry import ignored_pixels
-from ..routing.prototypes import compared_patches
+from ..routing import compared_patches
 from ..scoring.decision import ROUNDING, Decision, Expected
 from ..scoring.descriptors import BASE, looks_at_surprise
 from ..scoring.evidence import SIGMA
