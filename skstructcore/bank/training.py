@@ -110,25 +110,18 @@ def _told_from_lots(good, carries_groups):
             return good._replace(groups=parts)
         if n_pairs == groups.max() + 1:  # a group is a part
             return good
-    in_lots = _in_lots(groups, good.categories)
+    # Fewer than 5 groups (of a category) of 5 or more images, those of folders for instance, are
+    # lots: a threshold of 2 folders finds nothing, and a part has fewer shots.
+    categories = np.zeros_like(groups) if good.categories is None else good.categories
+    of_category = pd.Series(groups).groupby(categories)
+    n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")
+    in_lots = ((n_groups < MIN_IMAGES) & (n_images >= MIN_IMAGES * n_groups)).to_numpy()
     if not carries_groups or not in_lots.any():
         return good
     if in_lots.all():
         return good._replace(groups=parts, lots=groups)
     held_out = np.where(in_lots, groups.max() + 1 + each, groups)
     return good._replace(groups=held_out, lots=groups)
-
-
-def _in_lots(groups, categories):
-    """Of which images the groups, those of their folders for instance, are lots.
-
-    There are fewer than 5 (of a category), of 5 or more images: a threshold of 2 folders finds
-    nothing, and a part has fewer shots.
-    """
-    categories = np.zeros_like(groups) if categories is None else categories
-    of_category = pd.Series(groups).groupby(categories)
-    n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")
-    return ((n_groups < MIN_IMAGES) & (n_images >= MIN_IMAGES * n_groups)).to_numpy()
 
 
 def is_auto(value: object) -> bool:
@@ -244,8 +237,16 @@ def recognised(
 ) -> TrainingImages:
     """The table with digests, names and sizes of the images; the first one has place `first`."""
     digests = np.concatenate(list(over_shards(digests_of, shard_size, X)))
-    if len(X.shape) == 4:  # rows of a table may well be equal
-        _tell_of_copies(digests, table.groups)
+    _, first_alike, which = np.unique(digests, return_index=True, return_inverse=True)
+    first_alike = first_alike[which]
+    copies = np.flatnonzero(table.groups != table.groups[first_alike])
+    if len(copies) and len(X.shape) == 4:  # rows of a table may well be equal
+        _logger.warning(
+            "%d of %d good images are copies of others (the first: image %d of image %d), but "
+            "count as independent: held out, a copy is explained by the other, and thresholds "
+            "come out too low. Leave copies out, or give them one group",
+            *(len(copies), len(digests), copies[0], first_alike[copies[0]]),
+        )
     geometry = getattr(X, "geometry", None)
     return replace(
         table,
@@ -253,18 +254,6 @@ def recognised(
         names=np.array(X.images.file_names(first)) if hasattr(X, "images") else None,
         sizes=None if geometry is None else geometry.original_sizes,
     )
-
-
-def _tell_of_copies(digests, groups):
-    _, first, which = np.unique(digests, return_index=True, return_inverse=True)
-    copies = np.flatnonzero(groups != groups[first[which]])
-    if len(copies):
-        _logger.warning(
-            "%d of %d good images are copies of others (the first: image %d of image %d), but "
-            "count as independent: held out, a copy is explained by the other, and thresholds "
-            "come out too low. Leave copies out, or give them one group",
-            *(len(copies), len(digests), copies[0], first[which[copies[0]]]),
-        )
 
 
 def digests_of(X: LazyRows | ImageList | NDArray[np.floating]) -> NDArray[np.str_]:

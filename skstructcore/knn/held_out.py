@@ -24,8 +24,6 @@ from .surprise import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .._utils.typing import NDArray
     from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
     from .scorer import RoutedKNNScorer
@@ -54,16 +52,9 @@ def check_training_images(patches: Patches, calibration: str) -> None:
         )
 
 
-def leave_groups_out(
-    search: BankSearch,
-    patches: Patches,
-    before: Sequence[DistanceExpectation] | None = None,
-) -> HeldOut:
-    """Score each training image without the entries of its group, and learn what is normal.
-
-    Expectations of `before`, which other images gave, are learned on from.
-    """
-    return _learn(search, *score_held_out(search, patches), before)
+def leave_groups_out(search: BankSearch, patches: Patches) -> HeldOut:
+    """Score each training image without the entries of its group, and learn what is normal."""
+    return _learn(search, *score_held_out(search, patches))
 
 
 def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
@@ -110,18 +101,16 @@ def _learn(search, maps, neighbors, before=None):
             learned = fit_expectation(lesson, len(search.indexes[route].bank))
         else:
             learned = extend_expectation(before[route], lesson)
-        expectations.append(learned[0])
         surprise[mine] = learned[1]
+        expectations.append(learned[0])
     return replace(maps, surprise=surprise), tuple(expectations)
 
 
 def _bank_of(search, patches, routes, rng):
     """Build a bank of the fitted sizes from the training images in `patches`."""
     counted = np.count_nonzero(~np.isnan(patches.values[..., 0]), axis=(1, 2))
-    sizes = [
-        min(len(index.bank), int(counted[routes == route].sum()))
-        for route, index in enumerate(search.indexes)
-    ]
+    n_rows = np.bincount(routes, counted, len(search.indexes)).astype(int).tolist()
+    sizes = [min(len(index.bank), n) for index, n in zip(search.indexes, n_rows, strict=True)]
     sizes = dict(zip(search.entries.route_names, sizes, strict=True))
     bank = select_bank(patches.values, routes, SelectionRule(sizes, random_state=rng)).bank
     return replace(bank, profiles=search.entries.profiles)
@@ -152,7 +141,7 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
         sums = np.zeros((3, len(rows) + 1))
         sums[:, np.append(is_old[rows], True)] = old.sums
         before.append(DistanceExpectation.of_sums(sums, old.floor))
-    maps, expectations = leave_groups_out(search, patches, before)
+    maps, expectations = _learn(search, *score_held_out(search, patches), before)
     return with_learned(knn, search_=search, expectations_=expectations), maps
 
 

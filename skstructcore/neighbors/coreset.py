@@ -191,8 +191,7 @@ class _Selection:
         return rows, threshold
 
     def _live(self, rows, threshold):
-        """Rows to pick among, of those that are up to date: the first `_LIVE_ROWS` by value, then
-        by index; the least value and, of those that have it, the last row."""
+        """The first `_LIVE_ROWS` by value, then index; the least value, and the last row of it."""
         values = self.nearest[rows]
         rows, values = rows[values >= threshold], values[values >= threshold]
         if len(rows) <= _LIVE_ROWS:
@@ -203,7 +202,7 @@ class _Selection:
         return np.sort(np.concatenate([above, at])), threshold, at[-1]
 
     def _take_up(self, first, last):
-        """Make picks `first` to `last - 1` ready for matrix products."""
+        """Make picks ready for matrix products."""
         part = slice(first, last)
         self.picks[part] = self.X[self.indices[part]]
         self.centred_picks[part] = self.picks[part] - self.origin
