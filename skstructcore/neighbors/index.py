@@ -56,8 +56,8 @@ class NeighborIndex:
     bank : ndarray of shape (m, d)
     groups : ndarray of shape (m,) or None
     recall_ : float
-        Share of the 5 truly nearest entries that the search finds, measured on up to 500 entries of
-        the bank (themselves left out). 1.0 for the exact search.
+        Share of the 5 truly nearest entries that the search finds of up to 500 entries of the bank
+        (themselves left out). 1.0 for the exact search.
 
     Notes
     -----
@@ -165,9 +165,9 @@ class NeighborIndex:
         return names, groups.astype(np.int64)
 
     def _check_exclude(self, exclude, queries):
-        """The groups of queries and entries, numbered alike; None, None without exclusion."""
+        """The groups of queries and entries, numbered alike; empty without exclusion."""
         if exclude is None:
-            return None, None
+            return _NO_GROUPS, _NO_GROUPS
         if self.groups is None:
             raise ValueError("exclude needs the groups of the bank rows: NeighborIndex(groups=).")
         exclude = _one_each(exclude, "exclude", queries, "queries")
@@ -189,7 +189,7 @@ class NeighborIndex:
 
 # Each search is made from a finite float32 bank and called with ``(queries, k, query_groups,
 # groups)``: float32 queries, the number of neighbours, and the groups of queries and entries that
-# must not meet (or None, None). It returns squared distances (inf: no entry) and indices.
+# must not meet (or nothing). It returns squared distances (inf: no entry) and indices.
 
 
 class ExactSearch:
@@ -213,8 +213,6 @@ class ExactSearch:
     def __call__(self, queries, k, query_groups, groups):
         distances = np.full((len(queries), k), np.inf)
         indices = np.full((len(queries), k), -1, dtype=np.int64)
-        if query_groups is None:
-            query_groups, groups = _NO_GROUPS, _NO_GROUPS
         # Threads share an image's queries, unless these are done before a thread has started.
         step = min(max(_BLOCK_QUERIES, len(queries) // 8), 8 * _BLOCK_QUERIES)
         blocks = parts(len(queries), step)
@@ -290,14 +288,14 @@ class DeviceSearch:
     @_IN_DEVICE_MEMORY
     def __call__(self, queries, k, query_groups, groups):
         step = max(1, _DEVICE_PRODUCTS // len(self.bank))
-        if query_groups is not None:
-            query_groups = self.torch.from_numpy(query_groups).to(self.device)
-            groups = self.torch.from_numpy(groups).to(self.device)
+        query_groups, groups = (
+            self.torch.from_numpy(codes).to(self.device) for codes in (query_groups, groups)
+        )
         distances = np.empty((len(queries), k))
         indices = np.empty((len(queries), k), dtype=np.int64)
         for part in parts(len(queries), step):
-            part_groups = None if query_groups is None else query_groups[part]
-            distances[part], indices[part] = self._search(queries[part], k, part_groups, groups)
+            some = queries[part], k, query_groups[part], groups
+            distances[part], indices[part] = self._search(*some)
         return distances, indices
 
     def _search(self, queries, k, query_groups, groups):
@@ -305,7 +303,7 @@ class DeviceSearch:
         rows = torch.from_numpy(queries).to(self.device)
         centred = rows - torch.from_numpy(self.origin).to(self.device)
         rough = torch.addmm(self.norms, centred, self.centred.T, alpha=-2)
-        if query_groups is not None:
+        if len(groups):
             rough.masked_fill_(query_groups[:, None] == groups, torch.inf)
         halves = centred.square().sum(dim=1)
         slack = _ROUNDING * (queries.shape[1] + 16) * (halves + self.norms.max())
@@ -346,11 +344,11 @@ class ApproximateSearch:
 
     def __call__(self, queries, k, query_groups, groups):
         bank = self.exact.bank
-        spare = 0 if query_groups is None else int(np.bincount(groups).max())
+        spare = int(np.bincount(groups).max(initial=0))
         indices, _ = self.graph.query(queries, k=min(k + spare, len(bank)), epsilon=_EPSILON)
         indices = np.sort(indices.astype(np.int64), axis=1)
         left_out = indices < 0
-        if query_groups is not None:
+        if len(groups):
             left_out |= groups[indices] == query_groups[:, None]
         differences = (queries.astype(np.float64) - bank[chosen] for chosen in indices.T)
         distances = np.stack([np.einsum("ij,ij->i", d, d) for d in differences], axis=1)
@@ -360,7 +358,7 @@ class ApproximateSearch:
         indices = np.take_along_axis(indices, order, axis=1)
         short = np.flatnonzero(np.isinf(distances[:, -1]))
         if len(short):
-            again = None if query_groups is None else query_groups[short]
+            again = query_groups[short] if len(groups) else groups
             distances[short], indices[short] = self.exact(queries[short], k, again, groups)
         return distances, indices
 
