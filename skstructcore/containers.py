@@ -286,15 +286,14 @@ class AnomalyMaps(_ImageContainer):
     values : ndarray of shape (n_images, h, w), float32
         Higher is more anomalous.
     surprise : ndarray of shape (n_images, h, w), float32, or None
-        The same distances, each judged against what is normal for patches of such content
-        (see `skstructcore.knn.surprise`). None where no held-out training scores are known.
+        The same distances, each judged against what is normal for such content. None where no
+        held-out training scores are known.
     image_index : ndarray of shape (n_images,), int64, or None
         Which training image each map is of; None for other images.
     images : TrainingImages or None
         All training images, see `Patches`.
     ignored : ndarray of shape (n_images, h, w), dtype bool, or None
-        Patches that do not count (see `ignore` of the feature estimators). Their
-        distance and surprise are 0; None where there are none.
+        Patches that do not count, with distance and surprise 0; None where there are none.
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.
     route_distance : ndarray of shape (n_images,), float64, or None

@@ -49,16 +49,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         that is more: a small bank of few images is a lottery (``docs/decisions.md``).
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
-        patches, each group with a bank of its own, named ``"route0"``, ``"route1"``, … "auto"
-        finds the number of groups, see `skstructcore.routing.choose_routes`. None: one
-        bank for all, or one for each of the `categories` that `fit` gets.
+        patches, each group with a bank of its own, ``"route0"``, ``"route1"``, … "auto" finds the
+        number, see `skstructcore.routing.choose_routes`. None: one bank for all, or one for each
+        of the `categories` that `fit` gets.
     device : str, default="auto"
         Where patches are selected: "auto" (a CUDA GPU where there is one, else the processor),
-        "cpu", or a torch device ("cuda:1", "mps", …). A GPU sums distances in float32, so that
-        picks may differ where two patches are equally far up to rounding.
+        "cpu", or a torch device ("cuda:1", "mps", …); see `greedy_k_center`.
     random_state : int, RandomState instance or None, default=None
-        Chooses the first pick, from which all others follow, and the images that are kept for
-        calibration when features are streamed.
+        Chooses the first pick, and the images that a stream keeps for calibration.
     contamination : float in [0, 0.5), default=0.0
         Share of the training images that stay out of the bank: those most unlike the others when
         held out, for training images with defects that nobody can look for (`audit` names
@@ -182,16 +180,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             None: the labels of the `ImageSet` that the features come from, if there is one. Of a
             table, labels that are not strings are ignored, as scikit-learn's detectors do.
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
-            The part, shot or series that each image shows. Images of one group are left out
-            together when training images are scored. "auto": those of the `ImageSet` that the
-            features come from, if it has any (fewer than five, of five images and more, are
-            `lots`), or the `parts`; else near-duplicates are found (not in a table), and other
-            images stay their own. None: each image, or each of the `parts`, is a group.
+            The part, shot or series that each image shows, which is held out as a whole. "auto":
+            those of the `ImageSet` that the features come from, if it has any (fewer than five, of
+            five images and more, are `lots`), or the `parts`; else near-duplicates are found (not
+            in a table). None: each image, or each of the `parts`, is a group.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
-            The product that each image shows. Each gets a bank of its own, and a routing bank
-            that tells its images from others. Excludes `n_routes`. "auto": those of the
-            `ImageSet`, if it has two or more and `n_routes` is None; images that are all of one
-            category get one bank and no routing. None: one bank for all.
+            The product that each image shows. Each gets a bank of its own, and a profile that
+            tells its images from others. Excludes `n_routes`. "auto": those of the `ImageSet`, if
+            it has two or more and `n_routes` is None. None: one bank for all.
         parts : array-like of shape (n_images,), "auto" or None, default="auto"
             The part that each image is a view of, where several views are decided together: see
             `skstructcore.describe_parts`. "auto": those of the `ImageSet`, if it has any.

@@ -59,8 +59,8 @@ class Dependence:
     reach : int
         Estimate of how many consecutive images depend on each other; 0 if none do.
     are_lots : bool
-        Whether the blocks are lots, which are held out only if that is asked for
-        (``CoresetBank(lots="hold-out")``), and not near-duplicates, which always are.
+        Whether the blocks are lots, which are held out on request (`lots` of `CoresetBank`), and
+        not near-duplicates, which always are.
     block_length : int
         Consecutive images of a block: twice the reach where the groups follow the sequence, else 1.
     ratio : ndarray of shape (n_lags,), float64

@@ -32,14 +32,13 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     n_neighbors : int, default=5
         Number of nearest bank entries whose distances are averaged.
     routing : None, "auto", "top1", "top2", ..., default=None
-        Which sub-banks an image is compared with, where the bank has several (see
-        `CoresetBank`). None: all, as one bank. "top<k>": those of the `k` routes whose
-        prototypes are nearest. "auto": "top1" if the bank has routes, else None.
+        Which sub-banks an image is compared with, where the bank has several. None: all, as one
+        bank. "top<k>": those of the `k` routes whose prototypes are nearest. "auto": "top1" if
+        the bank has routes, else None.
     calibration : {"leave-one-image-out", "k-fold", "in-sample"}, default="leave-one-image-out"
         How training images are scored at fit.
 
-        - "leave-one-image-out": without the bank entries of the image itself, or of its
-          whole group where groups were given to the bank.
+        - "leave-one-image-out": without the bank entries of the image itself, or its group.
         - "k-fold": with a bank of the same size built from the images of the other four folds;
           groups stay together. About five times the cost of the coreset.
         - "in-sample": with the whole bank, as published. Thresholds set on such scores, which are
@@ -59,9 +58,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     bank_ : MemoryBank
         The bank that patches are compared with.
     expectations_ : tuple of DistanceExpectation, or None
-        For the sub-bank of each route (without routing, for the whole bank), which distances
-        are normal for which content, learned from the held-out training scores. None with
-        ``calibration="in-sample"``: the maps have no `surprise` then.
+        For the sub-bank of each route, or the whole bank, which distances are normal for which
+        content. None with ``calibration="in-sample"``: the maps have no `surprise` then.
     recall_ : float
         Share of the nearest entries that the search finds; 1.0 for the exact search.
     n_features_in_ : int

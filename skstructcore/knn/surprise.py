@@ -250,16 +250,12 @@ def _by_others(lesson, values, sums, row, transform=np.asarray):
 def _totals(neighbors, values, n_entries):
     """How many patches, and the sum of their values, around each entry."""
     entries, shares = neighbors.ravel(), np.repeat(values, neighbors.shape[1])
-    is_entry = entries >= 0
-    if not is_entry.all():
-        entries, shares = entries[is_entry], shares[is_entry]
+    entries, shares = entries[entries >= 0], shares[entries >= 0]
     return np.bincount(entries, minlength=n_entries), np.bincount(entries, shares, n_entries)
 
 
 def _average(table, neighbors, default):
     is_entry = neighbors >= 0
-    if is_entry.all():
-        return table[neighbors].mean(axis=-1)
     count = is_entry.sum(axis=-1)
     total = np.where(is_entry, table[neighbors], 0).sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), default)

@@ -15,18 +15,13 @@ if TYPE_CHECKING:
 
     from .._utils.typing import ArrayLike, NDArray
 
+_COPIES = 3  # of a picked row, that a reduction makes
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
 
 
 def least_memory(n_select: int, n_features: int) -> int:
     """Bytes that a `StreamingCoreset` needs: four times the selection has to fit in its buffer."""
-    picked, held = _bytes_of_rows(n_features)
-    return (picked + 4 * held) * n_select
-
-
-def _bytes_of_rows(n_features):
-    """Bytes of a picked row, of which a reduction makes copies, and of a held one."""
-    return 3 * 4 * n_features, 4 * n_features + _WORK_PER_ROW
+    return (4 * (_COPIES + 4) * n_features + 4 * _WORK_PER_ROW) * n_select
 
 
 class StreamingCoreset:
@@ -87,12 +82,10 @@ class StreamingCoreset:
         n_rows: int | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_integer("n_select", n_select, 1, sys.maxsize)
-        check_integer("max_memory", max_memory, 1, sys.maxsize)
-        self.n_select = n_select
-        self.max_memory = max_memory
-        self.n_rows = n_rows
-        self.device = device
+        for name, value in (("n_select", n_select), ("max_memory", max_memory)):
+            check_integer(name, value, 1, sys.maxsize)
+        self.n_select, self.max_memory = n_select, max_memory
+        self.n_rows, self.device = n_rows, device
         self.n_seen = self.n_held = 0
         # Held rows that are the results of reductions: where each begins, and of how many.
         self._summaries = []
@@ -142,8 +135,8 @@ class StreamingCoreset:
         return self._rows[picks], self._images[picks], radius
 
     def _make_room(self, n_features):
-        picked, held = _bytes_of_rows(n_features)
-        capacity = int(max(self.max_memory - picked * self.n_select, 0) // held)
+        left = self.max_memory - 4 * _COPIES * n_features * self.n_select
+        capacity = int(max(left, 0) // (4 * n_features + _WORK_PER_ROW))
         if self.n_rows is not None and self.n_rows <= capacity:
             capacity = self.n_rows
         elif capacity < 4 * self.n_select:
