@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
+from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -101,8 +101,6 @@ class RandomProjection(
             n_components = _WIDEST if self.n_features_in_ > _WIDEST else None
         self.components_, self._n_features_out = None, n_components or self.n_features_in_
         if n_components is not None:
-            from sklearn.random_projection import GaussianRandomProjection
-
             generator = GaussianRandomProjection(n_components, random_state=self.random_state)
             # The generator looks at the shape of its input only.
             generator.fit(np.zeros((1, self.n_features_in_), dtype=np.float32))
@@ -137,20 +135,20 @@ class RandomProjection(
 
 
 def _project(components, values):
-    rows = values.reshape(-1, values.shape[-1])
-    matrix = components.T.astype(values.dtype, copy=False)
-    projected = np.empty((len(rows), len(components)), dtype=values.dtype)
-
-    def project(part):
-        projected[part] = rows[part] @ matrix
-
     # Image by image: the last digits of a product may depend on how many rows it has.
-    per_image = math.prod(values.shape[1:-1]) if values.ndim > 2 else len(rows)
+    n_features = values.shape[-1]
+    images = values.reshape(len(values) if values.ndim > 2 else 1, -1, n_features)
+    matrix = components.T.astype(values.dtype, copy=False)
+    projected = np.empty((*images.shape[:2], len(components)), dtype=values.dtype)
     blocks = [
-        slice(start + part.start, start + part.stop)
-        for start in range(0, len(rows), max(per_image, 1))
-        for part in parts(per_image, _BLOCK_ROWS)
+        (image, part)
+        for image in range(len(images))
+        for part in parts(images.shape[1], _BLOCK_ROWS)
     ]
+
+    def project(block):
+        projected[block] = images[block] @ matrix
+
     with thread_pool(most=len(blocks)) as run_all:
         run_all(project, blocks)
     return projected.reshape(*values.shape[:-1], len(components))

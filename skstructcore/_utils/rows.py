@@ -34,6 +34,11 @@ class ContainerOutputMixin:
         """Do nothing: the output is no table, whatever `transform` says."""
         return self
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
 
 class LazyRows(ABC):
     """What looks like a float32 array of one row an image, and is computed batch by batch."""

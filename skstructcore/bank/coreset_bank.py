@@ -315,11 +315,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         values = X if is_lazy(X) else as_patch_grid(X)
         return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
 
 def _held_out_by_lots(table, bank):
     """The table with lots as groups, which are lots no more."""

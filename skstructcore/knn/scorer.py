@@ -226,8 +226,3 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             )
         bank = MemoryBank.of_rows(values[:, 0, 0])
         return Patches(values, bank, bank.image_index, TrainingImages(bank.groups, bank.routes))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags

@@ -346,8 +346,3 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _fitted_maps(self, X):
         check_is_fitted(self)
         return check_maps(self, X, reset=False)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
