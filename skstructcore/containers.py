@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import Self
 
 from ._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
-from ._utils.rows import iter_batches
+from ._utils.rows import LazyRows, iter_batches
 from ._utils.validation import check_same_length
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
-    from typing_extensions import Self
-
-    from ._utils.rows import LazyRows
-    from .images.geometry import Geometry
-    from .routing import RouteProfile
-
+from .images.geometry import Geometry
+from .routing import RouteProfile
 
 __all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
 

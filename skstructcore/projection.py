@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 from sklearn.base import (
@@ -18,13 +18,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._utils.computing import parts, thread_pool
-from ._utils.rows import ContainerOutputMixin, check_features, is_lazy
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from ._utils.rows import LazyRows
-    from ._utils.typing import ArrayLike, NDArray, RandomState, Self
+from ._utils.rows import ContainerOutputMixin, LazyRows, check_features, is_lazy
+from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _BLOCK_ROWS = 4096
 _WIDEST = 512  # of "auto"

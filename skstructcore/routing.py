@@ -9,24 +9,19 @@ image's patches does (Mahalanobis distance). ``docs/routing.md`` has the measure
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from ._utils.rows import counted_rows, iter_batches
+from ._utils.rows import LazyRows, counted_rows, iter_batches
+from ._utils.typing import ArrayLike, NDArray, RandomState
 from ._utils.validation import check_number
 from .neighbors.coreset import greedy_k_center
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Literal
-
-    from ._utils.rows import LazyRows
-    from ._utils.typing import ArrayLike, NDArray, RandomState
 
 #: The route of an image of no known product; no category may have this name.
 UNKNOWN = "unknown"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -14,22 +15,14 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.computing import end_with_parent, parts
-from .._utils.rows import counted_rows, iter_batches
+from .._utils.rows import LazyRows, counted_rows, iter_batches
+from .._utils.typing import NDArray, RandomState
 from .._utils.warning import warn_user
-from ..containers import MemoryBank
+from ..containers import MemoryBank, TrainingImages
 from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
 from ..neighbors.streaming import StreamingCoreset, least_memory
-from ..routing import fit_profile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from .._utils.rows import LazyRows
-    from .._utils.typing import NDArray, RandomState
-    from ..containers import TrainingImages
-    from ..routing import RouteProfile
+from ..routing import RouteProfile, fit_profile
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -15,23 +15,19 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils.computing import find_device
 from .._utils.rows import (
     ContainerOutputMixin,
+    LazyRows,
     as_patch_grid,
     check_features,
     is_lazy,
     materialize,
 )
+from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing import pool_patches
 from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
 from .memory import shape_of_fit
 from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from .._utils.rows import LazyRows
-    from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _logger = logging.getLogger(__name__)
 

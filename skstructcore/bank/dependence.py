@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from .._utils.typing import NDArray
+from ..containers import MemoryBank
 from ..neighbors.index import NeighborIndex
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from .._utils.typing import NDArray
-    from ..containers import MemoryBank
-    from .build import Selection
+from .build import Selection
 
 _logger = logging.getLogger(__name__)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .._utils.rows import counted_rows
+from .._utils.rows import LazyRows, counted_rows
+from .._utils.typing import NDArray
 from ..containers import TrainingImages
 from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
@@ -17,13 +18,9 @@ from .build import join_routes
 from .training import recognised
 
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
-    from .._utils.rows import LazyRows
-    from .._utils.typing import NDArray
     from .coreset_bank import CoresetBank
 
-    Step = TypeVar("Step")
+Step = TypeVar("Step")
 
 
 def with_learned(estimator: Step, **attributes: Any) -> Step:

@@ -13,10 +13,10 @@ import numpy as np
 from .._utils.rows import is_lazy
 from ..neighbors.streaming import least_memory
 from .build import entries_of
+from .training import GoodImages
 
 if TYPE_CHECKING:
     from .coreset_bank import CoresetBank
-    from .training import GoodImages
 
 _SELECTION = 30e6  # blocks that a selection works on
 _STREAM = 40e6

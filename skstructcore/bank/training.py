@@ -5,24 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .._utils.rows import LazyRows
+from .._utils.typing import ArrayLike, NDArray, RandomState
 from .._utils.validation import check_labels, check_per_image
-from ..containers import TrainingImages
+from ..containers import MemoryBank, TrainingImages
 from ..images.image_list import Annotations, ImageList
 from ..images.labels import is_defect_in_training
 from ..routing import UNKNOWN, choose_routes
 from .build import over_shards
-
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
-    from .._utils.rows import LazyRows
-    from .._utils.typing import ArrayLike, NDArray, RandomState
-    from ..containers import MemoryBank
 
 _logger = logging.getLogger(__name__)
 

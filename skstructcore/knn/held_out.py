@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.typing import NDArray
 from ..bank.build import SelectionRule, select_bank
 from ..bank.growth import with_learned
-from .search import score_held_out, score_patches
+from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
+from .search import BankSearch, score_held_out, score_patches
 from .surprise import (
     DistanceExpectation,
     Lesson,
@@ -24,12 +26,9 @@ from .surprise import (
 )
 
 if TYPE_CHECKING:
-    from .._utils.typing import NDArray
-    from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
     from .scorer import RoutedKNNScorer
-    from .search import BankSearch
 
-    HeldOut = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
+HeldOut = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
 
 #: Of the calibration "k-fold".
 N_FOLDS = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -12,16 +12,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
-from .._utils.typing import Algorithm, Calibration, Metric
+from .._utils.typing import Algorithm, ArrayLike, Calibration, Metric, NDArray, Self
 from ..bank.training import with_lots_as_groups
-from ..containers import MemoryBank, Patches, TrainingImages
+from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from ..routing import held_out_distances, pool_patches
 from .held_out import check_training_images, k_fold, leave_groups_out
 from .search import BankSearch, score_held_out, score_patches
-
-if TYPE_CHECKING:
-    from .._utils.typing import ArrayLike, NDArray, Self
-    from ..containers import AnomalyMaps
 
 
 class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._utils.rows import counted_rows, ignored_patches, is_lazy
-from ..containers import AnomalyMaps
+from .._utils.typing import Algorithm, Metric, NDArray
+from ..containers import AnomalyMaps, MemoryBank, Patches
 from ..neighbors.index import NeighborIndex
 from ..routing import compared_patches, pool_patches, routing_distances
-from .surprise import N_CONTEXT, join_expectations
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .._utils.typing import Algorithm, Metric, NDArray
-    from ..containers import MemoryBank, Patches
-    from .surprise import DistanceExpectation
+from .surprise import N_CONTEXT, DistanceExpectation, join_expectations
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,16 +7,13 @@ out, of the training patches around it, and a distance is judged by the entries 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from .._utils.typing import NDArray, Self
+from .._utils.typing import NDArray, Self
 
 # Bank entries whose expectations are averaged: the training patches around one are few.
 N_CONTEXT = 5

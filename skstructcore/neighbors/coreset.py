@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
 from .index import check_integer, check_rows
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["greedy_k_center"]
 

@@ -10,11 +10,10 @@ import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
+from .._utils.typing import Algorithm, ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import torch
-
-    from .._utils.typing import Algorithm, ArrayLike, NDArray
 
 __all__ = ["NeighborIndex"]
 

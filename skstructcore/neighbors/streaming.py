@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.typing import ArrayLike, NDArray
 from .coreset import greedy_k_center
 from .index import check_integer
 
 if TYPE_CHECKING:
     import torch
-
-    from .._utils.typing import ArrayLike, NDArray
 
 _COPIES = 3  # of a picked row, that a reduction makes
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
