@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -25,34 +24,6 @@ from ..neighbors.streaming import StreamingCoreset, least_memory
 from ..routing import RouteProfile, fit_profile
 
 
-@dataclass(frozen=True)
-class SelectionRule:
-    """How many patches of each route are kept, and how they are selected; see `CoresetBank`."""
-
-    ratios: dict[str, float | str]  # of each route, by its name
-    random_state: RandomState = None
-    device: str = "cpu"
-
-    def n_entries(self, name: str, n_rows: int) -> int:
-        """How many of `n_rows` patches of a route are kept."""
-        ratio = self.ratios[name]
-        if n_rows == 0:
-            raise ValueError(f"Every patch of route {name!r} is ignored: there is nothing to keep.")
-        if isinstance(ratio, Integral) and ratio > n_rows:
-            raise ValueError(
-                f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "
-                "choose fewer, or give more images."
-            )
-        return entries_of(ratio, n_rows)
-
-    def first_pick(self, n_rows: int) -> int:
-        """The first of `n_rows` patches of a route.
-
-        An int seeds each route anew: its bank does not depend on which others there are.
-        """
-        return int(check_random_state(self.random_state).randint(n_rows))
-
-
 class Selection(NamedTuple):
     """A bank, and the patches of training images that are left for calibration."""
 
@@ -65,26 +36,30 @@ class Selection(NamedTuple):
 def select_bank(
     values: NDArray[np.float32],
     routes: NDArray[np.int64],
-    rule: SelectionRule,
+    ratios: dict[str, float | str],
+    random_state: RandomState = None,
+    device: str = "cpu",
     left_out: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """Select a bank from patch features ``(n_images, h, w, d)``, float32, route by route.
 
-    Ignored patches (NaN) are never selected, nor those of images that are `left_out`; a ratio is a
-    share of the others. ValueError if a route has fewer patches than it should keep.
+    Ignored patches (NaN) are never selected, nor those of images that are `left_out`; `ratios`, of
+    each route by its name, are shares of the others. An int as `random_state` seeds each route
+    anew. ValueError if a route has fewer patches than it should keep.
     """
     per_image = values.shape[1] * values.shape[2]
     chosen, radius = [], []
-    for route, name in enumerate(rule.ratios):
+    for route, (name, ratio) in enumerate(ratios.items()):
         of_route = routes == route
         members = np.flatnonzero(of_route if left_out is None else of_route & ~left_out)
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
-        n_entries, start = rule.n_entries(name, len(rows)), rule.first_pick(len(rows))
-        picks, radii = greedy_k_center(rows, n_entries, start=start, device=rule.device)
+        n_entries = _checked_entries(ratio, len(rows), name)
+        start = check_random_state(random_state).randint(len(rows))
+        picks, radii = greedy_k_center(rows, n_entries, start=start, device=device)
         chosen.append((rows[picks], members[places[picks] // per_image]))
         radius.append(float(radii[-1]))
-    bank = join_routes(chosen, tuple(rule.ratios))
+    bank = join_routes(chosen, tuple(ratios))
     return Selection(bank, np.array(radius), values, np.arange(len(values)))
 
 
@@ -107,6 +82,17 @@ def entries_of(ratio: float | str, n_rows: int) -> int:
     if ratio == "auto":
         return max(round(0.01 * n_rows), min(8192, round(0.05 * n_rows)), 1)
     return max(1, round(ratio * n_rows))
+
+
+def _checked_entries(ratio, n_rows, name):
+    if n_rows == 0:
+        raise ValueError(f"Every patch of route {name!r} is ignored: there is nothing to keep.")
+    if isinstance(ratio, Integral) and ratio > n_rows:
+        raise ValueError(
+            f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "
+            "choose fewer, or give more images."
+        )
+    return entries_of(ratio, n_rows)
 
 
 def most_unlike(
@@ -158,7 +144,9 @@ def profiles_of(
 def stream_bank(
     X: LazyRows,
     table: TrainingImages,
-    rule: SelectionRule,
+    ratios: dict[str, float | str],
+    random_state: RandomState,
+    device: str,
     max_memory: int,
     shard_size: int | None = None,
 ) -> Selection:
@@ -173,15 +161,16 @@ def stream_bank(
     memory is too little for the bank and two images.
     """
     n_features, per_image = X.shape[3], X.shape[1] * X.shape[2]
-    routes, names = table.routes, tuple(rule.ratios)
+    routes, names = table.routes, tuple(ratios)
     n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
     counted = 1 - X.ignored_share()
     n_entries = [
-        rule.n_entries(name, round(counted * n)) for name, n in zip(names, n_rows, strict=True)
+        _checked_entries(ratios[name], round(counted * n), name)
+        for name, n in zip(names, n_rows, strict=True)
     ]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)
-    starts = [rule.first_pick(n) for n in n_rows]
-    kept = _drawn(routes, table.groups, n_kept, rule.random_state)
+    starts = [check_random_state(random_state).randint(n) for n in n_rows]
+    kept = _drawn(routes, table.groups, n_kept, random_state)
     if len(kept) < len(X):
         warn_user(
             f"The patches of {len(X)} training images take {4 * math.prod(X.shape)} bytes, more "
@@ -190,7 +179,7 @@ def stream_bank(
         )
     values = np.empty((len(kept), *X.shape[1:]), dtype=np.float32)
     options = [
-        {"n_select": n, "max_memory": share, "n_rows": total, "device": rule.device}
+        {"n_select": n, "max_memory": share, "n_rows": total, "device": device}
         for n, share, total in zip(n_entries, shares, n_rows, strict=True)
     ]
     streams = [StreamingCoreset(**of_route) for of_route in options]

@@ -24,7 +24,7 @@ from .._utils.rows import (
 from .._utils.typing import ArrayLike, NDArray, RandomState, Self
 from ..containers import MemoryBank, Patches, TrainingImages
 from ..routing import pool_patches
-from .build import SelectionRule, most_unlike, over_shards, profiles_of, select_bank, stream_bank
+from .build import most_unlike, over_shards, profiles_of, select_bank, stream_bank
 from .dependence import find_groups_of_routes
 from .memory import shape_of_fit
 from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
@@ -230,11 +230,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
         ratios = dict.fromkeys(names, self.ratio)
-        rule = SelectionRule(ratios, self.random_state, find_device(self.device))
+        how = ratios, self.random_state, find_device(self.device)
         if is_lazy(values):
-            selection = stream_bank(values, table, rule, self.max_memory, self.shard_size)
+            selection = stream_bank(values, table, *how, self.max_memory, self.shard_size)
         else:
-            selection = select_bank(values, table.routes, rule)
+            selection = select_bank(values, table.routes, *how)
         # Groups come first, as images are compared by them, and profiles last, without those that
         # are left out.
         self.dependence_ = None
@@ -247,7 +247,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table.routes, rule, left_out)
+            selection = select_bank(values, table.routes, *how, left_out)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

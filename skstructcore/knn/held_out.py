@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._utils.typing import NDArray
-from ..bank.build import SelectionRule, select_bank
+from ..bank.build import select_bank
 from ..bank.growth import with_learned
 from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from .search import BankSearch, score_held_out, score_patches
@@ -73,7 +73,7 @@ def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
     for fold in np.unique(folds):
         out = folds == fold
         left = ~out & in_bank
-        others = search.of(_bank_of(search, patches[left], routes[left], rng))
+        others = search.of(_bank_of(search, patches.values[left], routes[left], rng))
         distances[out] = score_patches(others, patches[out], own_routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
 
@@ -105,13 +105,13 @@ def _learn(search, maps, neighbors, before=None):
     return replace(maps, surprise=surprise), tuple(expectations)
 
 
-def _bank_of(search, patches, routes, rng):
-    """Build a bank of the fitted sizes from the training images in `patches`."""
-    counted = np.count_nonzero(~np.isnan(patches.values[..., 0]), axis=(1, 2))
+def _bank_of(search, values, routes, rng):
+    """Build a bank of the fitted sizes from patches of training images."""
+    counted = np.count_nonzero(~np.isnan(values[..., 0]), axis=(1, 2))
     n_rows = np.bincount(routes, counted, len(search.indexes)).astype(int).tolist()
     sizes = [min(len(index.bank), n) for index, n in zip(search.indexes, n_rows, strict=True)]
     sizes = dict(zip(search.entries.route_names, sizes, strict=True))
-    bank = select_bank(patches.values, routes, SelectionRule(sizes, random_state=rng)).bank
+    bank = select_bank(values, routes, sizes, rng).bank
     return replace(bank, profiles=search.entries.profiles)
 
 

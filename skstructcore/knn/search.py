@@ -144,11 +144,11 @@ class BankSearch:
     def known_routes(
         self, patches: Patches, own: NDArray[np.int64] | None
     ) -> NDArray[np.int64] | None:
-        """Routes of images whose own is known: this first, then the nearest others."""
-        if len(self.entries.route_names) == 1:
-            return np.zeros((len(patches), 1), dtype=np.int64)
-        if own is None or self.n_searched == 1:
-            return own if own is None else own[:, np.newaxis]
+        """Routes of images whose own is known: this first, then the nearest others. None: any."""
+        if own is None or not self.is_routed:
+            return None
+        if self.n_searched == 1:
+            return own[:, np.newaxis]
         nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
         # The own route comes first. Where it was not among the nearest, the farthest drops out.
         is_own = nearest == own[:, np.newaxis]
@@ -247,13 +247,11 @@ def _score(search, patches, expectations, own_routes, neighbors=None):
         if waits:
             categories = [search.bank.route_names[route]] * len(images)
             patches.values.mark_ignored(features, images, categories)
-        if (ignored_here := ignored_patches(features)) is not None:
-            if (nothing := ignored_here.all(axis=(1, 2))).any():
-                raise ValueError(
-                    f"Every patch of image {images[nothing][0]} is ignored: nothing is left to "
-                    "judge."
-                )
-            ignored[images] = ignored_here
+        ignored[images] = np.isnan(features[..., 0])
+        if (nothing := ignored[images].all(axis=(1, 2))).any():
+            raise ValueError(
+                f"Every patch of image {images[nothing][0]} is ignored: nothing is left to judge."
+            )
         groups = None if neighbors is None else patches.groups[images]
         found, entries = search.find(features, key, groups)
         distances[images] = found

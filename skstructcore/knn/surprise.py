@@ -135,7 +135,7 @@ def extend_expectation(
     after = before + _sums(lesson, logs, squares, expectation)
     scale = np.ones_like(logs)
     if _has_spread(after):
-        scale = _by_others(lesson, squares, after, _SQUARES, _root)
+        scale = _by_others(lesson, squares, after, _SQUARES)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return DistanceExpectation.of_sums(after, expectation.floor), surprise
 
@@ -220,16 +220,11 @@ def _recentred(sums, old, new):
     return sums
 
 
-def _root(variance):
-    # What was taken away, and rounding, can make a variance negative.
-    return np.sqrt(np.maximum(variance, 0))
-
-
-def _by_others(lesson, values, sums, row, transform=np.asarray):
+def _by_others(lesson, values, sums, row):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
     Else a group that is far off would widen the very scale that it is judged by. `row` of the
-    `sums` is that of the values.
+    `sums` is that of the values; of squares it is the root.
     """
     centre, counts = _mean(sums, row), sums[_COUNT, :-1]
     by_others = np.empty_like(values)
@@ -239,8 +234,10 @@ def _by_others(lesson, values, sums, row, transform=np.asarray):
         neighbors = lesson.neighbors[rows]
         own_counts, own_sums = _totals(neighbors, values[rows], len(counts))
         counts_left = np.maximum(counts - own_counts, 0)
-        others = _shrunk(counts_left, sums[row, :-1] - own_sums, centre)
-        by_others[rows] = _average(transform(others), neighbors, default=transform(centre))
+        others = np.append(_shrunk(counts_left, sums[row, :-1] - own_sums, centre), centre)
+        if row == _SQUARES:  # rounding, and what was taken away, can make a variance negative
+            others = np.sqrt(np.maximum(others, 0))
+        by_others[rows] = _average(others[:-1], neighbors, default=others[-1])
     return by_others
 
 

@@ -123,8 +123,8 @@ def _differences(offsets, products, lanes):
 def _smallest(values):
     """Position of (nearly) the smallest of at most `_LANES` values.
 
-    Compilers vectorise a minimum of integers, but not one of floats with its position: so take the
-    bits of each float, in an order-preserving form, and give the last to the position.
+    Compilers vectorise a minimum of integers: the bits of each float, in an order-preserving form,
+    the last of which are the position.
     """
     smallest = np.int32(0x7FFFFFFF)
     for j in range(values.shape[0]):
@@ -167,10 +167,9 @@ def lower_to_block(rows, halves, picks, offsets, products, nearest):
 def pick_within(rows, places, threshold, last, slack, nearest, seen, indices, radii, done):
     """Farthest-first picks among some rows, as long as they come before all the others.
 
-    `rows` (copies, consumed) are ``X[places]``, places ascending. Of the others, none
-    has a `nearest` above `threshold`, and those that have just that have places above
-    `last`. `nearest` and `seen` (over all of X) are kept up to date for `rows`.
-    Returns the number of picks done in all.
+    `rows` (copies, consumed) are ``X[places]``, places ascending. No other has a `nearest` above
+    `threshold`, and those that have just that have places above `last`. `nearest` and `seen` (of
+    all of X) are kept up to date for `rows`. Returns the number of picks done in all.
     """
     values = nearest[places]
     left = rows.shape[0]
@@ -236,9 +235,9 @@ def search_block(
 ):
     """Improve the k best entries of each query by those of one block of the bank.
 
-    ``halves[i] + offsets[j] - products[i, j]`` is never above half the squared distance of
-    query i to entry ``first + j``. Entries of the query's own group are passed over, if
-    groups are given (not empty). `distances` hold inf and `indices` -1 where there is none yet.
+    ``halves[i] + offsets[j] - products[i, j]`` is never above half the squared distance of query i
+    to entry ``first + j``. Entries of the query's own group are passed over, if there are groups.
+    `distances` hold inf and `indices` -1 where there is none yet.
     """
     n_entries = products.shape[1]
     lanes = np.empty(min(_LANES, n_entries), dtype=np.float32)

@@ -28,8 +28,7 @@ _DEVICE_PRODUCTS = 2**26  # distances that a torch device holds at a time
 _IN_DEVICE_MEMORY = device_memory("use knn__device='cpu', or a smaller bank (bank__ratio)")
 _ROUNDING = 2 * 2.0**-24  # of float32 products and sums, relative to the squared norms
 _EXPLAINED = 0.9  # share of the variance that the leading coordinates have to carry
-_GRAPH_DEGREE = 30
-_EPSILON = 0.3  # how far beyond the nearest found the walk through the graph looks
+_GRAPH_DEGREE, _EPSILON = 30, 0.3  # neighbours of a node; how far beyond the nearest a walk looks
 _LARGEST = 1e17  # squares of what is larger may overflow float32
 _NO_GROUPS = np.empty(0, dtype=np.int64)
 
