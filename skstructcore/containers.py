@@ -16,8 +16,6 @@ from ._utils.validation import check_same_length
 from .images.geometry import Geometry
 from .routing import RouteProfile
 
-__all__ = ["AnomalyMaps", "MemoryBank", "Patches", "TrainingImages"]
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
@@ -116,8 +114,7 @@ class MemoryBank:
     route_names : tuple of str
         Names of the sub-banks; ``("all",)`` without routing.
     profiles : tuple of RouteProfile, or None
-        What tells the images of each route from others, see `skstructcore.routing`; None
-        without categories or `n_routes`.
+        What tells the images of each route from others; None without categories or `n_routes`.
 
     Examples
     --------

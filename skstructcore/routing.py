@@ -42,10 +42,7 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
 
 
 def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of the L2-normalised patches of each image; ignored patches do not count.
-
-    Features ``(n_images, h, w, d)``, lazy or not, become ``(n_images, d)``, float64.
-    """
+    """Mean of the L2-normalised patches of each image that count: ``(n_images, d)``, float64."""
     # Each image is pooled alone, so that its mean does not depend on the others, to the last bit.
     pooled = []
     for batch in iter_batches(values):
@@ -68,13 +65,6 @@ def choose_routes(
     "auto" takes the number of clusters, from 2 to 32, with the largest mean silhouette, among
     those whose clusters all have at least 4 images. If that silhouette is below 0.5, there is
     one. Returns the cluster of each image, numbered in the order in which they first appear.
-
-    Examples
-    --------
-    >>> pooled = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 5, axis=0)
-    >>> pooled += np.random.default_rng(0).normal(size=(15, 2))
-    >>> choose_routes(pooled)
-    array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
     """
     from sklearn.cluster import KMeans  # which a process that only scores need not wait for
     from sklearn.metrics import silhouette_score
@@ -174,15 +164,14 @@ class RouteProfile:
         return np.sqrt(distances)
 
 
-def fit_profile(rows: NDArray[np.floating], pooled: NDArray[np.floating]) -> RouteProfile:
-    """Learn the profile of a route from patches ``(n, d)`` and the means of its images."""
-    return _fit_gaussian(pooled, select_prototypes(rows))
+def fit_profile(rows: NDArray[np.floating] | None, pooled: NDArray[np.floating]) -> RouteProfile:
+    """Learn the profile of a route from patches ``(n, d)`` and the means of its images.
 
-
-def _fit_gaussian(pooled, prototypes=None):
-    """Ledoit-Wolf covariance as axes and a floor: the rank is below the number of images."""
+    Without patches (None) there are no prototypes. The rank is below the number of images.
+    """
     from sklearn.covariance import ledoit_wolf_shrinkage
 
+    prototypes = None if rows is None else select_prototypes(rows)
     centre = pooled.mean(axis=0)
     shrinkage = ledoit_wolf_shrinkage(pooled) if len(pooled) > 1 else 1.0
     _, singular, axes = np.linalg.svd(pooled - centre, full_matrices=False)
@@ -217,7 +206,7 @@ def held_out_distances(
         folds = np.array([fold_of.get(group, _N_FOLDS) for group in groups[mine]])
         for fold in np.unique(folds):
             out, others = mine[folds == fold], mine[(folds != fold) & ~left_out[mine]]
-            distances[out] = _fit_gaussian(pooled[others]).distance(pooled[out])
+            distances[out] = fit_profile(None, pooled[others]).distance(pooled[out])
     return distances
 
 

@@ -153,12 +153,9 @@ def stream_bank(
     """Select a bank while the features pass by, and keep the patches of some images.
 
     `max_memory` bytes hold the buffers of a `StreamingCoreset` for each route, and the patches of
-    images drawn at random. Features are computed once. A ratio is a share of the patches that are
-    not ignored: of as many as some images tell, as all are known only when they have passed.
-
-    With a `shard_size`, processes select as many patches of each shard as the bank is to have.
-    These pass by here, and their radius with them. `radius` is an upper bound. ValueError if the
-    memory is too little for the bank and two images.
+    images drawn at random. A ratio is a share of the patches that are not ignored, as far as some
+    images tell. With a `shard_size`, processes select as many patches of each shard as the bank is
+    to have, which pass by here. ValueError if the memory is too little for the bank and two images.
     """
     n_features, per_image = X.shape[3], X.shape[1] * X.shape[2]
     routes, names = table.routes, tuple(ratios)
@@ -255,11 +252,8 @@ def _share_memory(max_memory, wanted, n_features, bytes_per_image):
 def over_shards(
     function: Callable[..., Any], shard_size: int | None, X: LazyRows, *others: NDArray[Any]
 ) -> Iterator[Any]:
-    """Yield what a function gives for each shard of features, and of the others, in order.
-
-    Without a `shard_size` all images are one shard, which is worked on here.
-    """
-    if shard_size is None:
+    """Yield what a function gives for each shard of features, and of the others, in order."""
+    if shard_size is None:  # all images are one shard, which is worked on here
         yield function(X, *others)
         return
     jobs = (

@@ -30,6 +30,7 @@ from .memory import shape_of_fit
 from .training import good_images, is_auto, number_images, recognised, with_lots_as_groups
 
 _logger = logging.getLogger(__name__)
+_COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
@@ -120,18 +121,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     images_: TrainingImages
 
     _parameter_constraints = {
-        "ratio": [
-            StrOptions({"auto"}),
-            Interval(RealNotInt, 0, 1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "n_routes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "ratio": [StrOptions({"auto"}), Interval(RealNotInt, 0, 1, closed="right"), _COUNT],
+        "n_routes": [_COUNT, StrOptions({"auto"}), None],
         "device": [str],
         "random_state": ["random_state"],
         "contamination": [Interval(Real, 0, 0.5, closed="left")],
         "lots": [StrOptions({"report", "hold-out"})],
-        "max_memory": [Interval(Integral, 1, None, closed="left")],
-        "shard_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_memory": [_COUNT],
+        "shard_size": [_COUNT, None],
     }
 
     def __init__(
@@ -243,7 +240,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             codes, lots, self.dependence_ = find_groups_of_routes(selection, table.routes)
             table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
         if table.lots is not None and self.lots == "hold-out":
-            table = _held_out_by_lots(table, selection.bank)
+            table, of_one_lot = with_lots_as_groups(table, selection.bank)
+            table = replace(table, lots=None)  # they are groups now
+            if len(of_one_lot):
+                _logger.warning(
+                    "All images of %s are of one lot: it cannot be held out, and how far images of "
+                    "another lot lie is not known",
+                    ", ".join(repr(names[route]) for route in of_one_lot),
+                )
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
@@ -310,15 +314,3 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X = check_features(self, X, reset=False)
         values = X if is_lazy(X) else as_patch_grid(X)
         return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))
-
-
-def _held_out_by_lots(table, bank):
-    """The table with lots as groups, which are lots no more."""
-    held_out, of_one_lot = with_lots_as_groups(table, bank)
-    if len(of_one_lot):
-        _logger.warning(
-            "All images of %s are of one lot: it cannot be held out, and how far images of "
-            "another lot lie is not known",
-            ", ".join(repr(bank.route_names[route]) for route in of_one_lot),
-        )
-    return replace(held_out, lots=None)

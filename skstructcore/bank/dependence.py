@@ -143,8 +143,8 @@ def find_groups(
     """Find which training images of one route depend on each other.
 
     `values` are patches of the images at the positions `images`, ascending, of `n_images`. Returns
-    the code of the group, or of the lot, of each image, and the `Dependence`, which says which of
-    both it is; None if there are too few images or entries to tell.
+    the code of the group, or of the lot, of each image, and the `Dependence`; None if there are too
+    few images or entries to tell.
     """
     few = len(np.unique(bank.image_index)) < MIN_FOR_SEQUENCE // 2
     if few or len(values) < MIN_FOR_SEQUENCE:

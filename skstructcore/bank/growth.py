@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from .training import recognised
 if TYPE_CHECKING:
     from .coreset_bank import CoresetBank
 
-Step = TypeVar("Step")
 
-
-def with_learned(estimator: Step, **attributes: Any) -> Step:
+def with_learned(estimator: Any, **attributes: Any) -> Any:
     """A copy of a fitted estimator with other learned attributes."""
     changed = copy.copy(estimator)
     vars(changed).update(attributes)

@@ -93,10 +93,14 @@ class FitShape:
         `name` is that of `max_memory`; `others` are other changes, and the shapes that follow.
         """
         estimate = self.estimate()
-        available = estimate.available
         if estimate.fits:
             return estimate
-        if most := self.fitting_max_memory(available):
+        available, n_bytes = estimate.available, 4 * self.n_patches * self.n_features
+        least = 2 * least_memory(self.n_entries, self.n_features) + 2 * n_bytes
+        most = min(available, self.all_patches - 1) // 10**7 * 10**7  # in whole 10 MB
+        while most >= least and not replace(self, max_memory=most).estimate(available).fits:
+            most = 9 * most // 10**8 * 10**7  # what is held out shrinks with it
+        if most >= least:
             advice = f"Set {name}={most}: the bank is then selected from a stream of patches."
         else:
             fitting = (text for text, shape in others if shape.estimate(available).fits)
@@ -108,17 +112,6 @@ class FitShape:
         """Of `n_rows` patches, of which a share is copied first."""
         entries = 12 * self.n_entries * self.n_features
         return (_PER_PATCH + 4 * copied * self.n_features) * n_rows + entries + _SELECTION
-
-    def fitting_max_memory(self, available: int) -> int | None:
-        """A `max_memory` with which the fit has room, in whole 10 MB, or None if none has."""
-        n_bytes = 4 * self.n_patches * self.n_features
-        least = 2 * least_memory(self.n_entries, self.n_features) + 2 * n_bytes
-        most = min(available, self.all_patches - 1) // 10**7 * 10**7
-        while most >= least:
-            if replace(self, max_memory=most).estimate(available).fits:
-                return most
-            most = 9 * most // 10**8 * 10**7  # what is held out shrinks with it
-        return None
 
 
 def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:

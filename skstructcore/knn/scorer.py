@@ -68,10 +68,9 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     ``fit_transform(X)`` learns what ``fit(X)`` learns, but does not return what
-    ``fit(X).transform(X)`` returns: training images are scored as if they had not been in the
-    bank (see `calibration`), all others with the whole bank. With routing, training images are
-    compared with the route that they are known to be of, and the next nearest; their
-    `route_distance` is held out with every `calibration`.
+    ``fit(X).transform(X)`` returns: training images are scored as `calibration` says, all others
+    with the whole bank. With routing, training images are compared with the route that they are
+    known to be of, and the next nearest; their `route_distance` is always held out.
 
     Examples
     --------

@@ -14,8 +14,6 @@ from .index import check_integer, check_rows
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["greedy_k_center"]
-
 _BLOCK_ROWS = 1024  # rows and picks of one matrix product: 1 MB of products, which stays in cache
 _BLOCK_PICKS = 256
 _DEVICE_BLOCK = 2**25  # values of the differences that a torch device holds at a time

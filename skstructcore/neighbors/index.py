@@ -15,8 +15,6 @@ from .._utils.typing import Algorithm, ArrayLike, NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NeighborIndex"]
-
 _RECALL_SAMPLE, _RECALL_NEIGHBORS = 500, 5
 #: Fewer are searched exactly: a walk compiles for a minute at its first use in a process.
 FEW_ENTRIES = 2048
