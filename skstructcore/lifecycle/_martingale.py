@@ -32,12 +32,6 @@ class OnlineRanks:
     The ranks of a stream that is exchangeable with its reference are independent and uniform on
     [0, 1], exactly, although all share one reference: each value joins it. P-values of a fixed
     calibration set are not: one unlucky set makes all of them too small, for ever.
-
-    Examples
-    --------
-    >>> ranks = OnlineRanks([1.0, 2.0, 3.0])
-    >>> ranks.add(2.5, 0.5), ranks.add(9.0, 0.5)
-    (0.375, 0.1)
     """
 
     def __init__(self, reference: Iterable[float] = ()) -> None:
@@ -94,25 +88,13 @@ def _waiting(t):
 
 
 def log_beta_bets(rank: float, bets: ArrayLike) -> NDArray[np.float64]:
-    """Log densities of `bets` at a rank.
-
-    Examples
-    --------
-    >>> log_beta_bets(0.25, [(0.5, 1.0), (1.0, 0.5)]).round(2)
-    array([ 0.  , -0.55])
-    """
+    """Log densities of `bets`, parameters of Beta distributions, at a rank."""
     a, b = np.transpose(bets)
     rank = min(max(rank, 1e-12), 1 - 1e-12)
     return (a - 1) * np.log(rank) + (b - 1) * np.log1p(-rank) - betaln(a, b)
 
 
 def log_count_bets(is_hit: bool, tolerated: float) -> NDArray[np.float64]:
-    """Log outcomes of bets that more than a share `tolerated` are hits.
-
-    Examples
-    --------
-    >>> np.exp(log_count_bets(True, 0.1)).round(2), np.exp(log_count_bets(False, 0.1)).round(2)
-    (array([2.8, 6.4]), array([0.8, 0.4]))
-    """
+    """Log outcomes of two bets that more than a share `tolerated` are hits: some more, or most."""
     claimed = tolerated + (1 - tolerated) * np.array([0.2, 0.6])
     return np.log(claimed / tolerated if is_hit else (1 - claimed) / (1 - tolerated))

@@ -151,14 +151,9 @@ def recalibrate(
             raise ValueError(
                 "groups, categories, parts and weight_old are about fresh images: give these too."
             )
-    changed, decisions = copy.copy(scorer), pd.DataFrame(columns=["route", "group"])
+    changed = copy.copy(scorer) if rate is None else scorer.at(rate)
     changed.lots_ = None  # what was measured of lots is of the thresholds before
-    if rate is not None:
-        changed.false_alarm_rate, changed.quantile = rate, None
-        changed.calibration_ = changed.calibration_.at(rate)
-        changed.routes_ = changed.routes_.with_rate(rate)
-        if changed.part_decision_ is not None:
-            changed.part_decision_ = changed.part_decision_.at(rate)
+    decisions = pd.DataFrame(columns=["route", "group"])
     if images is not None:
         if any(decision.rule == "quantile" for decision in scorer.routes_.decisions.values()):
             _logger.warning("Fresh images decide by 'guaranteed' instead of 'quantile'.")

@@ -127,7 +127,7 @@ class Routes(Mapping):
         """Threshold and p-values of each route, of scores that are not standardised."""
         return {name: route.calibration.decision for name, route in self.items()}
 
-    def with_rate(self, rate: float) -> Routes:
+    def at(self, rate: float) -> Routes:
         """The same statistics, with the thresholds of another false-alarm rate."""
         return Routes({k: replace(r, calibration=r.calibration.at(rate)) for k, r in self.items()})
 

@@ -240,6 +240,14 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         changed.part_decision_ = changed._decide_parts()
         return changed
 
+    def at(self, rate: float) -> Self:
+        """Return a copy with the thresholds of another false-alarm rate, on all routes."""
+        changed = copy.copy(self)
+        changed.false_alarm_rate, changed.quantile, changed.lots_ = rate, None, None
+        changed.calibration_, changed.routes_ = self.calibration_.at(rate), self.routes_.at(rate)
+        changed.part_decision_ = self.part_decision_ and self.part_decision_.at(rate)
+        return changed
+
     def _options(self):
         return {
             "norm": self.norm,
