@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    precision_recall_curve,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn import metrics
 
 from ._utils.validation import check_number
 from .images.labels import is_anomalous
@@ -58,7 +52,7 @@ def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     >>> image_auroc_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
     0.75
     """
-    return float(roc_auc_score(*_checked(y_true, anomaly_score)))
+    return float(metrics.roc_auc_score(*_checked(y_true, anomaly_score)))
 
 
 def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
@@ -78,7 +72,7 @@ def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     >>> round(image_ap_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9]), 4)
     0.8333
     """
-    return float(average_precision_score(*_checked(y_true, anomaly_score)))
+    return float(metrics.average_precision_score(*_checked(y_true, anomaly_score)))
 
 
 def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
@@ -98,7 +92,7 @@ def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     >>> f1_max_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
     0.8
     """
-    precision, recall, _ = precision_recall_curve(*_checked(y_true, anomaly_score))
+    precision, recall, _ = metrics.precision_recall_curve(*_checked(y_true, anomaly_score))
     total = precision + recall  # 0 where nothing anomalous is found, where F1 is 0
     return float(np.max(2 * precision * recall / np.where(total > 0, total, 1)))
 
@@ -124,7 +118,9 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
     0.5
     """
     check_number(tpr, "tpr", 0, 1, closed="right")
-    false_rate, true_rate, _ = roc_curve(*_checked(y_true, anomaly_score), drop_intermediate=False)
+    false_rate, true_rate, _ = metrics.roc_curve(
+        *_checked(y_true, anomaly_score), drop_intermediate=False
+    )
     # A rate is k / n; without the tolerance 19 / 20 may fall short of 0.95 by rounding.
     return float(false_rate[np.argmax(true_rate >= tpr - 1e-12)])
 
@@ -212,7 +208,7 @@ def aupro_score(
     """
     check_number(max_fpr, "max_fpr", 0, 1, closed="right")
     curve = pro_curve(masks, anomaly_maps, ignored=ignored)
-    return float(auc(*curve_until(*curve, max_fpr)) / max_fpr)
+    return float(metrics.auc(*curve_until(*curve, max_fpr)) / max_fpr)
 
 
 def pro_curve(

@@ -113,7 +113,7 @@ def _beside(folder, annotations, sizes, problems):
             with problems.listed(source):
                 shapes_of[file] = readers[source.suffix](source, size)
     if not n_read:
-        problems.add(
+        problems.append(
             f"{annotations}: no .json, .xml or .txt has the name of an image; where they lie "
             "elsewhere, pass annotations=, their folder or the COCO file"
         )
@@ -212,7 +212,7 @@ def _coco(path, sizes, problems):
         same_name = of_name[Path(name).name]
         matches = [file for file in same_name if Path(file).parts[-len(ending) :] == ending]
         if len(matches) != 1:
-            problems.add(f"{path}: {len(matches)} images are named {name!r}")
+            problems.append(f"{path}: {len(matches)} images are named {name!r}")
             continue
         file_of[key] = matches[0]
         with problems.listed(f"{path}: {name}"):

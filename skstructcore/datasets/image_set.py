@@ -138,20 +138,11 @@ class ImageSet:
     @overload
     def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> ImageSet: ...
 
-    def __getitem__(
-        self, key: int | slice | Sequence[int] | NDArray[Any]
-    ) -> str | NDArray[Any] | ImageSet:
-        # scikit-learn indexes whatever has a shape as `X[key, ...]`.
-        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-            key = key[0]
-        try:
-            return self.paths[operator.index(key)]
-        except TypeError:
-            pass
-        if isinstance(key, list):
-            key = np.asarray(key, dtype=None if key else int)
-        index = np.arange(len(self))[key]
-        if index.ndim != 1:
+    def __getitem__(self, key: Any) -> str | NDArray[Any] | ImageSet:
+        index = np.arange(len(self))[key]  # which may be `X[key, ...]`, as scikit-learn writes it
+        if index.ndim == 0:
+            return self.paths[index]
+        if index.ndim > 1:
             raise IndexError(f"an ImageSet has one axis, got the index {key!r}")
         chosen = copy.copy(self)
         chosen.paths = [self.paths[i] for i in index]
@@ -242,15 +233,12 @@ class DatasetError(ValueError):
         return type(self), (self.root, self.problems)
 
 
-class Problems:
+class Problems(list[str]):
     """What is wrong with a data set, kept until all of it is known."""
 
     def __init__(self, *roots: StrPath) -> None:
+        super().__init__()
         self.root = roots[0] if len(roots) == 1 else ", ".join(map(str, roots[:3]))
-        self.found: list[str] = []
-
-    def add(self, problem: str) -> None:
-        self.found.append(problem)
 
     @contextmanager
     def listed(self, place: object) -> Iterator[None]:
@@ -259,12 +247,12 @@ class Problems:
             yield
         except Exception as error:
             name = "" if type(error) is ValueError else f"{type(error).__name__}: "
-            self.add(f"{place}: {name}{error}")
+            self.append(f"{place}: {name}{error}")
 
     def raise_any(self) -> None:
         """Raise one `DatasetError` of all, if there are any."""
-        if self.found:
-            raise DatasetError(self.root, self.found)
+        if self:
+            raise DatasetError(self.root, [*self])
 
     def checked(self, images: ImageSet, decode: bool | None) -> ImageSet:
         """Return the images, or raise `DatasetError` with their problems and those before.
@@ -274,10 +262,10 @@ class Problems:
         """
         if len(images) and decode is not None:
             unreadable = find_unreadable(images, decode=decode)
-            self.found += [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
-            self.found += find_mask_problems(images, {i for i, *_ in unreadable})
-        elif not len(images) and not self.found:
-            self.add("there are no images")
+            self += [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
+            self += find_mask_problems(images, {i for i, *_ in unreadable})
+        elif not len(images) and not self:
+            self.append("there are no images")
         self.raise_any()
         return images
 
@@ -292,9 +280,9 @@ def as_image_set(
     given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
     for row in rows:
         if row.label == "":
-            problems.add(f"{row.file}: its label is an empty cell")
+            problems.append(f"{row.file}: its label is an empty cell")
         if "category" in given and row.category is None:
-            problems.add(f"{row.file}: it has no category")
+            problems.append(f"{row.file}: it has no category")
     # An image without a group or part is one by itself.
     images = ImageSet(
         [row.file for row in rows],

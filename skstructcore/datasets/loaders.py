@@ -150,12 +150,11 @@ def load_visa(
         for place in (row["image"], row["mask"]):
             parts = PurePosixPath(place.replace("\\", "/"))
             if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
-                problems.add(f"{table}: {place!r} points outside of the data set")
+                problems.append(f"{table}: {place!r} points outside of the data set")
         file, mask = root / row["image"], root / row["mask"] if row["mask"] else None
-        if row["label"] not in ("normal", "anomaly"):
-            problems.add(f"{row['image']}: the label {row['label']!r} is not normal or anomaly")
-        if row["split"] not in ("train", "test"):
-            problems.add(f"{row['image']}: the split {row['split']!r} is not train or test")
+        for what, one, other in (("label", "normal", "anomaly"), ("split", "train", "test")):
+            if row[what] not in (one, other):
+                problems.append(f"{row['image']}: the {what} {row[what]!r} is not {one} or {other}")
         known = {"category": row["object"], "split": row["split"]}
         images.append(ImageRow(str(file), row["label"], mask, **known))
     problems.raise_any()  # before any file is opened
@@ -204,9 +203,9 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
         for stem, path in by_stem.items():
             if stem.endswith(ending):
                 if stem.removesuffix(ending) not in by_stem:
-                    problems.add(f"{path}: a mask without an image")
+                    problems.append(f"{path}: a mask without an image")
             elif stem + ending not in by_stem:
-                problems.add(f"{path}: no mask {stem}{ending}")
+                problems.append(f"{path}: no mask {stem}{ending}")
             else:
                 known = {"split" if second else "group": part.name}
                 rows.append(ImageRow(str(path), "defect", by_stem[stem + ending], **known))
@@ -247,13 +246,13 @@ def masks_of(shown: dict[str, list[Path]], root: Path, problems: Problems) -> di
         stems = Counter(path.stem for path in files)
         for stem, mask in masks.items():
             if stem not in stems and stem.removesuffix("_mask") not in stems:
-                problems.add(f"{mask}: a mask without an image")
+                problems.append(f"{mask}: a mask without an image")
         found = {path: masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files}
         for path, mask in found.items():
             if mask and stems[path.stem] > 1:
-                problems.add(f"{mask}: {stems[path.stem]} images have this name")
+                problems.append(f"{mask}: {stems[path.stem]} images have this name")
         if not any(found.values()):
-            problems.add(f"{folder}: no mask for any of the {len(files)} images of this type")
+            problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
         mask_of |= found
     return mask_of
 
@@ -275,7 +274,7 @@ def _read_tree(folder, groups, problems):
         known = {"group": group_of.get(file), "category": folder.name, "split": split}
         rows.append(ImageRow(str(file), label, mask_of.get(file), **known))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
-        problems.add(
+        problems.append(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
             f"{', '.join(GOOD_WORDS[1:])}"
         )
@@ -290,11 +289,11 @@ def _read_groups(folder, groups, files, problems):
     for row in read_table(table, ("split", "type", "file", "group")):
         image = row["split"], row["type"], row["file"]
         if row["group"] and groups_of.setdefault(image, row["group"]) != row["group"]:
-            problems.add(f"{'/'.join(image)}: two groups in {table.name}")
+            problems.append(f"{'/'.join(image)}: two groups in {table.name}")
     found = {file: groups_of.get(file.relative_to(folder).parts) for file in files}
     for file, group in found.items():
         if group is None:
-            problems.add(f"{file}: no group in {table.name}")
+            problems.append(f"{file}: no group in {table.name}")
     return {file: f"{folder.name}/{group}" for file, group in found.items()}
 
 

@@ -85,9 +85,8 @@ def make_photographs(
     Returns
     -------
     images : ImageSet
-        With `y` ("good" or the kind of the defect), `masks`, `groups`, `categories` (all
-        `name`) and `splits`; `images.train` is for `fit`, `images.test` for evaluation.
-        Each image is a uint8 array of shape (tile_size, tile_size, 3).
+        uint8 arrays of shape (tile_size, tile_size, 3) with `y` ("good" or the kind of the
+        defect), `masks`, `groups`, `categories` (all `name`) and `splits`.
 
     Raises
     ------

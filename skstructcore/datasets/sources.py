@@ -69,8 +69,9 @@ def load_images(
         - a file, or a pattern such as ``"line?/good/**/*.png"``;
         - ``"@files.txt"``: a list of such sources, one a line;
         - a CSV file with a column file (or path, image, filename) and, if you like, label, mask,
-          group (or lot), part, category (or product) and split. Relative names start where the
-          table is, or else where you are.
+          group (or lot), part, category (or product) and split.
+
+        Relative names start where the list or table is, or else where you are.
     good : str, default="good"
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, those beside them are types of defects. Where it has
@@ -81,8 +82,8 @@ def load_images(
         the columns file and category; or a regular expression with a group, which is searched for
         in each path: ``r"/(bolt|nut)_"``. None: the column category, or the data set's own.
     groups : {"folder"} or None, default="folder"
-        Whether the images of one folder are a group (a lot, a shift, a day), where the good images
-        of a product lie in several folders. A column group and groups of a data set go before.
+        Whether folders are groups (lots, shifts, days), where the good images of a product lie in
+        several. A column group and groups of a data set go before.
     split : {"train", "test"}, default="train"
         What is taken of a data set, and of a table with a column split.
     pages : {"all", "parts", "first"}, default=None
@@ -91,8 +92,8 @@ def load_images(
         What becomes of files of several images, of several places in each, and of very large
         files: see `skstructcore.images.as_images`. A mask and a label are those of all of them.
     masks : str or path-like, default=None
-        A folder with a folder of masks for each type of defect, ``<type>/<stem>.png`` or
-        ``<type>/<stem>_mask.png``. None: masks of a table or of a data set only.
+        A folder of masks, ``<type>/<stem>.png`` or ``<type>/<stem>_mask.png``. None: masks of a
+        table or of a data set only.
     inverted_masks : bool, default=False
         Whether 0 marks the defect in the masks of the folder `masks`; those of tables stay.
     check : bool, default=True
@@ -206,7 +207,7 @@ def _once(rows, sources):
         before = merged.setdefault(row.file, row)
         for what, old, new in zip(row._fields, before, row, strict=True):
             if old and new and old != new:
-                problems.add(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+                problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
         # An empty cell ("") takes nothing back that another row knows.
         merged[row.file] = row._make(
             new if new or old is None else old for old, new in zip(before, row, strict=True)
@@ -351,10 +352,7 @@ def _from_folder(root, reading):
 
 
 def _labels(root, places, good):
-    """What the folders that images lie in say of them: "good", a type of defect, or nothing.
-
-    `places` are their files from `root` on. Without `good` nothing is asked.
-    """
+    """What folders say of the files in them, named from `root` on: "good", a type, or nothing."""
     if good is None:
         return [None] * len(places)
 
@@ -375,18 +373,15 @@ def _labels(root, places, good):
             raise DatasetError(root, [why])
         return [defect or own for defect in defects]
     depth = min(map(len, around))
-    loose = [place for place in places if len(place.parts) <= depth + 1]
+    loose = [root / place for place in places if len(place.parts) <= depth + 1]
     if loose:
-        beside = [f"{root / place}: an image beside folders of images" for place in loose]
-        raise DatasetError(root, beside)
-    types = [
-        names[max((i for i in range(len(names)) if names[:i] in around), default=depth)]
-        for names in folders
-    ]
-    return [
-        defect or (GOOD if any(map(is_good, names)) else kind)
-        for names, defect, kind in zip(folders, defects, types, strict=True)
-    ]
+        raise DatasetError(root, [f"{file}: an image beside folders of images" for file in loose])
+    labels = []
+    for names, defect in zip(folders, defects, strict=True):
+        beside = [i for i in range(len(names)) if names[:i] in around]
+        kind = GOOD if any(map(is_good, names)) else names[max(beside, default=depth)]
+        labels.append(defect or kind)
+    return labels
 
 
 def _category_reader(categories):

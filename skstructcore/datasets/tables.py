@@ -93,7 +93,7 @@ def read_rows(
         try:
             rows += _row_of(cells, path, split)
         except ValueError as error:
-            problems.add(f"{path}, line {number}: {error}")
+            problems.append(f"{path}, line {number}: {error}")
     is_verdict = columns.get("label") == "verdict"
     sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
     labels = _read_labels(path, sure, is_verdict, problems)
@@ -131,9 +131,9 @@ def _check_digests(rows, pages, max_pixels, problems):
         try:
             images = as_images([file], pages=pages, max_pixels=max_pixels)
             if len(images) == 1 and images.digest(0) != digest:
-                problems.add(f"{file}: it has changed since the report was written")
+                problems.append(f"{file}: it has changed since the report was written")
         except ImageReadError as error:
-            problems.add(str(error))
+            problems.append(str(error))
 
 
 def _read_labels(path, labels, is_verdict, problems):
@@ -143,17 +143,19 @@ def _read_labels(path, labels, is_verdict, problems):
     if is_verdict:
         words = ", ".join((_UNSURE, *DEFECT_WORDS, *GOOD_WORDS))
         for label in types:
-            problems.add(f"{path}: the verdict {label!r} is none of {words}")
+            problems.append(f"{path}: the verdict {label!r} is none of {words}")
         return dict.fromkeys(labels, "defect") | dict.fromkeys(good, GOOD)
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
     zeros = sorted({label for label in labels if _NUMBERS.get(label.lower()) == 0})
     if zeros:
-        problems.add(f"{path}: the label {zeros[0]!r} means good beside other numbers, not words")
+        problems.append(
+            f"{path}: the label {zeros[0]!r} means good beside other numbers, not words"
+        )
     if types and not good:
         words = ", ".join(GOOD_WORDS)
-        problems.add(f"none of the labels {sorted(set(labels))} is a word for good: {words}")
+        problems.append(f"none of the labels {sorted(set(labels))} is a word for good: {words}")
     return dict.fromkeys(good, GOOD)
 
 

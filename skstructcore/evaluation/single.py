@@ -39,18 +39,15 @@ class Evaluation:
     Attributes
     ----------
     images : ImageSet
-        The test images.
     scores : DataFrame
         A row an image: ``file``, ``defect_type`` and the columns of `StructCoreScorer.describe`.
         Names that would break a table are quoted as ``$'...'``.
     maps : AnomalyMaps of shape (n_images, h, w)
-        On the patch grid.
     pixel_maps : ndarray of shape (n_images, H, W), float32
-        At the size that the backbone saw.
+        On the patch grid, and at the size that the backbone saw.
     scorer : StructCoreScorer
-        That decided: pictures need its thresholds.
     view : Intensity or None
-        How the pipeline sees values of images, for pictures; None: as anybody does.
+        What decided, and how the pipeline sees values of images, for pictures.
     """
 
     images: ImageSet

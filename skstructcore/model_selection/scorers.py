@@ -135,8 +135,7 @@ def _evaluate(scorers, estimator, X, y=None):
     if not is_anomalous(y).any():
         raise ValueError(
             f"All {len(y)} images have only normal labels, so there is nothing to find. If these "
-            "are training images of a search, pass it return_train_score=False (which is not the "
-            "default of HalvingGridSearchCV)."
+            "are training images of a search, pass it return_train_score=False."
         )
     anomalous, last, maps = is_anomalous(y, both=True), estimator, X
     if any(scorer.on_maps for scorer in scorers.values()):

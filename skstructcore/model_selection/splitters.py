@@ -106,9 +106,8 @@ class OneClassKFold(_OneClassSplitter, KFold):
 class OneClassGroupKFold(OneClassKFold):
     """K folds that keep groups together, each tested on its good and anomalous images.
 
-    A group (one part under several exposures, say) is in one fold with all its images, good
-    and anomalous. Folds get about equal numbers of both, by `StratifiedGroupKFold`. An
-    anomalous image is never trained on, and neither is a group that is tested.
+    A group (one part under several exposures, say) is in one fold with all its images. Folds get
+    about equal numbers of good and anomalous ones, by `StratifiedGroupKFold`.
 
     Parameters
     ----------
