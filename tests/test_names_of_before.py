@@ -39,16 +39,3 @@ def test_keywords_of_before_mean_what_those_of_today_do(pipe):
     assert found.equals(regions(pipe, X[30:], false_alarm_rate=0.2))
     with pytest.raises(ValueError, match="give false_alarm_rate alone"):
         recalibrate(pipe, quantile=0.7, false_alarm_rate=0.3)
-
-
-def test_parameters_of_before_are_those_of_today_or_none():
-    with pytest.warns(FutureWarning, match="use features__ignore instead"):
-        pipe = make_structcore("efficientnet_lite0", features__foreground="auto")
-    assert pipe["features"].ignore == "background"
-    with pytest.warns(FutureWarning, match="it is a constant"):
-        make_structcore("efficientnet_lite0", knn__n_folds=3)
-    with pytest.raises(ValueError, match="give features__crop alone"):
-        make_structcore("efficientnet_lite0", features__resize=64, features__crop=32)
-    with pytest.warns(FutureWarning, match="use features__ignore instead"):
-        pipe = make_structcore("efficientnet_lite0", features__foreground=True)
-    assert pipe["features"].ignore == "background"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -330,6 +331,17 @@ def test_a_file_of_others_cannot_name_the_folder_of_a_cache(path, tmp_path):
 def test_learned_states_that_do_not_fit_are_refused_by_name(change, message, path):
     with pytest.raises(ModelFileError, match=message):
         skstructcore.load(forged(path, change))
+
+
+def test_tables_keep_their_index_and_types(tmp_path):
+    step = RandomProjection(3).fit(np.ones((4, 9)))
+    columns = {"n": np.array([1, 2], np.int8), "x": np.float32([0.1, 2]), "good": [True, False]}
+    step.table_ = pd.DataFrame({**columns, "name": ["a", None]}, index=["r", "s"])
+    step.empty_ = step.table_[:0].reset_index(drop=True)
+    skstructcore.save(step, tmp_path / "step")
+    again = skstructcore.load(tmp_path / "step")
+    pd.testing.assert_frame_equal(again.table_, step.table_)
+    pd.testing.assert_frame_equal(again.empty_, step.empty_)
 
 
 def test_masked_arrays_are_refused_as_their_mask_would_be_lost(tmp_path):

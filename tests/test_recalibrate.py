@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import beta, binom
+from scipy.stats import t as student_t
 from sklearn.pipeline import make_pipeline
 
 from skstructcore import (
@@ -20,10 +21,10 @@ from skstructcore import (
     save,
     update,
 )
-from skstructcore.lifecycle.recalibrate import _moved, _with_scores
+from skstructcore.lifecycle.recalibrate import _fresh_decision, _moved, _with_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
-from skstructcore.scoring.decision import RULES
-from skstructcore.scoring.predictive import UPPER
+from skstructcore.scoring.decision import RULES, decide
+from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, UPPER
 from skstructcore.scoring.summary import expectations
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
@@ -210,6 +211,34 @@ def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old,
     if weight_old == 0:
         reach = [decision.threshold - decision.tail.location for decision in (old, now)]
         assert reach[1] / reach[0] == pytest.approx(1.1 ** (1 / 11))
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_the_interval_holds_the_rate_of_a_line_that_has_changed(n):
+    """Simulation: 60 images of the fit, and n fresh ones that score one scale higher."""
+    truth, random = student_t(DEGREES_OF_FREEDOM), np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        old = decide(truth.rvs(60, random_state=random), 0.05)
+        fresh = 1 + truth.rvs(n, random_state=random)
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        low, high = now.interval
+        held += low <= truth.sf(now.threshold - 1) <= high
+    assert held >= 0.9 * 200
+
+
+def test_the_interval_is_that_of_fresh_images_and_of_old_ones_at_their_weight():
+    scores = np.random.default_rng(0).normal(size=63)
+    old = decide(scores[:60], 0.05)
+    fresh = scores[60:], np.arange(3)
+    for weight, n_known in ((0.0, 3), (0.5, 33), (1.0, 63)):
+        now = _fresh_decision(old, *fresh, weight, "expected")
+        assert now.interval == now.tail.interval(now.threshold, n_known)
+        assert now.at(0.01).interval == now.tail.interval(now.at(0.01).threshold, n_known)
+    again = _fresh_decision(_fresh_decision(old, *fresh, 0.0, "expected"), *fresh, 1.0, "expected")
+    assert again.held_out.n_known == 6
+    many = _fresh_decision(old, np.arange(50.0), np.arange(50), 0.0, "expected")
+    assert many.interval == many.tail.interval(many.threshold, 50)
 
 
 def test_few_fresh_images_of_one_group_count_as_one():

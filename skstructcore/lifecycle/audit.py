@@ -97,7 +97,7 @@ def audit(
     table["group"] = training.groups
     for name, route in scorer.routes_.items():
         mine = training.rows_of(name)
-        scores = route.calibration.score(training.take(mine))
+        scores = route.calibration.judge(training.take(mine)).score
         check_scores(scores)
         counts = HeldOut(scores, training.groups[mine]).counts
         table.loc[mine, "anomaly_score"] = scores

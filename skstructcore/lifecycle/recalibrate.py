@@ -214,7 +214,10 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
         )
         scores = _moved(known.scores, each, location, spread)
         kept = location / (n_groups + location)  # how much of the old scores is kept
-        known = replace(known, scores=scores, fresh=1 - kept * (1 - known.fresh))
+        fresh = 1 - kept * (1 - known.fresh)
+        # Of a line that has changed, old scores say as much as they were told to count.
+        n_known = float(n_groups + weight_old * (known.n_known or n_old))
+        known = replace(known, scores=scores, fresh=fresh, n_known=n_known)
     elif weight_old > 0:
         known = _joined(known, scores, groups, weight_old)
     else:
@@ -231,7 +234,7 @@ def _joined(old, scores, groups, weight):
     fresh = HeldOut(scores, groups + codes.max() + 1, np.ones(len(scores)))
     joined = join_rows(known, fresh)
     kept = 1 - len(scores) / float(joined.weights.sum())  # how much of the old scores is kept
-    return replace(joined, fresh=1 - kept * (1 - old.fresh))
+    return replace(joined, fresh=1 - kept * (1 - old.fresh), n_known=None)
 
 
 def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):

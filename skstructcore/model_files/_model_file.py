@@ -1,10 +1,9 @@
 """The file that a model is kept in: a text head, then the bytes of all arrays.
 
 The layout is that of the safetensors format: the length of the head as 8 bytes, the head as
-JSON with the type, shape and place of every array, then the arrays without gaps. It can say
-numbers and text and nothing else, so that reading it runs no code, and an array can be mapped
-into memory where it lies. Written here because the library of that name copies all arrays
-before it writes them and maps none for numpy.
+JSON with the type, shape and place of every array, then the arrays without gaps. Reading it runs
+no code, and an array can be mapped into memory where it lies. (The library of that name copies all
+arrays before it writes them, and maps none for numpy.)
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ _CODES = {np.dtype(name): code for code, name in _TYPES.items()}
 NUMBER_TYPES = frozenset(dtype.name for dtype in _CODES)
 _ALIGNMENT = 64
 _LONGEST_HEAD = 100 * 2**20  # as the safetensors library allows
-_BLOCK = 2**20
 
 
 class ModelFileError(OSError, ValueError):
@@ -47,22 +45,14 @@ def can_hold(dtype: np.dtype) -> bool:
 def write_model_file(file: BinaryIO, arrays: dict[str, NDArray], text: dict[str, str]) -> None:
     """Write arrays and text, with checksums of both beside the text."""
     # Larger items first: so each array begins at a multiple of the size of its items.
-    order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
-    places, start = {}, 0
-    for key in order:
-        array = arrays[key]
-        stop = start + array.nbytes
-        places[key] = {
-            "dtype": _CODES[array.dtype.newbyteorder("<")],
-            "shape": list(array.shape),
-            "data_offsets": [start, stop],
-        }
-        start = stop
-    digest, content = hashlib.sha256(), []
-    for array in map(arrays.get, order):
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        content.append(little.reshape(-1).view(np.uint8))
+    places, content, digest, start = {}, [], hashlib.sha256(), 0
+    for key in sorted(arrays, key=lambda key: (-arrays[key].itemsize, key)):
+        array = arrays[key].astype(arrays[key].dtype.newbyteorder("<"), copy=False)
+        place = {"dtype": _CODES[array.dtype], "shape": list(array.shape)}
+        places[key] = {**place, "data_offsets": [start, start + array.nbytes]}
+        content.append(array.reshape(-1).view(np.uint8))
         digest.update(content[-1])
+        start += array.nbytes
     text = {**text, "arrays_sha256": digest.hexdigest()}
     text["sha256"] = _digest_of_head(text, places)
     head = json.dumps({"__metadata__": text, **places}).encode()
@@ -113,21 +103,13 @@ def read_head(path: StrPath) -> Head:
 def read_arrays(head: Head, mmap_mode: Literal["r"] | None) -> dict[str, NDArray]:
     """Read (or map) all arrays, and compare their checksum."""
     path, text, places, start = head
-    size = os.path.getsize(path) - start
-    if mmap_mode is None:
-        content = np.empty(size, np.uint8)
-        with open(path, "rb") as file:
-            file.seek(start)
-            file.readinto(content)
+    if mmap_mode is None or os.path.getsize(path) == start:
+        content = np.fromfile(path, np.uint8, offset=start)
+    elif start % _ALIGNMENT:
+        raise _damaged(path, "its arrays do not lie where they can be mapped")
     else:
-        if start % _ALIGNMENT:
-            raise _damaged(path, "its arrays do not lie where they can be mapped")
-        whole = np.memmap(path, np.uint8, "r", offset=start, shape=(size,)) if size else b""
-        content = np.frombuffer(whole, np.uint8)
-    digest = hashlib.sha256()
-    for block in range(0, size, _BLOCK):
-        digest.update(content[block : block + _BLOCK])
-    if digest.hexdigest() != text["arrays_sha256"]:
+        content = np.asarray(np.memmap(path, np.uint8, "r", offset=start))
+    if hashlib.sha256(content).hexdigest() != text["arrays_sha256"]:
         raise _damaged(path, "the checksum of its arrays does not fit")
     try:
         return {

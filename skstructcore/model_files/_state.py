@@ -3,9 +3,8 @@
 What can be kept is a closed list: the estimators and dataclasses of this package, scikit-learn's
 `Pipeline`, arrays of numbers and of strings, strings, numbers, None, and lists, tuples, dicts and
 tables of them. Everything else is refused by name, when it is written and when it is read, so that
-a file cannot make a program run what it was not meant to run. skops does the same for any
-estimator, but reads arrays of 500 MB in six times the time and twice the memory
-(``docs/reliability.md``).
+a file cannot make a program run what it was not meant to run. (skops reads arrays of 500 MB in six
+times the time and twice the memory, see ``docs/reliability.md``.)
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import inspect
 import re
 import sys
 from numbers import Integral, Real
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
@@ -43,14 +42,14 @@ class Writer:
 
     def node(self, value, place):
         """Node of a value; `place` says in messages where it was found."""
-        if value is None or type(value) in (bool, int, str):
+        if value is None or type(value) in (bool, int, float):
             return value
-        if isinstance(value, np.generic) and not isinstance(value, np.str_):
-            return self._scalar(value, place)
-        if isinstance(value, str):
+        if isinstance(value, str | PurePath):
             return str(value)
-        if type(value) is float:
-            return value if np.isfinite(value) else {"float": repr(value)}
+        if isinstance(value, np.generic):
+            if not can_hold(value.dtype):
+                raise _refusal(value, place)
+            return {"scalar": [value.dtype.name, self.node(value.item(), place)]}
         if type(value) is list:
             return [self.node(item, f"{place}[{i}]") for i, item in enumerate(value)]
         if type(value) is tuple:
@@ -58,31 +57,23 @@ class Writer:
         if type(value) is dict:
             return {"dict": [[self.node(k, place), self.node(v, f"{place}[{k!r}]")]
                              for k, v in value.items()]}  # fmt: skip
-        if isinstance(value, PurePath):
-            return {"path": str(value)}
         if type(value) is pd.DataFrame:
-            return {"table": self.node(value.to_dict("list"), place)}
+            dtypes = value.dtypes.astype(str).to_dict()
+            parts = value.to_dict("list"), dtypes, value.index.tolist(), str(value.index.dtype)
+            return {"table": self.node(list(parts), place)}
         if id(value) in self._seen:
             return self._seen[id(value)][0]
-        node, again = self._object(value, place)
-        self._seen[id(value)] = again, value
-        return node
-
-    def _scalar(self, value, place):
-        if not can_hold(value.dtype):
-            raise _refusal(value, place)
-        return {"scalar": [value.dtype.name, self.node(value.item(), place)]}
-
-    def _object(self, value, place):
         if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
             node = self._array(value, place)
-            return node, node
+            self._seen[id(value)] = node, value
+            return node
         number = len(self._seen)
         self._seen[id(value)] = {"same": number}, value  # before its parts, which are numbered on
-        name, state = _class_name(value), _state_of(value, place)
+        name = f"{type(value).__module__}:{type(value).__qualname__}".removeprefix(f"{_PACKAGE}.")
+        state = _state_of(value, place)
         self.types.add(name)
         parts = {key: self.node(part, f"{place}.{key}") for key, part in state.items()}
-        return {"new": name, "number": number, "state": parts}, {"same": number}
+        return {"new": name, "number": number, "state": parts}
 
     def _array(self, value, place):
         if value.dtype.kind == "U" or (
@@ -116,12 +107,9 @@ class Reader:
                 return tuple(self.value(items))
             case {"dict": items}:
                 return {self.value(key): self.value(value) for key, value in items}
-            case {"float": text}:
-                return float(text)
-            case {"path": text}:
-                return Path(text)
-            case {"table": columns}:
-                return pd.DataFrame(self.value(columns))
+            case {"table": parts}:
+                columns, dtypes, rows, dtype = self.value(parts)
+                return pd.DataFrame(columns, pd.Index(rows, dtype=dtype)).astype(dtypes)
             case {"scalar": [dtype, value]} if dtype in NUMBER_TYPES:
                 return np.dtype(dtype).type(self.value(value))
             case {"array": name}:
@@ -135,10 +123,6 @@ class Reader:
                 self._objects[number] = new
                 return new
         raise ValueError(f"it holds an entry of an unknown type, {sorted(node)[:3]}")
-
-
-def _class_name(value):
-    return f"{type(value).__module__}:{type(value).__qualname__}".removeprefix(f"{_PACKAGE}.")
 
 
 def _state_of(value, place):
@@ -168,45 +152,30 @@ def _build(name, state):
     if name == PIPELINE:
         return Pipeline(**_without_cache(Pipeline, state))
     match = _CLASS.fullmatch(name)
-    if match is None or name.startswith("sklearn"):
+    if match is None:
         raise ValueError(f"it holds a {name}, which is no class of {_PACKAGE}")
     try:
         cls = getattr(importlib.import_module(f"{_PACKAGE}.{match[1]}"), match[2])
+        is_ours = cls.__module__.startswith(f"{_PACKAGE}.") and inspect.isclass(cls)
     except (ImportError, AttributeError):
-        cls = None
-    is_ours = inspect.isclass(cls) and cls.__module__.startswith(f"{_PACKAGE}.")
-    if is_ours and dataclasses.is_dataclass(cls):
-        return _build_dataclass(cls, state)
-    if is_ours and issubclass(cls, BaseEstimator):
-        return _build_estimator(cls, state)
-    raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
-
-
-def _build_dataclass(cls, state):
-    _check_known(cls, state, {field.name for field in dataclasses.fields(cls)})
+        is_ours = False
+    is_table = is_ours and dataclasses.is_dataclass(cls)
+    if not (is_table or (is_ours and issubclass(cls, BaseEstimator))):
+        raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
+    # What the file does not know is what it is by default: as was done before it.
+    parameters = inspect.signature(cls).parameters
+    own = {key for key in state if key.strip("_") != key and not key.startswith("__")}
+    known = {*parameters, *(key for key in own if not (is_table or hasattr(cls, key)))}
+    if unknown := sorted(state.keys() - known):
+        raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
     _check_annotated(cls, state)
-    return cls(**state)  # a field that the file does not know is its default
-
-
-def _build_estimator(cls, state):
-    parameters = set(cls._get_param_names())
-    learned = {key for key in state if key.endswith("_") or key.startswith("_")}
-    own = {key for key in learned if not (key.startswith("__") or hasattr(cls, key))}
-    _check_known(cls, state, parameters | own)
-    _check_annotated(cls, state)
-    # A parameter that the file does not know does by default what was done before it.
+    if is_table:
+        return cls(**state)
     new = cls.__new__(cls)
-    defaults = inspect.signature(cls.__init__).parameters
-    absent = {key: defaults[key].default for key in parameters - set(state)}
+    absent = {key: parameters[key].default for key in parameters.keys() - state.keys()}
     new.__setstate__(_without_cache(cls, {**absent, **state}))
     new._validate_params()
     return new
-
-
-def _check_known(cls, state, known):
-    unknown = sorted(set(state) - set(known))
-    if unknown:
-        raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
 
 
 def _check_annotated(cls, state):

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from ..images.image_list import StrPath
 
-__all__ = ["ModelFileError", "info", "load", "save", "trusted_types"]
-
 #: Raised when what is fitted changes so that files of before would give other scores.
 FORMAT = 2
 _LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "pillow", "numba")
@@ -38,9 +36,9 @@ _LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "pillow", "numba")
 def save(model: BaseEstimator, path: StrPath) -> None:
     """Write a fitted pipeline, so that `load` gives it back with the same scores, bit by bit.
 
-    The file is written beside `path` and then renamed: whenever the machine stops, `path` is
-    the old file or the new one. It holds numbers and text only, no code, and no weights of the
-    backbone: their name and checksum are in it. ``memory``, the folder of a cache, is None again.
+    Whenever the machine stops, `path` is the old file or the new one. It holds numbers and text
+    only, no code, and of the weights of the backbone their name and checksum. ``memory``, the
+    folder of a cache, is None again.
 
     Parameters
     ----------
@@ -52,25 +50,20 @@ def save(model: BaseEstimator, path: StrPath) -> None:
     Raises
     ------
     TypeError
-        If the model holds what a file cannot hold, a function of your own for instance. The
-        message names it. ``joblib.dump`` keeps such a model.
+        If the model holds what a file cannot hold, a function of your own for instance.
+        ``joblib.dump`` keeps such a model.
 
     Examples
     --------
     >>> import tempfile
     >>> import numpy as np
     >>> import skstructcore
-    >>> photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
-    >>> pipe = skstructcore.make_structcore(
-    ...     "efficientnet_lite0", features__image_size=64, bank__ratio=0.1
-    ... ).fit(photos)
+    >>> X = np.random.default_rng(0).normal(size=(20, 4, 4, 8))
+    >>> pipe = skstructcore.make_structcore()[2:].fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     skstructcore.save(pipe, f"{folder}/model.structcore")
-    ...     header = skstructcore.info(f"{folder}/model.structcore")
     ...     again = skstructcore.load(f"{folder}/model.structcore")
-    >>> header["training"]["n_images"]
-    6
-    >>> bool((again.score_samples(photos) == pipe.score_samples(photos)).all())
+    >>> bool((again.score_samples(X) == pipe.score_samples(X)).all())
     True
     """
     check_is_fitted(model)
@@ -94,17 +87,12 @@ def trusted_types(model: BaseEstimator) -> list[str]:
     Parameters
     ----------
     model : Pipeline or estimator
-        Fitted, of estimators of this package.
+        Fitted, of estimators of this package; TypeError for what `save` refuses.
 
     Returns
     -------
     names : list of str
         With their modules, sorted.
-
-    Raises
-    ------
-    TypeError
-        If the model holds something else, a function of your own for instance.
 
     Examples
     --------
@@ -116,9 +104,7 @@ def trusted_types(model: BaseEstimator) -> list[str]:
     check_is_fitted(model)
     writer = Writer()
     writer.node(model, type(model).__name__)
-    package = __name__.partition(".")[0]
-    names = writer.types - {PIPELINE}
-    return sorted(f"{package}.{name.replace(':', '.')}" for name in names)
+    return sorted(f"skstructcore.{name.replace(':', '.')}" for name in writer.types - {PIPELINE})
 
 
 def load(
@@ -133,8 +119,7 @@ def load(
     ----------
     path : str or path-like
     mmap_mode : {"r"} or None, default=None
-        "r" maps the arrays into memory, read-only, instead of reading them: processes that load
-        the same file share one copy of the bank.
+        "r" maps the arrays into memory, read-only: processes share one copy of the bank.
     weights : str, path-like or sequence of them, default=None
         Where the weights of the network are now, if they have moved since the fit: what
         `DinoFeatures` or `TimmFeatures` takes, one for each network. They must be the same weights.
@@ -146,8 +131,8 @@ def load(
     Raises
     ------
     ModelFileError
-        If the file is damaged, no model file, of another format, or names a type that is not
-        of this package. It is an OSError and a ValueError.
+        If the file is damaged, no model file, of another format, or names a type that is not of
+        this package. It is an OSError and a ValueError.
     ValueError
         If `weights` are not as many as the networks that take some.
 
@@ -165,9 +150,10 @@ def load(
         check_is_fitted(model)
     except RecursionError:
         raise _refused(head, "its entries are nested too deeply") from None
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise _refused(head, reason) from error
+    except KeyError as error:
+        raise _refused(head, f"{error.args[0]!r} is missing") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise _refused(head, error) from error
     return model if weights is None else with_weights(model, weights)
 
 
@@ -190,11 +176,7 @@ def with_weights(model: BaseEstimator, weights: StrPath | Sequence[StrPath]) -> 
 
 
 def info(path: StrPath) -> dict[str, Any]:
-    """Read what a model file says about itself, without its bank.
-
-    Parameters
-    ----------
-    path : str or path-like
+    """Read what a model file, at `path`, says about itself, without its bank.
 
     Returns
     -------

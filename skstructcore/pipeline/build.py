@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from .._utils.warning import warn_user
 from ..bank.coreset_bank import CoresetBank
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
@@ -37,21 +36,6 @@ PRESETS = {
     },
 }
 
-#: Parameters of before, and those that say the same today; None: nothing does.
-_OF_BEFORE = {
-    "features__foreground": "features__ignore",
-    "features__region": "features__crop",
-    "features__resize": "features__crop",
-    "features__compile": None,
-    "bank__dtype": None,
-    "bank__verbose": None,
-    "bank__n_prototypes": None,
-    "knn__random_state": None,
-    "knn__n_folds": None,
-    "knn__n_route_patches": None,
-    "knn__routing_aggregate": None,
-}
-
 
 def make_structcore(
     features: str | BaseEstimator = "dinov2_vitb14",
@@ -66,13 +50,12 @@ def make_structcore(
     ----------
     features : str or estimator, default="dinov2_vitb14"
         Name of a DINOv2 model or of its repository on the hub (``"facebook/dinov2-base"``),
-        ``"efficientnet_lite0"`` (its weights come with a package that
-        is installed with skstructcore, so that it works offline), or a feature estimator,
-        which is taken as it is.
+        ``"efficientnet_lite0"`` (whose weights are installed with skstructcore, so that it works
+        offline), or a feature estimator, which is taken as it is.
     preset : {"default", "paper"}, default="default"
-        "paper" is the recipe of arXiv:2602.17048: centre crop, squared distances, in-sample
-        calibration. The shorter side of images is scaled to 8 / 7 of that of ``image_size``, and
-        the centre is cut out. A feature estimator keeps its own ``crop``.
+        "paper" is the recipe of arXiv:2602.17048: squared distances, in-sample calibration, and the
+        centre of images whose shorter side is scaled to 8 / 7 of that of ``image_size``. A feature
+        estimator keeps its own ``crop``.
     random_state : int or None, default=None
         Seed of every step that has one; it wins over the preset. None: 0, or 42 for the
         projection of the preset "paper".
@@ -95,7 +78,6 @@ def make_structcore(
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}.")
-    params = _named_as_today(params)
     settings = dict(PRESETS[preset])
     if isinstance(features, str):
         features = _named_features(features)
@@ -124,20 +106,6 @@ def make_structcore(
         seeded = [name for name, step in pipe.steps if hasattr(step, "random_state")]
         settings |= {f"{name}__random_state": random_state for name in seeded}
     return pipe.set_params(**(settings | params))
-
-
-def _named_as_today(params):
-    """Parameters that had another name before, or none today, with a warning for each."""
-    today = dict(params)
-    for name in filter(_OF_BEFORE.__contains__, params):
-        value, now = today.pop(name), _OF_BEFORE[name]
-        if now and value not in (None, False):
-            if now in today:
-                raise ValueError(f"{name} is called {now} now: give {now} alone.")
-            today[now] = "background" if value is True or value == "auto" else value
-        instead = f"{now} instead" if now else "nothing: it is a constant"
-        warn_user(f"{name} is no longer a parameter; use {instead}.", FutureWarning)
-    return today
 
 
 def _named_features(name):

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..images.image_list import ImagesLike
 
-__all__ = ["describe", "describe_parts", "regions"]
-
 _logger = logging.getLogger(__name__)
 
 
@@ -45,6 +43,11 @@ def describe(pipe: Pipeline, X: ImagesLike | AnomalyMaps) -> pd.DataFrame:
         A row an image: ``image``, its path or "image <position>", and the columns that
         `describe_maps` explains, of which these decide: ``anomaly_score``, ``p_value``,
         ``is_anomalous``, ``decided_by`` and ``route``.
+
+    Raises
+    ------
+    TypeError
+        If `pipe` is no pipeline whose last step is a StructCoreScorer.
 
     Examples
     --------
@@ -68,7 +71,7 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None
     ----------
     pipe : Pipeline
         Fitted with ``bank__parts=``, as `make_structcore` builds it.
-    X : folder, sequence of paths, PIL images or arrays, ndarray or ImageSet
+    X : see `describe`
         Views of parts. A part may lack some.
     parts : array-like of shape (n_views,), default=None
         The part that each image shows; None: those that the images carry, as in `fit`.
@@ -84,8 +87,7 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None
     Raises
     ------
     ValueError
-        If the pipeline was fitted without parts, nothing says which part an image shows, or `parts`
-        has not one entry an image.
+        If the pipeline was fitted without parts, or it is not known which part each image shows.
 
     Examples
     --------
@@ -122,22 +124,17 @@ def regions(
     """Find the regions of images that are higher than good images are.
 
     A region is a set of connected patches (also at corners) whose distance is above the threshold
-    of the base score: one that a share `false_alarm_rate` of good images exceeds anywhere. Whether
-    the *image* is anomalous is decided by `predict`, which knows more than the height of maps: an
-    image may be rejected without a region, and have one without being rejected.
+    of the base score: one that a share `false_alarm_rate` of good images exceeds anywhere. An image
+    may be rejected without a region, and have one without being rejected: `predict` knows more.
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it.
-    X : folder, sequence of paths, PIL images or arrays, ndarray, ImageSet, or AnomalyMaps
-        Images, or their maps as ``pipe[:-1].transform(images)`` gives them.
+    pipe, X : see `describe`
     false_alarm_rate : float in (0, 1), default=None
         How many good images may have a region; None: that of the last step. A larger one shows
         fainter regions.
     min_area : float, default=0.0
-        In pixels of the original. Smaller regions stay in the table, marked `too_small`: what a
-        fixed minimum hides is missed for ever.
+        In pixels of the original. Smaller regions stay in the table, marked `too_small`.
 
     Returns
     -------
@@ -156,13 +153,6 @@ def regions(
         - ``height``, ``width``: of the upright original.
 
         Places are in pixels of the upright original, or in patches where maps have no geometry.
-
-    Raises
-    ------
-    TypeError
-        If `pipe` is no pipeline whose last step is a StructCoreScorer.
-    ValueError
-        If a parameter is out of range.
 
     Examples
     --------
@@ -187,18 +177,13 @@ def regions(
     rows = [row for rows in by_image for row in rows]
     found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     found["too_small"] = found["area"] < min_area
-    if found["too_small"].any():
-        _logger.info(
-            "%d of %d regions are smaller than min_area=%g (column too_small)",
-            found["too_small"].sum(),
-            len(found),
-            min_area,
-        )
+    if n_small := found["too_small"].sum():
+        text = "%d of %d regions are smaller than min_area=%g (column too_small)"
+        _logger.info(text, n_small, len(found), min_area)
     return found
 
 
 def _scorer_of(pipe, function):
-    """The last step, fitted."""
     scorer = pipe[-1] if isinstance(pipe, Pipeline) else None
     if not isinstance(scorer, StructCoreScorer):
         raise TypeError(f"{function} needs a pipeline whose last step is a StructCoreScorer.")

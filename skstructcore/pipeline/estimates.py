@@ -48,15 +48,14 @@ def estimate_memory(
     Returns
     -------
     estimate : MemoryEstimate
-        Its `peak`, in bytes above what the process holds now, is within 20 % of what was measured
-        over a dozen settings (``docs/benchmarks.md``). `fits` says whether as much is
-        available, and `advice` what to change if not. Memory of a GPU is not counted.
+        Its `peak`, in bytes above what the process holds now, is right to 20 %
+        (``docs/benchmarks.md``). `fits` says whether as much is available, and `advice` what to
+        change if not. Memory of a GPU is not counted.
 
     Raises
     ------
     ValueError
-        If the pipeline ends with other steps, `fit` has no such parameter, or an image cannot be
-        read.
+        If the pipeline ends with other steps, `fit` has no such parameter, or an image is damaged.
 
     Examples
     --------
@@ -101,10 +100,8 @@ class TimeEstimate(NamedTuple):
         return sum(self)
 
     def __str__(self) -> str:
-        parts = ", ".join(
-            f"{n.replace('_', ' ')} {_duration(s)}" for n, s in self._asdict().items()
-        )
-        return f"{_duration(self.total)} ({parts})"
+        parts = [f"{k.replace('_', ' ')} {_duration(s)}" for k, s in self._asdict().items()]
+        return f"{_duration(self.total)} ({', '.join(parts)})"
 
 
 def estimate_time(
@@ -117,18 +114,13 @@ def estimate_time(
 
     Parameters
     ----------
-    pipe, X, y, **fit_params : see `estimate_memory`
+    pipe, X, y, **fit_params : see `estimate_memory`, also for errors
 
     Returns
     -------
     estimate : TimeEstimate
-        18 % too short to 27 % too long where it was measured (``docs/benchmarks.md``). What
-        other processes do meanwhile counts, and so does a cache of features.
-
-    Raises
-    ------
-    ValueError
-        As `estimate_memory` does.
+        18 % too short to 27 % too long where it was measured (``docs/benchmarks.md``). What other
+        processes do meanwhile counts, and so does a cache of features.
 
     Examples
     --------

@@ -63,9 +63,10 @@ def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
     first = pipe.steps[0][1] if getattr(pipe, "steps", None) else None
     if not hasattr(first, "picture_"):
         return None
-    found = first.picture_.intensity
-    found = found if channels or found.channels == "bgr" else Intensity(found.window)
-    return None if found == Intensity() else found
+    intensity = first.picture_.intensity
+    if not channels and intensity.channels != "bgr":
+        intensity = Intensity(intensity.window)
+    return None if intensity == Intensity() else intensity
 
 
 def no_features(pipe: Pipeline) -> NDArray[np.float32]:

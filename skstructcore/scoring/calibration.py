@@ -1,7 +1,4 @@
-"""From descriptors of good images to scores, and to what is normal for them.
-
-Every number comes from held-out scores of good training images; no label is used.
-"""
+"""From descriptors of good images to scores, and to what is normal for them."""
 
 from __future__ import annotations
 
@@ -83,10 +80,8 @@ def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 class Judged(NamedTuple):
     """What a calibration says of n images; arrays of shape (n,), but for `z`, (n, 1 + p).
 
-    With routes the score is standardised and the raw one is in units of the base score; there is
-    the `nearest_route` that an image was compared with, its `route`, which may be "unknown", and
-    how often a good image is as far from it. `decided_by` is the column of `z` (of the base score
-    and the descriptors) that has raised the score most, of those that count.
+    With routes the score is standardised, and the raw one in units of the base score. `decided_by`
+    is the column of `z`, of the base score and the descriptors, that has raised the score most.
     """
 
     score: NDArray[np.float64]
@@ -110,19 +105,15 @@ class ScoreCalibration:
     base_location, base_scale : float
         Mean and standard deviation of the base score.
     location, scale : ndarray of shape (p,)
-        Mean and standard deviation of the descriptors, see `Evidence`.
+        The same of the descriptors, see `Evidence`.
     weights : ndarray of shape (n_counted,)
         Factors of the ``z`` of those that count, the first of them, before they are combined.
     norm : str
         How ``z`` becomes ``D_struct``, see `combine`.
-    lam : float
-        Weight of ``D_struct``.
-    base_weight : float
-        1, or 0 where only ``D_struct`` counts.
-    decision : Decision
-        By held-out anomaly scores of the calibration images: the threshold.
-    base_decision : Decision
-        The same by their base scores alone.
+    lam, base_weight : float
+        Weights of ``D_struct`` and of the base score, which is 1 or 0.
+    decision, base_decision : Decision
+        By held-out anomaly scores of the calibration images, and by their base scores alone.
     """
 
     base_location: float
@@ -146,12 +137,8 @@ class ScoreCalibration:
 
     def at(self, rate: float) -> ScoreCalibration:
         """The same statistics, with the thresholds of another false-alarm rate."""
-        decision, base_decision = self.decision.at(rate), self.base_decision.at(rate)
-        return replace(self, decision=decision, base_decision=base_decision)
-
-    def score(self, evidence: Evidence) -> NDArray[np.float64]:
-        """Return the anomaly score of n images, ``(n,)``."""
-        return self.judge(evidence).score
+        base_decision = self.base_decision.at(rate)
+        return replace(self, decision=self.decision.at(rate), base_decision=base_decision)
 
     def judge(self, evidence: Evidence) -> Judged:
         """Judge n images."""
@@ -160,14 +147,13 @@ class ScoreCalibration:
         d_struct = combine(counted, self.norm)
         score = self.base_weight * evidence.base + self.lam * d_struct
         above = evidence.base - self.base_location
-        base_z = above / self.base_scale
         raised = np.column_stack([above * self.base_weight, shares(counted, self.norm) * self.lam])
         raised[:, np.append(self.base_weight, self.lam * self.weights) == 0] = -np.inf
         return Judged(
             score=score,
             raw_score=score,
             d_struct=d_struct,
-            z=np.column_stack([base_z, z]),
+            z=np.column_stack([above / self.base_scale, z]),
             p_value=self.decision.p_values(score),
             decided_by=raised.argmax(axis=1),
             base_threshold=np.full(len(score), self.base_decision.threshold),
@@ -183,10 +169,9 @@ def fit_calibration(
     weights: Sequence[float] | None = None,
     threshold: Rule = "expected",
 ) -> ScoreCalibration:
-    """Learn the calibration of one kind of image from held-out good images.
+    """Learn from held-out good images; options are those of `StructCoreScorer`.
 
-    `weights` are factors of the ``z`` of the first descriptors, the others do not count; None: all
-    1. All else is as in `StructCoreScorer`.
+    `weights` are as in `ScoreCalibration`; None: all 1.
     """
     base, phi = evidence.base, evidence.phi
     (base_location,), (base_scale,) = location_and_scale(base[:, np.newaxis])
@@ -201,14 +186,14 @@ def fit_calibration(
             f"Maps, the weights {weights.tolist()} and lam={lam!r} make scores that are too large "
             "for floating-point numbers: divide them by a constant."
         )
-    d_struct, base_weight = combine(z, norm), 1.0
+    d_struct, base_weight = combine(z, norm), float(lam != "struct-only")
+    if not (base_weight or weights.any()):
+        raise ValueError(
+            "lam='struct-only' leaves nothing to score by, because no descriptor has a weight "
+            "other than 0: give one, or another lam."
+        )
     if lam == "struct-only":
-        if not weights.any():
-            raise ValueError(
-                "lam='struct-only' leaves nothing to score by, because no descriptor has a weight "
-                "other than 0: give one, or another lam."
-            )
-        lam, base_weight = 1.0, 0.0
+        lam = 1.0
     elif lam == "auto" and norm == "sum":
         lam = base_scale
     elif lam == "auto":

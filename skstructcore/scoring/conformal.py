@@ -23,10 +23,10 @@ def conformal_p_values(
 
     With ``n`` exchangeable good images and a new one, the p-value of a score is ``(1 + number of
     calibration scores that are at least as high) / (n + 1)``; a good image gets one of at most
-    ``a`` with a probability of at most ``a``. Images of one group are alike, so that they count
-    as one: each of the ``G`` groups has weight one, shared by its images, and the p-value is
-    ``(1 + weight of all that are at least as high) / (G + 1)``. That bounds the false-alarm rate
-    for good images of new groups (hierarchical conformal prediction, Lee, Barber & Willett 2023).
+    ``a`` with a probability of at most ``a``. Each of ``G`` groups has weight one, shared by its
+    images, and the p-value is ``(1 + weight of all that are at least as high) / (G + 1)``, which
+    bounds the false-alarm rate for good images of new groups (hierarchical conformal prediction,
+    Lee, Barber & Willett 2023).
 
     Parameters
     ----------
@@ -66,8 +66,7 @@ def conformal_threshold(
     """Return the threshold that at most a share `level` of good images exceeds.
 
     It is the lowest calibration score above which all p-values are at most `level`, see
-    `conformal_p_values`: between two ranks nothing is interpolated, as that would promise more
-    than holds.
+    `conformal_p_values`: what lies between two ranks would promise more than holds.
 
     Parameters
     ----------
@@ -81,9 +80,8 @@ def conformal_threshold(
     -------
     threshold : float
     promised : float
-        The false-alarm rate that the threshold promises: the largest p-value above it. At most
-        `level`, unless so few images cannot promise that: then the threshold is the largest
-        calibration score and the promise is ``1 / (G + 1)``.
+        The false-alarm rate that the threshold promises: the largest p-value above it. More than
+        `level` where so few images cannot promise that: then it is ``1 / (G + 1)``.
 
     Examples
     --------

@@ -1,7 +1,6 @@
 """The decision about an image: above which score it is rejected, and how rare its score is.
 
-Everything that accepts or rejects asks a `Decision`: `predict`, tables, operating points,
-pictures, reports and commands. What depends on the rule is in the three classes of `RULES` alone.
+Everything that accepts or rejects asks a `Decision`. A rule is one of its three classes.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     Rule = Literal["expected", "guaranteed", "quantile"]
 
+_NOTHING = "rejects a share of good images that nothing is known of"
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
@@ -40,6 +41,9 @@ class HeldOut:
         How much of the scores is of images that had no part in the fit, from 0 to 1.
     in_sample : bool
         Whether scores of images count that were compared with themselves: nothing is known then.
+    n_known : float or None
+        Of how many independent images it is known that new ones are like them, where scores were
+        moved to those of a few fresh images; None: of all.
     """
 
     scores: NDArray[np.float64]
@@ -47,6 +51,7 @@ class HeldOut:
     weights: NDArray[np.float64] | None = None
     fresh: float = field(default=0.0, metadata=OF_WHOLE)
     in_sample: bool = field(default=False, metadata=OF_WHOLE)
+    n_known: float | None = field(default=None, metadata=OF_WHOLE)
 
     @property
     def n_independent(self) -> int:
@@ -67,14 +72,11 @@ class HeldOut:
 class Decision:
     """What is rejected, by the rule of the class, at one false-alarm rate.
 
-    As text it says how many good images it rejects.
-
     Attributes
     ----------
     asked_rate, rate : float
-        The false-alarm rate that was asked for, and the one that the threshold stands for: images
-        whose p-value is at most this are rejected. It is larger where the rule "guaranteed" has too
-        few images; then `shortage` says so.
+        The false-alarm rate that was asked for, and the one that the threshold stands for. It is
+        larger where the rule "guaranteed" has too few images; then `shortage` says so.
     threshold : float
         Scores above it are rejected.
     held_out : HeldOut
@@ -103,8 +105,7 @@ class Decision:
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return how often a good image scores at least as high, by the rule of the threshold.
 
-        They fall as scores rise, and are at most `rate` exactly where the score is rejected.
-        That of a score that is no number is the smallest.
+        That is at most `rate` exactly where the score is rejected. NaN counts as the highest score.
         """
         scores = np.asarray(scores, dtype=np.float64)
         p_values = self._p_values(np.where(np.isnan(scores), np.inf, scores))
@@ -122,9 +123,10 @@ class Decision:
         return self.learn(others, self.asked_rate) if np.ptp(others.scores) > 0 else None
 
     def __str__(self) -> str:
-        in_sample = self.held_out.in_sample
-        why = " (they were compared with themselves: in-sample)" if in_sample else ""
-        return f"rejects a share of good images that nothing is known of{why}"
+        """How many good images it rejects."""
+        if self.held_out.in_sample:
+            return f"{_NOTHING} (they were compared with themselves: in-sample)"
+        return self._promise()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +153,12 @@ class Expected(Decision):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return None if self.held_out.in_sample else self.tail.interval(self.threshold)
+        held_out = self.held_out
+        if held_out.in_sample:
+            return None
+        return self.tail.interval(self.threshold, held_out.n_known)
 
-    def __str__(self) -> str:
-        if self.held_out.in_sample:
-            return super().__str__()
+    def _promise(self):
         low, high = map(percent, self.interval)
         text = f"rejects about {percent(self.rate)} of good images ({low} to {high}"
         n_independent = self.held_out.n_independent
@@ -172,8 +175,8 @@ class Guaranteed(Decision):
 
     @classmethod
     def learn(cls, held_out, rate):
-        known = held_out.scores, held_out.groups, held_out.weights
-        threshold, promised = conformal_threshold(known[0], rate, *known[1:])
+        how = {"groups": held_out.groups, "weights": held_out.weights}
+        threshold, promised = conformal_threshold(held_out.scores, rate, **how)
         return cls(rate, promised, threshold, held_out)
 
     def _p_values(self, scores):
@@ -186,12 +189,11 @@ class Guaranteed(Decision):
 
     @property
     def shortage(self) -> str | None:
-        asked, rate, n_images = self.asked_rate, self.rate, len(self.scores)
-        n_independent = self.held_out.n_independent
+        asked, rate, n_independent = self.asked_rate, self.rate, self.held_out.n_independent
         if rate <= asked + ROUNDING:
             return None
-        training = f"{n_images} training images"
-        if n_independent < n_images:
+        training = f"{len(self.scores)} training images"
+        if n_independent < len(self.scores):
             training += f" in {n_independent} groups"
         needed = int(np.ceil(1 / asked - 1 - 1e-9))
         return (
@@ -201,9 +203,7 @@ class Guaranteed(Decision):
             "threshold='expected'."
         )
 
-    def __str__(self) -> str:
-        if self.held_out.in_sample:
-            return super().__str__()
+    def _promise(self):
         return f"rejects at most {percent(self.rate)} of good images"
 
 
@@ -216,6 +216,9 @@ class Quantile(Decision):
     @classmethod
     def learn(cls, held_out, rate):
         return cls(rate, rate, float(np.quantile(held_out.scores, 1 - rate)), held_out)
+
+    def _promise(self):
+        return _NOTHING
 
     def _p_values(self, scores):
         # The inverse of `numpy.quantile`: where it is flat, the lowest share.
@@ -233,12 +236,11 @@ def decide(
 ) -> Decision:
     """Set a threshold by held-out scores of good images, ``(n,)``, higher is more anomalous.
 
-    The rule "expected": this share of further good images is expected above it, the upper quantile
-    of a smooth, robust tail (`fit_predictive_tail`); rates below ``1 / (n + 1)`` are extrapolated.
-    "guaranteed": one of the scores, so that a further good image is rejected with a probability of
-    at most the rate, whatever the distribution (`conformal_threshold`); too few images guarantee a
-    larger rate only. "quantile": the plain quantile of the scores, as published, which promises
-    nothing and does not look at groups. `Decision` explains all else.
+    "expected": this share of further good images is expected above it, by a smooth, robust tail
+    (`fit_predictive_tail`); rates below ``1 / (n + 1)`` are extrapolated. "guaranteed": a further
+    good image is rejected with a probability of at most the rate, whatever the distribution
+    (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the plain
+    quantile, as published, which promises nothing and does not look at groups.
 
     Examples
     --------

@@ -1,9 +1,7 @@
 """Choosing and evaluating descriptors: numbers that anomaly maps are summed up by.
 
-A name in :data:`DESCRIPTORS`, ``"top<r>"`` for any percentage ``r``, or any function of the same
-kind selects a descriptor; :func:`compute_descriptors` evaluates several of them. With
-``surprise_`` before its name, a descriptor looks at the surprise map instead of the distances.
-`skstructcore.scoring.map_functions` has the functions themselves.
+A name in :data:`DESCRIPTORS`, ``"top<r>"`` for any percentage ``r``, or any function of maps is
+one. With ``surprise_`` before its name it looks at the surprise map instead of the distances.
 """
 
 from __future__ import annotations
@@ -32,8 +30,8 @@ TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 #: Before the name of a descriptor: it looks at the surprise, see `skstructcore.knn.surprise`.
 SURPRISE = "surprise_"
 
-#: phi by default, and how much each part counts beside the base score, which counts 1: the
-#: distances and the surprise about the same. ``docs/scoring_study.md`` has the measurements.
+#: phi by default, and how much each counts beside the base score, which counts 1: distances and
+#: surprise about the same. ``docs/scoring_study.md`` has the measurements.
 DEFAULT_PHI = {
     "std": 0.5,
     "top1": 0.25,
@@ -104,8 +102,7 @@ def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[Descriptor
 def descriptor_names(descriptors: Iterable[DescriptorLike]) -> list[str]:
     """Names of the descriptors, in order; ValueError if two have the same."""
     names = [resolve_descriptor(descriptor)[0] for descriptor in descriptors]
-    duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates:
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"Descriptors need distinct names; found twice: {', '.join(duplicates)}. Leave "
             "one out; a function has the name that its __name__ says."
@@ -144,9 +141,8 @@ def compute_descriptors(
     Raises
     ------
     ValueError
-        If the maps are not 3-D, are empty or hold NaN or infinity; if a descriptor is unknown,
-        there twice, or needs a surprise that is not given; if one returns another shape than
-        ``(n,)`` or a value that is not finite.
+        If the maps are not 3-D, are empty or not finite; if a descriptor is unknown, there twice,
+        needs a surprise that is not given, or returns anything but ``n`` finite numbers.
 
     Examples
     --------
@@ -174,17 +170,16 @@ def compute_descriptors(
         values = np.asarray(found)
         if values.dtype.kind not in "biuf":
             raise ValueError(f"Descriptor {name!r} must return real numbers; found {values.dtype}.")
-        values = values.astype(np.float64)
         if values.shape != (len(stack),):
             raise ValueError(
                 f"Descriptor {name!r} must return one number an image, shape ({len(stack)},); "
                 f"found shape {values.shape}."
             )
-        if not np.isfinite(values).all():
-            bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
             raise ValueError(
-                f"Descriptor {name!r} returned {values[bad]} for image {first + bad}; it must be "
-                "finite."
+                f"Descriptor {name!r} returned {values[bad[0]]} for image {first + bad[0]}; it "
+                "must be finite."
             )
         phi[:, column] = values
     return phi
@@ -192,16 +187,16 @@ def compute_descriptors(
 
 def _of_counted(descriptor, maps, ignored):
     """A descriptor of the pixels that are not ignored."""
-    values = np.empty(len(maps))
-    for i, (image, out) in enumerate(zip(maps, ignored, strict=True)):
+    values = []
+    for image, out in zip(maps[:, np.newaxis], ignored[:, np.newaxis], strict=True):
         if not out.any():
-            found = descriptor(image[np.newaxis])
+            found = descriptor(image)
         elif descriptor in LOOK_AROUND:
-            found = descriptor(image[np.newaxis], out[np.newaxis])
+            found = descriptor(image, out)
         else:
             found = descriptor(image[~out].reshape(1, 1, -1))
-        values[i] = np.asarray(found).item()
-    return values
+        values.append(np.asarray(found).item())
+    return np.array(values)
 
 
 def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]:
@@ -213,9 +208,8 @@ def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]
         raise ValueError(f"{name} must hold real numbers; found dtype {maps.dtype}.")
     if maps.dtype not in (np.float32, np.float64):
         maps = maps.astype(np.float64)
-    finite = np.isfinite(maps).all(axis=(1, 2))
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    bad = np.flatnonzero(~np.isfinite(maps).all(axis=(1, 2)))
+    if len(bad):
         raise ValueError(
             f"{name} holds NaN or infinity in {len(bad)} of {len(maps)} images, first in "
             f"image {bad[0]}; the features of that image are the place to look."

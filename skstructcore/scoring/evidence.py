@@ -37,13 +37,12 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     maps, name = X, type(estimator).__name__
     if isinstance(X, AnomalyMaps):
         check_map_stack(X.values)
+    elif getattr(X, "ndim", 2) == 3:
+        maps = AnomalyMaps(check_map_stack(X))
     else:
-        if getattr(X, "ndim", 2) == 3:
-            maps = AnomalyMaps(check_map_stack(X))
-        else:
-            dtypes, least = [np.float64, np.float32], 1 + reset
-            table = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_min_samples=least)
-            maps = AnomalyMaps(table[:, np.newaxis, :])
+        dtypes, least = [np.float64, np.float32], 1 + reset
+        table = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_min_samples=least)
+        maps = AnomalyMaps(table[:, np.newaxis, :])
     _check_parts(maps)
     if reset and len(maps) < 2:
         raise ValueError(
@@ -85,34 +84,23 @@ def _check_parts(maps):
 
 
 def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:
-    """Bring maps to the size that the backbone saw, and smooth them; see `upsample_maps`.
-
-    Ignored pixels are 0, with no part in what is around them. Maps without geometry stay as is.
-    """
+    """Bring maps to the size that the backbone saw, and smooth them, without what is ignored."""
     if maps.geometry is None:
         return maps
-    size = maps.geometry.input_size
-
-    def resized(values):
-        if values is None:
-            return None
-        if maps.ignored is None:
-            return upsample_maps(values, size, SIGMA)
-        return upsample_counted(values, maps.ignored, size, SIGMA)
-
-    return replace(
-        maps,
-        values=resized(maps.values),
-        surprise=resized(maps.surprise),
-        ignored=None if maps.ignored is None else ignored_pixels(maps.ignored, size),
-    )
+    size, ignored, changed = maps.geometry.input_size, maps.ignored, {}
+    if ignored is not None:
+        changed["ignored"] = ignored_pixels(ignored, size)
+    for name in ("values", "surprise"):
+        values = getattr(maps, name)
+        if values is not None and ignored is None:
+            changed[name] = upsample_maps(values, size, SIGMA)
+        elif values is not None:
+            changed[name] = upsample_counted(values, ignored, size, SIGMA)
+    return replace(maps, **changed)
 
 
 def iter_seen(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[int, AnomalyMaps]]:
-    """Yield the maps that descriptors look at by a resolution, with the position of the first.
-
-    Pixel maps are of a few images at a time, because those of all take far more than their patches.
-    """
+    """Yield maps that descriptors look at, pixel maps a few at a time; and where these begin."""
     if resolution != "full" or maps.geometry is None:
         yield 0, maps
         return
@@ -123,19 +111,15 @@ def iter_seen(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[int, Anomaly
 
 @dataclass(frozen=True, eq=False)
 class Evidence(OfTrainingImages):
-    """What the maps of n images say, and what is known of the images, see `AnomalyMaps`.
+    """What the maps of n images say, and what is known of the images, see `AnomalyMaps`."""
 
-    `base` is the base score, (n,); `phi` (n, p) has the descriptors that count, then those of the
-    paper that do not, see `shown`. `in_sample`: the images were compared with themselves.
-    """
-
-    base: NDArray[np.float64]
-    phi: NDArray[np.float64]
+    base: NDArray[np.float64]  # (n,), the base score
+    phi: NDArray[np.float64]  # (n, p), descriptors that count, then others that are `shown`
     image_index: NDArray[np.int64] | None = None
     images: TrainingImages | None = field(default=None, metadata=OF_WHOLE)
     route: NDArray[Any] | None = None
     route_distance: NDArray[np.float64] | None = None
-    in_sample: bool = field(default=False, metadata=OF_WHOLE)
+    in_sample: bool = field(default=False, metadata=OF_WHOLE)  # compared with themselves
 
     def __len__(self) -> int:
         return len(self.base)
@@ -159,13 +143,10 @@ def collect_evidence(
     maps: AnomalyMaps, descriptors: Sequence[DescriptorLike], resolution: str = "grid"
 ) -> Evidence:
     """Evaluate the base score and the descriptors, each once; what is ignored does not count."""
-    # Held-out scores of training images come with surprise.
-    in_sample = maps.image_index is not None and maps.surprise is None
     wanted = list(dict.fromkeys([BASE, *descriptors]))
-    if not any(looks_at_surprise(descriptor) for descriptor in wanted):
-        maps = replace(maps, surprise=None)
-    values = []
-    for start, part in iter_seen(maps, resolution):
+    uses_surprise = any(map(looks_at_surprise, wanted))
+    seen, values = maps if uses_surprise else replace(maps, surprise=None), []
+    for start, part in iter_seen(seen, resolution):
         stacks = {"surprise": part.surprise, "ignored": part.ignored}
         values.append(compute_descriptors(part.values, wanted, first=start, **stacks))
     values = np.concatenate(values)
@@ -176,5 +157,6 @@ def collect_evidence(
         images=maps.images,
         route=maps.route,
         route_distance=maps.route_distance,
-        in_sample=in_sample,
+        # Held-out scores of training images come with surprise.
+        in_sample=maps.image_index is not None and maps.surprise is None,
     )

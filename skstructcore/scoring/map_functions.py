@@ -1,14 +1,12 @@
 """What an anomaly map says about its image: small functions on stacks of maps.
 
-Each takes maps ``(n, h, w)``, float32 or float64, finite, and returns one float64 number an image,
-``(n,)``. Higher has to mean more anomalous. It looks at one map at a time: the result for an image
-does not depend on which other images are in the stack. Costs are for one map of ``m = h * w``
-pixels. A new one is a function here and a line in :data:`DESCRIPTORS`; one that belongs to a
+Each takes finite maps ``(n, h, w)`` of ``m = h * w`` pixels, float32 or float64, and returns one
+float64 number an image, ``(n,)``, whatever other images are in the stack. Higher has to mean more
+anomalous. A new one is a function here and a line in :data:`DESCRIPTORS`; one that belongs to a
 project of yours needs neither, pass the function.
 
 Ignored pixels do not count. What looks at a pixel's neighbours, one of :data:`LOOK_AROUND`, takes
-``ignored``, a boolean stack like the maps, as a second argument; any other function gets the pixels
-that are left as a map of one row.
+``ignored``, a boolean stack like the maps; any other gets the pixels that are left as one row.
 """
 
 from __future__ import annotations
@@ -43,11 +41,7 @@ def median(maps: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def top_mean(maps: NDArray[np.floating], percent: float = 1.0) -> NDArray[np.float64]:
-    """Mean of the largest ``percent`` % of the pixels.
-
-    ``k = max(1, round(percent / 100 * m))`` pixels count, so that a tiny map gives its
-    maximum. Range that of the map; O(m) by partial sorting.
-    """
+    """Mean of the ``max(1, round(percent / 100 * m))`` largest pixels. Range of the map; O(m)."""
     flat = maps.reshape(len(maps), -1)
     k = max(1, round(percent / 100 * flat.shape[1]))
     return np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
@@ -61,14 +55,12 @@ def total_variation(
     ``(sum |S[i+1, j] - S[i, j]| + sum |S[i, j+1] - S[i, j]|) / m``. Range [0, inf); O(m).
     """
     vertical, horizontal = np.abs(np.diff(maps, axis=1)), np.abs(np.diff(maps, axis=2))
-    n_pixels = maps.shape[1] * maps.shape[2]
+    n_pixels, total = maps.shape[1] * maps.shape[2], {"axis": (1, 2), "dtype": np.float64}
     if ignored is not None:
         vertical[ignored[:, 1:] | ignored[:, :-1]] = 0
         horizontal[ignored[:, :, 1:] | ignored[:, :, :-1]] = 0
         n_pixels = (~ignored).sum(axis=(1, 2))
-    vertical = vertical.sum(axis=(1, 2), dtype=np.float64)
-    horizontal = horizontal.sum(axis=(1, 2), dtype=np.float64)
-    return (vertical + horizontal) / n_pixels
+    return (vertical.sum(**total) + horizontal.sum(**total)) / n_pixels
 
 
 def contrast(maps: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -84,14 +76,12 @@ def smooth_max(
     A lone noisy patch counts a ninth, a defect that covers several patches in full. Beside ignored
     patches the mean is one of fewer.
     """
-    values = maps.astype(np.float64)
+    values, around = maps.astype(np.float64), {"size": (0, 3, 3), "mode": "nearest"}
     if ignored is None:
-        return ndimage.uniform_filter(values, size=(0, 3, 3), mode="nearest").max(axis=(1, 2))
+        return ndimage.uniform_filter(values, **around).max(axis=(1, 2))
     counted = (~ignored).astype(np.float64)
-    total, share = (
-        ndimage.uniform_filter(part, size=(0, 3, 3), mode="nearest")
-        for part in (values * counted, counted)
-    )
+    total = ndimage.uniform_filter(values * counted, **around)
+    share = ndimage.uniform_filter(counted, **around)
     smooth = np.where(ignored, -np.inf, total / np.where(ignored, 1, share))
     return smooth.max(axis=(1, 2))
 
@@ -142,18 +132,14 @@ def component(
 ) -> NDArray[np.float64]:
     """Size of the largest connected region, ``log(1 + number of its pixels)``.
 
-    The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. The
-    logarithm, because sizes differ by factors. Range [0, log(1 + m / 4)]; O(m).
+    The region is one of pixels above ``mean S + 2 std S`` that touch at a side or a corner. Range
+    [0, log(1 + m / 4)]; O(m).
     """
     counted = True if ignored is None else ~ignored
     where = {"axis": (1, 2), "dtype": np.float64, "keepdims": True, "where": counted}
     over_limit = (maps > maps.mean(**where) + 2 * maps.std(**where)) & counted
-    sizes = np.zeros(len(maps))
-    for image, over in enumerate(over_limit):
-        labels, n_regions = ndimage.label(over, structure=np.ones((3, 3)))
-        if n_regions:
-            sizes[image] = np.bincount(labels.ravel())[1:].max()
-    return np.log1p(sizes)
+    labels = [ndimage.label(over, structure=np.ones((3, 3)))[0] for over in over_limit]
+    return np.log1p([np.bincount(label.ravel())[1:].max(initial=0) for label in labels])
 
 
 #: Name -> descriptor. ``top<r>``, the mean of the largest ``r`` %, is understood as well.

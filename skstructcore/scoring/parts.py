@@ -1,9 +1,9 @@
 """One decision for several views of one part.
 
-A part is rejected if its strangest view is rare among the strangest views of good parts. Views of
-a part are compared by their p-values, so that each may have a route of its own. The smallest of k
-p-values is corrected for k (Šidák), so that views may be missing. What that gives for held-out
-training parts sets the threshold, so that views may depend on each other.
+A part is rejected if its strangest view is rare among the strangest views of good parts. Views are
+compared by p-values, so that each may have a route of its own. The smallest of k is corrected for k
+(Šidák), so that views may be missing. What that gives for held-out training parts sets the
+threshold, so that views may depend on each other.
 """
 
 from __future__ import annotations
@@ -50,16 +50,14 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
     array([3.2 , 0.58])
     """
     p_values = np.asarray(p_values, dtype=np.float64)
-    _, first, codes = np.unique(parts, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    codes = np.argsort(order)[codes]  # parts as they first appear
+    codes, names = pd.factorize(np.asarray(parts))  # in the order in which they first appear
     by_part = np.lexsort((p_values, codes))
-    worst = by_part[np.searchsorted(codes[by_part], np.arange(len(first)))]
+    worst = by_part[np.searchsorted(codes[by_part], np.arange(len(names)))]
     n_views = np.bincount(codes)
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
     scores = -stdtrit(DEGREES_OF_FREEDOM, np.clip(corrected, _SMALLEST, _LARGEST))
-    return PartScores(np.asarray(parts)[first[order]], scores, worst, n_views)
+    return PartScores(names, scores, worst, n_views)
 
 
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
@@ -68,8 +66,7 @@ def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike
     Views that could not be read are left out: a part without any other has no values, and its
     ``is_anomalous`` is missing (`pandas.NA`).
     """
-    decision = check_fitted_with_parts(scorer)
-    parts = np.asarray(parts)
+    decision, parts = check_fitted_with_parts(scorer), np.asarray(parts)
     if "p_value" not in views:  # none could be read
         views = views.assign(p_value=np.nan, decided_by=None, route=None)
     read = views["p_value"].notna().to_numpy()
@@ -82,12 +79,11 @@ def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike
             "anomaly_score": scored.scores,
             "p_value": decision.p_values(scored.scores),
             "is_anomalous": decision.rejects(scored.scores),
-            "worst_view": worst["file"].to_numpy(),
-            "worst_p_value": worst["p_value"].to_numpy(),
-            "decided_by": worst["decided_by"].to_numpy(),
-            "route": worst["route"].to_numpy(),
         }
     )
+    columns = {"file": "worst_view", "p_value": "worst_p_value"}
+    worst = worst[["file", "p_value", "decided_by", "route"]].rename(columns=columns)
+    table = table.join(worst.reset_index(drop=True))
     if read.all():
         return table
     table = table.set_index("part").reindex(pd.unique(parts)).rename_axis("part").reset_index()
@@ -99,10 +95,9 @@ def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike
 
 def check_fitted_with_parts(scorer: StructCoreScorer) -> Decision:
     """Return the decision about parts, or say that there is none."""
-    decision = getattr(scorer, "part_decision_", None)
-    if decision is None:
+    if scorer.part_decision_ is None:
         raise ValueError(
             "The pipeline was fitted without parts, so that it does not know what the strangest "
             "view of a good part looks like: fit with bank__parts= (fit --parts)."
         )
-    return decision
+    return scorer.part_decision_

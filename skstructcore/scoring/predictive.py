@@ -1,8 +1,7 @@
 """Where further scores will lie: a smooth, robust upper tail of held-out scores.
 
-The largest of few scores is one odd photograph. What lies between the middle and the upper quarter
-of the scores says more about the next image, and a few defects among the training images hardly
-move it. ``docs/decisions.md`` says how the constants were chosen.
+The largest of few scores is one odd photograph. What lies between the middle and the upper fifth of
+the scores says more. ``docs/decisions.md`` says how the constants were chosen.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 DEGREES_OF_FREEDOM = 3.5
 #: The spread is read between the median and this quantile.
 UPPER = 0.8
-# A first reading, up to a quantile that few defects reach, leaves out the scores that a smaller
-# share of good images would exceed: they may be defects.
+# A first reading, up to a lower quantile, leaves out the scores that a smaller share of good images
+# would exceed: they may be defects.
 _FIRST, _TRIMMED = 0.7, 0.03
 #: Factor of the spread of fresh scores, of `recalibrate`. A held-out image lacks its own entries in
 #: the bank, which makes its score a little higher than that of a new one; fresh ones lack nothing.
@@ -40,8 +39,7 @@ class PredictiveTail:
     """Student's t about the median of scores, as wide as the middle of their upper half is.
 
     `scale` is the distance from the median to the 0.8-quantile, divided by that of a t distribution
-    of scale 1; of fresh scores times `FRESH`. `n_independent` is how many independent scores it was
-    learned from: few make the tail of the *next* score wider and heavier.
+    of scale 1; of fresh scores times `FRESH`. Few independent scores make the tail wider, heavier.
     """
 
     location: float
@@ -63,13 +61,17 @@ class PredictiveTail:
         """Return the score that a share `rate` of further scores is expected to exceed."""
         return self.location - self.predictive_scale * float(stdtrit(self.degrees_of_freedom, rate))
 
-    def interval(self, threshold: float) -> tuple[float, float]:
+    def interval(self, threshold: float, n_known: float | None = None) -> tuple[float, float]:
         """Return limits of the share above `threshold`, 90 % of the time.
 
-        By the delta method, with asymptotic variances of the quantiles that both are read from.
+        With ``z = (threshold - location) / scale`` they are the shares of Student's t above ``z -+
+        1.645 error``. By the delta method ``error ** 2 = (2.91 z ** 2 - 1.23 z + 1.81) / n_known``,
+        from the asymptotic covariance of the quantiles that location and scale are read from (David
+        and Nagaraja, Order Statistics, 2003, section 10.2). `n_known` scores say where the next one
+        lies; None: all that the tail was learned from.
         """
         z = (threshold - self.location) / self.scale
-        error = np.sqrt(np.polyval(_VARIANCE, z) / self.n_independent)
+        error = np.sqrt(np.polyval(_VARIANCE, z) / (n_known or self.n_independent))
         reach = ndtri((1 + _CONFIDENCE) / 2) * error
         low, high = stdtr(DEGREES_OF_FREEDOM, [-z - reach, -z + reach])
         return float(low), float(high)
@@ -119,10 +121,7 @@ def _read(scores, weights, upper, n, width=1.0):
 
 
 def tail_p_values(scores: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Share of good images that score as high, by the tail that these scores have.
-
-    Ranks among the images themselves could not tell: one of n is always highest.
-    """
+    """Share of good images that score as high, by the tail of the scores themselves."""
     if np.ptp(scores) == 0:  # copies of one image: none is unlike the others
         return np.ones(len(scores))
     return fit_predictive_tail(scores, weights).sf(scores)

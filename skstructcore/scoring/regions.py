@@ -12,6 +12,7 @@ from ..images.masks import outline
 from .evidence import iter_seen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -21,26 +22,14 @@ if TYPE_CHECKING:
 
 #: Columns of `skstructcore.regions`, and how they are stored where there is no region.
 COLUMNS = {
-    "image": object,
-    "region": np.int64,
-    "polygon": object,
-    "area": np.float64,
+    **{"image": object, "region": np.int64, "polygon": object, "area": np.float64},
     "n_patches": np.int64,
-    "mean": np.float64,
-    "peak": np.float64,
-    "peak_row": np.float64,
-    "peak_col": np.float64,
-    "top": np.float64,
-    "left": np.float64,
-    "bottom": np.float64,
-    "right": np.float64,
-    "p_value": np.float64,
-    "touches_border": bool,
-    "too_small": bool,
-    "route": object,
-    "height": np.int64,
-    "width": np.int64,
+    **dict.fromkeys(["mean", "peak", "peak_row", "peak_col"], np.float64),
+    **dict.fromkeys(["top", "left", "bottom", "right", "p_value"], np.float64),
+    **{"touches_border": bool, "too_small": bool, "route": object},
+    **{"height": np.int64, "width": np.int64},
 }
+_PLACES = ("peak_row", "peak_col", "top", "left", "bottom", "right")
 
 
 class Grid(NamedTuple):
@@ -66,6 +55,13 @@ class Grid(NamedTuple):
         return self.corners(np.asarray(patches) + self.half)
 
 
+def each_map(scorer: StructCoreScorer, maps: AnomalyMaps) -> Iterator[tuple[AnomalyMaps, int]]:
+    """Each map as the descriptors see it: some maps, and its position in these."""
+    for _, part in iter_seen(replace(maps, surprise=None), scorer.resolution):
+        for i in range(len(part)):
+            yield part, i
+
+
 def connected(over: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[tuple[slice, slice]]]:
     """Number the connected patches of a map from 1, also at corners; boxes of them as slices."""
     labels, _ = ndimage.label(over, structure=np.ones((3, 3)))
@@ -81,10 +77,10 @@ def peak_and_box(maps: AnomalyMaps, i: int, threshold: float) -> dict[str, float
         labels, boxes = connected(over)
         rows, cols = boxes[labels[peak] - 1]
         box = grid.corners([(rows.start, cols.start), (rows.stop, cols.stop)]).ravel()
-    places = [*grid.middles(peak), *box]
-    names = "peak_row peak_col region_top region_left region_bottom region_right".split()
+    names = [*_PLACES[:2], *(f"region_{side}" for side in _PLACES[2:])]
     n_counted = values.size if maps.ignored is None else (~maps.ignored[i]).sum()
-    return dict(zip(names, places, strict=True)) | {"area_over": over.sum() / n_counted}
+    places = dict(zip(names, [*grid.middles(peak), *box], strict=True))
+    return places | {"area_over": over.sum() / n_counted}
 
 
 def find_regions(
@@ -99,11 +95,10 @@ def find_regions(
     routes = known.route_of(maps)
     return [
         [
-            {"image": names[first + i], "region": number, **row, "route": routes[first + i]}
-            for number, row in enumerate(_of_map(part, i, decisions[routes[first + i]]), start=1)
+            {"image": name, "region": number, **row, "route": route}
+            for number, row in enumerate(_of_map(part, i, decisions[route]), start=1)
         ]
-        for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution)
-        for i in range(len(part))
+        for (part, i), name, route in zip(each_map(scorer, maps), names, routes, strict=True)
     ]
 
 
@@ -119,8 +114,7 @@ def _of_map(maps, i, decision):
         inside = labels[box] == number
         part = np.where(inside, values[box], -np.inf)
         peak = np.unravel_index(part.argmax(), part.shape)
-        top, left, bottom, right = grid.corners([start, stop]).ravel()
-        peak_row, peak_col = grid.middles(np.add(start, peak))
+        places = [*grid.middles(np.add(start, peak)), *grid.corners([start, stop]).ravel()]
         rows.append(
             {
                 "polygon": grid.corners(outline(inside)[:, ::-1] + start)[:, ::-1],
@@ -128,18 +122,12 @@ def _of_map(maps, i, decision):
                 "n_patches": int(inside.sum()),
                 "mean": part[inside].mean(),
                 "peak": part.max(),
-                "peak_row": peak_row,
-                "peak_col": peak_col,
-                "top": top,
-                "left": left,
-                "bottom": bottom,
-                "right": right,
+                **dict(zip(_PLACES, places, strict=True)),
+                "p_value": decision.p_values(part.max()).item(),
                 "touches_border": 0 in start or bool((np.equal(stop, values.shape)).any()),
                 "too_small": False,
                 "height": int(height),
                 "width": int(width),
             }
         )
-    p_values = decision.p_values([row["peak"] for row in rows])
-    rows = [{**row, "p_value": p_value} for row, p_value in zip(rows, p_values, strict=True)]
     return sorted(rows, key=lambda row: -row["peak"])

@@ -1,26 +1,24 @@
 """Routes: each has its own statistics, weight and threshold; how images are judged by theirs.
 
-Anomaly scores of different products differ in location and spread. With routes they are
-standardised so that 0 is the median of the held-out good training images of the route and 1 is its
-threshold. An image that is too far from its route is of no known product; its score is then at
-least the ratio of its standardised routing distance to the largest that is still known, which is
-above 1.
+With routes, scores are standardised: 0 is the median of the held-out good training images of the
+route, 1 its threshold. That of an image that is too far from its route, of no known product, is at
+least the ratio of its standardised routing distance to the largest that is still known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import UserDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ..routing import UNKNOWN, fit_tail
 from .calibration import Judged, ScoreCalibration, fit_calibration
 from .decision import MIN_IMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
@@ -42,9 +40,8 @@ _ABOVE = float(np.nextafter(1.0, 2.0))  # the lowest standardised score that is 
 class RouteCalibration:
     """What good images of one route look like.
 
-    `calibration` is of its own training images or, where these are too few (`is_pooled`), of those
-    of all routes. `tail` is how far they are from the route; None: images are not routed, and
-    scores stay as they are.
+    `calibration` is of its own training images or, where these are too few (`is_pooled`), of all.
+    `tail` is how far they are from the route; None: images are not routed, scores stay as they are.
     """
 
     calibration: ScoreCalibration
@@ -52,15 +49,8 @@ class RouteCalibration:
     is_pooled: bool = False
 
     @property
-    def threshold(self) -> float:
-        """Scores above it are rejected."""
-        return self.calibration.threshold if self.tail is None else 1.0
-
-    @property
     def score_span(self) -> float:
         """One unit in raw scores; a standard deviation if the threshold is at most the median."""
-        if self.tail is None:
-            return 1.0
         decision = self.calibration.decision
         span = decision.threshold - float(np.median(decision.scores))
         return span if span > 0 else float(decision.scores.std()) or 1.0
@@ -75,10 +65,6 @@ class RouteCalibration:
         return np.where(
             decision.rejects(scores), np.maximum(scaled, _ABOVE), np.minimum(scaled, 1.0)
         )
-
-    def threshold_at(self, rate: float) -> float:
-        """The threshold of another false-alarm rate, for scores as they are now."""
-        return float(self.scale_scores(np.asarray(self.calibration.decision.at(rate).threshold)))
 
     def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
         """Judge n images of the route; a share `unknown_level` of good ones is called unknown."""
@@ -103,19 +89,10 @@ class RouteCalibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Routes(Mapping):
+class Routes(UserDict):
     """`RouteCalibration` of each route by its name; of "all" where images are not routed."""
 
-    by_name: dict[str, RouteCalibration]
-
-    def __getitem__(self, name: str) -> RouteCalibration:
-        return self.by_name[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_name)
-
-    def __len__(self) -> int:
-        return len(self.by_name)
+    data: dict[str, RouteCalibration]
 
     @property
     def is_routed(self) -> bool:
@@ -140,12 +117,11 @@ class Routes(Mapping):
                 "The training maps had routes and these have none: score images with the "
                 "pipeline that was fitted."
             )
-        for name in np.unique(maps.route):
-            if name not in self:
-                raise ValueError(
-                    f"The maps have the route {str(name)!r}, for which nothing was learned: known "
-                    f"are {', '.join(self)}. Score images with the pipeline that was fitted."
-                )
+        if unknown := sorted({*maps.route} - self.keys()):
+            raise ValueError(
+                f"The maps have the route {str(unknown[0])!r}, for which nothing was learned: "
+                f"known are {', '.join(self)}. Score images with the pipeline that was fitted."
+            )
         return maps.route.astype(object)
 
     def judge(self, evidence: Evidence, unknown_level: float) -> Judged:
@@ -159,11 +135,7 @@ class Routes(Mapping):
 
 
 def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Routes]:
-    """Calibrate all images together, and each route ("all" without routes).
-
-    A route with fewer than `MIN_GROUPS` images (groups) has the calibration of all. Options are
-    those of `fit_calibration`.
-    """
+    """Calibrate all images together, and each route; `options` are those of `fit_calibration`."""
     calibration = fit_calibration(training, **options)
     if training.route is None:
         return calibration, Routes({"all": RouteCalibration(calibration)})
@@ -180,15 +152,11 @@ def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Rou
 
 @dataclass(frozen=True, eq=False)
 class LotRates:
-    """Each lot left out in turn: how many of its good images the others would have rejected.
+    """Each lot left out in turn: how many of its good images the others would have rejected."""
 
-    All are of shape (n_lots,): the numbers of lots, or codes of groups; their images; and the share
-    of these above the threshold of the other images, while the bank has no patches of the lot.
-    """
-
-    lots: NDArray[np.int64]
+    lots: NDArray[np.int64]  # (n_lots,): numbers of lots, or codes of groups
     n_images: NDArray[np.int64]
-    rates: NDArray[np.float64]
+    rates: NDArray[np.float64]  # above the threshold of the others; the bank has not the lot either
 
     def __str__(self) -> str:
         worst = self.rates.max()
@@ -202,35 +170,28 @@ class LotRates:
 def rates_by_lot(training: Evidence, apart: Evidence, routes: Routes) -> LotRates | None:
     """Count, for each lot, what the threshold of the others rejects.
 
-    `apart` is the evidence of the `training` images, from which `routes` were learned, scored
-    without the entries of their lot, which is their group there. Lots count that have at least 5
-    images which could be judged, and 5 images beside them that a threshold is learned from; None
-    where fewer than two have.
+    `apart` is the evidence of the `training` images, scored without the entries of their lot, which
+    is their group there. Lots count with 5 images or more, and as many beside them that a threshold
+    is learned from; None where fewer than two have.
     """
     lots = apart.groups
     if lots is None:
         return None
     names, counts = np.unique(lots, return_counts=True)
-    large = names[counts >= MIN_IMAGES]
-    if len(large) < 2:
-        return None
-    judged, rejected = np.zeros((2, len(lots)), dtype=bool)
+    rejected = np.full(len(lots), np.nan)  # not judged
     for name, route in routes.items():
         if route.is_pooled:
             continue
         mine = training.rows_of(name)
-        scores = route.calibration.score(apart.take(mine))
-        for lot in large:
+        scores = route.calibration.judge(apart.take(mine)).score
+        for lot in names[counts >= MIN_IMAGES]:
             of_lot = np.flatnonzero(lots[mine] == lot)
             if 0 < len(of_lot) <= len(mine) - MIN_IMAGES:
                 others = route.calibration.decision.without(of_lot)
-                if others is None:
-                    continue
-                judged[mine[of_lot]] = True
-                rejected[mine[of_lot]] = others.rejects(scores[of_lot])
-    counts = np.array([(judged & (lots == lot)).sum() for lot in large])
-    large, counts = large[counts >= MIN_IMAGES], counts[counts >= MIN_IMAGES]
-    if len(large) < 2:
+                if others is not None:
+                    rejected[mine[of_lot]] = others.rejects(scores[of_lot])
+    table = pd.Series(rejected).groupby(lots).agg(["count", "mean"])
+    table = table[table["count"] >= MIN_IMAGES]
+    if len(table) < 2:
         return None
-    rates = np.array([rejected[lots == lot].sum() for lot in large]) / counts
-    return LotRates(large, counts, rates)
+    return LotRates(table.index.to_numpy(), table["count"].to_numpy(), table["mean"].to_numpy())

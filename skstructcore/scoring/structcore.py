@@ -46,23 +46,21 @@ _logger = logging.getLogger(__name__)
 class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, BaseEstimator):
     """Turn anomaly maps into calibrated image scores, decisions and pixel maps.
 
-    The anomaly score of an image with distance map ``S`` is ``base(S) + lam * D_struct``, where
+    The anomaly score of an image with distance map ``S`` is ``max(S) + lam * D_struct``, where
     ``D_struct`` combines ``z = (phi - location) / scale``, the descriptors of its maps standardised
-    by those of good training images. Descriptors look at the distances ``S`` or at the
-    *surprise* ``U``, the same distances judged by what is normal for such content
-    (`skstructcore.knn.surprise`).
+    by those of good training images. Descriptors look at the distances ``S`` or at the *surprise*,
+    the same distances judged by what is normal for such content (`skstructcore.knn.surprise`).
 
     Parameters
     ----------
     norm : {"sum", "l2", "linf"}, default="sum"
-        How ``z`` becomes ``D_struct``. "sum": signed sum. "l2", "linf": the norms of the paper.
+        How ``z`` becomes ``D_struct``: the signed sum, or a norm of the paper.
     lam : "auto", "struct-only" or float >= 0, default="auto"
         Weight of ``D_struct``. "auto": ``std(base)`` for the sum, so that the base is one more
-        ``z`` of the sum, with weight 1, and, as published, ``std(base) / std(D_struct)`` for
-        the norms. "struct-only": the base score does not count.
+        ``z``, and, as published, ``std(base) / std(D_struct)`` for the norms. "struct-only": the
+        base score does not count.
     quantile : float in (0, 1), default=None
-        The paper's word: one minus `false_alarm_rate`, which it replaces. None:
-        `false_alarm_rate` counts.
+        The paper's word: one minus `false_alarm_rate`, which it replaces if it is given.
     false_alarm_rate : float in (0, 1), default=0.01
         Share of further good images that may be rejected.
     descriptors : "default", sequence of str or callable, or dict of these to float, \
@@ -76,9 +74,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         Whether descriptors look at the patch grid or at the pixel map that `transform` returns.
     threshold : {"expected", "guaranteed", "quantile"}, default="expected"
         "expected": `false_alarm_rate` is the expected rate for further images like the training
-        images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is
-        never larger, for images that are exchangeable with the training images (groups with
-        groups); few images can guarantee a large rate only, and less is found. "quantile": of the
+        images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is never
+        larger; few images can guarantee a large rate only, and less is found. "quantile": of the
         training scores, as published. See `skstructcore.scoring.decision.decide`.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
@@ -86,8 +83,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     Attributes
     ----------
     calibration_ : ScoreCalibration
-        What good images look like: location and scale of the descriptors, training scores,
-        and the decision. With routes, of all together.
+        Location and scale of the descriptors of good images, of all routes together.
     routes_ : Routes, a mapping of str to RouteCalibration
         The same for each route; for "all" where the training maps have no routes. With routes,
         scores are standardised: 0 is the median of the good training images of the route, 1 its
@@ -101,22 +97,21 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         Base score, descriptors, group and route of each training image.
     map_shape_ : tuple of (int, int)
         Height and width of the maps, in patches.
+    n_features_in_ : int
+        Width of the maps.
     false_alarm_rate_ : float
-        The rate that the threshold stands for: images with a p-value of at most this are
-        rejected. Larger than what was asked for where ``threshold="guaranteed"`` has too few
-        images. With routes the largest; each has its own in ``routes_.decisions``.
+        The rate that the threshold stands for: images with a p-value of at most this are rejected.
+        Larger than what was asked for where ``threshold="guaranteed"`` has too few images. With
+        routes the largest; each has its own in ``routes_.decisions``.
     part_decision_ : Decision or None
         About parts with several views, see `skstructcore.describe_parts`; None without parts.
     lots_ : LotRates or None
-        Where training images come in lots or groups: each left out in turn, the share of its
-        good images that the threshold of the others rejects. None also after images came or
-        went, or thresholds moved, as scores without each lot are known in `fit` only.
+        Where training images come in lots or groups: each left out in turn, the share of its good
+        images that the threshold of the others rejects. Known after `fit` only.
     offset_ : float
         Minus the threshold: ``decision_function = score_samples - offset_``. -1 with routes.
     version_ : str
         Of skstructcore, that learned all this.
-    n_features_in_ : int
-        Width of the maps.
 
     Warns
     -----
@@ -127,8 +122,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     References
     ----------
     Chae, J. et al. (2026). StructCore: structure-aware image-level scoring for training-free
-    unsupervised anomaly detection. arXiv:2602.17048. ``docs/scoring.md`` says where the
-    defaults depart from it, and why.
+    unsupervised anomaly detection. arXiv:2602.17048.
 
     Examples
     --------
@@ -203,8 +197,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         apart = self.training_ if maps.without_lot is None else self.evidence_of(maps.without_lot)
         self.lots_ = rates_by_lot(self.training_, apart, self.routes_)
         for sentence in unlike_the_others(self):
-            text = sentence.removesuffix(".")
-            _logger.warning("%s (audit lists such images, forget takes them out)", text)
+            _logger.warning("%s (audit lists such images, forget takes them out)", sentence[:-1])
         for sentence in expectations(self):
             _logger.info("%s", sentence)
         return self
@@ -225,10 +218,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def with_training(
         self, training: Evidence, routes: Mapping[str, RouteCalibration] | None = None
     ) -> Self:
-        """Return a copy with other training images: what follows from these is set, or dropped.
-
-        `routes` are those of these images where they are known; None: `calibrate` learns them.
-        """
+        """Return a copy with other training images, of which `routes` may be known already."""
         changed = copy.copy(self)
         changed.training_, changed.lots_ = training, None
         vars(changed).pop("recalibration_", None)
@@ -249,13 +239,9 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return changed
 
     def _options(self):
-        return {
-            "norm": self.norm,
-            "lam": self.lam,
-            "weights": list(self.descriptors_.values()),
-            "false_alarm_rate": self._asked_rate(),
-            "threshold": self._rule(),
-        }
+        weights, rate = list(self.descriptors_.values()), self._asked_rate()
+        options = {"norm": self.norm, "lam": self.lam, "weights": weights}
+        return options | {"false_alarm_rate": rate, "threshold": self._rule()}
 
     def _decide_parts(self):
         """The decision about parts, by held-out training parts; None where there are none."""
@@ -296,7 +282,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     @property
     def offset_(self) -> float:
-        return -next(iter(self.routes_.values())).threshold
+        return -1.0 if self.routes_.is_routed else -self.routes_["all"].calibration.threshold
 
     @property
     def false_alarm_rate_(self) -> float:
@@ -332,11 +318,10 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def transform(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float32]:
-        """Return pixel maps: bilinear to the size that the backbone saw, smoothed there.
+        """Return pixel maps (n_samples, H, W), float32: bilinear to the size that the backbone saw.
 
-        They are float32, (n_samples, H, W). The Gaussian has a standard deviation of 4 pixels, as
-        in the paper. Maps without geometry keep their size and are not
-        smoothed. Ignored pixels are 0.
+        They are smoothed there by a Gaussian with a standard deviation of 4 pixels, as in the
+        paper. Maps without geometry stay as they are. Ignored pixels are 0.
         """
         maps = replace(self._fitted_maps(X), surprise=None)
         return np.asarray(at_pixels(maps).values, dtype=np.float32)

@@ -50,19 +50,16 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
         if not 0 < len(odd) < len(mine) // 3:
             continue
         names = [_name_of(mine, i) for i in odd[:_NAMED]]
-        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         if len(odd) > _NAMED:
-            listed = f"{', '.join(names)} and {len(odd) - _NAMED} more"
-        one = len(odd) == 1
+            names.append(f"{len(odd) - _NAMED} more")
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        images, are, them = ("image", "is", "it") if len(odd) == 1 else ("images", "are", "them")
         of_route = "" if route == "all" else f" of {route!r}"
-        text = f"{len(odd)} training image{'' if one else 's'}{of_route} "
-        text += f"{'is' if one else 'are'} unlike the others: {listed}"
+        text = f"{len(odd)} training {images}{of_route} {are} unlike the others: {listed}"
         less = decision.without(odd)
         if less and decision.threshold - less.threshold > 0.02 * abs(decision.threshold):
-            text += (
-                f"; without {'it' if one else 'them'} the threshold would be "
-                f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
-            )
+            thresholds = f"{less.threshold:.3g} instead of {decision.threshold:.3g}"
+            text += f"; without {them} the threshold would be {thresholds}"
         sentences.append(f"{text}.")
     return sentences
 
@@ -71,16 +68,16 @@ def explain_routes(routes: Mapping[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
     tails = {name: route.tail for name, route in routes.items() if route.tail is not None}
-    calibrations = {name: r.calibration for name, r in routes.items() if not r.is_pooled}
-    short = {name: c.decision.shortage for name, c in calibrations.items() if c.decision.shortage}
-    if short and not tails:
-        messages += short.values()
-    elif short:
-        worst = max(short, key=lambda name: calibrations[name].decision.rate)
-        messages.append(
-            f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
-            f"fewest: {short[worst]}"
-        )
+    own = {name: r.calibration.decision for name, r in routes.items() if not r.is_pooled}
+    short = {name: decision for name, decision in own.items() if decision.shortage}
+    if short:
+        worst = max(short, key=lambda name: short[name].rate)
+        if tails:
+            messages.append(
+                f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
+                "fewest:"
+            )
+        messages.append(short[worst].shortage)
     few = [name for name, route in routes.items() if route.is_pooled]
     if few:
         messages.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,7 @@ from scipy.stats import beta
 
 from ..routing import UNKNOWN
 from .descriptors import BASE, descriptor_names, shown
-from .evidence import iter_seen
-from .regions import peak_and_box
+from .regions import each_map, peak_and_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,29 +33,25 @@ def describe_maps(
     Returns
     -------
     parts : DataFrame
-        A row an image:
+        A row an image; places are in pixels of the upright original, or in patches where the maps
+        have no geometry:
 
         - ``base``, ``d_struct``, ``anomaly_score`` (= -score_samples);
-        - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good
-          training images each part is; ``z_std``, ``z_top1`` and ``z_tv``, the descriptors of
-          the paper, are there even where they do not count;
+        - ``z_<base>`` and ``z_<descriptor>``: how many standard deviations above good training
+          images each is; ``z_std``, ``z_top1`` and ``z_tv``, of the paper, also where they do not
+          count;
         - ``p_value``: how often a good image scores at least as high;
         - ``is_anomalous``: the decision;
-        - ``decided_by``: the part that has raised the score most, compared with the mean of
-          good training images, by its ``z`` and what that counts; with the norms of the paper
-          a ``z`` far below normal raises it too;
+        - ``decided_by``: what has raised the score most, compared with the mean of good training
+          images, by its ``z`` and what that counts; in the norms of the paper a ``z`` far below
+          normal raises it too;
         - ``route``: the product that the image shows, or "unknown"; "all" without routes;
-        - with routes: ``nearest_route``, the one that it was compared with;
-          ``route_distance`` to it, and ``route_p_value``: how often an image of this
-          product is at least as far;
+        - with routes: ``nearest_route``, the one that it was compared with; ``route_distance`` to
+          it, and ``route_p_value``: how often an image of this product is at least as far;
         - ``peak_row``, ``peak_col``: where the distance is largest;
-        - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the
-          connected patches around the peak whose distance is above the threshold of the
-          base score, NaN where none is;
+        - ``region_top``, ``region_left``, ``region_bottom``, ``region_right``: box of the connected
+          patches around the peak that are above the threshold of the base score, NaN where none is;
         - ``area_over``: share of the patches (ignored ones apart) that are above it.
-
-        Places are in pixels of the upright original image, or in patches where the maps
-        have no geometry.
     """
     names = descriptor_names([BASE]) + descriptor_names(shown(scorer.descriptors_))
     columns = {"base": base, "d_struct": judged.d_struct, "anomaly_score": judged.score}
@@ -70,11 +64,8 @@ def describe_maps(
         columns["nearest_route"] = judged.nearest_route
         columns["route_distance"] = maps.route_distance
         columns["route_p_value"] = judged.route_p_value
-    where = [
-        peak_and_box(part, i, judged.base_threshold[first + i])
-        for first, part in iter_seen(replace(maps, surprise=None), scorer.resolution)
-        for i in range(len(part))
-    ]
+    seen = zip(each_map(scorer, maps), judged.base_threshold, strict=True)
+    where = [peak_and_box(*one_map, threshold) for one_map, threshold in seen]
     return pd.DataFrame(columns).join(pd.DataFrame(where))
 
 
@@ -95,7 +86,12 @@ def rejections(
         return np.array([scorer.part_decision_.at(rate).rejects(scores) for rate in rates])
     routes, rejected = routes_of(described), []
     for rate in rates:
-        limits = {name: route.threshold_at(rate) for name, route in scorer.routes_.items()}
+        limits = {
+            name: float(
+                route.scale_scores(np.asarray(route.calibration.decision.at(rate).threshold))
+            )
+            for name, route in scorer.routes_.items()
+        }
         rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
     return np.array(rejected, dtype=bool)
 

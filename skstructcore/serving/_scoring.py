@@ -267,7 +267,7 @@ def _of_route(route: RouteCalibration, unknown_level: float) -> dict[str, Any]:
         "location": calibration.location[:n_counted],
         "scale": calibration.scale[:n_counted],
         "score_location": 0.0 if tail is None else calibration.threshold - route.score_span,
-        "score_span": route.score_span,
+        "score_span": 1.0 if tail is None else route.score_span,
         "rate": calibration.decision.rate,
         "levels": levels,
         "p_values": p_values,
