@@ -23,7 +23,6 @@ from .style import SKY, as_text, map_limits, new_figure, overlay_colors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
@@ -133,12 +132,9 @@ class AnomalyMapDisplay(Display):
             See `plot`.
         """
         _listed(images)  # an error before the work
-        maps = pipe[:-1].transform(images)
-        described, labels = pipe[-1].describe(maps), labels_of(images, y)
-        display = cls._of_scored(
-            images, intensity_of(pipe), maps, described, pipe[-1], labels, others=others or {}
-        )
-        return display.plot(axes)
+        maps, labels = pipe[:-1].transform(images), labels_of(images, y)
+        described, view = pipe[-1].describe(maps), intensity_of(pipe)
+        return cls._of_scored(images, view, maps, described, pipe[-1], labels, others).plot(axes)
 
     @classmethod
     def from_predictions(
@@ -161,8 +157,8 @@ class AnomalyMapDisplay(Display):
         titles, thresholds, rows, axes
             See the class and `plot`.
         """
-        display = cls._of(images, maps, titles=titles, thresholds=thresholds, rows=rows)
-        return display.plot(axes)
+        options = {"titles": titles, "thresholds": thresholds, "rows": rows}
+        return cls._of(images, maps, **options).plot(axes)
 
     @classmethod
     def _of(cls, images, maps, view=None, **options):
@@ -172,25 +168,19 @@ class AnomalyMapDisplay(Display):
         listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
-        masks = None
-        if hasattr(images, "load_mask"):
-            masks = [images.load_mask(i) for i in range(len(images))]
+        has_masks = hasattr(images, "load_mask")
+        masks = [images.load_mask(i) for i in range(len(images))] if has_masks else None
         return cls(pixels, placed, masks=masks, **options)
 
     @classmethod
-    def _of_scored(cls, images, view, maps, described, scorer, labels, *, others, **options):
+    def _of_scored(cls, images, view, maps, described, scorer, labels, others=None, rows=None):
         """Of maps that a pipeline has made; those of others stand beside."""
         limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
         seen = at_pixels(maps) if scorer.resolution == "full" else maps
-        relative = replace(seen, values=seen.values / limits)
-        return cls._of(
-            images,
-            {_OURS: relative, **others},
-            view,
-            titles=titles_of(described, labels, as_images(images).file_names()),
-            thresholds={_OURS: 1.0},
-            **options,
-        )
+        every = {_OURS: replace(seen, values=seen.values / limits), **(others or {})}
+        titles = _titles(described, labels, as_images(images).file_names())
+        options = {"titles": titles, "thresholds": {_OURS: 1.0}, "rows": rows}
+        return cls._of(images, every, view, **options)
 
     @classmethod
     def from_evaluation(
@@ -220,12 +210,13 @@ class AnomalyMapDisplay(Display):
             ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
             chosen += ranked[:n_cases].tolist()
             rows += [heading] * min(n_cases, len(ranked))
-        images, maps = evaluation.images[chosen], evaluation.maps[chosen]
-        display = cls._of_scored(
-            images, evaluation.view, maps, scores.iloc[chosen], evaluation.scorer, images.y,
-            others={}, rows=rows,
-        )  # fmt: skip
-        return display.plot(axes)
+        images, maps, scores = (
+            evaluation.images[chosen],
+            evaluation.maps[chosen],
+            scores.iloc[chosen],
+        )
+        view, scorer = evaluation.view, evaluation.scorer
+        return cls._of_scored(images, view, maps, scores, scorer, images.y, rows=rows).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -260,9 +251,8 @@ class AnomalyMapDisplay(Display):
                 drawn[name] = ax.imshow(stack[i], cmap=colors, vmin=low, vmax=high)
                 if name in self.thresholds:
                     _draw_outline(ax, stack[i], self.thresholds[name], colors="white")
-            for ax in self.axes_[i]:
-                if mask is not None:
-                    _draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
+            for ax in () if mask is None else self.axes_[i]:
+                _draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
             self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
         if is_new:
             if self.rows is None and len(self.maps) > 1:
@@ -270,9 +260,21 @@ class AnomalyMapDisplay(Display):
                     ax.set_title(name, fontsize=8)
             for name, image in drawn.items():
                 _draw_color_bar(image, self.axes_, name, self.thresholds.get(name))
-            has_masks = any(mask is not None and mask.any() for mask in self.masks)
-            _draw_legend(self.figure_, of_masks=has_masks, of_thresholds=bool(self.thresholds))
+            self._draw_legend()
         return self
+
+    def _draw_legend(self):
+        """Say below all axes what the outlines mean."""
+        from matplotlib.lines import Line2D
+
+        lines = []
+        if any(mask is not None and mask.any() for mask in self.masks):
+            lines.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
+        if self.thresholds:
+            lines.append(Line2D([], [], color="white", label="over the threshold"))
+        if lines:
+            options = {"ncols": 2, "fontsize": 9, "facecolor": "0.6"}
+            self.figure_.legend(handles=lines, loc="outside lower center", **options)
 
 
 def _listed(images):
@@ -285,24 +287,21 @@ def _listed(images):
     return listed
 
 
-def titles_of(described: pd.DataFrame, labels: ArrayLike | None, names: Sequence[str]) -> list[str]:
+def _titles(described, labels, names):
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
-    verdicts = np.where(described["is_anomalous"].to_numpy(bool), "rejected", "accepted")
-    labels = [""] * len(described) if labels is None else [f"{as_text(y)}, " for y in labels]
-    # The name of an image that is no file is its position, which says little: it is left out.
-    names = [_file_line(name) for name in names]
-    return [
-        f"{name}{label}{verdict}\np-value {p:.2g}, score {score:.3g}"
-        for name, label, verdict, p, score in zip(
-            names, labels, verdicts, described["p_value"], described["anomaly_score"], strict=True
-        )
-    ]
-
-
-def _file_line(name):
-    text = PurePath(name).name
-    text = text if len(text) <= 28 else f"…{text[-27:]}"
-    return "" if re.fullmatch(r"image \d+", name) else f"{as_text(text)}\n"
+    titles = []
+    for i, (name, row) in enumerate(zip(names, described.itertuples(), strict=True)):
+        name = PurePath(name).name
+        name = name if len(name) <= 28 else f"…{name[-27:]}"
+        verdict = "rejected" if row.is_anomalous else "accepted"
+        lines = [
+            as_text(name),
+            verdict if labels is None else f"{as_text(labels[i])}, {verdict}",
+            f"p-value {row.p_value:.2g}, score {row.anomaly_score:.3g}",
+        ]
+        # The name of an image that is no file is its position, which says little: it is left out.
+        titles.append("\n".join(lines[1:] if re.fullmatch(r"image \d+", name) else lines))
+    return titles
 
 
 def _placed(maps, images):
@@ -320,16 +319,14 @@ def _new_grid(n_images, width, rows):
 
     Images of one heading of `rows` share a line; None: lines are filled.
     """
+    headings = [""] * n_images if rows is None else list(rows)
+    per_line = max(map(headings.count, headings))
     if rows is None:
-        rows, per_line = [""] * n_images, min(n_images, max(1, _MOST_COLUMNS // width))
-    else:
-        rows = list(rows)
-        per_line = max(rows.count(row) for row in rows)
+        per_line = min(per_line, max(1, _MOST_COLUMNS // width))
     lines = []  # heading, positions
-    for heading in dict.fromkeys(rows):
-        members = [i for i, row in enumerate(rows) if row == heading]
-        for start in range(0, len(members), per_line):
-            lines.append((heading if start == 0 else "", members[start : start + per_line]))
+    for heading in dict.fromkeys(headings):
+        members = [i for i in range(n_images) if headings[i] == heading]
+        lines += [(heading, members[k : k + per_line]) for k in range(0, len(members), per_line)]
     figure = new_figure((2.1 * width * per_line, 2.6 * len(lines) + 0.9))
     # A heading has a line of the grid to itself, so that no title runs into it.
     heights = [h for heading, _ in lines for h in (0.2 if heading else 0.01, 1)]
@@ -366,18 +363,3 @@ def _draw_color_bar(image, axes, name, threshold):
         bar.ax.axvline(threshold, color="black", lw=2)
         low, high = image.get_clim()
         bar.ax.set_title("threshold", x=(threshold - low) / (high - low), fontsize=8)
-
-
-def _draw_legend(figure, *, of_masks, of_thresholds):
-    """Say below all axes what the outlines mean."""
-    from matplotlib.lines import Line2D
-
-    handles = []
-    if of_masks:
-        handles.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
-    if of_thresholds:
-        handles.append(Line2D([], [], color="white", label="over the threshold"))
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=2, fontsize=9, facecolor="0.6"
-        )

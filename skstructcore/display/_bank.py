@@ -43,15 +43,13 @@ class BankDisplay(Display):
     """
 
     _size = (6.8, 4.8)
+    _arrays = ("coordinates", "image_index", "routes")
 
     coordinates: ArrayLike
     image_index: ArrayLike
     _: KW_ONLY
     routes: ArrayLike | None = None
     explained: float | None = None
-
-    def __post_init__(self) -> None:
-        self._as_arrays("coordinates", "image_index", "routes")
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, *, ax: Axes | None = None) -> Self:
@@ -67,11 +65,9 @@ class BankDisplay(Display):
         bank = fitted_steps(pipe)[0].bank_
         rows = np.asarray(bank.values, dtype=np.float32)
         pca = PCA(min(2, *rows.shape), random_state=0).fit(rows)
-        coordinates = np.zeros((len(rows), 2))
-        coordinates[:, : pca.n_components_] = pca.transform(rows)
-        routes = None
-        if len(bank.route_names) > 1:
-            routes = np.array(bank.route_names, dtype=object)[bank.routes]
+        coordinates = np.pad(pca.transform(rows), ((0, 0), (0, 2 - pca.n_components_)))
+        is_routed = len(bank.route_names) > 1
+        routes = np.array(bank.route_names, dtype=object)[bank.routes] if is_routed else None
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
         display = cls(coordinates, bank.image_index, routes=routes, explained=explained)
         return display.plot(ax)
@@ -81,30 +77,18 @@ class BankDisplay(Display):
         return np.bincount(self.image_index)
 
     def _draw(self, ax):
-        routes = np.full(len(self.coordinates), "all") if self.routes is None else self.routes
-        span = {"vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
+        routes = np.full(len(self.coordinates), "images") if self.routes is None else self.routes
+        options = {"cmap": "cividis", "vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
+        options |= {"s": 18, "alpha": 0.8, "linewidths": 0}
         for route, style in label_styles(routes).items():
             mine = routes == route
-            if not mine.any():
-                continue
-            drawn = ax.scatter(
-                *self.coordinates[mine].T,
-                c=self.image_index[mine],
-                marker="o" if self.routes is None else style["marker"],
-                cmap="cividis",
-                s=18,
-                alpha=0.8,
-                linewidths=0,
-                label=as_text(route),
-                **span,
-            )
+            options |= {"c": self.image_index[mine], "marker": style["marker"]}
+            drawn = ax.scatter(*self.coordinates[mine].T, label=as_text(route), **options)
         # Inside of the axes, which would become smaller with each drawing otherwise.
         bar = ax.inset_axes([1.03, 0, 0.04, 1])
         self.figure_.colorbar(drawn, cax=bar, label="training image, by position")
         share = "" if self.explained is None else f" ({100 * self.explained:.0f} % of the variance)"
-        ax.set_xlabel(f"two principal components{share}")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xlabel=f"two principal components{share}", xticks=[], yticks=[])
         if self.routes is not None:
             ax.legend(title="route", fontsize=8)
 
@@ -128,17 +112,12 @@ class BankDisplay(Display):
         ax.fill_between(np.arange(len(counts)), counts, step="mid", color=BLUE, lw=0)
         ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")
         for image in np.argsort(-counts, kind="stable")[:3]:
+            place = image, counts[image]
             ax.annotate(
-                str(image),
-                (image, counts[image]),
-                (0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
+                str(image), place, (0, 2), textcoords="offset points", ha="center", fontsize=8
             )
+        ax.set(xlabel="training image, by position", ylabel="entries of the bank")
         ax.set_ylim(0, 1.12 * counts.max())
-        ax.set_xlabel("training image, by position")
-        ax.set_ylabel("entries of the bank")
         legend_beside(ax)
         return self
 
@@ -168,15 +147,13 @@ class DependenceDisplay(Display):
     """
 
     _size = (6.4, 4)
+    _arrays = ("lags", "ratio")
 
     lags: ArrayLike
     ratio: ArrayLike
     _: KW_ONLY
     limit: ArrayLike | None = None
     block_length: int | None = None
-
-    def __post_init__(self) -> None:
-        self._as_arrays("lags", "ratio")
 
     @classmethod
     def from_estimator(
@@ -205,7 +182,8 @@ class DependenceDisplay(Display):
                 "which dependence can be told: add images (or raise bank__max_memory, where the "
                 "bank was selected from a stream)."
             )
-        route = next(iter(by_route)) if route is None and len(by_route) == 1 else route
+        if route is None and len(by_route) == 1:
+            (route,) = by_route
         if route not in by_route:
             names = ", ".join(map(repr, by_route))
             raise ValueError(f"route must be one of {names}, got {route!r}.")
@@ -217,23 +195,18 @@ class DependenceDisplay(Display):
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")
         ax.plot(self.lags, self.ratio, "o-", ms=4, color=BLUE, label="training images")
         if self.limit is not None:
-            limit = np.broadcast_to(np.asarray(self.limit, np.float64), self.ratio.shape)
+            limit = np.broadcast_to(self.limit, self.ratio.shape)
             ax.plot(self.lags, limit, ":", color=GREY, label="by chance at most")
         if self.block_length is not None:
-            ax.axvspan(
-                self.lags[0],
-                self.block_length,
-                color=ORANGE,
-                alpha=0.12,
-                lw=0,
-                hatch="//",
-                label=f"blocks of {self.block_length}",
-            )
+            label = f"blocks of {self.block_length}"
+            shade = {"color": ORANGE, "alpha": 0.12, "lw": 0, "hatch": "//"}
+            ax.axvspan(self.lags[0], self.block_length, label=label, **shade)
         ax.set_xscale("log", base=2)
         doubled = 2 ** np.arange(int(np.log2(max(self.lags.max(), 1))) + 1)
         ax.set_xticks(doubled, [str(lag) for lag in doubled])
         ax.set_xticks([], minor=True)
         ax.set_ylim(bottom=0)
-        ax.set_xlabel("lag in the sequence of training images")
-        ax.set_ylabel("explained / expected by chance")
+        ax.set(
+            xlabel="lag in the sequence of training images", ylabel="explained / expected by chance"
+        )
         ax.legend(frameon=False)

@@ -35,14 +35,14 @@ class Display:
     """
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
+    _arrays = ()  # fields that have one length and become arrays, unless they are None
     _labels_of = staticmethod(labels_of)
 
-    def _as_arrays(self, *names):
-        """Make arrays of fields that must be equally long, or None."""
-        check_same_length(**{name: getattr(self, name) for name in names})
-        for name in names:
+    def __post_init__(self) -> None:
+        check_same_length(**{name: getattr(self, name) for name in self._arrays})
+        for name in self._arrays:
             values = getattr(self, name)
-            if name == "labels" and np.asarray(values).dtype.kind in "biuf":
+            if name == "labels":
                 values = self._labels_of(None, values)
             setattr(self, name, None if values is None else np.asarray(values))
 
@@ -126,7 +126,7 @@ class ScoredDisplay(Display):
             See `from_estimator`.
         """
         check_same_length(described=described, y=y)
-        return cls.of(described, scorer, cls._labels_of(None, y)).plot(ax)
+        return cls.of(described, scorer, y).plot(ax)
 
 
 def described_by(pipe: Pipeline, images: ImagesLike) -> tuple[pd.DataFrame, StructCoreScorer]:

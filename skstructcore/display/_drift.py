@@ -116,6 +116,5 @@ class DriftDisplay(Display):
                 (position, 1.01 + 0.06 * (k % 3)), xycoords=("data", "axes fraction"),
                 va="bottom", ha="right" if position > middle else "left", fontsize=8,
             )  # fmt: skip
-        ax.set_xlabel("image, by position in the stream")
-        ax.set_ylabel("evidence of a change (log10)")
+        ax.set(xlabel="image, by position in the stream", ylabel="evidence of a change (log10)")
         legend_beside(ax)

@@ -69,6 +69,7 @@ class OperatingPointDisplay(Display):
     """
 
     _size = (6.6, 4.4)
+    _arrays = ("false_alarm_rate", "found", "false_alarms", "smallest_found")
 
     false_alarm_rate: ArrayLike
     found: ArrayLike | None = None
@@ -81,7 +82,7 @@ class OperatingPointDisplay(Display):
     smallest_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        self._as_arrays("false_alarm_rate", "found", "false_alarms", "smallest_found")
+        super().__post_init__()
         _check_rates(self.false_alarm_rate)
         for name in ("found", "false_alarms"):
             shares = getattr(self, name)
@@ -186,8 +187,7 @@ class OperatingPointDisplay(Display):
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""
-        names = "false_alarm_rate", "found", "false_alarms", "smallest_found"
-        columns = {name: getattr(self, name) for name in names}
+        columns = {name: getattr(self, name) for name in self._arrays}
         return pd.DataFrame({key: value for key, value in columns.items() if value is not None})
 
     def _draw(self, ax):
@@ -222,8 +222,7 @@ class OperatingPointDisplay(Display):
         ax.grid(alpha=0.25)
         if self.asked_rate is not None:
             ax.axvline(self.asked_rate, color="black", lw=1, ls="-.", label="as fitted")
-        ax.set_xlabel("false alarms asked for")
-        ax.set_ylabel("share")
+        ax.set(xlabel="false alarms asked for", ylabel="share")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 

@@ -56,6 +56,7 @@ class RegionOverlapDisplay(Display):
     """
 
     _size = (5.6, 4.4)
+    _arrays = ("false_positive_rate", "overlap")
 
     false_positive_rate: ArrayLike
     overlap: ArrayLike
@@ -64,7 +65,7 @@ class RegionOverlapDisplay(Display):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        self._as_arrays("false_positive_rate", "overlap")
+        super().__post_init__()
         check_number(self.max_fpr, "max_fpr", 0, 1, closed="right")
         self._area = curve_until(self.false_positive_rate, self.overlap, self.max_fpr)
         self.aupro = float(auc(*self._area) / self.max_fpr)
@@ -131,10 +132,8 @@ class RegionOverlapDisplay(Display):
             ax.annotate(
                 " end of the area", (self.max_fpr, 0.5), fontsize=8, color=GREY, va="center"
             )
-        percent_axis(ax.xaxis, np.linspace(0, 1, 6))
-        percent_axis(ax.yaxis, np.linspace(0, 1, 6))
-        ax.set_xlim(0, 1)
-        ax.set_ylim(0, 1.02)
-        ax.set_xlabel("normal pixels over the threshold")
-        ax.set_ylabel("share of a defect over the threshold (mean)")
+        for axis in (ax.xaxis, ax.yaxis):
+            percent_axis(axis, np.linspace(0, 1, 6))
+        ax.set(xlim=(0, 1), xlabel="normal pixels over the threshold")
+        ax.set(ylim=(0, 1.02), ylabel="share of a defect over the threshold (mean)")
         ax.legend(loc="lower right")

@@ -41,13 +41,12 @@ class RoutingDisplay(ScoredDisplay):
     ['nut', 'bolt']
     """
 
+    _arrays = ("nearest_route", "ratio", "labels")
+
     nearest_route: ArrayLike
     ratio: ArrayLike
     route_names: Sequence[str]
     labels: ArrayLike | None = None
-
-    def __post_init__(self) -> None:
-        self._as_arrays("nearest_route", "ratio", "labels")
 
     @staticmethod
     def _labels_of(images, y):
@@ -73,17 +72,15 @@ class RoutingDisplay(ScoredDisplay):
         return 8, 1.5 + 0.5 * len(self.route_names)
 
     def _draw(self, ax):
-        rows = {name: row for row, name in enumerate(self.route_names)}
+        rows = list(self.route_names)
         n_images = len(self.ratio)
         labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
         # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)
-        heights = np.array([rows[name] for name in self.nearest_route]) + shift
+        heights = np.array([rows.index(name) for name in self.nearest_route]) + shift
         for label, style in label_styles(labels).items():
-            mine = labels == label
-            if mine.any():
-                name, places = as_text(label), (self.ratio[mine], heights[mine])
-                ax.plot(*places, ls="", label=name, alpha=0.6, ms=5, **style)
+            places = self.ratio[labels == label], heights[labels == label]
+            ax.plot(*places, ls="", label=as_text(label), alpha=0.6, ms=5, **style)
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.annotate(
             f" {UNKNOWN} →", (1, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=9
@@ -93,7 +90,7 @@ class RoutingDisplay(ScoredDisplay):
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.set_yticks(range(len(rows)), map(as_text, rows))
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel("distance to the route / largest distance of a known image")
-        ax.set_ylabel("sent to")
+        xlabel = "distance to the route / largest distance of a known image"
+        ax.set(xlabel=xlabel, ylabel="sent to")
         if self.labels is not None:
             legend_beside(ax, title="category")

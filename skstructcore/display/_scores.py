@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _CALIBRATION = "good, calibration"
+_SHARES = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95}
 
 # Whether a region is right of the base threshold and above the other, how it looks, what it means,
 # and what it says of the defects and good images in it.
@@ -73,12 +74,14 @@ class DescriptorDisplay(ScoredDisplay):
     Name: (contrast, defects), dtype: float64
     """
 
+    _arrays = ("labels",)
+
     z: pd.DataFrame
     labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         check_same_length(z=self.z, labels=self.labels)
-        self._as_arrays("labels")
+        super().__post_init__()
 
     @classmethod
     def of(cls, described, scorer, labels):
@@ -88,32 +91,31 @@ class DescriptorDisplay(ScoredDisplay):
 
     def quantiles(self) -> pd.DataFrame:
         """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor: of good images, of defects."""
-        shares = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95}
-        names, tables = list(self.z), {}
-        for label, mine in self._members().items():
-            values = np.quantile(self.z[mine], list(shares.values()), axis=0)
-            tables[label] = pd.DataFrame(values.T, names, list(shares))
-        return pd.concat(tables).swaplevel().loc[names]
-
-    def _members(self):
         members = members_of(self.labels, len(self.z))
-        return {name: mine for name, mine in members.items() if mine.any()}
+        tables = {
+            label: self.z[mine].quantile(list(_SHARES.values())).T.set_axis(list(_SHARES), axis=1)
+            for label, mine in members.items()
+            if mine.any()
+        }
+        return pd.concat(tables).swaplevel().loc[list(self.z)]
 
     @property
     def _size(self):
         return 7.4, 1.2 + 0.5 * self.z.shape[1]
 
     def _draw(self, ax):
-        names = list(self.z)
-        table, members = self.quantiles(), self._members()
+        names, members = list(self.z), members_of(self.labels, len(self.z))
         looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
-        for k, (label, mine) in enumerate(members.items()):
+        table = self.quantiles().unstack().loc[names].swaplevel(axis=1)
+        drawn = [label for label in members if label in table]
+        for k, label in enumerate(drawn):
             color, marker = looks[label]
-            rows = np.arange(len(names)) + 0.3 * (k - (len(members) - 1) / 2)
-            q = table.xs(label, level=1).loc[names].to_numpy()
-            ax.hlines(rows, q[:, 0], q[:, 4], color=color, lw=1.2)
-            ax.hlines(rows, q[:, 1], q[:, 3], color=color, lw=5, alpha=0.5)
-            ax.plot(q[:, 2], rows, marker, color=color, ms=6, label=f"{label} ({mine.sum()})")
+            rows = np.arange(len(names)) + 0.3 * (k - (len(drawn) - 1) / 2)
+            q = table[label]
+            ax.hlines(rows, q["5%"], q["95%"], color=color, lw=1.2)
+            ax.hlines(rows, q["25%"], q["75%"], color=color, lw=5, alpha=0.5)
+            name = f"{label} ({members[label].sum()})"
+            ax.plot(q["50%"], rows, marker, color=color, ms=6, label=name)
         ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
         ax.axvline(0, color=GREY, lw=1)
         ax.set_yticks(range(len(names)), map(as_text, names))
@@ -156,6 +158,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
     """
 
     _size = (7.4, 4)
+    _arrays = ("scores", "labels")
 
     scores: ArrayLike
     threshold: float
@@ -163,7 +166,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
     calibration_scores: ArrayLike = ()
 
     def __post_init__(self) -> None:
-        self._as_arrays("scores", "labels")
+        super().__post_init__()
         self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
@@ -198,8 +201,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
                 values, self.edges, weights=share, histtype="stepfilled", label=label, **looks[name]
             )
         ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
-        ax.set_xlabel("anomaly score")
-        ax.set_ylabel("share of its images")
+        ax.set(xlabel="anomaly score", ylabel="share of its images")
         legend_beside(ax)
 
 
@@ -232,6 +234,7 @@ class ScoreShiftDisplay(ScoredDisplay):
     """
 
     _size = (7.4, 5)
+    _arrays = ("base", "scores", "labels")
 
     base: ArrayLike
     scores: ArrayLike
@@ -240,7 +243,7 @@ class ScoreShiftDisplay(ScoredDisplay):
     labels: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        self._as_arrays("base", "scores", "labels")
+        super().__post_init__()
         for name in ("base", "scores"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite numbers: leave out what has no score.")
@@ -265,38 +268,28 @@ class ScoreShiftDisplay(ScoredDisplay):
             are not known. Columns ``both``, ``only_score``, ``only_base``, ``neither``.
         """
         by_base, by_score = self.base > self.base_threshold, self.scores > self.threshold
-        regions = {
-            name: (by_base == is_right) & (by_score == is_top)
-            for name, (is_right, is_top, *_) in _REGIONS.items()
-        }
+        rejected = [by_base & by_score, by_score, by_base]
+        regions = np.select(rejected, ["both", "only_score", "only_base"], "neither")
         members = members_of(self.labels, len(self.base))
-        rows = [[int((r & mine).sum()) for r in regions.values()] for mine in members.values()]
-        return pd.DataFrame(rows, index=list(members), columns=list(regions))
+        rows = {label: pd.Series(regions[mine]).value_counts() for label, mine in members.items()}
+        return pd.DataFrame(rows, list(_REGIONS)).T.fillna(0).astype(int)
 
     def _draw(self, ax):
         labels = np.full(len(self.base), "images") if self.labels is None else self.labels
         styles = label_styles(labels)
-        present = dict.fromkeys(labels.tolist())
-        for label in sorted(present, key=lambda label: label != GOOD):  # defects above good images
+        for label in sorted(styles, key=lambda label: label != GOOD):  # defects above good images
             mine = labels == label
             ax.scatter(
-                self.base[mine],
-                self.scores[mine],
-                s=22,
-                alpha=0.75,
-                linewidths=0.4,
-                edgecolors="white",
-                label=f"{as_text(label)} ({mine.sum()})",
-                **styles[label],
-            )
+                self.base[mine], self.scores[mine], s=22, alpha=0.75, linewidths=0.4,
+                edgecolors="white", label=f"{as_text(label)} ({mine.sum()})", **styles[label],
+            )  # fmt: skip
         # The margins leave room for the words in the corners.
         ax.set_xlim(around(self.base, self.base_threshold, 0.08))
         ax.set_ylim(around(self.scores, self.threshold, 0.18))
         self._shade(ax)
         ax.axvline(self.base_threshold, color=GREY, ls="--", lw=1.2, label="threshold, base score")
         ax.axhline(self.threshold, color="black", ls="-", lw=1.2, label="threshold, anomaly score")
-        ax.set_xlabel("base score (farthest patch)")
-        ax.set_ylabel("anomaly score (with structure)")
+        ax.set(xlabel="base score (farthest patch)", ylabel="anomaly score (with structure)")
         legend_beside(ax)
 
     def _shade(self, ax):
@@ -312,12 +305,12 @@ class ScoreShiftDisplay(ScoredDisplay):
             if "images" in members:
                 lines = [f"{members['images']} images"]
             else:
-                numbers = members["defects"], members[GOOD]
-                lines = [text.format(n) for text, n in zip(words, numbers, strict=True)]
+                lines = [words[0].format(members["defects"]), words[1].format(members[GOOD])]
             ax.annotate(
                 "\n".join([heading, *lines]),
-                (xs[is_right], ys[is_top]),
+                (is_right, is_top),
                 (-5 if is_right else 5, -5 if is_top else 5),
+                xycoords="axes fraction",
                 textcoords="offset points",
                 ha="right" if is_right else "left",
                 va="top" if is_top else "bottom",

@@ -8,6 +8,7 @@ lines in their dashes, regions in their hatches.
 from __future__ import annotations
 
 import sys
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +27,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#555555"
-_LABELS = (
-    (ORANGE, "^"),
-    (GREEN, "s"),
-    (PURPLE, "D"),
-    (AMBER, "v"),
-    (SKY, "P"),
-    ("#000000", "X"),
-    ("#8C6D1F", "<"),
-    (GREY, ">"),
-)
+_LABEL_COLORS = (ORANGE, GREEN, PURPLE, AMBER, SKY, "#000000", "#8C6D1F", GREY)
+_LABEL_MARKERS = "^sDvPX<>"
 _LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), ("black", "--"))
 # Colours of inferno from a quarter of its length on.
 _STOPS = (
@@ -77,10 +70,10 @@ def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
     >>> label_styles(["dent", "good"])["good"]
     {'color': '#0072B2', 'marker': 'o'}
     """
-    styles = {label: {"color": BLUE, "marker": "o"} for label in (GOOD, "images")}
-    others = [label for label in dict.fromkeys(labels) if label not in styles]
-    for position, label in enumerate(others):
-        color, marker = _LABELS[position % len(_LABELS)]
+    styles, known = {}, (GOOD, "images")
+    others = cycle(zip(_LABEL_COLORS, _LABEL_MARKERS, strict=True))
+    for label in dict.fromkeys(labels):
+        color, marker = (BLUE, "o") if label in known else next(others)
         styles[label] = {"color": color, "marker": marker}
     return styles
 
