@@ -6,12 +6,9 @@ backbone runs for that, ``from_predictions`` takes what is known already. Both d
 """
 
 from ._anomaly_map import AnomalyMapDisplay
-from ._bank import BankDisplay, DependenceDisplay
-from ._drift import DriftDisplay
-from ._operating_point import OperatingPointDisplay
-from ._region_overlap import RegionOverlapDisplay
-from ._routing import RoutingDisplay
-from ._scores import DescriptorDisplay, ScoreHistogramDisplay, ScoreShiftDisplay
+from ._curves import OperatingPointDisplay, RegionOverlapDisplay
+from ._model import BankDisplay, DependenceDisplay, DriftDisplay
+from ._scores import DescriptorDisplay, RoutingDisplay, ScoreHistogramDisplay, ScoreShiftDisplay
 
 __all__ = [
     "AnomalyMapDisplay",

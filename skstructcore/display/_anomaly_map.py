@@ -157,11 +157,10 @@ class AnomalyMapDisplay(Display):
         titles, thresholds, rows, axes
             See the class and `plot`.
         """
-        options = {"titles": titles, "thresholds": thresholds, "rows": rows}
-        return cls._of(images, maps, **options).plot(axes)
+        return cls._of(images, maps, None, titles, thresholds, rows).plot(axes)
 
     @classmethod
-    def _of(cls, images, maps, view=None, **options):
+    def _of(cls, images, maps, view, titles, thresholds, rows):
         if not hasattr(maps, "items"):
             raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
         listed = _listed(images)
@@ -170,7 +169,7 @@ class AnomalyMapDisplay(Display):
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
         has_masks = hasattr(images, "load_mask")
         masks = [images.load_mask(i) for i in range(len(images))] if has_masks else None
-        return cls(pixels, placed, masks=masks, **options)
+        return cls(pixels, placed, masks=masks, titles=titles, thresholds=thresholds, rows=rows)
 
     @classmethod
     def _of_scored(cls, images, view, maps, described, scorer, labels, others=None, rows=None):
@@ -179,8 +178,7 @@ class AnomalyMapDisplay(Display):
         seen = at_pixels(maps) if scorer.resolution == "full" else maps
         every = {_OURS: replace(seen, values=seen.values / limits), **(others or {})}
         titles = _titles(described, labels, as_images(images).file_names())
-        options = {"titles": titles, "thresholds": {_OURS: 1.0}, "rows": rows}
-        return cls._of(images, every, view, **options)
+        return cls._of(images, every, view, titles, {_OURS: 1.0}, rows)
 
     @classmethod
     def from_evaluation(
@@ -201,22 +199,16 @@ class AnomalyMapDisplay(Display):
             See `plot`.
         """
         check_number(n_cases, "n_cases", 1, closed="left", kind=Integral)
-        scores = evaluation.scores
-        is_good = scores["defect_type"].to_numpy() == GOOD
-        ranks = scores["anomaly_score"].to_numpy()
-        chosen, rows = [], []
+        scores = evaluation.scores.reset_index(drop=True)
+        is_good, chosen, rows = scores["defect_type"] == GOOD, [], []
         for heading, (good, direction) in _CASES.items():
-            candidates = np.flatnonzero(is_good == good)
-            ranked = candidates[np.argsort(direction * ranks[candidates], kind="stable")]
-            chosen += ranked[:n_cases].tolist()
-            rows += [heading] * min(n_cases, len(ranked))
-        images, maps, scores = (
-            evaluation.images[chosen],
-            evaluation.maps[chosen],
-            scores.iloc[chosen],
-        )
-        view, scorer = evaluation.view, evaluation.scorer
-        return cls._of_scored(images, view, maps, scores, scorer, images.y, rows=rows).plot(axes)
+            ranks = direction * scores["anomaly_score"][is_good == good]
+            mine = ranks.sort_values(kind="stable").index[:n_cases].tolist()
+            chosen += mine
+            rows += [heading] * len(mine)
+        images, maps = evaluation.images[chosen], evaluation.maps[chosen]
+        known = scores.iloc[chosen], evaluation.scorer, images.y
+        return cls._of_scored(images, evaluation.view, maps, *known, rows=rows).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -232,13 +224,10 @@ class AnomalyMapDisplay(Display):
         """
         from matplotlib.colors import ListedColormap
 
-        is_new = axes is None
-        if is_new:
-            axes = _new_grid(len(self.images), 1 + len(self.maps), self.rows)
-        self.axes_ = np.asarray(axes, dtype=object)
-        wanted = len(self.images), 1 + len(self.maps)
-        if self.axes_.shape != wanted:
-            raise ValueError(f"axes must have shape {wanted}, got {self.axes_.shape}.")
+        is_new, shape = axes is None, (len(self.images), 1 + len(self.maps))
+        self.axes_ = np.asarray(_new_grid(*shape, self.rows) if is_new else axes, dtype=object)
+        if self.axes_.shape != shape:
+            raise ValueError(f"axes must have shape {shape}, got {self.axes_.shape}.")
         self.figure_ = self.axes_.flat[0].figure.figure  # the whole one, of a subfigure too
         colors, drawn = ListedColormap(overlay_colors() / 255), {}
         for i, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
@@ -305,10 +294,8 @@ def _titles(described, labels, names):
 
 
 def _placed(maps, images):
-    geometry = getattr(maps, "geometry", None)
-    values = np.asarray(maps)
-    if len(values) != len(images):
-        raise ValueError(f"There are {len(values)} maps for {len(images)} images.")
+    geometry, values = getattr(maps, "geometry", None), np.asarray(maps)
+    check_same_length(images=images, maps=values)
     if geometry is not None:
         return [place_on_image(values[i], geometry, i) for i in range(len(values))]
     return [upsample_maps(values[i : i + 1], image.shape[:2])[0] for i, image in enumerate(images)]
@@ -323,31 +310,26 @@ def _new_grid(n_images, width, rows):
     per_line = max(map(headings.count, headings))
     if rows is None:
         per_line = min(per_line, max(1, _MOST_COLUMNS // width))
-    lines = []  # heading, positions
+    lines, heights, n_columns = [], [], per_line * width
     for heading in dict.fromkeys(headings):
         members = [i for i in range(n_images) if headings[i] == heading]
-        lines += [(heading, members[k : k + per_line]) for k in range(0, len(members), per_line)]
-    figure = new_figure((2.1 * width * per_line, 2.6 * len(lines) + 0.9))
-    # A heading has a line of the grid to itself, so that no title runs into it.
-    heights = [h for heading, _ in lines for h in (0.2 if heading else 0.01, 1)]
-    grid = figure.add_gridspec(2 * len(lines), width * per_line, height_ratios=heights)
-    axes = np.empty((n_images, width), dtype=object)
-    for line, (heading, members) in enumerate(lines):
-        if heading:
-            band = figure.add_subplot(grid[2 * line, :])
-            band.set_axis_off()
-            band.text(0, 0.5, heading, fontsize=11, fontweight="bold", va="center")
-        for place, i in enumerate(members):
-            for column in range(width):
-                cell = grid[2 * line + 1, place * width + column]
-                axes[i, column] = figure.add_subplot(cell)
-    return axes
+        cells = [i * width + k for i in members for k in range(width)]
+        for start in range(0, len(cells), n_columns):
+            line = cells[start : start + n_columns]
+            # A heading has a line of the grid to itself, so that no title runs into it.
+            lines += [[heading] * n_columns, line + [""] * (n_columns - len(line))]
+            heights += [0.2 if heading else 0.01, 1]
+    figure = new_figure((2.1 * n_columns, 1.3 * len(lines) + 0.9))
+    axes = figure.subplot_mosaic(lines, height_ratios=heights, empty_sentinel="")
+    for heading in filter(None, dict.fromkeys(headings)):
+        axes[heading].set_axis_off()
+        axes[heading].text(0, 0.5, heading, fontsize=11, fontweight="bold", va="center")
+    return np.array([axes[k] for k in range(n_images * width)]).reshape(n_images, width)
 
 
 def _draw_outline(ax, values, level, **style):
     """Draw where a map crosses a level, if it does."""
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.min() < level < finite.max():
+    if (values < level).any() and (values > level).any():
         ax.contour(values, levels=[level], linewidths=1.2, **style)
 
 

@@ -1,4 +1,4 @@
-"""The scores of images: their histogram, their parts, and what the structure of maps changes."""
+"""The scores of images: histogram, parts, what the structure of maps changes, and routes."""
 
 from __future__ import annotations
 
@@ -10,40 +10,29 @@ import pandas as pd
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD
+from ..routing import UNKNOWN
 from ..scoring.table import base_thresholds, z_columns
 from ._base import ScoredDisplay, check_described
 from .style import BLUE, GREY, ORANGE, around, as_text, label_styles, legend_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 _CALIBRATION = "good, calibration"
-_SHARES = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95}
 
-# Whether a region is right of the base threshold and above the other, how it looks, what it means,
-# and what it says of the defects and good images in it.
+# How a region looks, what it means, and what it says of the defects and good images in it.
 _REGIONS = {
-    "both": (True, True, GREY, None, "both reject", "{} defects", "{} good"),
-    "only_score": (
-        False, True, BLUE, "//", "score alone rejects",
-        "+{} defects found", "+{} false alarms",
-    ),
-    "only_base": (
-        True, False, ORANGE, "\\\\", "base alone rejects",
-        "−{} defects lost", "−{} false alarms",
-    ),
-    "neither": (False, False, "white", None, "both accept", "{} defects", "{} good"),
-}  # fmt: skip
+    "both": (GREY, None, "both reject", "{} defects", "{} good"),
+    "only_score": (BLUE, "//", "score alone rejects", "+{} defects found", "+{} false alarms"),
+    "only_base": (ORANGE, "\\\\", "base alone rejects", "−{} defects lost", "−{} false alarms"),
+    "neither": ("white", None, "both accept", "{} defects", "{} good"),
+}
 
 
 def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
-    """Which images are good and which are defects; "images" are all, if nothing is known.
-
-    Examples
-    --------
-    >>> members_of(np.array(["good", "dent"]), 2)
-    {'good': array([ True, False]), 'defects': array([False,  True])}
-    """
+    """Which images are good and which are defects; "images" are all, if nothing is known."""
     if labels is None:
         return {"images": np.ones(n_images, dtype=bool)}
     return {GOOD: labels == GOOD, "defects": labels != GOOD}
@@ -93,7 +82,7 @@ class DescriptorDisplay(ScoredDisplay):
         """Return the 5, 25, 50, 75 and 95 % quantiles by descriptor: of good images, of defects."""
         members = members_of(self.labels, len(self.z))
         tables = {
-            label: self.z[mine].quantile(list(_SHARES.values())).T.set_axis(list(_SHARES), axis=1)
+            label: self.z[mine].describe([0.05, 0.25, 0.5, 0.75, 0.95]).loc["5%":"95%"].T
             for label, mine in members.items()
             if mine.any()
         }
@@ -142,7 +131,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
     calibration_scores : array-like of shape (n_calibration_images,), default=()
         Scores of the good images that the threshold comes from: training images, held out unless
         the fit was in-sample, and those that `recalibrate` was given. Where new good images
-        score differently from held-out or fresh ones, something has changed since.
+        score differently, something has changed since.
 
     Attributes
     ----------
@@ -177,7 +166,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
         check_described(described, "anomaly_score")
         routes = [route for route in scorer.routes_.values() if not route.is_pooled]
         scaled = [route.scale_scores(route.calibration.decision.scores) for route in routes]
-        calibration = np.concatenate([*scaled, np.empty(0)])
+        calibration = np.concatenate([np.empty(0), *scaled])
         return cls(described["anomaly_score"], -scorer.offset_, labels, calibration)
 
     def histograms(self) -> dict[str, NDArray[np.float64]]:
@@ -196,10 +185,8 @@ class ScoreHistogramDisplay(ScoredDisplay):
         }
         for name, values in self.histograms().items():
             share = np.full(len(values), 1 / len(values))
-            label = f"{name} ({len(values)})"
-            ax.hist(
-                values, self.edges, weights=share, histtype="stepfilled", label=label, **looks[name]
-            )
+            options = {"histtype": "stepfilled", "label": f"{name} ({len(values)})", **looks[name]}
+            ax.hist(values, self.edges, weights=share, **options)
         ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
         ax.set(xlabel="anomaly score", ylabel="share of its images")
         legend_beside(ax)
@@ -297,7 +284,8 @@ class ScoreShiftDisplay(ScoredDisplay):
         (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
         x, y = self.base_threshold, self.threshold
         counts = self.counts()
-        for name, (is_right, is_top, color, hatch, heading, *words) in _REGIONS.items():
+        for name, (color, hatch, heading, of_defects, of_good) in _REGIONS.items():
+            is_right, is_top = name in ("both", "only_base"), name in ("both", "only_score")
             xs = (x, right) if is_right else (left, x)
             ys = (y, top) if is_top else (bottom, y)
             ax.fill_between(xs, *ys, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0)
@@ -305,7 +293,7 @@ class ScoreShiftDisplay(ScoredDisplay):
             if "images" in members:
                 lines = [f"{members['images']} images"]
             else:
-                lines = [words[0].format(members["defects"]), words[1].format(members[GOOD])]
+                lines = [of_defects.format(members["defects"]), of_good.format(members[GOOD])]
             ax.annotate(
                 "\n".join([heading, *lines]),
                 (is_right, is_top),
@@ -317,3 +305,81 @@ class ScoreShiftDisplay(ScoredDisplay):
                 fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
             )
+
+
+@dataclass(eq=False, repr=False)
+class RoutingDisplay(ScoredDisplay):
+    """Where images were sent, one row a route.
+
+    Parameters
+    ----------
+    nearest_route : array-like of shape (n_images,) of str
+        The route that each image was compared with.
+    ratio : array-like of shape (n_images,)
+        Its distance to the route, in units of the largest that a known image may have: above 1
+        it is unknown.
+    route_names : sequence of str
+        All routes, from top to bottom.
+    labels : array-like of shape (n_images,) of str, default=None
+        Their categories, drawn as colours and marks; None: all alike.
+
+    Examples
+    --------
+    >>> from skstructcore.display import RoutingDisplay
+    >>> display = RoutingDisplay(["nut", "nut"], [0.8, 4.0], ["nut", "bolt"], ["nut", "pin"])
+    >>> [label.get_text() for label in display.plot().ax_.get_yticklabels()]
+    ['nut', 'bolt']
+    """
+
+    _arrays = ("nearest_route", "ratio", "labels")
+
+    nearest_route: ArrayLike
+    ratio: ArrayLike
+    route_names: Sequence[str]
+    labels: ArrayLike | None = None
+
+    @staticmethod
+    def _labels_of(images, y):
+        return getattr(images, "categories", None) if y is None else y
+
+    @classmethod
+    def of(cls, described, scorer, labels):
+        if not scorer.routes_.is_routed:
+            raise ValueError(
+                "The pipeline has no routes: fit it with bank__categories= (or set "
+                "bank__n_routes) and knn__routing='auto'."
+            )
+        limits = {
+            name: route.tail.critical_distance(scorer.unknown_level)
+            for name, route in scorer.routes_.items()
+        }
+        check_described(described, "nearest_route", "route_distance")
+        ratio = described["route_distance"] / described["nearest_route"].map(limits)
+        return cls(described["nearest_route"], ratio, list(limits), labels)
+
+    @property
+    def _size(self):
+        return 8, 1.5 + 0.5 * len(self.route_names)
+
+    def _draw(self, ax):
+        rows = list(self.route_names)
+        n_images = len(self.ratio)
+        labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
+        # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
+        shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)
+        heights = np.array([rows.index(name) for name in self.nearest_route]) + shift
+        for label, style in label_styles(labels).items():
+            places = self.ratio[labels == label], heights[labels == label]
+            ax.plot(*places, ls="", label=as_text(label), alpha=0.6, ms=5, **style)
+        ax.axvline(1, color="0.3", ls="--", lw=1)
+        up = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
+        ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, **up)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("{x:g}")
+        ax.set_yticks(range(len(rows)), map(as_text, rows))
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        xlabel = "distance to the route / largest distance of a known image"
+        ax.set(xlabel=xlabel, ylabel="sent to")
+        if self.labels is not None:
+            legend_beside(ax, title="category")

@@ -50,26 +50,12 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def as_text(name: object) -> str:
-    """A name as pictures show it: nothing in it is read as a formula, or breaks the line.
-
-    Examples
-    --------
-    >>> print(as_text("$x^$ part"))
-    \\$x^\\$ part
-    """
+    """A name as pictures show it: nothing in it is read as a formula, or breaks the line."""
     return escape_name(str(name)).replace("$", r"\$")
 
 
 def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Give every label of images a colour and a marker.
-
-    Good images have always the same, and so have "images" of which nothing is known.
-
-    Examples
-    --------
-    >>> label_styles(["dent", "good"])["good"]
-    {'color': '#0072B2', 'marker': 'o'}
-    """
+    """A colour and a marker for each label; good images, and "images" of no label, share one."""
     styles, known = {}, (GOOD, "images")
     others = cycle(zip(_LABEL_COLORS, _LABEL_MARKERS, strict=True))
     for label in dict.fromkeys(labels):
@@ -87,8 +73,7 @@ def line_style(k: int) -> dict[str, str]:
 def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
     """Colours of an anomaly map on its image, RGBA: transparent, then purple, red and yellow.
 
-    They grow brighter all the way, so that they keep their order in grey. The opacity is a part of
-    them, so that the colour bar shows what the picture shows.
+    They grow brighter all the way, so that they keep their order in grey.
     """
     steps = np.linspace(0, 1, n_colors)
     stops = np.linspace(0, 1, len(_STOPS))
@@ -97,10 +82,9 @@ def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
 
 
 def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
-    """Values of maps that are drawn transparent and in full colour, for all images the same.
+    """Values of maps that are drawn transparent (the median) and in full colour (the largest).
 
-    From the median of all values to the largest but a few; a threshold lies in between, at two
-    thirds of the way at most.
+    A threshold lies in between, at two thirds of the way at most.
     """
     values = np.concatenate([np.ravel(heat)[np.isfinite(np.ravel(heat))] for heat in maps])
     if not values.size:

@@ -1,41 +1,50 @@
-"""Put a report together: score, count, and fill the page."""
+"""Put a report together: score images, count, and fill the page."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 
+from .._utils.computing import progress_bar
 from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
 from .._utils.validation import check_labels, check_number, check_same_length
 from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
-from ..images.image_list import as_images
-from ..images.labels import labels_of
-from ..pipeline.steps import check_takes_images, fitted_steps
+from ..images.files import split_name
+from ..images.image_list import ImageReadError, as_images
+from ..images.labels import GOOD, labels_of
+from ..inference.scores import score_batch
+from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
 from ..scoring.decision import percent
+from ..scoring.evidence import iter_seen
 from ..scoring.parts import check_fitted_with_parts, decide_parts
-from ..scoring.table import FALSE_ALARM_RATES, rejections, z_columns
-from .collect import add_judgements, add_maps, as_json, collect, part_records
-from .pictures import draw_shift, map_uri
-from .words import facts, points_in_words, term_in_words
+from ..scoring.table import FALSE_ALARM_RATES, base_thresholds, rejections, routes_of, z_columns
+from .pictures import draw_shift, image_uri, map_uri, outline, reduced
+from .words import facts, headline, reasons, term_in_words
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import Any
 
     from numpy.typing import ArrayLike
     from sklearn.pipeline import Pipeline
 
     from ..images.image_list import ImagesLike, StrPath
 
-# A block of the page holds the pictures of so many images. It is read when one is shown.
-_BLOCK = 50
-# More images get smaller pictures: 2,000 colour photographs stay below 20 MB.
-_MANY = 1000
+_BLOCK = 50  # images whose pictures the page reads together, when one of them is shown
+_MANY = 1000  # more images get smaller pictures: 2,000 colour photographs stay below 20 MB
+_MAP_SIDE, _MASK_SIDE = 64, 128  # finer ones are reduced, as their cells cost space in the page
 
 
 def report(
@@ -75,12 +84,11 @@ def report(
         does; the pipeline must have been fitted with ``bank__parts=``.
     title : str, default="Inspection report"
     thumbnail : int, default=None
-        Longer side of the pictures in the page, in pixels; the size of the file follows it. None:
-        256, and 192 for more than 1,000 images.
+        Longer side of the pictures in the page, in pixels. None: 256, and 192 for more than 1,000
+        images.
     detail : int, default=None
-        Longer side of a second picture of each image, for a closer look when it is opened; images
-        that are smaller keep all their pixels. None: the small one alone. Who zooms in sees the
-        file itself, while it lies where the page was written.
+        Longer side of a second picture of each image, for a closer look while the file itself
+        cannot be reached; smaller images keep all their pixels. None: the small one alone.
     max_images : int or None, default=5000
         More are refused before anything is computed, as browsers grow slow. None: no limit.
     batch_size : int, default=64
@@ -91,7 +99,6 @@ def report(
     Returns
     -------
     path : Path
-        Of the file.
 
     Raises
     ------
@@ -118,12 +125,12 @@ def report(
     path = check_writable(path)
     fitted_steps(pipe)
     check_takes_images(pipe, "report")
-    numbers = {"batch_size": batch_size}
+    check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
     optional = {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}
-    numbers |= {name: value for name, value in optional.items() if value is not None}
-    for name, value in numbers.items():
-        check_number(value, name, 1, closed="left", kind=Integral)
-    listed = as_images(images)
+    for name, value in optional.items():
+        if value is not None:
+            check_number(value, name, 1, closed="left", kind=Integral)
+    listed = as_images(images).seen_through(intensity_of(pipe))
     n_images = len(listed)
     if max_images is not None and n_images > max_images:
         raise ValueError(
@@ -131,28 +138,105 @@ def report(
             "well. Score them first (skstructcore.inference.score_images), and report those "
             "that matter, with the smallest p-values for instance; or raise max_images."
         )
-    if thumbnail is None:
-        thumbnail = 256 if n_images <= _MANY else 192
     types = labels_of(images, y)
     check_same_length(images=range(n_images), y=types, parts=parts)
     if parts is not None:
         parts = check_labels(parts, n_images, "parts").astype(str)
         check_fitted_with_parts(pipe[-1])
-    records, pictures, described = collect(
-        pipe,
-        listed,
-        path.parent,
-        load_mask=getattr(images, "load_mask", None),
-        sides=(thumbnail, detail),
-        batch_size=batch_size,
-        verbose=verbose,
-    )
-    types = None if types is None else types.astype(str)
+    sides = thumbnail or (256 if n_images <= _MANY else 192), detail
+    records, pictures, tables = [], [], []
+    bar = progress_bar(verbose=verbose, total=n_images, desc="report", unit="image")
+    with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, n_images, batch_size):
+            batch = range(start, min(start + batch_size, n_images))
+            for record, picture in pool.map(lambda i: _opened(listed, i, sides), batch):
+                records.append({**record, **_link(listed.items[len(records)], path.parent)})
+                pictures.append(picture)
+            if readable := [i for i in batch if records[i]["error"] is None]:
+                tables.append(_scored(pipe, listed, readable, records))
+            progress.update(len(batch))
+    described = pd.concat(tables) if tables else pd.DataFrame()
+    if described.empty:
+        raise ValueError(
+            f"None of the {n_images} images can be read. The first: {records[0]['error']}"
+        )
+    if hasattr(images, "load_mask"):
+        _add_masks(images, described.index, records, pictures)
     content = _content(pipe, records, pictures, described, types, parts)
     page = fill_page(__package__, title=title, **content)
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
+
+
+def _opened(images, i, sides):
+    """What is known of an image when it was read, and its pictures."""
+    item = images.items[i]
+    file = escape_name(item) if isinstance(item, str) else f"image {i}"
+    record = {"file": file, "note": None, "digest": None, "size": None, "error": None}
+    try:
+        image = images.read(i)
+        record |= {"digest": images.digest(i), "size": image.size[::-1]}
+    except ImageReadError as error:
+        return {**record, "error": escape_name(str(error))}, {"image": None}
+    pictures = {"image": image_uri(image, sides[0]), "truth": None}
+    if sides[1]:
+        pictures["full"] = image_uri(image, sides[1], quality=85)
+    return record, pictures
+
+
+def _link(item, folder):
+    """Where a file is, seen from the page, and whether an image is all of it."""
+    if not isinstance(item, str):
+        return {"href": None}
+    path = split_name(item).path
+    try:
+        href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
+    except ValueError:  # on another drive of Windows
+        href = Path(os.path.abspath(path)).as_uri()
+    return {"href": href, "whole": path == item}
+
+
+def _scored(pipe, images, positions, records):
+    """Rows of the images that the model can judge; the records of others say why it cannot.
+
+    They hold ``base_ratio``, the base score divided by its threshold, ``heat``, the map divided by
+    it, and its ``box`` on the original (top, left, bottom, right), None for all of it.
+    """
+    table, maps = score_batch(pipe, images[positions], _small_maps)
+    table = table.set_axis(positions)
+    for i, error in table["error"].dropna().items():
+        records[i]["error"] = escape_name(error)
+    table = table[table["error"].isna()]
+    limits = base_thresholds(table, pipe[-1])
+    maps = [one for one in maps if one is not None]
+    heats = [heat / limit for (heat, _), limit in zip(maps, limits, strict=True)]
+    return table.drop(columns=["file", "error"]).assign(
+        is_anomalous=table["is_anomalous"].astype(bool),
+        heat=pd.Series(heats, table.index, dtype=object),
+        box=[box for _, box in maps],
+        base_ratio=table["base"] / limits,
+    )
+
+
+def _small_maps(scorer, images, maps):
+    """The reduced map of each image, and its box."""
+    boxes = [None] * len(maps) if maps.geometry is None else map(tuple, maps.geometry.boxes)
+    seen = [h for _, some in iter_seen(maps, scorer.resolution) for h in some.values]
+    return [(reduced(h.astype(np.float32), _MAP_SIDE), b) for h, b in zip(seen, boxes, strict=True)]
+
+
+def _add_masks(images, positions, records, pictures):
+    for i in positions:
+        try:
+            mask = images.load_mask(i)
+        except (ValueError, OSError) as error:
+            # The page is about decisions: it mentions a wrong mask, and is written all the same.
+            records[i]["note"] = escape_name(str(error))
+            continue
+        if mask is not None and mask.any():
+            box = (0, 0, *records[i]["size"])
+            pictures[i]["truth"] = outline(reduced(mask, _MASK_SIDE), box)
 
 
 def _content(pipe, records, pictures, described, types, parts):
@@ -161,17 +245,22 @@ def _content(pipe, records, pictures, described, types, parts):
     asked = scorer.calibration_.decision.asked_rate
     rates = sorted([asked, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, asked))])
     rejected, rejected_parts = rejections(described, scorer, rates), None
-    for i, record in enumerate(records):
-        record["type"] = None if types is None else types[i]
-    add_judgements(records, described, scorer, rejected)
+    low, high = map_limits(described["heat"], 1.0)
+    # Names without folders; with the last one where files of several share a name.
+    names = [re.split(r"[\\/]", record["file"]) for record in records]
+    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
+    for i, (record, name) in enumerate(zip(records, names, strict=True)):
+        record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
+    _add_judgements(records, pictures, described, scorer, rejected, (low, high))
     if parts is not None:
         table = decide_parts(scorer, described.assign(file=parts[known]), parts[known])
         rejected_parts = rejections(table, scorer, rates)
-        by_name = part_records(table, rejected_parts)
-        for i in known:
-            records[i]["part"] = by_name[parts[i]]
-    low, high = map_limits(described["heat"], 1.0)
-    add_maps(pictures, described, (low, high))
+        for row, at in zip(table.to_dict("records"), _by_rate(rejected_parts), strict=True):
+            views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
+            part = {"name": row["part"], "views": views, "p": row["p_value"], "at": at}
+            part["score"] = row["anomaly_score"]
+            for i in known[parts[known] == row["part"]]:
+                records[i]["part"] = part
     known_types = None if types is None else types[known]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
     # The name under which verdicts on these files are kept, whenever a report is written.
@@ -191,7 +280,7 @@ def _content(pipe, records, pictures, described, types, parts):
     return {
         "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "facts": facts(pipe),
-        "points": points_in_words(rates, rejected, known_types, rejected_parts),
+        "points": _points(rates, rejected, known_types, rejected_parts),
         "n_rejected": rejected[data["fitted"]].sum(),
         "n_known": len(known),
         "shift": draw_shift(shift, known),
@@ -205,3 +294,61 @@ def _content(pipe, records, pictures, described, types, parts):
         "as_json": as_json,
         "percent": percent,
     }
+
+
+def _add_judgements(records, pictures, described, scorer, rejected, limits):
+    """What is decided about images, and why, and their maps in colours between `limits`."""
+    columns = z_columns(scorer)
+    smallest = {name: decision.smallest_rate for name, decision in scorer.routes_.decisions.items()}
+    smallest = routes_of(described).map(smallest)
+    rows = described.index, described.to_dict("records"), smallest, _by_rate(rejected)
+    for i, row, least, at in zip(*rows, strict=True):
+        heat, box = row["heat"], row["box"] or (0, 0, *records[i]["size"])
+        pictures[i] |= {"map": map_uri(heat, *limits), "box": box, "region": outline(heat > 1, box)}
+        records[i] |= {
+            "p": row["p_value"],
+            "score": row["anomaly_score"],
+            "at": at,
+            "route": escape_name(row["route"]),
+            "z": [row[column] for column in columns],
+            "short": headline(row, least, records[i]["size"]),
+            "why": reasons(row, least),
+            "peak": [row["peak_row"], row["peak_col"]],
+        }
+
+
+def _points(rates, rejected, types, rejected_parts):
+    """Count who is rejected at each rate: images of these types, and parts; a row a rate."""
+    members = {"images are rejected": np.ones(rejected.shape[1], bool)}
+    if types is not None:
+        members |= {"good ones": types == GOOD, "defects are found": types != GOOD}
+    points = []
+    for k, rate in enumerate(rates):
+        counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members.values()]
+        said = [f"{count} {ending}" for count, ending in zip(counts, members, strict=True)]
+        if rejected_parts is not None:
+            said.insert(0, f"{rejected_parts[k].sum()} of {rejected_parts.shape[1]} parts")
+        points.append({"rate": rate, "counts": counts, "sentence": f"{'; '.join(said)}."})
+    return points
+
+
+def _by_rate(rejected):
+    """For each image or part a digit a rate: 1 where it is rejected."""
+    return ["".join(map(str, row)) for row in rejected.T.astype(int)]
+
+
+def as_json(value: Any) -> str:
+    """JSON that may stand in a script element; numbers are as short as need be, NaN is null.
+
+    Examples
+    --------
+    >>> as_json({"</script>": float("nan"), "p": 0.123456789})
+    '{"\\\\u003c/script>":null,"p":0.123457}'
+    """
+    text = json.dumps(value, default=lambda number: number.item())
+    short = json.loads(
+        text,
+        parse_float=lambda digits: float(f"{float(digits):.6g}"),
+        parse_constant=lambda _: None,
+    )
+    return json.dumps(short, separators=(",", ":")).replace("<", "\\u003c")

@@ -39,62 +39,38 @@ _MARKS = {
 
 
 def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
-    """Return an image, reduced to a longer side of `side` pixels, as a data URI (WebP).
-
-    Examples
-    --------
-    >>> image_uri(Image.new("RGB", (400, 200)), 100)[:23]
-    'data:image/webp;base64,'
-    """
-    image = image.copy()
-    side = min(side, _WEBP_SIDE)
+    """Return an image, reduced to a longer side of `side` pixels, as a data URI (WebP)."""
+    image, side = image.copy(), min(side, _WEBP_SIDE)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _as_uri(image, "webp", quality=quality)
+
+
+def _as_uri(image, form, **options):
     buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=quality)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def reduced(values: NDArray[Any], side: int) -> NDArray[Any]:
-    """Reduce a map or mask to at most `side` cells a side: the largest value of every block.
-
-    Examples
-    --------
-    >>> reduced(np.eye(3), 64).shape, reduced(np.ones((130, 10)), 64).shape
-    ((3, 3), (44, 4))
-    """
+    """Reduce a map or mask to at most `side` cells a side: the largest value of every block."""
     step = -(-max(values.shape) // side)
-    padded = np.pad(values, [(0, -length % step) for length in values.shape], mode="edge")
-    rows, columns = (length // step for length in padded.shape)
-    return padded.reshape(rows, step, columns, step).max(axis=(1, 3))
+    for axis in (0, 1):
+        blocks = np.arange(0, values.shape[axis], step)
+        values = np.maximum.reduceat(values, blocks, axis=axis)
+    return values
 
 
 def map_uri(heat: NDArray[np.floating], low: float, high: float) -> str:
-    """A map in its colours, as a data URI (PNG): transparent at `low`, in full colour at `high`.
-
-    Examples
-    --------
-    >>> map_uri(np.array([[0.0, 1.0, 2.0]]), 0, 2)[:22]
-    'data:image/png;base64,'
-    """
+    """A map in its colours, as a data URI (PNG): transparent at `low`, in full colour at `high`."""
     scaled = np.clip((heat - low) / (high - low), 0, 1)
     image = Image.fromarray(np.rint((_N_COLORS - 1) * scaled).astype(np.uint8))
     colors = overlay_colors(_N_COLORS)
     image.putpalette(colors[:, :3].tobytes())
-    buffer = BytesIO()
-    image.save(buffer, "PNG", transparency=colors[:, 3].tobytes(), optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _as_uri(image, "png", transparency=colors[:, 3].tobytes(), optimize=True)
 
 
 def outline(inside: NDArray[np.bool_], box: Sequence[float]) -> dict[str, str]:
-    """Attributes of an SVG path around the cells of a grid that lies over a box of the original.
-
-    The box is top, left, bottom, right.
-
-    Examples
-    --------
-    >>> outline(np.array([[False, True]]), (0, 0, 10, 40))["d"]
-    'M1 0h1M1 1h1M1 0v1M2 0v1'
-    """
+    """An SVG path around cells of a grid that lies over a box (top, left, bottom, right)."""
     padded, steps = np.pad(inside, 1), []
     crossings = padded[1:, 1:-1] != padded[:-1, 1:-1], (padded[1:-1, 1:] != padded[1:-1, :-1]).T
     for direction, edges in zip("hv", crossings, strict=True):
@@ -137,13 +113,11 @@ def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, 
 
 def _placed(values, threshold, ends):
     """Places of values along an axis, and of its threshold and ticks."""
-    low, high = around(values, threshold, 0.06)
-
-    def place(value):
-        return ends[0] + (ends[1] - ends[0]) * (value - low) / (high - low)
-
+    low, high = limits = around(values, threshold, 0.06)
     step = 10 ** np.floor(np.log10((high - low) / 3))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= 8)
     ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
-    marked = [(f"{place(tick):.1f}", f"{tick:.4g}") for tick in ticks]
-    return place(values), {"threshold": float(place(threshold)), "ticks": marked}
+    places = np.interp(ticks, limits, ends)
+    marked = [(f"{place:.1f}", f"{tick:.4g}") for place, tick in zip(places, ticks, strict=True)]
+    axis = {"threshold": float(np.interp(threshold, limits, ends)), "ticks": marked}
+    return np.interp(values, limits, ends), axis

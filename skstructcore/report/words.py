@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .._utils.versions import versions_of
 from .._version import __version__
@@ -18,11 +16,10 @@ from ..scoring.descriptors import SURPRISE, TOP
 from ..scoring.summary import expectations, unlike_the_others
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     import pandas as pd
-    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
 
 _TERMS = {
@@ -37,6 +34,7 @@ _TERMS = {
     "moran": "how clustered its unusual patches are",
     "concentration": "how concentrated its distances are",
 }
+_SETTINGS = ("model", "image_size")  # of a backbone, that a report names
 _PLACES = (
     ("at the upper left", "at the top", "at the upper right"),
     ("at the left", "in the middle", "at the right"),
@@ -58,25 +56,15 @@ def term_in_words(name: str) -> str:
     return f"{words}, given what it shows" if name != inner else words
 
 
-def place_in_words(row: float, column: float) -> str:
-    """Say where on an image something is, by shares of its height and width.
-
-    Examples
-    --------
-    >>> place_in_words(0.9, 0.1), place_in_words(0.1, 0.5), place_in_words(0.5, 0.5)
-    ('at the lower left', 'at the top', 'in the middle')
-    """
-    return _PLACES[min(int(3 * row), 2)][min(int(3 * column), 2)]
-
-
 def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str:
     """Say in one phrase what is most unusual on an image, where, and how unusual it is.
 
-    By a row of `describe`, the smallest p-value that there is, and the height and width in pixels.
+    `least` is the smallest p-value that there is, `size` the height and width in pixels.
     """
     if row["route"] == UNKNOWN:
         return f"no known product; the nearest is {row['nearest_route']}"
-    place = place_in_words(row["peak_row"] / size[0], row["peak_col"] / size[1])
+    row_third, column_third = int(3 * row["peak_row"] / size[0]), int(3 * row["peak_col"] / size[1])
+    place = _PLACES[min(row_third, 2)][min(column_third, 2)]
     height, width = _extent(row)
     if math.isnan(height):
         what = "most unusual"
@@ -90,10 +78,7 @@ def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str
 
 
 def reasons(row: Mapping[str, Any], least: float) -> list[str]:
-    """Explain the decision about one image; the first sentence says what was decided, and why.
-
-    By a row of the table of `collect`, and the smallest p-value that there is.
-    """
+    """Explain the decision about one image; the first sentence says what was decided, and why."""
     is_unknown = row["route"] == UNKNOWN
     if is_unknown:
         first = f"Rejected: it shows no known product. The nearest is {row['nearest_route']}, and"
@@ -102,8 +87,7 @@ def reasons(row: Mapping[str, Any], least: float) -> list[str]:
         first = f"Rejected: it scores higher than {_how_many(row['p_value'], least)}."
     else:
         first = f"Accepted: {percent(row['p_value'])} of good images score at least as high."
-    sentences = [first]
-    z = row[f"z_{row['decided_by']}"]
+    sentences, z = [first], row[f"z_{row['decided_by']}"]
     if math.isfinite(z):
         decided = row["is_anomalous"] and not is_unknown
         sentences.append(
@@ -164,10 +148,8 @@ def shift_in_words(counts: pd.DataFrame) -> str:
     if more * wrong > 0:
         much = "more and rejects more" if more > 0 else "less and rejects fewer"
         verdict = f"It finds {much} good images: what costs more decides."
-    elif more > 0 or wrong < 0:
-        verdict = "It helps on these images."
-    elif more < 0 or wrong > 0:
-        verdict = "It does not help on these images."
+    elif more or wrong:
+        verdict = f"It {'helps' if more > 0 or wrong < 0 else 'does not help'} on these images."
     else:
         verdict = "It makes no difference in sum."
     return (
@@ -176,67 +158,34 @@ def shift_in_words(counts: pd.DataFrame) -> str:
     )
 
 
-class Point(NamedTuple):
-    """A row of the table of false-alarm rates, and how the slider says it."""
-
-    rate: float
-    counts: list[str]  # rejected images: of all, of good ones, of defects
-    sentence: str
-
-
-def points_in_words(
-    rates: Sequence[float],
-    rejected: NDArray[np.bool_],
-    types: NDArray[np.str_] | None,
-    rejected_parts: NDArray[np.bool_] | None,
-) -> list[Point]:
-    """Count who is rejected at each rate: images of these types, and parts; a row a rate."""
-    members = [np.ones(rejected.shape[1], bool)]
-    members += [] if types is None else [types == GOOD, types != GOOD]
-    endings = " images are rejected", " good ones", " defects are found"
-    points = []
-    for k, rate in enumerate(rates):
-        counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members]
-        said = [count + ending for count, ending in zip(counts, endings, strict=False)]
-        if rejected_parts is not None:
-            said.insert(0, f"{rejected_parts[k].sum()} of {rejected_parts.shape[1]} parts")
-        points.append(Point(rate, counts, f"{'; '.join(said)}."))
-    return points
-
-
 def facts(pipe: Pipeline) -> list[tuple[str, str]]:
     """Say what a fitted pipeline is and what it was fitted on: rows of a table of two columns."""
     bank, _, scorer = fitted_steps(pipe)
-    features = pipe[0]
-    backbone = type(features).__name__
-    for name in ("model", "image_size"):
-        if hasattr(features, name):
-            backbone += f", {name} {_short(getattr(features, name))}"
-    rows = [("Fitted on", f"{bank.n_images_} good images{_groups(scorer)}")]
+    decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
+    n_groups = sum(decision.held_out.n_independent for decision in decisions)
+    is_grouped = n_groups < sum(len(decision.scores) for decision in decisions)
+    groups = f" in {n_groups} groups" if is_grouped else ""
+    rows = [("Fitted on", f"{bank.n_images_} good images{groups}")]
     for name, dependence in (bank.dependence_ or {}).items():
         rows.append(("Training images" if name == "all" else f"Images of {name}", str(dependence)))
     if scorer.routes_.is_routed:
         rows.append(("Products", f"{len(scorer.routes_)}: {', '.join(scorer.routes_)}"))
+    features = pipe[0]
+    settings = [f"{k} {_short(getattr(features, k))}" for k in _SETTINGS if hasattr(features, k)]
     entries, n_features = bank.bank_.values.shape
-    rows += [
-        ("Backbone", backbone),
+    versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
+    versions += map(" ".join, versions_of("scikit-learn", "numpy", "torch").items())
+    return [
+        *rows,
+        ("Backbone", ", ".join([type(features).__name__, *settings])),
         ("Memory bank", f"{entries} patches of {n_features} features"),
         ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
         *(("To expect", sentence) for sentence in expectations(scorer)),
         *(("Suspects", sentence) for sentence in unlike_the_others(scorer)),
+        ("Report written by", ", ".join(versions)),
     ]
-    versions = [f"skstructcore {__version__}", f"Python {platform.python_version()}"]
-    versions += map(" ".join, versions_of("scikit-learn", "numpy", "torch").items())
-    return [*rows, ("Report written by", ", ".join(versions))]
 
 
 def _short(value):
     text = str(value) if isinstance(value, (str, int, tuple)) else type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _groups(scorer):
-    decisions = [r.calibration.decision for r in scorer.routes_.values() if not r.is_pooled]
-    n_groups = sum(decision.held_out.n_independent for decision in decisions)
-    n_images = sum(len(decision.scores) for decision in decisions)
-    return f" in {n_groups} groups" if n_groups < n_images else ""

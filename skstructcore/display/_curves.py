@@ -1,4 +1,4 @@
-"""What each false-alarm rate costs in good parts and brings in defects."""
+"""What is found of defects by the rate of good images, or of good pixels, that it costs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import auc
 
-from .._utils.validation import check_same_length
+from .._utils.validation import check_number, check_same_length
+from ..datasets.masks import judged_pixels
 from ..images.labels import GOOD, labels_of
+from ..metrics import curve_until, pro_curve
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, check_described, described_by
-from .style import BLUE, GREEN, GREY, ORANGE, percent_axis
+from .style import BLUE, GREEN, GREY, ORANGE, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
 
+    from ..datasets import ImageSet
     from ..images.image_list import ImagesLike
     from ..scoring.structcore import StructCoreScorer
 
@@ -177,13 +181,13 @@ class OperatingPointDisplay(Display):
         """
         # What is found is the same in the rows of all routes.
         table = table.drop_duplicates("false_alarm_rate")
-        found = next((name for name in ("found", "painted_found") if name in table), None)
+        found = table.get("found", table.get("painted_found"))
         if found is None:
             raise ValueError(
                 "The table does not say what is found: call operating_points with images."
             )
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["false_alarm_rate"], table[found], *optional, asked_rate).plot(ax)
+        return cls(table["false_alarm_rate"], found, *optional, asked_rate).plot(ax)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""
@@ -197,17 +201,14 @@ class OperatingPointDisplay(Display):
         if self.false_alarms is not None:
             ax.plot(rates, self.false_alarms, "s--", color=BLUE, label="good images rejected")
         if self.n_good is not None:
-            label = f"95 % interval ({self.n_good} images"
-            if self.n_independent not in (None, self.n_good):
-                label += f", {self.n_independent} groups"
-            band = {"color": BLUE, "alpha": 0.18, "lw": 0}
-            limits = self.false_alarms_low, self.false_alarms_high
-            ax.fill_between(rates, *limits, label=f"{label})", **band)
+            is_grouped = self.n_independent not in (None, self.n_good)
+            among = f"{self.n_good} images" + f", {self.n_independent} groups" * is_grouped
+            band = {"color": BLUE, "alpha": 0.18, "lw": 0, "label": f"95 % interval ({among})"}
+            ax.fill_between(rates, self.false_alarms_low, self.false_alarms_high, **band)
         if self.smallest_found is not None:
             label = "smallest painted defect found, of the shorter side"
             ax.plot(rates, self.smallest_found, "D-.", color=GREEN, label=label)
-        possible = np.maximum(rates, self.smallest_rate)
-        ax.plot(rates, possible, ":", color=GREY, label="asked for")
+        ax.plot(rates, np.maximum(rates, self.smallest_rate), ":", color=GREY, label="asked for")
         ax.set_xscale("log")
         percent_axis(ax.xaxis, rates)
         ax.tick_params(axis="x", rotation=45)
@@ -229,3 +230,113 @@ class OperatingPointDisplay(Display):
 def _check_rates(rates):
     if rates.ndim != 1 or not rates.size or not ((rates > 0) & (rates < 1)).all():
         raise ValueError(f"false_alarm_rates must be shares between 0 and 1, got {rates.tolist()}.")
+
+
+@dataclass(eq=False, repr=False)
+class RegionOverlapDisplay(Display):
+    """The per-region-overlap curve of anomaly maps, whose area is the AUPRO.
+
+    Parameters
+    ----------
+    false_positive_rate, overlap : array-like of shape (n_points,)
+        From `skstructcore.metrics.pro_curve`.
+    max_fpr : float in (0, 1], default=0.3
+        Where the area ends.
+    name : str, default=None
+        What the curve is of.
+
+    Attributes
+    ----------
+    aupro : float
+        Area under the curve up to `max_fpr`, divided by it.
+    line_ : matplotlib.lines.Line2D
+
+    Examples
+    --------
+    >>> from skstructcore.display import RegionOverlapDisplay
+    >>> mask, heat = [[1, 1, 0, 0]], [[9, 3, 4, 1]]
+    >>> display = RegionOverlapDisplay.from_predictions([mask], [heat], max_fpr=1.0)
+    >>> display.overlap.tolist(), display.aupro
+    ([0.0, 0.0, 0.5, 0.5, 1.0, 1.0], 0.75)
+    """
+
+    _size = (5.6, 4.4)
+    _arrays = ("false_positive_rate", "overlap")
+
+    false_positive_rate: ArrayLike
+    overlap: ArrayLike
+    _: KW_ONLY
+    max_fpr: float = 0.3
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.max_fpr, "max_fpr", 0, 1, closed="right")
+        self._area = curve_until(self.false_positive_rate, self.overlap, self.max_fpr)
+        self.aupro = float(auc(*self._area) / self.max_fpr)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pipe: Pipeline,
+        images: ImageSet,
+        *,
+        max_fpr: float = 0.3,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Compute the pixel maps of images with masks, and draw; the backbone runs.
+
+        Parameters
+        ----------
+        pipe : Pipeline
+            As `make_structcore` builds it.
+        images : ImageSet
+            With masks; defects without one are left out.
+        max_fpr, name, ax
+            See the class and `plot`.
+        """
+        maps = pipe[:-1].transform(images)
+        pixels = pipe[-1].transform(maps)
+        masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
+        options = {"max_fpr": max_fpr, "name": name, "ax": ax}
+        return cls.from_predictions(masks, pixels, ignored=ignored, **options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        masks: Sequence[ArrayLike],
+        anomaly_maps: Sequence[ArrayLike],
+        *,
+        ignored: Sequence[ArrayLike] | None = None,
+        max_fpr: float = 0.3,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw maps that are known already.
+
+        Parameters
+        ----------
+        masks, anomaly_maps, ignored : sequence of n array-like of shape (h, w)
+            See `skstructcore.metrics.aupro_score`.
+        max_fpr, name, ax
+            See the class and `plot`.
+        """
+        curve = pro_curve(masks, anomaly_maps, ignored=ignored)
+        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
+
+    def _draw(self, ax):
+        n_curves = sum("AUPRO" in line.get_label() for line in ax.lines)
+        label = f"AUPRO {100 * self.aupro:.1f} %"
+        label = f"{self.name}: {label}" if self.name else label
+        curve = self.false_positive_rate, self.overlap
+        (self.line_,) = ax.plot(*curve, label=label, **line_style(n_curves))
+        if n_curves == 0:
+            ax.fill_between(*self._area, color=BLUE, alpha=0.15, lw=0)
+            ax.axvline(self.max_fpr, color=GREY, ls="--", lw=1)
+            ax.text(self.max_fpr, 0.5, " end of the area", fontsize=8, color=GREY, va="center")
+        for axis in (ax.xaxis, ax.yaxis):
+            percent_axis(axis, np.linspace(0, 1, 6))
+        ax.set(xlim=(0, 1), xlabel="normal pixels over the threshold")
+        ax.set(ylim=(0, 1.02), ylabel="share of a defect over the threshold (mean)")
+        ax.legend(loc="lower right")

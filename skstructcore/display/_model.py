@@ -1,4 +1,4 @@
-"""What the memory bank holds, and which training images it comes from and explain each other."""
+"""What a model has learned, and whether a line has left it: bank, dependence, drift."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from sklearn.decomposition import PCA
 
 from ..bank.dependence import MIN_FOR_SEQUENCE
+from ..lifecycle.drift import DriftMonitor
 from ..pipeline.steps import fitted_steps
-from ._base import Display
-from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside
+from ._base import Display, described_by
+from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside, line_style
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
     from typing_extensions import Self
+
+    from ..images.image_list import ImagesLike
 
 
 @dataclass(eq=False, repr=False)
@@ -69,8 +75,7 @@ class BankDisplay(Display):
         is_routed = len(bank.route_names) > 1
         routes = np.array(bank.route_names, dtype=object)[bank.routes] if is_routed else None
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
-        display = cls(coordinates, bank.image_index, routes=routes, explained=explained)
-        return display.plot(ax)
+        return cls(coordinates, bank.image_index, routes=routes, explained=explained).plot(ax)
 
     def entries_per_image(self) -> NDArray[np.int64]:
         """Count the entries that come from each training image, by its position."""
@@ -112,10 +117,7 @@ class BankDisplay(Display):
         ax.fill_between(np.arange(len(counts)), counts, step="mid", color=BLUE, lw=0)
         ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")
         for image in np.argsort(-counts, kind="stable")[:3]:
-            place = image, counts[image]
-            ax.annotate(
-                str(image), place, (0, 2), textcoords="offset points", ha="center", fontsize=8
-            )
+            ax.text(image, counts[image], str(image), ha="center", va="bottom", fontsize=8)
         ax.set(xlabel="training image, by position", ylabel="entries of the bank")
         ax.set_ylim(0, 1.12 * counts.max())
         legend_beside(ax)
@@ -206,7 +208,99 @@ class DependenceDisplay(Display):
         ax.set_xticks(doubled, [str(lag) for lag in doubled])
         ax.set_xticks([], minor=True)
         ax.set_ylim(bottom=0)
-        ax.set(
-            xlabel="lag in the sequence of training images", ylabel="explained / expected by chance"
-        )
+        ax.set_xlabel("lag in the sequence of training images")
+        ax.set_ylabel("explained / expected by chance")
         ax.legend(frameon=False)
+
+
+@dataclass(eq=False, repr=False)
+class DriftDisplay(Display):
+    """The martingales of a `DriftMonitor` over the images of a line.
+
+    Parameters
+    ----------
+    log10_evidence : DataFrame of shape (n_images, n_tests)
+        After each image; a column a test. 0 is where each starts.
+    log10_alarm : mapping of column to float
+        Where each test gives an alarm.
+    alarms : sequence of (position, text), default=()
+        What was noticed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skstructcore.display import DriftDisplay
+    >>> evidence = pd.DataFrame({"higher scores": [0.0, -0.1, 0.8, 2.2]})
+    >>> display = DriftDisplay(evidence, {"higher scores": 2.0}, [(3, "higher scores")])
+    >>> display.plot().ax_.get_ylabel()
+    'evidence of a change (log10)'
+    """
+
+    _size = (8, 3.8)
+
+    log10_evidence: pd.DataFrame
+    log10_alarm: Mapping[str, float]
+    alarms: Sequence[tuple[int, str]] = ()
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.log10_evidence if name not in self.log10_alarm]
+        if missing:
+            raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
+        self.alarms = list(self.alarms)
+
+    @classmethod
+    def from_estimator(cls, pipe: Pipeline, images: ImagesLike, *, ax: Axes | None = None) -> Self:
+        """Watch images with a new `DriftMonitor` as it is by default, and draw; the backbone runs.
+
+        Parameters
+        ----------
+        pipe, images, ax
+            See `ScoreShiftDisplay.from_estimator`; images in the order in which they were made.
+        """
+        return cls.from_predictions(described_by(pipe, images)[0], DriftMonitor(pipe), ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, described: pd.DataFrame, monitor: DriftMonitor, *, ax: Axes | None = None
+    ) -> Self:
+        """Feed a monitor with images one by one, and draw what it says after each.
+
+        Parameters
+        ----------
+        described : DataFrame
+            From `StructCoreScorer.describe`, in the order in which the images were made.
+        monitor : DriftMonitor
+            It takes the images in.
+        ax : Axes, default=None
+            See `plot`.
+        """
+        if not len(described):
+            raise ValueError("There are no images to watch: at least one is needed.")
+        n_alarms, first, tables = len(monitor.alarms_), monitor.n_images_, []
+        for i in range(len(described)):
+            monitor.update(described.iloc[i : i + 1])
+            tables.append(monitor.evidence())
+        route, kind = tables[-1]["route"], tables[-1]["kind"]
+        names = kind.where(route == "all", route + ": " + kind).tolist()
+        rows = np.array([table["log10_evidence"] for table in tables])
+        evidence = pd.DataFrame(rows, range(first, first + len(rows)), names)
+        limits = dict(zip(names, tables[-1]["log10_alarm"], strict=True))
+        alarms = [(alarm.image, alarm.kind) for alarm in monitor.alarms_[n_alarms:]]
+        return cls(evidence, limits, alarms).plot(ax)
+
+    def _draw(self, ax):
+        for k, name in enumerate(self.log10_evidence):
+            ax.plot(self.log10_evidence[name], lw=1.5, label=as_text(name), **line_style(k))
+        for limit in sorted(set(self.log10_alarm.values())):
+            ax.axhline(limit, color=GREY, lw=1)
+            across = {"transform": ax.get_yaxis_transform(), "va": "bottom"}
+            ax.text(0.007, limit, "alarm", fontsize=8, color=GREY, **across)
+        middle = np.mean(self.log10_evidence.index)
+        for k, (position, text) in enumerate(self.alarms):  # names of near alarms do not overlap
+            ax.axvline(position, color="black", lw=1, ls=":")
+            up = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
+            up["ha"] = "right" if position > middle else "left"
+            name = f"{as_text(text)}: {position}"
+            ax.text(position, 1.01 + 0.06 * (k % 3), name, fontsize=8, **up)
+        ax.set(xlabel="image, by position in the stream", ylabel="evidence of a change (log10)")
+        legend_beside(ax)
