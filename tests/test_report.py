@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -266,6 +267,12 @@ def test_fifty_thousand_images_are_refused_before_one_is_read(pipe, tmp_path):
 def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, pipe):
     with pytest.raises(OSError, match="no folder"):
         report(pipe, ["nowhere.png"], tmp_path / "missing" / "r.html")
+
+
+def test_without_jinja_no_image_is_scored(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=r"skstructcore\[report\]"):
+        report(None, ["nowhere.png"], tmp_path / "r.html")
 
 
 def test_verdicts_are_kept_for_the_files_whenever_their_report_is_written(pipe, images, tmp_path):

@@ -18,7 +18,7 @@ from ..pipeline.steps import intensity_of
 from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds
 from ._base import Display
-from .style import SKY, as_text, map_limits, new_figure, overlay_colors
+from .style import SKY, as_text, drawing, map_limits, new_figure, overlay_colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +131,8 @@ class AnomalyMapDisplay(Display):
         axes : ndarray of Axes, default=None
             See `plot`.
         """
-        _listed(images)  # an error before the work
+        _listed(images)  # errors before the work
+        drawing()
         maps, labels = pipe[:-1].transform(images), labels_of(images, y)
         described, view = pipe[-1].describe(maps), intensity_of(pipe)
         return cls._of_scored(images, view, maps, described, pipe[-1], labels, others).plot(axes)
@@ -163,8 +164,7 @@ class AnomalyMapDisplay(Display):
     def _of(cls, images, maps, view, titles, thresholds, rows):
         if not hasattr(maps, "items"):
             raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
-        listed = _listed(images)
-        listed = listed if view is None else listed.seen_through(view)
+        listed = _listed(images if view is None else as_images(images).seen_through(view))
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
         has_masks = hasattr(images, "load_mask")

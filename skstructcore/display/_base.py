@@ -11,7 +11,7 @@ import numpy as np
 from .._utils.validation import check_same_length
 from ..images.labels import labels_of
 from ..pipeline.steps import fitted_steps
-from .style import new_figure
+from .style import drawing, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,6 +131,7 @@ class ScoredDisplay(Display):
 
 def described_by(pipe: Pipeline, images: ImagesLike) -> tuple[pd.DataFrame, StructCoreScorer]:
     """What the last step of a fitted pipeline says of images, and the step."""
+    drawing()
     scorer = fitted_steps(pipe)[-1]
     return scorer.describe(pipe[:-1].transform(images)), scorer
 

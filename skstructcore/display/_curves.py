@@ -15,7 +15,7 @@ from ..images.labels import GOOD, labels_of
 from ..metrics import curve_until, pro_curve
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, check_described, described_by
-from .style import BLUE, GREEN, GREY, ORANGE, line_style, percent_axis
+from .style import BLUE, GREEN, GREY, ORANGE, drawing, line_style, percent_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,9 +122,10 @@ class OperatingPointDisplay(Display):
             Images of one group are alike and count as one in the band. None: what the `ImageSet`
             says, else each is its own.
         """
+        labels = labels_of(images, y)
         groups = getattr(images, "groups", None) if groups is None else groups
         options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
-        return cls.from_predictions(*described_by(pipe, images), labels_of(images, y), **options)
+        return cls.from_predictions(*described_by(pipe, images), labels, **options)
 
     @classmethod
     def from_predictions(
@@ -183,9 +184,7 @@ class OperatingPointDisplay(Display):
         table = table.drop_duplicates("false_alarm_rate")
         found = table.get("found", table.get("painted_found"))
         if found is None:
-            raise ValueError(
-                "The table does not say what is found: call operating_points with images."
-            )
+            raise ValueError("The table has no column found: call operating_points with images.")
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
         return cls(table["false_alarm_rate"], found, *optional, asked_rate).plot(ax)
 
@@ -296,6 +295,7 @@ class RegionOverlapDisplay(Display):
         max_fpr, name, ax
             See the class and `plot`.
         """
+        drawing()
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)

@@ -200,8 +200,8 @@ class DependenceDisplay(Display):
             limit = np.broadcast_to(self.limit, self.ratio.shape)
             ax.plot(self.lags, limit, ":", color=GREY, label="by chance at most")
         if self.block_length is not None:
-            label = f"blocks of {self.block_length}"
             shade = {"color": ORANGE, "alpha": 0.12, "lw": 0, "hatch": "//"}
+            label = f"blocks of {self.block_length}"
             ax.axvspan(self.lags[0], self.block_length, label=label, **shade)
         ax.set_xscale("log", base=2)
         doubled = 2 ** np.arange(int(np.log2(max(self.lags.max(), 1))) + 1)

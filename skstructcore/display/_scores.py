@@ -1,4 +1,4 @@
-"""The scores of images: histogram, parts, what the structure of maps changes, and routes."""
+"""The scores of images: histogram, descriptors, what the structure of maps changes, routes."""
 
 from __future__ import annotations
 
@@ -98,9 +98,8 @@ class DescriptorDisplay(ScoredDisplay):
         table = self.quantiles().unstack().loc[names].swaplevel(axis=1)
         drawn = [label for label in members if label in table]
         for k, label in enumerate(drawn):
-            color, marker = looks[label]
+            (color, marker), q = looks[label], table[label]
             rows = np.arange(len(names)) + 0.3 * (k - (len(drawn) - 1) / 2)
-            q = table[label]
             ax.hlines(rows, q["5%"], q["95%"], color=color, lw=1.2)
             ax.hlines(rows, q["25%"], q["75%"], color=color, lw=5, alpha=0.5)
             name = f"{label} ({members[label].sum()})"
@@ -211,9 +210,7 @@ class ScoreShiftDisplay(ScoredDisplay):
     Examples
     --------
     >>> from skstructcore.display import ScoreShiftDisplay
-    >>> display = ScoreShiftDisplay(
-    ...     [1, 1, 3, 3], [1, 5, 1, 5], 2, 4, ["good", "dent", "good", "dent"]
-    ... )
+    >>> display = ScoreShiftDisplay([1, 1, 3, 3], [1, 5, 1, 5], 2, 4, ["good", "dent"] * 2)
     >>> display.counts()
              both  only_score  only_base  neither
     good        0           0          1        1
@@ -349,10 +346,8 @@ class RoutingDisplay(ScoredDisplay):
                 "The pipeline has no routes: fit it with bank__categories= (or set "
                 "bank__n_routes) and knn__routing='auto'."
             )
-        limits = {
-            name: route.tail.critical_distance(scorer.unknown_level)
-            for name, route in scorer.routes_.items()
-        }
+        routes, level = scorer.routes_.items(), scorer.unknown_level
+        limits = {name: route.tail.critical_distance(level) for name, route in routes}
         check_described(described, "nearest_route", "route_distance")
         ratio = described["route_distance"] / described["nearest_route"].map(limits)
         return cls(described["nearest_route"], ratio, list(limits), labels)

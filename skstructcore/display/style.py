@@ -37,15 +37,19 @@ _STOPS = (
 )  # fmt: skip
 
 
+def drawing() -> Any:
+    """matplotlib's module of figures, or an error that says what to install: before any work."""
+    return import_extra("matplotlib.figure", "plot", "A picture")
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
     """Return a figure: of pyplot where the program uses it, so that ``plt.show()`` shows it.
 
     pyplot keeps every figure until it is closed, and may open windows. Programs that have not
     loaded it get a figure of its own.
     """
-    figure = import_extra("matplotlib.figure", "plot", "A picture")
     pyplot = sys.modules.get("matplotlib.pyplot")
-    make = figure.Figure if pyplot is None else pyplot.figure
+    make = drawing().Figure if pyplot is None else pyplot.figure
     return make(figsize=size, layout="constrained")
 
 

@@ -20,6 +20,7 @@ from .._utils.computing import progress_bar
 from .._utils.files import atomic_file, check_writable, escape_name
 from .._utils.pages import fill_page
 from .._utils.validation import check_labels, check_number, check_same_length
+from .._utils.versions import import_extra
 from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.files import split_name
@@ -123,6 +124,7 @@ def report(
     '<!doctype html>'
     """
     path = check_writable(path)
+    import_extra("jinja2", "report", "A page")  # an error before the work
     fitted_steps(pipe)
     check_takes_images(pipe, "report")
     check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
@@ -157,9 +159,8 @@ def report(
             progress.update(len(batch))
     described = pd.concat(tables) if tables else pd.DataFrame()
     if described.empty:
-        raise ValueError(
-            f"None of the {n_images} images can be read. The first: {records[0]['error']}"
-        )
+        first = records[0]["error"]
+        raise ValueError(f"None of the {n_images} images can be read. The first: {first}")
     if hasattr(images, "load_mask"):
         _add_masks(images, described.index, records, pictures)
     content = _content(pipe, records, pictures, described, types, parts)

@@ -66,6 +66,18 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
         DependenceDisplay([1], [1.0]).plot()
 
 
+@pytest.mark.parametrize("display", [*EVERY, DriftDisplay, RoutingDisplay])
+def test_without_matplotlib_no_image_is_scored(display, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"skstructcore\[plot\]"):
+        display.from_estimator(None, ["nowhere.png"])
+
+
+def test_labels_that_cannot_be_read_cost_no_scores():
+    with pytest.raises(ValueError, match="y must hold 0 and 1"):
+        OperatingPointDisplay.from_estimator(None, ["nowhere.png"], [7])
+
+
 def test_lengths_that_differ_are_named():
     with pytest.raises(ValueError, match="base has 2, scores has 3"):
         ScoreShiftDisplay([1, 2], [1, 2, 3], 0, 0)
