@@ -39,16 +39,16 @@ def main():
     pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.1)
     pipe.fit(images.train, bank__groups=images.train.groups)
     evaluation = evaluate(pipe, images.test)
-    parts, kinds = evaluation.scores, images.test.y
+    described, labels = evaluation.scores, images.test.y
     scorer, groups = pipe[-1], images.test.groups
     displays = {
         "anomaly_map": AnomalyMapDisplay.from_evaluation(evaluation, n_cases=2),
-        "score_shift": ScoreShiftDisplay.from_predictions(parts, scorer, kinds),
-        "score_histogram": ScoreHistogramDisplay.from_predictions(parts, scorer, kinds),
+        "score_shift": ScoreShiftDisplay.from_predictions(described, scorer, labels),
+        "score_histogram": ScoreHistogramDisplay.from_predictions(described, scorer, labels),
         "operating_point": OperatingPointDisplay.from_predictions(
-            parts, scorer, kinds, groups=groups
+            described, scorer, labels, groups=groups
         ),
-        "descriptor": DescriptorDisplay.from_predictions(parts, scorer, kinds),
+        "descriptor": DescriptorDisplay.from_predictions(described, scorer, labels),
         "bank": BankDisplay.from_estimator(pipe),
         "region_overlap": RegionOverlapDisplay.from_estimator(pipe, images.test),
         "drift": drift(),
