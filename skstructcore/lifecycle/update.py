@@ -114,7 +114,6 @@ def update(
     patches = Patches(values, new_bank.bank_, places, new_bank.images_, fresh.patches.geometry)
     new_knn, maps = grown_scorer(knn, patches)
     training = scorer.training_.join(scorer.evidence_of(maps))
-    training = _routes_held_out(training, new_bank.images_)
     return _retrained(pipe, new_bank, new_knn, training)
 
 
@@ -172,7 +171,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     features = features_of(pipe, images)
     digests, training = digests_of(features), scorer.training_
     is_gone = _find_all(bank.images_, features, digests)
-    _check_left(bank, training, is_gone)
+    left = training.take(~is_gone[training.image_index])
+    _check_left(left, bank.bank_.route_names)
 
     share = 1 - (bank.images_.is_there & ~is_gone).mean()
     if share > _MANY:
@@ -186,8 +186,7 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     is_learned = knn.expectations_ is not None and len(places) > 0
     gone = _patches_at(bank, features, digests, places) if is_learned else None
     new_knn = scorer_without(knn, new_bank.bank_, bank.images_, is_gone, gone)
-    training = training.take(~is_gone[training.image_index])
-    return _retrained(pipe, new_bank, new_knn, _routes_held_out(training, new_bank.images_))
+    return _retrained(pipe, new_bank, new_knn, left)
 
 
 def _find_all(record, features, digests):
@@ -212,11 +211,9 @@ def _find_all(record, features, digests):
     return is_gone
 
 
-def _check_left(bank, training, is_gone):
-    record, names = bank.images_, bank.bank_.route_names
-    left = training.image_index[~is_gone[training.image_index]]
+def _check_left(left, names):
     for route, name in enumerate(names):
-        n_groups = len(np.unique(record.groups[left[record.routes[left] == route]]))
+        n_groups = len(np.unique(left.groups[left.routes == route]))
         if n_groups < 2:
             of_route = "" if len(names) == 1 else f" of {name!r}"
             raise ValueError(
@@ -233,16 +230,6 @@ def _patches_at(bank, features, digests, places):
     names = np.array(bank.bank_.route_names)[table.routes[places]]
     values = materialize(features[rows], categories=names)
     return Patches(values, bank.bank_, places, table)
-
-
-def _routes_held_out(training, table):
-    """The training images with their distances to routes, held out from all of these images."""
-    if training.route is None:
-        return training
-    pooled = table.pooled[training.image_index].astype(np.float64)
-    groups, left_out = table.groups[training.image_index], table.left_out[training.image_index]
-    distances = held_out_distances(pooled, groups, training.route, left_out)
-    return replace(training, route_distance=distances)
 
 
 def add_category(
@@ -395,7 +382,8 @@ def _routed_steps(pipe):
 def _retrained(pipe, bank, knn, training, routes=None):
     """The pipeline with a changed bank, calibrated with what its training images say.
 
-    `routes` are as in `StructCoreScorer.with_training`. UserWarning if a recalibration is lost.
+    `routes` are what is normal for each, where it is known: else how far images are from them,
+    and all else, is learned anew. UserWarning if a recalibration is lost.
     """
     scorer = pipe[-1]
     learned = [scorer.part_decision_]
@@ -408,4 +396,8 @@ def _retrained(pipe, bank, knn, training, routes=None):
             "again: recalibrate it anew."
         )
     training = replace(training, images=bank.images_)
+    if routes is None and training.route is not None:  # held out from all that are there now
+        pooled = bank.images_.pooled[training.image_index].astype(np.float64)
+        known = training.groups, training.route, training.left_out
+        training = replace(training, route_distance=held_out_distances(pooled, *known))
     return with_steps(pipe, bank, knn, scorer.with_training(training, routes))
