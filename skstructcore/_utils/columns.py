@@ -29,10 +29,7 @@ def take_rows(table: T, rows: Any) -> T:
 
 
 def join_rows(first: T, second: T) -> T:
-    """Return the rows of two of one dataclass after each other.
-
-    What is of the whole is taken from the first. ValueError for a column of which only one knows.
-    """
+    """Return the rows of two of one dataclass; what is of the whole is taken from the first."""
     ours, theirs = columns_of(first), columns_of(second)
     for name in ours.keys() ^ theirs.keys():
         raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")

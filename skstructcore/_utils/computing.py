@@ -14,12 +14,13 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import threadpoolctl
+
 
 def find_device(device: str, among: Sequence[str] = ("cuda",)) -> str:
-    """Name the device to use: "cpu" or a torch device, never "auto".
+    """Name the device to use: "cpu", or one of torch ("cuda:1", "torch:cpu", …) that is there.
 
-    "auto" is the first of `among` that this machine has, else "cpu". A torch device is "cuda",
-    "cuda:1", "mps", …; "torch:cpu" is torch on the CPU. ValueError if torch cannot compute on it.
+    "auto" is the first of `among` that this machine has, else "cpu".
     """
     if str(device) == "cpu":
         return "cpu"
@@ -114,6 +115,9 @@ def thread_pool(most=None):
             yield lambda function, items: list(pool.map(function, items))
 
 
+_controller = cache(threadpoolctl.ThreadpoolController)  # which looks for libraries: milliseconds
+
+
 class _OneThreadEach:
     """The limit on the matrix library's threads in this process, until the last call leaves."""
 
@@ -155,18 +159,9 @@ _one_thread_each = _OneThreadEach()
 
 
 def _let_any_thread_set_limits():
-    import threadpoolctl
-
     release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
     if release is not None:
         release(force=True)
-
-
-@cache  # looking for the loaded libraries takes milliseconds
-def _controller():
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 @cache

@@ -26,10 +26,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def check_writable(path: StrPath) -> Path:
-    """Return where `path` leads, or raise OSError if no file can be written there.
-
-    To be asked before work whose result is to be written: nothing is created.
-    """
+    """Return where `path` leads, or raise OSError if no file can be written there, before work."""
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout leads to no path
         raise OSError(f"{str(path)!r} is no file that could be replaced: choose another name.")
     path = Path(os.path.realpath(path))  # through a link, as every other writer does
@@ -94,7 +91,7 @@ class Journal:
         self.path = Path(path)
 
     def take_up(self, n: int | None = None) -> bytes:
-        """The first `n` lines, or all; half a line, and what comes after these, is taken away."""
+        """The first `n` lines, or all whole ones; what comes after these is taken away."""
         text = self.path.read_bytes() if self.path.exists() else b""
         lines = text.split(b"\n")[:-1]  # a carriage return may be within a quoted field
         whole = b"".join(line + b"\n" for line in lines[:n])

@@ -144,11 +144,7 @@ def as_patch_grid(X):
 def materialize(
     X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32, *, categories: ArrayLike | None = None
 ) -> NDArray[Any]:
-    """Return lazy or given features as one array ``(n, h, w, d)``.
-
-    Where the category of an image says what is ignored, `categories` ``(n,)`` are needed:
-    ValueError without.
-    """
+    """Return features as one array; `categories` are needed where they say what is ignored."""
     if not is_lazy(X):
         return as_patch_grid(np.asarray(X, dtype=dtype))
     X = X.showing(categories)

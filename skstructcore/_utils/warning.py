@@ -6,8 +6,7 @@ import functools
 import sys
 import warnings
 
-# Frames of these packages lie between the user's call and what he should know.
-_BETWEEN = ("skstructcore.", "sklearn.", "joblib.", "threadpoolctl.")
+_BETWEEN = ("skstructcore.", "sklearn.", "joblib.", "threadpoolctl.")  # not the user's lines
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

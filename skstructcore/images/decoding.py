@@ -362,10 +362,9 @@ def _tifffile_values(path, page):
         values = np.moveaxis(values, 0, -1)
     if how >= 5:
         values = values.swapaxes(0, 1)
-    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(
-        how, (1, 1)
-    )
-    return np.ascontiguousarray(values[::rows, ::columns])
+    values = values[::-1] if how in (3, 4, 7, 8) else values
+    values = values[:, ::-1] if how in (2, 3, 6, 7) else values
+    return np.ascontiguousarray(values)
 
 
 def _mentions_orientation(path):

@@ -1,8 +1,7 @@
 """Names of image files: those in a folder, and the page or the view that a name stands for.
 
-A name that ends in a number in brackets, ``"tray.tif[2]"``, is one page of a file, counted from 0,
-unless there is a file of that name. ``"board.png[200x100+30+40]"`` is a view of it: 200 pixels wide
-and 100 high, from column 30 and row 40. Both are written as ImageMagick does.
+``"tray.tif[2]"`` is one page of a file, counted from 0, unless there is a file of that name, and
+``"board.png[200x100+30+40]"`` a view: 200 pixels wide and 100 high, from column 30 and row 40.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ def is_named_as_image(path: Path) -> bool:
 
 
 def images_among(files: Sequence[Path]) -> list[Path]:
-    """The files that have the suffix of an image; arrays only where nothing else has.
-
-    Beside images, files of NumPy mostly hold something else of them: depths, features, masks.
-    """
+    """The files that have the suffix of an image; arrays, often features or masks, if none has."""
     images = [path for path in files if is_named_as_image(path)]
     return [path for path in images if path.suffix.lower() != ".npy"] or images
 

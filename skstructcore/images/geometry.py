@@ -86,13 +86,13 @@ def input_size(image_size: Any, sizes: NDArray[np.integer], step: int) -> Size:
         return tuple(image_size)
     if isinstance(image_size, Integral):
         shapes = sizes[:, 0] / sizes[:, 1]
-        if shapes.min() > _ELONGATED or shapes.max() < 1 / _ELONGATED:
-            if shapes.max() <= _ALIKE * shapes.min():
-                root, shortest = np.sqrt(np.median(shapes)), np.median(sizes.min(axis=1))
-                shorter = image_size / max(root, 1 / root)
-                shorter = max(shorter, min(image_size * _SHORTEST, shortest))
-                return _multiples((shorter * max(root**2, 1), shorter * max(root**-2, 1)), step)
-        return int(image_size), int(image_size)
+        is_strip = shapes.min() > _ELONGATED or shapes.max() < 1 / _ELONGATED
+        if not is_strip or shapes.max() > _ALIKE * shapes.min():
+            return int(image_size), int(image_size)
+        root, shortest = np.sqrt(np.median(shapes)), np.median(sizes.min(axis=1))
+        shorter = image_size / max(root, 1 / root)
+        shorter = max(shorter, min(image_size * _SHORTEST, shortest))
+        return _multiples((shorter * max(root**2, 1), shorter * max(root**-2, 1)), step)
     size = only_size(sizes, f"image_size={image_size!r}", "give image_size=(height, width)")
     return _multiples(size * (1.0 if image_size == "native" else image_size), step)
 
@@ -114,13 +114,7 @@ def _multiples(sides, step):
 
 
 def as_box(region: object, name: str = "crop") -> tuple[float, float, float, float] | None:
-    """Left, top, right and bottom of a region: four numbers, or corners (x, y) of a polygon.
-
-    Examples
-    --------
-    >>> as_box([(10, 5), (40, 5), (25, 30)])
-    (10.0, 5.0, 40.0, 30.0)
-    """
+    """Left, top, right and bottom of a region: four numbers, or corners (x, y) of a polygon."""
     if region is None:
         return None
     numbers = np.asarray(region, dtype=object)
@@ -288,12 +282,11 @@ def place_on_image(
         At the size of the upright original. NaN where the backbone saw nothing (outside of
         a centre crop).
     """
-    height, width = (int(length) for length in geometry.original_sizes[index])
+    height, width = geometry.original_sizes[index].tolist()
     top, left, bottom, right = geometry.boxes[index]
-    rows, columns = _whole_pixels(top, bottom, height), _whole_pixels(left, right, width)
+    part = _whole_pixels(top, bottom, height), _whole_pixels(left, right, width)
     placed = np.full((height, width), np.nan, dtype=np.float32)
-    seen = (rows.stop - rows.start, columns.stop - columns.start)
-    placed[rows, columns] = upsample_maps(pixels[np.newaxis], seen)[0]
+    placed[part] = upsample_maps(pixels[np.newaxis], placed[part].shape)[0]
     return placed
 
 

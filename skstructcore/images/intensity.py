@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 FULL_RANGE = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)
-# From this value on, a single deep image is taken for one of 16 bits, see `own_window`.
-_USES_THE_RANGE = 2**13
+_USES_THE_RANGE = 2**13  # from here on a single deep image is taken for one of 16 bits
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,7 @@ class Intensity:
         return self.channels is not None and isinstance(self.channels[0], tuple)
 
     def levels(self, values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Levels of an image's values `(h, w)` or `(h, w, n_channels)`.
-
-        Whole numbers come back as uint8: 8 bits in a deeper file are an image of 8 bits.
-        """
+        """Levels of values `(h, w)` or `(h, w, n_channels)`, as uint8 if all are whole numbers."""
         if values.dtype != np.uint8:
             values = self._windowed(values)
         if self.channels is not None:

@@ -1,8 +1,4 @@
-"""The label convention: which value of y means normal and which anomalous.
-
-It is written down here and nowhere else: metrics, scorers and splitters ask `is_anomalous`, and
-`ImageSet` spells all labels as `defect_types` does.
-"""
+"""The label convention, in one place: which value of y means normal and which anomalous."""
 
 from __future__ import annotations
 
@@ -17,9 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 GOOD = "good"
-#: The type of a defect of which numbers say no more.
-ANOMALOUS = "anomalous"
-#: Words that say of an image that it is good; case, spaces, points and hyphens do not count.
+ANOMALOUS = "anomalous"  # the type of a defect of which numbers say no more
+#: Words that say that an image is good; case, spaces, points and hyphens do not count.
 GOOD_WORDS = tuple(
     "good normal nominal ok okay pass passed accept accepted defect-free no-defect "
     "non-defective io".split()
@@ -109,8 +104,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
 def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     """Spell labels as strings ``(n,)``: "good" for words for it, and the type of the defect.
 
-    They are read as `is_anomalous` reads them, but strings may be types of defects alone. A defect
-    of which numbers say no more is "anomalous".
+    They are read as `is_anomalous` reads them, but strings may be types of defects alone.
     """
     labels = np.asarray(y, dtype=object)
     if labels.ndim == 1 and len(labels) and _are_strings(labels):

@@ -1,7 +1,6 @@
 """Masks: which pixels of an image are anomalous, read from files and seen as a backbone sees.
 
-And polygons, whose corners are (x, y): x to the right and y down from the upper left corner of the
-image, so that the pixel in row r and column c covers the square from (c, r) to (c + 1, r + 1).
+Corners of polygons are (x, y): the pixel in row r and column c covers (c, r) to (c + 1, r + 1).
 """
 
 from __future__ import annotations
@@ -182,10 +181,10 @@ _LEFT = ((-1, 0), (0, 0), (0, -1), (-1, -1))
 
 
 def outline(region: Mask) -> NDArray[np.int64]:
-    """Corners ``(n, 2)`` of the outer outline of a connected region, clockwise as seen.
+    """Corners ``(n, 2)`` of the outer outline of a connected region, clockwise along its pixels.
 
-    It goes along the edges of pixels and is exact: filled again, it gives the region with its holes
-    closed. Pixels that touch at a corner only are connected.
+    Filled again, it gives the region with its holes closed. Pixels that touch at a corner only are
+    connected.
     """
     if not region.any():
         raise ValueError("The region is empty: it has no outline.")

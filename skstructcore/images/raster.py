@@ -1,54 +1,44 @@
-"""Large files, of which a part can be read without the rest.
+"""Large files, of which a part can be read without the rest: arrays, pixmaps and TIFFs.
 
-These are arrays of NumPy, pixmaps of 16 bits, and TIFFs: their strips and tiles are decoded one by
-one by tifffile, where it is there. Other formats, JPEG and PNG among them, are decoded as a whole.
+Strips and tiles of a TIFF are decoded one by one by tifffile, where it is there.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .decoding import map_array, map_pixmap, open_tiff, orientation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
     from .decoding import Header
 
-#: Pixels from which on an image counts as large: smaller ones are decoded as a whole.
-LARGE = 2**24
+LARGE = 2**24  # pixels of an image that is read in parts; smaller ones are decoded as a whole
 _BAND = 2**22  # pixels that are read at a time, about
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions of TIFF
 
 
-@dataclass(frozen=True)
-class Raster:
-    """The values of an image, read where they are asked for.
-
-    `read(rows, columns)` gives those in two slices; `step` rows are decoded together.
-    """
+class Raster(NamedTuple):
+    """The values of an image; `read(rows, columns)` gives those in two slices."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    step: int
-    read: Callable[[slice, slice], NDArray[Any]]
+    step: int  # rows that are decoded together
+    read: Callable[[slice, slice], Any]
 
-    def bands(self, first: int, last: int) -> Iterator[slice]:
+    def bands(self, first, last):
         """Rows from `first` to `last`, some at a time, none of which is decoded twice."""
         n_rows = max(_BAND // self.shape[1] // self.step, 1) * self.step
         for start in range(first // n_rows * n_rows, last, n_rows):
             yield slice(max(start, first), min(start + n_rows, last))
 
-    def extremes(self) -> tuple[Any, Any]:
+    def extremes(self):
         """The lowest and the highest value."""
         bands = (self.read(rows, slice(None)) for rows in self.bands(0, self.shape[0]))
         ends = [(band.min().item(), band.max().item()) for band in bands]
@@ -56,16 +46,13 @@ class Raster:
 
 
 class SliceablePixels:
-    """What reads pixels when they are asked for, `[rows, columns]`.
+    """Pixels that are read when asked for, `[rows, columns]`; whole rows stay for tiles beside."""
 
-    Whole rows are read, as strips of a file hold them, and kept for the tiles beside.
-    """
-
-    def __init__(self, read: Callable[[int, int], NDArray[Any]]) -> None:
+    def __init__(self, read):
         self._read = lru_cache(2)(read)
         self._lock = threading.Lock()
 
-    def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
+    def __getitem__(self, part):
         rows, columns = part
         with self._lock:  # of several threads one reads
             pixels = self._read(rows.start, rows.stop)
@@ -98,12 +85,10 @@ def _raster(header):
 def _raster_of_tiff(path, page, header):
     """What reads strips or tiles; None where the values are not simply those in the file."""
     height, width = header.size
-    n_channels, n_planes = page.samplesperpixel, 1
-    down, across = page.rowsperstrip, width
-    if page.is_tiled:
-        down, across = page.tilelength, page.tilewidth
-    if page.planarconfig == 2:
-        n_planes = n_channels
+    n_channels = page.samplesperpixel
+    n_planes = n_channels if page.planarconfig == 2 else 1
+    is_tiled, strip = page.is_tiled, (page.rowsperstrip, width)
+    down, across = (page.tilelength, page.tilewidth) if is_tiled else strip
     n_down, n_across = -(-height // down), -(-width // across)
     is_complete = len(page.dataoffsets) == n_planes * n_down * n_across
     is_one_strip = down > height / 2  # or nearly
@@ -123,7 +108,11 @@ def _raster_of_tiff(path, page, header):
         with open(path, "rb") as file:
             for plane, i, j in numbers:
                 index = (plane * n_down + i) * n_across + j
-                content = _content(file, *places[index])
+                offset, n_bytes = places[index]
+                file.seek(offset)
+                content = file.read(n_bytes)
+                if len(content) < n_bytes:
+                    raise ValueError("the file ends before its last pixel")
                 segment = decode(content, index, jpegtables=tables)[0] if content else None
                 if segment is None:  # a part that is not stored
                     continue
@@ -155,11 +144,3 @@ def _holds_its_values(page, header):
             and n_channels == 2 * page.photometric - 1
         )
     return is_plain and page.imagedepth == 1
-
-
-def _content(file, offset, n_bytes):
-    file.seek(offset)
-    content = file.read(n_bytes)
-    if len(content) < n_bytes:
-        raise ValueError("the file ends before its last pixel")
-    return content

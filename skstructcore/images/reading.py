@@ -174,20 +174,16 @@ def _levels(decoded, image, intensity):
         decoded = _to_rgb(decoded)
         if intensity.channels is None:
             return decoded
-    # An alpha channel of an array is composed only where it is not asked for by number.
-    elif (
-        isinstance(decoded, np.ndarray) and decoded.shape[2:] == (4,) and intensity.channels is None
-    ):
-        return _to_rgb(Image.fromarray(decoded))
     values = np.asarray(decoded)
+    # An alpha channel of an array is composed only where it is not asked for by number.
+    if values.shape[2:] == (4,) and intensity.channels is None:
+        return _to_rgb(Image.fromarray(values))
     values = values[..., 0] if values.shape[2:] == (1,) else values
     levels = intensity.levels(values)
     transparent = getattr(decoded, "info", {}).get("transparency")
     if transparent is not None and levels.ndim == 2:
         levels[values == transparent] = 255
-    if levels.dtype != np.uint8:
-        return levels
-    return Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
+    return Image.fromarray(levels) if levels.dtype == np.uint8 else levels
 
 
 def _to_rgb(image):
