@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_number(value, name, low, high=None, *, closed="neither", kind=Real):
-    """Raise ValueError unless a parameter of a function is a number of an interval.
-
-    As scikit-learn checks the parameters of estimators.
-
-    Examples
-    --------
-    >>> check_number(0.5, "fdr", 0, 1)
-    >>> check_number("0.5", "fdr", 0, 1)
-    Traceback (most recent call last):
-    ValueError: fdr must be a float in the range (0.0, 1.0), got '0.5'.
-    """
+    """Raise ValueError unless a parameter of a function is a number of an interval."""
     wanted = Interval(kind, low, high, closed=closed)
     if isinstance(value, bool) or not wanted.is_satisfied_by(value):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")

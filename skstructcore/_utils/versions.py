@@ -22,6 +22,5 @@ def import_extra(name: str, extra: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        library = name.partition(".")[0]
-        message = f'{what} needs {library}: pip install "skstructcore[{extra}]"'
-        raise ImportError(message) from error
+        how = f'{name.partition(".")[0]}: pip install "skstructcore[{extra}]"'
+        raise ImportError(f"{what} needs {how}") from error

@@ -145,18 +145,7 @@ def mask_as_seen(mask: Mask, size: Size, box: Sequence[float] | None = None) -> 
 
 
 def fill_polygons(polygons: Sequence[ArrayLike], size: Size) -> Mask:
-    """Pixels of an image of this height and width whose centre lies in one of the polygons.
-
-    One that crosses itself is filled by the even-odd rule.
-
-    Examples
-    --------
-    >>> fill_polygons([[(0, 0), (4, 0), (0, 4)]], (4, 4)).astype(int)
-    array([[1, 1, 1, 0],
-           [1, 1, 0, 0],
-           [1, 0, 0, 0],
-           [0, 0, 0, 0]])
-    """
+    """Pixels of an image of this size whose centre lies, by the even-odd rule, in a polygon."""
     height, width = size
     mask = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
