@@ -132,6 +132,16 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     assert "31 training images in 3 groups" in grouped.decision.shortage
 
 
+@pytest.mark.parametrize(
+    ("norm", "combined", "each"),
+    [("sum", -1, [3, -4]), ("l2", 5, [1.8, 3.2]), ("linf", 4, [0, 4])],
+)
+def test_the_norms_and_their_shares_by_hand(norm, combined, each):
+    z = np.array([[3.0, -4.0]])
+    np.testing.assert_allclose(combine(z, norm), [combined])
+    np.testing.assert_allclose(shares(z, norm), [each])
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_shares_of_descriptors_are_what_they_are_combined_to(norm):
     z = np.random.default_rng(0).normal(size=(50, 4))

@@ -155,6 +155,18 @@ def test_the_guaranteed_rule_is_the_conformal_one():
     assert decision.held_out.n_independent == 20 and decision.interval is None
 
 
+def test_a_decision_says_how_many_good_images_it_rejects():
+    scores = np.arange(1.0, 11.0)
+    assert str(decide(scores, 0.1, "guaranteed")) == "rejects at most 9.1 % of good images"
+    assert str(decide(scores, 0.1)).startswith("rejects about 10 % of good images (")
+    assert str(decide(scores, 0.01)).endswith("; extrapolated from 10 images)")
+    unknown = "rejects a share of good images that nothing is known of"
+    assert str(decide(scores, 0.1, "quantile")) == unknown
+    for rule in RULES:
+        text = str(decide(HeldOut(scores, in_sample=True), 0.1, rule))
+        assert text == f"{unknown} (they were compared with themselves: in-sample)"
+
+
 def test_the_plain_quantile_is_numpys_and_its_p_values_undo_it():
     scores = np.array([1.0, 1.0, 1.0, 2.0, 4.0])
     for rate in (0.1, 0.25, 0.4, 0.6):

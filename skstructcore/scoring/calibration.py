@@ -29,10 +29,7 @@ _LARGEST = 1e100
 def location_and_scale(
     phi: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each descriptor ``(n, p)``; 1 where it is constant.
-
-    A new image is then measured in the descriptor's own units, as by scikit-learn's StandardScaler.
-    """
+    """Mean and standard deviation of each descriptor ``(n, p)``, 1 where it is constant."""
     location, scale = phi.mean(axis=0), phi.std(axis=0)
     # Rounding leaves a tiny spread where all values are equal.
     constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(location)
@@ -42,15 +39,8 @@ def location_and_scale(
 def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
     """Turn standardised descriptors ``(n, p)`` into the structural part ``D_struct`` of the score.
 
-    `norm` is one of `NORMS`. "sum" adds ``z`` with their signs; "l2" and "linf" are the norms of
-    the paper, for which a value far *below* normal counts too.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> z = np.array([[3.0, -4.0]])
-    >>> [float(combine(z, norm)[0]) for norm in ("sum", "l2", "linf")]
-    [-1.0, 5.0, 4.0]
+    `norm` is one of `NORMS`. "sum" adds ``z`` with their signs; for "l2" and "linf", the norms of
+    the paper, a value far *below* normal counts too.
     """
     # Contiguous rows are summed in one order: an image alone has the sum of one among many.
     z = np.ascontiguousarray(z)
@@ -60,15 +50,7 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 
 
 def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
-    """What each ``z`` has in `combine`, ``(n, p)``: each times its derivative, which sum to it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> z = np.array([[3.0, -4.0]])
-    >>> [shares(z, norm)[0].round(1).tolist() for norm in ("sum", "l2", "linf")]
-    [[3.0, -4.0], [1.8, 3.2], [0.0, 4.0]]
-    """
+    """What each ``z`` has in `combine`, ``(n, p)``: each times its derivative, which sum to it."""
     if norm == "sum":
         return z
     size = combine(z, norm)[:, np.newaxis]

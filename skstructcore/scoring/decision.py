@@ -241,14 +241,6 @@ def decide(
     good image is rejected with a probability of at most the rate, whatever the distribution
     (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the plain
     quantile, as published, which promises nothing and does not look at groups.
-
-    Examples
-    --------
-    >>> scores = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
-    >>> print(decide(scores, 0.1, "guaranteed"), decide(scores, 0.1, "guaranteed").threshold)
-    rejects at most 9.1 % of good images 10.0
-    >>> bool(decide(scores, 0.1).threshold > 10)  # ten scores leave much open
-    True
     """
     if not isinstance(scores, HeldOut):
         scores = HeldOut(np.asarray(scores, dtype=np.float64))

@@ -43,11 +43,6 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
 
     The score of a part is what a share ``1 - (1 - p) ** k`` of Student's t lies above, with the
     smallest ``p`` of its k views: on this scale the tail of parts is that of images.
-
-    Examples
-    --------
-    >>> score_parts([0.5, 0.01, 0.3], ["a", "a", "b"]).scores.round(2)  # shares .0199, .3
-    array([3.2 , 0.58])
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     codes, names = pd.factorize(np.asarray(parts))  # in the order in which they first appear

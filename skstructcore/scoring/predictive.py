@@ -84,14 +84,6 @@ def fit_predictive_tail(
 
     `weights` are what each score counts, and sum to the number of independent scores. `fresh`, from
     0 to 1, is how much of the scores is of images that had no part in the fit.
-
-    Examples
-    --------
-    >>> tail = fit_predictive_tail([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 400.0])
-    >>> tail.location  # of the nine that are no defect
-    5.0
-    >>> bool(9 < tail.isf(0.05) < 20)
-    True
     """
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)

@@ -293,16 +293,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         return any(map(looks_at_surprise, self.descriptors_))
 
     def score_samples(self, X: AnomalyMaps | ArrayLike) -> NDArray[np.float64]:
-        """Return minus the anomaly score of each image; higher is more normal.
-
-        Parameters
-        ----------
-        X : AnomalyMaps or array-like of shape (n_samples, h, w) or (n_samples, n_features)
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,), float64
-        """
+        """Return minus the anomaly scores, (n_samples,), float64; higher is more normal."""
         evidence = self.evidence_of(self._fitted_maps(X))
         return -self.routes_.judge(evidence, self.unknown_level).score
 
