@@ -30,12 +30,12 @@ _SMALLEST, _LARGEST = 1e-16, 0.999
 
 
 class PartScores(NamedTuple):
-    """The strangest view of each part, and what it says of the part."""
+    """The strangest view of each part, and what it says of the part; arrays of shape (n_parts,)."""
 
-    names: NDArray[Any]  # (n_parts,), in the order in which they first appear
-    scores: NDArray[np.float64]  # (n_parts,), higher is more anomalous
-    worst: NDArray[np.int64]  # (n_parts,), the view with the smallest p-value
-    n_views: NDArray[np.int64]  # (n_parts,)
+    names: NDArray[Any]  # in the order in which they first appear
+    scores: NDArray[np.float64]  # higher is more anomalous
+    worst: NDArray[np.int64]  # the view with the smallest p-value
+    n_views: NDArray[np.int64]
 
 
 def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
@@ -58,8 +58,7 @@ def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
     """Make the table of `describe_parts` of the rows that `score_images` has of the views.
 
-    Views that could not be read are left out: a part without any other has no values, and its
-    ``is_anomalous`` is missing (`pandas.NA`).
+    A part of which no view could be read has no values; its ``is_anomalous`` is `pandas.NA`.
     """
     decision, parts = check_fitted_with_parts(scorer), np.asarray(parts)
     if "p_value" not in views:  # none could be read

@@ -67,7 +67,7 @@ class PredictiveTail:
         With ``z = (threshold - location) / scale`` they are the shares of Student's t above ``z -+
         1.645 error``. By the delta method ``error ** 2 = (2.91 z ** 2 - 1.23 z + 1.81) / n_known``,
         from the asymptotic covariance of the quantiles that location and scale are read from (David
-        and Nagaraja, Order Statistics, 2003, section 10.2). `n_known` scores say where the next one
+        and Nagaraja, Order Statistics, 2003, chapter 10). `n_known` scores say where the next one
         lies; None: all that the tail was learned from.
         """
         z = (threshold - self.location) / self.scale

@@ -143,10 +143,9 @@ def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Rou
     for name in map(str, np.unique(training.route)):
         mine = training.take(training.rows_of(name))
         tail = fit_tail(mine.route_distance, mine.groups)
-        if tail.n < MIN_GROUPS:
-            routes[name] = RouteCalibration(calibration, tail, is_pooled=True)
-        else:
-            routes[name] = RouteCalibration(fit_calibration(mine, **options), tail)
+        is_pooled = tail.n < MIN_GROUPS
+        own = calibration if is_pooled else fit_calibration(mine, **options)
+        routes[name] = RouteCalibration(own, tail, is_pooled)
     return calibration, Routes(routes)
 
 
