@@ -265,7 +265,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             what = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
                 f"The network cannot take images of {height} x {width} pixels ({what}): {error}. "
-                f"Choose another {what}{network.advice}."
+                f"Choose another {what}."
             ) from error
 
     def _iter_features(self, images):

@@ -13,8 +13,6 @@ from .._utils.files import file_digest
 from .._utils.versions import import_extra
 from ._modules import check_fit, read_state_dict
 
-_SIZES = {"s": (384, 12, "small"), "b": (768, 12, "base"), "l": (1024, 24, "large")}
-_SIZES["g"] = (1536, 40, "giant")
 _HEAD_WIDTH = 64  # of every published model
 # What a config.json says about the computation; the rest must not change the checksum.
 _ESSENTIAL = (
@@ -23,24 +21,21 @@ _ESSENTIAL = (
 ).split()
 
 
-class Architecture(NamedTuple):
-    """A published model."""
-
-    width: int
-    n_blocks: int
-    registers: bool
-    hub_name: str
-
-
+#: Published models: features of a patch, blocks, whether there are registers, name on the hub.
 ARCHITECTURES = {
-    f"dinov2_vit{letter}14{'_reg' if registers else ''}": Architecture(
+    f"dinov2_vit{letter}14{ending}": (
         width,
         n_blocks,
-        registers,
-        f"facebook/dinov2-{'with-registers-' if registers else ''}{size}",
+        bool(ending),
+        f"facebook/dinov2-{kind}{size}",
     )
-    for letter, (width, n_blocks, size) in _SIZES.items()
-    for registers in (False, True)
+    for letter, width, n_blocks, size in (
+        ("s", 384, 12, "small"),
+        ("b", 768, 12, "base"),
+        ("l", 1024, 24, "large"),
+        ("g", 1536, 40, "giant"),
+    )
+    for ending, kind in (("", ""), ("_reg", "with-registers-"))
 }
 
 
@@ -70,7 +65,7 @@ def find_weights(model, weights):
     if weights is None:
         if model is None:
             raise ValueError("model=None needs weights: a folder or a checkpoint file.")
-        name = ARCHITECTURES[model].hub_name if model in ARCHITECTURES else model
+        name = ARCHITECTURES[model][3] if model in ARCHITECTURES else model
         return Weights(_hub_folder(name), f"hub {name}")
     path = Path(weights)
     if not path.exists():

@@ -41,7 +41,6 @@ class Network:
     """
 
     module: nn.Module | None = None  # all that was loaded, if that may be more than runs here
-    advice = ""  # what helps against sizes that it cannot take, behind "choose another"
 
     def __init__(self, mean, std, device, dtype):
         self.device, self.dtype = device, dtype
@@ -254,11 +253,6 @@ class TimmNetwork(Network):
             )
         config = module.pretrained_cfg
         super().__init__(mean or config["mean"], std or config["std"], device, dtype)
-        height, width = config.get("input_size", (3, "?", "?"))[1:]
-        self.advice = (
-            f": it was trained on {height} x {width}, and networks of a fixed size take "
-            "model_params={'img_size': ...}"
-        )
         self.layers = layers
         self.module = module.to(device, dtype)
         self._order = sorted(set(self.layers))  # timm gives them from front to back
