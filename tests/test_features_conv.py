@@ -231,6 +231,13 @@ def clear_shared_networks():
     _extraction._networks.clear()
 
 
+def test_one_network_serves_images_of_all_sizes():
+    clear_shared_networks()
+    small, large = (ConvFeatures(image_size=side).fit(photos()) for side in (32, 64))
+    assert small.network() is large.network()
+    assert ConvFeatures(layers=["_blocks.2"]).fit(photos()).network() is not small.network()
+
+
 def test_function_as_model_is_called_again_after_loading():
     features = ConvFeatures(Blocks, **OWN).fit(photos())
     expected = np.asarray(features.transform(photos()))

@@ -243,8 +243,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
-        recipe = json.dumps(self._cache_recipe(), sort_keys=True)
-        key = recipe, self._identity, str(device)
+        described = json.dumps([checksum, self._network_recipe(), self._computation])
+        key = type(self), described, self._identity, device, dtype
         return shared_network(key, lambda: self._load(device, dtype))
 
     def _find_shape(self):
