@@ -21,24 +21,9 @@ from ..images.image_list import as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._documentation import SHARED
-from ._extraction import (
-    Extraction,
-    TiledExtraction,
-    Tiling,
-    extraction_memory,
-    shared_network,
-)
+from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
 from ._lazy import LazyTransformer
-from ._picture import (
-    Picture,
-    digest_of,
-    find_framing,
-    find_ignored,
-    find_tile,
-    mean_colours,
-    split_background,
-    training_intensity,
-)
+from ._picture import digest_of, find_picture, mean_colours
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -146,20 +131,15 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self : object
         """
         images = as_images(X)
-        framing, self.scale_ = find_framing(images, self.image_size, self.crop, self._side_step)
-        tile = find_tile(framing.size, self.tile_size, self.tile_overlap)
-        intensity = training_intensity(images, self.window, self.channels)
-        no_background, regions = split_background(self.ignore)
-        ignored = find_ignored(regions, images.sizes())
-        self.picture_ = picture = Picture(framing, intensity, tile, ignored, no_background)
-        picture.geometry(images)  # an error where an image holds no such crop
+        asked = {name: getattr(self, name) for name in (*_DECIDING, "ignore")}
+        self.picture_, self.scale_ = find_picture(images, **asked, step=self._side_step)
         self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
-        self.colours_ = mean_colours(picture, images)
-        picture.check_ignored(images, self.grid_shape_)
+        self.colours_ = mean_colours(self.picture_, images)
+        self.picture_.check_ignored(images, self.grid_shape_)
         return self
 
     @property

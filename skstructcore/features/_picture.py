@@ -88,8 +88,12 @@ class Picture:
             for row, patches in zip(rows, ignored, strict=True):
                 features[row][patches] = np.nan
         if self.no_background:
-            for i, image in enumerate(features):
-                image[is_background(self.pixels(images, i), grid_shape)] = np.nan
+            with ThreadPoolExecutor() as pool:
+                backgrounds = pool.map(
+                    lambda i: is_background(self.pixels(images, i), grid_shape), range(len(images))
+                )
+                for image, background in zip(features, backgrounds, strict=True):
+                    image[background] = np.nan
 
     def _ignored_patches(self, images, grid_shape, categories):
         """Yield for each region its name, the rows of its images, and their ignored patches."""
@@ -111,11 +115,20 @@ class Picture:
             yield name, rows, ignored
 
 
-def find_ignored(ignore, sizes):
-    """The regions that a user gives, by category, or of all images: by None.
+def find_picture(images, image_size, crop, tile_size, tile_overlap, window, channels, ignore, step):
+    """The picture of training images that the parameters ask for, and how they are scaled."""
+    framing, scale = find_framing(images, image_size, crop, step)
+    tile = find_tile(framing.size, tile_size, tile_overlap)
+    intensity = training_intensity(images, window, channels)
+    no_background, regions = split_background(ignore)
+    ignored = find_ignored(regions, images.sizes())
+    picture = Picture(framing, intensity, tile, ignored, no_background)
+    picture.geometry(images)  # an error where an image holds no such crop
+    return picture, scale
 
-    `sizes` are heights and widths of the training images.
-    """
+
+def find_ignored(ignore, sizes):
+    """The regions that a user gives, by category; those of all images by None."""
     if ignore is None:
         return None
     if not isinstance(ignore, Mapping):
