@@ -100,6 +100,10 @@ class DinoFeatures(PatchFeatures):
     ) -> None:
         self._store_parameters(locals())
 
+    @property
+    def _identity(self):
+        return self.model  # so that weights are compared with each model that is asked for
+
     def _weights_checksum(self):
         return find_weights(self.model, self.weights).checksum()
 
