@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # What breaks a row of a table, a terminal or an encoder: control characters, line separators,
 # and the surrogates by which Python spells bytes of a name that are not UTF-8.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_FORMULA = ("=", "+", "-", "@")
 
 
 def check_writable(path: StrPath) -> Path:
@@ -152,7 +151,7 @@ def escape_name(name: str) -> str:
     >>> print(escape_name("a\\nb.png"), escape_name("\\udcfc.png"))
     $'a\\x0ab.png' $'\\xfc.png'
     """
-    if not (_UNSAFE.search(name) or name.startswith((*_FORMULA, "$'"))):
+    if not (_UNSAFE.search(name) or name.startswith(("=", "+", "-", "@", "$'"))):
         return name
     quoted = re.sub(r"[\\']", r"\\\g<0>", name)
     return f"$'{_UNSAFE.sub(_escape, quoted)}'"

@@ -70,8 +70,7 @@ class Geometry:
 
 _ELONGATED = 2.0  # the ratio of sides from which on an image keeps its shape
 _ALIKE = 1.25  # ratio between the shapes of images that have one shape
-# Share of the square's side that the shorter side has: else small defects are lost, see docs.
-_SHORTEST = 1 / 3
+_SHORTEST = 1 / 3  # of the square's side, for the shorter one: else small defects are lost
 
 
 def input_size(image_size: Any, sizes: NDArray[np.integer], step: int) -> Size:

@@ -315,7 +315,6 @@ class ImageList:
 
     def check(self, i: int, intensity: Intensity) -> str:
         """The `PixelType.values` of image `i`; an error if the intensity cannot take them."""
-
         pixel_type = self._guard(i, lambda image: image.pixel_type)
         with reading(f"image {self.place(i)}"):
             intensity.check(pixel_type)

@@ -87,8 +87,7 @@ class Intensity:
         if self.channels is not None:
             values = values if values.ndim == 3 else values[..., np.newaxis]
             if self.is_weighted:
-                values = values @ np.array(self.channels, dtype=np.float32).T
-                values = np.clip(values, 0, 255)
+                values = np.clip(values @ np.array(self.channels, np.float32).T, 0, 255)
             else:
                 values = values[..., list(self.channels)]
         if values.dtype == np.uint8:
@@ -97,8 +96,7 @@ class Intensity:
         return whole if np.array_equal(whole, values) else values
 
     def _windowed(self, values):
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = np.count_nonzero(~np.isfinite(values))
+        if bad := np.count_nonzero(~np.isfinite(values)):
             raise ValueError(
                 f"{bad} of its {values.size} values are NaN or infinite; replace them first"
             )
