@@ -40,10 +40,11 @@ def fitted(rate=0.1, n_parts=60, **params):
 
 def test_the_score_of_a_part_is_that_of_its_strangest_view_corrected_for_their_number():
     scored = score_parts([0.2, 0.01, 0.5, 0.01], ["b", "b", "a", "c"])
-    assert scored.names.tolist() == ["b", "a", "c"]
+    assert scored["part"].tolist() == ["b", "a", "c"]
     # 1 - (1 - 0.01)^2 = 0.0199; one view: the p-value itself.
-    np.testing.assert_allclose(student_t(DEGREES_OF_FREEDOM).sf(scored.scores), [0.0199, 0.5, 0.01])
-    assert scored.worst.tolist() == [1, 2, 3] and scored.n_views.tolist() == [2, 1, 1]
+    shares = student_t(DEGREES_OF_FREEDOM).sf(scored["anomaly_score"])
+    np.testing.assert_allclose(shares, [0.0199, 0.5, 0.01])
+    assert scored["worst"].tolist() == [1, 2, 3] and scored["n_views"].tolist() == [2, 1, 1]
 
 
 @pytest.mark.parametrize("rule", ["expected", "guaranteed", "quantile"])

@@ -163,7 +163,7 @@ def recalibrate(
             by_part = score_parts(changed.describe(fresh.maps)["p_value"], fresh.good.parts)
             old = changed.part_decision_
             changed.part_decision_ = _fresh_decision(
-                old, by_part.scores, by_part.names, weight_old, old.rule
+                old, by_part["anomaly_score"], by_part["part"], weight_old, old.rule
             )
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)

@@ -8,7 +8,7 @@ threshold, so that views may depend on each other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,7 @@ from scipy.special import stdtrit
 from .predictive import DEGREES_OF_FREEDOM
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from .decision import Decision
     from .structcore import StructCoreScorer
@@ -29,30 +27,23 @@ if TYPE_CHECKING:
 _SMALLEST, _LARGEST = 1e-16, 0.999
 
 
-class PartScores(NamedTuple):
-    """The strangest view of each part, and what it says of the part; arrays of shape (n_parts,)."""
-
-    names: NDArray[Any]  # in the order in which they first appear
-    scores: NDArray[np.float64]  # higher is more anomalous
-    worst: NDArray[np.int64]  # the view with the smallest p-value
-    n_views: NDArray[np.int64]
-
-
-def score_parts(p_values: ArrayLike, parts: ArrayLike) -> PartScores:
+def score_parts(p_values: ArrayLike, parts: ArrayLike) -> pd.DataFrame:
     """Score parts by the p-values of their views, both of shape ``(n_views,)``.
 
-    The score of a part is what a share ``1 - (1 - p) ** k`` of Student's t lies above, with the
-    smallest ``p`` of its k views: on this scale the tail of parts is that of images.
+    A row a part, as they first appear: ``part``, ``n_views``, ``anomaly_score``, and ``worst``, the
+    position of its strangest view. The score is what a share ``1 - (1 - p) ** k`` of Student's t
+    lies above, with the smallest ``p`` of k views: so the tail of parts is that of images.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
-    codes, names = pd.factorize(np.asarray(parts))  # in the order in which they first appear
+    codes, names = pd.factorize(np.asarray(parts))
     by_part = np.lexsort((p_values, codes))
     worst = by_part[np.searchsorted(codes[by_part], np.arange(len(names)))]
     n_views = np.bincount(codes)
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(n_views * np.log1p(-np.minimum(p_values[worst], 1.0)))
     scores = -stdtrit(DEGREES_OF_FREEDOM, np.clip(corrected, _SMALLEST, _LARGEST))
-    return PartScores(names, scores, worst, n_views)
+    columns = {"part": names, "n_views": n_views, "anomaly_score": scores, "worst": worst}
+    return pd.DataFrame(columns)
 
 
 def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike) -> pd.DataFrame:
@@ -64,20 +55,12 @@ def decide_parts(scorer: StructCoreScorer, views: pd.DataFrame, parts: ArrayLike
     if "p_value" not in views:  # none could be read
         views = views.assign(p_value=np.nan, decided_by=None, route=None)
     read = views["p_value"].notna().to_numpy()
-    scored = score_parts(views["p_value"][read], parts[read])
-    worst = views[read].iloc[scored.worst]
-    table = pd.DataFrame(
-        {
-            "part": scored.names,
-            "n_views": scored.n_views,
-            "anomaly_score": scored.scores,
-            "p_value": decision.p_values(scored.scores),
-            "is_anomalous": decision.rejects(scored.scores),
-        }
-    )
-    columns = {"file": "worst_view", "p_value": "worst_p_value"}
-    worst = worst[["file", "p_value", "decided_by", "route"]].rename(columns=columns)
-    table = table.join(worst.reset_index(drop=True))
+    table = score_parts(views["p_value"][read], parts[read])
+    worst = views[read].iloc[table.pop("worst")].reset_index(drop=True)
+    table["p_value"] = decision.p_values(table["anomaly_score"])
+    table["is_anomalous"] = decision.rejects(table["anomaly_score"])
+    table["worst_view"], table["worst_p_value"] = worst["file"], worst["p_value"]
+    table = table.join(worst[["decided_by", "route"]])
     if read.all():
         return table
     table = table.set_index("part").reindex(pd.unique(parts)).rename_axis("part").reset_index()

@@ -254,7 +254,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
             p_values[mine] = route.calibration.judge(training.take(mine)).p_value
         # The rule "quantile" gives 0 to the highest of each route, and to all that is above it.
         p_values[p_values == 0] = 0.5 / len(p_values)
-        scores = score_parts(p_values, training.parts).scores
+        scores = score_parts(p_values, training.parts)["anomaly_score"].to_numpy()
         if len(scores) < MIN_IMAGES:
             raise ValueError(
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
