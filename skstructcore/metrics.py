@@ -1,8 +1,7 @@
 """How good anomaly scores and anomaly maps are, given what is really there.
 
-All functions take *anomaly* scores: higher means more anomalous. That is the column
-`anomaly_score` of `StructCoreScorer.describe`, or minus the `score_samples` of an outlier
-detector of scikit-learn. Labels are read by `skstructcore.images.labels.is_anomalous`.
+All functions take *anomaly* scores, of which higher is more anomalous: the column `anomaly_score`
+of `StructCoreScorer.describe`, or minus the `score_samples` of an outlier detector.
 """
 
 from __future__ import annotations

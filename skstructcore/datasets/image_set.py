@@ -224,13 +224,12 @@ class DatasetError(ValueError):
     """The data set in the folder `root` has `problems`, a list of str; the message lists all."""
 
     def __init__(self, root: StrPath, problems: list[str]) -> None:
-        self.root = root
-        self.problems = problems
-        lines = [f"{len(problems)} problem(s) in {str(root)!r}:", *(f"- {p}" for p in problems)]
-        super().__init__("\n".join(lines))
+        super().__init__(root, problems)  # from which a pickle makes it again
+        self.root, self.problems = root, problems
 
-    def __reduce__(self):
-        return type(self), (self.root, self.problems)
+    def __str__(self) -> str:
+        heading = f"{len(self.problems)} problem(s) in {str(self.root)!r}:"
+        return "\n".join([heading, *(f"- {problem}" for problem in self.problems)])
 
 
 class Problems(list[str]):

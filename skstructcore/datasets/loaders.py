@@ -45,9 +45,8 @@ def load_mvtec_ad(
         <root>/<category>/groups.csv        (optional)
 
     Any image format will do, and masks may have the name of their image alone. The folder of good
-    images may also be named "ok", as that of BTAD is, or by another of the words in
-    `skstructcore.images.labels`. Without the folder `ground_truth/<type>` the images of a type
-    have no masks.
+    images may be named by any word for good in `skstructcore.images.labels`. Without the folder
+    `ground_truth/<type>` the images of a type have no masks.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def load_mvtec_ad(
     Returns
     -------
     images : ImageSet
-        With `splits`, `categories`, `masks`, and `groups` where there are any. Good images
-        (of folders named "good", "OK", ...) have the label "good", others the name of their folder.
+        With `splits`, `categories`, `masks`, and `groups` where there are any. Labels are "good"
+        or the name of the folder.
 
     Raises
     ------

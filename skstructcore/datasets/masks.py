@@ -35,16 +35,16 @@ def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> li
     one, masks that cannot be read, and masks of another size than their image. Masks that
     contradict the label of their image are told in the log.
     """
-    has_mask = [mask is not None for mask in images.masks]
+    with_mask = [i for i, mask in enumerate(images.masks) if mask is not None]
     categories = [None] * len(images) if images.categories is None else images.categories
     types = list(zip(categories, images.y, strict=True))
-    shown = {key for key, has in zip(types, has_mask, strict=True) if has and key[1] != GOOD}
+    shown = {types[i] for i in with_mask if images.y[i] != GOOD}
     problems = [
         f"{images.name(i)}: no mask, but others of {key[1]!r} have"
         for i, key in enumerate(types)
-        if key in shown and not has_mask[i]
+        if key in shown and images.masks[i] is None
     ]
-    with_mask = [i for i, has in enumerate(has_mask) if has and i not in unreadable]
+    with_mask = [i for i in with_mask if i not in unreadable]
     with ThreadPoolExecutor() as pool:
         checked = list(pool.map(lambda i: _look_at_mask(images, i), with_mask))
     odd = [images.name(i) for i, (_, fits) in zip(with_mask, checked, strict=True) if not fits]

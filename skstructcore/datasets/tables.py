@@ -90,10 +90,8 @@ def read_rows(
     rows, problems = [], Problems(path)
     for number, line in enumerate(table, start=2):
         cells = {what: line[name].strip() or None for what, name in columns.items()}
-        try:
+        with problems.listed(f"{path}, line {number}"):
             rows += _row_of(cells, path, split)
-        except ValueError as error:
-            problems.append(f"{path}, line {number}: {error}")
     is_verdict = columns.get("label") == "verdict"
     sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
     labels = _read_labels(path, sure, is_verdict, problems)
@@ -179,8 +177,7 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     Raises
     ------
     DatasetError
-        If the file is none of verdicts, or images are missing, or have changed since the report
-        was written; it lists all of them.
+        If the file is none of verdicts, or images are missing or have changed since.
 
     Examples
     --------

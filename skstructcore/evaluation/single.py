@@ -119,12 +119,7 @@ class Evaluation:
         return pd.DataFrame(rows, columns=names)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
-        """Decide about parts of which the images are views.
-
-        Parameters
-        ----------
-        parts : array-like of shape (n_images,)
-            The part that each image shows.
+        """Decide about the part that each image shows.
 
         Returns
         -------

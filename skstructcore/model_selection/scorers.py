@@ -178,9 +178,8 @@ def painted_defects_scorer(
 ) -> float:
     """Scorer for searches on good images: AUROC against painted copies of them.
 
-    It goes to ``scoring=`` of `GridSearchCV` and the like; other defects are asked for by
-    ``functools.partial(painted_defects_scorer, kinds=["spot"])``. How well it ranks settings is
-    measured in ``docs/model_selection.md``.
+    It goes to ``scoring=`` of `GridSearchCV`; ``functools.partial(painted_defects_scorer,
+    kinds=["spot"])`` paints others. ``docs/model_selection.md`` says how well it ranks settings.
 
     Parameters
     ----------
@@ -202,8 +201,7 @@ def painted_defects_scorer(
     Raises
     ------
     ValueError
-        If labels call an image anomalous, or `X` are not images (features that were computed in
-        advance cannot be painted on).
+        If labels call an image anomalous, or `X` are not images.
 
     Examples
     --------
