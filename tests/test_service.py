@@ -192,11 +192,13 @@ def test_more_requests_than_may_wait_are_refused_and_slow_ones_end(path, monkeyp
     go_on.clear()
     with TestClient(service.make_app(path, max_queue=1, timeout=0.05)) as client:
         assert client.post("/score", files=files(pictures(1))).status_code == 504
-        # The work that nobody waits for is still done: there is no room for more.
+        # The work that nobody waits for is still done and counted: there is no room for more.
         assert client.post("/score", files=files(pictures(1))).status_code == 429
         go_on.set()
         while "waiting_requests 0.0" not in client.get("/metrics").text:
             pass
+        assert 'images_total{decision="good",route="all"} 1.0' in client.get("/metrics").text
+        assert "data:image/jpeg" in client.get("/").text
 
 
 def test_token_is_asked_for(path):
@@ -209,13 +211,15 @@ def test_token_is_asked_for(path):
         right = {"authorization": "Bearer sesame"}
         assert client.post("/score", files=files(pictures(1)), headers=right).status_code == 200
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        for password, status in {"sesame": 200, "open": 401}.items():  # of a browser
+            assert client.get("/", auth=("anybody", password)).status_code == status
+        assert client.get("/", headers={"authorization": "Basic ="}).status_code == 401
 
 
 def test_an_empty_token_does_not_open_the_service(path):
-    with pytest.raises(ValueError, match="token must not be empty"):
-        service.make_app(path, token="")
-    with pytest.raises(ValueError, match="token must be of ASCII"):
-        service.make_app(path, token="tökén")
+    for token in ("", "tökén"):
+        with pytest.raises(ValueError, match="token must be of ASCII"):
+            service.make_app(path, token=token)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,6 @@ def test_an_empty_token_does_not_open_the_service(path):
 def test_limits_are_checked_at_the_start(path, wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         service.make_app(path, **wrong)
-    assert not service.is_authorised("", "sesame")
 
 
 def test_a_new_model_is_loaded_and_a_damaged_one_is_not(path, pipe, client, caplog):
@@ -260,6 +263,18 @@ def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_while(path, mon
     model.refresh()
     model.refresh()
     assert len(calls) == 2 and model.loaded is not None and model.error is None
+
+
+def test_a_model_that_was_away_for_a_moment_goes_on_with_its_drift(path, tmp_path):
+    model = service.LiveModel(path)
+    model.refresh()
+    before = model.loaded
+    path.rename(tmp_path / "away")
+    model.refresh()
+    assert model.error and model.loaded is before
+    (tmp_path / "away").rename(path)
+    model.refresh()  # at once: it is another file than the one that failed
+    assert model.error is None and model.loaded.monitor is before.monitor
 
 
 @pytest.mark.slow

@@ -14,16 +14,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from PIL import ImageDraw
+from sklearn.pipeline import Pipeline
 
 try:
-    from fastapi import Depends, FastAPI, File, HTTPException, Request, Response, UploadFile
-    from fastapi.responses import HTMLResponse, JSONResponse
+    from fastapi import Depends, FastAPI, File, HTTPException, Response, UploadFile, security
+    from fastapi.responses import HTMLResponse
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
     from pydantic import BaseModel
 except ImportError as error:
@@ -96,9 +96,8 @@ class Answer(BaseModel):
     alarms: list[str]
 
 
-@dataclass(eq=False)
-class _Loaded:
-    pipe: Any
+class _Loaded(NamedTuple):
+    pipe: Pipeline
     version: str
     monitor: DriftMonitor
 
@@ -116,21 +115,24 @@ class LiveModel:
         It is tried again after a while: weights or memory may be missing for a moment.
         """
         with self._lock:
+            now = None
             try:
                 now = stamp(self.path)
                 waits = not self.error or time.monotonic() - self._failed_at < _RETRY_SECONDS
                 if now == self._stamp and waits:
                     return
-                self._stamp = now
                 pipe, header = load(self.path, weights=self.weights), info(self.path)
                 version = f"{header['digest'][:12]} of {header['created']}"
-                monitor = DriftMonitor(pipe)
+                # The same model in a new file goes on with what was seen of the line.
+                is_known = self.loaded is not None and self.loaded.version == version
+                monitor = self.loaded.monitor if is_known else DriftMonitor(pipe)
                 self.loaded, self.error = _Loaded(warm_up(pipe), version, monitor), None
                 _logger.info("Loaded %s, %s", self.path, version)
             except Exception as error:  # of any kind: the next file is looked at all the same
                 if self.error != str(error):
                     _logger.error("The model cannot be loaded: %s", error)
                 self.error, self._failed_at = str(error), time.monotonic()
+            self._stamp = now
 
 
 def make_app(
@@ -168,18 +170,20 @@ def make_app(
         POST ``/score`` takes images as multipart files named ``images``; GET ``/healthz``,
         ``/readyz``, ``/metrics``, and a page with the last decisions at ``/``.
     """
-    if token == "":
-        raise ValueError("token must not be empty: name one, or None, so that anybody may ask.")
-    if not (token or "").isascii():
-        raise ValueError("token must be of ASCII characters: headers hold no others in one way.")
+    if token is not None and not (token and token.isascii()):
+        raise ValueError("token must be of ASCII characters, or None, so that anybody may ask.")
     limits = {"max_pixels": max_pixels, "max_images": max_images, "max_queue": max_queue}
     for name, limit in {"max_bytes": max_bytes, **limits}.items():
         check_number(limit, name, 1, closed="left", kind=Integral)
     check_number(timeout, "timeout", 0)
     service = _Service(LiveModel(path, weights), **limits, timeout=timeout)
 
-    def check_token(request: Request):
-        if not is_authorised(request.headers.get("authorization", ""), token):
+    def check_token(
+        bearer=Depends(security.HTTPBearer(auto_error=False)),  # noqa: B008
+        basic=Depends(security.HTTPBasic(auto_error=False)),  # noqa: B008
+    ):
+        given = bearer.credentials if bearer else basic.password if basic else ""
+        if not hmac.compare_digest(given.encode(), token.encode()):
             # Without Bearer: Chromium looks at the first kind alone, and would not ask.
             challenge = {"WWW-Authenticate": 'Basic realm="skstructcore"'}
             raise HTTPException(401, "A bearer token is needed.", challenge)
@@ -188,7 +192,7 @@ def make_app(
     app.state.model = service.model
     app.add_middleware(_BodyLimit, max_bytes=max_bytes)
     responses = {status: {"description": text} for status, text in _REFUSALS.items()}
-    with_token = {"dependencies": [Depends(check_token)]}
+    with_token = {"dependencies": [Depends(check_token)] if token else []}
     app.post("/score", responses=responses, **with_token)(service.score)
     app.get("/healthz")(service.healthz)
     app.get("/readyz", responses={503: responses[503]})(service.readyz)
@@ -197,29 +201,21 @@ def make_app(
     return app
 
 
-def is_authorised(header: str, token: str | None) -> bool:
-    """Whether a request says the token: behind "Bearer", or as a browser's password.
-
-    Examples
-    --------
-    >>> is_authorised("Bearer sesame", "sesame"), is_authorised("", "sesame")
-    (True, False)
-    """
-    kind, _, text = header.partition(" ")
-    if kind.lower() == "basic":  # of a browser: name and password, of which the name is nothing
-        with contextlib.suppress(ValueError):
-            text = base64.b64decode(text, validate=True).decode().partition(":")[2]
-    return token is None or hmac.compare_digest(text.encode(), token.encode())
-
-
 class _Service:
     """What is answered to requests; one image after the other is judged, in a thread of its own."""
 
     def __init__(self, model, max_pixels, max_images, max_queue, timeout):
         self.model, self.limits, self.timeout = model, (max_pixels, max_images), timeout
-        self._last, self._metrics = deque(maxlen=_N_SHOWN), _Metrics()
+        self._last = deque(maxlen=_N_SHOWN)  # time, decision and thumbnail of each image
         self._worker = ThreadPoolExecutor(1)
         self._queue = threading.BoundedSemaphore(max_queue)
+        self._registry = CollectorRegistry()
+        own = {"registry": self._registry}
+        self._seconds = Histogram("skstructcore_request_seconds", "Time of a request", **own)
+        names = ["decision", "route"]
+        self._images = Counter("skstructcore_images", "Images that were judged", names, **own)
+        self._waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **own)
+        self._alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **own)
 
     @contextlib.asynccontextmanager
     async def live(self, app):
@@ -245,28 +241,36 @@ class _Service:
             raise HTTPException(503, f"No model is loaded: {self.model.error}")
         if not self._queue.acquire(blocking=False):
             raise HTTPException(429, _REFUSALS[429], {"Retry-After": "1"})
-        self._metrics.waiting.inc()
+        self._waiting.inc()
         try:
             names = [image.filename or f"image {i}" for i, image in enumerate(images)]
             contents = [await image.read() for image in images]
-            job = self._worker.submit(judge, loaded, contents, names, *self.limits)
+            job = self._worker.submit(self._judge, began, loaded, contents, names)
         except BaseException:
             self._leave()
             raise
         job.add_done_callback(self._leave)  # work whose client has given up is still in the queue
         try:
-            answer, shown = await asyncio.wait_for(asyncio.wrap_future(job), self.timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(job), self.timeout)
         except ImageReadError as error:
             raise HTTPException(422, str(error)) from None
         except (TimeoutError, asyncio.TimeoutError):
             raise HTTPException(504, f"No answer within {self.timeout:g} seconds.") from None
-        self._metrics.count(answer, time.perf_counter() - began, len(loaded.monitor.alarms_))
-        self._last.extend(shown)
+
+    def _judge(self, began, loaded, contents, names):
+        """Judge, and count: here, so that what nobody waits for any more is counted too."""
+        answer, thumbnails = judge(loaded, contents, names, *self.limits)
+        self._seconds.observe(time.perf_counter() - began)
+        self._alarms.set(len(loaded.monitor.alarms_))
+        when = time.strftime("%H:%M:%S")
+        for image, thumbnail in zip(answer.images, thumbnails, strict=True):
+            self._images.labels(image.decision, image.route or "").inc()
+            self._last.append((when, image, thumbnail))
         return answer
 
     def _leave(self, _job=None):
         self._queue.release()
-        self._metrics.waiting.dec()
+        self._waiting.dec()
 
     async def healthz(self) -> dict[str, str]:
         """Whether the process lives."""
@@ -280,16 +284,14 @@ class _Service:
 
     async def metrics_page(self) -> Response:
         """For Prometheus."""
-        text = generate_latest(self._metrics.registry)
-        return Response(text, media_type="text/plain; version=0.0.4")
+        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
 
     async def page(self) -> str:
         """The last decisions."""
-        loaded, shown = self.model.loaded, [*reversed(self._last)]
+        loaded = self.model.loaded
         version, alarms = (loaded.version, loaded.monitor.alarms_) if loaded else (None, [])
-        return fill_page(
-            __package__, version=version, alarms=alarms, error=self.model.error, shown=shown
-        )
+        shown = {"error": self.model.error, "shown": [*reversed(self._last)]}
+        return fill_page(__package__, version=version, alarms=alarms, **shown)
 
 
 class _BodyLimit:
@@ -297,7 +299,6 @@ class _BodyLimit:
 
     def __init__(self, app, max_bytes):
         self.app, self.max_bytes = app, max_bytes
-        self.text = f"The body has more than {max_bytes} bytes."
 
     async def __call__(self, scope, receive, send):
         n_bytes = 0
@@ -307,36 +308,14 @@ class _BodyLimit:
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self.max_bytes:
-                raise HTTPException(413, self.text)
+                raise HTTPException(413, f"The body has more than {self.max_bytes} bytes.")
             return message
 
-        if scope["type"] == "http":
-            declared = dict(scope["headers"]).get(b"content-length", b"0")
-            if declared.isdigit() and int(declared) > self.max_bytes:
-                await JSONResponse({"detail": self.text}, 413)(scope, receive, send)
-                return
         await self.app(scope, counted, send)
 
 
-class _Metrics:
-    def __init__(self):
-        self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.seconds = Histogram("skstructcore_request_seconds", "Time of a request", **own)
-        kinds = ["decision", "route"]
-        self.images = Counter("skstructcore_images", "Images that were judged", kinds, **own)
-        self.waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **own)
-        self.alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **own)
-
-    def count(self, answer, seconds, n_alarms):
-        self.seconds.observe(seconds)
-        self.alarms.set(n_alarms)
-        for image in answer.images:
-            self.images.labels(image.decision, image.route or "").inc()
-
-
 def judge(loaded, contents, names, max_pixels, max_images):
-    """The answer, and what the page shows of each image: time, decision, thumbnail."""
+    """The answer, and a thumbnail of each image that can be read."""
     with tempfile.TemporaryDirectory(prefix="skstructcore-") as folder:
         paths, names = _received(contents, names, folder)
         if len(paths) > max_images:
@@ -344,23 +323,20 @@ def judge(loaded, contents, names, max_pixels, max_images):
         images = as_images(paths, max_pixels=_ANY)
         for i, name in enumerate(names):
             with contextlib.suppress(ImageReadError):
-                if images.size(i)[0] * images.size(i)[1] > max_pixels:
+                if math.prod(images.size(i)) > max_pixels:
                     raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
         table, regions = score_batch(loaded.pipe, images, _regions_of)
-        rows = table.to_dict("records")
-        judged = [*map(_answered, rows, regions, paths, names)]
+        judged = [*map(_answered, table.to_dict("records"), regions, paths, names)]
         known = table["error"].isna()
         if not known.any():
             raise ImageReadError(judged[0].error)
-        alarms = loaded.monitor.update(table[known].astype({"is_anomalous": bool}))
-        when = time.strftime("%H:%M:%S")
-        shown = [
-            (when, one, None if one.error else _thumbnail(images.read(i), one))
-            for i, one in enumerate(judged)
+        alarms = [*map(str, loaded.monitor.update(table[known]))]
+        thumbnails = [
+            None if one.error else _thumbnail(images.read(i), one) for i, one in enumerate(judged)
         ]
     threshold = -float(loaded.pipe[-1].offset_)
-    said = {"images": judged, "alarms": [*map(str, alarms)]}
-    return Answer(model=loaded.version, threshold=threshold, **said), shown
+    answer = Answer(model=loaded.version, threshold=threshold, images=judged, alarms=alarms)
+    return answer, thumbnails
 
 
 def _received(contents, names, folder):
@@ -368,16 +344,16 @@ def _received(contents, names, folder):
 
     They are written as files, because these are read in full depth, and by whatever can read them.
     """
-    paths = [os.path.join(folder, str(i)) for i in range(len(contents))]
-    for path, content in zip(paths, contents, strict=True):
+    paths, shown = [], []
+    for i, (content, name) in enumerate(zip(contents, names, strict=True)):
+        path = os.path.join(folder, str(i))
         Path(path).write_bytes(content)
-    files, pages = as_images(paths, max_pixels=_ANY), []
-    for i in range(len(paths)):
-        numbers = (0,)
+        pages = [path]
         with contextlib.suppress(ImageReadError):  # to be told with the others
-            numbers = files.pages(i)
-        pages += [(i, f"[{number}]" if len(numbers) > 1 else "") for number in numbers]
-    return ([f"{all_[i]}{page}" for i, page in pages] for all_ in (paths, names))
+            pages = as_images([path], pages="all", max_pixels=_ANY).items
+        paths += pages
+        shown += [name + page.removeprefix(path) for page in pages]
+    return paths, shown
 
 
 def _regions_of(scorer, images, maps):
@@ -395,7 +371,7 @@ def _answered(row, regions, path, name):
         p_value=row["p_value"],
         route=str(row["route"]),
         decided_by=row["decided_by"],
-        regions=[{key: region[key] for key in Region.model_fields} for region in regions],
+        regions=regions,  # of their columns, those of `Region`
     )
 
 
