@@ -1,11 +1,8 @@
 """Images that appear in a folder are scored once, whatever is killed when.
 
-The table is the memory: a row is written, whole and on disk, for each image, and an image of which
-there is a row is done.
-The drift monitor is told the rows again after a restart.
+The table is the memory: an image of which there is a row, whole and on disk, is done. The drift
+monitor is told the rows again after a restart.
 """
-
-from __future__ import annotations
 
 import http.client
 import json
@@ -15,31 +12,26 @@ import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
-from .._utils.files import Journal, escape_name, unescape_name, write_text
+from .._utils.files import Journal, escape_name, write_text
 from .._utils.validation import check_number
+from .._utils.versions import import_extra
 from ..images.files import IMAGE_SUFFIXES
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
 from ..inference.scores import no_scores, read_scores, score_batch
 from ..lifecycle.drift import DriftMonitor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import StrPath
-
-    Send = Callable[[dict[str, Any]], None]
-
 __all__ = ["FolderWatch", "mqtt_sender", "webhook_sender"]
+
+Send = Callable[[dict[str, Any]], None]
 
 _logger = logging.getLogger(__name__)
 _KEY = ["file", "bytes", "modified"]
@@ -69,9 +61,8 @@ class FolderWatch:
         Each takes a message, a dict; an OSError says that it did not arrive. It is sent again to
         this receiver, in order; the others do not wait for it.
     maps, overlays : str or path-like, default=None
-        Folders for an anomaly map an image, and for the image with its map over it, as
-        `skstructcore.save_maps` writes them, but for their names, which all keep the suffix
-        (``a.jpg.png``), as nobody knows which images come. They are there before the row is.
+        Folders for what `skstructcore.save_maps` writes, before the row is there. All names keep
+        the suffix (``a.jpg.png``), as nobody knows which images come.
 
     Attributes
     ----------
@@ -82,15 +73,15 @@ class FolderWatch:
     def __init__(
         self,
         pipe: Pipeline,
-        folder: StrPath,
-        csv: StrPath,
+        folder: str | os.PathLike,
+        csv: str | os.PathLike,
         *,
         model: str = "",
         settle: float = 1.0,
         patience: float = 30.0,
         senders: Sequence[Send] = (),
-        maps: StrPath | None = None,
-        overlays: StrPath | None = None,
+        maps: str | os.PathLike | None = None,
+        overlays: str | os.PathLike | None = None,
     ) -> None:
         check_number(settle, "settle", 0, closed="left")
         check_number(patience, "patience", 0, closed="left")
@@ -104,9 +95,7 @@ class FolderWatch:
                     f"{str(place)!r} lies in {str(folder)!r}, where each image is scored: choose a "
                     "folder outside of it for maps and overlays."
                 )
-        self._draw = None
-        if any(drawn.values()):
-            self._draw = MapWriter(pipe, str(self.folder), drawn)
+        self._draw = MapWriter(pipe, str(self.folder), drawn) if any(drawn.values()) else None
         self._journal = Journal(self.csv)
         self._monitor = DriftMonitor(pipe)
         self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
@@ -132,8 +121,7 @@ class FolderWatch:
                 "another table. Choose another file."
             )
         _logger.info("Going on after %d images that are scored already", len(rows))
-        files = [escape_name(os.path.abspath(unescape_name(name))) for name in rows["file"]]
-        return rows.assign(file=files, model=rows["model"].fillna(""))
+        return rows.fillna({"model": ""})
 
     def step(self, *, send: bool = True) -> int:
         """Look once: score what is complete, send what is waiting; return how many were scored.
@@ -201,96 +189,72 @@ class FolderWatch:
         self.n_rows += len(rows)
         news = rows[rows["error"].isna() & (rows["model"] == self.model)]
         alarms, first = {}, self._monitor.n_images_
-        for alarm in self._monitor.update(news.astype({"is_anomalous": bool})):
+        for alarm in self._monitor.update(news):
             alarms.setdefault(news.index[alarm.image - first], []).append(str(alarm))
         lacked = rows[rows.index > self._outbox.n_sent]
         shown = json.loads(lacked[_SHOWN].to_json(orient="records"))
         for number, message in zip(lacked.index.tolist(), shown, strict=True):
-            self._outbox.put({"number": number, **message, "alarms": alarms.get(number, [])})
+            message = {"number": number, **message, "alarms": alarms.get(number, [])}
+            self._outbox.messages.append(message)
 
     def run(self, stop: threading.Event, *, poll: float = 1.0) -> None:
-        """Look until `stop` is set: when the system tells of changes, and every `poll` seconds.
+        """Look every `poll` seconds until `stop` is set.
 
         A receiver that is away is asked again after 2, 4, 8, … and at most 60 seconds.
         """
-        from watchdog.events import FileSystemEventHandler
-        from watchdog.observers import Observer
-
-        changed = threading.Event()
-        handler, observer = FileSystemEventHandler(), Observer()
-        handler.on_any_event = lambda event: changed.set()
-        try:
-            observer.schedule(handler, str(self.folder), recursive=True)
-            observer.start()
-        except OSError as error:  # network folders, or too many: looking is enough
-            _logger.info("The system does not tell of changes: %s", error)
         pause = ask_at = 0.0
-        try:
-            while not stop.is_set():
-                asked = time.monotonic() >= ask_at
-                self.step(send=asked)
-                if asked:
-                    pause = min(max(2 * pause, 2.0), 60.0) if self._outbox else 0.0
-                    ask_at = time.monotonic() + pause
-                changed.wait(poll)
-                changed.clear()
-        finally:
-            if observer.is_alive():
-                observer.stop()
-                observer.join()
+        while not stop.is_set():
+            asked = time.monotonic() >= ask_at
+            self.step(send=asked)
+            if asked:
+                pause = min(max(2 * pause, 2.0), 60.0) if self._outbox.messages else 0.0
+                ask_at = time.monotonic() + pause
+            stop.wait(poll)
 
 
 class Outbox:
     """Messages to receivers, which may be away: in order, with numbers from 1, and none is lost.
 
-    What was sent to each receiver is counted in a file. A message is sent again, with the same
-    number, if nobody knows that it came. Receivers of which nothing is known have got the
-    `n_before` messages before.
+    What each has got is counted in a file; one of which nothing is known has got `n_before`. A
+    message is sent again, with the same number, if nobody knows that it came.
     """
 
     def __init__(self, senders: Sequence[Send], path: Path, *, n_before: int) -> None:
-        self.senders, self.path, self._messages, self.counts = senders, path, [], []
+        self.senders, self.path, self.messages, self.counts = senders, path, [], []
         if not senders:
             return
-        try:
-            known = path.exists()
-            self.counts = list(map(int, path.read_text().split())) if known else [n_before]
-        except ValueError:
+        text = path.read_text() if path.exists() else str(n_before)
+        if not all(map(str.isdecimal, text.split())):
             raise ValueError(
                 f"{str(path)!r} holds no counts of messages: write 0 into it, and all are sent "
                 "again; delete it, and none that is there is."
-            ) from None
-        if len(self.counts) != len(senders):  # other receivers than before
-            self.counts = [min(self.counts, default=0)] * len(senders)
-        self.counts = [min(count, n_before) for count in self.counts]  # more were of another table
-        self._keep(self.counts)
-
-    def __len__(self) -> int:
-        return len(self._messages)
+            )
+        counts = [min(int(count), n_before) for count in text.split()]  # more: of another table
+        if len(counts) != len(senders):  # other receivers than before
+            counts = [min(counts, default=0)] * len(senders)
+        self.counts = counts
+        self._keep()
 
     @property
     def n_sent(self) -> float:
         """How many messages all receivers have got."""
         return min(self.counts, default=float("inf"))
 
-    def put(self, message: dict[str, Any]) -> None:
-        self._messages.append(message)
-
     def send(self) -> None:
         """Send what waits; a receiver that is away keeps no other from its messages."""
         for receiver, send in enumerate(self.senders):
-            waiting = [m for m in self._messages if m["number"] > self.counts[receiver]]
+            waiting = [m for m in self.messages if m["number"] > self.counts[receiver]]
             try:
                 for message in waiting:
                     send(message)
                     self.counts[receiver] = message["number"]
-                    self._keep(self.counts)
+                    self._keep()
             except OSError as error:
                 _logger.warning("%d messages wait at least: %s", len(waiting), error)
-        self._messages = [m for m in self._messages if m["number"] > self.n_sent]
+        self.messages = [m for m in self.messages if m["number"] > self.n_sent]
 
-    def _keep(self, counts):
-        write_text(self.path, "\n".join(map(str, counts)))
+    def _keep(self):
+        write_text(self.path, "\n".join(map(str, self.counts)))
 
 
 def webhook_sender(url: str, timeout: float = 5.0) -> Send:
@@ -323,10 +287,7 @@ def mqtt_sender(
     `broker` is a host, ``host:port``, or ``mqtts://host``, with TLS: its certificate is checked by
     the authorities of the system, or by those in the file that the variable SSL_CERT_FILE names.
     """
-    try:
-        from paho.mqtt import client as mqtt
-    except ImportError as error:
-        raise ImportError('MQTT needs paho-mqtt: pip install "skstructcore[watch]"') from error
+    mqtt = import_extra("paho.mqtt.client", "watch", "MQTT")
     address = urlsplit(broker if "://" in broker else f"mqtt://{broker}")
     if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.username:
         raise ValueError(
