@@ -369,7 +369,7 @@ def test_changed_graphs_and_notes_are_caught(pipe, tmp_path):
 
 
 def test_every_descriptor_has_nodes():
-    from skstructcore.serving._descriptors import Descriptors
+    from skstructcore.serving._graph import Descriptors
 
     assert [name for name in DESCRIPTORS if not callable(vars(Descriptors).get(name))] == []
 
@@ -377,9 +377,9 @@ def test_every_descriptor_has_nodes():
 def test_graph_that_does_not_agree_is_not_written(pipe, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the old one")
-    from skstructcore.serving import _descriptors
+    from skstructcore.serving import _graph
 
-    monkeypatch.setattr(_descriptors.Descriptors, "std", _descriptors.Descriptors.mean)
+    monkeypatch.setattr(_graph.Descriptors, "std", _graph.Descriptors.mean)
     with pytest.raises(ExportError, match="does not agree with the pipeline"):
         export_onnx(pipe, path, pictures(4, seed=3))
     assert path.read_bytes() == b"the old one"

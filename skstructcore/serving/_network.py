@@ -1,7 +1,5 @@
 """The frozen networks alone, from levels to patch features, as torch traces them for ONNX."""
 
-from __future__ import annotations
-
 import copy
 import io
 import warnings
@@ -24,15 +22,9 @@ def traced_network(features: object, size: tuple[int, int], opset: int) -> onnx.
         # at the last layer that is needed.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
-                file,
-                dynamo=False,
-                opset_version=opset,
-                input_names=["pixels"],
-                output_names=["features"],
-            )
+            levels = torch.zeros(1, *size, 3, dtype=torch.uint8)
+            names = {"input_names": ["pixels"], "output_names": ["features"]}
+            torch.onnx.export(module, (levels,), file, dynamo=False, opset_version=opset, **names)
     except Exception as error:  # of many kinds
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise ExportError(

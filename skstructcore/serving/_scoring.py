@@ -1,30 +1,20 @@
 """From patch features to routes, map, score, p-value and decision, as nodes of an ONNX graph."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 from scipy.special import stdtr
 
 from ..images.geometry import ignored_pixels
 from ..routing import compared_patches
-from ..scoring.decision import ROUNDING, Decision, Expected
+from ..scoring.decision import ROUNDING, Expected
 from ..scoring.descriptors import BASE, looks_at_surprise
 from ..scoring.evidence import SIGMA
-from ._descriptors import Descriptors
-from ._graph import resized_map
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from ..scoring.routes import RouteCalibration
-    from ..scoring.structcore import StructCoreScorer
-    from ._graph import Graph
+from ..scoring.structcore import StructCoreScorer
+from ._graph import Descriptors, Graph, resized_map
 
 _FAR = 1e30  # squared distance of entries that an image is not compared with
 _SPARE = 8  # candidates beyond the nearest: rounding of products may change their order
@@ -33,12 +23,7 @@ _SPARE = 8  # candidates beyond the nearest: rounding of products may change the
 _Z = np.sinh(np.linspace(np.arcsinh(-40.0), np.arcsinh(2000.0), 8192))
 
 
-def append_scoring(
-    g: Graph,
-    features: str,
-    pipe: Any,
-    ignored: NDArray[np.bool_] | None,
-) -> None:
+def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_] | None) -> None:
     """Append all that comes after the network, up to "map", "score", "p_value" and the others."""
     first, projection, _, knn, scorer = (step for _, step in pipe.steps)
     shape, size = tuple(first.grid_shape_), first.picture_.framing.size
@@ -48,8 +33,7 @@ def append_scoring(
         counted = np.flatnonzero(~ignored)
         rows, n_counted = g("Gather", rows, counted, axis=0), len(counted)
     if projection.components_ is not None:
-        matrix = np.ascontiguousarray(projection.components_.T)
-        rows = g("MatMul", rows, matrix)
+        rows = g("MatMul", rows, np.ascontiguousarray(projection.components_.T))
     routes, route, distance = None, g.constant(np.int64(0)), None
     if knn.search_.is_routed:
         along = _directions(g, rows)
@@ -88,8 +72,7 @@ def append_scoring(
 def _judge(g, phi, constants, route, distance):
     """Score, p-value, whether the image is good and its route known: scalars.
 
-    `phi` is ``(1 + p,)``, the base score first; `constants` are those of `score_constants`, and
-    `route` a scalar, a row of them.
+    `phi` is ``(1 + p,)``, the base score first; `route`, a scalar, is a row of `score_constants`.
     """
 
     def of_route(name):
@@ -238,18 +221,11 @@ def score_constants(
 
     With ``z = (phi - location) / scale * weights``, an image has the raw score ``base_weight *
     base + lam * combine(z, norm)``, is rejected if that is above ``threshold``, and has the score
-    ``(raw - score_location) / score_span``. P-values are at most ``rate`` where, and only where, an
-    image is rejected; they lie on the lines between ``levels``, raw scores in ascending order, and
-    ``p_values``.
-
-    With routes, a distance to the route is of no known product if ``z = (log distance -
-    tail_location) / tail_scale`` exceeds ``tail_critical``. The score is then at least their ratio.
-    ``tail_levels`` and ``tail_p_values`` say how often a known product is at least as far, as a
-    share of the level at which it becomes unknown.
+    ``(raw - score_location) / score_span``. P-values lie on the lines between ``levels``, raw
+    scores in ascending order, and ``p_values``; where an image is rejected they are at most
+    ``rate``. Of a distance to the route ``z = (log distance - tail_location) / tail_scale``; it is
+    of no known product if that exceeds ``tail_critical``.
     """
-    missing = [name for name in route_names if name not in scorer.routes_]
-    if missing:
-        raise ValueError(f"Nothing was learned for the route {missing[0]!r}: fit again.")
     routes = [_of_route(scorer.routes_[name], scorer.unknown_level) for name in route_names]
     longest = max(len(route["levels"]) for route in routes)
     for route in routes:
@@ -259,38 +235,30 @@ def score_constants(
     return {name: np.stack([route[name] for route in routes]) for name in routes[0]}
 
 
-def _of_route(route: RouteCalibration, unknown_level: float) -> dict[str, Any]:
-    calibration, tail = route.calibration, route.tail
-    levels, p_values = _table(calibration.decision)
-    n_counted = len(calibration.weights)
-    constants = {
-        "location": calibration.location[:n_counted],
-        "scale": calibration.scale[:n_counted],
-        "score_location": 0.0 if tail is None else calibration.threshold - route.score_span,
-        "score_span": 1.0 if tail is None else route.score_span,
-        "rate": calibration.decision.rate,
-        "levels": levels,
-        "p_values": p_values,
-    }
-    same = "weights", "norm", "base_weight", "lam", "threshold"
-    constants |= {name: getattr(calibration, name) for name in same}
-    if tail is None:
-        return constants
-    return constants | {
-        "tail_location": tail.location,
-        "tail_scale": float(tail.scale * np.sqrt(1 + 1 / tail.n)),
-        "tail_critical": tail.critical_z(unknown_level),
-        "tail_levels": _Z,
-        "tail_p_values": np.minimum(stdtr(tail.n - 1, -_Z) / unknown_level, 1.0),
-    }
-
-
-def _table(decision: Decision) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores, and their p-values by the decision."""
+def _of_route(route, unknown_level):
+    calibration, decision, tail = route.calibration, route.calibration.decision, route.tail
     if isinstance(decision, Expected):
         levels = decision.tail.location + decision.tail.predictive_scale * _Z
     else:
         scores = np.unique(decision.scores)
         # P-values that fall in steps do so between a score and the next larger number.
         levels = np.unique([scores, np.nextafter(scores, np.inf)])
-    return levels, decision.p_values(levels)
+    names = "weights", "norm", "base_weight", "lam", "threshold"
+    constants = {name: getattr(calibration, name) for name in names} | {
+        "location": calibration.location[: len(calibration.weights)],
+        "scale": calibration.scale[: len(calibration.weights)],
+        "score_location": 0.0 if tail is None else calibration.threshold - route.score_span,
+        "score_span": 1.0 if tail is None else route.score_span,
+        "rate": decision.rate,
+        "levels": levels,
+        "p_values": decision.p_values(levels),
+    }
+    if tail is not None:
+        constants |= {
+            "tail_location": tail.location,
+            "tail_scale": float(tail.scale * np.sqrt(1 + 1 / tail.n)),
+            "tail_critical": tail.critical_z(unknown_level),
+            "tail_levels": _Z,
+            "tail_p_values": np.minimum(stdtr(tail.n - 1, -_Z) / unknown_level, 1.0),
+        }
+    return constants

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
 from .._utils.versions import import_extra
-from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._lazy import LazyTransformer
 from ..images.image_list import as_images
@@ -23,15 +21,7 @@ from ..pipeline.describe import describe
 from ..projection import RandomProjection
 from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
-from .exported import (
-    FORMAT,
-    KEY,
-    ExportError,
-    compare,
-    digest_of_note,
-    onnxruntime_graph,
-    pixels_of_size,
-)
+from .exported import KEY, ExportError, compare, note_text, onnxruntime_graph, pixels_of_size
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -43,7 +33,6 @@ __all__ = ["export_onnx"]
 
 OPSETS = (18, 19, 20)
 _LARGEST = 2**31 - 2**20  # of what protobuf can hold
-_SERVE = "let other programs ask `skstructcore serve`"
 
 
 def export_onnx(
@@ -97,40 +86,37 @@ def export_onnx(
     images, picture = as_images(check_images), pipe[0].picture_
     # Grey images cannot tell whether red and blue were exchanged.
     tinted = as_images([(np.asarray(images.read(0)) * [1.0, 0.8, 0.5]).astype(np.uint8)])
-    both = [(part, i) for part in (images, tinted) for i in range(len(part))]
-    if resize_from is None:
-        pixels = [picture.pixels(part, i) for part, i in both]
-    else:
-        pixels = [pixels_of_size(part, i, resize_from) for part, i in both]
+    pixels = [
+        picture.pixels(part, i) if resize_from is None else pixels_of_size(part, i, resize_from)
+        for part in (images, tinted)
+        for i in range(len(part))
+    ]
     ignored = _ignored_patches(pipe[0], images)
     model = _build(pipe, picture.framing.size, ignored, resize_from, opset)
     table = pd.concat([describe(pipe, part) for part in (images, tinted)])
-    expected = {
-        "score": table["anomaly_score"].to_numpy(),
-        "p_value": table["p_value"].to_numpy(),
-        "decision": np.where(table["is_anomalous"], -1, 1),
-        "threshold": -pipe[-1].offset_,
-    }
+    columns = {"anomaly_score": "score", "p_value": "p_value", "is_anomalous": "decision"}
+    table = table.assign(is_anomalous=np.where(table["is_anomalous"], -1, 1))
+    expected = table[[*columns]].rename(columns=columns).to_dict("records")
+    threshold = -float(pipe[-1].offset_)
     # The least and the most anomalous image, one in between, and the coloured one.
-    order = np.argsort(expected["score"][:-1])
+    order = np.argsort([row["score"] for row in expected[:-1]])
     sealed = dict.fromkeys([*order[[0, len(order) // 2, -1]].tolist(), len(pixels) - 1])
     note = {
-        "format": FORMAT,
-        "version": __version__,
         "image_size": picture.framing.size,
         "original_size": None if ignored is None else images.sizes()[0].tolist(),
         "resize_from": resize_from,
         **{name: getattr(picture.framing, name) for name in ("resize", "crop", "region")},
         "routes": list(pipe[3].search_.entries.route_names),
-        "threshold": expected["threshold"],
+        "threshold": threshold,
         "backbone": {"source": pipe[0].model_source_, "checksum": pipe[0].model_checksum_},
-        "sealed": [_sealed(pixels[i], expected, i) for i in sealed],
+        "sealed": [{"png": _as_png(pixels[i]), **expected[i]} for i in sealed],
     }
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps({**note, "sha256": digest_of_note(note)})
+    entry.key, entry.value = KEY, note_text(note)
     content = model.SerializeToString()
     run, _ = onnxruntime_graph(content)
-    check = compare(lambda image: run(image[np.newaxis]), pixels, expected, len(content))
+    outputs = [run(image[np.newaxis]) for image in pixels]
+    check = compare(outputs, expected, threshold, len(content))
     if not check.agrees:
         raise ExportError(
             f"The exported graph does not agree with the pipeline ({check}), so it is not written. "
@@ -152,7 +138,7 @@ def _check_exportable(pipe, opset):
     check_is_fitted(pipe)
     features, _, _, knn, scorer = steps
     for name, way in _refusals(features, knn, scorer):
-        raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or {_SERVE}.")
+        raise ExportError(f"No ONNX graph can hold {name} yet: {way}, or ask `skstructcore serve`.")
     if opset not in OPSETS:
         raise ExportError(f"opset must be one of {OPSETS}, got {opset!r}.")
 
@@ -213,17 +199,12 @@ def _build(pipe, size, ignored, resize_from, opset):
     outputs = [value("map", kinds.FLOAT, [1, *size])]
     outputs += [value(name, kinds.DOUBLE, [1]) for name in ("score", "p_value")]
     outputs += [value(name, kinds.INT64, [1]) for name in ("decision", "route")]
-    graph = onnx.helper.make_graph(
-        [*before.nodes, *network.graph.node, *after.nodes],
-        KEY,
-        [value("pixels", kinds.UINT8, shape)],
-        outputs,
-        [*before.constants, *network.graph.initializer, *after.constants],
-    )
-    imports = [onnx.helper.make_opsetid("", opset)]
-    model = onnx.helper.make_model(
-        graph, opset_imports=imports, ir_version=network.ir_version, producer_name=KEY
-    )
+    nodes = [*before.nodes, *network.graph.node, *after.nodes]
+    constants = [*before.constants, *network.graph.initializer, *after.constants]
+    given = [value("pixels", kinds.UINT8, shape)]
+    graph = onnx.helper.make_graph(nodes, KEY, given, outputs, constants)
+    how = {"opset_imports": [onnx.helper.make_opsetid("", opset)], "producer_name": KEY}
+    model = onnx.helper.make_model(graph, ir_version=network.ir_version, **how)
     if model.ByteSize() > _LARGEST:
         raise ExportError(
             f"The graph takes {model.ByteSize() / 1e9:.1f} GB, and one file holds 2 GB at most: "
@@ -232,8 +213,7 @@ def _build(pipe, size, ignored, resize_from, opset):
     return model
 
 
-def _sealed(pixels, expected, i):
+def _as_png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    values = {k: expected[k][i].item() for k in ("score", "p_value", "decision")}
-    return {"png": base64.b64encode(file.getvalue()).decode(), **values}
+    return base64.b64encode(file.getvalue()).decode()

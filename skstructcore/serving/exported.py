@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .._utils.versions import import_extra
+from .._version import __version__
 from ..images.geometry import Framing
 from ..images.image_list import as_images
 from ..images.intensity import Intensity
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportCheck", "ExportError", "ExportedModel", "verify_export"]
 
-#: Scores of an export may differ by so much, as a share of the score or of the threshold.
-TOLERANCE = 1e-4
-#: Where a file says what it is, and the format of what it says.
-KEY, FORMAT = "skstructcore", 1
+TOLERANCE = 1e-4  # difference of scores, as a share of the score or of the threshold
+KEY, FORMAT = "skstructcore", 1  # where a file says what it is, and the format of what it says
 
 
 class ExportError(ValueError):
@@ -192,15 +191,15 @@ def verify_export(
     model = ExportedModel(path, runtime=runtime)
     sealed, threshold = model.note["sealed"], model.note["threshold"]
 
-    def of_caller(pixels):
+    def judge(pixels):
+        if run is None:
+            return model.run_pixels(pixels)
         score = float(run(pixels))
         return {"score": [score], "decision": [1 if score <= threshold else -1]}
 
-    judge = model.run_pixels if run is None else of_caller
-    expected = {k: np.array([entry[k] for entry in sealed]) for k in ("score", "decision")}
     files = (io.BytesIO(base64.b64decode(entry["png"])) for entry in sealed)
-    pixels = [np.asarray(Image.open(file)) for file in files]
-    check = compare(judge, pixels, {**expected, "threshold": threshold}, model.bytes)
+    outputs = [judge(np.asarray(Image.open(file))) for file in files]
+    check = compare(outputs, sealed, threshold, model.bytes)
     if not check.agrees:
         raise ExportError(
             f"{os.fspath(path)!r} does not give the scores that are sealed in it ({check}). "
@@ -210,14 +209,15 @@ def verify_export(
     return check
 
 
-def compare(judge, pixels, expected, n_bytes):
-    """How far what `judge` finds in images is from what it has to find."""
-    found = [judge(image) for image in pixels]
-    score, decision = (np.concatenate([row[k] for row in found]) for k in ("score", "decision"))
-    scale = np.maximum(np.abs(expected["score"]), abs(expected["threshold"]))
-    difference = np.abs(score - expected["score"]) / np.maximum(scale, np.finfo(float).tiny)
-    flipped = decision != expected["decision"]
-    return ExportCheck(len(pixels), float(difference.max()), int(flipped.sum()), n_bytes)
+def compare(outputs, expected, threshold, n_bytes):
+    """How far the outputs for images are from those that are expected, a dict each."""
+    score = np.array([row["score"][0] for row in outputs])
+    wanted = np.array([row["score"] for row in expected])
+    scale = np.maximum(np.abs(wanted), max(abs(threshold), np.finfo(float).tiny))
+    difference = np.abs(score - wanted) / scale
+    pairs = zip(outputs, expected, strict=True)
+    n_flipped = sum(int(row["decision"][0] != of["decision"]) for row, of in pairs)
+    return ExportCheck(len(expected), float(difference.max()), n_flipped, n_bytes)
 
 
 def pixels_of_size(images, i, size):
@@ -268,6 +268,12 @@ def _openvino_graph(content, name):
 _RUNTIMES = {"onnxruntime": onnxruntime_graph, "openvino": _openvino_graph}
 
 
+def note_text(note):
+    """What a file says of itself, with its format and a digest."""
+    note = {"format": FORMAT, "version": __version__, **note}
+    return json.dumps({**note, "sha256": _digest(note)})
+
+
 def _read_note(text, name):
     if text is None:
         raise ExportError(f"{name!r} was not written by skstructcore: nothing is sealed in it.")
@@ -277,11 +283,10 @@ def _read_note(text, name):
             f"{name!r} has the format {note.get('format')} of skstructcore {note.get('version')}, "
             f"and this release reads {FORMAT}: use that one, or export anew."
         )
-    found = note.pop("sha256", None)
-    if found != digest_of_note(note):
+    if note.pop("sha256", None) != _digest(note):
         raise ExportError(f"{name!r} is damaged: what is sealed in it has changed.")
     return note
 
 
-def digest_of_note(note):
+def _digest(note):
     return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()

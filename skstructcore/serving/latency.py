@@ -76,17 +76,16 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
     warm_up(pipe)
     for i in range(n_repeats):
         image = images[i % len(images) : i % len(images) + 1]
-        marks = [time.perf_counter()]
+        start = time.perf_counter()
         # Batches, as an array does not know what each category ignores.
         features = np.concatenate([*iter_batches(pipe[0].transform(image))])
-        marks.append(time.perf_counter())
+        seen = time.perf_counter()
         maps = pipe[1:-1].transform(features)
-        marks.append(time.perf_counter())
+        searched = time.perf_counter()
         pipe[-1].predict(maps)
-        marks.append(time.perf_counter())
+        scored = time.perf_counter()
         pipe.predict(image)
-        marks.append(time.perf_counter())
-        times.append(np.diff(marks))
+        times.append(np.diff([start, seen, searched, scored, time.perf_counter()]))
     stages = ["features", "search", "score", "all"]
     quantiles = np.quantile(1000 * np.array(times), [0.5, 0.95, 0.99], axis=0).T
     return pd.DataFrame(quantiles, index=stages, columns=["p50", "p95", "p99"])
