@@ -113,8 +113,7 @@ def test_products_named_by_numbers_are_the_same_after_a_kill(tmp_path, monkeypat
 
 
 def test_rows_of_another_run_are_not_taken_up(line, seen, tmp_path):
-    (tmp_path / "s.csv.part").write_text("file,error\nx.png,\n")
-    (tmp_path / "s.csv.part.json").write_text('{"fingerprint": "another"}')
+    (tmp_path / "s.csv.part").write_text("another run\nfile,error\nx.png,\n")
     assert "Going on" not in run(*everything(line, tmp_path)).output
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 8
     first = (tmp_path / "r.json").read_bytes()

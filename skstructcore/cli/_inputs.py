@@ -1,25 +1,14 @@
 """What commands take: images and models, as the command line names them."""
 
-from __future__ import annotations
-
 import os
 import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from ._output import Refused, say
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
-
-    from sklearn.pipeline import Pipeline
-
-    from ..datasets import ImageSet
-    from ..datasets.image_set import ImageRow
-    from ..images import ImageList
 
 
 class Sources(NamedTuple):
@@ -28,43 +17,38 @@ class Sources(NamedTuple):
     paths: tuple[Path, ...]
     reading: dict[str, Any]
 
-    def rows(self, good: str | None, split: str) -> list[ImageRow]:
+    def rows(self, good, split):
         """A row an image, page or view."""
         from ..datasets.sources import Reading, find_rows
 
         return find_rows(self.paths, Reading(good, split, **self.reading))
 
-    def all_of(self, rows: list[ImageRow]) -> ImageSet:
+    def all_of(self, rows):
         """The images of rows, all of which can be read."""
         from ..datasets.sources import load_rows
 
         return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
-    def good_ones(self, groups: Literal["folder"] | None) -> ImageSet:
+    def good_ones(self, groups):
         """Images to learn from: without a label they are good. `groups` as of `load_images`."""
-        from ..datasets.sources import load_rows
+        from ..datasets import load_images
 
-        rows = self.rows("good", "train")
-        return load_rows(rows, self.paths, groups, self.reading["max_pixels"], None)
+        return load_images(*self.paths, groups=groups, check=False, **self.reading)
 
-    def as_they_are(self, split: str = "train") -> ImageList | ImageSet:
+    def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""
+        from ..datasets.image_set import Problems, as_image_set
         from ..images import as_images
 
-        rows = self.rows(None, split)
-        labelled = sum(bool(row.label) for row in rows)
-        if labelled == len(rows):
-            return self._unread(rows)
-        if labelled:
-            say(f"{len(rows) - labelled} of {len(rows)} images have no label: labels are left out.")
-        return as_images([row.file for row in rows], max_pixels=self.reading["max_pixels"])
+        rows, max_pixels = self.rows(None, split), self.reading["max_pixels"]
+        n_unsaid = sum(not row.label for row in rows)
+        if not n_unsaid:
+            return as_image_set(rows, Problems(*self.paths), None, max_pixels)
+        if n_unsaid < len(rows):
+            say(f"{n_unsaid} of {len(rows)} images have no label: labels are left out.")
+        return as_images([row.file for row in rows], max_pixels=max_pixels)
 
-    def _unread(self, rows):
-        from ..datasets.image_set import Problems, as_image_set
-
-        return as_image_set(rows, Problems(*self.paths), None, self.reading["max_pixels"])
-
-    def labelled(self, good: str) -> ImageSet:
+    def labelled(self, good):
         """Images to test, of each of which it is known whether it is good."""
         from ..images.files import split_name
 
@@ -79,7 +63,7 @@ class Sources(NamedTuple):
         return self.all_of(rows)
 
 
-def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
+def parts_of(paths, how):
     """The part that each image is a view of, by its folder, file or a pattern of its path."""
     from ..images.files import split_name
 
@@ -95,7 +79,9 @@ def parts_of(paths: Sequence[str | Path], how: str) -> list[str]:
         match = pattern.search(Path(path).as_posix())
         if match is None:
             raise click.BadParameter(f"--parts {how!r} does not match {str(path)!r}")
-        parts.append(" ".join(filter(None, match.groups())) or match.group())
+        groups = match.groups(default="")
+        # Quoted where joining would make ("a b", "c") and ("a", "b c") one.
+        parts.append(shlex.join(groups) if len(groups) > 1 else "".join(groups) or match.group())
     return parts
 
 
@@ -106,7 +92,7 @@ class ModelFile(NamedTuple):
     weights: tuple[str, ...] = ()
     trust: bool = False
 
-    def load(self, false_alarm_rate: float | None = None) -> Pipeline:
+    def load(self, false_alarm_rate=None):
         """Read it; move its threshold if asked."""
         say(f"Loading {self.path} …")
         from ..model_files import ModelFileError, load
@@ -139,15 +125,7 @@ class ModelFile(NamedTuple):
         return pipe
 
 
-def make_pipeline(
-    features: str,
-    preset: str,
-    settings: dict[str, Any],
-    false_alarm_rate: float | None,
-    *,
-    verbose: bool = True,
-    **defaults: Any,
-) -> Pipeline:
+def make_pipeline(features, preset, settings, false_alarm_rate, *, verbose=True, **defaults):
     """A pipeline that is to be fitted; `defaults` are parameters that `settings` may change."""
     say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore

@@ -1,24 +1,15 @@
 """The group of all commands, and their errors in words."""
 
-from __future__ import annotations
-
 import linecache
 import logging
 import warnings
 from concurrent.futures import BrokenExecutor
 from traceback import format_exception, walk_tb
-from typing import Any
 
 import click
 
-from ._output import Refused
-from .demo import demo
-from .evaluate import evaluate, evaluate_categories
-from .files import cache, info
-from .fit import fit
-from .maintain import add_category, audit, forget, monitor, recalibrate, remove_category, update
-from .score import report, score
-from .serving import export, latency, serve, verify, watch
+from . import demo, evaluate, fit, maintain, score, serving
+from ._output import Refused, say
 
 
 def _show_warning(message, *_):
@@ -26,37 +17,21 @@ def _show_warning(message, *_):
     click.echo(f"Warning: {message}", err=True)
 
 
-class _Fault(click.ClickException):
-    """An error that nobody wrote a message for: shown with its traceback."""
-
-    exit_code = 70  # unlike a traceback's status of 1, it is not taken for "rejected"
-
-    def show(self, file: Any = None) -> None:
-        click.echo("".join(format_exception(self.__cause__)), err=True, nl=False)
-        click.echo(
-            "Error: this is a fault of skstructcore, not of your input. Please report it with the "
-            "lines above.",
-            err=True,
-        )
-
-
-def _explained(error: Exception) -> click.ClickException:
-    """Bad input as a message, a fault of this package with its traceback."""
+def _explained(error: Exception) -> str | None:
+    """The message of bad input; None for a fault of this package."""
     if isinstance(error, OSError) and any(
         frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__)
     ):
-        return Refused(f"standard output cannot be written: {error.strerror}")
+        return f"standard output cannot be written: {error.strerror}"
     if isinstance(error, BrokenExecutor):
-        return Refused(
+        return (
             "a process of --n-jobs was killed, by the system perhaps because memory ran out. "
             "Take fewer processes; what is done is kept, and the same command goes on after it."
         )
-    if isinstance(error, OSError | ImportError) or _has_message(error):
-        return Refused(str(error))
-    return _Fault(str(error))
+    return str(error) if isinstance(error, OSError | ImportError) or _is_meant(error) else None
 
 
-def _has_message(error):
+def _is_meant(error):
     """Whether an error is raised on purpose, with a message for whoever gave the input.
 
     A ``raise`` in this package, or in scikit-learn and joblib, which check parameters. All else, an
@@ -68,10 +43,8 @@ def _has_message(error):
         return True  # of another process, whose traceback is text
     frame, line = list(walk_tb(error.__traceback__))[-1]
     package = frame.f_globals.get("__name__", "").partition(".")[0]
-    statement = linecache.getline(frame.f_code.co_filename, line)
-    return package in ("skstructcore", "sklearn", "joblib") and statement.lstrip().startswith(
-        "raise"
-    )
+    statement = linecache.getline(frame.f_code.co_filename, line).lstrip()
+    return package in ("skstructcore", "sklearn", "joblib") and statement.startswith("raise")
 
 
 class _Commands(click.Group):
@@ -81,12 +54,19 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.")
             context.exit(130)  # as shells say of a command that Ctrl-C has ended
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click knows these: of a broken pipe, whoever reads has had enough
         except Exception as error:
-            raise _explained(error) from error
+            if message := _explained(error):
+                raise Refused(message) from error
+            click.echo("".join(format_exception(error)), err=True, nl=False)
+            say(
+                "Error: this is a fault of skstructcore, not of your input. Please report it with "
+                "the lines above."
+            )
+            context.exit(70)  # unlike a traceback's status of 1, it is not taken for "rejected"
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -105,12 +85,10 @@ def main(context: click.Context, verbose: bool) -> None:
     """
     context.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level="INFO" if verbose else "WARNING", format="%(levelname)s: %(message)s")
 
 
-for command in (
-    add_category, audit, cache, demo, evaluate, evaluate_categories, export, fit, forget, info,
-    latency, monitor, recalibrate, remove_category, report, score, serve, update, verify, watch,
-):  # fmt: skip
-    main.add_command(command)
+for module in (demo, evaluate, fit, maintain, score, serving):
+    for command in vars(module).values():
+        if isinstance(command, click.Command):
+            main.add_command(command)

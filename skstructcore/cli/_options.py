@@ -1,28 +1,24 @@
 """Arguments and options, declared once: ``from . import _options as option``."""
 
-from __future__ import annotations
-
 import ast
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from .._utils.files import check_writable
+from .._utils.versions import import_extra
 from ._inputs import ModelFile, Sources, make_pipeline
 from ._output import Refused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-# -- types of values ---------------------------------------------------------------------------
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FOLDER_THAT_IS_THERE = click.Path(exists=True, file_okay=False, path_type=Path)
 # click does not check images, because one that cannot be read must not stop the others.
 IMAGES = click.Path(path_type=Path, readable=False)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+BOX = "LEFT,TOP,RIGHT,BOTTOM"  # in pixels, or as shares from 0 to 1
 
 
 class Output(click.Path):
@@ -42,13 +38,10 @@ class Output(click.Path):
 
 
 def check_output(path: Path, *, text: bool = True) -> None:
-    """Refuse, before the work, a file that cannot be written or would replace one of another kind.
+    """Refuse, before the work, a file that cannot be written, or is of another kind.
 
-    A table, a page or a state is text; a model is not. So a slip of the hand costs no model and
-    no image.
+    A table, a page or a state is text; a model is not.
     """
-    from .._utils.files import check_writable
-
     check_writable(path)
     if not path.exists():
         return
@@ -73,28 +66,12 @@ def _literal(text):
         return text
 
 
-class _Numbers(click.ParamType):
-    """Numbers with commas between them; a word stays one."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        numbers = _literal(value) if isinstance(value, str) else value
-        if isinstance(numbers, str) and ("," in numbers or not numbers.strip()):
-            self.fail(f"{value!r} are no numbers with commas between them", param, ctx)
-        return numbers
-
-
-NUMBERS = _Numbers()
-
-
-def _rate(context, parameter, value):
-    if value is not None and not 0 < value < 1:
-        raise click.BadParameter(f"{value:g} is no share between 0 and 1; 0.02 means 2 %")
+def numbers(text: str) -> Any:
+    """Type of an option that takes numbers with commas between them; a word stays one."""
+    value = _literal(text)
+    if isinstance(value, str) and ("," in value or not value.strip()):
+        raise click.BadParameter(f"{text!r} are no numbers with commas between them")
     return value
-
-
-# -- images and models -------------------------------------------------------------------------
 
 
 #: Ends the help of commands that take images.
@@ -106,13 +83,7 @@ WHAT_IMAGES_ARE = (
 
 def _all(*parameters: Callable) -> Callable:
     """One decorator that adds several arguments and options."""
-
-    def decorate(command):
-        for parameter in reversed(parameters):
-            command = parameter(command)
-        return command
-
-    return decorate
+    return lambda command: functools.reduce(lambda c, add: add(c), reversed(parameters), command)
 
 
 def _keep(context, parameter, value):
@@ -127,30 +98,28 @@ _kept = functools.partial(click.option, is_eager=True, expose_value=False, callb
 def to_sources(context: click.Context, parameter: Any, paths: tuple[Path, ...]) -> Sources:
     """Callback of what names images; `reading` goes with it."""
     names = ("pages", "views", "max_pixels")
-    return Sources(paths, {name: context.meta[name] or None for name in names})
+    how = {name: context.meta[name] or None for name in names}
+    if not paths and any(how.values()):
+        raise click.UsageError("--pages, --view and --max-pixels are about IMAGES: name them")
+    return Sources(paths, how)
 
 
 reading = _all(
     _kept(
         "--pages",
         type=click.Choice(["all", "parts", "first"]),
-        help="What is taken of files of several images (pages): a row each, a.tif[0] …, "
-        "the same as views of one part (--parts file), or the first.  "
-        "[default: such a file is an error]",
+        help="What is taken of files of several images (pages): a row each, a.tif[0] …, the same "
+        "as views of one part (--parts file), or the first.  [default: such a file is an error]",
     ),
-    _kept(
-        "--max-pixels",
-        type=click.IntRange(1),
-        help="Read files of up to so many pixels.  [default: 179 million]",
-    ),
+    _kept("--max-pixels", type=click.IntRange(1), help="Of a file.  [default: 179 million]"),
     _kept(
         "--view",
         "views",
         multiple=True,
-        metavar="LEFT,TOP,RIGHT,BOTTOM",
-        type=NUMBERS,
-        help="Look at this place of each file, in pixels or as shares from 0 to 1, as a view of "
-        "the part that the file shows. Repeatable; see --parts file.",
+        metavar=BOX,
+        type=numbers,
+        help="Take this place of each file, in pixels or shares of it, as a view of one part. "
+        "Repeatable; see --parts file.",
     ),
 )
 
@@ -164,18 +133,15 @@ images = _images(required=True)
 optional_images = _images()
 model_and_images = _images(required=True, metavar="[MODEL] IMAGES...")
 
-model_file = click.argument("model", type=_FILE)
+model_file = click.argument("model", type=FILE)
 weights = _kept(
     "--weights",
     multiple=True,
     type=click.Path(exists=True),
-    help="Where the weights of the network are now, if they have moved since the fit; once for "
-    "each network that has a file.",
+    help="Where weights are that have moved since the fit; once for each network with a file.",
 )
 trust = _kept(
-    "--trust",
-    is_flag=True,
-    help="Load a joblib file as well: whoever wrote it can run code on this machine.",
+    "--trust", is_flag=True, help="Load a joblib file too: whoever wrote it can run code here."
 )
 
 
@@ -183,7 +149,7 @@ def _to_model(context, parameter, path):
     return ModelFile(path, context.meta["weights"], context.meta.get("trust", False))
 
 
-_saved_model = click.argument("model", type=_FILE, callback=_to_model)
+_saved_model = click.argument("model", type=FILE, callback=_to_model)
 model = _all(_saved_model, weights, trust)
 structcore_model = _all(_saved_model, weights)  # not one of joblib
 
@@ -192,9 +158,6 @@ def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
     """Option ``--output`` for the file of a model that a command writes."""
     kind = Output(text=False)
     return click.option("output", "--output", "-o", *aliases, required=True, type=kind, help=text)
-
-
-# -- what a model is made of, and how it decides -----------------------------------------------
 
 
 def _to_pipeline(context, parameter, pairs):
@@ -209,11 +172,7 @@ def _to_pipeline(context, parameter, pairs):
 
 
 pipeline = _all(
-    _kept(
-        "--features",
-        default="efficientnet_lite0",
-        help="Backbone: efficientnet_lite0 or a DINOv2 model such as dinov2_vitb14.",
-    ),
+    _kept("--features", default="efficientnet_lite0", help="Or dinov2_vitb14, for instance."),
     _kept("--preset", default="default", help='Settings: "default" or "paper".'),
     click.option(
         "--set",
@@ -227,30 +186,23 @@ pipeline = _all(
 false_alarm_rate = click.option(
     "--false-alarm-rate",
     "--false-alarms",
-    type=float,
-    callback=_rate,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="RATE",
     help="Share of good images that may be rejected, 0.02 for 2 %.  "
     "[default: 0.01 of a fit, else that of MODEL]",
 )
 
 
-def _how_parts_are_told(context, parameter, how):
-    return "file" if how is None and context.meta["pages"] == "parts" else how
-
-
 parts = click.option(
     "--parts",
-    callback=_how_parts_are_told,
+    callback=lambda context, _, how: how or ("file" if context.meta["pages"] == "parts" else None),
     metavar="folder|file|PATTERN",
     help="Several images show one part, which is decided as a whole: those of one folder, or those "
     "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance; "
-    '"file": the pages of each file.',
+    '"file": the pages of each file. A model that was fitted with it is changed with it.',
 )
 good = click.option(
-    "--good",
-    default="good",
-    help='Name of the folders of good images, beside "good", "OK", "normal" and the like.',
+    "--good", default="good", help='Folders of good images, beside "good", "OK", "normal" and such.'
 )
 groups = click.option(
     "--groups",
@@ -261,35 +213,19 @@ groups = click.option(
     "than five folders, of five images or more, are lots: reported, not held out.",
 )
 force = click.option(
-    "--force", is_flag=True, help="Take images that look like defects or another product."
+    "--force", is_flag=True, help="Take what looks like defects or another product."
 )
-
-# -- how a command works and answers -----------------------------------------------------------
-
-
-def _processes(context, parameter, value):
-    if value == 0:
-        raise click.BadParameter("0 processes do no work; -1 takes one a core")
-    return value
-
 
 n_jobs = click.option(
-    "--n-jobs",
-    type=int,
-    callback=_processes,
-    help="Number of processes, -1: one a core.  [default: 1]",
+    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
 )
-json = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as one JSON document."
-)
+json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 maps = click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-overlays = click.option(
-    "--overlays", type=FOLDER, help="Folder for the images with their maps over them."
-)
+overlays = click.option("--overlays", type=FOLDER, help="Folder for images with maps over them.")
 
 
-def exit_code(when: str = "an image is rejected") -> Callable:
-    """Option ``--exit-code``: what it says must be what the command's exit status means."""
+def exit_code(when: str) -> Callable:
+    """Option ``--exit-code``, see `EXIT_CODES`."""
     return click.option("--exit-code", is_flag=True, help=f"Exit with status 1 if {when}.")
 
 
@@ -299,8 +235,6 @@ def _join_cluster(context, parameter, address):
     if address is None:
         return
     import joblib
-
-    from .._utils.versions import import_extra
 
     distributed = import_extra("distributed", "distributed", "--cluster")
     try:
@@ -316,6 +250,5 @@ cluster = click.option(
     metavar="ADDRESS",
     expose_value=False,
     callback=_join_cluster,
-    help="Let the workers of this dask scheduler (tcp://host:8786) do the work. They read images "
-    "by their path.",
+    help="Let workers of this dask scheduler (tcp://host:8786) do it; they read images by path.",
 )

@@ -1,30 +1,24 @@
 """What commands print and write, and what their exit status means."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    from sklearn.pipeline import Pipeline
+from .._utils.files import atomic_file, escape_name
 
 # Heavy imports are inside functions, so that --help answers at once.
 
 REJECTED, USAGE, UNREADABLE = 1, 2, 3
 
 
-def exit_codes(when: str = "an image is rejected") -> str:
-    """What the exit status of a command means: ends its help."""
-    return (
-        f"Exit status: 0 done; 1 {when}, with --exit-code only; 2 wrong usage or input, or a "
-        "result cannot be written; 3 images cannot be read, whatever was decided about the others."
-    )
+#: What the exit status of a command means: ends its help.
+EXIT_CODES = (
+    "Exit status: 0 done; 1 what --exit-code is about; 2 wrong usage or input, or a result cannot "
+    "be written; 3 images cannot be read, whatever was decided about the others."
+)
 
 
 class Refused(click.ClickException):
@@ -46,14 +40,18 @@ def answer(as_json: bool, document: Any, *lines: str) -> None:
         click.echo("\n".join(lines))
 
 
-def table_text(table: Any, percent: tuple[str, ...] = (), *, header: bool = True) -> str:
-    """A table for people; the columns named are shares."""
+_SHARES = {
+    *("rate", "rate_low", "rate_high", "false_alarm_rate", "old_rate", "new_rate"),
+    *("false_alarms_share", "found_share", "painted_found", "smallest_found"),
+}
+
+
+def table_text(table: Any, *, header: bool = True) -> str:
+    """A table for people, with shares in percent."""
     import pandas as pd
 
-    from .._utils.files import escape_name
-
     shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
-    for name in set(percent) & set(shown):
+    for name in _SHARES & set(shown):
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
     numbers = {"float_format": lambda v: f"{v:.4g}", "na_rep": ""}
     return shown.to_string(index=False, header=header, **numbers)
@@ -68,13 +66,13 @@ def as_plain(value: Any) -> Any:
         value = value.to_dict("records")
     if isinstance(value, dict):
         return {str(key): as_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
+    if isinstance(value, list | tuple | np.ndarray | pd.Series):
         return [as_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def picture_sentence(picture: dict[str, Any]) -> str:
@@ -89,13 +87,11 @@ def picture_sentence(picture: dict[str, Any]) -> str:
 
 def save_picture(figure: Any, path: Path) -> None:
     """Write a figure of matplotlib, whole or not at all; the suffix says in which format."""
-    from .._utils.files import atomic_file
-
     with atomic_file(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower() or None, dpi=110)
 
 
-def save_model(pipe: Pipeline, path: Path) -> None:
+def save_model(pipe: Any, path: Path) -> None:
     """Write a model; the progress bars are for the fit, not for whatever loads it."""
     from ..model_files import save
 

@@ -1,28 +1,20 @@
 """``skstructcore demo``"""
 
-from __future__ import annotations
-
+import itertools
+from collections import defaultdict
 from pathlib import Path
 
 import click
 
+from .._utils.files import write_text
 from . import _options as option
-from ._inputs import make_pipeline
 from ._output import Refused, answer, save_picture, say
 
 
 @click.command()
+@click.option("--output", default="demo-output", type=option.FOLDER, help="For pictures and table.")
 @click.option(
-    "--output",
-    default="demo-output",
-    type=option.FOLDER,
-    help="Folder for the pictures and the table.",
-)
-@click.option(
-    "--images",
-    type=option.FOLDER,
-    metavar="FOLDER",
-    help="Write 62 small images to FOLDER instead, to try the other commands with.",
+    "--images", type=option.FOLDER, metavar="FOLDER", help="Write 62 small images there instead."
 )
 @option.json
 def demo(output, images, as_json):
@@ -44,11 +36,28 @@ def demo(output, images, as_json):
         lines = [f"{count:4} images: {images / name}" for name, count in counts.items()]
         answer(as_json, {"folder": images, "images": counts}, *lines)
         return
-    # Before the libraries are loaded, which takes seconds.
-    output.mkdir(parents=True, exist_ok=True)
-    table = _run(output)
-    from ..evaluation.results import format_table
+    output.mkdir(parents=True, exist_ok=True)  # an error before the libraries are loaded
+    say("Loading torch, scikit-learn and the network …")
+    import pandas as pd
 
+    from ..datasets import make_photographs
+    from ..display import AnomalyMapDisplay
+    from ..evaluation import evaluate
+    from ..evaluation.results import format_table
+    from ..pipeline import make_structcore
+
+    rows = []
+    for name in ("brick", "gravel", "grass"):
+        tiles = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
+        train, test = len(tiles.train), len(tiles.test)
+        say(f"{name}: fitting on {train} good tiles, scoring {test} good and damaged ones")
+        pipe = make_structcore("efficientnet_lite0", structcore__false_alarm_rate=0.05)
+        evaluation = evaluate(pipe.fit(tiles.train), tiles.test)
+        rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
+        write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
+        figure = AnomalyMapDisplay.from_evaluation(evaluation).figure_
+        save_picture(figure, output / f"{name}.png")
+    table = pd.concat(rows).rename_axis("photograph")
     answer(
         as_json,
         table.reset_index(),
@@ -56,32 +65,6 @@ def demo(output, images, as_json):
         format_table(table),
         f"\nPictures of the worst and best cases and all scores: {output}/",
     )
-
-
-def _run(output):
-    say("Loading torch, scikit-learn and the network …")
-    import pandas as pd
-
-    from .._utils.files import write_text
-    from ..datasets import make_photographs
-    from ..display import AnomalyMapDisplay
-    from ..evaluation import evaluate
-
-    false_alarm_rate = 0.05
-    rows = []
-    for name in ("brick", "gravel", "grass"):
-        say(f"{name}: cutting tiles and painting defects")
-        images = make_photographs(name, n_train=60, n_test_good=40, random_state=0)
-        say(f"{name}: fitting on {len(images.train)} good tiles")
-        pipe = make_pipeline("efficientnet_lite0", "default", {}, false_alarm_rate)
-        pipe.fit(images.train)
-        say(f"{name}: scoring {len(images.test)} good and damaged tiles")
-        evaluation = evaluate(pipe, images.test)
-        rows.append(evaluation.table().loc[["all"]].rename({"all": name}))
-        write_text(output / f"{name}.csv", evaluation.scores.to_csv(index=False))
-        display = AnomalyMapDisplay.from_evaluation(evaluation)
-        save_picture(display.figure_, output / f"{name}.png")
-    return pd.concat(rows).rename_axis("photograph")
 
 
 def write_images(folder: Path) -> dict[str, int]:
@@ -98,9 +81,9 @@ def write_images(folder: Path) -> dict[str, int]:
     tiles = make_photographs(
         "brick", tile_size=96, n_train=36, n_test_good=14, n_test_defect=2, random_state=1
     )
-    pictures, seen = {}, {}
+    pictures, numbers = {}, defaultdict(itertools.count)
     for pixels, kind, mask, split in zip(tiles, tiles.y, tiles.masks, tiles.splits, strict=True):
-        number = seen[split, kind] = seen.get((split, kind), -1) + 1
+        number = next(numbers[split, kind])
         if split == "train":
             pictures[f"good/{number:02}.png"] = pixels
             pictures[f"labelled/train/good/{number:02}.png"] = pixels
@@ -109,8 +92,8 @@ def write_images(folder: Path) -> dict[str, int]:
             if mask is not None:
                 pictures[f"labelled/ground_truth/{kind}/{number:02}_mask.png"] = mask
         else:
-            new = seen["new"] = seen.get("new", -1) + 1
-            pictures[f"new/{5 * new % 12:02}.png"] = pixels  # good and bad ones in turn
+            place = 5 * next(numbers["new"]) % 12  # good and bad ones in turn
+            pictures[f"new/{place:02}.png"] = pixels
     others = [p for p in folder.rglob("*") if p.is_file()]
     others = [p for p in others if p.relative_to(folder).as_posix() not in pictures]
     if others:

@@ -1,18 +1,14 @@
 """``skstructcore evaluate`` and ``skstructcore evaluate-categories``"""
 
-from __future__ import annotations
-
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from .._utils.files import check_writable, write_text
 from . import _options as option
 from ._inputs import ModelFile, parts_of
 from ._output import Refused, answer, save_model, save_picture, say, table_text
-
-_RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -20,11 +16,7 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 @option.trust
 @option.model_and_images
 @click.option(
-    "--train",
-    multiple=True,
-    type=option.IMAGES,
-    metavar="IMAGES",
-    help="Fit on these, as `fit` takes them, and test on IMAGES. Repeatable.",
+    "--train", multiple=True, type=option.IMAGES, metavar="IMAGES", help="Fit on these. Repeatable."
 )
 @option.good
 @option.false_alarm_rate
@@ -39,7 +31,9 @@ _RATES = ("false_alarm_rate", "false_alarms_share", "found_share")
 @click.option("--model", type=option.Output(text=False), help="Save the fitted model.")
 @option.json
 @click.pass_context
-def evaluate(context, images, train, good, false_alarm_rate, new, parts, picture, as_json, **files):
+def evaluate(
+    context, images, train, good, false_alarm_rate, new, parts, csv, picture, model, as_json
+):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
     Folders named "good", "OK", "normal" or the like hold good images, those beside them types of
@@ -60,13 +54,25 @@ def evaluate(context, images, train, good, false_alarm_rate, new, parts, picture
     """
     if picture:
         _check_picture(picture, (*images.paths, *train))
-    from ..images.labels import is_anomalous
+    from ..display import AnomalyMapDisplay
+    from ..evaluation.results import format_table
+    from ..evaluation.single import evaluate as evaluate_one
+    from ..images.files import is_named_as_image
+    from ..images.labels import GOOD, is_anomalous
+    from ..metrics import image_auroc_score
     from ..scoring.parts import check_fitted_with_parts
+    from ..scoring.summary import closing_sentences
 
     first, *others = images.paths
     weights, trust = context.meta["weights"], context.meta["trust"]
-    if _is_model(first):
-        _check_tested_as_it_is(context, train)
+    if first.is_file() and first.suffix.lower() != ".csv" and not is_named_as_image(first):
+        names = ("train", "features", "preset", "new", "model")
+        default = click.core.ParameterSource.DEFAULT
+        if any(context.get_parameter_source(name) is not default for name in names):
+            raise click.UsageError(
+                "a saved MODEL is tested as it is, so that --train, --features, --preset, --set "
+                "and --model have no meaning"
+            )
         tested = images._replace(paths=others).labelled(good)
         is_anomalous(tested.y, both=True)
         pipe = ModelFile(first, weights, trust).load(false_alarm_rate)
@@ -77,13 +83,49 @@ def evaluate(context, images, train, good, false_alarm_rate, new, parts, picture
             raise click.UsageError(
                 "--weights and --trust are about a saved MODEL: name it before IMAGES"
             )
-        _check_one_category(images.paths)
         trained, tested = _to_fit_and_test(images, train, good, parts)
         is_anomalous(tested.y, both=True)
         pipe = new(false_alarm_rate)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
         pipe.fit(trained, trained.y, **given)
-    _evaluate_one(pipe, tested, as_json, parts=parts, picture=picture, **files)
+    failed = {}  # what cannot be written costs nothing else
+
+    def write(path, function, *arguments):
+        try:
+            if path:
+                function(*arguments)
+        except OSError as error:
+            failed[path] = str(error)
+
+    write(model, save_model, pipe, model)
+    evaluation = evaluate_one(pipe, tested)
+    scores = evaluation.scores.to_csv(index=False)
+    write(csv, write_text, csv, scores)
+    if picture:
+        figure = AnomalyMapDisplay.from_evaluation(evaluation).figure_
+        write(picture, save_picture, figure, picture)
+    table, rates = evaluation.table(), evaluation.rates()
+    document = {"types": table.reset_index(), "rates": rates}
+    lines = [format_table(table), "", table_text(rates)]
+    if parts is not None:
+        parts = parts_of(tested.paths, parts)
+    elif pipe[-1].part_decision_ is not None:
+        parts = tested.parts
+    if parts is not None:
+        of_parts, part_rates = evaluation.parts(parts), evaluation.rates(parts=parts)
+        is_bad, area = of_parts["defect_type"] != GOOD, None
+        if is_bad.nunique() == 2:
+            area = image_auroc_score(is_bad, of_parts["anomaly_score"])
+        document |= {"n_parts": len(of_parts), "part_auroc": area, "part_rates": part_rates}
+        said = "all good or none" if area is None else f"AUROC {100 * area:.1f}"
+        lines += [f"\n{len(of_parts)} parts, {said}:", table_text(part_rates)]
+    lines += closing_sentences(evaluation.scorer)
+    lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
+    answer(as_json, document, *lines)
+    if csv in failed:
+        click.echo(scores, nl=False, err=as_json)
+    if failed:
+        raise Refused("\n".join(failed.values()))
 
 
 @click.command()
@@ -111,56 +153,33 @@ def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_js
     from ..evaluation import evaluate_categories as evaluate_each
     from ..evaluation.results import format_markdown
 
-    pipe = new(false_alarm_rate, verbose=False)
+    pipe, failed = new(false_alarm_rate, verbose=False), None
     how = {"categories": categories or None, "verbose": 1, **how}
-
-    def tell(table):
-        answer(as_json, table.reset_index(), format_markdown(table))
-
     try:
-        tell(evaluate_each(pipe, folder, output, **how))
+        table = evaluate_each(pipe, folder, output, **how)
     except CategoryError as error:
-        if error.table is not None:
-            tell(error.table)
-        raise
-
-
-def _is_model(path):
-    from ..images.files import is_named_as_image
-
-    return path.is_file() and path.suffix.lower() != ".csv" and not is_named_as_image(path)
-
-
-def _check_one_category(paths):
-    from ..datasets.loaders import layout_or_none
-
-    for path in paths:
-        layout = layout_or_none(path)
-        if layout and len(layout.categories) > 1:
-            raise click.UsageError(
-                f"{str(path)!r} holds {len(layout.categories)} categories: see "
-                "skstructcore evaluate-categories, or name the folder of one of them"
-            )
-
-
-def _check_tested_as_it_is(context, train):
-    default = click.core.ParameterSource.DEFAULT
-    names = ("features", "preset", "new", "model")
-    given = [name for name in names if context.get_parameter_source(name) is not default]
-    if train or given:
-        raise click.UsageError(
-            "a saved MODEL is tested as it is, so that --train, --features, --preset, --set and "
-            "--model have no meaning"
-        )
+        table, failed = error.table, error
+    if table is not None:
+        answer(as_json, table.reset_index(), format_markdown(table))
+    if failed:
+        raise failed
 
 
 def _to_fit_and_test(images, train, good, parts):
     """Images of --train and IMAGES; else of their split; else three quarters of the good ones."""
     import numpy as np
 
+    from ..datasets.loaders import layout_or_none
     from ..images.labels import GOOD
     from ..model_selection import OneClassGroupShuffleSplit
 
+    for path in images.paths:
+        layout = layout_or_none(path)
+        if layout and len(layout.categories) > 1:
+            raise click.UsageError(
+                f"{str(path)!r} holds {len(layout.categories)} categories: see "
+                "skstructcore evaluate-categories, or name the folder of one of them"
+            )
     tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
     rows = to_train.rows(good, "train")
     to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
@@ -169,9 +188,9 @@ def _to_fit_and_test(images, train, good, parts):
         return to_train.all_of(rows), tested
     if train or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
-    groups = tested.groups if tested.groups is not None else tested.parts
-    if parts is not None and tested.groups is None:
-        groups = parts_of(tested.paths, parts)
+    groups = tested.groups
+    if groups is None:
+        groups = tested.parts if parts is None else parts_of(tested.paths, parts)
     # A defect is tested whatever is fitted on.
     groups = tested.paths if groups is None else np.where(tested.y == GOOD, groups, tested.paths)
     splitter = OneClassGroupShuffleSplit(1, test_size=0.25, random_state=0)
@@ -181,15 +200,10 @@ def _to_fit_and_test(images, train, good, parts):
         f"No split is given: {len(fitted)} good images are fitted on; the other {n_good} and "
         f"{len(left) - n_good} defects are tested."
     )
-    if trained.groups is not None and len(set(trained.groups)) == 1:
-        # One lot tells nothing apart.
-        trained.annotations = replace(trained.annotations, groups=None)
     return trained, tested[left]
 
 
 def _check_picture(path, images):
-    from .._utils.files import check_writable
-
     place = check_writable(path)
     if any(source.is_dir() and place.is_relative_to(source.resolve()) for source in images):
         raise click.UsageError(f"--picture {str(path)!r} lies among the images")
@@ -198,62 +212,3 @@ def _check_picture(path, images):
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
         raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
-
-
-def _evaluate_one(pipe, images, as_json, *, parts, picture, csv, model):
-    from .._utils.files import write_text
-    from ..display import AnomalyMapDisplay
-    from ..evaluation.results import format_table
-    from ..evaluation.single import evaluate
-    from ..scoring.summary import closing_sentences
-
-    failed = {}  # what cannot be written costs nothing else
-
-    def write(path, function, *arguments):
-        try:
-            if path:
-                function(*arguments)
-        except OSError as error:
-            failed[path] = str(error)
-
-    write(model, save_model, pipe, model)
-    evaluation = evaluate(pipe, images)
-    scores = evaluation.scores.to_csv(index=False)
-    write(csv, write_text, csv, scores)
-    if picture:
-        figure = AnomalyMapDisplay.from_evaluation(evaluation).figure_
-        write(picture, save_picture, figure, picture)
-    table, rates = evaluation.table(), evaluation.rates()
-    if parts is not None:
-        parts = parts_of(images.paths, parts)
-    elif pipe[-1].part_decision_ is not None:
-        parts = images.parts
-    of_parts = {} if parts is None else _of_parts(evaluation, parts)
-    lines = [format_table(table), "", table_text(rates, _RATES)]
-    if of_parts:
-        area = of_parts["part_auroc"]
-        area = "all good or none" if area is None else f"AUROC {100 * area:.1f}"
-        lines += [f"\n{of_parts['n_parts']} parts, {area}:"]
-        lines += [table_text(of_parts["part_rates"], _RATES)]
-    lines += closing_sentences(evaluation.scorer)
-    lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
-    answer(as_json, {"types": table.reset_index(), "rates": rates, **of_parts}, *lines)
-    if csv in failed:
-        click.echo(scores, nl=False, err=as_json)
-    if failed:
-        raise Refused("\n".join(failed.values()))
-
-
-def _of_parts(evaluation, parts):
-    """How well parts are told apart, of which the images are views."""
-    from ..images.labels import GOOD
-    from ..metrics import image_auroc_score
-
-    table = evaluation.parts(parts)
-    is_bad = table["defect_type"] != GOOD
-    both = is_bad.nunique() == 2
-    return {
-        "n_parts": len(table),
-        "part_auroc": image_auroc_score(is_bad, table["anomaly_score"]) if both else None,
-        "part_rates": evaluation.rates(parts=parts),
-    }

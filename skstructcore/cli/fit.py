@@ -1,8 +1,6 @@
 """``skstructcore fit``"""
 
-from __future__ import annotations
-
-from pathlib import Path
+from collections import Counter
 
 import click
 
@@ -16,14 +14,10 @@ rate: share of good images that the threshold rejects, rate_low to rate_high 90 
 _LEGEND_OF_PAINTED = """painted_found: share of painted defects found; smallest_found: from which
 size on, as a share of the shorter side, 90 % of them are.
 """
-_SHARES = ("false_alarm_rate", "rate", "rate_low", "rate_high", "painted_found", "smallest_found")
 
-# Images that a worker of a cluster gets at a time.
-_SHARD = 64
-# From so many images on, the time of a fit is estimated first.
-_MANY = 500
-# Of each size: a fifth of the processor time of a fit on fifty images goes into them.
-_PAINTED = 12
+_SHARD = 64  # images that a worker of a cluster gets at a time
+_MANY = 500  # images from which on the time of a fit is estimated first
+_PAINTED = 12  # of each size: a fifth of the processor time of a fit on fifty images
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -32,22 +26,16 @@ _PAINTED = 12
 @option.false_alarm_rate
 @option.pipeline
 @click.option(
-    "--estimate/--no-estimate",
-    default=True,
-    help="Whether to estimate, from painted defects, what each false-alarm rate finds.",
+    "--estimate/--no-estimate", default=True, help="Paint defects, to estimate what a rate finds."
 )
 @click.option(
-    "--crop",
-    type=option.NUMBERS,
-    metavar="LEFT,TOP,RIGHT,BOTTOM",
-    help="The part of each image that is looked at, in pixels, or as shares from 0 to 1.",
+    "--crop", type=option.numbers, metavar=option.BOX, help="Look at this box, in pixels or shares."
 )
 @click.option(
     "--channels",
-    type=option.NUMBERS,
+    type=option.numbers,
     metavar="bgr|R,G,B",
-    help='Which channels are red, green and blue, counted from 0; "bgr": arrays, also in .npy '
-    "files, are as OpenCV gives them.",
+    help='Which are red, green and blue, from 0; "bgr": arrays and .npy files are as of OpenCV.',
 )
 @option.parts
 @option.good
@@ -79,17 +67,28 @@ def fit(
     from ..datasets import load_images
     from ..images.labels import GOOD
     from ..model_files import info
+    from ..pipeline import estimate_memory, estimate_time
 
     named = load_images(*images.paths, **how, **images.reading)
-    _say_what_is_there(named)
+    good = named.y == GOOD
+    if not good.all():
+        say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
+    if named.categories is not None:
+        say(f"Categories: {_few(named.categories[good])}.")
+    if named.groups is not None and len(set(named.groups[good])) < good.sum():
+        say(f"Groups of good images: {_few(named.groups[good])}.")
     seen = {"features__crop": crop, "features__channels": channels}
     defaults = {name: value for name, value in seen.items() if value is not None}
     if context.meta["cluster"] is not None:
         defaults["bank__shard_size"] = _SHARD
     pipe = new(false_alarm_rate, **defaults)
-    _say_what_it_takes(pipe, named)
+    memory = estimate_memory(pipe, named, named.y)
+    memory.check()
+    say(f"memory: about {memory}")
+    if len(named) >= _MANY:
+        say(f"time: about {estimate_time(pipe, named, named.y)}")
     say(
-        f"Fitting on {(named.y == GOOD).sum()} images: features, then the memory bank "
+        f"Fitting on {good.sum()} images: features, then the memory bank "
         "(k-center), then each image is scored as if it had been left out …"
     )
     given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
@@ -100,22 +99,9 @@ def fit(
     if estimate:
         say(f"Saved {output}. Painting defects to estimate what each rate finds …")
     points, words = _what_to_expect(pipe, named if estimate else None)
-    answer(
-        as_json,
-        {"model": output, **header, "operating_points": points},
-        f"Fitted on {pipe['bank'].n_images_} good images: {output}\n",
-        *words,
-    )
-
-
-def _say_what_it_takes(pipe, images):
-    from ..pipeline import estimate_memory, estimate_time
-
-    memory = estimate_memory(pipe, images, images.y)
-    memory.check()
-    say(f"memory: about {memory}")
-    if len(images) >= _MANY:
-        say(f"time: about {estimate_time(pipe, images, images.y)}")
+    document = {"model": output, **header, "operating_points": points}
+    first = f"Fitted on {pipe['bank'].n_images_} good images: {output}\n"
+    answer(as_json, document, first, *words)
 
 
 def _what_to_expect(pipe, images):
@@ -141,28 +127,10 @@ def _what_to_expect(pipe, images):
             "8 % of the shorter side."
         )
         legend += _LEGEND_OF_PAINTED
-    return points, [table_text(points, _SHARES), legend, first, *more]
-
-
-def _say_what_is_there(named):
-    """What is taken for what, where folders or tables decided it."""
-    from ..images.labels import GOOD
-
-    good = named.y == GOOD
-    if not good.all():
-        say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
-    if named.categories is not None:
-        say(f"Categories: {_few(named.categories[good])}.")
-    if named.groups is not None and len(set(named.groups[good])) < good.sum():
-        groups = [str(name) for name in named.groups[good]]
-        short = [Path(name).name for name in groups]
-        groups = short if len(set(short)) == len(set(groups)) else groups
-        say(f"Groups of good images: {_few(groups)}.")
+    return points, [table_text(points), legend, first, *more]
 
 
 def _few(values):
-    from collections import Counter
-
     counts = Counter(map(str, values)).most_common()
     more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
     return ", ".join(f"{name} ({n})" for name, n in counts[:6]) + more

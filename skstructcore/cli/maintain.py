@@ -1,18 +1,22 @@
-"""Commands for a fitted model: change it, audit its training images, watch for drift."""
-
-from __future__ import annotations
+"""Commands that keep models, and the feature cache, in order: look into them, change, audit."""
 
 import json
+import re
 
 import click
 
+from .._utils.files import write_text
 from . import _options as option
 from ._inputs import parts_of
-from ._output import REJECTED, Refused, answer, exit_codes, save_model, table_text
-
-_SHARES = ("old_rate", "new_rate", "false_alarm_rate", "rate", "p_value", "q_value")
-
-_SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
+from ._output import (
+    EXIT_CODES,
+    REJECTED,
+    Refused,
+    answer,
+    picture_sentence,
+    save_model,
+    table_text,
+)
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -21,9 +25,7 @@ _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
 @option.new_model("Where to save the recalibrated model.")
 @option.false_alarm_rate
 @click.option(
-    "--weight-old",
-    default=0.0,
-    help="What an image that calibrated the model before counts, compared with a fresh one.",
+    "--weight-old", default=0.0, help="What an image that calibrated before counts, a fresh one 1."
 )
 @option.parts
 @option.groups
@@ -32,8 +34,7 @@ _SUSPECTS, _ALARM = "there are suspects", "an alarm is raised"
 def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, groups, force, as_json):
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
-    Without IMAGES only --false-alarms changes. A model that was fitted with --parts needs --parts
-    here too.
+    Without IMAGES only --false-alarms changes.
 
     \b
     skstructcore recalibrate line3.structcore line3/fresh -o line3b.structcore
@@ -41,23 +42,15 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
     """
     from ..lifecycle import recalibrate as recalibrate_
 
+    if not images.paths and (parts is not None or false_alarm_rate is None):
+        raise click.UsageError("name fresh IMAGES, or --false-alarms alone")
     pipe = model.load()
     fresh = images.good_ones(groups) if images.paths else None
-    if fresh is None and false_alarm_rate is None:
-        raise click.UsageError("give fresh images, or --false-alarms")
-    if fresh is None and (parts is not None or any(images.reading.values())):
-        raise click.UsageError("--parts, --pages, --view and --max-pixels are about fresh images")
-    pipe = recalibrate_(
-        pipe,
-        fresh,
-        parts=_parts(fresh, parts),
-        false_alarm_rate=false_alarm_rate,
-        weight_old=weight_old,
-        force=force,
-    )
+    how = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
+    pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **how)
     save_model(pipe, output)
     report = pipe[-1].recalibration_
-    lines = [table_text(report.thresholds, _SHARES)]
+    lines = [table_text(report.thresholds)]
     if len(report.decisions):
         changed = int(report.decisions["changed"].sum())
         lines.append(f"{changed} of {len(report.decisions)} images are decided otherwise now.")
@@ -67,27 +60,22 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
 
 def _parts(images, how):
     """The part of each image, as ``--parts`` says it or as the images bring it."""
-    from ..images import as_images
-
-    return "auto" if how is None else parts_of(as_images(images).file_names(), how)
+    return "auto" if how is None else parts_of(images.paths, how)
 
 
-def _change(model, output, as_json, change):
-    """Load a model, save what `change` makes of it, and say how many images it has now."""
+def _change(function, *given, model, output, as_json, **how):
+    """Save what a function of `lifecycle` makes of a model, and say how many images it has now."""
+    from .. import lifecycle
     from ..pipeline.steps import fitted_steps
 
     pipe = model.load()
     before = fitted_steps(pipe)[0].n_images_
-    changed = change(pipe)
+    changed = getattr(lifecycle, function)(pipe, *given, **how)
     save_model(changed, output)
     bank = fitted_steps(changed)[0]
-    document = {
-        "model": output,
-        "images_before": before,
-        "images": bank.n_images_,
-        "bank_entries": len(bank.bank_),
-    }
-    answer(as_json, document, f"{before} good images before, {bank.n_images_} now: {output}")
+    counts = {"images_before": before, "images": bank.n_images_, "bank_entries": len(bank.bank_)}
+    sentence = f"{before} good images before, {bank.n_images_} now: {output}"
+    answer(as_json, {"model": output, **counts}, sentence)
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -98,20 +86,15 @@ def _change(model, output, as_json, change):
 @option.groups
 @option.force
 @option.json
-def update(model, images, output, parts, groups, force, as_json):
+def update(images, parts, groups, force, **options):
     """Add good IMAGES to the bank of MODEL, without a new fit.
-
-    A model that was fitted with --parts needs --parts here too.
 
     \b
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
     skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    from .. import lifecycle
-
     new = images.good_ones(groups)
-    how = {"parts": _parts(new, parts), "force": force}
-    _change(model, output, as_json, lambda pipe: lifecycle.update(pipe, new, **how))
+    _change("update", new, parts=_parts(new, parts), force=force, **options)
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -122,21 +105,16 @@ def update(model, images, output, parts, groups, force, as_json):
 @option.parts
 @option.groups
 @option.json
-def add_category(model, name, images, output, parts, groups, as_json):
+def add_category(name, images, parts, groups, **options):
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
-    Scores of the other products stay as they are. A model that was fitted with --parts needs
-    --parts here too.
+    Scores of the other products stay as they are.
 
     \b
     skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
-    skstructcore add-category products.structcore pin @pins.txt -o more.structcore --json
     """
-    from .. import lifecycle
-
     new = images.good_ones(groups)
-    how = {"parts": _parts(new, parts)}
-    _change(model, output, as_json, lambda pipe: lifecycle.add_category(pipe, new, name, **how))
+    _change("add_category", new, name, parts=_parts(new, parts), **options)
 
 
 @click.command()
@@ -144,16 +122,13 @@ def add_category(model, name, images, output, parts, groups, as_json):
 @click.argument("name")
 @option.new_model("Where to save the model without the product.")
 @option.json
-def remove_category(model, name, output, as_json):
+def remove_category(name, **options):
     """Make MODEL forget the product NAME.
 
     \b
     skstructcore remove-category products.structcore pin -o fewer.structcore
-    skstructcore remove-category products.structcore pin -o fewer.structcore --json
     """
-    from .. import lifecycle
-
-    _change(model, output, as_json, lambda pipe: lifecycle.remove_category(pipe, name))
+    _change("remove_category", name, **options)
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -161,25 +136,21 @@ def remove_category(model, name, output, as_json):
 @option.images
 @option.new_model("Where to save the smaller model.")
 @option.json
-def forget(model, images, output, as_json):
+def forget(images, **options):
     """Take training IMAGES out of MODEL. They are found by their content.
 
     \b
     skstructcore forget line3.structcore line3/good/017.png -o line3b.structcore
-    skstructcore forget line3.structcore suspects/ -o line3b.structcore --json
     """
-    from .. import lifecycle
-
-    gone = images.as_they_are()
-    _change(model, output, as_json, lambda pipe: lifecycle.forget(pipe, gone))
+    _change("forget", images.as_they_are(), **options)
 
 
-@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{exit_codes(_SUSPECTS)}")
+@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{EXIT_CODES}")
 @option.model
 @option.optional_images
 @click.option("--fdr", default=0.15, help="Expected share of good images among the suspects.")
 @click.option("--most", default=20, type=click.IntRange(1), help="How many rows are shown.")
-@option.exit_code(_SUSPECTS)
+@option.exit_code("there are suspects")
 @option.json
 @click.pass_context
 def audit(context, model, images, fdr, most, exit_code, as_json):
@@ -193,36 +164,26 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
     """
     from ..lifecycle import audit as audit_
 
-    if not images.paths and any(images.reading.values()):
-        raise click.UsageError("--pages, --view and --max-pixels are about IMAGES: name them")
     pipe = model.load()
     table = audit_(pipe, images.as_they_are() if images.paths else None, fdr=fdr)
     n_suspects = int(table["suspect"].sum())
-    answer(
-        as_json,
-        {"suspects": n_suspects, "images": table},
-        table_text(table.head(most), _SHARES),
-        f"{n_suspects} of {len(table)} training images are suspects.",
-    )
+    document = {"suspects": n_suspects, "images": table}
+    sentence = f"{n_suspects} of {len(table)} training images are suspects."
+    answer(as_json, document, table_text(table.head(most)), sentence)
     if exit_code and n_suspects:
         context.exit(REJECTED)
 
 
-@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{exit_codes(_ALARM)}")
+@click.command(epilog=f"{option.WHAT_IMAGES_ARE}\n\n{EXIT_CODES}")
 @option.model
 @option.images
 @click.option(
-    "--state",
-    required=True,
-    type=option.Output(),
-    help="File that keeps what was seen; made if it is not there, continued if it is.",
+    "--state", required=True, type=option.Output(), help="Keeps what was seen; made if need be."
 )
 @click.option(
-    "--alpha",
-    default=0.01,
-    help="Chance of ever raising an alarm on an unchanged line; for a new state.",
+    "--alpha", default=0.01, help="Chance of ever an alarm on an unchanged line; for a new state."
 )
-@option.exit_code(_ALARM)
+@option.exit_code("an alarm is raised")
 @option.json
 @click.pass_context
 def monitor(context, model, images, state, alpha, exit_code, as_json):
@@ -232,7 +193,6 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
     skstructcore monitor line3.structcore line3/today --state line3.drift.json
     skstructcore monitor line3.structcore line3/today --state line3.drift.json --exit-code
     """
-    from .._utils.files import write_text
     from ..lifecycle import DriftMonitor
 
     pipe = model.load()
@@ -247,11 +207,79 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
     write_text(state, json.dumps(watch.to_dict()))
     before = len(watch.alarms_) - len(alarms)
     earlier = f" ({before} alarms before)" if before else ""
-    answer(
-        as_json,
-        {"images": watch.n_images_, "alarms": [vars(alarm) for alarm in alarms]},
-        *(f"ALARM: {alarm}" for alarm in alarms),
-        f"{watch.n_images_} images seen, {len(alarms)} new alarms{earlier}.",
-    )
+    document = {"images": watch.n_images_, "alarms": [vars(alarm) for alarm in alarms]}
+    sentence = f"{watch.n_images_} images seen, {len(alarms)} new alarms{earlier}."
+    answer(as_json, document, *(f"ALARM: {alarm}" for alarm in alarms), sentence)
     if exit_code and alarms:
         context.exit(REJECTED)
+
+
+@click.command()
+@option.model_file
+@option.json
+def info(model, as_json):
+    """Say what is inside a saved MODEL, without loading it.
+
+    \b
+    skstructcore info line3.structcore
+    """
+    from ..model_files import info as read_info
+
+    header = read_info(model)
+    answer(as_json, header, *_lines(header))
+
+
+def _lines(header):
+    training = header["training"]
+    size = f"{header['bytes'] / 1e6:.1f} MB"
+    yield f"model file ({header['format']}), {size}, written {header['created']}"
+    yield f"digest        {header['digest'][:12]}"
+    yield "steps         " + " > ".join(header["steps"])
+    checksum = header["backbone"]["checksum"] or ""
+    yield f"backbone      {header['backbone']['source']}  (checksum {checksum[:12]})"
+    counted = f"{training['n_images']} good images, {training['n_bank_entries']} bank entries"
+    if training["n_routes"] and training["n_routes"] > 1:
+        counted += f", {training['n_routes']} routes"
+    yield f"training      {counted}"
+    if header.get("picture"):
+        yield f"pictures      {picture_sentence(header['picture'])}"
+    for sentence in header["summary"]:
+        yield f"to expect     {sentence}"
+    yield "versions      " + ", ".join(f"{k} {v}" for k, v in header["versions"].items())
+
+
+def _bytes(text):
+    """Type of an option that takes a size such as 2GB or 500M."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) *([kmgt]?)b?", text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no size; 2GB and 500MB are")
+    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
+
+
+@click.command()
+@click.argument("folder", type=option.FOLDER_THAT_IS_THERE)
+@click.option(
+    "--max-size", type=_bytes, metavar="SIZE", help="Delete the least used until so much is left."
+)
+@click.option("--max-age", type=float, help="Delete what was not used for so many days.")
+@option.json
+def cache(folder, max_size, max_age, as_json):
+    """Measure the feature cache in FOLDER, and prune it.
+
+    Nothing is deleted without --max-size or --max-age. What is deleted is computed again when it is
+    needed.
+
+    \b
+    skstructcore cache features-cache --max-size 2GB --max-age 30
+    """
+    from ..features import cache_size, prune_cache
+
+    n_deleted = bytes_deleted = 0
+    if max_size is not None or max_age is not None:
+        n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
+    n_images, n_bytes = cache_size(folder)
+    lines = [f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}"]
+    if n_deleted:
+        lines.insert(0, f"Deleted {n_deleted} files, {bytes_deleted / 1e6:.1f} MB.")
+    left = {"images": n_images, "bytes": n_bytes}
+    answer(as_json, {**left, "files_deleted": n_deleted, "bytes_deleted": bytes_deleted}, *lines)

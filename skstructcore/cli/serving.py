@@ -1,11 +1,8 @@
 """Commands that put a model to work: ``export``, ``verify``, ``latency``, ``serve``, ``watch``."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading
-from pathlib import Path
 
 import click
 
@@ -27,11 +24,7 @@ from ._output import Refused, answer, say
 )
 @option.reading
 @click.option(
-    "--resize-from",
-    nargs=2,
-    type=int,
-    metavar="HEIGHT WIDTH",
-    help="Scale images of this size inside the graph.",
+    "--resize-from", nargs=2, type=int, metavar="HEIGHT WIDTH", help="Scale this size in the graph."
 )
 @click.option("--opset", default=18, help="Version of ONNX's operators, 18 to 20.")
 @option.json
@@ -48,27 +41,20 @@ def export(model, output, check, resize_from, opset, as_json):
     from ..serving.export import export_onnx
 
     pipe = model.load()
-    say("Writing and comparing …")
     compared = check.as_they_are("test")
     found = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
     answer(as_json, vars(found), f"{found}: {output}")
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--runtime",
-    default="onnxruntime",
-    type=click.Choice(["onnxruntime", "openvino"]),
-    help="What runs the file.",
-)
+@click.argument("file", type=option.FILE)
+@click.option("--runtime", default="onnxruntime", type=click.Choice(["onnxruntime", "openvino"]))
 @option.json
 def verify(file, runtime, as_json):
     """Check an exported FILE on this machine. It judges the images that are sealed in it.
 
     \b
     skstructcore verify line3.onnx
-    skstructcore verify line3.onnx --runtime openvino --json
     """
     from ..serving.exported import verify_export
 
@@ -82,13 +68,10 @@ def verify(file, runtime, as_json):
 @click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
 @option.json
 def latency(model, images, repeats, as_json):
-    """Measure how long MODEL takes for one image, step by step.
-
-    IMAGES are taken in turn.
+    """Measure how long MODEL takes for one of IMAGES, step by step.
 
     \b
     skstructcore latency line3.structcore line3/new
-    skstructcore latency line3.structcore line3/new --repeats 200 --json
     """
     from ..serving.latency import stage_times
 
@@ -100,22 +83,15 @@ def latency(model, images, repeats, as_json):
 
 @click.command()
 @option.structcore_model
-@click.option(
-    "--host", default="127.0.0.1", help="Address to listen at; only this machine by default."
-)
+@click.option("--host", default="127.0.0.1", help="Address to listen at: this machine's only.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option(
-    "--token",
-    envvar="SKSTRUCTCORE_TOKEN",
-    help="Bearer token that requests must bring; better by the variable SKSTRUCTCORE_TOKEN.",
+    "--token", envvar="SKSTRUCTCORE_TOKEN", show_envvar=True, help="Bearer token of requests."
 )
 @click.option("--max-megabytes", default=64, type=click.IntRange(1), help="Of a request.")
 @click.option("--max-queue", default=16, type=click.IntRange(1), help="Requests that may wait.")
 @click.option(
-    "--timeout",
-    default=30.0,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds for a request.",
+    "--timeout", default=30.0, type=click.FloatRange(0, min_open=True), help="Seconds of a request."
 )
 def serve(model, host, port, token, max_megabytes, **limits):
     """Answer with the decisions of MODEL over HTTP. POST images to /score.
@@ -140,10 +116,8 @@ def serve(model, host, port, token, max_megabytes, **limits):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = error.strerror or error
-        raise Refused(
-            f"Cannot listen at {host}:{port}: {reason}. Choose another --host or --port."
-        ) from None
+        reason = f"{error.strerror or error}. Choose another --host or --port."
+        raise Refused(f"Cannot listen at {host}:{port}: {reason}") from None
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(f"Listening at http://{shown}:{port}, the interface is at /docs.")
@@ -160,17 +134,10 @@ def serve(model, host, port, token, max_megabytes, **limits):
 @option.maps
 @option.overlays
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
-@click.option(
-    "--mqtt",
-    metavar="BROKER",
-    help="Publish each decision there: HOST, HOST:PORT, or with TLS mqtts://HOST.",
-)
+@click.option("--mqtt", metavar="BROKER", help="Publish there: HOST[:PORT], with TLS mqtts://HOST.")
 @click.option("--topic", default="skstructcore", help="Of MQTT.")
 @click.option(
-    "--settle",
-    default=1.0,
-    type=click.FloatRange(0),
-    help="Seconds that a file must stay the same before it is read.",
+    "--settle", default=1.0, type=click.FloatRange(0), help="Seconds that a file stays the same."
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
 @option.json
@@ -191,13 +158,11 @@ def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once
     senders = [webhook_sender(webhook)] if webhook else []
     known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
     senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
-    pipe = model.load()
+    options = {"senders": senders, "maps": maps, "overlays": overlays}
+    options |= {"settle": 0.0, "patience": 0.0} if once else {"settle": settle}
     digest = info(model.path)["digest"][:12]
-    settle = 0.0 if once else settle
-    options = {"settle": settle, "senders": senders, "maps": maps, "overlays": overlays}
-    watched = FolderWatch(pipe, folder, csv, model=digest, **options)
+    watched = FolderWatch(model.load(), folder, csv, model=digest, **options)
     if once:
-        watched.patience = 0.0
         watched.step()
     else:
         say(f"Watching {folder}; end with Ctrl-C.")

@@ -9,6 +9,7 @@ from command import SMALL, run
 from PIL import Image
 
 import skstructcore
+from skstructcore.cli._inputs import parts_of
 
 
 @pytest.mark.parametrize("place", ["bolt", "bolt/train"])
@@ -91,3 +92,9 @@ def test_a_view_that_does_not_fit_is_an_error_and_never_the_whole_image(model, t
     assert table["file"].str.endswith("[50x50+40+40]").all()
     assert table["error"].str.contains("not within its 48 x 48").sum() == 8
     assert table["is_anomalous"].notna().tolist() == [False] * 8 + [True]
+
+
+def test_groups_of_a_pattern_are_joined_so_that_parts_stay_apart():
+    parts = parts_of(["line/a b_c.png", "line/a_b c.png", "line/a_b.png"], r"line/(.*)_(.*)\.png")
+    assert parts == ["'a b' c", "a 'b c'", "a b"]
+    assert parts_of(["line/3_cam.png", "line/cam.png"], r"(\d*)_?cam") == ["3", "cam"]
