@@ -111,7 +111,7 @@ reading = _all(
         help="What is taken of files of several images (pages): a row each, a.tif[0] …, the same "
         "as views of one part (--parts file), or the first.  [default: such a file is an error]",
     ),
-    _kept("--max-pixels", type=click.IntRange(1), help="Of a file.  [default: 179 million]"),
+    _kept("--max-pixels", type=click.IntRange(1), help="Most of a file.  [default: 179 million]"),
     _kept(
         "--view",
         "views",
@@ -172,7 +172,7 @@ def _to_pipeline(context, parameter, pairs):
 
 
 pipeline = _all(
-    _kept("--features", default="efficientnet_lite0", help="Or dinov2_vitb14, for instance."),
+    _kept("--features", default="efficientnet_lite0", help="Backbone, dinov2_vitb14 for instance."),
     _kept("--preset", default="default", help='Settings: "default" or "paper".'),
     click.option(
         "--set",
@@ -191,8 +191,6 @@ false_alarm_rate = click.option(
     help="Share of good images that may be rejected, 0.02 for 2 %.  "
     "[default: 0.01 of a fit, else that of MODEL]",
 )
-
-
 parts = click.option(
     "--parts",
     callback=lambda context, _, how: how or ("file" if context.meta["pages"] == "parts" else None),
