@@ -1,19 +1,46 @@
-"""Patch features of DINOv2 vision transformers."""
+"""Patch features of DINOv2 vision transformers, and where their weights come from."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import re
+from functools import lru_cache
+from itertools import product
 from numbers import Integral
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from .._utils.files import file_digest
+from .._utils.versions import import_extra
 from ._backbone import PatchFeatures
-from ._dino_weights import find_weights, load_weights
+from ._modules import check_fit, read_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..images.image_list import StrPath
     from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
+
+_HEAD_WIDTH = 64  # of every published model
+# What a config.json says about the computation; the rest must not change the checksum.
+_ESSENTIAL = (
+    "model_type hidden_size num_hidden_layers num_attention_heads mlp_ratio hidden_act "
+    "layer_norm_eps image_size patch_size qkv_bias use_swiglu_ffn num_register_tokens"
+).split()
+#: Published models: features of a patch, blocks, whether there are registers, name on the hub.
+ARCHITECTURES = {
+    f"dinov2_vit{letter}14{end}": (width, n_blocks, bool(end), f"facebook/dinov2-{kind}{size}")
+    for letter, width, n_blocks, size in (
+        ("s", 384, 12, "small"),
+        ("b", 768, 12, "base"),
+        ("l", 1024, 24, "large"),
+        ("g", 1536, 40, "giant"),
+    )
+    for end, kind in (("", ""), ("_reg", "with-registers-"))
+}
 
 
 class DinoFeatures(PatchFeatures):
@@ -134,3 +161,201 @@ class DinoFeatures(PatchFeatures):
                 f"layers must be numbers of blocks, from 1 on, each once; got {self.layers!r}."
             )
         return [int(n) for n in blocks]
+
+
+class Weights(NamedTuple):
+    """Weights on this machine: a folder as `save_pretrained` writes it, or a checkpoint file."""
+
+    path: Path
+    source: str
+
+    def checksum(self):
+        """Digest of the weight files and of what the configuration says about the network."""
+        if not self.path.is_dir():
+            return file_digest(self.path)
+        config = _read_config(self.path)
+        parts = [file_digest(file) for file in _weight_files(self.path)]
+        parts.append(json.dumps({key: config.get(key) for key in _ESSENTIAL}))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_weights(model, weights):
+    """Where the weights are; downloads those of a hub model that are not in its cache."""
+    if model is not None and model not in ARCHITECTURES and "/" not in model:
+        raise ValueError(
+            f"model={model!r} is unknown. It is one of {', '.join(ARCHITECTURES)}, the name of a "
+            "repository on the hub ('owner/name'), or None with a path as weights."
+        )
+    if weights is None:
+        if model is None:
+            raise ValueError("model=None needs weights: a folder or a checkpoint file.")
+        name = ARCHITECTURES[model][3] if model in ARCHITECTURES else model
+        return Weights(_hub_folder(name), f"hub {name}")
+    path = Path(weights)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"weights={str(weights)!r}: there is no such file or folder. "
+            "If they have moved since the fit: load(path, weights=...), in commands --weights."
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise FileNotFoundError(f"The weights folder {str(path)!r} has no config.json.")
+    if path.is_dir() and not _weight_files(path):
+        raise FileNotFoundError(
+            f"The weights folder {str(path)!r} has no *.safetensors and no pytorch_model*.bin file."
+        )
+    return Weights(path, str(path))
+
+
+def load_weights(located, model):
+    """The transformers model with these weights, float32, in evaluation mode.
+
+    Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
+    """
+    transformers = import_extra("transformers", "dino", "DinoFeatures")
+    path, source = located
+    is_folder = path.is_dir()
+    config, state = (_read_config(path), None) if is_folder else _read_checkpoint(path)
+    prefixes = {"dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters"}
+    prefix = prefixes.get(config.get("model_type"))
+    if prefix is None:
+        raise ValueError(
+            f"{source} holds a model of the type {config.get('model_type')!r}; it must be "
+            f"{' or '.join(map(repr, prefixes))}."
+        )
+    if model in ARCHITECTURES:
+        given = config["hidden_size"], config["num_hidden_layers"], prefix != "Dinov2"
+        holds, needs = _words(*given), _words(*ARCHITECTURES[model][:3])
+        if holds != needs:
+            raise ValueError(
+                f"{source} holds a model of {holds}; {model} has {needs}. Change model or weights."
+            )
+    place, options = str(path), {"local_files_only": True}
+    if not is_folder:
+        config = getattr(transformers, f"{prefix}Config")(**config)
+        place, options = None, {"config": config, "state_dict": state}
+    with _quiet(transformers):
+        network, info = getattr(transformers, f"{prefix}Model").from_pretrained(
+            place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    wrong = [f"{key} has another shape" for key, *_ in info["mismatched_keys"]]
+    wrong += [f"{k} is missing" for k in info["missing_keys"] if not k.endswith("mask_token")]
+    if not is_folder:
+        wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
+    check_fit(wrong, source, "a DINOv2 model")
+    return network.float().eval()
+
+
+def _words(width, n_blocks, registers):
+    return f"{width} features and {n_blocks} blocks, {'with' if registers else 'without'} registers"
+
+
+@contextlib.contextmanager
+def _quiet(transformers):
+    """Keep transformers from printing progress and reports; errors are raised by us."""
+    logging = transformers.utils.logging
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
+
+
+def _read_config(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def _weight_files(folder):
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+@lru_cache(16)
+def _hub_folder(name):
+    """Folder of a hub repository in the local cache; downloaded if it is not there."""
+    import_extra("transformers", "dino", "DinoFeatures")
+    from huggingface_hub import constants, snapshot_download
+
+    ways = [{"local_files_only": True}, {"etag_timeout": 3}]
+    if constants.HF_HUB_OFFLINE:
+        ways.pop()
+    for options, ending in product(ways, ("safetensors", "bin")):
+        patterns = ["config.json", f"*.{ending}"]
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+        except Exception as error:  # of many kinds: not cached, no network, no such repository
+            reason = str(error)
+            continue
+        if (folder / "config.json").is_file() and _weight_files(folder):
+            return folder
+        reason = "the repository holds no weights"
+    if constants.HF_HUB_OFFLINE:
+        reason = "HF_HUB_OFFLINE is set"
+    raise FileNotFoundError(
+        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). "
+        "There are three ways to get them: (1) run once with access to the hub, or copy its "
+        "cache (HF_HOME) from a machine that has it; (2) weights=<folder> with config.json and "
+        "model.safetensors of the repository; (3) weights=<file.pth>, the original checkpoint "
+        "of facebookresearch/dinov2. ConvFeatures needs no download."
+    )
+
+
+_RENAMED = [
+    (r"^(cls_token|mask_token|register_tokens)$", r"embeddings.\1"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "layernorm."),
+    (r"^blocks\.(?:\d+\.)?(\d+)\.", r"encoder.layer.\1."),  # training runs group the blocks
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+    (r"\.mlp\.w12\.", ".mlp.weights_in."),
+    (r"\.mlp\.w3\.", ".mlp.weights_out."),
+]
+
+
+def _read_checkpoint(path):
+    """Configuration and tensors, by the names of the hub, of an original checkpoint."""
+    state = read_state_dict(path)
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
+    absent = [key for key in needed if key not in state]
+    if absent:
+        raise ValueError(
+            f"{str(path)!r} is no DINOv2 checkpoint of facebookresearch/dinov2: it lacks "
+            f"{', '.join(absent)}; it has {', '.join(list(state)[:3])}, ... For a file of the hub "
+            "pass the folder that holds it and config.json."
+        )
+    converted = {}
+    for key, tensor in state.items():
+        for pattern, replacement in _RENAMED:
+            key = re.sub(pattern, replacement, key)
+        if ".attn.qkv." in key:
+            for part, values in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                converted[key.replace("attn.qkv", f"attention.attention.{part}")] = values
+        else:
+            converted[key] = tensor
+    return _infer_config(converted), converted
+
+
+def _infer_config(state):
+    projection = state["embeddings.patch_embeddings.projection.weight"]
+    width, _, _, patch_size = projection.shape
+    n_positions = state["embeddings.position_embeddings"].shape[1] - 1
+    blocks = [re.match(r"encoder\.layer\.(\d+)\.", key) for key in state]
+    swiglu = "encoder.layer.0.mlp.weights_in.weight" in state
+    hidden = state.get("encoder.layer.0.mlp.fc1.weight", projection).shape[0]
+    config = {
+        "model_type": "dinov2",
+        "hidden_size": width,
+        "num_hidden_layers": 1 + max((int(m[1]) for m in blocks if m), default=-1),
+        "num_attention_heads": max(1, width // _HEAD_WIDTH),
+        "mlp_ratio": 4 if swiglu else max(1, hidden // width),
+        "patch_size": patch_size,
+        "image_size": round(n_positions**0.5) * patch_size,
+        "use_swiglu_ffn": swiglu,
+    }
+    if "embeddings.register_tokens" in state:
+        config["model_type"] = "dinov2_with_registers"
+        config["num_register_tokens"] = state["embeddings.register_tokens"].shape[1]
+    return config

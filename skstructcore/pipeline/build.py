@@ -109,8 +109,8 @@ def make_structcore(
 
 
 def _named_features(name):
-    from ..features._dino_weights import ARCHITECTURES
     from ..features.conv import BUILT_IN, ConvFeatures
+    from ..features.dino import ARCHITECTURES
 
     if name in ARCHITECTURES or "/" in name:
         from ..features.dino import DinoFeatures
