@@ -14,6 +14,8 @@ from ..pipeline.steps import fitted_steps
 from .style import drawing, new_figure
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
@@ -90,6 +92,7 @@ class ScoredDisplay(Display):
         y: ArrayLike | None = None,
         *,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Score images with a fitted pipeline, and draw; the backbone runs.
 
@@ -102,9 +105,11 @@ class ScoredDisplay(Display):
             What the images show; None: what the `ImageSet` says.
         ax : Axes, default=None
             See `plot`.
+        **options
+            None, unless a display says so.
         """
         labels = cls._labels_of(images, y)
-        return cls.from_predictions(*described_by(pipe, images), labels, ax=ax)
+        return cls.from_predictions(*described_by(pipe, images), labels, ax=ax, **options)
 
     @classmethod
     def from_predictions(
@@ -114,6 +119,7 @@ class ScoredDisplay(Display):
         y: ArrayLike | None = None,
         *,
         ax: Axes | None = None,
+        **options: Any,
     ) -> Self:
         """Draw scores that are known already.
 
@@ -122,11 +128,11 @@ class ScoredDisplay(Display):
         described : DataFrame
             From ``scorer.describe``.
         scorer : StructCoreScorer
-        y, ax
+        y, ax, **options
             See `from_estimator`.
         """
         check_same_length(described=described, y=y)
-        return cls.of(described, scorer, y).plot(ax)
+        return cls.of(described, scorer, y, **options).plot(ax)
 
 
 def described_by(pipe: Pipeline, images: ImagesLike) -> tuple[pd.DataFrame, StructCoreScorer]:

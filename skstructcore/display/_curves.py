@@ -14,7 +14,7 @@ from ..datasets.masks import judged_pixels
 from ..images.labels import GOOD, labels_of
 from ..metrics import curve_until, pro_curve
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
-from ._base import Display, check_described, described_by
+from ._base import Display, ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, drawing, line_style, percent_axis
 
 if TYPE_CHECKING:
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from ..datasets import ImageSet
     from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 
 @dataclass(eq=False, repr=False)
-class OperatingPointDisplay(Display):
+class OperatingPointDisplay(ScoredDisplay):
     """Good images rejected, and defects found, at every false-alarm rate that one may ask for.
 
     Parameters
@@ -122,33 +121,14 @@ class OperatingPointDisplay(Display):
             Images of one group are alike and count as one in the band. None: what the `ImageSet`
             says, else each is its own.
         """
-        labels = labels_of(images, y)
         groups = getattr(images, "groups", None) if groups is None else groups
         options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
-        return cls.from_predictions(*described_by(pipe, images), labels, **options)
+        return super().from_estimator(pipe, images, y, **options)
 
     @classmethod
-    def from_predictions(
-        cls,
-        described: pd.DataFrame,
-        scorer: StructCoreScorer,
-        y: ArrayLike | None = None,
-        *,
-        false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
-        groups: ArrayLike | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Draw scores that are known already.
-
-        Parameters
-        ----------
-        described, scorer
-            See `ScoreShiftDisplay.from_predictions`.
-        y, false_alarm_rates, groups, ax
-            See `from_estimator`.
-        """
-        check_same_length(described=described, y=y, groups=groups)
-        labels = labels_of(None, y)
+    def of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
+        check_same_length(described=described, groups=groups)
+        labels = labels_of(None, labels)
         check_described(described, "anomaly_score", "route")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)
         _check_rates(rates)
@@ -162,7 +142,7 @@ class OperatingPointDisplay(Display):
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
             smallest_rate=max(d.smallest_rate for d in scorer.routes_.decisions.values()),
-        ).plot(ax)
+        )
 
     @classmethod
     def from_table(

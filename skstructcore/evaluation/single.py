@@ -109,14 +109,13 @@ class Evaluation:
         for rate in false_alarm_rates:
             check_number(rate, "false_alarm_rates", 0, 1)
         scores = self.scores if parts is None else self.parts(parts)
-        good, rows = scores["defect_type"].to_numpy() == GOOD, []
-        of_rates = rejections(scores, self.scorer, false_alarm_rates)
-        for rate, rejected in zip(false_alarm_rates, of_rates, strict=True):
-            hits = [int(rejected[kind].sum()) for kind in (good, ~good)]
-            shares = [rejected[kind].mean() if kind.any() else np.nan for kind in (good, ~good)]
-            rows.append((rate, *hits, *shares))
-        names = ["false_alarm_rate", "false_alarms", "found", "false_alarms_share", "found_share"]
-        return pd.DataFrame(rows, columns=names)
+        good = scores["defect_type"].to_numpy() == GOOD
+        rejected = rejections(scores, self.scorer, false_alarm_rates)
+        counts = {"false_alarms": rejected[:, good].sum(axis=1)}
+        counts = pd.DataFrame({**counts, "found": rejected[:, ~good].sum(axis=1)})
+        shares = (counts / [good.sum(), (~good).sum()]).add_suffix("_share")  # NaN of none
+        counts.insert(0, "false_alarm_rate", list(false_alarm_rates))
+        return counts.join(shares)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
         """Decide about the part that each image shows.
