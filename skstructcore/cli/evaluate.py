@@ -169,6 +169,7 @@ def _to_fit_and_test(images, train, good, parts):
     """Images of --train and IMAGES; else of their split; else three quarters of the good ones."""
     import numpy as np
 
+    from ..datasets import load_images
     from ..datasets.loaders import layout_or_none
     from ..images.labels import GOOD
     from ..model_selection import OneClassGroupShuffleSplit
@@ -181,11 +182,11 @@ def _to_fit_and_test(images, train, good, parts):
                 "skstructcore evaluate-categories, or name the folder of one of them"
             )
     tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
-    rows = to_train.rows(good, "train")
-    to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
+    trained = load_images(*to_train.paths, good=good, **to_train.reading)
+    to_fit = {os.path.realpath(path) for path in trained[trained.y == GOOD]}
     common = to_fit & set(map(os.path.realpath, tested.paths))
     if not common:
-        return to_train.all_of(rows), tested
+        return trained, tested
     if train or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
     groups = tested.groups
