@@ -11,7 +11,6 @@ from collections import deque
 
 import matplotlib.pyplot as plt
 import numpy as np
-
 from skstructcore import make_structcore, warm_up
 from skstructcore.datasets import make_photographs
 from skstructcore.display import AnomalyMapDisplay

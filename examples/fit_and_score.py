@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-
 from skstructcore import load, make_structcore, save
 from skstructcore.datasets import make_photographs
 

@@ -18,7 +18,6 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
 from skstructcore import ConvFeatures, make_structcore, regions
 from skstructcore.datasets import make_photographs, paint_defect
 

@@ -8,7 +8,6 @@ on one grid, and no later step needs to know. Lite2 needs the extra ``lite``.
 
 import matplotlib.pyplot as plt
 import pandas as pd
-
 from skstructcore import ConvFeatures, JoinedFeatures, make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.display import AnomalyMapDisplay

@@ -18,7 +18,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from skimage import data
-
 from skstructcore import ConvFeatures, make_structcore, regions
 from skstructcore.datasets import paint_defect
 

@@ -8,7 +8,6 @@ that scikit-image brings along.
 
 import numpy as np
 import pandas as pd
-
 from skstructcore import add_category, make_structcore, remove_category
 from skstructcore.datasets import make_photographs
 
@@ -52,7 +51,6 @@ pd.concat(
 # And how far each is from the product that it was taken for.
 
 import matplotlib.pyplot as plt
-
 from skstructcore.display import RoutingDisplay
 
 figure, axes = plt.subplots(3, figsize=(9, 9), layout="constrained")

@@ -34,7 +34,6 @@ measured[columns].round(3)
 # The same as a picture, and the choice: a new threshold, without a new fit.
 
 import matplotlib.pyplot as plt
-
 from skstructcore.display import OperatingPointDisplay
 
 OperatingPointDisplay.from_estimator(pipe, images.test)

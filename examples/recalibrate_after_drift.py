@@ -9,7 +9,6 @@ was.
 
 import matplotlib.pyplot as plt
 import numpy as np
-
 from skstructcore import DriftMonitor, describe, make_structcore, recalibrate
 from skstructcore.datasets import make_photographs
 from skstructcore.display import DriftDisplay

@@ -14,7 +14,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import RocCurveDisplay, roc_auc_score
-
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.images import is_anomalous

@@ -8,7 +8,6 @@ Here it is one of two workers on this machine. Needs the extra ``distributed``.
 import joblib
 import matplotlib.pyplot as plt
 from dask.distributed import Client, LocalCluster
-
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.display import ScoreHistogramDisplay

@@ -11,7 +11,6 @@ import tempfile
 import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.model_selection import GridSearchCV
-
 from skstructcore import make_structcore
 from skstructcore.datasets import make_photographs
 from skstructcore.model_selection import OneClassGroupKFold, image_auroc_scorer

@@ -6,9 +6,11 @@ of `StructCoreScorer.describe`, or minus the `score_samples` of an outlier detec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from sklearn import metrics
 
@@ -16,13 +18,7 @@ from ._utils.validation import check_number
 from .images.labels import is_anomalous
 from .images.masks import as_mask
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-
-    Images = Sequence[ArrayLike] | NDArray[Any]
+Images = Sequence[ArrayLike] | NDArray[Any]
 
 
 def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:

@@ -9,15 +9,12 @@ import re
 import secrets
 import shutil
 import stat
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO, TypeAlias
-
-    StrPath: TypeAlias = str | os.PathLike[str]
+StrPath: TypeAlias = str | os.PathLike[str]
 
 # What breaks a row of a table, a terminal or an encoder: control characters, line separators,
 # and the surrogates by which Python spells bytes of a name that are not UTF-8.

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_array, validate_data
 
 from .computing import parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from numpy.typing import DTypeLike
-
-    from .typing import ArrayLike, NDArray
+from .typing import ArrayLike, NDArray
 
 _FLOATS = [np.float32, np.float64]
 # Patches that are searched, pooled or judged at a time.

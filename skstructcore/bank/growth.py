@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from ..neighbors.coreset import greedy_k_center
 from ..neighbors.index import NeighborIndex
 from ..routing import fit_profile, pool_patches
 from .build import join_routes
+from .coreset_bank import CoresetBank
 from .training import recognised
-
-if TYPE_CHECKING:
-    from .coreset_bank import CoresetBank
 
 
 def with_learned(estimator: Any, **attributes: Any) -> Any:

@@ -7,24 +7,18 @@ import logging
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._utils.versions import import_extra
-from ..images.image_list import as_images
+from ..images.image_list import StrPath, as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
 from .image_set import ImageSet, Problems
 from .sources import walk
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from ..images.image_list import StrPath
 
 _logger = logging.getLogger(__name__)
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 import copy
 import operator
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .._utils.validation import check_per_image
-from ..images.image_list import Annotations, as_images, find_unreadable
+from ..images.image_list import Annotations, StrPath, as_images, find_unreadable
 from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
 from .masks import find_mask_problems
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from ..images.image_list import StrPath
 
 
 def _known(name):

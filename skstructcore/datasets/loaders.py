@@ -10,23 +10,18 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from ..images.files import images_among, tell_of_others
+from ..images.image_list import StrPath
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ..images.reading import ImageReadError
-from .image_set import DatasetError, ImageRow, Problems, as_image_set
+from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
 from .tables import read_table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from ..images.image_list import StrPath
-    from .image_set import ImageSet
 
 _logger = logging.getLogger(__name__)
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ..images.geometry import ignored_pixels
+from ..images.geometry import Geometry, ignored_pixels
 from ..images.labels import GOOD
 from ..images.masks import mask_as_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from ..images.geometry import Geometry
     from .image_set import ImageSet
 
 _logger = logging.getLogger(__name__)

@@ -7,21 +7,16 @@ defect were everywhere, and the opacity of the defect at each pixel. `paint_defe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
+from .._utils.typing import ArrayLike, NDArray, RandomState
 from .._utils.validation import check_number
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from .image_set import ImageSet
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .._utils.typing import ArrayLike, NDArray, RandomState
-    from ..images.image_list import ImagesLike
 
 # An opacity above this counts as defect in the mask: about where the eye puts the edge.
 _MASK_LEVEL = 0.4

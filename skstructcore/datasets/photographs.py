@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from sklearn.utils import check_random_state
 
+from .._utils.typing import RandomState
 from .._utils.versions import import_extra
 from ..images.labels import GOOD
 from .image_set import ImageSet
 from .painting import DEFECTS, by_channel, paint_defect, resample
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .._utils.typing import RandomState
 
 # A block is this much wider than a tile, so that tiles of one block differ in place.
 _BLOCK = 1.25

@@ -8,25 +8,19 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..images.files import images_among, split_name, tell_of_others
-from ..images.image_list import as_images
+from ..images.image_list import Pages, StrPath, as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
-from .image_set import DatasetError, ImageRow, Problems, as_image_set
+from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
 from .loaders import layout_or_none, masks_of
 from .tables import beside, read_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Literal
-
-    from ..images.image_list import Pages, StrPath
-    from .image_set import ImageSet
 
 _logger = logging.getLogger(__name__)
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import csv
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from .._utils.files import check_regular, unescape_name
 from ..images.files import split_name
-from ..images.image_list import ImageReadError, as_images
+from ..images.image_list import ImageReadError, Pages, StrPath, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
 from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Literal
-
-    from ..images.image_list import Pages, StrPath
 
 #: What a column of a table may be called, by what is in it; in any case.
 _COLUMNS = {

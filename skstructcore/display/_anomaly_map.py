@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline
+from typing_extensions import Self
 
 from .._utils.validation import check_number, check_same_length
+from ..containers import AnomalyMaps
+from ..evaluation.single import Evaluation
 from ..images.geometry import place_on_image, upsample_maps
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.labels import GOOD, labels_of
 from ..pipeline.steps import intensity_of
 from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds
 from ._base import Display
 from .style import SKY, as_text, drawing, map_limits, new_figure, overlay_colors
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
-    from typing_extensions import Self
-
-    from ..containers import AnomalyMaps
-    from ..evaluation.single import Evaluation
-    from ..images.image_list import ImagesLike
 
 _OURS = "distance / threshold"
 _MOST_IMAGES = 100  # all are in memory, and each has axes of its own

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
+from typing_extensions import Self
 
 from .._utils.validation import check_same_length
+from ..images.image_list import ImagesLike
 from ..images.labels import labels_of
 from ..pipeline.steps import fitted_steps
+from ..scoring.structcore import StructCoreScorer
 from .style import drawing, new_figure
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-    from typing_extensions import Self
-
-    from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 
 class Display:

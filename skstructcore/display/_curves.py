@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import auc
+from sklearn.pipeline import Pipeline
+from typing_extensions import Self
 
 from .._utils.validation import check_number, check_same_length
+from ..datasets import ImageSet
 from ..datasets.masks import judged_pixels
+from ..images.image_list import ImagesLike
 from ..images.labels import GOOD, labels_of
 from ..metrics import curve_until, pro_curve
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
@@ -18,15 +24,7 @@ from ._base import Display, ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, drawing, line_style, percent_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-    from typing_extensions import Self
-
-    from ..datasets import ImageSet
-    from ..images.image_list import ImagesLike
 
 
 @dataclass(eq=False, repr=False)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline
+from typing_extensions import Self
 
 from ..bank.dependence import MIN_FOR_SEQUENCE
+from ..images.image_list import ImagesLike
 from ..lifecycle.drift import DriftMonitor
 from ..pipeline.steps import fitted_steps
 from ._base import Display, described_by
 from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside, line_style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
-    from typing_extensions import Self
-
-    from ..images.image_list import ImagesLike
 
 
 @dataclass(eq=False, repr=False)

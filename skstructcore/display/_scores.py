@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from .._utils.validation import check_same_length
 from ..images.labels import GOOD
@@ -14,11 +15,6 @@ from ..routing import UNKNOWN
 from ..scoring.table import base_thresholds, z_columns
 from ._base import ScoredDisplay, check_described
 from .style import BLUE, GREY, ORANGE, around, as_text, label_styles, legend_beside
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
 
 _CALIBRATION = "good, calibration"
 

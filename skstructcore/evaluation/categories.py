@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import joblib
+import pandas as pd
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from .._utils.computing import end_with_parent, progress_bar
 from ..datasets import find_layout
+from ..images.image_list import StrPath
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
 from ..pipeline.steps import fitted_steps
 from .results import MEAN, Results, content_of
 from .single import evaluate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import StrPath
 
 _logger = logging.getLogger(__name__)
 

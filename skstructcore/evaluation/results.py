@@ -11,22 +11,18 @@ import os
 import re
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING
 
 import joblib
 import pandas as pd
 from joblib.func_inspect import get_func_code
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from .._utils.files import escape_name, write_text
 from .._version import __version__
+from ..datasets import ImageSet
 from ..features._modules import is_module, module_checksum
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-    from ..datasets import ImageSet
-    from ..images.image_list import StrPath
+from ..images.image_list import StrPath
 
 _logger = logging.getLogger(__name__)
 

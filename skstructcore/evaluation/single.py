@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
 from ..containers import AnomalyMaps
 from ..datasets import ImageSet, NoMasksError
 from ..datasets.masks import check_masks, judged_pixels
+from ..images.intensity import Intensity
 from ..images.labels import GOOD, is_anomalous
 from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline.steps import check_takes_images, intensity_of
 from ..scoring.parts import decide_parts
+from ..scoring.structcore import StructCoreScorer
 from ..scoring.table import FALSE_ALARM_RATES, rejections
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
-
-    from ..images.intensity import Intensity
-    from ..scoring.structcore import StructCoreScorer
 
 ALL = "all"  #: the last row of the table
 

@@ -8,16 +8,20 @@ import os
 import re
 import textwrap
 from abc import abstractmethod
+from collections.abc import Hashable, Sequence
 from dataclasses import astuple
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import joblib
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from typing_extensions import Self
 
 from .._utils.computing import find_device
-from ..images.image_list import as_images
+from ..images.ignoring import RegionLike
+from ..images.image_list import ImagesLike, StrPath, as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._documentation import SHARED
@@ -26,25 +30,18 @@ from ._lazy import LazyTransformer
 from ._picture import digest_of, find_picture, mean_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-    from typing import Any, Literal, TypeAlias
-
-    import joblib
     import torch
-    from typing_extensions import Self
 
-    from ..images.ignoring import RegionLike
-    from ..images.image_list import ImagesLike, StrPath
     from ._networks import Network
 
-    # Of the parameters of all constructors.
-    ImageSize: TypeAlias = int | float | Literal["native"] | tuple[int, int]
-    Crop: TypeAlias = bool | int | Sequence[Any]
-    Window: TypeAlias = Literal["auto"] | tuple[float, float]
-    Channels: TypeAlias = Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None
-    Ignore: TypeAlias = RegionLike | dict[str, RegionLike] | None
-    Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
-    Memory: TypeAlias = StrPath | joblib.Memory | None
+# Of the parameters of all constructors.
+ImageSize: TypeAlias = int | float | Literal["native"] | tuple[int, int]
+Crop: TypeAlias = bool | int | Sequence[Any]
+Window: TypeAlias = Literal["auto"] | tuple[float, float]
+Channels: TypeAlias = Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None
+Ignore: TypeAlias = RegionLike | dict[str, RegionLike] | None
+Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
+Memory: TypeAlias = StrPath | joblib.Memory | None
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 # The parameters of all estimators that decide over features, but for `ignore`.

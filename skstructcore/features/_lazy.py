@@ -5,25 +5,21 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from typing_extensions import Self
 
 from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
-from ..images.image_list import as_images
+from ..images.geometry import Geometry
+from ..images.image_list import Annotations, ImageList, ImagesLike, as_images
 from ._picture import Picture, warn_if_swapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
-    from typing_extensions import Self
-
-    from ..images.geometry import Geometry
-    from ..images.image_list import Annotations, ImageList, ImagesLike
     from ._backbone import PatchFeatures
 
 _N_LOOKED_AT = 8

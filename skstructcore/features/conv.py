@@ -5,23 +5,30 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
-from ._backbone import IMAGENET_SCALING, PatchFeatures, pixel_scaling
+from ._backbone import (
+    IMAGENET_SCALING,
+    Channels,
+    Crop,
+    Ignore,
+    ImageSize,
+    Memory,
+    PatchFeatures,
+    Precision,
+    Window,
+    pixel_scaling,
+)
 from ._modules import as_module, stand_in, with_module, without_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Literal
-
     import torch
-
-    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 # The weights come from the TensorFlow release, which was trained on (pixel - 127) / 128.
 SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)

@@ -7,22 +7,18 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
-from ._backbone import PatchFeatures
+from ..images.image_list import StrPath
+from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, PatchFeatures, Precision, Window
 from ._modules import check_fit, read_state_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..images.image_list import StrPath
-    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 _HEAD_WIDTH = 64  # of every published model
 # What a config.json says about the computation; the rest must not change the checksum.

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
+from typing_extensions import Self
 
 from .._utils.computing import parts
 from ..images.geometry import upsample_maps
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ._backbone import PatchFeatures
 from ._extraction import keep_networks
 from ._lazy import LazyTransformer
 from ._picture import asked_framing
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-    from typing_extensions import Self
-
-    from ..images.image_list import ImagesLike
 
 
 class JoinedFeatures(_BaseComposition, LazyTransformer):

@@ -6,21 +6,26 @@ import copy
 import difflib
 import functools
 import json
+import os
 import sys
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 from .._utils.files import file_digest
-from ._backbone import PatchFeatures, pixel_scaling
+from ._backbone import (
+    Channels,
+    Crop,
+    Ignore,
+    ImageSize,
+    Memory,
+    PatchFeatures,
+    Precision,
+    Window,
+    pixel_scaling,
+)
 from ._modules import check_fit, module_checksum, read_state_dict
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-    from typing import Any, Literal
-
-    from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 # Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
 _DEPTHS = (1 / 12, 4 / 12, 7 / 12, 10 / 12, 1)

@@ -13,18 +13,14 @@ import os
 import struct
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from .._utils.files import stamp
 from .files import split_name
-
-if TYPE_CHECKING:
-    from typing import Any, BinaryIO, Literal
-
-    from numpy.typing import NDArray
 
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 N_REMEMBERED = 2**17  # files whose header and digest are kept, by path and time stamp

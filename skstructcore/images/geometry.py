@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, TypeAlias
-
-    from numpy.typing import ArrayLike, NDArray
-
-    Size: TypeAlias = tuple[int, int]  # height and width
-    Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom and right
-    Mask: TypeAlias = NDArray[np.bool_]
+Size: TypeAlias = tuple[int, int]  # height and width
+Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom and right
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

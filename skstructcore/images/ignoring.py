@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from .geometry import only_size
+from .._utils.files import StrPath
+from .geometry import Geometry, Mask, Size, only_size
+from .image_list import ImageList
 from .masks import fill_polygons, read_mask
 from .reading import ImageReadError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, TypeAlias
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from .._utils.files import StrPath
-    from .geometry import Geometry, Mask, Size
-    from .image_list import ImageList
-
-    #: A mask (file or array) or polygons.
-    RegionLike: TypeAlias = "StrPath | NDArray[Any] | Sequence[ArrayLike]"
+#: A mask (file or array) or polygons.
+RegionLike: TypeAlias = StrPath | NDArray[Any] | Sequence[ArrayLike]
 
 # A patch is ignored if at least this share of its area is; a half may be less by rounding.
 _SHARE = 0.5 - 1e-4

@@ -6,16 +6,18 @@ import copy
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .._utils.columns import take_rows
+from .._utils.files import StrPath
 from .decoding import pages_of, problem_of_array
 from .files import list_images, name_view, split_name
 from .geometry import Framing, as_box, box_in_pixels
@@ -33,23 +35,16 @@ from .reading import (
     scaled_pixels,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal, Protocol, TypeAlias
 
-    from numpy.typing import NDArray
+class _HasPaths(Protocol):
+    @property
+    def paths(self) -> Sequence[Any]: ...
 
-    from .._utils.files import StrPath
 
-    class _HasPaths(Protocol):
-        @property
-        def paths(self) -> Sequence[Any]: ...
-
-    Pages: TypeAlias = Literal["all", "parts", "first"]
-    #: What `as_images` takes.
-    _Image = StrPath | Image.Image | NDArray[Any]
-    ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
-
+Pages: TypeAlias = Literal["all", "parts", "first"]
+_Image = StrPath | Image.Image | NDArray[Any]
+#: What `as_images` takes.
+ImagesLike: TypeAlias = "StrPath | ImageList | _HasPaths | Sequence[_Image] | NDArray[Any]"
 
 _logger = logging.getLogger(__name__)
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from .decoding import PixelType
+from .decoding import PixelType
 
 FULL_RANGE = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from .._utils.files import StrPath
+from .geometry import Mask, Size
 from .reading import FileImage, reading
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from .._utils.files import StrPath
-    from .geometry import Mask, Size
-
 
 _logger = logging.getLogger(__name__)
 

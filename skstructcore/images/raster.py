@@ -6,18 +6,14 @@ Strips and tiles of a TIFF are decoded one by one by tifffile, where it is there
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .decoding import map_array, map_pixmap, open_tiff, orientation_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .decoding import Header
+from .decoding import Header, map_array, map_pixmap, open_tiff, orientation_of
 
 LARGE = 2**24  # pixels of an image that is read in parts; smaller ones are decoded as a whole
 _BAND = 2**22  # pixels that are read at a time, about

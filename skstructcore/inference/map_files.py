@@ -6,32 +6,25 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import joblib
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from sklearn.pipeline import Pipeline
 
 from .._utils.files import atomic_file, escape_name, stamp, write_text
+from ..containers import AnomalyMaps
 from ..images.files import split_name
 from ..images.geometry import place_on_image
-from ..images.image_list import as_images
+from ..images.image_list import ImageList, ImagesLike, StrPath, as_images
 from ..model_files.persistence import load
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
 from ..scoring.regions import find_regions
+from ..scoring.structcore import StructCoreScorer
 from .region_files import draw_mask
-from .scores import iter_shards
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from sklearn.pipeline import Pipeline
-
-    from ..containers import AnomalyMaps
-    from ..images.image_list import ImageList, ImagesLike, StrPath
-    from ..scoring.structcore import StructCoreScorer
-    from .scores import OnError
+from .scores import OnError, iter_shards
 
 _NOTE = "scale.json"
 _STAMP = "image"  # text in each PNG: the stamp of the file that it was drawn from

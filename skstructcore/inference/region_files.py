@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, StrPath, as_images
 from ..images.masks import fill_polygons
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from ..images.image_list import ImagesLike, StrPath
 
 __all__ = ["to_coco", "to_geojson"]
 

@@ -11,31 +11,25 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Callable, Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import joblib
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import end_with_parent, progress_bar
 from .._utils.files import stamp
 from .._utils.validation import check_number
-from ..images.image_list import ImageReadError, as_images
+from ..images.image_list import ImageList, ImageReadError, ImagesLike, StrPath, as_images
 from ..model_files.persistence import info, load
 from ..pipeline.steps import check_takes_images, no_features
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, Literal
-
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImageList, ImagesLike, StrPath
-
-    OnError = Literal["skip", "raise"]
-    Also = Callable[..., list[Any]]
+OnError = Literal["skip", "raise"]
+Also = Callable[..., list[Any]]
 
 __all__ = ["iter_scores", "score_images"]
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from ..scoring.conformal import ROUNDING
+from ..scoring.decision import Decision
 from . import _martingale as bets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any, Literal
-
-    from numpy.typing import NDArray
-
-    from ..scoring.decision import Decision
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 

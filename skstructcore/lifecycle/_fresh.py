@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline
 
-from .._utils.rows import is_lazy, materialize
-from ..bank.training import digests_of, good_images, is_auto
+from .._utils.rows import LazyRows, is_lazy, materialize
+from ..bank.coreset_bank import CoresetBank
+from ..bank.training import GoodImages, digests_of, good_images, is_auto
+from ..containers import AnomalyMaps, Patches
+from ..images.image_list import ImagesLike
 from ..knn.search import score_patches
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.evidence import check_maps
+from ..scoring.structcore import StructCoreScorer
 from ..scoring.table import describe_maps, routes_of
-
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
-    from numpy.typing import ArrayLike, NDArray
-    from sklearn.pipeline import Pipeline
-
-    from .._utils.rows import LazyRows
-    from ..bank.coreset_bank import CoresetBank
-    from ..bank.training import GoodImages
-    from ..containers import AnomalyMaps, Patches
-    from ..images.image_list import ImagesLike
-    from ..scoring.structcore import StructCoreScorer
 
 # Scores this many times as far above the median as the most anomalous calibration image.
 _WIDE = 2.0

@@ -9,15 +9,11 @@ the stream is.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike, NDArray
 
 _NOTHING = -1e300  # logarithm of no capital: JSON has no infinity
 #: Beta densities that bet on small ranks only: they gain nothing where values fall.

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
+from sklearn.pipeline import Pipeline
 
 from .._utils.rows import counted_rows, iter_batches
 from .._utils.validation import check_number
 from ..bank.training import digests_of
+from ..images.image_list import ImagesLike
+from ..neighbors.index import NeighborIndex
 from ..pipeline.steps import fitted_steps
 from ..scoring.decision import HeldOut
 from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
 from ._fresh import check_scores, features_of
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["audit"]
 
@@ -143,8 +140,6 @@ def _near_images(bank, features):
 
 def _nearest_patches(bank, features):
     """Distance from each bank entry to the nearest patch of each training image; NaN: not given."""
-    from ..neighbors.index import NeighborIndex
-
     entries, images = bank.bank_.values, bank.images_.find(digests_of(features))
     nearest = np.full((len(bank.images_), len(entries)), np.nan, dtype=np.float32)
     for image, patches in zip(images, chain.from_iterable(iter_batches(features)), strict=True):

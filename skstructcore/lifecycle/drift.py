@@ -9,24 +9,19 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
+from ..images.image_list import ImagesLike
 from ..pipeline.steps import fitted_steps
 from ._drift_tests import RouteTests
 from ._fresh import check_scores
-
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["DriftAlarm", "DriftMonitor"]
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from .._utils.validation import check_number, check_per_image
 from .._utils.warning import renamed
 from ..bank.training import digests_of
 from ..containers import Patches
 from ..datasets.painting import paint_copies
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.labels import is_anomalous
 from ..knn.search import score_held_out
 from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._fresh import check_scores, features_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["operating_points"]
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from .._utils.columns import join_rows
 from .._utils.validation import check_number
 from .._utils.warning import renamed, warn_user
 from ..bank.training import is_auto
+from ..images.image_list import ImagesLike
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import fit_tail
 from ..scoring.decision import MIN_IMAGES, HeldOut, decide, decide_by_base
@@ -21,14 +24,6 @@ from ..scoring.parts import score_parts
 from ..scoring.predictive import UPPER
 from ..scoring.routes import MIN_GROUPS_FOR_UNKNOWN, Routes
 from ._fresh import fresh_images
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["Recalibration", "recalibrate"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from .._utils.rows import materialize
 from .._utils.warning import warn_user
@@ -20,6 +22,7 @@ from ..bank.growth import (
 )
 from ..bank.training import digests_of, good_images
 from ..containers import Patches
+from ..images.image_list import ImagesLike
 from ..images.labels import is_defect_in_training
 from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps, with_steps
@@ -28,14 +31,6 @@ from ..scoring.evidence import check_maps
 from ..scoring.routes import MIN_GROUPS, RouteCalibration
 from ..scoring.summary import explain_routes
 from ._fresh import check_new, features_of, fresh_images, known_parts
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["add_category", "forget", "remove_category", "update"]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file
@@ -15,18 +17,11 @@ from .._utils.versions import versions_of
 from .._version import __version__
 from ..bank.coreset_bank import CoresetBank
 from ..features._backbone import PatchFeatures
+from ..images.image_list import StrPath
 from ..scoring.structcore import StructCoreScorer
 from ..scoring.summary import closing_sentences
 from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
 from ._state import PIPELINE, Reader, Writer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
-
-    from sklearn.base import BaseEstimator
-
-    from ..images.image_list import StrPath
 
 #: Raised when what is fitted changes so that files of before would give other scores.
 FORMAT = 2

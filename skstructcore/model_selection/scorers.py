@@ -6,26 +6,20 @@ masks are checked before the estimator computes anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import metrics
 from ..datasets import DEFECTS, paint_copies
 from ..datasets.masks import check_masks, judged_pixels
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.labels import is_anomalous, is_defect_in_training, required_labels
 from ..pipeline.steps import intensity_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike
-
-    from ..images.image_list import ImagesLike
 
 
 def make_anomaly_scorer(

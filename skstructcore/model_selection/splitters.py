@@ -5,20 +5,16 @@ Anomalous images are always for testing. `y` is read by `skstructcore.images.lab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, KFold, ShuffleSplit, StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
+from .._utils.typing import ArrayLike, NDArray
 from .._utils.validation import check_labels
+from ..datasets import ImageSet
 from ..images.labels import is_anomalous, required_labels
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .._utils.typing import ArrayLike, NDArray
-    from ..datasets import ImageSet
 
 
 class _OneClassSplitter:

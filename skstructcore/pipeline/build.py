@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from ..bank.coreset_bank import CoresetBank
+from ..features.conv import BUILT_IN, ConvFeatures
+from ..features.dino import ARCHITECTURES, DinoFeatures
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from ..scoring.descriptors import PAPER_PHI
 from ..scoring.structcore import StructCoreScorer
-
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
-    from sklearn.base import BaseEstimator
 
 #: What each preset changes in the defaults of the steps.
 PRESETS = {
@@ -109,12 +107,7 @@ def make_structcore(
 
 
 def _named_features(name):
-    from ..features.conv import BUILT_IN, ConvFeatures
-    from ..features.dino import ARCHITECTURES
-
     if name in ARCHITECTURES or "/" in name:
-        from ..features.dino import DinoFeatures
-
         return DinoFeatures(name)
     if name in BUILT_IN:
         return ConvFeatures(name)

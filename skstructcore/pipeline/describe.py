@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.validation import check_labels, check_number
 from .._utils.warning import renamed
 from ..containers import AnomalyMaps
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..scoring.evidence import check_maps
 from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.regions import COLUMNS, find_regions
 from ..scoring.structcore import StructCoreScorer
 from .steps import names_of, takes_images
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from ..images.image_list import ImagesLike
 
 _logger = logging.getLogger(__name__)
 

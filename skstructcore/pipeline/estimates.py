@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
 
 from .._utils.rows import is_lazy
-from ..bank.memory import shape_of_fit
+from ..bank.memory import MemoryEstimate, shape_of_fit
 from ..bank.training import good_images
+from ..images.image_list import ImagesLike
 from ..knn.held_out import N_FOLDS
 from ..knn.surprise import N_CONTEXT
 from .steps import structcore_steps
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..bank.memory import MemoryEstimate
-    from ..images.image_list import ImagesLike
 
 # Images that `estimate_time` fits on: of fewer, what a call costs by itself would count too much.
 _PROBED = 48

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..bank.coreset_bank import CoresetBank
 from ..containers import AnomalyMaps
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.intensity import Intensity
 from ..knn.scorer import RoutedKNNScorer
 from ..projection import RandomProjection
 from ..scoring.structcore import StructCoreScorer
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 _WANTED = (CoresetBank, RoutedKNNScorer, StructCoreScorer)
 

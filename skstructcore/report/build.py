@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from .._utils.computing import progress_bar
 from .._utils.files import atomic_file, check_writable, escape_name
@@ -24,7 +26,7 @@ from .._utils.versions import import_extra
 from ..display import ScoreShiftDisplay
 from ..display.style import map_limits
 from ..images.files import split_name
-from ..images.image_list import ImageReadError, as_images
+from ..images.image_list import ImageReadError, ImagesLike, StrPath, as_images
 from ..images.labels import GOOD, labels_of
 from ..inference.scores import score_batch
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
@@ -34,14 +36,6 @@ from ..scoring.parts import check_fitted_with_parts, decide_parts
 from ..scoring.table import FALSE_ALARM_RATES, base_thresholds, rejections, routes_of, z_columns
 from .pictures import draw_shift, image_uri, map_uri, outline, reduced
 from .words import facts, headline, reasons, term_in_words
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import ArrayLike
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike, StrPath
 
 _BLOCK = 50  # images whose pictures the page reads together, when one of them is shown
 _MANY = 1000  # more images get smaller pictures: 2,000 colour photographs stay below 20 MB

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from ..display import ScoreShiftDisplay
 from ..display.style import around, label_styles, overlay_colors
 from ..images.labels import GOOD
 from .words import shift_in_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from ..display import ScoreShiftDisplay
 
 _N_COLORS = 64  # of a map: a palette that is small
 _WEBP_SIDE = 16383  # longer pictures cannot be written

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import platform
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from .._utils.versions import versions_of
 from .._version import __version__
@@ -14,13 +18,6 @@ from ..routing import UNKNOWN
 from ..scoring.decision import ROUNDING, percent
 from ..scoring.descriptors import SURPRISE, TOP
 from ..scoring.summary import expectations, unlike_the_others
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    import pandas as pd
-    from sklearn.pipeline import Pipeline
 
 _TERMS = {
     "max": "the distance of its farthest patch",

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .decision import Decision, HeldOut, decide, decide_by_base
+from .decision import Decision, HeldOut, Rule, decide, decide_by_base
+from .evidence import Evidence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Literal
-
-    from numpy.typing import NDArray
-
-    from .decision import Rule
-    from .evidence import Evidence
-
-    Norm = Literal["sum", "l2", "linf"]
+Norm = Literal["sum", "l2", "linf"]
 
 #: How the standardised descriptors ``z`` of an image become one number, ``D_struct``.
 NORMS = ("sum", "l2", "linf")

@@ -6,22 +6,18 @@ Everything that accepts or rejects asks a `Decision`. A rule is one of its three
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
 
 from .._utils.columns import OF_WHOLE, take_rows
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 from .predictive import PredictiveTail, fit_predictive_tail
 
-if TYPE_CHECKING:
-    from typing import Any, Literal
-
-    from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
-
-    Rule = Literal["expected", "guaranteed", "quantile"]
+Rule = Literal["expected", "guaranteed", "quantile"]
 
 _NOTHING = "rejects a share of good images that nothing is known of"
 

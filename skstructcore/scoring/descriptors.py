@@ -7,23 +7,19 @@ one. With ``surprise_`` before its name it looks at the surprise map instead of 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .map_functions import DESCRIPTORS, LOOK_AROUND, top_mean
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Literal
-
-    from numpy.typing import ArrayLike, NDArray
-
-    #: A name, or a function of maps ``(n, h, w)`` that returns ``(n,)``.
-    DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
-    #: Several, each with weight 1, or with weights.
-    DescriptorsLike = Sequence[DescriptorLike] | Mapping[DescriptorLike, float]
+#: A name, or a function of maps ``(n, h, w)`` that returns ``(n,)``.
+DescriptorLike = str | Callable[[NDArray[np.floating]], ArrayLike]
+#: Several, each with weight 1, or with weights.
+DescriptorsLike = Sequence[DescriptorLike] | Mapping[DescriptorLike, float]
 
 TOP = re.compile(r"top(\d+(?:\.\d+)?)")
 

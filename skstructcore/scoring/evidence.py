@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from .._utils.columns import OF_WHOLE, join_rows, take_rows
-from ..containers import AnomalyMaps, OfTrainingImages
+from ..containers import AnomalyMaps, OfTrainingImages, TrainingImages
 from ..images.geometry import ignored_pixels, upsample_counted, upsample_maps
-from .descriptors import BASE, check_map_stack, compute_descriptors, looks_at_surprise
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-    from sklearn.base import BaseEstimator
-
-    from ..containers import TrainingImages
-    from .descriptors import DescriptorLike
+from .descriptors import (
+    BASE,
+    DescriptorLike,
+    check_map_stack,
+    compute_descriptors,
+    looks_at_surprise,
+)
 
 _PIXELS_AT_ONCE = 2**21
 #: Of the Gaussian that smooths pixel maps, in pixels that the backbone saw; as in the paper.

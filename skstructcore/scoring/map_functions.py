@@ -11,13 +11,9 @@ Ignored pixels do not count. What looks at a pixel's neighbours, one of :data:`L
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def max_value(maps: NDArray[np.floating]) -> NDArray[np.float64]:

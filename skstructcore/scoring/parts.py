@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from .decision import Decision
 from .predictive import DEGREES_OF_FREEDOM
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from .decision import Decision
     from .structcore import StructCoreScorer
 
 # A p-value of 1 would be a score of minus infinity. That of 0, which the rule "quantile" gives to

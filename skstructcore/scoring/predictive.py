@@ -7,13 +7,10 @@ the scores says more. ``docs/decisions.md`` says how the constants were chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtr, stdtrit
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 # Of the tail: held-out scores of good images are much heavier than a normal.
 DEGREES_OF_FREEDOM = 3.5

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..containers import AnomalyMaps
 from ..images.masks import outline
 from .evidence import iter_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from ..containers import AnomalyMaps
     from .structcore import StructCoreScorer
 
 #: Columns of `skstructcore.regions`, and how they are stored where there is no region.

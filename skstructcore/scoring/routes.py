@@ -9,24 +9,17 @@ from __future__ import annotations
 
 from collections import UserDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ..routing import UNKNOWN, fit_tail
+from ..containers import AnomalyMaps
+from ..routing import UNKNOWN, DistanceTail, fit_tail
 from .calibration import Judged, ScoreCalibration, fit_calibration
-from .decision import MIN_IMAGES
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from ..containers import AnomalyMaps
-    from ..routing import DistanceTail
-    from .decision import Decision
-    from .evidence import Evidence
+from .decision import MIN_IMAGES, Decision
+from .evidence import Evidence
 
 #: A route with fewer independent images is judged by the statistics of all routes together.
 MIN_GROUPS = 8

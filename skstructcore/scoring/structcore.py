@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from typing_extensions import Self
 
 from .._utils.rows import ContainerOutputMixin
 from .._utils.warning import warn_user
 from .._version import __version__
-from .calibration import NORMS, fit_calibration
-from .decision import MIN_IMAGES, RULES, HeldOut, decide
-from .descriptors import looks_at_surprise, shown, weighted, without_surprise
+from ..containers import AnomalyMaps
+from .calibration import NORMS, Norm, fit_calibration
+from .decision import MIN_IMAGES, RULES, HeldOut, Rule, decide
+from .descriptors import DescriptorsLike, looks_at_surprise, shown, weighted, without_surprise
 from .evidence import Evidence, at_pixels, check_maps, collect_evidence
 from .parts import score_parts
-from .routes import Routes, calibrate, rates_by_lot
+from .routes import RouteCalibration, Routes, calibrate, rates_by_lot
 from .summary import expectations, explain_routes, unlike_the_others
 from .table import describe_maps
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Literal
-
-    import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
-
-    from ..containers import AnomalyMaps
-    from .calibration import Norm
-    from .decision import Rule
-    from .descriptors import DescriptorsLike
-    from .routes import RouteCalibration
 
 _DEFAULT_RATE = 0.01
 _logger = logging.getLogger(__name__)

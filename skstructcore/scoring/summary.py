@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .predictive import suspects_of
-from .routes import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN
+from .routes import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN, RouteCalibration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .routes import RouteCalibration
     from .structcore import StructCoreScorer
 
 _NAMED = 5

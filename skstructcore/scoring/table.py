@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
+from ..containers import AnomalyMaps
 from ..routing import UNKNOWN
+from .calibration import Judged
 from .descriptors import BASE, descriptor_names, shown
 from .regions import each_map, peak_and_box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from ..containers import AnomalyMaps
-    from .calibration import Judged
     from .structcore import StructCoreScorer
 
 #: False-alarm rates that a person would ask for.

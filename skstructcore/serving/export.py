@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
 from .._utils.versions import import_extra
 from ..bank.coreset_bank import CoresetBank
 from ..features._lazy import LazyTransformer
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, StrPath, as_images
 from ..knn.scorer import RoutedKNNScorer
 from ..pipeline.describe import describe
 from ..projection import RandomProjection
 from ..scoring.descriptors import resolve_descriptor
 from ..scoring.structcore import StructCoreScorer
-from .exported import KEY, ExportError, compare, note_text, onnxruntime_graph, pixels_of_size
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike, StrPath
-    from .exported import ExportCheck
+from .exported import (
+    KEY,
+    ExportCheck,
+    ExportError,
+    compare,
+    note_text,
+    onnxruntime_graph,
+    pixels_of_size,
+)
 
 __all__ = ["export_onnx"]
 

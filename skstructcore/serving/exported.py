@@ -7,27 +7,21 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .._utils.versions import import_extra
 from .._version import __version__
 from ..images.geometry import Framing
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, StrPath, as_images
 from ..images.intensity import Intensity
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Literal
-
-    from numpy.typing import NDArray
-
-    from ..images.image_list import ImagesLike, StrPath
-
-    Runtime = Literal["onnxruntime", "openvino"]
+Runtime = Literal["onnxruntime", "openvino"]
 
 __all__ = ["ExportCheck", "ExportError", "ExportedModel", "verify_export"]
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import time
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
 
 from .._utils.rows import iter_batches
 from .._utils.validation import check_number
-from ..images.image_list import as_images
+from ..images.image_list import ImagesLike, as_images
 from ..pipeline.steps import no_features
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from sklearn.pipeline import Pipeline
-
-    from ..images.image_list import ImagesLike
 
 __all__ = ["stage_times", "warm_up"]
 
@@ -69,8 +64,6 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
         scaling and the network), "search" (projection and nearest neighbours), "score", and
         "all", of `predict`, which does all three in one go.
     """
-    import pandas as pd
-
     check_number(n_repeats, "n_repeats", 1, closed="left", kind=Integral)
     images, times = as_images(X), []
     warm_up(pipe)
