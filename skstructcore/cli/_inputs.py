@@ -22,11 +22,11 @@ class Sources(NamedTuple):
 
         return find_rows(self.paths, Reading(good, split, **self.reading))
 
-    def good_ones(self, groups):
-        """Images to learn from: without a label they are good. `groups` as of `load_images`."""
+    def load(self, **how):
+        """Images to learn from, as `load_images` reads them: without a label they are good."""
         from ..datasets import load_images
 
-        return load_images(*self.paths, groups=groups, check=False, **self.reading)
+        return load_images(*self.paths, **how, **self.reading)
 
     def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""

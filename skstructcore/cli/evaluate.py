@@ -169,7 +169,6 @@ def _to_fit_and_test(images, train, good, parts):
     """Images of --train and IMAGES; else of their split; else three quarters of the good ones."""
     import numpy as np
 
-    from ..datasets import load_images
     from ..datasets.loaders import layout_or_none
     from ..images.labels import GOOD
     from ..model_selection import OneClassGroupShuffleSplit
@@ -182,7 +181,7 @@ def _to_fit_and_test(images, train, good, parts):
                 "skstructcore evaluate-categories, or name the folder of one of them"
             )
     tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
-    trained = load_images(*to_train.paths, good=good, **to_train.reading)
+    trained = to_train.load(good=good)
     to_fit = {os.path.realpath(path) for path in trained[trained.y == GOOD]}
     common = to_fit & set(map(os.path.realpath, tested.paths))
     if not common:

@@ -64,12 +64,11 @@ def fit(
     skstructcore fit line3/OK line4/OK @more.txt -o lines.structcore --false-alarms 0.02
     skstructcore fit products -o products.structcore --categories folder --set bank__ratio=0.02
     """
-    from ..datasets import load_images
     from ..images.labels import GOOD
     from ..model_files import info
     from ..pipeline import estimate_memory, estimate_time
 
-    named = load_images(*images.paths, **how, **images.reading)
+    named = images.load(**how)
     good = named.y == GOOD
     if not good.all():
         say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
