@@ -19,6 +19,7 @@ from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 from skstructcore.evaluation.categories import CategoryError, evaluate_categories
+from skstructcore.images import as_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 
@@ -136,6 +137,10 @@ def corner(i):
     return lambda maps: maps[:, i, i]
 
 
+def corner_by_default(i):
+    return lambda maps, *, i=i: maps[:, i, i]
+
+
 @pytest.mark.parametrize(
     ("parameter", "one", "other"),
     [
@@ -146,6 +151,7 @@ def corner(i):
             [lambda maps: maps[:, 1, 1]],
         ),
         ("structcore__descriptors", [corner(0)], [corner(1)]),
+        ("structcore__descriptors", [corner_by_default(0)], [corner_by_default(1)]),
         ("features__model", Blocks(), Blocks(seed=1)),
     ],
 )
@@ -180,6 +186,29 @@ def test_weights_are_told_apart_by_their_content(root, tmp_path):
         evaluated("one")
 
 
+class Squares(TransformerMixin, BaseEstimator):
+    """Features of one's own, whose `weights` are no file."""
+
+    def __init__(self, weights="means"):
+        self.weights = weights
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        images = as_images(X)
+        squares = np.array([images.read(i) for i in range(len(images))], np.float32)
+        squares = squares.reshape(len(X), 4, 8, 4, 8, -1)
+        return getattr(np, self.weights[:-1])(squares, axis=(2, 4))
+
+
+def test_weights_of_ones_own_features_are_settings(root, tmp_path):
+    evaluate_categories(make_structcore(Squares()), root, tmp_path, categories=["nut"])
+    with pytest.raises(ValueError, match=r'features__weights: "means" there, "maxs" now'):
+        evaluate_categories(make_structcore(Squares("maxs")), root, tmp_path, categories=["nut"])
+
+
 def test_a_category_whose_files_change_is_computed_again(pipe, root, tmp_path):
     evaluate_categories(pipe, root, tmp_path)
     before = times(tmp_path)
@@ -187,6 +216,13 @@ def test_a_category_whose_files_change_is_computed_again(pipe, root, tmp_path):
     assert evaluate_categories(pipe, root, tmp_path).loc["nut", "train_images"] == 5
     after = times(tmp_path)
     assert {name for name in after if after[name] > before[name]} == {"nut.json", "nut.csv"}
+
+
+def test_a_table_that_cannot_be_written_is_no_failed_category(pipe, root, tmp_path):
+    (tmp_path / "results.csv").mkdir()
+    message = r"^All categories are stored in [\s\S]*, but not[\s\S]*the table of all"
+    with pytest.raises(CategoryError, match=message):
+        evaluate_categories(pipe, root, tmp_path, categories=["nut"])
 
 
 def test_a_broken_category_does_not_stop_the_others(pipe, root, tmp_path):

@@ -275,6 +275,8 @@ def test_a_torch_device_finds_what_the_processor_finds(two_products, routing):
     np.testing.assert_allclose(maps[1].values, maps[0].values, rtol=1e-5)
     with pytest.raises(ValueError, match="device='cuda:9' cannot be used here"):
         RoutedKNNScorer(2, device="cuda:9").fit(patches)
+    # The device is where the exact search computes: another one has no use for it.
+    RoutedKNNScorer(2, device="cuda:9", algorithm="approximate").fit_transform(patches)
 
 
 def test_the_first_fit_of_a_small_bank_compiles_no_approximate_search(monkeypatch):

@@ -259,3 +259,19 @@ def test_nothing_is_left_of_the_scores_of_a_product_that_is_gone(pipe):
     np.testing.assert_array_equal(left.scores, alone.scores)
     more = remove_category(add_category(pipe, product(2), "k2"), "k2")[-1].calibration_
     np.testing.assert_array_equal(more.scores, pipe[-1].calibration_.scores)
+
+
+def test_an_added_product_tells_of_its_dependence_where_the_others_had_none():
+    # Eight images a product are too few to look for lots; 24 of eight triples are not.
+    random = np.random.default_rng(0)
+    bank, knn = CoresetBank(0.5, random_state=0), RoutedKNNScorer(routing="auto")
+    pipe = Pipeline([("bank", bank), ("knn", knn), ("structcore", StructCoreScorer())]).fit(
+        random.random((16, 4, 4, 8)).astype(np.float32), bank__categories=["a"] * 8 + ["b"] * 8
+    )
+    triples = np.repeat(random.random((8, 4, 4, 8)), 3, axis=0)
+    triples = (triples + 0.001 * random.random(triples.shape)).astype(np.float32)
+
+    added = add_category(pipe, triples, "c")
+
+    assert pipe[0].dependence_ == {}
+    assert added[0].dependence_["c"].n_groups == 8

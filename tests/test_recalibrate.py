@@ -23,7 +23,7 @@ from skstructcore import (
 )
 from skstructcore.lifecycle.recalibrate import _fresh_decision, _moved, _with_scores
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
-from skstructcore.scoring.decision import RULES, decide
+from skstructcore.scoring.decision import RULES, HeldOut, decide
 from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, UPPER
 from skstructcore.scoring.summary import expectations
 
@@ -241,6 +241,15 @@ def test_the_interval_is_that_of_fresh_images_and_of_old_ones_at_their_weight():
     assert many.interval == many.tail.interval(many.threshold, 50)
 
 
+def test_in_sample_scores_at_next_to_no_weight_count_next_to_nothing():
+    scores = np.random.default_rng(0).normal(size=220)
+    old = decide(HeldOut(scores[:200], in_sample=True), 0.05)
+    fresh = 3 + scores[200:], np.arange(20)
+    alone, at_little = (_fresh_decision(old, *fresh, w, "expected") for w in (0.0, 1e-9))
+    assert at_little.threshold == pytest.approx(alone.threshold)
+    assert at_little.held_out.in_sample
+
+
 def test_few_fresh_images_of_one_group_count_as_one():
     known = steps("expected").fit(patches(60, 0), coresetbank__groups=None)[-1].calibration_
     raw = np.median(known.decision.scores) + np.array([0.5, 0.6, 0.7, 0.8, 0.9])
@@ -423,3 +432,21 @@ def test_it_is_told_that_fresh_images_decide_by_another_rule_than_the_plain_one(
     pipe = steps("quantile").fit(patches(60, 0))
     assert recalibrate(pipe, patches(30, 1))[-1].calibration_.decision.rule == "guaranteed"
     assert "'guaranteed' instead of 'quantile'" in caplog.text
+
+
+def test_a_lot_among_the_old_images_counts_as_one_where_few_fresh_ones_move_the_scores():
+    # 60 images of a normal line, and a lot of 90 exposures of one image that scores 4.
+    random = np.random.default_rng(0)
+    scores = np.concatenate([random.normal(size=60), 4 + 0.01 * random.normal(size=90)])
+    old = decide(HeldOut(scores, np.r_[np.arange(60), np.full(90, 60)]), 0.05)
+    new = _fresh_decision(old, random.normal(size=20), np.arange(20), 0.0, "expected")
+    assert new.rejects(random.normal(size=10_000)).mean() < 0.12
+
+
+def test_many_fresh_images_after_few_are_known_of_as_many_as_there_were():
+    random = np.random.default_rng(0)
+    old = decide(HeldOut(random.normal(size=200)), 0.05)
+    few = _fresh_decision(old, np.array([0.1]), np.zeros(1), 0.0, "expected")
+    many = _fresh_decision(few, random.normal(size=60), np.arange(60), 1.0, "expected")
+    # The one fresh image, and 60 more.
+    assert many.held_out.n_known == 61

@@ -104,6 +104,12 @@ def test_routes_that_cannot_guarantee_the_rate_are_told_once():
     assert len(told) == 1
 
 
+def test_statistics_of_routes_cannot_be_taken_away():
+    routes = fitted(routed_maps([12, 12], [1, 1])).routes_
+    with pytest.raises(AttributeError):
+        routes.pop("p0")
+
+
 def test_maps_of_an_unlearned_route_or_of_none_are_errors():
     scorer = fitted(routed_maps([10], [1]))
     with pytest.raises(ValueError, match="the route 'p1', for which nothing was learned"):

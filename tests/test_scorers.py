@@ -228,6 +228,9 @@ def test_values_that_are_not_finite_are_errors(model, images):
     model[0].level_ = np.nan
     with pytest.raises(ValueError, match="16 of 16 anomaly scores are not finite"):
         scorers.image_auroc_scorer(model, images.test)
+    careless = scorers.make_anomaly_scorer(lambda y, s: np.mean(s[y] > 2))
+    with pytest.raises(ValueError, match="16 of 16 anomaly scores are not finite"):
+        careless(model, images.test)
 
 
 def test_types_without_masks_and_empty_masks_do_not_count_as_pixels(images):

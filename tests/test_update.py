@@ -406,8 +406,9 @@ def test_of_files_that_are_copies_the_one_that_is_named_is_forgotten(tmp_path):
     pipe.fit(paths, bank__groups=np.arange(16))
     assert np.flatnonzero(~forget(pipe, paths[15:])["bank"].images_.is_there).tolist() == [15]
     copied = shutil.copy(paths[3], tmp_path / "elsewhere.png")
-    both = forget(pipe, [str(copied)])["bank"].images_
-    assert np.flatnonzero(~both.is_there).tolist() == [3, 15]
+    for given in ([str(copied)], [paths[3], str(copied)]):
+        both = forget(pipe, given)["bank"].images_
+        assert np.flatnonzero(~both.is_there).tolist() == [3, 15]
 
 
 def test_features_of_another_grid_are_refused(pipe):

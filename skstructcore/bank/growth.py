@@ -109,7 +109,9 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         bank_=bank.bank_.join(new),
         images_=replace(bank.images_, lots=None).join(table),
         radius_=np.concatenate([bank.radius_, other.radius_]),
-        dependence_=bank.dependence_ and {**bank.dependence_, **(other.dependence_ or {})},
+        dependence_=None
+        if bank.dependence_ is None
+        else {**bank.dependence_, **(other.dependence_ or {})},
     )
 
 

@@ -125,9 +125,10 @@ class AnomalyMapDisplay(Display):
         axes : ndarray of Axes, default=None
             See `plot`.
         """
-        _listed(images)  # errors before the work
+        labels = labels_of(images, y)  # errors before the work
+        check_same_length(images=_listed(images), y=labels)
         drawing()
-        maps, labels = pipe[:-1].transform(images), labels_of(images, y)
+        maps = pipe[:-1].transform(images)
         described, view = pipe[-1].describe(maps), intensity_of(pipe)
         return cls._of_scored(images, view, maps, described, pipe[-1], labels, others).plot(axes)
 

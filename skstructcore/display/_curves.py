@@ -304,11 +304,11 @@ class RegionOverlapDisplay(Display):
         return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
 
     def _draw(self, ax):
-        n_curves = sum("AUPRO" in line.get_label() for line in ax.lines)
+        n_curves = sum(line.get_gid() == "AUPRO" for line in ax.lines)  # labels may change
         label = f"AUPRO {100 * self.aupro:.1f} %"
         label = f"{self.name}: {label}" if self.name else label
         curve = self.false_positive_rate, self.overlap
-        (self.line_,) = ax.plot(*curve, label=label, **line_style(n_curves))
+        (self.line_,) = ax.plot(*curve, label=label, gid="AUPRO", **line_style(n_curves))
         if n_curves == 0:
             ax.fill_between(*self._area, color=BLUE, alpha=0.15, lw=0)
             ax.axvline(self.max_fpr, color=GREY, ls="--", lw=1)

@@ -128,11 +128,11 @@ def evaluate_categories(
         except OSError as error:
             reasons.append(f"- the table of all: {error}")
     if reasons:
-        raise CategoryError(
-            f"{len(failed)} of {len(names)} categories failed; the others are stored in "
-            f"{str(output)!r} and will not be computed again:\n" + "\n".join(reasons),
-            table,
-        )
+        stored = f"stored in {str(output)!r} and will not be computed again"
+        what = f"{len(failed)} of {len(names)} categories failed; the others are {stored}:\n"
+        if not failed:
+            what = f"All categories are {stored}, but not all results could be written:\n"
+        raise CategoryError(what + "\n".join(reasons), table)
     return table
 
 

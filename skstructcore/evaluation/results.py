@@ -34,8 +34,7 @@ _COLUMNS = (
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-# Parameters that decide over time and memory alone; weights count by their content.
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose", "weights")
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # change no result
 _MARKUP = re.compile(r"[&<>|\[\]*`\\]")
 
 
@@ -49,14 +48,17 @@ class Results:
     def __init__(self, output: StrPath, pipe: Pipeline) -> None:
         self.output = Path(output)
         self.settings = {"skstructcore": __version__}
+        ours = {name: step.backbones for name, step in pipe.steps if hasattr(step, "backbones")}
         for name, value in sorted(pipe.get_params().items()):
-            if name != "steps" and name.split("__")[-1] not in _WITHOUT_EFFECT:
+            step, last = name.split("__")[0], name.split("__")[-1]
+            if last == "weights" and step in ours:
+                continue  # by their content, below
+            if name != "steps" and last not in _WITHOUT_EFFECT:
                 items = [*value.items()] if isinstance(value, dict) else value
                 self.settings[name] = json.dumps(items, default=_content_of)
-        for name, step in pipe.steps:
-            checksums = [part._weights_checksum() for part in getattr(step, "backbones", ())]
-            if checksums:
-                self.settings[f"{name}__weights"] = ", ".join(checksums)
+        for name, parts in ours.items():
+            checksums = [part._weights_checksum() for part in parts]
+            self.settings[f"{name}__weights"] = ", ".join(checksums)
 
     def read(self, name: str, content: str, overwrite: bool) -> dict[str, float | None] | None:
         """The row of a category that is done; ValueError if it is one of other settings."""
@@ -136,7 +138,7 @@ def _content_of(value):
         return module_checksum(value)
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [get_func_code(value)[0], value.__defaults__, cells]
+        return [get_func_code(value)[0], value.__defaults__, value.__kwdefaults__, cells]
     return f"{type(value).__name__} {joblib.hash(value)}"
 
 

@@ -70,7 +70,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     ``fit_transform(X)`` learns what ``fit(X)`` learns, but does not return what
     ``fit(X).transform(X)`` returns: training images are scored as `calibration` says, all others
     with the whole bank. With routing, training images are compared with the route that they are
-    known to be of, and the next nearest; their `route_distance` is always held out.
+    known to be of, and the next nearest.
 
     Examples
     --------

@@ -95,7 +95,8 @@ class BankSearch:
     def indexes(self) -> tuple[NeighborIndex, ...]:
         """The sub-bank of each route, prepared."""
         banks = [self.entries.select(route) for route in range(len(self.entries.route_names))]
-        options = {"algorithm": self.algorithm, "device": self.device}
+        device = self.device if self.algorithm == "exact" else "cpu"
+        options = {"algorithm": self.algorithm, "device": device}
         return tuple(NeighborIndex(bank.values, groups=bank.groups, **options) for bank in banks)
 
     def __getstate__(self):

@@ -201,13 +201,13 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     n_groups = groups.max() + 1
     is_few = rule == "expected" and n_groups < _ENOUGH
     known = old.held_out
-    if is_few and (weight_old > 0 or not known.in_sample):
+    if is_few and not known.in_sample:
         each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
         n_old = known.counts.sum()
         location, spread = (
             least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
         )
-        scores = _moved(known.scores, each, location, spread)
+        scores = _moved(known.scores, each, location, spread, known.counts)
         kept = location / (n_groups + location)  # how much of the old scores is kept
         fresh = 1 - kept * (1 - known.fresh)
         # Of a line that has changed, old scores say as much as they were told to count.
@@ -229,16 +229,17 @@ def _joined(old, scores, groups, weight):
     fresh = HeldOut(scores, groups + codes.max() + 1, np.ones(len(scores)))
     joined = join_rows(known, fresh)
     kept = 1 - len(scores) / float(joined.weights.sum())  # how much of the old scores is kept
-    return replace(joined, fresh=1 - kept * (1 - old.fresh), n_known=None)
+    n_known = old.n_known and float(fresh.n_independent + weight * old.n_known)
+    return replace(joined, fresh=1 - kept * (1 - old.fresh), n_known=n_known)
 
 
-def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
+def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD, counts=None):
     """Old scores, moved towards a few fresh ones, as if location and spread were of n old images.
 
     The spread, of which few images say little, stays as it was with fewer than 5.
     """
     n = len(fresh)
-    location, upper = np.quantile(old, [0.5, UPPER])
+    location, upper = _quantiles(old, counts)
     new_location, new_upper = np.quantile(fresh, [0.5, UPPER])
     spread, new_spread = upper - location, new_upper - new_location
     factor = 1.0
@@ -246,6 +247,15 @@ def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
         factor = (new_spread / spread) ** (n / (n + n_spread))
     location_now = location + (new_location - location) * n / (n + n_location)
     return location_now + factor * (old - location)
+
+
+def _quantiles(scores, counts):
+    """Median and upper quantile of scores, of which each counts as often as it says."""
+    if counts is None or np.ptp(counts) == 0:
+        return np.quantile(scores, [0.5, UPPER])
+    order = np.argsort(scores)
+    middle = np.cumsum(counts[order]) - counts[order] / 2
+    return np.interp(np.multiply([0.5, UPPER], counts.sum()), middle, scores[order])
 
 
 def _decisions(fresh, changed):

@@ -199,10 +199,11 @@ def _find_all(record, features, digests):
         )
     is_gone, images = np.isin(record.digests, digests), getattr(features, "images", None)
     if images is not None and record.names is not None:
-        files = {(d, f) for d, f in zip(digests, images.items, strict=True) if isinstance(f, str)}
-        trained = zip(record.digests, record.names, strict=True)
-        is_named = np.array([image in files for image in trained])
-        is_gone &= is_named | ~np.isin(record.digests, record.digests[is_named])
+        names = [item if isinstance(item, str) else None for item in images.items]
+        given = set(zip(digests, names, strict=True))
+        trained = list(zip(record.digests, record.names, strict=True))
+        elsewhere = [d for d, name in given if name is None or (d, name) not in trained]
+        is_gone &= [image in given for image in trained] | np.isin(record.digests, elsewhere)
     return is_gone
 
 

@@ -147,7 +147,7 @@ def load(
         raise _refused(head, "its entries are nested too deeply") from None
     except KeyError as error:
         raise _refused(head, f"{error.args[0]!r} is missing") from error
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise _refused(head, error) from error
     return model if weights is None else with_weights(model, weights)
 

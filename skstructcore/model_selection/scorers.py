@@ -145,6 +145,7 @@ def _evaluate(scorers, estimator, X, y=None):
         on_pixels = {} if ignored is None else {"ignored": ignored}
     if not all(scorer.on_maps for scorer in scorers.values()):
         scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
+        metrics._checked(anomalous, scores)  # a metric of one's own may not look
     return {
         name: scorer.value(masks, pixels, **on_pixels)
         if scorer.on_maps

@@ -7,7 +7,7 @@ least the ratio of its standardised routing distance to the largest that is stil
 
 from __future__ import annotations
 
-from collections import UserDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,10 +82,19 @@ class RouteCalibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Routes(UserDict):
+class Routes(Mapping):
     """`RouteCalibration` of each route by its name; of "all" where images are not routed."""
 
     data: dict[str, RouteCalibration]
+
+    def __getitem__(self, name: str) -> RouteCalibration:
+        return self.data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
 
     @property
     def is_routed(self) -> bool:

@@ -28,7 +28,7 @@ def expectations(scorer: StructCoreScorer) -> list[str]:
     of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
     sentences = [f"The model {decisions[widest]}{of_route}."]
     if scorer.part_decision_ is not None:
-        text = str(scorer.part_decision_).replace("good images", "good parts")
+        text = str(scorer.part_decision_).replace(" images", " parts")
         sentences.append(f"Of parts it {text}.")
     if scorer.lots_ is not None:
         sentences.append(f"Lots that training never saw: {scorer.lots_}.")

@@ -106,6 +106,12 @@ def test_too_many_images_are_refused_before_they_are_scored(pipe):
         AnomalyMapDisplay.from_estimator(pipe, ["nowhere.png"] * 101)
 
 
+@pytest.mark.parametrize("n_labels", [1, 3])
+def test_labels_are_one_an_image_before_images_are_scored(pipe, n_labels):
+    with pytest.raises(ValueError, match=f"One entry an image .*: images has 2, y has {n_labels}"):
+        AnomalyMapDisplay.from_estimator(pipe, ["nowhere.png"] * 2, ["good"] * n_labels)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (1, 2), (3, 2)])
 def test_axes_must_be_one_for_each_image_and_map(shape):
     photo, axes = np.zeros((4, 4, 3), np.uint8), np.empty(shape, dtype=object)

@@ -29,6 +29,7 @@ def test_region_overlap_draws_the_curve_and_names_its_area():
     assert display.aupro == pytest.approx(aupro_score(masks, maps))
     assert display.line_.get_ydata()[-1] == 1
     assert display.line_.get_label() == f"ours: AUPRO {100 * display.aupro:.1f} %"
+    display.line_.set_label("renamed")
     other = RegionOverlapDisplay([0, 1], [0, 1], name="chance").plot(display.ax_)
     assert other.line_.get_linestyle() == "--"
 
