@@ -202,7 +202,8 @@ def _find_all(record, features, digests):
         names = [item if isinstance(item, str) else None for item in images.items]
         given = set(zip(digests, names, strict=True))
         trained = list(zip(record.digests, record.names, strict=True))
-        elsewhere = [d for d, name in given if name is None or (d, name) not in trained]
+        named = {image for image in trained if image[1] is not None}
+        elsewhere = [digest for digest, _ in given - named]
         is_gone &= [image in given for image in trained] | np.isin(record.digests, elsewhere)
     return is_gone
 
