@@ -21,7 +21,7 @@ from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import fit_tail
 from ..scoring.decision import MIN_IMAGES, HeldOut, decide, decide_by_base
 from ..scoring.parts import score_parts
-from ..scoring.predictive import UPPER
+from ..scoring.predictive import UPPER, weighted_quantiles
 from ..scoring.routes import MIN_GROUPS_FOR_UNKNOWN, Routes
 from ._fresh import fresh_images
 
@@ -253,9 +253,7 @@ def _quantiles(scores, counts):
     """Median and upper quantile of scores, of which each counts as often as it says."""
     if counts is None or np.ptp(counts) == 0:
         return np.quantile(scores, [0.5, UPPER])
-    order = np.argsort(scores)
-    middle = np.cumsum(counts[order]) - counts[order] / 2
-    return np.interp(np.multiply([0.5, UPPER], counts.sum()), middle, scores[order])
+    return weighted_quantiles(scores, counts, [0.5, UPPER])
 
 
 def _decisions(fresh, changed):

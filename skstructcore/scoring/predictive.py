@@ -91,11 +91,18 @@ def fit_predictive_tail(
     return _read(scores[kept], weights[kept], UPPER, n, FRESH**fresh)
 
 
+def weighted_quantiles(
+    scores: NDArray[np.float64], weights: NDArray[np.float64], shares: ArrayLike
+) -> NDArray[np.float64]:
+    """Quantiles of scores that count as their weights say, between the middles of their steps."""
+    order = np.argsort(scores, kind="stable")
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    return np.interp(np.multiply(shares, weights.sum()), middles, scores[order])
+
+
 def _read(scores, weights, upper, n, width=1.0):
     """The tail of `n` scores, by their weighted median and upper quantile."""
-    order = np.argsort(scores, kind="stable")
-    middles = np.cumsum(weights[order]) - weights[order] / 2  # of the steps
-    location, high = np.interp(np.multiply([0.5, upper], weights.sum()), middles, scores[order])
+    location, high = weighted_quantiles(scores, weights, [0.5, upper])
     scale = (high - location) / stdtrit(DEGREES_OF_FREEDOM, upper)
     if not scale > 0:  # most scores are equal
         scale = scores.std()
