@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import Self
 
 from ._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
 from ._utils.rows import LazyRows, iter_batches
+from ._utils.typing import Self
 from ._utils.validation import check_same_length
 from .images.geometry import Geometry
 from .routing import RouteProfile

@@ -1,11 +1,16 @@
 """Types that several signatures share."""
 
+import sys
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike as ArrayLike
 from numpy.typing import NDArray as NDArray
-from typing_extensions import Self as Self
+
+if sys.version_info >= (3, 11):
+    from typing import Self as Self
+else:
+    from typing_extensions import Self as Self  # comes with torch
 
 RandomState = int | np.random.RandomState | None
 #: How the nearest entries are searched.

@@ -11,8 +11,8 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from typing_extensions import Self
 
+from .._utils.typing import Self
 from .._utils.validation import check_number, check_same_length
 from ..containers import AnomalyMaps
 from ..evaluation.single import Evaluation

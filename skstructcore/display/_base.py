@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
-from typing_extensions import Self
 
+from .._utils.typing import Self
 from .._utils.validation import check_same_length
 from ..images.image_list import ImagesLike
 from ..images.labels import labels_of

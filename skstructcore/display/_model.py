@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
-from typing_extensions import Self
 
+from .._utils.typing import Self
 from ..bank.dependence import MIN_FOR_SEQUENCE
 from ..images.image_list import ImagesLike
 from ..lifecycle.drift import DriftMonitor

@@ -17,9 +17,9 @@ import joblib
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from typing_extensions import Self
 
 from .._utils.computing import find_device
+from .._utils.typing import Self
 from ..images.ignoring import RegionLike
 from ..images.image_list import ImagesLike, StrPath, as_images
 from ..images.intensity import Intensity

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from typing_extensions import Self
 
 from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
+from .._utils.typing import Self
 from ..images.geometry import Geometry
 from ..images.image_list import Annotations, ImageList, ImagesLike, as_images
 from ._picture import Picture, warn_if_swapped

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
-from typing_extensions import Self
 
 from .._utils.computing import parts
+from .._utils.typing import Self
 from ..images.geometry import upsample_maps
 from ..images.image_list import ImagesLike, as_images
 from ._backbone import PatchFeatures
