@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -270,3 +271,18 @@ def test_a_pil_image_and_an_array_in_another_order_of_colours_are_kept_apart(tmp
         np.asarray(features.transform([image])) for image in (frame, Image.fromarray(frame))
     )
     assert not np.array_equal(of_frame, of_image)
+
+
+def test_a_forward_that_is_replaced_belongs_to_its_part(folder, tmp_path):
+    """Two networks that differ in which of two equal parts squares what it gives."""
+    modules = [Blocks() for _ in range(2)]
+    for module, name in zip(modules, ("stage1", "stage2"), strict=True):
+        part = getattr(module, name)
+        part.forward = MethodType(squared, part)
+    _, expected = (run(folder, module, None)[0] for module in modules)
+    run(folder, modules[0], tmp_path)
+    np.testing.assert_array_equal(run(folder, modules[1], tmp_path)[0], expected)
+
+
+def squared(self, x):
+    return type(self).forward(self, x) ** 2

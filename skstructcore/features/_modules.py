@@ -104,7 +104,7 @@ def _structure(module):
         cls = type(part)
         lines.append(f"{name} {cls.__qualname__}")
         if "forward" in vars(part):  # put over that of the class
-            codes[_code(part.forward)] = None
+            lines.append(_source(_code(part.forward)))
         if cls.__module__.startswith("torch."):
             continue
         codes |= dict.fromkeys(code for _, code in _methods(cls))
