@@ -17,10 +17,17 @@ class Sources(NamedTuple):
     paths: tuple[Path, ...]
     reading: dict[str, Any]
 
-    def _rows(self, good, split):
+    def rows(self, good, split):
+        """A row an image, page or view; no image is decoded."""
         from ..datasets.sources import Reading, find_rows
 
         return find_rows(self.paths, Reading(good, split, **self.reading))
+
+    def all_of(self, rows):
+        """The images of rows, each of which is decoded and can be read."""
+        from ..datasets.sources import load_rows
+
+        return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
     def load(self, **how):
         """Images to learn from, as `load_images` reads them: without a label they are good."""
@@ -33,7 +40,7 @@ class Sources(NamedTuple):
         from ..datasets.image_set import Problems, as_image_set
         from ..images import as_images
 
-        rows, max_pixels = self._rows(None, split), self.reading["max_pixels"]
+        rows, max_pixels = self.rows(None, split), self.reading["max_pixels"]
         n_unsaid = sum(not row.label for row in rows)
         if not n_unsaid:
             return as_image_set(rows, Problems(*self.paths), None, max_pixels)
@@ -43,10 +50,9 @@ class Sources(NamedTuple):
 
     def labelled(self, good):
         """Images to test, of each of which it is known whether it is good."""
-        from ..datasets.sources import load_rows
         from ..images.files import split_name
 
-        rows = self._rows(good, "test")
+        rows = self.rows(good, "test")
         unsaid = [row.file for row in rows if not row.label]
         unsaid = [file for file in unsaid if os.path.lexists(split_name(file).path)]
         if unsaid:
@@ -54,7 +60,7 @@ class Sources(NamedTuple):
                 f"Nothing says whether {unsaid[0]!r} is good. Name a folder that holds a folder of "
                 "good images beside those of defects, or a table with columns file and label."
             )
-        return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
+        return self.all_of(rows)
 
 
 def parts_of(paths, how):

@@ -181,11 +181,11 @@ def _to_fit_and_test(images, train, good, parts):
                 "skstructcore evaluate-categories, or name the folder of one of them"
             )
     tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
-    trained = to_train.load(good=good)
-    to_fit = {os.path.realpath(path) for path in trained[trained.y == GOOD]}
+    rows = to_train.rows(good, "train")
+    to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
     common = to_fit & set(map(os.path.realpath, tested.paths))
     if not common:
-        return trained, tested
+        return to_train.all_of(rows), tested
     if train or len(common) < len(to_fit):
         raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
     groups = tested.groups

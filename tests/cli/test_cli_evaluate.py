@@ -8,6 +8,7 @@ import pytest
 from command import SMALL, run
 
 import skstructcore
+from skstructcore.datasets import image_set
 
 
 # Images of each type that are tested. Where nothing says which, a quarter of the good ones is: of
@@ -63,6 +64,22 @@ def test_what_evaluate_cannot_tell_apart_is_refused(lines, model, arguments, mes
     (lines / "odd.csv").write_text("file,label,split\nline3/OK/0.png,ok,night\n")
     result = run("evaluate", *(model if a == "MODEL" else a for a in arguments))
     assert result.exit_code == 2 and message in result.output, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n_files"), [(["line3"], 11), (["line3", "--train", "line3/OK"], 11)]
+)
+def test_evaluate_decodes_an_image_once_to_check_it(lines, monkeypatch, arguments, n_files):
+    decoded = []
+
+    def find(images, decode):
+        decoded.extend(images.paths if decode else [])
+        return find_unreadable(images, decode=decode)
+
+    find_unreadable = image_set.find_unreadable
+    monkeypatch.setattr(image_set, "find_unreadable", find)
+    run("evaluate", *arguments, *SMALL)
+    assert len(decoded) == len(set(decoded)) == n_files
 
 
 def test_evaluate_counts_parts_that_are_all_bad(lines):
