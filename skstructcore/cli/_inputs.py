@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,15 +75,17 @@ def parts_of(paths, how):
         pattern = re.compile(how)
     except re.error as error:
         raise click.BadParameter(f"--parts {how!r} is no regular expression: {error}") from None
-    parts = []
+    found = []
     for path in paths:
         match = pattern.search(Path(path).as_posix())
         if match is None:
             raise click.BadParameter(f"--parts {how!r} does not match {str(path)!r}")
         groups = match.groups(default="")
-        # Quoted where joining would make ("a b", "c") and ("a", "b c") one.
-        parts.append(shlex.join(groups) if len(groups) > 1 else "".join(groups) or match.group())
-    return parts
+        found.append(groups if any(groups) else (match.group(),))
+    # Quoted where joining would make ("a b", "c") and ("a", "b c") one.
+    names = {groups: (" ".join(filter(None, groups)), shlex.join(groups)) for groups in found}
+    times = Counter(name for both in names.values() for name in set(both))
+    return [plain if times[plain] == 1 else quoted for plain, quoted in map(names.get, found)]
 
 
 class ModelFile(NamedTuple):

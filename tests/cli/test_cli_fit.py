@@ -98,3 +98,23 @@ def test_groups_of_a_pattern_are_joined_so_that_parts_stay_apart():
     parts = parts_of(["line/a b_c.png", "line/a_b c.png", "line/a_b.png"], r"line/(.*)_(.*)\.png")
     assert parts == ["'a b' c", "a 'b c'", "a b"]
     assert parts_of(["line/3_cam.png", "line/cam.png"], r"(\d*)_?cam") == ["3", "cam"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "pattern", "parts"),
+    [
+        (["l/p1_a.png", "l/q2_a.png"], r"(?:(p\d)|(q\d))_", ["p1", "q2"]),
+        (["l/p1_a.png", "l/p1x_b.png"], r"(p\d)(x)?_", ["p1", "p1 x"]),
+        (["Teil Ä/1_a.png", "Teil Ä/1_b.png"], r"(.*)/(\d)_", ["Teil Ä 1", "Teil Ä 1"]),
+        (["a1.png", "b1.png"], r"(?:a(\d)|b(\d))", ["1 ''", "'' 1"]),
+        (["l/_a.png", "l/_b.png"], r"(\d?)(x?)_[ab]", ["_a", "_b"]),
+    ],
+)
+def test_a_part_is_quoted_only_where_two_would_have_one_name(paths, pattern, parts):
+    assert parts_of(paths, pattern) == parts
+
+
+def test_a_quoted_part_has_the_plain_name_of_no_other():
+    paths = ["a b;.png", "a;b.png", "'a b';''.png"]
+    quoted, plain, odd = parts_of(paths, r"^(.*);(.*)\.png")
+    assert (quoted, plain) == ("'a b' ''", "a b") and odd not in (quoted, plain)
