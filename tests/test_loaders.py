@@ -132,6 +132,20 @@ def test_damaged_masks_and_empty_mask_folders_are_reported(mvtec):
     assert "bent: no mask for any of the 1 images" in str(report.value)
 
 
+def test_masks_beside_an_empty_folder_of_their_type_are_reported(mvtec):
+    for file in (mvtec / "bottle/test/crack").iterdir():  # a copy that was cut short
+        file.unlink()
+    with pytest.raises(DatasetError) as report:
+        load_mvtec_ad(mvtec, "bottle")
+    assert len(report.value.problems) == 3
+    assert "crack/000_mask.png: a mask without an image" in str(report.value)
+    assert "crack: no mask for any of the 0 images" in str(report.value)
+    for file in (mvtec / "bottle/ground_truth/crack").iterdir():
+        file.unlink()
+    (mvtec / "bottle/ground_truth/crack").rmdir()
+    assert set(load_mvtec_ad(mvtec, "bottle").y) == {"bent", "good"}
+
+
 def test_folders_that_are_no_data_set_are_named(mvtec, tmp_path):
     with pytest.raises(DatasetError, match=r"spoon: no folder train"):
         load_mvtec_ad(mvtec, "spoon")

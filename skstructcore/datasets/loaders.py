@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -255,9 +255,9 @@ def _read_tree(folder, groups, problems):
     """Rows of one category."""
     places = [place for split in ("train", "test") for place in _folders_in(folder / split)]
     files = [file for place in places for file in _images_in(place)]
-    shown = defaultdict(list)
+    shown = {place.name: [] for place in places if not means_good(place.name)}
     for file in files:
-        if not means_good(file.parent.name):
+        if file.parent.name in shown:
             shown[file.parent.name].append(file)
     mask_of = masks_of(shown, folder / "ground_truth", problems)
     group_of = _read_groups(folder, groups, files, problems)
