@@ -1,5 +1,7 @@
 """What is ignored: how it is given, and that nothing after it counts it."""
 
+import threading
+
 import joblib
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from skstructcore.features._picture import is_background
 from skstructcore.images import as_images
 from skstructcore.images.geometry import upsample_counted
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
+from skstructcore.images.image_list import ImageList
 from skstructcore.metrics import aupro_score, pixel_auroc_score
 from skstructcore.model_selection import scorers
 from skstructcore.scoring.descriptors import compute_descriptors
@@ -424,6 +427,32 @@ def test_the_background_of_views_and_pages_is_their_own(tmp_path, joined):
         as_images([tmp_path / "pages.tif"], pages="all"),
     ):
         np.testing.assert_array_equal(np.isnan(np.asarray(backbone.transform(images))), ignored)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("params", [{}, {"tile_size": 32}])
+def test_the_background_is_found_where_images_are_decoded(params, joined, monkeypatch, tmp_path):
+    """Once an image, in the threads that `n_jobs` allows, whether features are cached or not."""
+    images = [part_on(10)[0], part_on(90)[0], part_on(10)[0][::-1]]
+    kept = dict(layers=("stage1",), image_size=96, n_jobs=1, memory=tmp_path)
+    backbone = ConvFeatures(Blocks, ignore="background", **kept, **params)
+    if joined:
+        backbone = JoinedFeatures([backbone, ConvFeatures(Blocks, ("stage2",), image_size=96)])
+    lazy = backbone.fit_transform(images)
+    expected = [is_background(image, (48, 48)) for image in images]
+    read, threads, pixels = [], set(), ImageList.pixels
+
+    def watched(self, i, framing, intensity):
+        read.append(i)
+        threads.add(threading.get_ident())
+        return pixels(self, i, framing, intensity)
+
+    monkeypatch.setattr(ImageList, "pixels", watched)
+    for _ in range(2):  # the second time from the cache
+        read.clear(), threads.clear()
+        np.testing.assert_array_equal(np.isnan(np.asarray(lazy)[..., 0]), expected)
+        assert sorted(read) == sorted([0, 1, 2] * (2 if joined else 1))
+        assert joined or len(threads) == 1
 
 
 def test_shares_of_a_box_that_is_no_whole_pixel():

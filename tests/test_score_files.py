@@ -33,9 +33,9 @@ def seen(monkeypatch):
     """Names of the images that the network saw."""
     names, compute = [], PatchFeatures._iter_features
 
-    def counted(self, images):
+    def counted(self, images, on_read=None):
         names.extend(images.file_names())
-        return compute(self, images)
+        return compute(self, images, on_read)
 
     monkeypatch.setattr(PatchFeatures, "_iter_features", counted)
     return names

@@ -245,12 +245,11 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"Choose another {what}."
             ) from error
 
-    def _iter_features(self, images):
-        picture, tiling = self.picture_, self.tiling
-        make_extraction, read = Extraction, picture.pixels
-        if tiling is not None:
-            make_extraction = functools.partial(TiledExtraction, tiling=tiling)
-            read = picture.sliceable_pixels
+    def _iter_features(self, images, on_read=None):
+        make_extraction, read = Extraction, self.picture_.pixels
+        if self.tiling is not None:
+            make_extraction = functools.partial(TiledExtraction, tiling=self.tiling)
+            read = self.picture_.sliceable_pixels
         extraction = make_extraction(
             images,
             (*self.grid_shape_, self.n_features_out_),
@@ -259,6 +258,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             cache=self._cache(),
             on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
             n_jobs=self.n_jobs,
+            on_read=on_read,
         )
         return extraction.iter_batches(self.batch_size, self.verbose)
 

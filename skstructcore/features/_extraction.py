@@ -60,9 +60,10 @@ class Extraction:
 
     `shape` is that of the features of one image; `read(images, i)` gives its levels; `network()`
     the loaded network, asked for only if it is needed; `cache` may have features already.
+    `on_read(i, pixels)`, if given, gets what is read of each image, for which cached ones are read.
     """
 
-    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_jobs):
+    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_jobs, on_read=None):
         self.images = images
         self.shape = shape
         self.read = read
@@ -70,6 +71,7 @@ class Extraction:
         self.cache = cache
         self.on_cpu = on_cpu
         self.n_threads = n_threads_for(n_jobs, on_cpu)
+        self.on_read = on_read
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
@@ -97,15 +99,23 @@ class Extraction:
 
     def _work(self, i, out):
         """Fill `out` from the cache or the network; return the pixels if that is left to do."""
-        if self.cache is not None and self.cache.load(self._key(i), out):
-            return None
-        pixels = self.read(self.images, i)
-        if not self.on_cpu:
+        pixels = self._read(i, out)
+        if pixels is None or not self.on_cpu:
             return pixels
         compute_in_one_thread()
         out[...] = self._run(pixels[np.newaxis])[0]
         self._store(i, out)
         return None
+
+    def _read(self, i, out):
+        """Fill `out` from the cache, or return the pixels that it is to be computed from."""
+        is_cached = self.cache is not None and self.cache.load(self._key(i), out)
+        if is_cached and self.on_read is None:
+            return None
+        pixels = self.read(self.images, i)
+        if self.on_read is not None:
+            self.on_read(i, pixels)
+        return None if is_cached else pixels
 
     def _finish(self, pool, rows, batch, jobs):
         pixels = [job.result() for job in jobs]
@@ -260,32 +270,28 @@ class TiledExtraction(Extraction):
             opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
             for i, image in enumerate(opened):
                 grid, pixels = image.result()
-                if grid is None:
-                    grid = self._blended(pool, pixels, batch_size)
+                if pixels is not None:
+                    self._blend(grid, pool, pixels, batch_size)
                     self._store(i, grid)
                 yield grid[np.newaxis]
                 progress.update()
 
     def _open(self, i):
-        """The features of an image and None if they are cached, else None and its pixels."""
-        if self.cache is not None:
-            grid = np.empty(self.shape, np.float32)
-            if self.cache.load(self._key(i), grid):
-                return grid, None
-        return None, self.read(self.images, i)
+        """The grid of an image, and None if it came from the cache, else the pixels for it."""
+        grid = np.empty(self.shape, np.float32)
+        return grid, self._read(i, grid)
 
-    def _blended(self, pool, pixels, batch_size):
-        """The grid of an image, from the features of its tiles."""
+    def _blend(self, grid, pool, pixels, batch_size):
+        """Fill the grid of an image with the features of its tiles."""
         n_tiles, n_ahead = (1, 2 * self.n_threads) if self.on_cpu else (batch_size, 2)
         batches = parts(len(self.tiling), n_tiles)
         jobs = (pool.submit(self._work_on_tiles, pixels, tiles) for tiles in batches)
         results = (job.result() for job in begun_ahead(jobs, 1 + n_ahead))
         if not self.on_cpu:
             results = map(self._run, results)
-        grid = np.zeros(self.shape, np.float32)
+        grid[...] = 0
         for tile, features in enumerate(chain.from_iterable(results)):
             self.tiling.blend(grid, tile, features)
-        return grid
 
     def _work_on_tiles(self, pixels, tiles):
         """Features of some tiles; on other devices than the CPU their pixels."""

@@ -17,7 +17,8 @@ from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
 from .._utils.typing import Self
 from ..images.geometry import Geometry
 from ..images.image_list import Annotations, ImageList, ImagesLike, as_images
-from ._picture import Picture, warn_if_swapped
+from ..images.raster import SliceablePixels
+from ._picture import Picture, is_background, warn_if_swapped
 
 if TYPE_CHECKING:
     from ._backbone import PatchFeatures
@@ -94,13 +95,21 @@ class LazyFeatures(LazyRows):
 
         The features of ignored patches are NaN.
         """
-        done = 0
-        for batch in self.backbone._iter_features(self.images):
+        picture, images, backgrounds, done = self.backbone.picture_, self.images, {}, 0
+
+        def find_background(i, pixels):
+            if isinstance(pixels, SliceablePixels):  # a large image, of which tiles read parts
+                pixels = picture.pixels(images, i)
+            backgrounds[i] = is_background(pixels, self.shape[1:3])
+
+        on_read = find_background if picture.no_background else None
+        for batch in self.backbone._iter_features(images, on_read):
             for function in self.functions:
                 batch = function(batch)
             batch = np.asarray(batch, dtype=np.float32)
-            part = self[done : done + len(batch)]
-            done += len(batch)
+            rows = range(done, done + len(batch))
+            part, done = self[rows.start : rows.stop], rows.stop
+            found = [backgrounds.pop(i) for i in rows] if on_read else None
             finite = np.isfinite(batch).all(axis=(1, 2, 3))
             if not finite.all():  # NaN is for patches that are ignored
                 raise ValueError(
@@ -108,7 +117,7 @@ class LazyFeatures(LazyRows):
                     "finite. Check the backbone's weights and dtype (float16 overflows where "
                     "bfloat16 does not)."
                 )
-            self.backbone.picture_.mark_ignored(batch, part.images, part.categories)
+            picture.mark_ignored(batch, part.images, part.categories, found)
             yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -251,8 +260,8 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         """Raise ValueError if the parameters are no longer those of the fit."""
 
     @abstractmethod
-    def _iter_features(self, images):
-        """Compute features of images, batch by batch."""
+    def _iter_features(self, images, on_read=None):
+        """Compute features of images, batch by batch; see `Extraction` for `on_read`."""
 
     @abstractmethod
     def _memory(self, images, n_projected):

@@ -78,22 +78,22 @@ class Picture:
                     "ignored: make the region larger, raise image_size, or pass None."
                 )
 
-    def mark_ignored(self, features, images, categories=None):
+    def mark_ignored(self, features, images, categories=None, backgrounds=None):
         """Turn the features `(n, h, w, d)` of patches that do not count into NaN, in place.
 
-        Where regions depend on the categories of the images, they wait for these.
+        Where regions depend on the categories of the images, they wait for these. `backgrounds`
+        are the patches of each that are background; None: the images are read for them.
         """
         grid_shape = features.shape[1:3]
         for _, rows, ignored in self._ignored_patches(images, grid_shape, categories):
             for row, patches in zip(rows, ignored, strict=True):
                 features[row][patches] = np.nan
         if self.no_background:
-            with ThreadPoolExecutor() as pool:
-                backgrounds = pool.map(
-                    lambda i: is_background(self.pixels(images, i), grid_shape), range(len(images))
-                )
-                for image, background in zip(features, backgrounds, strict=True):
-                    image[background] = np.nan
+            if backgrounds is None:
+                pixels = (self.pixels(images, i) for i in range(len(images)))
+                backgrounds = (is_background(image, grid_shape) for image in pixels)
+            for image, background in zip(features, backgrounds, strict=True):
+                image[background] = np.nan
 
     def _ignored_patches(self, images, grid_shape, categories):
         """Yield for each region its name, the rows of its images, and their ignored patches."""
@@ -164,7 +164,8 @@ def split_background(ignore):
 def is_background(pixels, grid_shape):
     """Which patches show nothing of the part, see `find_foreground`; levels from 0 to 255."""
     height, width = grid_shape
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
     small = Image.fromarray(pixels).resize(
         (_FINENESS * width, _FINENESS * height), Image.Resampling.BOX
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,11 +186,12 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
         return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
 
-    def _iter_features(self, images):
+    def _iter_features(self, images, on_read=None):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
         # Image by image, as the batches of the parts may be of different lengths.
-        streams = [chain.from_iterable(part._iter_features(images)) for part in self.features]
+        asked = zip_longest(self.features, [on_read])  # the first alone is asked what it reads
+        streams = [chain.from_iterable(part._iter_features(images, read)) for part, read in asked]
         for rows in parts(len(images), n):
             batch = [np.stack(list(islice(s, rows.stop - rows.start))) for s in streams]
             yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
