@@ -1,5 +1,6 @@
 """The service: decisions over HTTP, limits, another model without a pause."""
 
+import base64
 import io
 import logging
 import signal
@@ -213,7 +214,25 @@ def test_token_is_asked_for(path):
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
         for password, status in {"sesame": 200, "open": 401}.items():  # of a browser
             assert client.get("/", auth=("anybody", password)).status_code == status
-        assert client.get("/", headers={"authorization": "Basic ="}).status_code == 401
+        for text in ("=", "é", "!!", base64.b64encode(b"sesame").decode()):  # no name and password
+            header = {"authorization": f"Basic {text}".encode()}
+            refused = client.get("/", headers=header)
+            assert refused.status_code == 401 and "realm" in refused.headers["www-authenticate"]
+        for kind in ("token", "Digest"):
+            header = {"authorization": f"{kind} {base64.b64encode(b':sesame').decode()}"}
+            assert client.get("/", headers=header).status_code == 401
+        names = client.get("/openapi.json").json()["components"]["securitySchemes"]
+        assert {kind["scheme"] for kind in names.values()} == {"bearer", "basic"}
+
+
+@pytest.mark.parametrize("name", ["", "joe", "Jörg", "李"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_browser_may_give_any_name_with_the_token(path, name, encoding):
+    with TestClient(service.make_app(path, token="sesame")) as client:
+        for password, status in {"sesame": 200, "open": 401, "": 401, "sésame": 401}.items():
+            given = base64.b64encode(f"{name}:{password}".encode(encoding, "replace"))
+            header = {"authorization": b"basic " + given}
+            assert client.get("/metrics", headers=header).status_code == status
 
 
 def test_an_empty_token_does_not_open_the_service(path):

@@ -178,12 +178,18 @@ def make_app(
     check_number(timeout, "timeout", 0)
     service = _Service(LiveModel(path, weights), **limits, timeout=timeout)
 
+    # HTTPBasic itself refuses names beyond ASCII.
+    basic = security.http.HTTPBase(scheme="basic", scheme_name="HTTPBasic", auto_error=False)
+
     def check_token(
         bearer=Depends(security.HTTPBearer(auto_error=False)),  # noqa: B008
-        basic=Depends(security.HTTPBasic(auto_error=False)),  # noqa: B008
+        basic=Depends(basic),  # noqa: B008
     ):
-        given = bearer.credentials if bearer else basic.password if basic else ""
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        given = bearer.credentials.encode() if bearer else b""
+        if basic and basic.scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):  # of base64
+                given = base64.b64decode(basic.credentials).partition(b":")[2]
+        if not hmac.compare_digest(given, token.encode()):
             # Without Bearer: Chromium looks at the first kind alone, and would not ask.
             challenge = {"WWW-Authenticate": 'Basic realm="skstructcore"'}
             raise HTTPException(401, "A bearer token is needed.", challenge)
