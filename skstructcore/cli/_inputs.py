@@ -30,11 +30,11 @@ class Sources(NamedTuple):
 
         return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
-    def load(self, **how):
-        """Images to learn from, as `load_images` reads them: without a label they are good."""
+    def load(self, check=None, **how):
+        """Images to learn from, good without a label; None leaves it to the model to read them."""
         from ..datasets import load_images
 
-        return load_images(*self.paths, **how, **self.reading)
+        return load_images(*self.paths, check=check, **how, **self.reading)
 
     def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""

@@ -68,7 +68,7 @@ def fit(
     from ..model_files import info
     from ..pipeline import estimate_memory, estimate_time
 
-    named = images.load(**how)
+    named = images.load(check=True, **how)
     good = named.y == GOOD
     if not good.all():
         say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")

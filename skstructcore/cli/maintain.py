@@ -45,7 +45,7 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
     if not images.paths and (parts is not None or false_alarm_rate is None):
         raise click.UsageError("name fresh IMAGES, or --false-alarms alone")
     pipe = model.load()
-    fresh = images.load(groups=groups, check=False) if images.paths else None
+    fresh = images.load(groups=groups) if images.paths else None
     how = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
     pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **how)
     save_model(pipe, output)
@@ -93,7 +93,7 @@ def update(images, parts, groups, force, **options):
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
     skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    new = images.load(groups=groups, check=False)
+    new = images.load(groups=groups)
     _change("update", new, parts=_parts(new, parts), force=force, **options)
 
 
@@ -113,7 +113,7 @@ def add_category(name, images, parts, groups, **options):
     \b
     skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
     """
-    new = images.load(groups=groups, check=False)
+    new = images.load(groups=groups)
     _change("add_category", new, name, parts=_parts(new, parts), **options)
 
 

@@ -60,6 +60,34 @@ def test_folders_are_held_out_together_as_in_a_fit(tmp_path, monkeypatch):
     assert counts[0] != counts[1]
 
 
+def test_masks_of_a_table_are_not_read_where_nothing_is_judged(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = [root / name / "train/good" for name in ("bolt", "nut")]
+    fitted = run("fit", *good, "-o", "m", "--categories", "/(bolt|nut)/", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    rng = np.random.default_rng(0)
+    for name in ("bolt", "pin"):
+        files = [f"{name}{i}.png" for i in range(8)]
+        for file in files:
+            Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(file)
+        known = {"label": "good", "category": name, "mask": "gone.png"}
+        pd.DataFrame({"file": files, **known}).to_csv(f"{name}.csv", index=False)
+    whole = Path("bolt0.png").read_bytes()
+    Path("torn.png").write_bytes(whole[: len(whole) // 2])
+    for command, *arguments in (
+        ("update", "m", "bolt.csv"),
+        ("recalibrate", "m", "bolt.csv"),
+        ("add-category", "m", "pin", "pin.csv"),
+    ):
+        force = [] if command == "add-category" else ["--force"]
+        changed = run(command, *arguments, "-o", "changed", *force)
+        assert changed.exit_code == 0, changed.output
+        for unread in ("gone.jpg", "torn.png"):
+            refused = run(command, *arguments, unread, "-o", "other", *force)
+            assert refused.exit_code == 2 and unread in refused.output
+            assert not Path("other").exists()
+
+
 def test_what_a_table_without_labels_says_is_learned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng, rows = np.random.default_rng(0), []
