@@ -1,5 +1,6 @@
 """Tiles: where they lie, how their features become one grid, and what that costs."""
 
+import threading
 import tracemalloc
 from itertools import pairwise
 
@@ -124,6 +125,46 @@ def test_other_devices_get_batches_of_tiles():
     )
     list(extraction.iter_batches(8))
     assert sizes == [8, 8, 4] * 2  # 4 x 5 tiles an image
+
+
+@pytest.fixture
+def by_halves():
+    """Makes the extraction of images in two tiles each, by a network that is given."""
+
+    def make(n_images, n_jobs, network):
+        images, tiling = as_images(photos(n_images, 8, 16)), Tiling((8, 16), (8, 8), 0, (4, 4))
+        options = dict(network=lambda: network, cache=None, on_cpu=True, n_jobs=n_jobs)
+        return TiledExtraction(
+            images, (2, 4, 1), read=lambda images, i: images.array(i), tiling=tiling, **options
+        )
+
+    return make
+
+
+def test_tiles_of_the_next_image_fill_threads_that_are_free(by_halves):
+    """Four threads and two tiles an image: each tile waits until four are in work."""
+    barrier = threading.Barrier(4)
+
+    def network(pixels):
+        barrier.wait(timeout=20)
+        return torch.zeros(len(pixels), 2, 2, 1)
+
+    assert len(list(by_halves(4, 4, network).iter_batches(1))) == 4
+
+
+def test_the_next_image_is_in_work_while_the_caller_works(by_halves):
+    calls, is_third = [], threading.Event()
+
+    def network(pixels):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            is_third.set()
+        return torch.zeros(len(pixels), 2, 2, 1)
+
+    batches = by_halves(4, 1, network).iter_batches(1)
+    next(batches)
+    assert is_third.wait(timeout=20)
+    batches.close()
 
 
 def test_only_some_tiles_are_in_work():

@@ -6,12 +6,13 @@ all that takes, before it is done.
 
 import contextlib
 import math
+import operator
 import threading
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice, product
+from itertools import chain, groupby, islice, product
 
 import joblib
 import numpy as np
@@ -265,36 +266,42 @@ class TiledExtraction(Extraction):
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
+        n_tiles, n_begun = (1, 2 * self.n_threads) if self.on_cpu else (batch_size, 3)
         with self._workers(verbose) as (pool, progress):
-            # The next image is decoded while the tiles of this one are in work.
-            opened = begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2)
-            for i, image in enumerate(opened):
+            jobs = begun_ahead(self._jobs(pool, n_tiles), n_begun)
+            for i, (image, of_image) in enumerate(groupby(jobs, operator.itemgetter(0))):
                 grid, pixels = image.result()
                 if pixels is not None:
-                    self._blend(grid, pool, pixels, batch_size)
+                    self._blend(grid, (job.result() for _, job in of_image))
                     self._store(i, grid)
                 yield grid[np.newaxis]
                 progress.update()
+
+    def _jobs(self, pool, n_tiles):
+        """Begin the work in order; yield the jobs of tiles, with the one that opens their image."""
+        # The next image is decoded while the tiles of this one are in work.
+        for image in begun_ahead((pool.submit(self._open, i) for i in range(len(self.images))), 2):
+            for tiles in parts(len(self.tiling), n_tiles):
+                yield image, pool.submit(self._work_on_tiles, image, tiles)
 
     def _open(self, i):
         """The grid of an image, and None if it came from the cache, else the pixels for it."""
         grid = np.empty(self.shape, np.float32)
         return grid, self._read(i, grid)
 
-    def _blend(self, grid, pool, pixels, batch_size):
-        """Fill the grid of an image with the features of its tiles."""
-        n_tiles, n_ahead = (1, 2 * self.n_threads) if self.on_cpu else (batch_size, 2)
-        batches = parts(len(self.tiling), n_tiles)
-        jobs = (pool.submit(self._work_on_tiles, pixels, tiles) for tiles in batches)
-        results = (job.result() for job in begun_ahead(jobs, 1 + n_ahead))
+    def _blend(self, grid, results):
+        """Fill the grid of an image with what the jobs of its tiles gave."""
         if not self.on_cpu:
             results = map(self._run, results)
         grid[...] = 0
         for tile, features in enumerate(chain.from_iterable(results)):
             self.tiling.blend(grid, tile, features)
 
-    def _work_on_tiles(self, pixels, tiles):
-        """Features of some tiles; on other devices than the CPU their pixels."""
+    def _work_on_tiles(self, image, tiles):
+        """Features of some tiles; on other devices than the CPU their pixels; None if cached."""
+        _, pixels = image.result()
+        if pixels is None:
+            return None
         cut = np.stack([self.tiling.cut(pixels, t) for t in range(tiles.start, tiles.stop)])
         if not self.on_cpu:
             return cut
