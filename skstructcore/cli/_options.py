@@ -214,8 +214,18 @@ force = click.option(
     "--force", is_flag=True, help="Take what looks like defects or another product."
 )
 
+
+def _processes(context, parameter, value):
+    if value == 0:
+        raise click.BadParameter("0 processes do no work; -1 takes one a core")
+    return value
+
+
 n_jobs = click.option(
-    "--n-jobs", type=int, help="Number of processes, -1: one a core.  [default: 1]"
+    "--n-jobs",
+    type=int,
+    callback=_processes,
+    help="Number of processes, -1: one a core.  [default: 1]",
 )
 json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 maps = click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")

@@ -31,7 +31,9 @@ def is_terminal() -> bool:
 @option.parts
 @option.n_jobs
 @option.cluster
-@click.option("--shard-size", default=64, help="Images a process gets at once.")
+@click.option(
+    "--shard-size", default=64, type=click.IntRange(1), help="Images a process gets at once."
+)
 @click.option(
     "--on-error",
     default="skip",

@@ -26,6 +26,14 @@ def test_score_writes_a_row_an_image_in_order(root, model, tmp_path):
     assert run("score", model, single).stdout.startswith("file,")
 
 
+@pytest.mark.parametrize("option", [("--n-jobs", 0), ("--shard-size", -3), ("--shard-size", 0)])
+def test_an_option_that_is_none_leaves_no_rows_behind(good, model, tmp_path, option):
+    csv, regions = tmp_path / "scores.csv", tmp_path / "regions.json"
+    result = run("score", model, good, "--csv", csv, "--regions", regions, *option)
+    assert result.exit_code == 2 and option[0] in result.output, result.output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("broken", [[0, 1], [4], [0, 1, 2, 3, 4, 5]])
 def test_score_reports_unreadable_files_and_scores_the_others(good, model, tmp_path, broken):
     for i in range(6):
