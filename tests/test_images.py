@@ -176,6 +176,15 @@ def test_orientation_behind_the_pixels_of_a_png_counts(tmp_path, rgb):
     np.testing.assert_array_equal(read([path]), np.rot90(rgb, -1))
 
 
+def test_pixels_of_a_png_are_not_looked_at_for_its_header(tmp_path):
+    """Stored as they are, they spell the name of a chunk; half of them are lost."""
+    pixels = np.full((64, 64, 4), np.frombuffer(b"eXIf", np.uint8))
+    path = tmp_path / "half.png"
+    Image.fromarray(pixels).save(path, compress_level=0)
+    path.write_bytes(path.read_bytes()[:9000])
+    assert as_images([path]).sizes().tolist() == [[64, 64]]
+
+
 @pytest.fixture
 def damaged(tmp_path, rgb):
     """Good, missing, truncated, no image, empty, a folder, good."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import os
 import struct
 import sys
@@ -364,10 +363,16 @@ def _tifffile_values(path, page):
 
 
 def _mentions_orientation(path):
-    """Whether a PNG has a piece that may hold an orientation, perhaps behind its pixels."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        marks = (b"eXIf", b"Raw profile type", b"adobe.xmp")
-        return any(content.find(mark) >= 0 for mark in marks)
+    """Whether a PNG has a piece that may hold an orientation; its pixels are passed over."""
+    marks, place = (b"eXIf", b"Raw profile type", b"adobe.xmp"), 8
+    with open(path, "rb", buffering=0) as file:
+        # Of each piece its length, its name, and the keyword of a text, which has 79 bytes at most.
+        while file.seek(place) and len(start := file.read(87)) >= 8:
+            length, piece = int.from_bytes(start[:4], "big"), start[4:]
+            if not piece.startswith(b"IDAT") and any(mark in piece[: 4 + length] for mark in marks):
+                return True
+            place += 8 + length + 4  # and a checksum
+    return False
 
 
 def upright_size_of(image):
