@@ -202,6 +202,8 @@ def test_visa_as_published(tmp_path):
         load_visa(tmp_path, "fryum")
     with pytest.raises(DatasetError, match=r"2cls_fewshot.csv: No such file"):
         load_visa(tmp_path, split="2cls_fewshot")
+    with pytest.raises(DatasetError, match="no folder train"):
+        load_visa(tmp_path / "candle")
     (tmp_path / "pcb1/Data/Images/Normal/0001.JPG").unlink()
     with pytest.raises(DatasetError, match=r"0001.JPG: there is no such file"):
         load_visa(tmp_path)
@@ -215,6 +217,7 @@ def test_visa_as_rearranged_by_its_script(tmp_path):
     images = load_visa(tmp_path)
     assert list(images.y) == ["good", "bad", "good"]
     assert images.masks[1].endswith("000.png")
+    assert load_visa(tmp_path / "candle", split="none").paths == images.paths
 
 
 def test_kolektor_sdd(tmp_path):

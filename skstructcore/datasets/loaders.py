@@ -114,10 +114,12 @@ def load_visa(
 
     Parameters
     ----------
-    root, category, check :
+    root : str or path-like
+        The folder of all categories; rearranged, also the folder of one category.
+    category, check :
         As of `load_mvtec_ad`.
     split : str, default="1cls"
-        Name of the CSV file, without ".csv".
+        Name of the CSV file, without ".csv"; it plays no part rearranged.
 
     Returns
     -------
