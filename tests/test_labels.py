@@ -1,3 +1,6 @@
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +25,8 @@ EXPECTED = [False, True, False]
         np.array([0, 1, 0], dtype=np.uint8),
         [1, -1, 1],
         np.array([1, -1, 1], dtype=object),
+        [Decimal(0), Decimal(1), Decimal(0)],  # as databases give them
+        [Fraction(1), -1, 1.0],
     ],
     ids=repr,
 )
@@ -83,6 +88,8 @@ def test_one_class_is_fine_unless_both_are_needed():
         ([-1, 0, 1], "must hold 0 and 1, or -1 and 1"),
         ([0, 1, 2], "found 0.0, 1.0, 2.0"),
         ([0, np.nan], "nan"),
+        ([0, 1, 2**70], r"found 0.0, 1.0, 1.18\d*e\+21"),
+        ([Decimal(0), "good"], r"types \['Decimal', 'str'\]"),
         (["good", 1], "types"),
         (["good", None], "types"),
         (["gut", "schlecht"], "no known words: 'gut', 'schlecht'. Good images .* normal.* ng"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,10 @@ def _from_strings(y):
 def _from_numbers(y):
     if y.dtype == object:
         types = sorted({type(label).__name__ for label in y})
+        are_numbers = all(isinstance(label, Number) for label in y)
         y = np.array(y.tolist())
+        if y.dtype == object and are_numbers:  # of decimal, of fractions, or too large for 64 bits
+            y = y.astype(np.float64)
         if y.dtype.kind not in "biuf":
             raise ValueError(
                 f"y mixes labels of the types {types}; use strings or numbers, not both"
