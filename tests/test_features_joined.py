@@ -1,6 +1,7 @@
 """JoinedFeatures: several networks on one grid, lazily."""
 
 import pickle
+import threading
 
 import joblib
 import numpy as np
@@ -63,6 +64,16 @@ def test_parts_are_cached_by_themselves(tmp_path):
     module.n_images = 0
     np.testing.assert_array_equal(np.asarray(lazy), expected)
     assert module.n_images == 0
+
+
+def test_no_thread_stays_where_an_image_cannot_be_read(tmp_path):
+    images = [*X, *X, str(tmp_path / "missing.png"), *X]
+    lazy = JoinedFeatures([fine(batch_size=2), coarse(batch_size=2)]).fit(X).transform(images)
+    n_threads = threading.active_count()
+    with pytest.raises(OSError, match="missing") as error:
+        np.asarray(lazy)
+    assert threading.active_count() <= n_threads
+    del error  # which was kept until here, as a notebook keeps it
 
 
 def test_parameters_go_by_position():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from itertools import chain, islice, zip_longest
 
 import numpy as np
@@ -189,12 +190,14 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     def _iter_features(self, images, on_read=None):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
-        # Image by image, as the batches of the parts may be of different lengths.
         asked = zip_longest(self.features, [on_read])  # the first alone is asked what it reads
-        streams = [chain.from_iterable(part._iter_features(images, read)) for part, read in asked]
-        for rows in parts(len(images), n):
-            batch = [np.stack(list(islice(s, rows.stop - rows.start))) for s in streams]
-            yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
+        streams = [part._iter_features(images, read) for part, read in asked]
+        with ExitStack() as stack:  # an error in one of them keeps the others: they are closed
+            # Image by image, as the batches of the parts may be of different lengths.
+            by_image = [chain.from_iterable(stack.enter_context(closing(s))) for s in streams]
+            for rows in parts(len(images), n):
+                batch = [np.stack(list(islice(s, rows.stop - rows.start))) for s in by_image]
+                yield np.concatenate([_at_grid(b, self.grid_shape_) for b in batch], axis=-1)
 
 
 def _at_grid(features, grid):
