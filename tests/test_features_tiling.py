@@ -32,6 +32,14 @@ def features_of(X, module, **params):
     return np.asarray(ConvFeatures(module, **{**OWN, **params}).fit_transform(X))
 
 
+def test_tiles_lie_evenly_and_their_shares_fall_to_their_edges():
+    assert tile_starts(32, 16, 0) == [0, 16]
+    assert tile_starts(10, 4, 0) == [0, 3, 6]
+    # Where both cover, 0.5 of the edge of one stands beside 1.5 of the middle of the other.
+    expected = [[1, 1, 0.75, 0.25], [0.25, 0.75, 1, 1]]
+    np.testing.assert_allclose(blend_weights([0, 2], 4, 6), expected)
+
+
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 39))
 def test_tiles_cover_the_axis_with_the_overlap_asked_for(side, tile, overlap):

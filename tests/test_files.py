@@ -42,6 +42,14 @@ def test_ordinary_names_stay_as_they_are(name):
     assert escape_name(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [("=1+1.png", "$'=1+1.png'"), ("a\nb.png", "$'a\\x0ab.png'"), ("\udcfc.png", "$'\\xfc.png'")],
+)
+def test_names_that_would_break_a_table_are_quoted_as_shells_do(name, spelled):
+    assert escape_name(name) == spelled
+
+
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("old")

@@ -24,7 +24,7 @@ from skstructcore import (
 )
 from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
-from skstructcore.features._picture import is_background
+from skstructcore.features._picture import is_background, split_background
 from skstructcore.images import as_images
 from skstructcore.images.geometry import upsample_counted
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
@@ -675,3 +675,9 @@ def test_a_region_of_a_category_without_effect_is_refused(region, message):
     features = ConvFeatures(Blocks(), **OWN, ignore={"a": region, "b": right_third()})
     with pytest.raises(ValueError, match=message):
         features.fit_transform(photos()).showing(["a", "b", "a"])
+
+
+def test_the_background_is_told_from_the_regions_beside_it():
+    corner = [(0, 0), (1, 0), (1, 1)]
+    assert split_background("background") == (True, None)
+    assert split_background([corner, "background"]) == (True, [corner])

@@ -140,13 +140,6 @@ def escape_name(name: str) -> str:
 
     Nearly all names stay as they are. Control characters, bytes that are not UTF-8 and what a
     spreadsheet takes for a formula are quoted as shells do it, ``$'...'``.
-
-    Examples
-    --------
-    >>> escape_name("parts/nut 1.png"), escape_name("=1+1.png")
-    ('parts/nut 1.png', "$'=1+1.png'")
-    >>> print(escape_name("a\\nb.png"), escape_name("\\udcfc.png"))
-    $'a\\x0ab.png' $'\\xfc.png'
     """
     if not (_UNSAFE.search(name) or name.startswith(("=", "+", "-", "@", "$'"))):
         return name

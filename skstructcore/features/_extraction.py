@@ -145,13 +145,7 @@ class Extraction:
 
 
 def tile_starts(side, tile, overlap):
-    """Where tiles begin along one axis: as few as cover it, evenly spread, sharing `overlap`.
-
-    Examples
-    --------
-    >>> tile_starts(32, 16, 0), tile_starts(10, 4, 0)
-    ([0, 16], [0, 3, 6])
-    """
+    """Where tiles begin along one axis: as few as cover it, evenly spread, sharing `overlap`."""
     if tile >= side:
         return [0]
     n_tiles = -(-(side - overlap) // (tile - overlap))
@@ -163,12 +157,6 @@ def blend_weights(starts, tile, side):
 
     It falls linearly from the middle of a tile to its edges, where the network knows least of
     the surroundings; the shares of all tiles at one position add up to 1.
-
-    Examples
-    --------
-    >>> blend_weights([0, 2], 4, 6)
-    array([[1.  , 1.  , 0.75, 0.25],
-           [0.25, 0.75, 1.  , 1.  ]])
     """
     position = np.arange(tile) + 0.5
     tent = np.minimum(position, tile - position)

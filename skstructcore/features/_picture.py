@@ -145,14 +145,7 @@ def find_ignored(ignore, sizes):
 
 
 def split_background(ignore):
-    """Whether the background is ignored, and what else is.
-
-    Examples
-    --------
-    >>> corner = [(0, 0), (1, 0), (1, 1)]
-    >>> split_background("background"), split_background([corner, "background"])
-    ((True, None), (True, [[(0, 0), (1, 0), (1, 1)]]))
-    """
+    """Whether the background is ignored, and what else is."""
     if isinstance(ignore, str):
         return ignore == BACKGROUND, None if ignore == BACKGROUND else ignore
     if not isinstance(ignore, list | tuple):
