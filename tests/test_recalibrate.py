@@ -190,10 +190,10 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
 def test_few_fresh_images_move_the_location_first_and_the_spread_later():
     old = np.array([0.0, 1, 2, 3, 4])  # median 2
     # One image at 13: 1 / 11 of the way of 11; the spread stays.
-    np.testing.assert_allclose(_moved(old, np.array([13.0])), old + 1)
+    np.testing.assert_allclose(_moved(HeldOut(old), np.array([13.0])), old + 1)
     # Ten, of median 12: half of the way of 10; their spread by that of before, to the 10 / 50.
     fresh = np.interp(np.linspace(0, 1, 10), [0, 0.5, 0.75, 1], [4, 12, 16, 20])
-    moved = _moved(old, fresh)
+    moved = _moved(HeldOut(old), fresh)
     location, upper = np.quantile(fresh, [0.5, UPPER])
     spread = np.quantile(old, UPPER) - 2
     expected = 2 + (location - 2) / 2 + ((upper - location) / spread) ** 0.2 * (old - 2)

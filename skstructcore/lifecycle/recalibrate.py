@@ -207,7 +207,7 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
         location, spread = (
             least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
         )
-        scores = _moved(known.scores, each, location, spread, known.counts)
+        scores = _moved(known, each, location, spread)
         kept = location / (n_groups + location)  # how much of the old scores is kept
         fresh = 1 - kept * (1 - known.fresh)
         # Of a line that has changed, old scores say as much as they were told to count.
@@ -233,27 +233,22 @@ def _joined(old, scores, groups, weight):
     return replace(joined, fresh=1 - kept * (1 - old.fresh), n_known=n_known)
 
 
-def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD, counts=None):
+def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
     """Old scores, moved towards a few fresh ones, as if location and spread were of n old images.
 
     The spread, of which few images say little, stays as it was with fewer than 5.
     """
     n = len(fresh)
-    location, upper = _quantiles(old, counts)
+    location, upper = np.quantile(old.scores, [0.5, UPPER])
+    if np.ptp(old.counts) > 0:
+        location, upper = weighted_quantiles(old.scores, old.counts, [0.5, UPPER])
     new_location, new_upper = np.quantile(fresh, [0.5, UPPER])
     spread, new_spread = upper - location, new_upper - new_location
     factor = 1.0
     if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
         factor = (new_spread / spread) ** (n / (n + n_spread))
     location_now = location + (new_location - location) * n / (n + n_location)
-    return location_now + factor * (old - location)
-
-
-def _quantiles(scores, counts):
-    """Median and upper quantile of scores, of which each counts as often as it says."""
-    if counts is None or np.ptp(counts) == 0:
-        return np.quantile(scores, [0.5, UPPER])
-    return weighted_quantiles(scores, counts, [0.5, UPPER])
+    return location_now + factor * (old.scores - location)
 
 
 def _decisions(fresh, changed):

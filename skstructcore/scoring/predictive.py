@@ -91,9 +91,7 @@ def fit_predictive_tail(
     return _read(scores[kept], weights[kept], UPPER, n, FRESH**fresh)
 
 
-def weighted_quantiles(
-    scores: NDArray[np.float64], weights: NDArray[np.float64], shares: ArrayLike
-) -> NDArray[np.float64]:
+def weighted_quantiles(scores, weights, shares):
     """Quantiles of scores that count as their weights say, between the middles of their steps."""
     order = np.argsort(scores, kind="stable")
     middles = np.cumsum(weights[order]) - weights[order] / 2
