@@ -28,10 +28,10 @@ from .surprise import (
 if TYPE_CHECKING:
     from .scorer import RoutedKNNScorer
 
-HeldOut = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
-
 #: Of the calibration "k-fold".
 N_FOLDS = 5
+#: Maps of training images, held out, and what is normal for each route.
+Learned = tuple[AnomalyMaps, tuple[DistanceExpectation, ...]]
 
 
 def check_training_images(patches: Patches, calibration: str) -> None:
@@ -51,12 +51,12 @@ def check_training_images(patches: Patches, calibration: str) -> None:
         )
 
 
-def leave_groups_out(search: BankSearch, patches: Patches) -> HeldOut:
+def leave_groups_out(search: BankSearch, patches: Patches) -> Learned:
     """Score each training image without the entries of its group, and learn what is normal."""
     return _learn(search, *score_held_out(search, patches))
 
 
-def k_fold(search: BankSearch, patches: Patches) -> HeldOut:
+def k_fold(search: BankSearch, patches: Patches) -> Learned:
     """Score each training image by a bank of the same size, built from the other folds.
 
     What content a patch has is told by the entries of the whole bank, its own group left out.
