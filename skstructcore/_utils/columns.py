@@ -9,7 +9,6 @@ import numpy as np
 
 T = TypeVar("T")
 
-
 #: Metadata of a field that has no rows, because it is of all of them.
 OF_WHOLE = {"of_whole": True}
 

@@ -9,10 +9,9 @@ from numbers import Integral
 from pathlib import PurePath
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, NDArray, Self
 from .._utils.validation import check_number, check_same_length
 from ..containers import AnomalyMaps
 from ..evaluation.single import Evaluation

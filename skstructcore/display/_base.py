@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, Self
 from .._utils.validation import check_same_length
 from ..images.image_list import ImagesLike
 from ..images.labels import labels_of

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from sklearn.metrics import auc
 from sklearn.pipeline import Pipeline
 
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, Self
 from .._utils.validation import check_number, check_same_length
 from ..datasets import ImageSet
 from ..datasets.masks import judged_pixels

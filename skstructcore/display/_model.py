@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, NDArray, Self
 from ..bank.dependence import MIN_FOR_SEQUENCE
 from ..images.image_list import ImagesLike
 from ..lifecycle.drift import DriftMonitor

@@ -8,13 +8,12 @@ from contextlib import ExitStack, closing
 from itertools import chain, islice, zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import parts
-from .._utils.typing import Self
+from .._utils.typing import NDArray, Self
 from ..images.geometry import upsample_maps
 from ..images.image_list import ImagesLike, as_images
 from ._backbone import PatchFeatures

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .._utils.columns import OF_WHOLE, take_rows
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, NDArray, Self
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 from .predictive import PredictiveTail, fit_predictive_tail

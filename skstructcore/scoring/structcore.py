@@ -11,13 +11,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin
-from .._utils.typing import Self
+from .._utils.typing import ArrayLike, NDArray, Self
 from .._utils.warning import warn_user
 from .._version import __version__
 from ..containers import AnomalyMaps
