@@ -300,9 +300,9 @@ def _checked_maps(masks, anomaly_maps, ignored):
             raise ValueError(f"The anomaly map at position {position} is not finite.")
     anomalous = [mask & counts for mask, counts in zip(masks, counted, strict=True)]
     normal = [~mask & counts for mask, counts in zip(masks, counted, strict=True)]
-    for kind, pixels in (("anomalous", anomalous), ("normal", normal)):
+    for name, pixels in (("anomalous", anomalous), ("normal", normal)):
         if not any(part.any() for part in pixels):
-            raise ValueError(f"The masks hold no {kind} pixel; both kinds are needed.")
+            raise ValueError(f"The masks hold no {name} pixel; both kinds are needed.")
     return anomalous, normal, maps
 
 

@@ -73,7 +73,7 @@ def choose_routes(
         return KMeans(k, n_init=4, random_state=random_state).fit_predict(pooled)
 
     if n_routes != "auto":
-        check_number(n_routes, "n_routes", 1, closed="left", kind=Integral)
+        check_number(n_routes, "n_routes", 1, closed="left", type=Integral)
         if n_routes > len(pooled):
             raise ValueError(f"n_routes={n_routes} is more than the {len(pooled)} images.")
         return pd.factorize(cluster(n_routes))[0]

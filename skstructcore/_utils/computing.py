@@ -65,8 +65,8 @@ def end_with_parent() -> None:
 
     A process that is killed tells its workers nothing: they would wait for ever.
     """
-    kind = type(multiprocessing.current_process())
-    if kind.__module__.startswith("joblib.externals.loky"):
+    process_type = type(multiprocessing.current_process())
+    if process_type.__module__.startswith("joblib.externals.loky"):
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 

@@ -162,8 +162,8 @@ def unescape_name(text: str) -> str:
 
 
 def _unescape(match):
-    what = match[1]
-    if what[0] not in "xu" or len(what) == 1:
-        return what
-    code = int(what[1:], 16)
-    return chr(code + 0xDC00 if what[0] == "x" and code >= 0x80 else code)
+    escape = match[1]
+    if escape[0] not in "xu" or len(escape) == 1:
+        return escape
+    code = int(escape[1:], 16)
+    return chr(code + 0xDC00 if escape[0] == "x" and code >= 0x80 else code)

@@ -24,8 +24,8 @@ def fill_page(package: str, **content: Any) -> str:
 def _read(package):
     jinja2 = import_extra("jinja2", "report", "A page")
     parts = {}
-    for name, kind in (("style", "css"), ("script", "js")):
-        file = files(package) / f"page.{kind}"
+    for name, suffix in (("style", "css"), ("script", "js")):
+        file = files(package) / f"page.{suffix}"
         if file.is_file():
             parts[name] = file.read_text(encoding="utf-8")
             digest = hashlib.sha256(parts[name].encode()).digest()

@@ -10,11 +10,11 @@ from types import ModuleType
 
 def versions_of(*libraries: str) -> dict[str, str]:
     """Versions by name; a library without a record of it is left out, as it must cost no result."""
-    found = {}
+    versions = {}
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def import_extra(name: str, extra: str, what: str) -> ModuleType:
@@ -22,5 +22,5 @@ def import_extra(name: str, extra: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        how = f'{name.partition(".")[0]}: pip install "skstructcore[{extra}]"'
-        raise ImportError(f"{what} needs {how}") from error
+        command = f'{name.partition(".")[0]}: pip install "skstructcore[{extra}]"'
+        raise ImportError(f"{what} needs {command}") from error

@@ -227,11 +227,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
         ratios = dict.fromkeys(names, self.ratio)
-        how = ratios, self.random_state, find_device(self.device)
+        options = ratios, self.random_state, find_device(self.device)
         if is_lazy(values):
-            selection = stream_bank(values, table, *how, self.max_memory, self.shard_size)
+            selection = stream_bank(values, table, *options, self.max_memory, self.shard_size)
         else:
-            selection = select_bank(values, table.routes, *how)
+            selection = select_bank(values, table.routes, *options)
         # Groups come first, as images are compared by them, and profiles last, without those that
         # are left out.
         self.dependence_ = None
@@ -251,7 +251,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table.routes, *how, left_out)
+            selection = select_bank(values, table.routes, *options, left_out)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

@@ -96,11 +96,11 @@ class Dependence:
                 f"{self.ratio[0]:.1f} times as often as by chance. Images of a lot that training "
                 "never saw may be rejected more often than others"
             )
-        how = "look alike in clusters"
+        pattern = "look alike in clusters"
         if self.found == "sequence":
-            how = f"repeat each other in blocks of about {self.block_length}"
+            pattern = f"repeat each other in blocks of about {self.block_length}"
         return (
-            f"{self.n_images} training images {how}: they count as {self.n_groups} independent "
+            f"{self.n_images} training images {pattern}: they count as {self.n_groups} independent "
             "ones, and are held out together"
         )
 
@@ -121,10 +121,10 @@ def find_groups_of_routes(
         part = replace(part, image_index=np.searchsorted(mine, part.image_index))
         of_route = values if len(here) == len(values) else values[here]
         places = np.searchsorted(mine, images[here])
-        found = find_groups(of_route, places, part, len(mine))
-        if found is None:
+        result = find_groups(of_route, places, part, len(mine))
+        if result is None:
             continue
-        codes, dependence[name] = found
+        codes, dependence[name] = result
         numbered = lots if dependence[name].are_lots else groups
         numbered[mine] = codes + numbered.max() + 1
         level = logging.INFO if dependence[name].found == "independent" else logging.WARNING
@@ -165,20 +165,20 @@ def find_groups(
         explained = explanations.within(groups)
         if explained >= _MIN_EXPLAINED and groups.max() + 1 >= _MIN_CLUSTERS:
             candidates["clusters"] = groups, explained - explanations.expected_within(groups)
-    found = max(candidates, key=lambda name: candidates[name][1], default="independent")
-    groups, excess = candidates.get(found, (np.arange(n_images), 0.0))
+    likeliest = max(candidates, key=lambda name: candidates[name][1], default="independent")
+    groups, excess = candidates.get(likeliest, (np.arange(n_images), 0.0))
     return groups, Dependence(
-        found=found,
+        found=likeliest,
         n_images=n_images,
         n_groups=len(np.unique(groups)),
         reach=reach,
-        block_length=length if found == "sequence" else 1,
+        block_length=length if likeliest == "sequence" else 1,
         ratio=ratio,
         limit=limit,
         p_value=p_value,
         explained=explained,
         # Near-duplicates are held out: a new part has none. New images may well be of a known lot.
-        are_lots=found == "sequence" and excess < _NEAR_DUPLICATES,
+        are_lots=likeliest == "sequence" and excess < _NEAR_DUPLICATES,
     )
 
 
@@ -198,8 +198,8 @@ class Explanations:
 
     def expected_within(self, groups: NDArray[np.int64]) -> float:
         """The share that the shares of the entries let expect."""
-        own = np.bincount(groups, self.shares)[groups] - self.shares
-        return np.mean(own / np.maximum(1 - self.shares, 1e-12))
+        of_own_group = np.bincount(groups, self.shares)[groups] - self.shares
+        return np.mean(of_own_group / np.maximum(1 - self.shares, 1e-12))
 
     def lag_profile(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
         """Compare what images at each lag explain with what the shares let expect.

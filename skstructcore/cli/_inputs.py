@@ -30,11 +30,11 @@ class Sources(NamedTuple):
 
         return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
 
-    def load(self, check=None, **how):
+    def load(self, check=None, **options):
         """Images to learn from, good without a label; None leaves it to the model to read them."""
         from ..datasets import load_images
 
-        return load_images(*self.paths, check=check, **how, **self.reading)
+        return load_images(*self.paths, check=check, **options, **self.reading)
 
     def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""
@@ -64,28 +64,28 @@ class Sources(NamedTuple):
         return self.all_of(rows)
 
 
-def parts_of(paths, how):
+def parts_of(paths, rule):
     """The part that each image is a view of, by its folder, file or a pattern of its path."""
     from ..images.files import split_name
 
-    if how in ("folder", "file"):
+    if rule in ("folder", "file"):
         files = [split_name(str(path)).path for path in paths]
-        return files if how == "file" else [str(Path(file).parent) for file in files]
+        return files if rule == "file" else [str(Path(file).parent) for file in files]
     try:
-        pattern = re.compile(how)
+        pattern = re.compile(rule)
     except re.error as error:
-        raise click.BadParameter(f"--parts {how!r} is no regular expression: {error}") from None
-    found = []
+        raise click.BadParameter(f"--parts {rule!r} is no regular expression: {error}") from None
+    keys = []
     for path in paths:
         match = pattern.search(Path(path).as_posix())
         if match is None:
-            raise click.BadParameter(f"--parts {how!r} does not match {str(path)!r}")
+            raise click.BadParameter(f"--parts {rule!r} does not match {str(path)!r}")
         groups = match.groups(default="")
-        found.append(groups if any(groups) else (match.group(),))
+        keys.append(groups if any(groups) else (match.group(),))
     # Quoted where joining would make ("a b", "c") and ("a", "b c") one.
-    names = {groups: (" ".join(filter(None, groups)), shlex.join(groups)) for groups in found}
+    names = {groups: (" ".join(filter(None, groups)), shlex.join(groups)) for groups in keys}
     times = Counter(name for both in names.values() for name in set(both))
-    return [plain if times[plain] == 1 else quoted for plain, quoted in map(names.get, found)]
+    return [plain if times[plain] == 1 else quoted for plain, quoted in map(names.get, keys)]
 
 
 class ModelFile(NamedTuple):

@@ -98,10 +98,10 @@ _kept = functools.partial(click.option, is_eager=True, expose_value=False, callb
 def to_sources(context: click.Context, parameter: Any, paths: tuple[Path, ...]) -> Sources:
     """Callback of what names images; `reading` goes with it."""
     names = ("pages", "views", "max_pixels")
-    how = {name: context.meta[name] or None for name in names}
-    if not paths and any(how.values()):
+    reading = {name: context.meta[name] or None for name in names}
+    if not paths and any(reading.values()):
         raise click.UsageError("--pages, --view and --max-pixels are about IMAGES: name them")
-    return Sources(paths, how)
+    return Sources(paths, reading)
 
 
 reading = _all(
@@ -156,8 +156,8 @@ structcore_model = _all(_saved_model, weights)  # not one of joblib
 
 def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
     """Option ``--output`` for the file of a model that a command writes."""
-    kind = Output(text=False)
-    return click.option("output", "--output", "-o", *aliases, required=True, type=kind, help=text)
+    file = Output(text=False)
+    return click.option("output", "--output", "-o", *aliases, required=True, type=file, help=text)
 
 
 def _to_pipeline(context, parameter, pairs):

@@ -82,15 +82,15 @@ def write_images(folder: Path) -> dict[str, int]:
         "brick", tile_size=96, n_train=36, n_test_good=14, n_test_defect=2, random_state=1
     )
     pictures, numbers = {}, defaultdict(itertools.count)
-    for pixels, kind, mask, split in zip(tiles, tiles.y, tiles.masks, tiles.splits, strict=True):
-        number = next(numbers[split, kind])
+    for pixels, label, mask, split in zip(tiles, tiles.y, tiles.masks, tiles.splits, strict=True):
+        number = next(numbers[split, label])
         if split == "train":
             pictures[f"good/{number:02}.png"] = pixels
             pictures[f"labelled/train/good/{number:02}.png"] = pixels
-        elif number >= (6 if kind == GOOD else 1):
-            pictures[f"labelled/test/{kind}/{number:02}.png"] = pixels
+        elif number >= (6 if label == GOOD else 1):
+            pictures[f"labelled/test/{label}/{number:02}.png"] = pixels
             if mask is not None:
-                pictures[f"labelled/ground_truth/{kind}/{number:02}_mask.png"] = mask
+                pictures[f"labelled/ground_truth/{label}/{number:02}_mask.png"] = mask
         else:
             place = 5 * next(numbers["new"]) % 12  # good and bad ones in turn
             pictures[f"new/{place:02}.png"] = pixels

@@ -138,7 +138,7 @@ def evaluate(
 @option.n_jobs
 @option.cluster
 @option.json
-def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_json, **how):
+def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_json, **options):
     """Fit and test each category of the data set in FOLDER, and print a table.
 
     FOLDER is laid out as MVTec AD, VisA or BTAD is, see evaluate. The table has a row for each
@@ -154,9 +154,9 @@ def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_js
     from ..evaluation.results import format_markdown
 
     pipe, failed = new(false_alarm_rate, verbose=False), None
-    how = {"categories": categories or None, "verbose": 1, **how}
+    options = {"categories": categories or None, "verbose": 1, **options}
     try:
-        table = evaluate_each(pipe, folder, output, **how)
+        table = evaluate_each(pipe, folder, output, **options)
     except CategoryError as error:
         table, failed = error.table, error
     if table is not None:
@@ -209,6 +209,6 @@ def _check_picture(path, images):
         raise click.UsageError(f"--picture {str(path)!r} lies among the images")
     from matplotlib.backend_bases import FigureCanvasBase
 
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.suffix[1:].lower() not in known:
-        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(known)}")
+    types = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in types:
+        raise click.UsageError(f"--picture {str(path)!r}: its suffix is none of {', '.join(types)}")

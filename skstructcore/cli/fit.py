@@ -50,7 +50,7 @@ _PAINTED = 12  # of each size: a fifth of the processor time of a fit on fifty i
 @option.json
 @click.pass_context
 def fit(
-    context, images, output, false_alarm_rate, new, estimate, crop, channels, parts, as_json, **how
+    context, images, output, false_alarm_rate, new, estimate, crop, channels, parts, as_json, **more
 ):
     """Fit on good IMAGES and save the model.
 
@@ -68,7 +68,7 @@ def fit(
     from ..model_files import info
     from ..pipeline import estimate_memory, estimate_time
 
-    named = images.load(check=True, **how)
+    named = images.load(check=True, **more)
     good = named.y == GOOD
     if not good.all():
         say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
@@ -110,8 +110,8 @@ def _what_to_expect(pipe, images):
     from ..scoring.summary import closing_sentences
     from ..scoring.table import FALSE_ALARM_RATES
 
-    asked = pipe[-1].calibration_.decision.asked_rate
-    rates = sorted({*FALSE_ALARM_RATES, asked})
+    rate = pipe[-1].calibration_.decision.asked_rate
+    rates = sorted({*FALSE_ALARM_RATES, rate})
     try:
         points = operating_points(pipe, images, false_alarm_rates=rates, n_painted=_PAINTED)
     except ValueError as error:  # the model is saved: it is as good without
@@ -120,9 +120,9 @@ def _what_to_expect(pipe, images):
     first, *more = closing_sentences(pipe[-1])
     legend = _LEGEND
     if images is not None:
-        found = points.set_index("false_alarm_rate")["painted_0.08"][[asked]].iloc[0]
+        share = points.set_index("false_alarm_rate")["painted_0.08"][[rate]].iloc[0]
         first = (
-            f"{first.rstrip('.')}, and finds {percent(found)} of painted defects whose size is "
+            f"{first.rstrip('.')}, and finds {percent(share)} of painted defects whose size is "
             "8 % of the shorter side."
         )
         legend += _LEGEND_OF_PAINTED

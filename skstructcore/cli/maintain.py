@@ -46,8 +46,8 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
         raise click.UsageError("name fresh IMAGES, or --false-alarms alone")
     pipe = model.load()
     fresh = images.load(groups=groups) if images.paths else None
-    how = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
-    pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **how)
+    options = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
+    pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **options)
     save_model(pipe, output)
     report = pipe[-1].recalibration_
     lines = [table_text(report.thresholds)]
@@ -58,19 +58,19 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
     answer(as_json, document, *lines, f"Saved: {output}")
 
 
-def _parts(images, how):
+def _parts(images, rule):
     """The part of each image, as ``--parts`` says it or as the images bring it."""
-    return "auto" if how is None else parts_of(images.paths, how)
+    return "auto" if rule is None else parts_of(images.paths, rule)
 
 
-def _change(function, *given, model, output, as_json, **how):
+def _change(function, *given, model, output, as_json, **options):
     """Save what a function of `lifecycle` makes of a model, and say how many images it has now."""
     from .. import lifecycle
     from ..pipeline.steps import fitted_steps
 
     pipe = model.load()
     before = fitted_steps(pipe)[0].n_images_
-    changed = getattr(lifecycle, function)(pipe, *given, **how)
+    changed = getattr(lifecycle, function)(pipe, *given, **options)
     save_model(changed, output)
     bank = fitted_steps(changed)[0]
     counts = {"images_before": before, "images": bank.n_images_, "bank_entries": len(bank.bank_)}
@@ -250,10 +250,10 @@ def _lines(header):
 
 def _bytes(text):
     """Type of an option that takes a size such as 2GB or 500M."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) *([kmgt]?)b?", text.strip().lower())
-    if not found:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?) *([kmgt]?)b?", text.strip().lower())
+    if not match:
         raise click.BadParameter(f"{text!r} is no size; 2GB and 500MB are")
-    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
 @click.command()

@@ -91,7 +91,7 @@ def score(
     if parts:
         check_fitted_with_parts(pipe[-1])
         parts = parts_of(paths, parts)
-    drawn = {kind: options.pop(f"{kind}s") for kind in ("map", "overlay", "mask")}
+    drawn = {form: options.pop(f"{form}s") for form in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
         keep_regions = regions is not None
         options["also"] = MapWriter(pipe, listed, drawn, keep_regions=keep_regions)
@@ -105,9 +105,9 @@ def score(
         region_lines.take_up(n_done)
     options["verbose"] = int(csv is not None or as_json)
     shards = iter_shards(pipe, listed[n_done:], **options) if n_done < len(listed) else ()
-    for rows, found in shards:
+    for rows, regions_of in shards:
         if regions is not None:  # before the rows, so that there is a line for each of them
-            region_lines.append("".join(f"{json.dumps(as_plain(r) or [])}\n" for r in found))
+            region_lines.append("".join(f"{json.dumps(as_plain(r) or [])}\n" for r in regions_of))
         if csv is not None:
             row_lines.append(_as_csv(rows, header=not tables))
             rows = rows[_COUNTED]
@@ -120,7 +120,7 @@ def score(
     is_read = rows["error"].isna().to_numpy()
     if regions is not None:
         _write_coco(region_lines, regions, listed[is_read.nonzero()[0]])
-    found = {
+    summary = {
         "images": len(rows),
         "rejected": int(rows["is_anomalous"].astype("boolean").fillna(False).sum()),
         "unreadable": int((~is_read).sum()),
@@ -128,14 +128,14 @@ def score(
     if parts:
         of_parts = read_scores(csv.read_bytes()) if csv else rows
         parts = decide_parts(pipe[-1], of_parts.assign(file=paths), parts)
-        found["parts"] = len(parts)
-        found["rejected_parts"] = int(parts["is_anomalous"].fillna(False).sum())
-    _tell(found, rows, parts, csv, csv_of_parts, as_json)
-    if found["unreadable"]:
-        n = found["unreadable"]
+        summary["parts"] = len(parts)
+        summary["rejected_parts"] = int(parts["is_anomalous"].fillna(False).sum())
+    _tell(summary, rows, parts, csv, csv_of_parts, as_json)
+    if summary["unreadable"]:
+        n = summary["unreadable"]
         say(f'{n} of {len(paths)} images cannot be read, see the column "error"')
         context.exit(UNREADABLE)
-    if exit_code and found["rejected" if parts is None else "rejected_parts"]:
+    if exit_code and summary["rejected" if parts is None else "rejected_parts"]:
         context.exit(REJECTED)
 
 
@@ -199,15 +199,15 @@ def _write_coco(region_lines, path, images):
     from ..inference.region_files import to_coco
     from ..scoring.regions import COLUMNS
 
-    found = [row for line in region_lines.take_up().splitlines() for row in json.loads(line)]
-    write_text(path, json.dumps(to_coco(pd.DataFrame(found, columns=[*COLUMNS]), images)))
+    rows = [row for line in region_lines.take_up().splitlines() for row in json.loads(line)]
+    write_text(path, json.dumps(to_coco(pd.DataFrame(rows, columns=[*COLUMNS]), images)))
     region_lines.path.unlink()
 
 
-def _tell(found, rows, parts, csv, csv_of_parts, as_json):
+def _tell(summary, rows, parts, csv, csv_of_parts, as_json):
     """Print what was counted and is in no file; parts go beside the file of rows."""
-    lines = [f"{found['rejected']} of {found['images']} images rejected: {csv}"] if csv else []
-    document = dict(found) if csv else {**found, "scores": rows}
+    lines = [f"{summary['rejected']} of {summary['images']} images rejected: {csv}"] if csv else []
+    document = dict(summary) if csv else {**summary, "scores": rows}
     if parts is not None:
         names = parts[["part", "worst_view"]]
         parts = parts.assign(**names.map(escape_name, na_action="ignore"))
@@ -215,7 +215,7 @@ def _tell(found, rows, parts, csv, csv_of_parts, as_json):
         table = parts.to_csv(index=False)
         if csv:
             write_text(csv_of_parts, table)
-            of = f"{found['rejected_parts']} of {found['parts']} parts rejected"
+            of = f"{summary['rejected_parts']} of {summary['parts']} parts rejected"
             lines.append(f"{of}: {csv_of_parts}")
         else:
             lines.append(table_text(parts) if is_terminal() else table[:-1])

@@ -42,8 +42,8 @@ def export(model, output, check, resize_from, opset, as_json):
 
     pipe = model.load()
     compared = check.as_they_are("test")
-    found = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
-    answer(as_json, vars(found), f"{found}: {output}")
+    comparison = export_onnx(pipe, output, compared, resize_from=resize_from, opset=opset)
+    answer(as_json, vars(comparison), f"{comparison}: {output}")
 
 
 @click.command()
@@ -58,8 +58,8 @@ def verify(file, runtime, as_json):
     """
     from ..serving.exported import verify_export
 
-    found = verify_export(file, runtime=runtime)
-    answer(as_json, vars(found), f"agrees, {found}: {file}")
+    comparison = verify_export(file, runtime=runtime)
+    answer(as_json, vars(comparison), f"agrees, {comparison}: {file}")
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -156,8 +156,8 @@ def watch(model, folder, csv, maps, overlays, webhook, mqtt, topic, settle, once
     from ..serving.watch import FolderWatch, mqtt_sender, webhook_sender
 
     senders = [webhook_sender(webhook)] if webhook else []
-    known = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
-    senders += [mqtt_sender(mqtt, topic, **known)] if mqtt else []
+    login = {k: os.environ.get(f"SKSTRUCTCORE_MQTT_{k.upper()}") for k in ("user", "password")}
+    senders += [mqtt_sender(mqtt, topic, **login)] if mqtt else []
     options = {"senders": senders, "maps": maps, "overlays": overlays}
     options |= {"settle": 0.0, "patience": 0.0} if once else {"settle": settle}
     digest = info(model.path)["digest"][:12]

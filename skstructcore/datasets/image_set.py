@@ -111,10 +111,10 @@ class ImageSet:
         if len(self.masks) != n_images:
             raise ValueError(f"masks has {len(self.masks)} entries for {n_images} images.")
         self.max_pixels = max_pixels
-        known = {"groups": groups, "categories": categories, "splits": splits, "parts": parts}
-        for name, values in known.items():
-            known[name] = None if values is None else check_per_image(values, n_images, name)
-        self.annotations = Annotations(labels, **known)
+        columns = {"groups": groups, "categories": categories, "splits": splits, "parts": parts}
+        for name, values in columns.items():
+            columns[name] = None if values is None else check_per_image(values, n_images, name)
+        self.annotations = Annotations(labels, **columns)
 
     @property
     def shape(self) -> tuple[int]:
@@ -270,7 +270,7 @@ def as_image_set(
     max_pixels: int | None = None,
 ) -> ImageSet:
     """The images of some rows, checked; without a label they are good."""
-    given = {what for row in rows for what, cell in row._asdict().items() if cell is not None}
+    given = {column for row in rows for column, cell in row._asdict().items() if cell is not None}
     for row in rows:
         if row.label == "":
             problems.append(f"{row.file}: its label is an empty cell")

@@ -148,11 +148,11 @@ def load_visa(
             if parts.is_absolute() or ".." in parts.parts or Path(place).is_absolute():
                 problems.append(f"{table}: {place!r} points outside of the data set")
         file, mask = root / row["image"], root / row["mask"] if row["mask"] else None
-        for what, one, other in (("label", "normal", "anomaly"), ("split", "train", "test")):
-            if row[what] not in (one, other):
-                problems.append(f"{row['image']}: the {what} {row[what]!r} is not {one} or {other}")
-        known = {"category": row["object"], "split": row["split"]}
-        images.append(ImageRow(str(file), row["label"], mask, **known))
+        for name, one, other in (("label", "normal", "anomaly"), ("split", "train", "test")):
+            if row[name] not in (one, other):
+                problems.append(f"{row['image']}: the {name} {row[name]!r} is not {one} or {other}")
+        columns = {"category": row["object"], "split": row["split"]}
+        images.append(ImageRow(str(file), row["label"], mask, **columns))
     problems.raise_any()  # before any file is opened
     return as_image_set(images, problems, check)
 
@@ -203,8 +203,8 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
             elif stem + ending not in by_stem:
                 problems.append(f"{path}: no mask {stem}{ending}")
             else:
-                known = {"split" if second else "group": part.name}
-                rows.append(ImageRow(str(path), "defect", by_stem[stem + ending], **known))
+                columns = {"split" if second else "group": part.name}
+                rows.append(ImageRow(str(path), "defect", by_stem[stem + ending], **columns))
     with ThreadPoolExecutor() as pool:
         marked = list(pool.map(_marks_anything, [row.mask for row in rows]))
     rows = [
@@ -243,13 +243,13 @@ def masks_of(shown: dict[str, list[Path]], root: Path, problems: Problems) -> di
         for stem, mask in masks.items():
             if stem not in stems and stem.removesuffix("_mask") not in stems:
                 problems.append(f"{mask}: a mask without an image")
-        found = {path: masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files}
-        for path, mask in found.items():
+        paired = {path: masks.get(f"{path.stem}_mask", masks.get(path.stem)) for path in files}
+        for path, mask in paired.items():
             if mask and stems[path.stem] > 1:
                 problems.append(f"{mask}: {stems[path.stem]} images have this name")
-        if not any(found.values()):
+        if not any(paired.values()):
             problems.append(f"{folder}: no mask for any of the {len(files)} images of this type")
-        mask_of |= found
+        mask_of |= paired
     return mask_of
 
 
@@ -265,10 +265,10 @@ def _read_tree(folder, groups, problems):
     group_of = _read_groups(folder, groups, files, problems)
     rows = []
     for file in files:
-        split, kind, _ = file.relative_to(folder).parts
-        label = GOOD if means_good(kind) else kind
-        known = {"group": group_of.get(file), "category": folder.name, "split": split}
-        rows.append(ImageRow(str(file), label, mask_of.get(file), **known))
+        split, name, _ = file.relative_to(folder).parts
+        label = GOOD if means_good(name) else name
+        columns = {"group": group_of.get(file), "category": folder.name, "split": split}
+        rows.append(ImageRow(str(file), label, mask_of.get(file), **columns))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
         problems.append(
             f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
@@ -286,11 +286,11 @@ def _read_groups(folder, groups, files, problems):
         image = row["split"], row["type"], row["file"]
         if row["group"] and groups_of.setdefault(image, row["group"]) != row["group"]:
             problems.append(f"{'/'.join(image)}: two groups in {table.name}")
-    found = {file: groups_of.get(file.relative_to(folder).parts) for file in files}
-    for file, group in found.items():
+    group_of = {file: groups_of.get(file.relative_to(folder).parts) for file in files}
+    for file, group in group_of.items():
         if group is None:
             problems.append(f"{file}: no group in {table.name}")
-    return {file: f"{folder.name}/{group}" for file, group in found.items()}
+    return {file: f"{folder.name}/{group}" for file, group in group_of.items()}
 
 
 class Layout(NamedTuple):

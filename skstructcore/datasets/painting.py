@@ -312,8 +312,8 @@ def paint_copies(
         seed = check_random_state(seed).randint(2**31)
     copies = [_painted(images, i, kinds, severity, size, seed) for i in range(len(images))]
     pixels, masks, painted_kinds = zip(*copies, strict=True)
-    known = {name: values for name, values in vars(images.annotations).items() if name != "labels"}
-    return ImageSet(pixels, painted_kinds, masks=masks, **known)
+    others = {name: values for name, values in vars(images.annotations).items() if name != "labels"}
+    return ImageSet(pixels, painted_kinds, masks=masks, **others)
 
 
 def _painted(images, i, kinds, severity, size, seed):

@@ -122,8 +122,8 @@ def make_photographs(
         masks.append(mask)
         groups.append(block)
     splits, y = zip(*wanted, strict=True)
-    known = {"groups": groups, "categories": [name] * len(tiles), "splits": splits}
-    return ImageSet(tiles, y, masks=masks, **known)
+    columns = {"groups": groups, "categories": [name] * len(tiles), "splits": splits}
+    return ImageSet(tiles, y, masks=masks, **columns)
 
 
 def _blocks(name, tile_size):

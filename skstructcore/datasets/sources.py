@@ -199,9 +199,9 @@ def _once(rows, sources):
     merged, problems = {}, Problems(*sources)
     for row in rows:
         before = merged.setdefault(row.file, row)
-        for what, old, new in zip(row._fields, before, row, strict=True):
+        for column, old, new in zip(row._fields, before, row, strict=True):
             if old and new and old != new:
-                problems.append(f"{row.file}: it is named twice, with {what} {old!r} and {new!r}")
+                problems.append(f"{row.file}: it is named twice, with {column} {old!r} and {new!r}")
         # An empty cell ("") takes nothing back that another row knows.
         merged[row.file] = row._make(
             new if new or old is None else old for old, new in zip(before, row, strict=True)
@@ -212,9 +212,9 @@ def _once(rows, sources):
 
 def _pages_of(row, reading):
     """A row a page, and a view, of a file; one that cannot be read stays, which is said later."""
-    how = {"pages": reading.pages, "views": reading.views, "max_pixels": reading.max_pixels}
+    options = {"pages": reading.pages, "views": reading.views, "max_pixels": reading.max_pixels}
     try:
-        images = as_images([row.file], **how)
+        images = as_images([row.file], **options)
     except ImageReadError:
         return [row]
     parts = images.annotations.parts
@@ -271,14 +271,14 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
 
 
 def _from_layout(layout, reading):
-    known = {*layout.categories.values()} - {None} or {"train", "test"}
+    folders = {*layout.categories.values()} - {None} or {"train", "test"}
     files = walk(layout.root)
-    others = [file for file in files if file.relative_to(layout.root).parts[0] not in known]
+    others = [file for file in files if file.relative_to(layout.root).parts[0] not in folders]
     if others:
         _logger.warning(
             "%r is laid out as a data set (of %s): %d images beside it are not read, %r for one. "
             "Name the folders of images instead to take all.",
-            *(str(layout.root), ", ".join(sorted(known)), len(others), str(others[0])),
+            *(str(layout.root), ", ".join(sorted(folders)), len(others), str(others[0])),
         )
     several = reading.categories == "folder" or len(layout.categories) > 1
     rows = []
@@ -355,17 +355,17 @@ def _labels(root, places, good):
 
     folders = [place.parts[:-1] for place in places]
     defects = [next(filter(means_defect, names), None) for names in folders]
-    own = root.resolve().name
-    own = GOOD if is_good(own) else own if means_defect(own) else None
+    of_root = root.resolve().name
+    of_root = GOOD if is_good(of_root) else of_root if means_defect(of_root) else None
     # Folders that hold one of good images: what lies beside that are types of defects.
     around = {names[:i] for names in folders for i, name in enumerate(names) if is_good(name)}
     if not around:
-        if any(defects) and own != GOOD:
+        if any(defects) and of_root != GOOD:
             shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
             words = ", ".join(GOOD_WORDS[1:])
             why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
             raise DatasetError(root, [why])
-        return [defect or own for defect in defects]
+        return [defect or of_root for defect in defects]
     depth = min(map(len, around))
     loose = [root / place for place in places if len(place.parts) <= depth + 1]
     if loose:
@@ -373,8 +373,8 @@ def _labels(root, places, good):
     labels = []
     for names, defect in zip(folders, defects, strict=True):
         beside = [i for i in range(len(names)) if names[:i] in around]
-        kind = GOOD if any(map(is_good, names)) else names[max(beside, default=depth)]
-        labels.append(defect or kind)
+        label = GOOD if any(map(is_good, names)) else names[max(beside, default=depth)]
+        labels.append(defect or label)
     return labels
 
 

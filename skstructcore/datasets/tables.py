@@ -78,13 +78,13 @@ def read_rows(
     """
     table = read_table(path, required)
     given = table[0] if table else ()
-    named = {what: [n for n in names if n in given] for what, names in _COLUMNS.items()}
-    columns = {what: found[0] for what, found in named.items() if found}
+    named = {column: [n for n in names if n in given] for column, names in _COLUMNS.items()}
+    columns = {column: spellings[0] for column, spellings in named.items() if spellings}
     if "file" not in columns:
         raise DatasetError(path, [f"no rows, or no column {' or '.join(_COLUMNS['file'])}"])
     rows, problems = [], Problems(path)
     for number, line in enumerate(table, start=2):
-        cells = {what: line[name].strip() or None for what, name in columns.items()}
+        cells = {column: line[name].strip() or None for column, name in columns.items()}
         with problems.listed(f"{path}, line {number}"):
             rows += _row_of(cells, path, split)
     is_verdict = columns.get("label") == "verdict"
@@ -110,9 +110,9 @@ def _row_of(cells, table, split):
         return []
     if "label" in cells:
         cells["label"] = cells["label"] or ""
-    for what in ("file", "mask"):
-        if cells.get(what):
-            cells[what] = beside(table, unescape_name(cells[what]))
+    for column in ("file", "mask"):
+        if cells.get(column):
+            cells[column] = beside(table, unescape_name(cells[column]))
     cells["split"] = (cells.get("split") or "").lower() or split
     if cells["split"] not in (None, "train", "test"):
         raise ValueError(f"a split is 'train' or 'test', not {cells['split']!r}")

@@ -192,7 +192,7 @@ class AnomalyMapDisplay(Display):
         axes : ndarray of Axes, default=None
             See `plot`.
         """
-        check_number(n_cases, "n_cases", 1, closed="left", kind=Integral)
+        check_number(n_cases, "n_cases", 1, closed="left", type=Integral)
         scores = evaluation.scores.reset_index(drop=True)
         is_good, chosen, rows = scores["defect_type"] == GOOD, [], []
         for heading, (good, direction) in _CASES.items():
@@ -201,8 +201,8 @@ class AnomalyMapDisplay(Display):
             chosen += mine
             rows += [heading] * len(mine)
         images, maps = evaluation.images[chosen], evaluation.maps[chosen]
-        known = scores.iloc[chosen], evaluation.scorer, images.y
-        return cls._of_scored(images, evaluation.view, maps, *known, rows=rows).plot(axes)
+        scored = scores.iloc[chosen], evaluation.scorer, images.y
+        return cls._of_scored(images, evaluation.view, maps, *scored, rows=rows).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.

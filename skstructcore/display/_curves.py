@@ -159,11 +159,11 @@ class OperatingPointDisplay(ScoredDisplay):
         """
         # What is found is the same in the rows of all routes.
         table = table.drop_duplicates("false_alarm_rate")
-        found = table.get("found", table.get("painted_found"))
-        if found is None:
+        shares = table.get("found", table.get("painted_found"))
+        if shares is None:
             raise ValueError("The table has no column found: call operating_points with images.")
         optional = (table.get(name) for name in ("false_alarms", "smallest_found"))
-        return cls(table["false_alarm_rate"], found, *optional, asked_rate).plot(ax)
+        return cls(table["false_alarm_rate"], shares, *optional, asked_rate).plot(ax)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers of the picture, a row a rate."""

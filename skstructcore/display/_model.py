@@ -186,9 +186,9 @@ class DependenceDisplay(Display):
         if route not in by_route:
             names = ", ".join(map(repr, by_route))
             raise ValueError(f"route must be one of {names}, got {route!r}.")
-        found = by_route[route]
-        block = found.block_length if found.block_length > 1 else None
-        return cls(found.lags, found.ratio, limit=found.limit, block_length=block).plot(ax)
+        measured = by_route[route]
+        block = measured.block_length if measured.block_length > 1 else None
+        return cls(measured.lags, measured.ratio, limit=measured.limit, block_length=block).plot(ax)
 
     def _draw(self, ax):
         ax.axhline(1, color=GREY, ls="--", lw=1, label="independent images")

@@ -167,9 +167,9 @@ class ScoreHistogramDisplay(ScoredDisplay):
     def histograms(self) -> dict[str, NDArray[np.float64]]:
         """Return the scores of each histogram."""
         members = members_of(self.labels, len(self.scores))
-        found = {name: self.scores[mine] for name, mine in members.items()}
-        found[_CALIBRATION] = self.calibration_scores
-        return {name: values for name, values in found.items() if len(values)}
+        scores_of = {name: self.scores[mine] for name, mine in members.items()}
+        scores_of[_CALIBRATION] = self.calibration_scores
+        return {name: values for name, values in scores_of.items() if len(values)}
 
     def _draw(self, ax):
         looks = {

@@ -58,10 +58,10 @@ def as_text(name: object) -> str:
 
 def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
     """A colour and a marker for each label; good images, and "images" of no label, share one."""
-    styles, known = {}, (GOOD, "images")
+    styles, usual = {}, (GOOD, "images")
     others = cycle(zip(_LABEL_COLORS, _LABEL_MARKERS, strict=True))
     for label in dict.fromkeys(labels):
-        color, marker = (BLUE, "o") if label in known else next(others)
+        color, marker = (BLUE, "o") if label in usual else next(others)
         styles[label] = {"color": color, "marker": marker}
     return styles
 

@@ -129,23 +129,23 @@ def evaluate_categories(
             reasons.append(f"- the table of all: {error}")
     if reasons:
         stored = f"stored in {str(output)!r} and will not be computed again"
-        what = f"{len(failed)} of {len(names)} categories failed; the others are {stored}:\n"
+        headline = f"{len(failed)} of {len(names)} categories failed; the others are {stored}:\n"
         if not failed:
-            what = f"All categories are {stored}, but not all results could be written:\n"
-        raise CategoryError(what + "\n".join(reasons), table)
+            headline = f"All categories are {stored}, but not all results could be written:\n"
+        raise CategoryError(headline + "\n".join(reasons), table)
     return table
 
 
 def _checked_names(layout, categories):
     names = list(layout.categories)
-    asked = [categories] if isinstance(categories, str) else categories
-    asked = names if asked is None else list(asked)
-    if not asked:
+    wanted = [categories] if isinstance(categories, str) else categories
+    wanted = names if wanted is None else list(wanted)
+    if not wanted:
         raise ValueError("categories is empty: name one at least; None takes all of them")
-    unknown = sorted(set(asked) - set(names))
+    unknown = sorted(set(wanted) - set(names))
     if unknown:
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")
-    names = [name for name in names if name in asked]
+    names = [name for name in names if name in wanted]
     if MEAN in names:
         raise ValueError(
             f"A category in {str(layout.root)!r} is called {MEAN!r}, as the last row of the table "

@@ -121,8 +121,8 @@ def content_of(root: Path, images: ImageSet) -> str:
     files = [*images.paths, *filter(None, images.masks)]
     states = [(os.path.relpath(file, root), os.stat(file)) for file in files]
     states = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
-    known = [images.y, images.groups, images.splits]
-    return joblib.hash([states, *(None if v is None else v.tolist() for v in known)])
+    columns = [images.y, images.groups, images.splits]
+    return joblib.hash([states, *(None if v is None else v.tolist() for v in columns)])
 
 
 def _plain_rows(table):

@@ -67,10 +67,10 @@ class Evaluation:
         good = types == GOOD
         rejected = self.scores["is_anomalous"].to_numpy()
         rows = {GOOD: {"images": int(good.sum()), "false_alarms": int(rejected[good].sum())}}
-        for kind in [*sorted(set(types[~good])), ALL]:
-            members = ~good if kind == ALL else types == kind
-            rows[kind] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
-            rows[kind] |= self.areas(good | members)
+        for label in [*sorted(set(types[~good])), ALL]:
+            members = ~good if label == ALL else types == label
+            rows[label] = {"images": int(members.sum()), "missed": int((~rejected[members]).sum())}
+            rows[label] |= self.areas(good | members)
         rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
         table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
@@ -177,6 +177,6 @@ def evaluate(pipe: Pipeline, images: ImageSet) -> Evaluation:
     maps = pipe[:-1].transform(images)
     scores = pipe[-1].describe(maps)
     scores.insert(0, "file", [escape_name(images.name(i)) for i in range(len(images))])
-    scores.insert(1, "defect_type", [escape_name(kind) for kind in images.y])
+    scores.insert(1, "defect_type", [escape_name(label) for label in images.y])
     pixel_maps = pipe[-1].transform(maps)
     return Evaluation(images, scores, maps, pixel_maps, pipe[-1], intensity_of(pipe))

@@ -128,8 +128,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self : object
         """
         images = as_images(X)
-        asked = {name: getattr(self, name) for name in (*_DECIDING, "ignore")}
-        self.picture_, self.scale_ = find_picture(images, **asked, step=self._side_step)
+        parameters = {name: getattr(self, name) for name in (*_DECIDING, "ignore")}
+        self.picture_, self.scale_ = find_picture(images, **parameters, step=self._side_step)
         self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()
@@ -172,8 +172,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
         Weights are compared when the network is loaded, with a message of their own.
         """
-        asked = {name: getattr(self, name) for name in _DECIDING}
-        recipe = {**asked, "ignore": digest_of(self.ignore), **self._network_recipe()}
+        parameters = {name: getattr(self, name) for name in _DECIDING}
+        recipe = {**parameters, "ignore": digest_of(self.ignore), **self._network_recipe()}
         # Tuples and lists become the same, and what is of NumPy that of Python.
         return json.loads(json.dumps(recipe, default=lambda value: value.tolist()))
 
@@ -239,10 +239,10 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         try:
             return tuple(int(n) for n in network.output_shape(height, width))
         except (AssertionError, RuntimeError) as error:  # about sizes within the network
-            what = "image_size" if self.tile_size is None else "tile_size"
+            name = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
-                f"The network cannot take images of {height} x {width} pixels ({what}): {error}. "
-                f"Choose another {what}."
+                f"The network cannot take images of {height} x {width} pixels ({name}): {error}. "
+                f"Choose another {name}."
             ) from error
 
     def _iter_features(self, images, on_read=None):

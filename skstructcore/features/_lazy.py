@@ -109,7 +109,7 @@ class LazyFeatures(LazyRows):
             batch = np.asarray(batch, dtype=np.float32)
             rows = range(done, done + len(batch))
             part, done = self[rows.start : rows.stop], rows.stop
-            found = [backgrounds.pop(i) for i in rows] if on_read else None
+            masks = [backgrounds.pop(i) for i in rows] if on_read else None
             finite = np.isfinite(batch).all(axis=(1, 2, 3))
             if not finite.all():  # NaN is for patches that are ignored
                 raise ValueError(
@@ -117,7 +117,7 @@ class LazyFeatures(LazyRows):
                     "finite. Check the backbone's weights and dtype (float16 overflows where "
                     "bfloat16 does not)."
                 )
-            picture.mark_ignored(batch, part.images, part.categories, found)
+            picture.mark_ignored(batch, part.images, part.categories, masks)
             yield batch
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:

@@ -123,8 +123,8 @@ def _structure(module):
 @functools.lru_cache(1024)
 def _methods(cls):
     """Names and code of the methods of a class and its bases, but for torch's own."""
-    own = [b for b in cls.__mro__ if b.__module__.split(".")[0] not in ("torch", "builtins")]
-    return [(name, _code(part)) for b in own for name, part in vars(b).items() if callable(part)]
+    bases = [b for b in cls.__mro__ if b.__module__.split(".")[0] not in ("torch", "builtins")]
+    return [(name, _code(part)) for b in bases for name, part in vars(b).items() if callable(part)]
 
 
 def _code(function):

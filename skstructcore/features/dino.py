@@ -28,14 +28,14 @@ _ESSENTIAL = (
 ).split()
 #: Published models: features of a patch, blocks, whether there are registers, name on the hub.
 ARCHITECTURES = {
-    f"dinov2_vit{letter}14{end}": (width, n_blocks, bool(end), f"facebook/dinov2-{kind}{size}")
+    f"dinov2_vit{letter}14{end}": (width, n_blocks, bool(end), f"facebook/dinov2-{registers}{size}")
     for letter, width, n_blocks, size in (
         ("s", 384, 12, "small"),
         ("b", 768, 12, "base"),
         ("l", 1024, 24, "large"),
         ("g", 1536, 40, "giant"),
     )
-    for end, kind in (("", ""), ("_reg", "with-registers-"))
+    for end, registers in (("", ""), ("_reg", "with-registers-"))
 }
 
 

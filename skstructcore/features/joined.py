@@ -140,11 +140,11 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         for position, part in enumerate(self.features[1:], start=1):
             if any(part is other for other in self.features[:position]):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
-            asked, of_part = (asked_framing(p.image_size, p.crop) for p in (first, part))
-            if asked != of_part:
+            of_first, of_part = (asked_framing(p.image_size, p.crop) for p in (first, part))
+            if of_first != of_part:
                 name, values = "crop", (first.crop, part.crop)
-                if asked.size != of_part.size:
-                    name, values = "image_size", (asked.size, of_part.size)
+                if of_first.size != of_part.size:
+                    name, values = "image_size", (of_first.size, of_part.size)
                 raise ValueError(
                     f"{name} must be the same for all joined features: features[0] has "
                     f"{values[0]}, features[{position}] {values[1]}."
@@ -189,8 +189,8 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     def _iter_features(self, images, on_read=None):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)
-        asked = zip_longest(self.features, [on_read])  # the first alone is asked what it reads
-        streams = [part._iter_features(images, read) for part, read in asked]
+        readers = zip_longest(self.features, [on_read])  # the first alone is asked what it reads
+        streams = [part._iter_features(images, read) for part, read in readers]
         with ExitStack() as stack:  # an error in one of them keeps the others: they are closed
             # Image by image, as the batches of the parts may be of different lengths.
             by_image = [chain.from_iterable(stack.enter_context(closing(s))) for s in streams]

@@ -352,13 +352,13 @@ def orientation_of(page: Any) -> int:
 def _tifffile_values(path, page):
     with open_tiff(path) as file:
         page = file.pages[page]
-        values, how = page.asarray(), orientation_of(page)
+        values, orientation = page.asarray(), orientation_of(page)
     if values.ndim == 3 and page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
-    if how >= 5:
+    if orientation >= 5:
         values = values.swapaxes(0, 1)
-    values = values[::-1] if how in (3, 4, 7, 8) else values
-    values = values[:, ::-1] if how in (2, 3, 6, 7) else values
+    values = values[::-1] if orientation in (3, 4, 7, 8) else values
+    values = values[:, ::-1] if orientation in (2, 3, 6, 7) else values
     return np.ascontiguousarray(values)
 
 

@@ -145,7 +145,7 @@ def as_images(
     if max_pixels != images.max_pixels:
         from .._utils.validation import check_number  # needs scikit-learn; exported models do not
 
-        check_number(max_pixels, "max_pixels", 1, closed="left", kind=Integral)
+        check_number(max_pixels, "max_pixels", 1, closed="left", type=Integral)
         images = copy.copy(images)
         images.max_pixels = max_pixels
     images = images if pages is None else _with_pages(images, pages)

@@ -81,14 +81,14 @@ def _marked(values, is_jpeg, is_palette, path):
     return values > largest / 2
 
 
-def _are_classes(found):
+def _are_classes(values):
     """Whether the values of a mask, sorted, stand for classes or regions, and are no soft edges."""
-    if len(found) <= _MOST_CLASSES:
+    if len(values) <= _MOST_CLASSES:
         return True
-    if (found != np.rint(found)).any():
+    if (values != np.rint(values)).any():
         return False
-    has_no_gaps = found.dtype.itemsize > 1 and found[0] <= 1 and (np.diff(found) == 1).all()
-    return found[-1] <= _LARGEST_NUMBER or has_no_gaps
+    has_no_gaps = values.dtype.itemsize > 1 and values[0] <= 1 and (np.diff(values) == 1).all()
+    return values[-1] <= _LARGEST_NUMBER or has_no_gaps
 
 
 class InvertedMask(NamedTuple):

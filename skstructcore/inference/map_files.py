@@ -66,7 +66,7 @@ class MapWriter:
             "images": escape_name(self._base),
             "model": joblib.hash([np.asarray(bank.bank_.values), self._thresholds]),
         }
-        self.folders = {kind: Path(place) for kind, place in folders.items() if place is not None}
+        self.folders = {form: Path(place) for form, place in folders.items() if place is not None}
         if len({place.resolve() for place in self.folders.values()}) < len(self.folders):
             raise ValueError(f"{' and '.join(self.folders)} files need folders of their own.")
         for place in self.folders.values():
@@ -78,7 +78,7 @@ class MapWriter:
         place = _place(images, i, self._base)
         keeps_suffix = self._alike is None or str(place.with_suffix("")) in self._alike
         name = escape_name(f"{place}.png" if keeps_suffix else str(place.with_suffix(".png")))
-        return {kind: folder / name for kind, folder in self.folders.items()}
+        return {form: folder / name for form, folder in self.folders.items()}
 
     def has_drawn(self, images: ImageList, i: int) -> bool:
         """Whether all files of image `i` are there, drawn from the file that is there now."""
@@ -89,29 +89,29 @@ class MapWriter:
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
     ) -> list[list[dict[str, Any]] | None]:
         """Write the files of some images; return the regions of each, if they were found."""
-        found = [None] * len(maps)
+        regions = [None] * len(maps)
         if self._finds_regions:
-            found = find_regions(scorer, maps, images.file_names())
+            regions = find_regions(scorer, maps, images.file_names())
         routes = scorer.routes_.route_of(maps)
         for i, placed in enumerate(scorer.transform(maps) if self.folders else ()):
             if maps.geometry is not None:
                 placed = place_on_image(placed, maps.geometry, i)
             drawn_from = PngInfo()
             drawn_from.add_text(_STAMP, str(stamp_of(images.items[i])))
-            for kind, path in self.paths(images, i).items():
-                if kind == "map":
+            for form, path in self.paths(images, i).items():
+                if form == "map":
                     counts = np.clip(np.rint(placed / self._unit) + 1, 1, 65535)
                     picture = np.nan_to_num(counts, nan=0).astype(np.uint16)
-                elif kind == "overlay":
+                elif form == "overlay":
                     shown = images.seen_through(self._view).read(i)
                     picture = _overlay(shown, placed, self._thresholds[routes[i]])
                 else:
-                    picture = draw_mask(found[i], placed.shape)
+                    picture = draw_mask(regions[i], placed.shape)
                     picture = picture if picture.max() > 255 else picture.astype(np.uint8)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     Image.fromarray(picture).save(file, format="png", pnginfo=drawn_from)
-        return found
+        return regions
 
 
 def _places(images):
@@ -142,11 +142,11 @@ def _overlay(image, placed, threshold):
 
 def _take_up(folder, note):
     """Begin in an empty folder, or go on in one of the same model and images."""
-    known, text = folder / _NOTE, json.dumps(note, indent=1)
+    note_file, text = folder / _NOTE, json.dumps(note, indent=1)
     if not folder.exists() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(known, text)
-    elif not known.exists() or known.read_bytes() != text.encode():
+        write_text(note_file, text)
+    elif not note_file.exists() or note_file.read_bytes() != text.encode():
         raise OSError(
             f"The folder {str(folder)!r} holds files of another model, of other settings or of "
             "other images, or files of something else, which are kept: name a new one."

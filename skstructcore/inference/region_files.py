@@ -136,12 +136,12 @@ def _sizes(regions, images):
     missing = sorted({"image", "polygon", *_PROPERTIES} - set(getattr(regions, "columns", ())))
     if missing:
         raise ValueError(f"regions must be what skstructcore.regions returns: no {missing[0]!r}.")
-    known = regions.drop_duplicates("image").set_index("image")[["height", "width"]]
+    size_of = regions.drop_duplicates("image").set_index("image")[["height", "width"]]
     if images is None:
-        return known.astype(int).T.to_dict("list")
+        return size_of.astype(int).T.to_dict("list")
     images = as_images(images)
     names = images.file_names()
-    strangers = sorted(set(known.index) - set(names))
+    strangers = sorted(set(size_of.index) - set(names))
     if strangers:
         raise ValueError(f"There are regions of {strangers[0]!r}, which is not among the images.")
     return dict(zip(names, images.sizes().tolist(), strict=True))

@@ -127,7 +127,7 @@ def iter_shards(
     """Yield the rows of `iter_scores` and what `also` says of the images, see `score_batch`."""
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
-    check_number(shard_size, "shard_size", 1, closed="left", kind=Integral)
+    check_number(shard_size, "shard_size", 1, closed="left", type=Integral)
     model, digest = _as_sent(pipe)
     images = as_images(images)
     starts = range(0, len(images), shard_size)

@@ -143,19 +143,19 @@ class BankSearch:
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
 
     def known_routes(
-        self, patches: Patches, own: NDArray[np.int64] | None
+        self, patches: Patches, own_route: NDArray[np.int64] | None
     ) -> NDArray[np.int64] | None:
         """Routes of images whose own is known: this first, then the nearest others. None: any."""
-        if own is None or not self.is_routed:
+        if own_route is None or not self.is_routed:
             return None
         if self.n_searched == 1:
-            return own[:, np.newaxis]
+            return own_route[:, np.newaxis]
         nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
         # The own route comes first. Where it was not among the nearest, the farthest drops out.
-        is_own = nearest == own[:, np.newaxis]
+        is_own = nearest == own_route[:, np.newaxis]
         is_own[:, -1] |= ~is_own.any(axis=1)
         others = nearest[~is_own].reshape(len(patches), -1)
-        return np.column_stack([own, others])
+        return np.column_stack([own_route, others])
 
 
 def _query_together(indexes, rows, n_neighbors, exclude):
@@ -253,11 +253,11 @@ def _score(search, patches, expectations, own_routes, neighbors=None):
                 f"Every patch of image {images[nothing][0]} is ignored: nothing is left to judge."
             )
         groups = None if neighbors is None else patches.groups[images]
-        found, entries = search.find(features, key, groups)
-        distances[images] = found
+        distance, entries = search.find(features, key, groups)
+        distances[images] = distance
         if surprise is not None:
             expectation = join_expectations([expectations[route] for route in key])
-            surprise[images] = expectation.surprise(found, entries) * ~ignored[images]
+            surprise[images] = expectation.surprise(distance, entries) * ~ignored[images]
         if neighbors is not None:
             neighbors[images] = entries
         if search.is_routed:

@@ -25,23 +25,23 @@ _WINDOW = 200
 _MIN_BEFORE = 20
 
 
-def _tolerated(asked, decision, chance):
+def _tolerated(share, decision, chance):
     """The share of rejects that is no news; ValueError if false alarms may be more than `asked`."""
     # Of n exchangeable images, `above` score above the threshold. The share of all good images
     # above the next lower score is distributed as Beta(above + 1, n - above).
     counts = decision.held_out.counts
     above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
     most = float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
-    if asked == "auto":
+    if share == "auto":
         return min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
-    if asked < most:
+    if share < most:
         raise ValueError(
-            f"tolerated_rejects={asked:g} is less than the false alarms that the threshold may "
+            f"tolerated_rejects={share:g} is less than the false alarms that the threshold may "
             f"give on an unchanged line: up to {most:.2g} with {decision.held_out.n_independent} "
             "calibration images. Use more than that or 'auto', or recalibrate with more images or "
             "a smaller false_alarm_rate."
         )
-    return asked
+    return share
 
 
 class RouteTests:
@@ -55,9 +55,9 @@ class RouteTests:
         self, decision: Decision, alpha: float, tolerated_rejects: float | Literal["auto"]
     ) -> None:
         n_bets = {HIGHER: len(bets.RISING), CHANGED: len(bets.ANY_CHANGE), REJECTS: 2}
-        kinds = [CHANGED] if decision.held_out.in_sample else [*n_bets]
+        tests = [CHANGED] if decision.held_out.in_sample else [*n_bets]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
-        share = alpha / (len(kinds) + 1)
+        share = alpha / (len(tests) + 1)
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
         self.rate = decision.rate
         # Given the last calibration image that passes, those before it are a sample of what new
@@ -75,7 +75,7 @@ class RouteTests:
             reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
             self.ranks = {HIGHER: bets.OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}
-        self.capital = {kind: bets.StartMixture(n_bets[kind]) for kind in kinds}
+        self.capital = {test: bets.StartMixture(n_bets[test]) for test in tests}
         self.over, self.lot = set(), None
         self.recent = RecentImages()
 
@@ -95,18 +95,18 @@ class RouteTests:
         if REJECTS in self.capital:
             laid[REJECTS] = bets.log_count_bets(bool(rejected), self.tolerated_rejects)
         if not rejected and p_value >= self.lowest - ROUNDING:
-            for tie, (kind, ranks) in zip(ties, self.ranks.items(), strict=False):
+            for tie, (test, ranks) in zip(ties, self.ranks.items(), strict=False):
                 rank = ranks.add(-p_value, tie)
-                densities = bets.RISING if kind == HIGHER else bets.ANY_CHANGE
-                laid[kind] = bets.log_beta_bets(rank, densities)
-        for kind, capital in self.capital.items():
-            if kind in self.over or kind not in laid:
+                densities = bets.RISING if test == HIGHER else bets.ANY_CHANGE
+                laid[test] = bets.log_beta_bets(rank, densities)
+        for test, capital in self.capital.items():
+            if test in self.over or test not in laid:
                 continue
-            log_value = capital.add(laid[kind], image)
+            log_value = capital.add(laid[test], image)
             if log_value >= self.log_alarm:
-                self.over.add(kind)
+                self.over.add(test)
                 yield {
-                    "kind": kind,
+                    "kind": test,
                     "image": image,
                     "since": capital.start,
                     "evidence": float(np.exp(min(log_value, 700))),
@@ -115,10 +115,10 @@ class RouteTests:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take up the attributes of another, of JSON."""
-        for kind, ranks in self.ranks.items():
-            ranks.values = list(state["ranks"][kind]["values"])
-        for kind, capital in self.capital.items():
-            for name, value in state["capital"][kind].items():
+        for test, ranks in self.ranks.items():
+            ranks.values = list(state["ranks"][test]["values"])
+        for test, capital in self.capital.items():
+            for name, value in state["capital"][test].items():
                 setattr(capital, name, np.array(value)[()])
         self.over, self.lot, recent = set(state["over"]), state["lot"], state["recent"]
         self.recent.columns, self.recent.before = recent["columns"], np.array(recent["before"])

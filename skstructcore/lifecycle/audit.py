@@ -104,8 +104,8 @@ def audit(
     copies = {} if images is None else _near_images(bank, features_of(pipe, images))
     copies |= _equal_images(record)
     columns = ["copy_of", "copy_distance"]
-    found = pd.DataFrame([*copies.values()], index=[*copies], columns=columns, dtype=np.float64)
-    table = table.join(found, on="image")
+    of_copies = pd.DataFrame([*copies.values()], index=[*copies], columns=columns, dtype=np.float64)
+    table = table.join(of_copies, on="image")
     table["copy_of"] = table["copy_of"].fillna(-1).astype(np.int64)
     return table.sort_values("p_value", kind="stable", ignore_index=True)
 

@@ -154,7 +154,7 @@ class DriftMonitor:
         check_number(alpha, "alpha", 0, 1)
         if tolerated_rejects != "auto":
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
-        check_number(random_state, "random_state", 0, closed="left", kind=Integral)
+        check_number(random_state, "random_state", 0, closed="left", type=Integral)
         self.pipe, self.alpha, self.random_state = pipe, alpha, random_state
         self.tolerated_rejects = tolerated_rejects
         decisions = fitted_steps(pipe)[-1].routes_.decisions

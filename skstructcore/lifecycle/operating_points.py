@@ -103,7 +103,7 @@ def operating_points(
     _check_numbers(false_alarm_rates, "false_alarm_rates", 0, 1)
     _check_numbers(sizes, "sizes", 0, 1, closed="right")
     check_number(severity, "severity", 0)
-    check_number(n_painted, "n_painted", 1, closed="left", kind=Integral)
+    check_number(n_painted, "n_painted", 1, closed="left", type=Integral)
     for decision in scorer.routes_.decisions.values():
         check_scores(decision.scores)
     table = _thresholds(scorer, false_alarm_rates)
@@ -115,22 +115,22 @@ def operating_points(
     images = as_images(images).seen_through(intensity_of(pipe, channels=False))
     good = _good(images, y)
     rates = table["false_alarm_rate"].unique()
-    found = _painted(pipe, images[good], rates, sizes, severity, n_painted, random_state)
+    shares = _painted(pipe, images[good], rates, sizes, severity, n_painted, random_state)
     if not good.all():
-        found = found.join(_measured(pipe, images, good, rates))
-    return table.join(found, on="false_alarm_rate")
+        shares = shares.join(_measured(pipe, images, good, rates))
+    return table.join(shares, on="false_alarm_rate")
 
 
 def _thresholds(scorer, rates):
     """A row a rate and route: the threshold, and what is known of the rate it stands for."""
     rows = []
-    for asked in map(float, rates):
-        for name, known in scorer.routes_.decisions.items():
-            decision = known.at(asked)
+    for false_alarm_rate in map(float, rates):
+        for name, fitted in scorer.routes_.decisions.items():
+            decision = fitted.at(false_alarm_rate)
             says_nothing = decision.held_out.in_sample or decision.rule == "quantile"
             rate = np.nan if says_nothing else decision.rate
             limits = decision.interval or (np.nan, np.nan)
-            rows.append((name, asked, rate, *limits, decision.threshold))
+            rows.append((name, false_alarm_rate, rate, *limits, decision.threshold))
     columns = ["route", "false_alarm_rate", "rate", "rate_low", "rate_high", "threshold"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -156,18 +156,18 @@ def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
     """What is found of painted defects at each rate: of all sizes, and of each."""
     rng = np.random.default_rng(random_state)
     chosen = images[np.sort(rng.permutation(len(images))[:n_painted])]
-    how, shares = {"severity": severity, "random_state": random_state}, {}
+    options, shares = {"severity": severity, "random_state": random_state}, {}
     for size in sizes:
         copies = []
         for i, side in enumerate(chosen.sizes().min(axis=1)):
             pixels = float(np.clip(size * side, 1, side))
-            copies += paint_copies(chosen[[i]], size=pixels, **how).paths
+            copies += paint_copies(chosen[[i]], size=pixels, **options).paths
         described = _describe_held_out(pipe, chosen, copies)
         shares[size] = rejections(described, pipe[-1], rates).mean(axis=1)
     shares = pd.DataFrame(shares, index=rates)
     smallest = [_smallest_size(sizes, row) for row in shares.to_numpy()]
-    found = pd.DataFrame({"painted_found": shares.mean(axis=1), "smallest_found": smallest})
-    return found.join(shares.add_prefix("painted_"))
+    summary = pd.DataFrame({"painted_found": shares.mean(axis=1), "smallest_found": smallest})
+    return summary.join(shares.add_prefix("painted_"))
 
 
 def _smallest_size(sizes, shares):
@@ -176,9 +176,9 @@ def _smallest_size(sizes, shares):
     Between two sizes the share is interpolated over the logarithm of the size.
     """
     order = np.argsort(sizes)
-    found = np.minimum.accumulate(np.asarray(shares)[order][::-1])[::-1]  # of all larger ones too
+    lowest = np.minimum.accumulate(np.asarray(shares)[order][::-1])[::-1]  # of all larger ones too
     reached, sizes = np.nextafter(_FOUND, 0), np.log(np.asarray(sizes)[order])
-    return round(float(np.exp(np.interp(reached, found, sizes, right=np.nan))), 9)
+    return round(float(np.exp(np.interp(reached, lowest, sizes, right=np.nan))), 9)
 
 
 def _describe_held_out(pipe, originals, copies):

@@ -387,14 +387,14 @@ def _retrained(pipe, bank, knn, training, routes=None):
     if routes is None:
         learned += scorer.routes_.decisions.values()
     if any(decision is not None and decision.held_out.fresh for decision in learned):
-        what = "The pipeline" if routes is None else "The decision about parts"
+        which = "The pipeline" if routes is None else "The decision about parts"
         warn_user(
-            f"{what} had been recalibrated with fresh images, and is that of the training images "
+            f"{which} had been recalibrated with fresh images, and is that of the training images "
             "again: recalibrate it anew."
         )
     training = replace(training, images=bank.images_)
     if routes is None and training.route is not None:  # held out from all that are there now
         pooled = bank.images_.pooled[training.image_index].astype(np.float64)
-        known = training.groups, training.route, training.left_out
-        training = replace(training, route_distance=held_out_distances(pooled, *known))
+        columns = training.groups, training.route, training.left_out
+        training = replace(training, route_distance=held_out_distances(pooled, *columns))
     return with_steps(pipe, bank, knn, scorer.with_training(training, routes))

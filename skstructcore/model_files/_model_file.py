@@ -71,8 +71,8 @@ def read_head(path: StrPath) -> Head:
     """Read and check the head; the arrays are not looked at."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise ModelFileError(f"{os.fspath(path)!r} is {kind}, so it holds no model.")
+        form = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ModelFileError(f"{os.fspath(path)!r} is {form}, so it holds no model.")
     with open(path, "rb") as file:
         first = file.read(8)
         length = int.from_bytes(first, "little")

@@ -164,9 +164,9 @@ def _build(name, state):
         raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
     # What the file does not know is what it is by default: as was done before it.
     parameters = inspect.signature(cls).parameters
-    own = {key for key in state if key.strip("_") != key and not key.startswith("__")}
-    known = {*parameters, *(key for key in own if not (is_table or hasattr(cls, key)))}
-    if unknown := sorted(state.keys() - known):
+    learned = {key for key in state if key.strip("_") != key and not key.startswith("__")}
+    allowed = {*parameters, *(key for key in learned if not (is_table or hasattr(cls, key)))}
+    if unknown := sorted(state.keys() - allowed):
         raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
     _check_annotated(cls, state)
     if is_table:
@@ -188,10 +188,10 @@ def _check_annotated(cls, state):
                     continue
                 raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
             words = re.sub(r"\[[^][]*\]", "", str(text)).split(" | ")
-            kinds = [names.get(word.partition("[")[0]) for word in words]
-            if all(map(inspect.isclass, kinds)) and not isinstance(state[key], tuple(kinds)):
-                found = type(state[key]).__name__
-                raise ValueError(f"its {cls.__name__} has a {found} as {key!r}, not {text}")
+            types = [names.get(word.partition("[")[0]) for word in words]
+            if all(map(inspect.isclass, types)) and not isinstance(state[key], tuple(types)):
+                given = type(state[key]).__name__
+                raise ValueError(f"its {cls.__name__} has a {given} as {key!r}, not {text}")
 
 
 def _refusal(value, place):

@@ -139,9 +139,9 @@ def _evaluate(scorers, estimator, X, y=None):
         # Up to the last step once, for scores and maps alike; the maps that enter the last step
         # know their geometry, the array that leaves it does not.
         last, maps = estimator[-1], estimator[:-1].transform(X)
-        known = [getattr(maps, name, None) for name in ("geometry", "ignored")]
+        columns = [getattr(maps, name, None) for name in ("geometry", "ignored")]
         pixels = np.asarray(last.transform(maps))
-        masks, pixels, ignored = judged_pixels(X, pixels, *known, anomalous=anomalous)
+        masks, pixels, ignored = judged_pixels(X, pixels, *columns, anomalous=anomalous)
         on_pixels = {} if ignored is None else {"ignored": ignored}
     if not all(scorer.on_maps for scorer in scorers.values()):
         scores = -np.asarray(last.score_samples(maps), dtype=np.float64)

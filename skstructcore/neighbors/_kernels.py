@@ -248,7 +248,7 @@ def search_block(
     grouped = bank_groups.shape[0] > 0
     for i in range(queries.shape[0]):
         _differences(offsets, products[i], lanes)
-        own = query_groups[i] if grouped else 0
+        own_group = query_groups[i] if grouped else 0
         if distances[i, k - 1] == np.inf:
             # The likely nearest come first, so that few others get past their distance.
             for round_ in range(n_likely):
@@ -258,7 +258,7 @@ def search_block(
                 best, best_entry = _INFINITE, -1
                 for j in range(lane, n_entries, _LANES):
                     value = offsets[j] - products[i, j]
-                    if value < best and not (grouped and bank_groups[first + j] == own):
+                    if value < best and not (grouped and bank_groups[first + j] == own_group):
                         best, best_entry = value, j
                 if best_entry >= 0:
                     distance = squared_distance(queries[i], bank[first + best_entry])
@@ -274,7 +274,7 @@ def search_block(
                     continue
                 for j in range(lane, n_entries, _LANES):
                     if offsets[j] - products[i, j] > bound or (
-                        grouped and bank_groups[first + j] == own
+                        grouped and bank_groups[first + j] == own_group
                     ):
                         continue
                     distance = squared_distance(queries[i], bank[first + j])

@@ -139,8 +139,8 @@ class NeighborIndex:
             return 1.0
         m = len(self.bank)
         chosen = np.linspace(0, m - 1, _RECALL_SAMPLE).astype(np.int64)
-        asked = self.bank[chosen], _RECALL_NEIGHBORS, chosen, np.arange(m)
-        by_graph, exact = self._search(*asked)[1], self._search.exact(*asked)[1]
+        queries = self.bank[chosen], _RECALL_NEIGHBORS, chosen, np.arange(m)
+        by_graph, exact = self._search(*queries)[1], self._search.exact(*queries)[1]
         return float((by_graph[:, :, None] == exact[:, None, :]).any(axis=2).mean())
 
     @property

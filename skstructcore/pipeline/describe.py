@@ -156,11 +156,11 @@ def regions(
     >>> X = np.random.default_rng(0).random((42, 8, 8, 4), dtype=np.float32)
     >>> pipe = make_structcore(structcore__false_alarm_rate=0.1)[2:].fit(X[:40])
     >>> X[41, 2:4, 5:8] = 3  # of 2 x 3 patches
-    >>> found = regions(pipe, X[40:])
-    >>> found[["image", "region", "area", "touches_border"]]
+    >>> table = regions(pipe, X[40:])
+    >>> table[["image", "region", "area", "touches_border"]]
          image  region  area  touches_border
     0  image 1       1   6.0            True
-    >>> found["polygon"][0].tolist()
+    >>> table["polygon"][0].tolist()
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
     scorer = _scorer_of(pipe, "regions")
@@ -170,12 +170,12 @@ def regions(
     maps = check_maps(scorer, _maps_of(pipe, X), reset=False)
     by_image = find_regions(scorer, maps, names_of(pipe, X), false_alarm_rate)
     rows = [row for rows in by_image for row in rows]
-    found = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    found["too_small"] = found["area"] < min_area
-    if n_small := found["too_small"].sum():
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    table["too_small"] = table["area"] < min_area
+    if n_small := table["too_small"].sum():
         text = "%d of %d regions are smaller than min_area=%g (column too_small)"
-        _logger.info(text, n_small, len(found), min_area)
-    return found
+        _logger.info(text, n_small, len(table), min_area)
+    return table
 
 
 def _scorer_of(pipe, function):

@@ -163,12 +163,12 @@ def _training(pipe, X, y, fit_params):
     for _, step in pipe.steps:
         if isinstance(step, BaseEstimator):
             step._validate_params()
-    known = {f"{name}__{key}": key for key in ("groups", "categories", "parts")}
-    if unknown := sorted(fit_params.keys() - known):
+    keys = {f"{name}__{key}": key for key in ("groups", "categories", "parts")}
+    if unknown := sorted(fit_params.keys() - keys):
         raise ValueError(
-            f"fit has no parameters {', '.join(unknown)}: there are {', '.join(known)}."
+            f"fit has no parameters {', '.join(unknown)}: there are {', '.join(keys)}."
         )
-    given = {known[key]: value for key, value in fit_params.items()}
+    given = {keys[key]: value for key, value in fit_params.items()}
     # Shapes are known of the features without their computation.
     features = clone(pipe[:-3]).fit_transform(X) if len(pipe) > 3 else np.asarray(X)
     training = good_images(features, y, **given, n_routes=bank.n_routes)

@@ -27,7 +27,7 @@ def structcore_steps(pipe: Pipeline) -> tuple[CoresetBank, RoutedKNNScorer, Stru
     if tuple(map(type, steps)) != _WANTED:
         raise ValueError(
             "This needs a pipeline whose last steps are "
-            f"{', '.join(kind.__name__ for kind in _WANTED)}, as make_structcore builds it; got "
+            f"{', '.join(w.__name__ for w in _WANTED)}, as make_structcore builds it; got "
             f"{', '.join(type(step).__name__ for step in steps)}."
         )
     return steps

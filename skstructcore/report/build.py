@@ -121,11 +121,11 @@ def report(
     import_extra("jinja2", "report", "A page")  # an error before the work
     fitted_steps(pipe)
     check_takes_images(pipe, "report")
-    check_number(batch_size, "batch_size", 1, closed="left", kind=Integral)
+    check_number(batch_size, "batch_size", 1, closed="left", type=Integral)
     optional = {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}
     for name, value in optional.items():
         if value is not None:
-            check_number(value, name, 1, closed="left", kind=Integral)
+            check_number(value, name, 1, closed="left", type=Integral)
     listed = as_images(images).seen_through(intensity_of(pipe))
     n_images = len(listed)
     if max_images is not None and n_images > max_images:
@@ -236,9 +236,9 @@ def _add_masks(images, positions, records, pictures):
 
 def _content(pipe, records, pictures, described, types, parts):
     """What the template shows; the page's script reads `data` and `blocks` too."""
-    scorer, known = pipe[-1], described.index.to_numpy()
-    asked = scorer.calibration_.decision.asked_rate
-    rates = sorted([asked, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, asked))])
+    scorer, readable = pipe[-1], described.index.to_numpy()
+    fitted = scorer.calibration_.decision.asked_rate
+    rates = sorted([fitted, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted))])
     rejected, rejected_parts = rejections(described, scorer, rates), None
     low, high = map_limits(described["heat"], 1.0)
     # Names without folders; with the last one where files of several share a name.
@@ -248,15 +248,15 @@ def _content(pipe, records, pictures, described, types, parts):
         record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
     _add_judgements(records, pictures, described, scorer, rejected, (low, high))
     if parts is not None:
-        table = decide_parts(scorer, described.assign(file=parts[known]), parts[known])
+        table = decide_parts(scorer, described.assign(file=parts[readable]), parts[readable])
         rejected_parts = rejections(table, scorer, rates)
         for row, at in zip(table.to_dict("records"), _by_rate(rejected_parts), strict=True):
             views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
             part = {"name": row["part"], "views": views, "p": row["p_value"], "at": at}
             part["score"] = row["anomaly_score"]
-            for i in known[parts[known] == row["part"]]:
+            for i in readable[parts[readable] == row["part"]]:
                 records[i]["part"] = part
-    known_types = None if types is None else types[known]
+    known_types = None if types is None else types[readable]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
     # The name under which verdicts on these files are kept, whenever a report is written.
     files = as_json([[record["file"], record["digest"]] for record in records])
@@ -268,7 +268,7 @@ def _content(pipe, records, pictures, described, types, parts):
         "labelled": types is not None,
         "by_part": parts is not None,
         "routed": scorer.routes_.is_routed,
-        "fitted": rates.index(asked),
+        "fitted": rates.index(fitted),
         "threshold": shift.threshold,
         "blockSize": _BLOCK,
     }
@@ -277,8 +277,8 @@ def _content(pipe, records, pictures, described, types, parts):
         "facts": facts(pipe),
         "points": _points(rates, rejected, known_types, rejected_parts),
         "n_rejected": rejected[data["fitted"]].sum(),
-        "n_known": len(known),
-        "shift": draw_shift(shift, known),
+        "n_known": len(readable),
+        "shift": draw_shift(shift, readable),
         "types": [] if types is None else sorted(set(types)),
         "routes": sorted({*map(escape_name, described["route"])}),
         "limits": [f"{low:.3g}", f"{high:.3g}"],

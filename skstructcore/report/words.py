@@ -63,14 +63,14 @@ def headline(row: Mapping[str, Any], least: float, size: tuple[int, int]) -> str
     row_third, column_third = int(3 * row["peak_row"] / size[0]), int(3 * row["peak_col"] / size[1])
     place = _PLACES[min(row_third, 2)][min(column_third, 2)]
     height, width = _extent(row)
-    what = "long, thin mark" if max(height, width) >= 3 * min(height, width) else "spot"
+    shape = "long, thin mark" if max(height, width) >= 3 * min(height, width) else "spot"
     if math.isnan(height):
-        what = "most unusual"
+        shape = "most unusual"
     elif row["area_over"] > 0.25:
-        what = "large area, most of all"
+        shape = "large area, most of all"
     if row["p_value"] > 0.1:
-        return f"{what} {place}; {percent(row['p_value'])} of good images are as unusual"
-    return f"{what} {place}, farther from normal than {_how_many(row['p_value'], least)}"
+        return f"{shape} {place}; {percent(row['p_value'])} of good images are as unusual"
+    return f"{shape} {place}, farther from normal than {_how_many(row['p_value'], least)}"
 
 
 def reasons(row: Mapping[str, Any], least: float) -> list[str]:

@@ -175,8 +175,8 @@ def fit_calibration(
     elif lam == "auto":
         spread = d_struct.std()
         lam = base.std() / spread if spread > 0 else 0.0
-    how = {"groups": evidence.groups, "in_sample": evidence.in_sample}
-    scores = HeldOut(base_weight * base + lam * d_struct, **how)
+    options = {"groups": evidence.groups, "in_sample": evidence.in_sample}
+    scores = HeldOut(base_weight * base + lam * d_struct, **options)
     return ScoreCalibration(
         base_location=float(base_location),
         base_scale=float(base_scale),
@@ -187,5 +187,5 @@ def fit_calibration(
         lam=float(lam),
         base_weight=base_weight,
         decision=decide(scores, false_alarm_rate, threshold),
-        base_decision=decide_by_base(HeldOut(base, **how), false_alarm_rate, threshold),
+        base_decision=decide_by_base(HeldOut(base, **options), false_alarm_rate, threshold),
     )

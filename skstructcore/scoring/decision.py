@@ -170,13 +170,13 @@ class Guaranteed(Decision):
 
     @classmethod
     def learn(cls, held_out, rate):
-        how = {"groups": held_out.groups, "weights": held_out.weights}
-        threshold, promised = conformal_threshold(held_out.scores, rate, **how)
+        columns = {"groups": held_out.groups, "weights": held_out.weights}
+        threshold, promised = conformal_threshold(held_out.scores, rate, **columns)
         return cls(rate, promised, threshold, held_out)
 
     def _p_values(self, scores):
-        known = self.held_out
-        return conformal_p_values(scores, known.scores, known.groups, known.weights)
+        held_out = self.held_out
+        return conformal_p_values(scores, held_out.scores, held_out.groups, held_out.weights)
 
     @property
     def smallest_rate(self) -> float:
@@ -217,13 +217,13 @@ class Quantile(Decision):
 
     def _p_values(self, scores):
         # The inverse of `numpy.quantile`: where it is flat, the lowest share.
-        shares, known = np.linspace(0, 1, len(self.scores)), np.sort(self.scores)
-        lowest = np.append(shares, 1)[np.searchsorted(known, scores)]
-        return 1 - np.minimum(np.interp(scores, known, shares), lowest)
+        shares, ranked = np.linspace(0, 1, len(self.scores)), np.sort(self.scores)
+        lowest = np.append(shares, 1)[np.searchsorted(ranked, scores)]
+        return 1 - np.minimum(np.interp(scores, ranked, shares), lowest)
 
 
 #: How a threshold follows from held-out scores of good images.
-RULES = {kind.rule: kind for kind in (Expected, Guaranteed, Quantile)}
+RULES = {rule.rule: rule for rule in (Expected, Guaranteed, Quantile)}
 
 
 def decide(

@@ -162,8 +162,8 @@ def compute_descriptors(
                 "with held-out calibration learns it."
             )
         function = resolve_descriptor(descriptor)[1]
-        found = function(stack) if ignored is None else _of_counted(function, stack, ignored)
-        values = np.asarray(found)
+        computed = function(stack) if ignored is None else _of_counted(function, stack, ignored)
+        values = np.asarray(computed)
         if values.dtype.kind not in "biuf":
             raise ValueError(f"Descriptor {name!r} must return real numbers; found {values.dtype}.")
         if values.shape != (len(stack),):
@@ -186,12 +186,12 @@ def _of_counted(descriptor, maps, ignored):
     values = []
     for image, out in zip(maps[:, np.newaxis], ignored[:, np.newaxis], strict=True):
         if not out.any():
-            found = descriptor(image)
+            value = descriptor(image)
         elif descriptor in LOOK_AROUND:
-            found = descriptor(image, out)
+            value = descriptor(image, out)
         else:
-            found = descriptor(image[~out].reshape(1, 1, -1))
-        values.append(np.asarray(found).item())
+            value = descriptor(image[~out].reshape(1, 1, -1))
+        values.append(np.asarray(value).item())
     return np.array(values)
 
 

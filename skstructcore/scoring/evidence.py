@@ -53,9 +53,9 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
         estimator.n_features_in_ = maps.shape[-1]
         return maps
     if maps.shape[1:] != estimator.map_shape_:
-        found, fitted = (" x ".join(map(str, s)) for s in (maps.shape[1:], estimator.map_shape_))
+        given, fitted = (" x ".join(map(str, s)) for s in (maps.shape[1:], estimator.map_shape_))
         raise ValueError(
-            f"The maps have {found} patches, but {name} was fitted with {fitted}: what is normal "
+            f"The maps have {given} patches, but {name} was fitted with {fitted}: what is normal "
             "depends on the size. Fit again with maps of this size."
         )
     elif estimator.uses_surprise_ and maps.surprise is None:

@@ -87,9 +87,9 @@ def find_regions(
     false_alarm_rate: float | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The rows of `regions`, a list an image."""
-    known = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
-    decisions = {name: route.calibration.base_decision for name, route in known.items()}
-    routes = known.route_of(maps)
+    calibrated = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
+    decisions = {name: route.calibration.base_decision for name, route in calibrated.items()}
+    routes = calibrated.route_of(maps)
     return [
         [
             {"image": name, "region": number, **row, "route": route}

@@ -146,8 +146,8 @@ def calibrate(training: Evidence, **options: Any) -> tuple[ScoreCalibration, Rou
         mine = training.take(training.rows_of(name))
         tail = fit_tail(mine.route_distance, mine.groups)
         is_pooled = tail.n < MIN_GROUPS
-        own = calibration if is_pooled else fit_calibration(mine, **options)
-        routes[name] = RouteCalibration(own, tail, is_pooled)
+        of_route = calibration if is_pooled else fit_calibration(mine, **options)
+        routes[name] = RouteCalibration(of_route, tail, is_pooled)
     return calibration, Routes(routes)
 
 

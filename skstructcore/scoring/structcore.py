@@ -256,13 +256,13 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     def _asked_rate(self):
         if self.quantile is None:
             return self.false_alarm_rate
-        asked = round(1 - self.quantile, 12)
-        if self.false_alarm_rate not in (asked, _DEFAULT_RATE):
+        rate = round(1 - self.quantile, 12)
+        if self.false_alarm_rate not in (rate, _DEFAULT_RATE):
             raise ValueError(
                 f"quantile={self.quantile:g} and false_alarm_rate={self.false_alarm_rate:g} say "
                 "different things: set one of them, and quantile=None for the other."
             )
-        return asked
+        return rate
 
     def _rule(self):
         if self.threshold != "conformal":

@@ -38,9 +38,9 @@ def expectations(scorer: StructCoreScorer) -> list[str]:
 def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     """Name training images that are unlike the others of their route, and say what they cost."""
     sentences, training = [], scorer.training_
-    for route, known in scorer.routes_.items():
-        decision = known.calibration.decision
-        if known.is_pooled or decision.held_out.fresh:
+    for route, fitted in scorer.routes_.items():
+        decision = fitted.calibration.decision
+        if fitted.is_pooled or decision.held_out.fresh:
             continue
         mine = training.take(training.rows_of(route))
         odd = suspects_of(decision.scores, decision.held_out.counts)
@@ -66,8 +66,8 @@ def explain_routes(routes: Mapping[str, RouteCalibration]) -> list[str]:
     """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
     tails = {name: route.tail for name, route in routes.items() if route.tail is not None}
-    own = {name: r.calibration.decision for name, r in routes.items() if not r.is_pooled}
-    short = {name: decision for name, decision in own.items() if decision.shortage}
+    separate = {name: r.calibration.decision for name, r in routes.items() if not r.is_pooled}
+    short = {name: decision for name, decision in separate.items() if decision.shortage}
     if short:
         worst = max(short, key=lambda name: short[name].rate)
         if tails:

@@ -44,16 +44,16 @@ class Graph:
     def shaped(self, value, *shape):
         return self("Reshape", value, np.array(shape, np.int64))
 
-    def reduce(self, kind, value, *axes, keepdims=0):
+    def reduce(self, operation, value, *axes, keepdims=0):
         """Sum, Mean or Max over some axes, or all."""
         inputs = (np.array(axes, np.int64),) if axes else ()
-        return self(f"Reduce{kind}", value, *inputs, keepdims=keepdims)
+        return self(f"Reduce{operation}", value, *inputs, keepdims=keepdims)
 
     def cut(self, value, axis, start, stop):
         return self("Slice", value, [start], [stop], [axis])
 
-    def where(self, condition, there, elsewhere):
-        return self("Where", condition, there, elsewhere)
+    def where(self, condition, if_true, if_false):
+        return self("Where", condition, if_true, if_false)
 
 
 def scaled_pixels(
@@ -154,17 +154,17 @@ class Descriptors:
         """Each pixel but the last of an axis, the next one, and which pairs count, by axis."""
         for axis, length in enumerate(self.shape):
             ends = (0, length - 1), (1, length)
-            there = [self.there.take(range(*end), axis) for end in ends]
-            yield *(self.g.cut(values, axis, *end) for end in ends), there[0] & there[1]
+            counted = [self.there.take(range(*end), axis) for end in ends]
+            yield *(self.g.cut(values, axis, *end) for end in ends), counted[0] & counted[1]
 
-    def _sum(self, values, there):
+    def _sum(self, values, counted):
         """The sum of those that are there."""
-        return self.g.reduce("Sum", self.g("Mul", values, there.astype(np.float64)))
+        return self.g.reduce("Sum", self.g("Mul", values, counted.astype(np.float64)))
 
     def tv(self):
         g = self.g
         pairs = self._neighbours(self.map)
-        parts = [self._sum(g("Abs", g("Sub", b, a)), there) for a, b, there in pairs]
+        parts = [self._sum(g("Abs", g("Sub", b, a)), counted) for a, b, counted in pairs]
         return g("Div", g("Add", *parts), float(self.n))
 
     def smoothmax(self):
@@ -183,8 +183,8 @@ class Descriptors:
         g = self.g
         centred, variance = g("Sub", self.map, self.mean()), self._variance()
         pairs = [*self._neighbours(centred)]
-        total = g("Add", *(self._sum(g("Mul", a, b), there) for a, b, there in pairs))
-        n_pairs = float(max(sum(there.sum() for _, _, there in pairs), 1e-300))
+        total = g("Add", *(self._sum(g("Mul", a, b), counted) for a, b, counted in pairs))
+        n_pairs = float(max(sum(counted.sum() for _, _, counted in pairs), 1e-300))
         varies = g("Greater", variance, 0.0)
         scale = g("Mul", g.where(varies, variance, 1.0), n_pairs)
         return g.where(varies, g("Div", total, scale), 0.0)

@@ -66,10 +66,10 @@ def _in_tiles(network, tiling, pixels):
         return network(pixels)
     cut = torch.stack([tiling.cut(pixels[0], tile) for tile in range(len(tiling))])
     grid, (height, width) = 0.0, tiling.grid_shape
-    for tile, found in enumerate(network(cut)):
+    for tile, features in enumerate(network(cut)):
         rows, cols, weights = tiling.tiles[tile]
         around = (0, 0, cols.start, width - cols.stop, rows.start, height - rows.stop)
-        grid = grid + F.pad(found * torch.from_numpy(weights), around)
+        grid = grid + F.pad(features * torch.from_numpy(weights), around)
     return grid[None]
 
 

@@ -48,22 +48,22 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
             values = g("Gather", g("Concat", values, np.zeros(1, np.float32), axis=0), places)
         return g.shaped(values, *shape)
 
-    found = [None if f is None else as_grid(f) for f in _search_bank(g, rows, knn, routes)]
+    grids = [None if f is None else as_grid(f) for f in _search_bank(g, rows, knn, routes)]
     options = {"ignored": ignored, "shape": shape, "size": size, "sigma": SIGMA}
     resized = partial(resized_map, g, **options)
-    pixel_map = g.shaped(resized(found[0]), 1, *size)
+    pixel_map = g.shaped(resized(grids[0]), 1, *size)
     g("Identity", pixel_map, outputs=("map",))
     if scorer.resolution == "full":
-        found, shape = [None if f is None else resized(f) for f in found], size
+        grids, shape = [None if f is None else resized(f) for f in grids], size
         ignored = None if ignored is None else ignored_pixels(ignored[np.newaxis], size)[0]
-    maps = [None if f is None else Descriptors(g, f, shape, ignored) for f in found]
+    maps = [None if f is None else Descriptors(g, f, shape, ignored) for f in grids]
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     phi = g("Concat", *phi, axis=0)
     constants = score_constants(scorer, knn.search_.entries.route_names)
-    score, p_value, good, known = _judge(g, phi, constants, route, distance)
+    score, p_value, good, is_near = _judge(g, phi, constants, route, distance)
     decision = g.where(good, np.int64(1), np.int64(-1))
-    route = g.where(known, route, np.int64(-1))
+    route = g.where(is_near, route, np.int64(-1))
     results = {"score": score, "p_value": p_value, "decision": decision, "route": route}
     for name, value in results.items():
         g("Reshape", value, np.array([1], np.int64), outputs=(name,))
@@ -92,21 +92,21 @@ def _judge(g, phi, constants, route, distance):
     p_value = _interpolated(g, raw, of_route("levels"), of_route("p_values"))
     score = g("Div", g("Sub", raw, of_route("score_location")), of_route("score_span"))
     good = g("LessOrEqual", raw, of_route("threshold"))
-    known, rate, above = g.constant(np.bool_(True)), of_route("rate"), float(np.nextafter(1.0, 2))
+    is_near, rate, above = g.constant(np.bool_(True)), of_route("rate"), float(np.nextafter(1.0, 2))
     if distance is not None:
         score = g.where(good, g("Min", score, 1.0), g("Max", score, above))
         tiny = float(np.finfo(np.float64).tiny)
         logs = g("Sub", g("Log", g("Max", distance, tiny)), of_route("tail_location"))
         far = g("Div", logs, of_route("tail_scale"))
-        known = g("LessOrEqual", far, of_route("tail_critical"))
+        is_near = g("LessOrEqual", far, of_route("tail_critical"))
         beyond = g("Max", score, g("Div", far, of_route("tail_critical")), above)
         rare = _interpolated(g, far, of_route("tail_levels"), of_route("tail_p_values"))
-        score = g.where(known, score, beyond)
-        p_value = g.where(known, p_value, g("Min", p_value, g("Mul", rare, rate)))
-        good = g("And", good, known)
+        score = g.where(is_near, score, beyond)
+        p_value = g.where(is_near, p_value, g("Min", p_value, g("Mul", rare, rate)))
+        good = g("And", good, is_near)
     least = g("Add", rate, 2 * ROUNDING)
     p_value = g.where(good, g("Max", p_value, least), g("Min", p_value, rate))
-    return score, p_value, good, known
+    return score, p_value, good, is_near
 
 
 def _interpolated(g, at, levels, values):
@@ -199,12 +199,12 @@ def _search_bank(g, rows, knn, routes):
     distances = g.reduce("Mean", nearest, 1)
     if knn.expectations_ is None:
         return distances, None
-    there = g.double(g("Less", squared, np.float32(_FAR / 10)))
-    count = g.reduce("Sum", there, 1)
+    is_entry = g.double(g("Less", squared, np.float32(_FAR / 10)))
+    count = g.reduce("Sum", is_entry, 1)
 
     def expected(name):
         table = np.concatenate([getattr(e, name) for e in knn.expectations_])
-        around = g("Mul", g("Gather", table, neighbors, axis=0), there)
+        around = g("Mul", g("Gather", table, neighbors, axis=0), is_entry)
         return g("Div", g.reduce("Sum", around, 1), count)
 
     floor = g.constant([e.floor for e in knn.expectations_])

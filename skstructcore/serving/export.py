@@ -131,12 +131,12 @@ def export_onnx(
 
 def _check_exportable(pipe, opset):
     """Raise an error that names what a graph cannot hold."""
-    kinds = LazyTransformer, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
+    step_classes = LazyTransformer, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer
     steps = [step for _, step in getattr(pipe, "steps", [])]
-    if len(steps) != 5 or not all(map(isinstance, steps, kinds)):
-        found = ", ".join(type(step).__name__ for step in steps) or type(pipe).__name__
+    if len(steps) != 5 or not all(map(isinstance, steps, step_classes)):
+        given = ", ".join(type(step).__name__ for step in steps) or type(pipe).__name__
         wanted = "features, RandomProjection, CoresetBank, RoutedKNNScorer, StructCoreScorer"
-        raise ExportError(f"Pipelines of {wanted} can be exported; found {found}.")
+        raise ExportError(f"Pipelines of {wanted} can be exported; found {given}.")
     check_is_fitted(pipe)
     features, _, _, knn, scorer = steps
     for name, way in _refusals(features, knn, scorer):
@@ -197,16 +197,16 @@ def _build(pipe, size, ignored, resize_from, opset):
         pixels = scaled_pixels(before, pixels, resize_from, box, size)
     before("Identity", pixels, outputs=(network.graph.input[0].name,))
     append_scoring(after, network.graph.output[0].name, pipe, ignored)
-    value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
-    outputs = [value("map", kinds.FLOAT, [1, *size])]
-    outputs += [value(name, kinds.DOUBLE, [1]) for name in ("score", "p_value")]
-    outputs += [value(name, kinds.INT64, [1]) for name in ("decision", "route")]
+    value, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    outputs = [value("map", types.FLOAT, [1, *size])]
+    outputs += [value(name, types.DOUBLE, [1]) for name in ("score", "p_value")]
+    outputs += [value(name, types.INT64, [1]) for name in ("decision", "route")]
     nodes = [*before.nodes, *network.graph.node, *after.nodes]
     constants = [*before.constants, *network.graph.initializer, *after.constants]
-    given = [value("pixels", kinds.UINT8, shape)]
+    given = [value("pixels", types.UINT8, shape)]
     graph = onnx.helper.make_graph(nodes, KEY, given, outputs, constants)
-    how = {"opset_imports": [onnx.helper.make_opsetid("", opset)], "producer_name": KEY}
-    model = onnx.helper.make_model(graph, ir_version=network.ir_version, **how)
+    options = {"opset_imports": [onnx.helper.make_opsetid("", opset)], "producer_name": KEY}
+    model = onnx.helper.make_model(graph, ir_version=network.ir_version, **options)
     if model.ByteSize() > _LARGEST:
         raise ExportError(
             f"The graph takes {model.ByteSize() / 1e9:.1f} GB, and one file holds 2 GB at most: "

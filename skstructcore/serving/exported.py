@@ -122,7 +122,7 @@ class ExportedModel:
 
         Returns
         -------
-        found : dict of ndarray, a row an image
+        outputs : dict of ndarray, a row an image
             "score" and "p_value", float64; "decision", int64, +1 good and -1 anomalous; "route",
             its name, "unknown" for an unknown product; "map", float32 ``(n, height, width)``.
 
@@ -133,9 +133,9 @@ class ExportedModel:
         """
         images = as_images(X)
         rows = [self.run_pixels(self._pixels(images, i)) for i in range(len(images))]
-        found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        found["route"] = np.array([*self.note["routes"], "unknown"])[found["route"]]
-        return found
+        outputs = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        outputs["route"] = np.array([*self.note["routes"], "unknown"])[outputs["route"]]
+        return outputs
 
     def run_pixels(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """The outputs of the graph for RGB levels ``(height, width, 3)`` of its own size."""
@@ -218,8 +218,8 @@ def pixels_of_size(images, i, size):
     """An image as it is, if it has the size that the graph is for."""
     pixels = np.asarray(images.read(i))
     if pixels.shape[:2] != tuple(size):
-        found, wanted = (" x ".join(map(str, part)) for part in (pixels.shape[:2], size))
-        raise ExportError(f"{images.name(i)} has {found} pixels; the export is for {wanted}.")
+        given, wanted = (" x ".join(map(str, part)) for part in (pixels.shape[:2], size))
+        raise ExportError(f"{images.name(i)} has {given} pixels; the export is for {wanted}.")
     return pixels
 
 
@@ -252,8 +252,8 @@ def _openvino_graph(content, name):
     names = [output.any_name for output in compiled.outputs]
 
     def run(pixels):
-        found = compiled([pixels])
-        return {name: np.array(found[name]) for name in names}
+        outputs = compiled([pixels])
+        return {name: np.array(outputs[name]) for name in names}
 
     place = ["framework", KEY]
     return run, model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None

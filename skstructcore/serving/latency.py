@@ -64,7 +64,7 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
         scaling and the network), "search" (projection and nearest neighbours), "score", and
         "all", of `predict`, which does all three in one go.
     """
-    check_number(n_repeats, "n_repeats", 1, closed="left", kind=Integral)
+    check_number(n_repeats, "n_repeats", 1, closed="left", type=Integral)
     images, times = as_images(X), []
     warm_up(pipe)
     for i in range(n_repeats):

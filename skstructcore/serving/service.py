@@ -174,7 +174,7 @@ def make_app(
         raise ValueError("token must be of ASCII characters, or None, so that anybody may ask.")
     limits = {"max_pixels": max_pixels, "max_images": max_images, "max_queue": max_queue}
     for name, limit in {"max_bytes": max_bytes, **limits}.items():
-        check_number(limit, name, 1, closed="left", kind=Integral)
+        check_number(limit, name, 1, closed="left", type=Integral)
     check_number(timeout, "timeout", 0)
     service = _Service(LiveModel(path, weights), **limits, timeout=timeout)
 
@@ -216,12 +216,12 @@ class _Service:
         self._worker = ThreadPoolExecutor(1)
         self._queue = threading.BoundedSemaphore(max_queue)
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry}
-        self._seconds = Histogram("skstructcore_request_seconds", "Time of a request", **own)
+        options = {"registry": self._registry}
+        self._seconds = Histogram("skstructcore_request_seconds", "Time of a request", **options)
         names = ["decision", "route"]
-        self._images = Counter("skstructcore_images", "Images that were judged", names, **own)
-        self._waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **own)
-        self._alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **own)
+        self._images = Counter("skstructcore_images", "Images that were judged", names, **options)
+        self._waiting = Gauge("skstructcore_waiting_requests", "Requests at work", **options)
+        self._alarms = Gauge("skstructcore_drift_alarms", "Drift alarms of this model", **options)
 
     @contextlib.asynccontextmanager
     async def live(self, app):
@@ -333,10 +333,10 @@ def judge(loaded, contents, names, max_pixels, max_images):
                     raise HTTPException(413, f"{name!r} has more than {max_pixels} pixels.")
         table, regions = score_batch(loaded.pipe, images, _regions_of)
         judged = [*map(_answered, table.to_dict("records"), regions, paths, names)]
-        known = table["error"].isna()
-        if not known.any():
+        readable = table["error"].isna()
+        if not readable.any():
             raise ImageReadError(judged[0].error)
-        alarms = [*map(str, loaded.monitor.update(table[known]))]
+        alarms = [*map(str, loaded.monitor.update(table[readable]))]
         thumbnails = [
             None if one.error else _thumbnail(images.read(i), one) for i, one in enumerate(judged)
         ]

@@ -164,8 +164,8 @@ class FolderWatch:
             stamp = status.st_size, status.st_mtime_ns
             if (escape_name(str(path)), *stamp) in self._done:
                 continue
-            known, since = before.get(path, (None, now))
-            since = since if known == stamp else now
+            stamp_before, since = before.get(path, (None, now))
+            since = since if stamp_before == stamp else now
             self._seen[path] = stamp, since
             if now - since >= self.settle:
                 ready.append((path, stamp))
