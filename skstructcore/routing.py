@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from ._utils.rows import LazyRows, counted_rows, iter_batches
+from ._utils.rows import LazyRows, check_counted, counted_rows, iter_batches
 from ._utils.typing import ArrayLike, NDArray, RandomState
 from ._utils.validation import check_number
 from .neighbors.coreset import greedy_k_center
@@ -41,15 +41,16 @@ def normalize_rows(rows: ArrayLike) -> NDArray[np.float32]:
     return rows / np.where(norms > 0, norms, 1)
 
 
-def pool_patches(values: LazyRows | NDArray[np.floating]) -> NDArray[np.float64]:
+def pool_patches(
+    values: LazyRows | NDArray[np.floating], places: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """Mean of the L2-normalised patches of each image that count: ``(n_images, d)``, float64."""
+    places, pooled = np.arange(len(values)) if places is None else places, []
     # Each image is pooled alone, so that its mean does not depend on the others, to the last bit.
-    pooled = []
     for batch in iter_batches(values):
+        check_counted(np.isnan(batch[..., 0]), places[len(pooled) :])
         for image in batch:
             rows = normalize_rows(counted_rows(image)[0])
-            if len(rows) == 0:
-                raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
             pooled.append(rows.mean(axis=0, dtype=np.float64))
     return np.stack(pooled)
 

@@ -96,8 +96,11 @@ def test_nan_in_features_is_an_error(patches):
 def test_images_of_which_everything_is_ignored_are_an_error(patches):
     spoiled = np.array(patches)
     spoiled[3] = np.nan
-    with pytest.raises(ValueError, match="Every patch of an image is ignored"):
+    with pytest.raises(ValueError, match="Every patch of image 3 is ignored"):
         CoresetBank(0.5).fit(spoiled, categories=["a", "b"] * (len(spoiled) // 2))
+    y = ["bad", *["good"] * (len(spoiled) - 1)]  # places are among all images that are given
+    with pytest.raises(ValueError, match="Every patch of image 3 is ignored"):
+        CoresetBank(0.5, n_routes=1).fit(spoiled, y)
     spoiled[:] = np.nan
     with pytest.raises(ValueError, match="Every patch of route 'all' is ignored"):
         CoresetBank(0.5).fit(spoiled)

@@ -276,10 +276,12 @@ def test_ratio_is_a_share_of_what_counts_in_a_stream_too():
     assert sizes == [round(0.05 * (~expected_right(12)).sum())] * 3
 
 
-def test_an_image_all_of_which_is_ignored_is_refused():
+@pytest.mark.parametrize("n_routes", [None, 1, 2])
+def test_an_image_all_of_which_is_ignored_is_refused(n_routes, monkeypatch):
+    monkeypatch.setattr("skstructcore._utils.rows._PATCHES_PER_BATCH", 40)  # 4 images a batch
     X = grids()
-    pipe = Pipeline([("bank", CoresetBank(0.5, random_state=0)), ("knn", RoutedKNNScorer())])
-    pipe.fit(X)
+    bank = CoresetBank(0.5, n_routes=n_routes, random_state=0)
+    pipe = Pipeline([("bank", bank), ("knn", RoutedKNNScorer(routing="auto"))]).fit(X)
     X[5] = np.nan
     with pytest.raises(ValueError, match="Every patch of image 5 is ignored"):
         pipe.transform(X)

@@ -7,6 +7,8 @@ from scipy.stats import false_discovery_control
 from scipy.stats import t as student_t
 
 from skstructcore import (
+    AnomalyMaps,
+    StructCoreScorer,
     describe,
     describe_parts,
     load,
@@ -15,6 +17,7 @@ from skstructcore import (
     save,
     update,
 )
+from skstructcore.containers import TrainingImages
 from skstructcore.datasets import ImageSet
 from skstructcore.scoring.decision import HeldOut
 from skstructcore.scoring.parts import score_parts
@@ -295,6 +298,34 @@ def test_commands_say_how_parts_have_to_be_fitted(views_on_disk, tmp_path):
 
     result = CliRunner().invoke(main, ["score", str(model), str(train), "--parts", "folder"])
     assert result.exit_code == 2 and "fit --parts" in result.stderr
+
+
+def test_parts_of_one_group_count_as_one():
+    X, parts = views(40, 0)
+    pipe = make_structcore(structcore__threshold="guaranteed", bank__ratio=0.1)[2:]
+    with pytest.warns(UserWarning, match="200 training images in 8 groups the best guarantee is"):
+        pipe.fit(X, bank__parts=parts, bank__groups=parts // 5)  # trays of five parts
+    assert pipe[-1].part_decision_.rate == pipe[-1].false_alarm_rate_ == pytest.approx(1 / 9)
+    X, parts = views(40, 1)
+    with pytest.warns(UserWarning, match="in 4 groups the best guarantee is 20.0%"):
+        later = recalibrate(pipe, X, parts=parts + 100, groups=parts // 10)
+    assert later[-1].part_decision_.rate == pytest.approx(1 / 5)
+
+
+def test_parts_with_views_of_two_products_are_held_out_by_their_lot():
+    X, parts = views(40, 0)
+    cameras, lots = (
+        np.tile(["a", "b", "b", "b", "b"], 40),
+        np.where(np.arange(200) % 5, parts // 5, 0),
+    )
+    maps = AnomalyMaps(
+        np.abs(X[..., 0]),
+        # Of camera "a" all images are of one lot, so that each part is a group there.
+        images=TrainingImages(np.where(cameras == "a", 8 + parts, lots), parts=parts.astype(str)),
+        route=cameras,
+        route_distance=np.ones(200),
+    )
+    assert StructCoreScorer().fit(maps).part_decision_.held_out.n_independent == 8
 
 
 def test_fresh_images_recalibrate_the_decision_about_parts():

@@ -104,6 +104,12 @@ def test_routes_that_cannot_guarantee_the_rate_are_told_once():
     assert len(told) == 1
 
 
+def test_so_are_those_that_are_judged_together():
+    with pytest.warns(UserWarning, match=r"3 of 3 routes .*with 18 training .* is 5.3%") as told:
+        StructCoreScorer(threshold="guaranteed").fit(routed_maps([6, 6, 6], [1, 1, 1]))
+    assert len(told) == 1 and "Fewer than 8 independent" in str(told[0].message)
+
+
 def test_statistics_of_routes_cannot_be_taken_away():
     routes = fitted(routed_maps([12, 12], [1, 1])).routes_
     with pytest.raises(AttributeError):

@@ -111,6 +111,13 @@ def ignored_patches(features):
     return ignored if ignored.any() else None
 
 
+def check_counted(ignored, places):
+    """Raise ValueError if all patches of an image are `ignored`; `places` number the images."""
+    nothing = places[np.flatnonzero(ignored.all(axis=(1, 2)))]
+    if len(nothing):
+        raise ValueError(f"Every patch of image {nothing[0]} is ignored: nothing is left to judge.")
+
+
 def counted_rows(features):
     """Rows ``(m, d)`` of patches that are not ignored, and their places among all."""
     rows = features.reshape(-1, features.shape[-1])

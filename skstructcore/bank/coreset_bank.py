@@ -224,7 +224,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         values, pooled = self._patches_of(good), None
         shard_size = self.shard_size if is_lazy(values) else None
         if good.categories is not None or self.n_routes is not None:
-            pooled = np.concatenate(list(over_shards(pool_patches, shard_size, values)))
+            of_shards = over_shards(pool_patches, shard_size, values, good.places)
+            pooled = np.concatenate(list(of_shards))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
         ratios = dict.fromkeys(names, self.ratio)
         options = ratios, self.random_state, find_device(self.device)

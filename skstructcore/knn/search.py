@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._utils.rows import counted_rows, ignored_patches, is_lazy
+from .._utils.rows import check_counted, counted_rows, ignored_patches, is_lazy
 from .._utils.typing import Algorithm, Metric, NDArray
 from ..containers import AnomalyMaps, MemoryBank, Patches
 from ..neighbors.index import NeighborIndex
@@ -134,8 +134,6 @@ class BankSearch:
         compared = [flat[:, chosen]]
         if ignored is not None:  # as many of the patches that are left, image by image
             left = [np.flatnonzero(~row) for row in ignored]
-            if min(map(len, left)) == 0:
-                raise ValueError("Every patch of an image is ignored: nothing is left to judge.")
             left = [row[np.unique(chosen * len(row) // flat.shape[1])] for row in left]
             compared = [image[np.newaxis, row] for image, row in zip(flat, left, strict=True)]
         prototypes = [profile.prototypes for profile in self.bank.profiles]
@@ -197,6 +195,7 @@ def _batches(search, patches, routes):
     for batch in patches.iter_batches():
         images = np.arange(done, done + len(batch))
         done += len(batch)
+        check_counted(np.isnan(batch[..., 0]), images)
         chosen = search.nearest_routes(batch) if routes is None else routes[images]
         for key in np.unique(chosen, axis=0):
             mine = (chosen == key).all(axis=1)
@@ -226,12 +225,11 @@ def score_held_out(
 
     The nearest entries come beside the maps.
     """
-    neighbors = np.empty((*patches.shape[:3], search.n_context), dtype=np.int32)
-    return _score(search, patches, expectations, patches.routes, neighbors)
+    return _score(search, patches, expectations, patches.routes, patches.groups)
 
 
-def _score(search, patches, expectations, own_routes, neighbors=None):
-    """Maps, and the nearest entries where images are held out, which `neighbors` has room for."""
+def _score(search, patches, expectations, own_routes, groups=None):
+    """Maps and, where the entries of their `groups` are left out, the nearest of the others."""
     waits = is_lazy(patches.values) and patches.values.waits_for_categories
     if waits and not search.is_routed:
         raise ValueError(
@@ -241,6 +239,7 @@ def _score(search, patches, expectations, own_routes, neighbors=None):
     grid, routes = patches.shape[:3], search.known_routes(patches, own_routes)
     distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
+    neighbors = None if groups is None else np.empty((*grid, search.n_context), dtype=np.int32)
     nearest, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
     for images, key, features in _batches(search, patches, routes):
         route = key[0]
@@ -248,12 +247,9 @@ def _score(search, patches, expectations, own_routes, neighbors=None):
             categories = [search.bank.route_names[route]] * len(images)
             patches.values.mark_ignored(features, images, categories)
         ignored[images] = np.isnan(features[..., 0])
-        if (nothing := ignored[images].all(axis=(1, 2))).any():
-            raise ValueError(
-                f"Every patch of image {images[nothing][0]} is ignored: nothing is left to judge."
-            )
-        groups = None if neighbors is None else patches.groups[images]
-        distance, entries = search.find(features, key, groups)
+        check_counted(ignored[images], images)
+        left_out = None if groups is None else groups[images]
+        distance, entries = search.find(features, key, left_out)
         distances[images] = distance
         if surprise is not None:
             expectation = join_expectations([expectations[route] for route in key])

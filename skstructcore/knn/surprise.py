@@ -169,8 +169,6 @@ def reduce_expectation(
 
 def join_expectations(expectations: Sequence[DistanceExpectation]) -> DistanceExpectation:
     """What is normal for the entries of several banks in a row; the floor is that of the first."""
-    if len(expectations) == 1:
-        return expectations[0]
     return DistanceExpectation(
         np.concatenate([part.location for part in expectations]),
         np.concatenate([part.scale for part in expectations]),

@@ -156,9 +156,10 @@ def recalibrate(
         _calibrate(changed, fresh.table, weight_old)
         if scorer.part_decision_ is not None:
             by_part = score_parts(changed.describe(fresh.maps)["p_value"], fresh.good.parts)
+            groups = fresh.table["group"].to_numpy()[by_part["worst"]]
             old = changed.part_decision_
             changed.part_decision_ = _fresh_decision(
-                old, by_part["anomaly_score"], by_part["part"], weight_old, old.rule
+                old, by_part["anomaly_score"], groups, weight_old, old.rule
             )
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)

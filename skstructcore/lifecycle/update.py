@@ -28,7 +28,7 @@ from ..knn.held_out import grown_scorer, scorer_without
 from ..pipeline.steps import fitted_steps, with_steps
 from ..routing import UNKNOWN, fit_tail, held_out_distances
 from ..scoring.evidence import check_maps
-from ..scoring.routes import MIN_GROUPS, RouteCalibration
+from ..scoring.routes import MIN_GROUPS, RouteCalibration, Routes
 from ..scoring.summary import explain_routes
 from ._fresh import check_new, features_of, fresh_images, known_parts
 
@@ -321,7 +321,7 @@ def _calibrated(scorer, maps, name):
         alone = clone(scorer).fit(maps)
         return alone.training_, alone.routes_[name]
     route = RouteCalibration(scorer.calibration_, tail, is_pooled=True)
-    warn_user(" ".join(explain_routes({name: route})))
+    warn_user(" ".join(explain_routes(Routes({name: route}))))
     return scorer.evidence_of(maps), route
 
 

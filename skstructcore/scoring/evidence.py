@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from .._utils.columns import OF_WHOLE, join_rows, take_rows
+from .._utils.rows import check_counted
 from ..containers import AnomalyMaps, OfTrainingImages, TrainingImages
 from ..images.geometry import ignored_pixels, upsample_counted, upsample_maps
 from .descriptors import (
@@ -77,9 +78,8 @@ def _check_parts(maps):
         wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
         if np.shape(part) != wanted:
             raise ValueError(f"{name} of the maps must have the shape {wanted}: {np.shape(part)}.")
-    if maps.ignored is not None and maps.ignored.all(axis=(1, 2)).any():
-        image = int(np.argmax(maps.ignored.all(axis=(1, 2))))
-        raise ValueError(f"Every patch of image {image} is ignored: nothing is left to judge.")
+    if maps.ignored is not None:
+        check_counted(maps.ignored, np.arange(len(maps)))
 
 
 def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:

@@ -245,12 +245,14 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         # The rule "quantile" gives 0 to the highest of each route, and to all that is above it.
         p_values[p_values == 0] = 0.5 / len(p_values)
         scores = score_parts(p_values, training.parts)["anomaly_score"].to_numpy()
+        # All views have one group; where a lot is held out for some routes only, that comes first.
+        groups = pd.Series(training.groups).groupby(training.parts, sort=False).min().to_numpy()
         if len(scores) < MIN_IMAGES:
             raise ValueError(
                 f"A decision about parts is learned from at least {MIN_IMAGES} good parts, got "
                 f"{len(scores)}: add parts, or leave parts= out."
             )
-        held_out = HeldOut(scores, in_sample=training.in_sample)
+        held_out = HeldOut(scores, groups, in_sample=training.in_sample)
         return decide(held_out, self._asked_rate(), self._rule())
 
     def _asked_rate(self):

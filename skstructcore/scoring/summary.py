@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .predictive import suspects_of
-from .routes import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN, RouteCalibration
+from .routes import MIN_GROUPS, MIN_GROUPS_FOR_UNKNOWN, Routes
 
 if TYPE_CHECKING:
     from .structcore import StructCoreScorer
@@ -62,18 +61,15 @@ def unlike_the_others(scorer: StructCoreScorer) -> list[str]:
     return sentences
 
 
-def explain_routes(routes: Mapping[str, RouteCalibration]) -> list[str]:
+def explain_routes(routes: Routes) -> list[str]:
     """Say what too few images cost: of the promised rate, and of what is told apart."""
     messages = []
-    tails = {name: route.tail for name, route in routes.items() if route.tail is not None}
-    separate = {name: r.calibration.decision for name, r in routes.items() if not r.is_pooled}
-    short = {name: decision for name, decision in separate.items() if decision.shortage}
+    short = {name: decision for name, decision in routes.decisions.items() if decision.shortage}
     if short:
         worst = max(short, key=lambda name: short[name].rate)
-        if tails:
+        if routes.is_routed:
             messages.append(
-                f"{len(short)} of {len(routes)} routes have too few training images, {worst!r} the "
-                "fewest:"
+                f"{len(short)} of {len(routes)} routes miss the rate, {worst!r} most of all:"
             )
         messages.append(short[worst].shortage)
     few = [name for name, route in routes.items() if route.is_pooled]
@@ -82,7 +78,7 @@ def explain_routes(routes: Mapping[str, RouteCalibration]) -> list[str]:
             f"Fewer than {MIN_GROUPS} independent training images of {', '.join(few)}: their "
             "images are judged by the statistics of all routes together. Add images."
         )
-    thin = [name for name, tail in tails.items() if tail.n < MIN_GROUPS_FOR_UNKNOWN]
+    thin = [k for k, r in routes.items() if r.tail and r.tail.n < MIN_GROUPS_FOR_UNKNOWN]
     if thin:
         messages.append(
             f"Fewer than {MIN_GROUPS_FOR_UNKNOWN} independent training images of "

@@ -85,9 +85,7 @@ def rejections(
     routes, rejected = routes_of(described), []
     for rate in rates:
         limits = {
-            name: float(
-                route.scale_scores(np.asarray(route.calibration.decision.at(rate).threshold))
-            )
+            name: float(route.scale_scores(route.calibration.decision.at(rate).threshold))
             for name, route in scorer.routes_.items()
         }
         rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
