@@ -108,7 +108,7 @@ def test_what_is_known_of_some_training_images_only_is_not_lost_when_they_are_jo
                               went=never, **known)  # fmt: skip
 
     first, second = images(2, parts=np.array([7, 8])), images(3)
-    with pytest.raises(ValueError, match="parts is known of a part of the rows only"):
+    with pytest.raises(ValueError, match="parts is known of some of the rows only"):
         first.join(second)
     both = first.join(images(3, parts=np.array([1, 1, 2])))
     assert both.parts.tolist() == [7, 8, 1, 1, 2] and both.came.tolist() == [0, 0, 1, 1, 1]

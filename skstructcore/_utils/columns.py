@@ -1,4 +1,4 @@
-"""Dataclasses of columns: each field has a row an image, or an entry, but for some of the whole."""
+"""Dataclasses of columns: a field has a row for each image or entry, unless it is `OF_WHOLE`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 T = TypeVar("T")
 
-#: Metadata of a field that has no rows, because it is of all of them.
+#: Metadata of a field that holds one value for all rows.
 OF_WHOLE = {"of_whole": True}
 
 
@@ -25,8 +25,8 @@ def take_rows(table: T, rows: Any) -> T:
 
 
 def join_rows(first: T, second: T) -> T:
-    """Return the rows of two of one dataclass; what is of the whole is taken from the first."""
+    """Join the rows of two tables of one class; what is `OF_WHOLE` is that of the first."""
     ours, theirs = columns_of(first), columns_of(second)
     for name in ours.keys() ^ theirs.keys():
-        raise ValueError(f"{name} is known of a part of the rows only: it would be lost.")
+        raise ValueError(f"{name} is known of some of the rows only: it would be lost.")
     return replace(first, **{k: np.concatenate([ours[k], theirs[k]]) for k in ours})

@@ -1,4 +1,4 @@
-"""Who computes: the device, threads and worker processes; in which parts, and how far it is."""
+"""Devices, threads and worker processes; slices of work, and bars that show its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole, or line by line; digests of files, and their names as text."""
+"""Files that are written whole, or line by line; digests of files; file names as text."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def check_regular(path: StrPath) -> os.stat_result:
 
 
 def stamp(path: StrPath) -> tuple[int, ...]:
-    """What changes when a file is written again."""
+    """Size, time and number of a file: they change when it is written again."""
     status = check_regular(path)
     return status.st_size, status.st_mtime_ns, status.st_ino
 

@@ -1,4 +1,4 @@
-"""Checks of parameters, and of what there is one of an image."""
+"""Checks of parameters, and of lists that have one entry an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which libraries are at work, and those that an extra brings."""
+"""Versions of installed libraries, and the import of those that an extra brings."""
 
 from __future__ import annotations
 
