@@ -171,6 +171,7 @@ def test_labels_of_mixed_kinds_are_an_error(features, odd, as_table):
     [
         (np.nan, "has no entry for image 9: got nan"),
         (None, "has no entry for image 9: got None"),
+        (" ", "has no entry for image 9: got ' '"),
         (1, "mixes the types int, str"),
     ],
 )

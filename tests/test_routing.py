@@ -145,7 +145,7 @@ def test_bank_without_categories_has_no_profiles():
     [
         (["p0"] * 23 + ["lone"], r"'lone' has 1 good training image"),
         (["p0"] * 20 + ["unknown"] * 4, "cannot be called 'unknown'"),
-        (["p0"] * 20 + [" "] * 4, "a name cannot be empty"),
+        (["p0"] * 20 + [" "] * 4, "categories has no entry for image 20: got ' '"),
         (["p0"] * 3, "categories must have one entry per image: expected 24"),
         ([], "categories must have one entry per image: expected 24"),
     ],

@@ -37,17 +37,18 @@ def check_per_image(values, n_images, name):
 
 
 def check_labels(values: ArrayLike, n_images: int, name: str) -> NDArray[Any]:
-    """Return names of groups or categories, one an image and none missing, or raise ValueError."""
+    """Return names of groups or categories, one an image and none empty, or raise ValueError."""
     if isinstance(values, str):
         raise ValueError(f"{name} must have one entry per image, got one string: {values!r}.")
     values = check_per_image(values, n_images, name)
-    from pandas import isna  # slow to import
+    from pandas import Series  # slow to import
 
-    missing = np.flatnonzero(isna(values))
+    column = Series(values)
+    missing = np.flatnonzero(column.isna() | (column.astype(str).str.strip() == ""))
     if len(missing):
+        got = values.tolist()[missing[0]]
         raise ValueError(
-            f"{name} has no entry for image {missing[0]}: got {values[missing[0]]}. Give every "
-            "image one."
+            f"{name} has no entry for image {missing[0]}: got {got!r}. Give every image one."
         )
     try:
         np.unique(values)

@@ -188,10 +188,9 @@ def _check_routes(table, names, category_names):
     if category_names:
         way_out = "fit without categories (categories=None)"
     for route, name in enumerate(names):
-        if name.strip() in ("", UNKNOWN):
+        if name.strip() == UNKNOWN:
             raise ValueError(
-                f"A category cannot be called {name!r}: images of no known product get the route "
-                f"{UNKNOWN!r}, and a name cannot be empty."
+                f"A category cannot be called {name!r}: images of no known product get that route."
             )
         sizes = np.unique(table.groups[table.routes == route], return_counts=True)[1]
         if len(sizes) < 2:
