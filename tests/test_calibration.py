@@ -114,6 +114,14 @@ def test_groups_of_the_wrong_length_are_an_error():
         conformal_p_values([1.0], [1.0, 2.0, 3.0], groups=[0, 1])
 
 
+@pytest.mark.parametrize("scores", [[], [1.0, np.nan]])
+def test_without_scores_or_with_one_that_is_none_nothing_is_promised(scores):
+    with pytest.raises(ValueError, match=r"0 sample|calibration_scores contains NaN"):
+        conformal_threshold(scores, 0.1)
+    with pytest.raises(ValueError, match=r"0 sample|calibration_scores contains NaN"):
+        conformal_p_values([1.0], scores)
+
+
 def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     base = np.arange(31.0)
     data = Evidence(base, base[:, np.newaxis])

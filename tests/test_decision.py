@@ -360,3 +360,16 @@ def test_one_other_image_among_copies_is_a_model(rule):
 def test_a_rule_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"rule must be one of 'expected', .*, got 'foo'"):
         decide([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.1, "foo")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_no_decision_follows_from_is_refused(rule):
+    scores = np.arange(20.0)
+    for rate in (0, 1, 1.5, np.nan, "1 %"):
+        with pytest.raises(ValueError, match="false_alarm_rate must be a float in the range"):
+            decide(scores, rate, rule)
+        with pytest.raises(ValueError, match="false_alarm_rate must be a float in the range"):
+            decide(scores, 0.1, rule).at(rate)
+    for bad in ([], [*scores, np.nan], [*scores, np.inf]):
+        with pytest.raises(ValueError, match=r"0 sample|scores contains"):
+            decide(bad, 0.1, rule)

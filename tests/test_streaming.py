@@ -109,6 +109,18 @@ def test_no_rows():
         StreamingCoreset(3).result()
 
 
+def test_rows_are_checked_where_they_come():
+    stream = StreamingCoreset(3)
+    with pytest.raises(
+        ValueError, match=r"rows must be a table of rows \(n, d\), got shape \(2,\)"
+    ):
+        stream.add([1.0, 2.0], 0)
+    stream.add(np.zeros((0, 2)), 0)
+    with pytest.raises(ValueError, match="rows must be finite; row 1 holds NaN"):
+        stream.add([[1.0, 2.0], [np.nan, 0.0]], 0)
+    assert stream.n_seen == stream.n_held == 0
+
+
 def test_more_rows_than_announced():
     with pytest.raises(ValueError, match="n_rows=2 were announced, but 3 came"):
         StreamingCoreset(3, n_rows=2).add(np.zeros((3, 1)), 0)

@@ -153,8 +153,8 @@ def stream_bank(
     """Select a bank while the features pass by, and keep the patches of some images.
 
     `max_memory` bytes hold the buffers of a `StreamingCoreset` for each route, and the patches of
-    images drawn at random. A ratio is a share of the patches that are not ignored, as far as some
-    images tell. With a `shard_size`, processes select as many patches of each shard as the bank is
+    images drawn at random. A ratio is a share of the patches that are not ignored, estimated from
+    some images. With a `shard_size`, processes select as many patches of each shard as the bank is
     to have, which pass by here. ValueError if the memory is too little for the bank and two images.
     """
     n_features, per_image = X.shape[3], X.shape[1] * X.shape[2]

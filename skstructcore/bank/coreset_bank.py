@@ -42,8 +42,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     ----------
     ratio : "auto", float in (0, 1] or int, default="auto"
         How many of the training patches of each route are kept. A float: this share of them, at
-        least one. An int: so many. "auto": 5 %, which are at most 8,192 patches, or 1 % where
-        that is more: a small bank of few images is a lottery (``docs/decisions.md``).
+        least one. An int: so many. "auto": 5 %, but at most 8,192 patches; where 1 % is more than
+        these, 1 %: a small bank of few images is a lottery (``docs/decisions.md``).
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, ``"route0"``, ``"route1"``, … "auto" finds the
@@ -81,8 +81,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     bank_ : MemoryBank
         The selected patches and the training image that each was cut from.
     radius_ : ndarray of shape (n_routes,), float64
-        No training patch lies farther than this from the bank of its route, beside those left
-        out. An upper bound after streaming.
+        No training patch lies farther than this from the bank of its route. Images that are left
+        out do not count. An upper bound after streaming.
     groups_ : ndarray of shape (n_images,)
         Group of each good training image, given or found.
     dependence_ : dict of str to Dependence, or None
@@ -174,9 +174,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             table, labels that are not strings are ignored, as scikit-learn's detectors do.
         groups : array-like of shape (n_images,), "auto" or None, default="auto"
             The part, shot or series that each image shows, which is held out as a whole. "auto":
-            those of the `ImageSet` that the features come from, if it has any (fewer than five, of
-            five images and more, are `lots`), or the `parts`; else near-duplicates are found (not
-            in a table). None: each image, or each of the `parts`, is a group.
+            those of the `ImageSet` that the features come from, if it has any, or the `parts`; else
+            near-duplicates are found (not in a table). Fewer than five groups of an `ImageSet`,
+            of five images or more on average, are `lots`. None: each image, or part, is a group.
         categories : array-like of shape (n_images,), "auto" or None, default="auto"
             The product that each image shows. Each gets a bank of its own, and a profile that
             tells its images from others. Excludes `n_routes`. "auto": those of the `ImageSet`, if

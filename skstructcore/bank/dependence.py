@@ -249,7 +249,7 @@ def who_explains_whom(
     """For some patches of each image, the image of the nearest entry of another image."""
     n, height, width, n_features = values.shape
     n_looked_up = max(_PATCHES_PER_IMAGE, -(-_PATCHES // n))
-    # The first places of a fixed random order that are not ignored, whatever the random state.
+    # Of each image the first that count of a fixed random order, whatever the random state.
     places = np.random.default_rng(0).permutation(height * width)
     counted = ~np.isnan(values[..., 0]).reshape(n, -1)[:, places]
     chosen = np.zeros_like(counted)

@@ -1,4 +1,4 @@
-"""A fitted bank with more images, or without some: what follows from a new fit, in about."""
+"""A fitted bank with more images, or without some: about what a new fit would give."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def leave_groups_out(search: BankSearch, patches: Patches) -> Learned:
 def k_fold(search: BankSearch, patches: Patches) -> Learned:
     """Score each training image by a bank of the same size, built from the other folds.
 
-    What content a patch has is told by the entries of the whole bank, its own group left out.
+    The content of a patch is read from the entries of the whole bank, without its own group.
     No bank has patches of the images that `contamination` of `CoresetBank` left out.
     """
     maps, neighbors = score_held_out(search, patches)

@@ -112,8 +112,8 @@ class BankSearch:
         """Compare the patches of images ``(b, h, w, d)`` with the entries of some routes.
 
         Entries of the images' own `groups` are left out. Returns distances ``(b, h, w)``, 0 where
-        patches are ignored, and the nearest entries ``(b, h, w, n_context)``, numbered through the
-        banks of the routes, -1 where there is none.
+        patches are ignored, and the nearest entries ``(b, h, w, n_context)``, numbered as if the
+        banks of the routes stood one after the other, -1 where there is none.
         """
         grid, (rows, places) = features.shape[:3], counted_rows(features)
         left_out = None if groups is None else groups[places // (grid[1] * grid[2])]
@@ -143,7 +143,7 @@ class BankSearch:
     def known_routes(
         self, patches: Patches, own_route: NDArray[np.int64] | None
     ) -> NDArray[np.int64] | None:
-        """Routes of images whose own is known: this first, then the nearest others. None: any."""
+        """Routes of images whose own is known: this, then the nearest others; else None."""
         if own_route is None or not self.is_routed:
             return None
         if self.n_searched == 1:

@@ -221,8 +221,8 @@ def _recentred(sums, old, new):
 def _by_others(lesson, values, sums, row):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
-    Else a group that is far off would widen the very scale that it is judged by. `row` of the
-    `sums` is that of the values; of squares it is the root.
+    Otherwise a group that is far off would widen the very scale that it is judged by. `row` of the
+    `sums` is that of the values. Of squares, the root of the average is returned.
     """
     centre, counts = _mean(sums, row), sums[_COUNT, :-1]
     by_others = np.empty_like(values)

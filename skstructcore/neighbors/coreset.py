@@ -33,8 +33,8 @@ def greedy_k_center(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Select rows farthest first, exactly.
 
-    The first pick is `start` or, with `nearest`, the farthest row; every further pick is the
-    row farthest from all before it (Gonzalez 1985: at most twice the best covering radius).
+    The first pick is `start` or, with `nearest`, the row where that is largest; every further pick
+    is the row farthest from all before it (Gonzalez 1985: at most twice the best covering radius).
     Distances are summed in float64; of equally far rows the lowest index is picked. Where `X` has
     fewer distinct rows than `n_select`, the lowest indices not picked yet follow, at radius 0.
 

@@ -52,7 +52,7 @@ class NeighborIndex:
     bank : ndarray of shape (m, d)
     groups : ndarray of shape (m,) or None
     recall_ : float
-        Share of the 5 truly nearest entries that the search finds of up to 500 entries of the bank
+        Share of the 5 truly nearest entries that the search finds of 500 entries of the bank
         (themselves left out). 1.0 for the exact search.
 
     Notes
@@ -121,14 +121,13 @@ class NeighborIndex:
         indices : ndarray of shape (q, n_neighbors), int64
             Rows of the bank; -1 where the distance is ``inf``.
         """
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = np.ascontiguousarray(check_rows(queries, "queries", least=0))
         m, d = self.bank.shape
-        if queries.ndim != 2 or queries.shape[1] != d:
+        if queries.shape[1] != d:
             raise ValueError(
                 f"queries must be a table of rows (q, {d}) like the bank; got {queries.shape}."
             )
         check_integer("n_neighbors", n_neighbors, 1, m)
-        _check_range(queries, "queries")
         query_groups, groups = self._check_exclude(exclude, queries)
         distances, indices = self._search(queries, n_neighbors, query_groups, groups)
         return distances.astype(np.float32), indices
@@ -368,26 +367,14 @@ def _one_each(values, name, rows, what):
     return values
 
 
-def check_rows(rows: ArrayLike, name: str) -> NDArray[np.float32]:
+def check_rows(rows: ArrayLike, name: str, least: int = 1) -> NDArray[np.float32]:
     """Return a table of rows as float32; ValueError where distances cannot be told in that."""
     rows = np.asarray(rows, dtype=np.float32)
-    if rows.ndim != 2 or rows.size == 0:
+    if rows.ndim != 2 or len(rows) < least or rows.shape[1] == 0:
         raise ValueError(f"{name} must be a table of rows (n, d), got shape {rows.shape}.")
-    _check_range(rows, name)
-    return rows
-
-
-def check_integer(name: str, value: object, low: int, high: int) -> None:
-    """Raise ValueError unless a parameter is an integer of a range, whose ends may be equal."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")
-
-
-def _check_range(rows, name):
-    """Raise ValueError for rows with NaN, infinity, or squares that overflow float32."""
     # Two looks without a copy tell that all is well.
     if -_LARGEST <= rows.min(initial=0) and rows.max(initial=0) <= _LARGEST:  # false for NaN
-        return
+        return rows
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name} must be finite; row {finite.argmin()} holds NaN or infinity.")
@@ -396,3 +383,9 @@ def _check_range(rows, name):
         f"{name} must be smaller: row {largest.argmax()} reaches {largest.max():.3g}, and squared "
         "distances overflow float32. Divide all rows by a constant."
     )
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """Raise ValueError unless a parameter is an integer of a range, whose ends may be equal."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}; got {value!r}.")

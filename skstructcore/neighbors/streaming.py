@@ -9,7 +9,7 @@ import numpy as np
 
 from .._utils.typing import ArrayLike, NDArray
 from .coreset import greedy_k_center
-from .index import check_integer
+from .index import check_integer, check_rows
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,7 @@ class StreamingCoreset:
 
         Of rows that are themselves the `result` of another stream, `radius` is its bound.
         """
-        rows = np.asarray(rows)
+        rows = check_rows(rows, "rows", least=0)
         images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
         if self._rows is None:
             self._make_room(rows.shape[1])

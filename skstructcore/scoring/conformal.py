@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_array
 
 #: Levels that differ by less are the same: shares of groups add up with rounding.
 ROUNDING = 1e-12
@@ -62,7 +63,7 @@ def conformal_threshold(
     """Return the threshold that at most a share `level` of good images exceeds.
 
     It is the lowest calibration score above which all p-values are at most `level`, see
-    `conformal_p_values`: what lies between two ranks would promise more than holds.
+    `conformal_p_values`: a value between two ranks would promise more than holds.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def conformal_threshold(
 
 def _tail(scores, groups, weights):
     """Distinct scores ascending, weight of all that are at least as high, weight of all groups."""
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = check_array(scores, dtype=np.float64, ensure_2d=False, input_name="calibration_scores")
     if groups is None:
         groups = np.arange(len(scores))
     if len(groups) != len(scores):

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.utils.validation import check_array
 
 from .._utils.columns import OF_WHOLE, take_rows
 from .._utils.typing import ArrayLike, NDArray, Self
+from .._utils.validation import check_number
 from ..bank.training import MIN_IMAGES
 from .conformal import ROUNDING, conformal_p_values, conformal_threshold
 from .predictive import PredictiveTail, fit_predictive_tail
@@ -37,8 +39,8 @@ class HeldOut:
     in_sample : bool
         Whether scores of images count that were compared with themselves: nothing is known then.
     n_known : float or None
-        Of how many independent images it is known that new ones are like them, where scores were
-        moved to those of a few fresh images; None: of all.
+        Number of independent images that show where new scores lie, which is smaller where old
+        scores were moved to those of a few fresh images; None: all.
     """
 
     scores: NDArray[np.float64]
@@ -110,7 +112,7 @@ class Decision:
 
     def at(self, rate: float) -> Self:
         """The same rule and scores, at another false-alarm rate."""
-        return self.learn(self.held_out, rate)
+        return decide(self.held_out, rate, self.rule)
 
     def without(self, images: NDArray[np.int64]) -> Self | None:
         """What the other images would decide, by their scores here; None: these are all equal."""
@@ -236,11 +238,14 @@ def decide(
     good image is rejected with a probability of at most the rate, whatever the distribution
     (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the plain
     quantile, as published, which promises nothing and does not look at groups.
+    ValueError without scores, for one that is not finite, and for a rate beyond 0 and 1.
     """
-    if not isinstance(scores, HeldOut):
-        scores = HeldOut(np.asarray(scores, dtype=np.float64))
+    check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(map(repr, RULES))}, got {rule!r}.")
+    if not isinstance(scores, HeldOut):
+        scores = check_array(scores, dtype=np.float64, ensure_2d=False, input_name="scores")
+        scores = HeldOut(scores)
     return RULES[rule].learn(scores, false_alarm_rate)
 
 

@@ -36,7 +36,7 @@ class PredictiveTail:
     """Student's t about the median of scores, as wide as the middle of their upper half is.
 
     `scale` is the distance from the median to the 0.8-quantile, divided by that of a t distribution
-    of scale 1; of fresh scores times `FRESH`. Few independent scores make the tail wider, heavier.
+    of scale 1; of fresh scores times `FRESH`. With few scores the tail is wider and heavier.
     """
 
     location: float

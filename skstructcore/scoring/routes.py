@@ -157,7 +157,7 @@ class LotRates:
 
     lots: NDArray[np.int64]  # (n_lots,): numbers of lots, or codes of groups
     n_images: NDArray[np.int64]
-    rates: NDArray[np.float64]  # above the threshold of the others; the bank has not the lot either
+    rates: NDArray[np.float64]  # above the threshold of the others, whose bank has none of it
 
     def __str__(self) -> str:
         worst = self.rates.max()

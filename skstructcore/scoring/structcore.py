@@ -50,12 +50,12 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         ``z``, and, as published, ``std(base) / std(D_struct)`` for the norms. "struct-only": the
         base score does not count.
     quantile : float in (0, 1), default=None
-        The paper's word: one minus `false_alarm_rate`, which it replaces if it is given.
+        The paper's word: one minus `false_alarm_rate`. If it is given, it replaces that.
     false_alarm_rate : float in (0, 1), default=0.01
         Share of further good images that may be rejected.
     descriptors : "default", sequence of str or callable, or dict of these to float, \
             default="default"
-        Parts of ``phi``, see `skstructcore.scoring.descriptors`, each with the factor of its
+        Entries of ``phi``, see `skstructcore.scoring.descriptors`, each with the factor of its
         ``z``: 1 in a sequence, or given by a dict. "default": `DEFAULT_PHI` there.
         ``surprise_<name>`` looks at the surprise map. Where the training maps carry none
         (``calibration="in-sample"``, plain arrays), ``<name>`` takes its place, under its own

@@ -30,7 +30,7 @@ def describe_maps(
 
     Returns
     -------
-    parts : DataFrame
+    described : DataFrame
         A row an image; places are in pixels of the upright original, or in patches where the maps
         have no geometry:
 
