@@ -259,6 +259,8 @@ def test_categories_are_told_by_folder_expression_or_table(make, tmp_path):
     make("p/nut/good/a.png", "p/nut/bad/b.png", "p/bolt/lot1/c.png", "p/bolt/lot2/d.png")
     images = load_images("p", categories="folder")
     assert images.categories.tolist() == ["bolt", "bolt", "nut", "nut"]
+    # That nuts have a folder of good images says nothing of the folders of bolts.
+    assert images.y.tolist() == ["good", "good", "bad", "good"]
     pd.DataFrame({"file": images.paths, "category": list("wxyz")}).to_csv("c.csv")
     assert load_images("p", categories="c.csv").categories.tolist() == list("wxyz")
     found = load_images("p", categories="^p/([a-z])").categories

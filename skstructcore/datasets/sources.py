@@ -9,7 +9,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from functools import partial
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -180,18 +181,19 @@ def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
 
 def _check_beside_defects(rows):
     """An error if folders that say nothing are named together with one of defects, as by x/*."""
-    defects = {row.label for row in rows if row.label and row.label in Path(row.folder).parts}
-    defects = sorted(filter(means_defect, defects))
+    named = [row for row in rows if row.label and row.label in Path(row.folder).parts]
+    defect_of = {row.category: row.label for row in named if means_defect(row.label)}
+    unsaid = [row for row in rows if row.label is None and row.category in defect_of]
     # A file that is not there is a problem of its own.
-    unknown = (row for row in rows if defects and row.label is None)
-    unknown = sorted({row.folder for row in unknown if os.path.lexists(split_name(row.file).path)})
+    unsaid = [row for row in unsaid if os.path.lexists(split_name(row.file).path)]
+    unknown = {row.folder: defect_of[row.category] for row in unsaid}
     if unknown:
-        why = (
-            f"good images or defects? It lies beside {defects[0]!r}; name the folders of good "
-            "images alone, or the folder around all of them"
-        )
         root = os.path.commonpath(map(os.path.abspath, unknown))
-        raise DatasetError(root, [f"{folder}: {why}" for folder in unknown])
+        why = (
+            "{}: good images or defects? It lies beside {!r}; name the folders of good images "
+            "alone, or the folder around all of them"
+        )
+        raise DatasetError(root, [why.format(*item) for item in sorted(unknown.items())])
 
 
 def _once(rows, sources):
@@ -331,18 +333,20 @@ def _from_folder(root, reading):
         _logger.warning(
             "%d annotations are not read (%r, ...): see load_annotated", len(notes), notes[0]
         )
-    places = [file.relative_to(root) for file in files]
-    categories = [None] * len(files)
-    if reading.categories == "folder":
-        why = "it is in no folder of a category; name the folder that holds those of all categories"
-        loose = [f"{root / place}: {why}" for place in places if len(place.parts) == 1]
-        if loose:
-            raise DatasetError(root, loose)
-        categories = [place.parts[0] for place in places]
-        places = [Path(*place.parts[1:]) for place in places]
-    labels = _labels(root, places, reading.good)
-    rows = zip(map(str, files), labels, categories, strict=True)
-    return [ImageRow(file, label, category=category) for file, label, category in rows]
+    if reading.categories != "folder":
+        labels = _labels(root, [file.relative_to(root) for file in files], reading.good)
+        return list(map(ImageRow, map(str, files), labels))
+    why = "it is in no folder of a category; name the folder that holds those of all categories"
+    loose = [f"{file}: {why}" for file in files if file.parent == root]
+    if loose:
+        raise DatasetError(root, loose)
+    rows = []
+    for name, here in groupby(files, lambda file: file.relative_to(root).parts[0]):
+        here = [*here]  # one product's folders say nothing of those of another
+        places = [file.relative_to(root / name) for file in here]
+        labels = _labels(root / name, places, reading.good)
+        rows += map(partial(ImageRow, category=name), map(str, here), labels)
+    return rows
 
 
 def _labels(root, places, good):
