@@ -284,6 +284,24 @@ def test_a_model_that_could_not_be_loaded_is_tried_again_after_a_while(path, mon
     assert len(calls) == 2 and model.loaded is not None and model.error is None
 
 
+def test_a_file_that_is_replaced_while_it_is_loaded_is_loaded_again(path, tmp_path, monkeypatch):
+    other = make_structcore("efficientnet_lite0", features__image_size=64).fit(pictures(12, 3))
+
+    def load(*arguments, **options):
+        pipe = skstructcore.load(*arguments, **options)
+        if pipe[-1].offset_ != other[-1].offset_:
+            skstructcore.save(other, path)
+        return pipe
+
+    monkeypatch.setattr(service, "load", load)
+    model = service.LiveModel(path)
+    model.refresh()
+    assert model.loaded is None and "replaced while" in model.error
+    model.refresh()  # at once
+    assert model.loaded.pipe[-1].offset_ == other[-1].offset_
+    assert model.loaded.version.startswith(skstructcore.info(path)["digest"][:12])
+
+
 def test_a_model_that_was_away_for_a_moment_goes_on_with_its_drift(path, tmp_path):
     model = service.LiveModel(path)
     model.refresh()

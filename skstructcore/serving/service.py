@@ -122,6 +122,8 @@ class LiveModel:
                 if now == self._stamp and waits:
                     return
                 pipe, header = load(self.path, weights=self.weights), info(self.path)
+                if stamp(self.path) != now:  # the header may be of another file than the model
+                    raise OSError(f"{str(self.path)!r} was replaced while it was loaded")
                 version = f"{header['digest'][:12]} of {header['created']}"
                 # The same model in a new file goes on with what was seen of the line.
                 is_known = self.loaded is not None and self.loaded.version == version
