@@ -25,6 +25,7 @@ import skstructcore
 from skstructcore import make_structcore
 from skstructcore.cli import main
 from skstructcore.inference import score_images
+from skstructcore.inference.scores import read_scores
 from skstructcore.lifecycle import recalibrate
 from skstructcore.lifecycle.drift import DriftMonitor
 from skstructcore.serving.watch import FolderWatch, mqtt_sender, webhook_sender
@@ -62,7 +63,7 @@ def test_images_are_scored_once_also_after_a_restart(pipe, folder):
     put(folder, 2, first=3)
     again = watch(pipe, folder)
     assert (again.step(), again.step()) == (2, 0)
-    rows = pd.read_csv(folder.parent / "out.csv", float_precision="round_trip")
+    rows = read_scores((folder.parent / "out.csv").read_bytes())
     paths = [str(folder / f"{i}.png") for i in range(5)]
     assert rows["file"].tolist() == paths
     assert rows["anomaly_score"].tolist() == (-pipe.score_samples(paths)).tolist()
@@ -371,8 +372,58 @@ def test_webhooks_are_posted(pipe, folder):
         watched.step()
         watched.step()
     assert [body["number"] for body in bodies] == [1, 1, 2]  # the first was refused once
-    with pytest.raises(ValueError, match="begins with http"):
-        webhook_sender("file:///etc/passwd")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307])
+def test_a_webhook_that_is_redirected_loses_no_message(pipe, folder, status):
+    posted, asked = [], []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    put(folder, 1)
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        watch(pipe, folder, senders=[webhook_sender(url)]).step()
+        server.shutdown()
+    assert len(posted) == 1 and not asked
+    assert (folder.parent / "out.csv.sent").read_text() == "0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "http://", "http://[::1", "http://h:x", "http://h/ä", "http://a b"],
+)
+def test_an_address_that_can_never_be_asked_is_refused_at_the_start(url):
+    with pytest.raises(ValueError, match="A webhook begins with http"):
+        webhook_sender(url)
+
+
+def test_a_folder_that_is_taken_away_meanwhile_ends_no_watch(pipe, folder, monkeypatch):
+    put(folder, 1)
+    (folder / "monday").mkdir()
+    list_of = os.scandir
+
+    def scandir(place):
+        if Path(os.fspath(place)).name == "monday":
+            raise FileNotFoundError(2, "gone", str(place))
+        return list_of(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert watch(pipe, folder).step() == 1
 
 
 def test_a_broker_that_is_away_loses_no_message(pipe, folder):
@@ -503,11 +554,13 @@ def test_a_broker_may_ask_for_a_password_and_tls(pipe, folder, authority, monkey
     assert sent.read_text() == "1" and "sesame" not in caplog.text
 
 
-@pytest.mark.parametrize("broker", ["http://broker", "mqtt://me:secret@broker", "mqtts://"])
+@pytest.mark.parametrize("broker", ["http://broker", "mqtt://me:secret@broker", "mqtts://", "h:x"])
 def test_a_broker_is_a_host(broker):
     pytest.importorskip("paho.mqtt.client")
     with pytest.raises(ValueError, match="A broker is host, host:port or mqtts://host"):
         mqtt_sender(broker)
+    with pytest.raises(ValueError, match=r"without \+ and #, got 'line3/#'"):
+        mqtt_sender("broker", "line3/#")
 
 
 def test_maps_and_overlays_are_there_for_each_row(pipe, folder):

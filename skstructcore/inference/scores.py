@@ -202,5 +202,7 @@ def no_scores(pipe: Pipeline) -> pd.DataFrame:
 def read_scores(text: bytes) -> pd.DataFrame:
     """Rows of `score_images` from CSV: numbers to the last bit, names as they were, also "NA"."""
     names = dict.fromkeys(["file", "model", "error", "decided_by", "route", "nearest_route"], str)
-    missing = {"keep_default_na": False, "na_values": [""]}
-    return pd.read_csv(io.BytesIO(text), dtype=names, float_precision="round_trip", **missing)
+    options = {"keep_default_na": False, "na_values": [""]}
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # later ones do so by themselves
+        options["float_precision"] = "round_trip"
+    return pd.read_csv(io.BytesIO(text), dtype=names, **options)

@@ -8,6 +8,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import ssl
 import threading
 import time
@@ -148,13 +149,15 @@ class FolderWatch:
 
     def _complete(self, now):
         """Files without a row that have stayed the same for a while, the oldest first."""
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             self._gone_since = self._gone_since or now
             if now - self._gone_since >= self.patience:
                 raise FileNotFoundError(f"The folder {str(self.folder)!r} is gone.")
             return []
         self._gone_since, ready, before, self._seen = None, [], self._seen, {}
-        for path in self.folder.rglob("*"):
+        # A folder in it that is taken away meanwhile ends no os.walk.
+        paths = (Path(place, name) for place, _, names in os.walk(self.folder) for name in names)
+        for path in paths:
             if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                 continue
             try:
@@ -174,7 +177,7 @@ class FolderWatch:
     def _scored(self, path, stamp, now):
         """The row of an image; None if it is to be tried again later."""
         row, _ = score_batch(self.pipe, as_images([str(path)]), self._draw)
-        is_to_wait = not path.exists() or now - self._seen[path][1] < self.patience
+        is_to_wait = not os.path.exists(path) or now - self._seen[path][1] < self.patience
         if row["error"].notna().any() and is_to_wait:
             return None
         row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model)
@@ -258,20 +261,41 @@ class Outbox:
 
 
 def webhook_sender(url: str, timeout: float = 5.0) -> Send:
-    """A sender that POSTs messages as JSON; any status but 2xx is an OSError."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"A webhook begins with http:// or https://, got {url!r}.")
+    """A sender that POSTs messages as JSON; any status but 2xx is an OSError, a redirection too."""
+    wanted = "A webhook begins with http:// or https:// and a host, without user or password"
+    _address(url, ("http", "https"), wanted)
+    opener = urllib.request.build_opener(_NoRedirection)
 
     def send(message):
         body = json.dumps(message).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=timeout):
+            with opener.open(request, timeout=timeout):
                 pass
         except http.client.HTTPException as error:
             raise OSError(f"{url} gives no answer that can be read: {error!r}") from error
 
     return send
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """Of a POST it would make a GET, without the message."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def _address(url, schemes, wanted):
+    """The parts of an address, or a ValueError that says what is `wanted`."""
+    try:
+        address = urlsplit(url)
+        is_one = address.scheme in schemes and address.hostname and not address.username
+        is_one = is_one and address.port != 0 and re.fullmatch("[!-~]+", url)
+    except ValueError:  # of a port that is no number, or half an IPv6 address
+        is_one = False
+    if not is_one:
+        raise ValueError(f"{wanted}, got {url!r}.")
+    return address
 
 
 def mqtt_sender(
@@ -288,11 +312,11 @@ def mqtt_sender(
     the authorities of the system, or by those in the file that the variable SSL_CERT_FILE names.
     """
     mqtt = import_extra("paho.mqtt.client", "watch", "MQTT")
-    address = urlsplit(broker if "://" in broker else f"mqtt://{broker}")
-    if address.scheme not in ("mqtt", "mqtts") or not address.hostname or address.username:
-        raise ValueError(
-            f"A broker is host, host:port or mqtts://host, without user or password: {broker!r}."
-        )
+    wanted = "A broker is host, host:port or mqtts://host, without user or password"
+    url = broker if "://" in broker else f"mqtt://{broker}"
+    address = _address(url, ("mqtt", "mqtts"), wanted)
+    if not topic or set(topic) & set("+#"):
+        raise ValueError(f"A topic to publish to has a name without + and #, got {topic!r}.")
     secure = address.scheme == "mqtts"
     port = address.port or (8883 if secure else 1883)
     client, answers = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2), []
