@@ -113,13 +113,24 @@ def test_products_named_by_numbers_are_the_same_after_a_kill(tmp_path, monkeypat
 
 
 def test_rows_of_another_run_are_not_taken_up(line, seen, tmp_path):
-    (tmp_path / "s.csv.part").write_text("another run\nfile,error\nx.png,\n")
-    assert "Going on" not in run(*everything(line, tmp_path)).output
+    (tmp_path / "s.csv.part").write_text(f"{'a' * 64}\nfile,error\nx.png,\n")
+    begun = run(*everything(line, tmp_path)).output
+    assert "Going on" not in begun and "of another model, images or options: begun anew" in begun
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 8
     first = (tmp_path / "r.json").read_bytes()
     seen.clear()
     run(*everything(line, tmp_path))  # a whole run, again: maps are there, the rest is computed
     assert (tmp_path / "r.json").read_bytes() == first and len(seen) == 8
+
+
+@pytest.mark.parametrize("name", ["s.csv", "r.json"])
+def test_a_foreign_file_is_no_place_for_rows_that_wait(line, tmp_path, name):
+    notes = tmp_path / f"{name}.part"
+    notes.write_text("notes of somebody\nnot even whole")
+    result = run(*everything(line, tmp_path))
+    assert result.exit_code == 2 and f"{name}.part' is there and is not of this" in result.output
+    assert notes.read_text() == "notes of somebody\nnot even whole"
+    assert list(tmp_path.glob("*.part")) == [notes]
 
 
 def test_a_foreign_file_is_no_place_for_regions(line, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -38,7 +39,7 @@ def is_terminal() -> bool:
     "--on-error",
     default="skip",
     type=click.Choice(["skip", "raise"]),
-    help="If an image is unreadable.",
+    help="Pass over images that cannot be read, or stop at the first.",
 )
 @option.maps
 @option.overlays
@@ -145,6 +146,14 @@ class _Lines(Journal):
     def __init__(self, path, run):
         super().__init__(f"{os.path.realpath(path)}.part")
         self.run = f"{hashlib.sha256(json.dumps(run).encode()).hexdigest()}\n"
+        first = self.path.read_bytes()[: len(self.run)] if self.path.exists() else b""
+        if not re.fullmatch(rb"[0-9a-f]*\n?", first):
+            raise Refused(
+                f"{str(self.path)!r} is there and is not of this command, which keeps rows in it: "
+                f"choose another name than {str(path)!r}, or delete it."
+            )
+        if not self.run.startswith(first.decode()):
+            say(f"{self.path} is of another model, images or options: begun anew.")
 
     def take_up(self, n=None):
         """The first `n` lines of this run, or all; all others are taken away."""
@@ -232,7 +241,7 @@ def _tell(summary, rows, parts, csv, csv_of_parts, as_json):
 @click.option(
     "--good",
     metavar="NAME",
-    help='Folders are labels: NAME, "OK", "normal" and such of good images.',
+    help='Take names of folders as labels: NAME, "OK", "normal" and such hold good images.',
 )
 @click.option("--title", default="Inspection report")
 @click.option(
@@ -241,7 +250,7 @@ def _tell(summary, rows, parts, csv, csv_of_parts, as_json):
     metavar="PIXELS",
     help="Keep a second, larger picture of each image for a closer look, 1024 for instance.",
 )
-@click.option("--max-images", default=5000, help="More are refused.")
+@click.option("--max-images", default=5000, help="Refuse more images than this.")
 @option.parts
 @option.false_alarm_rate
 @option.json
