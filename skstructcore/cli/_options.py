@@ -111,7 +111,11 @@ reading = _all(
         help="What is taken of files of several images (pages): a row each, a.tif[0] …, the same "
         "as views of one part (--parts file), or the first.  [default: such a file is an error]",
     ),
-    _kept("--max-pixels", type=click.IntRange(1), help="Most of a file.  [default: 179 million]"),
+    _kept(
+        "--max-pixels",
+        type=click.IntRange(1),
+        help="Refuse files with more pixels than this.  [default: 179 million]",
+    ),
     _kept(
         "--view",
         "views",
@@ -197,7 +201,8 @@ parts = click.option(
     metavar="folder|file|PATTERN",
     help="Several images show one part, which is decided as a whole: those of one folder, or those "
     "in whose paths the groups of a regular expression match alike, '(.*)_cam' for instance; "
-    '"file": the pages of each file. A model that was fitted with it is changed with it.',
+    '"file": the pages of each file. A model that was fitted with --parts needs it in update, '
+    "recalibrate and add-category too.",
 )
 good = click.option(
     "--good", default="good", help='Folders of good images, beside "good", "OK", "normal" and such.'

@@ -16,8 +16,8 @@ REJECTED, USAGE, UNREADABLE = 1, 2, 3
 
 #: What the exit status of a command means: ends its help.
 EXIT_CODES = (
-    "Exit status: 0 done; 1 what --exit-code is about; 2 wrong usage or input, or a result cannot "
-    "be written; 3 images cannot be read, whatever was decided about the others."
+    "Exit status: 0 done; 1 only with --exit-code, see there; 2 wrong usage or input, or a result "
+    "cannot be written; 3 images cannot be read, whatever was decided about the others."
 )
 
 

@@ -35,7 +35,8 @@ _PAINTED = 12  # of each size: a fifth of the processor time of a fit on fifty i
     "--channels",
     type=option.numbers,
     metavar="bgr|R,G,B",
-    help='Which are red, green and blue, from 0; "bgr": arrays and .npy files are as of OpenCV.',
+    help="Which channels are red, green and blue, counted from 0; "
+    '"bgr": arrays and .npy files are as of OpenCV.',
 )
 @option.parts
 @option.good

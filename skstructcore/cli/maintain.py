@@ -25,7 +25,9 @@ from ._output import (
 @option.new_model("Where to save the recalibrated model.")
 @option.false_alarm_rate
 @click.option(
-    "--weight-old", default=0.0, help="What an image that calibrated before counts, a fresh one 1."
+    "--weight-old",
+    default=0.0,
+    help="Weight of an image that calibrated MODEL before; a fresh image counts 1.",
 )
 @option.parts
 @option.groups
@@ -178,10 +180,15 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
 @option.model
 @option.images
 @click.option(
-    "--state", required=True, type=option.Output(), help="Keeps what was seen; made if need be."
+    "--state",
+    required=True,
+    type=option.Output(),
+    help="File that keeps what was seen. It is made if it is not there.",
 )
 @click.option(
-    "--alpha", default=0.01, help="Chance of ever an alarm on an unchanged line; for a new state."
+    "--alpha",
+    default=0.01,
+    help="Chance that an unchanged line ever raises an alarm. A state keeps that of its start.",
 )
 @option.exit_code("an alarm is raised")
 @option.json
@@ -201,6 +208,12 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
             watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
         except ValueError as error:  # of JSON, of UTF-8 and of the monitor
             raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error
+        is_given = context.get_parameter_source("alpha") is not click.core.ParameterSource.DEFAULT
+        if is_given and alpha != watch.alpha:
+            raise click.UsageError(
+                f"{str(state)!r} was begun with --alpha {watch.alpha:g}, which stays: leave "
+                "it out, or name a new --state"
+            )
     else:
         watch = DriftMonitor(pipe, alpha=alpha)
     alarms = watch.update(images.as_they_are())

@@ -20,7 +20,7 @@ from ._output import Refused, answer, say
     type=option.IMAGES,
     callback=option.to_sources,
     metavar="IMAGES",
-    help="What both must judge alike. Repeatable.",
+    help="Images that the file and MODEL must judge alike. Repeatable.",
 )
 @option.reading
 @click.option(
@@ -65,7 +65,12 @@ def verify(file, runtime, as_json):
 @click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @option.images
-@click.option("--repeats", default=50, type=click.IntRange(1), help="Images that are measured.")
+@click.option(
+    "--repeats",
+    default=50,
+    type=click.IntRange(1),
+    help="How many images are measured; they are taken in turn.",
+)
 @option.json
 def latency(model, images, repeats, as_json):
     """Measure how long MODEL takes for one of IMAGES, step by step.
@@ -83,15 +88,29 @@ def latency(model, images, repeats, as_json):
 
 @click.command()
 @option.structcore_model
-@click.option("--host", default="127.0.0.1", help="Address to listen at: this machine's only.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    help="Address to listen at. The default answers this machine only.",
+)
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option(
     "--token", envvar="SKSTRUCTCORE_TOKEN", show_envvar=True, help="Bearer token of requests."
 )
-@click.option("--max-megabytes", default=64, type=click.IntRange(1), help="Of a request.")
-@click.option("--max-queue", default=16, type=click.IntRange(1), help="Requests that may wait.")
 @click.option(
-    "--timeout", default=30.0, type=click.FloatRange(0, min_open=True), help="Seconds of a request."
+    "--max-megabytes", default=64, type=click.IntRange(1), help="Most that a request may hold."
+)
+@click.option(
+    "--max-queue",
+    default=16,
+    type=click.IntRange(1),
+    help="Requests that may wait; more are refused.",
+)
+@click.option(
+    "--timeout",
+    default=30.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that a request may take.",
 )
 def serve(model, host, port, token, max_megabytes, **limits):
     """Answer with the decisions of MODEL over HTTP. POST images to /score.
@@ -135,9 +154,12 @@ def serve(model, host, port, token, max_megabytes, **limits):
 @option.overlays
 @click.option("--webhook", metavar="URL", help="POST each decision there, as JSON.")
 @click.option("--mqtt", metavar="BROKER", help="Publish there: HOST[:PORT], with TLS mqtts://HOST.")
-@click.option("--topic", default="skstructcore", help="Of MQTT.")
+@click.option("--topic", default="skstructcore", help="Topic of the messages to --mqtt.")
 @click.option(
-    "--settle", default=1.0, type=click.FloatRange(0), help="Seconds that a file stays the same."
+    "--settle",
+    default=1.0,
+    type=click.FloatRange(0),
+    help="Seconds that a file must stay the same before it is read.",
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
 @option.json

@@ -187,6 +187,12 @@ def test_monitor_goes_on_with_its_state(root, good, model, tmp_path):
     spots = root / "bolt" / "test" / "spot"
     second = run("monitor", model, spots, "--state", state)
     assert f"{6 + len(list(spots.iterdir()))} images seen" in second.output
+    assert run("monitor", model, spots, "--state", state, "--alpha", 0.01).exit_code == 0
+    seen = state.read_text()
+    for alpha in (0.05, 7):
+        refused = run("monitor", model, spots, "--state", state, "--alpha", alpha)
+        assert refused.exit_code == 2 and "begun with --alpha 0.01" in refused.output
+    assert state.read_text() == seen
     for text in ('{"version": 1, "finger', "[]"):
         state.write_text(text)
         refused = run("monitor", model, good, "--state", state)
