@@ -181,8 +181,7 @@ def number_images(
 
 def _check_routes(table, names, category_names):
     """Raise ValueError if a route cannot be used, or a category has no good image."""
-    missing = sorted(set(category_names) - set(names))
-    if missing:
+    if missing := sorted(set(category_names) - set(names)):
         raise ValueError(f"No good image is left in {', '.join(map(repr, missing))}: add some.")
     way_out = "set a smaller n_routes"
     if category_names:

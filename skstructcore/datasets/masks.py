@@ -67,19 +67,22 @@ def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
 
     NoMasksError if `images` is no ImageSet, or no anomalous image has a mask; else ValueError.
     """
-    if not hasattr(images, "masks"):
-        raise NoMasksError(
-            f"pixel metrics need masks: pass the images as an ImageSet, not {type(images).__name__}"
-        )
-    anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
+    anomalous = _which_are_anomalous(images, anomalous)
     if not any(images.masks[i] is not None for i in np.flatnonzero(anomalous)):
         raise _no_masks(anomalous)
-    problems = find_mask_problems(images)
-    if problems:
+    if problems := find_mask_problems(images):
         raise ValueError(
             f"{len(problems)} problem(s) with the masks; mend them, or take all masks of a type "
             "away to leave it out of pixel metrics:\n" + "\n".join(f"- {p}" for p in problems)
         )
+
+
+def _which_are_anomalous(images, anomalous):
+    if not hasattr(images, "masks"):
+        raise NoMasksError(
+            f"pixel metrics need masks: pass the images as an ImageSet, not {type(images).__name__}"
+        )
+    return images.y != GOOD if anomalous is None else np.asarray(anomalous)
 
 
 def _no_masks(anomalous):
@@ -124,7 +127,7 @@ def judged_pixels(
     Raises
     ------
     NoMasksError
-        If no anomalous image has a mask with a defect in the part that was seen and is not ignored.
+        If `images` is no ImageSet, or no mask has a defect that was seen and is not ignored.
     ValueError
         If a mask cannot be read or is not of the size of its image.
 
@@ -142,9 +145,8 @@ def judged_pixels(
     array([[1, 0],
            [0, 1]])
     """
-    size = pixel_maps.shape[1:]
-    anomalous = images.y != GOOD if anomalous is None else np.asarray(anomalous)
-    seen = {}
+    size, seen = pixel_maps.shape[1:], {}
+    anomalous = _which_are_anomalous(images, anomalous)
     for i in range(len(images)):
         if not anomalous[i]:
             seen[i] = np.zeros(size, dtype=bool)

@@ -144,8 +144,7 @@ def _are_strings(y):
 
 
 def _check_filled(y):
-    empty = [i for i, label in enumerate(y.tolist()) if not label.strip()]
-    if empty:
+    if empty := [i for i, label in enumerate(y.tolist()) if not label.strip()]:
         raise ValueError(
             f"y has an empty label for image {empty[0]}, which says neither good nor a type of "
             "defect: leave images out of which nothing is known."

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from skstructcore.datasets import NoMasksError
 from skstructcore.display import RegionOverlapDisplay
 from skstructcore.metrics import aupro_score, pro_curve
 
@@ -44,3 +45,8 @@ def test_region_overlap_shades_up_to_its_end_beside_lines_of_others():
     (shade,) = ax.collections
     # Up to 0.3, where the curve, straight up to (0.5, 0.8), has reached 0.48.
     np.testing.assert_allclose(shade.get_paths()[0].get_extents().max, [0.3, 0.48])
+
+
+def test_region_overlap_of_images_without_masks_is_an_error_that_says_so(pipe, images):
+    with pytest.raises(NoMasksError, match="pass the images as an ImageSet, not list"):
+        RegionOverlapDisplay.from_estimator(pipe, images[:2].paths)
