@@ -275,6 +275,7 @@ def test_hash_is_stable_over_pickling_and_use():
         ({"layers": None}, "layers must be given for an own module: .*'stage1', 'stage2'"),
         ({"layers": ()}, "at least one layer"),
         ({"layers": ("stage1", "stage1")}, "each once"),
+        ({"layers": [["stage1"]]}, r"must name at least one layer, .*\[\['stage1'\]\]"),
         ({"model": "resnet18"}, "'efficientnet_lite0', .*, a torch.nn.Module or a function"),
         ({"model": dict}, "must return a torch.nn.Module; it returned dict"),
         ({"std": (1, 1, 0)}, "std positive"),

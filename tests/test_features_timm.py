@@ -142,7 +142,15 @@ def test_it_joins_with_others(vit):
         ({"layers": ()}, ValueError, "positions of layers, each once"),
         ({"layers": (1, 1)}, ValueError, "positions of layers, each once"),
         ({"weights": "nowhere.pth"}, FileNotFoundError, "'nowhere.pth': there is no such file"),
-        ({"image_size": 40}, ValueError, "cannot take images of 40 x 40 pixels"),
+        ({"layers": (2, -1)}, ValueError, r"of 3 are \[2, 2\]: name each once"),
+        (
+            {"image_size": 40},
+            ValueError,
+            "and 40 x 40 pixels .*another image_size, or .*'img_size'",
+        ),
+        ({"model_params": {**SMALL, "depht": 4}}, ValueError, "model_params=.*'depht'"),
+        ({"model_params": {"act_layer": torch.nn.ReLU}}, ValueError, "numbers, strings, lists"),
+        ({"model_params": {**SMALL, "pretrained": True}}, ValueError, "that is what weights is"),
         ({"model_params": None}, ValueError, "does not fit the network"),
         (
             {"model_params": {**SMALL, "depth": 4}},
@@ -155,6 +163,13 @@ def test_it_joins_with_others(vit):
 def test_bad_parameters_are_named(vit, params, error, message):
     with pytest.raises(error, match=message):
         TimmFeatures(**{**vit, **params}).fit(X)
+
+
+def test_a_network_without_intermediate_outputs_is_sent_to_conv_features():
+    from skstructcore.features.timm_features import choose_layers
+
+    with pytest.raises(ValueError, match=r"Conv2d has no forward_intermediates.*use ConvFeatures"):
+        choose_layers(torch.nn.Conv2d(3, 4, 1), None)
 
 
 class Hostile:

@@ -79,6 +79,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         "verbose": ["verbose"],
     }
     _side_step = 8  # sides that are found for "native" and the like are multiples of it
+    _other_sizes = ""  # what else may be done where the network takes no such size
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Fill in what the docstring says as all others do, at each line ``%(name)s``."""
@@ -241,8 +242,9 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         except (AssertionError, RuntimeError) as error:  # about sizes within the network
             name = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
-                f"The network cannot take images of {height} x {width} pixels ({name}): {error}. "
-                f"Choose another {name}."
+                f"The network cannot take images of 3 channels and {height} x {width} pixels "
+                f"({name}): {str(error).rstrip('.')}. If that is about the size: Choose another "
+                f"{name}{self._other_sizes}."
             ) from error
 
     def _iter_features(self, images, on_read=None):

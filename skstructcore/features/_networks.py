@@ -163,10 +163,10 @@ def _layer(module, name):
     named = {name: part for name, part in module.named_modules() if name}
     if name in named:
         return named[name]
-    near = difflib.get_close_matches(str(name), named, n=5, cutoff=0.4) or list(named)[:10]
+    near = difflib.get_close_matches(name, named, n=5, cutoff=0.4) or list(named)[:10]
     raise ValueError(
         f"The module {type(module).__name__} has no layer {name!r}; names like it are "
-        f"{', '.join(map(repr, near))}."
+        f"{', '.join(map(repr, near)) or 'none: it has no layers'}."
     )
 
 
@@ -246,11 +246,6 @@ class TimmNetwork(Network):
     """
 
     def __init__(self, module, layers, *, mean, std, device, dtype):
-        if not hasattr(module, "forward_intermediates"):
-            raise ValueError(
-                f"{type(module).__name__} has no forward_intermediates in this release of timm: "
-                "use ConvFeatures with the module itself and the names of its layers."
-            )
         config = module.pretrained_cfg
         super().__init__(mean or config["mean"], std or config["std"], device, dtype)
         self.layers = layers

@@ -236,12 +236,14 @@ class ConvFeatures(PatchFeatures):
         if layers is None:
             if self._built_in:
                 return self._built_in.layers
-            names = [name for name, _ in as_module(self.model).named_modules() if name]
+            names = [repr(name) for name, _ in as_module(self.model).named_modules() if name]
+            more = ", ..." if len(names) > 20 else ""
             raise ValueError(
                 "layers must be given for an own module: the names of the layers whose outputs "
-                f"are taken, among {', '.join(map(repr, names[:20]))}, ..."
+                f"are taken, among {', '.join(names[:20])}{more}."
             )
-        if not layers or len(set(layers)) < len(layers):
+        are_names = all(isinstance(name, str) for name in layers)
+        if not layers or not are_names or len(set(layers)) < len(layers):
             raise ValueError(f"layers must name at least one layer, each once; got {layers!r}.")
         return tuple(layers)
 

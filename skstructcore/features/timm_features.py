@@ -84,10 +84,15 @@ class TimmFeatures(PatchFeatures):
     """
 
     _side_step = 32
+    _other_sizes = (
+        ", or give model_params={'img_size': (height, width)}, by which networks of a fixed size "
+        "are built for another one"
+    )
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
         "model": [str],
         "layers": [None, tuple, list],
+        "weights": [str, os.PathLike, None],
         "model_params": [dict, None],
         "mean": [None, tuple, list],
         "std": [None, tuple, list],
@@ -126,7 +131,7 @@ class TimmFeatures(PatchFeatures):
         return f"timm {self.model} {self.weights}"
 
     def _network_recipe(self):
-        pixel_scaling(self.mean, self.std)  # an error if they are none
+        self._params(), pixel_scaling(self.mean, self.std)  # errors if they cannot be used
         return {
             "model": self.model,
             "params": sorted((self.model_params or {}).items()),
@@ -147,7 +152,20 @@ class TimmFeatures(PatchFeatures):
         return TimmNetwork(module, choose_layers(module, self._positions()), **options)
 
     def _hub_module(self):
-        return _from_hub(self.model, json.dumps(self.model_params or {}, sort_keys=True))
+        return _from_hub(self.model, self._params())
+
+    def _params(self):
+        """`model_params` as JSON."""
+        params = self.model_params or {}
+        if {"pretrained", "checkpoint_path"} & set(params):
+            raise ValueError(f"model_params={params!r} names weights: that is what weights is for.")
+        try:
+            return json.dumps(params, sort_keys=True, default=lambda value: value.tolist())
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                "model_params must hold numbers, strings, lists and dicts by name, as a model file "
+                f"can; got {params!r}."
+            ) from error
 
     def _file(self):
         """The file of the weights; None if they are the hub's."""
@@ -161,7 +179,7 @@ class TimmFeatures(PatchFeatures):
         path = Path(self.weights)
         if not path.is_file():
             raise FileNotFoundError(
-                f"weights={str(path)!r}: there is no such file. "
+                f"weights={str(self.weights)!r}: there is no such file. "
                 "If they have moved since the fit: load(path, weights=...), in commands --weights."
             )
         return path
@@ -212,11 +230,16 @@ def build(name, params, *, pretrained=False):
         )
     options = {"pretrained": pretrained, "num_classes": 0, **params}
     try:
-        return timm.create_model(name, **{"dynamic_img_size": True, **options}).eval()
-    except TypeError as error:  # only some transformers know it, and those need it
-        if "dynamic_img_size" not in str(error):
-            raise
-        return timm.create_model(name, **options).eval()
+        try:
+            return timm.create_model(name, **{"dynamic_img_size": True, **options}).eval()
+        except TypeError as error:  # only some transformers know it, and those need it
+            if "dynamic_img_size" not in str(error):
+                raise
+            return timm.create_model(name, **options).eval()
+    except TypeError as error:
+        raise ValueError(
+            f"timm cannot build {name} with model_params={params}: {error}."
+        ) from error
 
 
 def _give_weights(module, name, path):
@@ -239,6 +262,11 @@ def _give_weights(module, name, path):
 
 def choose_layers(module, layers):
     """Positions of the layers, from 0: those asked for, or by default the usual ones."""
+    if not hasattr(module, "forward_intermediates"):
+        raise ValueError(
+            f"{type(module).__name__} has no forward_intermediates in this release of timm: use "
+            "ConvFeatures with the module itself (timm.create_model) and the names of its layers."
+        )
     strides = [info["reduction"] for info in module.feature_info]
     n_layers = len(strides)
     if layers is not None:
@@ -248,7 +276,10 @@ def choose_layers(module, layers):
                 f"layers={layers!r}: the network has {n_layers}, counted from 0 (or from -1 at the "
                 f"end); there is no {wrong[0]}."
             )
-        return [n % n_layers for n in layers]
+        positions = [n % n_layers for n in layers]
+        if len(set(positions)) < len(positions):
+            raise ValueError(f"layers={layers!r} of {n_layers} are {positions}: name each once.")
+        return positions
     if len(set(strides)) == 1:
         return sorted({max(round(depth * n_layers) - 1, 0) for depth in _DEPTHS})
     last = [n_layers - 1 - strides[::-1].index(s) for s in (8, 16) if s in strides]
