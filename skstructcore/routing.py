@@ -149,7 +149,7 @@ class RouteProfile:
     ``(|x|^2 - sum shares_i (axis_i x)^2) / floor`` with ``shares_i = v_i / (v_i + floor)``.
     """
 
-    prototypes: NDArray[np.float32]  # (n_prototypes, n_features), see `select_prototypes`
+    prototypes: NDArray[np.float32] | None  # (n_prototypes, n_features); None: of a fold
     centre: NDArray[np.float64]  # (n_features,), mean of the pooled patches
     axes: NDArray[np.float64]  # (rank, n_features)
     shares: NDArray[np.float64]  # (rank,)

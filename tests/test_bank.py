@@ -101,6 +101,8 @@ def test_images_of_which_everything_is_ignored_are_an_error(patches):
     y = ["bad", *["good"] * (len(spoiled) - 1)]  # places are among all images that are given
     with pytest.raises(ValueError, match="Every patch of image 3 is ignored"):
         CoresetBank(0.5, n_routes=1).fit(spoiled, y)
+    with pytest.raises(ValueError, match="Every patch of image 3 is ignored"):
+        CoresetBank(0.5, contamination=0.2).fit(spoiled)
     spoiled[:] = np.nan
     with pytest.raises(ValueError, match="Every patch of route 'all' is ignored"):
         CoresetBank(0.5).fit(spoiled)

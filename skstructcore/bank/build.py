@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.computing import end_with_parent, parts
-from .._utils.rows import LazyRows, counted_rows, iter_batches
+from .._utils.rows import LazyRows, check_counted, counted_rows, iter_batches
 from .._utils.typing import NDArray, RandomState
 from .._utils.warning import warn_user
 from ..containers import MemoryBank, TrainingImages
@@ -104,6 +104,7 @@ def most_unlike(
     patches. ValueError if images of fewer than two groups of a route are left.
     """
     groups, scores, unlike = table.groups, np.empty(len(values)), np.zeros(len(values), dtype=bool)
+    check_counted(np.isnan(values[..., 0]), np.arange(len(values)))
     for route in np.unique(table.routes):
         part = bank.select(route)
         index = NeighborIndex(part.values, groups=groups[part.image_index])

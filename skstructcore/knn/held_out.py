@@ -165,8 +165,7 @@ def scorer_without(
         kept = ~is_gone[search.bank.image_index]
         expectations = tuple(
             reduce_expectation(
-                *(expectations[route], lesson, kept[rows]),
-                exact=_is_exact(knn, table, is_gone, route),
+                expectations[route], lesson, kept[rows], exact=_is_exact(knn, table, is_gone, route)
             )
             for route, (rows, lesson) in enumerate(zip(search.rows, lessons, strict=True))
         )

@@ -181,11 +181,6 @@ def _mean_distance(squared, metric):
     left = np.isfinite(distances)
     if left.all():
         return distances.mean(axis=1)
-    if not left.any(axis=1).all():
-        raise ValueError(
-            "The whole bank comes from one training image (or group), so that nothing is left to "
-            "score that image with: use a larger ratio, more images, or calibration='k-fold'."
-        )
     return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)
 
 

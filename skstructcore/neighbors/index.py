@@ -176,8 +176,8 @@ class NeighborIndex:
         query_groups = np.where(names[places] == exclude, places, -1)
         if len(names) == 1 and (query_groups == 0).any():
             raise ValueError(
-                f"Every bank entry belongs to group {names[0]}, so its own queries have no entry "
-                "left to match: leaving a group out needs a bank of at least two groups."
+                f"Every bank entry belongs to group {names[0]}, so that nothing is left to score "
+                "that group with: use a larger bank (bank__ratio), or more images."
             )
         return query_groups, groups
 
