@@ -185,6 +185,13 @@ def test_only_some_tiles_are_in_work():
     assert module.n_images <= 48 + 2 * 2  # the tiles of one image, and those ahead
 
 
+def test_memory_counts_all_images_whose_tiles_are_begun():
+    """16 tiles are begun by 8 threads, 2 of an image: 8 images beside two that are there always."""
+    lazy = ConvFeatures(image_size=(64, 128), tile_size=64).fit_transform(photos(20, 64, 128))
+    few, all_of_them = (part.memory(n_jobs=8)[2] for part in (lazy[:3], lazy))
+    assert all_of_them - few == (8 + 2 - 3) * (3 * 64 * 128 + 4 * 8 * 16 * 152)
+
+
 def test_grids_are_cached_as_those_of_whole_images_are(tmp_path):
     module = Blocks()
     params = dict(memory=tmp_path, tile_size=16, tile_overlap=8)

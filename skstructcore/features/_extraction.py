@@ -19,10 +19,10 @@ import numpy as np
 
 from .._utils.computing import device_memory, parts, progress_bar
 
-_N_AHEAD = 2  # batches in work beside the one that is handed out
+_N_BATCHES_BEGUN = 3  # of pixels: one is handed out, two are in work
 _RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
-_BATCHES = _N_AHEAD + 1.5  # of features that are there at once: one handed out, one begun
+_BATCHES = 3.5  # of features that are there at once: one handed out, one begun
 
 _networks = OrderedDict()
 _n_kept = 2  # of them
@@ -79,7 +79,7 @@ class Extraction:
         with self._workers(verbose) as (pool, progress):
             every = range(len(self.images))
             batches = (self._submit(pool, every[part]) for part in parts(len(every), batch_size))
-            for rows, batch, jobs in begun_ahead(batches, 1 + _N_AHEAD):
+            for rows, batch, jobs in begun_ahead(batches, _N_BATCHES_BEGUN):
                 yield self._finish(pool, rows, batch, jobs)
                 progress.update(len(rows))
 
@@ -254,7 +254,8 @@ class TiledExtraction(Extraction):
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
-        n_tiles, n_begun = (1, 2 * self.n_threads) if self.on_cpu else (batch_size, 3)
+        n_tiles = 1 if self.on_cpu else batch_size
+        n_begun = 2 * self.n_threads if self.on_cpu else _N_BATCHES_BEGUN
         with self._workers(verbose) as (pool, progress):
             jobs = begun_ahead(self._jobs(pool, n_tiles), n_begun)
             for i, (image, of_image) in enumerate(groupby(jobs, operator.itemgetter(0))):
@@ -348,11 +349,13 @@ def extraction_memory(backbone, images, n_projected):
     patch = 4 * math.prod(backbone.grid_shape_)
     features, projected = patch * backbone.n_features_out_, patch * n_projected
     n = 1 if picture.tile else min(len(images), backbone.batch_size)
-    if picture.tile:
-        batches = 2 * (seen + features + projected)
+    if picture.tile:  # the image that is handed out, the next one, and those of tiles begun ahead
+        n_begun = 2 * n_threads if on_cpu else _N_BATCHES_BEGUN * backbone.batch_size
+        n_images = min(len(images), 2 + math.ceil(n_begun / len(backbone.tiling)))
+        batches = n_images * (seen + features) + 2 * projected
     else:
         batches = min(len(images), _BATCHES * n) * features + 2 * n * projected
     decoding = n_threads * (_ORIGINAL_PIXEL * largest + seen)
     if not on_cpu:
-        decoding += 3 * backbone.batch_size * seen
+        decoding += _N_BATCHES_BEGUN * backbone.batch_size * 3 * math.prod(picture.network_size)
     return weights + _RUNTIME, n, int(batches + decoding + n_threads * activations)
