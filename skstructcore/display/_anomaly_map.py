@@ -18,7 +18,7 @@ from ..evaluation.single import Evaluation
 from ..images.geometry import place_on_image, upsample_maps
 from ..images.image_list import ImagesLike, as_images
 from ..images.labels import GOOD, labels_of
-from ..pipeline.steps import intensity_of
+from ..pipeline.steps import fitted_steps, intensity_of
 from ..scoring.evidence import at_pixels
 from ..scoring.table import base_thresholds
 from ._base import Display
@@ -84,15 +84,16 @@ class AnomalyMapDisplay(Display):
         if not len(self.images):
             raise ValueError("There are no images to show: at least one is needed.")
         beside = {name: getattr(self, name) for name in ("images", "masks", "titles", "rows")}
-        check_same_length(**beside, **{f"maps[{name!r}]": s for name, s in self.maps.items()})
-        for name, stack in self.maps.items():
+        stacks = {f"maps[{name!r}]": stack for name, stack in self.maps.items()}
+        check_same_length(**beside, **stacks)
+        self.masks = [None] * len(self.images) if self.masks is None else self.masks
+        for name, stack in {**stacks, "masks": self.masks}.items():
             for i, (image, heat) in enumerate(zip(self.images, stack, strict=True)):
-                if np.shape(image)[:2] != np.shape(heat):
+                if heat is not None and np.shape(image)[:2] != np.shape(heat):
                     raise ValueError(
-                        f"maps[{name!r}][{i}] has {np.shape(heat)} pixels, its image "
+                        f"{name}[{i}] has {np.shape(heat)} pixels, its image "
                         f"{np.shape(image)[:2]}: bring maps onto the images, see from_predictions."
                     )
-        self.masks = [None] * len(self.images) if self.masks is None else self.masks
         self.titles = [""] * len(self.images) if self.titles is None else self.titles
         self.thresholds = {} if self.thresholds is None else self.thresholds
         self.limits = {
@@ -124,12 +125,14 @@ class AnomalyMapDisplay(Display):
         axes : ndarray of Axes, default=None
             See `plot`.
         """
-        labels = labels_of(images, y)  # errors before the work
-        check_same_length(images=_listed(images), y=labels)
         drawing()
+        labels, others = labels_of(images, y), {} if others is None else others
+        _check_maps(images, others, y=labels)  # errors before the work
+        scorer = fitted_steps(pipe)[-1]
         maps = pipe[:-1].transform(images)
-        described, view = pipe[-1].describe(maps), intensity_of(pipe)
-        return cls._of_scored(images, view, maps, described, pipe[-1], labels, others).plot(axes)
+        scored = images, maps, scorer.describe(maps), scorer
+        view = intensity_of(pipe)
+        return cls._of_scored(*scored, labels=labels, view=view, others=others).plot(axes)
 
     @classmethod
     def from_predictions(
@@ -152,27 +155,29 @@ class AnomalyMapDisplay(Display):
         titles, thresholds, rows, axes
             See the class and `plot`.
         """
-        return cls._of(images, maps, None, titles, thresholds, rows).plot(axes)
+        _check_maps(images, maps)
+        return cls._of(images, maps, titles=titles, thresholds=thresholds, rows=rows).plot(axes)
 
     @classmethod
-    def _of(cls, images, maps, view, titles, thresholds, rows):
-        if not hasattr(maps, "items"):
-            raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
-        listed = _listed(images if view is None else as_images(images).seen_through(view))
+    def _of(cls, images, maps, *, view=None, **options):
+        """Of maps on their images, as a pipeline sees them through `view`."""
+        listed = as_images(images)
+        listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
-        placed = {name: _placed(stack, pixels) for name, stack in maps.items()}
+        placed = {name: _on_images(stack, pixels) for name, stack in maps.items()}
         has_masks = hasattr(images, "load_mask")
         masks = [images.load_mask(i) for i in range(len(images))] if has_masks else None
-        return cls(pixels, placed, masks=masks, titles=titles, thresholds=thresholds, rows=rows)
+        return cls(pixels, placed, masks=masks, **options)
 
     @classmethod
-    def _of_scored(cls, images, view, maps, described, scorer, labels, others=None, rows=None):
+    def _of_scored(cls, images, maps, described, scorer, *, labels, view, others, rows=None):
         """Of maps that a pipeline has made; those of others stand beside."""
         limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
         seen = at_pixels(maps) if scorer.resolution == "full" else maps
-        every = {_OURS: replace(seen, values=seen.values / limits), **(others or {})}
+        every = {_OURS: replace(seen, values=seen.values / limits), **others}
         titles = _titles(described, labels, as_images(images).file_names())
-        return cls._of(images, every, view, titles, {_OURS: 1.0}, rows)
+        options = {"titles": titles, "thresholds": {_OURS: 1.0}, "rows": rows}
+        return cls._of(images, every, view=view, **options)
 
     @classmethod
     def from_evaluation(
@@ -201,8 +206,9 @@ class AnomalyMapDisplay(Display):
             chosen += mine
             rows += [heading] * len(mine)
         images, maps = evaluation.images[chosen], evaluation.maps[chosen]
-        scored = scores.iloc[chosen], evaluation.scorer, images.y
-        return cls._of_scored(images, evaluation.view, maps, *scored, rows=rows).plot(axes)
+        scored = images, maps, scores.iloc[chosen], evaluation.scorer
+        options = {"labels": images.y, "view": evaluation.view, "others": {}, "rows": rows}
+        return cls._of_scored(*scored, **options).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -235,7 +241,7 @@ class AnomalyMapDisplay(Display):
                 if name in self.thresholds:
                     _draw_outline(ax, stack[i], self.thresholds[name], colors="white")
             for ax in () if mask is None else self.axes_[i]:
-                _draw_outline(ax, mask.astype(float), 0.5, colors=SKY, linestyles="dashed")
+                _draw_outline(ax, np.asarray(mask, float), 0.5, colors=SKY, linestyles="dashed")
             self.axes_[i, 0].set_title(self.titles[i], fontsize=8, loc="left")
         if is_new:
             if self.rows is None and len(self.maps) > 1:
@@ -251,7 +257,7 @@ class AnomalyMapDisplay(Display):
         from matplotlib.lines import Line2D
 
         lines = []
-        if any(mask is not None and mask.any() for mask in self.masks):
+        if any(mask is not None and np.any(mask) for mask in self.masks):
             lines.append(Line2D([], [], color=SKY, ls="--", label="true defect"))
         if self.thresholds:
             lines.append(Line2D([], [], color="white", label="over the threshold"))
@@ -260,14 +266,18 @@ class AnomalyMapDisplay(Display):
             self.figure_.legend(handles=lines, loc="outside lower center", **options)
 
 
-def _listed(images):
+def _check_maps(images, maps, y=None):
+    """Refuse too many images, and maps and labels that are not one an image."""
     listed = as_images(images)
     if len(listed) > _MOST_IMAGES:
         raise ValueError(
             f"No picture shows {len(listed)} images, {_MOST_IMAGES} at most: choose some, or "
             "write a report (skstructcore.report)."
         )
-    return listed
+    if not hasattr(maps, "items"):
+        raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
+    stacks = {f"maps[{name!r}]": stack for name, stack in maps.items()}
+    check_same_length(images=listed, y=y, **stacks)
 
 
 def _titles(described, labels, names):
@@ -287,9 +297,8 @@ def _titles(described, labels, names):
     return titles
 
 
-def _placed(maps, images):
+def _on_images(maps, images):
     geometry, values = getattr(maps, "geometry", None), np.asarray(maps)
-    check_same_length(images=images, maps=values)
     if geometry is not None:
         return [place_on_image(values[i], geometry, i) for i in range(len(values))]
     return [upsample_maps(values[i : i + 1], image.shape[:2])[0] for i, image in enumerate(images)]
@@ -300,7 +309,7 @@ def _new_grid(n_images, width, rows):
 
     Images of one heading of `rows` share a line; None: lines are filled.
     """
-    headings = [""] * n_images if rows is None else list(rows)
+    headings = [""] * n_images if rows is None else list(map(str, rows))
     per_line = max(map(headings.count, headings))
     if rows is None:
         per_line = min(per_line, max(1, _MOST_COLUMNS // width))
@@ -332,7 +341,7 @@ def _draw_color_bar(image, axes, name, threshold):
     bar = image.figure.colorbar(
         image, ax=axes.ravel().tolist(), location="bottom", shrink=0.5, aspect=40, pad=0.02
     )
-    bar.set_label(f"{name} (transparent: as in good images)", fontsize=9)
+    bar.set_label(f"{name} (grey: transparent)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.ax.set_facecolor("0.6")
     if threshold is not None:

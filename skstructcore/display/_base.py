@@ -14,7 +14,8 @@ from .._utils.typing import ArrayLike, Self
 from .._utils.validation import check_same_length
 from ..images.image_list import ImagesLike
 from ..images.labels import labels_of
-from ..pipeline.steps import fitted_steps
+from ..pipeline.describe import describe
+from ..pipeline.steps import fitted_steps, names_of
 from ..scoring.structcore import StructCoreScorer
 from .style import drawing, new_figure
 
@@ -33,7 +34,8 @@ class Display:
     """
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
-    _arrays = ()  # fields that have one length and become arrays, unless they are None
+    _arrays = ()  # fields of one length, which become arrays; None and tables stay
+    _finite = ()  # those of them that are finite numbers
     _labels_of = staticmethod(labels_of)
 
     def __post_init__(self) -> None:
@@ -42,7 +44,14 @@ class Display:
             values = getattr(self, name)
             if name == "labels":
                 values = self._labels_of(None, values)
-            setattr(self, name, None if values is None else np.asarray(values))
+            if values is None or isinstance(values, pd.DataFrame):
+                continue
+            values = np.asarray(values)
+            if name in self._finite and not np.isfinite(values).all():
+                raise ValueError(f"{name} must be finite numbers: leave out what has none.")
+            setattr(self, name, values)
+        if self._arrays and not len(getattr(self, self._arrays[0])):
+            raise ValueError(f"There is nothing to draw: {self._arrays[0]} is empty.")
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the data.
@@ -77,8 +86,13 @@ class Display:
 class ScoredDisplay(Display):
     """A display of what `describe` says of images.
 
-    A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet.
+    A subclass has ``of(described, scorer, labels)``, which returns one that is not drawn yet, and
+    ``_check``, which takes the same options, if it refuses more than it has to score images for.
     """
+
+    @staticmethod
+    def _check(scorer, n_images, labels):
+        """Raise an error, before images are scored, if they cannot be drawn."""
 
     @classmethod
     def from_estimator(
@@ -104,8 +118,12 @@ class ScoredDisplay(Display):
         **options
             None, unless a display says so.
         """
-        labels = cls._labels_of(images, y)
-        return cls.from_predictions(*described_by(pipe, images), labels, ax=ax, **options)
+        drawing()
+        labels = cls._labels_of(images, y)  # errors before the work
+        scorer, names = fitted_steps(pipe)[-1], names_of(pipe, images)
+        check_same_length(images=names, y=labels)
+        cls._check(scorer, len(names), labels, **options)
+        return cls.of(describe(pipe, images), scorer, labels, **options).plot(ax)
 
     @classmethod
     def from_predictions(
@@ -128,23 +146,21 @@ class ScoredDisplay(Display):
             See `from_estimator`.
         """
         check_same_length(described=described, y=y)
-        return cls.of(described, scorer, y, **options).plot(ax)
-
-
-def described_by(pipe: Pipeline, images: ImagesLike) -> tuple[pd.DataFrame, StructCoreScorer]:
-    """What the last step of a fitted pipeline says of images, and the step."""
-    drawing()
-    scorer = fitted_steps(pipe)[-1]
-    return scorer.describe(pipe[:-1].transform(images)), scorer
+        labels = cls._labels_of(None, y)
+        cls._check(scorer, len(described), labels, **options)
+        return cls.of(described, scorer, labels, **options).plot(ax)
 
 
 def check_described(described: pd.DataFrame, *columns: str) -> None:
-    """Raise ValueError unless a table comes from `describe` and has a score for every image."""
+    """Raise ValueError unless a table is of `describe`, and its columns know of every image."""
     missing = [name for name in columns if name not in getattr(described, "columns", ())]
     if missing:
         raise ValueError(f"described must be what describe returns: there is no {missing[0]!r}.")
-    without = np.flatnonzero(described[list(columns)].isna().any(axis=1))
-    if len(without):
+    missing = described[list(columns)].isna()
+    if missing.any(axis=None):
+        image = int(missing.any(axis=1).to_numpy().argmax())
+        name = missing.iloc[image].idxmax()
         raise ValueError(
-            f"Image {without[0]} of the table has no score: leave out what could not be judged."
+            f"Image {image} of the table has no score ({name} is missing): leave out what could "
+            "not be judged."
         )

@@ -12,18 +12,21 @@ from sklearn.metrics import auc
 from sklearn.pipeline import Pipeline
 
 from .._utils.typing import ArrayLike, Self
-from .._utils.validation import check_number, check_same_length
+from .._utils.validation import check_labels, check_number
 from ..datasets import ImageSet
-from ..datasets.masks import judged_pixels
+from ..datasets.masks import check_masks, judged_pixels
 from ..images.image_list import ImagesLike
-from ..images.labels import GOOD, labels_of
+from ..images.labels import GOOD
 from ..metrics import curve_until, pro_curve
+from ..pipeline.steps import fitted_steps
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._base import Display, ScoredDisplay, check_described
 from .style import BLUE, GREEN, GREY, ORANGE, drawing, line_style, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_NO_GOOD = "No good image is among them: false alarms cannot be counted."
 
 
 @dataclass(eq=False, repr=False)
@@ -91,7 +94,7 @@ class OperatingPointDisplay(ScoredDisplay):
         self.false_alarms_low = self.false_alarms_high = None
         if self.n_good is not None:
             if self.false_alarms is None or self.n_good < 1:
-                raise ValueError("No good image is among them: false alarms cannot be counted.")
+                raise ValueError(_NO_GOOD)
             n = self.n_good if self.n_independent is None else self.n_independent
             self.false_alarms_low, self.false_alarms_high = share_interval(self.false_alarms, n)
 
@@ -122,13 +125,18 @@ class OperatingPointDisplay(ScoredDisplay):
         options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
         return super().from_estimator(pipe, images, y, **options)
 
+    @staticmethod
+    def _check(scorer, n_images, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
+        _check_rates(np.asarray(false_alarm_rates, dtype=np.float64))
+        if groups is not None:
+            check_labels(groups, n_images, "groups")
+        if labels is not None and GOOD not in labels:
+            raise ValueError(_NO_GOOD)
+
     @classmethod
     def of(cls, described, scorer, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
-        check_same_length(described=described, groups=groups)
-        labels = labels_of(None, labels)
         check_described(described, "anomaly_score", "route")
         rates = np.asarray(false_alarm_rates, dtype=np.float64)
-        _check_rates(rates)
         good = np.ones(len(described), dtype=bool) if labels is None else labels == GOOD
         rejected = rejections(described, scorer, rates)
         return cls(
@@ -237,7 +245,7 @@ class RegionOverlapDisplay(Display):
     """
 
     _size = (5.6, 4.4)
-    _arrays = ("false_positive_rate", "overlap")
+    _arrays = _finite = ("false_positive_rate", "overlap")
 
     false_positive_rate: ArrayLike
     overlap: ArrayLike
@@ -268,11 +276,14 @@ class RegionOverlapDisplay(Display):
         pipe : Pipeline
             As `make_structcore` builds it.
         images : ImageSet
-            With masks; defects without one are left out.
+            With masks, as `evaluate` takes them; types of defects without any are left out.
         max_fpr, name, ax
             See the class and `plot`.
         """
         drawing()
+        check_number(max_fpr, "max_fpr", 0, 1, closed="right")  # errors before the work
+        fitted_steps(pipe)
+        check_masks(images)
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)

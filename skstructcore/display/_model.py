@@ -15,9 +15,10 @@ from .._utils.typing import ArrayLike, NDArray, Self
 from ..bank.dependence import MIN_FOR_SEQUENCE
 from ..images.image_list import ImagesLike
 from ..lifecycle.drift import DriftMonitor
+from ..pipeline.describe import describe
 from ..pipeline.steps import fitted_steps
-from ._base import Display, described_by
-from .style import BLUE, GREY, ORANGE, as_text, label_styles, legend_beside, line_style
+from ._base import Display
+from .style import BLUE, GREY, ORANGE, as_text, drawing, label_styles, legend_beside, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ class BankDisplay(Display):
 
     _size = (6.8, 4.8)
     _arrays = ("coordinates", "image_index", "routes")
+    _finite = ("coordinates",)
 
     coordinates: ArrayLike
     image_index: ArrayLike
@@ -81,11 +83,12 @@ class BankDisplay(Display):
     def _draw(self, ax):
         routes = np.full(len(self.coordinates), "images") if self.routes is None else self.routes
         options = {"cmap": "cividis", "vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
-        options |= {"s": 18, "alpha": 0.8, "linewidths": 0}
         for route, style in label_styles(routes).items():
             mine = routes == route
-            options |= {"c": self.image_index[mine], "marker": style["marker"]}
-            drawn = ax.scatter(*self.coordinates[mine].T, label=as_text(route), **options)
+            drawn = ax.scatter(
+                *self.coordinates[mine].T, c=self.image_index[mine], marker=style["marker"],
+                s=18, alpha=0.8, linewidths=0, label=as_text(route), **options,
+            )  # fmt: skip
         # Inside of the axes, which would become smaller with each drawing otherwise.
         bar = ax.inset_axes([1.03, 0, 0.04, 1])
         self.figure_.colorbar(drawn, cax=bar, label="training image, by position")
@@ -111,7 +114,7 @@ class BankDisplay(Display):
         """
         ax = self._begin(ax, (7.4, 3.2))
         counts = self.entries_per_image()
-        ax.fill_between(np.arange(len(counts)), counts, step="mid", color=BLUE, lw=0)
+        ax.stairs(counts, np.arange(len(counts) + 1) - 0.5, fill=True, color=BLUE, lw=0)
         ax.axhline(counts.mean(), color=GREY, ls="--", label="mean")
         for image in np.argsort(-counts, kind="stable")[:3]:
             ax.text(image, counts[image], str(image), ha="center", va="bottom", fontsize=8)
@@ -146,7 +149,7 @@ class DependenceDisplay(Display):
     """
 
     _size = (6.4, 4)
-    _arrays = ("lags", "ratio")
+    _arrays = _finite = ("lags", "ratio")
 
     lags: ArrayLike
     ratio: ArrayLike
@@ -254,7 +257,9 @@ class DriftDisplay(Display):
         pipe, images, ax
             See `ScoreShiftDisplay.from_estimator`; images in the order in which they were made.
         """
-        return cls.from_predictions(described_by(pipe, images)[0], DriftMonitor(pipe), ax=ax)
+        drawing()
+        monitor = DriftMonitor(pipe)  # errors before the work
+        return cls.from_predictions(describe(pipe, images), monitor, ax=ax)
 
     @classmethod
     def from_predictions(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .._utils.validation import check_same_length
 from ..images.labels import GOOD
 from ..routing import UNKNOWN
 from ..scoring.table import base_thresholds, z_columns
@@ -59,14 +58,10 @@ class DescriptorDisplay(ScoredDisplay):
     Name: (contrast, defects), dtype: float64
     """
 
-    _arrays = ("labels",)
+    _arrays = ("z", "labels")
 
     z: pd.DataFrame
     labels: ArrayLike | None = None
-
-    def __post_init__(self) -> None:
-        check_same_length(z=self.z, labels=self.labels)
-        super().__post_init__()
 
     @classmethod
     def of(cls, described, scorer, labels):
@@ -90,16 +85,16 @@ class DescriptorDisplay(ScoredDisplay):
 
     def _draw(self, ax):
         names, members = list(self.z), members_of(self.labels, len(self.z))
-        looks = {GOOD: (BLUE, "o"), "images": (BLUE, "o"), "defects": (ORANGE, "^")}
+        styles = label_styles(members)
         table = self.quantiles().unstack().loc[names].swaplevel(axis=1)
         drawn = [label for label in members if label in table]
         for k, label in enumerate(drawn):
-            (color, marker), q = looks[label], table[label]
+            color, q = styles[label]["color"], table[label]
             rows = np.arange(len(names)) + 0.3 * (k - (len(drawn) - 1) / 2)
             ax.hlines(rows, q["5%"], q["95%"], color=color, lw=1.2)
             ax.hlines(rows, q["25%"], q["75%"], color=color, lw=5, alpha=0.5)
             name = f"{label} ({members[label].sum()})"
-            ax.plot(q["50%"], rows, marker, color=color, ms=6, label=name)
+            ax.plot(q["50%"], rows, ls="", ms=6, label=name, **styles[label])
         ax.axvspan(-1, 1, color=GREY, alpha=0.12, lw=0, label="one standard deviation")
         ax.axvline(0, color=GREY, lw=1)
         ax.set_yticks(range(len(names)), map(as_text, names))
@@ -143,6 +138,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
 
     _size = (7.4, 4)
     _arrays = ("scores", "labels")
+    _finite = ("scores",)
 
     scores: ArrayLike
     threshold: float
@@ -215,18 +211,13 @@ class ScoreShiftDisplay(ScoredDisplay):
 
     _size = (7.4, 5)
     _arrays = ("base", "scores", "labels")
+    _finite = ("base", "scores")
 
     base: ArrayLike
     scores: ArrayLike
     base_threshold: float
     threshold: float
     labels: ArrayLike | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("base", "scores"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"{name} must be finite numbers: leave out what has no score.")
 
     @classmethod
     def of(cls, described, scorer, labels):
@@ -335,13 +326,22 @@ class RoutingDisplay(ScoredDisplay):
     def _labels_of(images, y):
         return getattr(images, "categories", None) if y is None else y
 
-    @classmethod
-    def of(cls, described, scorer, labels):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        others = sorted({*map(str, self.nearest_route)} - {*map(str, self.route_names)})
+        if others:
+            raise ValueError(f"nearest_route names {others}, which are not in route_names.")
+
+    @staticmethod
+    def _check(scorer, n_images, labels):
         if not scorer.routes_.is_routed:
             raise ValueError(
                 "The pipeline has no routes: fit it with bank__categories= (or set "
                 "bank__n_routes) and knn__routing='auto'."
             )
+
+    @classmethod
+    def of(cls, described, scorer, labels):
         routes, level = scorer.routes_.items(), scorer.unknown_level
         limits = {name: route.tail.critical_distance(level) for name, route in routes}
         check_described(described, "nearest_route", "route_distance")
@@ -365,7 +365,7 @@ class RoutingDisplay(ScoredDisplay):
         ax.axvline(1, color="0.3", ls="--", lw=1)
         up = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
         ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, **up)
-        ax.set_xscale("log")
+        ax.set_xscale("log", subs=(2, 5))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")
         ax.set_yticks(range(len(rows)), map(as_text, rows))

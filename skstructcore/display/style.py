@@ -84,7 +84,7 @@ def overlay_colors(n_colors: int = 256) -> NDArray[np.uint8]:
 
 
 def map_limits(maps: Sequence[Any], threshold: float | None) -> tuple[float, float]:
-    """Values of maps that are drawn transparent (the median) and in full colour (the largest).
+    """Values of maps that are drawn transparent and in full colour: median and 99.5 % quantile.
 
     A threshold lies in between, at two thirds of the way at most.
     """

@@ -149,3 +149,15 @@ def test_parts_of_pictures_that_do_not_fit_are_refused(parts, message):
     settings = {"maps": {"ours": np.ones((2, 8, 8))}, **parts}
     with pytest.raises(ValueError, match=message):
         AnomalyMapDisplay.from_predictions(np.zeros((2, 8, 8), np.uint8), **settings)
+
+
+def test_a_mask_that_does_not_fit_its_image_is_refused():
+    photo = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"masks\[0\] has \(2, 2\) pixels"):
+        AnomalyMapDisplay([photo], {"a": [np.ones((4, 4))]}, masks=[np.ones((2, 2), bool)])
+
+
+def test_headings_may_be_numbers():
+    photos, maps = [np.zeros((4, 4, 3), np.uint8)] * 3, {"a": [np.eye(4)] * 3}
+    drawn = AnomalyMapDisplay(photos, maps, rows=[1, 2, 2]).plot()
+    assert drawn.axes_.shape == (3, 2)

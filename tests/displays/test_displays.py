@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skstructcore import make_structcore
-from skstructcore.datasets import ImageSet
+from skstructcore.datasets import ImageSet, NoMasksError
 from skstructcore.display import (
     AnomalyMapDisplay,
     BankDisplay,
@@ -309,3 +309,65 @@ def test_pictures_carry_the_names_of_files_and_corner_words_cover_no_mark(tmp_pa
     for words in shift.ax_.texts:
         box = words.get_window_extent()
         assert not any(box.contains(*place) for place in places), words.get_text()
+
+
+@pytest.fixture
+def unread(pipe, images, monkeypatch):
+    """Images, and a pipeline that fails as soon as it is to run over them."""
+
+    def fail(*args):
+        raise AssertionError("images were scored")
+
+    monkeypatch.setattr(type(pipe[0]), "transform", fail)
+    return pipe, images
+
+
+@pytest.mark.parametrize(
+    ("display", "options", "message"),
+    [
+        (ScoreShiftDisplay, {"y": ["good"] * 2}, "images has .*, y has 2"),
+        (ScoreHistogramDisplay, {"y": ["good"] * 2}, "images has .*, y has 2"),
+        (DescriptorDisplay, {"y": ["good"] * 2}, "images has .*, y has 2"),
+        (AnomalyMapDisplay, {"y": ["good"] * 2}, "images has .*, y has 2"),
+        (AnomalyMapDisplay, {"others": {"a": np.ones((2, 4, 4))}}, r"maps\['a'\] has 2"),
+        (OperatingPointDisplay, {"groups": [1]}, "groups must have one entry per image"),
+        (OperatingPointDisplay, {"false_alarm_rates": [5]}, "false_alarm_rates must be shares"),
+        (RoutingDisplay, {}, "The pipeline has no routes"),
+        (RegionOverlapDisplay, {"max_fpr": 0}, "max_fpr must be"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_images_are_scored(
+    display, options, message, unread
+):
+    with pytest.raises(ValueError, match=message):
+        display.from_estimator(*unread, **options)
+
+
+def test_only_defects_have_no_operating_point_and_cost_no_scores(unread):
+    pipe, images = unread
+    with pytest.raises(ValueError, match="No good image is among them"):
+        OperatingPointDisplay.from_estimator(pipe, images, ["bad"] * len(images))
+
+
+def test_curves_of_images_without_masks_cost_no_maps(unread):
+    pipe, images = unread
+    with pytest.raises(NoMasksError, match="pass the images as an ImageSet, not list"):
+        RegionOverlapDisplay.from_estimator(pipe, images.paths)
+    with pytest.raises(NoMasksError, match=r"none of the .* anomalous images has one"):
+        RegionOverlapDisplay.from_estimator(pipe, ImageSet(images.paths, images.y))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ScoreShiftDisplay([], [], 1, 1), "nothing to draw: base is empty"),
+        (lambda: BankDisplay(np.ones((0, 2)), []), "nothing to draw: coordinates is empty"),
+        (lambda: DescriptorDisplay(pd.DataFrame({"max": []})), "nothing to draw: z is empty"),
+        (lambda: ScoreHistogramDisplay([1, np.nan], 1), "scores must be finite numbers"),
+        (lambda: RegionOverlapDisplay([0, 1], [0, np.nan]), "overlap must be finite numbers"),
+        (lambda: RoutingDisplay(["pin"], [1.0], ["nut"]), r"names \['pin'\], which are not in"),
+    ],
+)
+def test_data_that_no_picture_has_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
