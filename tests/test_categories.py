@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 
 import dino_reference
 import joblib
@@ -19,6 +20,7 @@ from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 from skstructcore.evaluation.categories import CategoryError, evaluate_categories
+from skstructcore.evaluation.results import Results
 from skstructcore.images import as_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
@@ -125,6 +127,87 @@ def test_other_settings_are_an_error_that_names_them_unless_overwritten(pipe, ro
     evaluate_categories(other, root, tmp_path, overwrite=True)
     after = times(tmp_path)
     assert all(after[name] > before[name] for name in before)
+
+
+def settings(pipe):
+    return Results("nowhere", pipe).settings
+
+
+def compiled(text):
+    """A function without source, as of a notebook that is gone."""
+    names = {}
+    exec(text, names)
+    return names["f"]
+
+
+def test_functions_are_settings_by_what_they_compute(pipe):
+    def settings_of(function):
+        return settings(clone(pipe).set_params(structcore__descriptors=[function]))
+
+    one, other = (lambda maps: maps.max((1, 2))), (lambda maps: maps.min((1, 2)))
+    assert settings_of(one) != settings_of(other)
+    twice = [compiled("def f(maps): return maps.max((1, 2))") for _ in range(2)]
+    assert settings_of(twice[0]) == settings_of(twice[1])
+    assert settings_of(compiled("def f(maps): return maps.min((1, 2))")) != settings_of(twice[0])
+    assert settings_of(partial(one, q=1)) != settings_of(partial(one, q=2))
+
+
+def test_functions_that_refer_to_themselves_are_settings_and_circles_name_their_parameter(pipe):
+    def again(maps):
+        return again(maps[:, 1:]) if maps.shape[1] > 1 else maps[:, 0, 0]
+
+    assert settings(clone(pipe).set_params(structcore__descriptors=[again]))
+
+    def odd(maps):
+        return even(maps)
+
+    def even(maps):
+        return odd(maps)
+
+    with pytest.raises(ValueError, match=r"structcore__descriptors cannot be compared .*Circular"):
+        settings(clone(pipe).set_params(structcore__descriptors=[odd]))
+
+
+class Listed(BaseEstimator):
+    """A step of one's own, whose parameters have names of ours."""
+
+    def __init__(self, steps=(), batch_size=8):
+        self.steps = steps
+        self.batch_size = batch_size
+
+
+def test_what_parameters_of_ones_own_steps_do_is_not_known(pipe):
+    def settings_of(**options):
+        return settings(Pipeline([("own", Listed(**options)), *pipe.steps]))
+
+    assert settings_of(batch_size=8) != settings_of(batch_size=16)
+    assert settings_of(steps=[Squares("means")]) != settings_of(steps=[Squares("maxs")])
+
+
+def test_a_row_counts_only_beside_the_scores_that_it_was_computed_with(pipe, root, tmp_path):
+    # A run of other settings was killed after it had replaced the scores, before the row.
+    evaluate_categories(pipe, root, tmp_path / "one", categories=["nut"])
+    other = clone(pipe).set_params(bank__ratio=0.1)
+    evaluate_categories(other, root, tmp_path / "other", categories=["nut"])
+    scores = tmp_path / "one" / "categories" / "nut.csv"
+    right = scores.read_bytes()
+    shutil.copy(tmp_path / "other" / "categories" / "nut.csv", scores)
+    evaluate_categories(pipe, root, tmp_path / "one", categories=["nut"])
+    assert scores.read_bytes() == right
+
+
+def test_a_folder_that_nothing_can_be_written_to_costs_no_work(pipe, root, tmp_path, monkeypatch):
+    pipe.set_params(features__image_size="never looked at")
+    monkeypatch.setattr(os, "access", lambda path, mode: "out" not in str(path))
+    with pytest.raises(PermissionError, match="categories' cannot be written to"):
+        evaluate_categories(pipe, root, tmp_path / "out")
+
+
+def test_a_pipeline_of_other_steps_is_refused_before_the_work(root, tmp_path):
+    with pytest.raises(ValueError, match="This needs a pipeline whose last steps are"):
+        evaluate_categories(Pipeline([("own", Squares())]), root, tmp_path / "out")
+    with pytest.raises(TypeError, match="evaluate_categories takes images, but this pipeline"):
+        evaluate_categories(make_pipe()[1:], root, tmp_path / "out")
 
 
 def square_at(start):

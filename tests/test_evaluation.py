@@ -82,6 +82,10 @@ def test_rates_count_at_that_of_the_pipeline_too(evaluation):
             evaluation.rates([0.1, rate])
 
 
+def test_no_rate_has_no_row(evaluation):
+    assert evaluation.rates([]).empty
+
+
 def test_formatted_table_shows_percent_and_no_missing_values(evaluation):
     text = format_table(evaluation.table())
     assert "NaN" not in text and "NA" not in text.replace("NAME", "")

@@ -12,11 +12,12 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .._utils.computing import end_with_parent, progress_bar
+from .._utils.files import check_writable
 from ..datasets import find_layout
 from ..images.image_list import StrPath
 from ..images.labels import GOOD
 from ..metrics import f1_max_score, image_ap_score, image_auroc_score
-from ..pipeline.steps import fitted_steps
+from ..pipeline.steps import check_takes_images, fitted_steps, structcore_steps
 from .results import MEAN, Results, content_of
 from .single import evaluate
 
@@ -45,7 +46,8 @@ def evaluate_categories(
 
     The active joblib backend works on the categories: ``joblib.parallel_config(backend="dask")``
     spreads them over a cluster that sees the data under the same path. What a category gave is
-    written as soon as it is there; called again, only what is missing or damaged is computed.
+    written as soon as it is there. Called again, only what is missing, damaged or of other data is
+    computed.
 
     Parameters
     ----------
@@ -55,15 +57,16 @@ def evaluate_categories(
         Folder in the layout of MVTec AD, VisA or BTAD, of all categories or of one.
     output : str or path-like
         Folder for the results; made if it is not there. The table is in ``results.csv``,
-        ``results.json`` and ``results.md``; ``categories/`` holds of each category the scores of
-        all test images, ``<category>.csv``, and its row with the settings, ``<category>.json``.
+        ``results.json`` and ``results.md``. In ``categories/``, ``<category>.csv`` holds the scores
+        of all test images and ``<category>.json`` the row and the settings.
     categories : sequence of str, default=None
         Which categories; None: all.
     n_jobs : int, default=None
         Number of processes; -1: all there are. None: what `joblib.parallel_config` says, and
         1 without it.
     overwrite : bool, default=False
-        Whether results of other settings may be replaced.
+        Whether results of other settings may be replaced. Settings are parameters and weights:
+        if you change the code of an estimator of your own, take another folder.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -83,7 +86,7 @@ def evaluate_categories(
         If categories could not be evaluated, or their results not be written. It says which, and
         why; the others are stored, and in the tables.
     OSError
-        If `output` cannot be made.
+        If `output` cannot be made or written to.
 
     Examples
     --------
@@ -91,6 +94,8 @@ def evaluate_categories(
     >>> from skstructcore.evaluation.categories import evaluate_categories
     >>> evaluate_categories(make_structcore(), "mvtec_ad", "results")  # doctest: +SKIP
     """
+    structcore_steps(pipe)
+    check_takes_images(pipe, "evaluate_categories")
     layout, results = find_layout(root), Results(output, pipe)
     names = _checked_names(layout, categories)
     (results.output / "categories").mkdir(parents=True, exist_ok=True)
@@ -103,6 +108,8 @@ def evaluate_categories(
         else:
             rows[name] = results.read(name, contents[name], overwrite)
     missing = [name for name, row in rows.items() if row is None]
+    for path in (path for name in missing for path in results.files(name)):
+        check_writable(path)
     n_done = len(rows) - len(missing)
     _logger.info("%d of %d categories are done already", n_done, len(names))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")

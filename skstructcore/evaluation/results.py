@@ -9,12 +9,12 @@ import json
 import logging
 import os
 import re
+from functools import partial
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 
 import joblib
 import pandas as pd
-from joblib.func_inspect import get_func_code
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
@@ -34,7 +34,7 @@ _COLUMNS = (
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # change no result
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own steps
 _MARKUP = re.compile(r"[&<>|\[\]*`\\]")
 
 
@@ -42,34 +42,45 @@ class Results:
     """Rows and scores of categories, as files that belong to the settings of a pipeline.
 
     A category is done if its row is there, with the settings and the content of the data that it
-    was computed from. It is written after the scores.
+    was computed from, and the digest of its scores. It is written after the scores.
     """
 
     def __init__(self, output: StrPath, pipe: Pipeline) -> None:
         self.output = Path(output)
         self.settings = {"skstructcore": __version__}
-        ours = {name: step.backbones for name, step in pipe.steps if hasattr(step, "backbones")}
+        ours = {name for name, step in pipe.steps if _is_ours(step)}
+        networks = {name: step.backbones for name, step in pipe.steps if hasattr(step, "backbones")}
         for name, value in sorted(pipe.get_params().items()):
             step, last = name.split("__")[0], name.split("__")[-1]
-            if last == "weights" and step in ours:
-                continue  # by their content, below
-            if name != "steps" and last not in _WITHOUT_EFFECT:
-                items = [*value.items()] if isinstance(value, dict) else value
+            if name in ("steps", "memory", "verbose") or (step in ours and last in _WITHOUT_EFFECT):
+                continue
+            if step in networks and last in ("features", "weights"):
+                continue  # by their own parameters, and by their content below
+            if isinstance(value, BaseEstimator):
+                value = _name_of_type(value)  # its parameters are others of these
+            items = [*value.items()] if isinstance(value, dict) else value
+            try:
                 self.settings[name] = json.dumps(items, default=_content_of)
-        for name, parts in ours.items():
+            except Exception as error:  # of pickle, and of values of one's own
+                raise ValueError(
+                    f"{name} cannot be compared with that of stored results ({error}): pass what "
+                    "can be pickled, and no functions that refer to each other."
+                ) from error
+        for name, parts in networks.items():
             checksums = [part._weights_checksum() for part in parts]
             self.settings[f"{name}__weights"] = ", ".join(checksums)
 
     def read(self, name: str, content: str, overwrite: bool) -> dict[str, float | None] | None:
         """The row of a category that is done; ValueError if it is one of other settings."""
-        path, scores = self._files(name)
+        path, scores = self.files(name)
+        if not path.exists():
+            return None
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             row, old = stored["row"], dict(stored["settings"])
             self.table({name: row})  # has numbers or None
-            is_whole = {*row} == {*_COLUMNS} and scores.exists()
-        except FileNotFoundError:
-            return None
+            is_same = stored["scores"] == joblib.hash(scores.read_bytes())
+            is_whole = {*row} == {*_COLUMNS} and is_same
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             is_whole = False
         if not is_whole:
@@ -87,17 +98,19 @@ class Results:
             )
         return None if changed or stored.get("content") != content else row
 
-    def _files(self, name):
+    def files(self, name: str) -> tuple[Path, Path]:
+        """Where the row and the scores of a category are."""
         folder = self.output / "categories"
         return folder / f"{name}.json", folder / f"{name}.csv"
 
     def write(self, name: str, content: str, row: dict[str, float], scores: pd.DataFrame) -> None:
         """Store a category: its scores first, so that what has a row is finished."""
-        path, scores_path = self._files(name)
-        write_text(scores_path, scores.to_csv(index=False))
+        path, scores_path = self.files(name)
+        text = scores.to_csv(index=False)
+        write_text(scores_path, text)
         [row] = _plain_rows(self.table({name: row}).loc[[name]]).values()
         stored = {"row": row, "settings": self.settings, "content": content}
-        write_text(path, json.dumps(stored, indent=1))
+        write_text(path, json.dumps({**stored, "scores": joblib.hash(text.encode())}, indent=1))
 
     @staticmethod
     def table(rows: dict[str, dict[str, float | None]]) -> pd.DataFrame:
@@ -131,15 +144,32 @@ def _plain_rows(table):
 
 
 def _content_of(value):
-    """What a parameter that JSON cannot write computes with, the same in any process."""
+    """A stand-in for a value that JSON cannot write.
+
+    It depends on the content alone, so that all processes agree.
+    """
     if isinstance(value, BaseEstimator):
-        return type(value).__name__
+        return [_name_of_type(value), value.get_params(deep=False)]
     if is_module(value):
         return module_checksum(value)
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [get_func_code(value)[0], value.__defaults__, value.__kwdefaults__, cells]
+        cells = [cell for cell in cells if cell is not value]
+        return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    if isinstance(value, CodeType):  # no source: lambdas of one line share it
+        return [value.co_code.hex(), value.co_names, value.co_consts]
     return f"{type(value).__name__} {joblib.hash(value)}"
+
+
+def _name_of_type(value):
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _is_ours(step):
+    package = __package__.partition(".")[0]
+    return any(parent.__module__.startswith(f"{package}.") for parent in type(step).__mro__)
 
 
 def format_table(table: pd.DataFrame) -> str:

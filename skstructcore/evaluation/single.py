@@ -34,15 +34,18 @@ class Evaluation:
     Attributes
     ----------
     images : ImageSet
+        The test images.
     scores : DataFrame
         A row an image: ``file``, ``defect_type`` and the columns of `StructCoreScorer.describe`.
         Names that would break a table are quoted as ``$'...'``.
     maps : AnomalyMaps of shape (n_images, h, w)
+        Distances on the patch grid.
     pixel_maps : ndarray of shape (n_images, H, W), float32
-        On the patch grid, and at the size that the backbone saw.
+        The same at the size that the backbone saw.
     scorer : StructCoreScorer
+        The last step of the pipeline, which decided.
     view : Intensity or None
-        What decided, and how the pipeline sees values of images, for pictures.
+        How the pipeline reads the values of images; None: as they are.
     """
 
     images: ImageSet
@@ -105,7 +108,7 @@ class Evaluation:
             check_number(rate, "false_alarm_rates", 0, 1)
         scores = self.scores if parts is None else self.parts(parts)
         good = scores["defect_type"].to_numpy() == GOOD
-        rejected = rejections(scores, self.scorer, false_alarm_rates)
+        rejected = rejections(scores, self.scorer, false_alarm_rates).reshape(-1, len(scores))
         counts = {"false_alarms": rejected[:, good].sum(axis=1)}
         counts = pd.DataFrame({**counts, "found": rejected[:, ~good].sum(axis=1)})
         shares = (counts / [good.sum(), (~good).sum()]).add_suffix("_share")  # NaN of none
@@ -114,6 +117,11 @@ class Evaluation:
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
         """Decide about the part that each image shows.
+
+        Parameters
+        ----------
+        parts : array-like of shape (n_images,)
+            The part that each image is a view of.
 
         Returns
         -------
