@@ -164,6 +164,18 @@ def test_another_rate_makes_in_sample_scores_no_reference(caplog):
     assert set(DriftMonitor(fresh).evidence()["kind"]) == {HIGHER, CHANGED, REJECTS}
 
 
+@pytest.mark.parametrize("n", [1, 20])
+def test_few_fresh_images_of_a_line_say_little_of_it(pipe, n):
+    """Of a line that is 1.5 times as wide, moved scores are still too low: that is no news."""
+    for seed in range(5):
+        fresh = recalibrate(pipe, 1.5 * patches(n, 100 + seed), force=True)
+        monitor = DriftMonitor(fresh, alpha=0.1)
+        assert set(monitor.evidence()["kind"]) == {CHANGED, REJECTS}
+        assert monitor.update(1.5 * patches(100, 200 + seed)) == []
+        with pytest.raises(ValueError, match=f"with {n} calibration images"):
+            DriftMonitor(fresh, tolerated_rejects=0.1)
+
+
 def test_an_unchanged_line_gives_no_alarm_and_a_changed_one_does(pipe):
     monitor = DriftMonitor(pipe)
     assert monitor.update(patches(150, 1)) == []

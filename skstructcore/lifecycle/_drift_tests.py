@@ -26,27 +26,29 @@ _MIN_BEFORE = 20
 
 
 def _tolerated(share, decision, chance):
-    """The share of rejects that is no news; ValueError if false alarms may be more than `asked`."""
+    """The share of rejects that is no news; ValueError if false alarms may be more than `share`."""
     # Of n exchangeable images, `above` score above the threshold. The share of all good images
     # above the next lower score is distributed as Beta(above + 1, n - above).
-    counts = decision.held_out.counts
-    above, n = float(counts[decision.rejects(decision.scores)].sum()), float(counts.sum())
+    held_out, counts = decision.held_out, decision.held_out.counts
+    n = held_out.n_known or float(counts.sum())
+    above = n * float(counts[decision.rejects(decision.scores)].sum() / counts.sum())
     most = float(betaincinv(above + 1, n - above, 1 - chance)) if n > above else 1.0
     if share == "auto":
         return min(most + (1 - most) * _TOLERATED_DEFECTS, _MOST_TOLERATED)
     if share < most:
         raise ValueError(
             f"tolerated_rejects={share:g} is less than the false alarms that the threshold may "
-            f"give on an unchanged line: up to {most:.2g} with {decision.held_out.n_independent} "
-            "calibration images. Use more than that or 'auto', or recalibrate with more images or "
-            "a smaller false_alarm_rate."
+            f"give on an unchanged line: up to {most:.2g} with "
+            f"{held_out.n_known or held_out.n_independent:.0f} calibration images. Use more than "
+            "that or 'auto', or recalibrate with more images or a smaller false_alarm_rate."
         )
     return share
 
 
 class RouteTests:
-    """Tests of one route, which share `alpha`; of in-sample scores only `CHANGED`.
+    """Tests of one route, which share `alpha`.
 
+    Of in-sample scores only `CHANGED` is tested; of scores that were moved, all but `HIGHER`.
     ValueError if `tolerated_rejects` (see `DriftMonitor`) is less than the false alarms that the
     threshold may give.
     """
@@ -54,24 +56,26 @@ class RouteTests:
     def __init__(
         self, decision: Decision, alpha: float, tolerated_rejects: float | Literal["auto"]
     ) -> None:
+        held_out, scores = decision.held_out, decision.scores
         n_bets = {HIGHER: len(bets.RISING), CHANGED: len(bets.ANY_CHANGE), REJECTS: 2}
-        tests = [CHANGED] if decision.held_out.in_sample else [*n_bets]
+        if held_out.in_sample:
+            tests = [CHANGED]
+        else:  # scores that were moved only say about where those of the line are
+            tests = [*n_bets] if held_out.n_known is None else [CHANGED, REJECTS]
         # One share of alpha is spent on the false-alarm rate, which is not known exactly.
         share = alpha / (len(tests) + 1)
         self.log_alarm = float(-np.log(share))  # log capital at which a test gives an alarm
         self.rate = decision.rate
         # Given the last calibration image that passes, those before it are a sample of what new
         # images that pass before it look like: these are compared.
-        passing = decision.scores[~decision.rejects(decision.scores)]
-        last = passing.max(initial=-np.inf)
+        last = scores[~decision.rejects(scores)].max(initial=-np.inf)
         (self.lowest,) = decision.p_values([last]).tolist()  # smaller ones are not ranked
         self.ranks = {CHANGED: bets.OnlineRanks()}
-        if not decision.held_out.in_sample:
+        if REJECTS in tests:
             self.tolerated_rejects = _tolerated(tolerated_rejects, decision, share)
-            scores = decision.scores
-            groups = decision.held_out.groups
-            if groups is not None:  # images of one group are alike: the first counts
-                scores = scores[np.unique(groups, return_index=True)[1]]
+        if HIGHER in tests:
+            if held_out.groups is not None:  # images of one group are alike: the first counts
+                scores = scores[np.unique(held_out.groups, return_index=True)[1]]
             reference = decision.p_values(scores[scores < last]).tolist()
             # An image with the p-value of a calibration image scores at most as high as that one.
             self.ranks = {HIGHER: bets.OnlineRanks(-p + 1e-9 for p in reference), **self.ranks}

@@ -116,10 +116,11 @@ class DriftMonitor:
 
     Notes
     -----
-    The bound holds while good images are exchangeable with the calibration images: exactly
-    after `recalibrate`; with the held-out scores of training images as far as those are not
-    lower than scores of new images. After an in-sample fit, whose calibration scores are too low,
-    "higher scores" and "more rejects" are not tested. Images that come in lots are no independent
+    The bound holds while good images are exchangeable with the calibration images: exactly where
+    fresh images alone decide after `recalibrate`; with the held-out scores of training images as
+    far as those are not lower than scores of new images. Where `recalibrate` has moved old scores,
+    "higher scores" is not tested; after an in-sample fit, whose scores are too low, neither is
+    "more rejects". Images that come in lots are no independent
     evidence: pass their lots as `groups`, and the first image of each counts. The state keeps a
     number for each image that passes, about 20 MB of JSON for a million.
 

@@ -31,8 +31,9 @@ _logger = logging.getLogger(__name__)
 
 # From this number of fresh images (groups) on, the old scores do not count any more.
 _ENOUGH = 50
-# As many fresh images the old location and the old spread count as, see `_moved`.
-_LOCATION, _SPREAD = 10, 40
+# Of n scores, the standard error of the median, in spreads, and that of the logarithm of the
+# spread, both times sqrt(n): normal scores have 1.5 and 1.6, those of Student's t 1.4 and 1.7.
+_ERROR = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,9 @@ def recalibrate(
     fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile"). As they had
     no part in the fit, the rule "guaranteed" is exact for further images like them
     (split-conformal). With the rule "expected", fewer than 50 fresh images move the scores of the
-    last calibration, whose location counts as 10 images and whose spread counts as 40. In-sample
-    scores are not moved without `weight_old`: fresh images alone decide, of which five are needed.
+    last calibration: a fiftieth of the way for each image, and from five images on at least to
+    within a standard error of theirs. In-sample scores are never moved: fresh images alone decide,
+    of which five are needed, or are joined with these at `weight_old`.
 
     Parameters
     ----------
@@ -96,8 +98,8 @@ def recalibrate(
     weight_old : float in [0, 1], default=0.0
         What an image that calibrated the pipeline before counts, compared with a fresh one.
         Above 0 the promise is exact only as far as the line has not changed, and nothing is known
-        of the rate where the old scores are in-sample. Where these are moved, their location and
-        spread count as more images, up to all there are.
+        of the rate where the old scores are in-sample. With the rule "expected" old scores are
+        moved less, the more they count, so that thresholds are between those of 0 and 1.
     force : bool, default=False
         Whether to take images that look like defects, another product or another camera.
 
@@ -198,58 +200,71 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
     """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if rule == "quantile" else rule
-    scores, groups = np.asarray(scores), np.unique(groups, return_inverse=True)[1]
-    n_groups = groups.max() + 1
-    is_few = rule == "expected" and n_groups < _ENOUGH
-    known = old.held_out
-    if is_few and not known.in_sample:
-        each = pd.Series(scores).groupby(groups).median().to_numpy()  # a group counts as one image
-        n_old = known.counts.sum()
-        location, spread = (
-            least + weight_old * max(n_old - least, 0) for least in (_LOCATION, _SPREAD)
-        )
-        scores = _moved(known, each, location, spread)
-        kept = location / (n_groups + location)  # how much of the old scores is kept
-        fresh = 1 - kept * (1 - known.fresh)
-        # Of a line that has changed, old scores say as much as they were told to count.
-        n_known = float(n_groups + weight_old * (known.n_known or n_old))
-        known = replace(known, scores=scores, fresh=fresh, n_known=n_known)
+    groups = np.unique(groups, return_inverse=True)[1]
+    held_out, known = HeldOut(np.asarray(scores), groups, fresh=1.0), old.held_out
+    is_few = held_out.n_independent < _ENOUGH
+    if rule == "expected" and not known.in_sample and (is_few or weight_old > 0):
+        held_out = _moved(known, held_out, weight_old)
     elif weight_old > 0:
-        known = _joined(known, scores, groups, weight_old)
-    else:
-        known = HeldOut(scores, groups, fresh=1.0)
-    return how(known, old.asked_rate, rule)
+        held_out = _joined(known, held_out, weight_old)
+    return how(held_out, old.asked_rate, rule)
 
 
-def _joined(old, scores, groups, weight):
+def _joined(old, fresh, weight):
     """The old images, of which each counts `weight`, and fresh ones."""
-    codes, before = np.arange(len(old.scores)), 1.0 if old.weights is None else old.weights
+    codes = np.arange(len(old.scores))
     if old.groups is not None:
         codes = np.unique(old.groups, return_inverse=True)[1]
-    known = replace(old, groups=codes, weights=weight * before * np.ones(len(codes)))
-    fresh = HeldOut(scores, groups + codes.max() + 1, np.ones(len(scores)))
+    known = replace(_weighed(old, weight), groups=codes)
+    fresh = replace(_weighed(fresh, 1.0), groups=fresh.groups + codes.max() + 1)
     joined = join_rows(known, fresh)
-    kept = 1 - len(scores) / float(joined.weights.sum())  # how much of the old scores is kept
-    n_known = old.n_known and float(fresh.n_independent + weight * old.n_known)
-    return replace(joined, fresh=1 - kept * (1 - old.fresh), n_known=n_known)
+    kept = 1 - len(fresh.scores) / float(joined.weights.sum())  # how much of the old scores is kept
+    return replace(joined, fresh=1 - kept * (1 - old.fresh))
 
 
-def _moved(old, fresh, n_location=_LOCATION, n_spread=_SPREAD):
-    """Old scores, moved towards a few fresh ones, as if location and spread were of n old images.
+def _weighed(held_out, weight):
+    """The same scores, of which each counts `weight` times as much."""
+    before = 1.0 if held_out.weights is None else held_out.weights
+    return replace(held_out, weights=weight * before * np.ones(len(held_out.scores)))
 
-    The spread, of which few images say little, stays as it was with fewer than 5.
+
+def _moved(old, fresh, weight):
+    """Old scores, moved to where fresh ones lie.
+
+    Of n fresh scores, fewer than 50, location and logarithm of the spread move n / 50 of the way,
+    but at least to within a standard error of theirs (a limited translation, Efron and Morris
+    1972); and no farther than where old scores lead that count `weight` each. Fewer than 5 say
+    nothing of a spread or an error.
     """
-    n = len(fresh)
-    location, upper = np.quantile(old.scores, [0.5, UPPER])
-    if np.ptp(old.counts) > 0:
-        location, upper = weighted_quantiles(old.scores, old.counts, [0.5, UPPER])
-    new_location, new_upper = np.quantile(fresh, [0.5, UPPER])
-    spread, new_spread = upper - location, new_upper - new_location
-    factor = 1.0
-    if n >= MIN_IMAGES and spread > 0 and new_spread > 0:
-        factor = (new_spread / spread) ** (n / (n + n_spread))
-    location_now = location + (new_location - location) * n / (n + n_location)
-    return location_now + factor * (old.scores - location)
+    n, n_old = fresh.n_independent, float(old.counts.sum())
+    few, share = min(n / _ENOUGH, 1.0), n / (n + weight * n_old)
+    (location, spread), (new_location, new_spread) = map(_middle, (old, fresh))
+    way, log_way, error = new_location - location, 0.0, np.inf
+    if n >= MIN_IMAGES:
+        error = _ERROR / np.sqrt(n)
+        if spread > 0 and new_spread > 0:
+            # The logarithm of the spread of n scores is too small by half of its variance.
+            log_way = np.log(new_spread / spread) + error**2 / 2
+    log_part = _part(log_way, error, few)
+    part = _part(way, error * spread * np.exp(log_part * log_way), few)
+    factor = np.exp(min(share, log_part) * log_way)
+    return replace(
+        _weighed(old, max(1.0, weight + n / n_old)),
+        scores=location + min(share, part) * way + factor * (old.scores - location),
+        fresh=old.fresh + (1 - old.fresh) * min(share, few),
+        n_known=n + weight * (old.n_known or n_old),  # of a line that has changed
+    )
+
+
+def _part(way, error, few):
+    """Of a way the part `few`, or the one that leads to within `error` of its end."""
+    return max(few, 1 - error / abs(way)) if abs(way) > error else few
+
+
+def _middle(held_out):
+    """Location and spread of scores, as a tail reads them."""
+    location, upper = weighted_quantiles(held_out.scores, held_out.counts, [0.5, UPPER])
+    return location, upper - location
 
 
 def _decisions(fresh, changed):
