@@ -286,6 +286,14 @@ def test_weights_multiply_z(maps):
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z["z_max"] - z["z_std"])
 
 
+def test_maps_may_be_lists(maps):
+    scorer = StructCoreScorer().fit(maps)
+    assert StructCoreScorer().fit([*maps]).offset_ == scorer.offset_
+    np.testing.assert_array_equal(scorer.score_samples(list(maps)), scorer.score_samples(maps))
+    with pytest.raises(ValueError, match="maps must be a non-empty array"):
+        scorer.predict([maps])
+
+
 def test_maps_of_another_size_or_kind_are_an_error(maps):
     scorer = StructCoreScorer().fit(maps)
     with pytest.raises(ValueError, match=r"The maps have 6 x 4 patches, but .* with 6 x 8"):

@@ -37,7 +37,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     maps, name = X, type(estimator).__name__
     if isinstance(X, AnomalyMaps):
         check_map_stack(X.values)
-    elif getattr(X, "ndim", 2) == 3:
+    elif (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
         maps = AnomalyMaps(check_map_stack(X))
     else:
         dtypes, least = [np.float64, np.float32], 1 + reset
