@@ -126,7 +126,7 @@ def pixel_auroc_score(
     """Area under the ROC curve of all pixels of all images together.
 
     Exact, ties included, and equal to scikit-learn's `roc_auc_score` on the flattened
-    maps, which would need about ten numbers a pixel at once; here it is one float32.
+    maps, which would need about ten numbers a pixel at once; here it is about three.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def pixel_auroc_score(
         Higher is more anomalous; sizes may differ between images. All functions of maps compare
         them as float32.
     ignored : sequence of n ndarray of shape (h, w), dtype bool, default=None
-        Pixels that do not count, in no place.
+        Pixels that count neither as normal nor as anomalous.
 
     Returns
     -------

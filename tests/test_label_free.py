@@ -93,3 +93,8 @@ def test_a_search_on_good_images_alone_runs(tmp_path, good):
     search.fit(good[:10])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_["bank"].n_images_ == 10
+
+
+def test_labels_of_other_images_are_refused(good):
+    with pytest.raises(ValueError, match="images has 20, y has 1"):
+        painted_defects_scorer(Contrast(), good, ["good"])

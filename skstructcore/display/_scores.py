@@ -278,17 +278,11 @@ class ScoreShiftDisplay(ScoredDisplay):
                 lines = [f"{members['images']} images"]
             else:
                 lines = [of_defects.format(members["defects"]), of_good.format(members[GOOD])]
-            ax.annotate(
-                "\n".join([heading, *lines]),
-                (is_right, is_top),
-                (-5 if is_right else 5, -5 if is_top else 5),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="right" if is_right else "left",
-                va="top" if is_top else "bottom",
-                fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
-            )
+            place = 0.99 if is_right else 0.01, 0.985 if is_top else 0.015
+            sides = {"ha": "right" if is_right else "left", "va": "top" if is_top else "bottom"}
+            box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+            words = "\n".join([heading, *lines])
+            ax.text(*place, words, fontsize=8, bbox=box, transform=ax.transAxes, **sides)
 
 
 @dataclass(eq=False, repr=False)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import metrics
+from .._utils.validation import check_same_length
 from ..datasets import DEFECTS, paint_copies
 from ..datasets.masks import check_masks, judged_pixels
 from ..images.image_list import ImagesLike, as_images
@@ -49,8 +50,9 @@ def make_anomaly_scorer(
     Returns
     -------
     scorer : callable
-        `scorer(estimator, X, y=None) -> float`. Without `y`, `X.y` holds the labels. Raises
-        ValueError rather than return NaN; a search stops on that with `error_score="raise"`.
+        `scorer(estimator, X, y=None) -> float`. Without `y`, `X.y` holds the labels. A value that
+        is not finite is a ValueError. A search makes NaN of that and goes on, unless it has
+        `error_score="raise"`.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> Callable[..., dict[str
     for name, scorer in scorers.items():
         if not isinstance(scorer, _AnomalyScorer):
             raise TypeError(f"{name} must be made by make_anomaly_scorer, got {scorer!r}.")
-    return partial(_evaluate, scorers)
+    return partial(evaluate_scorers, scorers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +108,7 @@ class _AnomalyScorer:
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
     ) -> float:
-        return _evaluate({"score": self}, estimator, X, y)["score"]
+        return evaluate_scorers({"score": self}, estimator, X, y)["score"]
 
     def value(self, *true_and_predicted: Any, **ignored: Any) -> float:
         """The metric, of which higher is better; an error if it is not finite."""
@@ -123,8 +125,8 @@ class _AnomalyScorer:
         return f"make_anomaly_scorer({', '.join([name, *options])})"
 
 
-def _evaluate(scorers, estimator, X, y=None):
-    """Check, run the estimator once, and apply each scorer's metric."""
+def evaluate_scorers(scorers, estimator, X, y=None):
+    """Check, run the estimator once, and apply the metric of each scorer."""
     y = required_labels(X, y)
     if not is_anomalous(y).any():
         raise ValueError(
@@ -174,7 +176,8 @@ def painted_defects_scorer(
     """Scorer for searches on good images: AUROC against painted copies of them.
 
     It goes to ``scoring=`` of `GridSearchCV`; ``functools.partial(painted_defects_scorer,
-    kinds=["spot"])`` paints others. ``docs/model_selection.md`` says how well it ranks settings.
+    kinds=["spot"])`` paints others. It is no estimate of the AUROC of real defects:
+    ``docs/model_selection.md`` says how well it ranks settings.
 
     Parameters
     ----------
@@ -196,7 +199,7 @@ def painted_defects_scorer(
     Raises
     ------
     ValueError
-        If labels call an image anomalous, or `X` are not images.
+        If labels call an image anomalous or are of another number, or `X` are not images.
 
     Examples
     --------
@@ -216,6 +219,7 @@ def painted_defects_scorer(
     if np.ndim(severities) != 1 or not len(severities):
         raise ValueError(f"severities must be one number at least, as a list; got {severities!r}.")
     images = as_images(X).seen_through(intensity_of(estimator, channels=False))
+    check_same_length(images=images, y=y)
     good, painted = [], []
     for start in range(0, len(images), 16):  # the copies of all may not fit into memory
         chunk = images[start : start + 16]

@@ -1,6 +1,7 @@
 """Splitters for models that are trained on good images only, for `cv=` of scikit-learn.
 
-Anomalous images are always for testing. `y` is read by `skstructcore.images.labels.is_anomalous`.
+Anomalous images are always for testing. `y` is read by `skstructcore.images.labels.is_anomalous`;
+an `ImageSet` brings labels, groups and splits, so that ``split(images)`` is enough.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class OneClassKFold(_OneClassSplitter, KFold):
     shuffle : bool, default=False
         Whether to shuffle the images first.
     random_state : int, RandomState instance or None, default=None
-        Seed, with `shuffle=True`; without, one is an error, as of scikit-learn's `KFold`.
+        Seed of `shuffle=True`. Without shuffling a seed is an error, as in `KFold`.
 
     Examples
     --------
@@ -90,6 +91,7 @@ class OneClassKFold(_OneClassSplitter, KFold):
     """
 
     def _folds(self, X, anomalous, types, groups):
+        # One generator for good and anomalous images, so that a seed fixes both.
         rng = check_random_state(self.random_state) if self.shuffle else None
         folds = KFold(self.n_splits, shuffle=self.shuffle, random_state=rng)
         good, bad = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
@@ -108,7 +110,7 @@ class OneClassGroupKFold(OneClassKFold):
     Parameters
     ----------
     n_splits, shuffle, random_state :
-        As of `OneClassKFold`; at most as many folds as groups, which are shuffled.
+        As of `OneClassKFold`. There are at most as many folds as groups; `shuffle` shuffles these.
 
     Examples
     --------

@@ -239,7 +239,7 @@ def _content(pipe, records, pictures, described, types, parts):
     scorer, readable = pipe[-1], described.index.to_numpy()
     fitted = scorer.calibration_.decision.asked_rate
     rates = sorted([fitted, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted))])
-    rejected, rejected_parts = rejections(described, scorer, rates), None
+    rejected = rejections(described, scorer, rates)
     low, high = map_limits(described["heat"], 1.0)
     # Names without folders; with the last one where files of several share a name.
     names = [re.split(r"[\\/]", record["file"]) for record in records]
@@ -247,15 +247,9 @@ def _content(pipe, records, pictures, described, types, parts):
     for i, (record, name) in enumerate(zip(records, names, strict=True)):
         record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
     _add_judgements(records, pictures, described, scorer, rejected, (low, high))
+    rejected_parts = None
     if parts is not None:
-        table = decide_parts(scorer, described.assign(file=parts[readable]), parts[readable])
-        rejected_parts = rejections(table, scorer, rates)
-        for row, at in zip(table.to_dict("records"), _by_rate(rejected_parts), strict=True):
-            views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
-            part = {"name": row["part"], "views": views, "p": row["p_value"], "at": at}
-            part["score"] = row["anomaly_score"]
-            for i in readable[parts[readable] == row["part"]]:
-                records[i]["part"] = part
+        rejected_parts = _add_parts(records, described, parts[readable], scorer, rates)
     known_types = None if types is None else types[readable]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
     # The name under which verdicts on these files are kept, whenever a report is written.
@@ -310,6 +304,19 @@ def _add_judgements(records, pictures, described, scorer, rejected, limits):
             "why": reasons(row, least),
             "peak": [row["peak_row"], row["peak_col"]],
         }
+
+
+def _add_parts(records, described, parts, scorer, rates):
+    """What is decided about the part that each image shows; returns who is rejected by rate."""
+    table = decide_parts(scorer, described.assign(file=parts), parts)
+    rejected, decided = rejections(table, scorer, rates), {}
+    for row, at in zip(table.to_dict("records"), _by_rate(rejected), strict=True):
+        views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
+        judged = {"p": row["p_value"], "score": row["anomaly_score"], "at": at}
+        decided[row["part"]] = {"name": row["part"], "views": views, **judged}
+    for i, name in zip(described.index, parts, strict=True):
+        records[i]["part"] = decided[name]
+    return rejected
 
 
 def _points(rates, rejected, types, rejected_parts):

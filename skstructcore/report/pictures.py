@@ -85,8 +85,8 @@ def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, 
 
     `positions` are those of the images among all of the report.
     """
-    x, x_axis = _placed(shift.base, shift.base_threshold, _ACROSS)
-    y, y_axis = _placed(shift.scores, shift.threshold, _UP)
+    x, x_axis = _on_axis(shift.base, shift.base_threshold, _ACROSS)
+    y, y_axis = _on_axis(shift.scores, shift.threshold, _UP)
     labels = np.full(len(x), "images") if shift.labels is None else shift.labels
     styles, groups = label_styles(labels), []
     for label in sorted(set(labels), key=lambda label: (label != GOOD, label)):
@@ -106,7 +106,7 @@ def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, 
     }
 
 
-def _placed(values, threshold, ends):
+def _on_axis(values, threshold, ends):
     """Places of values along an axis, and of its threshold and ticks."""
     low, high = limits = around(values, threshold, 0.06)
     step = 10 ** np.floor(np.log10((high - low) / 3))
