@@ -381,6 +381,12 @@ def test_what_would_lose_a_part_of_itself_is_refused(X, message):
         as_images(X)
 
 
+@pytest.mark.parametrize("shape", [(), (1, 1)])
+def test_an_array_of_names_has_one_axis(shape):
+    with pytest.raises(ValueError, match="one axis, an image each; got shape"):
+        as_images(np.full(shape, "a.png"))
+
+
 @pytest.mark.parametrize("X", [{"a.png"}, frozenset({"a.png"}), {"a.png": 1}, {"a": 1}.keys()])
 def test_images_without_an_order_are_refused(X):
     with pytest.raises(ValueError, match="must come in an order"):

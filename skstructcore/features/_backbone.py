@@ -248,23 +248,27 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             ) from error
 
     def _iter_features(self, images, on_read=None):
-        make_extraction, read = Extraction, self.picture_.pixels
-        if self.tiling is not None:
-            make_extraction = functools.partial(TiledExtraction, tiling=self.tiling)
-            read = self.picture_.sliceable_pixels
-        extraction = make_extraction(
-            images,
+        options = {
+            "network": functools.cache(self.network),
+            "cache": self._cache(),
+            "on_cpu": _device_and_dtype(self.device, self.dtype)[0].type == "cpu",
+            "n_jobs": self.n_jobs,
+            "on_read": on_read,
+        }
+        shape, picture, tiling = (
             (*self.grid_shape_, self.n_features_out_),
-            read=read,
-            network=functools.cache(self.network),
-            cache=self._cache(),
-            on_cpu=_device_and_dtype(self.device, self.dtype)[0].type == "cpu",
-            n_jobs=self.n_jobs,
-            on_read=on_read,
+            self.picture_,
+            self.tiling,
         )
+        if tiling is None:
+            extraction = Extraction(images, shape, read=picture.pixels, **options)
+        else:
+            options["read"] = picture.sliceable_pixels
+            extraction = TiledExtraction(images, shape, tiling=tiling, **options)
         return extraction.iter_batches(self.batch_size, self.verbose)
 
-    _memory = extraction_memory
+    def _memory(self, images, n_projected):
+        return extraction_memory(self, images, n_projected)
 
 
 def pixel_scaling(mean, std, default=IMAGENET_SCALING):

@@ -2,9 +2,10 @@
 
 SHARED = {
     "size": '''\
-An int is the side of a square; images beyond 2 : 1, all alike, keep their shape and are seen at
-as many pixels, or more: their shorter side has a third of the int if the images have so much.
-"native" is their own size, a float (0.5) times it.
+An int is the side of a square. Images longer than 2 : 1, all of one shape, keep that shape and
+are seen at as many pixels as the square has; a shorter side of less than a third of the int is
+raised to that, but not above its own length. "native" is the size of the images, which must all
+have the same, and a float (0.5) times it.
 ''',
     "picture": '''\
 crop : bool, int, (left, top, right, bottom) or corners (x, y) of a polygon, default=False

@@ -170,8 +170,8 @@ def blend_weights(starts, tile, side):
 class Tiling:
     """How a scaled image is cut into tiles, and its grid of features put together.
 
-    All lengths are pixels, heights first, and multiples of `steps`, those from one patch to the
-    next; neighbours share at least `overlap`.
+    All lengths are pixels, heights first. They are multiples of `steps`, the pixels from one patch
+    to the next. Neighbouring tiles share at least `overlap`.
     """
 
     image_size: tuple[int, int]

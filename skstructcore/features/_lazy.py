@@ -37,8 +37,8 @@ class LazyFeatures(LazyRows):
     backbone twice (unless the feature estimator has a `memory`).
 
     A fitted feature estimator, the `backbone`, computes them; `functions` are applied to each batch
-    one after the other, and give `n_features` (None: those of the backbone). For `categories` see
-    `showing`.
+    one after the other, and give `n_features` (None: those of the backbone). `categories` are what
+    each image shows, as far as `ignore` depends on that; see `showing`.
 
     Examples
     --------
@@ -140,9 +140,10 @@ class LazyFeatures(LazyRows):
         return self._changed(functions=(*self.functions, function), n_features=int(n_features))
 
     def showing(self, categories: ArrayLike | None) -> LazyFeatures:
-        """The same features, once it is known which category each image shows (None: nobody knows).
+        """The same features, for images of these categories, one an image.
 
-        Patches that `ignore` takes out of images of that category are NaN.
+        Patches that `ignore` takes out of images of that category are NaN. None is an error if
+        `ignore` depends on categories.
         """
         if not self.waits_for_categories:
             return self

@@ -62,8 +62,9 @@ def module_checksum(module):
 
     The code is that of all classes that are not torch's own; features in a cache would be those
     of other code otherwise. Attributes, but for those that begin with "_", are numbers, strings,
-    switches, tensors, arrays, and lists and dicts without tensors. What a method other than the
-    constructor sets is left out where it may be a counter or a collection.
+    switches, tensors, arrays, and lists and dicts without tensors. Of those that a method other
+    than the constructor sets, integers, lists, dicts and tensors are left out: they may count, or
+    keep what the last pass gave.
 
     The values of tensors are summed up once, and again only after a change that torch counts,
     or one that reaches the first or the last value of a tensor past torch (by ``.data``).

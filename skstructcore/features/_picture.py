@@ -67,7 +67,7 @@ class Picture:
         return self.ignored is not None and None not in self.ignored
 
     def check_ignored(self, images, grid_shape, categories=None):
-        """Raise ValueError if a region does not fit training images, or is all or none of them.
+        """Raise ValueError if a region does not fit images, or covers all of one, or no patch.
 
         Regions by category are checked once the categories are known.
         """

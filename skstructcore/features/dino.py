@@ -26,9 +26,21 @@ _ESSENTIAL = (
     "model_type hidden_size num_hidden_layers num_attention_heads mlp_ratio hidden_act "
     "layer_norm_eps image_size patch_size qkv_bias use_swiglu_ffn num_register_tokens"
 ).split()
-#: Published models: features of a patch, blocks, whether there are registers, name on the hub.
+
+
+class Architecture(NamedTuple):
+    """What tells a published model from the others, and its name on the hub."""
+
+    n_features: int  # of a patch
+    n_blocks: int
+    has_registers: bool
+    hub_name: str
+
+
 ARCHITECTURES = {
-    f"dinov2_vit{letter}14{end}": (width, n_blocks, bool(end), f"facebook/dinov2-{registers}{size}")
+    f"dinov2_vit{letter}14{end}": Architecture(
+        width, n_blocks, bool(end), f"facebook/dinov2-{registers}{size}"
+    )
     for letter, width, n_blocks, size in (
         ("s", 384, 12, "small"),
         ("b", 768, 12, "base"),
@@ -125,7 +137,7 @@ class DinoFeatures(PatchFeatures):
 
     @property
     def _identity(self):
-        return self.model  # so that weights are compared with each model that is asked for
+        return self.model  # a network was compared with the model that was named when it was loaded
 
     def _weights_checksum(self):
         return find_weights(self.model, self.weights).checksum()
@@ -185,7 +197,7 @@ def find_weights(model, weights):
     if weights is None:
         if model is None:
             raise ValueError("model=None needs weights: a folder or a checkpoint file.")
-        name = ARCHITECTURES[model][3] if model in ARCHITECTURES else model
+        name = ARCHITECTURES[model].hub_name if model in ARCHITECTURES else model
         return Weights(_hub_folder(name), f"hub {name}")
     path = Path(weights)
     if not path.exists():
@@ -219,8 +231,10 @@ def load_weights(located, model):
             f"{' or '.join(map(repr, prefixes))}."
         )
     if model in ARCHITECTURES:
-        given = config["hidden_size"], config["num_hidden_layers"], prefix != "Dinov2"
-        holds, needs = _words(*given), _words(*ARCHITECTURES[model][:3])
+        needed = ARCHITECTURES[model]
+        n_features, n_blocks = config["hidden_size"], config["num_hidden_layers"]
+        holds = _words(n_features, n_blocks, prefix != "Dinov2")
+        needs = _words(needed.n_features, needed.n_blocks, needed.has_registers)
         if holds != needs:
             raise ValueError(
                 f"{source} holds a model of {holds}; {model} has {needs}. Change model or weights."
@@ -241,8 +255,9 @@ def load_weights(located, model):
     return network.float().eval()
 
 
-def _words(width, n_blocks, registers):
-    return f"{width} features and {n_blocks} blocks, {'with' if registers else 'without'} registers"
+def _words(n_features, n_blocks, has_registers):
+    registers = "with registers" if has_registers else "without registers"
+    return f"{n_features} features and {n_blocks} blocks, {registers}"
 
 
 @contextlib.contextmanager

@@ -278,6 +278,7 @@ def _of_other_byte(tile):
 
 
 def pixel_type_of_mode(mode):
+    """What the values of an image of Pillow are."""
     if mode in DEEP_MODES:
         return PixelType("floats" if mode == "F" else "integers", 1)
     return PixelType("levels", 3)
@@ -386,7 +387,10 @@ def upright_size_of(image):
 
 
 def refuse_deep_transparency(image):
-    # Pillow keeps the high bytes of 16-bit colours, but compares them with all of this one.
+    """Raise ValueError for 16-bit colours of which one is transparent.
+
+    Pillow keeps their high bytes, but compares them with all of this one.
+    """
     if image.mode == "RGB" and max(np.ravel(image.info.get("transparency", 0))) > 255:
         raise ValueError(
             "it marks a colour of 16 bits as transparent, which Pillow cannot apply; save it "

@@ -160,8 +160,10 @@ def _with_pages(images, pages):
         numbers = images.pages(i)
         path = split_name(item).path if isinstance(item, str) else images.positions[i]
         chosen = numbers[:1] if pages == "first" else numbers
-        paged = [f"{path}[{page}]{item[len(path) :]}" for page in chosen if len(numbers) > 1]
-        names.append(paged or [item])
+        if len(numbers) > 1:
+            names.append([f"{path}[{page}]{item[len(path) :]}" for page in chosen])
+        else:
+            names.append([item])
         files.append(path)
     return _with_rows(images, names, files if pages == "parts" else None)
 
@@ -227,9 +229,14 @@ def _problem_of_list(X):
         if X.ndim not in (3, 4):
             return f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
         if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
-            advice = "pass it in a list, [image]"
-            return f"An array of shape {X.shape} looks like one colour image: {advice}."
-    elif getattr(X, "ndim", 1) != 1 and not isinstance(X, np.ndarray):
+            return (
+                f"An array of shape {X.shape} looks like one colour image: pass it in a list, "
+                "[image]."
+            )
+    elif isinstance(X, np.ndarray):
+        if X.ndim != 1 and X.dtype.kind in "US":
+            return f"An array of names has one axis, an image each; got shape {X.shape}."
+    elif getattr(X, "ndim", 1) != 1:
         return (
             f"Images must be NumPy arrays, not a {type(X).__module__}.{type(X).__name__}: pass "
             "np.asarray(images), with channels last."

@@ -83,8 +83,8 @@ def _raster_of_tiff(path, page, header):
     height, width = header.size
     n_channels = page.samplesperpixel
     n_planes = n_channels if page.planarconfig == 2 else 1
-    is_tiled, strip = page.is_tiled, (page.rowsperstrip, width)
-    down, across = (page.tilelength, page.tilewidth) if is_tiled else strip
+    is_tiled = page.is_tiled
+    down, across = (page.tilelength, page.tilewidth) if is_tiled else (page.rowsperstrip, width)
     n_down, n_across = -(-height // down), -(-width // across)
     is_complete = len(page.dataoffsets) == n_planes * n_down * n_across
     is_one_strip = down > height / 2  # or nearly

@@ -52,6 +52,7 @@ def reading(what):
 
 
 def reason_of(error):
+    """Why something cannot be read, without a point at its end."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
@@ -140,6 +141,7 @@ class PillowImage(OneImage):
 
 
 def image_of(item, max_pixels):
+    """The `OneImage` of an entry of `ImageList.items`."""
     if isinstance(item, str):
         return FileImage(item, max_pixels)
     return (ArrayImage if isinstance(item, np.ndarray) else PillowImage)(item)
