@@ -228,11 +228,12 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             pooled = np.concatenate(list(of_shards))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
         ratios = dict.fromkeys(names, self.ratio)
-        options = ratios, self.random_state, find_device(self.device)
+        options = {"random_state": self.random_state, "device": find_device(self.device)}
         if is_lazy(values):
-            selection = stream_bank(values, table, *options, self.max_memory, self.shard_size)
+            limits = {"max_memory": self.max_memory, "shard_size": self.shard_size}
+            selection = stream_bank(values, table, ratios, **options, **limits)
         else:
-            selection = select_bank(values, table.routes, *options)
+            selection = select_bank(values, table.routes, ratios, **options)
         # Groups come first, as images are compared by them, and profiles last, without those that
         # are left out.
         self.dependence_ = None
@@ -252,7 +253,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table.routes, *options, left_out)
+            selection = select_bank(values, table.routes, ratios, **options, left_out=left_out)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

@@ -72,14 +72,12 @@ def explain_routes(routes: Routes) -> list[str]:
                 f"{len(short)} of {len(routes)} routes miss the rate, {worst!r} most of all:"
             )
         messages.append(short[worst].shortage)
-    few = [name for name, route in routes.items() if route.is_pooled]
-    if few:
+    if few := [name for name, route in routes.items() if route.is_pooled]:
         messages.append(
             f"Fewer than {MIN_GROUPS} independent training images of {', '.join(few)}: their "
             "images are judged by the statistics of all routes together. Add images."
         )
-    thin = [k for k, r in routes.items() if r.tail and r.tail.n < MIN_GROUPS_FOR_UNKNOWN]
-    if thin:
+    if thin := [k for k, r in routes.items() if r.tail and r.tail.n < MIN_GROUPS_FOR_UNKNOWN]:
         messages.append(
             f"Fewer than {MIN_GROUPS_FOR_UNKNOWN} independent training images of "
             f"{', '.join(thin)}: hardly any image is far enough from them to be called unknown."
