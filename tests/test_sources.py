@@ -207,6 +207,24 @@ def test_tables_as_spreadsheets_and_programs_write_them(make, text, labels):
     assert load_images("t/all.csv").y.tolist() == labels
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.txt"])
+def test_tables_and_lists_of_windows_name_files_of_folders(make, tmp_path, name):
+    make("day 1/a.png", "day 1/b.png", r"c\d.png")
+    lines = [r"day 1\a.png", r"day 1\b.png", r"c\d.png"]
+    (tmp_path / name).write_text("\r\n".join(["file"] * name.endswith("csv") + lines))
+    images = load_images(name if name.endswith("csv") else f"@{name}")
+    assert images.paths == ["day 1/a.png", "day 1/b.png", r"c\d.png"]
+
+
+def test_a_table_without_a_column_of_files_says_what_it_has(make, tmp_path):
+    (tmp_path / "t.csv").write_text("Datei;Label\na.png;OK\n")
+    with pytest.raises(DatasetError, match=r"no column file or path.*; found 'datei', 'label'"):
+        load_images("t.csv")
+    (tmp_path / "t.csv").write_text("")
+    with pytest.raises(DatasetError, match=r"no rows, or no column file .*; found nothing"):
+        load_images("t.csv")
+
+
 def test_a_split_is_read_in_any_case(make):
     make("t/1.png", "t/2.png")
     Path("t/all.csv").write_text("file,split\n1.png,Train\n2.png,TEST\n")

@@ -48,17 +48,17 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
     spelled = {name: name.strip().lower() for name in names}
-    missing = [column for column in columns if column not in spelled.values()]
-    if missing:
+    if missing := [column for column in columns if column not in spelled.values()]:
         raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
     return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
 
 
 def beside(table: Path, name: str) -> str:
     """A name as a table or list means it: from where that is, or else from where one is."""
-    place = str(table.parent / name)
-    if os.path.lexists(split_name(place).path):
-        return place
+    for spelled in (name, name.replace("\\", "/")):  # of a table that Windows wrote
+        place = str(table.parent / spelled)
+        if os.path.lexists(split_name(place).path):
+            return place
     if glob.has_magic(split_name(name).path):  # the [1] of a page is no pattern
         return str(Path(glob.escape(str(table.parent)), name))
     return name
@@ -81,7 +81,8 @@ def read_rows(
     named = {column: [n for n in names if n in given] for column, names in _COLUMNS.items()}
     columns = {column: spellings[0] for column, spellings in named.items() if spellings}
     if "file" not in columns:
-        raise DatasetError(path, [f"no rows, or no column {' or '.join(_COLUMNS['file'])}"])
+        wanted, found = " or ".join(_COLUMNS["file"]), ", ".join(map(repr, given))
+        raise DatasetError(path, [f"no rows, or no column {wanted}; found {found or 'nothing'}"])
     rows, problems = [], Problems(path)
     for number, line in enumerate(table, start=2):
         cells = {column: line[name].strip() or None for column, name in columns.items()}
@@ -141,8 +142,7 @@ def _read_labels(path, labels, is_verdict, problems):
     numbers = [_NUMBERS.get(label.lower()) for label in labels]
     if labels and None not in numbers:
         return dict(zip(labels, defect_types(numbers), strict=True))
-    zeros = sorted({label for label in labels if _NUMBERS.get(label.lower()) == 0})
-    if zeros:
+    if zeros := sorted({label for label in labels if _NUMBERS.get(label.lower()) == 0}):
         problems.append(
             f"{path}: the label {zeros[0]!r} means good beside other numbers, not words"
         )

@@ -70,13 +70,13 @@ def recalibrate(
 ) -> Pipeline:
     """Set the threshold of a fitted pipeline anew, from fresh good images.
 
-    Bank and statistics stay, so that scores stay; threshold and p-values become those of the
-    fresh images, by the rule of the pipeline ("guaranteed" where that is "quantile"). As they had
-    no part in the fit, the rule "guaranteed" is exact for further images like them
-    (split-conformal). With the rule "expected", fewer than 50 fresh images move the scores of the
-    last calibration: a fiftieth of the way for each image, and from five images on at least to
-    within a standard error of theirs. In-sample scores are never moved: fresh images alone decide,
-    of which five are needed, or are joined with these at `weight_old`.
+    Bank and statistics stay, so that scores (with routes: before scaling) stay; threshold and
+    p-values become those of the fresh images, by the rule of the pipeline ("guaranteed" where that
+    is "quantile"). As they had no part in the fit, the rule "guaranteed" is exact for further
+    images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
+    the scores of the last calibration: a fiftieth of the way for each image, and from five images
+    on at least to within a standard error of theirs. In-sample scores are never moved: fresh images
+    alone decide, of which five are needed, or are joined with these at `weight_old`.
 
     Parameters
     ----------
