@@ -113,7 +113,9 @@ def test_each_of_two_copies_has_its_own_name(tmp_path):
 
 
 def test_what_cannot_be_audited_is_refused():
+    pipe = fitted(patches(20, 0), calibration="in-sample")
+    pipe[1].set_params(calibration="leave-one-image-out")  # too late: it is fitted
     with pytest.raises(ValueError, match="calibrated in-sample"):
-        audit(fitted(patches(20, 0), calibration="in-sample"))
+        audit(pipe)
     with pytest.raises(ValueError, match=r"fdr must be a float in the range \(0.0, 1.0\), got 1"):
         audit(fitted(patches(20, 0)), fdr=1)

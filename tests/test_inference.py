@@ -164,3 +164,9 @@ def test_a_model_that_is_written_again_is_read_again(pipe, files, tmp_path):
     after = score_images(tmp_path / "m", files)  # most likely within the same second
     assert (after["p_value"] == before["p_value"]).all()
     assert after["is_anomalous"].tolist() == (before["p_value"] <= 0.4).tolist()
+
+
+def test_a_pipeline_that_takes_features_is_refused_before_images_are_looked_at(pipe, monkeypatch):
+    monkeypatch.setattr("skstructcore.inference.scores.as_images", lambda images: 1 / 0)
+    with pytest.raises(TypeError, match="score_images takes images"):
+        score_images(pipe[1:], ["missing.png"])

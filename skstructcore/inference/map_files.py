@@ -36,8 +36,8 @@ _VERMILLION = np.array([213, 94, 0], dtype=np.float32)
 class MapWriter:
     """Writes files of maps while they are there, in whichever process: see `save_maps`.
 
-    Begins in empty folders, or goes on in those of the same model and images. Images that are not
-    there yet are named by the folder below which they will lie. `folders` are of each kind of file,
+    Begins in empty folders, or goes on in those of the same model and images. `images` may be a
+    folder, where images are still to come. `folders` are of each kind of file,
     "map", "overlay" and "mask"; None: not wanted. With `keep_regions` a call finds regions also
     where there are no masks.
     """
@@ -71,7 +71,7 @@ class MapWriter:
             raise ValueError(f"{' and '.join(self.folders)} files need folders of their own.")
         for place in self.folders.values():
             _take_up(place, note)
-        self._finds_regions = keep_regions or "mask" in self.folders
+        self._keeps_regions = keep_regions
 
     def paths(self, images: ImageList, i: int) -> dict[str, Path]:
         """Where each kind of file of image `i` is."""
@@ -88,9 +88,9 @@ class MapWriter:
     def __call__(
         self, scorer: StructCoreScorer, images: ImageList, maps: AnomalyMaps
     ) -> list[list[dict[str, Any]] | None]:
-        """Write the files of some images; return the regions of each, if they were found."""
+        """Write the files of some images; return the regions of each, if they are to be kept."""
         regions = [None] * len(maps)
-        if self._finds_regions:
+        if self._keeps_regions or "mask" in self.folders:
             regions = find_regions(scorer, maps, images.file_names())
         routes = scorer.routes_.route_of(maps)
         for i, placed in enumerate(scorer.transform(maps) if self.folders else ()):
@@ -111,7 +111,7 @@ class MapWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     Image.fromarray(picture).save(file, format="png", pnginfo=drawn_from)
-        return regions
+        return regions if self._keeps_regions else [None] * len(maps)
 
 
 def _places(images):

@@ -148,6 +148,7 @@ def _as_sent(pipe):
         info(path)  # an error here if it is none
         return path, (path, *stamp(path))
     check_is_fitted(pipe)
+    check_takes_images(pipe, "score_images")
     # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
     # each worker once; an estimator would be sent with every shard.
     model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
@@ -161,7 +162,7 @@ def _score_shard(model, digest, images, also, on_error):
         _opened.clear()
         is_file = isinstance(model, str)
         _opened[digest] = load(model, mmap_mode="r") if is_file else pickle.loads(model.tobytes())
-    check_takes_images(_opened[digest], "score_images")
+        check_takes_images(_opened[digest], "score_images")
     return score_batch(_opened[digest], images, also, on_error=on_error)
 
 

@@ -51,7 +51,7 @@ def fresh_images(
     force: bool,
     in_memory: bool = False,
 ) -> FreshImages:
-    """Score the good ones of some images; ValueError if they are none to learn from.
+    """Score the good ones of some images; ValueError if nothing can be learned from them.
 
     They must be new to the bank and, without `force`, look like good images of a known product.
     """
@@ -132,7 +132,7 @@ def _check_sizes(bank, good):
         return
     sizes, least, most = geometry.original_sizes, trained.min(axis=0), trained.max(axis=0)
     other = ((sizes < least / _OTHER_SIZE) | (sizes > most * _OTHER_SIZE)).any(axis=1)
-    (height, width), (h0, w0), (h1, w1) = sizes[np.argmax(other)], least, most
+    (height, width), (h0, w0), (h1, w1) = sizes[other.argmax()], least, most
     _refuse(
         other,
         good.places,

@@ -80,8 +80,8 @@ def audit(
     [[31, 30]]
     """
     check_number(fdr, "fdr", 0, 1)
-    bank, knn, scorer = fitted_steps(pipe)
-    if knn.calibration == "in-sample":
+    bank, _, scorer = fitted_steps(pipe)
+    if scorer.training_.in_sample:
         raise ValueError(
             "The pipeline was calibrated in-sample: every training image is in the bank that it "
             "was compared with, and looks good. Fit with another knn__calibration."

@@ -252,7 +252,7 @@ class DriftMonitor:
         if not isinstance(state, Mapping) or state.get("version") != _VERSION:
             raise ValueError(
                 "state is no state of DriftMonitor.to_dict, or one of an earlier release: "
-                f"{str(state)[:50]}."
+                f"{list(state)[:5] if isinstance(state, Mapping) else type(state).__name__}."
             )
         if state.get("fingerprint") != _fingerprint(pipe):
             raise ValueError(

@@ -69,7 +69,7 @@ def operating_points(
         A row a rate, or a rate and route:
 
         - ``route``, the ``false_alarm_rate`` that is asked for, the ``rate`` that the threshold
-          stands for (NaN where nothing is known, after an in-sample fit or with
+          stands for (larger where images are too few; NaN after an in-sample fit or with
           ``threshold="quantile"``), its limits ``rate_low`` and ``rate_high`` 90 % of the time (of
           ``threshold="expected"``), and ``threshold`` of the anomaly score (not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,

@@ -215,9 +215,8 @@ def _joined(old, fresh, weight):
     codes = np.arange(len(old.scores))
     if old.groups is not None:
         codes = np.unique(old.groups, return_inverse=True)[1]
-    known = replace(_weighed(old, weight), groups=codes)
     fresh = replace(_weighed(fresh, 1.0), groups=fresh.groups + codes.max() + 1)
-    joined = join_rows(known, fresh)
+    joined = join_rows(replace(_weighed(old, weight), groups=codes), fresh)
     kept = 1 - len(fresh.scores) / float(joined.weights.sum())  # how much of the old scores is kept
     return replace(joined, fresh=1 - kept * (1 - old.fresh))
 

@@ -307,11 +307,12 @@ def add_category(
     check_maps(scorer, maps, reset=False)
     training, route = _calibrated(scorer, maps, name)
 
-    first, bank = len(bank.images_), bank_with_route(bank, alone)
+    grown = bank_with_route(bank, alone)
     expectations = knn.expectations_ and knn.expectations_ + new_knn.expectations_
-    knn = with_learned(knn, search_=knn.search_.of(bank.bank_), expectations_=expectations)
-    training = scorer.training_.join(replace(training, image_index=first + training.image_index))
-    return _retrained(pipe, bank, knn, training, {**scorer.routes_, name: route})
+    grown_knn = with_learned(knn, search_=knn.search_.of(grown.bank_), expectations_=expectations)
+    places = len(bank.images_) + training.image_index
+    training = scorer.training_.join(replace(training, image_index=places))
+    return _retrained(pipe, grown, grown_knn, training, {**scorer.routes_, name: route})
 
 
 def _calibrated(scorer, maps, name):
@@ -379,8 +380,8 @@ def _routed_steps(pipe):
 def _retrained(pipe, bank, knn, training, routes=None):
     """The pipeline with a changed bank, calibrated with what its training images say.
 
-    `routes` are what is normal for each, where it is known: else how far images are from them,
-    and all else, is learned anew. UserWarning if a recalibration is lost.
+    `routes`: what is normal for each. None: it is learned anew, and so is how far images are from
+    their route. UserWarning if a recalibration is lost.
     """
     scorer = pipe[-1]
     learned = [scorer.part_decision_]

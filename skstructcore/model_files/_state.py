@@ -159,17 +159,17 @@ def _build(name, state):
         is_ours = cls.__module__.startswith(f"{_PACKAGE}.") and inspect.isclass(cls)
     except (ImportError, AttributeError):
         is_ours = False
-    is_table = is_ours and dataclasses.is_dataclass(cls)
-    if not (is_table or (is_ours and issubclass(cls, BaseEstimator))):
+    is_dataclass = is_ours and dataclasses.is_dataclass(cls)
+    if not (is_dataclass or (is_ours and issubclass(cls, BaseEstimator))):
         raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
     # What the file does not know is what it is by default: as was done before it.
     parameters = inspect.signature(cls).parameters
     learned = {key for key in state if key.strip("_") != key and not key.startswith("__")}
-    allowed = {*parameters, *(key for key in learned if not (is_table or hasattr(cls, key)))}
+    allowed = {*parameters, *(key for key in learned if not (is_dataclass or hasattr(cls, key)))}
     if unknown := sorted(state.keys() - allowed):
         raise ValueError(f"its {cls.__name__} has {unknown[0]!r}, which this release has not")
     _check_annotated(cls, state)
-    if is_table:
+    if is_dataclass:
         return cls(**state)
     new = cls.__new__(cls)
     absent = {key: parameters[key].default for key in parameters.keys() - state.keys()}

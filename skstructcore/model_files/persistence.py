@@ -227,6 +227,8 @@ def _header(model):
     network = getattr(first, "features", [first])[0]  # all joined networks see the same
     bank = next((step for step in steps if isinstance(step, CoresetBank)), None)
     scorer = last if isinstance(last, StructCoreScorer) else None
+    seen = {"input_size": getattr(network, "input_size_", None)}
+    seen["scale"] = getattr(network, "scale_", None)
     names = ("source", "checksum")
     rates = ("rule", "asked_rate", "rate", "interval", "threshold")
     return {
@@ -234,9 +236,7 @@ def _header(model):
         "versions": {"skstructcore": __version__, **versions_of(*_LIBRARIES)},
         "steps": [type(step).__name__ for step in steps],
         "backbone": {name: getattr(first, f"model_{name}_", None) for name in names},
-        "picture": {"input_size": network.input_size_, "scale": getattr(network, "scale_", None)}
-        if hasattr(network, "input_size_")
-        else None,
+        "picture": seen if seen["input_size"] else None,
         "training": {
             "n_images": bank and bank.n_images_,
             "n_bank_entries": bank and len(bank.bank_),

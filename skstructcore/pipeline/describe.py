@@ -67,7 +67,7 @@ def describe_parts(pipe: Pipeline, X: ImagesLike, parts: ArrayLike | None = None
     pipe : Pipeline
         Fitted with ``bank__parts=``, as `make_structcore` builds it.
     X : see `describe`
-        Views of parts. A part may lack some.
+        Views of parts, or with `parts` their maps. A part may lack some.
     parts : array-like of shape (n_views,), default=None
         The part that each image shows; None: those that the images carry, as in `fit`.
 

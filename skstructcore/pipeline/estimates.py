@@ -21,7 +21,7 @@ from .steps import structcore_steps
 
 # Images that `estimate_time` fits on: of fewer, what a call costs by itself would count too much.
 _PROBED = 48
-# Of them: more entries, and what a patch costs by itself would count too little; fewer, too much.
+# Patches an entry of their bank: with fewer, what a patch costs by itself counts too little.
 _PATCHES_AN_ENTRY = 8
 
 
