@@ -212,9 +212,8 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
 
 def _joined(old, fresh, weight):
     """The old images, of which each counts `weight`, and fresh ones."""
-    codes = np.arange(len(old.scores))
-    if old.groups is not None:
-        codes = np.unique(old.groups, return_inverse=True)[1]
+    groups = np.arange(len(old.scores)) if old.groups is None else old.groups
+    codes = np.unique(groups, return_inverse=True)[1]
     fresh = replace(_weighed(fresh, 1.0), groups=fresh.groups + codes.max() + 1)
     joined = join_rows(replace(_weighed(old, weight), groups=codes), fresh)
     kept = 1 - len(fresh.scores) / float(joined.weights.sum())  # how much of the old scores is kept
