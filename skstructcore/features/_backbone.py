@@ -243,8 +243,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             name = "image_size" if self.tile_size is None else "tile_size"
             raise ValueError(
                 f"The network cannot take images of 3 channels and {height} x {width} pixels "
-                f"({name}): {str(error).rstrip('.')}. If that is about the size: Choose another "
-                f"{name}{self._other_sizes}."
+                f"({name}): {str(error).rstrip('.')}. Choose another {name}"
+                f"{self._other_sizes}, if that is about the size."
             ) from error
 
     def _iter_features(self, images, on_read=None):

@@ -55,7 +55,8 @@ def operating_points(
     false_alarm_rates : sequence of float in (0, 1), default=FALSE_ALARM_RATES
         False-alarm rates that are asked for.
     sizes : sequence of float in (0, 1], default=(0.02, 0.04, 0.08, 0.16, 0.32)
-        Longest extent of painted defects, as shares of the shorter side of the image.
+        Longest extent of painted defects, as shares of the shorter side of the image. They may
+        lie anywhere: those outside of `crop`, or where `ignore` is, count as not found.
     severity : float, default=1.0
         Contrast of painted defects, see `paint_defect`.
     n_painted : int, default=40

@@ -177,7 +177,8 @@ def painted_defects_scorer(
 
     It goes to ``scoring=`` of `GridSearchCV`; ``functools.partial(painted_defects_scorer,
     kinds=["spot"])`` paints others. It is no estimate of the AUROC of real defects:
-    ``docs/model_selection.md`` says how well it ranks settings.
+    ``docs/model_selection.md`` says how well it ranks settings. Defects may lie anywhere, so that
+    it favours settings that see more: do not search over `crop` or `ignore` by it.
 
     Parameters
     ----------
