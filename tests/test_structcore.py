@@ -286,6 +286,12 @@ def test_weights_multiply_z(maps):
     np.testing.assert_allclose(-scorer.score_samples(maps), 2 * z["z_max"] - z["z_std"])
 
 
+def test_the_order_of_maps_in_memory_does_not_matter(maps):
+    scorer = StructCoreScorer().fit(maps)
+    scores = scorer.score_samples(np.asfortranarray(maps))
+    np.testing.assert_array_equal(scores, scorer.score_samples(maps))
+
+
 def test_maps_may_be_lists(maps):
     scorer = StructCoreScorer().fit(maps)
     assert StructCoreScorer().fit([*maps]).offset_ == scorer.offset_

@@ -210,4 +210,4 @@ def check_map_stack(maps: ArrayLike, name: str = "maps") -> NDArray[np.floating]
             f"{name} holds NaN or infinity in {len(bad)} of {len(maps)} images, first in "
             f"image {bad[0]}; the features of that image are the place to look."
         )
-    return maps
+    return np.ascontiguousarray(maps)  # sums depend on the order in memory, in their last digits
