@@ -47,28 +47,7 @@ class Results:
 
     def __init__(self, output: StrPath, pipe: Pipeline) -> None:
         self.output = Path(output)
-        self.settings = {"skstructcore": __version__}
-        ours = {name for name, step in pipe.steps if _is_ours(step)}
-        networks = {name: step.backbones for name, step in pipe.steps if hasattr(step, "backbones")}
-        for name, value in sorted(pipe.get_params().items()):
-            step, last = name.split("__")[0], name.split("__")[-1]
-            if name in ("steps", "memory", "verbose") or (step in ours and last in _WITHOUT_EFFECT):
-                continue
-            if step in networks and last in ("features", "weights"):
-                continue  # by their own parameters, and by their content below
-            if isinstance(value, BaseEstimator):
-                value = _name_of_type(value)  # its parameters are others of these
-            items = [*value.items()] if isinstance(value, dict) else value
-            try:
-                self.settings[name] = json.dumps(items, default=_content_of)
-            except Exception as error:  # of pickle, and of values of one's own
-                raise ValueError(
-                    f"{name} cannot be compared with that of stored results ({error}): pass what "
-                    "can be pickled, and no functions that refer to each other."
-                ) from error
-        for name, parts in networks.items():
-            checksums = [part._weights_checksum() for part in parts]
-            self.settings[f"{name}__weights"] = ", ".join(checksums)
+        self.settings = _settings_of(pipe)
 
     def read(self, name: str, content: str, overwrite: bool) -> dict[str, float | None] | None:
         """The row of a category that is done; ValueError if it is one of other settings."""
@@ -143,6 +122,37 @@ def _plain_rows(table):
     return table.astype(object).where(table.notna(), None).to_dict("index")
 
 
+def _settings_of(pipe):
+    """Texts of the version, of all parameters that can change a result, and of the weights."""
+    settings = {"skstructcore": __version__}
+    for step_name, step in pipe.steps:
+        is_ours = type(step).__module__.startswith("skstructcore.")
+        without_effect = _WITHOUT_EFFECT if is_ours else ()
+        if hasattr(step, "backbones"):  # weights are known by their content
+            without_effect += ("features", "weights")
+            checksums = [part._weights_checksum() for part in step.backbones]
+            settings[f"{step_name}__weights"] = ", ".join(checksums)
+        params = step.get_params() if isinstance(step, BaseEstimator) else {}
+        params = {f"{step_name}__{key}": value for key, value in params.items()}
+        for name, value in {step_name: step, **params}.items():
+            if name.rpartition("__")[2] not in without_effect:
+                settings[name] = _as_text(name, value)
+    return settings
+
+
+def _as_text(name, value):
+    if isinstance(value, BaseEstimator):  # its parameters have names of their own
+        return json.dumps(_name_of_type(value))
+    items = [*value.items()] if isinstance(value, dict) else value
+    try:
+        return json.dumps(items, default=_content_of)
+    except Exception as error:  # of pickle, and of values of one's own
+        raise ValueError(
+            f"{name} cannot be compared with that of stored results ({error}): pass what can be "
+            "pickled, and no functions that refer to each other."
+        ) from error
+
+
 def _content_of(value):
     """A stand-in for a value that JSON cannot write.
 
@@ -165,11 +175,6 @@ def _content_of(value):
 
 def _name_of_type(value):
     return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _is_ours(step):
-    package = __package__.partition(".")[0]
-    return any(parent.__module__.startswith(f"{package}.") for parent in type(step).__mro__)
 
 
 def format_table(table: pd.DataFrame) -> str:
