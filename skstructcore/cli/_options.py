@@ -112,9 +112,7 @@ reading = _all(
         "as views of one part (--parts file), or the first.  [default: such a file is an error]",
     ),
     _kept(
-        "--max-pixels",
-        type=click.IntRange(1),
-        help="Refuse files with more pixels than this.  [default: 179 million]",
+        "--max-pixels", type=click.IntRange(1), help="Refuse larger files. [default: 179 million]"
     ),
     _kept(
         "--view",
@@ -162,6 +160,12 @@ def new_model(text: str, *, aliases: tuple[str, ...] = ()) -> Callable:
     """Option ``--output`` for the file of a model that a command writes."""
     file = Output(text=False)
     return click.option("output", "--output", "-o", *aliases, required=True, type=file, help=text)
+
+
+def is_given(context: click.Context, *names: str) -> bool:
+    """Whether somebody has said what any of these options is."""
+    default = click.core.ParameterSource.DEFAULT
+    return any(context.get_parameter_source(name) is not default for name in names)
 
 
 def _to_pipeline(context, parameter, pairs):

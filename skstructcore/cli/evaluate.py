@@ -55,20 +55,15 @@ def evaluate(
     if picture:
         _check_picture(picture, (*images.paths, *train))
     from ..display import AnomalyMapDisplay
-    from ..evaluation.results import format_table
     from ..evaluation.single import evaluate as evaluate_one
     from ..images.files import is_named_as_image
-    from ..images.labels import GOOD, is_anomalous
-    from ..metrics import image_auroc_score
+    from ..images.labels import is_anomalous
     from ..scoring.parts import check_fitted_with_parts
-    from ..scoring.summary import closing_sentences
 
     first, *others = images.paths
     weights, trust = context.meta["weights"], context.meta["trust"]
     if first.is_file() and first.suffix.lower() != ".csv" and not is_named_as_image(first):
-        names = ("train", "features", "preset", "new", "model")
-        default = click.core.ParameterSource.DEFAULT
-        if any(context.get_parameter_source(name) is not default for name in names):
+        if option.is_given(context, "train", "features", "preset", "new", "model"):
             raise click.UsageError(
                 "a saved MODEL is tested as it is, so that --train, --features, --preset, --set "
                 "and --model have no meaning"
@@ -104,13 +99,30 @@ def evaluate(
     if picture:
         figure = AnomalyMapDisplay.from_evaluation(evaluation).figure_
         write(picture, save_picture, figure, picture)
+    document, lines = _results(evaluation, parts)
+    lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
+    answer(as_json, document, *lines)
+    if csv in failed:
+        click.echo(scores, nl=False, err=as_json)
+    if failed:
+        raise Refused("\n".join(failed.values()))
+
+
+def _results(evaluation, rule):
+    """What came out, as document and lines; of parts too, where a rule or the model says so."""
+    from ..evaluation.results import format_table
+    from ..images.labels import GOOD
+    from ..metrics import image_auroc_score
+    from ..scoring.summary import closing_sentences
+
     table, rates = evaluation.table(), evaluation.rates()
     document = {"types": table.reset_index(), "rates": rates}
     lines = [format_table(table), "", table_text(rates)]
-    if parts is not None:
-        parts = parts_of(tested.paths, parts)
-    elif pipe[-1].part_decision_ is not None:
-        parts = tested.parts
+    parts, scorer = None, evaluation.scorer
+    if rule is not None:
+        parts = parts_of(evaluation.images.paths, rule)
+    elif scorer.part_decision_ is not None:
+        parts = evaluation.images.parts
     if parts is not None:
         of_parts, part_rates = evaluation.parts(parts), evaluation.rates(parts=parts)
         is_bad, area = of_parts["defect_type"] != GOOD, None
@@ -119,13 +131,7 @@ def evaluate(
         document |= {"n_parts": len(of_parts), "part_auroc": area, "part_rates": part_rates}
         said = "all good or none" if area is None else f"AUROC {100 * area:.1f}"
         lines += [f"\n{len(of_parts)} parts, {said}:", table_text(part_rates)]
-    lines += closing_sentences(evaluation.scorer)
-    lines += [f"Saved: {path}" for path in (csv, picture, model) if path and path not in failed]
-    answer(as_json, document, *lines)
-    if csv in failed:
-        click.echo(scores, nl=False, err=as_json)
-    if failed:
-        raise Refused("\n".join(failed.values()))
+    return document, lines + closing_sentences(scorer)
 
 
 @click.command()
@@ -154,7 +160,7 @@ def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_js
     from ..evaluation.results import format_markdown
 
     pipe, failed = new(false_alarm_rate, verbose=False), None
-    options = {"categories": categories or None, "verbose": 1, **options}
+    options |= {"categories": categories or None, "verbose": 1}
     try:
         table = evaluate_each(pipe, folder, output, **options)
     except CategoryError as error:

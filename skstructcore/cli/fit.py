@@ -73,6 +73,7 @@ def fit(
     good = named.y == GOOD
     if not good.all():
         say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
+    given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
     if named.categories is not None:
         say(f"Categories: {_few(named.categories[good])}.")
     if named.groups is not None and len(set(named.groups[good])) < good.sum():
@@ -91,7 +92,6 @@ def fit(
         f"Fitting on {good.sum()} images: features, then the memory bank "
         "(k-center), then each image is scored as if it had been left out …"
     )
-    given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
     pipe.fit(named, named.y, **given)
     save_model(pipe, output)
     header = info(output)

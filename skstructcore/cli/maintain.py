@@ -27,7 +27,7 @@ from ._output import (
 @click.option(
     "--weight-old",
     default=0.0,
-    help="Weight of an image that calibrated MODEL before; a fresh image counts 1.",
+    help="Weight of an image that calibrated before; a fresh one has 1.",
 )
 @option.parts
 @option.groups
@@ -180,15 +180,12 @@ def audit(context, model, images, fdr, most, exit_code, as_json):
 @option.model
 @option.images
 @click.option(
-    "--state",
-    required=True,
-    type=option.Output(),
-    help="File that keeps what was seen. It is made if it is not there.",
+    "--state", required=True, type=option.Output(), help="File of what was seen; begun if missing."
 )
 @click.option(
     "--alpha",
     default=0.01,
-    help="Chance that an unchanged line ever raises an alarm. A state keeps that of its start.",
+    help="Chance that an unchanged line ever raises an alarm; for a new state.",
 )
 @option.exit_code("an alarm is raised")
 @option.json
@@ -208,8 +205,7 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
             watch = DriftMonitor.from_dict(pipe, json.loads(state.read_text()))
         except ValueError as error:  # of JSON, of UTF-8 and of the monitor
             raise Refused(f"{str(state)!r} is no state to go on from: {error}") from error
-        is_given = context.get_parameter_source("alpha") is not click.core.ParameterSource.DEFAULT
-        if is_given and alpha != watch.alpha:
+        if option.is_given(context, "alpha") and alpha != watch.alpha:
             raise click.UsageError(
                 f"{str(state)!r} was begun with --alpha {watch.alpha:g}, which stays: leave "
                 "it out, or name a new --state"

@@ -65,12 +65,7 @@ def verify(file, runtime, as_json):
 @click.command(epilog=option.WHAT_IMAGES_ARE)
 @option.model
 @option.images
-@click.option(
-    "--repeats",
-    default=50,
-    type=click.IntRange(1),
-    help="How many images are measured; they are taken in turn.",
-)
+@click.option("--repeats", default=50, type=click.IntRange(1), help="How many are measured.")
 @option.json
 def latency(model, images, repeats, as_json):
     """Measure how long MODEL takes for one of IMAGES, step by step.
@@ -89,28 +84,19 @@ def latency(model, images, repeats, as_json):
 @click.command()
 @option.structcore_model
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    help="Address to listen at. The default answers this machine only.",
+    "--host", default="127.0.0.1", help="Where to listen, by default for this machine alone."
 )
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option(
     "--token", envvar="SKSTRUCTCORE_TOKEN", show_envvar=True, help="Bearer token of requests."
 )
-@click.option(
-    "--max-megabytes", default=64, type=click.IntRange(1), help="Most that a request may hold."
-)
-@click.option(
-    "--max-queue",
-    default=16,
-    type=click.IntRange(1),
-    help="Requests that may wait; more are refused.",
-)
+@click.option("--max-megabytes", default=64, type=click.IntRange(1), help="Refuse larger requests.")
+@click.option("--max-queue", default=16, type=click.IntRange(1), help="Requests that may wait.")
 @click.option(
     "--timeout",
     default=30.0,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds that a request may take.",
+    help="Seconds a request gets.",
 )
 def serve(model, host, port, token, max_megabytes, **limits):
     """Answer with the decisions of MODEL over HTTP. POST images to /score.
@@ -159,7 +145,7 @@ def serve(model, host, port, token, max_megabytes, **limits):
     "--settle",
     default=1.0,
     type=click.FloatRange(0),
-    help="Seconds that a file must stay the same before it is read.",
+    help="Read files unchanged for so many seconds.",
 )
 @click.option("--once", is_flag=True, help="Score what is there, and end.")
 @option.json
