@@ -26,7 +26,7 @@ from skstructcore.datasets import ImageSet
 from skstructcore.evaluation import evaluate
 from skstructcore.features._picture import is_background, split_background
 from skstructcore.images import as_images
-from skstructcore.images.geometry import upsample_counted
+from skstructcore.images.geometry import upsample_counted, upsample_maps
 from skstructcore.images.ignoring import find_foreground, shares_of_patches
 from skstructcore.images.image_list import ImageList
 from skstructcore.metrics import aupro_score, pixel_auroc_score
@@ -575,6 +575,14 @@ def test_area_over_is_a_share_of_what_counts():
     parts = pipe[-1].describe(pipe[:-1].transform(bad)).iloc[0]
     assert 0.45 < parts["area_over"] < 0.6
     assert parts["region_right"] <= 32
+
+
+def test_a_pixel_map_without_ignored_patches_is_the_same_beside_one_that_has_some():
+    maps = np.random.default_rng(0).random((2, 8, 8)).astype(np.float32)
+    ignored = np.zeros((2, 8, 8), dtype=bool)
+    ignored[1, :3] = True
+    pixels = upsample_counted(maps, ignored, (48, 48), sigma=4.0)
+    np.testing.assert_array_equal(pixels[0], upsample_maps(maps[:1], (48, 48), 4.0)[0])
 
 
 def test_pixel_maps_are_smoothed_by_what_counts_alone():

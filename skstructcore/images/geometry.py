@@ -243,6 +243,7 @@ def upsample_counted(
     """`upsample_maps` by what is not ignored alone; pixels of `ignored` patches are 0."""
     counted = (~ignored).astype(np.float32)
     shares = upsample_maps(counted, size, sigma)
+    shares[~ignored.any(axis=(1, 2))] = 1  # to the bit as alone, where nothing tells of `ignored`
     pixels = upsample_maps(np.asarray(maps) * counted, size, sigma)
     out = ignored_pixels(ignored, size)
     return np.where(out, 0, pixels / np.where(out, 1, shares)).astype(np.float32)
