@@ -225,6 +225,26 @@ def test_a_table_without_a_column_of_files_says_what_it_has(make, tmp_path):
         load_images("t.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,label\na.png,1\n", "t.csv: y holds nothing but 1"),
+        ("file,Label,label\na.png,OK,NG\n", "t.csv: 2 columns are called 'label'"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_named(make, tmp_path, text, words):
+    make("a.png")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        load_images(tmp_path / "t.csv")
+
+
+def test_a_table_of_utf_16_is_read(make, tmp_path):
+    make("höhe.png")
+    (tmp_path / "t.csv").write_text("file\tlabel\nhöhe.png\tOK\n", encoding="utf-16")
+    assert load_images("t.csv").y.tolist() == ["good"]
+
+
 def test_a_split_is_read_in_any_case(make):
     make("t/1.png", "t/2.png")
     Path("t/all.csv").write_text("file,split\n1.png,Train\n2.png,TEST\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import glob
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -35,11 +37,14 @@ _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
 
-    Columns are parted by commas, semicolons or tabs. Names of files may be of any bytes.
+    Columns are parted by commas, semicolons or tabs. Names of files may be of any bytes. The text
+    is UTF-8, or UTF-16 as Excel writes "Unicode text".
     """
     try:
         check_regular(path)
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open(path, "rb") as file:
+            encoding = "utf-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+        with open(path, newline="", encoding=encoding, errors="surrogateescape") as file:
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
             reader = csv.DictReader(file, restval="", delimiter=delimiter)
@@ -48,6 +53,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
     spelled = {name: name.strip().lower() for name in names}
+    for name, times in Counter(name.strip().lower() for name in names).items():
+        if times > 1 and any(name in words for words in _COLUMNS.values()):
+            raise DatasetError(path.parent, [f"{path}: {times} columns are called {name!r}"])
     if missing := [column for column in columns if column not in spelled.values()]:
         raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
     return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
@@ -90,7 +98,8 @@ def read_rows(
             rows += _row_of(cells, path, split)
     is_verdict = columns.get("label") == "verdict"
     sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
-    labels = _read_labels(path, sure, is_verdict, problems)
+    with problems.listed(path):
+        labels = _read_labels(path, sure, is_verdict, problems)
     if is_verdict:
         rows = list({row.file: row for row in rows}.values())
     rows = [row for row in rows if (row.label or "").lower() != _UNSURE]
