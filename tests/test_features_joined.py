@@ -82,6 +82,8 @@ def test_parameters_go_by_position():
     pipe.set_params(features__1__batch_size=3, features__0=fine(crop=True))
     assert joined.features[1].batch_size == 3
     assert joined.get_params()["0__crop"] is True
+    joined.set_params(features__1__batch_size=5)  # as the pipeline spells it
+    assert joined.features[1].batch_size == 5
     assert type(joined.features) is list
     with pytest.raises(ValueError, match="Invalid parameter '2'"):
         joined.set_params(**{"2__batch_size": 3})

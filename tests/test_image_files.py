@@ -98,6 +98,17 @@ def test_first_page_and_pages_by_name(tray):
         as_images([f"{tray}[3]"]).size(0)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_a_page_beyond_the_only_one_is_named(suffix, tmp_path):
+    path = str(tmp_path / f"photo{suffix}")
+    if suffix == ".npy":
+        np.save(path, np.zeros((4, 4), np.uint8))
+    else:
+        Image.new("L", (4, 4)).save(path)
+    with pytest.raises(ImageReadError, match="it has 1 page, counted from 0: there is no page 2"):
+        as_images([f"{path}[2]"]).size(0)
+
+
 def test_a_file_whose_name_ends_in_brackets_is_that_file(tmp_path):
     path = tmp_path / "image.png[1]"
     Image.new("L", (8, 8), 77).save(path, "png")

@@ -129,8 +129,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self : object
         """
         images = as_images(X)
-        parameters = {name: getattr(self, name) for name in (*_DECIDING, "ignore")}
-        self.picture_, self.scale_ = find_picture(images, **parameters, step=self._side_step)
+        self.picture_, self.scale_ = find_picture(images, self, self._side_step)
         self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
         self.recipe_ = self._recipe()
         cache = self._cache()

@@ -115,12 +115,15 @@ class Picture:
             yield name, rows, ignored
 
 
-def find_picture(images, image_size, crop, tile_size, tile_overlap, window, channels, ignore, step):
-    """The picture of training images that the parameters ask for, and how they are scaled."""
-    framing, scale = find_framing(images, image_size, crop, step)
-    tile = find_tile(framing.size, tile_size, tile_overlap)
-    intensity = training_intensity(images, window, channels)
-    no_background, regions = split_background(ignore)
+def find_picture(images, asked, step):
+    """The picture of training images, and how they are scaled.
+
+    `asked` is the feature estimator whose parameters ask for it; sides are multiples of `step`.
+    """
+    framing, scale = find_framing(images, asked.image_size, asked.crop, step)
+    tile = find_tile(framing.size, asked.tile_size, asked.tile_overlap)
+    intensity = training_intensity(images, asked.window, asked.channels)
+    no_background, regions = split_background(asked.ignore)
     ignored = find_ignored(regions, images.sizes())
     picture = Picture(framing, intensity, tile, ignored, no_background)
     picture.geometry(images)  # an error where an image holds no such crop
@@ -237,7 +240,8 @@ def find_tile(size, tile_size, overlap):
 
 def _two_sides(size, name):
     sides = (size, size) if isinstance(size, Integral) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+    are_lengths = [isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sides]
+    if len(sides) != 2 or not all(are_lengths):
         raise ValueError(
             f"{name} must be a positive integer or two, (height, width); got {size!r}."
         )

@@ -81,8 +81,12 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         return self._get_params("_named", deep=deep)
 
     def set_params(self, **params: object) -> Self:
-        """Set ``features``, an estimator by its position, or ``<position>__<parameter>``."""
+        """Set ``features``, an estimator by its position, or ``<position>__<parameter>``.
+
+        Names of a pipeline, ``features__<position>__<parameter>``, mean the same here.
+        """
         self.features = params.pop("features", self.features)
+        params = {name.removeprefix("features__"): value for name, value in params.items()}
         return self._set_params("_named", **params)
 
     @_fit_context(prefer_skip_nested_validation=False)

@@ -68,6 +68,8 @@ def header_of(name: str) -> Header:
 
 @lru_cache(N_REMEMBERED)
 def _header(path, stamp, page):
+    if stamp[0] == 0:
+        raise ValueError("the file is empty")
     with open(path, "rb") as file:
         try:
             image = open_image(file)
@@ -75,7 +77,7 @@ def _header(path, stamp, page):
             is_array = _head_of(path).startswith(b"\x93NUMPY")
             return (_array_header if is_array else _tifffile_header)(path, stamp, page)
         pages = _pages(image)
-        page = _checked(page, pages, getattr(image, "n_frames", 1))
+        page = _checked(page, getattr(image, "n_frames", 1), pages)
         image.seek(page)
         pixels, reader = pixel_type_of_mode(image.mode), "pillow"
         if image.mode not in DEEP_MODES and _is_deep_colour(image, path):
@@ -98,10 +100,12 @@ def _header(path, stamp, page):
         return Header(path, stamp, page, size, pixels, pages, reader)
 
 
-def _checked(page, pages, n_frames):
-    if page is not None and page >= n_frames:
-        raise ValueError(f"it has {len(pages)} pages, counted from 0: there is no page {page}")
-    return pages[0] if page is None else page
+def _checked(page, n_pages, counted=(0,)):
+    """The page that is asked for, of all in a file; by default the first of those that count."""
+    if page is not None and page >= n_pages:
+        has = f"{n_pages} page{'s' if n_pages > 1 else ''}"
+        raise ValueError(f"it has {has}, counted from 0: there is no page {page}")
+    return counted[0] if page is None else page
 
 
 def load(header: Header) -> Image.Image | NDArray[Any]:
@@ -158,13 +162,15 @@ def open_image(file: BinaryIO) -> Image.Image:
     """As `Image.open`, but of any size: `check_pixels` knows what is allowed."""
     try:
         return Image.open(file)
-    except Image.DecompressionBombError:
-        for factory, accept in map(Image.OPEN.__getitem__, Image.ID):
+    except Image.DecompressionBombError:  # its plugins, tried as there, know no limit
+        for name in Image.ID:
+            open_as, accepts = Image.OPEN[name]
             file.seek(0)
-            if accept is None or accept(file.read(16)) is True:
-                file.seek(0)
-                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-                    return factory(file, "")
+            start = file.read(16)
+            file.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                if accepts is None or accepts(start) is True:
+                    return open_as(file, "")
         raise
 
 
@@ -286,23 +292,21 @@ def pixel_type_of_mode(mode):
 
 def _array_header(path, stamp, page):
     values = map_array(path)
-    _checked(page, (0,), 1)
-    if wrong := problem_of_array(values):
-        raise ValueError(f"it is {wrong}")
+    _checked(page, 1)
+    check_array(values, "it")
     pixels = pixel_type_of_array(values)
     return Header(path, stamp, 0, values.shape[:2], pixels, (0,), "numpy")
 
 
-def problem_of_array(array: NDArray[Any]) -> str | None:
-    """Why an array cannot be an image; None if it can."""
+def check_array(array: NDArray[Any], name: str) -> None:
+    """Raise ValueError if an array cannot be an image."""
     if array.dtype.kind not in "uif":
-        return f"an array of {array.dtype}; convert it to uint8, 0 to 255"
+        raise ValueError(f"{name} is an array of {array.dtype}; convert it to uint8, 0 to 255.")
     if array.ndim not in (2, 3) or not array.size:
-        return (
-            f"an array of shape {array.shape}; expected (h, w) or (h, w, n_channels), with at "
-            "least one pixel"
+        raise ValueError(
+            f"{name} is an array of shape {array.shape}; expected (h, w) or (h, w, n_channels), "
+            "with at least one pixel."
         )
-    return None
 
 
 def pixel_type_of_array(array: NDArray[Any]) -> PixelType:
@@ -334,7 +338,7 @@ def _tifffile_header(path, stamp, page):
         raise Image.UnidentifiedImageError
     with open_tiff(path) as file:
         pages = tuple(k for k, p in enumerate(file.pages) if not p.subfiletype & 5) or (0,)
-        number = _checked(page, pages, len(file.pages))
+        number = _checked(page, len(file.pages), pages)
         page = file.pages[number]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
         if orientation_of(page) >= 5:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from .._utils.columns import take_rows
 from .._utils.files import StrPath
-from .decoding import pages_of, problem_of_array
+from .decoding import check_array, pages_of
 from .files import list_images, name_view, split_name
 from .geometry import Framing, as_box, box_in_pixels
 from .intensity import Intensity, bit_depth_window
@@ -204,54 +204,62 @@ def _as_list(X):
         X = X.iloc[:, 0]
     if hasattr(X, "paths"):
         X, annotations = X.paths, getattr(X, "annotations", None)
-    if wrong := _problem_of_list(X):
-        raise ValueError(wrong)
+    _check_list(X)
     items = list(X)
     for i, item in enumerate(items):
-        if wrong := _problem_of_item(item):
-            raise ValueError(f"Image {i} is {wrong}.")
+        _check_item(item, f"Image {i}")
     items = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in items]
     return ImageList(items, annotations=annotations)
 
 
-def _problem_of_list(X):
-    """Why something can be no list of images; None if it may be one."""
+def _check_list(X):
+    """Raise ValueError if something can be no list of images."""
     if isinstance(X, Image.Image):
-        return "One PIL image was given where a list is needed: pass [image]."
+        raise ValueError("One PIL image was given where a list is needed: pass [image].")
+    name = type(X).__name__
     if isinstance(X, Set | Mapping):
-        return f"Images must come in an order, and a {type(X).__name__} has none: pass a list."
+        raise ValueError(f"Images must come in an order, and a {name} has none: pass a list.")
     if not hasattr(X, "__len__") or isinstance(X, bytes):
-        return f"Images must be a folder, a sequence or an array, not {type(X).__name__}."
+        raise ValueError(f"Images must be a folder, a sequence or an array, not {name}.")
     if hasattr(X, "columns"):
         columns = list(X)[:5]
-        return f"Images must be a list, not a table with columns {columns}: pass one of them."
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
-        if X.ndim not in (3, 4):
-            return f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
-        if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
-            return (
-                f"An array of shape {X.shape} looks like one colour image: pass it in a list, "
-                "[image]."
-            )
-    elif isinstance(X, np.ndarray):
-        if X.ndim != 1 and X.dtype.kind in "US":
-            return f"An array of names has one axis, an image each; got shape {X.shape}."
+        raise ValueError(f"Images must be a list, not a table with columns {columns}: pass one.")
+    if isinstance(X, np.ndarray):
+        _check_axes(X)
     elif getattr(X, "ndim", 1) != 1:
-        return (
-            f"Images must be NumPy arrays, not a {type(X).__module__}.{type(X).__name__}: pass "
+        raise ValueError(
+            f"Images must be NumPy arrays, not a {type(X).__module__}.{name}: pass "
             "np.asarray(images), with channels last."
         )
-    return None if len(X) else "The list of images is empty: at least one image is needed."
+    if not len(X):
+        raise ValueError("The list of images is empty: at least one image is needed.")
 
 
-def _problem_of_item(item):
-    if isinstance(item, (str, os.PathLike, Image.Image)):
-        return None
-    if not isinstance(item, np.ndarray):
-        return f"of type {type(item).__name__}; expected a path, a PIL image or a uint8 array"
+def _check_axes(X):
+    if X.dtype.kind in "US" and X.ndim != 1:
+        raise ValueError(f"An array of names has one axis, an image each; got shape {X.shape}.")
+    if X.dtype.kind in "OUS":
+        return
+    if X.ndim not in (3, 4):
+        raise ValueError(
+            f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
+        )
+    if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
+        raise ValueError(
+            f"An array of shape {X.shape} looks like one colour image: pass it in a list, [image]."
+        )
+
+
+def _check_item(item, name):
     if isinstance(item, np.ma.MaskedArray):
-        return "a masked array: fill it, and see `ignore`"
-    return problem_of_array(item)
+        raise ValueError(f"{name} is a masked array: fill it, and see `ignore`.")
+    if isinstance(item, np.ndarray):
+        check_array(item, name)
+    elif not isinstance(item, (str, os.PathLike, Image.Image)):
+        raise ValueError(
+            f"{name} is of type {type(item).__name__}; expected a path, a PIL image or a uint8 "
+            "array."
+        )
 
 
 class ImageList:
