@@ -44,11 +44,8 @@ class CellFeatures(PatchFeatures):
     ):  # fmt: skip
         self._store_parameters(locals())
 
-    def _weights_checksum(self):
-        return self.version * 64
-
-    def _weights_name(self):
-        return "cells"
+    def _weights(self):
+        return self.version * 64, "cells"
 
     def _network_recipe(self):
         return {"cells": 8}
@@ -58,7 +55,7 @@ class CellFeatures(PatchFeatures):
 
 
 @pytest.mark.parametrize("settings", [{}, {"tile_size": 8}, {"memory": True}])
-def test_a_backbone_is_a_constructor_and_four_methods(settings, tmp_path):
+def test_a_backbone_is_a_constructor_and_three_methods(settings, tmp_path):
     settings = {**settings, **({"memory": tmp_path} if "memory" in settings else {})}
     features = CellFeatures(**settings).fit(PHOTOS)
     expected = PHOTOS.astype(float).reshape(3, 2, 8, 3, 8, 3).mean(axis=(2, 4))

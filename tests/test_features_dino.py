@@ -243,3 +243,23 @@ def test_tiles_without_overlap_are_images_of_their_own(tmp_path):
     tiled = features_of(X, image_size=(56, 84), tile_size=(28, 42), **params)
     alone = features_of(X[:, 28:, 42:], image_size=(28, 42), **params)
     np.testing.assert_array_equal(tiled[:, 2:, 3:], alone)
+
+
+def test_one_network_serves_an_estimator_that_names_its_model_and_one_that_does_not(
+    tiny_dino, monkeypatch
+):
+    from skstructcore.features import dino
+
+    loaded, load_weights = [], dino.load_weights
+    monkeypatch.setattr(
+        dino, "load_weights", lambda *args: loaded.append(args) or load_weights(*args)
+    )
+    tiny = dino.Architecture(32, 2, False, "someone/tiny")
+    monkeypatch.setitem(dino.ARCHITECTURES, "tiny", tiny)
+    options = dict(layers=(1, 2), weights=tiny_dino, image_size=28)
+    for model in (None, "tiny"):
+        DinoFeatures(model, **options).fit(photos())
+    assert len(loaded) == 1
+    with pytest.raises(ValueError, match=r"32 features and 2 blocks.*has 384 features"):
+        DinoFeatures("dinov2_vits14", **options).fit(photos())
+    assert len(loaded) == 1

@@ -130,7 +130,7 @@ def _settings_of(pipe):
         without_effect = _WITHOUT_EFFECT if is_ours else ()
         if hasattr(step, "backbones"):  # weights are known by their content
             without_effect += ("features", "weights")
-            checksums = [part._weights_checksum() for part in step.backbones]
+            checksums = [part._weights()[0] for part in step.backbones]
             settings[f"{step_name}__weights"] = ", ".join(checksums)
         params = step.get_params() if isinstance(step, BaseEstimator) else {}
         params = {f"{step_name}__{key}": value for key, value in params.items()}

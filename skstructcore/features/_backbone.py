@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import textwrap
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import astuple
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 
 from .._utils.computing import find_device
 from .._utils.typing import Self
-from ..images.ignoring import RegionLike
-from ..images.image_list import ImagesLike, StrPath, as_images
+from ..images.image_list import ImagesLike, as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
-from ._documentation import SHARED
 from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
 from ._lazy import LazyTransformer
+from ._parameters import CONSTRAINTS, SHARED
 from ._picture import digest_of, find_picture, mean_colours
 
 if TYPE_CHECKING:
@@ -34,16 +29,6 @@ if TYPE_CHECKING:
 
     from ._networks import Network
 
-# Of the parameters of all constructors.
-ImageSize: TypeAlias = int | float | Literal["native"] | tuple[int, int]
-Crop: TypeAlias = bool | int | Sequence[Any]
-Window: TypeAlias = Literal["auto"] | tuple[float, float]
-Channels: TypeAlias = Sequence[int] | Sequence[Sequence[float]] | Literal["bgr"] | None
-Ignore: TypeAlias = RegionLike | dict[str, RegionLike] | None
-Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
-Memory: TypeAlias = StrPath | joblib.Memory | None
-
-_POSITIVE = Interval(Integral, 1, None, closed="left")
 # The parameters of all estimators that decide over features, but for `ignore`.
 _DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "channels")
 
@@ -55,29 +40,11 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     """Base of the estimators around one network.
 
     It owns the picture, the grid, the tiles, what is ignored, and the cache. A subclass has a
-    constructor with the parameters that are constrained here, whose documentation is in
-    `_documentation.SHARED`, and those of its network; and the four abstract methods.
+    constructor with the parameters of `_parameters.py` and those of its network, and the three
+    abstract methods.
     """
 
-    _parameter_constraints = {
-        "image_size": [
-            _POSITIVE,
-            Interval(RealNotInt, 0, 1, closed="right"),
-            StrOptions({"native"}),
-            tuple,
-            list,
-        ],
-        "tile_size": [_POSITIVE, tuple, list, None],
-        "tile_overlap": [Interval(Integral, 0, None, closed="left")],
-        "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],
-        "crop": ["boolean", _POSITIVE, tuple, list, np.ndarray],
-        "batch_size": [_POSITIVE],
-        "device": [str],
-        "dtype": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
-        "n_jobs": [None, Interval(Integral, None, -1, closed="right"), _POSITIVE],
-        "memory": [None, str, os.PathLike, HasMethods("cache")],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints = CONSTRAINTS
     _side_step = 8  # sides that are found for "native" and the like are multiples of it
     _other_sizes = ""  # what else may be done where the network takes no such size
 
@@ -93,12 +60,8 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         vars(self).update({name: value for name, value in given.items() if name != "self"})
 
     @abstractmethod
-    def _weights_checksum(self) -> str:
-        """Digest of the weights, without building the network if possible."""
-
-    @abstractmethod
-    def _weights_name(self) -> str:
-        """Text that says where the weights come from."""
+    def _weights(self) -> tuple[str, str]:
+        """Digest of the weights, without building the network if possible, and their origin."""
 
     @abstractmethod
     def _network_recipe(self) -> dict[str, Any]:
@@ -130,7 +93,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         """
         images = as_images(X)
         self.picture_, self.scale_ = find_picture(images, self, self._side_step)
-        self.model_checksum_, self.model_source_ = self._weights_checksum(), self._weights_name()
+        self.model_checksum_, self.model_source_ = self._weights()
         self.recipe_ = self._recipe()
         cache = self._cache()
         shape = cache.shape(self._find_shape) if cache else self._find_shape()
@@ -212,10 +175,10 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def network(self) -> Network:
         """The loaded network; estimators that describe the same one share it."""
-        checksum = self._weights_checksum()
+        checksum, source = self._weights()
         if checksum != self.model_checksum_:
             raise ValueError(
-                f"The weights of {type(self).__name__} ({self._weights_name()}) have the checksum "
+                f"The weights of {type(self).__name__} ({source}) have the checksum "
                 f"{checksum[:12]}..., but it was fitted with {self.model_source_}, checksum "
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
@@ -247,23 +210,18 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
             ) from error
 
     def _iter_features(self, images, on_read=None):
+        picture, is_tiled = self.picture_, self.tiling is not None
         options = {
+            "read": picture.sliceable_pixels if is_tiled else picture.pixels,
             "network": functools.cache(self.network),
             "cache": self._cache(),
             "on_cpu": _device_and_dtype(self.device, self.dtype)[0].type == "cpu",
             "n_jobs": self.n_jobs,
             "on_read": on_read,
+            **({"tiling": self.tiling} if is_tiled else {}),
         }
-        shape, picture, tiling = (
-            (*self.grid_shape_, self.n_features_out_),
-            self.picture_,
-            self.tiling,
-        )
-        if tiling is None:
-            extraction = Extraction(images, shape, read=picture.pixels, **options)
-        else:
-            options["read"] = picture.sliceable_pixels
-            extraction = TiledExtraction(images, shape, tiling=tiling, **options)
+        shape = (*self.grid_shape_, self.n_features_out_)
+        extraction = (TiledExtraction if is_tiled else Extraction)(images, shape, **options)
         return extraction.iter_batches(self.batch_size, self.verbose)
 
     def _memory(self, images, n_projected):

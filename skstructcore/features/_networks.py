@@ -178,9 +178,9 @@ class VitNetwork(Network):
 
     def __init__(self, model, blocks, *, device, dtype):
         super().__init__(*IMAGENET_SCALING, device, dtype)
-        embeddings, config = model.embeddings, model.config
-        self.patch_size = config.patch_size
-        self.n_features = config.hidden_size * len(blocks)
+        self.config, embeddings = model.config, model.embeddings
+        self.patch_size = self.config.patch_size
+        self.n_features = self.config.hidden_size * len(blocks)
         self.blocks = list(blocks)
         self._has_registers = hasattr(embeddings, "register_tokens")
         self._positions = embeddings.position_embeddings.detach().float()

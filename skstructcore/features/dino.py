@@ -12,13 +12,17 @@ from functools import lru_cache
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
 from ..images.image_list import StrPath
-from ._backbone import Channels, Crop, Ignore, ImageSize, Memory, PatchFeatures, Precision, Window
+from ._backbone import PatchFeatures
 from ._modules import check_fit, read_state_dict
+from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
+
+if TYPE_CHECKING:
+    from ._networks import VitNetwork
 
 _HEAD_WIDTH = 64  # of every published model
 # What a config.json says about the computation; the rest must not change the checksum.
@@ -135,15 +139,29 @@ class DinoFeatures(PatchFeatures):
     ) -> None:
         self._store_parameters(locals())
 
-    @property
-    def _identity(self):
-        return self.model  # a network was compared with the model that was named when it was loaded
+    def _weights(self):
+        weights = find_weights(self.model, self.weights)
+        return weights.checksum(), weights.source
 
-    def _weights_checksum(self):
-        return find_weights(self.model, self.weights).checksum()
-
-    def _weights_name(self):
-        return find_weights(self.model, self.weights).source
+    def network(self) -> VitNetwork:
+        """The loaded network; an error if it is not that of `model`, or lacks one of `layers`."""
+        network = super().network()  # perhaps that of an estimator with another `model`
+        config = network.config
+        n_blocks, has_registers = config.num_hidden_layers, config.model_type != "dinov2"
+        if self.model in ARCHITECTURES:
+            holds = _words(config.hidden_size, n_blocks, has_registers)
+            needs = _words(*ARCHITECTURES[self.model][:3])
+            if holds != needs:
+                raise ValueError(
+                    f"{self.model_source_} holds a model of {holds}; {self.model} has {needs}. "
+                    "Change model or weights."
+                )
+        if max(network.blocks) > n_blocks:
+            raise ValueError(
+                f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}, there is no "
+                f"block {max(network.blocks)}."
+            )
+        return network
 
     def _network_recipe(self):
         return {"layers": self._blocks()}
@@ -151,15 +169,8 @@ class DinoFeatures(PatchFeatures):
     def _load(self, device, dtype):
         from ._networks import VitNetwork
 
-        blocks = self._blocks()
-        transformer = load_weights(find_weights(self.model, self.weights), self.model)
-        n_blocks = transformer.config.num_hidden_layers
-        if max(blocks) > n_blocks:
-            raise ValueError(
-                f"layers={self.layers!r}: the model has the blocks 1 to {n_blocks}, there is no "
-                f"block {max(blocks)}."
-            )
-        return VitNetwork(transformer, blocks, device=device, dtype=dtype)
+        transformer = load_weights(*find_weights(self.model, self.weights))
+        return VitNetwork(transformer, self._blocks(), device=device, dtype=dtype)
 
     def _blocks(self):
         blocks = list(self.layers)
@@ -214,13 +225,12 @@ def find_weights(model, weights):
     return Weights(path, str(path))
 
 
-def load_weights(located, model):
+def load_weights(path, source):
     """The transformers model with these weights, float32, in evaluation mode.
 
-    Raises ValueError if they are not the weights of a DINOv2 model, or not those of `model`.
+    Raises ValueError if they are not the weights of a DINOv2 model.
     """
     transformers = import_extra("transformers", "dino", "DinoFeatures")
-    path, source = located
     is_folder = path.is_dir()
     config, state = (_read_config(path), None) if is_folder else _read_checkpoint(path)
     prefixes = {"dinov2": "Dinov2", "dinov2_with_registers": "Dinov2WithRegisters"}
@@ -230,15 +240,6 @@ def load_weights(located, model):
             f"{source} holds a model of the type {config.get('model_type')!r}; it must be "
             f"{' or '.join(map(repr, prefixes))}."
         )
-    if model in ARCHITECTURES:
-        needed = ARCHITECTURES[model]
-        n_features, n_blocks = config["hidden_size"], config["num_hidden_layers"]
-        holds = _words(n_features, n_blocks, prefix != "Dinov2")
-        needs = _words(needed.n_features, needed.n_blocks, needed.has_registers)
-        if holds != needs:
-            raise ValueError(
-                f"{source} holds a model of {holds}; {model} has {needs}. Change model or weights."
-            )
     place, options = str(path), {"local_files_only": True}
     if not is_folder:
         config = getattr(transformers, f"{prefix}Config")(**config)

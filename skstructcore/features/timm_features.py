@@ -14,18 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._utils.files import file_digest
-from ._backbone import (
-    Channels,
-    Crop,
-    Ignore,
-    ImageSize,
-    Memory,
-    PatchFeatures,
-    Precision,
-    Window,
-    pixel_scaling,
-)
+from ._backbone import PatchFeatures, pixel_scaling
 from ._modules import check_fit, module_checksum, read_state_dict
+from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
 # Where transformers of equal blocks are looked into, as DinoFeatures does it: shares of the depth.
 _DEPTHS = (1 / 12, 4 / 12, 7 / 12, 10 / 12, 1)
@@ -94,8 +85,6 @@ class TimmFeatures(PatchFeatures):
         "layers": [None, tuple, list],
         "weights": [str, os.PathLike, None],
         "model_params": [dict, None],
-        "mean": [None, tuple, list],
-        "std": [None, tuple, list],
     }
 
     def __init__(
@@ -123,12 +112,10 @@ class TimmFeatures(PatchFeatures):
     ) -> None:
         self._store_parameters(locals())
 
-    def _weights_checksum(self):
+    def _weights(self):
         file = self._file()
-        return module_checksum(self._hub_module()) if file is None else file_digest(str(file))
-
-    def _weights_name(self):
-        return f"timm {self.model} {self.weights}"
+        checksum = module_checksum(self._hub_module()) if file is None else file_digest(file)
+        return checksum, f"timm {self.model} {self.weights}"
 
     def _network_recipe(self):
         self._params(), pixel_scaling(self.mean, self.std)  # errors if they cannot be used
