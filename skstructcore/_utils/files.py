@@ -38,8 +38,8 @@ def atomic_file(path: StrPath, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a new file beside `path` for writing; it takes that name when the block has ended.
 
     After an error, and after a kill at any moment, `path` is what it was. A kill leaves
-    ``.<name>.<digits>.unfinished`` behind. An OSError of the writing names `path`. What is
-    `durable` waits for the disk and outlives a power cut.
+    ``.<name>.<digits>.unfinished`` behind. An OSError of the writing names `path`. With
+    `durable` the file is on the disk at the end, and outlives a power cut.
     """
     path = check_writable(path)
     # Only a part of the name is taken, because it may be as long as names can be.

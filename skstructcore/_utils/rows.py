@@ -86,7 +86,7 @@ def check_features(estimator, X, *, reset):
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
         return X
-    if (X if hasattr(X, "ndim") else np.asarray(X)).ndim <= 2:  # np.ndim refuses some that convert
+    if (X if hasattr(X, "ndim") else np.asarray(X)).ndim <= 2:  # a list has no `ndim`
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
     options = {"allow_nd": True, "ensure_all_finite": "allow-nan", "input_name": "X"}
     X = check_array(X, dtype=_FLOATS, estimator=estimator, **options)

@@ -12,11 +12,9 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
 from .._utils.computing import find_device
-from .._utils.typing import Self
-from ..images.image_list import ImagesLike, as_images
 from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
@@ -76,22 +74,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     #: What tells apart networks with the same weights and recipe in one process.
     _identity: Hashable = None
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ImagesLike, y: object = None) -> Self:
-        """Check the images and the weights; only the window of deep images is learned.
-
-        Parameters
-        ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes. The headers of all
-            files are read, so that what is no image is found before the backbone runs.
-        y : ignored
-
-        Returns
-        -------
-        self : object
-        """
-        images = as_images(X)
+    def _fit(self, images):
         self.picture_, self.scale_ = find_picture(images, self, self._side_step)
         self.model_checksum_, self.model_source_ = self._weights()
         self.recipe_ = self._recipe()
@@ -100,7 +83,6 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
         self.colours_ = mean_colours(self.picture_, images)
         self.picture_.check_ignored(images, self.grid_shape_)
-        return self
 
     @property
     def backbones(self) -> list[PatchFeatures]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, LazyRows, materialize
@@ -220,6 +220,24 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
     n_features_out_: int
     backbones: Sequence[PatchFeatures]  # the estimators with one network each
 
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ImagesLike, y: object = None) -> Self:
+        """Check the images and the weights; only the window of deep images is learned.
+
+        Parameters
+        ----------
+        X : folder, sequence of paths, PIL images or arrays, or ndarray
+            Images in any form that `skstructcore.images.as_images` takes. The headers of all
+            files are read, so that what is no image is found before the backbone runs.
+        y : ignored
+
+        Returns
+        -------
+        self : object
+        """
+        self._fit(as_images(X))
+        return self
+
     def transform(self, X: ImagesLike) -> LazyFeatures:
         """Patch features of images.
 
@@ -255,6 +273,10 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
         frozen = object.__new__(type(self))  # no pickle's state: a module stays one
         vars(frozen).update(vars(self))
         return frozen
+
+    @abstractmethod
+    def _fit(self, images):
+        """Set the attributes above, from an `ImageList`."""
 
     @abstractmethod
     def _check_recipe(self):

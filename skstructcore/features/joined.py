@@ -8,14 +8,12 @@ from contextlib import ExitStack, closing
 from itertools import chain, islice, zip_longest
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.computing import parts
 from .._utils.typing import NDArray, Self
 from ..images.geometry import upsample_maps
-from ..images.image_list import ImagesLike, as_images
 from ._backbone import PatchFeatures
 from ._extraction import keep_networks
 from ._lazy import LazyTransformer
@@ -89,22 +87,8 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         params = {name.removeprefix("features__"): value for name, value in params.items()}
         return self._set_params("_named", **params)
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ImagesLike, y: object = None) -> Self:
-        """Fit all estimators to the images.
-
-        Parameters
-        ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
-        y : ignored
-
-        Returns
-        -------
-        self : object
-        """
+    def _fit(self, images):
         self._check_parts()
-        images = as_images(X)
         for part in self.features:
             part.fit(images)
         grids = [part.grid_shape_ for part in self.features]
@@ -114,7 +98,6 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
         self.model_checksum_ = hashlib.sha256(checksums.encode()).hexdigest()
         self.recipe_ = _recipe_of(self.features)
         self.model_source_ = " + ".join(part.model_source_ for part in self.features)
-        return self
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Names of the features: the position of their estimator and what it calls them.

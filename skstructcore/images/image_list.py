@@ -224,29 +224,23 @@ def _check_list(X):
     if hasattr(X, "columns"):
         columns = list(X)[:5]
         raise ValueError(f"Images must be a list, not a table with columns {columns}: pass one.")
-    if isinstance(X, np.ndarray):
-        _check_axes(X)
-    elif getattr(X, "ndim", 1) != 1:
+    if not isinstance(X, np.ndarray) and getattr(X, "ndim", 1) != 1:
         raise ValueError(
             f"Images must be NumPy arrays, not a {type(X).__module__}.{name}: pass "
             "np.asarray(images), with channels last."
         )
+    kind, shape = (X.dtype.kind, X.shape) if isinstance(X, np.ndarray) else ("O", None)
+    if kind in "US" and len(shape) != 1:
+        raise ValueError(f"An array of names has one axis, an image each; got shape {shape}.")
+    if kind not in "OUS" and len(shape) not in (3, 4):
+        raise ValueError(
+            f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {shape}."
+        )
     if not len(X):
         raise ValueError("The list of images is empty: at least one image is needed.")
-
-
-def _check_axes(X):
-    if X.dtype.kind in "US" and X.ndim != 1:
-        raise ValueError(f"An array of names has one axis, an image each; got shape {X.shape}.")
-    if X.dtype.kind in "OUS":
-        return
-    if X.ndim not in (3, 4):
+    if kind not in "OUS" and len(shape) == 3 and shape[-1] in (3, 4):
         raise ValueError(
-            f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {X.shape}."
-        )
-    if X.ndim == 3 and len(X) and X.shape[-1] in (3, 4):
-        raise ValueError(
-            f"An array of shape {X.shape} looks like one colour image: pass it in a list, [image]."
+            f"An array of shape {shape} looks like one colour image: pass it in a list, [image]."
         )
 
 
