@@ -287,3 +287,9 @@ def test_thin_defects_do_not_vanish_when_a_mask_is_reduced():
     assert not mask_as_seen(line, (10, 10), box=(50, 0, 100, 100)).any()
     # The part may reach beyond the image.
     assert mask_as_seen(~line, (4, 4), box=(-50, -50, 150, 150)).sum() == 4
+
+
+def test_a_combined_scorer_shows_what_it_combines():
+    both = scorers.combine_anomaly_scorers(f1=scorers.f1_max_scorer, ap=scorers.image_ap_scorer)
+    f1, ap = "make_anomaly_scorer(f1_max_score)", "make_anomaly_scorer(image_ap_score)"
+    assert repr(both) == f"combine_anomaly_scorers(f1={f1}, ap={ap})"

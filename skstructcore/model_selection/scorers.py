@@ -66,7 +66,7 @@ def make_anomaly_scorer(
     return _AnomalyScorer(metric, on_maps, greater_is_better, kwargs)
 
 
-def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> Callable[..., dict[str, float]]:
+def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """Make one scorer of several, so that the model runs once for all of them.
 
     It returns a dict of values, which `GridSearchCV` (with `refit` naming one of them) and
@@ -95,7 +95,7 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> Callable[..., dict[str
     for name, scorer in scorers.items():
         if not isinstance(scorer, _AnomalyScorer):
             raise TypeError(f"{name} must be made by make_anomaly_scorer, got {scorer!r}.")
-    return partial(evaluate_scorers, scorers)
+    return _CombinedScorer(scorers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,11 +108,12 @@ class _AnomalyScorer:
     def __call__(
         self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
     ) -> float:
-        return evaluate_scorers({"score": self}, estimator, X, y)["score"]
+        return _CombinedScorer({"score": self})(estimator, X, y)["score"]
 
-    def value(self, *true_and_predicted: Any, **ignored: Any) -> float:
+    def value(self, true: Any, predicted: Any, ignored: Any = None) -> float:
         """The metric, of which higher is better; an error if it is not finite."""
-        value = float(self.metric(*true_and_predicted, **ignored, **self.kwargs))
+        options = self.kwargs if ignored is None else {**self.kwargs, "ignored": ignored}
+        value = float(self.metric(true, predicted, **options))
         if not np.isfinite(value):
             raise ValueError(f"{self!r} gave {value}.")
         return value if self.greater_is_better else -value
@@ -125,35 +126,41 @@ class _AnomalyScorer:
         return f"make_anomaly_scorer({', '.join([name, *options])})"
 
 
-def evaluate_scorers(scorers, estimator, X, y=None):
-    """Check, run the estimator once, and apply the metric of each scorer."""
-    y = required_labels(X, y)
-    if not is_anomalous(y).any():
-        raise ValueError(
-            f"All {len(y)} images have only normal labels, so there is nothing to find. If these "
-            "are training images of a search, pass it return_train_score=False."
-        )
-    anomalous, last, maps = is_anomalous(y, both=True), estimator, X
-    if any(scorer.on_maps for scorer in scorers.values()):
-        check_masks(X, anomalous)
-        if not hasattr(estimator, "steps"):
-            raise TypeError(f"pixel metrics need a Pipeline, got {type(estimator).__name__}.")
-        # Up to the last step once, for scores and maps alike; the maps that enter the last step
-        # know their geometry, the array that leaves it does not.
-        last, maps = estimator[-1], estimator[:-1].transform(X)
-        columns = [getattr(maps, name, None) for name in ("geometry", "ignored")]
-        pixels = np.asarray(last.transform(maps))
-        masks, pixels, ignored = judged_pixels(X, pixels, *columns, anomalous=anomalous)
-        on_pixels = {} if ignored is None else {"ignored": ignored}
-    if not all(scorer.on_maps for scorer in scorers.values()):
-        scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
-        metrics._checked(anomalous, scores)  # a metric of one's own may not look
-    return {
-        name: scorer.value(masks, pixels, **on_pixels)
-        if scorer.on_maps
-        else scorer.value(anomalous, scores)
-        for name, scorer in scorers.items()
-    }
+@dataclass(frozen=True, repr=False)
+class _CombinedScorer:
+    scorers: dict[str, _AnomalyScorer]
+
+    def __call__(
+        self, estimator: Any, X: ImagesLike | ArrayLike, y: ArrayLike | None = None
+    ) -> dict[str, float]:
+        y = required_labels(X, y)
+        if not is_anomalous(y).any():
+            raise ValueError(
+                f"All {len(y)} images have only normal labels, so there is nothing to find. If "
+                "these are training images of a search, pass it return_train_score=False."
+            )
+        anomalous, last, maps = is_anomalous(y, both=True), estimator, X
+        on_maps = [one.on_maps for one in self.scorers.values()]
+        judged = {}  # what metrics get, by whether they are of maps
+        if any(on_maps):
+            check_masks(X, anomalous)
+            if not hasattr(estimator, "steps"):
+                raise TypeError(f"pixel metrics need a Pipeline, got {type(estimator).__name__}.")
+            # Up to the last step once, for scores and maps alike; the maps that enter the last
+            # step know their geometry, the array that leaves it does not.
+            last, maps = estimator[-1], estimator[:-1].transform(X)
+            columns = [getattr(maps, name, None) for name in ("geometry", "ignored")]
+            pixels = np.asarray(last.transform(maps))
+            judged[True] = judged_pixels(X, pixels, *columns, anomalous=anomalous)
+        if not all(on_maps):
+            scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
+            metrics._checked(anomalous, scores)  # a metric of one's own may not look
+            judged[False] = anomalous, scores
+        return {name: one.value(*judged[one.on_maps]) for name, one in self.scorers.items()}
+
+    def __repr__(self):
+        scorers = ", ".join(f"{name}={scorer!r}" for name, scorer in self.scorers.items())
+        return f"combine_anomaly_scorers({scorers})"
 
 
 image_auroc_scorer = make_anomaly_scorer(metrics.image_auroc_score)
