@@ -18,6 +18,16 @@ from ._utils.validation import check_number
 from .images.labels import is_anomalous
 from .images.masks import as_mask
 
+__all__ = [
+    "aupro_score",
+    "f1_max_score",
+    "fpr_at_tpr_score",
+    "image_ap_score",
+    "image_auroc_score",
+    "pixel_auroc_score",
+    "pro_curve",
+]
+
 Images = Sequence[ArrayLike] | NDArray[Any]
 
 
@@ -284,26 +294,25 @@ def _checked_maps(masks, anomaly_maps, ignored):
     maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
     if len(masks) != len(maps):
         raise ValueError(f"One mask for each map is needed: {len(masks)} masks, {len(maps)} maps.")
-    if ignored is None:
-        counted = [np.ones(mask.shape, dtype=bool) for mask in masks]
-    else:
-        counted = [~np.asarray(out, dtype=bool) for out in ignored]
-    if [counts.shape for counts in counted] != [mask.shape for mask in masks]:
+    left_out = [np.asarray(out, dtype=bool) for out in (() if ignored is None else ignored)]
+    if ignored is not None and [out.shape for out in left_out] != [mask.shape for mask in masks]:
         raise ValueError("ignored must hold one array of the size of its mask for each image.")
-    for position, (mask, scored, counts) in enumerate(zip(masks, maps, counted, strict=True)):
+    normal = [~mask for mask in masks]
+    for position, out in enumerate(left_out):
+        masks[position] &= ~out
+        normal[position] &= ~out
+    for position, (mask, good, scored) in enumerate(zip(masks, normal, maps, strict=True)):
         if mask.ndim != 2 or mask.shape != scored.shape:
             raise ValueError(
                 f"Mask and map at position {position} must be two-dimensional and of one "
                 f"size, got {mask.shape} and {scored.shape}."
             )
-        if not np.isfinite(scored[counts]).all():
+        if not np.isfinite(scored[mask | good]).all():
             raise ValueError(f"The anomaly map at position {position} is not finite.")
-    anomalous = [mask & counts for mask, counts in zip(masks, counted, strict=True)]
-    normal = [~mask & counts for mask, counts in zip(masks, counted, strict=True)]
-    for name, pixels in (("anomalous", anomalous), ("normal", normal)):
+    for name, pixels in (("anomalous", masks), ("normal", normal)):
         if not any(part.any() for part in pixels):
             raise ValueError(f"The masks hold no {name} pixel; both kinds are needed.")
-    return anomalous, normal, maps
+    return masks, normal, maps
 
 
 def _normal_pixels_at(values, normal, maps):
