@@ -130,9 +130,10 @@ class AnomalyMapDisplay(Display):
         _check_maps(images, others, y=labels)  # errors before the work
         scorer = fitted_steps(pipe)[-1]
         maps = pipe[:-1].transform(images)
-        scored = images, maps, scorer.describe(maps), scorer
-        view = intensity_of(pipe)
-        return cls._of_scored(*scored, labels=labels, view=view, others=others).plot(axes)
+        described = scorer.describe(maps)
+        every = {_OURS: _in_thresholds(maps, described, scorer), **others}
+        options = {"titles": _titles(images, described, labels), "thresholds": {_OURS: 1.0}}
+        return cls._of(images, every, view=intensity_of(pipe), **options).plot(axes)
 
     @classmethod
     def from_predictions(
@@ -155,12 +156,12 @@ class AnomalyMapDisplay(Display):
         titles, thresholds, rows, axes
             See the class and `plot`.
         """
-        _check_maps(images, maps)
         return cls._of(images, maps, titles=titles, thresholds=thresholds, rows=rows).plot(axes)
 
     @classmethod
     def _of(cls, images, maps, *, view=None, **options):
         """Of maps on their images, as a pipeline sees them through `view`."""
+        _check_maps(images, maps)
         listed = as_images(images)
         listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
@@ -168,16 +169,6 @@ class AnomalyMapDisplay(Display):
         has_masks = hasattr(images, "load_mask")
         masks = [images.load_mask(i) for i in range(len(images))] if has_masks else None
         return cls(pixels, placed, masks=masks, **options)
-
-    @classmethod
-    def _of_scored(cls, images, maps, described, scorer, *, labels, view, others, rows=None):
-        """Of maps that a pipeline has made; those of others stand beside."""
-        limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
-        seen = at_pixels(maps) if scorer.resolution == "full" else maps
-        every = {_OURS: replace(seen, values=seen.values / limits), **others}
-        titles = _titles(described, labels, as_images(images).file_names())
-        options = {"titles": titles, "thresholds": {_OURS: 1.0}, "rows": rows}
-        return cls._of(images, every, view=view, **options)
 
     @classmethod
     def from_evaluation(
@@ -205,10 +196,10 @@ class AnomalyMapDisplay(Display):
             mine = ranks.sort_values(kind="stable").index[:n_cases].tolist()
             chosen += mine
             rows += [heading] * len(mine)
-        images, maps = evaluation.images[chosen], evaluation.maps[chosen]
-        scored = images, maps, scores.iloc[chosen], evaluation.scorer
-        options = {"labels": images.y, "view": evaluation.view, "others": {}, "rows": rows}
-        return cls._of_scored(*scored, **options).plot(axes)
+        images, described = evaluation.images[chosen], scores.iloc[chosen]
+        ours = {_OURS: _in_thresholds(evaluation.maps[chosen], described, evaluation.scorer)}
+        options = {"titles": _titles(images, described, images.y), "thresholds": {_OURS: 1.0}}
+        return cls._of(images, ours, view=evaluation.view, rows=rows, **options).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images.
@@ -280,9 +271,16 @@ def _check_maps(images, maps, y=None):
     check_same_length(images=listed, y=y, **stacks)
 
 
-def _titles(described, labels, names):
+def _in_thresholds(maps, described, scorer):
+    """Maps as the scorer looks at them, in units of the base score's threshold of their route."""
+    limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
+    seen = at_pixels(maps) if scorer.resolution == "full" else maps
+    return replace(seen, values=seen.values / limits)
+
+
+def _titles(images, described, labels):
     """Short lines above each image: its file, what it is and what was decided, its p-value."""
-    titles = []
+    titles, names = [], as_images(images).file_names()
     for i, (name, row) in enumerate(zip(names, described.itertuples(), strict=True)):
         name = PurePath(name).name
         name = name if len(name) <= 28 else f"…{name[-27:]}"

@@ -1,5 +1,7 @@
 """Images beside their maps: what the picture holds, marks and refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,12 @@ def test_headings_may_be_numbers():
     photos, maps = [np.zeros((4, 4, 3), np.uint8)] * 3, {"a": [np.eye(4)] * 3}
     drawn = AnomalyMapDisplay(photos, maps, rows=[1, 2, 2]).plot()
     assert drawn.axes_.shape == (3, 2)
+
+
+def test_more_cases_than_a_picture_can_show_are_refused(pipe, images):
+    evaluation = evaluate(pipe, images[8:])
+    rows = np.arange(120) % len(evaluation.images)
+    scores, maps = evaluation.scores.iloc[rows], evaluation.maps[rows]
+    many = replace(evaluation, images=evaluation.images[rows], scores=scores, maps=maps)
+    with pytest.raises(ValueError, match=r"No picture shows \d+ images, 100 at most"):
+        AnomalyMapDisplay.from_evaluation(many, n_cases=60)
