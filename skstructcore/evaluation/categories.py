@@ -99,48 +99,52 @@ def evaluate_categories(
     layout, results = find_layout(root), Results(output, pipe)
     names = _checked_names(layout, categories)
     (results.output / "categories").mkdir(parents=True, exist_ok=True)
-    rows, contents, failed = {}, {}, {}
+    contents, failed = {}, {}
     for name in names:
         try:
             contents[name] = content_of(layout.root, layout.load(name, check=None))
         except (ValueError, OSError) as error:
             failed[name] = str(error)
-        else:
-            rows[name] = results.read(name, contents[name], overwrite)
-    missing = [name for name, row in rows.items() if row is None]
+    rows = {name: results.read(name, content, overwrite) for name, content in contents.items()}
+    rows = {name: row for name, row in rows.items() if row is not None}
+    missing = [name for name in contents if name not in rows]
     for path in (path for name in missing for path in results.files(name)):
         check_writable(path)
-    n_done = len(rows) - len(missing)
-    _logger.info("%d of %d categories are done already", n_done, len(names))
+    _logger.info("%d of %d categories are done already", len(rows), len(names))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     tasks = (joblib.delayed(_evaluate_one)(clone(pipe), layout, name) for name in missing)
-    bar = progress_bar(verbose=verbose, total=len(names), initial=n_done, unit="category")
+    bar = progress_bar(verbose=verbose, total=len(names), initial=len(rows), unit="category")
     with bar as progress:
         for name, row, outcome in parallel(tasks):
-            rows[name] = row
+            progress.update()
             if row is None:
                 failed[name] = outcome
                 continue
+            rows[name] = row
             try:
                 results.write(name, contents[name], row, outcome)
             except OSError as error:
                 failed[name] = f"its results cannot be written: {error}"
-            progress.update()
-    reasons = [f"- {name}: {failed[name]}" for name in sorted(failed)]
-    rows, table = {name: row for name, row in rows.items() if row is not None}, None
+    return _finished(results, {name: rows[name] for name in names if name in rows}, failed)
+
+
+def _finished(results, rows, failed):
+    """Write the table of all rows and return it, or raise an error that says what is missing."""
+    table, reasons = None, [f"- {name}: {failed[name]}" for name in sorted(failed)]
     if rows:
         table = results.table(rows)
         try:
             results.write_table(table)
         except OSError as error:
             reasons.append(f"- the table of all: {error}")
-    if reasons:
-        stored = f"stored in {str(output)!r} and will not be computed again"
-        headline = f"{len(failed)} of {len(names)} categories failed; the others are {stored}:\n"
-        if not failed:
-            headline = f"All categories are {stored}, but not all results could be written:\n"
-        raise CategoryError(headline + "\n".join(reasons), table)
-    return table
+    if not reasons:
+        return table
+    stored = f"stored in {str(results.output)!r} and will not be computed again"
+    headline = f"All categories are {stored}, but not all results could be written:"
+    if failed:
+        n_categories = len({*rows, *failed})
+        headline = f"{len(failed)} of {n_categories} categories failed; the others are {stored}:"
+    raise CategoryError("\n".join([headline, *reasons]), table)
 
 
 def _checked_names(layout, categories):

@@ -21,6 +21,7 @@ from sklearn.pipeline import Pipeline
 from .._utils.files import escape_name, write_text
 from .._version import __version__
 from ..datasets import ImageSet
+from ..features._backbone import PatchFeatures
 from ..features._modules import is_module, module_checksum
 from ..images.image_list import StrPath
 
@@ -34,7 +35,7 @@ _COLUMNS = (
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own steps
+_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own estimators
 _MARKUP = re.compile(r"[&<>|\[\]*`\\]")
 
 
@@ -123,34 +124,21 @@ def _plain_rows(table):
 
 
 def _settings_of(pipe):
-    """Texts of the version, of all parameters that can change a result, and of the weights."""
+    """Texts of the version and of all that can change a result, by parameter."""
     settings = {"skstructcore": __version__}
     for step_name, step in pipe.steps:
-        is_ours = type(step).__module__.startswith("skstructcore.")
-        without_effect = _WITHOUT_EFFECT if is_ours else ()
-        if hasattr(step, "backbones"):  # weights are known by their content
-            without_effect += ("features", "weights")
-            checksums = [part._weights()[0] for part in step.backbones]
-            settings[f"{step_name}__weights"] = ", ".join(checksums)
-        params = step.get_params() if isinstance(step, BaseEstimator) else {}
-        params = {f"{step_name}__{key}": value for key, value in params.items()}
-        for name, value in {step_name: step, **params}.items():
-            if name.rpartition("__")[2] not in without_effect:
-                settings[name] = _as_text(name, value)
+        content = _content_of(step)
+        for key, value in (content if isinstance(content, dict) else {"class": step}).items():
+            name = f"{step_name}__{key}"
+            items = [*value.items()] if isinstance(value, dict) else value
+            try:
+                settings[name] = json.dumps(items, default=_content_of)
+            except Exception as error:  # of pickle, and of values of one's own
+                raise ValueError(
+                    f"{name} cannot be compared with that of stored results ({error}): pass what "
+                    "can be pickled, and no functions that refer to each other."
+                ) from error
     return settings
-
-
-def _as_text(name, value):
-    if isinstance(value, BaseEstimator):  # its parameters have names of their own
-        return json.dumps(_name_of_type(value))
-    items = [*value.items()] if isinstance(value, dict) else value
-    try:
-        return json.dumps(items, default=_content_of)
-    except Exception as error:  # of pickle, and of values of one's own
-        raise ValueError(
-            f"{name} cannot be compared with that of stored results ({error}): pass what can be "
-            "pickled, and no functions that refer to each other."
-        ) from error
 
 
 def _content_of(value):
@@ -159,22 +147,23 @@ def _content_of(value):
     It depends on the content alone, so that all processes agree.
     """
     if isinstance(value, BaseEstimator):
-        return [_name_of_type(value), value.get_params(deep=False)]
+        params, cls = value.get_params(deep=False), type(value)
+        if cls.__module__.startswith("skstructcore."):
+            params = {key: params[key] for key in params if key not in _WITHOUT_EFFECT}
+        if isinstance(value, PatchFeatures):  # wherever they are
+            params["weights"] = value._weights()[0]
+        return {"class": f"{cls.__module__}.{cls.__qualname__}", **params}
     if is_module(value):
         return module_checksum(value)
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        cells = [cell for cell in cells if cell is not value]
+        cells = [cell for cell in cells if cell is not value]  # it may call itself
         return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
     if isinstance(value, CodeType):  # no source: lambdas of one line share it
         return [value.co_code.hex(), value.co_names, value.co_consts]
     return f"{type(value).__name__} {joblib.hash(value)}"
-
-
-def _name_of_type(value):
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def format_table(table: pd.DataFrame) -> str:

@@ -77,8 +77,7 @@ class Evaluation:
         rows[ALL] |= {"images": len(types), "false_alarms": rows[GOOD]["false_alarms"]}
         columns = ["images", "image_auroc", "pixel_auroc", "aupro", "false_alarms", "missed"]
         table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
-        counts = ["false_alarms", "missed"]
-        return table.rename_axis("defect_type").astype(dict.fromkeys(counts, "Int64"))
+        return table.rename_axis("defect_type").astype(dict.fromkeys(columns[-2:], "Int64"))
 
     def rates(
         self,
