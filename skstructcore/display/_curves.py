@@ -287,8 +287,8 @@ class RegionOverlapDisplay(Display):
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
-        options = {"max_fpr": max_fpr, "name": name, "ax": ax}
-        return cls.from_predictions(masks, pixels, ignored=ignored, **options)
+        curve = pro_curve(masks, pixels, ignored=ignored)
+        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
 
     @classmethod
     def from_predictions(

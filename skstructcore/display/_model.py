@@ -207,9 +207,8 @@ class DependenceDisplay(Display):
         doubled = 2 ** np.arange(int(np.log2(max(self.lags.max(), 1))) + 1)
         ax.set_xticks(doubled, [str(lag) for lag in doubled])
         ax.set_xticks([], minor=True)
-        ax.set_ylim(bottom=0)
-        ax.set_xlabel("lag in the sequence of training images")
-        ax.set_ylabel("explained / expected by chance")
+        ax.set(xlabel="lag in the sequence of training images")
+        ax.set(ylabel="explained / expected by chance", ylim=(0, None))
         ax.legend(frameon=False)
 
 

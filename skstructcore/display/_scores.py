@@ -222,12 +222,10 @@ class ScoreShiftDisplay(ScoredDisplay):
     @classmethod
     def of(cls, described, scorer, labels):
         check_described(described, "base", "anomaly_score")
-        base = described["base"].to_numpy()
-        base_threshold = scorer.calibration_.base_decision.threshold
+        base, threshold = described["base"], scorer.calibration_.base_decision.threshold
         if scorer.routes_.is_routed:
-            base, base_threshold = base / base_thresholds(described, scorer), 1.0
-        scores = described["anomaly_score"].to_numpy()
-        return cls(base, scores, base_threshold, -scorer.offset_, labels)
+            base, threshold = base / base_thresholds(described, scorer), 1.0
+        return cls(base, described["anomaly_score"], threshold, -scorer.offset_, labels)
 
     def counts(self) -> pd.DataFrame:
         """Count images by which of the two scores rejects them.
@@ -347,8 +345,7 @@ class RoutingDisplay(ScoredDisplay):
         return 8, 1.5 + 0.5 * len(self.route_names)
 
     def _draw(self, ax):
-        rows = list(self.route_names)
-        n_images = len(self.ratio)
+        rows, n_images = list(self.route_names), len(self.ratio)
         labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
         # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)

@@ -60,10 +60,6 @@ class _OneClassSplitter:
                 )
         yield from folds
 
-    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Return the number of splits; the arguments are ignored."""
-        return self.n_splits
-
 
 class OneClassKFold(_OneClassSplitter, KFold):
     """K folds; each is tested on its good and anomalous images, the good others train.
@@ -206,10 +202,12 @@ class MVTecSplit(_OneClassSplitter, BaseCrossValidator):
     [0 1] [2 3]
     """
 
-    n_splits = 1
-
     def __init__(self, splits: ArrayLike | None = None) -> None:
         self.splits = splits
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Return 1; the arguments are ignored."""
+        return 1
 
     def _folds(self, X, anomalous, types, groups):
         splits = getattr(X, "splits", None) if self.splits is None else self.splits
