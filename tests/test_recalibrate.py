@@ -210,7 +210,31 @@ def test_scores_of_a_line_far_off_move_to_within_a_standard_error():
     assert np.log(spread) == pytest.approx(np.log(3000) + error**2 / 2 - error)
 
 
-@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("n", [3, 5, 7, 10])
+def test_one_odd_image_among_few_fresh_ones_moves_the_threshold_little(n):
+    """Simulation: a spread that one of five images decides would lead from 1.9 to 4.8."""
+    thresholds = []
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        old, fresh = decide(HeldOut(random.normal(size=200)), 0.05), random.normal(size=n)
+        fresh[0] = 6
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        thresholds.append(now.threshold - old.threshold)
+    assert np.mean(thresholds) < 0.5
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_a_line_far_off_does_not_reject_all_once_three_images_of_it_are_known(n):
+    random, rates = np.random.default_rng(0), []
+    old = decide(HeldOut(random.normal(size=200)), 0.05)
+    for _ in range(30):
+        fresh = 8 + random.normal(size=n)
+        now = _fresh_decision(old, fresh, np.arange(n), 0.0, "expected")
+        rates.append(norm.sf(now.threshold - 8))
+    assert np.mean(rates) < 0.25  # 100 % by the threshold of before
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
 def test_calibrating_an_unchanged_line_again_and_again_changes_nothing(n):
     """Simulation: 40 times with `n` images of the same line; with a spread that is too small on
     average the rate would creep up to 11 % (of 5 images) and 8 %."""
@@ -251,7 +275,9 @@ def test_the_tail_becomes_that_of_fresh_scores_as_they_come_to_count(weight_old,
         assert reach[1] / reach[0] == pytest.approx(1.1 ** (1 / 50), rel=1e-3)
 
 
-@pytest.mark.parametrize(("n", "shift"), [(1, 1), (5, 1), (20, 1), (5, 8), (20, 8), (40, 8)])
+@pytest.mark.parametrize(
+    ("n", "shift"), [(1, 1), (3, 1), (20, 1), (3, 8), (5, 8), (20, 8), (40, 8)]
+)
 def test_the_interval_holds_the_rate_of_a_line_that_has_changed(n, shift):
     """Simulation: 60 images of the fit, and n fresh ones that score some scales higher."""
     truth, random = student_t(DEGREES_OF_FREEDOM), np.random.default_rng(0)

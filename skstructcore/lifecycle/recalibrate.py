@@ -34,6 +34,9 @@ _ENOUGH = 50
 # Of n scores, the standard error of the median, in spreads, and that of the logarithm of the
 # spread, both times sqrt(n): normal scores have 1.5 and 1.6, those of Student's t 1.4 and 1.7.
 _ERROR = 1.5
+# From these numbers on, one odd image among them does not decide where the median and the
+# 0.8-quantile are, so that these are followed.
+_FOLLOW_LOCATION, _FOLLOW_SPREAD = 3, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +77,10 @@ def recalibrate(
     p-values become those of the fresh images, by the rule of the pipeline ("guaranteed" where that
     is "quantile"). As they had no part in the fit, the rule "guaranteed" is exact for further
     images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
-    the scores of the last calibration: a fiftieth of the way for each image, and from five images
-    on at least to within a standard error of theirs. In-sample scores are never moved: fresh images
-    alone decide, of which five are needed, or are joined with these at `weight_old`.
+    the scores of the last calibration: a fiftieth of the way for each image, but at least to within
+    a standard error of their median, of which three are needed, and of their spread, of which ten.
+    In-sample scores are never moved: fresh images alone decide, of which five are needed, or are
+    joined with these at `weight_old`.
 
     Parameters
     ----------
@@ -230,33 +234,31 @@ def _moved(old, fresh, weight):
     """Old scores, moved to where fresh ones lie.
 
     Of n fresh scores, fewer than 50, location and logarithm of the spread move n / 50 of the way,
-    but at least to within a standard error of theirs (a limited translation, Efron and Morris
-    1972); and no farther than where old scores lead that count `weight` each. Fewer than 5 say
-    nothing of a spread or an error.
+    or to within a standard error of theirs where that is more (a limited translation, Efron and
+    Morris 1972); but no farther than where old scores lead that count `weight` each.
     """
     n, n_old = fresh.n_independent, float(old.counts.sum())
-    few, share = min(n / _ENOUGH, 1.0), n / (n + weight * n_old)
     (location, spread), (new_location, new_spread) = map(_middle, (old, fresh))
-    way, log_way, error = new_location - location, 0.0, np.inf
-    if n >= MIN_IMAGES:
-        error = _ERROR / np.sqrt(n)
-        if spread > 0 and new_spread > 0:
-            # The logarithm of the spread of n scores is too small by half of its variance.
-            log_way = np.log(new_spread / spread) + error**2 / 2
-    log_part = _part(log_way, error, few)
-    part = _part(way, error * spread * np.exp(log_part * log_way), few)
-    factor = np.exp(min(share, log_part) * log_way)
+    shift, widening, error = new_location - location, 0.0, _ERROR / np.sqrt(n)
+    if n >= MIN_IMAGES and min(spread, new_spread) > 0:
+        # The logarithm of the spread of n scores is too small by half of its variance.
+        widening = np.log(new_spread / spread) + error**2 / 2
+    least, most = min(n / _ENOUGH, 1.0), n / (n + weight * n_old)
+    widened = _part(widening, error if n >= _FOLLOW_SPREAD else np.inf, least)
+    error *= spread * np.exp(widened * widening)  # in scores
+    shifted = _part(shift, error if n >= _FOLLOW_LOCATION else np.inf, least)
+    about_zero = np.exp(min(widened, most) * widening) * (old.scores - location)
     return replace(
         _weighed(old, max(1.0, weight + n / n_old)),
-        scores=location + min(share, part) * way + factor * (old.scores - location),
-        fresh=old.fresh + (1 - old.fresh) * min(share, few),
+        scores=location + min(shifted, most) * shift + about_zero,
+        fresh=old.fresh + (1 - old.fresh) * min(least, most),
         n_known=n + weight * (old.n_known or n_old),  # of a line that has changed
     )
 
 
-def _part(way, error, few):
-    """Of a way the part `few`, or the one that leads to within `error` of its end."""
-    return max(few, 1 - error / abs(way)) if abs(way) > error else few
+def _part(way, error, least):
+    """The part of a way that leads to within `error` of its end; the part `least` at least."""
+    return max(least, 1 - error / abs(way)) if abs(way) > error else least
 
 
 def _middle(held_out):
