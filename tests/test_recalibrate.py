@@ -187,6 +187,11 @@ def test_a_recalibrated_pipeline_is_saved_and_loaded(pipe, tmp_path):
     assert repr(loaded[-1].recalibration_) == repr(later[-1].recalibration_)
 
 
+def test_too_few_fresh_images_for_a_guarantee_are_not_called_training_images(pipe):
+    decision = recalibrate(pipe, patches(5, 7), force=True)[-1].calibration_.decision
+    assert "with 5 good images the best guarantee is 16.7%" in decision.shortage
+
+
 def test_few_fresh_images_move_scores_a_fiftieth_of_the_way_each():
     old = HeldOut(np.arange(101.0))  # location 50, spread 30.3 (to the middle of a step)
     one = _moved(old, HeldOut(np.array([60.0]), np.zeros(1)), 0.0)

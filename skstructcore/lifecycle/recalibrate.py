@@ -163,10 +163,8 @@ def recalibrate(
         if scorer.part_decision_ is not None:
             by_part = score_parts(changed.describe(fresh.maps)["p_value"], fresh.good.parts)
             groups = fresh.table["group"].to_numpy()[by_part["worst"]]
-            old = changed.part_decision_
-            changed.part_decision_ = _fresh_decision(
-                old, by_part["anomaly_score"], groups, weight_old, old.rule
-            )
+            old, scores = changed.part_decision_, by_part["anomaly_score"]
+            changed.part_decision_ = _fresh_decision(old, scores, groups, weight_old, old.rule)
         decisions = _decisions(fresh, changed)
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("Recalibrated:\n%s", changed.recalibration_.thresholds)

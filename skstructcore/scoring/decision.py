@@ -189,14 +189,14 @@ class Guaranteed(Decision):
         asked, rate, n_independent = self.asked_rate, self.rate, self.held_out.n_independent
         if rate <= asked + ROUNDING:
             return None
-        training = f"{len(self.scores)} training images"
+        images = f"{len(self.scores)} {'good' if self.held_out.fresh else 'training'} images"
         if n_independent < len(self.scores):
-            training += f" in {n_independent} groups"
+            images += f" in {n_independent} groups"
         needed = int(np.ceil(1 / asked - 1 - 1e-9))
         return (
             f"false_alarm_rate={asked:g} takes {needed} independent good images to guarantee; with "
-            f"{training} the best guarantee is {rate:.1%}. The threshold is the largest training "
-            f"score. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
+            f"{images} the best guarantee is {rate:.1%}. The threshold is the largest of their "
+            f"scores. Add images, ask for false_alarm_rate={np.ceil(1000 * rate) / 1000:g}, or use "
             "threshold='expected'."
         )
 
