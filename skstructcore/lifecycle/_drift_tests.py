@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from . import _martingale as bets
 
 HIGHER, CHANGED, REJECTS = "higher scores", "changed scores", "more rejects"
 
+# Attributes of `RouteTests` that images change.
+_STATE = ("ranks", "capital", "over", "lot", "recent")
 # Default share of defects on an unchanged line, of the images that are no false alarms.
 _TOLERATED_DEFECTS = 0.1
 _MOST_TOLERATED = 1 - 1e-6  # where all are rejected, nothing is more
@@ -49,8 +52,7 @@ class RouteTests:
     """Tests of one route, which share `alpha`.
 
     Of in-sample scores only `CHANGED` is tested; of scores that were moved, all but `HIGHER`.
-    ValueError if `tolerated_rejects` (see `DriftMonitor`) is less than the false alarms that the
-    threshold may give.
+    ValueError if `tolerated_rejects` is too small, see `DriftMonitor`.
     """
 
     def __init__(
@@ -85,9 +87,8 @@ class RouteTests:
 
     def begins_lot(self, lot: Any) -> bool:
         """Whether an image is the first of its lot, where lots come in runs."""
-        is_new = self.lot is None or str(lot) != self.lot
-        self.lot = str(lot)
-        return is_new
+        before, self.lot = self.lot, str(lot)
+        return self.lot != before
 
     def add(
         self, image: int, p_value: float, rejected: bool | None, ties: Sequence[float]
@@ -109,25 +110,34 @@ class RouteTests:
             log_value = capital.add(laid[test], image)
             if log_value >= self.log_alarm:
                 self.over.add(test)
-                yield {
-                    "kind": test,
-                    "image": image,
-                    "since": capital.start,
-                    "evidence": float(np.exp(min(log_value, 700))),
-                    **self.recent.shift_since(capital.start),
-                }
+                evidence, since = float(np.exp(min(log_value, 700))), capital.start
+                alarm = {"kind": test, "image": image, "since": since, "evidence": evidence}
+                yield alarm | self.recent.shift_since(since)
+
+    def state(self) -> dict[str, Any]:
+        """What `set_state` takes up again, as JSON has it."""
+        return json.loads(json.dumps({key: getattr(self, key) for key in _STATE}, default=_plain))
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up the attributes of another, of JSON."""
-        for test, ranks in self.ranks.items():
-            ranks.values = list(state["ranks"][test]["values"])
-        for test, capital in self.capital.items():
-            for name, value in state["capital"][test].items():
-                setattr(capital, name, np.array(value)[()])
-        self.over, self.lot, recent = set(state["over"]), state["lot"], state["recent"]
+        """Take up the `state` of another."""
+        ranks, capital, over, self.lot, recent = (state[key] for key in _STATE)
+        self.over = set(over)
+        for test, reference in self.ranks.items():
+            reference.values = list(ranks[test]["values"])
+        for test, mixture in self.capital.items():
+            vars(mixture).update({key: np.array(v)[()] for key, v in capital[test].items()})
         self.recent.columns, self.recent.before = recent["columns"], np.array(recent["before"])
         self.recent.grid = recent["grid"] and tuple(recent["grid"])
         self.recent.rows.extend((image, np.array(row)) for image, row in recent["rows"])
+
+
+def _plain(value):
+    """What JSON has for an array, set, queue or object of the state."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, set):
+        return sorted(value)
+    return list(value) if isinstance(value, deque) else vars(value)
 
 
 class RecentImages:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -120,9 +119,9 @@ class DriftMonitor:
     fresh images alone decide after `recalibrate`; with the held-out scores of training images as
     far as those are not lower than scores of new images. Where `recalibrate` has moved old scores,
     "higher scores" is not tested; after an in-sample fit, whose scores are too low, neither is
-    "more rejects". Images that come in lots are no independent
-    evidence: pass their lots as `groups`, and the first image of each counts. The state keeps a
-    number for each image that passes, about 20 MB of JSON for a million.
+    "more rejects". Images that come in lots are no independent evidence: pass their lots as
+    `groups`, and the first image of each counts. The state keeps a number for each image that
+    passes, about 20 MB of JSON for a million.
 
     References
     ----------
@@ -215,10 +214,13 @@ class DriftMonitor:
         return new
 
     def evidence(self) -> pd.DataFrame:
-        """Return the martingales as they stand: a DataFrame, a row a route and test.
+        """Say how the martingales stand.
 
-        Its columns are ``route``, ``kind``, ``n_images`` that counted, ``log10_evidence``,
-        ``log10_alarm`` at which it alarms, and ``is_over``.
+        Returns
+        -------
+        table : DataFrame
+            A row a route and test: ``route``, ``kind``, ``n_images`` that counted,
+            ``log10_evidence``, ``log10_alarm`` at which it alarms, and ``is_over``.
         """
         rows = [
             (name, kind, test.n_steps, test.log_value, tests.log_alarm, kind in tests.over)
@@ -239,15 +241,30 @@ class DriftMonitor:
             "generator": self._random.bit_generator.state,
             "n_images": self.n_images_,
             "alarms": [vars(alarm) for alarm in self.alarms_],
-            "routes": json.loads(json.dumps(self._tests, default=_plain)),
+            "routes": {name: tests.state() for name, tests in self._tests.items()},
         }
         return {**state, "checksum": _digest(state)}
 
     @classmethod
     def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
-        """Continue where `to_dict` was called: the monitor of a dict, and of the same pipeline.
+        """Continue where `to_dict` was called.
 
-        ValueError if the pipeline, its calibration or the state is another.
+        Parameters
+        ----------
+        pipe : Pipeline
+            The one that was watched, with the same calibration.
+        state : dict
+            What `to_dict` returned, also after it was JSON.
+
+        Returns
+        -------
+        monitor : DriftMonitor
+
+        Raises
+        ------
+        ValueError
+            If the pipeline or its calibration is another, or the state is of another release or
+            not as it was written.
         """
         if not isinstance(state, Mapping) or state.get("version") != _VERSION:
             raise ValueError(
@@ -309,15 +326,6 @@ class DriftMonitor:
 def _routes_of(table):
     """The route of each image; "all" without routes."""
     return [str(name) for name in table.get("nearest_route", ["all"] * len(table))]
-
-
-def _plain(value):
-    """What JSON has for the arrays, sets, queues and objects of `RouteTests`."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, set):
-        return sorted(value)
-    return list(value) if isinstance(value, deque) else vars(value)
 
 
 def _fingerprint(pipe):
