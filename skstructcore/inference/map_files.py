@@ -37,9 +37,8 @@ class MapWriter:
     """Writes files of maps while they are there, in whichever process: see `save_maps`.
 
     Begins in empty folders, or goes on in those of the same model and images. `images` may be a
-    folder, where images are still to come. `folders` are of each kind of file,
-    "map", "overlay" and "mask"; None: not wanted. With `keep_regions` a call finds regions also
-    where there are no masks.
+    folder, where images are still to come. `folders` are of each kind of file, "map", "overlay" and
+    "mask"; None: not wanted. With `keep_regions` a call finds regions also where masks are not.
     """
 
     def __init__(
@@ -216,10 +215,10 @@ def save_maps(
     images = as_images(images)
     writer = MapWriter(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
     left = images[[i for i in range(len(images)) if not writer.has_drawn(images, i)]]
-    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
     failed = {}
-    for scores, _ in iter_shards(pipe, left, writer, **options) if len(left) else ():
-        failed |= scores.set_index("file")["error"].dropna().to_dict()
+    if len(left):
+        for scores, _ in iter_shards(pipe, left, writer, on_error, n_jobs, shard_size, verbose):
+            failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
 
 

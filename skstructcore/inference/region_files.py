@@ -52,32 +52,20 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     """
     sizes = _sizes(regions, images)
     numbers = {name: number for number, name in enumerate(sizes, start=1)}
-    return {
-        "info": _INFO,
-        "images": [
-            {"id": numbers[name], "file_name": name, "height": height, "width": width}
-            for name, (height, width) in sizes.items()
-        ],
-        "categories": [{"id": 1, "name": "anomaly"}],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": numbers[row["image"]],
-                "category_id": 1,
-                "segmentation": [np.ravel(row["polygon"]).tolist()],
-                "bbox": [
-                    row["left"],
-                    row["top"],
-                    row["right"] - row["left"],
-                    row["bottom"] - row["top"],
-                ],
-                "iscrowd": 0,
-                "score": row["peak"],
-                **{name: row[name] for name in _PROPERTIES},
-            }
-            for number, row in enumerate(regions.to_dict("records"), start=1)
-        ],
-    }
+    listed = [
+        {"id": numbers[name], "file_name": name, "height": height, "width": width}
+        for name, (height, width) in sizes.items()
+    ]
+    annotations = []
+    for number, row in enumerate(regions.to_dict("records"), start=1):
+        top, left = row["top"], row["left"]
+        annotation = {"id": number, "image_id": numbers[row["image"]], "category_id": 1}
+        annotation["segmentation"] = [np.ravel(row["polygon"]).tolist()]
+        annotation["bbox"] = [left, top, row["right"] - left, row["bottom"] - top]
+        annotation |= {"iscrowd": 0, "score": row["peak"]}
+        annotations.append(annotation | {name: row[name] for name in _PROPERTIES})
+    lists = {"images": listed, "annotations": annotations}
+    return {"info": _INFO, "categories": [{"id": 1, "name": "anomaly"}], **lists}
 
 
 def is_of_regions(path: StrPath) -> bool:
@@ -102,17 +90,12 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
         A feature a region, whose properties are its other columns.
     """
     _sizes(regions, None)
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [np.vstack([row["polygon"], row["polygon"][:1]]).tolist()],
-            },
-            "properties": {name: row[name] for name in ("image", *_PROPERTIES)},
-        }
-        for row in regions.to_dict("records")
-    ]
+    features = []
+    for row in regions.to_dict("records"):
+        ring = np.vstack([row["polygon"], row["polygon"][:1]]).tolist()
+        properties = {name: row[name] for name in ("image", *_PROPERTIES)}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 
 

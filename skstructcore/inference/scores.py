@@ -93,8 +93,8 @@ def score_images(
     cannot be read, is ``np.where(table["is_anomalous"].fillna(True), -1, 1)`` and
     ``-table["anomaly_score"]``.
     """
-    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    return pd.concat([*iter_scores(pipe, images, **options)], ignore_index=True)
+    shards = iter_shards(pipe, images, None, on_error, n_jobs, shard_size, verbose)
+    return pd.concat([scores for scores, _ in shards], ignore_index=True)
 
 
 def iter_scores(
@@ -110,15 +110,14 @@ def iter_scores(
 
     Parameters are those of `score_images`; the index holds positions among all images.
     """
-    options = dict(on_error=on_error, n_jobs=n_jobs, shard_size=shard_size, verbose=verbose)
-    yield from (scores for scores, _ in iter_shards(pipe, images, **options))
+    shards = iter_shards(pipe, images, None, on_error, n_jobs, shard_size, verbose)
+    yield from (scores for scores, _ in shards)
 
 
 def iter_shards(
     pipe: Pipeline | StrPath,
     images: ImagesLike,
     also: Also | None = None,
-    *,
     on_error: OnError = "skip",
     n_jobs: int | None = None,
     shard_size: int = 64,
