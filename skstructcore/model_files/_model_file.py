@@ -53,9 +53,7 @@ def write_model_file(file: BinaryIO, arrays: dict[str, NDArray], text: dict[str,
     text["sha256"] = _digest_of_head(text, places)
     head = json.dumps({"__metadata__": text, **places}).encode()
     head += b" " * (-(8 + len(head)) % _ALIGNMENT)
-    file.write(len(head).to_bytes(8, "little"))
-    file.write(head)
-    file.writelines(content)
+    file.writelines([len(head).to_bytes(8, "little"), head, *content])
 
 
 class Head(NamedTuple):

@@ -94,8 +94,7 @@ class Reader:
     """Turns nodes back into objects; raises ValueError for anything that it does not know."""
 
     def __init__(self, arrays):
-        self._arrays = arrays
-        self._objects = {}
+        self._arrays, self._objects = arrays, {}
 
     def value(self, node):
         match node:
@@ -130,13 +129,12 @@ def _state_of(value, place):
     cls = type(value)
     if cls is Pipeline:
         return _without_cache(cls, value.get_params(deep=False))
-    if cls.__module__.split(".")[0] != _PACKAGE:
-        raise _refusal(value, place)
-    if dataclasses.is_dataclass(cls):
+    is_ours = cls.__module__.split(".")[0] == _PACKAGE
+    if is_ours and dataclasses.is_dataclass(cls):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
-    if not isinstance(value, BaseEstimator):
-        raise _refusal(value, place)
-    return _without_cache(cls, value.__getstate__())
+    if is_ours and isinstance(value, BaseEstimator):
+        return _without_cache(cls, value.__getstate__())
+    raise _refusal(value, place)
 
 
 def _without_cache(cls, state):
@@ -183,13 +181,12 @@ def _check_annotated(cls, state):
     for base in (base for base in cls.__mro__ if base.__module__.startswith(f"{_PACKAGE}.")):
         names = {**vars(sys.modules[base.__module__]), **_TYPES}
         for key, text in inspect.get_annotations(base).items():
-            if key not in state:
-                if hasattr(cls, key):
-                    continue
+            if key not in state and not hasattr(cls, key):
                 raise ValueError(f"its {cls.__name__} lacks {key!r}, which this release needs")
             words = re.sub(r"\[[^][]*\]", "", str(text)).split(" | ")
             types = [names.get(word.partition("[")[0]) for word in words]
-            if all(map(inspect.isclass, types)) and not isinstance(state[key], tuple(types)):
+            is_checked = key in state and all(map(inspect.isclass, types))
+            if is_checked and not isinstance(state[key], tuple(types)):
                 given = type(state[key]).__name__
                 raise ValueError(f"its {cls.__name__} has a {given} as {key!r}, not {text}")
 

@@ -61,14 +61,9 @@ def save(model: BaseEstimator, path: StrPath) -> None:
     >>> bool((again.score_samples(X) == pipe.score_samples(X)).all())
     True
     """
-    check_is_fitted(model)
-    writer = Writer()
-    state = writer.node(model, type(model).__name__)
-    text = {
-        "format": f"skstructcore {FORMAT}",
-        "header": json.dumps(_header(model)),
-        "state": json.dumps(state),
-    }
+    writer, state = _written(model)
+    header = json.dumps(_header(model))
+    text = {"format": f"skstructcore {FORMAT}", "header": header, "state": json.dumps(state)}
     with atomic_file(path) as file:
         write_model_file(file, writer.arrays, text)
 
@@ -96,10 +91,14 @@ def trusted_types(model: BaseEstimator) -> list[str]:
     >>> trusted_types(RandomProjection(2).fit(np.eye(3)))
     ['skstructcore.projection.RandomProjection']
     """
+    writer, _ = _written(model)
+    return sorted(f"skstructcore.{name.replace(':', '.')}" for name in writer.types - {PIPELINE})
+
+
+def _written(model):
     check_is_fitted(model)
     writer = Writer()
-    writer.node(model, type(model).__name__)
-    return sorted(f"skstructcore.{name.replace(':', '.')}" for name in writer.types - {PIPELINE})
+    return writer, writer.node(model, type(model).__name__)
 
 
 def load(
@@ -113,6 +112,7 @@ def load(
     Parameters
     ----------
     path : str or path-like
+        The file.
     mmap_mode : {"r"} or None, default=None
         "r" maps the arrays into memory, read-only: processes share one copy of the bank.
     weights : str, path-like or sequence of them, default=None
@@ -122,6 +122,7 @@ def load(
     Returns
     -------
     model : Pipeline or estimator
+        Fitted, as it was saved.
 
     Raises
     ------
@@ -155,11 +156,8 @@ def load(
 def with_weights(model: BaseEstimator, weights: StrPath | Sequence[StrPath]) -> BaseEstimator:
     """Tell the networks of a model, in place, where their weights are; see `load`."""
     given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
-    networks = [
-        step
-        for step in (model, *model.get_params().values())
-        if isinstance(step, PatchFeatures) and hasattr(step, "weights")
-    ]
+    steps = [step for step in (model, *model.get_params().values()) if hasattr(step, "weights")]
+    networks = [step for step in steps if isinstance(step, PatchFeatures)]
     if len(given) != len(networks):
         raise ValueError(
             f"weights: {len(given)} given, but {len(networks)} networks of the model have theirs "
@@ -171,7 +169,12 @@ def with_weights(model: BaseEstimator, weights: StrPath | Sequence[StrPath]) -> 
 
 
 def info(path: StrPath) -> dict[str, Any]:
-    """Read what a model file, at `path`, says about itself, without its bank.
+    """Read what a model file says about itself, without its bank.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file that `save` has written.
 
     Returns
     -------
@@ -185,6 +188,11 @@ def info(path: StrPath) -> dict[str, Any]:
         "format"; "digest", of all parameters and all that is fitted: the same for the same
         training, another once the model is recalibrated or changed in any way; and "bytes", the
         size of the file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no model file, of another format, or its head is damaged.
     """
     text = _read_head(path).text
     return {
@@ -227,10 +235,11 @@ def _header(model):
     network = getattr(first, "features", [first])[0]  # all joined networks see the same
     bank = next((step for step in steps if isinstance(step, CoresetBank)), None)
     scorer = last if isinstance(last, StructCoreScorer) else None
-    seen = {"input_size": getattr(network, "input_size_", None)}
-    seen["scale"] = getattr(network, "scale_", None)
+    seen = {name: getattr(network, f"{name}_", None) for name in ("input_size", "scale")}
     names = ("source", "checksum")
     rates = ("rule", "asked_rate", "rate", "interval", "threshold")
+    decided = scorer.routes_.decisions.items() if scorer else ()
+    decisions = {k: {name: getattr(decision, name) for name in rates} for k, decision in decided}
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"skstructcore": __version__, **versions_of(*_LIBRARIES)},
@@ -242,9 +251,6 @@ def _header(model):
             "n_bank_entries": bank and len(bank.bank_),
             "n_routes": bank and len(bank.bank_.route_names),
         },
-        "decisions": {
-            route: {name: getattr(decision, name) for name in rates}
-            for route, decision in (scorer.routes_.decisions if scorer else {}).items()
-        },
+        "decisions": decisions,
         "summary": closing_sentences(scorer) if scorer else [],
     }
