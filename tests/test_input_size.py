@@ -254,3 +254,9 @@ def test_sizes_may_be_integers_of_numpy_as_searches_over_arrays_give_them(sizes,
         for options in (sizes, plain)
     )
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("size", [{"image_size": True}, {"image_size": (True, 64)}])
+def test_true_is_no_length(size):
+    with pytest.raises(ValueError, match="image_size must be a positive integer or two"):
+        ConvFeatures(**size).fit(np.zeros((1, 64, 64), np.uint8))

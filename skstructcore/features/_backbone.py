@@ -8,27 +8,22 @@ import re
 import textwrap
 from abc import abstractmethod
 from collections.abc import Hashable
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
 from .._utils.computing import find_device
-from ..images.intensity import Intensity
 from ._cache import FeatureCache
 from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
 from ._lazy import LazyTransformer
-from ._parameters import CONSTRAINTS, SHARED
+from ._parameters import CONSTRAINTS, DECIDING, SHARED
 from ._picture import digest_of, find_picture, mean_colours
 
 if TYPE_CHECKING:
     import torch
 
     from ._networks import Network
-
-# The parameters of all estimators that decide over features, but for `ignore`.
-_DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "channels")
 
 #: Mean and standard deviation of the pixels, between 0 and 1, of ImageNet's photographs.
 IMAGENET_SCALING = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -117,7 +112,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
         Weights are compared when the network is loaded, with a message of their own.
         """
-        parameters = {name: getattr(self, name) for name in _DECIDING}
+        parameters = {name: getattr(self, name) for name in DECIDING}
         recipe = {**parameters, "ignore": digest_of(self.ignore), **self._network_recipe()}
         # Tuples and lists become the same, and what is of NumPy that of Python.
         return json.loads(json.dumps(recipe, default=lambda value: value.tolist()))
@@ -134,19 +129,11 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def _cache_recipe(self):
         """What the features of one image on disk depend on; ignored patches are marked later."""
-        picture = self.picture_
-        framing, intensity, tile = picture.framing, picture.intensity, picture.tile
-        unusual = {
-            "region": framing.region,
-            "intensity": astuple(intensity) if intensity != Intensity() else None,
-            "tiles": tile and (*tile, int(self.tile_overlap)),
-        }
         return {
             "estimator": type(self).__name__,
             "weights": self.model_checksum_,
-            "scaling": (framing.size, framing.resize, framing.crop),
             "dtype": str(_device_and_dtype(self.device, self.dtype)[1]),
-            **{name: value for name, value in unusual.items() if value is not None},
+            **self.picture_.recipe(self.tile_overlap),
             **self._network_recipe(),
             **self._computation,
         }

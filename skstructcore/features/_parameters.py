@@ -21,14 +21,11 @@ Precision: TypeAlias = Literal["auto", "float32", "float16", "bfloat16"]
 Memory: TypeAlias = StrPath | joblib.Memory | None
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
+_SHARE = Interval(RealNotInt, 0, 1, closed="right")
+# What is seen of an image, and so decides over its features; `ignore` takes some of them away.
+DECIDING = ("image_size", "crop", "tile_size", "tile_overlap", "window", "channels")
 CONSTRAINTS = {
-    "image_size": [
-        _POSITIVE,
-        Interval(RealNotInt, 0, 1, closed="right"),
-        StrOptions({"native"}),
-        tuple,
-        list,
-    ],
+    "image_size": [_POSITIVE, _SHARE, StrOptions({"native"}), tuple, list],
     "tile_size": [_POSITIVE, tuple, list, None],
     "tile_overlap": [Interval(Integral, 0, None, closed="left")],
     "ignore": [str, os.PathLike, np.ndarray, list, tuple, dict, None],

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -47,6 +47,20 @@ class Picture:
     def network_size(self):
         """Height and width of what the network gets at a time."""
         return self.tile or self.framing.size
+
+    def recipe(self, tile_overlap):
+        """All that the features of an image depend on, but what is ignored, as JSON can write it.
+
+        What is as usual is left out, as in caches of before there was anything else.
+        """
+        framing, intensity, tile = self.framing, self.intensity, self.tile
+        recipe = {
+            "scaling": (framing.size, framing.resize, framing.crop),
+            "region": framing.region,
+            "intensity": astuple(intensity) if intensity != Intensity() else None,
+            "tiles": tile and (*tile, int(tile_overlap)),
+        }
+        return {name: value for name, value in recipe.items() if value is not None}
 
     def pixels(self, images, i):
         """Levels `(height, width, 3)` of one image."""
