@@ -30,11 +30,21 @@ class Output(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         path = super().convert(value, param, ctx)
-        first = ctx.meta.setdefault("outputs", {}).setdefault(path.resolve(), param)
-        if first is not param:
-            self.fail(f"{first.opts[0]} writes {str(path)!r} too: name two files", param, ctx)
         check_output(path, text=self.text)
-        return path
+        return _claim(ctx, param, path)
+
+
+def _claim(context, parameter, path):
+    """Callback of what is written: no other option of the command may write there."""
+    if path is not None:
+        first = context.meta.setdefault("outputs", {}).setdefault(path.resolve(), parameter)
+        if first is not parameter:
+            raise click.BadParameter(f"{first.opts[0]} writes {str(path)!r} too: name two files")
+    return path
+
+
+# An option for a folder of files, one an image.
+folder_of_files = functools.partial(click.option, type=FOLDER, callback=_claim)
 
 
 def check_output(path: Path, *, text: bool = True) -> None:
@@ -237,8 +247,8 @@ n_jobs = click.option(
     help="Number of processes, -1: one a core.  [default: 1]",
 )
 json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-maps = click.option("--maps", type=FOLDER, help="Folder for a map an image, as 16-bit PNG.")
-overlays = click.option("--overlays", type=FOLDER, help="Folder for images with maps over them.")
+maps = folder_of_files("--maps", help="Folder for a map an image, as 16-bit PNG.")
+overlays = folder_of_files("--overlays", help="Folder for images with maps over them.")
 
 
 def exit_code(when: str) -> Callable:

@@ -73,6 +73,8 @@ def test_options_have_the_defaults_of_what_they_are_passed_to(command, names, fu
         ("score MODEL IMAGE --shard-size -3", "-3 is not in the range x>=1"),
         ("evaluate-categories ROOT --n-jobs 0", "0 processes do no work"),
         ("score MODEL IMAGE --csv x --regions ./x", "name two files"),
+        ("score MODEL IMAGE --csv x --maps ./x", "name two files"),
+        ("watch MODEL ROOT --overlays x --csv x", "name two files"),
         ("score MODEL", "Missing argument 'IMAGES...'"),
         ("evaluate ROOT/bolt --csv x --model x", "name two files"),
         ("evaluate ROOT --csv s.csv", "holds 2 categories: see skstructcore evaluate-categories"),
