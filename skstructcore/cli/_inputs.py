@@ -50,7 +50,7 @@ class Sources(NamedTuple):
         return as_images([row.file for row in rows], max_pixels=max_pixels)
 
     def labelled(self, good):
-        """Images to test, of each of which it is known whether it is good."""
+        """Rows of images to test, of each of which it is known whether it is good."""
         from ..images.files import split_name
 
         rows = self.rows(good, "test")
@@ -61,7 +61,7 @@ class Sources(NamedTuple):
                 f"Nothing says whether {unsaid[0]!r} is good. Name a folder that holds a folder of "
                 "good images beside those of defects, or a table with columns file and label."
             )
-        return self.all_of(rows)
+        return rows
 
 
 def parts_of(paths, rule):

@@ -12,8 +12,6 @@ from .._utils.files import atomic_file, escape_name
 # Heavy imports are inside functions, so that --help answers at once.
 
 REJECTED, USAGE, UNREADABLE = 1, 2, 3
-
-
 #: What the exit status of a command means: ends its help.
 EXIT_CODES = (
     "Exit status: 0 done; 1 only with --exit-code, see there; 2 wrong usage or input, or a result "
@@ -53,8 +51,7 @@ def table_text(table: Any, *, header: bool = True) -> str:
     shown = table.map(lambda value: escape_name(value) if isinstance(value, str) else value)
     for name in _SHARES & set(shown):
         shown[name] = [("" if pd.isna(v) else f"{100 * v:.2f} %") for v in shown[name]]
-    numbers = {"float_format": lambda v: f"{v:.4g}", "na_rep": ""}
-    return shown.to_string(index=False, header=header, **numbers)
+    return shown.to_string(index=False, header=header, float_format="{:.4g}".format, na_rep="")
 
 
 def as_plain(value: Any) -> Any:

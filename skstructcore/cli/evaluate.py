@@ -68,7 +68,8 @@ def evaluate(
                 "a saved MODEL is tested as it is, so that --train, --features, --preset, --set "
                 "and --model have no meaning"
             )
-        tested = images._replace(paths=others).labelled(good)
+        images = images._replace(paths=others)
+        tested = images.all_of(images.labelled(good))
         is_anomalous(tested.y, both=True)
         pipe = ModelFile(first, weights, trust).load(false_alarm_rate)
         if parts:
@@ -186,14 +187,15 @@ def _to_fit_and_test(images, train, good, parts):
                 f"{str(path)!r} holds {len(layout.categories)} categories: see "
                 "skstructcore evaluate-categories, or name the folder of one of them"
             )
-    tested, to_train = images.labelled(good), images._replace(paths=train) if train else images
+    to_test, to_train = images.labelled(good), images._replace(paths=train) if train else images
     rows = to_train.rows(good, "train")
     to_fit = {os.path.realpath(row.file) for row in rows if (row.label or GOOD) == GOOD}
-    common = to_fit & set(map(os.path.realpath, tested.paths))
+    common = to_fit & {os.path.realpath(row.file) for row in to_test}
+    if common and (train or len(common) < len(to_fit)):
+        raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
+    tested = images.all_of(to_test)
     if not common:
         return to_train.all_of(rows), tested
-    if train or len(common) < len(to_fit):
-        raise Refused(f"{len(common)} images are to be fitted and tested on: {min(common)!r}, ...")
     groups = tested.groups
     if groups is None:
         groups = tested.parts if parts is None else parts_of(tested.paths, parts)

@@ -283,9 +283,7 @@ def cache(folder, max_size, max_age, as_json):
     """
     from ..features import cache_size, prune_cache
 
-    n_deleted = bytes_deleted = 0
-    if max_size is not None or max_age is not None:
-        n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
+    n_deleted, bytes_deleted = prune_cache(folder, max_bytes=max_size, max_age=max_age)
     n_images, n_bytes = cache_size(folder)
     lines = [f"{n_images} images, {n_bytes / 1e6:.1f} MB: {folder}"]
     if n_deleted:

@@ -43,7 +43,7 @@ def is_terminal() -> bool:
 )
 @option.maps
 @option.overlays
-@click.option("--masks", type=option.FOLDER, help="Folder for masks of the regions found.")
+@option.folder_of_files("--masks", help="Folder for masks of the regions found.")
 @click.option("--regions", type=option.Output(), help="Write regions as COCO JSON.")
 @option.exit_code("an image is rejected")
 @option.json
@@ -94,8 +94,7 @@ def score(
         parts = parts_of(paths, parts)
     drawn = {form: options.pop(f"{form}s") for form in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
-        keep_regions = regions is not None
-        options["also"] = MapWriter(pipe, listed, drawn, keep_regions=keep_regions)
+        options["also"] = MapWriter(pipe, listed, drawn, keep_regions=regions is not None)
     # What has to be the same for rows that were written before a kill to be of this run.
     asked = [false_alarm_rate, *images.reading.values(), *map(str, drawn.values()), str(regions)]
     run = [file_digest(model.path), paths, [stamp_of(path) for path in paths], asked]
@@ -121,20 +120,17 @@ def score(
     is_read = rows["error"].isna().to_numpy()
     if regions is not None:
         _write_coco(region_lines, regions, listed[is_read.nonzero()[0]])
-    summary = {
-        "images": len(rows),
-        "rejected": int(rows["is_anomalous"].astype("boolean").fillna(False).sum()),
-        "unreadable": int((~is_read).sum()),
-    }
+    n_unreadable = int((~is_read).sum())
+    n_rejected = int(rows["is_anomalous"].astype("boolean").fillna(False).sum())
+    summary = {"images": len(rows), "rejected": n_rejected, "unreadable": n_unreadable}
     if parts:
         of_parts = read_scores(csv.read_bytes()) if csv else rows
         parts = decide_parts(pipe[-1], of_parts.assign(file=paths), parts)
         summary["parts"] = len(parts)
         summary["rejected_parts"] = int(parts["is_anomalous"].fillna(False).sum())
     _tell(summary, rows, parts, csv, csv_of_parts, as_json)
-    if summary["unreadable"]:
-        n = summary["unreadable"]
-        say(f'{n} of {len(paths)} images cannot be read, see the column "error"')
+    if n_unreadable:
+        say(f'{n_unreadable} of {len(paths)} images cannot be read, see the column "error"')
         context.exit(UNREADABLE)
     if exit_code and summary["rejected" if parts is None else "rejected_parts"]:
         context.exit(REJECTED)
@@ -267,7 +263,7 @@ def report(model, images, output, good, parts, false_alarm_rate, as_json, **opti
     from ..images import as_images
     from ..report import report as write_report
 
-    shown = images.as_they_are("test") if good is None else images.labelled(good)
+    shown = images.as_they_are("test") if good is None else images.all_of(images.labelled(good))
     pipe = model.load(false_alarm_rate)
     if parts is not None:
         options["parts"] = parts_of(as_images(shown).file_names(), parts)

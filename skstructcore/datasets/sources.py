@@ -376,6 +376,7 @@ def _labels(root, places, good):
         raise DatasetError(root, [f"{file}: an image beside folders of images" for file in loose])
     labels = []
     for names, defect in zip(folders, defects, strict=True):
+        # With line2/deep/{good,dent}, line2/deep is in `around`, and names[2] is the type, "dent".
         beside = [i for i in range(len(names)) if names[:i] in around]
         label = GOOD if any(map(is_good, names)) else names[max(beside, default=depth)]
         labels.append(defect or label)
