@@ -52,9 +52,6 @@ class Graph:
     def cut(self, value, axis, start, stop):
         return self("Slice", value, [start], [stop], [axis])
 
-    def where(self, condition, if_true, if_false):
-        return self("Where", condition, if_true, if_false)
-
 
 def scaled_pixels(
     g: Graph, pixels: str, size: tuple[int, int], box: tuple, seen: tuple[int, int]
@@ -176,7 +173,7 @@ class Descriptors:
         values = g("MatMul", g("MatMul", rows, self.map), columns)
         if not self.there.all():
             share = np.where(self.there, rows @ self.there @ columns, 1)
-            values = g.where(self.there, g("Div", values, share), -np.inf)
+            values = g("Where", self.there, g("Div", values, share), -np.inf)
         return g.reduce("Max", values)
 
     def moran(self):
@@ -186,17 +183,17 @@ class Descriptors:
         total = g("Add", *(self._sum(g("Mul", a, b), counted) for a, b, counted in pairs))
         n_pairs = float(max(sum(counted.sum() for _, _, counted in pairs), 1e-300))
         varies = g("Greater", variance, 0.0)
-        scale = g("Mul", g.where(varies, variance, 1.0), n_pairs)
-        return g.where(varies, g("Div", total, scale), 0.0)
+        scale = g("Mul", g("Where", varies, variance, 1.0), n_pairs)
+        return g("Where", varies, g("Div", total, scale), 0.0)
 
     def concentration(self):
         g = self.g
         above = g("Sub", self.values, g("ReduceMin", self.values, keepdims=0))
         total = g.reduce("Sum", above)
         varies = g("Greater", total, 0.0)
-        share = g.where(varies, g("Div", above, g.where(varies, total, 1.0)), 1 / self.n)
+        share = g("Where", varies, g("Div", above, g("Where", varies, total, 1.0)), 1 / self.n)
         positive = g("Greater", share, 0.0)
-        entropy = g("Mul", share, g("Log", g.where(positive, share, 1.0)))
+        entropy = g("Mul", share, g("Log", g("Where", positive, share, 1.0)))
         return g("Add", g("Div", g.reduce("Sum", entropy), float(np.log(max(self.n, 2)))), 1.0)
 
     def component(self):

@@ -62,8 +62,8 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
     phi = g("Concat", *phi, axis=0)
     constants = score_constants(scorer, knn.search_.entries.route_names)
     score, p_value, good, is_near = _judge(g, phi, constants, route, distance)
-    decision = g.where(good, np.int64(1), np.int64(-1))
-    route = g.where(is_near, route, np.int64(-1))
+    decision = g("Where", good, np.int64(1), np.int64(-1))
+    route = g("Where", is_near, route, np.int64(-1))
     results = {"score": score, "p_value": p_value, "decision": decision, "route": route}
     for name, value in results.items():
         g("Reshape", value, np.array([1], np.int64), outputs=(name,))
@@ -94,18 +94,18 @@ def _judge(g, phi, constants, route, distance):
     good = g("LessOrEqual", raw, of_route("threshold"))
     is_near, rate, above = g.constant(np.bool_(True)), of_route("rate"), float(np.nextafter(1.0, 2))
     if distance is not None:
-        score = g.where(good, g("Min", score, 1.0), g("Max", score, above))
+        score = g("Where", good, g("Min", score, 1.0), g("Max", score, above))
         tiny = float(np.finfo(np.float64).tiny)
         logs = g("Sub", g("Log", g("Max", distance, tiny)), of_route("tail_location"))
         far = g("Div", logs, of_route("tail_scale"))
         is_near = g("LessOrEqual", far, of_route("tail_critical"))
         beyond = g("Max", score, g("Div", far, of_route("tail_critical")), above)
         rare = _interpolated(g, far, of_route("tail_levels"), of_route("tail_p_values"))
-        score = g.where(is_near, score, beyond)
-        p_value = g.where(is_near, p_value, g("Min", p_value, g("Mul", rare, rate)))
+        score = g("Where", is_near, score, beyond)
+        p_value = g("Where", is_near, p_value, g("Min", p_value, g("Mul", rare, rate)))
         good = g("And", good, is_near)
     least = g("Add", rate, 2 * ROUNDING)
-    p_value = g.where(good, g("Max", p_value, least), g("Min", p_value, rate))
+    p_value = g("Where", good, g("Max", p_value, least), g("Min", p_value, rate))
     return score, p_value, good, is_near
 
 
@@ -127,7 +127,7 @@ def _directions(g, rows):
     """Rows of length one; zero vectors stay zero."""
     norms = g("Sqrt", g.reduce("Sum", g("Mul", rows, rows), -1, keepdims=1))
     positive = g("Greater", norms, np.float32(0))
-    return g("Div", rows, g.where(positive, norms, np.float32(1)))
+    return g("Div", rows, g("Where", positive, norms, np.float32(1)))
 
 
 def _choose_routes(g, along, knn, n_patches, n_counted):
@@ -146,7 +146,7 @@ def _choose_routes(g, along, knn, n_patches, n_counted):
     nearest = g("Sub", 2.0, g("Mul", g.reduce("Max", cosines, 1), 2.0))
     nearest = g("Sqrt", g("Max", nearest, 0.0))
     square = g("Mul", g("Mul", nearest, nearest), 0.5)
-    nearest = g.where(g("LessOrEqual", nearest, 1.0), square, g("Sub", nearest, 0.5))
+    nearest = g("Where", g("LessOrEqual", nearest, 1.0), square, g("Sub", nearest, 0.5))
     return g("TopK", g.reduce("Mean", nearest, 1), [search.n_searched], outputs=2, largest=0)[1]
 
 

@@ -270,8 +270,7 @@ def webhook_sender(url: str, timeout: float = 5.0) -> Send:
         body = json.dumps(message).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with opener.open(request, timeout=timeout):
-                pass
+            opener.open(request, timeout=timeout).close()
         except http.client.HTTPException as error:
             raise OSError(f"{url} gives no answer that can be read: {error!r}") from error
 
