@@ -269,6 +269,9 @@ def _check_maps(images, maps, y=None):
         raise TypeError(f"maps must be a dict, {{'name': maps}}, got {type(maps).__name__}.")
     stacks = {f"maps[{name!r}]": stack for name, stack in maps.items()}
     check_same_length(images=listed, y=y, **stacks)
+    for name, stack in stacks.items():
+        if np.ndim(stack) != 3:
+            raise ValueError(f"{name} must have the shape (n_images, H, W), got {np.shape(stack)}.")
 
 
 def _in_thresholds(maps, described, scorer):

@@ -184,8 +184,7 @@ class DependenceDisplay(Display):
                 "which dependence can be told: add images (or raise bank__max_memory, where the "
                 "bank was selected from a stream)."
             )
-        if route is None and len(by_route) == 1:
-            (route,) = by_route
+        route = next(iter(by_route)) if route is None and len(by_route) == 1 else route
         if route not in by_route:
             names = ", ".join(map(repr, by_route))
             raise ValueError(f"route must be one of {names}, got {route!r}.")

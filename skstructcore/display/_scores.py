@@ -354,8 +354,7 @@ class RoutingDisplay(ScoredDisplay):
             places = self.ratio[labels == label], heights[labels == label]
             ax.plot(*places, ls="", label=as_text(label), alpha=0.6, ms=5, **style)
         ax.axvline(1, color="0.3", ls="--", lw=1)
-        up = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
-        ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, **up)
+        ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, va="bottom", transform=ax.get_xaxis_transform())
         ax.set_xscale("log", subs=(2, 5))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("{x:g}")

@@ -127,8 +127,8 @@ def _settings_of(pipe):
     """Texts of the version and of all that can change a result, by parameter."""
     settings = {"skstructcore": __version__}
     for step_name, step in pipe.steps:
-        content = _content_of(step)
-        for key, value in (content if isinstance(content, dict) else {"class": step}).items():
+        content = _content_of(step) if isinstance(step, BaseEstimator) else {"class": step}
+        for key, value in content.items():
             name = f"{step_name}__{key}"
             items = [*value.items()] if isinstance(value, dict) else value
             try:

@@ -122,8 +122,7 @@ def report(
     fitted_steps(pipe)
     check_takes_images(pipe, "report")
     check_number(batch_size, "batch_size", 1, closed="left", type=Integral)
-    optional = {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}
-    for name, value in optional.items():
+    for name, value in {"max_images": max_images, "detail": detail, "thumbnail": thumbnail}.items():
         if value is not None:
             check_number(value, name, 1, closed="left", type=Integral)
     listed = as_images(images).seen_through(intensity_of(pipe))

@@ -172,3 +172,9 @@ def test_more_cases_than_a_picture_can_show_are_refused(pipe, images):
     many = replace(evaluation, images=evaluation.images[rows], scores=scores, maps=maps)
     with pytest.raises(ValueError, match=r"No picture shows \d+ images, 100 at most"):
         AnomalyMapDisplay.from_evaluation(many, n_cases=60)
+
+
+def test_maps_that_are_no_images_are_refused():
+    photos = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"maps\['ours'\] must have the shape \(n_images, H, W\)"):
+        AnomalyMapDisplay.from_predictions(photos, {"ours": np.zeros((2, 8))})
