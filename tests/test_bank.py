@@ -223,8 +223,8 @@ def test_the_default_memory_streams_ten_thousand_images_at_the_default_ratio():
     from skstructcore.neighbors.streaming import least_memory
 
     bank = CoresetBank()
-    assert [entries_of("auto", n) for n in (100, 20_000, 500_000)] == [5, 1000, 8192]
-    entries = entries_of(bank.ratio, 10_000 * 784)
+    assert [entries_of("auto", n, "all") for n in (100, 20_000, 500_000)] == [5, 1000, 8192]
+    entries = entries_of(bank.ratio, 10_000 * 784, "all")
     assert least_memory(entries, 512) + 2 * 784 * 512 * 4 <= bank.max_memory
 
 

@@ -159,6 +159,12 @@ def test_the_advice_leads_to_a_fit(only):
     advised.check()
 
 
+@pytest.mark.parametrize("known", [{}, {"bank__categories": ["a", "b"] * 5}])
+def test_more_patches_than_there_are_is_no_lack_of_memory(known):
+    with pytest.raises(ValueError, match=r"ratio=1000000000 is larger than the \d+ patches"):
+        make(bank__ratio=10**9).fit(photos(10), **known)
+
+
 def test_a_backbone_that_takes_too_much_is_named_by_its_parameters(only):
     X = photos(60)
     pipe = make(features__image_size=256, features__n_jobs=2)

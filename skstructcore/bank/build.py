@@ -54,7 +54,7 @@ def select_bank(
         members = np.flatnonzero(of_route if left_out is None else of_route & ~left_out)
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
-        n_entries = _checked_entries(ratio, len(rows), name)
+        n_entries = entries_of(ratio, len(rows), name)
         start = check_random_state(random_state).randint(len(rows))
         picks, radii = greedy_k_center(rows, n_entries, start=start, device=device)
         chosen.append((rows[picks], members[places[picks] // per_image]))
@@ -75,24 +75,23 @@ def join_routes(chosen, route_names):
     )
 
 
-def entries_of(ratio: float | str, n_rows: int) -> int:
-    """How many of `n_rows` patches of a route are kept, see `ratio` of `CoresetBank`."""
+def entries_of(ratio: float | str, n_rows: int, route: str) -> int:
+    """How many of `n_rows` patches of a route are kept, see `ratio` of `CoresetBank`.
+
+    ValueError if there are none, or fewer than should be kept.
+    """
+    if n_rows == 0:
+        raise ValueError(f"Every patch of route {route!r} is ignored: there is nothing to keep.")
     if isinstance(ratio, Integral):
+        if ratio > n_rows:
+            raise ValueError(
+                f"ratio={ratio} is larger than the {n_rows} patches there are in route {route!r}: "
+                "choose fewer, or give more images."
+            )
         return int(ratio)
     if ratio == "auto":
         return max(round(0.01 * n_rows), min(8192, round(0.05 * n_rows)), 1)
     return max(1, round(ratio * n_rows))
-
-
-def _checked_entries(ratio, n_rows, name):
-    if n_rows == 0:
-        raise ValueError(f"Every patch of route {name!r} is ignored: there is nothing to keep.")
-    if isinstance(ratio, Integral) and ratio > n_rows:
-        raise ValueError(
-            f"ratio={ratio} is larger than the {n_rows} patches there are in route {name!r}: "
-            "choose fewer, or give more images."
-        )
-    return entries_of(ratio, n_rows)
 
 
 def most_unlike(
@@ -163,7 +162,7 @@ def stream_bank(
     n_rows = (per_image * np.bincount(routes, minlength=len(names))).tolist()
     counted = 1 - X.ignored_share()
     n_entries = [
-        _checked_entries(ratios[name], round(counted * n), name)
+        entries_of(ratios[name], round(counted * n), name)
         for name, n in zip(names, n_rows, strict=True)
     ]
     shares, n_kept = _share_memory(max_memory, n_entries, n_features, 4 * per_image * n_features)

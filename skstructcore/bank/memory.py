@@ -118,13 +118,14 @@ def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
     """What the memory of ``bank.fit`` depends on, without the backbone."""
     shape = training.X.shape
     n_images, n_patches = shape[0], math.prod(shape[1:-1])
-    sizes, largest = np.array([n_images]), 0.0
+    names, sizes, largest = ["all"], np.array([n_images]), 0.0
     if training.categories is not None:
-        sizes = np.unique(training.categories, return_counts=True)[1]
+        names, sizes = np.unique(training.categories, return_counts=True)
         largest = sizes.max() / n_images if len(sizes) > 1 else 0.0
     elif bank.n_routes not in (None, 1):
         largest = 1.0  # at most
-    n_entries = np.array([entries_of(bank.ratio, n * n_patches) for n in sizes])
+    of_routes = zip(map(str, names), (sizes * n_patches).tolist(), strict=True)
+    n_entries = np.array([entries_of(bank.ratio, n_rows, name) for name, n_rows in of_routes])
     pairs = int((sizes * n_patches * n_entries).sum())
     if isinstance(bank.ratio, Integral) and largest == 1:
         n_entries *= 1 if bank.n_routes == "auto" else bank.n_routes

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
 from .index import check_integer, check_rows
-
-if TYPE_CHECKING:
-    import torch
 
 _BLOCK_ROWS = 1024  # rows and picks of one matrix product: 1 MB of products, which stays in cache
 _BLOCK_PICKS = 256
@@ -29,7 +25,7 @@ def greedy_k_center(
     *,
     start: int = 0,
     nearest: ArrayLike | None = None,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Select rows farthest first, exactly.
 
@@ -52,7 +48,7 @@ def greedy_k_center(
     nearest : array-like of shape (n,), default=None
         Squared distance of each row to the nearest of the centres that are there already, from
         which the selection goes on, without `start`.
-    device : str or torch.device, default="cpu"
+    device : str, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one), or a torch device ("cuda", "mps", …;
         "torch:cpu" for torch on the CPU), which sums distances in float32: picks may differ where
         two rows are equally far up to rounding.
@@ -90,7 +86,7 @@ def greedy_k_center(
         start = int(nearest.argmax())
     indices = np.full(n_select, start, dtype=np.int64)
     radii = np.full(n_select, np.nan, dtype=np.float32)
-    device = find_device(str(device))
+    device = find_device(device)
     if device == "cpu":
         _Selection(X, indices, radii, nearest).run()
     else:

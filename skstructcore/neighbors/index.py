@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property, partial
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
 from .._utils.computing import device_memory, find_device, parts, thread_pool
 from .._utils.typing import Algorithm, ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    import torch
 
 _RECALL_SAMPLE, _RECALL_NEIGHBORS = 500, 5
 #: Fewer are searched exactly: a walk compiles for a minute at its first use in a process.
@@ -43,7 +39,7 @@ class NeighborIndex:
     algorithm : {"exact", "approximate"}, default="exact"
         "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
         100,000 entries only, and states its recall; below 2,048 entries it is the exact search.
-    device : str or torch.device, default="cpu"
+    device : str, default="cpu"
         "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
         ("cuda", …; "torch:cpu" for torch on the CPU).
 
@@ -83,7 +79,7 @@ class NeighborIndex:
         *,
         groups: ArrayLike | None = None,
         algorithm: Algorithm = "exact",
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
     ) -> None:
         bank = self.bank = check_rows(bank, "bank")
         self.groups = None if groups is None else _one_each(groups, "groups", bank, "bank rows")
@@ -91,7 +87,7 @@ class NeighborIndex:
             raise ValueError(f"algorithm must be 'exact' or 'approximate'; got {algorithm!r}.")
         self.algorithm, self.device = algorithm, device
         if device != "auto":  # which may be another one where a pickle is opened
-            find_device(str(device))
+            find_device(device)
         largest = max(float(bank.max()), -float(bank.min()))
         if 0 < largest < 1e-21:
             raise ValueError(
@@ -151,7 +147,7 @@ class NeighborIndex:
         rows = np.ascontiguousarray(self.bank)
         if self._walks:
             return ApproximateSearch(rows)
-        device = find_device(str(self.device))
+        device = find_device(self.device)
         return ExactSearch(rows) if device == "cpu" else DeviceSearch(rows, device)
 
     @cached_property

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._utils.typing import ArrayLike, NDArray
 from .coreset import greedy_k_center
 from .index import check_integer, check_rows
-
-if TYPE_CHECKING:
-    import torch
 
 _COPIES = 3  # of a picked row, that a reduction makes
 _WORK_PER_ROW = 20 + 8 + 4  # bytes: the selection's state; image and radius of a held row
@@ -40,7 +36,7 @@ class StreamingCoreset:
         blocks that a reduction works on come on top, 64 MB at most.
     n_rows : int or None, default=None
         How many rows will come at most, if known: no more room is set aside.
-    device : str or torch.device, default="cpu"
+    device : str, default="cpu"
         Of the reductions, see `greedy_k_center`.
 
     Attributes
@@ -79,7 +75,7 @@ class StreamingCoreset:
         *,
         max_memory: int = 2 * 2**30,
         n_rows: int | None = None,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
     ) -> None:
         for name, value in (("n_select", n_select), ("max_memory", max_memory)):
             check_integer(name, value, 1, sys.maxsize)

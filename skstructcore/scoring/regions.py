@@ -17,16 +17,15 @@ from .evidence import iter_seen
 if TYPE_CHECKING:
     from .structcore import StructCoreScorer
 
-#: Columns of `skstructcore.regions`, and how they are stored where there is no region.
-COLUMNS = {
-    **{"image": object, "region": np.int64, "polygon": object, "area": np.float64},
-    "n_patches": np.int64,
-    **dict.fromkeys(["mean", "peak", "peak_row", "peak_col"], np.float64),
-    **dict.fromkeys(["top", "left", "bottom", "right", "p_value"], np.float64),
-    **{"touches_border": bool, "too_small": bool, "route": object},
-    **{"height": np.int64, "width": np.int64},
-}
 _PLACES = ("peak_row", "peak_col", "top", "left", "bottom", "right")
+#: Columns of `skstructcore.regions`, and how they are stored where there is no region.
+COLUMNS = (
+    {"image": object, "region": np.int64, "polygon": object, "area": np.float64}
+    | {"n_patches": np.int64}
+    | dict.fromkeys(("mean", "peak", *_PLACES, "p_value"), np.float64)
+    | {"touches_border": bool, "too_small": bool, "route": object}
+    | {"height": np.int64, "width": np.int64}
+)
 
 
 class Grid(NamedTuple):
