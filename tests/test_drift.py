@@ -176,6 +176,13 @@ def test_few_fresh_images_of_a_line_say_little_of_it(pipe, n):
             DriftMonitor(fresh, tolerated_rejects=0.1)
 
 
+def test_no_images_are_no_p_values(pipe):
+    monitor = DriftMonitor(pipe)
+    assert monitor.update([]) == []  # no p-values: nothing happened
+    with pytest.raises(ValueError, match="0 sample"):
+        monitor.update(patches(0, 1))
+
+
 def test_an_unchanged_line_gives_no_alarm_and_a_changed_one_does(pipe):
     monitor = DriftMonitor(pipe)
     assert monitor.update(patches(150, 1)) == []

@@ -38,7 +38,7 @@ class MapWriter:
 
     Begins in empty folders, or goes on in those of the same model and images. `images` may be a
     folder, where images are still to come. `folders` are of each kind of file, "map", "overlay" and
-    "mask"; None: not wanted. With `keep_regions` a call finds regions also where masks are not.
+    "mask"; None: not wanted. With `keep_regions` a call finds regions also without masks.
     """
 
     def __init__(

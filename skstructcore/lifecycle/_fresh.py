@@ -32,7 +32,7 @@ class FreshImages(NamedTuple):
     """Good images that are not in the bank, and the table of `describe` of them.
 
     It has, beside: ``raw_score``, not scaled by the threshold of the route; ``nearest_route`` in
-    any case; ``group``; and ``category``, None where it is unknown.
+    any case; and ``group``.
     """
 
     good: GoodImages
@@ -74,7 +74,7 @@ def fresh_images(
     if in_memory and waits:
         patches = replace(patches, values=materialize(good.X, categories=table["nearest_route"]))
     if not force:
-        _check_normal(table, good.places, scorer.routes_.decisions)
+        _check_normal(table, good, scorer.routes_.decisions)
     return FreshImages(good, patches, maps, table)
 
 
@@ -110,7 +110,6 @@ def _describe(scorer, maps, good):
         nearest_route=routes_of(table),
         raw_score=judged.raw_score,
         group=groups,
-        category=None if good.categories is None else good.categories.astype(str),
     )
 
 
@@ -141,15 +140,16 @@ def _check_sizes(bank, good):
     )
 
 
-def _check_normal(fresh, places, decisions):
+def _check_normal(fresh, good, decisions):
     """Raise ValueError if images are of another product, or can hardly be good ones."""
-    unknown = fresh["route"] == UNKNOWN
+    places, unknown = good.places, fresh["route"] == UNKNOWN
     nearest = next(iter(fresh.loc[unknown, "nearest_route"].mode()), None)
     _refuse(unknown, places, f"of no product that the pipeline knows (the nearest is {nearest!r}).")
-    other = fresh["category"].notna() & (fresh["category"] != fresh["nearest_route"])
-    first = fresh.iloc[int(np.argmax(other))]
-    said = f"the first was called {first['category']!r} and looks like {first['nearest_route']!r}."
-    _refuse(other, places, f"of another product than was said: {said}")
+    if good.categories is not None:
+        said, looks = good.categories.astype(str).astype(object), fresh["nearest_route"].to_numpy()
+        first = int(np.argmax(said != looks))
+        text = f"the first was called {said[first]!r} and looks like {looks[first]!r}."
+        _refuse(said != looks, places, f"of another product than was said: {text}")
     limits = {}
     for name, decision in decisions.items():
         median = float(np.median(decision.scores))

@@ -291,7 +291,7 @@ class DriftMonitor:
     def _describe(self, X):
         """Table with p-values, and maps where images were given."""
         is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
-        if is_row and all(isinstance(value, Real) for value in X):
+        if is_row and all(isinstance(value, Real) for value in X) and np.ndim(X) == 1:
             X = pd.DataFrame({"p_value": np.asarray(X, dtype=np.float64)})
         if isinstance(X, pd.DataFrame):
             self._check_table(X)
