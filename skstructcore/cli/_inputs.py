@@ -24,11 +24,11 @@ class Sources(NamedTuple):
 
         return find_rows(self.paths, Reading(good, split, **self.reading))
 
-    def all_of(self, rows):
-        """The images of rows, each of which is decoded and can be read."""
+    def all_of(self, rows, **options):
+        """The images of rows; without other options each is decoded, and can be read."""
         from ..datasets.sources import load_rows
 
-        return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"])
+        return load_rows(rows, self.paths, max_pixels=self.reading["max_pixels"], **options)
 
     def load(self, check=None, **options):
         """Images to learn from, good without a label; None leaves it to the model to read them."""
@@ -38,16 +38,15 @@ class Sources(NamedTuple):
 
     def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""
-        from ..datasets.image_set import Problems, as_image_set
         from ..images import as_images
 
-        rows, max_pixels = self.rows(None, split), self.reading["max_pixels"]
+        rows = self.rows(None, split)
         n_unsaid = sum(not row.label for row in rows)
         if not n_unsaid:
-            return as_image_set(rows, Problems(*self.paths), None, max_pixels)
+            return self.all_of(rows, groups=None, check=None)
         if n_unsaid < len(rows):
             say(f"{n_unsaid} of {len(rows)} images have no label: labels are left out.")
-        return as_images([row.file for row in rows], max_pixels=max_pixels)
+        return as_images([row.file for row in rows], max_pixels=self.reading["max_pixels"])
 
     def labelled(self, good):
         """Rows of images to test, of each of which it is known whether it is good."""

@@ -198,7 +198,7 @@ class ImageSet:
 
 
 class ImageRow(NamedTuple):
-    """One image, and what its place or its row in a table says of it; None: nothing, "": empty."""
+    """One image, and what its place or table says of it: None if nothing, "" in an empty cell."""
 
     file: str
     label: str | None = None

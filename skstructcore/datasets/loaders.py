@@ -294,7 +294,7 @@ def _read_groups(folder, groups, files, problems):
 
 
 class Layout(NamedTuple):
-    """A data set on disk, its reader, and what that takes for each category: None if it is one."""
+    """A data set on disk; `categories` by name, as `loader` takes them: None in a folder of one."""
 
     root: Path
     loader: Callable[..., ImageSet]
