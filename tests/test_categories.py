@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 
-from skstructcore import DinoFeatures, make_structcore
+from skstructcore import ConvFeatures, DinoFeatures, JoinedFeatures, make_structcore
 from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
@@ -182,6 +182,16 @@ def test_what_parameters_of_ones_own_steps_do_is_not_known(pipe):
 
     assert settings_of(batch_size=8) != settings_of(batch_size=16)
     assert settings_of(steps=[Squares("means")]) != settings_of(steps=[Squares("maxs")])
+
+
+def test_parts_of_joined_features_are_settings_but_for_time_and_memory():
+    def settings_of(**options):
+        parts = [("one", ConvFeatures("efficientnet_lite0", image_size=32))]
+        parts.append(("two", ConvFeatures("efficientnet_lite0", **options)))
+        return settings(make_structcore(JoinedFeatures(parts)))
+
+    assert settings_of(image_size=64) != settings_of(image_size=32)
+    assert settings_of(batch_size=1) == settings_of(batch_size=2)
 
 
 def test_a_row_counts_only_beside_the_scores_that_it_was_computed_with(pipe, root, tmp_path):
