@@ -241,8 +241,7 @@ class DriftDisplay(Display):
     alarms: Sequence[tuple[int, str]] = ()
 
     def __post_init__(self) -> None:
-        missing = [name for name in self.log10_evidence if name not in self.log10_alarm]
-        if missing:
+        if missing := [name for name in self.log10_evidence if name not in self.log10_alarm]:
             raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
         self.alarms = list(self.alarms)
 

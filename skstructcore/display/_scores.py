@@ -168,16 +168,15 @@ class ScoreHistogramDisplay(ScoredDisplay):
         return {name: values for name, values in scores_of.items() if len(values)}
 
     def _draw(self, ax):
+        usual = {"color": BLUE, "alpha": 0.55}
         looks = {
-            GOOD: {"color": BLUE, "alpha": 0.55},
-            "images": {"color": BLUE, "alpha": 0.55},
             "defects": {"facecolor": "none", "edgecolor": ORANGE, "hatch": "///", "lw": 1.2},
             _CALIBRATION: {"facecolor": "none", "edgecolor": "black", "ls": "--", "lw": 1.2},
         }
         for name, values in self.histograms().items():
             share = np.full(len(values), 1 / len(values))
-            options = {"histtype": "stepfilled", "label": f"{name} ({len(values)})", **looks[name]}
-            ax.hist(values, self.edges, weights=share, **options)
+            options = {"label": f"{name} ({len(values)})", **looks.get(name, usual)}
+            ax.hist(values, self.edges, weights=share, histtype="stepfilled", **options)
         ax.axvline(self.threshold, color=GREY, lw=2, label="threshold")
         ax.set(xlabel="anomaly score", ylabel="share of its images")
         legend_beside(ax)
@@ -320,8 +319,7 @@ class RoutingDisplay(ScoredDisplay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        others = sorted({*map(str, self.nearest_route)} - {*map(str, self.route_names)})
-        if others:
+        if others := sorted({*map(str, self.nearest_route)} - {*map(str, self.route_names)}):
             raise ValueError(f"nearest_route names {others}, which are not in route_names.")
 
     @staticmethod

@@ -153,8 +153,7 @@ def _checked_names(layout, categories):
     wanted = names if wanted is None else list(wanted)
     if not wanted:
         raise ValueError("categories is empty: name one at least; None takes all of them")
-    unknown = sorted(set(wanted) - set(names))
-    if unknown:
+    if unknown := sorted(set(wanted) - set(names)):
         raise ValueError(f"no category {unknown} in {str(layout.root)!r}; there are {names}")
     names = [name for name in names if name in wanted]
     if MEAN in names:

@@ -156,6 +156,7 @@ def report(
         raise ValueError(f"None of the {n_images} images can be read. The first: {first}")
     if hasattr(images, "load_mask"):
         _add_masks(images, described.index, records, pictures)
+    _add_names(records, types)
     content = _content(pipe, records, pictures, described, types, parts)
     page = fill_page(__package__, title=title, **content)
     with atomic_file(path) as file:
@@ -233,6 +234,14 @@ def _add_masks(images, positions, records, pictures):
             pictures[i]["truth"] = outline(reduced(mask, _MASK_SIDE), box)
 
 
+def _add_names(records, types):
+    """Types, and names without folders; with the last one where files of several share a name."""
+    names = [re.split(r"[\\/]", record["file"]) for record in records]
+    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
+    for i, (record, name) in enumerate(zip(records, names, strict=True)):
+        record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
+
+
 def _content(pipe, records, pictures, described, types, parts):
     """What the template shows; the page's script reads `data` and `blocks` too."""
     scorer, readable = pipe[-1], described.index.to_numpy()
@@ -240,11 +249,6 @@ def _content(pipe, records, pictures, described, types, parts):
     rates = sorted([fitted, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted))])
     rejected = rejections(described, scorer, rates)
     low, high = map_limits(described["heat"], 1.0)
-    # Names without folders; with the last one where files of several share a name.
-    names = [re.split(r"[\\/]", record["file"]) for record in records]
-    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
-    for i, (record, name) in enumerate(zip(records, names, strict=True)):
-        record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
     _add_judgements(records, pictures, described, scorer, rejected, (low, high))
     rejected_parts = None
     if parts is not None:
