@@ -260,3 +260,8 @@ def test_sizes_may_be_integers_of_numpy_as_searches_over_arrays_give_them(sizes,
 def test_true_is_no_length(size):
     with pytest.raises(ValueError, match="image_size must be a positive integer or two"):
         ConvFeatures(**size).fit(np.zeros((1, 64, 64), np.uint8))
+
+
+def test_a_crop_of_less_than_a_pixel_is_said_to_hold_none():
+    with pytest.raises(ImageReadError, match=r"holds none of its 64 x 64 pixels"):
+        ConvFeatures(crop=(0, 0, 0.001, 0.001)).fit(np.zeros((1, 64, 64), np.uint8))

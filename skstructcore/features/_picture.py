@@ -176,9 +176,8 @@ def is_background(pixels, grid_shape):
     height, width = grid_shape
     if pixels.dtype != np.uint8:
         pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    small = Image.fromarray(pixels).resize(
-        (_FINENESS * width, _FINENESS * height), Image.Resampling.BOX
-    )
+    size = _FINENESS * width, _FINENESS * height
+    small = Image.fromarray(pixels).resize(size, Image.Resampling.BOX)
     part = find_foreground(np.asarray(small))
     return ~part.reshape(height, _FINENESS, width, _FINENESS).any(axis=(1, 3))
 
@@ -202,9 +201,8 @@ def digest_of(ignore):
 
 def asked_framing(image_size, crop):
     """What `image_size` and `crop` ask for; the size may be a rule, which needs images."""
-    size = (
-        image_size if isinstance(image_size, (str, float)) else _two_sides(image_size, "image_size")
-    )
+    is_rule = isinstance(image_size, str | float)
+    size = image_size if is_rule else _two_sides(image_size, "image_size")
     if isinstance(crop, bool | np.bool_):
         return Framing(size, crop=bool(crop))
     if isinstance(crop, Integral):

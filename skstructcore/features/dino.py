@@ -149,8 +149,9 @@ class DinoFeatures(PatchFeatures):
         config = network.config
         n_blocks, has_registers = config.num_hidden_layers, config.model_type != "dinov2"
         if self.model in ARCHITECTURES:
+            needed = ARCHITECTURES[self.model]
             holds = _words(config.hidden_size, n_blocks, has_registers)
-            needs = _words(*ARCHITECTURES[self.model][:3])
+            needs = _words(needed.n_features, needed.n_blocks, needed.has_registers)
             if holds != needs:
                 raise ValueError(
                     f"{self.model_source_} holds a model of {holds}; {self.model} has {needs}. "

@@ -144,10 +144,12 @@ def box_in_pixels(region: Sequence[float] | None, size: Size) -> Box:
 def check_within(box: Box, size: Size) -> None:
     """Raise ValueError unless a box is a part of an image of this size."""
     (top, left, bottom, right), (height, width) = box, size
-    if bottom > height or right > width or top >= bottom or left >= right:
+    is_empty = top >= bottom or left >= right
+    if is_empty or bottom > height or right > width:
         raise ValueError(
-            f"the part from ({left}, {top}) to ({right}, {bottom}), x and y, is not within its "
-            f"{height} x {width} pixels; for images of several sizes give shares, from 0 to 1"
+            f"the part from ({left}, {top}) to ({right}, {bottom}), x and y, "
+            f"{'holds none of' if is_empty else 'is not within'} its {height} x {width} pixels; "
+            "for images of several sizes give shares, from 0 to 1"
         )
 
 

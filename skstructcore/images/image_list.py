@@ -222,8 +222,7 @@ def _check_list(X):
     if not hasattr(X, "__len__") or isinstance(X, bytes):
         raise ValueError(f"Images must be a folder, a sequence or an array, not {name}.")
     if hasattr(X, "columns"):
-        columns = list(X)[:5]
-        raise ValueError(f"Images must be a list, not a table with columns {columns}: pass one.")
+        raise ValueError(f"Pass one column of images, not a table with columns {list(X)[:5]}.")
     if not isinstance(X, np.ndarray) and getattr(X, "ndim", 1) != 1:
         raise ValueError(
             f"Images must be NumPy arrays, not a {type(X).__module__}.{name}: pass "
@@ -377,11 +376,11 @@ class ImageList:
         """
         if not self._guard(i, lambda image: is_native(image, framing)):
             return self.pixels(i, framing, intensity)
-        return SliceablePixels(
-            lambda *rows: self._guard(
-                i, lambda image: native_pixels(image, framing, intensity, *rows)
-            )
-        )
+
+        def read_rows(*rows):
+            return self._guard(i, lambda image: native_pixels(image, framing, intensity, *rows))
+
+        return SliceablePixels(read_rows)
 
     def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of the part of image `i` that is seen."""
