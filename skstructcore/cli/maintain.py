@@ -8,15 +8,7 @@ import click
 from .._utils.files import write_text
 from . import _options as option
 from ._inputs import parts_of
-from ._output import (
-    EXIT_CODES,
-    REJECTED,
-    Refused,
-    answer,
-    picture_sentence,
-    save_model,
-    table_text,
-)
+from ._output import EXIT_CODES, REJECTED, Refused, answer, picture_sentence, save_model, table_text
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)

@@ -172,11 +172,7 @@ class AnomalyMapDisplay(Display):
 
     @classmethod
     def from_evaluation(
-        cls,
-        evaluation: Evaluation,
-        *,
-        n_cases: int = 3,
-        axes: NDArray[np.object_] | None = None,
+        cls, evaluation: Evaluation, *, n_cases: int = 3, axes: NDArray[np.object_] | None = None
     ) -> Self:
         """Choose the worst and best cases of an evaluation, and draw.
 

@@ -80,10 +80,7 @@ class Evaluation:
         return table.rename_axis("defect_type").astype(dict.fromkeys(columns[-2:], "Int64"))
 
     def rates(
-        self,
-        false_alarm_rates: Sequence[float] | None = None,
-        *,
-        parts: ArrayLike | None = None,
+        self, false_alarm_rates: Sequence[float] | None = None, *, parts: ArrayLike | None = None
     ) -> pd.DataFrame:
         """Count false alarms and defects found at several false-alarm rates.
 

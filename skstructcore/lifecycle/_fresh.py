@@ -106,11 +106,7 @@ def _describe(scorer, maps, good):
     table = describe_maps(scorer, maps, evidence.base, judged)
     # Without groups each image is its own, and that of its copies.
     groups = pd.factorize(digests_of(good.X))[0] if good.groups is None else good.groups
-    return table.assign(
-        nearest_route=routes_of(table),
-        raw_score=judged.raw_score,
-        group=groups,
-    )
+    return table.assign(nearest_route=routes_of(table), raw_score=judged.raw_score, group=groups)
 
 
 def check_new(bank: CoresetBank, good: GoodImages) -> None:
