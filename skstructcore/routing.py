@@ -149,7 +149,7 @@ class RouteProfile:
     ``(|x|^2 - sum shares_i (axis_i x)^2) / floor`` with ``shares_i = v_i / (v_i + floor)``.
     """
 
-    prototypes: NDArray[np.float32] | None  # (n_prototypes, n_features); None: of a fold
+    prototypes: NDArray[np.float32] | None  # (n_prototypes, n_features); None: not learned
     centre: NDArray[np.float64]  # (n_features,), mean of the pooled patches
     axes: NDArray[np.float64]  # (rank, n_features)
     shares: NDArray[np.float64]  # (rank,)
@@ -165,10 +165,12 @@ class RouteProfile:
         return np.sqrt(distances)
 
 
-def fit_profile(rows: NDArray[np.floating] | None, pooled: NDArray[np.floating]) -> RouteProfile:
-    """Learn the profile of a route from patches ``(n, d)`` and the means of its images.
+def fit_profile(
+    pooled: NDArray[np.floating], rows: NDArray[np.floating] | None = None
+) -> RouteProfile:
+    """Learn the profile of a route from the means of its images, and prototypes from patches.
 
-    Without patches (None) there are no prototypes. The rank is below the number of images.
+    Without patches ``(n, d)`` there are no prototypes. The rank is below the number of images.
     """
     from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -207,7 +209,7 @@ def held_out_distances(
         folds = np.array([fold_of.get(group, _N_FOLDS) for group in groups[mine]])
         for fold in np.unique(folds):
             out, others = mine[folds == fold], mine[(folds != fold) & ~left_out[mine]]
-            distances[out] = fit_profile(None, pooled[others]).distance(pooled[out])
+            distances[out] = fit_profile(pooled[others]).distance(pooled[out])
     return distances
 
 

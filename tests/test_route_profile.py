@@ -11,7 +11,7 @@ def test_profile_distance_is_the_mahalanobis_distance_of_ledoit_and_wolf():
     for n_images, n_features in ((40, 5), (6, 12)):
         pooled = rng.normal(size=(n_images, n_features)) @ rng.normal(size=(n_features, n_features))
         new = 3 * rng.normal(size=(4, n_features))
-        found = fit_profile(rng.normal(size=(20, n_features)), pooled).distance(new)
+        found = fit_profile(pooled, rng.normal(size=(20, n_features))).distance(new)
         expected = np.sqrt(LedoitWolf().fit(pooled).mahalanobis(new))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -40,7 +40,7 @@ def test_nothing_is_learned_from_images_that_contamination_left_out():
 
 
 def test_identical_images_have_distance_zero_and_any_other_is_far():
-    profile = fit_profile(np.eye(3), np.ones((4, 3)))
+    profile = fit_profile(np.ones((4, 3)), np.eye(3))
     near, far = profile.distance(np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.001]]))
     assert near == 0 and far > 1e6
 

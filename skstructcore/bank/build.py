@@ -137,7 +137,7 @@ def profiles_of(
         rows, _ = counted_rows(values[members[images]])
         if len(rows) == 0:  # streamed, and no image of this route was kept
             rows = bank.select(route).values
-        profiles.append(fit_profile(rows, pooled[members]))
+        profiles.append(fit_profile(pooled[members], rows))
     return tuple(profiles)
 
 

@@ -98,6 +98,9 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         image_index=first + other.bank_.image_index,
         groups=first_group + other.bank_.groups,
     )
+    dependence = bank.dependence_
+    if dependence is not None:
+        dependence = dependence | (other.dependence_ or {})
     table = replace(
         other.images_,
         groups=first_group + other.images_.groups,
@@ -109,9 +112,7 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         bank_=bank.bank_.join(new),
         images_=replace(bank.images_, lots=None).join(table),
         radius_=np.concatenate([bank.radius_, other.radius_]),
-        dependence_=None
-        if bank.dependence_ is None
-        else {**bank.dependence_, **(other.dependence_ or {})},
+        dependence_=dependence,
     )
 
 
@@ -140,5 +141,5 @@ def _with_profiles(changed, bank, new_values=None):
         if new_values is not None:
             rows = np.concatenate([rows, counted_rows(new_values[route])[0]])
         mine = table.is_there & ~table.left_out & (table.routes == route)
-        profiles[route] = fit_profile(rows, table.pooled[mine].astype(np.float64))
+        profiles[route] = fit_profile(table.pooled[mine].astype(np.float64), rows)
     return with_learned(changed, bank_=replace(changed.bank_, profiles=tuple(profiles)))

@@ -90,21 +90,20 @@ def good_images(
 
 def _told_from_lots(good, carries_groups):
     """Tell lots from groups that the images carry; where those cut through parts, go by parts."""
-    groups, parts = np.unique(good.groups, return_inverse=True)[1], good.parts
-    each = np.arange(len(groups))
-    if parts is not None:
-        each = np.unique(parts, return_inverse=True)[1]
-        n_pairs = len(np.unique(np.column_stack([each, groups]), axis=0))
-        if n_pairs > each.max() + 1:
-            if not carries_groups:
-                raise ValueError(
-                    "groups cut through parts: views of one part are held out together. Give them "
-                    "one group, or leave groups out."
-                )
-            _logger.warning("Images of one part lie in several groups: each part is held out")
-            return good._replace(groups=parts)
-        if n_pairs == groups.max() + 1:  # a group is a part
-            return good
+    groups = np.unique(good.groups, return_inverse=True)[1]
+    parts = np.arange(len(groups))  # each image is one
+    if good.parts is not None:
+        parts = np.unique(good.parts, return_inverse=True)[1]
+    if pd.Series(groups).groupby(parts).nunique().max() > 1:
+        if not carries_groups:
+            raise ValueError(
+                "groups cut through parts: views of one part are held out together. Give them "
+                "one group, or leave groups out."
+            )
+        _logger.warning("Images of one part lie in several groups: each part is held out")
+        return good._replace(groups=good.parts)
+    if good.parts is not None and groups.max() == parts.max():  # a group is a part
+        return good
     # Fewer than 5 groups (of a category) of 5 or more images, those of folders for instance, are
     # lots: a threshold of 2 folders finds nothing, and a part has fewer shots.
     categories = np.zeros_like(groups) if good.categories is None else good.categories
@@ -114,8 +113,8 @@ def _told_from_lots(good, carries_groups):
     if not carries_groups or not in_lots.any():
         return good
     if in_lots.all():
-        return good._replace(groups=parts, lots=groups)
-    held_out = np.where(in_lots, groups.max() + 1 + each, groups)
+        return good._replace(groups=good.parts, lots=groups)
+    held_out = np.where(in_lots, groups.max() + 1 + parts, groups)
     return good._replace(groups=held_out, lots=groups)
 
 

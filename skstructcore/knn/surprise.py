@@ -135,7 +135,7 @@ def extend_expectation(
     after = before + _sums(lesson, logs, squares, expectation)
     scale = np.ones_like(logs)
     if _has_spread(after):
-        scale = _by_others(lesson, squares, after, _SQUARES)
+        scale = _by_others(lesson, squares, after, _SQUARES, to_expected=_root)
     surprise = ((logs - expected) / scale).astype(np.float32)
     return DistanceExpectation.of_sums(after, expectation.floor), surprise
 
@@ -218,11 +218,16 @@ def _recentred(sums, old, new):
     return sums
 
 
-def _by_others(lesson, values, sums, row):
+def _root(squares):
+    # Rounding, and what was taken away, can make a mean square negative.
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def _by_others(lesson, values, sums, row, to_expected=np.asarray):
     """For each patch, the average over its neighbours of what all but its own group expect.
 
     Otherwise a group that is far off would widen the very scale that it is judged by. `row` of the
-    `sums` is that of the values. Of squares, the root of the average is returned.
+    `sums` is that of the values, whose mean `to_expected` turns into what an entry expects.
     """
     centre, counts = _mean(sums, row), sums[_COUNT, :-1]
     by_others = np.empty_like(values)
@@ -232,10 +237,8 @@ def _by_others(lesson, values, sums, row):
         neighbors = lesson.neighbors[rows]
         own_counts, own_sums = _totals(neighbors, values[rows], len(counts))
         counts_left = np.maximum(counts - own_counts, 0)
-        others = np.append(_shrunk(counts_left, sums[row, :-1] - own_sums, centre), centre)
-        if row == _SQUARES:  # rounding, and what was taken away, can make a variance negative
-            others = np.sqrt(np.maximum(others, 0))
-        by_others[rows] = _average(others[:-1], neighbors, default=others[-1])
+        others = to_expected(_shrunk(counts_left, sums[row, :-1] - own_sums, centre))
+        by_others[rows] = _average(others, neighbors, default=to_expected(centre))
     return by_others
 
 
