@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from numbers import Integral
 from typing import Literal
 
@@ -135,11 +136,7 @@ def _project(components, values):
     images = values.reshape(len(values) if values.ndim > 2 else 1, -1, n_features)
     matrix = components.T.astype(values.dtype, copy=False)
     projected = np.empty((*images.shape[:2], len(components)), dtype=values.dtype)
-    blocks = [
-        (image, part)
-        for image in range(len(images))
-        for part in parts(images.shape[1], _BLOCK_ROWS)
-    ]
+    blocks = list(product(range(len(images)), parts(images.shape[1], _BLOCK_ROWS)))
 
     def project(block):
         projected[block] = images[block] @ matrix

@@ -85,9 +85,8 @@ def bank_without(bank: CoresetBank, is_gone: NDArray[np.bool_]) -> CoresetBank:
             # A patch within the radius of an entry that goes is this much farther from the rest.
             radius[route] += NeighborIndex(left).query(gone)[0].max() ** 0.5
     table = bank.images_.forget(is_gone)
-    return _with_profiles(
-        with_learned(bank, bank_=old.take(kept), images_=table, radius_=radius), bank
-    )
+    changed = with_learned(bank, bank_=old.take(kept), images_=table, radius_=radius)
+    return _with_profiles(changed, bank)
 
 
 def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
@@ -98,9 +97,8 @@ def bank_with_route(bank: CoresetBank, other: CoresetBank) -> CoresetBank:
         image_index=first + other.bank_.image_index,
         groups=first_group + other.bank_.groups,
     )
-    dependence = bank.dependence_
-    if dependence is not None:
-        dependence = dependence | (other.dependence_ or {})
+    known = bank.dependence_
+    dependence = None if known is None else known | (other.dependence_ or {})
     table = replace(
         other.images_,
         groups=first_group + other.images_.groups,

@@ -90,7 +90,7 @@ class MapWriter:
         """Write the files of some images; return the regions of each, if they are to be kept."""
         regions = [None] * len(maps)
         if self._keeps_regions or "mask" in self.folders:
-            regions = find_regions(scorer, maps, images.file_names())
+            regions = find_regions(maps, images.file_names(), scorer.routes_, scorer.resolution)
         routes = scorer.routes_.route_of(maps)
         for i, placed in enumerate(scorer.transform(maps) if self.folders else ()):
             if maps.geometry is not None:

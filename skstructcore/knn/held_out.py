@@ -7,6 +7,7 @@ learns on in the same way as its bank gets more images, or loses some.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 from .._utils.typing import NDArray
 from ..bank.build import select_bank
 from ..bank.growth import with_learned
+from ..bank.training import with_lots_as_groups
 from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from .search import BankSearch, score_held_out, score_patches
 from .surprise import (
@@ -54,6 +56,18 @@ def check_training_images(patches: Patches, calibration: str) -> None:
 def leave_groups_out(search: BankSearch, patches: Patches) -> Learned:
     """Score each training image without the entries of its group, and learn what is normal."""
     return _learn(search, *score_held_out(search, patches))
+
+
+def leave_lots_out(
+    search: BankSearch, patches: Patches, expectations: Sequence[DistanceExpectation]
+) -> AnomalyMaps | None:
+    """Score each training image without the entries of its lot; None if no route has two lots."""
+    bank = patches.bank
+    images, of_one_lot = with_lots_as_groups(patches.images, bank)
+    if len(of_one_lot) == len(np.unique(bank.routes)):
+        return None
+    search = search.of(replace(bank, groups=images.groups[bank.image_index]))
+    return score_held_out(search, replace(patches, images=images), expectations)[0]
 
 
 def k_fold(search: BankSearch, patches: Patches) -> Learned:
@@ -97,11 +111,10 @@ def _learn(search, maps, neighbors, before=None):
     surprise, expectations = np.zeros_like(maps.values), []
     for route, (mine, lesson) in enumerate(_by_route(search, maps, neighbors)):
         if before is None:
-            learned = fit_expectation(lesson, len(search.indexes[route].bank))
+            learned, surprise[mine] = fit_expectation(lesson, len(search.indexes[route].bank))
         else:
-            learned = extend_expectation(before[route], lesson)
-        surprise[mine] = learned[1]
-        expectations.append(learned[0])
+            learned, surprise[mine] = extend_expectation(before[route], lesson)
+        expectations.append(learned)
     return replace(maps, surprise=surprise), tuple(expectations)
 
 
@@ -109,8 +122,8 @@ def _bank_of(search, values, routes, rng):
     """Build a bank of the fitted sizes from patches of training images."""
     counted = np.count_nonzero(~np.isnan(values[..., 0]), axis=(1, 2))
     n_rows = np.bincount(routes, counted, len(search.indexes)).astype(int).tolist()
-    sizes = [min(len(index.bank), n) for index, n in zip(search.indexes, n_rows, strict=True)]
-    sizes = dict(zip(search.entries.route_names, sizes, strict=True))
+    of_routes = zip(search.entries.route_names, search.indexes, n_rows, strict=True)
+    sizes = {name: min(len(index.bank), n) for name, index, n in of_routes}
     bank = select_bank(values, routes, sizes, rng).bank
     return replace(bank, profiles=search.entries.profiles)
 

@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
 from .._utils.typing import Algorithm, ArrayLike, Calibration, Metric, NDArray, Self
-from ..bank.training import with_lots_as_groups
 from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from ..routing import held_out_distances, pool_patches
-from .held_out import check_training_images, k_fold, leave_groups_out
-from .search import BankSearch, score_held_out, score_patches
+from .held_out import check_training_images, k_fold, leave_groups_out, leave_lots_out
+from .search import BankSearch, score_patches
 
 
 class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
@@ -159,15 +158,10 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             routes = np.array(patches.bank.route_names)[patches.routes]
             distances = held_out_distances(pooled, patches.groups, routes, patches.left_out)
             maps = replace(maps, route_distance=distances)
-        if patches.lots is not None and self.calibration != "in-sample":
-            bank = patches.bank
-            images, of_one_lot = with_lots_as_groups(patches.images, bank)
-            if len(of_one_lot) < len(np.unique(bank.routes)):
-                search = self.search_.of(replace(bank, groups=images.groups[bank.image_index]))
-                apart = replace(patches, images=images)
-                without_lot, _ = score_held_out(search, apart, self.expectations_)
-                maps = replace(maps, without_lot=without_lot)
-        return maps
+        if self.calibration == "in-sample" or patches.lots is None:
+            return maps
+        without_lot = leave_lots_out(self.search_, patches, self.expectations_)
+        return replace(maps, without_lot=without_lot)
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).

@@ -164,11 +164,10 @@ def regions(
     [[5.0, 2.0], [8.0, 2.0], [8.0, 4.0], [5.0, 4.0]]
     """
     scorer = _scorer_of(pipe, "regions")
-    if false_alarm_rate is not None:
-        check_number(false_alarm_rate, "false_alarm_rate", 0, 1)
+    routes = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
     check_number(min_area, "min_area", 0, closed="left")
     maps = check_maps(scorer, _maps_of(pipe, X), reset=False)
-    by_image = find_regions(scorer, maps, names_of(pipe, X), false_alarm_rate)
+    by_image = find_regions(maps, names_of(pipe, X), routes, scorer.resolution)
     rows = [row for rows in by_image for row in rows]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     table["too_small"] = table["area"] < min_area

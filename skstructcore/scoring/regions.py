@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,7 @@ from scipy import ndimage
 from ..containers import AnomalyMaps
 from ..images.masks import outline
 from .evidence import iter_seen
-
-if TYPE_CHECKING:
-    from .structcore import StructCoreScorer
+from .routes import Routes
 
 _PLACES = ("peak_row", "peak_col", "top", "left", "bottom", "right")
 #: Columns of `skstructcore.regions`, and how they are stored where there is no region.
@@ -51,9 +49,9 @@ class Grid(NamedTuple):
         return self.corners(np.asarray(patches) + self.half)
 
 
-def each_map(scorer: StructCoreScorer, maps: AnomalyMaps) -> Iterator[tuple[AnomalyMaps, int]]:
+def each_map(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[AnomalyMaps, int]]:
     """Each map as the descriptors see it: some maps, and its position in these."""
-    for _, part in iter_seen(replace(maps, surprise=None), scorer.resolution):
+    for _, part in iter_seen(replace(maps, surprise=None), resolution):
         for i in range(len(part)):
             yield part, i
 
@@ -80,21 +78,17 @@ def peak_and_box(maps: AnomalyMaps, i: int, threshold: float) -> dict[str, float
 
 
 def find_regions(
-    scorer: StructCoreScorer,
-    maps: AnomalyMaps,
-    names: list[str],
-    false_alarm_rate: float | None = None,
+    maps: AnomalyMaps, names: list[str], routes: Routes, resolution: str
 ) -> list[list[dict[str, Any]]]:
     """The rows of `regions`, a list an image."""
-    calibrated = scorer.routes_ if false_alarm_rate is None else scorer.routes_.at(false_alarm_rate)
-    decisions = {name: route.calibration.base_decision for name, route in calibrated.items()}
-    routes = calibrated.route_of(maps)
+    decisions = {name: route.calibration.base_decision for name, route in routes.items()}
+    of_images = zip(each_map(maps, resolution), names, routes.route_of(maps), strict=True)
     return [
         [
             {"image": name, "region": number, **row, "route": route}
             for number, row in enumerate(_of_map(part, i, decisions[route]), start=1)
         ]
-        for (part, i), name, route in zip(each_map(scorer, maps), names, routes, strict=True)
+        for (part, i), name, route in of_images
     ]
 
 

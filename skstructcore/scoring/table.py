@@ -62,7 +62,7 @@ def describe_maps(
         columns["nearest_route"] = judged.nearest_route
         columns["route_distance"] = maps.route_distance
         columns["route_p_value"] = judged.route_p_value
-    seen = zip(each_map(scorer, maps), judged.base_threshold, strict=True)
+    seen = zip(each_map(maps, scorer.resolution), judged.base_threshold, strict=True)
     where = [peak_and_box(*one_map, threshold) for one_map, threshold in seen]
     return pd.DataFrame(columns).join(pd.DataFrame(where))
 

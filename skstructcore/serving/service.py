@@ -365,7 +365,7 @@ def _received(contents, names, folder):
 
 
 def _regions_of(scorer, images, maps):
-    return find_regions(scorer, maps, images.file_names())
+    return find_regions(maps, images.file_names(), scorer.routes_, scorer.resolution)
 
 
 def _answered(row, regions, path, name):
