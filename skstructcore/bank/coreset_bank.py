@@ -243,7 +243,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
         if table.lots is not None and self.lots == "hold-out":
             table, of_one_lot = with_lots_as_groups(table, selection.bank)
-            table = replace(table, lots=None)  # they are groups now
             if len(of_one_lot):
                 _logger.warning(
                     "All images of %s are of one lot: it cannot be held out, and how far images of "

@@ -217,7 +217,7 @@ def with_lots_as_groups(
     of_one_lot = routes[[len(np.unique(lots[bank.routes == route])) < 2 for route in routes]]
     stays = np.isin(table.routes, of_one_lot)
     groups = np.where(stays, table.lots.max() + 1 + table.groups, table.lots)
-    return replace(table, groups=groups), of_one_lot
+    return replace(table, groups=groups, lots=None), of_one_lot  # lots are groups now
 
 
 def recognised(

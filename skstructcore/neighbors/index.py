@@ -108,12 +108,13 @@ class NeighborIndex:
         queries : array-like of shape (q, d)
         n_neighbors : int, default=1
         exclude : array-like of shape (q,) or None, default=None
-            Group of each query: bank entries of the same group (`groups`) are left out.
+            Group of each query: bank entries of the same group (`groups`) are left out. ValueError
+            if the whole bank is of that group.
 
         Returns
         -------
         distances : ndarray of shape (q, n_neighbors), float32
-            *Squared* distances, ascending; ``inf`` where no entry remains.
+            *Squared* distances, ascending; ``inf`` where fewer entries remain.
         indices : ndarray of shape (q, n_neighbors), int64
             Rows of the bank; -1 where the distance is ``inf``.
         """
