@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 from pathlib import Path
 
 import joblib
@@ -220,11 +221,23 @@ def test_unreadable_files_are_named_with_their_position(damaged, position, reaso
 def test_report_lists_all_unreadable_files(damaged):
     report = find_unreadable(damaged)
     assert [entry.position for entry in report] == [1, 2, 3, 4, 5]
-    assert report[0].name.endswith("missing.png'")
+    assert report[0].name == damaged[1]
     assert report[0].reason == "there is no such file"
     # The header of the truncated file is in order.
     assert [e.position for e in find_unreadable(damaged, decode=False)] == [1, 3, 4, 5]
     assert find_unreadable([damaged[0]]) == []
+
+
+def test_arrays_of_names_are_names(tmp_path):
+    path = str(tmp_path / "missing.png")
+    types = [np.str_, object] + (
+        [np.dtypes.StringDType()] if hasattr(np.dtypes, "StringDType") else []
+    )
+    for dtype in types:
+        [entry] = find_unreadable(np.array([path], dtype))
+        assert entry == (0, path, "there is no such file")
+        with pytest.raises(ImageReadError, match=f"^Cannot read image {re.escape(repr(path))} "):
+            read(np.array([path], dtype))
 
 
 def test_read_error_survives_another_process(damaged):
@@ -261,6 +274,13 @@ def test_digest_follows_content_not_name(tmp_path, rgb):
     assert digests[2] == digests[3] != digests[4]
     saved(tmp_path, Image.fromarray(rgb[::-1]), "first.png")
     assert as_images([first]).digest(0) != digests[0]
+
+
+def test_digest_follows_the_transparent_value_of_16_bits():
+    opaque, transparent = (Image.fromarray(np.full((4, 4), 7, np.uint16)) for _ in range(2))
+    transparent.info["transparency"] = 7
+    images = as_images([opaque, transparent])
+    assert images.digest(0) != images.digest(1)
 
 
 def test_subsets_pickle_and_hash_stably(rgb):

@@ -118,3 +118,17 @@ def test_ones_alone_are_all_good_in_training():
     assert is_defect_in_training([1, 1]).tolist() == [False, False]  # a fold of +1 without -1
     assert is_defect_in_training(["good", "crack"]).tolist() == [False, True]
     assert is_defect_in_training([True, True]).all()
+
+
+def test_labels_in_a_column_are_refused():
+    for read in (is_anomalous, is_defect_in_training, defect_types):
+        with pytest.raises(ValueError, match=r"one-dimensional, got shape \(2, 1\)"):
+            read(np.array([["good"], ["bad"]]))
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 2 has it")
+def test_strings_of_numpy_2_are_labels():
+    y = np.array(["good", "crack"], np.dtypes.StringDType())
+    for read in (is_anomalous, is_defect_in_training):
+        assert read(y).tolist() == [False, True]
+    assert defect_types(y).tolist() == ["good", "crack"]

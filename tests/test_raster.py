@@ -101,6 +101,15 @@ def test_pixmaps_of_16_bits(tmp_path, set_large):
     assert_same_in_parts(tmp_path / "x.ppm", set_large)
 
 
+@pytest.mark.parametrize(
+    "channels", [(2, 1, 0), ((0.3, 0.3, 0.4), (1, 0, 0), (0, 0.5, 0.6)), "bgr"]
+)
+def test_channels_of_a_grey_file_of_8_bits(tmp_path, channels, set_large):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "grey.tif", values_of("u1", 1), rowsperstrip=7)
+    assert_same_in_parts(tmp_path / "grey.tif", set_large, Intensity(channels=channels))
+
+
 @pytest.mark.parametrize("last", [7, 7.5])
 def test_whole_levels_stay_whole_unless_a_late_row_is_not(tmp_path, last, set_large):
     values = values_of("u1").astype("f4")

@@ -208,7 +208,8 @@ def _as_list(X):
     items = list(X)
     for i, item in enumerate(items):
         _check_item(item, f"Image {i}")
-    items = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in items]
+    # NumPy's strings too: `repr`, in messages, is that of a name.
+    items = [str(os.fspath(p)) if isinstance(p, (str, os.PathLike)) else p for p in items]
     return ImageList(items, annotations=annotations)
 
 
@@ -229,6 +230,7 @@ def _check_list(X):
             "np.asarray(images), with channels last."
         )
     kind, shape = (X.dtype.kind, X.shape) if isinstance(X, np.ndarray) else ("O", None)
+    kind = "U" if kind == "T" else kind  # strings of NumPy 2
     if kind in "US" and len(shape) != 1:
         raise ValueError(f"An array of names has one axis, an image each; got shape {shape}.")
     if kind not in "OUS" and len(shape) not in (3, 4):
@@ -429,4 +431,5 @@ def find_unreadable(X: ImagesLike, *, decode: bool = True) -> list[Unreadable]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = pool.map(reason, range(len(images)))
-        return [Unreadable(i, images.name(i), why) for i, why in enumerate(reasons) if why]
+        rows = enumerate(zip(images.file_names(), reasons, strict=True))
+        return [Unreadable(i, name, why) for i, (name, why) in rows if why]

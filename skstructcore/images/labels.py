@@ -79,10 +79,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     >>> is_anomalous([1, -1, 1])
     array([False,  True, False])
     """
-    # As objects, because numpy would silently turn numbers beside strings into strings.
-    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
-    if y.ndim != 1:
-        raise ValueError(f"y must be one-dimensional, got shape {y.shape}")
+    y = _as_labels(y)
     if not len(y):
         raise ValueError("y is empty; a label for each image is needed")
     if y.dtype.kind in "US" or (y.dtype == object and _are_strings(y)):
@@ -132,11 +129,19 @@ def is_defect_in_training(y: ArrayLike) -> NDArray[np.bool_]:
 
     A fold of good images holds that where defects are -1.
     """
-    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
+    y = _as_labels(y)
     numbers = [label for label in y.tolist() if not isinstance(label, (str, bool))]
     if len(numbers) == len(y) and set(numbers) == {1}:
         return np.zeros(len(y), dtype=bool)
     return is_anomalous(y)
+
+
+def _as_labels(y):
+    # As objects, because numpy would silently turn numbers beside strings into strings.
+    y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
+    if y.ndim != 1:
+        raise ValueError(f"y must be one-dimensional, got shape {y.shape}")
+    return y.astype(object) if y.dtype.kind == "T" else y  # strings of NumPy 2
 
 
 def _are_strings(y):

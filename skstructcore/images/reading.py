@@ -136,8 +136,15 @@ class PillowImage(OneImage):
         return ImageOps.exif_transpose(self.image)
 
     def digest(self):
-        is_deep = self.pixel_type.values != "levels"
-        return _digest_of_array(np.asarray(self.decode() if is_deep else read(self)))
+        if self.pixel_type.values == "levels":
+            return _digest_of_array(np.asarray(read(self)))
+        digest = _digest_of_array(np.asarray(self.decode()))
+        transparent = self.image.info.get("transparency")  # a value, which is seen as white
+        return (
+            digest
+            if transparent is None
+            else _new_digest(f"{digest}{transparent}".encode()).hexdigest()
+        )
 
 
 def image_of(item, max_pixels):
@@ -181,6 +188,8 @@ def _levels(decoded, image, intensity):
     if values.shape[2:] == (4,) and intensity.channels is None:
         return _to_rgb(Image.fromarray(values))
     values = values[..., 0] if values.shape[2:] == (1,) else values
+    if values.ndim == 2 and image.pixel_type.n_channels == 3 and intensity.channels is not None:
+        values = np.stack([values] * 3, axis=-1)  # a grey file read in parts, as `_to_rgb` has it
     levels = intensity.levels(values)
     transparent = getattr(decoded, "info", {}).get("transparency")
     if transparent is not None and levels.ndim == 2:
