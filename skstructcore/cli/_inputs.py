@@ -33,8 +33,13 @@ class Sources(NamedTuple):
     def load(self, check=None, **options):
         """Images to learn from, good without a label; None leaves it to the model to read them."""
         from ..datasets import load_images
+        from ..images.labels import GOOD
 
-        return load_images(*self.paths, check=check, **options, **self.reading)
+        images = load_images(*self.paths, check=check, **options, **self.reading)
+        defects = images.y[images.y != GOOD]
+        if len(defects):
+            say(f"{len(defects)} images are of defects ({few(defects)}): left out.")
+        return images
 
     def as_they_are(self, split="train"):
         """Images to look at, with labels if a table or data set has one for each of them."""
@@ -61,6 +66,13 @@ class Sources(NamedTuple):
                 "good images beside those of defects, or a table with columns file and label."
             )
         return rows
+
+
+def few(values):
+    """The most frequent values, each with its number."""
+    counts = Counter(map(str, values)).most_common()
+    more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
+    return ", ".join(f"{name} ({n})" for name, n in counts[:6]) + more
 
 
 def parts_of(paths, rule):

@@ -1,11 +1,9 @@
 """``skstructcore fit``"""
 
-from collections import Counter
-
 import click
 
 from . import _options as option
-from ._inputs import parts_of
+from ._inputs import few, parts_of
 from ._output import answer, picture_sentence, save_model, say, table_text
 
 _LEGEND = """
@@ -71,13 +69,11 @@ def fit(
 
     named = images.load(check=True, **more)
     good = named.y == GOOD
-    if not good.all():
-        say(f"{int((~good).sum())} images are of defects ({_few(named.y[~good])}): left out.")
     given = {} if parts is None else {"bank__parts": parts_of(named.paths, parts)}
     if named.categories is not None:
-        say(f"Categories: {_few(named.categories[good])}.")
+        say(f"Categories: {few(named.categories[good])}.")
     if named.groups is not None and len(set(named.groups[good])) < good.sum():
-        say(f"Groups of good images: {_few(named.groups[good])}.")
+        say(f"Groups of good images: {few(named.groups[good])}.")
     seen = {"features__crop": crop, "features__channels": channels}
     defaults = {name: value for name, value in seen.items() if value is not None}
     if context.meta["cluster"] is not None:
@@ -128,9 +124,3 @@ def _what_to_expect(pipe, images):
         )
         legend += _LEGEND_OF_PAINTED
     return points, [table_text(points), legend, first, *more]
-
-
-def _few(values):
-    counts = Counter(map(str, values)).most_common()
-    more = f", and {len(counts) - 6} more" if len(counts) > 6 else ""
-    return ", ".join(f"{name} ({n})" for name, n in counts[:6]) + more

@@ -22,10 +22,13 @@ from ._output import EXIT_CODES, REJECTED, Refused, answer, picture_sentence, sa
     help="Weight of an image that calibrated before; a fresh one has 1.",
 )
 @option.parts
+@option.good
 @option.groups
 @option.force
 @option.json
-def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, groups, force, as_json):
+def recalibrate(
+    model, images, output, false_alarm_rate, weight_old, parts, good, groups, force, as_json
+):
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     Without IMAGES only --false-alarms changes.
@@ -39,7 +42,7 @@ def recalibrate(model, images, output, false_alarm_rate, weight_old, parts, grou
     if not images.paths and (parts is not None or false_alarm_rate is None):
         raise click.UsageError("name fresh IMAGES, or --false-alarms alone")
     pipe = model.load()
-    fresh = images.load(groups=groups) if images.paths else None
+    fresh = images.load(good=good, groups=groups) if images.paths else None
     options = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
     pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **options)
     save_model(pipe, output)
@@ -77,17 +80,18 @@ def _change(function, *given, model, output, as_json, **options):
 @option.images
 @option.new_model("Where to save the larger model.")
 @option.parts
+@option.good
 @option.groups
 @option.force
 @option.json
-def update(images, parts, groups, force, **options):
+def update(images, parts, good, groups, force, **options):
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
     \b
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
     skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    new = images.load(groups=groups)
+    new = images.load(good=good, groups=groups)
     _change("update", new, parts=_parts(new, parts), force=force, **options)
 
 
@@ -97,9 +101,10 @@ def update(images, parts, groups, force, **options):
 @option.images
 @option.new_model("Where to save the model that knows one more product.")
 @option.parts
+@option.good
 @option.groups
 @option.json
-def add_category(name, images, parts, groups, **options):
+def add_category(name, images, parts, good, groups, **options):
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
 
     Scores of the other products stay as they are.
@@ -107,7 +112,7 @@ def add_category(name, images, parts, groups, **options):
     \b
     skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
     """
-    new = images.load(groups=groups)
+    new = images.load(good=good, groups=groups)
     _change("add_category", new, name, parts=_parts(new, parts), **options)
 
 

@@ -40,6 +40,25 @@ def test_models_that_decide_about_parts_are_kept_up_to_date(tmp_path, monkeypatc
     assert "(--parts of a command)" in run("add-category", "m", "pin", "pin", "-o", "more").output
 
 
+@pytest.mark.parametrize("command", ["update", "recalibrate", "add-category"])
+def test_another_word_for_good_keeps_defects_out_as_in_a_fit(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for place in [f"old/{c}/{i}" for c in ("nut", "bolt") for i in range(6)] + [
+        f"new/{kind}/{i}" for kind in ("gut", "dent") for i in range(6)
+    ]:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(90, 130, (48, 48), np.uint8)).save(f"{place}.png")
+    fitted = run("fit", "old", "-o", "m", "--no-estimate", "--categories", "folder", *SMALL)
+    assert fitted.exit_code == 0, fitted.output
+    options = ["pin"] if command == "add-category" else ["--force"]
+    done = run(command, "m", *options, "new", "-o", "changed", "--good", "gut")
+    assert done.exit_code == 0, done.output
+    assert "6 images are of defects (dent (6)): left out." in done.output
+    n_images = skstructcore.load("changed")["bank"].n_images_
+    assert n_images == (12 if command == "recalibrate" else 18)
+
+
 def test_folders_are_held_out_together_as_in_a_fit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
