@@ -307,6 +307,10 @@ def test_categories_are_told_by_folder_expression_or_table(make, tmp_path):
         load_images("p", categories="(nut)")
     with pytest.raises(ValueError, match="one group in parentheses"):
         load_images("p", categories="nut")
+    Path("others.csv").write_text("file,category\nq/a.png,nut\n")
+    for categories, source in ((r"/(screw|pin)_", "p"), ("others.csv", "p"), ("folder", "p/*/*/*")):
+        with pytest.raises(DatasetError, match="says nothing of any of the 4 images"):
+            load_images(source, categories=categories)
     with pytest.raises(DatasetError, match="name the folder that holds those of all categories"):
         load_images("p/bolt/lot1", "p/bolt/lot2", categories="folder")
 
@@ -348,6 +352,8 @@ def test_masks_may_lie_in_a_folder_of_their_own(make):
         load_images("p", masks="masks")
     with pytest.raises(DatasetError, match="masks= is no folder"):
         load_images("p", masks="nowhere")
+    with pytest.raises(DatasetError, match=r"no folder of masks is named like a type \(dent\)"):
+        load_images("p", masks="masks/dent")
 
 
 def test_links_in_a_circle_end(make):

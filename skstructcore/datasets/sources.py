@@ -143,6 +143,8 @@ def _with_masks(rows, folder, inverted):
         if row.label not in (None, "", GOOD):
             shown[row.label][Path(split_name(row.file).path)] = None  # once, of several pages
     mask_of = masks_of({defect: [*files] for defect, files in shown.items()}, folder, problems)
+    if shown and not mask_of:
+        problems.append(f"no folder of masks is named like a type ({', '.join(sorted(shown))})")
     problems.raise_any()
     if inverted:
         mask_of = {file: mask and InvertedMask(str(mask)) for file, mask in mask_of.items()}
@@ -172,6 +174,9 @@ def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
     if reading.categories not in (None, "folder"):
         category_of = _category_reader(reading.categories)
         rows = [row._replace(category=category_of(row.file)) for row in rows]
+    if reading.categories is not None and rows and all(row.category is None for row in rows):
+        why = f"categories={reading.categories!r} says nothing of any of the {len(rows)} images"
+        raise DatasetError(", ".join(map(str, sources)), [why])
     if reading.pages is not None or reading.views is not None:
         rows = [shown for row in rows for shown in _pages_of(row, reading)]
     if reading.good is not None:
