@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from test_categories import write_category
 
-from skstructcore.datasets import DatasetError, load_images, load_verdicts
+from skstructcore.datasets import DatasetError, load_images, load_mvtec_ad, load_verdicts
 from skstructcore.datasets.sources import Reading, find_rows
 from skstructcore.images import as_images
 
@@ -254,14 +254,26 @@ def test_a_split_is_read_in_any_case(make):
         load_images("t/all.csv")
 
 
-def test_images_beside_a_data_set_are_told_of(make, caplog):
+def test_images_that_a_data_set_does_not_read_are_told_of(make, caplog):
     make("r/bottle/train/good/0.png", "r/capsule/good/0.png", "r/loose.png")
     assert len(load_images("r")) == 1
-    assert "2 images beside it are not read, 'r/" in caplog.text
+    assert "2 images elsewhere in it are not read, 'r/" in caplog.text
     caplog.clear()
     make("r/bottle/test/bad/0.png", "r/bottle/ground_truth/bad/0_mask.png")
     load_images("r/bottle")
-    assert "beside it" not in caplog.text
+    assert "not read" not in caplog.text
+    make("r/bottle/train/good/lot2/0.png", "r/bottle/test/bad/deep/0.png", "r/bottle/test/1.png")
+    assert len(load_images("r/bottle", split="test")) == 1
+    assert "3 images elsewhere in it are not read, 'r/bottle/test/1.png'" in caplog.text
+
+
+def test_another_word_for_good_counts_in_data_sets_too(make):
+    make("r/train/fine/0.png", "r/test/Fine/1.png", "r/test/dent/2.png")
+    assert load_images("r", good="fine").y.tolist() == ["good"]
+    assert load_images("r", good="fine", split="test").y.tolist() == ["good", "dent"]
+    assert load_mvtec_ad("r", good="fine").train.y.tolist() == ["good"]
+    with pytest.raises(DatasetError, match="no images to train on"):
+        load_images("r")
 
 
 def test_a_zero_among_words_is_refused(make):

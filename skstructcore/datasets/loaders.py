@@ -27,7 +27,12 @@ _logger = logging.getLogger(__name__)
 
 
 def load_mvtec_ad(
-    root: StrPath, category: str | None = None, *, groups: str | None = "auto", check: bool = True
+    root: StrPath,
+    category: str | None = None,
+    *,
+    groups: str | None = "auto",
+    good: str = GOOD,
+    check: bool = True,
 ) -> ImageSet:
     """Read a folder in the layout of MVTec AD, or of BTAD (beanTech).
 
@@ -52,6 +57,8 @@ def load_mvtec_ad(
     groups : {"auto"}, str or None, default="auto"
         A CSV file in each category's folder with the columns split, type, file and group: which
         images show the same part. "auto": `groups.csv` where there is one.
+    good : str, default="good"
+        Name of the folders of good images, beside the words for good.
     check : bool, default=True
         Whether to decode all images, to find the damaged ones; False reads their headers only.
 
@@ -79,7 +86,7 @@ def load_mvtec_ad(
         raise DatasetError(root, [f"{place}: no folder train, and no category has one"])
     rows, problems = [], Problems(root)
     for folder in folders:
-        rows += _read_tree(Path(os.path.abspath(folder)), groups, problems)
+        rows += _read_tree(Path(os.path.abspath(folder)), groups, good, problems)
     if not rows:
         problems.raise_any()
     return as_image_set(rows, problems, check)
@@ -100,7 +107,12 @@ def _folders_in(folder):
 
 
 def load_visa(
-    root: StrPath, category: str | None = None, *, split: str = "1cls", check: bool = True
+    root: StrPath,
+    category: str | None = None,
+    *,
+    split: str = "1cls",
+    good: str = GOOD,
+    check: bool = True,
 ) -> ImageSet:
     """Read VisA as it was published, or as the script of its authors rearranges it.
 
@@ -120,6 +132,8 @@ def load_visa(
         As of `load_mvtec_ad`.
     split : str, default="1cls"
         Name of the CSV file, without ".csv"; it plays no part rearranged.
+    good : str, default="good"
+        As of `load_mvtec_ad`; it plays no part as published, where the CSV file has the labels.
 
     Returns
     -------
@@ -133,7 +147,7 @@ def load_visa(
     """
     root = Path(root)
     if not (root / "split_csv").is_dir():
-        return load_mvtec_ad(root, category, groups=None, check=check)
+        return load_mvtec_ad(root, category, groups=None, good=good, check=check)
     table = root / "split_csv" / f"{split}.csv"
     rows = read_table(table, ("object", "split", "label", "image", "mask"))
     categories = sorted({row["object"] for row in rows})
@@ -253,11 +267,11 @@ def masks_of(shown: dict[str, list[Path]], root: Path, problems: Problems) -> di
     return mask_of
 
 
-def _read_tree(folder, groups, problems):
+def _read_tree(folder, groups, good, problems):
     """Rows of one category."""
     places = [place for split in ("train", "test") for place in _folders_in(folder / split)]
     files = [file for place in places for file in _images_in(place)]
-    shown = {place.name: [] for place in places if not means_good(place.name)}
+    shown = {place.name: [] for place in places if not means_good(place.name, good)}
     for file in files:
         if file.parent.name in shown:
             shown[file.parent.name].append(file)
@@ -266,12 +280,12 @@ def _read_tree(folder, groups, problems):
     rows = []
     for file in files:
         split, name, _ = file.relative_to(folder).parts
-        label = GOOD if means_good(name) else name
+        label = GOOD if means_good(name, good) else name
         columns = {"group": group_of.get(file), "category": folder.name, "split": split}
         rows.append(ImageRow(str(file), label, mask_of.get(file), **columns))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
         problems.append(
-            f"{folder / 'train' / GOOD}: no images to train on; the folder may also be named "
+            f"{folder / 'train' / good}: no images to train on; the folder may also be named "
             f"{', '.join(GOOD_WORDS[1:])}"
         )
     return rows

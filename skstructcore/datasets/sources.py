@@ -278,22 +278,23 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
 
 
 def _from_layout(layout, reading):
-    folders = {*layout.categories.values()} - {None} or {"train", "test"}
-    files = walk(layout.root)
-    others = [file for file in files if file.relative_to(layout.root).parts[0] not in folders]
-    if others:
-        _logger.warning(
-            "%r is laid out as a data set (of %s): %d images beside it are not read, %r for one. "
-            "Name the folders of images instead to take all.",
-            *(str(layout.root), ", ".join(sorted(folders)), len(others), str(others[0])),
-        )
     several = reading.categories == "folder" or len(layout.categories) > 1
-    rows = []
+    rows, read = [], set()
     for category in layout.categories:
-        images = getattr(layout.load(category, check=None), reading.split)
+        known = layout.load(category, good=reading.good or GOOD, check=None)
+        read.update(map(os.path.realpath, known.paths))
+        images = getattr(known, reading.split)
         groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
         shown = [category if several else None] * len(images)
         rows += map(ImageRow, images.paths, images.y, images.masks, groups, shown)
+    others = [file for file in walk(layout.root) if os.path.realpath(file) not in read]
+    if others:
+        folders = {*layout.categories.values()} - {None} or {"train", "test"}
+        _logger.warning(
+            "%r is laid out as a data set (of %s): %d images elsewhere in it are not read, %r for "
+            "one. Name the folders of images instead to take all.",
+            *(str(layout.root), ", ".join(sorted(folders)), len(others), str(others[0])),
+        )
     return rows
 
 
@@ -359,9 +360,7 @@ def _labels(root, places, good):
     if good is None:
         return [None] * len(places)
 
-    def is_good(name):
-        return name.lower() == good.lower() or means_good(name)
-
+    is_good = partial(means_good, good=good)
     folders = [place.parts[:-1] for place in places]
     defects = [next(filter(means_defect, names), None) for names in folders]
     of_root = root.resolve().name

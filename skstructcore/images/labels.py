@@ -30,9 +30,9 @@ def _spelled(word):
 _GOOD, _DEFECT = ({_spelled(word) for word in words} for words in (GOOD_WORDS, DEFECT_WORDS))
 
 
-def means_good(label: str) -> bool:
-    """Whether a label is one of the words for good images, `GOOD_WORDS`."""
-    return _spelled(label) in _GOOD
+def means_good(label: str, good: str = GOOD) -> bool:
+    """Whether a label is `good` or one of the words for good images, `GOOD_WORDS`."""
+    return label.lower() == good.lower() or _spelled(label) in _GOOD
 
 
 def means_defect(label: str) -> bool:
