@@ -245,6 +245,14 @@ def test_tiles_without_overlap_are_images_of_their_own(tmp_path):
     np.testing.assert_array_equal(tiled[:, 2:, 3:], alone)
 
 
+def test_with_a_cache_model_is_checked_too(tiny_dino, tmp_path):
+    options = dict(layers=(2,), weights=tiny_dino, image_size=28, memory=tmp_path / "cache")
+    np.asarray(DinoFeatures(None, **options).fit_transform(photos()))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="dinov2_vits14 has 384 features"):
+            DinoFeatures("dinov2_vits14", **options).fit(photos())
+
+
 def test_one_network_serves_an_estimator_that_names_its_model_and_one_that_does_not(
     tiny_dino, monkeypatch
 ):

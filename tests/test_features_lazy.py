@@ -92,6 +92,14 @@ def test_later_parameters_do_not_change_what_was_given(lazy):
     assert expected.shape == (5, 16, 16, 10)
 
 
+def test_layers_changed_in_place_do_not_change_what_was_given(lazy):
+    features = lazy.backbone
+    features.set_params(layers=list(features.layers)).fit(lazy.images.items)
+    given = features.transform(np.zeros((1, 40, 30), np.uint8))
+    features.layers.reverse()
+    assert given.backbone.layers == features.layers[::-1] != features.layers
+
+
 def test_geometry_of_a_crop_follows_the_orientation_of_files(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying: 60 wide, 40 high; upright 60 high, 40 wide

@@ -1,5 +1,6 @@
 """TimmFeatures: random weights in local files, against timm's own forward pass."""
 
+import json
 import pickle
 import sys
 
@@ -195,6 +196,20 @@ def test_missing_timm_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "weights.pth").touch()
     with pytest.raises(ImportError, match=r'pip install "skstructcore\[timm\]".*torchvision'):
         TimmFeatures("vit_tiny_patch16_224", weights=tmp_path / "weights.pth").fit(X)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    plain = dict(model_params={"img_size": 448}, mean=(0.5, 0.5, 0.5), std=(0.5, 1, 0.25))
+    numpy = {
+        "model_params": {"img_size": np.int64(448)},
+        "mean": [np.float32(0.5)] * 3,
+        "std": tuple(np.array([0.5, 1, 0.25], np.float32)),
+    }
+    recipes = [
+        json.dumps(TimmFeatures("vit", weights="w.pth", **given)._network_recipe())
+        for given in (plain, numpy)
+    ]
+    assert recipes[0] == recipes[1]
 
 
 @needs_timm

@@ -68,13 +68,15 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     _computation: dict[str, Any] = {}
     #: What tells apart networks with the same weights and recipe in one process.
     _identity: Hashable = None
+    #: Of the cached shape: another where `network` checks other parameters, which a cache skips.
+    _shape_name = "shape"
 
     def _fit(self, images):
         self.picture_, self.scale_ = find_picture(images, self, self._side_step)
         self.model_checksum_, self.model_source_ = self._weights()
         self.recipe_ = self._recipe()
         cache = self._cache()
-        shape = cache.shape(self._find_shape) if cache else self._find_shape()
+        shape = cache.shape(self._find_shape, self._shape_name) if cache else self._find_shape()
         self.grid_shape_, self.n_features_out_ = shape[:2], shape[2]
         self.colours_ = mean_colours(self.picture_, images)
         self.picture_.check_ignored(images, self.grid_shape_)

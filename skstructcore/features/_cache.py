@@ -36,9 +36,9 @@ class FeatureCache:
         self.folder = Path(location) / "skstructcore" / "features" / key
         self._failed = {}
 
-    def shape(self, compute):
+    def shape(self, compute, name="shape"):
         """Shape of the features of one image; computed, and stored, if it is absent or damaged."""
-        path = self.folder / "shape.json"
+        path = self.folder / f"{name}.json"
         try:
             text, crc = path.read_text().split("\n")
             if int(crc) == zlib.crc32(text.encode()):

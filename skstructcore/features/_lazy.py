@@ -271,7 +271,8 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
     def _frozen(self) -> Self:
         """A copy that no later change of parameters reaches."""
         frozen = object.__new__(type(self))  # no pickle's state: a module stays one
-        vars(frozen).update(vars(self))
+        for name, value in vars(self).items():  # a list may be changed in place
+            vars(frozen)[name] = copy.copy(value) if isinstance(value, (list, dict)) else value
         return frozen
 
     @abstractmethod

@@ -143,6 +143,10 @@ class DinoFeatures(PatchFeatures):
         weights = find_weights(self.model, self.weights)
         return weights.checksum(), weights.source
 
+    @property
+    def _shape_name(self):
+        return f"shape-{self.model}" if self.model in ARCHITECTURES else "shape"
+
     def network(self) -> VitNetwork:
         """The loaded network; an error if it is not that of `model`, or lacks one of `layers`."""
         network = super().network()  # perhaps that of an estimator with another `model`

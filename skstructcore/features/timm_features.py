@@ -118,13 +118,13 @@ class TimmFeatures(PatchFeatures):
         return checksum, f"timm {self.model} {self.weights}"
 
     def _network_recipe(self):
-        self._params(), pixel_scaling(self.mean, self.std)  # errors if they cannot be used
+        mean, std = pixel_scaling(self.mean, self.std)
         return {
             "model": self.model,
-            "params": sorted((self.model_params or {}).items()),
+            "params": sorted(json.loads(self._params()).items()),
             "layers": self._positions(),
-            "mean": self.mean,
-            "std": self.std,
+            "mean": None if self.mean is None else mean,
+            "std": None if self.std is None else std,
         }
 
     def _load(self, device, dtype):
@@ -135,8 +135,9 @@ class TimmFeatures(PatchFeatures):
         else:
             module = build(self.model, self.model_params or {})
             _give_weights(module, self.model, file)
-        options = dict(mean=self.mean, std=self.std, device=device, dtype=dtype)
-        return TimmNetwork(module, choose_layers(module, self._positions()), **options)
+        recipe = self._network_recipe()
+        options = dict(mean=recipe["mean"], std=recipe["std"], device=device, dtype=dtype)
+        return TimmNetwork(module, choose_layers(module, recipe["layers"]), **options)
 
     def _hub_module(self):
         return _from_hub(self.model, self._params())
