@@ -339,3 +339,17 @@ def test_a_module_of_another_precision_stays_as_it_is(dtype):
     expected = features_of(photos(), copy.deepcopy(module).float(), **OWN)
     np.testing.assert_array_equal(features_of(photos(), module, **OWN), expected)
     assert module.stage1.weight.dtype == dtype
+
+
+class _OfDepth(ConvFeatures):
+    def __init__(self, depth=1, model="efficientnet_lite0", image_size=64):
+        super().__init__(model, image_size=image_size)
+        self.depth = depth
+
+    @classmethod
+    def _get_param_names(cls):
+        return ["depth", "image_size", "model"]
+
+
+def test_a_subclass_with_another_first_parameter_is_cloned():
+    assert clone(_OfDepth(3)).depth == 3

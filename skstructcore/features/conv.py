@@ -175,7 +175,8 @@ class ConvFeatures(PatchFeatures):
     def __sklearn_clone__(self):
         params = self.get_params(deep=False)
         model = params.pop("model")  # frozen: shared, not copied
-        return type(self)(model, **{name: clone(p, safe=False) for name, p in params.items()})
+        others = {name: clone(p, safe=False) for name, p in params.items()}
+        return type(self)(model=model, **others)
 
     @property
     def _built_in(self):
