@@ -86,6 +86,7 @@ def test_pickles_and_hashes_by_content(images):
 
 def test_labels_default_to_good():
     assert list(ImageSet(["a.png", "b.png"]).y) == ["good", "good"]
+    assert ImageSet(name for name in ["a.png", "b.png"]).paths == ["a.png", "b.png"]
 
 
 def test_what_is_no_file_and_no_array_is_an_error():

@@ -135,6 +135,33 @@ def test_folders_of_good_images_are_lots(make, caplog):
     assert load_images("good", groups=None).groups is None
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_and_tables_are_utf_8_or_16_and_whole(make, tmp_path, encoding):
+    make("ö.png")
+    for name, text in (("@l.txt", "ö.png\r\n"), ("t.csv", "file\r\nö.png\r\n")):
+        file = tmp_path / name.removeprefix("@")
+        file.write_bytes(text.encode(encoding))
+        assert load_images(name).paths == ["ö.png"]
+        file.write_bytes(text.encode("utf-16")[:-1])
+        with pytest.raises(DatasetError, match="truncated data"):
+            load_images(name)
+
+
+@pytest.mark.parametrize("option", [{"split": "val"}, {"groups": "folders"}])
+def test_options_that_there_are_not_are_refused(make, option):
+    make("a/1.png")
+    with pytest.raises(ValueError, match="must be"):
+        load_images("a", **option)
+
+
+def test_the_last_verdict_counts_however_the_file_is_spelled(make, tmp_path):
+    make("a.png", "b.png")
+    rows = f"{tmp_path / 'a.png'},,defect\na.png,,good\nb.png,,defect\n"
+    (tmp_path / "v.csv").write_text(f"file,digest,verdict\n{rows}")
+    assert load_verdicts("v.csv").y.tolist() == ["good", "defect"]
+    assert load_images("v.csv").y.tolist() == ["good", "defect"]
+
+
 def test_files_patterns_and_lists_are_mixed_and_each_image_is_there_once(make, tmp_path):
     make("a/1.png", "a/2.png", "b/deep/3.png", "c/4.png")
     (tmp_path / "lists").mkdir()
@@ -144,6 +171,9 @@ def test_files_patterns_and_lists_are_mixed_and_each_image_is_there_once(make, t
     assert images.paths == expected
     assert load_images("**/deep/*.png").paths == ["b/deep/3.png"]
     assert load_images("?").paths == ["a/1.png", "a/2.png", "b/deep/3.png", "c/4.png"]
+    make("cam/lot1/1.png", "cam/2.png", "cam/masks/1.png")  # one image drops no folder
+    assert load_images("cam/*").paths == ["cam/2.png", "cam/lot1/1.png"]
+    assert load_images("ca?/masks").paths == ["cam/masks/1.png"]
     with pytest.raises(DatasetError, match="matches no image"):
         load_images("x*")
     with pytest.raises(DatasetError, match="list cannot be read"):

@@ -24,6 +24,7 @@ from PIL import Image
 import skstructcore
 from skstructcore import make_structcore
 from skstructcore.cli import main
+from skstructcore.datasets import load_images
 from skstructcore.inference import score_images
 from skstructcore.inference.scores import read_scores
 from skstructcore.lifecycle import recalibrate
@@ -241,6 +242,21 @@ def test_a_folder_may_be_spelled_in_another_way(pipe, folder, monkeypatch):
     assert pd.read_csv(table)["file"].tolist() == [str(folder / f"{i}.png") for i in range(2)]
     monkeypatch.chdir(folder)
     assert FolderWatch(pipe, "../camera", table, settle=0.0).step() == 0
+
+
+def test_files_count_as_those_of_a_folder_that_is_scored(pipe, folder, caplog):
+    for name in ("camera/.thumbs", "camera/masks", "real"):
+        (folder.parent / name).mkdir()
+        put(folder.parent / name, 1)
+    put(folder, 1)
+    np.save(folder / "features.npy", np.zeros((3, 3)))
+    (folder / "day1").symlink_to(folder.parent / "real")
+    overlays = folder.parent / "real/overlays"  # which a link leads to: they are not scored
+    watched = watch(pipe, folder, patience=0.0, overlays=overlays)
+    assert [watched.step(), watched.step(), watched.step()] == [2, 0, 0]
+    scored = pd.read_csv(folder.parent / "out.csv")["file"]
+    assert scored.map(os.path.abspath).sort_values().tolist() == load_images(folder).paths
+    assert caplog.text.count("left out") == 2  # once each by the watch and by load_images
 
 
 def test_images_that_vanish_are_forgotten(pipe, folder):

@@ -108,10 +108,10 @@ def serve(model, host, port, token, max_megabytes, **limits):
     skstructcore serve line3.structcore
     skstructcore serve line3.structcore --host 0.0.0.0 --port 9000
     """
-    import uvicorn
-
+    from .._utils.versions import import_extra
     from ..serving.service import make_app
 
+    uvicorn = import_extra("uvicorn", "serve", "The service")
     limits["max_bytes"] = max_megabytes * 2**20
     app = make_app(model.path, token=token, weights=model.weights or None, **limits)
     app.state.model.refresh()

@@ -97,6 +97,7 @@ class ImageSet:
     ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             raise ValueError(f"paths must be a list of images, not {paths!r}: see list_images.")
+        paths = list(paths)  # which may be a generator
         strange = [p for p in paths if not isinstance(p, (str, os.PathLike, np.ndarray))]
         if strange:
             raise TypeError(

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
 from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
 from .loaders import layout_or_none, masks_of
-from .tables import beside, read_rows
+from .tables import beside, read_rows, read_text
 
 _logger = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ def load_images(
     >>> images = load_images("line3/good", "line4/good", "@more.txt")  # doctest: +SKIP
     >>> pipe.fit(images)                                               # doctest: +SKIP
     """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    if groups not in ("folder", None):
+        raise ValueError(f"groups must be 'folder' or None, got {groups!r}")
     if inverted_masks and masks is None:
         raise ValueError("inverted_masks=True is about the masks in the folder masks=: name it")
     rows = find_rows(sources, Reading(good, split, categories, pages, views, max_pixels))
@@ -249,9 +253,11 @@ def _from_pattern(pattern, reading):
     matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
     files = images_among([match for match in matches if not match.is_dir()])
     tell_of_others(matches, files)
-    # Where there are files, a pattern like ** has met the folders on its way: they do not count.
-    matches = files or filter(Path.is_dir, matches)
-    rows = [row for m in matches for row in _rows_of(str(m), reading._replace(good=None))]
+    # Where there are files, ** has met the folders on its way: they do not count.
+    if not files or "**" not in pattern.parts:
+        masks = _MASK_FOLDERS - {pattern.name.lower()}  # but those that it names
+        files += [m for m in matches if m.is_dir() and m.name.lower() not in masks]
+    rows = [row for f in sorted(files) for row in _rows_of(str(f), reading._replace(good=None))]
     if not rows:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
@@ -267,9 +273,10 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
     if path in within:
         raise DatasetError(name, ["the list names itself"])
     try:
-        lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise DatasetError(name, [f"the list cannot be read: {error.strerror}"]) from error
+        lines = read_text(path).splitlines()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(name, [f"the list cannot be read: {reason}"]) from error
     for line in map(str.strip, lines):
         if line.startswith("@"):
             yield from _lines(beside(path, line[1:]), (*within, path))
@@ -298,9 +305,13 @@ def _from_layout(layout, reading):
     return rows
 
 
-def walk(root: Path) -> list[Path]:
-    """Images in a folder, however deep, sorted; links are followed, each folder once."""
-    seen, files, images = set(), [], []
+def walk(root: Path, without: Iterable[StrPath] = (), *, tell: bool = True) -> list[Path]:
+    """Images in a folder, however deep, sorted; links are followed, each folder once.
+
+    Folders of `without` are left out, wherever links to them lie. With `tell`, what does not count
+    is logged.
+    """
+    seen, files, images = set(map(os.path.realpath, without)), [], []
     for folder, folders, names in os.walk(root, followlinks=True):
         real_path = os.path.realpath(folder)
         if real_path in seen:
@@ -309,7 +320,8 @@ def walk(root: Path) -> list[Path]:
         seen.add(real_path)
         if "scale.json" in names and _is_of_maps(Path(folder, "scale.json")):
             folders.clear()
-            _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
+            if tell:
+                _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
             continue
         folders[:] = sorted(
             n for n in folders if n.lower() not in _MASK_FOLDERS and not n.startswith(".")
@@ -317,7 +329,8 @@ def walk(root: Path) -> list[Path]:
         here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
         files += here
         images += images_among(here)
-    tell_of_others(files, images)
+    if tell:
+        tell_of_others(files, images)
     return images
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
@@ -34,22 +35,26 @@ _UNSURE = "unsure"
 _NUMBERS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "false": 0, "true": 1}
 
 
+def read_text(path: Path) -> str:
+    """The text of a table or list: UTF-8, with names of any bytes, or UTF-16 as Windows writes."""
+    content = path.read_bytes()
+    is_utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig", "surrogateescape")
+
+
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file that has to have some columns, whose names are brought to lower case.
 
-    Columns are parted by commas, semicolons or tabs. Names of files may be of any bytes. The text
-    is UTF-8, or UTF-16 as Excel writes "Unicode text".
+    Columns are parted by commas, semicolons or tabs.
     """
     try:
         check_regular(path)
-        with open(path, "rb") as file:
-            encoding = "utf-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
-        with open(path, newline="", encoding=encoding, errors="surrogateescape") as file:
-            delimiter = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            reader = csv.DictReader(file, restval="", delimiter=delimiter)
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, csv.Error) as error:
+        file = io.StringIO(read_text(path), newline="")
+        delimiter = max(",;\t", key=file.readline().count)
+        file.seek(0)
+        reader = csv.DictReader(file, restval="", delimiter=delimiter)
+        rows, names = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
     spelled = {name: name.strip().lower() for name in names}
@@ -101,7 +106,7 @@ def read_rows(
     with problems.listed(path):
         labels = _read_labels(path, sure, is_verdict, problems)
     if is_verdict:
-        rows = list({row.file: row for row in rows}.values())
+        rows = list({os.path.abspath(row.file): row for row in rows}.values())
     rows = [row for row in rows if (row.label or "").lower() != _UNSURE]
     _check_digests(rows, pages, max_pixels, problems)
     problems.raise_any()

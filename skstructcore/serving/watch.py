@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline
 from .._utils.files import Journal, escape_name, write_text
 from .._utils.validation import check_number
 from .._utils.versions import import_extra
-from ..images.files import IMAGE_SUFFIXES
+from ..datasets.sources import walk
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
 from ..inference.scores import no_scores, read_scores, score_batch
@@ -47,7 +47,7 @@ class FolderWatch:
     pipe : Pipeline
         Fitted, as `make_structcore` builds it.
     folder : str or path-like
-        Looked through with all that is in it.
+        Looked through as a folder of `skstructcore.datasets.load_images` is, however deep.
     csv : str or path-like
         A row an image is added; what is there is gone on from.
     model : str, default=""
@@ -90,16 +90,17 @@ class FolderWatch:
         self.pipe, self.folder, self.csv = pipe, Path(os.path.abspath(folder)), Path(csv)
         self.model, self.settle, self.patience = model, settle, patience
         drawn = {"map": maps, "overlay": overlays}
-        for place in filter(None, drawn.values()):
+        self._drawn = [*filter(None, drawn.values())]
+        for place in self._drawn:
             if Path(place).resolve().is_relative_to(self.folder.resolve()):
                 raise ValueError(
                     f"{str(place)!r} lies in {str(folder)!r}, where each image is scored: choose a "
                     "folder outside of it for maps and overlays."
                 )
-        self._draw = MapWriter(pipe, str(self.folder), drawn) if any(drawn.values()) else None
+        self._draw = MapWriter(pipe, str(self.folder), drawn) if self._drawn else None
         self._journal = Journal(self.csv)
         self._monitor = DriftMonitor(pipe)
-        self._seen, self._gone_since = {}, None  # path -> (stamp, since when)
+        self._seen, self._gone_since = None, None  # path -> (stamp, since when)
         self._done, self.n_rows = set(), 0
         self._columns = [*_KEY, "model", *no_scores(pipe).columns, "error"]
         sent = self.csv.with_name(f"{self.csv.name}.sent")
@@ -154,12 +155,9 @@ class FolderWatch:
             if now - self._gone_since >= self.patience:
                 raise FileNotFoundError(f"The folder {str(self.folder)!r} is gone.")
             return []
-        self._gone_since, ready, before, self._seen = None, [], self._seen, {}
-        # A folder in it that is taken away meanwhile ends no os.walk.
-        paths = (Path(place, name) for place, _, names in os.walk(self.folder) for name in names)
-        for path in paths:
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-                continue
+        is_first, before = self._seen is None, self._seen or {}
+        self._gone_since, self._seen, ready = None, {}, []
+        for path in walk(self.folder, self._drawn, tell=is_first):
             try:
                 status = path.stat()
             except OSError:  # it was here, and is not any more

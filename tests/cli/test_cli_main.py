@@ -207,3 +207,11 @@ def test_pages_are_taken_by_every_command_that_reads_images(tmp_path, monkeypatc
     ):
         done = run(*command, "--pages", "all")
         assert done.exit_code == 0, done.output
+
+
+def test_serve_without_its_extra_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    (tmp_path / "m.structcore").touch()
+    said = run("serve", str(tmp_path / "m.structcore"))
+    wanted = 'The service needs uvicorn: pip install "skstructcore[serve]"'
+    assert said.exit_code == 2 and wanted in said.output
