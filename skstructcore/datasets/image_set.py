@@ -199,7 +199,7 @@ class ImageSet:
 
 
 class ImageRow(NamedTuple):
-    """One image, and what its place or table says of it: None if nothing, "" in an empty cell."""
+    """One image: a field is None where nothing is said of it, and "" where a table is empty."""
 
     file: str
     label: str | None = None
@@ -251,8 +251,8 @@ class Problems(list[str]):
     def checked(self, images: ImageSet, decode: bool | None) -> ImageSet:
         """Return the images, or raise `DatasetError` with their problems and those before.
 
-        With `decode`, images are decoded to their end; without, their headers are read; None
-        leaves them to a later check, which knows of pages and `max_pixels`.
+        With `decode`, images are decoded to their end; without, their headers are read; with
+        None nothing is: the model checks them when it reads them.
         """
         if len(images) and decode is not None:
             unreadable = find_unreadable(images, decode=decode)

@@ -29,7 +29,7 @@ _MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 
 
 class Reading(NamedTuple):
-    """How sources are read, see `load_images`; with ``good=None`` names of folders say nothing."""
+    """How sources are read, see `load_images`; with ``good=None`` folders' names are no labels."""
 
     good: str | None = GOOD
     split: Literal["train", "test"] = "train"
@@ -71,7 +71,7 @@ def load_images(
         Name of the folders of good images, beside `GOOD_WORDS` ("good", "OK", "normal", ...).
         Where a source has such folders, those beside them are types of defects. Where it has
         none, its images are good, unless its own name is a word for defect ("NG", "bad").
-        Beside a source of such a name, others must be named by a word for good.
+        If one source is named as a defect (``x/NG``), name the others as good (``x/OK``).
     categories : str, default=None
         What tells products apart: "folder", the folders directly in each source; a CSV file with
         the columns file and category; or a regular expression with a group, which is searched for
@@ -85,7 +85,8 @@ def load_images(
     views : sequence of boxes or polygons, default=None
     max_pixels : int, default=None
         What becomes of files of several images, of several places in each, and of very large
-        files: see `skstructcore.images.as_images`. A mask and a label are those of all of them.
+        files: see `skstructcore.images.as_images`. All pages and views of a file
+        share its label and mask.
     masks : str or path-like, default=None
         A folder of masks, ``<type>/<stem>.png`` or ``<type>/<stem>_mask.png``. None: masks of a
         table or of a data set only.
