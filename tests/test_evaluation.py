@@ -11,7 +11,7 @@ from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation.results import format_table
 from skstructcore.evaluation.single import evaluate
 from skstructcore.metrics import image_auroc_score, pixel_auroc_score
-from skstructcore.scoring.table import FALSE_ALARM_RATES
+from skstructcore.scoring.table import FALSE_ALARM_RATES, rates_with
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,11 @@ def test_rates_count_at_that_of_the_pipeline_too(evaluation):
     for rate in (0, 2):
         with pytest.raises(ValueError, match="false_alarm_rates must be a float in the range"):
             evaluation.rates([0.1, rate])
+
+
+def test_rates_may_come_one_by_one_and_that_of_the_pipeline_counts_once(evaluation):
+    assert evaluation.rates(rate for rate in (0.1, 0.2))["false_alarm_rate"].tolist() == [0.1, 0.2]
+    assert rates_with(1 - 0.99) == [0.001, 0.002, 0.005, 1 - 0.99, 0.02, 0.05, 0.1, 0.2, 0.3]
 
 
 def test_no_rate_has_no_row(evaluation):

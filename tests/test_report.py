@@ -113,6 +113,15 @@ def test_the_operating_points_of_the_page_are_counts_of_its_images(page, pipe, i
     assert cells == [(str(int(which.sum())), str(n)) for which, n in expected]
 
 
+def test_rates_below_the_smallest_that_can_be_guaranteed_say_so(page, images, tmp_path):
+    pipe = fit_pipe(structcore__threshold="guaranteed")  # of 19 images, which guarantee 1 / 20
+    guaranteed = report(pipe, images, tmp_path / "r.html").read_text()
+    rows = re.findall(r'<tr data-level="([^"]*)"[^>]*>(.*?)</tr>', guaranteed, re.DOTALL)
+    noted = [rate for rate, row in rows if "as at 5 %, the smallest that can be guaranteed" in row]
+    assert noted == ["0.001", "0.002", "0.005", "0.01", "0.02"]
+    assert "guaranteed" not in page
+
+
 def test_the_page_says_what_was_fitted_on_what(page):
     assert "19 good images" in page and "10 %" in page
     assert "ConvFeatures, model efficientnet_lite0" in page

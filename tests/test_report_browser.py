@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 from report_pages import KINDS, fit_pipe, write_images
 
 from skstructcore import describe_parts
@@ -330,11 +331,22 @@ def test_all_rejected_images_are_printed_and_the_rest_is_counted(browser, pipe, 
     rng = np.random.default_rng(0)
     pixels = rng.integers(90, 110, (200, 48, 64, 3), dtype=np.uint8)
     pixels[60:130, 8:30, 8:40] = 250  # more than the 60 that are shown at once
-    written = report(pipe, pixels, tmp_path / "many.html")
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"images/{i:03d}.png")
+    (tmp_path / "images/broken.jpg").write_bytes(b"no image")
+    written = report(pipe, tmp_path / "images", tmp_path / "many.html")
     page = browser.new_page()
     page.goto(written.as_uri())
     n_rejected = int(page.locator("#now").inner_text().split()[0])
     assert n_rejected >= 70 and page.locator(".badge.rejected").count() == 60
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator(".card").count() == 201  # what cannot be read stands at the end
+    assert page.locator(".badge.rejected").count() == n_rejected
+    page.emulate_media(media="screen")
+    page.fill("#search", ".png")
+    page.get_by_text("200 of 201 images.").wait_for()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator(".badge.rejected").count() == n_rejected

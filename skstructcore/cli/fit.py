@@ -105,10 +105,10 @@ def _what_to_expect(pipe, images):
     from ..lifecycle import operating_points
     from ..scoring.decision import percent
     from ..scoring.summary import closing_sentences
-    from ..scoring.table import FALSE_ALARM_RATES
+    from ..scoring.table import rates_with
 
     rate = pipe[-1].calibration_.decision.asked_rate
-    rates = sorted({*FALSE_ALARM_RATES, rate})
+    rates = rates_with(rate)
     try:
         points = operating_points(pipe, images, false_alarm_rates=rates, n_painted=_PAINTED)
     except ValueError as error:  # the model is saved: it is as good without

@@ -22,7 +22,7 @@ from ..metrics import aupro_score, image_auroc_score, pixel_auroc_score
 from ..pipeline.steps import check_takes_images, intensity_of
 from ..scoring.parts import decide_parts
 from ..scoring.structcore import StructCoreScorer
-from ..scoring.table import FALSE_ALARM_RATES, rejections
+from ..scoring.table import rates_with, rejections
 
 ALL = "all"  #: the last row of the table
 
@@ -98,8 +98,8 @@ class Evaluation:
             ``found`` (defects rejected), as counts and as shares (``…_share``).
         """
         if false_alarm_rates is None:
-            asked_rate = self.scorer.calibration_.decision.asked_rate
-            false_alarm_rates = sorted({*FALSE_ALARM_RATES, asked_rate})
+            false_alarm_rates = rates_with(self.scorer.calibration_.decision.asked_rate)
+        false_alarm_rates = list(false_alarm_rates)
         for rate in false_alarm_rates:
             check_number(rate, "false_alarm_rates", 0, 1)
         scores = self.scores if parts is None else self.parts(parts)
@@ -108,7 +108,7 @@ class Evaluation:
         counts = {"false_alarms": rejected[:, good].sum(axis=1)}
         counts = pd.DataFrame({**counts, "found": rejected[:, ~good].sum(axis=1)})
         shares = (counts / [good.sum(), (~good).sum()]).add_suffix("_share")  # NaN of none
-        counts.insert(0, "false_alarm_rate", list(false_alarm_rates))
+        counts.insert(0, "false_alarm_rate", false_alarm_rates)
         return counts.join(shares)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:

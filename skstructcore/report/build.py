@@ -30,10 +30,11 @@ from ..images.image_list import ImageReadError, ImagesLike, StrPath, as_images
 from ..images.labels import GOOD, labels_of
 from ..inference.scores import score_batch
 from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
+from ..scoring.conformal import ROUNDING
 from ..scoring.decision import percent
 from ..scoring.evidence import iter_seen
 from ..scoring.parts import check_fitted_with_parts, decide_parts
-from ..scoring.table import FALSE_ALARM_RATES, base_thresholds, rejections, routes_of, z_columns
+from ..scoring.table import base_thresholds, rates_with, rejections, routes_of, z_columns
 from .pictures import draw_shift, image_uri, map_uri, outline, reduced
 from .words import facts, headline, reasons, term_in_words
 
@@ -246,7 +247,7 @@ def _content(pipe, records, pictures, described, types, parts):
     """What the template shows; the page's script reads `data` and `blocks` too."""
     scorer, readable = pipe[-1], described.index.to_numpy()
     fitted = scorer.calibration_.decision.asked_rate
-    rates = sorted([fitted, *(rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, fitted))])
+    rates = rates_with(fitted)
     rejected = rejections(described, scorer, rates)
     low, high = map_limits(described["heat"], 1.0)
     _add_judgements(records, pictures, described, scorer, rejected, (low, high))
@@ -272,7 +273,7 @@ def _content(pipe, records, pictures, described, types, parts):
     return {
         "created": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "facts": facts(pipe),
-        "points": _points(rates, rejected, known_types, rejected_parts),
+        "points": _points(scorer, rates, rejected, known_types, rejected_parts),
         "n_rejected": rejected[data["fitted"]].sum(),
         "n_known": len(readable),
         "shift": draw_shift(shift, readable),
@@ -322,18 +323,21 @@ def _add_parts(records, described, parts, scorer, rates):
     return rejected
 
 
-def _points(rates, rejected, types, rejected_parts):
+def _points(scorer, rates, rejected, types, rejected_parts):
     """Count who is rejected at each rate: images of these types, and parts; a row a rate."""
     members = {"images are rejected": np.ones(rejected.shape[1], bool)}
     if types is not None:
         members |= {"good ones": types == GOOD, "defects are found": types != GOOD}
-    points = []
+    smallest, points = max(d.smallest_rate for d in scorer.routes_.decisions.values()), []
     for k, rate in enumerate(rates):
         counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members.values()]
         said = [f"{count} {ending}" for count, ending in zip(counts, members, strict=True)]
         if rejected_parts is not None:
             said.insert(0, f"{rejected_parts[k].sum()} of {rejected_parts.shape[1]} parts")
-        points.append({"rate": rate, "counts": counts, "sentence": f"{'; '.join(said)}."})
+        sentence, note = f"{'; '.join(said)}.", ""
+        if rate + ROUNDING < smallest:
+            note = f"as at {percent(smallest)}, the smallest that can be guaranteed"
+        points.append({"rate": rate, "counts": counts, "sentence": sentence, "note": note})
     return points
 
 

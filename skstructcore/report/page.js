@@ -524,7 +524,7 @@
   });
   // On paper: all cards up to the last rejected one.
   addEventListener("beforeprint", () => {
-    const last = order.findLastIndex((i) => isRejected(images[i]) || !isKnown(images[i]));
+    const last = order.findLastIndex((i) => decisionOf(images[i]) !== "accepted");
     while (shown <= last) more();
     $("printed").textContent = shown < order.length
       ? `The ${order.length - shown} images that do not follow are accepted.` : "";

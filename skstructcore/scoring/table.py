@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 FALSE_ALARM_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
+def rates_with(asked_rate: float) -> list[float]:
+    """`FALSE_ALARM_RATES` and one more, in order; a usual one that is the same but for rounding
+    gives way to it.
+    """
+    others = (rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, asked_rate))
+    return sorted([asked_rate, *others])
+
+
 def describe_maps(
     scorer: StructCoreScorer, maps: AnomalyMaps, base: NDArray[np.float64], judged: Judged
 ) -> pd.DataFrame:
