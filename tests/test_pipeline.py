@@ -189,6 +189,12 @@ def test_a_feature_estimator_can_be_passed():
     assert make_structcore(features)["features"] is features
 
 
+def test_parameters_of_a_feature_estimator_leave_it_as_it_was():
+    features = ConvFeatures("efficientnet_lite0", image_size=64)
+    other = make_structcore(features, features__image_size=96)["features"]
+    assert (features.image_size, other.image_size) == (64, 96)
+
+
 def test_unknown_preset_and_parameter_are_errors():
     with pytest.raises(ValueError, match="preset must be one of"):
         make_structcore(preset="papr")

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from ..bank.coreset_bank import CoresetBank
@@ -49,7 +49,8 @@ def make_structcore(
     features : str or estimator, default="dinov2_vitb14"
         Name of a DINOv2 model or of its repository on the hub (``"facebook/dinov2-base"``),
         ``"efficientnet_lite0"`` (whose weights are installed with skstructcore, so that it works
-        offline), or a feature estimator, which is taken as it is.
+        offline), or a feature estimator, which is taken as it is, or
+        cloned where parameters of it are given.
     preset : {"default", "paper"}, default="default"
         "paper" is the recipe of arXiv:2602.17048: squared distances, in-sample calibration, and the
         centre of images whose shorter side is scaled to 8 / 7 of that of ``image_size``. A feature
@@ -103,7 +104,10 @@ def make_structcore(
     if random_state is not None:
         seeded = [name for name, step in pipe.steps if hasattr(step, "random_state")]
         settings |= {f"{name}__random_state": random_state for name in seeded}
-    return pipe.set_params(**(settings | params))
+    settings |= params
+    if any(name.startswith("features__") for name in settings):  # the caller's stays as it is
+        settings["features"] = clone(features)
+    return pipe.set_params(**settings)
 
 
 def _named_features(name):
