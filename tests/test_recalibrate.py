@@ -131,7 +131,9 @@ def test_another_rate_needs_no_images_and_is_what_a_fit_with_it_gives(rule):
     refitted = steps(rule).set_params(structcorescorer__false_alarm_rate=0.2).fit(images)
     new = patches(20, 1)
     assert snapshot(other, new) == snapshot(refitted, new)
-    assert other[-1].recalibration_.decisions.empty
+    nothing = other[-1].recalibration_.decisions
+    assert nothing.empty
+    assert [*nothing] == [*recalibrate(pipe, new)[-1].recalibration_.decisions]
     back = recalibrate(other, false_alarm_rate=0.1)
     assert snapshot(back, new) == snapshot(pipe, new)
 

@@ -372,6 +372,11 @@ def test_forgetting_many_images_is_no_refit_and_says_so(pipe):
         forget(pipe, OLD[:9])
 
 
+@pytest.mark.filterwarnings("error:.*training images are forgotten")
+def test_images_of_a_removed_product_are_not_counted_as_forgotten(routed):
+    forget(remove_category(routed, "b"), OLD[:1])
+
+
 def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):
     once = forget(pipe, OLD[:3])
     with pytest.raises(ValueError, match="Files are told by their bytes"):
@@ -432,6 +437,8 @@ def test_positions_count_images_that_are_labelled_as_defects():
     for function in (update, recalibrate):
         with pytest.raises(ValueError, match=r"1 of 7 images \(at position 5\) is anomalous"):
             function(pipe, ImageSet(odd, labels))
+    decisions = recalibrate(pipe, ImageSet(new, labels), force=True)[-1].recalibration_.decisions
+    assert decisions.index.tolist() == [3, 4, 5, 6, 7, 8, 9]
     known = ImageSet(np.concatenate([new[:3], train[:2], new[3:8]]), labels)
     with pytest.raises(ValueError, match=r"2 of 7 images are in the bank .*position 3"):
         update(pipe, known)

@@ -37,6 +37,7 @@ _ERROR = 1.5
 # From these numbers on, one odd image among them does not decide where the median and the
 # 0.8-quantile are, so that these are followed.
 _FOLLOW_LOCATION, _FOLLOW_SPREAD = 3, 10
+_DECISIONS = ["route", "anomaly_score", "group", "was_anomalous", "is_anomalous", "changed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,9 @@ class Recalibration:
         ``new_rate`` that they stand for. With routes, anomaly scores of `describe` are scaled so
         that the threshold is 1; here they are not.
     decisions : DataFrame
-        A row an image that was given: ``route``, ``anomaly_score``, ``was_anomalous``,
-        ``is_anomalous``, ``changed``. With routes scores are not scaled here either.
+        A row a good image, with its position among the images that were given as index: ``route``,
+        ``anomaly_score``, ``group``, ``was_anomalous``, ``is_anomalous``, ``changed``. With routes
+        scores are not scaled here either. Without images it has no rows.
     """
 
     thresholds: pd.DataFrame
@@ -154,7 +156,7 @@ def recalibrate(
             )
     changed = copy.copy(scorer) if rate is None else scorer.at(rate)
     changed.lots_ = None  # what was measured of lots is of the thresholds before
-    decisions = pd.DataFrame(columns=["route", "group"])
+    decisions = pd.DataFrame(columns=_DECISIONS)
     if images is not None:
         if any(decision.rule == "quantile" for decision in scorer.routes_.decisions.values()):
             _logger.warning("Fresh images decide by 'guaranteed' instead of 'quantile'.")
@@ -269,9 +271,9 @@ def _decisions(fresh, changed):
     """What was, and what is decided about the fresh images."""
     tables = fresh.table, changed.describe(fresh.maps)
     was, now = (table["is_anomalous"].to_numpy(bool) for table in tables)
-    decided = {"was_anomalous": was, "is_anomalous": now, "changed": was != now}
-    kept = fresh.table[["nearest_route", "raw_score", "group"]]
-    return kept.set_axis(["route", "anomaly_score", "group"], axis=1).assign(**decided)
+    known = (fresh.table[name] for name in ("nearest_route", "raw_score", "group"))
+    columns = zip(_DECISIONS, (*known, was, now, was != now), strict=True)
+    return pd.DataFrame(dict(columns)).set_axis(fresh.good.places)
 
 
 def _thresholds(old, new, decisions):

@@ -148,8 +148,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     Warns
     -----
     UserWarning
-        If a recalibration with fresh images is lost, or if more than a fifth of all images are
-        forgotten by now.
+        If a recalibration with fresh images is lost, or if more than a fifth of the images of
+        its products are forgotten by now.
 
     Notes
     -----
@@ -169,7 +169,8 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
     left = training.take(~is_gone[training.image_index])
     _check_left(left, bank.bank_.route_names)
 
-    share = 1 - (bank.images_.is_there & ~is_gone).mean()
+    is_known = bank.images_.routes >= 0  # not of a product that was removed
+    share = 1 - (bank.images_.is_there & ~is_gone)[is_known].mean()
     if share > _MANY:
         warn_user(
             f"{share:.0%} of the training images are forgotten by now. The others keep scores "
