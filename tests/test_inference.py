@@ -170,3 +170,12 @@ def test_a_pipeline_that_takes_features_is_refused_before_images_are_looked_at(p
     monkeypatch.setattr("skstructcore.inference.scores.as_images", lambda images: 1 / 0)
     with pytest.raises(TypeError, match="score_images takes images"):
         score_images(pipe[1:], ["missing.png"])
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_functions_of_a_notebook_are_sent_too(photos, n_jobs):
+    steps = {"features__image_size": 64, "bank__ratio": 0.1}
+    steps["structcore__descriptors"] = [lambda values: values.max(axis=(1, 2)), "std"]
+    pipe = make_structcore("efficientnet_lite0", **steps).fit(photos[:12])
+    scores = score_images(pipe, photos[12:16], n_jobs=n_jobs, shard_size=2)
+    np.testing.assert_array_equal(-scores["anomaly_score"], pipe.score_samples(photos[12:16]))

@@ -221,3 +221,11 @@ def test_an_overlay_shows_deep_images_as_the_model_sees_them(tmp_path, dtype, wh
     blue = levels[8] * (1 - 0.65 * np.clip(share - 0.5, 0, 1))  # vermilion has none
     drawn = np.asarray(Image.open(tmp_path / "over/image 0.png"))[..., 2]
     np.testing.assert_allclose(drawn, blue, atol=1)
+
+
+def test_what_was_asked_for_is_checked_also_where_nothing_is_to_be_drawn(parts, pipe, tmp_path):
+    with pytest.raises(ValueError, match="Give a folder for maps, overlays= or masks="):
+        save_maps(pipe, files(parts), None)
+    assert save_maps(pipe, files(parts), tmp_path) == save_maps(pipe, files(parts), tmp_path) == {}
+    with pytest.raises(ValueError, match="on_error must be"):
+        save_maps(pipe, files(parts), tmp_path, on_error="never")

@@ -210,15 +210,15 @@ def save_maps(
     ...     np.asarray(Image.open(f"{folder}/image 1.png")).shape
     (48, 64)
     """
-    if isinstance(pipe, str | os.PathLike):
-        pipe = load(pipe, mmap_mode="r")
+    if folder is None and overlays is None and masks is None:
+        raise ValueError("Give a folder for maps, overlays= or masks=.")
+    fitted = load(pipe, mmap_mode="r") if isinstance(pipe, str | os.PathLike) else pipe
     images = as_images(images)
-    writer = MapWriter(pipe, images, {"map": folder, "overlay": overlays, "mask": masks})
+    writer = MapWriter(fitted, images, {"map": folder, "overlay": overlays, "mask": masks})
     left = images[[i for i in range(len(images)) if not writer.has_drawn(images, i)]]
     failed = {}
-    if len(left):
-        for scores, _ in iter_shards(pipe, left, writer, on_error, n_jobs, shard_size, verbose):
-            failed |= scores.set_index("file")["error"].dropna().to_dict()
+    for scores, _ in iter_shards(pipe, left, writer, on_error, n_jobs, shard_size, verbose):
+        failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import joblib
 import numpy as np
 import pandas as pd
+from joblib.externals.loky.backend.reduction import dumps
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -127,7 +128,7 @@ def iter_shards(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     check_number(shard_size, "shard_size", 1, closed="left", type=Integral)
-    model, digest = _as_sent(pipe)
+    model, digest = _as_sent(pipe, joblib.effective_n_jobs(n_jobs))
     images = as_images(images)
     starts = range(0, len(images), shard_size)
     parts = (images[start : start + shard_size] for start in starts)
@@ -140,7 +141,7 @@ def iter_shards(
             progress.update(len(scores))
 
 
-def _as_sent(pipe):
+def _as_sent(pipe, n_processes):
     """The model as it goes to the processes, and what tells it from others."""
     if isinstance(pipe, str | os.PathLike):
         path = os.path.abspath(pipe)
@@ -148,19 +149,24 @@ def _as_sent(pipe):
         return path, (path, *stamp(path))
     check_is_fitted(pipe)
     check_takes_images(pipe, "score_images")
+    if n_processes == 1:
+        return pipe, None
     # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
-    # each worker once; an estimator would be sent with every shard.
-    model = np.frombuffer(pickle.dumps(pipe), dtype=np.uint8)
+    # each worker once; an estimator would be sent with every shard. This
+    # `dumps` takes functions of a notebook, too.
+    model = np.frombuffer(dumps(pipe), dtype=np.uint8)
     return model, hashlib.sha256(model).hexdigest()
 
 
 def _score_shard(model, digest, images, also, on_error):
     """Of a shard, in a process that opens each model once."""
     end_with_parent()
+    if digest is None:
+        return score_batch(model, images, also, on_error=on_error)
     if digest not in _opened:
         _opened.clear()
         is_file = isinstance(model, str)
-        _opened[digest] = load(model, mmap_mode="r") if is_file else pickle.loads(model.tobytes())
+        _opened[digest] = load(model, mmap_mode="r") if is_file else pickle.loads(model)
         check_takes_images(_opened[digest], "score_images")
     return score_batch(_opened[digest], images, also, on_error=on_error)
 
