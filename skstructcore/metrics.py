@@ -238,7 +238,7 @@ def pro_curve(
     >>> rates.tolist(), overlap.tolist()
     ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    whole = list(masks)
+    whole = [as_mask(mask, f"image {i}") for i, mask in enumerate(masks)]
     masks, normal, maps = _checked_maps(whole, anomaly_maps, ignored)
     scores, weights = [], []
     for defects, mask, scored in zip(whole, masks, maps, strict=True):

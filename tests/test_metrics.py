@@ -203,3 +203,11 @@ def test_maps_may_hold_anything_where_they_are_ignored():
         assert metric([mask], [unseen], ignored=[ignored]) == expected
     with pytest.raises(ValueError, match="position 0 is not finite"):
         pixel_auroc_score([mask], [unseen])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float16, np.float64, np.longdouble])
+def test_masks_of_every_dtype_have_the_same_overlap(dtype):
+    mask = np.zeros((4, 4), dtype)
+    mask[0, 0] = 1
+    # 3 of 15 normal pixels score as high as the defect: the curve rises from 0 to 1 until 0.2.
+    assert aupro_score([mask], [np.eye(4)]) == pytest.approx((0.3 - 0.1) / 0.3)

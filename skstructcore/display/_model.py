@@ -38,6 +38,9 @@ class BankDisplay(Display):
         The route that each entry belongs to.
     explained : float, default=None
         Share of the variance that the two dimensions show.
+    n_images : int, default=None
+        Number of the training images, of which some may have no entry; None: up to the last one
+        that has.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class BankDisplay(Display):
     _: KW_ONLY
     routes: ArrayLike | None = None
     explained: float | None = None
+    n_images: int | None = None
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, *, ax: Axes | None = None) -> Self:
@@ -67,18 +71,20 @@ class BankDisplay(Display):
         ax : Axes, default=None
             See `plot`.
         """
-        bank = fitted_steps(pipe)[0].bank_
+        estimator = fitted_steps(pipe)[0]
+        bank = estimator.bank_
         rows = np.asarray(bank.values, dtype=np.float32)
         pca = PCA(min(2, *rows.shape), random_state=0).fit(rows)
         coordinates = np.pad(pca.transform(rows), ((0, 0), (0, 2 - pca.n_components_)))
         is_routed = len(bank.route_names) > 1
         routes = np.array(bank.route_names, dtype=object)[bank.routes] if is_routed else None
         explained = float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
-        return cls(coordinates, bank.image_index, routes=routes, explained=explained).plot(ax)
+        options = {"explained": explained, "n_images": estimator.n_images_}
+        return cls(coordinates, bank.image_index, routes=routes, **options).plot(ax)
 
     def entries_per_image(self) -> NDArray[np.int64]:
         """Count the entries that come from each training image, by its position."""
-        return np.bincount(self.image_index)
+        return np.bincount(self.image_index, minlength=self.n_images or 0)
 
     def _draw(self, ax):
         routes = np.full(len(self.coordinates), "images") if self.routes is None else self.routes
@@ -275,6 +281,7 @@ class DriftDisplay(Display):
         """
         if not len(described):
             raise ValueError("There are no images to watch: at least one is needed.")
+        monitor.check_table(described)  # all of it, before an image is taken in
         n_alarms, first, tables = len(monitor.alarms_), monitor.n_images_, []
         for i in range(len(described)):
             monitor.update(described.iloc[i : i + 1])

@@ -294,12 +294,19 @@ class DriftMonitor:
         if is_row and all(isinstance(value, Real) for value in X) and np.ndim(X) == 1:
             X = pd.DataFrame({"p_value": np.asarray(X, dtype=np.float64)})
         if isinstance(X, pd.DataFrame):
-            self._check_table(X)
+            self.check_table(X)
             return X, None
         maps = self.pipe[:-1].transform(X)
         return self.pipe[-1].describe(maps), np.asarray(maps.values)
 
-    def _check_table(self, table):
+    def check_table(self, table: pd.DataFrame) -> None:
+        """Raise ValueError unless `update` can take in every row of a table.
+
+        Parameters
+        ----------
+        table : DataFrame
+            From `StructCoreScorer.describe`.
+        """
         if "p_value" not in table:
             raise ValueError("X is a table without p_value: give what describe returns.")
         p_values = pd.to_numeric(table["p_value"], errors="coerce")

@@ -24,6 +24,13 @@ def test_bank_display_projects_the_entries_and_counts_them_by_image(pipe, texts)
     assert named[0] == str(display.entries_per_image().argmax())
 
 
+def test_training_images_without_an_entry_are_counted():
+    X = np.tile(np.random.default_rng(0).normal(size=(6, 4)), (2, 1))  # the last six are copies
+    pipe = make_pipeline(CoresetBank(6, random_state=0), RoutedKNNScorer(), StructCoreScorer())
+    counts = BankDisplay.from_estimator(pipe.fit(X, coresetbank__groups=None)).entries_per_image()
+    assert counts.reshape(2, 6).sum(axis=0).tolist() == [1] * 6 and counts[-1] == 0
+
+
 def test_bank_of_one_feature_can_be_drawn():
     pipe = make_pipeline(CoresetBank(ratio=1.0), RoutedKNNScorer(), StructCoreScorer())
     pipe.fit(np.arange(9.0)[:, None])

@@ -34,3 +34,8 @@ def test_drift_display_keeps_what_a_monitor_says_after_every_image():
     display.plot().figure_.draw_without_rendering()
     with pytest.raises(ValueError, match="no images to watch"):
         DriftDisplay.from_predictions(pd.DataFrame(), monitor)
+    described, n_images = pipe[-1].describe(pipe[:-1].transform(stream)), monitor.n_images_
+    described.loc[9, "p_value"] = np.nan
+    with pytest.raises(ValueError, match="got nan for image 9"):
+        DriftDisplay.from_predictions(described, monitor)
+    assert monitor.n_images_ == n_images
