@@ -19,7 +19,7 @@ from .routing import RouteProfile
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """The one table of the training images of a bank, by position (`MemoryBank.image_index`).
+    """The one table of the good training images of a bank, by their position among these.
 
     Images that were forgotten keep their place. All columns have a row an image, or are None where
     nothing is known.
@@ -106,7 +106,7 @@ class MemoryBank:
     values : ndarray of shape (n_entries, n_features), float32
         The selected patch features.
     image_index : ndarray of shape (n_entries,), int64
-        Position of the training image that each entry was cut from.
+        Position of the good training image (see `TrainingImages`) that each entry was cut from.
     groups : ndarray of shape (n_entries,), int64
         Code of the group of that image, which equals `image_index` where there are no groups.
     routes : ndarray of shape (n_entries,), int64
@@ -292,6 +292,8 @@ class AnomalyMaps(_ImageContainer):
         Brings a map back onto its own image; None for plain arrays.
     without_lot : AnomalyMaps or None
         Of training images that come in lots: their maps without the entries of their whole lot.
+    held_out : bool
+        Whether these are training images that were scored without the entries of their groups.
 
     Examples
     --------
@@ -310,3 +312,4 @@ class AnomalyMaps(_ImageContainer):
     surprise: NDArray[np.floating] | None = None
     ignored: NDArray[np.bool_] | None = None
     without_lot: AnomalyMaps | None = None
+    held_out: bool = field(default=False, metadata=OF_WHOLE)

@@ -188,3 +188,21 @@ def test_copies_among_training_images_are_told_unless_they_are_one_group(caplog)
     assert not caplog.records
     CoresetBank(0.5).fit(X)
     assert "1 of 4 good images are copies of others (the first: image 3 of image 1)" in caplog.text
+
+
+def test_messages_number_all_images_that_were_given(caplog):
+    X = np.random.default_rng(0).normal(size=(20, 3, 3, 4))
+    y = ["broken"] * 5 + ["good"] * 15
+    X[9] = X[8]
+    CoresetBank(random_state=0).fit(X, y, groups=None)
+    assert "image 9 of image 8" in caplog.text
+    X[7] = np.nan
+    with pytest.raises(ValueError, match="Every patch of image 7 is ignored"):
+        CoresetBank(random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("share", [0.07, 0.14, 0.28])  # 0.07 * 100 is 7.000000000000001
+def test_contamination_is_rounded_up_from_what_was_meant(share):
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    left_out = CoresetBank(contamination=share, random_state=0).fit(X).left_out_
+    assert len(left_out) == round(100 * share)

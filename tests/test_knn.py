@@ -310,3 +310,12 @@ def test_folds_keep_groups_together_and_spread_every_route():
     assert (folds[::2] == folds[1::2]).all()
     for route, size in ((0, 4), (1, 2)):
         assert np.bincount(folds[routes == route]).tolist() == [size] * 5
+
+
+def test_k_fold_takes_a_bank_whose_folds_have_fewer_entries_than_neighbours():
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    patches = CoresetBank(1.0, random_state=0).fit_transform(X)
+    maps = RoutedKNNScorer(5, calibration="k-fold").fit_transform(patches)
+    assert np.isfinite(maps.values).all()
+    with pytest.raises(ValueError, match="n_neighbors=7 is larger"):
+        RoutedKNNScorer(7, calibration="k-fold").fit(patches)

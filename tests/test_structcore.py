@@ -6,11 +6,18 @@ import pytest
 from scipy import ndimage
 from sklearn.pipeline import make_pipeline
 
-from skstructcore import AnomalyMaps, StructCoreScorer, regions
+from skstructcore import (
+    AnomalyMaps,
+    CoresetBank,
+    RoutedKNNScorer,
+    StructCoreScorer,
+    regions,
+)
 from skstructcore.containers import TrainingImages
 from skstructcore.images import Geometry
 from skstructcore.scoring.calibration import NORMS
 from skstructcore.scoring.descriptors import compute_descriptors
+from skstructcore.scoring.map_functions import std
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
 
@@ -386,3 +393,27 @@ def test_what_comes_with_maps_is_there_for_each(maps, parts, message):
     scorer = StructCoreScorer().fit(maps)
     with pytest.raises(ValueError, match=message):
         scorer.predict(AnomalyMaps(maps[:2], **parts))
+
+
+def test_patches_that_were_compared_with_themselves_are_not_held_out():
+    X = np.random.default_rng(0).normal(size=(12, 3, 3, 4)).astype(np.float32)
+    patches = CoresetBank(0.9, random_state=0).fit_transform(X, groups=None)
+    knn = RoutedKNNScorer()
+    held_out = StructCoreScorer().fit(knn.fit_transform(patches))
+    assert not held_out.training_.in_sample
+    in_sample = StructCoreScorer().fit(knn.transform(patches))
+    assert in_sample.training_.in_sample
+
+
+def test_the_function_of_a_descriptor_can_be_given_instead_of_its_name():
+    maps = np.random.default_rng(0).random((30, 8, 8))
+    by_function = StructCoreScorer(descriptors=[std]).fit(maps).score_samples(maps)
+    assert (
+        by_function == StructCoreScorer(descriptors=["std"]).fit(maps).score_samples(maps)
+    ).all()
+
+    def tv(maps):
+        return maps.max(axis=(1, 2))
+
+    with pytest.raises(ValueError, match="'tv' belongs to a descriptor of the package"):
+        StructCoreScorer(descriptors=[tv]).fit(maps)

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.computing import end_with_parent, parts
-from .._utils.rows import LazyRows, check_counted, counted_rows, iter_batches
+from .._utils.rows import LazyRows, counted_rows, iter_batches
 from .._utils.typing import NDArray, RandomState
 from .._utils.warning import warn_user
 from ..containers import MemoryBank, TrainingImages
@@ -103,7 +103,6 @@ def most_unlike(
     patches. ValueError if images of fewer than two groups of a route are left.
     """
     groups, scores, unlike = table.groups, np.empty(len(values)), np.zeros(len(values), dtype=bool)
-    check_counted(np.isnan(values[..., 0]), np.arange(len(values)))
     for route in np.unique(table.routes):
         part = bank.select(route)
         index = NeighborIndex(part.values, groups=groups[part.image_index])
@@ -114,7 +113,7 @@ def most_unlike(
             distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
         in_order = mine[np.argsort(scores[mine])]
-        n_left = len(mine) - int(np.ceil(share * len(mine)))
+        n_left = len(mine) - int(np.ceil(share * len(mine) - 1e-9))  # 0.07 * 100 is above 7
         n_groups = len(np.unique(groups[in_order[:n_left]]))
         if n_groups < 2:
             raise ValueError(

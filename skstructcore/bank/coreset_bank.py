@@ -17,6 +17,7 @@ from .._utils.rows import (
     ContainerOutputMixin,
     LazyRows,
     as_patch_grid,
+    check_counted,
     check_features,
     is_lazy,
     materialize,
@@ -88,7 +89,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     dependence_ : dict of str to Dependence, or None
         For each route how its images depend on each other, where ``groups="auto"`` found out.
     left_out_ : ndarray of int64
-        Positions of the training images that `contamination` kept out of the bank.
+        Positions, among the good training images (`images_`), of those that `contamination` kept
+        out of the bank.
     images_ : TrainingImages
         What is known of each good training image.
     n_images_per_route_ : ndarray of shape (n_routes,), int64
@@ -259,7 +261,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             groups=table.groups[bank.image_index],
             profiles=None if pooled is None else profiles_of(selection, table, pooled),
         )
-        self.images_ = recognised(table, good.X, shard_size=shard_size)
+        self.images_ = recognised(table, good.X, shard_size=shard_size, places=good.places)
         places, geometry = selection.images, getattr(good.X, "geometry", None)
         geometry = None if geometry is None else geometry[places]
         return Patches(selection.values, self.bank_, places, self.images_, geometry)
@@ -272,7 +274,9 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             shape.advised("max_memory").check()
             streamed = shape.streamed
         if not streamed:
-            return materialize(good.X, categories=good.categories)
+            values = materialize(good.X, categories=good.categories)
+            check_counted(np.isnan(values[..., 0]), good.places)
+            return values
         if self.contamination > 0:
             raise ValueError(
                 f"contamination={self.contamination:g} compares all training images with each "

@@ -226,8 +226,13 @@ def recognised(
     *,
     first: int = 0,
     shard_size: int | None = None,
+    places: NDArray[np.int64] | None = None,
 ) -> TrainingImages:
-    """The table with digests, names and sizes of the images; the first one has place `first`."""
+    """The table with digests, names and sizes of the images; the first one has place `first`.
+
+    Messages name them by their `places` among all images that were given; default: in order.
+    """
+    places = np.arange(len(X)) if places is None else places
     digests = np.concatenate(list(over_shards(digests_of, shard_size, X)))
     _, first_alike, which = np.unique(digests, return_index=True, return_inverse=True)
     first_alike = first_alike[which]
@@ -237,7 +242,7 @@ def recognised(
             "%d of %d good images are copies of others (the first: image %d of image %d), but "
             "count as independent: held out, a copy is explained by the other, and thresholds "
             "come out too low. Leave copies out, or give them one group",
-            *(len(copies), len(digests), copies[0], first_alike[copies[0]]),
+            *(len(copies), len(digests), *places[[copies[0], first_alike[copies[0]]]]),
         )
     geometry = getattr(X, "geometry", None)
     return replace(

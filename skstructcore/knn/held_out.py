@@ -169,7 +169,8 @@ def scorer_without(
     `table` and `is_gone` are of all images that the bank had; `patches` are those of the images
     that have contributed to expectations, with the bank as it was; None if none has.
     """
-    search, expectations = knn.search_, knn.expectations_
+    search, expectations, left = knn.search_, knn.expectations_, knn.search_.of(bank)
+    left.check_size()
     if expectations is not None:
         lessons = [None] * len(search.rows)
         if patches is not None:
@@ -182,7 +183,7 @@ def scorer_without(
             )
             for route, (rows, lesson) in enumerate(zip(search.rows, lessons, strict=True))
         )
-    return with_learned(knn, search_=search.of(bank), expectations_=expectations)
+    return with_learned(knn, search_=left, expectations_=expectations)
 
 
 def _is_exact(knn, table, is_gone, route):

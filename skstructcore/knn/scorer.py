@@ -147,6 +147,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         patches = self._checked_patches(X, reset=True)
         options = self.n_neighbors, self.routing, self.metric, self.algorithm, self.device
         self.search_, self.expectations_ = BankSearch(patches.bank, *options), None
+        self.search_.check_size()
         if self.calibration == "in-sample":
             maps = score_patches(self.search_, patches, own_routes=patches.routes)
         else:

@@ -22,8 +22,7 @@ from .surprise import N_CONTEXT, DistanceExpectation, join_expectations
 class BankSearch:
     """A bank made ready to be searched, route by route where images are routed.
 
-    ValueError if `routing` is unknown or needs routes that the bank has not, or a bank has fewer
-    entries than `n_neighbors`.
+    ValueError if `routing` is unknown or needs routes that the bank has not.
     """
 
     bank: MemoryBank
@@ -35,6 +34,9 @@ class BankSearch:
 
     def __post_init__(self):
         _ = self.n_searched  # which looks at `routing`
+
+    def check_size(self) -> None:
+        """Raise ValueError if the bank of a route has fewer entries than `n_neighbors`."""
         names = self.entries.route_names
         sizes = np.bincount(self.entries.routes, minlength=len(names))
         for name, size in zip(names, sizes, strict=True):
@@ -269,5 +271,6 @@ def _score(search, patches, expectations, own_routes, groups=None):
         geometry=patches.geometry,
         surprise=surprise,
         ignored=ignored if ignored.any() else None,
+        held_out=groups is not None,
     )
     return maps, neighbors

@@ -51,7 +51,13 @@ def resolve_descriptor(
 ) -> tuple[str, Callable[[NDArray[np.floating]], ArrayLike]]:
     """Return the name and the function, which is the same of the distances and of the surprise."""
     if callable(descriptor):
-        return getattr(descriptor, "__name__", type(descriptor).__name__), descriptor
+        name = getattr(descriptor, "__name__", type(descriptor).__name__)
+        if name in (BASE, *PAPER_PHI) and descriptor is not DESCRIPTORS.get(name):
+            raise ValueError(
+                f"The name {name!r} belongs to a descriptor of the package: give your function "
+                "another name."
+            )
+        return name, descriptor
     plain = str(descriptor).removeprefix(SURPRISE)
     if plain in DESCRIPTORS:
         return descriptor, DESCRIPTORS[plain]
@@ -84,7 +90,8 @@ def weighted(descriptors: Literal["default"] | DescriptorsLike) -> dict[Descript
 
 def shown(descriptors: Iterable[DescriptorLike]) -> list[DescriptorLike]:
     """Descriptors that count, then those of the paper, whose ``z`` is shown in any case."""
-    return list(dict.fromkeys([*descriptors, *PAPER_PHI]))
+    names = descriptor_names(descriptors)
+    return [*descriptors, *(name for name in PAPER_PHI if name not in names)]
 
 
 def without_surprise(weights: Mapping[DescriptorLike, float]) -> dict[DescriptorLike, float]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from .._utils.columns import OF_WHOLE, join_rows, take_rows
+from .._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
 from .._utils.rows import check_counted
 from ..containers import AnomalyMaps, OfTrainingImages, TrainingImages
 from ..images.geometry import ignored_pixels, upsample_counted, upsample_maps
@@ -72,8 +72,8 @@ def _check_parts(maps):
     """Raise ValueError unless everything that comes with maps is there for each of them."""
     if (maps.route is None) != (maps.route_distance is None):
         raise ValueError("maps need both route and route_distance, or neither.")
-    for name, part in vars(maps).items():
-        if part is None or name in ("values", "images", "geometry", "without_lot"):
+    for name, part in columns_of(maps).items():
+        if name in ("values", "geometry", "without_lot"):
             continue
         wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
         if np.shape(part) != wanted:
@@ -156,6 +156,5 @@ def collect_evidence(
         images=maps.images,
         route=maps.route,
         route_distance=maps.route_distance,
-        # Held-out scores of training images come with surprise.
-        in_sample=maps.image_index is not None and maps.surprise is None,
+        in_sample=maps.image_index is not None and not maps.held_out,
     )
