@@ -249,6 +249,12 @@ def test_a_saved_monitor_goes_on_as_if_it_had_not_been_saved(pipe, tmp_path, thr
     pd.testing.assert_frame_equal(saved.evidence(), whole.evidence())
 
 
+def test_numbers_of_numpy_are_parameters_that_can_be_saved(pipe):
+    shares = {"alpha": np.float32(0.01), "tolerated_rejects": np.float32(0.5)}
+    state = DriftMonitor(pipe, **shares, random_state=np.int64(3)).to_dict()
+    assert DriftMonitor.from_dict(pipe, json.loads(json.dumps(state))).random_state == 3
+
+
 def test_state_of_another_calibration_is_refused(pipe):
     other = fitted(coresetbank__groups=np.arange(80) // 2)
     with pytest.raises(ValueError, match="belongs to another pipeline"):
@@ -299,6 +305,7 @@ def test_in_sample_scores_are_no_reference(caplog):
         (pd.DataFrame({"p_value": [7.0]}), "p-values must be between 0 and 1, got 7"),
         (pd.DataFrame({"p_value": ["high"]}), "p-values must be between 0 and 1"),
         (pd.DataFrame({"base": [1.0]}), "without p_value"),
+        ([0.1, None], "between 0 and 1, got nan for image 1"),
         (
             pd.DataFrame({"p_value": [0.5, 0.4], "is_anomalous": pd.array([False, None])}),
             "is_anomalous must be True or False, got <NA> for image 1",

@@ -126,6 +126,14 @@ def test_images_that_are_added_say_of_which_part_they_are():
     assert len(grown[-1].training_.parts) == len(pipe[-1].training_.parts) + len(X)
 
 
+@pytest.mark.parametrize("function", [recalibrate, update])
+def test_of_each_new_part_one_view_is_enough(function):
+    pipe, (X, parts) = fitted(), views(6, 4)
+    later = function(pipe, X[::VIEWS], parts=parts[::VIEWS] + 100)
+    assert len(describe_parts(later, X, parts)) == 6
+    function(pipe, X[:1], parts=["new"])
+
+
 def test_what_cannot_be_is_refused():
     X, parts = views(8, 0)
     plain = make_structcore(bank__ratio=0.1)[2:].fit(X, bank__groups=parts)

@@ -12,6 +12,7 @@ from skstructcore import ConvFeatures, DinoFeatures, estimate_memory, make_struc
 from skstructcore.datasets import ImageSet, make_photographs
 from skstructcore.evaluation import evaluate
 from skstructcore.inference import score_images
+from skstructcore.lifecycle import operating_points
 from skstructcore.model_selection.scorers import image_auroc_scorer
 from skstructcore.report import report
 
@@ -252,6 +253,7 @@ def test_what_takes_images_says_so_of_a_pipeline_that_takes_features(tmp_path):
         lambda: score_images(pipe, X),
         lambda: score_images(tmp_path / "model.structcore", data),
         lambda: evaluate(pipe, data),
+        lambda: operating_points(pipe, X),
         lambda: report(pipe, X, tmp_path / "report.html"),
     ):
         with pytest.raises(TypeError, match=r"takes images.*CoresetBank.*describe\(pipe"):

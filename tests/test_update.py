@@ -1,4 +1,5 @@
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -372,9 +373,10 @@ def test_forgetting_many_images_is_no_refit_and_says_so(pipe):
         forget(pipe, OLD[:9])
 
 
-@pytest.mark.filterwarnings("error:.*training images are forgotten")
 def test_images_of_a_removed_product_are_not_counted_as_forgotten(routed):
-    forget(remove_category(routed, "b"), OLD[:1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*training images are forgotten")
+        forget(remove_category(routed, "b"), OLD[:1])
 
 
 def test_what_was_forgotten_can_be_forgotten_once_and_added_again(pipe):

@@ -45,12 +45,14 @@ def good_images(
     parts: ArrayLike | Literal["auto"] | None = "auto",
     *,
     n_routes: int | str | None = None,
+    single_views: bool = False,
 ) -> GoodImages:
     """Leave out the images that are labelled anomalous, and find what is known of the others.
 
     What is passed, see `CoresetBank.fit`, comes before what the images carry; with `n_routes`,
-    categories that they carry do not count. ValueError if something has not one entry an image, no
-    image is good, or groups cut through parts.
+    categories that they carry do not count; with `single_views` each image may be a part.
+    ValueError if something has not one entry an image, no image is good, or groups cut through
+    parts.
     """
     carried = getattr(X, "annotations", None) or Annotations()
     if categories is not None and not is_auto(categories) and n_routes is not None:
@@ -74,7 +76,7 @@ def good_images(
         groups, categories, parts = (
             None if values is None else values[is_good] for values in (groups, categories, parts)
         )
-    if parts is not None and len(set(parts)) == len(X):
+    if parts is not None and not single_views and len(set(parts)) == len(X):
         if not carries_parts:
             raise ValueError(
                 f"parts gives each of {len(X)} images a part of its own: parts are what several "

@@ -84,12 +84,13 @@ def _good_images(features, scorer, groups, categories, parts):
         if categories is not None and not is_auto(categories):
             raise ValueError(
                 f"categories={categories!r} tells products apart, but the pipeline has no routes: "
-                "leave it out, or fit with bank__categories=."
+                "leave it out, or fit with bank__categories= and knn__routing='auto'."
             )
         categories = None
     elif isinstance(categories, str) and not is_auto(categories):
         categories = np.full(len(features), categories, dtype=object)
-    good = good_images(features, None, groups, categories, parts)
+    is_known = scorer.part_decision_ is not None  # what a part is: it may have one view here
+    good = good_images(features, None, groups, categories, parts, single_views=is_known)
     if good.categories is not None:
         if unknown := sorted({str(name) for name in good.categories} - set(scorer.routes_)):
             raise ValueError(

@@ -155,8 +155,9 @@ class DriftMonitor:
         if tolerated_rejects != "auto":
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
         check_number(random_state, "random_state", 0, closed="left", type=Integral)
-        self.pipe, self.alpha, self.random_state = pipe, alpha, random_state
-        self.tolerated_rejects = tolerated_rejects
+        is_auto = tolerated_rejects == "auto"  # the others as numbers of Python, as JSON has them
+        self.tolerated_rejects = tolerated_rejects if is_auto else float(tolerated_rejects)
+        self.pipe, self.alpha, self.random_state = pipe, float(alpha), int(random_state)
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
@@ -291,7 +292,8 @@ class DriftMonitor:
     def _describe(self, X):
         """Table with p-values, and maps where images were given."""
         is_row = isinstance(X, list | tuple | np.ndarray | pd.Series)
-        if is_row and all(isinstance(value, Real) for value in X) and np.ndim(X) == 1:
+        are_numbers = is_row and all(value is None or isinstance(value, Real) for value in X)
+        if are_numbers and np.ndim(X) == 1:
             X = pd.DataFrame({"p_value": np.asarray(X, dtype=np.float64)})
         if isinstance(X, pd.DataFrame):
             self.check_table(X)

@@ -18,7 +18,7 @@ from ..datasets.painting import paint_copies
 from ..images.image_list import ImagesLike, as_images
 from ..images.labels import is_anomalous
 from ..knn.search import score_held_out
-from ..pipeline.steps import fitted_steps, intensity_of
+from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
 from ._fresh import check_scores, features_of
 
@@ -112,6 +112,7 @@ def operating_points(
         if y is not None:
             raise ValueError("y labels images: give them as well.")
         return table
+    check_takes_images(pipe, "operating_points")
     # Copies hold the levels that the pipeline sees: painted ones must differ by the paint alone.
     images = as_images(images).seen_through(intensity_of(pipe, channels=False))
     good = _good(images, y)
