@@ -1,3 +1,4 @@
+import html
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from skstructcore._utils.files import unescape_name
 from skstructcore.datasets import load_mvtec_ad, paint_defect
 from skstructcore.evaluation import evaluate
 from skstructcore.evaluation.categories import CategoryError, evaluate_categories
-from skstructcore.evaluation.results import Results
+from skstructcore.evaluation.results import Results, format_markdown
 from skstructcore.images import as_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=")
@@ -316,6 +317,14 @@ def test_a_table_that_cannot_be_written_is_no_failed_category(pipe, root, tmp_pa
     message = r"^All categories are stored in [\s\S]*, but not[\s\S]*the table of all"
     with pytest.raises(CategoryError, match=message):
         evaluate_categories(pipe, root, tmp_path, categories=["nut"])
+
+
+def test_names_in_markdown_are_shown_as_they_are():
+    names = pd.Index(["metal_nut", "_old_", "~~x~~", "www.a.de"], name="category")
+    table = pd.DataFrame(index=names)
+    names = [line.split()[1] for line in format_markdown(table).splitlines()[2:]]
+    assert names[0] == "metal_nut" and [html.unescape(name) for name in names] == list(table.index)
+    assert not any(mark in name for name in names[1:] for mark in ("_", "~", "www."))
 
 
 def test_a_broken_category_does_not_stop_the_others(pipe, root, tmp_path):

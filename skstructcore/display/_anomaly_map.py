@@ -96,6 +96,8 @@ class AnomalyMapDisplay(Display):
                     )
         self.titles = [""] * len(self.images) if self.titles is None else self.titles
         self.thresholds = {} if self.thresholds is None else self.thresholds
+        if unknown := sorted(set(self.thresholds) - set(self.maps)):
+            raise ValueError(f"thresholds has {unknown}, but there are maps of {list(self.maps)}.")
         self.limits = {
             name: map_limits(stack, self.thresholds.get(name)) for name, stack in self.maps.items()
         }

@@ -87,6 +87,10 @@ class OperatingPointDisplay(ScoredDisplay):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_rates(self.false_alarm_rate)
+        order = np.argsort(self.false_alarm_rate, kind="stable")  # lines go from rate to rate
+        for name in self._arrays:
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name)[order])
         for name in ("found", "false_alarms"):
             shares = getattr(self, name)
             if shares is not None and not ((shares >= 0) & (shares <= 1)).all():

@@ -143,7 +143,8 @@ def _finished(results, rows, failed):
     headline = f"All categories are {stored}, but not all results could be written:"
     if failed:
         n_categories = len({*rows, *failed})
-        headline = f"{len(failed)} of {n_categories} categories failed; the others are {stored}:"
+        others = f"; the others are {stored}" if rows else ""
+        headline = f"{len(failed)} of {n_categories} categories failed{others}:"
     raise CategoryError("\n".join([headline, *reasons]), table)
 
 

@@ -36,7 +36,8 @@ _COLUMNS = (
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
 _WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own estimators
-_MARKUP = re.compile(r"[&<>|\[\]*`\\]")
+# An underscore within a word is none; www. and :// make links.
+_MARKUP = re.compile(r"[&<>|\[\]*`\\~]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)")
 
 
 class Results:

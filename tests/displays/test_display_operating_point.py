@@ -116,3 +116,8 @@ def test_less_than_can_be_guaranteed_is_the_least_that_can(scorer):
     display = OperatingPointDisplay.from_predictions(parts, scorer, false_alarm_rates=[0.001, 0.05])
     few, least = display.false_alarms
     assert few == least > 0
+
+
+def test_rates_are_drawn_in_their_order():
+    display = OperatingPointDisplay([0.3, 0.001, 0.1], [0.9, 0.1, 0.5])
+    assert display.table().to_numpy().tolist() == [[0.001, 0.1], [0.1, 0.5], [0.3, 0.9]]

@@ -364,6 +364,16 @@ def test_curves_of_images_without_masks_cost_no_maps(unread):
         (lambda: BankDisplay(np.ones((0, 2)), []), "nothing to draw: coordinates is empty"),
         (lambda: DescriptorDisplay(pd.DataFrame({"max": []})), "nothing to draw: z is empty"),
         (lambda: ScoreHistogramDisplay([1, np.nan], 1), "scores must be finite numbers"),
+        (
+            lambda: ScoreHistogramDisplay([1, 2], 3, calibration_scores=[1, np.nan]),
+            "calibration_scores must be finite",
+        ),
+        (
+            lambda: AnomalyMapDisplay(
+                np.zeros((1, 2, 2, 3)), {"ours": np.zeros((1, 2, 2))}, thresholds={"our": 0.5}
+            ),
+            r"thresholds has \['our'\], but there are maps of \['ours'\]",
+        ),
         (lambda: RegionOverlapDisplay([0, 1], [0, np.nan]), "overlap must be finite numbers"),
         (lambda: RoutingDisplay(["pin"], [1.0], ["nut"]), r"names \['pin'\], which are not in"),
     ],
