@@ -300,7 +300,8 @@ def op_anomaly_map_display(case, path):
 
 def op_bank_display(case, path):
     shown = displays.BankDisplay.from_estimator(case.pipe)
-    counts = np.bincount(case.pipe["bank"].bank_.image_index)
+    bank = case.pipe["bank"]
+    counts = np.bincount(bank.bank_.image_index, minlength=bank.n_images_)
     np.testing.assert_array_equal(shown.entries_per_image(), counts)
     shown.plot_images()
 

@@ -207,7 +207,7 @@ def damaged(tmp_path, rgb):
         (1, "missing.png' .position 1 in the list.: there is no such file"),
         (2, "truncated.jpg' .position 2 in the list.: image file is truncated"),
         (3, "text.png' .position 3 in the list.: it is no image file that Pillow knows"),
-        (4, "empty.png' .position 4 in the list.: the file is empty"),
+        (4, "empty.png' .position 4 in the list.: it is no image file: the file is empty"),
         (5, "' .position 5 in the list.: it is a folder"),
     ],
 )

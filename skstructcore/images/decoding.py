@@ -69,7 +69,7 @@ def header_of(name: str) -> Header:
 @lru_cache(N_REMEMBERED)
 def _header(path, stamp, page):
     if stamp[0] == 0:
-        raise ValueError("the file is empty")
+        raise ValueError("it is no image file: the file is empty")
     with open(path, "rb") as file:
         try:
             image = open_image(file)
