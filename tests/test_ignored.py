@@ -1,6 +1,7 @@
 """What is ignored: how it is given, and that nothing after it counts it."""
 
 import threading
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -285,6 +286,19 @@ def test_an_image_all_of_which_is_ignored_is_refused(n_routes, monkeypatch):
     X[5] = np.nan
     with pytest.raises(ValueError, match="Every patch of image 5 is ignored"):
         pipe.transform(X)
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-image-out", "in-sample"])
+@pytest.mark.parametrize("routing", ["top1", "top2"])
+def test_a_training_image_all_of_which_is_ignored_is_refused(routing, calibration):
+    X = grids()
+    bank = CoresetBank(0.5, random_state=0)
+    patches = bank.fit_transform(X, categories=["a", "b"] * (len(X) // 2))
+    values = np.array(patches.values)
+    values[5] = np.nan
+    knn = RoutedKNNScorer(routing=routing, calibration=calibration)
+    with pytest.raises(ValueError, match="Every patch of image 5 is ignored"):
+        knn.fit_transform(replace(patches, values=values))
 
 
 def nuts_and_bolts(seed=0):

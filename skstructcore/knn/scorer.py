@@ -154,15 +154,15 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             check_training_images(patches, self.calibration)
             score = k_fold if self.calibration == "k-fold" else leave_groups_out
             maps, self.expectations_ = score(self.search_, patches)
+            if patches.lots is not None:
+                without_lot = leave_lots_out(self.search_, patches, self.expectations_)
+                maps = replace(maps, without_lot=without_lot)
         if maps.route is not None and patches.groups is not None:
             pooled = pool_patches(patches.values)
             routes = np.array(patches.bank.route_names)[patches.routes]
             distances = held_out_distances(pooled, patches.groups, routes, patches.left_out)
             maps = replace(maps, route_distance=distances)
-        if self.calibration == "in-sample" or patches.lots is None:
-            return maps
-        without_lot = leave_lots_out(self.search_, patches, self.expectations_)
-        return replace(maps, without_lot=without_lot)
+        return maps
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
         """Score every patch of the images: anomaly maps of shape (n_images, h, w).

@@ -142,20 +142,19 @@ class BankSearch:
         distances = np.concatenate([routing_distances(part, prototypes) for part in compared])
         return np.argsort(distances, axis=1, kind="stable")[:, : self.n_searched]
 
-    def known_routes(
-        self, patches: Patches, own_route: NDArray[np.int64] | None
-    ) -> NDArray[np.int64] | None:
-        """Routes of images whose own is known: this, then the nearest others; else None."""
+    def routes_of(
+        self, images: NDArray[np.floating], own_route: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """Routes ``(n, n_searched)`` of images: the own one, if it is known, then the nearest."""
         if own_route is None or not self.is_routed:
-            return None
+            return self.nearest_routes(images)
         if self.n_searched == 1:
             return own_route[:, np.newaxis]
-        nearest = np.concatenate([self.nearest_routes(batch) for batch in patches.iter_batches()])
+        nearest = self.nearest_routes(images)
         # The own route comes first. Where it was not among the nearest, the farthest drops out.
         is_own = nearest == own_route[:, np.newaxis]
         is_own[:, -1] |= ~is_own.any(axis=1)
-        others = nearest[~is_own].reshape(len(patches), -1)
-        return np.column_stack([own_route, others])
+        return np.column_stack([own_route, nearest[~is_own].reshape(len(images), -1)])
 
 
 def _query_together(indexes, rows, n_neighbors, exclude):
@@ -186,14 +185,14 @@ def _mean_distance(squared, metric):
     return np.where(left, distances, 0).sum(axis=1) / left.sum(axis=1)
 
 
-def _batches(search, patches, routes):
+def _batches(search, patches, own_routes):
     """Of each batch the images that are compared with the same routes: places, routes, features."""
     done = 0
     for batch in patches.iter_batches():
         images = np.arange(done, done + len(batch))
         done += len(batch)
         check_counted(np.isnan(batch[..., 0]), images)
-        chosen = search.nearest_routes(batch) if routes is None else routes[images]
+        chosen = search.routes_of(batch, None if own_routes is None else own_routes[images])
         for key in np.unique(chosen, axis=0):
             mine = (chosen == key).all(axis=1)
             yield images[mine], key, batch[mine]
@@ -233,18 +232,18 @@ def _score(search, patches, expectations, own_routes, groups=None):
             "ignore is a dict of categories, but images are not routed, so that the category "
             "of an image is not known: use routing='auto' or 'top1'."
         )
-    grid, routes = patches.shape[:3], search.known_routes(patches, own_routes)
+    grid = patches.shape[:3]
     distances, ignored = np.empty(grid, dtype=np.float32), np.zeros(grid, dtype=bool)
     surprise = None if expectations is None else np.empty(grid, dtype=np.float32)
     neighbors = None if groups is None else np.empty((*grid, search.n_context), dtype=np.int32)
     nearest, route_distance = np.zeros(len(patches), dtype=np.int64), np.empty(len(patches))
-    for images, key, features in _batches(search, patches, routes):
+    for images, key, features in _batches(search, patches, own_routes):
         route = key[0]
         if waits:
             categories = [search.bank.route_names[route]] * len(images)
             patches.values.mark_ignored(features, images, categories)
+            check_counted(np.isnan(features[..., 0]), images)
         ignored[images] = np.isnan(features[..., 0])
-        check_counted(ignored[images], images)
         left_out = None if groups is None else groups[images]
         distance, entries = search.find(features, key, left_out)
         distances[images] = distance
