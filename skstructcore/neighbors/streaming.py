@@ -100,7 +100,7 @@ class StreamingCoreset:
         images = np.broadcast_to(np.asarray(image_index, dtype=np.int64), len(rows))
         if self._rows is None:
             self._make_room(rows.shape[1])
-        elif rows.shape[1:] != self._rows.shape[1:]:
+        elif rows.shape[1] != self._rows.shape[1]:
             raise ValueError(
                 f"Rows of {self._rows.shape[1]} features came before, not {rows.shape}."
             )

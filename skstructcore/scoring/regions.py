@@ -98,8 +98,9 @@ def _of_map(maps, i, decision):
     labels, boxes = connected(values > decision.threshold)
     grid = Grid.of(maps, i)
     height, width = values.shape if maps.geometry is None else maps.geometry.original_sizes[i]
-    rows = []
-    for number, box in enumerate(boxes, start=1):
+    numbers, rows = np.arange(1, len(boxes) + 1), []
+    p_values = decision.p_values(ndimage.maximum(values, labels, numbers)).tolist()
+    for number, box, p_value in zip(numbers, boxes, p_values, strict=True):
         start, stop = ([getattr(part, end) for part in box] for end in ("start", "stop"))
         inside = labels[box] == number
         part = np.where(inside, values[box], -np.inf)
@@ -113,7 +114,7 @@ def _of_map(maps, i, decision):
                 "mean": part[inside].mean(),
                 "peak": part.max(),
                 **dict(zip(_PLACES, places, strict=True)),
-                "p_value": decision.p_values(part.max()).item(),
+                "p_value": p_value,
                 "touches_border": 0 in start or bool((np.equal(stop, values.shape)).any()),
                 "too_small": False,
                 "height": int(height),

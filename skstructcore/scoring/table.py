@@ -24,9 +24,7 @@ FALSE_ALARM_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
 def rates_with(asked_rate: float) -> list[float]:
-    """`FALSE_ALARM_RATES` and one more, in order; a usual one that is the same but for rounding
-    gives way to it.
-    """
+    """`FALSE_ALARM_RATES` and one more, in order; of two that differ by rounding, the latter."""
     others = (rate for rate in FALSE_ALARM_RATES if not np.isclose(rate, asked_rate))
     return sorted([asked_rate, *others])
 
