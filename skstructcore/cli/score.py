@@ -1,5 +1,6 @@
 """Commands that judge images: ``skstructcore score`` and ``skstructcore report``."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -142,7 +143,9 @@ class _Lines(Journal):
     def __init__(self, path, run):
         super().__init__(f"{os.path.realpath(path)}.part")
         self.run = f"{hashlib.sha256(json.dumps(run).encode()).hexdigest()}\n"
-        first = self.path.read_bytes()[: len(self.run)] if self.path.exists() else b""
+        first = b""
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as lines:
+            first = lines.read(len(self.run))
         if not re.fullmatch(rb"[0-9a-f]*\n?", first):
             raise Refused(
                 f"{str(self.path)!r} is there and is not of this command, which keeps rows in it: "

@@ -144,9 +144,10 @@ def _check_normal(fresh, good, decisions):
     _refuse(unknown, places, f"of no product that the pipeline knows (the nearest is {nearest!r}).")
     if good.categories is not None:
         said, looks = good.categories.astype(str).astype(object), fresh["nearest_route"].to_numpy()
-        first = int(np.argmax(said != looks))
+        other = said != looks
+        first = int(np.argmax(other))
         text = f"the first was called {said[first]!r} and looks like {looks[first]!r}."
-        _refuse(said != looks, places, f"of another product than was said: {text}")
+        _refuse(other, places, f"of another product than was said: {text}")
     limits = {}
     for name, decision in decisions.items():
         median = float(np.median(decision.scores))

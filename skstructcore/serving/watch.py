@@ -4,6 +4,7 @@ The table is the memory: an image of which there is a row, whole and on disk, is
 monitor is told the rows again after a restart.
 """
 
+import contextlib
 import http.client
 import json
 import logging
@@ -284,15 +285,12 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
 
 def _address(url, schemes, wanted):
     """The parts of an address, or a ValueError that says what is `wanted`."""
-    try:
+    with contextlib.suppress(ValueError):  # of a port that is no number, or half an IPv6 address
         address = urlsplit(url)
-        is_one = address.scheme in schemes and address.hostname and not address.username
-        is_one = is_one and address.port != 0 and re.fullmatch("[!-~]+", url)
-    except ValueError:  # of a port that is no number, or half an IPv6 address
-        is_one = False
-    if not is_one:
-        raise ValueError(f"{wanted}, got {url!r}.")
-    return address
+        is_host = address.hostname and not address.username and address.port != 0
+        if is_host and address.scheme in schemes and re.fullmatch("[!-~]+", url):
+            return address
+    raise ValueError(f"{wanted}, got {url!r}.")
 
 
 def mqtt_sender(
