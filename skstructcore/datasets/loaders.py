@@ -280,7 +280,7 @@ def _read_tree(folder, groups, good, problems):
     rows = []
     for file in files:
         split, name, _ = file.relative_to(folder).parts
-        label = GOOD if means_good(name, good) else name
+        label = name if name in shown else GOOD
         columns = {"group": group_of.get(file), "category": folder.name, "split": split}
         rows.append(ImageRow(str(file), label, mask_of.get(file), **columns))
     if not any(row.split == "train" and row.label == GOOD for row in rows):

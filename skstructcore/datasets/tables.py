@@ -57,13 +57,13 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(path.parent, [f"{path}: {reason}"]) from error
-    spelled = {name: name.strip().lower() for name in names}
-    for name, times in Counter(name.strip().lower() for name in names).items():
+    lower = [name.strip().lower() for name in names]
+    for name, times in Counter(lower).items():
         if times > 1 and any(name in words for words in _COLUMNS.values()):
             raise DatasetError(path.parent, [f"{path}: {times} columns are called {name!r}"])
-    if missing := [column for column in columns if column not in spelled.values()]:
+    if missing := [column for column in columns if column not in lower]:
         raise DatasetError(path.parent, [f"{path}: no column {', '.join(missing)}"])
-    return [{lower: row[name] for name, lower in spelled.items()} for row in rows]
+    return [{key: row[name] for key, name in zip(lower, names, strict=True)} for row in rows]
 
 
 def beside(table: Path, name: str) -> str:

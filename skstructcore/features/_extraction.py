@@ -22,7 +22,7 @@ from .._utils.computing import device_memory, parts, progress_bar
 _N_BATCHES_BEGUN = 3  # of pixels: one is handed out, two are in work
 _RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
 _ORIGINAL_PIXEL = 4  # bytes, as Pillow holds colours
-_BATCHES = 3.5  # of features that are there at once: one handed out, one begun
+_BATCHES = _N_BATCHES_BEGUN + 0.5  # of features that are there at once: one handed out, one begun
 
 _networks = OrderedDict()
 _n_kept = 2  # of them
@@ -240,6 +240,11 @@ class Tiling:
         grid[rows, cols] += weights * features
 
 
+def _jobs_of_tiles(n_threads, on_cpu, batch_size):
+    """Tiles of one job, and how many jobs are begun ahead."""
+    return (1, 2 * n_threads) if on_cpu else (batch_size, _N_BATCHES_BEGUN)
+
+
 class TiledExtraction(Extraction):
     """One run over a list of images in tiles: the memory of one grid and of some tiles.
 
@@ -254,8 +259,7 @@ class TiledExtraction(Extraction):
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""
-        n_tiles = 1 if self.on_cpu else batch_size
-        n_begun = 2 * self.n_threads if self.on_cpu else _N_BATCHES_BEGUN
+        n_tiles, n_begun = _jobs_of_tiles(self.n_threads, self.on_cpu, batch_size)
         with self._workers(verbose) as (pool, progress):
             jobs = begun_ahead(self._jobs(pool, n_tiles), n_begun)
             for i, (image, of_image) in enumerate(groupby(jobs, operator.itemgetter(0))):
@@ -350,7 +354,7 @@ def extraction_memory(backbone, images, n_projected):
     features, projected = patch * backbone.n_features_out_, patch * n_projected
     n = 1 if picture.tile else min(len(images), backbone.batch_size)
     if picture.tile:  # the image that is handed out, the next one, and those of tiles begun ahead
-        n_begun = 2 * n_threads if on_cpu else _N_BATCHES_BEGUN * backbone.batch_size
+        n_begun = math.prod(_jobs_of_tiles(n_threads, on_cpu, backbone.batch_size))
         n_images = min(len(images), 2 + math.ceil(n_begun / len(backbone.tiling)))
         batches = n_images * (seen + features) + 2 * projected
     else:

@@ -230,16 +230,16 @@ def _check_list(X):
             "np.asarray(images), with channels last."
         )
     kind, shape = (X.dtype.kind, X.shape) if isinstance(X, np.ndarray) else ("O", None)
-    kind = "U" if kind == "T" else kind  # strings of NumPy 2
-    if kind in "US" and len(shape) != 1:
+    # U, S, and T of NumPy 2 are strings.
+    if kind in "UST" and len(shape) != 1:
         raise ValueError(f"An array of names has one axis, an image each; got shape {shape}.")
-    if kind not in "OUS" and len(shape) not in (3, 4):
+    if kind not in "OUST" and len(shape) not in (3, 4):
         raise ValueError(
             f"An array of images has the shape (n, h, w) or (n, h, w, 3), got {shape}."
         )
     if not len(X):
         raise ValueError("The list of images is empty: at least one image is needed.")
-    if kind not in "OUS" and len(shape) == 3 and shape[-1] in (3, 4):
+    if kind not in "OUST" and len(shape) == 3 and shape[-1] in (3, 4):
         raise ValueError(
             f"An array of shape {shape} looks like one colour image: pass it in a list, [image]."
         )

@@ -100,11 +100,11 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
 
     They are read as `is_anomalous` reads them, but strings may be types of defects alone.
     """
-    labels = np.asarray(y, dtype=object)
-    if labels.ndim == 1 and len(labels) and _are_strings(labels):
+    labels = _as_labels(y)
+    if len(labels) and _are_strings(labels):
         _check_filled(labels)
         return np.array([GOOD if means_good(label) else str(label) for label in labels], object)
-    return np.where(is_anomalous(y), ANOMALOUS, GOOD).astype(object)
+    return np.where(is_anomalous(labels), ANOMALOUS, GOOD).astype(object)
 
 
 def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None:

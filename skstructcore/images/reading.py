@@ -140,11 +140,9 @@ class PillowImage(OneImage):
             return _digest_of_array(np.asarray(read(self)))
         digest = _digest_of_array(np.asarray(self.decode()))
         transparent = self.image.info.get("transparency")  # a value, which is seen as white
-        return (
-            digest
-            if transparent is None
-            else _new_digest(f"{digest}{transparent}".encode()).hexdigest()
-        )
+        if transparent is None:
+            return digest
+        return _new_digest(f"{digest}{transparent}".encode()).hexdigest()
 
 
 def image_of(item, max_pixels):
