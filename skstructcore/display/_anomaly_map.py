@@ -163,8 +163,7 @@ class AnomalyMapDisplay(Display):
     @classmethod
     def _of(cls, images, maps, *, view=None, **options):
         """Of maps on their images, as a pipeline sees them through `view`."""
-        _check_maps(images, maps)
-        listed = as_images(images)
+        listed = _check_maps(images, maps)
         listed = listed if view is None else listed.seen_through(view)
         pixels = [np.asarray(listed.read(i)) for i in range(len(listed))]
         placed = {name: _on_images(stack, pixels) for name, stack in maps.items()}
@@ -256,7 +255,7 @@ class AnomalyMapDisplay(Display):
 
 
 def _check_maps(images, maps, y=None):
-    """Refuse too many images, and maps and labels that are not one an image."""
+    """List the images; refuse too many, and maps and labels that are not one an image."""
     listed = as_images(images)
     if len(listed) > _MOST_IMAGES:
         raise ValueError(
@@ -270,6 +269,7 @@ def _check_maps(images, maps, y=None):
     for name, stack in stacks.items():
         if np.ndim(stack) != 3:
             raise ValueError(f"{name} must have the shape (n_images, H, W), got {np.shape(stack)}.")
+    return listed
 
 
 def _in_thresholds(maps, described, scorer):

@@ -35,7 +35,7 @@ class Display:
 
     _size = (6.4, 4.4)  # inches, of a figure of its own
     _arrays = ()  # fields of one length, which become arrays; None and tables stay
-    _finite = ()  # those of them that are finite numbers
+    _finite = ()  # fields that hold finite numbers
     _labels_of = staticmethod(labels_of)
 
     def __post_init__(self) -> None:
@@ -44,12 +44,11 @@ class Display:
             values = getattr(self, name)
             if name == "labels":
                 values = self._labels_of(None, values)
-            if values is None or isinstance(values, pd.DataFrame):
-                continue
-            values = np.asarray(values)
-            if name in self._finite and not np.isfinite(values).all():
+            if values is not None and not isinstance(values, pd.DataFrame):
+                setattr(self, name, np.asarray(values))
+        for name in self._finite:
+            if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite numbers: leave out what has none.")
-            setattr(self, name, values)
         if self._arrays and not len(getattr(self, self._arrays[0])):
             raise ValueError(f"There is nothing to draw: {self._arrays[0]} is empty.")
 

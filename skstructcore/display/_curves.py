@@ -150,7 +150,7 @@ class OperatingPointDisplay(ScoredDisplay):
             asked_rate=scorer.calibration_.decision.asked_rate,
             n_good=int(good.sum()),
             n_independent=None if groups is None else len(np.unique(np.asarray(groups)[good])),
-            smallest_rate=max(d.smallest_rate for d in scorer.routes_.decisions.values()),
+            smallest_rate=scorer.routes_.smallest_rate,
         )
 
     @classmethod
@@ -291,8 +291,8 @@ class RegionOverlapDisplay(Display):
         maps = pipe[:-1].transform(images)
         pixels = pipe[-1].transform(maps)
         masks, pixels, ignored = judged_pixels(images, pixels, maps.geometry, maps.ignored)
-        curve = pro_curve(masks, pixels, ignored=ignored)
-        return cls(*curve, max_fpr=max_fpr, name=name).plot(ax)
+        options = {"max_fpr": max_fpr, "name": name, "ax": ax}
+        return cls.from_predictions(masks, pixels, ignored=ignored, **options)
 
     @classmethod
     def from_predictions(

@@ -138,7 +138,7 @@ class ScoreHistogramDisplay(ScoredDisplay):
 
     _size = (7.4, 4)
     _arrays = ("scores", "labels")
-    _finite = ("scores",)
+    _finite = ("scores", "calibration_scores")
 
     scores: ArrayLike
     threshold: float
@@ -146,10 +146,8 @@ class ScoreHistogramDisplay(ScoredDisplay):
     calibration_scores: ArrayLike = ()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.calibration_scores = np.asarray(self.calibration_scores, dtype=np.float64)
-        if not np.isfinite(self.calibration_scores).all():
-            raise ValueError("calibration_scores must be finite numbers: leave out what has none.")
+        super().__post_init__()
         everything = np.concatenate([self.scores, self.calibration_scores])
         n_bins = int(np.clip(2 * np.sqrt(len(self.scores)), 10, 50))
         self.edges = np.histogram_bin_edges(everything, bins=n_bins)

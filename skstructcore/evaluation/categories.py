@@ -143,7 +143,7 @@ def _finished(results, rows, failed):
     headline = f"All categories are {stored}, but not all results could be written:"
     if failed:
         n_categories = len({*rows, *failed})
-        others = f"; the others are {stored}" if rows else ""
+        others = f"; the others are {stored}" if rows.keys() - failed.keys() else ""
         headline = f"{len(failed)} of {n_categories} categories failed{others}:"
     raise CategoryError("\n".join([headline, *reasons]), table)
 

@@ -104,7 +104,7 @@ class Evaluation:
             check_number(rate, "false_alarm_rates", 0, 1)
         scores = self.scores if parts is None else self.parts(parts)
         good = scores["defect_type"].to_numpy() == GOOD
-        rejected = rejections(scores, self.scorer, false_alarm_rates).reshape(-1, len(scores))
+        rejected = rejections(scores, self.scorer, false_alarm_rates)
         counts = {"false_alarms": rejected[:, good].sum(axis=1)}
         counts = pd.DataFrame({**counts, "found": rejected[:, ~good].sum(axis=1)})
         shares = (counts / [good.sum(), (~good).sum()]).add_suffix("_share")  # NaN of none

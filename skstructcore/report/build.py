@@ -328,7 +328,7 @@ def _points(scorer, rates, rejected, types, rejected_parts):
     members = {"images are rejected": np.ones(rejected.shape[1], bool)}
     if types is not None:
         members |= {"good ones": types == GOOD, "defects are found": types != GOOD}
-    smallest, points = max(d.smallest_rate for d in scorer.routes_.decisions.values()), []
+    smallest, points = scorer.routes_.smallest_rate, []
     for k, rate in enumerate(rates):
         counts = [f"{(rejected[k] & mine).sum()} of {mine.sum()}" for mine in members.values()]
         said = [f"{count} {ending}" for count, ending in zip(counts, members, strict=True)]

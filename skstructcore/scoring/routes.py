@@ -106,6 +106,11 @@ class Routes(Mapping):
         """Threshold and p-values of each route, of scores that are not standardised."""
         return {name: route.calibration.decision for name, route in self.items()}
 
+    @property
+    def smallest_rate(self) -> float:
+        """The smallest false-alarm rate that all routes can keep."""
+        return max(decision.smallest_rate for decision in self.decisions.values())
+
     def at(self, rate: float) -> Routes:
         """The same statistics, with the thresholds of another false-alarm rate."""
         return Routes({k: replace(r, calibration=r.calibration.at(rate)) for k, r in self.items()})

@@ -87,15 +87,16 @@ def rejections(
     """
     scores = described["anomaly_score"]
     if "part" in described:
-        return np.array([scorer.part_decision_.at(rate).rejects(scores) for rate in rates])
-    routes, rejected = routes_of(described), []
-    for rate in rates:
-        limits = {
-            name: float(route.scale_scores(route.calibration.decision.at(rate).threshold))
-            for name, route in scorer.routes_.items()
-        }
-        rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
-    return np.array(rejected, dtype=bool)
+        rejected = [scorer.part_decision_.at(rate).rejects(scores) for rate in rates]
+    else:
+        routes, rejected = routes_of(described), []
+        for rate in rates:
+            limits = {
+                name: float(route.scale_scores(route.calibration.decision.at(rate).threshold))
+                for name, route in scorer.routes_.items()
+            }
+            rejected.append(~(scores <= routes.map(limits)) | (described["route"] == UNKNOWN))
+    return np.array(rejected, dtype=bool).reshape(len(rejected), len(described))
 
 
 def share_interval(shares: ArrayLike, n_images: int) -> tuple[NDArray[np.float64], ...]:
