@@ -50,7 +50,7 @@ def test_every_descriptor_scales_with_the_map_and_none_reacts_to_order(maps, fac
     names = [name for name in DESCRIPTORS if name != "component"]  # has a limit to round to
     phi = compute_descriptors(maps, names)
     moved = compute_descriptors(maps[::-1] * factor + shift, names)[::-1]
-    shape_only = np.isin(names, ["moran", "concentration"])
+    shape_only = np.isin(names, "moran")
     factors = np.where(shape_only, 1.0, factor)
     still = shape_only | np.isin(names, ["std", "tv", "contrast"])
     expected = phi * factors + np.where(still, 0.0, shift)
@@ -65,17 +65,6 @@ def test_a_constant_map_has_no_spread():
         np.full((1, 3, 3), 7.0), ["std", "tv", "contrast", "moran", "component", "max"]
     )
     np.testing.assert_array_equal(phi, [[0, 0, 0, 0, 0, 7]])
-
-
-def test_concentration_goes_from_a_flat_map_to_a_single_peak():
-    peak = np.zeros((1, 3, 3))
-    peak[0, 1, 1] = 5
-    two_peaks = peak.copy()
-    two_peaks[0, 0, 0] = 5  # p = 1/2 twice: entropy log 2 of at most log 9
-    maps = np.concatenate([np.ones((1, 3, 3)), two_peaks, peak])
-    np.testing.assert_allclose(
-        compute_descriptors(maps, ["concentration"])[:, 0], [0, 1 - np.log(2) / np.log(9), 1]
-    )
 
 
 def test_corners_connect_the_pixels_of_a_component():

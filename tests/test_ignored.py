@@ -385,16 +385,7 @@ def test_shares_of_a_box_that_is_no_whole_pixel():
     assert shares_of_patches(mask, (0, 0.5, 1, 3.5), (1, 3)).tolist() == [[0.5, 1.0, 1.0]]
 
 
-DESCRIPTORS_OF_VALUES = [
-    "max",
-    "mean",
-    "std",
-    "median",
-    "top1",
-    "top30",
-    "contrast",
-    "concentration",
-]
+DESCRIPTORS_OF_VALUES = ["max", "mean", "std", "median", "top1", "top30", "contrast"]
 
 
 @pytest.mark.parametrize("name", DESCRIPTORS_OF_VALUES)

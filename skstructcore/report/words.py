@@ -29,7 +29,6 @@ _TERMS = {
     "smoothmax": "the distance of its farthest 3 × 3 patches",
     "component": "the size of its largest unusual region",
     "moran": "how clustered its unusual patches are",
-    "concentration": "how concentrated its distances are",
 }
 _SETTINGS = ("model", "image_size")  # of a backbone, that a report names
 _PLACES = (

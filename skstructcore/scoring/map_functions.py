@@ -109,20 +109,6 @@ def moran(
     return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
 
 
-def concentration(maps: NDArray[np.floating]) -> NDArray[np.float64]:
-    """One minus the entropy of the map, ``1 + sum p log p / log m``.
-
-    ``p`` is the map above its minimum, scaled to sum 1. Range [0, 1]: 0 for a constant map, 1
-    where a single pixel stands out from a flat rest; O(m).
-    """
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
-    above = flat - flat.min(axis=1, keepdims=True)
-    total = above.sum(axis=1, keepdims=True)
-    share = np.divide(above, total, out=np.full_like(above, 1 / above.shape[1]), where=total > 0)
-    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
-    return 1 + (share * logs).sum(axis=1) / np.log(max(flat.shape[1], 2))
-
-
 def component(
     maps: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
@@ -148,7 +134,6 @@ DESCRIPTORS = {
     "contrast": contrast,
     "smoothmax": smooth_max,
     "moran": moran,
-    "concentration": concentration,
     "component": component,
 }
 

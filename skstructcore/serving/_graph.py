@@ -186,16 +186,6 @@ class Descriptors:
         scale = g("Mul", g("Where", varies, variance, 1.0), n_pairs)
         return g("Where", varies, g("Div", total, scale), 0.0)
 
-    def concentration(self):
-        g = self.g
-        above = g("Sub", self.values, g("ReduceMin", self.values, keepdims=0))
-        total = g.reduce("Sum", above)
-        varies = g("Greater", total, 0.0)
-        share = g("Where", varies, g("Div", above, g("Where", varies, total, 1.0)), 1 / self.n)
-        positive = g("Greater", share, 0.0)
-        entropy = g("Mul", share, g("Log", g("Where", positive, share, 1.0)))
-        return g("Add", g("Div", g.reduce("Sum", entropy), float(np.log(max(self.n, 2)))), 1.0)
-
     def component(self):
         """The largest region: numbers of pixels spread to their neighbours until they are one."""
         g, (height, width) = self.g, self.shape
