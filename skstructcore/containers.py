@@ -278,18 +278,13 @@ class AnomalyMaps(_ImageContainer):
     surprise : ndarray of shape (n_images, h, w), float32, or None
         The same distances, each judged against what is normal for such content. None where no
         held-out training scores are known.
-    image_index : ndarray of shape (n_images,), int64, or None
-        Which training image each map is of; None for other images.
-    images : TrainingImages or None
-        All training images, see `Patches`.
+    image_index, images, geometry : see `Patches`
     ignored : ndarray of shape (n_images, h, w), dtype bool, or None
         Patches that do not count, with distance and surprise 0; None where there are none.
     route : ndarray of shape (n_images,) of str, or None
         The sub-bank each image was compared with.
     route_distance : ndarray of shape (n_images,), float64, or None
         Mahalanobis distance of the mean of its patches to the training images of the route.
-    geometry : Geometry or None
-        Brings a map back onto its own image; None for plain arrays.
     without_lot : AnomalyMaps or None
         Of training images that come in lots: their maps without the entries of their whole lot.
     held_out : bool

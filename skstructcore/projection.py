@@ -104,12 +104,7 @@ class RandomProjection(
         return self
 
     def transform(self, X: LazyRows | ArrayLike) -> LazyRows | NDArray[np.floating]:
-        """Project the last axis of `X`.
-
-        Parameters
-        ----------
-        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
-                (n_samples, n_features)
+        """Project the last axis of `X`, see `fit`.
 
         Returns
         -------

@@ -216,10 +216,6 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X, y, groups, categories, parts : see `fit`
-
-        Returns
-        -------
-        patches : Patches
         """
         X = check_features(self, X, reset=True)
         good = good_images(X, y, groups, categories, parts, n_routes=self.n_routes)
@@ -303,18 +299,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         return self.images_.groups
 
     def transform(self, X: LazyRows | ArrayLike) -> Patches:
-        """Pair the patches of images with the bank.
-
-        Parameters
-        ----------
-        X : LazyFeatures or array-like of shape (n_images, h, w, n_features) or \
-                (n_samples, n_features)
-
-        Returns
-        -------
-        patches : Patches
-            Lazy if `X` is lazy.
-        """
+        """Pair the patches of images with the bank; they are lazy if `X` (see `fit`) is lazy."""
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
         values = X if is_lazy(X) else as_patch_grid(X)

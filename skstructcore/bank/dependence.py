@@ -44,47 +44,29 @@ _PRIOR = 1 / 256  # is added to the expected share of each pair, so that chance 
 
 @dataclass(frozen=True, eq=False)
 class Dependence:
-    """How the training images of a route depend on each other.
+    """How the training images of a route depend on each other."""
 
-    Attributes
-    ----------
-    found : {"independent", "sequence", "clusters"}
-        What the groups follow: nothing (each image is its own), blocks of the sequence, or
-        clusters of images that explain each other.
-    n_images, n_groups : int
-    reach : int
-        Estimate of how many consecutive images depend on each other; 0 if none do.
-    are_lots : bool
-        Whether the blocks are lots, which are held out on request (`lots` of `CoresetBank`), and
-        not near-duplicates, which always are.
-    block_length : int
-        Consecutive images of a block: twice the reach where the groups follow the sequence, else 1.
-    ratio : ndarray of shape (n_lags,), float64
-        How many patches an image at this lag explains, divided by what the shares of the bank
-        entries let expect: 1 where images are independent.
-    limit : ndarray of shape (n_lags,), float64
-        What 99 % of the random orders of the same images do not exceed.
-    p_value : float
-        Share of random orders in which neighbours explain each other at least as often.
-    explained : float
-        Share of the patches that are explained by images of the own cluster.
-    lags : ndarray of shape (n_lags,), int64
-        Distances in the sequence, 1, 2, ….
-    """
-
+    # What the groups follow: nothing, as each image is its own, blocks of the sequence, or clusters
+    # of images that explain each other.
     found: Literal["independent", "sequence", "clusters"]
     n_images: int
     n_groups: int
-    reach: int
-    block_length: int
+    reach: int  # estimate of how many consecutive images depend on each other; 0 if none do
+    block_length: int  # images of a block: twice the reach, or 1 if groups follow no sequence
+    # (n_lags,), how many patches an image at this lag explains, divided by what the shares of the
+    # bank entries let expect: 1 where images are independent.
     ratio: NDArray[np.float64] = field(repr=False)
+    # (n_lags,), what 99 % of the random orders of the same images do not exceed.
     limit: NDArray[np.float64] = field(repr=False)
-    p_value: float
-    explained: float
+    p_value: float  # share of random orders in which neighbours explain each other as often
+    explained: float  # share of the patches that are explained by images of the own cluster
+    # Whether blocks are lots, held out on request (`lots` of `CoresetBank`), or near-duplicates,
+    # which always are.
     are_lots: bool = False
 
     @property
     def lags(self) -> NDArray[np.int64]:
+        """Distances in the sequence, 1, 2, …, of `ratio` and `limit`."""
         return np.arange(1, len(self.ratio) + 1)
 
     def __str__(self) -> str:

@@ -134,16 +134,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Patches | ArrayLike, y: object = None) -> AnomalyMaps:
-        """Fit, and return the maps of the training images, scored as `calibration` says.
-
-        Parameters
-        ----------
-        X, y : see `fit`
-
-        Returns
-        -------
-        maps : AnomalyMaps of shape (n_images, h, w)
-        """
+        """See `fit`; returns the maps of the training images, scored as `calibration` says."""
         patches = self._checked_patches(X, reset=True)
         options = self.n_neighbors, self.routing, self.metric, self.algorithm, self.device
         self.search_, self.expectations_ = BankSearch(patches.bank, *options), None

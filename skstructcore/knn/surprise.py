@@ -45,17 +45,6 @@ class Lesson(NamedTuple):
 class DistanceExpectation:
     """What distances are normal around each bank entry.
 
-    Attributes
-    ----------
-    location : ndarray of shape (n_entries,), float64
-        Mean log distance of the training patches whose neighbour the entry is, shrunk.
-    scale : ndarray of shape (n_entries,), float64
-        Standard deviation of the log distances about their expectation, shrunk.
-    floor : float
-        Smaller distances count as this one.
-    sums : ndarray of shape (3, n_entries + 1), float64, or None
-        What they were learned from.
-
     Examples
     --------
     Around entry 1 normal patches are ten times as far away as around entry 0, so that the same
@@ -68,10 +57,12 @@ class DistanceExpectation:
     array([4.6, 0. ], dtype=float32)
     """
 
+    # (n_entries,), of the log distances of training patches whose neighbour each entry is: the mean,
+    # and the standard deviation about what was expected, both shrunk.
     location: NDArray[np.float64]
     scale: NDArray[np.float64]
-    floor: float
-    sums: NDArray[np.float64] | None = None
+    floor: float  # smaller distances count as this one
+    sums: NDArray[np.float64] | None = None  # (3, n_entries + 1), what was learned from
 
     @classmethod
     def of_sums(cls, sums: NDArray[np.float64], floor: float) -> Self:
