@@ -57,8 +57,8 @@ class DistanceExpectation:
     array([4.6, 0. ], dtype=float32)
     """
 
-    # (n_entries,), of the log distances of training patches whose neighbour each entry is: the mean,
-    # and the standard deviation about what was expected, both shrunk.
+    # (n_entries,), of the log distances of training patches whose neighbour each entry is: mean,
+    # and standard deviation about what was expected, both shrunk.
     location: NDArray[np.float64]
     scale: NDArray[np.float64]
     floor: float  # smaller distances count as this one
