@@ -66,14 +66,10 @@ def audit(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore.lifecycle.audit import audit
+    >>> from skstructcore import audit, make_structcore
     >>> X = np.random.default_rng(0).normal(size=(200, 30))
     >>> X[17], X[30] = 9, X[31]
-    >>> pipe = make_pipeline(CoresetBank(0.5, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(false_alarm_rate=0.1)).fit(X)
-    >>> table = audit(pipe)
+    >>> table = audit(make_structcore(bank__ratio=0.5)[2:].fit(X))
     >>> table.loc[table["suspect"], "image"].tolist()
     [17]
     >>> table.loc[table["copy_of"] >= 0, ["image", "copy_of"]].to_numpy().tolist()

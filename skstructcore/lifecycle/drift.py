@@ -130,13 +130,9 @@ class DriftMonitor:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore.lifecycle.drift import DriftMonitor
+    >>> from skstructcore import DriftMonitor, make_structcore
     >>> X = np.random.default_rng(0).normal(size=(300, 4))
-    >>> pipe = make_pipeline(CoresetBank(0.1, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(descriptors=["max"]))
-    >>> monitor = DriftMonitor(pipe.fit(X[:100]))
+    >>> monitor = DriftMonitor(make_structcore()[2:].fit(X[:100]))
     >>> monitor.update(X[100:200])
     []
     >>> monitor.update(X[200:] + 1.5)[0].kind

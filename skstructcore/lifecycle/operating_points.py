@@ -88,12 +88,9 @@ def operating_points(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore.lifecycle.operating_points import operating_points
+    >>> from skstructcore import make_structcore, operating_points
     >>> X = np.random.default_rng(0).normal(size=(99, 4))
-    >>> scorer = StructCoreScorer(threshold="guaranteed")
-    >>> pipe = make_pipeline(CoresetBank(0.2, random_state=0), RoutedKNNScorer(), scorer).fit(X)
+    >>> pipe = make_structcore(structcore__threshold="guaranteed")[2:].fit(X)
     >>> table = operating_points(pipe, false_alarm_rates=[0.001, 0.1])
     >>> table[["route", "false_alarm_rate", "rate"]]
       route  false_alarm_rate  rate

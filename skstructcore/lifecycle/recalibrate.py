@@ -129,12 +129,9 @@ def recalibrate(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore.lifecycle.recalibrate import recalibrate
+    >>> from skstructcore import make_structcore, recalibrate
     >>> X = np.random.default_rng(0).normal(size=(300, 4))
-    >>> pipe = make_pipeline(CoresetBank(0.1, random_state=0), RoutedKNNScorer(),
-    ...                      StructCoreScorer(false_alarm_rate=0.1)).fit(X[:100])
+    >>> pipe = make_structcore(structcore__false_alarm_rate=0.1)[2:].fit(X[:100])
     >>> later = recalibrate(pipe, X[100:199] * 1.1)
     >>> later[-1].recalibration_.thresholds[["n_images", "old_rate", "new_rate"]].round(2)
        n_images  old_rate  new_rate

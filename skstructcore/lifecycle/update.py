@@ -276,15 +276,11 @@ def add_category(
     Patches of one image a row, instead of images:
 
     >>> import numpy as np
-    >>> from sklearn.pipeline import Pipeline
-    >>> from skstructcore import CoresetBank, RoutedKNNScorer, StructCoreScorer
-    >>> from skstructcore import add_category, remove_category
-    >>> rng = np.random.default_rng(0)
-    >>> nuts, bolts, pins = 9 * np.eye(3)[:, None] + rng.normal(size=(3, 200, 3))
-    >>> pipe = Pipeline([("bank", CoresetBank(0.1, random_state=0)),
-    ...                  ("knn", RoutedKNNScorer(routing="top1")),
-    ...                  ("structcore", StructCoreScorer(descriptors=["max"]))])
-    >>> pipe = pipe.fit(np.r_[nuts, bolts], bank__categories=["nut"] * 200 + ["bolt"] * 200)
+    >>> from skstructcore import add_category, make_structcore, remove_category
+    >>> noise = np.random.default_rng(0).normal(size=(3, 200, 3))
+    >>> nuts, bolts, pins = 9 * np.eye(3)[:, np.newaxis] + noise
+    >>> products = np.repeat(["nut", "bolt"], 200)
+    >>> pipe = make_structcore()[2:].fit(np.r_[nuts, bolts], bank__categories=products)
     >>> more = add_category(pipe, pins, "pin")
     >>> remove_category(more, "nut")["bank"].bank_.route_names
     ('bolt', 'pin')
