@@ -38,7 +38,7 @@ class MapWriter:
 
     Begins in empty folders, or goes on in those of the same model and images. `images` may be a
     folder, where images are still to come. `folders` are of each kind of file, "map", "overlay" and
-    "mask"; None: not wanted. With `keep_regions` a call finds regions also without masks.
+    "mask"; None: not wanted. With `keep_regions` calls return regions, also without masks.
     """
 
     def __init__(
@@ -49,8 +49,9 @@ class MapWriter:
         *,
         keep_regions: bool = False,
     ) -> None:
-        # The folder below which all images lie, as their files do below the folders; and places of
-        # images whose files keep the suffix, to differ. None: nobody knows which will come.
+        # The folder below which all images lie, as their files do below the folders; and names of
+        # images that clash without their suffix: their files keep it. None: images are still to
+        # come, so that all keep it.
         self._base, self._alike = (images, None) if isinstance(images, str) else _places(images)
         bank, knn, scorer = fitted_steps(pipe)
         check_takes_images(pipe, "save_maps")
@@ -114,12 +115,12 @@ class MapWriter:
 
 
 def _places(images):
-    """The folder below which all images lie, and places whose files keep the suffix to differ."""
+    """The folder below which all images lie, and names that clash without their suffix."""
     files = [os.path.abspath(item) for item in images.items if isinstance(item, str)]
     base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
     places = [_place(images, i, base) for i in range(len(images))]
     stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
-    # "a.png.bmp" is also there beside "a.png", which is "a.png.png" where it keeps its suffix.
+    # "a.png.bmp" without its suffix is "a.png", which is the whole name of another image.
     return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
 
 

@@ -40,11 +40,10 @@ def to_coco(regions: pd.DataFrame, images: ImagesLike | None = None) -> dict[str
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skstructcore import AnomalyMaps, StructCoreScorer, regions
+    >>> from skstructcore import AnomalyMaps, make_structcore, regions
     >>> from skstructcore.inference.region_files import to_coco
     >>> good = np.random.default_rng(0).random((40, 4, 4))
-    >>> pipe = make_pipeline(StructCoreScorer(false_alarm_rate=0.1)).fit(good)
+    >>> pipe = make_structcore(structcore__false_alarm_rate=0.1)[4:].fit(good)
     >>> maps = np.zeros((1, 4, 4))
     >>> maps[0, 1, 2:] = 3
     >>> to_coco(regions(pipe, AnomalyMaps(maps)))["annotations"][0]["bbox"]
@@ -81,8 +80,7 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
 
     Parameters
     ----------
-    regions : DataFrame
-        As `skstructcore.regions` returns it, or some of its rows.
+    regions : see `to_coco`
 
     Returns
     -------

@@ -51,7 +51,7 @@ def _tolerated(share, decision, chance):
 class RouteTests:
     """Tests of one route, which share `alpha`.
 
-    Of in-sample scores only `CHANGED` is tested; of scores that were moved, all but `HIGHER`.
+    Of in-sample scores only `CHANGED` is tested. Where scores were moved, `HIGHER` is not.
     ValueError if `tolerated_rejects` is too small, see `DriftMonitor`.
     """
 

@@ -159,8 +159,8 @@ class DriftMonitor:
             check_scores([*decision.scores, decision.threshold])
         if any(decision.held_out.in_sample for decision in decisions.values()):
             _logger.warning(
-                "The pipeline was calibrated in-sample: that scores are higher, or rejects more, "
-                "than in training says nothing, and is not tested. recalibrate it with good images."
+                "The pipeline was calibrated in-sample: higher scores and more rejects than in "
+                "training mean nothing, and are not tested. recalibrate it with good images."
             )
         per_route = alpha / len(decisions)
         self._tests = {k: RouteTests(d, per_route, tolerated_rejects) for k, d in decisions.items()}
@@ -244,7 +244,7 @@ class DriftMonitor:
 
     @classmethod
     def from_dict(cls, pipe: Pipeline, state: Mapping[str, Any]) -> DriftMonitor:
-        """Continue where `to_dict` was called.
+        """Return a `DriftMonitor` that continues where `to_dict` was called.
 
         Parameters
         ----------
@@ -252,10 +252,6 @@ class DriftMonitor:
             The one that was watched, with the same calibration.
         state : dict
             What `to_dict` returned, also after it was JSON.
-
-        Returns
-        -------
-        monitor : DriftMonitor
 
         Raises
         ------
@@ -298,13 +294,7 @@ class DriftMonitor:
         return self.pipe[-1].describe(maps), np.asarray(maps.values)
 
     def check_table(self, table: pd.DataFrame) -> None:
-        """Raise ValueError unless `update` can take in every row of a table.
-
-        Parameters
-        ----------
-        table : DataFrame
-            From `StructCoreScorer.describe`.
-        """
+        """Raise ValueError unless `update` can take in every row of a table of `describe`."""
         if "p_value" not in table:
             raise ValueError("X is a table without p_value: give what describe returns.")
         p_values = pd.to_numeric(table["p_value"], errors="coerce")

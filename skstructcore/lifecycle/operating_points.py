@@ -45,8 +45,7 @@ def operating_points(
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it. It is not changed.
+    pipe : see `recalibrate`
     images : folder, sequence of paths, PIL images or arrays, or ndarray, default=None
         Good images, training images or others, into whose copies defects are painted; with
         labels also defects. None: no estimate of what is found.
@@ -71,8 +70,8 @@ def operating_points(
 
         - ``route``, the ``false_alarm_rate`` that is asked for, the ``rate`` that the threshold
           stands for (larger where images are too few; NaN after an in-sample fit or with
-          ``threshold="quantile"``), its limits ``rate_low`` and ``rate_high`` 90 % of the time (of
-          ``threshold="expected"``), and ``threshold`` of the anomaly score (not scaled);
+          ``threshold="quantile"``), ``rate_low`` and ``rate_high``, a 90 % interval of it
+          (``threshold="expected"`` only), and ``threshold`` of the anomaly score (not scaled);
         - with images, over all routes: ``painted_found``, the share of painted defects found,
           of all sizes alike; ``smallest_found``, the size from which on at least 90 % are (NaN: at
           none); ``painted_0.02`` and so on, the share found of each size;

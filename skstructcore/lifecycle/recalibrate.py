@@ -78,11 +78,10 @@ def recalibrate(
     Bank and statistics stay, so that scores (with routes: before scaling) stay; threshold and
     p-values become those of the fresh images, by the rule of the pipeline ("guaranteed" where that
     is "quantile"). As they had no part in the fit, the rule "guaranteed" is exact for further
-    images like them (split-conformal). With the rule "expected", fewer than 50 fresh images move
-    the scores of the last calibration: a fiftieth of the way for each image, but at least to within
-    a standard error of their median, of which three are needed, and of their spread, of which ten.
-    In-sample scores are never moved: fresh images alone decide, of which five are needed, or are
-    joined with these at `weight_old`.
+    images like them (split-conformal). With the rule "expected", n fresh images, fewer than 50,
+    move location and spread of the last calibration n / 50 of the way: from 3 images on the
+    location, from 10 on the spread at least to within a standard error of the fresh one. In-sample
+    scores are never moved: 5 fresh images or more decide alone, or beside them at `weight_old`.
 
     Parameters
     ----------

@@ -57,9 +57,7 @@ def update(
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it. It is not changed.
-    images, groups, categories, parts, force : see `recalibrate`
+    pipe, images, groups, categories, parts, force : see `recalibrate`
         No group and no part is one of the fit.
 
     Returns
@@ -70,8 +68,7 @@ def update(
     Raises
     ------
     ValueError
-        If there are no images, or images that are in the bank already, anomalous by a wide margin
-        or of another product, or whose parts are not known where parts are decided.
+        As `recalibrate` does about images.
 
     Warns
     -----
@@ -87,10 +84,9 @@ def update(
     Notes
     -----
     Compared with a fit of all images together, no training patch lies farther from the bank than
-    ``radius_``, beside those of images that `contamination` has left out. With ``n_neighbors=1``
-    the distance of any patch differs by at most the larger of both radii. No distance becomes
-    larger than it was. Old images keep their held-out scores: thresholds err to the safe side.
-    ``docs/field.md`` has more.
+    ``radius_`` (images left out by `contamination` aside). With ``n_neighbors=1`` the distance of
+    any patch differs by at most the larger of both radii. No distance becomes larger than it was.
+    Old images keep their held-out scores: thresholds err to the safe side. See ``docs/field.md``.
     """
     bank, knn, scorer = fitted_steps(pipe)
     fresh = fresh_images(pipe, images, groups, categories, parts, force=force, in_memory=True)
@@ -128,12 +124,11 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it. It is not changed.
+    pipe : see `recalibrate`
     images : folder, sequence of paths, PIL images or arrays, or ndarray
         Training images, as the pipeline got them: files are told by their bytes, arrays by their
-        values. All copies go; of files with copies of other names, those of the same name alone.
-        Those of an `ImageSet` that are labelled as defects need not be training images.
+        values. All copies of an image go; of files, a copy with another name stays. Those of an
+        `ImageSet` that are labelled as defects need not be training images.
 
     Returns
     -------
@@ -153,9 +148,9 @@ def forget(pipe: Pipeline, images: ImagesLike) -> Pipeline:
 
     Notes
     -----
-    ``radius_`` remains a bound on the distance of the training patches that it was one for. Other
-    images keep their held-out scores. Those whose nearest entries were of a forgotten image would
-    be farther from the bank now: thresholds may be a little too low until new images come.
+    ``radius_`` still bounds the distance of the training patches that are left. Other images keep
+    their held-out scores. Those whose nearest entries were of a forgotten image would be farther
+    from the bank now: thresholds may be a little too low until new images come.
 
     The images of one `update` leave no trace if nothing else has come or gone since: scores are
     what they were, to rounding (``route_distance`` to float32), but for prototypes of routes, which
@@ -328,8 +323,7 @@ def remove_category(pipe: Pipeline, name: str) -> Pipeline:
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted with routes. It is not changed.
+    pipe : see `add_category`
     name : str
         One of ``pipe["bank"].bank_.route_names``.
 
