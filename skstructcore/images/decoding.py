@@ -113,10 +113,8 @@ def load(header: Header) -> Image.Image | NDArray[Any]:
     path, page = header.path, header.page
     if header.reader == "pillow":
         return _decode(path, page)
-    if header.reader == "numpy":
-        return np.load(path, allow_pickle=False)
-    if header.reader == "netpbm":
-        return map_pixmap(path).astype(np.uint16)
+    if header.reader in MAPS:
+        return np.array(MAPS[header.reader](path))
     if header.reader == "halves":
         high, low = (np.asarray(_decode(path, page, other)) for other in (False, True))
         values = high.astype(np.uint16) << 8 | low
@@ -137,11 +135,15 @@ def map_array(path: str) -> NDArray[Any]:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def map_pixmap(path: str) -> NDArray[np.uint16]:
-    """The colours of 16 bits of a PPM file, which stay on the disk until they are looked at."""
+def _map_pixmap(path):
+    """The same of a PPM file, its colours of 16 bits."""
     with open(path, "rb") as file, open_image(file) as image:
         (width, height), offset = image.size, image.tile[0][2]
     return np.memmap(path, ">u2", "r", offset, (height, width, 3))
+
+
+#: By the name of a reader, what maps the values of its files.
+MAPS = {"numpy": map_array, "netpbm": _map_pixmap}
 
 
 def _decode(path, page, other_byte=False):
@@ -227,8 +229,6 @@ def refuse_several(image):
 
 def _is_deep_colour(image, path):
     """Whether Pillow, which has colours of 8 bits alone, would drop bits of this file."""
-    if image.format == "JPEG":
-        return False
     if image.format == "TIFF":
         return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) > 8
     if image.format == "PPM":
@@ -341,23 +341,17 @@ def _tifffile_header(path, stamp, page):
         number = _checked(page, len(file.pages), pages)
         page = file.pages[number]
         size, n_channels = (page.imagelength, page.imagewidth), page.samplesperpixel
-        if orientation_of(page) >= 5:
+        if page.tags.valueof("Orientation", 1) >= 5:
             size = size[::-1]
         opaque = page.photometric == 2 and n_channels == 4
         pixels = PixelType(_values_of(page.dtype), 3 if opaque else n_channels)
         return Header(path, stamp, number, size, pixels, pages, "tifffile")
 
 
-def orientation_of(page: Any) -> int:
-    """How a page of `open_tiff` is turned, as EXIF counts; 1 is upright."""
-    tag = page.tags.get("Orientation")
-    return 1 if tag is None else int(tag.value)
-
-
 def _tifffile_values(path, page):
     with open_tiff(path) as file:
         page = file.pages[page]
-        values, orientation = page.asarray(), orientation_of(page)
+        values, orientation = page.asarray(), page.tags.valueof("Orientation", 1)
     if values.ndim == 3 and page.planarconfig == 2:
         values = np.moveaxis(values, 0, -1)
     if orientation >= 5:

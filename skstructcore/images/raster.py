@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .decoding import Header, map_array, map_pixmap, open_tiff, orientation_of
+from .decoding import MAPS, Header, open_tiff
 
 LARGE = 2**24  # pixels of an image that is read in parts; smaller ones are decoded as a whole
 _BAND = 2**22  # pixels that are read at a time, about
@@ -34,11 +34,9 @@ class Raster(NamedTuple):
         for start in range(first // n_rows * n_rows, last, n_rows):
             yield slice(max(start, first), min(start + n_rows, last))
 
-    def extremes(self):
-        """The lowest and the highest value."""
-        bands = (self.read(rows, slice(None)) for rows in self.bands(0, self.shape[0]))
-        ends = [(band.min().item(), band.max().item()) for band in bands]
-        return min(low for low, _ in ends), max(high for _, high in ends)
+    def values(self):
+        """All values, some rows at a time."""
+        return (self.read(rows, slice(None)) for rows in self.bands(0, self.shape[0]))
 
 
 class SliceablePixels:
@@ -63,8 +61,7 @@ def open_raster(header: Header) -> Raster | None:
 @lru_cache(16)
 def _raster(header):
     path = header.path
-    maps = {"numpy": map_array, "netpbm": map_pixmap}.get(header.reader)
-    if maps is not None:
+    if maps := MAPS.get(header.reader):
         values = maps(path)
         # Mapped anew for each part: what has been read does not stay in memory.
         return Raster(values.shape, values.dtype, 1, lambda *part: np.array(maps(path)[part]))
@@ -127,8 +124,8 @@ def _raster_of_tiff(path, page, header):
 def _holds_its_values(page, header):
     """Whether a page of a TIFF holds, upright, the very values that decoding all of it gives."""
     n_channels = page.samplesperpixel
-    if header.size != (page.imagelength, page.imagewidth) or orientation_of(page) != 1:
-        return False
+    size = page.imagedepth, page.imagelength, page.imagewidth
+    is_upright = page.tags.valueof("Orientation", 1) == 1
     if header.reader == "tifffile":
         is_plain = header.pixel_type.n_channels == n_channels  # else with alpha, which is checked
     else:  # Pillow would give these very values
@@ -139,4 +136,4 @@ def _holds_its_values(page, header):
             and page.bitspersample == 8 * page.dtype.itemsize
             and n_channels == 2 * page.photometric - 1
         )
-    return is_plain and page.imagedepth == 1
+    return is_plain and is_upright and size == (1, *header.size)

@@ -74,7 +74,7 @@ class OneImage:
 
     def extremes(self):
         """The lowest and the highest value."""
-        return _extremes(np.asarray(self.decode()))
+        return _extremes([np.asarray(self.decode())])
 
     def raster(self):
         """What reads parts of it, if it is large and can be read so, else None."""
@@ -206,11 +206,12 @@ def _to_rgb(image):
 @lru_cache(N_REMEMBERED)
 def _file_extremes(header):
     raster = open_raster(header)
-    return _extremes(np.asarray(load(header))) if raster is None else raster.extremes()
+    return _extremes([np.asarray(load(header))] if raster is None else raster.values())
 
 
-def _extremes(values):
-    return values.min().item(), values.max().item()
+def _extremes(bands):
+    ends = [(band.min().item(), band.max().item()) for band in bands]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _digest_of_array(array):
@@ -223,7 +224,6 @@ def scaled_pixels(image, framing, intensity):
     """An image as a backbone sees it: levels `(*framing.size, 3)`, uint8, or float32 if deep."""
     height, width = framing.size
     top, left, bottom, right = framing.box(image.size, image.view)
-    intensity.check(image.pixel_type)
     raster, intensity = _open_raster(image, intensity)
     if raster is None:
         # Crop and scaling in one step; the filter widens with the reduction: nothing aliases.
@@ -250,7 +250,6 @@ def scaled_pixels(image, framing, intensity):
 def native_pixels(image, framing, intensity, first, last):
     """Some rows of what `scaled_pixels` gives of a large image in its own size."""
     top, left, _, right = map(int, framing.box(image.size, image.view))
-    intensity.check(image.pixel_type)
     raster, intensity = _open_raster(image, intensity)
     values = raster.read(slice(top + first, top + last), slice(left, right))
     return _stacked(_planes(_levels(values, image, intensity)))
@@ -265,6 +264,7 @@ def is_native(image, framing):
 
 def _open_raster(image, intensity):
     """What reads parts of a large image, or None; and the intensity, which is that of all of it."""
+    intensity.check(image.pixel_type)
     raster = image.raster()
     if raster is not None and intensity.window is None and raster.dtype != np.uint8:
         intensity = replace(intensity, window=own_window(*image.extremes()))
@@ -275,7 +275,7 @@ def _is_whole(image, raster, intensity):
     """Whether all levels of an image are whole numbers, so that 8 bits hold them."""
     if raster.dtype == np.uint8 and not intensity.is_weighted:
         return True
-    bands = (raster.read(rows, slice(None)) for rows in raster.bands(0, raster.shape[0]))
+    bands = raster.values()
     return all(isinstance(_levels(band, image, intensity), Image.Image) for band in bands)
 
 
