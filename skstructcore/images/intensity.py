@@ -18,20 +18,14 @@ _USES_THE_RANGE = 2**13  # from here on a single deep image is taken for one of 
 
 @dataclass(frozen=True)
 class Intensity:
-    """How the values of an image become levels of red, green and blue.
+    """How the values of an image become levels of red, green and blue."""
 
-    Parameters
-    ----------
-    window : tuple of (float, float) or None, default=None
-        The values of deep images that become 0 and 255; those beyond become the same. None
-        decides for each image alone, see `own_window`. Images of 8 bits are left as they are.
-    channels : tuple of 3 int, of 3 tuples of float, "bgr" or None, default=None
-        Which three channels are red, green and blue, or the weights of all channels for each
-        of them. None takes one channel as grey and three as they come. "bgr": arrays hold
-        blue, green and red, as OpenCV gives them; files say themselves what they hold.
-    """
-
+    # The values of deep images that become 0 and 255; those beyond become the same. None decides
+    # for each image alone, see `own_window`. Images of 8 bits are left as they are.
     window: tuple[float, float] | None = None
+    # Which three channels are red, green and blue, or the weights of all channels for each of them.
+    # None takes one as grey and three as they come. "bgr": arrays hold blue, green and red, as
+    # OpenCV gives them; files say themselves what they hold.
     channels: tuple[Any, ...] | str | None = None
 
     @classmethod
