@@ -194,7 +194,7 @@ def begun(score, world, run, tmp_path_factory):
 
 def n_rows(out):
     part = out / "scores.csv.part"
-    return max(part.read_text().count("\n") - 2, 0) if part.exists() else 0
+    return max(part.read_text().count("\n") - 1, 0) if part.exists() else 0
 
 
 def check_goes_on(run, score, out, rows):

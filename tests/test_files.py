@@ -145,5 +145,4 @@ def test_a_journal_does_not_cut_rows_at_carriage_returns(tmp_path):
     journal = Journal(tmp_path / "rows.csv")
     rows = '1,"a\rb"\n2,good\r\n'
     journal.append(rows + "half")
-    assert journal.take_up().decode() == rows
-    assert journal.take_up(1).decode() == journal.path.read_bytes().decode() == '1,"a\rb"\n'
+    assert journal.take_up().decode() == journal.path.read_bytes().decode() == rows

@@ -86,11 +86,10 @@ class Journal:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
 
-    def take_up(self, n: int | None = None) -> bytes:
-        """The first `n` lines, or all whole ones; what comes after these is taken away."""
+    def take_up(self) -> bytes:
+        """All whole lines; half a line that comes after these is taken away."""
         text = self.path.read_bytes() if self.path.exists() else b""
-        lines = text.split(b"\n")[:-1]  # a carriage return may be within a quoted field
-        whole = b"".join(line + b"\n" for line in lines[:n])
+        whole = text[: text.rfind(b"\n") + 1]
         if len(whole) < len(text):
             os.truncate(self.path, len(whole))
         return whole

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 
 import click
@@ -78,9 +77,10 @@ def score(
 
     from ..images import as_images
     from ..inference.map_files import MapWriter, stamp_of
-    from ..inference.region_files import is_of_regions
+    from ..inference.region_files import is_of_regions, to_coco
     from ..inference.scores import iter_shards, read_scores
     from ..scoring.parts import check_fitted_with_parts, decide_parts
+    from ..scoring.regions import COLUMNS
 
     if regions is not None and regions.exists() and not is_of_regions(regions):
         raise Refused(
@@ -92,57 +92,64 @@ def score(
     pipe = model.load(false_alarm_rate)
     if parts:
         check_fitted_with_parts(pipe[-1])
-        parts = parts_of(paths, parts)
+        part_of = parts_of(paths, parts)
     drawn = {form: options.pop(f"{form}s") for form in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
         options["also"] = MapWriter(pipe, listed, drawn, keep_regions=regions is not None)
-    # What has to be the same for rows that were written before a kill to be of this run.
-    asked = [false_alarm_rate, *images.reading.values(), *map(str, drawn.values()), str(regions)]
-    run = [file_digest(model.path), paths, [stamp_of(path) for path in paths], asked]
-    row_lines, region_lines = csv and _Lines(csv, run), regions and _Lines(regions, run)
-    tables = [] if csv is None else _rows_before(row_lines, region_lines)
-    n_done = sum(map(len, tables))
-    if regions is not None:
-        region_lines.take_up(n_done)
+    tables, found = [], []  # rows, or what is counted of them; regions, a list an image
+    if csv is not None:
+        # Rows of an earlier run are kept only if all of this is the same.
+        asked = [false_alarm_rate, *images.reading.values(), *drawn.values(), regions]
+        run = [file_digest(model.path), paths, [stamp_of(path) for path in paths], asked]
+        journal = _Shards(csv, run)
+        text, found = journal.resume()
+        if found:
+            say(f"Going on after {len(found)} images that are scored already.")
+            tables.append(read_scores(text.encode())[_COUNTED])
+    left = listed[len(found) :]
     options["verbose"] = int(csv is not None or as_json)
-    shards = iter_shards(pipe, listed[n_done:], **options) if n_done < len(listed) else ()
-    for rows, regions_of in shards:
-        if regions is not None:  # before the rows, so that there is a line for each of them
-            region_lines.append("".join(f"{json.dumps(as_plain(r) or [])}\n" for r in regions_of))
+    for rows, regions_of in iter_shards(pipe, left, **options) if len(left) else ():
+        regions_of = as_plain(regions_of)
         if csv is not None:
-            row_lines.append(_as_csv(rows, header=not tables))
+            journal.append(json.dumps([_as_csv(rows, header=not tables), regions_of]) + "\n")
             rows = rows[_COUNTED]
         elif not (as_json or parts):
             _print(rows, header=not tables)
         tables.append(rows)
+        found += regions_of
     rows = pd.concat(tables)
-    if csv is not None:
-        row_lines.finish(csv)
     is_read = rows["error"].isna().to_numpy()
     if regions is not None:
-        _write_coco(region_lines, regions, listed[is_read.nonzero()[0]])
+        table = pd.DataFrame([row for of in found for row in of or ()], columns=[*COLUMNS])
+        write_text(regions, json.dumps(to_coco(table, listed[is_read.nonzero()[0]])))
+    if csv is not None:
+        journal.finish(csv)
     n_unreadable = int((~is_read).sum())
-    n_rejected = int(rows["is_anomalous"].astype("boolean").fillna(False).sum())
-    summary = {"images": len(rows), "rejected": n_rejected, "unreadable": n_unreadable}
+    n_rejected = int(rows["is_anomalous"].astype("boolean").sum())
+    document = {"images": len(rows), "rejected": n_rejected, "unreadable": n_unreadable}
     if parts:
         of_parts = read_scores(csv.read_bytes()) if csv else rows
-        parts = decide_parts(pipe[-1], of_parts.assign(file=paths), parts)
-        summary["parts"] = len(parts)
-        summary["rejected_parts"] = int(parts["is_anomalous"].fillna(False).sum())
-    _tell(summary, rows, parts, csv, csv_of_parts, as_json)
+        decided = decide_parts(pipe[-1], of_parts.assign(file=paths), part_of)
+        n_rejected = int(decided["is_anomalous"].sum())
+        names = decided[["part", "worst_view"]].map(escape_name, na_action="ignore")
+        document |= {"parts": decided.assign(**names), "rejected_parts": n_rejected}
+    if csv is None:
+        document["scores"] = rows
+    _tell(document, csv, csv_of_parts, as_json)
     if n_unreadable:
         say(f'{n_unreadable} of {len(paths)} images cannot be read, see the column "error"')
         context.exit(UNREADABLE)
-    if exit_code and summary["rejected" if parts is None else "rejected_parts"]:
+    if exit_code and n_rejected:
         context.exit(REJECTED)
 
 
-class _Lines(Journal):
-    """Lines of a file in ``<file>.part`` until all are there; the first says of which run."""
+class _Shards(Journal):
+    """Rows and regions in ``<csv>.part`` until all are there: first of which run, then shards."""
 
     def __init__(self, path, run):
         super().__init__(f"{os.path.realpath(path)}.part")
-        self.run = f"{hashlib.sha256(json.dumps(run).encode()).hexdigest()}\n"
+        text = json.dumps(run, default=str)
+        self.run = f"{hashlib.sha256(text.encode()).hexdigest()}\n"
         first = b""
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as lines:
             first = lines.read(len(self.run))
@@ -154,35 +161,22 @@ class _Lines(Journal):
         if not self.run.startswith(first.decode()):
             say(f"{self.path} is of another model, images or options: begun anew.")
 
-    def take_up(self, n=None):
-        """The first `n` lines of this run, or all; all others are taken away."""
-        lines = super().take_up(None if n is None else 1 + n)
-        if lines.startswith(self.run.encode()):
-            return lines[len(self.run) :]
-        self.path.unlink(missing_ok=True)
-        self.append(self.run)
-        return b""
+    def resume(self):
+        """The rows of this run that are there, as CSV, and the regions of each image."""
+        lines = self.take_up()
+        if not lines.startswith(self.run.encode()):
+            self.path.unlink(missing_ok=True)
+            self.append(self.run)
+            return "", []
+        shards = [json.loads(line) for line in lines.splitlines()[1:]]
+        return "".join(text for text, _ in shards), [row for _, rows in shards for row in rows]
 
     def finish(self, path):
-        """Write the file, now that it is whole."""
+        """Write the rows, now that all are there."""
         with open(self.path, "rb") as lines, atomic_file(path) as file:
             lines.readline()
-            shutil.copyfileobj(lines, file)
+            file.writelines(json.loads(line)[0].encode() for line in lines)
         self.path.unlink()
-
-
-def _rows_before(row_lines, region_lines):
-    """What is counted of rows of a run like this one that was ended: a table, or none."""
-    from ..inference.scores import read_scores
-
-    n_done = row_lines.take_up().count(b"\n") - 1  # the first has the names of columns
-    if region_lines is not None:
-        n_done = min(n_done, region_lines.take_up().count(b"\n"))
-    if n_done <= 0:
-        row_lines.take_up(0)
-        return []
-    say(f"Going on after {n_done} images that are scored already.")
-    return [read_scores(row_lines.take_up(1 + n_done))[_COUNTED]]
 
 
 def _as_csv(rows, header):
@@ -200,31 +194,17 @@ def _print(rows, header):
     click.echo(table_text(table[shown], header=header))
 
 
-def _write_coco(region_lines, path, images):
-    """Write the regions of all images, those without a region among them, as COCO JSON."""
-    import pandas as pd
-
-    from ..inference.region_files import to_coco
-    from ..scoring.regions import COLUMNS
-
-    rows = [row for line in region_lines.take_up().splitlines() for row in json.loads(line)]
-    write_text(path, json.dumps(to_coco(pd.DataFrame(rows, columns=[*COLUMNS]), images)))
-    region_lines.path.unlink()
-
-
-def _tell(summary, rows, parts, csv, csv_of_parts, as_json):
+def _tell(document, csv, csv_of_parts, as_json):
     """Print what was counted and is in no file; parts go beside the file of rows."""
-    lines = [f"{summary['rejected']} of {summary['images']} images rejected: {csv}"] if csv else []
-    document = dict(summary) if csv else {**summary, "scores": rows}
-    if parts is not None:
-        names = parts[["part", "worst_view"]]
-        parts = parts.assign(**names.map(escape_name, na_action="ignore"))
-        document["parts"] = parts
+    counted = f"{document['rejected']} of {document['images']} images rejected"
+    lines = [f"{counted}: {csv}"] if csv else []
+    if "parts" in document:
+        parts = document["parts"]
         table = parts.to_csv(index=False)
         if csv:
             write_text(csv_of_parts, table)
-            of = f"{summary['rejected_parts']} of {summary['parts']} parts rejected"
-            lines.append(f"{of}: {csv_of_parts}")
+            n_rejected = document["rejected_parts"]
+            lines.append(f"{n_rejected} of {len(parts)} parts rejected: {csv_of_parts}")
         else:
             lines.append(table_text(parts) if is_terminal() else table[:-1])
     if as_json or lines:
