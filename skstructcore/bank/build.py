@@ -35,23 +35,21 @@ class Selection(NamedTuple):
 
 def select_bank(
     values: NDArray[np.float32],
-    routes: NDArray[np.int64],
+    table: TrainingImages,
     ratios: dict[str, float | str],
     random_state: RandomState = None,
     device: str = "cpu",
-    left_out: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """Select a bank from patch features ``(n_images, h, w, d)``, float32, route by route.
 
-    Ignored patches (NaN) are never selected, nor those of images that are `left_out`; `ratios`, of
+    Ignored patches (NaN) are never selected, nor those of images that are left out; `ratios`, of
     each route by its name, are shares of the others. An int as `random_state` seeds each route
     anew. ValueError if a route has fewer patches than it should keep.
     """
     per_image = values.shape[1] * values.shape[2]
     chosen, radius = [], []
     for route, (name, ratio) in enumerate(ratios.items()):
-        of_route = routes == route
-        members = np.flatnonzero(of_route if left_out is None else of_route & ~left_out)
+        members = np.flatnonzero((table.routes == route) & ~table.left_out)
         # The usual case of one route must not copy all patches.
         rows, places = counted_rows(values if len(members) == len(values) else values[members])
         n_entries = entries_of(ratio, len(rows), name)
@@ -134,8 +132,6 @@ def profiles_of(
     for route in range(len(bank.route_names)):
         members = (table.routes == route) & ~table.left_out
         rows, _ = counted_rows(values[members[images]])
-        if len(rows) == 0:  # streamed, and no image of this route was kept
-            rows = bank.select(route).values
         profiles.append(fit_profile(pooled[members], rows))
     return tuple(profiles)
 

@@ -225,13 +225,11 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
             of_shards = over_shards(pool_patches, shard_size, values, good.places)
             pooled = np.concatenate(list(of_shards))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
-        ratios = dict.fromkeys(names, self.ratio)
-        options = {"random_state": self.random_state, "device": find_device(self.device)}
+        wanted = dict.fromkeys(names, self.ratio), self.random_state, find_device(self.device)
         if is_lazy(values):
-            limits = {"max_memory": self.max_memory, "shard_size": self.shard_size}
-            selection = stream_bank(values, table, ratios, **options, **limits)
+            selection = stream_bank(values, table, *wanted, self.max_memory, self.shard_size)
         else:
-            selection = select_bank(values, table.routes, ratios, **options)
+            selection = select_bank(values, table, *wanted)
         # Groups come first, as images are compared by them, and profiles last, without those that
         # are left out.
         self.dependence_ = None
@@ -250,7 +248,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         if self.contamination > 0:
             left_out = most_unlike(values, table, selection.bank, self.contamination)
             table = replace(table, left_out=left_out)
-            selection = select_bank(values, table.routes, ratios, **options, left_out=left_out)
+            selection = select_bank(values, table, *wanted)
         bank, self.radius_ = selection.bank, selection.radius
         self.bank_ = replace(
             bank,

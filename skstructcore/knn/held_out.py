@@ -87,7 +87,8 @@ def k_fold(search: BankSearch, patches: Patches) -> Learned:
     for fold in np.unique(folds):
         out = folds == fold
         left = ~out & in_bank
-        others = search.of(_bank_of(search, patches.values[left], routes[left], rng))
+        images = TrainingImages(groups[left], routes[left])
+        others = search.of(_bank_of(search, patches.values[left], images, rng))
         distances[out] = score_patches(others, patches[out], own_routes=routes[out]).values
     return _learn(search, replace(maps, values=distances), neighbors)
 
@@ -118,13 +119,13 @@ def _learn(search, maps, neighbors, before=None):
     return replace(maps, surprise=surprise), tuple(expectations)
 
 
-def _bank_of(search, values, routes, rng):
+def _bank_of(search, values, images, rng):
     """Build a bank of the fitted sizes from patches of training images."""
     counted = np.count_nonzero(~np.isnan(values[..., 0]), axis=(1, 2))
-    n_rows = np.bincount(routes, counted, len(search.indexes)).astype(int).tolist()
+    n_rows = np.bincount(images.routes, counted, len(search.indexes)).astype(int).tolist()
     of_routes = zip(search.entries.route_names, search.indexes, n_rows, strict=True)
     sizes = {name: min(len(index.bank), n) for name, index, n in of_routes}
-    bank = select_bank(values, routes, sizes, rng).bank
+    bank = select_bank(values, images, sizes, rng).bank
     return replace(bank, profiles=search.entries.profiles)
 
 
