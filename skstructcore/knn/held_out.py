@@ -171,7 +171,7 @@ def scorer_without(
     that have contributed to expectations, with the bank as it was; None if none has.
     """
     search, expectations, left = knn.search_, knn.expectations_, knn.search_.of(bank)
-    left.check_size()
+    left.check()
     if expectations is not None:
         lessons = [None] * len(search.rows)
         if patches is not None:

@@ -137,8 +137,9 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """See `fit`; returns the maps of the training images, scored as `calibration` says."""
         patches = self._checked_patches(X, reset=True)
         options = self.n_neighbors, self.routing, self.metric, self.algorithm, self.device
-        self.search_, self.expectations_ = BankSearch(patches.bank, *options), None
-        self.search_.check_size()
+        search = BankSearch(patches.bank, *options)
+        search.check()
+        self.search_, self.expectations_ = search, None
         if self.calibration == "in-sample":
             maps = score_patches(self.search_, patches, own_routes=patches.routes)
         else:

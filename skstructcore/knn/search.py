@@ -20,10 +20,7 @@ from .surprise import N_CONTEXT, DistanceExpectation, join_expectations
 
 @dataclass(frozen=True, eq=False)
 class BankSearch:
-    """A bank made ready to be searched, route by route where images are routed.
-
-    ValueError if `routing` is unknown or needs routes that the bank has not.
-    """
+    """A bank made ready to be searched, route by route where images are routed."""
 
     bank: MemoryBank
     n_neighbors: int
@@ -32,18 +29,22 @@ class BankSearch:
     algorithm: Algorithm
     device: str
 
-    def __post_init__(self):
-        _ = self.n_searched  # which looks at `routing`
-
-    def check_size(self) -> None:
-        """Raise ValueError if the bank of a route has fewer entries than `n_neighbors`."""
-        names = self.entries.route_names
-        sizes = np.bincount(self.entries.routes, minlength=len(names))
-        for name, size in zip(names, sizes, strict=True):
-            if self.n_neighbors > size:
+    def check(self) -> None:
+        """Raise ValueError if `routing` or `n_neighbors` cannot be had of the bank."""
+        if self.is_routed and not re.fullmatch(r"auto|top[1-9]\d*", self.routing):
+            raise ValueError(
+                f"routing must be None, 'auto', 'top1', 'top2', ..., got {self.routing!r}."
+            )
+        if self.is_routed and self.bank.profiles is None:
+            raise ValueError(
+                f"routing={self.routing!r} needs a bank with routes: pass bank__categories= to the "
+                "pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
+            )
+        for name, rows in zip(self.entries.route_names, self.rows, strict=True):
+            if self.n_neighbors > len(rows):
                 raise ValueError(
                     f"n_neighbors={self.n_neighbors} is larger than the bank of route {name!r}, "
-                    f"which has {size} entries: use fewer neighbours or a larger ratio."
+                    f"which has {len(rows)} entries: use fewer neighbours or a larger ratio."
                 )
 
     def of(self, bank: MemoryBank) -> BankSearch:
@@ -74,19 +75,9 @@ class BankSearch:
     @cached_property
     def n_searched(self) -> int:
         """How many routes are searched for an image, by `routing`."""
-        if not self.is_routed:
+        if not self.is_routed or self.routing == "auto":
             return 1
-        top = re.fullmatch(r"top([1-9]\d*)", self.routing.replace("auto", "top1"))
-        if top is None:
-            raise ValueError(
-                f"routing must be None, 'auto', 'top1', 'top2', ..., got {self.routing!r}."
-            )
-        if self.bank.profiles is None:
-            raise ValueError(
-                f"routing={self.routing!r} needs a bank with routes: pass bank__categories= to the "
-                "pipeline's fit (categories= to CoresetBank), or set n_routes of CoresetBank."
-            )
-        return min(int(top[1]), len(self.bank.route_names))
+        return min(int(self.routing.removeprefix("top")), len(self.bank.route_names))
 
     @property
     def n_context(self) -> int:
