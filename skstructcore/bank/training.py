@@ -60,7 +60,7 @@ def good_images(
             f"n_routes={n_routes!r} groups images that have no labels, but fit got "
             "categories: set n_routes=None, or leave the categories out."
         )
-    carries_groups, carries_parts = is_auto(groups), is_auto(parts)
+    groups_auto, parts_auto = is_auto(groups), is_auto(parts)
     parts = _passed_or_carried(parts, carried.parts, "parts", len(X))
     groups = _passed_or_carried(groups, carried.groups, "groups", len(X))
     # One category for all is no reason for routing.
@@ -77,7 +77,7 @@ def good_images(
             None if values is None else values[is_good] for values in (groups, categories, parts)
         )
     if parts is not None and not single_views and len(set(parts)) == len(X):
-        if not carries_parts:
+        if not parts_auto:
             raise ValueError(
                 f"parts gives each of {len(X)} images a part of its own: parts are what several "
                 "images are views of. Leave parts out, or name those that show one part alike."
@@ -87,17 +87,17 @@ def good_images(
         groups = parts  # views of one part depend on each other
     parts = None if parts is None else parts.astype(str)  # as model files keep them
     good = GoodImages(X, groups, categories, names, parts, places=places)
-    return good if groups is None else _told_from_lots(good, carries_groups)
+    return good if groups is None else _told_from_lots(good, groups_auto)
 
 
-def _told_from_lots(good, carries_groups):
+def _told_from_lots(good, groups_auto):
     """Tell lots from groups that the images carry; where those cut through parts, go by parts."""
     groups = np.unique(good.groups, return_inverse=True)[1]
     parts = np.arange(len(groups))  # each image is one
     if good.parts is not None:
         parts = np.unique(good.parts, return_inverse=True)[1]
     if pd.Series(groups).groupby(parts).nunique().max() > 1:
-        if not carries_groups:
+        if not groups_auto:
             raise ValueError(
                 "groups cut through parts: views of one part are held out together. Give them "
                 "one group, or leave groups out."
@@ -112,7 +112,7 @@ def _told_from_lots(good, carries_groups):
     of_category = pd.Series(groups).groupby(categories)
     n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")
     in_lots = ((n_groups < MIN_IMAGES) & (n_images >= MIN_IMAGES * n_groups)).to_numpy()
-    if not carries_groups or not in_lots.any():
+    if not groups_auto or not in_lots.any():
         return good
     if in_lots.all():
         return good._replace(groups=good.parts, lots=groups)
@@ -126,13 +126,12 @@ def is_auto(value: object) -> bool:
 
 
 def _passed_or_carried(passed, carried, name, n_images):
-    if passed is None or (is_auto(passed) and carried is None):
-        return None
-    if not is_auto(passed):
-        return check_labels(passed, n_images, name)
-    values = check_labels(carried, n_images, name)
-    text = "Took the %s of the images: %d for %d images (pass %s=None to fit without)"
-    _logger.info(text, name, len(np.unique(values)), n_images, name)
+    values = carried if is_auto(passed) else passed
+    if values is not None:
+        values = check_labels(values, n_images, name)
+        if is_auto(passed):
+            text = "Took the %s of the images: %d for %d images (pass %s=None to fit without)"
+            _logger.info(text, name, len(np.unique(values)), n_images, name)
     return values
 
 
