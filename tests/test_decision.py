@@ -160,7 +160,7 @@ def test_a_decision_says_how_many_good_images_it_rejects():
     assert str(decide(scores, 0.1, "guaranteed")) == "rejects at most 9.1 % of good images"
     assert str(decide(scores, 0.1)).startswith("rejects about 10 % of good images (")
     assert str(decide(scores, 0.01)).endswith("; extrapolated from 10 images)")
-    unknown = "rejects a share of good images that nothing is known of"
+    unknown = "rejects an unknown share of good images"
     assert str(decide(scores, 0.1, "quantile")) == unknown
     for rule in RULES:
         text = str(decide(HeldOut(scores, in_sample=True), 0.1, rule))

@@ -25,7 +25,7 @@ from skstructcore.lifecycle.recalibrate import _fresh_decision, _moved, _with_sc
 from skstructcore.scoring.conformal import conformal_p_values, conformal_threshold
 from skstructcore.scoring.decision import RULES, HeldOut, decide
 from skstructcore.scoring.predictive import DEGREES_OF_FREEDOM, weighted_quantiles
-from skstructcore.scoring.summary import expectations
+from skstructcore.scoring.summary import what_it_rejects
 
 pytestmark = pytest.mark.filterwarnings("ignore:false_alarm_rate=", "ignore:Fewer than")
 
@@ -470,8 +470,8 @@ def test_with_force_images_recalibrate_the_product_that_was_said(routed):
 
 def test_scores_of_images_compared_with_themselves_promise_nothing_until_all_are_fresh():
     pipe = steps("expected", calibration="in-sample").fit(patches(60, 0))
-    (sentence,) = expectations(pipe[-1])
-    assert "nothing is known of" in sentence and "in-sample" in sentence
+    (sentence,) = what_it_rejects(pipe[-1])
+    assert "an unknown share of" in sentence and "in-sample" in sentence
     with pytest.raises(ValueError, match="at least 5 good images"):
         recalibrate(pipe, patches(4, 1), force=True)
     for fresh in (patches(20, 1), patches(60, 1)):
@@ -483,8 +483,8 @@ def test_scores_of_images_compared_with_themselves_promise_nothing_until_all_are
         assert operating_points(later, false_alarm_rates=[0.1])["rate"][0] == 0.1
         mixed = recalibrate(pipe, fresh, weight_old=0.1, force=True)
         assert np.isnan(operating_points(mixed, false_alarm_rates=[0.1])["rate"][0])
-        assert "nothing is known of" in str(mixed[-1].calibration_.decision)
-    assert expectations(update(later, patches(6, 3), force=True)[-1]) == [sentence]
+        assert "an unknown share of" in str(mixed[-1].calibration_.decision)
+    assert what_it_rejects(update(later, patches(6, 3), force=True)[-1]) == [sentence]
 
 
 @pytest.mark.parametrize("n", [1, 4, 20])

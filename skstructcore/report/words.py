@@ -17,7 +17,7 @@ from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.decision import ROUNDING, percent
 from ..scoring.descriptors import SURPRISE, TOP
-from ..scoring.summary import expectations, unlike_the_others
+from ..scoring.summary import unlike_the_others, what_it_rejects
 
 _TERMS = {
     "max": "the distance of its farthest patch",
@@ -175,7 +175,7 @@ def facts(pipe: Pipeline) -> list[tuple[str, str]]:
         ("Backbone", ", ".join([type(features).__name__, *settings])),
         ("Memory bank", f"{entries} patches of {n_features} features"),
         ("False alarms asked for", percent(scorer.calibration_.decision.asked_rate)),
-        *(("To expect", sentence) for sentence in expectations(scorer)),
+        *(("To expect", sentence) for sentence in what_it_rejects(scorer)),
         *(("Suspects", sentence) for sentence in unlike_the_others(scorer)),
         ("Report written by", ", ".join(versions)),
     ]

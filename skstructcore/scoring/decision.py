@@ -20,34 +20,20 @@ from .predictive import PredictiveTail, fit_predictive_tail
 
 Rule = Literal["expected", "guaranteed", "quantile"]
 
-_NOTHING = "rejects a share of good images that nothing is known of"
-
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Scores of good images, from which a decision follows.
-
-    Attributes
-    ----------
-    scores : ndarray of shape (n,), float64
-        Held out: scored as if the image had not been in the bank.
-    groups, weights : ndarray of shape (n,) or None
-        Images of one group are alike and count as one; None: each is its own. What each image
-        counts beside that; None: all 1.
-    fresh : float
-        How much of the scores is of images that had no part in the fit, from 0 to 1.
-    in_sample : bool
-        Whether scores of images count that were compared with themselves: nothing is known then.
-    n_known : float or None
-        Number of independent images that show where new scores lie, which is smaller where old
-        scores were moved to those of a few fresh images; None: all.
-    """
+    """Held-out scores of n good images, from which a decision follows."""
 
     scores: NDArray[np.float64]
-    groups: NDArray[Any] | None = None
-    weights: NDArray[np.float64] | None = None
+    groups: NDArray[Any] | None = None  # of images that count as one; None: each is its own
+    weights: NDArray[np.float64] | None = None  # what images count beside that; None: all 1
+    # Share of the scores, 0 to 1, that come from images outside the fit.
     fresh: float = field(default=0.0, metadata=OF_WHOLE)
+    # Images were compared with themselves, so that nothing is known of new ones.
     in_sample: bool = field(default=False, metadata=OF_WHOLE)
+    # Independent images that show where new scores lie: fewer where old scores were moved to those
+    # of a few fresh images; None: all.
     n_known: float | None = field(default=None, metadata=OF_WHOLE)
 
     @property
@@ -67,29 +53,16 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What is rejected, by the rule of the class, at one false-alarm rate.
-
-    Attributes
-    ----------
-    asked_rate, rate : float
-        The false-alarm rate that was asked for, and the one that the threshold stands for. It is
-        larger where the rule "guaranteed" has too few images; then `shortage` says so.
-    threshold : float
-        Scores above it are rejected.
-    held_out : HeldOut
-        Scores of good images, from which all of this follows.
-    smallest_rate : float
-        The smallest rate that the rule can be asked for; 0 if there is none.
-    interval : tuple of (float, float) or None
-        Where the true false-alarm rate lies, 90 % of the time; None: nothing says it.
-    """
+    """What is rejected, by the rule of the class, at one false-alarm rate."""
 
     asked_rate: float
-    rate: float
-    threshold: float
-    held_out: HeldOut
+    rate: float  # that the threshold stands for; larger than what was asked if there is a shortage
+    threshold: float  # scores above it are rejected
+    held_out: HeldOut  # from which all of this follows
 
-    smallest_rate, interval, shortage = 0.0, None, None
+    smallest_rate = 0.0  # that the rule can be asked for; 0: there is none
+    interval = None  # limits of the true false-alarm rate, 90 % of the time; None: nothing says it
+    shortage = None  # what the rule "guaranteed" says of too few images
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -119,11 +92,16 @@ class Decision:
         others = take_rows(self.held_out, np.delete(np.arange(len(self.scores)), images))
         return self.learn(others, self.asked_rate) if np.ptp(others.scores) > 0 else None
 
-    def __str__(self) -> str:
-        """How many good images it rejects."""
+    def promise(self, of: str = "images") -> str:
+        """Say how many good images, or parts, it rejects."""
         if self.held_out.in_sample:
-            return f"{_NOTHING} (they were compared with themselves: in-sample)"
-        return self._promise()
+            return f"{Decision._promise(self, of)} (they were compared with themselves: in-sample)"
+        return self._promise(of)
+
+    __str__ = promise
+
+    def _promise(self, of):
+        return f"rejects an unknown share of good {of}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +133,12 @@ class Expected(Decision):
             return None
         return self.tail.interval(self.threshold, held_out.n_known)
 
-    def _promise(self):
+    def _promise(self, of):
         low, high = map(percent, self.interval)
-        text = f"rejects about {percent(self.rate)} of good images ({low} to {high}"
+        text = f"rejects about {percent(self.rate)} of good {of} ({low} to {high}"
         n_independent = self.held_out.n_independent
         if self.rate * (n_independent + 1) < 1:
-            text += f"; extrapolated from {n_independent} images"
+            text += f"; extrapolated from {n_independent} {of}"
         return text + ")"
 
 
@@ -200,8 +178,8 @@ class Guaranteed(Decision):
             "threshold='expected'."
         )
 
-    def _promise(self):
-        return f"rejects at most {percent(self.rate)} of good images"
+    def _promise(self, of):
+        return f"rejects at most {percent(self.rate)} of good {of}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +191,6 @@ class Quantile(Decision):
     @classmethod
     def learn(cls, held_out, rate):
         return cls(rate, rate, float(np.quantile(held_out.scores, 1 - rate)), held_out)
-
-    def _promise(self):
-        return _NOTHING
 
     def _p_values(self, scores):
         # The inverse of `numpy.quantile`: where it is flat, the lowest share.

@@ -26,7 +26,7 @@ from .descriptors import DescriptorsLike, looks_at_surprise, shown, weighted, wi
 from .evidence import Evidence, at_pixels, check_maps, collect_evidence
 from .parts import score_parts
 from .routes import RouteCalibration, Routes, calibrate, rates_by_lot
-from .summary import expectations, explain_routes, unlike_the_others
+from .summary import explain_routes, unlike_the_others, what_it_rejects
 from .table import describe_maps
 
 _DEFAULT_RATE = 0.01
@@ -188,7 +188,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
         self.lots_ = rates_by_lot(self.training_, apart, self.routes_)
         for sentence in unlike_the_others(self):
             _logger.warning("%s (audit lists such images, forget takes them out)", sentence[:-1])
-        for sentence in expectations(self):
+        for sentence in what_it_rejects(self):
             _logger.info("%s", sentence)
         return self
 

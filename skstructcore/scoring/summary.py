@@ -17,18 +17,17 @@ _NAMED = 5
 
 def closing_sentences(scorer: StructCoreScorer) -> list[str]:
     """What a fitted scorer will do, and which training images deserve a look, for people."""
-    return [*expectations(scorer), *unlike_the_others(scorer)]
+    return [*what_it_rejects(scorer), *unlike_the_others(scorer)]
 
 
-def expectations(scorer: StructCoreScorer) -> list[str]:
+def what_it_rejects(scorer: StructCoreScorer) -> list[str]:
     """What a fitted scorer will do: false alarms, of the route with the widest interval."""
     decisions = scorer.routes_.decisions
     widest = max(decisions, key=lambda name: np.ptp(decisions[name].interval or (0, 0)))
     of_route = "" if len(decisions) == 1 else f" of each product, least surely of {widest!r}"
     sentences = [f"The model {decisions[widest]}{of_route}."]
     if scorer.part_decision_ is not None:
-        text = str(scorer.part_decision_).replace(" images", " parts")
-        sentences.append(f"Of parts it {text}.")
+        sentences.append(f"Of parts it {scorer.part_decision_.promise('parts')}.")
     if scorer.lots_ is not None:
         sentences.append(f"Lots that training never saw: {scorer.lots_}.")
     return sentences
