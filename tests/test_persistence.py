@@ -365,6 +365,21 @@ def test_other_formats_say_what_to_do(path, tmp_path):
         skstructcore.load(written(tmp_path / "newer", None, file_format="skstructcore 3"))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "written by an unknown release, .*'header' is missing"),
+        ({"header": "no JSON"}, "Expecting value"),
+        ({"header": "3"}, "'int' object is not a mapping"),
+    ],
+)
+def test_a_file_that_says_nothing_of_itself_is_refused(given, message, tmp_path):
+    with open(tmp_path / "model", "wb") as file:
+        write_model_file(file, {}, {"format": "skstructcore 2", "state": "1", **given})
+    with pytest.raises(ModelFileError, match=message):
+        skstructcore.info(tmp_path / "model")
+
+
 def test_parameters_that_a_file_does_not_know_get_their_defaults(tmp_path):
     step = RandomProjection(3).fit(np.ones((4, 9)))
     skstructcore.save(step, tmp_path / "step")

@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +33,19 @@ _LONGEST_HEAD = 100 * 2**20  # as the safetensors library allows
 
 class ModelFileError(OSError, ValueError):
     """A model file cannot be used; the message names the file and says why."""
+
+
+@contextmanager
+def refusing(error_of: Callable[..., ModelFileError], file: object) -> Iterator[None]:
+    """Raise what is wrong with the content of a file as `error_of` the file and the reason."""
+    try:
+        yield
+    except RecursionError:
+        raise error_of(file, "its entries are nested too deeply") from None
+    except KeyError as error:
+        raise error_of(file, f"{error.args[0]!r} is missing") from error
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        raise error_of(file, error) from error
 
 
 def can_hold(dtype: np.dtype) -> bool:
@@ -76,44 +91,37 @@ def read_head(path: StrPath) -> Head:
         length = int.from_bytes(first, "little")
         if len(first) < 8 or not 2 <= length <= _LONGEST_HEAD:
             raise ModelFileError(f"{os.fspath(path)!r} {_what_it_is(first)}")
-        if length > status.st_size - 8:
-            raise _damaged(path, "it is shorter than its head")
         head = file.read(length)
-    try:
+    with refusing(_damaged, path):
+        if len(head) < length:
+            raise ValueError("it is shorter than its head")
         entries = json.loads(head)
         text = entries.pop("__metadata__")
         if not all(isinstance(value, str) for value in text.values()):
             raise ValueError("the head holds something else than text")
-        checksum = text.pop("sha256")
-    except RecursionError:
-        raise _damaged(path, "its head is nested too deeply") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    if checksum != _digest_of_head(text, entries):
-        raise _damaged(path, "the checksum of its head does not fit")
+        if text.pop("sha256") != _digest_of_head(text, entries):
+            raise ValueError("the checksum of its head does not fit")
     return Head(path, text, entries, 8 + length)
 
 
 def read_arrays(head: Head, mmap_mode: Literal["r"] | None) -> dict[str, NDArray]:
     """Read (or map) all arrays, and compare their checksum."""
     path, text, places, start = head
-    if mmap_mode is None or os.path.getsize(path) == start:
-        content = np.fromfile(path, np.uint8, offset=start)
-    elif start % _ALIGNMENT:
-        raise _damaged(path, "its arrays do not lie where they can be mapped")
-    else:
-        content = np.asarray(np.memmap(path, np.uint8, "r", offset=start))
-    if hashlib.sha256(content).hexdigest() != text["arrays_sha256"]:
-        raise _damaged(path, "the checksum of its arrays does not fit")
-    try:
+    with refusing(_damaged, path):
+        if mmap_mode is None or os.path.getsize(path) == start:
+            content = np.fromfile(path, np.uint8, offset=start)
+        elif start % _ALIGNMENT:
+            raise ValueError("its arrays do not lie where they can be mapped")
+        else:
+            content = np.asarray(np.memmap(path, np.uint8, "r", offset=start))
+        if hashlib.sha256(content).hexdigest() != text["arrays_sha256"]:
+            raise ValueError("the checksum of its arrays does not fit")
         return {
             key: content[slice(*place["data_offsets"])]
             .view(_TYPES[place["dtype"]])
             .reshape(place["shape"])
             for key, place in places.items()
         }
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
 
 
 def _digest_of_head(text, places):

@@ -20,10 +20,10 @@ from ..features._backbone import PatchFeatures
 from ..images.image_list import StrPath
 from ..scoring.structcore import StructCoreScorer
 from ..scoring.summary import closing_sentences
-from ._model_file import ModelFileError, read_arrays, read_head, write_model_file
+from ._model_file import ModelFileError, read_arrays, read_head, refusing, write_model_file
 from ._state import PIPELINE, Reader, Writer
 
-#: Raised when what is fitted changes so that files of before would give other scores.
+#: Increased when what is fitted changes so that files of before would give other scores.
 FORMAT = 2
 _LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch", "pillow", "numba")
 
@@ -76,8 +76,7 @@ def trusted_types(model: BaseEstimator) -> list[str]:
 
     Parameters
     ----------
-    model : Pipeline or estimator
-        Fitted, of estimators of this package; TypeError for what `save` refuses.
+    model : see `save`, also for what is refused
 
     Returns
     -------
@@ -111,8 +110,7 @@ def load(
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    path : see `save`
     mmap_mode : {"r"} or None, default=None
         "r" maps the arrays into memory, read-only: processes share one copy of the bank.
     weights : str, path-like or sequence of them, default=None
@@ -141,15 +139,9 @@ def load(
         raise ValueError(f"mmap_mode must be None or 'r', got {mmap_mode!r}.")
     head = _read_head(path)
     arrays = read_arrays(head, mmap_mode)
-    try:
+    with refusing(_unusable, head):
         model = Reader(arrays).value(json.loads(head.text["state"]))
         check_is_fitted(model)
-    except RecursionError:
-        raise _refused(head, "its entries are nested too deeply") from None
-    except KeyError as error:
-        raise _refused(head, f"{error.args[0]!r} is missing") from error
-    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
-        raise _refused(head, error) from error
     return model if weights is None else with_weights(model, weights)
 
 
@@ -173,8 +165,7 @@ def info(path: StrPath) -> dict[str, Any]:
 
     Parameters
     ----------
-    path : str or path-like
-        The file that `save` has written.
+    path : see `save`
 
     Returns
     -------
@@ -194,35 +185,33 @@ def info(path: StrPath) -> dict[str, Any]:
     ModelFileError
         If the file is no model file, of another format, or its head is damaged.
     """
-    text = _read_head(path).text
-    return {
-        **json.loads(text["header"]),
-        "format": text["format"],
-        "digest": hashlib.sha256((text["state"] + text["arrays_sha256"]).encode()).hexdigest(),
-        "bytes": os.stat(path).st_size,
-    }
+    head = _read_head(path)
+    text = head.text
+    with refusing(_unusable, head):
+        return {
+            **json.loads(text["header"]),
+            "format": text["format"],
+            "digest": hashlib.sha256((text["state"] + text["arrays_sha256"]).encode()).hexdigest(),
+            "bytes": os.stat(path).st_size,
+        }
 
 
 def _read_head(path):
     head = read_head(path)
-    text = head.text
-    if text.get("format") != f"skstructcore {FORMAT}":
-        given = text.get("format", "no format that this package knows")
+    given = head.text.get("format", "no format that this package knows")
+    if given != f"skstructcore {FORMAT}":
         raise ModelFileError(
             f"{os.fspath(path)!r} has {given!r}; this release ({__version__}) reads 'skstructcore "
             f"{FORMAT}'. Load it with the release that wrote it, or fit again with this one."
         )
-    missing = {"header", "state", "arrays_sha256"} - set(text)
-    if missing:
-        raise ModelFileError(f"{os.fspath(path)!r} lacks {sorted(missing)}: fit again.")
     return head
 
 
-def _refused(head, reason):
+def _unusable(head, reason):
     try:
         by = f"skstructcore {json.loads(head.text['header'])['versions']['skstructcore']}"
     except (ValueError, KeyError, TypeError):
-        by = "nobody who says so"
+        by = "an unknown release"
     return ModelFileError(
         f"{os.fspath(head.path)!r}, written by {by}, cannot be used by {__version__}: {reason}. "
         "Load it with the release that wrote it, or fit again with this one."
