@@ -44,7 +44,7 @@ def combine(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 
 
 def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
-    """What each ``z`` has in `combine`, ``(n, p)``: each times its derivative, which sum to it."""
+    """The part of `combine` that each ``z`` accounts for, ``(n, p)``: z times its derivative."""
     if norm == "sum":
         return z
     size = combine(z, norm)[:, np.newaxis]
@@ -54,18 +54,14 @@ def shares(z: NDArray[np.floating], norm: str) -> NDArray[np.float64]:
 
 
 class Judged(NamedTuple):
-    """What a calibration says of n images; arrays of shape (n,), but for `z`, (n, 1 + p).
+    """What a calibration says of n images, (n,)."""
 
-    With routes the score is standardised, and the raw one in units of the base score. `decided_by`
-    is the column of `z`, of the base score and the descriptors, that has raised the score most.
-    """
-
-    score: NDArray[np.float64]
-    raw_score: NDArray[np.float64]
+    score: NDArray[np.float64]  # standardised with routes
+    raw_score: NDArray[np.float64]  # in units of the base score
     d_struct: NDArray[np.float64]
-    z: NDArray[np.float64]
+    z: NDArray[np.float64]  # (n, 1 + p): of the base score and the descriptors
     p_value: NDArray[np.float64]
-    decided_by: NDArray[np.int64]
+    decided_by: NDArray[np.int64]  # the column of `z` that has raised the score most
     base_threshold: NDArray[np.float64]
     nearest_route: NDArray[np.object_] | None = None
     route: NDArray[np.object_] | None = None
@@ -74,34 +70,18 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ScoreCalibration:
-    """What good images of one kind look like, and what follows for the score.
+    """What good images of one route, or of all, look like, and what follows for the score."""
 
-    Attributes
-    ----------
-    base_location, base_scale : float
-        Mean and standard deviation of the base score.
-    location, scale : ndarray of shape (p,)
-        The same of the descriptors, see `Evidence`.
-    weights : ndarray of shape (n_counted,)
-        Factors of the ``z`` of those that count, the first of them, before they are combined.
-    norm : str
-        How ``z`` becomes ``D_struct``, see `combine`.
-    lam, base_weight : float
-        Weights of ``D_struct`` and of the base score, which is 1 or 0.
-    decision, base_decision : Decision
-        By held-out anomaly scores of the calibration images, and by their base scores alone.
-    """
-
-    base_location: float
-    base_scale: float
-    location: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    norm: str
-    lam: float
-    base_weight: float
-    decision: Decision
-    base_decision: Decision
+    base_location: float  #: Mean of the base score.
+    base_scale: float  #: Standard deviation of the base score.
+    location: NDArray[np.float64]  #: Mean of each descriptor, ``(p,)``.
+    scale: NDArray[np.float64]  #: Standard deviation of each descriptor; 1 where it is constant.
+    weights: NDArray[np.float64]  #: Factors of the ``z`` that count: of the first descriptors.
+    norm: str  #: How ``z`` becomes ``D_struct``, see `StructCoreScorer`.
+    lam: float  #: Weight of ``D_struct``.
+    base_weight: float  #: Weight of the base score, 1 or 0.
+    decision: Decision  #: By held-out anomaly scores of the calibration images.
+    base_decision: Decision  #: By their base scores alone.
 
     @property
     def scores(self) -> NDArray[np.float64]:

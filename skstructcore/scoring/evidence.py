@@ -43,7 +43,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
         dtypes, least = [np.float64, np.float32], 1 + reset
         table = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_min_samples=least)
         maps = AnomalyMaps(table[:, np.newaxis, :])
-    _check_parts(maps)
+    _check_columns(maps)
     if reset and len(maps) < 2:
         raise ValueError(
             f"{name} learns what is normal from at least 2 good training images, "
@@ -68,16 +68,17 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     return maps
 
 
-def _check_parts(maps):
-    """Raise ValueError unless everything that comes with maps is there for each of them."""
+def _check_columns(maps):
+    """Raise ValueError unless what comes with maps is there for each of them."""
     if (maps.route is None) != (maps.route_distance is None):
         raise ValueError("maps need both route and route_distance, or neither.")
-    for name, part in columns_of(maps).items():
+    for name, column in columns_of(maps).items():
         if name in ("values", "geometry", "without_lot"):
             continue
         wanted = maps.shape if name in ("surprise", "ignored") else (len(maps),)
-        if np.shape(part) != wanted:
-            raise ValueError(f"{name} of the maps must have the shape {wanted}: {np.shape(part)}.")
+        if np.shape(column) != wanted:
+            given = np.shape(column)
+            raise ValueError(f"{name} of the maps must have the shape {wanted}, got {given}.")
     if maps.ignored is not None:
         check_counted(maps.ignored, np.arange(len(maps)))
 
