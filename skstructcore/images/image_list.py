@@ -18,6 +18,7 @@ from PIL import Image
 
 from .._utils.columns import take_rows
 from .._utils.files import StrPath
+from .._utils.validation import check_number
 from .decoding import check_array, pages_of
 from .files import list_images, name_view, split_name
 from .geometry import Framing, as_box, box_in_pixels
@@ -143,8 +144,6 @@ def as_images(
     images = X if isinstance(X, ImageList) else _as_list(X)
     max_pixels = getattr(X, "max_pixels", None) if max_pixels is None else max_pixels
     if max_pixels != images.max_pixels:
-        from .._utils.validation import check_number  # needs scikit-learn; exported models do not
-
         check_number(max_pixels, "max_pixels", 1, closed="left", type=Integral)
         images = copy.copy(images)
         images.max_pixels = max_pixels
@@ -160,10 +159,8 @@ def _with_pages(images, pages):
         numbers = images.pages(i)
         path = split_name(item).path if isinstance(item, str) else images.positions[i]
         chosen = numbers[:1] if pages == "first" else numbers
-        if len(numbers) > 1:
-            names.append([f"{path}[{page}]{item[len(path) :]}" for page in chosen])
-        else:
-            names.append([item])
+        is_paged = len(numbers) > 1
+        names.append([f"{path}[{k}]{item[len(path) :]}" for k in chosen] if is_paged else [item])
         files.append(path)
     return _with_rows(images, names, files if pages == "parts" else None)
 
@@ -205,11 +202,7 @@ def _as_list(X):
     if hasattr(X, "paths"):
         X, annotations = X.paths, getattr(X, "annotations", None)
     _check_list(X)
-    items = list(X)
-    for i, item in enumerate(items):
-        _check_item(item, f"Image {i}")
-    # NumPy's strings too: `repr`, in messages, is that of a name.
-    items = [str(os.fspath(p)) if isinstance(p, (str, os.PathLike)) else p for p in items]
+    items = [_as_item(item, f"Image {i}") for i, item in enumerate(X)]
     return ImageList(items, annotations=annotations)
 
 
@@ -245,16 +238,19 @@ def _check_list(X):
         )
 
 
-def _check_item(item, name):
+def _as_item(item, name):
+    if isinstance(item, (str, os.PathLike)):
+        return str(os.fspath(item))  # NumPy's strings too: `repr`, in messages, is that of a name
     if isinstance(item, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array: fill it, and see `ignore`.")
     if isinstance(item, np.ndarray):
         check_array(item, name)
-    elif not isinstance(item, (str, os.PathLike, Image.Image)):
+    elif not isinstance(item, Image.Image):
         raise ValueError(
             f"{name} is of type {type(item).__name__}; expected a path, a PIL image or a uint8 "
             "array."
         )
+    return item
 
 
 class ImageList:
