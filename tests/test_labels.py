@@ -17,6 +17,7 @@ EXPECTED = [False, True, False]
         ["good", "crack", "good"],
         np.array(["good", "crack", "good"]),
         np.array(["good", "crack", "good"], dtype=object),
+        np.array([b"good", b"crack", b"good"]),
         pd.Series(["good", "crack", "good"]),
         pd.Series(["good", "crack", "good"], dtype="category"),
         [0, 1, 0],
@@ -56,6 +57,7 @@ def test_words_of_other_people_mean_the_same(words):
 
 def test_a_set_of_defects_alone_keeps_its_types_and_is_refused_where_decisions_are_judged():
     assert defect_types(["crack", "dent"]).tolist() == ["crack", "dent"]
+    assert defect_types(np.array([b"ok", b"dent"])).tolist() == ["good", "dent"]
     with pytest.raises(ValueError, match="no known words"):
         is_anomalous(["crack", "dent"])
 

@@ -132,7 +132,7 @@ def test_scikit_learn_knows_them_as_splitters():
         (OneClassKFold(2), None, None, "Labels are needed"),
         (OneClassKFold(2), ["good"] * 6, None, "y has only normal labels"),
         (OneClassKFold(2), ["defect"] * 6, None, "y has only anomalous labels"),
-        (OneClassKFold(2), ["good", "hole"], None, "6 images, but 2 labels"),
+        (OneClassKFold(2), ["good", "hole"], None, "images has 6, y has 2"),
         (OneClassKFold(3), ["good"] * 4 + ["hole"] * 2, None, "1 good and 0 anomalous test images"),
         (OneClassKFold(3), ["good"] * 2 + ["hole"] * 4, None, "splits n_splits=3 greater than"),
         (OneClassGroupKFold(2), ["good"] * 4 + ["hole"] * 2, None, "needs groups"),

@@ -194,7 +194,7 @@ def test_halving_takes_them(model, images):
     ("scorer", "X", "y", "message"),
     [
         ("image_auroc", lambda s: s.paths, None, "Labels are needed"),
-        ("image_auroc", lambda s: s, ["good"] * 3, "16 images, but 3 labels"),
+        ("image_auroc", lambda s: s, ["good"] * 3, "images has 16, y has 3"),
         ("image_auroc", lambda s: s[s.y == "good"], None, "only normal labels"),
         ("aupro", lambda s: s.paths, ["good"] * 8 + ["hole"] * 8, "pass the images as an ImageSet"),
         ("aupro", lambda s: ImageSet(s.paths, s.y), None, "none of the 8 anomalous images"),

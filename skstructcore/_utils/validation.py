@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval
 
 
 def check_number(value, name, low, high=None, *, closed="neither", type=Real):
     """Raise ValueError unless a parameter of a function is a number of an interval."""
+    from sklearn.utils._param_validation import Interval  # an exported model does without
+
     wanted = Interval(type, low, high, closed=closed)
     if isinstance(value, bool) or not wanted.is_satisfied_by(value):
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")

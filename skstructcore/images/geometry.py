@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._utils.validation import check_same_length
+
 Size: TypeAlias = tuple[int, int]  # height and width
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, bottom and right
 Mask: TypeAlias = NDArray[np.bool_]
@@ -49,9 +51,7 @@ class Geometry:
         set_(self, "input_size", tuple(int(side) for side in self.input_size))
         set_(self, "original_sizes", np.asarray(self.original_sizes, np.int64).reshape(-1, 2))
         set_(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
-        n_sizes, n_boxes = len(self.original_sizes), len(self.boxes)
-        if n_sizes != n_boxes:
-            raise ValueError(f"Each image has a size and a box, but {n_sizes} and {n_boxes} came.")
+        check_same_length(original_sizes=self.original_sizes, boxes=self.boxes)
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._utils.validation import check_same_length
+
 GOOD = "good"
 ANOMALOUS = "anomalous"  # the type of a defect of which numbers say no more
 #: Words that say that an image is good; case, spaces, points and hyphens do not count.
@@ -82,11 +84,7 @@ def is_anomalous(y: ArrayLike, *, both: bool = False) -> NDArray[np.bool_]:
     y = _as_labels(y)
     if not len(y):
         raise ValueError("y is empty; a label for each image is needed")
-    if y.dtype.kind in "US" or (y.dtype == object and _are_strings(y)):
-        _check_filled(y)
-        anomalous = _from_strings(y)
-    else:
-        anomalous = _from_numbers(y)
+    anomalous = _from_strings(y) if _are_strings(y) else _from_numbers(y)
     if both and (anomalous.all() or not anomalous.any()):
         only = "normal" if not anomalous.any() else "anomalous"
         raise ValueError(
@@ -102,7 +100,6 @@ def defect_types(y: ArrayLike) -> NDArray[np.object_]:
     """
     labels = _as_labels(y)
     if len(labels) and _are_strings(labels):
-        _check_filled(labels)
         return np.array([GOOD if means_good(label) else str(label) for label in labels], object)
     return np.where(is_anomalous(labels), ANOMALOUS, GOOD).astype(object)
 
@@ -114,13 +111,10 @@ def labels_of(images: object, y: ArrayLike | None) -> NDArray[np.object_] | None
 
 def required_labels(images: Any, y: ArrayLike | None) -> ArrayLike:
     """Labels `y`, or else those that an `ImageSet` brings, one for each image; or an error."""
-    from sklearn.utils.validation import _num_samples  # an exported model does without
-
     y = getattr(images, "y", None) if y is None else y
     if y is None:
         raise ValueError("Labels are needed: pass y, or images as an ImageSet with y.")
-    if _num_samples(images) != len(y):
-        raise ValueError(f"There are {_num_samples(images)} images, but {len(y)} labels.")
+    check_same_length(images=images, y=y)
     return y
 
 
@@ -141,19 +135,17 @@ def _as_labels(y):
     y = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
     if y.ndim != 1:
         raise ValueError(f"y must be one-dimensional, got shape {y.shape}")
-    return y.astype(object) if y.dtype.kind == "T" else y  # strings of NumPy 2
-
-
-def _are_strings(y):
-    return all(isinstance(label, str) for label in y)
-
-
-def _check_filled(y):
-    if empty := [i for i, label in enumerate(y.tolist()) if not label.strip()]:
+    if empty := [i for i, label in enumerate(y.tolist()) if not str(label).strip()]:
         raise ValueError(
             f"y has an empty label for image {empty[0]}, which says neither good nor a type of "
             "defect: leave images out of which nothing is known."
         )
+    # Bytes, and strings of NumPy 2.
+    return y.astype({"S": str, "T": object}.get(y.dtype.kind, y.dtype), copy=False)
+
+
+def _are_strings(y):
+    return all(isinstance(label, str) for label in y)
 
 
 def _from_strings(y):
