@@ -17,7 +17,8 @@ from .._utils.versions import import_extra
 from ..images.image_list import StrPath, as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
-from .image_set import ImageSet, Problems
+from .image_set import ImageSet
+from .rows import ImageRow, Problems, as_image_set
 from .sources import walk
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def load_annotated(
     """
     problems = Problems(folder)
     files = [str(file) for file in walk(Path(folder))]
-    images = as_images(problems.checked(ImageSet(files), False))
+    images = as_images(as_image_set(list(map(ImageRow, files)), problems, check=False))
     sizes = dict(zip(files, map(tuple, images.sizes().tolist()), strict=True))
     if annotations is not None and Path(annotations).is_file():
         shapes_of = _coco(Path(annotations), sizes, problems)
@@ -84,13 +85,15 @@ def load_annotated(
         place = Path(folder if annotations is None else annotations)
         shapes_of = _beside(Path(folder), place, sizes, problems)
     problems.raise_any()
-    y, masks = [], []
+    rows = []
     for file, shapes in shapes_of.items():
         defects = [shape for shape in shapes if not means_good(shape[0])]
-        labels, areas = zip(*defects, strict=True) if defects else ([GOOD], None)
-        y.append(labels[0])
-        masks.append(DrawnMask(sizes[file], areas) if defects else None)
-    return problems.checked(ImageSet(list(shapes_of), y, masks=masks), check)
+        if defects:
+            labels, areas = zip(*defects, strict=True)
+            rows.append(ImageRow(file, labels[0], DrawnMask(sizes[file], areas)))
+        else:
+            rows.append(ImageRow(file, GOOD))
+    return as_image_set(rows, problems, check)
 
 
 def _beside(folder, annotations, sizes, problems):

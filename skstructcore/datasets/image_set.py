@@ -1,4 +1,4 @@
-"""Images with what is known about them, as one set and row by row, and what is wrong with them."""
+"""Images with what is known about them, as one set."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import copy
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.validation import check_per_image
-from ..images.image_list import Annotations, StrPath, as_images, find_unreadable
+from ..images.image_list import Annotations, StrPath, as_images
 from ..images.labels import GOOD, defect_types
 from ..images.masks import mask_of
-from .masks import find_mask_problems
 
 
 def _known(name):
@@ -196,96 +193,3 @@ class ImageSet:
         if self.splits is None:
             raise AttributeError(f"this ImageSet has no splits, so no {name!r} part")
         return self[self.splits == name]
-
-
-class ImageRow(NamedTuple):
-    """One image: a field is None where nothing is said of it, and "" where a table is empty."""
-
-    file: str
-    label: str | None = None
-    mask: Any = None
-    group: str | None = None
-    category: str | None = None
-    part: str | None = None
-    split: str | None = None
-    digest: str | None = None
-
-    @property
-    def folder(self) -> str:
-        return str(Path(self.file).parent)
-
-
-class DatasetError(ValueError):
-    """The data set in the folder `root` has `problems`, a list of str; the message lists all."""
-
-    def __init__(self, root: StrPath, problems: list[str]) -> None:
-        super().__init__(root, problems)  # from which a pickle makes it again
-        self.root, self.problems = root, problems
-
-    def __str__(self) -> str:
-        heading = f"{len(self.problems)} problem(s) in {str(self.root)!r}:"
-        return "\n".join([heading, *(f"- {problem}" for problem in self.problems)])
-
-
-class Problems(list[str]):
-    """What is wrong with a data set, kept until all of it is known."""
-
-    def __init__(self, *roots: StrPath) -> None:
-        super().__init__()
-        self.root = roots[0] if len(roots) == 1 else ", ".join(map(str, roots[:3]))
-
-    @contextmanager
-    def listed(self, place: object) -> Iterator[None]:
-        """Add any error: files of other programs may be wrong in any way."""
-        try:
-            yield
-        except Exception as error:
-            name = "" if type(error) is ValueError else f"{type(error).__name__}: "
-            self.append(f"{place}: {name}{error}")
-
-    def raise_any(self) -> None:
-        """Raise one `DatasetError` of all, if there are any."""
-        if self:
-            raise DatasetError(self.root, [*self])
-
-    def checked(self, images: ImageSet, decode: bool | None) -> ImageSet:
-        """Return the images, or raise `DatasetError` with their problems and those before.
-
-        With `decode`, images are decoded to their end; without, their headers are read; with
-        None nothing is: the model checks them when it reads them.
-        """
-        if len(images) and decode is not None:
-            unreadable = find_unreadable(images, decode=decode)
-            self += [f"{images.name(i)}: {reason}" for i, _, reason in unreadable]
-            self += find_mask_problems(images, {i for i, *_ in unreadable})
-        elif not len(images) and not self:
-            self.append("there are no images")
-        self.raise_any()
-        return images
-
-
-def as_image_set(
-    rows: Sequence[ImageRow],
-    problems: Problems,
-    check: bool | None = True,
-    max_pixels: int | None = None,
-) -> ImageSet:
-    """The images of some rows, checked; without a label they are good."""
-    given = {column for row in rows for column, cell in row._asdict().items() if cell is not None}
-    for row in rows:
-        if row.label == "":
-            problems.append(f"{row.file}: its label is an empty cell")
-        if "category" in given and row.category is None:
-            problems.append(f"{row.file}: it has no category")
-    # An image without a group or part is one by itself.
-    images = ImageSet(
-        [row.file for row in rows],
-        [row.label or GOOD for row in rows],
-        masks=[row.mask for row in rows],
-        groups=[row.group or row.file for row in rows] if "group" in given else None,
-        categories=[row.category or "" for row in rows] if "category" in given else None,
-        splits=[row.split for row in rows] if "split" in given else None,
-        parts=[row.part or row.file for row in rows] if "part" in given else None,
-        max_pixels=max_pixels,
-    )
-    return problems.checked(images, check)

@@ -20,7 +20,8 @@ from ..images.image_list import StrPath
 from ..images.labels import GOOD, GOOD_WORDS, means_good
 from ..images.masks import read_mask
 from ..images.reading import ImageReadError
-from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
+from .image_set import ImageSet
+from .rows import DatasetError, ImageRow, Problems, as_image_set
 from .tables import read_table
 
 _logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..images.geometry import Geometry, ignored_pixels
 from ..images.labels import GOOD
 from ..images.masks import mask_as_seen
-
-if TYPE_CHECKING:
-    from .image_set import ImageSet
+from .image_set import ImageSet
 
 _logger = logging.getLogger(__name__)
 
@@ -24,21 +22,21 @@ class NoMasksError(ValueError):
     """No anomalous image has a mask with a defect in it, so that pixels cannot be judged."""
 
 
-def find_mask_problems(images: ImageSet, unreadable: Collection[int] = ()) -> list[str]:
-    """All that is wrong with the masks of an image set, but for images at `unreadable` positions.
+def review_masks(images: ImageSet, unreadable: Collection[int] = ()) -> list[str]:
+    """List all that is wrong with masks, and log which contradict the label of their image.
 
-    Problems are anomalous images without a mask although others of their type (and category) have
-    one, masks that cannot be read, and masks of another size than their image. Masks that
-    contradict the label of their image are told in the log.
+    Wrong are anomalous images without a mask although others of their type (and category) have
+    one, masks that cannot be read, and masks of another size than their image. Masks of images at
+    `unreadable` positions are not read.
     """
     with_mask = [i for i, mask in enumerate(images.masks) if mask is not None]
     categories = [None] * len(images) if images.categories is None else images.categories
     types = list(zip(categories, images.y, strict=True))
-    shown = {types[i] for i in with_mask if images.y[i] != GOOD}
+    types_with_mask = {types[i] for i in with_mask if images.y[i] != GOOD}
     problems = [
         f"{images.name(i)}: no mask, but others of {key[1]!r} have"
         for i, key in enumerate(types)
-        if key in shown and images.masks[i] is None
+        if key in types_with_mask and images.masks[i] is None
     ]
     with_mask = [i for i in with_mask if i not in unreadable]
     with ThreadPoolExecutor() as pool:
@@ -70,7 +68,7 @@ def check_masks(images: Any, anomalous: ArrayLike | None = None) -> None:
     anomalous = _which_are_anomalous(images, anomalous)
     if not any(images.masks[i] is not None for i in np.flatnonzero(anomalous)):
         raise _no_masks(anomalous)
-    if problems := find_mask_problems(images):
+    if problems := review_masks(images):
         raise ValueError(
             f"{len(problems)} problem(s) with the masks; mend them, or take all masks of a type "
             "away to leave it out of pixel metrics:\n" + "\n".join(f"- {p}" for p in problems)

@@ -19,8 +19,9 @@ from ..images.image_list import Pages, StrPath, as_images
 from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
 from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
-from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
+from .image_set import ImageSet
 from .loaders import layout_or_none, masks_of
+from .rows import DatasetError, ImageRow, Problems, as_image_set
 from .tables import beside, read_rows, read_text
 
 _logger = logging.getLogger(__name__)

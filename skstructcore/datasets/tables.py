@@ -1,4 +1,4 @@
-"""Tables of images: CSV files with a row an image, and the rows that all sources come to."""
+"""Tables of images: CSV files with a row an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .._utils.files import check_regular, unescape_name
 from ..images.files import split_name
 from ..images.image_list import ImageReadError, Pages, StrPath, as_images
 from ..images.labels import DEFECT_WORDS, GOOD, GOOD_WORDS, defect_types, means_defect, means_good
-from .image_set import DatasetError, ImageRow, ImageSet, Problems, as_image_set
+from .image_set import ImageSet
+from .rows import DatasetError, ImageRow, Problems, as_image_set
 
 #: What a column of a table may be called, by what is in it; in any case.
 _COLUMNS = {
@@ -90,39 +91,39 @@ def read_rows(
     Images with a digest must not have changed. Of several verdicts on an image the last one counts.
     """
     table = read_table(path, required)
-    given = table[0] if table else ()
-    named = {column: [n for n in names if n in given] for column, names in _COLUMNS.items()}
+    header = table[0] if table else ()
+    named = {column: [n for n in names if n in header] for column, names in _COLUMNS.items()}
     columns = {column: spellings[0] for column, spellings in named.items() if spellings}
     if "file" not in columns:
-        wanted, found = " or ".join(_COLUMNS["file"]), ", ".join(map(repr, given))
+        wanted, found = " or ".join(_COLUMNS["file"]), ", ".join(map(repr, header))
         raise DatasetError(path, [f"no rows, or no column {wanted}; found {found or 'nothing'}"])
-    rows, problems = [], Problems(path)
+    read, problems = [], Problems(path)  # rows, and digests that their images should have
     for number, line in enumerate(table, start=2):
         cells = {column: line[name].strip() or None for column, name in columns.items()}
         with problems.listed(f"{path}, line {number}"):
-            rows += _row_of(cells, path, split)
+            if any(cells.values()):
+                digest = cells.pop("digest", None)
+                read.append((_row_of(cells, path, split), digest))
     is_verdict = columns.get("label") == "verdict"
-    sure = [row.label for row in rows if row.label and row.label.lower() != _UNSURE]
+    labels = [row.label for row, _ in read if (row.label or _UNSURE).lower() != _UNSURE]
     with problems.listed(path):
-        labels = _read_labels(path, sure, is_verdict, problems)
+        meaning = _read_labels(path, labels, is_verdict, problems)
     if is_verdict:
-        rows = list({os.path.abspath(row.file): row for row in rows}.values())
-    rows = [row for row in rows if (row.label or "").lower() != _UNSURE]
-    _check_digests(rows, pages, max_pixels, problems)
+        read = list({os.path.abspath(row.file): (row, digest) for row, digest in read}.values())
+    read = [(row, digest) for row, digest in read if (row.label or "").lower() != _UNSURE]
+    _check_digests(read, pages, max_pixels, problems)
     problems.raise_any()
     return [
-        row._replace(label=labels.get(row.label, row.label), split=None, digest=None)
-        for row in rows
+        row._replace(label=meaning.get(row.label, row.label), split=None)
+        for row, _ in read
         if split in (None, row.split)
     ]
 
 
 def _row_of(cells, table, split):
-    """The row that a line of a table means, or none of an empty line."""
+    """The row that a line of a table means."""
     if cells["file"] is None:
-        if any(cells.values()):
-            raise ValueError("it names no file")
-        return []
+        raise ValueError("it names no file")
     if "label" in cells:
         cells["label"] = cells["label"] or ""
     for column in ("file", "mask"):
@@ -131,11 +132,11 @@ def _row_of(cells, table, split):
     cells["split"] = (cells.get("split") or "").lower() or split
     if cells["split"] not in (None, "train", "test"):
         raise ValueError(f"a split is 'train' or 'test', not {cells['split']!r}")
-    return [ImageRow(**cells)]
+    return ImageRow(**cells)
 
 
-def _check_digests(rows, pages, max_pixels, problems):
-    for file, digest in dict.fromkeys((row.file, row.digest) for row in rows if row.digest):
+def _check_digests(read, pages, max_pixels, problems):
+    for file, digest in dict.fromkeys((row.file, digest) for row, digest in read if digest):
         try:
             images = as_images([file], pages=pages, max_pixels=max_pixels)
             if len(images) == 1 and images.digest(0) != digest:
