@@ -51,7 +51,7 @@ def load_images(
     max_pixels: int | None = None,
     masks: StrPath | None = None,
     inverted_masks: bool = False,
-    check: bool = True,
+    check: bool | None = True,
 ) -> ImageSet:
     """Take images from wherever they are: folders, files, patterns, lists and tables.
 
@@ -144,18 +144,19 @@ def _with_masks(rows, folder, inverted):
     """The rows of defects with their masks in a folder, where they have none."""
     if not folder.is_dir():
         raise DatasetError(folder, ["masks= is no folder"])
-    shown, problems = defaultdict(dict), Problems(folder)
-    for row in rows:
+    files = [Path(split_name(row.file).path) for row in rows]  # that of each page and view
+    files_of, problems = defaultdict(dict), Problems(folder)
+    for row, file in zip(rows, files, strict=True):
         if row.label not in (None, "", GOOD):
-            shown[row.label][Path(split_name(row.file).path)] = None  # once, of several pages
-    mask_of = masks_of({defect: [*files] for defect, files in shown.items()}, folder, problems)
-    if shown and not mask_of:
-        problems.append(f"no folder of masks is named like a type ({', '.join(sorted(shown))})")
+            files_of[row.label][file] = None  # a set in order
+    mask_of = masks_of(files_of, folder, problems)
+    if files_of and not mask_of:
+        problems.append(f"no folder of masks is named like a type ({', '.join(sorted(files_of))})")
     problems.raise_any()
     if inverted:
         mask_of = {file: mask and InvertedMask(str(mask)) for file, mask in mask_of.items()}
-    masks = [row.mask or mask_of.get(Path(split_name(row.file).path)) for row in rows]
-    return [row._replace(mask=mask) for row, mask in zip(rows, masks, strict=True)]
+    pairs = zip(rows, files, strict=True)
+    return [row._replace(mask=row.mask or mask_of.get(file)) for row, file in pairs]
 
 
 def _with_lots(rows):
@@ -184,7 +185,7 @@ def find_rows(sources: Sequence[StrPath], reading: Reading) -> list[ImageRow]:
         why = f"categories={reading.categories!r} says nothing of any of the {len(rows)} images"
         raise DatasetError(", ".join(map(str, sources)), [why])
     if reading.pages is not None or reading.views is not None:
-        rows = [shown for row in rows for shown in _pages_of(row, reading)]
+        rows = [page for row in rows for page in _pages_of(row, reading)]
     if reading.good is not None:
         _check_beside_defects(rows)
     return _once(rows, sources)
@@ -290,12 +291,12 @@ def _from_layout(layout, reading):
     several = reading.categories == "folder" or len(layout.categories) > 1
     rows, read = [], set()
     for category in layout.categories:
-        known = layout.load(category, good=reading.good or GOOD, check=None)
-        read.update(map(os.path.realpath, known.paths))
-        images = getattr(known, reading.split)
+        both = layout.load(category, good=reading.good or GOOD, check=None)
+        read.update(map(os.path.realpath, both.paths))
+        images = getattr(both, reading.split)
         groups = [None] * len(images) if images.groups is None else images.groups.astype(str)
-        shown = [category if several else None] * len(images)
-        rows += map(ImageRow, images.paths, images.y, images.masks, groups, shown)
+        category_of = [category if several else None] * len(images)
+        rows += map(ImageRow, images.paths, images.y, images.masks, groups, category_of)
     others = [file for file in walk(layout.root) if os.path.realpath(file) not in read]
     if others:
         folders = {*layout.categories.values()} - {None} or {"train", "test"}
@@ -374,32 +375,42 @@ def _labels(root, places, good):
     """What folders say of the files in them, named from `root` on: "good", a type, or nothing."""
     if good is None:
         return [None] * len(places)
-
     is_good = partial(means_good, good=good)
     folders = [place.parts[:-1] for place in places]
+    # A word for defects counts most, wherever in the path it stands.
     defects = [next(filter(means_defect, names), None) for names in folders]
-    of_root = root.resolve().name
-    of_root = GOOD if is_good(of_root) else of_root if means_defect(of_root) else None
-    # Folders that hold one of good images: what lies beside that are types of defects.
+    # Folders in which one of good images lies: what lies beside that are types of defects.
     around = {names[:i] for names in folders for i, name in enumerate(names) if is_good(name)}
     if not around:
-        if any(defects) and of_root != GOOD:
-            shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
-            words = ", ".join(GOOD_WORDS[1:])
-            why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
-            raise DatasetError(root, [why])
-        return [defect or of_root for defect in defects]
-    depth = min(map(len, around))
-    loose = [root / place for place in places if len(place.parts) <= depth + 1]
-    if loose:
+        label = _label_of_root(root, folders, any(defects), good)
+        return [defect or label for defect in defects]
+    top = min(map(len, around))
+    if loose := [root / place for place in places if len(place.parts) <= top + 1]:
         raise DatasetError(root, [f"{file}: an image beside folders of images" for file in loose])
-    labels = []
-    for names, defect in zip(folders, defects, strict=True):
-        # With line2/deep/{good,dent}, line2/deep is in `around`, and names[2] is the type, "dent".
-        beside = [i for i in range(len(names)) if names[:i] in around]
-        label = GOOD if any(map(is_good, names)) else names[max(beside, default=depth)]
-        labels.append(defect or label)
-    return labels
+    labels = [GOOD if any(map(is_good, names)) else _type(names, around, top) for names in folders]
+    return [defect or label for defect, label in zip(defects, labels, strict=True)]
+
+
+def _label_of_root(root, folders, has_defects, good):
+    """What the name of a folder says of all in it, where no folder in it is named as good."""
+    name = root.resolve().name
+    if means_good(name, good):
+        return GOOD
+    if has_defects:
+        shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
+        words = ", ".join(GOOD_WORDS[1:])
+        why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
+        raise DatasetError(root, [why])
+    return name if means_defect(name) else None
+
+
+def _type(names, around, top):
+    """The folder that lies beside one of good images: of day/deep/dent, "dent" or "deep" or "day".
+
+    It is the deepest such folder, or else that at the level of the topmost one of good images.
+    """
+    beside = [depth for depth in range(len(names)) if names[:depth] in around]
+    return names[max(beside, default=top)]
 
 
 def _category_reader(categories):
