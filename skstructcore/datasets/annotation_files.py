@@ -40,7 +40,7 @@ class DrawnMask(NamedTuple):
 
 
 def load_annotated(
-    folder: StrPath, annotations: StrPath | None = None, *, check: bool = True
+    folder: StrPath, annotations: StrPath | None = None, *, check: bool | None = True
 ) -> ImageSet:
     """Read a folder of images whose defects are annotated as polygons, boxes or run lengths.
 
@@ -52,8 +52,7 @@ def load_annotated(
         A COCO JSON file, or a folder with a file for each image: labelme (``.json``), Pascal VOC
         (``.xml``) or YOLO (``.txt``; names of classes in the nearest ``classes.txt``, in this
         folder or one around the file). None: these files lie beside the images.
-    check : bool, default=True
-        As of `load_images`.
+    check : see `load_mvtec_ad`
 
     Returns
     -------

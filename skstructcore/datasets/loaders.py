@@ -1,8 +1,9 @@
 """Readers of data sets that are on disk, in the layouts in which they were published.
 
-Nothing is downloaded. Links are followed, wherever they lead: data sets are often put together
-from links, and whoever can make links here can put files here. A table cannot name files outside
-of its data set, because tables come with downloads.
+Nothing is downloaded. A reader raises a `DatasetError` if files are unreadable, missing or do not
+belong together; it lists all of them. Links are followed, wherever they lead: data sets are often
+put together from links, and whoever can make links here can put files here. A table cannot name
+files outside of its data set, because tables come with downloads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def load_mvtec_ad(
     *,
     groups: str | None = "auto",
     good: str = GOOD,
-    check: bool = True,
+    check: bool | None = True,
 ) -> ImageSet:
     """Read a folder in the layout of MVTec AD, or of BTAD (beanTech).
 
@@ -60,8 +61,9 @@ def load_mvtec_ad(
         images show the same part. "auto": `groups.csv` where there is one.
     good : str, default="good"
         Name of the folders of good images, beside the words for good.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
+    check : bool or None, default=True
+        Whether to decode all images, to find the damaged ones; False reads their headers only,
+        None leaves it to the model, which reads them anyway.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def load_visa(
     *,
     split: str = "1cls",
     good: str = GOOD,
-    check: bool = True,
+    check: bool | None = True,
 ) -> ImageSet:
     """Read VisA as it was published, or as the script of its authors rearranges it.
 
@@ -127,24 +129,15 @@ def load_visa(
 
     Parameters
     ----------
-    root : str or path-like
-        The folder of all categories; rearranged, also the folder of one category.
-    category, check :
-        As of `load_mvtec_ad`.
+    root, category, good, check : see `load_mvtec_ad`
+        As published, `root` is the folder of all categories, and the CSV file has the labels.
     split : str, default="1cls"
         Name of the CSV file, without ".csv"; it plays no part rearranged.
-    good : str, default="good"
-        As of `load_mvtec_ad`; it plays no part as published, where the CSV file has the labels.
 
     Returns
     -------
     images : ImageSet
         With `splits`, `categories` and `masks`; labels are "good", and "anomaly" or "bad".
-
-    Raises
-    ------
-    DatasetError
-        If files are unreadable, missing or do not belong together; it lists all of them.
     """
     root = Path(root)
     if not (root / "split_csv").is_dir():
@@ -172,7 +165,7 @@ def load_visa(
     return as_image_set(images, problems, check)
 
 
-def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
+def load_kolektor(root: StrPath, *, check: bool | None = True) -> ImageSet:
     """Read KolektorSDD or KolektorSDD2 as they were published.
 
     The first has no split; the shots of one commutator are a group. The second has one, with
@@ -187,19 +180,13 @@ def load_kolektor(root: StrPath, *, check: bool = True) -> ImageSet:
     ----------
     root : str or path-like
         The folder of the data set.
-    check : bool, default=True
-        As of `load_mvtec_ad`.
+    check : see `load_mvtec_ad`
 
     Returns
     -------
     images : ImageSet
         With `masks`, and `groups` (KolektorSDD) or `splits` (KolektorSDD2); labels are "good"
         and "defect".
-
-    Raises
-    ------
-    DatasetError
-        If files are unreadable, missing or do not belong together; it lists all of them.
     """
     root = Path(root)
     parts = [root / name for name in ("train", "test") if (root / name).is_dir()]
@@ -246,10 +233,12 @@ def _images_in(folder):
     return images
 
 
-def masks_of(shown: dict[str, list[Path]], root: Path, problems: Problems) -> dict[Path, Path]:
+def masks_of(
+    files_of: dict[str, Collection[Path]], root: Path, problems: Problems
+) -> dict[Path, Path | None]:
     """The masks of the images of each type, `<root>/<type>/<stem>_mask` or `<stem>`, any suffix."""
     mask_of = {}
-    for defect, files in shown.items():
+    for defect, files in files_of.items():
         folder = root / defect
         if not folder.is_dir():
             continue
@@ -272,16 +261,16 @@ def _read_tree(folder, groups, good, problems):
     """Rows of one category."""
     places = [place for split in ("train", "test") for place in _folders_in(folder / split)]
     files = [file for place in places for file in _images_in(place)]
-    shown = {place.name: [] for place in places if not means_good(place.name, good)}
+    files_of = {place.name: [] for place in places if not means_good(place.name, good)}
     for file in files:
-        if file.parent.name in shown:
-            shown[file.parent.name].append(file)
-    mask_of = masks_of(shown, folder / "ground_truth", problems)
+        if file.parent.name in files_of:
+            files_of[file.parent.name].append(file)
+    mask_of = masks_of(files_of, folder / "ground_truth", problems)
     group_of = _read_groups(folder, groups, files, problems)
     rows = []
     for file in files:
         split, name, _ = file.relative_to(folder).parts
-        label = name if name in shown else GOOD
+        label = name if name in files_of else GOOD
         columns = {"group": group_of.get(file), "category": folder.name, "split": split}
         rows.append(ImageRow(str(file), label, mask_of.get(file), **columns))
     if not any(row.split == "train" and row.label == GOOD for row in rows):
@@ -331,17 +320,12 @@ def find_layout(root: StrPath) -> Layout:
     Returns
     -------
     layout : Layout
+        ``layout.load("bottle")`` reads one of ``layout.categories``.
 
     Raises
     ------
     DatasetError
         If the folder has none of these layouts.
-
-    Examples
-    --------
-    >>> from skstructcore.datasets import find_layout
-    >>> layout = find_layout("mvtec_ad")              # doctest: +SKIP
-    >>> images = layout.load("bottle")                # doctest: +SKIP
     """
     layout = layout_or_none(Path(root))
     if layout is None:

@@ -93,8 +93,8 @@ def load_images(
         table or of a data set only.
     inverted_masks : bool, default=False
         Whether 0 marks the defect in the masks of the folder `masks`; those of tables stay.
-    check : bool, default=True
-        Whether to decode all images, to find the damaged ones; False reads their headers only.
+    check : bool or None, default=True
+        Whether to decode all images, to find the damaged ones, see `load_mvtec_ad`.
 
     Returns
     -------
