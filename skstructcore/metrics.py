@@ -57,7 +57,7 @@ def image_auroc_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     >>> image_auroc_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
     0.75
     """
-    return float(metrics.roc_auc_score(*_checked(y_true, anomaly_score)))
+    return float(metrics.roc_auc_score(*check_scores(y_true, anomaly_score)))
 
 
 def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
@@ -67,17 +67,13 @@ def image_ap_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     ----------
     y_true, anomaly_score : see `image_auroc_score`
 
-    Returns
-    -------
-    average_precision : float
-
     Examples
     --------
     >>> from skstructcore.metrics import image_ap_score
     >>> round(image_ap_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9]), 4)
     0.8333
     """
-    return float(metrics.average_precision_score(*_checked(y_true, anomaly_score)))
+    return float(metrics.average_precision_score(*check_scores(y_true, anomaly_score)))
 
 
 def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
@@ -87,17 +83,13 @@ def f1_max_score(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     ----------
     y_true, anomaly_score : see `image_auroc_score`
 
-    Returns
-    -------
-    f1_max : float
-
     Examples
     --------
     >>> from skstructcore.metrics import f1_max_score
     >>> f1_max_score(["good", "good", "dent", "dent"], [0.1, 0.4, 0.3, 0.9])
     0.8
     """
-    precision, recall, _ = metrics.precision_recall_curve(*_checked(y_true, anomaly_score))
+    precision, recall, _ = metrics.precision_recall_curve(*check_scores(y_true, anomaly_score))
     total = precision + recall  # 0 where nothing anomalous is found, where F1 is 0
     return float(np.max(2 * precision * recall / np.where(total > 0, total, 1)))
 
@@ -112,10 +104,6 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
     y_true, anomaly_score : see `image_auroc_score`
     tpr : float in (0, 1], default=0.95
 
-    Returns
-    -------
-    false_positive_rate : float
-
     Examples
     --------
     >>> from skstructcore.metrics import fpr_at_tpr_score
@@ -124,7 +112,7 @@ def fpr_at_tpr_score(y_true: ArrayLike, anomaly_score: ArrayLike, *, tpr: float 
     """
     check_number(tpr, "tpr", 0, 1, closed="right")
     false_rate, true_rate, _ = metrics.roc_curve(
-        *_checked(y_true, anomaly_score), drop_intermediate=False
+        *check_scores(y_true, anomaly_score), drop_intermediate=False
     )
     # A rate is k / n; without the tolerance 19 / 20 may fall short of 0.95 by rounding.
     return float(false_rate[np.argmax(true_rate >= tpr - 1e-12)])
@@ -164,13 +152,13 @@ def pixel_auroc_score(
     >>> pixel_auroc_score([[[0, 0], [1, 1]]], [[[0.1, 0.4], [0.3, 0.9]]])
     0.75
     """
-    masks, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
-    anomalous = np.concatenate([s[m] for m, s in zip(masks, maps, strict=True)])
-    values, counts = np.unique(anomalous, return_counts=True)
+    _, anomalous, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
+    scores = np.concatenate([s[m] for m, s in zip(anomalous, maps, strict=True)])
+    values, counts = np.unique(scores, return_counts=True)
     above, equal, n_normal = _normal_pixels_at(values, normal, maps)
     below = n_normal - above - equal
     won = np.sum(counts * (below + 0.5 * equal))
-    return float(won / (len(anomalous) * n_normal))
+    return float(won / (len(scores) * n_normal))
 
 
 def aupro_score(
@@ -187,16 +175,7 @@ def aupro_score(
     ----------
     masks, anomaly_maps, ignored : see `pixel_auroc_score`
     max_fpr : float in (0, 1], default=0.3
-        Where the integration ends.
-
-    Returns
-    -------
-    aupro : float
-
-    Raises
-    ------
-    ValueError
-        As `pixel_auroc_score`, and if `max_fpr` is out of range.
+        The false positive rate up to which the area is taken.
 
     References
     ----------
@@ -223,7 +202,7 @@ def pro_curve(
 
     Parameters
     ----------
-    masks, anomaly_maps, ignored : see `aupro_score`
+    masks, anomaly_maps, ignored : see `pixel_auroc_score`
 
     Returns
     -------
@@ -238,15 +217,14 @@ def pro_curve(
     >>> rates.tolist(), overlap.tolist()
     ([0.0, 0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    whole = [as_mask(mask, f"image {i}") for i, mask in enumerate(masks)]
-    masks, normal, maps = _checked_maps(whole, anomaly_maps, ignored)
+    masks, anomalous, normal, maps = _checked_maps(masks, anomaly_maps, ignored)
     scores, weights = [], []
-    for defects, mask, scored in zip(whole, masks, maps, strict=True):
-        if mask.any():  # a defect that ignored pixels cross is one
-            regions, _ = ndimage.label(defects, structure=np.ones((3, 3)))
-            regions = regions[mask]
+    for mask, counted, scored in zip(masks, anomalous, maps, strict=True):
+        if counted.any():
+            # A defect stays one region where ignored pixels cut through it.
+            regions = ndimage.label(mask, structure=np.ones((3, 3)))[0][counted]
             weights.append(1 / np.bincount(regions)[regions])
-            scores.append(scored[mask])
+            scores.append(scored[counted])
     values, inverse = np.unique(np.concatenate(scores), return_inverse=True)
     overlap = np.bincount(inverse, weights=np.concatenate(weights))
     overlap /= overlap.sum()
@@ -268,7 +246,10 @@ def curve_until(
     return np.append(rates[inside], max_fpr), np.append(overlap[inside], end)
 
 
-def _checked(y_true, anomaly_score):
+def check_scores(
+    y_true: ArrayLike, anomaly_score: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Labels as bool and scores as float64, ``(n,)`` each, or an error that says what is wrong."""
     anomalous = is_anomalous(y_true, both=True)
     scores = np.asarray(anomaly_score)
     if scores.dtype.kind not in "biufO":
@@ -289,30 +270,30 @@ def _checked(y_true, anomaly_score):
 
 
 def _checked_maps(masks, anomaly_maps, ignored):
-    """Anomalous and normal pixels as bool and maps as float32, one array for each image."""
+    """Masks, their pixels that count, normal pixels that count, and maps: one array an image."""
     masks = [as_mask(mask, f"image {i}") for i, mask in enumerate(masks)]
     maps = [np.asarray(scored, dtype=np.float32) for scored in anomaly_maps]
     if len(masks) != len(maps):
         raise ValueError(f"One mask for each map is needed: {len(masks)} masks, {len(maps)} maps.")
-    left_out = [np.asarray(out, dtype=bool) for out in (() if ignored is None else ignored)]
-    if ignored is not None and [out.shape for out in left_out] != [mask.shape for mask in masks]:
+    if ignored is None:
+        ignored = [np.zeros(mask.shape, dtype=bool) for mask in masks]
+    counted = [~np.asarray(out, dtype=bool) for out in ignored]
+    if [counts.shape for counts in counted] != [mask.shape for mask in masks]:
         raise ValueError("ignored must hold one array of the size of its mask for each image.")
-    normal = [~mask for mask in masks]
-    for position, out in enumerate(left_out):
-        masks[position] &= ~out
-        normal[position] &= ~out
-    for position, (mask, good, scored) in enumerate(zip(masks, normal, maps, strict=True)):
+    for position, (mask, counts, scored) in enumerate(zip(masks, counted, maps, strict=True)):
         if mask.ndim != 2 or mask.shape != scored.shape:
             raise ValueError(
                 f"Mask and map at position {position} must be two-dimensional and of one "
                 f"size, got {mask.shape} and {scored.shape}."
             )
-        if not np.isfinite(scored[mask | good]).all():
+        if not np.isfinite(scored[counts]).all():
             raise ValueError(f"The anomaly map at position {position} is not finite.")
-    for name, pixels in (("anomalous", masks), ("normal", normal)):
+    anomalous = [mask & counts for mask, counts in zip(masks, counted, strict=True)]
+    normal = [counts & ~mask for mask, counts in zip(masks, counted, strict=True)]
+    for name, pixels in (("anomalous", anomalous), ("normal", normal)):
         if not any(part.any() for part in pixels):
             raise ValueError(f"The masks hold no {name} pixel; both kinds are needed.")
-    return masks, normal, maps
+    return masks, anomalous, normal, maps
 
 
 def _normal_pixels_at(values, normal, maps):

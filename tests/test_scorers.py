@@ -136,6 +136,7 @@ def test_any_metric_becomes_a_scorer(model, images):
 def test_a_metric_without_a_name_is_shown_and_nothing_cannot_be_combined():
     scorer = scorers.make_anomaly_scorer(partial(fbeta_score, beta=2))
     assert "fbeta_score" in repr(scorer)
+    assert len({scorer, scorers.f1_max_scorer}) == 2  # as keys, for all their arguments
     with pytest.raises(ValueError, match="no scorer to combine"):
         scorers.combine_anomaly_scorers()
     for other in ("roc_auc", scorers.combine_anomaly_scorers(a=scorer)):

@@ -98,7 +98,7 @@ def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     return _CombinedScorer(scorers)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _AnomalyScorer:
     metric: Callable[..., float]
     on_maps: bool
@@ -126,7 +126,7 @@ class _AnomalyScorer:
         return f"make_anomaly_scorer({', '.join([name, *options])})"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _CombinedScorer:
     scorers: dict[str, _AnomalyScorer]
 
@@ -139,24 +139,26 @@ class _CombinedScorer:
                 f"All {len(y)} images have only normal labels, so there is nothing to find. If "
                 "these are training images of a search, pass it return_train_score=False."
             )
-        anomalous, last, maps = is_anomalous(y, both=True), estimator, X
+        anomalous, last_step, entering = is_anomalous(y, both=True), estimator, X
         on_maps = [one.on_maps for one in self.scorers.values()]
-        judged = {}  # what metrics get, by whether they are of maps
         if any(on_maps):
             check_masks(X, anomalous)
             if not hasattr(estimator, "steps"):
                 raise TypeError(f"pixel metrics need a Pipeline, got {type(estimator).__name__}.")
             # Up to the last step once, for scores and maps alike; the maps that enter the last
             # step know their geometry, the array that leaves it does not.
-            last, maps = estimator[-1], estimator[:-1].transform(X)
-            columns = [getattr(maps, name, None) for name in ("geometry", "ignored")]
-            pixels = np.asarray(last.transform(maps))
-            judged[True] = judged_pixels(X, pixels, *columns, anomalous=anomalous)
+            last_step, entering = estimator[-1], estimator[:-1].transform(X)
+            known = [getattr(entering, name, None) for name in ("geometry", "ignored")]
+            pixel_maps = np.asarray(last_step.transform(entering))
+            of_pixels = judged_pixels(X, pixel_maps, *known, anomalous=anomalous)
         if not all(on_maps):
-            scores = -np.asarray(last.score_samples(maps), dtype=np.float64)
-            metrics._checked(anomalous, scores)  # a metric of one's own may not look
-            judged[False] = anomalous, scores
-        return {name: one.value(*judged[one.on_maps]) for name, one in self.scorers.items()}
+            scores = -np.asarray(last_step.score_samples(entering), dtype=np.float64)
+            # Checked here, because a metric of one's own may not look.
+            of_images = metrics.check_scores(anomalous, scores)
+        return {
+            name: one.value(*(of_pixels if one.on_maps else of_images))
+            for name, one in self.scorers.items()
+        }
 
     def __repr__(self):
         scorers = ", ".join(f"{name}={scorer!r}" for name, scorer in self.scorers.items())
@@ -199,10 +201,6 @@ def painted_defects_scorer(
         Contrasts of the defects, see `paint_copies`; each image gets a copy for each.
     random_state : int, default=0
         The same seed and the same image give the same copies, whatever the fold.
-
-    Returns
-    -------
-    auroc : float
 
     Raises
     ------
