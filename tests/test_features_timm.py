@@ -140,8 +140,8 @@ def test_it_joins_with_others(vit):
     [
         ({"model": "vit_tinny_patch16_224"}, ValueError, "unknown to timm .*vit_tiny_patch16_224"),
         ({"layers": (0, 3)}, ValueError, "the network has 3, .*there is no 3"),
-        ({"layers": ()}, ValueError, "positions of layers, each once"),
-        ({"layers": (1, 1)}, ValueError, "positions of layers, each once"),
+        ({"layers": ()}, ValueError, "positions of layers, at least one and each once"),
+        ({"layers": (1, 1)}, ValueError, "positions of layers, at least one and each once"),
         ({"weights": "nowhere.pth"}, FileNotFoundError, "'nowhere.pth': there is no such file"),
         ({"layers": (2, -1)}, ValueError, r"of 3 are \[2, 2\]: name each once"),
         (

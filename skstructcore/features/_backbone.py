@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
 from .._utils.computing import find_device
-from ._cache import FeatureCache
+from ._cache import FeatureCache, to_json
 from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
 from ._lazy import LazyTransformer
 from ._parameters import CONSTRAINTS, DECIDING, SHARED
@@ -58,7 +58,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     @abstractmethod
     def _network_recipe(self) -> dict[str, Any]:
-        """The parameters of the network that decide over features, as JSON can write them."""
+        """The parameters of the network that decide over features, as `to_json` can write them."""
 
     @abstractmethod
     def _load(self, device: torch.device, dtype: torch.dtype) -> Network:
@@ -116,8 +116,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         """
         parameters = {name: getattr(self, name) for name in DECIDING}
         recipe = {**parameters, "ignore": digest_of(self.ignore), **self._network_recipe()}
-        # Tuples and lists become the same, and what is of NumPy that of Python.
-        return json.loads(json.dumps(recipe, default=lambda value: value.tolist()))
+        return json.loads(to_json(recipe))
 
     def _check_recipe(self):
         self._validate_params()
@@ -154,7 +153,7 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
                 f"{self.model_checksum_[:12]}... Bring the same weights back, or fit again."
             )
         device, dtype = _device_and_dtype(self.device, self.dtype)
-        described = json.dumps([checksum, self._network_recipe(), self._computation])
+        described = to_json([checksum, self._network_recipe(), self._computation])
         key = type(self), described, self._identity, device, dtype
         return shared_network(key, lambda: self._load(device, dtype))
 
@@ -197,6 +196,14 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def _memory(self, images, n_projected):
         return extraction_memory(self, images, n_projected)
+
+
+def check_layers(layers, is_one, what):
+    """The layers asked for, as a list; ValueError unless all are `what` a network has."""
+    layers = list(layers)
+    if not layers or not all(map(is_one, layers)) or len(set(layers)) < len(layers):
+        raise ValueError(f"layers must be {what}, at least one and each once; got {layers!r}.")
+    return layers
 
 
 def pixel_scaling(mean, std, default=IMAGENET_SCALING):

@@ -22,16 +22,21 @@ logger = logging.getLogger(__name__)
 _FORMAT = 1
 
 
+def to_json(value):
+    """What decides over features, as text: the same for tuples and lists, NumPy and Python."""
+    return json.dumps(value, sort_keys=True, default=lambda value: value.tolist())
+
+
 class FeatureCache:
     """One folder of features that were made by one recipe, one file an image.
 
     A file holds the float32 values and their CRC-32. What is damaged counts as absent. That
     guards against accidents: whoever may write to the folder decides over the features.
-    `recipe` is all that decides over the features of an image, as JSON can write it.
+    `recipe` is all that decides over the features of an image, as `to_json` can write it.
     """
 
     def __init__(self, location, recipe):
-        text = json.dumps({"format": _FORMAT, **recipe}, sort_keys=True)
+        text = to_json({"format": _FORMAT, **recipe})
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.folder = Path(location) / "skstructcore" / "features" / key
         self._failed = {}

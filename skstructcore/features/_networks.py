@@ -176,12 +176,12 @@ class VitNetwork(Network):
     `model` is one of transformers. Blocks that are not needed are dropped from it.
     """
 
-    def __init__(self, model, blocks, *, device, dtype):
+    def __init__(self, model, layers, *, device, dtype):
         super().__init__(*IMAGENET_SCALING, device, dtype)
         self.config, embeddings = model.config, model.embeddings
         self.patch_size = self.config.patch_size
-        self.n_features = self.config.hidden_size * len(blocks)
-        self.blocks = list(blocks)
+        self.n_features = self.config.hidden_size * len(layers)
+        self.blocks = layers  # counted from 1
         self._has_registers = hasattr(embeddings, "register_tokens")
         self._positions = embeddings.position_embeddings.detach().float()
         self._position_cache = {}
@@ -190,7 +190,7 @@ class VitNetwork(Network):
         if self._has_registers:  # they have no position
             first.append(embeddings.register_tokens.detach())
         self._first_tokens = torch.cat(first, dim=1).to(device, dtype)
-        self._layers = model.encoder.layer[: max(blocks)].to(device, dtype)
+        self._layers = model.encoder.layer[: max(layers)].to(device, dtype)
 
     def output_shape(self, height, width):
         patch = self.patch_size

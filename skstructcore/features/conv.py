@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
-from ._backbone import IMAGENET_SCALING, PatchFeatures, pixel_scaling
+from ._backbone import IMAGENET_SCALING, PatchFeatures, check_layers, pixel_scaling
 from ._modules import as_module, stand_in, with_module, without_module
 from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
@@ -197,7 +197,9 @@ class ConvFeatures(PatchFeatures):
         return weights.checksum, weights.source
 
     def _network_recipe(self):
-        return {"layers": self._layer_names(), **self._pixel_scaling()}
+        default = SCALING if self._built_in else IMAGENET_SCALING
+        mean, std = pixel_scaling(self.mean, self.std, default)
+        return {"layers": self._layer_names(), "mean": mean, "std": std}
 
     def _load(self, device, dtype):
         import torch
@@ -211,8 +213,7 @@ class ConvFeatures(PatchFeatures):
             tensors = itertools.chain(module.parameters(), module.buffers())
             if any(t.is_floating_point() and t.dtype != dtype for t in tensors):
                 module = copy.deepcopy(module)  # the user's own weights keep their precision
-        options = dict(**self._pixel_scaling(), device=device, dtype=dtype)
-        network = ConvNetwork(module, self._layer_names(), **options)
+        network = ConvNetwork(module, **self._network_recipe(), device=device, dtype=dtype)
         if self.runtime == "torch":
             return network
         if device.type != "cpu" or dtype != torch.float32:
@@ -222,22 +223,13 @@ class ConvFeatures(PatchFeatures):
         return OpenVinoNetwork(network)
 
     def _layer_names(self):
-        layers = self.layers
-        if layers is None:
-            if self._built_in:
-                return self._built_in.layers
-            names = [repr(name) for name, _ in as_module(self.model).named_modules() if name]
-            more = ", ..." if len(names) > 20 else ""
-            raise ValueError(
-                "layers must be given for an own module: the names of the layers whose outputs "
-                f"are taken, among {', '.join(names[:20])}{more}."
-            )
-        are_names = all(isinstance(name, str) for name in layers)
-        if not layers or not are_names or len(set(layers)) < len(layers):
-            raise ValueError(f"layers must name at least one layer, each once; got {layers!r}.")
-        return tuple(layers)
-
-    def _pixel_scaling(self):
-        default = SCALING if self._built_in else IMAGENET_SCALING
-        mean, std = pixel_scaling(self.mean, self.std, default)
-        return {"mean": mean, "std": std}
+        if self.layers is not None:
+            return check_layers(self.layers, lambda n: isinstance(n, str), "names of layers")
+        if self._built_in:
+            return self._built_in.layers
+        names = [repr(name) for name, _ in as_module(self.model).named_modules() if name]
+        more = ", ..." if len(names) > 20 else ""
+        raise ValueError(
+            "layers must be given for an own module: the names of the layers whose outputs "
+            f"are taken, among {', '.join(names[:20])}{more}."
+        )

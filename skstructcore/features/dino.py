@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._utils.files import file_digest
 from .._utils.versions import import_extra
 from ..images.image_list import StrPath
-from ._backbone import PatchFeatures
+from ._backbone import PatchFeatures, check_layers
 from ._modules import check_fit, read_state_dict
 from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
@@ -169,22 +169,17 @@ class DinoFeatures(PatchFeatures):
         return network
 
     def _network_recipe(self):
-        return {"layers": self._blocks()}
+        def is_number(n):
+            return isinstance(n, Integral) and n >= 1
+
+        blocks = check_layers(self.layers, is_number, "numbers of blocks, from 1 on")
+        return {"layers": [int(n) for n in blocks]}
 
     def _load(self, device, dtype):
         from ._networks import VitNetwork
 
         transformer = load_weights(*find_weights(self.model, self.weights))
-        return VitNetwork(transformer, self._blocks(), device=device, dtype=dtype)
-
-    def _blocks(self):
-        blocks = list(self.layers)
-        numbers = [n for n in blocks if isinstance(n, Integral) and n >= 1]
-        if not blocks or len(numbers) < len(blocks) or len(set(blocks)) < len(blocks):
-            raise ValueError(
-                f"layers must be numbers of blocks, from 1 on, each once; got {self.layers!r}."
-            )
-        return [int(n) for n in blocks]
+        return VitNetwork(transformer, **self._network_recipe(), device=device, dtype=dtype)
 
 
 class Weights(NamedTuple):

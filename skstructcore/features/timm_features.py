@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._utils.files import file_digest
-from ._backbone import PatchFeatures, pixel_scaling
+from ._backbone import PatchFeatures, check_layers, pixel_scaling
+from ._cache import to_json
 from ._modules import check_fit, module_checksum, read_state_dict
 from ._parameters import Channels, Crop, Ignore, ImageSize, Memory, Precision, Window
 
@@ -119,10 +120,13 @@ class TimmFeatures(PatchFeatures):
 
     def _network_recipe(self):
         mean, std = pixel_scaling(self.mean, self.std)
+        layers = self.layers
+        if layers is not None:
+            layers = check_layers(layers, lambda n: isinstance(n, Integral), "positions of layers")
         return {
             "model": self.model,
             "params": sorted(json.loads(self._params()).items()),
-            "layers": self._positions(),
+            "layers": layers and [int(n) for n in layers],
             "mean": None if self.mean is None else mean,
             "std": None if self.std is None else std,
         }
@@ -148,7 +152,7 @@ class TimmFeatures(PatchFeatures):
         if {"pretrained", "checkpoint_path"} & set(params):
             raise ValueError(f"model_params={params!r} names weights: that is what weights is for.")
         try:
-            return json.dumps(params, sort_keys=True, default=lambda value: value.tolist())
+            return to_json(params)
         except (AttributeError, TypeError) as error:
             raise ValueError(
                 "model_params must hold numbers, strings, lists and dicts by name, as a model file "
@@ -171,14 +175,6 @@ class TimmFeatures(PatchFeatures):
                 "If they have moved since the fit: load(path, weights=...), in commands --weights."
             )
         return path
-
-    def _positions(self):
-        if self.layers is None:
-            return None
-        layers = [int(n) for n in self.layers if isinstance(n, Integral)]
-        if not layers or len(layers) < len(self.layers) or len(set(layers)) < len(layers):
-            raise ValueError(f"layers must be positions of layers, each once; got {self.layers!r}.")
-        return layers
 
 
 @functools.lru_cache(2)
