@@ -15,7 +15,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
 from .._utils.computing import find_device
 from ._cache import FeatureCache, to_json
-from ._extraction import Extraction, TiledExtraction, Tiling, extraction_memory, shared_network
+from ._extraction import Extraction, TiledExtraction, Tiling, shared_network
 from ._lazy import LazyTransformer
 from ._parameters import CONSTRAINTS, DECIDING, SHARED
 from ._picture import digest_of, find_picture, mean_colours
@@ -193,9 +193,6 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
         shape = (*self.grid_shape_, self.n_features_out_)
         extraction = (TiledExtraction if is_tiled else Extraction)(images, shape, **options)
         return extraction.iter_batches(self.batch_size, self.verbose)
-
-    def _memory(self, images, n_projected):
-        return extraction_memory(self, images, n_projected)
 
 
 def check_layers(layers, is_one, what):

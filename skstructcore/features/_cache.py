@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -39,7 +40,7 @@ class FeatureCache:
         text = to_json({"format": _FORMAT, **recipe})
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.folder = Path(location) / "skstructcore" / "features" / key
-        self._failed = {}
+        self._failures = itertools.count()
 
     def shape(self, compute, name="shape"):
         """Shape of the features of one image; computed, and stored, if it is absent or damaged."""
@@ -82,8 +83,7 @@ class FeatureCache:
                 file.write(content)
         except OSError as error:  # a full disk must not stop the computation
             # Of one image, not of thousands, whichever thread is the first.
-            is_first = self._failed.setdefault("first", path) is path
-            level = logging.WARNING if is_first else logging.DEBUG
+            level = logging.DEBUG if next(self._failures) else logging.WARNING
             logger.log(level, "Features are not cached: %s", error)
 
 

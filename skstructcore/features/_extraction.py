@@ -333,14 +333,24 @@ def compute_in_one_thread():
             other.join()
 
 
-def extraction_memory(backbone, images, n_projected):
-    """Bytes for a network, and what a run over images takes beside it.
+def extraction_memory(features, images, n_projected):
+    """Bytes for the networks of a fitted estimator, and what a run over images takes beside them.
 
-    `n_projected` are the features of a patch after the projection, of which two batches are there
-    at once. Returns bytes of the weights and what stays with them; the number of images whose
-    features are not yet stored while the last of them are computed; and bytes of pixels,
-    activations and batches of features.
+    `n_projected` are the features of a patch after the projection. Returns bytes of the weights
+    and what stays with them; the number of images whose features are not yet stored while the last
+    of them are computed; and bytes of pixels, activations and batches of features. Each network
+    runs once, on zeros.
     """
+    backbones = features.backbones
+    weights, n, work = zip(*(_backbone_memory(part, images) for part in backbones), strict=True)
+    # Of the last batches two are there at once. Joined features are there before, too.
+    n_last = n_projected + (0 if features in backbones else features.n_features_out_)
+    last = 2 * max(n) * 4 * math.prod(features.grid_shape_) * n_last
+    return sum(weights), max(n), sum(work) + last
+
+
+def _backbone_memory(backbone, images):
+    """What `extraction_memory` returns, of one network and without what is projected."""
     picture, network = backbone.picture_, backbone.network().eager
     weights, activations = network.pass_memory(*picture.network_size)
     if network.module is not None:
@@ -350,15 +360,14 @@ def extraction_memory(backbone, images, n_projected):
     n_threads = n_threads_for(backbone.n_jobs, on_cpu)
     largest = max((int(h) * int(w) for h, w in images.sizes()), default=0)
     seen = 3 * math.prod(picture.framing.size)
-    patch = 4 * math.prod(backbone.grid_shape_)
-    features, projected = patch * backbone.n_features_out_, patch * n_projected
+    features = 4 * math.prod(backbone.grid_shape_) * backbone.n_features_out_
     n = 1 if picture.tile else min(len(images), backbone.batch_size)
     if picture.tile:  # the image that is handed out, the next one, and those of tiles begun ahead
         n_begun = math.prod(_jobs_of_tiles(n_threads, on_cpu, backbone.batch_size))
         n_images = min(len(images), 2 + math.ceil(n_begun / len(backbone.tiling)))
-        batches = n_images * (seen + features) + 2 * projected
+        batches = n_images * (seen + features)
     else:
-        batches = min(len(images), _BATCHES * n) * features + 2 * n * projected
+        batches = min(len(images), _BATCHES * n) * features
     decoding = n_threads * (_ORIGINAL_PIXEL * largest + seen)
     if not on_cpu:
         decoding += _N_BATCHES_BEGUN * backbone.batch_size * 3 * math.prod(picture.network_size)

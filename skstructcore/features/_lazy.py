@@ -18,6 +18,7 @@ from .._utils.typing import Self
 from ..images.geometry import Geometry
 from ..images.image_list import Annotations, ImageList, ImagesLike, as_images
 from ..images.raster import SliceablePixels
+from ._extraction import extraction_memory
 from ._picture import Picture, is_background, warn_if_swapped
 
 if TYPE_CHECKING:
@@ -165,14 +166,11 @@ class LazyFeatures(LazyRows):
         return changed
 
     def memory(self, **changes: int) -> tuple[int, int, int]:
-        """Bytes that the network takes, images in work at a time, and bytes of that work.
-
-        The network runs once, on zeros. `changes` are other parameters: `batch_size` or `n_jobs`.
-        """
+        """See `extraction_memory`; `changes` are other parameters: `batch_size` or `n_jobs`."""
         backbone = self.backbone._frozen()
         for part in backbone.backbones:
             part.set_params(**changes)
-        return backbone._memory(self.images, self.n_features)
+        return extraction_memory(backbone, self.images, self.n_features)
 
     def ignored_share(self) -> float:
         """Share of patches that are ignored, as some of the images tell."""
@@ -286,7 +284,3 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
     @abstractmethod
     def _iter_features(self, images, on_read=None):
         """Compute features of images, batch by batch; see `Extraction` for `on_read`."""
-
-    @abstractmethod
-    def _memory(self, images, n_projected):
-        """See `extraction_memory`."""

@@ -163,12 +163,9 @@ def find_ignored(ignore, sizes):
 
 def split_background(ignore):
     """Whether the background is ignored, and what else is."""
-    if isinstance(ignore, str):
-        return ignore == BACKGROUND, None if ignore == BACKGROUND else ignore
-    if not isinstance(ignore, list | tuple):
-        return False, ignore
-    others = [part for part in ignore if not (isinstance(part, str) and part == BACKGROUND)]
-    return len(others) < len(ignore), others or (None if ignore else ignore)
+    parts = ignore if isinstance(ignore, list | tuple) else [ignore]
+    others = [part for part in parts if not (isinstance(part, str) and part == BACKGROUND)]
+    return (False, ignore) if len(others) == len(parts) else (True, others or None)
 
 
 def is_background(pixels, grid_shape):

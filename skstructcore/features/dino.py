@@ -40,6 +40,10 @@ class Architecture(NamedTuple):
     has_registers: bool
     hub_name: str
 
+    def __str__(self) -> str:
+        registers = "with registers" if self.has_registers else "without registers"
+        return f"{self.n_features} features and {self.n_blocks} blocks, {registers}"
+
 
 ARCHITECTURES = {
     f"dinov2_vit{letter}14{end}": Architecture(
@@ -152,13 +156,11 @@ class DinoFeatures(PatchFeatures):
         network = super().network()  # perhaps that of an estimator with another `model`
         config = network.config
         n_blocks, has_registers = config.num_hidden_layers, config.model_type != "dinov2"
-        if self.model in ARCHITECTURES:
-            needed = ARCHITECTURES[self.model]
-            holds = _words(config.hidden_size, n_blocks, has_registers)
-            needs = _words(needed.n_features, needed.n_blocks, needed.has_registers)
-            if holds != needs:
+        if needed := ARCHITECTURES.get(self.model):
+            holds = Architecture(config.hidden_size, n_blocks, has_registers, needed.hub_name)
+            if holds != needed:
                 raise ValueError(
-                    f"{self.model_source_} holds a model of {holds}; {self.model} has {needs}. "
+                    f"{self.model_source_} holds a model of {holds}; {self.model} has {needed}. "
                     "Change model or weights."
                 )
         if max(network.blocks) > n_blocks:
@@ -254,11 +256,6 @@ def load_weights(path, source):
         wrong += [f"{key} is unknown" for key in info["unexpected_keys"]]
     check_fit(wrong, source, "a DINOv2 model")
     return network.float().eval()
-
-
-def _words(n_features, n_blocks, has_registers):
-    registers = "with registers" if has_registers else "without registers"
-    return f"{n_features} features and {n_blocks} blocks, {registers}"
 
 
 @contextlib.contextmanager

@@ -165,14 +165,6 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
     def picture_(self):
         return self.features[0].picture_
 
-    def _memory(self, images, n_projected):
-        memory = [part._memory(images, 0) for part in self.features]
-        # Batches at the common grid: those of the parts, once more joined, and projected.
-        n = max(n for _, n, _ in memory)
-        n_patches = n * self.grid_shape_[0] * self.grid_shape_[1]
-        joined = 4 * n_patches * (2 * self.n_features_out_ + 2 * n_projected)
-        return sum(m[0] for m in memory), n, sum(m[2] for m in memory) + joined
-
     def _iter_features(self, images, on_read=None):
         keep_networks(len(self.features))
         n = min(1 if part.tile_size else part.batch_size for part in self.features)

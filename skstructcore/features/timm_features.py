@@ -254,15 +254,12 @@ def choose_layers(module, layers):
     strides = [info["reduction"] for info in module.feature_info]
     n_layers = len(strides)
     if layers is not None:
-        wrong = [n for n in layers if not -n_layers <= n < n_layers]
-        if wrong:
+        positions = [n % n_layers for n in layers if -n_layers <= n < n_layers]
+        if len(set(positions)) < len(layers):
             raise ValueError(
                 f"layers={layers!r}: the network has {n_layers}, counted from 0 (or from -1 at the "
-                f"end); there is no {wrong[0]}."
+                "end). Choose among these, each once."
             )
-        positions = [n % n_layers for n in layers]
-        if len(set(positions)) < len(positions):
-            raise ValueError(f"layers={layers!r} of {n_layers} are {positions}: name each once.")
         return positions
     if len(set(strides)) == 1:
         return sorted({max(round(depth * n_layers) - 1, 0) for depth in _DEPTHS})
