@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._utils.computing import parts, thread_pool
-from ._utils.rows import ContainerOutputMixin, LazyRows, check_features, is_lazy
+from ._utils.rows import ContainerOutputMixin, LazyRows, check_features
 from ._utils.typing import ArrayLike, NDArray, RandomState, Self
 
 _BLOCK_ROWS = 4096
@@ -117,7 +117,7 @@ class RandomProjection(
         if self.components_ is None:
             return X
         project = partial(_project, self.components_)  # lazy features keep the matrix of today
-        return X.map(project, self._n_features_out) if is_lazy(X) else project(X)
+        return X.map(project, self._n_features_out) if isinstance(X, LazyRows) else project(X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -60,14 +60,9 @@ class LazyRows(ABC):
         return 0.0
 
 
-def is_lazy(X: object) -> TypeGuard[LazyRows]:
-    """Whether rows are computed when they are asked for; arrays are there already."""
-    return isinstance(X, LazyRows)
-
-
 def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     """Yield arrays of some rows each, of about 16,384 patches; lazy rows keep their own batches."""
-    if is_lazy(X):
+    if isinstance(X, LazyRows):
         yield from X.iter_batches()
         return
     batch_size = max(1, _PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
@@ -81,7 +76,7 @@ def check_features(estimator, X, *, reset):
     Arrays are finite but for ignored patches, all of whose features are NaN. Values of lazy
     features are checked where they are computed.
     """
-    if is_lazy(X):
+    if isinstance(X, LazyRows):
         if len(X) == 0:
             raise ValueError("X has no images: at least one is needed.")
         _check_last_axis(estimator, X.shape[-1], reset)
@@ -105,12 +100,6 @@ def check_features(estimator, X, *, reset):
     return X
 
 
-def ignored_patches(features):
-    """Which patches of features ``(..., d)`` are ignored: those of NaN. None where none is."""
-    ignored = np.isnan(features[..., 0])
-    return ignored if ignored.any() else None
-
-
 def check_counted(ignored, places):
     """Raise ValueError if all patches of an image are `ignored`; `places` number the images."""
     nothing = places[np.flatnonzero(ignored.all(axis=(1, 2)))]
@@ -121,11 +110,8 @@ def check_counted(ignored, places):
 def counted_rows(features):
     """Rows ``(m, d)`` of patches that are not ignored, and their places among all."""
     rows = features.reshape(-1, features.shape[-1])
-    ignored = ignored_patches(rows)
-    if ignored is None:
-        return rows, np.arange(len(rows))
-    places = np.flatnonzero(~ignored)
-    return rows[places], places
+    places = np.flatnonzero(~np.isnan(rows[:, 0]))
+    return rows if len(places) == len(rows) else rows[places], places
 
 
 def _check_last_axis(estimator, n_features, reset):
@@ -147,7 +133,7 @@ def materialize(
     X: LazyRows | ArrayLike, dtype: DTypeLike = np.float32, *, categories: ArrayLike | None = None
 ) -> NDArray[Any]:
     """Return features as one array; `categories` are needed where they say what is ignored."""
-    if not is_lazy(X):
+    if not isinstance(X, LazyRows):
         return as_patch_grid(np.asarray(X, dtype=dtype))
     X = X.showing(categories)
     values, start = np.empty(X.shape, dtype=dtype), 0

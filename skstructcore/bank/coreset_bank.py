@@ -19,7 +19,6 @@ from .._utils.rows import (
     as_patch_grid,
     check_counted,
     check_features,
-    is_lazy,
     materialize,
 )
 from .._utils.typing import ArrayLike, NDArray, RandomState, Self
@@ -220,13 +219,13 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         X = check_features(self, X, reset=True)
         good = good_images(X, y, groups, categories, parts, n_routes=self.n_routes)
         values, pooled = self._patches_of(good), None
-        shard_size = self.shard_size if is_lazy(values) else None
+        shard_size = self.shard_size if isinstance(values, LazyRows) else None
         if good.categories is not None or self.n_routes is not None:
             of_shards = over_shards(pool_patches, shard_size, values, good.places)
             pooled = np.concatenate(list(of_shards))
         table, names = number_images(good, self.n_routes, pooled, self.random_state)
         wanted = dict.fromkeys(names, self.ratio), self.random_state, find_device(self.device)
-        if is_lazy(values):
+        if isinstance(values, LazyRows):
             selection = stream_bank(values, table, *wanted, self.max_memory, self.shard_size)
         else:
             selection = select_bank(values, table, *wanted)
@@ -263,7 +262,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
         streamed = False
-        if is_lazy(good.X):
+        if isinstance(good.X, LazyRows):
             shape = shape_of_fit(self, good)
             shape.advised("max_memory").check()
             streamed = shape.streamed
@@ -300,5 +299,5 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """Pair the patches of images with the bank; they are lazy if `X` (see `fit`) is lazy."""
         check_is_fitted(self)
         X = check_features(self, X, reset=False)
-        values = X if is_lazy(X) else as_patch_grid(X)
+        values = X if isinstance(X, LazyRows) else as_patch_grid(X)
         return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._utils.rows import is_lazy
+from .._utils.rows import LazyRows
 from ..neighbors.streaming import least_memory
 from .build import entries_of
 from .training import GoodImages
@@ -138,7 +138,7 @@ def shape_of_fit(bank: CoresetBank, training: GoodImages) -> FitShape:
         max_memory=bank.max_memory,
         sharded=bank.shard_size is not None,
         largest_route=float(largest),
-        ignored=training.X.ignored_share() if is_lazy(training.X) else 0.0,
+        ignored=training.X.ignored_share() if isinstance(training.X, LazyRows) else 0.0,
     )
 
 

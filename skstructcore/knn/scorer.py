@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.rows import ContainerOutputMixin, as_patch_grid, check_features, is_lazy
+from .._utils.rows import ContainerOutputMixin, LazyRows, as_patch_grid, check_features
 from .._utils.typing import Algorithm, ArrayLike, Calibration, Metric, NDArray, Self
 from ..containers import AnomalyMaps, MemoryBank, Patches, TrainingImages
 from ..routing import held_out_distances, pool_patches
@@ -193,7 +193,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
                 )
             return X
         rows = check_features(self, X, reset=reset)
-        if is_lazy(rows):
+        if isinstance(rows, LazyRows):
             raise TypeError(
                 "RoutedKNNScorer compares patches with a bank: pass what CoresetBank returns, "
                 "not the lazy features themselves."

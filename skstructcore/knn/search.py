@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._utils.rows import check_counted, counted_rows, ignored_patches, is_lazy
+from .._utils.rows import LazyRows, check_counted, counted_rows
 from .._utils.typing import Algorithm, Metric, NDArray
 from ..containers import AnomalyMaps, MemoryBank, Patches
 from ..neighbors.index import NeighborIndex
@@ -123,9 +123,9 @@ class BankSearch:
         if len(self.entries.route_names) == 1:
             return np.zeros((len(images), 1), dtype=np.int64)
         flat = images.reshape(len(images), -1, images.shape[-1])
-        chosen, ignored = compared_patches(flat.shape[1]), ignored_patches(flat)
+        chosen, ignored = compared_patches(flat.shape[1]), np.isnan(flat[..., 0])
         compared = [flat[:, chosen]]
-        if ignored is not None:  # as many of the patches that are left, image by image
+        if ignored.any():  # as many of the patches that are left, image by image
             left = [np.flatnonzero(~row) for row in ignored]
             left = [row[np.unique(chosen * len(row) // flat.shape[1])] for row in left]
             compared = [image[np.newaxis, row] for image, row in zip(flat, left, strict=True)]
@@ -217,7 +217,7 @@ def score_held_out(
 
 def _score(search, patches, expectations, own_routes, groups=None):
     """Maps and, where the entries of their `groups` are left out, the nearest of the others."""
-    waits = is_lazy(patches.values) and patches.values.waits_for_categories
+    waits = isinstance(patches.values, LazyRows) and patches.values.waits_for_categories
     if waits and not search.is_routed:
         raise ValueError(
             "ignore is a dict of categories, but images are not routed, so that the category "

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 
-from .._utils.rows import LazyRows, is_lazy, materialize
+from .._utils.rows import LazyRows, materialize
 from ..bank.coreset_bank import CoresetBank
 from ..bank.training import GoodImages, digests_of, good_images, is_auto
 from ..containers import AnomalyMaps, Patches
@@ -62,7 +62,7 @@ def fresh_images(
         _check_sizes(bank, good)
     patches = bank.transform(good.X)
     # What is ignored may depend on the product, which the search finds first.
-    waits = is_lazy(good.X) and good.X.waits_for_categories
+    waits = isinstance(good.X, LazyRows) and good.X.waits_for_categories
     if in_memory and not waits:
         patches = replace(patches, values=materialize(good.X))
     if force and good.categories is not None:  # they go where it was said

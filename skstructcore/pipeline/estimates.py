@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
-from .._utils.rows import is_lazy
+from .._utils.rows import LazyRows
 from ..bank.memory import MemoryEstimate, shape_of_fit
 from ..bank.training import good_images
 from ..images.image_list import ImagesLike
@@ -172,7 +172,7 @@ def _training(pipe, X, y, fit_params):
     # Shapes are known of the features without their computation.
     features = clone(pipe[:-3]).fit_transform(X) if len(pipe) > 3 else np.asarray(X)
     training = good_images(features, y, **given, n_routes=bank.n_routes)
-    if is_lazy(training.X) and training.categories is not None:
+    if isinstance(training.X, LazyRows) and training.categories is not None:
         training = training._replace(X=training.X.showing(training.categories))
     return training, shape_of_fit(bank, training)
 
