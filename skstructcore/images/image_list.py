@@ -56,16 +56,8 @@ class Annotations:
 
     Parameters
     ----------
-    labels : ndarray of shape (n_images,), default=None
-        What each image is, see `skstructcore.images.labels`.
-    groups : ndarray of shape (n_images,), default=None
-        The part, shot or series that each image shows.
-    categories : ndarray of shape (n_images,), default=None
-        The product that each image shows.
-    parts : ndarray of shape (n_images,), default=None
-        The part that each image is a view of, where several views are decided together.
-    splits : ndarray of shape (n_images,), default=None
-        "train" or "test".
+    labels, groups, categories, parts, splits : ndarray of shape (n_images,), default=None
+        The labels `y` and the columns of a `skstructcore.datasets.ImageSet`, which see.
 
     Examples
     --------

@@ -51,34 +51,26 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
             colour, alpha = values[..., :-1], values[..., -1]
             is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
             values = alpha if is_cut_out else colour
+        marked, largest = as_mask(values, "an image"), values.max()
         is_jpeg = getattr(image, "format", None) in ("JPEG", "MPO")
-        values = _marked(values, is_jpeg, mode == "P", path)
-    return values.any(axis=-1) if values.ndim == 3 else values
+        if is_jpeg and 0 < largest <= _JPEG_NOISE:
+            raise ValueError(
+                f"it is a JPEG with values up to {largest}, which may be noise: save masks as PNG"
+            )
+        is_soft = is_jpeg or not (mode == "P" or _are_classes(np.unique(values)))
+        if is_soft and marked.any():
+            _logger.warning(
+                "The mask %r has more than two values (%s): those above half of the largest, %g, "
+                "count. Save masks as PNG, with 0 and one other value",
+                *(os.fspath(path), "a JPEG" if is_jpeg else "soft edges", largest),
+            )
+            marked = values > largest / 2
+    return marked.any(axis=-1) if marked.ndim == 3 else marked
 
 
 _MOST_CLASSES = 16  # more values are no classes, unless they are numbers of regions
 _LARGEST_NUMBER = 127  # what is drawn in black and white reaches beyond this, up to 255
 _JPEG_NOISE = 32  # a JPEG without a value above it is noise, or classes spoiled by noise
-
-
-def _marked(values, is_jpeg, is_palette, path):
-    marked = as_mask(values, "an image")
-    is_soft = is_jpeg or not (is_palette or _are_classes(np.unique(values)))
-    if not (is_soft and marked.any()):
-        return marked
-    largest = values.max()
-    if is_jpeg and largest <= _JPEG_NOISE:
-        raise ValueError(
-            f"it is a JPEG with values up to {largest}, which may be noise: save masks as PNG"
-        )
-    _logger.warning(
-        "The mask %r has more than two values (%s): those above half of the largest, %g, count. "
-        "Save masks as PNG, with 0 and one other value",
-        os.fspath(path),
-        "a JPEG" if is_jpeg else "soft edges",
-        largest,
-    )
-    return values > largest / 2
 
 
 def _are_classes(values):
