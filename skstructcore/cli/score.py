@@ -95,7 +95,7 @@ def score(
         part_of = parts_of(paths, parts)
     drawn = {form: options.pop(f"{form}s") for form in ("map", "overlay", "mask")}
     if any(drawn.values()) or regions:
-        options["also"] = MapWriter(pipe, listed, drawn, keep_regions=regions is not None)
+        options["on_maps"] = MapWriter(pipe, listed, drawn, keep_regions=regions is not None)
     tables, found = [], []  # rows, or what is counted of them; regions, a list an image
     if csv is not None:
         # Rows of an earlier run are kept only if all of this is the same.

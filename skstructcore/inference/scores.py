@@ -30,7 +30,7 @@ from ..model_files.persistence import info, load
 from ..pipeline.steps import check_takes_images, no_features
 
 OnError = Literal["skip", "raise"]
-Also = Callable[..., list[Any]]
+OnMaps = Callable[..., list[Any]]
 
 __all__ = ["iter_scores", "score_images"]
 
@@ -118,13 +118,13 @@ def iter_scores(
 def iter_shards(
     pipe: Pipeline | StrPath,
     images: ImagesLike,
-    also: Also | None = None,
+    on_maps: OnMaps | None = None,
     on_error: OnError = "skip",
     n_jobs: int | None = None,
     shard_size: int = 64,
     verbose: int = 0,
 ) -> Iterator[tuple[pd.DataFrame, list[Any]]]:
-    """Yield the rows of `iter_scores` and what `also` says of the images, see `score_batch`."""
+    """Yield the rows of `iter_scores` and what `on_maps` says of the images, see `score_batch`."""
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}.")
     check_number(shard_size, "shard_size", 1, closed="left", type=Integral)
@@ -133,7 +133,7 @@ def iter_shards(
     starts = range(0, len(images), shard_size)
     parts = (images[start : start + shard_size] for start in starts)
     shards = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
-        joblib.delayed(_score_shard)(model, digest, part, also, on_error) for part in parts
+        joblib.delayed(_score_shard)(model, digest, part, on_maps, on_error) for part in parts
     )
     with progress_bar(verbose=verbose, total=len(images), desc="scores", unit="image") as progress:
         for start, (scores, extras) in zip(starts, shards, strict=True):
@@ -151,47 +151,44 @@ def _as_sent(pipe, n_processes):
     check_takes_images(pipe, "score_images")
     if n_processes == 1:
         return pipe, None
-    # An array of bytes: joblib shares it between processes of one machine, and dask sends it to
-    # each worker once; an estimator would be sent with every shard. This
-    # `dumps` takes functions of a notebook, too.
+    # Joblib shares an array of bytes between processes of one machine, and dask sends it to each
+    # worker once, not with every shard. This `dumps` takes functions of a notebook, too.
     model = np.frombuffer(dumps(pipe), dtype=np.uint8)
     return model, hashlib.sha256(model).hexdigest()
 
 
-def _score_shard(model, digest, images, also, on_error):
+def _score_shard(model, digest, images, on_maps, on_error):
     """Of a shard, in a process that opens each model once."""
     end_with_parent()
-    if digest is None:
-        return score_batch(model, images, also, on_error=on_error)
-    if digest not in _opened:
+    if digest is not None and digest not in _opened:
         _opened.clear()
         is_file = isinstance(model, str)
         _opened[digest] = load(model, mmap_mode="r") if is_file else pickle.loads(model)
         check_takes_images(_opened[digest], "score_images")
-    return score_batch(_opened[digest], images, also, on_error=on_error)
+    return score_batch(_opened.get(digest, model), images, on_maps, on_error=on_error)
 
 
 def score_batch(
-    pipe: Pipeline, images: ImageList, also: Also | None = None, *, on_error: OnError = "skip"
+    pipe: Pipeline, images: ImageList, on_maps: OnMaps | None = None, *, on_error: OnError = "skip"
 ) -> tuple[pd.DataFrame, list[Any]]:
     """The rows of `score_images` for images that fit into memory together, in this process.
 
-    `also` uses the maps while they are there: it gets the last step, images and their
+    `on_maps` uses the maps while they are there: it gets the last step, images and their
     `AnomalyMaps`, and returns an entry an image; that of an image that cannot be read is None.
     """
     error, extras = None, [None] * len(images)
     try:
         maps = pipe[:-1].transform(images)
         scores = pipe[-1].describe(maps).astype({"is_anomalous": "boolean"})
-        if also is not None:
-            extras = also(pipe[-1], images, maps)
+        if on_maps is not None:
+            extras = on_maps(pipe[-1], images, maps)
     except ImageReadError as unreadable:
         if on_error == "raise":
             raise
         if len(images) > 1:  # each half by itself
             half = len(images) // 2
-            scores, extras = score_batch(pipe, images[:half], also)
-            others, more = score_batch(pipe, images[half:], also)
+            scores, extras = score_batch(pipe, images[:half], on_maps)
+            others, more = score_batch(pipe, images[half:], on_maps)
             return pd.concat([scores, others], ignore_index=True), extras + more
         scores, error = no_scores(pipe), str(unreadable)
     scores.insert(0, "file", images.file_names())
