@@ -108,12 +108,9 @@ def audit(
 
 def _equal_images(record):
     """Images whose content is that of an earlier one of another group."""
-    first, copies = {}, {}
-    for image in np.flatnonzero(record.is_there):
-        other = first.setdefault(record.digests[image], image)
-        if other != image and record.groups[other] != record.groups[image]:
-            copies[image] = (other, 0.0)
-    return copies
+    first = record.find(record.digests)
+    is_copy = (first >= 0) & (record.groups != record.groups[first])
+    return {image: (first[image], 0.0) for image in np.flatnonzero(is_copy)}
 
 
 def _near_images(bank, features):
