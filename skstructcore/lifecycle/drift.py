@@ -150,10 +150,10 @@ class DriftMonitor:
         check_number(alpha, "alpha", 0, 1)
         if tolerated_rejects != "auto":
             check_number(tolerated_rejects, "tolerated_rejects", 0, 1)
+            tolerated_rejects = float(tolerated_rejects)  # of Python, as JSON has numbers
         check_number(random_state, "random_state", 0, closed="left", type=Integral)
-        is_auto = tolerated_rejects == "auto"  # the others as numbers of Python, as JSON has them
-        self.tolerated_rejects = tolerated_rejects if is_auto else float(tolerated_rejects)
         self.pipe, self.alpha, self.random_state = pipe, float(alpha), int(random_state)
+        self.tolerated_rejects = tolerated_rejects
         decisions = fitted_steps(pipe)[-1].routes_.decisions
         for decision in decisions.values():
             check_scores([*decision.scores, decision.threshold])
@@ -162,7 +162,7 @@ class DriftMonitor:
                 "The pipeline was calibrated in-sample: higher scores and more rejects than in "
                 "training mean nothing, and are not tested. recalibrate it with good images."
             )
-        per_route = alpha / len(decisions)
+        per_route = self.alpha / len(decisions)
         self._tests = {k: RouteTests(d, per_route, tolerated_rejects) for k, d in decisions.items()}
         self._random = np.random.default_rng(random_state)
         self.alarms_, self.n_images_ = [], 0
