@@ -198,9 +198,8 @@ def _find_all(record, features, digests):
         names = [item if isinstance(item, str) else None for item in images.items]
         given = set(zip(digests, names, strict=True))
         trained = list(zip(record.digests, record.names, strict=True))
-        named = {image for image in trained if image[1] is not None}
-        elsewhere = [digest for digest, _ in given - named]
-        is_gone &= [image in given for image in trained] | np.isin(record.digests, elsewhere)
+        nameless = [digest for digest, _ in given.difference(trained)]  # no copy has the name
+        is_gone &= [image in given for image in trained] | np.isin(record.digests, nameless)
     return is_gone
 
 
