@@ -158,12 +158,13 @@ def recalibrate(
             _logger.warning("Fresh images decide by 'guaranteed' instead of 'quantile'.")
         fresh = fresh_images(pipe, images, groups, categories, parts, force=force)
         _calibrate(changed, fresh.table, weight_old)
+        now = changed.describe(fresh.maps)
         if scorer.part_decision_ is not None:
-            by_part = score_parts(changed.describe(fresh.maps)["p_value"], fresh.good.parts)
+            by_part = score_parts(now["p_value"], fresh.good.parts)
             groups = fresh.table["group"].to_numpy()[by_part["worst"]]
             old, scores = changed.part_decision_, by_part["anomaly_score"]
             changed.part_decision_ = _fresh_decision(old, scores, groups, weight_old, old.rule)
-        decisions = _decisions(fresh, changed)
+        decisions = _decisions(fresh, now["is_anomalous"])
     changed.recalibration_ = Recalibration(_thresholds(scorer, changed, decisions), decisions)
     _logger.info("Recalibrated:\n%s", changed.recalibration_.thresholds)
     short = [decision.shortage for decision in changed.routes_.decisions.values()]
@@ -263,13 +264,11 @@ def _middle(held_out):
     return location, upper - location
 
 
-def _decisions(fresh, changed):
+def _decisions(fresh, now):
     """What was, and what is decided about the fresh images."""
-    tables = fresh.table, changed.describe(fresh.maps)
-    was, now = (table["is_anomalous"].to_numpy(bool) for table in tables)
-    known = (fresh.table[name] for name in ("nearest_route", "raw_score", "group"))
-    columns = zip(_DECISIONS, (*known, was, now, was != now), strict=True)
-    return pd.DataFrame(dict(columns)).set_axis(fresh.good.places)
+    was = fresh.table[["nearest_route", "raw_score", "group", "is_anomalous"]]
+    table = was.assign(now=now, changed=now != was["is_anomalous"])
+    return table.set_axis(_DECISIONS, axis=1).set_axis(fresh.good.places)
 
 
 def _thresholds(old, new, decisions):
