@@ -234,8 +234,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         self.dependence_ = None
         # A table has one patch an image: too little to tell what depends on what.
         if is_auto(groups) and good.groups is None and X.ndim == 4:
-            codes, lots, self.dependence_ = find_groups_of_routes(selection, table.routes)
-            table = replace(table, groups=codes, lots=lots if table.lots is None else table.lots)
+            table, self.dependence_ = find_groups_of_routes(selection, table)
         if table.lots is not None and self.lots == "hold-out":
             table, of_one_lot = with_lots_as_groups(table, selection.bank)
             if len(of_one_lot):
@@ -261,22 +260,20 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def _patches_of(self, good):
         """Patches of all images in memory, or lazy ones where they have to be streamed."""
-        streamed = False
         if isinstance(good.X, LazyRows):
             shape = shape_of_fit(self, good)
             shape.advised("max_memory").check()
-            streamed = shape.streamed
-        if not streamed:
-            values = materialize(good.X, categories=good.categories)
-            check_counted(np.isnan(values[..., 0]), good.places)
-            return values
-        if self.contamination > 0:
-            raise ValueError(
-                f"contamination={self.contamination:g} compares all training images with each "
-                "other, which have to fit into max_memory, without shards: raise it, or set "
-                "contamination=0."
-            )
-        return good.X.showing(good.categories)
+            if shape.streamed and self.contamination > 0:
+                raise ValueError(
+                    f"contamination={self.contamination:g} compares all training images with each "
+                    "other, which have to fit into max_memory, without shards: raise it, or set "
+                    "contamination=0."
+                )
+            if shape.streamed:
+                return good.X.showing(good.categories)
+        values = materialize(good.X, categories=good.categories)
+        check_counted(np.isnan(values[..., 0]), good.places)
+        return values
 
     @property
     def n_images_per_route_(self) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils.typing import NDArray
-from ..containers import MemoryBank
+from ..containers import MemoryBank, TrainingImages
 from ..neighbors.index import NeighborIndex
 from .build import Selection
 
@@ -88,15 +88,15 @@ class Dependence:
 
 
 def find_groups_of_routes(
-    selection: Selection, routes: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, dict[str, Dependence]]:
+    selection: Selection, table: TrainingImages
+) -> tuple[TrainingImages, dict[str, Dependence]]:
     """Find groups and lots of training images, each route by itself, and say so in the log.
 
-    `routes` are of all training images. Groups are numbered as they first appear; lots are None if
-    there are none. The dependence is that of routes with enough images to tell.
+    The table gets them, but keeps lots that it has; they are numbered as they first appear. The
+    dependence is that of routes with enough images to tell.
     """
-    bank, _, values, images = selection
-    groups, lots, dependence = np.arange(len(routes)), np.arange(len(routes)), {}
+    (bank, _, values, images), routes = selection, table.routes
+    groups, lots, dependence = np.arange(len(table)), np.arange(len(table)), {}
     for route, name in enumerate(bank.route_names):
         mine, part = np.flatnonzero(routes == route), bank.select(route)
         here = np.flatnonzero(routes[images] == route)
@@ -111,9 +111,10 @@ def find_groups_of_routes(
         numbered[mine] = codes + numbered.max() + 1
         level = logging.INFO if dependence[name].found == "independent" else logging.WARNING
         _logger.log(level, "Route %r: %s", name, dependence[name])
-    any_lots = any(of_route.are_lots for of_route in dependence.values())
-    lots = pd.factorize(lots)[0] if any_lots else None
-    return pd.factorize(groups)[0], lots, dependence
+    table = replace(table, groups=pd.factorize(groups)[0])
+    if table.lots is None and any(of_route.are_lots for of_route in dependence.values()):
+        table = replace(table, lots=pd.factorize(lots)[0])
+    return table, dependence
 
 
 def find_groups(
