@@ -25,7 +25,7 @@ class TrainingImages:
     nothing is known.
     """
 
-    groups: NDArray[np.int64]  # which are left out as a whole
+    groups: NDArray[np.int64]  # which are held out as a whole
     routes: NDArray[np.int64] | None = None  # positions in `MemoryBank.route_names`
     digests: NDArray[np.str_] | None = None  # of the content; "" once it is forgotten
     names: NDArray[np.str_] | None = None  # in tables and messages; None of given features

@@ -1,9 +1,9 @@
 """To which route is an image sent, and is it too far from it? Prototypes, profiles and their tails.
 
 A route has a handful of prototypes of length one. An image is compared with the prototypes of every
-route, patch by patch, and is sent to the one whose prototypes are nearest on the whole. That does
-not tell an unknown product apart: its patches often look like *some* of a known one. The mean of an
-image's patches does (Mahalanobis distance). ``docs/routing.md`` has the measurements.
+route, patch by patch, and is sent to the one whose prototypes are nearest on average. This cannot
+recognise an unknown product: its patches often look like *some* of a known one. The mean of an
+image's patches can (Mahalanobis distance). ``docs/routing.md`` has the measurements.
 """
 
 from __future__ import annotations

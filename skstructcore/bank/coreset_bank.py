@@ -42,8 +42,8 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     ----------
     ratio : "auto", float in (0, 1] or int, default="auto"
         How many of the training patches of each route are kept. A float: this share of them, at
-        least one. An int: so many. "auto": 5 %, but at most 8,192 patches; where 1 % is more than
-        these, 1 %: a small bank of few images is a lottery (``docs/decisions.md``).
+        least one. An int: so many. "auto": 5 %, but at most 8,192 patches, or 1 % where that is
+        more: few images need more, as a small bank depends on chance (``docs/decisions.md``).
     n_routes : int, "auto" or None, default=None
         For images of several products without labels: group them by k-means on their mean
         patches, each group with a bank of its own, ``"route0"``, ``"route1"``, … "auto" finds the
@@ -57,14 +57,14 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     contamination : float in [0, 0.5), default=0.0
         Share of the training images that stay out of the bank: those most unlike the others when
         held out, for training images with defects that nobody can look for (`audit` names
-        suspects). Thresholds are learned from all images all the same. Of each route, images of
-        two groups have to stay.
+        suspects). All images, these too, set the thresholds. Of each route, images of two groups
+        have to stay.
     lots : {"report", "hold-out"}, default="report"
         What is done where training images come in lots: a few folders, or along their sequence.
         "report": the scorer tells how many good images of a lot that training never saw would be
-        rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups, so that
-        thresholds are set for such lots; less is found in all others. Images of a route that are
-        all of one lot keep their groups.
+        rejected (`StructCoreScorer.lots_`). "hold-out": lots are held out like groups. Thresholds
+        then hold for unseen lots; they are higher, so that fewer defects are found. Images of a
+        route that are all of one lot keep their groups.
     max_memory : int, default=2147483648
         Bytes that the training patches may take at once. Lazy features that need more are
         streamed, with a warning: the bank is then a `StreamingCoreset`, whose buffers take half

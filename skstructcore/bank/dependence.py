@@ -1,9 +1,10 @@
 """Training images that are not independent: lots, exposures of one part, near-duplicates.
 
 Where images come in lots, the bank holds patches of an image's own lot, so that its held-out
-score and every threshold are too low. So it is counted whose bank entries explain whose patches:
-the image of the nearest entry of *another* image, compared with what the shares of the entries let
-expect. Independent images explain each other alike, whatever their distance in the sequence.
+score and every threshold are too low. Therefore this module counts how many patches of an image
+each of the others explains, by having the entry that is nearest to them but for the image's own,
+and compares that with what the shares of the entries let expect. Independent images explain each
+other alike, whatever their distance in the sequence.
 """
 
 from __future__ import annotations

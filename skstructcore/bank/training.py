@@ -107,7 +107,7 @@ def _told_from_lots(good, groups_auto):
     if good.parts is not None and groups.max() == parts.max():  # a group is a part
         return good
     # Fewer than 5 groups (of a category) of 5 or more images, those of folders for instance, are
-    # lots: a threshold of 2 folders finds nothing, and a part has fewer shots.
+    # lots: without one of 2 folders, thresholds would be too high, and a part has fewer shots.
     categories = np.zeros_like(groups) if good.categories is None else good.categories
     of_category = pd.Series(groups).groupby(categories)
     n_groups, n_images = of_category.transform("nunique"), of_category.transform("size")

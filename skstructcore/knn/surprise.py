@@ -197,8 +197,8 @@ def _recentred(sums, old, new):
     """The same with squares about other locations.
 
     ``sum (v - new)^2 - sum (v - old)^2 = n shift^2 - 2 shift sum (v - old)``. As what was expected
-    is the average of several entries, this may take more than there is; it stays so that going
-    back gives what was.
+    is the average of several entries, the result may be negative. It is not clipped, so that the
+    reverse step restores the sums.
     """
     counts, logs, _ = sums[:, :-1]
     shift, sums = new - old, sums.copy()

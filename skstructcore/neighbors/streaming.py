@@ -24,8 +24,8 @@ class StreamingCoreset:
 
     Rows are collected in a buffer. When it is full, what came in since the last time is
     *reduced* to the `n_select` rows that greedy k-center picks of it; when these summaries take
-    up half of the buffer, the latest of them are reduced to one. :meth:`result` reduces all
-    that is held: as long as everything fits, it is that of `greedy_k_center`, exactly.
+    up half of the buffer, the latest of equally many reductions become one. :meth:`result` reduces
+    all that is held: as long as everything fits, it is that of `greedy_k_center`, exactly.
 
     Parameters
     ----------
