@@ -114,5 +114,6 @@ def _on_axis(values, threshold, ends):
     ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
     places = np.interp(ticks, limits, ends)
     marked = [(f"{place:.1f}", f"{tick:.4g}") for place, tick in zip(places, ticks, strict=True)]
-    axis = {"threshold": float(np.interp(threshold, limits, ends)), "ticks": marked}
+    axis = {"start": ends[0], "end": ends[1], "ticks": marked}
+    axis["threshold"] = float(np.interp(threshold, limits, ends))
     return np.interp(values, limits, ends), axis
