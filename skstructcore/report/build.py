@@ -41,6 +41,15 @@ from .words import facts, headline, reasons, term_in_words
 _BLOCK = 50  # images whose pictures the page reads together, when one of them is shown
 _MANY = 1000  # more images get smaller pictures: 2,000 colour photographs stay below 20 MB
 _MAP_SIDE, _MASK_SIDE = 64, 128  # finer ones are reduced, as their cells cost space in the page
+# All that the page's script gets of an image, in words and numbers and in pictures; null where it
+# is not known: of images that cannot be judged, or without labels, masks, parts, `detail`.
+_WORDS = (
+    *("file", "name", "href", "digest", "size", "type"),
+    *("whole", "error", "note"),  # whether it is all of its file; why it, or its mask, is not read
+    *("p", "score", "at", "part", "route", "z"),  # at: a digit a rate, 1 where it is rejected
+    *("short", "why", "peak"),  # in a phrase, in sentences; [row, column] of the farthest patch
+)
+_PICTURES = ("image", "full", "truth", "map", "box", "region")  # the map lies on a box
 
 
 def report(
@@ -99,8 +108,7 @@ def report(
     Raises
     ------
     ValueError
-        If there are no images, too many, or none that can be read; or if `parts` are given to a
-        pipeline that was fitted without.
+        If there are no images, too many, or none that can be read.
     OSError
         If `path` cannot be written; this is checked first.
 
@@ -112,10 +120,9 @@ def report(
     >>> from skstructcore.report import report
     >>> photos = np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8)
     >>> pipe = make_structcore("efficientnet_lite0", features__image_size=64, bank__ratio=0.1)
-    >>> pipe = pipe.fit(photos[:6])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = report(pipe, photos[6:], f"{folder}/report.html").read_text()
-    >>> page[:15]
+    ...     path = report(pipe.fit(photos[:6]), photos[6:], f"{folder}/report.html")
+    ...     path.read_text()[:15]
     '<!doctype html>'
     """
     path = check_writable(path)
@@ -140,133 +147,105 @@ def report(
         parts = check_labels(parts, n_images, "parts").astype(str)
         check_fitted_with_parts(pipe[-1])
     sides = thumbnail or (256 if n_images <= _MANY else 192), detail
-    records, pictures, tables = [], [], []
+    load_mask = getattr(images, "load_mask", lambda i: None)
+    opened, tables = [], []
     bar = progress_bar(verbose=verbose, total=n_images, desc="report", unit="image")
     with bar as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, n_images, batch_size):
             batch = range(start, min(start + batch_size, n_images))
-            for record, picture in pool.map(lambda i: _opened(listed, i, sides), batch):
-                records.append({**record, **_link(listed.items[len(records)], path.parent)})
-                pictures.append(picture)
-            if readable := [i for i in batch if records[i]["error"] is None]:
-                tables.append(_scored(pipe, listed, readable, records))
+            opened += pool.map(lambda i: _opened(listed, i, load_mask, path.parent, sides), batch)
+            if readable := [i for i in batch if "error" not in opened[i]]:
+                table, maps = score_batch(pipe, listed[readable], _small_maps)
+                maps = pd.DataFrame([one or {} for one in maps])
+                tables.append(table.join(maps).set_axis(readable))
             progress.update(len(batch))
-    described = pd.concat(tables) if tables else pd.DataFrame()
+    described = pd.concat(tables) if tables else pd.DataFrame(columns=["error"])
+    for i, error in described["error"].dropna().items():
+        opened[i]["error"] = escape_name(error)
+    described = described[described["error"].isna()]
     if described.empty:
-        first = records[0]["error"]
+        first = opened[0]["error"]
         raise ValueError(f"None of the {n_images} images can be read. The first: {first}")
-    if hasattr(images, "load_mask"):
-        _add_masks(images, described.index, records, pictures)
-    _add_names(records, types)
-    content = _content(pipe, records, pictures, described, types, parts)
+    content = _content(pipe, opened, described, types, parts)
     page = fill_page(__package__, title=title, **content)
     with atomic_file(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # labels may come from names of folders
     return path
 
 
-def _opened(images, i, sides):
-    """What is known of an image when it was read, and its pictures."""
+def _opened(images, i, load_mask, folder, sides):
+    """What there is of an image before it is judged; `folder` is that of the page."""
     item = images.items[i]
-    file = escape_name(item) if isinstance(item, str) else f"image {i}"
-    record = {"file": file, "note": None, "digest": None, "size": None, "error": None}
+    opened = {"file": f"image {i}"}
+    if isinstance(item, str):
+        place = split_name(item).path
+        opened = {"file": escape_name(item), "href": _link(place, folder), "whole": place == item}
     try:
         image = images.read(i)
-        record |= {"digest": images.digest(i), "size": image.size[::-1]}
+        opened |= {"digest": images.digest(i), "size": image.size[::-1]}
     except ImageReadError as error:
-        return {**record, "error": escape_name(str(error))}, {"image": None}
-    pictures = {"image": image_uri(image, sides[0]), "truth": None}
+        return {**opened, "error": escape_name(str(error))}
+    opened["image"] = image_uri(image, sides[0])
     if sides[1]:
-        pictures["full"] = image_uri(image, sides[1], quality=85)
-    return record, pictures
-
-
-def _link(item, folder):
-    """Where a file is, seen from the page, and whether an image is all of it."""
-    if not isinstance(item, str):
-        return {"href": None}
-    path = split_name(item).path
+        opened["full"] = image_uri(image, sides[1], quality=85)
     try:
-        href = quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
+        mask = load_mask(i)
+    except (ValueError, OSError) as error:
+        # The page is about decisions: it mentions a wrong mask, and is written all the same.
+        return {**opened, "note": escape_name(str(error))}
+    if mask is not None and mask.any():
+        opened["truth"] = outline(reduced(mask, _MASK_SIDE), (0, 0, *opened["size"]))
+    return opened
+
+
+def _link(path, folder):
+    try:
+        return quote(Path(os.path.relpath(path, folder)).as_posix(), errors="surrogateescape")
     except ValueError:  # on another drive of Windows
-        href = Path(os.path.abspath(path)).as_uri()
-    return {"href": href, "whole": path == item}
-
-
-def _scored(pipe, images, positions, records):
-    """Rows of the images that the model can judge; the records of others say why it cannot.
-
-    They hold ``base_ratio``, the base score divided by its threshold, ``heat``, the map divided by
-    it, and its ``box`` on the original (top, left, bottom, right), None for all of it.
-    """
-    table, maps = score_batch(pipe, images[positions], _small_maps)
-    table = table.set_axis(positions)
-    for i, error in table["error"].dropna().items():
-        records[i]["error"] = escape_name(error)
-    table = table[table["error"].isna()]
-    limits = base_thresholds(table, pipe[-1])
-    maps = [one for one in maps if one is not None]
-    heats = [heat / limit for (heat, _), limit in zip(maps, limits, strict=True)]
-    return table.drop(columns=["file", "error"]).assign(
-        is_anomalous=table["is_anomalous"].astype(bool),
-        heat=pd.Series(heats, table.index, dtype=object),
-        box=[box for _, box in maps],
-        base_ratio=table["base"] / limits,
-    )
+        return Path(os.path.abspath(path)).as_uri()
 
 
 def _small_maps(scorer, images, maps):
-    """The reduced map of each image, and its box."""
-    boxes = [None] * len(maps) if maps.geometry is None else map(tuple, maps.geometry.boxes)
-    seen = [h for _, some in iter_seen(maps, scorer.resolution) for h in some.values]
-    return [(reduced(h.astype(np.float32), _MAP_SIDE), b) for h, b in zip(seen, boxes, strict=True)]
+    """The reduced map of each image, and its box on the original (top, left, bottom, right)."""
+    if maps.geometry is None:
+        boxes = [(0, 0, *images.size(i)) for i in range(len(images))]
+    else:
+        boxes = map(tuple, maps.geometry.boxes)
+    seen = [heat for _, some in iter_seen(maps, scorer.resolution) for heat in some.values]
+    seen = [reduced(heat.astype(np.float32), _MAP_SIDE) for heat in seen]
+    return [{"heat": heat, "box": box} for heat, box in zip(seen, boxes, strict=True)]
 
 
-def _add_masks(images, positions, records, pictures):
-    for i in positions:
-        try:
-            mask = images.load_mask(i)
-        except (ValueError, OSError) as error:
-            # The page is about decisions: it mentions a wrong mask, and is written all the same.
-            records[i]["note"] = escape_name(str(error))
-            continue
-        if mask is not None and mask.any():
-            box = (0, 0, *records[i]["size"])
-            pictures[i]["truth"] = outline(reduced(mask, _MASK_SIDE), box)
-
-
-def _add_names(records, types):
-    """Types, and names without folders; with the last one where files of several share a name."""
-    names = [re.split(r"[\\/]", record["file"]) for record in records]
-    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
-    for i, (record, name) in enumerate(zip(records, names, strict=True)):
-        record |= {"name": "/".join(name[-n_last:]), "type": None if types is None else types[i]}
-
-
-def _content(pipe, records, pictures, described, types, parts):
+def _content(pipe, opened, described, types, parts):
     """What the template shows; the page's script reads `data` and `blocks` too."""
     scorer, readable = pipe[-1], described.index.to_numpy()
-    fitted = scorer.calibration_.decision.asked_rate
-    rates = rates_with(fitted)
+    asked_rate = scorer.calibration_.decision.asked_rate
+    rates = rates_with(asked_rate)
     rejected = rejections(described, scorer, rates)
-    low, high = map_limits(described["heat"], 1.0)
-    _add_judgements(records, pictures, described, scorer, rejected, (low, high))
+    limits = base_thresholds(described, scorer)
+    heats = [heat / limit for heat, limit in zip(described["heat"], limits, strict=True)]
+    described = described.assign(heat=heats, base_ratio=described["base"] / limits)
+    low, high = map_limits(heats, 1.0)
     rejected_parts = None
     if parts is not None:
-        rejected_parts = _add_parts(records, described, parts[readable], scorer, rates)
+        rejected_parts, judged = _judged_parts(scorer, described, parts[readable], rates)
+        described = described.assign(of_part=judged)
     known_types = None if types is None else types[readable]
     shift = ScoreShiftDisplay.of(described, scorer, known_types)
+    entries = _entries(opened, described.assign(at=_by_rate(rejected)), scorer, types, (low, high))
+    words = [{key: entry.get(key) for key in _WORDS} for entry in entries]
+    pictures = [{key: entry.get(key) for key in _PICTURES} for entry in entries]
     # The name under which verdicts on these files are kept, whenever a report is written.
-    files = as_json([[record["file"], record["digest"]] for record in records])
+    files = as_json([[entry["file"], entry["digest"]] for entry in words])
     terms = [name.removeprefix("z_") for name in z_columns(scorer)]
     data = {
         "id": hashlib.sha256(files.encode()).hexdigest()[:16],
-        "images": records,
+        "images": words,
         "terms": [{"name": name, "words": term_in_words(name)} for name in terms],
         "labelled": types is not None,
         "by_part": parts is not None,
         "routed": scorer.routes_.is_routed,
-        "fitted": rates.index(fitted),
+        "fitted": rates.index(asked_rate),
         "threshold": shift.threshold,
         "blockSize": _BLOCK,
     }
@@ -289,38 +268,45 @@ def _content(pipe, records, pictures, described, types, parts):
     }
 
 
-def _add_judgements(records, pictures, described, scorer, rejected, limits):
-    """What is decided about images, and why, and their maps in colours between `limits`."""
-    columns = z_columns(scorer)
+def _entries(opened, described, scorer, types, limits):
+    """All that is known of each image, by the names in `_WORDS` and `_PICTURES`."""
+    # Names without folders; with the last one where files of several share a name.
+    names = [re.split(r"[\\/]", one["file"]) for one in opened]
+    n_last = 2 if len({name[-1] for name in names}) < len(names) else 1
     smallest = {name: decision.smallest_rate for name, decision in scorer.routes_.decisions.items()}
-    smallest = routes_of(described).map(smallest)
-    rows = described.index, described.to_dict("records"), smallest, _by_rate(rejected)
-    for i, row, least, at in zip(*rows, strict=True):
-        heat, box = row["heat"], row["box"] or (0, 0, *records[i]["size"])
-        pictures[i] |= {"map": map_uri(heat, *limits), "box": box, "region": outline(heat > 1, box)}
-        records[i] |= {
-            "p": row["p_value"],
-            "score": row["anomaly_score"],
-            "at": at,
-            "route": escape_name(row["route"]),
-            "z": [row[column] for column in columns],
-            "short": headline(row, least, records[i]["size"]),
-            "why": reasons(row, least),
-            "peak": [row["peak_row"], row["peak_col"]],
-        }
+    rows = described.assign(least=routes_of(described).map(smallest)).to_dict("index")
+    entries = []
+    for i, (one, name) in enumerate(zip(opened, names, strict=True)):
+        type_of = None if types is None else types[i]
+        entries.append({**one, "name": "/".join(name[-n_last:]), "type": type_of})
+        if i in rows:
+            row, heat, box = rows[i], rows[i]["heat"], rows[i]["box"]
+            entries[i] |= {
+                "p": row["p_value"],
+                "score": row["anomaly_score"],
+                "at": row["at"],
+                "part": row.get("of_part"),
+                "route": escape_name(row["route"]),
+                "z": [row[column] for column in z_columns(scorer)],
+                "short": headline(row, row["least"], one["size"]),
+                "why": reasons(row, row["least"]),
+                "peak": [row["peak_row"], row["peak_col"]],
+                "map": map_uri(heat, *limits),
+                "box": box,
+                "region": outline(heat > 1, box),
+            }
+    return entries
 
 
-def _add_parts(records, described, parts, scorer, rates):
-    """What is decided about the part that each image shows; returns who is rejected by rate."""
+def _judged_parts(scorer, described, parts, rates):
+    """Which parts are rejected, by rate, and for each image what is decided about its part."""
     table = decide_parts(scorer, described.assign(file=parts), parts)
-    rejected, decided = rejections(table, scorer, rates), {}
+    rejected, judged = rejections(table, scorer, rates), {}
     for row, at in zip(table.to_dict("records"), _by_rate(rejected), strict=True):
         views = "one view" if row["n_views"] == 1 else f"{row['n_views']} views"
-        judged = {"p": row["p_value"], "score": row["anomaly_score"], "at": at}
-        decided[row["part"]] = {"name": row["part"], "views": views, **judged}
-    for i, name in zip(described.index, parts, strict=True):
-        records[i]["part"] = decided[name]
-    return rejected
+        numbers = {"p": row["p_value"], "score": row["anomaly_score"], "at": at}
+        judged[row["part"]] = {"name": row["part"], "views": views, **numbers}
+    return rejected, [judged[part] for part in parts]
 
 
 def _points(scorer, rates, rejected, types, rejected_parts):
