@@ -20,15 +20,12 @@ def check_number(value, name, low, high=None, *, closed="neither", type=Real):
 
 def check_per_image(values, n_images, name):
     """Return `values` as a 1-D array with one entry an image, or raise ValueError."""
-    if isinstance(values, (list, tuple)):
-        # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".
-        is_string = [isinstance(value, str) for value in values]
-        mixed = any(is_string) and not all(is_string)
-        try:
-            values = np.asarray(values, dtype=object if mixed else None)
-        except ValueError:
-            raise ValueError(f"{name} must have one entry per image, got several of one.") from None
-    values = np.asarray(values)
+    # Beside a string, numpy would turn NaN, None and 1 into the strings "nan", "None" and "1".
+    is_mixed = isinstance(values, (list, tuple)) and len({isinstance(v, str) for v in values}) > 1
+    try:
+        values = np.asarray(values, dtype=object if is_mixed else None)
+    except ValueError:
+        raise ValueError(f"{name} must have one entry per image, got several of one.") from None
     if values.shape != (n_images,):
         raise ValueError(
             f"{name} must have one entry per image: expected {n_images}, "
