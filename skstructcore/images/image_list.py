@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -148,8 +149,11 @@ def _with_pages(images, pages):
         raise ValueError(f"pages must be 'all', 'parts', 'first' or None, got {pages!r}.")
     names, files = [], []
     for i, item in enumerate(images.items):
-        numbers = images.pages(i)
-        path = split_name(item).path if isinstance(item, str) else images.positions[i]
+        path, page, *_ = split_name(item) if isinstance(item, str) else (images.positions[i], 0)
+        numbers = (0,)
+        if page is None:
+            with reading(f"image {images.place(i)}"):
+                numbers = pages_of(path)
         chosen = numbers[:1] if pages == "first" else numbers
         is_paged = len(numbers) > 1
         names.append([f"{path}[{k}]{item[len(path) :]}" for k in chosen] if is_paged else [item])
@@ -300,7 +304,7 @@ class ImageList:
 
     def read(self, i: int) -> Image.Image:
         """Image `i` as an upright PIL image in mode RGB, for people to look at."""
-        return self._guard(i, lambda image: read(image, self.intensity))
+        return self._guard(i, read, self.intensity)
 
     def array(self, i: int) -> NDArray[Any] | None:
         """Image `i` if it is an array or a file of NumPy, as it is; else None."""
@@ -321,14 +325,6 @@ class ImageList:
         """Height and width of upright image `i`; of a file only the header is read."""
         return self._guard(i, lambda image: image.size)
 
-    def pages(self, i: int) -> tuple[int, ...]:
-        """Numbers of the pages of file `i`; of what is no file, or names one page, (0,)."""
-        place = split_name(self.items[i]) if isinstance(self.items[i], str) else None
-        if place is None or place.page is not None:
-            return (0,)
-        with reading(f"image {self.place(i)}"):
-            return pages_of(place.path)
-
     def digest(self, i: int) -> str:
         """Hexadecimal digest of the content of image `i`, independent of its file name."""
         return self._guard(i, lambda image: image.digest())
@@ -343,7 +339,7 @@ class ImageList:
 
         It is logged if a deep image is next to black because its values are those of 8 bits.
         """
-        levels = self._guard(i, lambda image: scaled_pixels(image, framing, intensity))
+        levels = self._guard(i, scaled_pixels, framing, intensity)
         low, high = intensity.window or (0, 0)
         if (
             high >= 1023
@@ -364,13 +360,9 @@ class ImageList:
 
         A large image that is seen in its own size is read where they ask, if its format allows it.
         """
-        if not self._guard(i, lambda image: is_native(image, framing)):
+        if not self._guard(i, is_native, framing):
             return self.pixels(i, framing, intensity)
-
-        def read_rows(*rows):
-            return self._guard(i, lambda image: native_pixels(image, framing, intensity, *rows))
-
-        return SliceablePixels(read_rows)
+        return SliceablePixels(partial(self._guard, i, native_pixels, framing, intensity))
 
     def box(self, i: int, framing: Framing) -> tuple[float, float, float, float]:
         """Top, left, bottom and right of the part of image `i` that is seen."""
@@ -384,11 +376,11 @@ class ImageList:
             sizes = list(pool.map(self.size, range(len(self))))
         return np.array(sizes, dtype=np.int64).reshape(-1, 2)
 
-    def _guard(self, i, function):
+    def _guard(self, i, function, *args):
         with reading(f"image {self.place(i)}"):
             image = image_of(self.items[i], self.max_pixels)
             try:
-                return function(image)
+                return function(image, *args)
             except (NameError, TypeError, AttributeError) as error:
                 check_whole(image)  # an error of its own if the image is damaged
                 fault = error
