@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class CategoryError(ValueError):
-    """Some categories failed; `table` is that of the others, a DataFrame, or None."""
+    """Some categories failed; `table` is the DataFrame of the others, or None if all did."""
 
     def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
         super().__init__(message)
@@ -105,8 +105,8 @@ def evaluate_categories(
             contents[name] = content_of(layout.root, layout.load(name, check=None))
         except (ValueError, OSError) as error:
             failed[name] = str(error)
-    rows = {name: results.read(name, content, overwrite) for name, content in contents.items()}
-    rows = {name: row for name, row in rows.items() if row is not None}
+    stored = ((name, results.read(name, contents[name], overwrite)) for name in contents)
+    rows = {name: row for name, row in stored if row is not None}
     missing = [name for name in contents if name not in rows]
     for path in (path for name in missing for path in results.files(name)):
         check_writable(path)

@@ -1,6 +1,6 @@
 """The folder in which `evaluate_categories` keeps its results, and tables for people.
 
-joblib's `Memory` would have the workers of a cluster write, and read pickles, which can hold code.
+Not joblib's `Memory`: its workers would write the files, and it reads pickles, which can run code.
 """
 
 from __future__ import annotations
@@ -9,21 +9,16 @@ import json
 import logging
 import os
 import re
-from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
 
 import joblib
 import pandas as pd
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from .._utils.files import escape_name, write_text
-from .._version import __version__
 from ..datasets import ImageSet
-from ..features._backbone import PatchFeatures
-from ..features._modules import is_module, module_checksum
 from ..images.image_list import StrPath
+from .settings import settings_of
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +30,6 @@ _COLUMNS = (
     *("image_auroc", "base_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
     *("false_alarm_rate", "miss_rate", "seconds"),
 )
-_WITHOUT_EFFECT = ("batch_size", "memory", "n_jobs", "verbose")  # of our own estimators
 # An underscore within a word is none; www. and :// make links.
 _MARKUP = re.compile(r"[&<>|\[\]*`\\~]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)")
 
@@ -49,7 +43,7 @@ class Results:
 
     def __init__(self, output: StrPath, pipe: Pipeline) -> None:
         self.output = Path(output)
-        self.settings = _settings_of(pipe)
+        self.settings = settings_of(pipe)
 
     def read(self, name: str, content: str, overwrite: bool) -> dict[str, float | None] | None:
         """The row of a category that is done; ValueError if it is one of other settings."""
@@ -85,7 +79,7 @@ class Results:
         return folder / f"{name}.json", folder / f"{name}.csv"
 
     def write(self, name: str, content: str, row: dict[str, float], scores: pd.DataFrame) -> None:
-        """Store a category: its scores first, so that what has a row is finished."""
+        """Store a category: its scores first, so that one that has a row is complete."""
         path, scores_path = self.files(name)
         text = scores.to_csv(index=False)
         write_text(scores_path, text)
@@ -122,49 +116,6 @@ def content_of(root: Path, images: ImageSet) -> str:
 def _plain_rows(table):
     """Rows by name, in types of JSON; None where there is no value."""
     return table.astype(object).where(table.notna(), None).to_dict("index")
-
-
-def _settings_of(pipe):
-    """Texts of the version and of all that can change a result, by parameter."""
-    settings = {"skstructcore": __version__}
-    for step_name, step in pipe.steps:
-        content = _content_of(step) if isinstance(step, BaseEstimator) else {"class": step}
-        for key, value in content.items():
-            name = f"{step_name}__{key}"
-            items = [*value.items()] if isinstance(value, dict) else value
-            try:
-                settings[name] = json.dumps(items, default=_content_of)
-            except Exception as error:  # of pickle, and of values of one's own
-                raise ValueError(
-                    f"{name} cannot be compared with that of stored results ({error}): pass what "
-                    "can be pickled, and no functions that refer to each other."
-                ) from error
-    return settings
-
-
-def _content_of(value):
-    """A stand-in for a value that JSON cannot write.
-
-    It depends on the content alone, so that all processes agree.
-    """
-    if isinstance(value, BaseEstimator):
-        params, cls = value.get_params(deep=False), type(value)
-        if cls.__module__.startswith("skstructcore."):
-            params = {key: params[key] for key in params if key not in _WITHOUT_EFFECT}
-        if isinstance(value, PatchFeatures):  # wherever they are
-            params["weights"] = value._weights()[0]
-        return {"class": f"{cls.__module__}.{cls.__qualname__}", **params}
-    if is_module(value):
-        return module_checksum(value)
-    if isinstance(value, partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        cells = [cell for cell in cells if cell is not value]  # it may call itself
-        return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
-    if isinstance(value, CodeType):  # no source: lambdas of one line share it
-        return [value.co_code.hex(), value.co_names, value.co_consts]
-    return f"{type(value).__name__} {joblib.hash(value)}"
 
 
 def format_table(table: pd.DataFrame) -> str:

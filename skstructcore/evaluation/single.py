@@ -63,8 +63,8 @@ class Evaluation:
         table : DataFrame
             A row for each defect type, against all good images, and a last row ``all``. Columns:
             ``images``; ``image_auroc``, ``pixel_auroc`` and ``aupro`` in [0, 1] (NaN where no
-            image of the type has a mask with a defect in what counts); ``missed`` (defects
-            accepted) and, in the row ``good``, ``false_alarms`` (good images rejected).
+            image of the type has a defect on pixels that count); ``missed`` (defects accepted)
+            and, in the row ``good``, ``false_alarms`` (good images rejected).
         """
         types = self.scores["defect_type"].to_numpy()
         good = types == GOOD
