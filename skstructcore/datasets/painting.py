@@ -50,8 +50,8 @@ def paint_defect(
     severity : float, default=1.0
         Factor on the contrast of the defect; above 0.
     size : float, default=None
-        Longest extent of the defect in pixels, to a pixel or two or a tenth: from 1 to the
-        shorter side of the image. None: random, by the kind.
+        Longest extent of the defect in pixels, from 1 to the shorter side of the image; it is off
+        by at most 2 pixels or a tenth, whichever is more. None: random, by the kind.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def paint_defect(
 
 
 def _spot(pixels, rng, severity, size):
-    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.03, 0.06), roughness=0.25)
+    opacity = _blob(pixels.shape, rng, size, rng.uniform(0.03, 0.06), roughness=0.25)
     return _shifted(pixels, opacity, rng, severity * rng.uniform(0.9, 1.3)), opacity
 
 
@@ -149,7 +149,7 @@ def _stain(pixels, rng, severity, size):
 
 
 def _texture(pixels, rng, severity, size):
-    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.11, 0.2), roughness=0.4)
+    opacity = _blob(pixels.shape, rng, size, rng.uniform(0.11, 0.2), roughness=0.4)
     side = min(pixels.shape[:2])
     change = rng.choice(["blur", "stretch", "contrast"], p=[0.2, 0.4, 0.4])
     smooth = ndimage.gaussian_filter(pixels, (0.02 * side * severity,) * 2 + (0,))
@@ -166,7 +166,7 @@ def _texture(pixels, rng, severity, size):
 
 
 def _missing(pixels, rng, severity, size):
-    opacity = _blob(pixels.shape, rng, size, radius=rng.uniform(0.09, 0.15), roughness=0.3)
+    opacity = _blob(pixels.shape, rng, size, rng.uniform(0.09, 0.15), roughness=0.3)
     around = ndimage.maximum_filter(opacity, size=5) > 0
     around &= opacity < _MASK_LEVEL
     colour = np.median(pixels[around], axis=0) if around.any() else np.median(pixels, (0, 1))

@@ -249,7 +249,7 @@ def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
     is_page = os.path.isfile(split_name(source).path)  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         return _from_pattern(path, reading)
-    return [ImageRow(source, *_labels(path.parent, [Path(path.name)], reading.good))]
+    return [ImageRow(source, *_labels(path.parent, [path], reading.good))]
 
 
 def _from_pattern(pattern, reading):
@@ -265,8 +265,8 @@ def _from_pattern(pattern, reading):
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     unsaid = [row.file for row in rows if not row.label]
-    places = [Path(file).relative_to(root) for file in unsaid]
-    label_of = dict(zip(unsaid, _labels(root, places, reading.good), strict=True))
+    labels = _labels(root, [Path(file) for file in unsaid], reading.good)
+    label_of = dict(zip(unsaid, labels, strict=True))
     return [row._replace(label=row.label or label_of[row.file]) for row in rows]
 
 
@@ -356,27 +356,26 @@ def _from_folder(root, reading):
             "%d annotations are not read (%r, ...): see load_annotated", len(notes), notes[0]
         )
     if reading.categories != "folder":
-        labels = _labels(root, [file.relative_to(root) for file in files], reading.good)
-        return list(map(ImageRow, map(str, files), labels))
+        return list(map(ImageRow, map(str, files), _labels(root, files, reading.good)))
     why = "it is in no folder of a category; name the folder that holds those of all categories"
     loose = [f"{file}: {why}" for file in files if file.parent == root]
     if loose:
         raise DatasetError(root, loose)
     rows = []
     for name, here in groupby(files, lambda file: file.relative_to(root).parts[0]):
-        here = [*here]  # one product's folders say nothing of those of another
-        places = [file.relative_to(root / name) for file in here]
-        labels = _labels(root / name, places, reading.good)
+        here = [*here]
+        # Product by product: the folders of one say nothing of those of another.
+        labels = _labels(root / name, here, reading.good)
         rows += map(partial(ImageRow, category=name), map(str, here), labels)
     return rows
 
 
-def _labels(root, places, good):
-    """What folders say of the files in them, named from `root` on: "good", a type, or nothing."""
+def _labels(root, files, good):
+    """What folders, from `root` on, say of the files in them: "good", a type, or nothing (None)."""
+    folders = [file.relative_to(root).parts[:-1] for file in files]
     if good is None:
-        return [None] * len(places)
+        return [None] * len(folders)
     is_good = partial(means_good, good=good)
-    folders = [place.parts[:-1] for place in places]
     # A word for defects counts most, wherever in the path it stands.
     defects = [next(filter(means_defect, names), None) for names in folders]
     # Folders in which one of good images lies: what lies beside that are types of defects.
@@ -385,7 +384,7 @@ def _labels(root, places, good):
         label = _label_of_root(root, folders, any(defects), good)
         return [defect or label for defect in defects]
     top = min(map(len, around))
-    if loose := [root / place for place in places if len(place.parts) <= top + 1]:
+    if loose := [file for file, names in zip(files, folders, strict=True) if len(names) <= top]:
         raise DatasetError(root, [f"{file}: an image beside folders of images" for file in loose])
     labels = [GOOD if any(map(is_good, names)) else _type(names, around, top) for names in folders]
     return [defect or label for defect, label in zip(defects, labels, strict=True)]

@@ -174,9 +174,9 @@ def _evaluate_one(pipe, layout, name):
         evaluation = evaluate(pipe.fit(images.train, images.train.y), images.test)
         row = {**_row(pipe, evaluation), "seconds": time.perf_counter() - start}
         return name, row, evaluation.scores
+    except (ValueError, OSError) as error:
+        return name, None, str(error)
     except Exception as error:  # whatever it is, it must not stop the other categories
-        if isinstance(error, ValueError | OSError):
-            return name, None, str(error)
         _logger.exception("%r failed", name)
         return name, None, f"{type(error).__name__}: {error}"
 
