@@ -152,22 +152,10 @@ class ImageSet:
         return path if isinstance(path, str) else f"image {i}"
 
     def load_mask(self, i: int) -> NDArray[np.bool_] | None:
-        """Read where image i is anomalous.
+        """Read where the upright image i is anomalous: an array of shape (h, w), dtype bool.
 
-        Parameters
-        ----------
-        i : int
-            Position of the image.
-
-        Returns
-        -------
-        mask : ndarray of shape (h, w), dtype bool, or None
-            Of the upright image. Without a mask: all False if it is good, else None.
-
-        Raises
-        ------
-        ValueError
-            If the mask cannot be read or is not of the size of the image.
+        Without a mask: all False if the image is good, else None. ValueError if the mask cannot be
+        read or is not of the size of the image.
         """
         shape = as_images([self.paths[i]], max_pixels=self.max_pixels).size(0)
         mask = self.masks[i]

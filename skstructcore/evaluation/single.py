@@ -89,7 +89,7 @@ class Evaluation:
         false_alarm_rates : sequence of float in (0, 1), default=None
             Rates that are asked for; None: those of `operating_points`, and that of the pipeline.
         parts : array-like of shape (n_images,), default=None
-            The part that each image shows: parts are counted instead of images, see `parts`.
+            The part that each image is a view of: parts are counted instead of images.
 
         Returns
         -------
@@ -112,12 +112,7 @@ class Evaluation:
         return counts.join(shares)
 
     def parts(self, parts: ArrayLike) -> pd.DataFrame:
-        """Decide about the part that each image shows.
-
-        Parameters
-        ----------
-        parts : array-like of shape (n_images,)
-            The part that each image is a view of.
+        """Decide about the part that each image is a view of, `parts` of shape (n_images,).
 
         Returns
         -------

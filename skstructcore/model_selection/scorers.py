@@ -69,18 +69,13 @@ def make_anomaly_scorer(
 def combine_anomaly_scorers(**scorers: _AnomalyScorer) -> _CombinedScorer:
     """Make one scorer of several, so that the model runs once for all of them.
 
-    It returns a dict of values, which `GridSearchCV` (with `refit` naming one of them) and
+    It returns a dict of floats by name, which `GridSearchCV` (with `refit` naming one of them) and
     `cross_validate` take. Given a dict of scorers, they would run the model for each.
 
     Parameters
     ----------
     **scorers : scorers made by `make_anomaly_scorer`
         By the name that each gets in the results.
-
-    Returns
-    -------
-    scorer : callable
-        `scorer(estimator, X, y=None) -> dict of str to float`.
 
     Examples
     --------

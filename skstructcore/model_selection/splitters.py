@@ -69,12 +69,7 @@ class OneClassKFold(_OneClassSplitter, KFold):
 
     Parameters
     ----------
-    n_splits : int, default=5
-        Number of folds, at least 2.
-    shuffle : bool, default=False
-        Whether to shuffle the images first.
-    random_state : int, RandomState instance or None, default=None
-        Seed of `shuffle=True`. Without shuffling a seed is an error, as in `KFold`.
+    n_splits, shuffle, random_state : see `sklearn.model_selection.KFold`
 
     Examples
     --------
@@ -105,8 +100,8 @@ class OneClassGroupKFold(OneClassKFold):
 
     Parameters
     ----------
-    n_splits, shuffle, random_state :
-        As of `OneClassKFold`. There are at most as many folds as groups; `shuffle` shuffles these.
+    n_splits, shuffle, random_state : see `sklearn.model_selection.StratifiedGroupKFold`
+        There are at most as many folds as groups; `shuffle` shuffles these.
 
     Examples
     --------
@@ -132,14 +127,8 @@ class OneClassShuffleSplit(_OneClassSplitter, ShuffleSplit):
 
     Parameters
     ----------
-    n_splits : int, default=10
-        Number of splits.
-    test_size : float or int, default=None
-        Share (or number) of good images that are held out; None is scikit-learn's default.
-    train_size : float or int, default=None
-        Share (or number) of good images to train on; None: all that are not held out.
-    random_state : int, RandomState instance or None, default=None
-        Seed.
+    n_splits, test_size, train_size, random_state : see `sklearn.model_selection.ShuffleSplit`
+        Sizes are shares, or numbers, of the good images.
 
     Examples
     --------
@@ -159,15 +148,15 @@ class OneClassShuffleSplit(_OneClassSplitter, ShuffleSplit):
 
 
 class OneClassGroupShuffleSplit(OneClassShuffleSplit):
-    """Random splits of groups of good images, tested on all that shares no group with them.
+    """Random splits of groups of good images, tested on images of other groups.
 
     Groups that have good images are split; the test set has the good images of the groups
     that are held out, and every anomalous image whose group is not trained on.
 
     Parameters
     ----------
-    n_splits, test_size, train_size, random_state :
-        As of `OneClassShuffleSplit`, of groups instead of images.
+    n_splits, test_size, train_size, random_state : see `sklearn.model_selection.ShuffleSplit`
+        Sizes are shares, or numbers, of the groups with good images.
 
     Examples
     --------
