@@ -139,14 +139,13 @@ class ModelFile(NamedTuple):
         return pipe
 
 
-def make_pipeline(features, preset, settings, false_alarm_rate, *, verbose=True, **defaults):
-    """A pipeline that is to be fitted; `defaults` are parameters that `settings` may change."""
+def make_pipeline(features, preset, settings, false_alarm_rate, **defaults):
+    """A pipeline that is to be fitted; `defaults` that are not None `settings` may change."""
     say("Loading torch, scikit-learn and the network …")
     from ..pipeline import make_structcore
 
-    given = {"features__verbose": int(verbose), **defaults}
-    if false_alarm_rate is not None:
-        given["structcore__false_alarm_rate"] = false_alarm_rate
+    given = {"features__verbose": 1, "structcore__false_alarm_rate": false_alarm_rate, **defaults}
+    given = {name: value for name, value in given.items() if value is not None}
     pipe = make_structcore(features, preset=preset, **{**given, **settings})
     for _, step in pipe.steps:
         step._validate_params()  # before the work: else each step is checked when it is fitted

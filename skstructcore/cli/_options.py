@@ -145,7 +145,6 @@ images = _images(required=True)
 optional_images = _images()
 model_and_images = _images(required=True, metavar="[MODEL] IMAGES...")
 
-model_file = click.argument("model", type=FILE)
 weights = _kept(
     "--weights",
     multiple=True,
@@ -194,7 +193,7 @@ pipeline = _all(
     _kept("--preset", default="default", help='Settings: "default" or "paper".'),
     click.option(
         "--set",
-        "new",
+        "make_pipe",
         multiple=True,
         callback=_to_pipeline,
         metavar="STEP__PARAMETER=VALUE",
@@ -229,6 +228,7 @@ groups = click.option(
     help="Whether the images of one folder, where there are several, are held out together. Fewer "
     "than five folders, of five images or more, are lots: reported, not held out.",
 )
+learning = _all(parts, good, groups)  # from which good images a fitted model learns
 force = click.option(
     "--force", is_flag=True, help="Take what looks like defects or another product."
 )

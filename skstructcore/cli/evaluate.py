@@ -32,7 +32,7 @@ from ._output import Refused, answer, save_model, save_picture, say, table_text
 @option.json
 @click.pass_context
 def evaluate(
-    context, images, train, good, false_alarm_rate, new, parts, csv, picture, model, as_json
+    context, images, train, good, false_alarm_rate, make_pipe, parts, csv, picture, model, as_json
 ):
     """Test on IMAGES with labels, and print a table with a row for each type of defect.
 
@@ -63,7 +63,7 @@ def evaluate(
     first, *others = images.paths
     weights, trust = context.meta["weights"], context.meta["trust"]
     if first.is_file() and first.suffix.lower() != ".csv" and not is_named_as_image(first):
-        if option.is_given(context, "train", "features", "preset", "new", "model"):
+        if option.is_given(context, "train", "features", "preset", "make_pipe", "model"):
             raise click.UsageError(
                 "a saved MODEL is tested as it is, so that --train, --features, --preset, --set "
                 "and --model have no meaning"
@@ -81,7 +81,7 @@ def evaluate(
             )
         trained, tested = _to_fit_and_test(images, train, good, parts)
         is_anomalous(tested.y, both=True)
-        pipe = new(false_alarm_rate)
+        pipe = make_pipe(false_alarm_rate)
         given = {} if parts is None else {"bank__parts": parts_of(trained.paths, parts)}
         pipe.fit(trained, trained.y, **given)
     failed = {}  # what cannot be written costs nothing else
@@ -145,7 +145,7 @@ def _results(evaluation, rule):
 @option.n_jobs
 @option.cluster
 @option.json
-def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_json, **options):
+def evaluate_categories(folder, false_alarm_rate, make_pipe, categories, as_json, **options):
     """Fit and test each category of the data set in FOLDER, and print a table.
 
     FOLDER is laid out as MVTec AD, VisA or BTAD is, see evaluate. The table has a row for each
@@ -160,10 +160,10 @@ def evaluate_categories(folder, false_alarm_rate, new, output, categories, as_js
     from ..evaluation import evaluate_categories as evaluate_each
     from ..evaluation.results import format_markdown
 
-    pipe, failed = new(false_alarm_rate, verbose=False), None
+    pipe, failed = make_pipe(false_alarm_rate, features__verbose=0), None
     options |= {"categories": categories or None, "verbose": 1}
     try:
-        table = evaluate_each(pipe, folder, output, **options)
+        table = evaluate_each(pipe, folder, **options)
     except CategoryError as error:
         table, failed = error.table, error
     if table is not None:

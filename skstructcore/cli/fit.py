@@ -47,9 +47,8 @@ _PAINTED = 12  # of each size: a fifth of the processor time of a fit on fifty i
 @option.groups
 @option.cluster
 @option.json
-@click.pass_context
 def fit(
-    context, images, output, false_alarm_rate, new, estimate, crop, channels, parts, as_json, **more
+    images, output, false_alarm_rate, make_pipe, estimate, crop, channels, parts, as_json, **more
 ):
     """Fit on good IMAGES and save the model.
 
@@ -74,11 +73,10 @@ def fit(
         say(f"Categories: {few(named.categories[good])}.")
     if named.groups is not None and len(set(named.groups[good])) < good.sum():
         say(f"Groups of good images: {few(named.groups[good])}.")
-    seen = {"features__crop": crop, "features__channels": channels}
-    defaults = {name: value for name, value in seen.items() if value is not None}
-    if context.meta["cluster"] is not None:
+    defaults = {"features__crop": crop, "features__channels": channels}
+    if click.get_current_context().meta["cluster"] is not None:
         defaults["bank__shard_size"] = _SHARD
-    pipe = new(false_alarm_rate, **defaults)
+    pipe = make_pipe(false_alarm_rate, **defaults)
     memory = estimate_memory(pipe, named, named.y)
     memory.check()
     say(f"memory: about {memory}")

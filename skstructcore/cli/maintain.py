@@ -21,14 +21,10 @@ from ._output import EXIT_CODES, REJECTED, Refused, answer, picture_sentence, sa
     default=0.0,
     help="Weight of an image that calibrated before; a fresh one has 1.",
 )
-@option.parts
-@option.good
-@option.groups
+@option.learning
 @option.force
 @option.json
-def recalibrate(
-    model, images, output, false_alarm_rate, weight_old, parts, good, groups, force, as_json
-):
+def recalibrate(model, images, output, parts, good, groups, as_json, **options):
     """Set the threshold of MODEL anew, from fresh good IMAGES. Bank and scores stay.
 
     Without IMAGES only --false-alarms changes.
@@ -39,12 +35,11 @@ def recalibrate(
     """
     from ..lifecycle import recalibrate as recalibrate_
 
-    if not images.paths and (parts is not None or false_alarm_rate is None):
+    if not images.paths and (parts is not None or options["false_alarm_rate"] is None):
         raise click.UsageError("name fresh IMAGES, or --false-alarms alone")
     pipe = model.load()
-    fresh = images.load(good=good, groups=groups) if images.paths else None
-    options = {"false_alarm_rate": false_alarm_rate, "weight_old": weight_old, "force": force}
-    pipe = recalibrate_(pipe, fresh, parts=_parts(fresh, parts), **options)
+    fresh, parts = _learned(images, parts, good, groups) if images.paths else (None, "auto")
+    pipe = recalibrate_(pipe, fresh, parts=parts, **options)
     save_model(pipe, output)
     report = pipe[-1].recalibration_
     lines = [table_text(report.thresholds)]
@@ -55,9 +50,10 @@ def recalibrate(
     answer(as_json, document, *lines, f"Saved: {output}")
 
 
-def _parts(images, rule):
-    """The part of each image, as ``--parts`` says it or as the images bring it."""
-    return "auto" if rule is None else parts_of(images.paths, rule)
+def _learned(images, parts, good, groups):
+    """Images to learn from, and the part of each, as ``--parts`` says it or as they bring it."""
+    images = images.load(good=good, groups=groups)
+    return images, "auto" if parts is None else parts_of(images.paths, parts)
 
 
 def _change(function, *given, model, output, as_json, **options):
@@ -79,20 +75,18 @@ def _change(function, *given, model, output, as_json, **options):
 @option.model
 @option.images
 @option.new_model("Where to save the larger model.")
-@option.parts
-@option.good
-@option.groups
+@option.learning
 @option.force
 @option.json
-def update(images, parts, good, groups, force, **options):
+def update(images, parts, good, groups, **options):
     """Add good IMAGES to the bank of MODEL, without a new fit.
 
     \b
     skstructcore update line3.structcore line3/new-good -o line3b.structcore
     skstructcore update line3.structcore verdicts.csv -o line3b.structcore
     """
-    new = images.load(good=good, groups=groups)
-    _change("update", new, parts=_parts(new, parts), force=force, **options)
+    new, parts = _learned(images, parts, good, groups)
+    _change("update", new, parts=parts, **options)
 
 
 @click.command(epilog=option.WHAT_IMAGES_ARE)
@@ -100,9 +94,7 @@ def update(images, parts, good, groups, force, **options):
 @click.argument("name")
 @option.images
 @option.new_model("Where to save the model that knows one more product.")
-@option.parts
-@option.good
-@option.groups
+@option.learning
 @option.json
 def add_category(name, images, parts, good, groups, **options):
     """Teach MODEL the product NAME, from good IMAGES of it. It was fitted with --categories.
@@ -112,8 +104,8 @@ def add_category(name, images, parts, good, groups, **options):
     \b
     skstructcore add-category products.structcore pin line3/pin/good -o more.structcore
     """
-    new = images.load(good=good, groups=groups)
-    _change("add_category", new, name, parts=_parts(new, parts), **options)
+    new, parts = _learned(images, parts, good, groups)
+    _change("add_category", new, name, parts=parts, **options)
 
 
 @click.command()
@@ -221,7 +213,7 @@ def monitor(context, model, images, state, alpha, exit_code, as_json):
 
 
 @click.command()
-@option.model_file
+@click.argument("model", type=option.FILE)
 @option.json
 def info(model, as_json):
     """Say what is inside a saved MODEL, without loading it.
