@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -18,6 +20,13 @@ def fill_page(package: str, **content: Any) -> str:
     """
     template, parts = _read(package)
     return template.render(**parts, **content)
+
+
+def base64_of(save: Callable[..., object], form: str, **options: Any) -> str:
+    """What `save`, a method of a picture of Pillow or matplotlib, writes, as text for a page."""
+    file = io.BytesIO()
+    save(file, format=form, **options)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 @lru_cache

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from .._utils.pages import base64_of
 from .._utils.typing import ArrayLike, Self
 from .._utils.validation import check_same_length
 from ..images.image_list import ImagesLike
@@ -76,9 +75,7 @@ class Display:
         figure = getattr(self, "figure_", None) or self.plot().figure_
         if figure.canvas.manager is not None:
             return None  # pyplot shows it already
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=90)
-        text = base64.b64encode(buffer.getvalue()).decode()
+        text = base64_of(figure.savefig, "png", dpi=90)
         return f'<img alt="{type(self).__name__}" src="data:image/png;base64,{text}">'
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .._utils.pages import base64_of
 from ..display import ScoreShiftDisplay
 from ..display.style import around, label_styles, overlay_colors
 from ..images.labels import GOOD
@@ -41,9 +40,7 @@ def image_uri(image: Image.Image, side: int, quality: int = 60) -> str:
 
 
 def _as_uri(image, form, **options):
-    buffer = BytesIO()
-    image.save(buffer, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/{form};base64,{base64_of(image.save, form, **options)}"
 
 
 def reduced(values: NDArray[Any], side: int) -> NDArray[Any]:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import hmac
-import io
 import logging
 import math
 import os
@@ -32,7 +31,7 @@ except ImportError as error:
     ) from error
 
 from .._utils.files import stamp
-from .._utils.pages import fill_page
+from .._utils.pages import base64_of, fill_page
 from .._utils.validation import check_number
 from .._version import __version__
 from ..images.image_list import as_images
@@ -389,6 +388,4 @@ def _thumbnail(image, judged, side=160):
     draw = ImageDraw.Draw(small)
     for r in judged.regions:
         draw.rectangle([scale * x for x in (r.left, r.top, r.right, r.bottom)], None, "red", 2)
-    file = io.BytesIO()
-    small.save(file, "JPEG")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64_of(small.save, "jpeg")
