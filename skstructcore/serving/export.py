@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
-import pandas as pd
 from PIL import Image
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.files import atomic_file, check_writable
+from .._utils.pages import base64_of
 from .._utils.versions import import_extra
 from ..bank.coreset_bank import CoresetBank
 from ..features._lazy import LazyTransformer
@@ -34,7 +31,7 @@ from .exported import (
 __all__ = ["export_onnx"]
 
 OPSETS = (18, 19, 20)
-_LARGEST = 2**31 - 2**20  # of what protobuf can hold
+_LARGEST = 2**31 - 2**20  # bytes; protobuf holds 2 GB
 
 
 def export_onnx(
@@ -87,18 +84,17 @@ def export_onnx(
     check_writable(path)
     images, picture = as_images(check_images), pipe[0].picture_
     # Grey images cannot tell whether red and blue were exchanged.
-    tinted = as_images([(np.asarray(images.read(0)) * [1.0, 0.8, 0.5]).astype(np.uint8)])
+    tinted = (np.asarray(images.read(0)) * [1.0, 0.8, 0.5]).astype(np.uint8)
+    images = as_images([*images.items, tinted], max_pixels=images.max_pixels)
     pixels = [
-        picture.pixels(part, i) if resize_from is None else pixels_of_size(part, i, resize_from)
-        for part in (images, tinted)
-        for i in range(len(part))
+        picture.pixels(images, i) if resize_from is None else pixels_of_size(images, i, resize_from)
+        for i in range(len(images))
     ]
     ignored = _ignored_patches(pipe[0], images)
     model = _build(pipe, picture.framing.size, ignored, resize_from, opset)
-    table = pd.concat([describe(pipe, part) for part in (images, tinted)])
-    columns = {"anomaly_score": "score", "p_value": "p_value", "is_anomalous": "decision"}
-    table = table.assign(is_anomalous=np.where(table["is_anomalous"], -1, 1))
-    expected = table[[*columns]].rename(columns=columns).to_dict("records")
+    table = describe(pipe, images).rename(columns={"anomaly_score": "score"})
+    table["decision"] = np.where(table["is_anomalous"], -1, 1)
+    expected = table[["score", "p_value", "decision"]].to_dict("records")
     threshold = -float(pipe[-1].offset_)
     # The least and the most anomalous image, one in between, and the coloured one.
     order = np.argsort([row["score"] for row in expected[:-1]])
@@ -111,7 +107,10 @@ def export_onnx(
         "routes": list(pipe[3].search_.entries.route_names),
         "threshold": threshold,
         "backbone": {"source": pipe[0].model_source_, "checksum": pipe[0].model_checksum_},
-        "sealed": [{"png": _as_png(pixels[i]), **expected[i]} for i in sealed],
+        "sealed": [
+            {"png": base64_of(Image.fromarray(pixels[i]).save, "png"), **expected[i]}
+            for i in sealed
+        ],
     }
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, note_text(note)
@@ -213,9 +212,3 @@ def _build(pipe, size, ignored, resize_from, opset):
             "use a smaller bank (ratio) or network."
         )
     return model
-
-
-def _as_png(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -25,7 +25,7 @@ Runtime = Literal["onnxruntime", "openvino"]
 
 __all__ = ["ExportCheck", "ExportError", "ExportedModel", "verify_export"]
 
-TOLERANCE = 1e-4  # difference of scores, as a share of the score or of the threshold
+TOLERANCE = 1e-4  # difference of scores, as a share of the larger of score and threshold
 KEY, FORMAT = "skstructcore", 1  # where a file says what it is, and the format of what it says
 
 
@@ -117,8 +117,7 @@ class ExportedModel:
 
         Parameters
         ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
+        X : see `skstructcore.images.as_images`
 
         Returns
         -------
@@ -147,11 +146,10 @@ class ExportedModel:
                 f"{images.place(i)} has more than 8 bits, and an exported graph takes 8: convert "
                 "it as your program does, or let the pipeline score it."
             )
-        size = self.note["resize_from"]
-        if size is not None:
-            return pixels_of_size(images, i, size)
+        if self.note["resize_from"] is not None:
+            return pixels_of_size(images, i, self.note["resize_from"])
         if self.note["original_size"] is not None:
-            pixels_of_size(images, i, self.note["original_size"])
+            _check_size(images, i, self.note["original_size"])
         cut = {name: self.note[name] for name in ("resize", "crop", "region")}
         return images.pixels(i, Framing(tuple(self.note["image_size"]), **cut))
 
@@ -166,12 +164,10 @@ def verify_export(
 
     Parameters
     ----------
-    path : str or path-like
-        A file of `export_onnx`.
+    path, runtime : see `ExportedModel`
     run : callable, default=None
         Takes an RGB image, uint8 ``(height, width, 3)``, and returns its anomaly score: the way
         of your own program. None: `runtime`, on the CPU.
-    runtime : {"onnxruntime", "openvino"}, default="onnxruntime"
 
     Returns
     -------
@@ -216,11 +212,14 @@ def compare(outputs, expected, threshold, n_bytes):
 
 def pixels_of_size(images, i, size):
     """An image as it is, if it has the size that the graph is for."""
-    pixels = np.asarray(images.read(i))
-    if pixels.shape[:2] != tuple(size):
-        given, wanted = (" x ".join(map(str, part)) for part in (pixels.shape[:2], size))
+    _check_size(images, i, size)
+    return np.asarray(images.read(i))
+
+
+def _check_size(images, i, size):
+    if images.size(i) != tuple(size):
+        given, wanted = (" x ".join(map(str, part)) for part in (images.size(i), size))
         raise ExportError(f"{images.name(i)} has {given} pixels; the export is for {wanted}.")
-    return pixels
 
 
 def onnxruntime_graph(content, name="the export"):
