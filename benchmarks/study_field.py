@@ -133,7 +133,7 @@ def _compared(pipe, refit, data):
     mine, theirs = (-p.score_samples(data.test) for p in (pipe, refit))
     return (
         np.corrcoef(mine, theirs)[0, 1],
-        np.median(np.abs(mine - theirs)) / refit[-1].calibration_.scores.std(),
+        np.median(np.abs(mine - theirs)) / refit[-1].calibration_.decision.scores.std(),
         image_auroc_score(bad, mine),
         image_auroc_score(bad, theirs),
         (mine[~bad] <= -pipe[-1].offset_).mean(),
@@ -319,7 +319,7 @@ def part_drift(name, data, pipe, args):
         for strength in STRENGTHS:
             copies = [changed(images.read(i), kind, strength) for i in range(len(images))]
             tables[kind, strength] = parts_of(station, copies)
-    location, scale = calibration.scores.mean(), calibration.scores.std()
+    location, scale = calibration.decision.scores.mean(), calibration.decision.scores.std()
     rows, curves = [], {}
     for kind in SHIFTS:
         delays, named = [], []

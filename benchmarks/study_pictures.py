@@ -181,7 +181,7 @@ def _counted(train, good, bad, cache, seed):
     known = np.asarray(pipe[:2].transform(train), dtype=np.float32)
     y = np.repeat([0, 1], [len(good), len(bad)])
     base = np.concatenate([-pipe.score_samples(part) for part in (good, bad)])
-    own = pipe[-1].calibration_.scores
+    own = pipe[-1].calibration_.decision.scores
     row = [100 * roc_auc_score(y, base)]
     for k in (8, 32, 128):
         centres = KMeans(k, n_init=1, random_state=seed, max_iter=20)

@@ -67,7 +67,7 @@ def test_scores_are_those_of_training_even_after_a_recalibration():
     pipe = fitted(patches(40, 0))
     later = recalibrate(pipe, patches(40, 1))
     by_image = audit(pipe).set_index("image").sort_index()
-    np.testing.assert_allclose(by_image["anomaly_score"], pipe[-1].calibration_.scores)
+    np.testing.assert_allclose(by_image["anomaly_score"], pipe[-1].calibration_.decision.scores)
     after = audit(later).set_index("image").sort_index()
     np.testing.assert_allclose(after["anomaly_score"], by_image["anomaly_score"])
 

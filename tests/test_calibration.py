@@ -127,7 +127,7 @@ def test_too_few_images_for_the_rate_say_what_can_be_guaranteed():
     data = Evidence(base, base[:, np.newaxis])
     calibration = fit_calibration(data, false_alarm_rate=0.01, threshold="guaranteed")
     assert calibration.decision.asked_rate == 0.01 and calibration.decision.rate == 1 / 32
-    assert calibration.threshold == calibration.scores.max()
+    assert calibration.decision.threshold == calibration.decision.scores.max()
     message = calibration.decision.shortage
     assert re.search(r"takes 99 .* 31 training images .* 3\.1%", message)
     # The rate that the message recommends is one that can be guaranteed, and so is the other rule.
@@ -195,4 +195,4 @@ def test_score_is_base_plus_lam_times_d_struct(norm, lam):
     assert calibration.lam == pytest.approx(weight)
     np.testing.assert_allclose(score, (lam != "struct-only") * base + weight * d_struct)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_array_equal(calibration.scores, score)
+    np.testing.assert_array_equal(calibration.decision.scores, score)

@@ -84,7 +84,7 @@ def test_lots_that_are_only_reported_change_no_score_and_say_what_a_new_one_woul
     scores, rates = -scorer.score_samples(maps.without_lot), []
     for lot in scorer.lots_.lots:
         of_lot = patches.lots == lot
-        others = decide(scorer.calibration_.scores[~of_lot], 0.05)
+        others = decide(scorer.calibration_.decision.scores[~of_lot], 0.05)
         rates.append((scores[of_lot] > others.threshold).mean())
     np.testing.assert_allclose(scorer.lots_.rates, rates)
     assert scorer.lots_.rates.max() == max(rates) > 0.05

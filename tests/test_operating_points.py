@@ -47,7 +47,7 @@ def test_thresholds_and_rates_are_those_of_a_recalibration(pipe, rule):
     ]
     for row in table.itertuples():
         moved = recalibrate(pipe, false_alarm_rate=row.false_alarm_rate)[-1].calibration_
-        assert row.threshold == moved.threshold
+        assert row.threshold == moved.decision.threshold
         if rule != "quantile":
             assert row.rate == moved.decision.rate
     if rule == "expected":  # what is asked for, and its limits around it

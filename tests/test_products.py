@@ -254,11 +254,11 @@ def test_images_that_are_in_the_bank_or_of_another_grid_are_no_new_product(pipe)
 
 
 def test_nothing_is_left_of_the_scores_of_a_product_that_is_gone(pipe):
-    left = remove_category(pipe, "k1")[-1].calibration_
-    alone = fitted([0])[-1].calibration_
+    left = remove_category(pipe, "k1")[-1].calibration_.decision
+    alone = fitted([0])[-1].calibration_.decision
     np.testing.assert_array_equal(left.scores, alone.scores)
-    more = remove_category(add_category(pipe, product(2), "k2"), "k2")[-1].calibration_
-    np.testing.assert_array_equal(more.scores, pipe[-1].calibration_.scores)
+    more = remove_category(add_category(pipe, product(2), "k2"), "k2")[-1].calibration_.decision
+    np.testing.assert_array_equal(more.scores, pipe[-1].calibration_.decision.scores)
 
 
 def test_an_added_product_tells_of_its_dependence_where_the_others_had_none():

@@ -81,9 +81,9 @@ def test_the_promise_is_exact_on_a_line_that_is_not_the_one_of_the_fit(pipe):
     for i in range(300):
         mine = table.iloc[20 * i : 20 * i + 19]
         calibration = _with_scores(pipe[-1].calibration_, mine, 0.0)
-        fresh[i] = scores[i, 19] > calibration.threshold
+        fresh[i] = scores[i, 19] > calibration.decision.threshold
     # Without recalibration nearly everything is rejected; with it exactly 2 of 20 on average.
-    assert (scores[:, 19] > pipe[-1].calibration_.threshold).mean() > 0.5
+    assert (scores[:, 19] > pipe[-1].calibration_.decision.threshold).mean() > 0.5
     low, high = binom.ppf([0.0005, 0.9995], 300, 0.1)
     assert low <= fresh.sum() <= high
 
@@ -141,7 +141,7 @@ def test_another_rate_needs_no_images_and_is_what_a_fit_with_it_gives(rule):
 def test_the_rate_of_a_plain_threshold_moves_as_a_plain_one():
     pipe = steps("quantile", calibration="in-sample").fit(patches(60, 0))
     other = recalibrate(pipe, false_alarm_rate=0.3)
-    assert -other[-1].offset_ == np.quantile(pipe[-1].calibration_.scores, 0.7)
+    assert -other[-1].offset_ == np.quantile(pipe[-1].calibration_.decision.scores, 0.7)
     assert np.isnan(operating_points(other, false_alarm_rates=[0.3])["rate"][0])
 
 
@@ -149,7 +149,7 @@ def test_the_rate_of_a_plain_threshold_moves_as_a_plain_one():
 def test_old_images_count_as_much_as_they_are_told_to(pipe, weight):
     fresh = patches(39, 1, scale=1.05)
     later = recalibrate(pipe, fresh, weight_old=weight)
-    old, new = pipe[-1].calibration_.scores, -pipe.score_samples(fresh)
+    old, new = pipe[-1].calibration_.decision.scores, -pipe.score_samples(fresh)
     score = np.median(new)
     at_least = weight * (old >= score).sum() + (new >= score).sum()
     (p,) = later[-1].calibration_.decision.p_values([score])
@@ -171,9 +171,9 @@ def test_only_routes_with_fresh_images_change(routed):
     later = recalibrate(routed, fresh, categories="b")
     old, new = routed[-1].routes_, later[-1].routes_
     assert new["a"] is old["a"]
-    assert new["b"].calibration.threshold != old["b"].calibration.threshold
+    assert new["b"].calibration.decision.threshold != old["b"].calibration.decision.threshold
     scores = later[-1].recalibration_.decisions["anomaly_score"]
-    assert new["b"].calibration.scores.tolist() == scores.tolist()
+    assert new["b"].calibration.decision.scores.tolist() == scores.tolist()
     of_a = patches(10, 6)
     np.testing.assert_array_equal(later.score_samples(of_a), routed.score_samples(of_a))
     decided = later[-1].recalibration_.decisions["is_anomalous"]
@@ -337,7 +337,7 @@ def test_few_fresh_images_of_one_group_count_as_one():
 def test_one_fresh_image_moves_next_to_nothing():
     pipe = steps("expected").fit(patches(60, 0), coresetbank__groups=None)
     later = recalibrate(pipe, patches(1, 9))
-    spread = pipe[-1].calibration_.scores.std()
+    spread = pipe[-1].calibration_.decision.scores.std()
     assert abs(later[-1].offset_ - pipe[-1].offset_) < 0.3 * spread
     assert later[-1].false_alarm_rate_ == pipe[-1].false_alarm_rate_
 
@@ -453,7 +453,8 @@ def test_copies_among_fresh_images_count_as_one(pipe, change):
 )
 def test_a_damaged_model_judges_nothing(pipe, field, use):
     damaged = copy.deepcopy(pipe)
-    getattr(damaged[-1].calibration_, field)[...] = np.nan
+    calibration = damaged[-1].calibration_
+    getattr(calibration if field == "weights" else calibration.decision, field)[...] = np.nan
     with pytest.raises(ValueError, match="scores that are not finite numbers"):
         use(damaged)
 
@@ -477,7 +478,7 @@ def test_scores_of_images_compared_with_themselves_promise_nothing_until_all_are
     for fresh in (patches(20, 1), patches(60, 1)):
         later = recalibrate(pipe, fresh, force=True)
         np.testing.assert_array_equal(
-            later[-1].calibration_.scores, -pipe.score_samples(fresh)
+            later[-1].calibration_.decision.scores, -pipe.score_samples(fresh)
         )  # not moved: these alone
         assert later.predict(patches(200, 2)).mean() > 0.6
         assert operating_points(later, false_alarm_rates=[0.1])["rate"][0] == 0.1

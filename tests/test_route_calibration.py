@@ -45,7 +45,8 @@ def test_standardised_scores_are_0_for_normal_images_and_1_at_the_threshold():
     for name, route in scorer.routes_.items():
         mine = scores[maps.route == name]
         assert np.median(mine) == pytest.approx(0)
-        threshold, training = route.calibration.threshold, route.calibration.scores
+        decision = route.calibration.decision
+        threshold, training = decision.threshold, decision.scores
         median = np.median(training)
         expected = (training - median) / (threshold - median)
         np.testing.assert_allclose(mine, expected)
@@ -82,7 +83,7 @@ def test_a_route_of_few_images_takes_the_pooled_statistics_and_says_so():
         scorer = StructCoreScorer().fit(maps)
     assert scorer.routes_["p1"].is_pooled and not scorer.routes_["p0"].is_pooled
     assert scorer.routes_["p1"].calibration is scorer.calibration_
-    assert len(scorer.calibration_.scores) == 45
+    assert len(scorer.calibration_.decision.scores) == 45
 
 
 def test_images_of_one_group_count_as_one_for_a_route():

@@ -102,7 +102,7 @@ def test_no_distance_grows_and_the_density_stays(pipe):
 def test_scores_of_new_images_are_held_out(pipe):
     grown = update(pipe, NEW)
     in_bank = -grown.score_samples(NEW)
-    assert np.median(grown[-1].calibration_.scores[30:]) > np.median(in_bank)
+    assert np.median(grown[-1].calibration_.decision.scores[30:]) > np.median(in_bank)
 
 
 def test_update_in_two_steps_has_the_images_of_one(pipe):

@@ -48,7 +48,7 @@ class Writer:
             return str(value)
         if isinstance(value, np.generic):
             if not can_hold(value.dtype):
-                raise _refusal(value, place)
+                raise _not_held(value, place)
             return {"scalar": [value.dtype.name, self.node(value.item(), place)]}
         if type(value) is list:
             return [self.node(item, f"{place}[{i}]") for i, item in enumerate(value)]
@@ -82,7 +82,7 @@ class Writer:
             text = "object" if value.dtype == object else value.dtype.str[1:]
             return {"strings": [*map(str, value.ravel())], "shape": [*value.shape], "type": text}
         if not can_hold(value.dtype):
-            raise _refusal(value, place)
+            raise _not_held(value, place)
         # A product may sum in another order for another layout: it is kept.
         turned = value.ndim > 1 and value.flags.f_contiguous and not value.flags.c_contiguous
         name = f"{len(self.arrays)}:{place}"
@@ -134,7 +134,7 @@ def _state_of(value, place):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
     if is_ours and isinstance(value, BaseEstimator):
         return _without_cache(cls, value.__getstate__())
-    raise _refusal(value, place)
+    raise _not_held(value, place)
 
 
 def _without_cache(cls, state):
@@ -160,7 +160,7 @@ def _build(name, state):
     is_dataclass = is_ours and dataclasses.is_dataclass(cls)
     if not (is_dataclass or (is_ours and issubclass(cls, BaseEstimator))):
         raise ValueError(f"it holds a {name}, which this release of {_PACKAGE} does not have")
-    # What the file does not know is what it is by default: as was done before it.
+    # Parameters that a file of before lacks get their defaults.
     parameters = inspect.signature(cls).parameters
     learned = {key for key in state if key.strip("_") != key and not key.startswith("__")}
     allowed = {*parameters, *(key for key in learned if not (is_dataclass or hasattr(cls, key)))}
@@ -191,7 +191,7 @@ def _check_annotated(cls, state):
                 raise ValueError(f"its {cls.__name__} has a {given} as {key!r}, not {text}")
 
 
-def _refusal(value, place):
+def _not_held(value, place):
     cls = type(value)
     name = f"{cls.__module__}.{cls.__qualname__}"
     if isinstance(value, np.ndarray):

@@ -21,7 +21,7 @@ from .steps import structcore_steps
 
 # Images that `estimate_time` fits on: of fewer, what a call costs by itself would count too much.
 _PROBED = 48
-# Patches an entry of their bank: with fewer, what a patch costs by itself counts too little.
+# At least so many patches of these for an entry of their bank, as about in a whole fit.
 _PATCHES_AN_ENTRY = 8
 
 

@@ -83,14 +83,6 @@ class ScoreCalibration:
     decision: Decision  #: By held-out anomaly scores of the calibration images.
     base_decision: Decision  #: By their base scores alone.
 
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        return self.decision.scores
-
-    @property
-    def threshold(self) -> float:
-        return self.decision.threshold
-
     def at(self, rate: float) -> ScoreCalibration:
         """The same statistics, with the thresholds of another false-alarm rate."""
         base_decision = self.base_decision.at(rate)

@@ -50,7 +50,7 @@ def conformal_p_values(
     """
     levels, at_least, total = _tail(calibration_scores, groups, weights)
     position = np.searchsorted(levels, np.asarray(scores, dtype=np.float64), side="left")
-    # Shares of groups add up with rounding.
+    # Rounded shares of groups must not add up to more than all.
     return np.minimum((1 + np.append(at_least, 0.0)[position]) / (total + 1), 1.0)
 
 

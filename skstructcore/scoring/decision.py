@@ -106,7 +106,10 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Expected(Decision):
-    """By the `tail` of the scores; p-values are in (0, 1), and 0 where they are too small."""
+    """By the `tail` of the scores; p-values are in (0, 1), and 0 where they are too small.
+
+    Rates below ``1 / (n + 1)``, of n independent images, are extrapolated.
+    """
 
     tail: PredictiveTail | None = None
     rule = "expected"
@@ -184,7 +187,7 @@ class Guaranteed(Decision):
 
 @dataclass(frozen=True, eq=False)
 class Quantile(Decision):
-    """By the plain quantile of the scores; p-values are in [0, 1], and 0 from the largest on."""
+    """By the plain quantile of all scores; p-values are in [0, 1], and 0 from the largest on."""
 
     rule = "quantile"
 
@@ -208,11 +211,7 @@ def decide(
 ) -> Decision:
     """Set a threshold by held-out scores of good images, ``(n,)``, higher is more anomalous.
 
-    "expected": this share of further good images is expected above it, by a smooth, robust tail
-    (`fit_predictive_tail`); rates below ``1 / (n + 1)`` are extrapolated. "guaranteed": a further
-    good image is rejected with a probability of at most the rate, whatever the distribution
-    (`conformal_threshold`); too few images guarantee a larger rate only. "quantile": the plain
-    quantile, as published, which promises nothing and does not look at groups.
+    `StructCoreScorer` says what the rules are, and the class of each in `RULES` how it goes.
     ValueError without scores, for one that is not finite, and for a rate beyond 0 and 1.
     """
     check_number(false_alarm_rate, "false_alarm_rate", 0, 1)

@@ -40,8 +40,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
     elif (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
         maps = AnomalyMaps(check_map_stack(X))
     else:
-        dtypes, least = [np.float64, np.float32], 1 + reset
-        table = validate_data(estimator, X, reset=reset, dtype=dtypes, ensure_min_samples=least)
+        table = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
         maps = AnomalyMaps(table[:, np.newaxis, :])
     _check_columns(maps)
     if reset and len(maps) < 2:
@@ -59,7 +58,7 @@ def check_maps(estimator: BaseEstimator, X: AnomalyMaps | ArrayLike, *, reset: b
             f"The maps have {given} patches, but {name} was fitted with {fitted}: what is normal "
             "depends on the size. Fit again with maps of this size."
         )
-    elif estimator.uses_surprise_ and maps.surprise is None:
+    if estimator.uses_surprise_ and maps.surprise is None:
         raise ValueError(
             "The training maps carried surprise and these do not: score images with the "
             "RoutedKNNScorer whose fit_transform gave the training maps (with the whole "
@@ -87,16 +86,14 @@ def at_pixels(maps: AnomalyMaps) -> AnomalyMaps:
     """Bring maps to the size that the backbone saw, and smooth them, without what is ignored."""
     if maps.geometry is None:
         return maps
-    size, ignored, changed = maps.geometry.input_size, maps.ignored, {}
-    if ignored is not None:
-        changed["ignored"] = ignored_pixels(ignored, size)
-    for name in ("values", "surprise"):
-        values = getattr(maps, name)
-        if values is not None and ignored is None:
-            changed[name] = upsample_maps(values, size, SIGMA)
-        elif values is not None:
-            changed[name] = upsample_counted(values, ignored, size, SIGMA)
-    return replace(maps, **changed)
+    size, ignored = maps.geometry.input_size, maps.ignored
+    stacks = {"values": maps.values, "surprise": maps.surprise}
+    stacks = {name: stack for name, stack in stacks.items() if stack is not None}
+    if ignored is None:
+        pixels = {name: upsample_maps(s, size, SIGMA) for name, s in stacks.items()}
+        return replace(maps, **pixels)
+    pixels = {name: upsample_counted(s, ignored, size, SIGMA) for name, s in stacks.items()}
+    return replace(maps, **pixels, ignored=ignored_pixels(ignored, size))
 
 
 def iter_seen(maps: AnomalyMaps, resolution: str) -> Iterator[tuple[int, AnomalyMaps]]:

@@ -94,17 +94,16 @@ def moran(
     counted = True if ignored is None else ~ignored
     centred = maps - maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64, where=counted)
     variance = np.square(centred).mean(axis=(1, 2), where=counted)
+    height, width = maps.shape[1:]
+    n_pairs = (height - 1) * width + height * (width - 1)
     if ignored is not None:
         centred[ignored] = 0
+        pairs = [counted[:, 1:] & counted[:, :-1], counted[:, :, 1:] & counted[:, :, :-1]]
+        n_pairs = sum(pair.sum(axis=(1, 2)) for pair in pairs)
     products = [
         (centred[:, 1:] * centred[:, :-1]).sum(axis=(1, 2)),
         (centred[:, :, 1:] * centred[:, :, :-1]).sum(axis=(1, 2)),
     ]
-    height, width = maps.shape[1:]
-    n_pairs = (height - 1) * width + height * (width - 1)
-    if ignored is not None:
-        pairs = [counted[:, 1:] & counted[:, :-1], counted[:, :, 1:] & counted[:, :, :-1]]
-        n_pairs = sum(pair.sum(axis=(1, 2)) for pair in pairs)
     scale = n_pairs * np.where(variance > 0, variance, 1.0)
     return np.where(variance > 0, sum(products) / np.maximum(scale, 1e-300), 0.0)
 

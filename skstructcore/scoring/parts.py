@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .structcore import StructCoreScorer
 
 # A p-value of 1 would be a score of minus infinity. That of 0, which the rule "quantile" gives to
-# all that is above the training images, is infinity of the wrong sign in SciPy.
+# all that is above the training images, would be one too: stdtrit of SciPy is +inf there.
 _SMALLEST, _LARGEST = 1e-16, 0.999
 
 

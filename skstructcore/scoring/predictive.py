@@ -85,10 +85,10 @@ def fit_predictive_tail(
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
     n = float(weights.sum())
-    kept = scores <= _read(scores, weights, _FIRST, n).isf(_TRIMMED)
+    kept = scores <= _tail_of(scores, weights, _FIRST, n).isf(_TRIMMED)
     if np.ptp(scores[kept]) == 0:  # most are equal: all of them say how wide it is
         kept = slice(None)
-    return _read(scores[kept], weights[kept], UPPER, n, FRESH**fresh)
+    return _tail_of(scores[kept], weights[kept], UPPER, n, FRESH**fresh)
 
 
 def weighted_quantiles(scores, weights, shares):
@@ -98,7 +98,7 @@ def weighted_quantiles(scores, weights, shares):
     return np.interp(np.multiply(shares, weights.sum()), middles, scores[order])
 
 
-def _read(scores, weights, upper, n, width=1.0):
+def _tail_of(scores, weights, upper, n, width=1.0):
     """The tail of `n` scores, by their weighted median and upper quantile."""
     location, high = weighted_quantiles(scores, weights, [0.5, upper])
     scale = (high - location) / stdtrit(DEGREES_OF_FREEDOM, upper)

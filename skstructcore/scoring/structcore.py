@@ -65,8 +65,8 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
     threshold : {"expected", "guaranteed", "quantile"}, default="expected"
         "expected": `false_alarm_rate` is the expected rate for further images like the training
         images, by a smooth, robust tail of their held-out scores. "guaranteed": the rate is never
-        larger; few images can guarantee a large rate only, and less is found. "quantile": of the
-        training scores, as published. See `skstructcore.scoring.decision.decide`.
+        larger, whatever the distribution; few images can guarantee a large rate only, and less is
+        found. "quantile": of the training scores, as published; promises nothing.
     unknown_level : float in (0, 0.5), default=0.005
         With routes: the share of images of known products that may be called unknown.
 
@@ -274,7 +274,7 @@ class StructCoreScorer(OutlierMixin, ContainerOutputMixin, TransformerMixin, Bas
 
     @property
     def offset_(self) -> float:
-        return -1.0 if self.routes_.is_routed else -self.routes_["all"].calibration.threshold
+        return -1.0 if self.routes_.is_routed else -self.routes_.decisions["all"].threshold
 
     @property
     def false_alarm_rate_(self) -> float:

@@ -243,11 +243,12 @@ def _of_route(route, unknown_level):
         scores = np.unique(decision.scores)
         # P-values that fall in steps do so between a score and the next larger number.
         levels = np.unique([scores, np.nextafter(scores, np.inf)])
-    names = "weights", "norm", "base_weight", "lam", "threshold"
+    names = "weights", "norm", "base_weight", "lam"
     constants = {name: getattr(calibration, name) for name in names} | {
         "location": calibration.location[: len(calibration.weights)],
         "scale": calibration.scale[: len(calibration.weights)],
-        "score_location": 0.0 if tail is None else calibration.threshold - route.score_span,
+        "threshold": decision.threshold,
+        "score_location": 0.0 if tail is None else decision.threshold - route.score_span,
         "score_span": 1.0 if tail is None else route.score_span,
         "rate": decision.rate,
         "levels": levels,

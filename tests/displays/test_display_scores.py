@@ -61,7 +61,7 @@ def test_histogram_shows_shares_of_each_kind_in_common_bins(scorer, labels):
     parts = scorer.describe(np.random.default_rng(1).random((6, 4, 4)))
     display = ScoreHistogramDisplay.from_predictions(parts, scorer, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(
-        display.histograms()["good, calibration"], scorer.calibration_.scores
+        display.histograms()["good, calibration"], scorer.calibration_.decision.scores
     )
     ax = display.plot().ax_
     assert labels(ax) == [*["good (3)", "defects (3)", "good, calibration (19)", "threshold"]]
