@@ -98,10 +98,7 @@ def to_geojson(regions: pd.DataFrame) -> dict[str, Any]:
 
 
 def draw_mask(rows: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """The mask of the regions of an image, of its size: 0, or the number of the region.
-
-    Holes of a region belong to it.
-    """
+    """The mask of an image: 0, or the number of the region, to which its holes belong."""
     mask = np.zeros(size, dtype=np.uint16)
     # The widest first, so that what lies in a hole of another stays visible.
     for row in sorted(rows, key=lambda row: row["left"] - row["right"]):

@@ -170,7 +170,7 @@ class DriftMonitor:
     def update(
         self, X: ImagesLike | pd.DataFrame | ArrayLike, groups: ArrayLike | None = None
     ) -> list[DriftAlarm]:
-        """Take in images, in the order in which they were made.
+        """Take in images, in the order in which they were made; return each `DriftAlarm` of them.
 
         Parameters
         ----------
@@ -179,11 +179,6 @@ class DriftMonitor:
             there are no routes, their p-values. Only images tell at which place a shift is.
         groups : array-like of shape (n_images,), default=None
             The lot of each image, in runs. Of a lot only the first image counts.
-
-        Returns
-        -------
-        alarms : list of DriftAlarm
-            What was noticed in these images; usually nothing.
 
         Raises
         ------
@@ -211,13 +206,10 @@ class DriftMonitor:
         return new
 
     def evidence(self) -> pd.DataFrame:
-        """Say how the martingales stand.
+        """Return how the martingales stand, a DataFrame with a row a route and test.
 
-        Returns
-        -------
-        table : DataFrame
-            A row a route and test: ``route``, ``kind``, ``n_images`` that counted,
-            ``log10_evidence``, ``log10_alarm`` at which it alarms, and ``is_over``.
+        Columns are ``route``, ``kind``, ``n_images`` that counted, ``log10_evidence``,
+        ``log10_alarm`` at which it alarms, and ``is_over``.
         """
         rows = [
             (name, kind, test.n_steps, test.log_value, tests.log_alarm, kind in tests.over)

@@ -169,10 +169,7 @@ def _painted(pipe, images, rates, sizes, severity, n_painted, random_state):
 
 
 def _smallest_size(sizes, shares):
-    """Size from which on at least 90 % are found, also of all larger ones; NaN if there is none.
-
-    Between two sizes the share is interpolated over the logarithm of the size.
-    """
+    """Size from which on at least 90 % are found, interpolated over its logarithm; NaN: at none."""
     order = np.argsort(sizes)
     lowest = np.minimum.accumulate(np.asarray(shares)[order][::-1])[::-1]  # of all larger ones too
     reached, sizes = np.nextafter(_FOUND, 0), np.log(np.asarray(sizes)[order])
