@@ -251,8 +251,10 @@ def test_a_saved_monitor_goes_on_as_if_it_had_not_been_saved(pipe, tmp_path, thr
 
 def test_numbers_of_numpy_are_parameters_that_can_be_saved(pipe):
     shares = {"alpha": np.float32(0.01), "tolerated_rejects": np.float32(0.5)}
-    state = DriftMonitor(pipe, **shares, random_state=np.int64(3)).to_dict()
-    assert DriftMonitor.from_dict(pipe, json.loads(json.dumps(state))).random_state == 3
+    monitor = DriftMonitor(pipe, **shares, random_state=np.int64(3))
+    again = DriftMonitor.from_dict(pipe, json.loads(json.dumps(monitor.to_dict())))
+    assert again.random_state == 3
+    pd.testing.assert_frame_equal(again.evidence(), monitor.evidence(), check_exact=True)
 
 
 def test_state_of_another_calibration_is_refused(pipe):

@@ -122,8 +122,7 @@ class RouteTests:
         """Take up the `state` of another."""
         ranks, capital, over, self.lot, recent = (state[key] for key in _STATE)
         self.over = set(over)
-        for test, reference in self.ranks.items():
-            reference.values = list(ranks[test]["values"])
+        self.ranks = {test: bets.OnlineRanks(ranks[test]["values"]) for test in self.ranks}
         for test, mixture in self.capital.items():
             vars(mixture).update({key: np.array(v)[()] for key, v in capital[test].items()})
         self.recent.columns, self.recent.before = recent["columns"], np.array(recent["before"])

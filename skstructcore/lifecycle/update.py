@@ -93,11 +93,10 @@ def update(
     values, good, table = fresh.patches.values, fresh.good, fresh.table
     if not force:
         _tell_of_rejected(table, good.places, scorer.false_alarm_rate_)
-    if bank.bank_.profiles is not None and not scorer.routes_.is_routed:
-        search = replace(knn.search_, routing="top1", n_neighbors=1)  # all are searched together
-        routes = search.nearest_routes(values)[:, 0]
-    else:
+    if knn.search_.is_routed:
         routes = np.array([bank.bank_.route_names.index(name) for name in table["nearest_route"]])
+    else:  # the bank may have routes that are searched together
+        routes = replace(knn.search_, routing="top1").nearest_routes(values)[:, 0]
     codes = np.unique(table["group"], return_inverse=True)[1] + bank.images_.groups.max() + 1
 
     new_bank = grown_bank(bank, good.X, values, codes, routes, good.parts)
