@@ -16,8 +16,9 @@ from ..bank.training import GoodImages, digests_of, good_images, is_auto
 from ..containers import AnomalyMaps, Patches
 from ..images.image_list import ImagesLike
 from ..knn.search import score_patches
-from ..pipeline.steps import fitted_steps
+from ..pipeline.steps import features_of, fitted_steps
 from ..routing import UNKNOWN
+from ..scoring.decision import check_scores
 from ..scoring.evidence import check_maps
 from ..scoring.structcore import StructCoreScorer
 from ..scoring.table import describe_maps, routes_of
@@ -173,14 +174,6 @@ def _refuse(which, places, what):
         )
 
 
-def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:
-    """Features of images, as the bank gets them; ValueError if there are none."""
-    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
-    if len(features) == 0:
-        raise ValueError("The list of images is empty: at least one image is needed.")
-    return features
-
-
 def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray[Any] | None:
     """Parts of images that join the training images; ValueError if they are missing, or not new."""
     if scorer.part_decision_ is None:
@@ -197,12 +190,3 @@ def known_parts(scorer: StructCoreScorer, parts: NDArray[Any] | None) -> NDArray
             "give new parts names of their own."
         )
     return parts
-
-
-def check_scores(scores: ArrayLike) -> None:
-    """Raise ValueError if scores are not finite: a damaged model must not judge anything."""
-    if not np.isfinite(scores).all():
-        raise ValueError(
-            "The pipeline gives scores that are not finite numbers, so that it is damaged: load "
-            "another copy, or fit again."
-        )

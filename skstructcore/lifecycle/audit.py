@@ -14,10 +14,9 @@ from .._utils.validation import check_number
 from ..bank.training import digests_of
 from ..images.image_list import ImagesLike
 from ..neighbors.index import NeighborIndex
-from ..pipeline.steps import fitted_steps
-from ..scoring.decision import HeldOut
+from ..pipeline.steps import features_of, fitted_steps
+from ..scoring.decision import HeldOut, check_scores
 from ..scoring.predictive import FALSE_DISCOVERIES, tail_p_values
-from ._fresh import check_scores, features_of
 
 __all__ = ["audit"]
 

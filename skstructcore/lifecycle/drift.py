@@ -19,8 +19,8 @@ from .._utils.files import escape_name
 from .._utils.validation import check_labels, check_number
 from ..images.image_list import ImagesLike
 from ..pipeline.steps import fitted_steps
+from ..scoring.decision import check_scores
 from ._drift_tests import RouteTests
-from ._fresh import check_scores
 
 __all__ = ["DriftAlarm", "DriftMonitor"]
 

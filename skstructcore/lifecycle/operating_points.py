@@ -18,9 +18,9 @@ from ..datasets.painting import paint_copies
 from ..images.image_list import ImagesLike, as_images
 from ..images.labels import is_anomalous
 from ..knn.search import score_held_out
-from ..pipeline.steps import check_takes_images, fitted_steps, intensity_of
+from ..pipeline.steps import check_takes_images, features_of, fitted_steps, intensity_of
+from ..scoring.decision import check_scores
 from ..scoring.table import FALSE_ALARM_RATES, rejections, share_interval
-from ._fresh import check_scores, features_of
 
 __all__ = ["operating_points"]
 

@@ -25,12 +25,12 @@ from ..containers import Patches
 from ..images.image_list import ImagesLike
 from ..images.labels import is_defect_in_training
 from ..knn.held_out import grown_scorer, scorer_without
-from ..pipeline.steps import fitted_steps, with_steps
+from ..pipeline.steps import features_of, fitted_steps, with_steps
 from ..routing import UNKNOWN, fit_tail, held_out_distances
 from ..scoring.evidence import check_maps
 from ..scoring.routes import MIN_GROUPS, RouteCalibration, Routes
 from ..scoring.summary import explain_routes
-from ._fresh import check_new, features_of, fresh_images, known_parts
+from ._fresh import check_new, fresh_images, known_parts
 
 __all__ = ["add_category", "forget", "remove_category", "update"]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.rows import LazyRows
 from ..bank.coreset_bank import CoresetBank
 from ..containers import AnomalyMaps
 from ..images.image_list import ImagesLike, as_images
@@ -61,6 +62,14 @@ def intensity_of(pipe: Any, *, channels: bool = True) -> Intensity | None:
     if not channels and intensity.channels != "bgr":
         intensity = Intensity(intensity.window)
     return None if intensity == Intensity() else intensity
+
+
+def features_of(pipe: Pipeline, images: ImagesLike) -> LazyRows | NDArray[Any]:
+    """Features of images, as the bank gets them; ValueError if there are none."""
+    features = pipe[:-3].transform(images) if len(pipe) > 3 else np.asarray(images)
+    if len(features) == 0:
+        raise ValueError("The list of images is empty: at least one image is needed.")
+    return features
 
 
 def no_features(pipe: Pipeline) -> NDArray[np.float32]:

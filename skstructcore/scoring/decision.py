@@ -228,6 +228,15 @@ def decide_by_base(base: HeldOut, false_alarm_rate: float, rule: Rule) -> Decisi
     return decide(base, false_alarm_rate, rule if np.ptp(base.scores) > 0 else "quantile")
 
 
+def check_scores(scores: ArrayLike) -> None:
+    """Raise ValueError if scores are not finite: a damaged model must not judge anything."""
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            "The pipeline gives scores that are not finite numbers, so that it is damaged: load "
+            "another copy, or fit again."
+        )
+
+
 def percent(share: float) -> str:
     """A share for people: two digits, and no more precision than it has.
 
