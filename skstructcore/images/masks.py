@@ -117,10 +117,8 @@ def mask_as_seen(mask: Mask, size: Size, box: Sequence[float] | None = None) -> 
     row_step, column_step = (bottom - top) / size[0], (right - left) / size[1]
     rows = np.floor(top + (np.arange(size[0]) + 0.5) * row_step).astype(np.int64)
     columns = np.floor(left + (np.arange(size[1]) + 0.5) * column_step).astype(np.int64)
-    inside_rows = (rows >= 0) & (rows < mask.shape[0])
-    inside_columns = (columns >= 0) & (columns < mask.shape[1])
-    seen = mask[np.ix_(rows * inside_rows, columns * inside_columns)]
-    seen &= np.outer(inside_rows, inside_columns)
+    padded = np.pad(mask, 1)  # beyond the image nothing is marked
+    seen = padded[np.ix_(rows.clip(-1, mask.shape[0]) + 1, columns.clip(-1, mask.shape[1]) + 1)]
     if seen.any():
         return seen
     defect = np.argwhere(mask) + 0.5
