@@ -79,24 +79,24 @@ def check_features(estimator, X, *, reset):
     if isinstance(X, LazyRows):
         if len(X) == 0:
             raise ValueError("X has no images: at least one is needed.")
-        _check_last_axis(estimator, X.shape[-1], reset)
-        return X
-    if (X if hasattr(X, "ndim") else np.asarray(X)).ndim <= 2:  # a list has no `ndim`
+    elif (X if hasattr(X, "ndim") else np.asarray(X)).ndim <= 2:  # a list has no `ndim`
         return validate_data(estimator, X, reset=reset, dtype=_FLOATS)
-    options = {"allow_nd": True, "ensure_all_finite": "allow-nan", "input_name": "X"}
-    X = check_array(X, dtype=_FLOATS, estimator=estimator, **options)
-    if X.ndim != 4:
-        raise ValueError(
-            "X must be patch features (n_images, h, w, n_features) or a table "
-            f"(n_samples, n_features), got an array of shape {X.shape}."
-        )
-    _check_last_axis(estimator, X.shape[-1], reset)
-    is_nan = np.isnan(X)
-    if (is_nan.any(axis=-1) != is_nan.all(axis=-1)).any():
-        raise ValueError(
-            "Input X contains NaN: a patch is ignored if all of its features are NaN, but here "
-            "some are and some are not. Check the backbone's weights and dtype."
-        )
+    else:
+        options = {"allow_nd": True, "ensure_all_finite": "allow-nan", "input_name": "X"}
+        X = check_array(X, dtype=_FLOATS, estimator=estimator, **options)
+        if X.ndim != 4:
+            raise ValueError(
+                "X must be patch features (n_images, h, w, n_features) or a table "
+                f"(n_samples, n_features), got an array of shape {X.shape}."
+            )
+        is_nan = np.isnan(X)
+        if (is_nan.any(axis=-1) != is_nan.all(axis=-1)).any():
+            raise ValueError(
+                "Input X contains NaN: a patch is ignored if all of its features are NaN, but here "
+                "some are and some are not. Check the backbone's weights and dtype."
+            )
+    # The number of features, as of an empty table that has as many.
+    validate_data(estimator, np.empty((0, X.shape[-1])), reset=reset, skip_check_array=True)
     return X
 
 
@@ -112,16 +112,6 @@ def counted_rows(features):
     rows = features.reshape(-1, features.shape[-1])
     places = np.flatnonzero(~np.isnan(rows[:, 0]))
     return rows if len(places) == len(rows) else rows[places], places
-
-
-def _check_last_axis(estimator, n_features, reset):
-    if reset:
-        estimator.n_features_in_ = n_features
-    elif n_features != estimator.n_features_in_:
-        raise ValueError(
-            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
-        )
 
 
 def as_patch_grid(X):
