@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 
 from skstructcore import CoresetBank, Patches, RoutedKNNScorer, make_structcore
@@ -319,3 +320,16 @@ def test_k_fold_takes_a_bank_whose_folds_have_fewer_entries_than_neighbours():
     assert np.isfinite(maps.values).all()
     with pytest.raises(ValueError, match="n_neighbors=7 is larger"):
         RoutedKNNScorer(7, calibration="k-fold").fit(patches)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "n_images"),
+    [(CoresetBank(ratio=9), 3), (RoutedKNNScorer(9), 3), (RoutedKNNScorer(1), 1)],
+    ids=["ratio", "n_neighbors", "one image"],
+)
+def test_after_a_fit_that_failed_nothing_is_fitted(estimator, n_images):
+    X = np.zeros((n_images, 2))
+    with pytest.raises(ValueError, match=r"is larger than|needs at least two training images"):
+        estimator.fit(X)
+    with pytest.raises(NotFittedError):
+        estimator.transform(X)

@@ -294,7 +294,7 @@ class CoresetBank(ContainerOutputMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: LazyRows | ArrayLike) -> Patches:
         """Pair the patches of images with the bank; they are lazy if `X` (see `fit`) is lazy."""
-        check_is_fitted(self)
+        check_is_fitted(self, "bank_")
         X = check_features(self, X, reset=False)
         values = X if isinstance(X, LazyRows) else as_patch_grid(X)
         return Patches(values, self.bank_, geometry=getattr(X, "geometry", None))

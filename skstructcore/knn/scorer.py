@@ -137,23 +137,22 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         """See `fit`; returns the maps of the training images, scored as `calibration` says."""
         patches = self._checked_patches(X, reset=True)
         options = self.n_neighbors, self.routing, self.metric, self.algorithm, self.device
-        search = BankSearch(patches.bank, *options)
+        search, expectations = BankSearch(patches.bank, *options), None
         search.check()
-        self.search_, self.expectations_ = search, None
         if self.calibration == "in-sample":
-            maps = score_patches(self.search_, patches, own_routes=patches.routes)
+            maps = score_patches(search, patches, own_routes=patches.routes)
         else:
             check_training_images(patches, self.calibration)
             score = k_fold if self.calibration == "k-fold" else leave_groups_out
-            maps, self.expectations_ = score(self.search_, patches)
+            maps, expectations = score(search, patches)
             if patches.lots is not None:
-                without_lot = leave_lots_out(self.search_, patches, self.expectations_)
-                maps = replace(maps, without_lot=without_lot)
+                maps = replace(maps, without_lot=leave_lots_out(search, patches, expectations))
         if maps.route is not None and patches.groups is not None:
             pooled = pool_patches(patches.values)
             routes = np.array(patches.bank.route_names)[patches.routes]
             distances = held_out_distances(pooled, patches.groups, routes, patches.left_out)
             maps = replace(maps, route_distance=distances)
+        self.search_, self.expectations_ = search, expectations
         return maps
 
     def transform(self, X: Patches | ArrayLike) -> AnomalyMaps:
@@ -163,7 +162,7 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
         ----------
         X : Patches of the fitted bank, or array-like of shape (n_samples, n_features)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "search_")
         patches = self._checked_patches(X, reset=False)
         return score_patches(self.search_, patches, self.expectations_)
 
