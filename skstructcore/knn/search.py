@@ -198,7 +198,7 @@ def score_patches(
     """Score patches by a bank, judged by what is expected of such content, if that is known.
 
     `own_routes` ``(n,)`` are those that the images are known to be of; None: those whose prototypes
-    are nearest. ValueError if a map is not finite.
+    are nearest.
     """
     return _score(search, patches, expectations, own_routes)[0]
 
@@ -246,12 +246,6 @@ def _score(search, patches, expectations, own_routes, groups=None):
         if search.is_routed:
             nearest[images] = route
             route_distance[images] = search.bank.profiles[route].distance(pool_patches(features))
-    finite = np.isfinite(distances).all(axis=(1, 2))
-    if not finite.all():
-        raise ValueError(
-            f"The anomaly map of image {int(np.argmin(finite))} is not finite: its features "
-            "are NaN or infinite. Check the backbone's weights and dtype."
-        )
     maps = AnomalyMaps(
         distances,
         patches.image_index,
