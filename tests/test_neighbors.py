@@ -1,6 +1,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,6 +242,13 @@ def test_numbers_exclude_no_groups_that_are_named():
     index = NeighborIndex(np.zeros((4, 1)), groups=["1", "1", "2", "2"])
     with pytest.raises(ValueError, match="must be of one kind: 1 is not '1'"):
         index.query(np.zeros((4, 1)), 1, exclude=[1, 1, 2, 2])
+
+
+def test_names_of_groups_may_come_from_pandas():
+    names = pd.Series(["a", "b"], dtype=object)
+    index = NeighborIndex(np.eye(2), groups=names)
+    assert index.query(np.eye(2), exclude=["a", "b"])[1].ravel().tolist() == [1, 0]
+    assert index.query(np.eye(2), exclude=names)[1].ravel().tolist() == [1, 0]
 
 
 def test_exclude_needs_groups_of_the_bank():

@@ -41,8 +41,8 @@ class RoutedKNNScorer(ContainerOutputMixin, TransformerMixin, BaseEstimator):
     metric : {"euclidean", "sqeuclidean"}, default="euclidean"
         Plain or squared distance.
     algorithm : {"exact", "approximate"}, default="exact"
-        "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
-        100,000 entries only; `recall_` says what it misses. A loaded model builds it anew.
+        "approximate" pays for banks of many 100,000 entries only, see `NeighborIndex`; `recall_`
+        says what it misses. A loaded model builds its graph anew.
     device : str, default="auto"
         Where the exact search computes: "auto" is a CUDA device if there is one, else "cpu".
 

@@ -40,8 +40,7 @@ class NeighborIndex:
         "approximate" walks a graph of neighbours (pynndescent), which pays for banks of many
         100,000 entries only, and states its recall; below 2,048 entries it is the exact search.
     device : str, default="cpu"
-        "cpu", "auto" (a CUDA GPU where there is one) or, for the exact search, a torch device
-        ("cuda", …; "torch:cpu" for torch on the CPU).
+        Of the exact search, see `greedy_k_center`.
 
     Attributes
     ----------
@@ -91,8 +90,8 @@ class NeighborIndex:
         largest = max(float(bank.max()), -float(bank.min()))
         if 0 < largest < 1e-21:
             raise ValueError(
-                f"bank must be larger: it reaches {largest:.3g}, and squared distances vanish in "
-                "float32. Multiply queries and bank by a constant."
+                f"Values of bank must be larger: the largest is {largest:.3g}, and squared "
+                "distances vanish in float32. Multiply queries and bank by a constant."
             )
 
     def __getstate__(self):
@@ -361,6 +360,8 @@ def _one_each(values, name, rows, what):
         raise ValueError(
             f"{name} must hold one group for each of the {n} {what}; got shape {values.shape}."
         )
+    if values.dtype == object and all(isinstance(value, str) for value in values):
+        return values.astype(str)  # as pandas has them
     return values
 
 
