@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import textwrap
 from abc import abstractmethod
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from .._utils.computing import find_device
 from ._cache import FeatureCache, to_json
 from ._extraction import Extraction, TiledExtraction, Tiling, shared_network
 from ._lazy import LazyTransformer
-from ._parameters import CONSTRAINTS, DECIDING, SHARED
+from ._parameters import CONSTRAINTS, DECIDING
 from ._picture import digest_of, find_picture, mean_colours
 
 if TYPE_CHECKING:
@@ -40,13 +38,6 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
     _parameter_constraints = CONSTRAINTS
     _side_step = 8  # sides that are found for "native" and the like are multiples of it
     _other_sizes = ""  # what else may be done where the network takes no such size
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Fill in what the docstring says as all others do, at each line ``%(name)s``."""
-        super().__init_subclass__(**kwargs)
-        for indent, name in re.findall(r"^( *)%\((\w+)\)s$", cls.__doc__ or "", re.MULTILINE):
-            text = textwrap.indent(SHARED[name].rstrip(), indent)
-            cls.__doc__ = cls.__doc__.replace(f"{indent}%({name})s", text)
 
     def _store_parameters(self, given: dict[str, Any]) -> None:
         """Store the parameters of a constructor, which are its local variables."""

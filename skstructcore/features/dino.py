@@ -80,16 +80,15 @@ class DinoFeatures(PatchFeatures):
         A file is an original checkpoint (.pth) of facebookresearch/dinov2. Nothing is loaded
         before `fit`.
     image_size : int, (int, int), "native" or float, default=392
-        Height and width, in pixels, that the network sees; multiples of 14. 392 gives a grid of
-        28 x 28 patches. Position embeddings are interpolated to any grid.
-        %(size)s
-    %(picture)s
-    %(computation)s
-    %(run)s
+        As in `ConvFeatures`; multiples of 14. 392 gives a grid of 28 x 28 patches. Position
+        embeddings are interpolated to any grid.
+    crop, tile_size, tile_overlap, window, channels, ignore : see `ConvFeatures`
+    batch_size, device, dtype, n_jobs, memory, verbose : see `ConvFeatures`
 
     Attributes
     ----------
-    %(fitted)s
+    grid_shape_, n_features_out_, input_size_, scale_, colours_, picture_ : see `ConvFeatures`
+    window_, model_checksum_, model_source_ : see `ConvFeatures`
 
     See Also
     --------

@@ -49,18 +49,16 @@ class TimmFeatures(PatchFeatures):
         More arguments for `timm.create_model`: ``{"img_size": 448}`` for networks of a fixed
         size, for instance.
     image_size : int, (int, int), "native" or float, default=256
-        Height and width, in pixels, that the network sees; of a transformer multiples of its
-        patch size.
-        %(size)s
-    %(picture)s
+        As in `ConvFeatures`; of a transformer multiples of its patch size.
+    crop, tile_size, tile_overlap, window, channels, ignore : see `ConvFeatures`
     mean, std : sequence of 3 floats or None, default=None
         The scaling of pixels between 0 and 1. None takes what timm says of the network.
-    %(computation)s
-    %(run)s
+    batch_size, device, dtype, n_jobs, memory, verbose : see `ConvFeatures`
 
     Attributes
     ----------
-    %(fitted)s
+    grid_shape_, n_features_out_, input_size_, scale_, colours_, picture_ : see `ConvFeatures`
+    window_, model_checksum_, model_source_ : see `ConvFeatures`
 
     See Also
     --------
