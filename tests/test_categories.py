@@ -320,11 +320,11 @@ def test_a_table_that_cannot_be_written_is_no_failed_category(pipe, root, tmp_pa
 
 
 def test_names_in_markdown_are_shown_as_they_are():
-    names = pd.Index(["metal_nut", "_old_", "~~x~~", "www.a.de"], name="category")
+    names = pd.Index(["metal_nut", "_old_", "~~x~~", "www.a.de", "a|<b>"], name="category")
     table = pd.DataFrame(index=names)
     names = [line.split()[1] for line in format_markdown(table).splitlines()[2:]]
     assert names[0] == "metal_nut" and [html.unescape(name) for name in names] == list(table.index)
-    assert not any(mark in name for name in names[1:] for mark in ("_", "~", "www."))
+    assert not any(mark in name for name in names[1:] for mark in ("_", "~", "www.", "|", "<"))
 
 
 def test_a_broken_category_does_not_stop_the_others(pipe, root, tmp_path):

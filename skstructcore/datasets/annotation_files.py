@@ -67,12 +67,6 @@ def load_annotated(
         all of them.
     ImportError
         If COCO's compressed run lengths are met and pycocotools is not installed.
-
-    Examples
-    --------
-    >>> from skstructcore.datasets import load_annotated
-    >>> images = load_annotated("photos")                    # doctest: +SKIP
-    >>> images = load_annotated("photos", "instances.json")  # doctest: +SKIP
     """
     problems = Problems(folder)
     files = [str(file) for file in walk(Path(folder))]

@@ -91,7 +91,7 @@ def evaluate_categories(
     Examples
     --------
     >>> from skstructcore import make_structcore
-    >>> from skstructcore.evaluation.categories import evaluate_categories
+    >>> from skstructcore.evaluation import evaluate_categories
     >>> evaluate_categories(make_structcore(), "mvtec_ad", "results")  # doctest: +SKIP
     """
     structcore_steps(pipe)

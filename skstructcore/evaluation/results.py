@@ -124,19 +124,7 @@ def format_table(table: pd.DataFrame) -> str:
 
 
 def format_markdown(table: pd.DataFrame) -> str:
-    """Write a table of `evaluate_categories` as Markdown.
-
-    Names cannot break the table or bring markup of their own.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"test_images": [83], "image_auroc": [0.98765]}, ["bottle|<b>"])
-    >>> print(format_markdown(table.rename_axis("category")))
-    | category | test_images | image_auroc |
-    |---|---|---|
-    | bottle&#124;&#60;b&#62; | 83 | 98.8 |
-    """
+    """Write a table of `evaluate_categories` as Markdown; names bring no markup of their own."""
     rows = [[table.index.name, *table.columns]]
     for name, *cells in _in_words(table).itertuples():
         name = _MARKUP.sub(lambda match: f"&#{ord(match[0])};", escape_name(name))

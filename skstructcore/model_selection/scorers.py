@@ -57,7 +57,7 @@ def make_anomaly_scorer(
     Examples
     --------
     >>> from sklearn.metrics import average_precision_score
-    >>> from skstructcore.model_selection.scorers import make_anomaly_scorer
+    >>> from skstructcore.model_selection import make_anomaly_scorer
     >>> make_anomaly_scorer(average_precision_score)
     make_anomaly_scorer(average_precision_score)
     """
