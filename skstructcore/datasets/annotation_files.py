@@ -17,9 +17,9 @@ from .._utils.versions import import_extra
 from ..images.image_list import StrPath, as_images
 from ..images.labels import GOOD, means_good
 from ..images.masks import fill_polygons
+from .folders import walk
 from .image_set import ImageSet
 from .rows import ImageRow, Problems, as_image_set
-from .sources import walk
 
 _logger = logging.getLogger(__name__)
 

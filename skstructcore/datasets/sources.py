@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import glob
-import json
 import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -16,17 +15,16 @@ from typing import Any, Literal, NamedTuple
 
 from ..images.files import images_among, split_name, tell_of_others
 from ..images.image_list import Pages, StrPath, as_images
-from ..images.labels import GOOD, GOOD_WORDS, means_defect, means_good
+from ..images.labels import GOOD, means_defect
 from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
+from .folders import MASK_FOLDERS, folder_labels, walk
 from .image_set import ImageSet
 from .loaders import layout_or_none, masks_of
 from .rows import DatasetError, ImageRow, Problems, as_image_set
 from .tables import beside, read_rows, read_text
 
 _logger = logging.getLogger(__name__)
-
-_MASK_FOLDERS = frozenset("ground_truth groundtruth gt mask masks".split())
 
 
 class Reading(NamedTuple):
@@ -249,7 +247,7 @@ def _rows_of(source: str, reading: Reading) -> list[ImageRow]:
     is_page = os.path.isfile(split_name(source).path)  # "tray.tif[2]" is no pattern
     if not is_page and not os.path.lexists(path) and glob.has_magic(source):
         return _from_pattern(path, reading)
-    return [ImageRow(source, *_labels(path.parent, [path], reading.good))]
+    return [ImageRow(source, *folder_labels(path.parent, [path], reading.good))]
 
 
 def _from_pattern(pattern, reading):
@@ -258,14 +256,14 @@ def _from_pattern(pattern, reading):
     tell_of_others(matches, files)
     # Where there are files, ** has met the folders on its way: they do not count.
     if not files or "**" not in pattern.parts:
-        masks = _MASK_FOLDERS - {pattern.name.lower()}  # but those that it names
+        masks = MASK_FOLDERS - {pattern.name.lower()}  # but those that it names
         files += [m for m in matches if m.is_dir() and m.name.lower() not in masks]
     rows = [row for f in sorted(files) for row in _rows_of(str(f), reading._replace(good=None))]
     if not rows:
         raise DatasetError(pattern, ["the pattern matches no image and no folder"])
     root = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     unsaid = [row.file for row in rows if not row.label]
-    labels = _labels(root, [Path(file) for file in unsaid], reading.good)
+    labels = folder_labels(root, [Path(file) for file in unsaid], reading.good)
     label_of = dict(zip(unsaid, labels, strict=True))
     return [row._replace(label=row.label or label_of[row.file]) for row in rows]
 
@@ -308,43 +306,6 @@ def _from_layout(layout, reading):
     return rows
 
 
-def walk(root: Path, without: Iterable[StrPath] = (), *, tell: bool = True) -> list[Path]:
-    """Images in a folder, however deep, sorted; links are followed, each folder once.
-
-    Folders of `without` are left out, wherever links to them lie. With `tell`, what does not count
-    is logged.
-    """
-    seen, files, images = set(map(os.path.realpath, without)), [], []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real_path = os.path.realpath(folder)
-        if real_path in seen:
-            folders.clear()
-            continue
-        seen.add(real_path)
-        if "scale.json" in names and _is_of_maps(Path(folder, "scale.json")):
-            folders.clear()
-            if tell:
-                _logger.warning("Left out the maps in %r, which save_maps wrote", folder)
-            continue
-        folders[:] = sorted(
-            n for n in folders if n.lower() not in _MASK_FOLDERS and not n.startswith(".")
-        )
-        here = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        files += here
-        images += images_among(here)
-    if tell:
-        tell_of_others(files, images)
-    return images
-
-
-def _is_of_maps(file):
-    """Whether a file is the note of `skstructcore.save_maps`, whose maps may lie among images."""
-    try:
-        return {"unit", "thresholds", "not_seen"} <= set(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _from_folder(root, reading):
     files = walk(root)
     if not files:
@@ -356,7 +317,7 @@ def _from_folder(root, reading):
             "%d annotations are not read (%r, ...): see load_annotated", len(notes), notes[0]
         )
     if reading.categories != "folder":
-        return list(map(ImageRow, map(str, files), _labels(root, files, reading.good)))
+        return list(map(ImageRow, map(str, files), folder_labels(root, files, reading.good)))
     why = "it is in no folder of a category; name the folder that holds those of all categories"
     loose = [f"{file}: {why}" for file in files if file.parent == root]
     if loose:
@@ -365,51 +326,9 @@ def _from_folder(root, reading):
     for name, here in groupby(files, lambda file: file.relative_to(root).parts[0]):
         here = [*here]
         # Product by product: the folders of one say nothing of those of another.
-        labels = _labels(root / name, here, reading.good)
+        labels = folder_labels(root / name, here, reading.good)
         rows += map(partial(ImageRow, category=name), map(str, here), labels)
     return rows
-
-
-def _labels(root, files, good):
-    """What folders, from `root` on, say of the files in them: "good", a type, or nothing (None)."""
-    folders = [file.relative_to(root).parts[:-1] for file in files]
-    if good is None:
-        return [None] * len(folders)
-    is_good = partial(means_good, good=good)
-    # A word for defects counts most, wherever in the path it stands.
-    defects = [next(filter(means_defect, names), None) for names in folders]
-    # Folders in which one of good images lies: what lies beside that are types of defects.
-    around = {names[:i] for names in folders for i, name in enumerate(names) if is_good(name)}
-    if not around:
-        label = _label_of_root(root, folders, any(defects), good)
-        return [defect or label for defect in defects]
-    top = min(map(len, around))
-    if loose := [file for file, names in zip(files, folders, strict=True) if len(names) <= top]:
-        raise DatasetError(root, [f"{file}: an image beside folders of images" for file in loose])
-    labels = [GOOD if any(map(is_good, names)) else _type(names, around, top) for names in folders]
-    return [defect or label for defect, label in zip(defects, labels, strict=True)]
-
-
-def _label_of_root(root, folders, has_defects, good):
-    """What the name of a folder says of all in it, where no folder in it is named as good."""
-    name = root.resolve().name
-    if means_good(name, good):
-        return GOOD
-    if has_defects:
-        shown = ", ".join(sorted({names[0] for names in folders if names})[:5])
-        words = ", ".join(GOOD_WORDS[1:])
-        why = f"folders of defects ({shown}), but none that is named {good!r} or {words}"
-        raise DatasetError(root, [why])
-    return name if means_defect(name) else None
-
-
-def _type(names, around, top):
-    """The folder that lies beside one of good images: of day/deep/dent, "dent" or "deep" or "day".
-
-    It is the deepest such folder, or else that at the level of the topmost one of good images.
-    """
-    beside = [depth for depth in range(len(names)) if names[:depth] in around]
-    return names[max(beside, default=top)]
 
 
 def _category_reader(categories):

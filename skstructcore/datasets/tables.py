@@ -188,13 +188,6 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
     ------
     DatasetError
         If the file is none of verdicts, or images are missing or have changed since.
-
-    Examples
-    --------
-    >>> from skstructcore.datasets import load_verdicts
-    >>> images = load_verdicts("verdicts.csv")  # doctest: +SKIP
-    >>> images[images.y == "good"].paths        # doctest: +SKIP
-    ['line/0012.png', 'line/0015.png']
     """
     path = Path(path)
     rows = read_rows(path, max_pixels=max_pixels, required=("file", "verdict"))

@@ -87,12 +87,6 @@ def evaluate_categories(
         why; the others are stored, and in the tables.
     OSError
         If `output` cannot be made or written to.
-
-    Examples
-    --------
-    >>> from skstructcore import make_structcore
-    >>> from skstructcore.evaluation import evaluate_categories
-    >>> evaluate_categories(make_structcore(), "mvtec_ad", "results")  # doctest: +SKIP
     """
     structcore_steps(pipe)
     check_takes_images(pipe, "evaluate_categories")

@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline
 from .._utils.files import Journal, escape_name, write_text
 from .._utils.validation import check_number
 from .._utils.versions import import_extra
-from ..datasets.sources import walk
+from ..datasets.folders import walk
 from ..images.image_list import as_images
 from ..inference.map_files import MapWriter
 from ..inference.scores import no_scores, read_scores, score_batch
