@@ -11,8 +11,9 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ..images.geometry import ignored_pixels, resize_matrix
+from ..images.geometry import Size, ignored_pixels, resize_matrix
 from ..scoring.descriptors import SURPRISE
+from ..scoring.evidence import SIGMA
 
 
 class Graph:
@@ -53,9 +54,7 @@ class Graph:
         return self("Slice", value, [start], [stop], [axis])
 
 
-def scaled_pixels(
-    g: Graph, pixels: str, size: tuple[int, int], box: tuple, seen: tuple[int, int]
-) -> str:
+def scaled_pixels(g: Graph, pixels: str, size: Size, box: tuple, seen: Size) -> str:
     """Scale levels ``(1, *size, 3)`` as Pillow does: bilinear, widened, rounded along each axis."""
     x = g("Transpose", g.double(g.shaped(pixels, *size, 3)), perm=[2, 0, 1])
     top, left, bottom, right = box
@@ -82,17 +81,10 @@ def _pillow_matrix(n_in, low, high, n_out):
     return np.floor(weight / weight.sum(axis=1, keepdims=True) * 2**22 + 0.5) / 2**22
 
 
-def resized_map(
-    g: Graph,
-    grid: str,
-    ignored: NDArray[np.bool_] | None,
-    shape: tuple[int, int],
-    size: tuple[int, int],
-    sigma: float,
-):
+def resized_map(g: Graph, grid: str, ignored: NDArray[np.bool_] | None, shape: Size, size: Size):
     """A map of patches at the size that the backbone saw, smoothed: see `at_pixels`."""
     rows, columns = (
-        resize_matrix(n_in, n_out, sigma) for n_in, n_out in zip(shape, size, strict=True)
+        resize_matrix(n_in, n_out, SIGMA) for n_in, n_out in zip(shape, size, strict=True)
     )
     pixels = g("MatMul", g("MatMul", rows, grid), columns.T.copy())
     if ignored is None:
@@ -107,7 +99,7 @@ class Descriptors:
     Where pixels are `ignored`, those that look at single pixels take the others as a list.
     """
 
-    def __init__(self, g: Graph, values: str, shape: tuple[int, int], ignored=None):
+    def __init__(self, g: Graph, values: str, shape: Size, ignored=None):
         self.g, self.shape = g, shape
         self.there = np.ones(shape, bool) if ignored is None else ~ignored
         self.n = int(self.there.sum())

@@ -12,8 +12,6 @@ from ..images.geometry import ignored_pixels
 from ..routing import compared_patches
 from ..scoring.decision import ROUNDING, Expected
 from ..scoring.descriptors import BASE, looks_at_surprise
-from ..scoring.evidence import SIGMA
-from ..scoring.structcore import StructCoreScorer
 from ._graph import Descriptors, Graph, resized_map
 
 _FAR = 1e30  # squared distance of entries that an image is not compared with
@@ -49,8 +47,7 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
         return g.shaped(values, *shape)
 
     grids = [None if f is None else as_grid(f) for f in _search_bank(g, rows, knn, routes)]
-    options = {"ignored": ignored, "shape": shape, "size": size, "sigma": SIGMA}
-    resized = partial(resized_map, g, **options)
+    resized = partial(resized_map, g, ignored=ignored, shape=shape, size=size)
     pixel_map = g.shaped(resized(grids[0]), 1, *size)
     g("Identity", pixel_map, outputs=("map",))
     if scorer.resolution == "full":
@@ -60,7 +57,7 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
     wanted = [BASE, *scorer.descriptors_]
     phi = [g.shaped(maps[looks_at_surprise(name)].of(name), 1) for name in wanted]
     phi = g("Concat", *phi, axis=0)
-    constants = score_constants(scorer, knn.search_.entries.route_names)
+    constants = _score_constants(scorer, knn.search_.entries.route_names)
     score, p_value, good, is_near = _judge(g, phi, constants, route, distance)
     decision = g("Where", good, np.int64(1), np.int64(-1))
     route = g("Where", is_near, route, np.int64(-1))
@@ -72,7 +69,7 @@ def append_scoring(g: Graph, features: str, pipe: Any, ignored: NDArray[np.bool_
 def _judge(g, phi, constants, route, distance):
     """Score, p-value, whether the image is good and its route known: scalars.
 
-    `phi` is ``(1 + p,)``, the base score first; `route`, a scalar, is a row of `score_constants`.
+    `phi` is ``(1 + p,)``, the base score first; `route`, a scalar, is a row of `_score_constants`.
     """
 
     def of_route(name):
@@ -214,9 +211,7 @@ def _search_bank(g, rows, knn, routes):
     return distances, g.float(surprise)
 
 
-def score_constants(
-    scorer: StructCoreScorer, route_names: tuple[str, ...]
-) -> dict[str, NDArray[Any]]:
+def _score_constants(scorer, route_names):
     """All numbers that turn descriptors into score, p-value and decision, with a row a route.
 
     With ``z = (phi - location) / scale * weights``, an image has the raw score ``base_weight *
