@@ -119,12 +119,10 @@ def _results(evaluation, rule):
     table, rates = evaluation.table(), evaluation.rates()
     document = {"types": table.reset_index(), "rates": rates}
     lines = [format_table(table), "", table_text(rates)]
-    parts, scorer = None, evaluation.scorer
+    parts, scorer = evaluation.images.parts, evaluation.scorer
     if rule is not None:
         parts = parts_of(evaluation.images.paths, rule)
-    elif scorer.part_decision_ is not None:
-        parts = evaluation.images.parts
-    if parts is not None:
+    if parts is not None and scorer.part_decision_ is not None:
         of_parts, part_rates = evaluation.parts(parts), evaluation.rates(parts=parts)
         is_bad, area = of_parts["defect_type"] != GOOD, None
         if is_bad.nunique() == 2:

@@ -180,8 +180,8 @@ class _Shards(Journal):
 
 
 def _as_csv(rows, header):
-    text = {name: rows[name].map(escape_name, na_action="ignore") for name in ("file", "error")}
-    return rows.assign(**text).to_csv(index=False, header=header)
+    names = rows[["file", "error"]].map(escape_name, na_action="ignore")
+    return rows.assign(**names).to_csv(index=False, header=header)
 
 
 def _print(rows, header):

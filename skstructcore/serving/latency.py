@@ -50,8 +50,7 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
 
     Parameters
     ----------
-    pipe : Pipeline
-        Fitted, as `make_structcore` builds it.
+    pipe : see `warm_up`
     X : folder, sequence of paths, PIL images or arrays, or ndarray
         Images, taken in turn.
     n_repeats : int, default=50

@@ -7,6 +7,7 @@ import hmac
 import logging
 import math
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -47,7 +48,6 @@ __all__ = ["make_app"]
 _logger = logging.getLogger(__name__)
 _N_SHOWN = 50
 _POLL_SECONDS = 1.0
-_ANY = 10**18  # pixels of an image: the limit of the service is looked at here
 _RETRY_SECONDS = 30.0  # after which a file that could not be loaded is tried again
 _REFUSALS = {
     400: "The body is no multipart form.",
@@ -265,7 +265,7 @@ class _Service:
             raise HTTPException(504, f"No answer within {self.timeout:g} seconds.") from None
 
     def _judge(self, began, loaded, contents, names):
-        """Judge, and count: here, so that what nobody waits for any more is counted too."""
+        """Judge, and count: a request that timed out is judged all the same."""
         answer, thumbnails = judge(loaded, contents, names, *self.limits)
         self._seconds.observe(time.perf_counter() - began)
         self._alarms.set(len(loaded.monitor.alarms_))
@@ -327,7 +327,7 @@ def judge(loaded, contents, names, max_pixels, max_images):
         paths, names = _received(contents, names, folder)
         if len(paths) > max_images:
             raise HTTPException(413, f"{len(paths)} images, and {max_images} may come at once.")
-        images = as_images(paths, max_pixels=_ANY)
+        images = as_images(paths, max_pixels=sys.maxsize)  # the limit is looked at here
         for i, name in enumerate(names):
             with contextlib.suppress(ImageReadError):
                 if math.prod(images.size(i)) > max_pixels:
@@ -357,7 +357,7 @@ def _received(contents, names, folder):
         Path(path).write_bytes(content)
         pages = [path]
         with contextlib.suppress(ImageReadError):  # to be told with the others
-            pages = as_images([path], pages="all", max_pixels=_ANY).items
+            pages = as_images([path], pages="all").items
         paths += pages
         shown += [name + page.removeprefix(path) for page in pages]
     return paths, shown

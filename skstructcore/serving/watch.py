@@ -52,7 +52,7 @@ class FolderWatch:
     csv : str or path-like
         A row an image is added; what is there is gone on from.
     model : str, default=""
-        What rows call the model. Rows of another one are no news to the drift monitor:
+        What rows call the model. The drift monitor ignores rows of other models:
         ``skstructcore.info(path)["digest"]`` tells models apart.
     settle : float, default=1.0
         Seconds that a file must stay the same before it is read.
@@ -179,9 +179,8 @@ class FolderWatch:
         is_to_wait = not os.path.exists(path) or now - self._seen[path][1] < self.patience
         if row["error"].notna().any() and is_to_wait:
             return None
-        row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model)
-        for name in ("file", "error"):
-            row[name] = row[name].map(escape_name, na_action="ignore")
+        names = row[["file", "error"]].map(escape_name, na_action="ignore")
+        row = row.assign(bytes=stamp[0], modified=stamp[1], model=self.model, **names)
         return row[self._columns]
 
     def _count(self, rows):
@@ -217,8 +216,8 @@ class FolderWatch:
 class Outbox:
     """Messages to receivers, which may be away: in order, with numbers from 1, and none is lost.
 
-    What each has got is counted in a file; one of which nothing is known has got `n_before`. A
-    message is sent again, with the same number, if nobody knows that it came.
+    What each has got is counted in a file; a new receiver is taken to have got the first
+    `n_before`. A message is sent again, with the same number, if nobody knows that it came.
     """
 
     def __init__(self, senders: Sequence[Send], path: Path, *, n_before: int) -> None:
@@ -228,8 +227,8 @@ class Outbox:
         text = path.read_text() if path.exists() else str(n_before)
         if not all(map(str.isdecimal, text.split())):
             raise ValueError(
-                f"{str(path)!r} holds no counts of messages: write 0 into it, and all are sent "
-                "again; delete it, and none that is there is."
+                f"{str(path)!r} holds no counts of messages: write 0 into it to send all again, or "
+                "delete it to send none of those that are there."
             )
         counts = [min(int(count), n_before) for count in text.split()]  # more: of another table
         if len(counts) != len(senders):  # other receivers than before
