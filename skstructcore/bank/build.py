@@ -107,8 +107,8 @@ def most_unlike(
         mine = np.flatnonzero(table.routes == route)
         for image in mine:
             rows, _ = counted_rows(values[image : image + 1])
-            left_out = np.full(len(rows), groups[image])
-            distances = np.sort(index.query(rows, 1, exclude=left_out)[0][:, 0])
+            own_group = np.full(len(rows), groups[image])
+            distances = np.sort(index.query(rows, 1, exclude=own_group)[0][:, 0])
             scores[image] = distances[-max(1, len(distances) // 100) :].mean()
         in_order = mine[np.argsort(scores[mine])]
         n_left = len(mine) - int(np.ceil(share * len(mine) - 1e-9))  # 0.07 * 100 is above 7

@@ -55,7 +55,7 @@ def check_training_images(patches: Patches, calibration: str) -> None:
 
 def leave_groups_out(search: BankSearch, patches: Patches) -> Learned:
     """Score each training image without the entries of its group, and learn what is normal."""
-    return _learn(search, *score_held_out(search, patches))
+    return _learn(search, *score_held_out(search, patches), fit_expectation, map(len, search.rows))
 
 
 def leave_lots_out(
@@ -90,7 +90,8 @@ def k_fold(search: BankSearch, patches: Patches) -> Learned:
         images = TrainingImages(groups[left], routes[left])
         others = search.of(_bank_of(search, patches.values[left], images, rng))
         distances[out] = score_patches(others, patches[out], own_routes=routes[out]).values
-    return _learn(search, replace(maps, values=distances), neighbors)
+    maps = replace(maps, values=distances)
+    return _learn(search, maps, neighbors, fit_expectation, map(len, search.rows))
 
 
 def _by_route(search, maps, neighbors):
@@ -107,14 +108,11 @@ def _by_route(search, maps, neighbors):
         yield mine, Lesson(maps.values[mine], nearest, groups[mine])
 
 
-def _learn(search, maps, neighbors, before=None):
-    """Learn expectations of each route, anew or from those before, and judge by other groups."""
+def _learn(search, maps, neighbors, learn, known):
+    """`learn` expectations of each route from what is `known` of it, and judge by other groups."""
     surprise, expectations = np.zeros_like(maps.values), []
-    for route, (mine, lesson) in enumerate(_by_route(search, maps, neighbors)):
-        if before is None:
-            learned, surprise[mine] = fit_expectation(lesson, len(search.indexes[route].bank))
-        else:
-            learned, surprise[mine] = extend_expectation(before[route], lesson)
+    for (mine, lesson), of_route in zip(_by_route(search, maps, neighbors), known, strict=True):
+        learned, surprise[mine] = learn(lesson, of_route)
         expectations.append(learned)
     return replace(maps, surprise=surprise), tuple(expectations)
 
@@ -154,7 +152,8 @@ def grown_scorer(knn: RoutedKNNScorer, patches: Patches) -> tuple[RoutedKNNScore
         sums = np.zeros((3, len(rows) + 1))
         sums[:, np.append(is_old[rows], True)] = old.sums
         before.append(DistanceExpectation.of_sums(sums, old.floor))
-    maps, expectations = _learn(search, *score_held_out(search, patches), before)
+    scored = score_held_out(search, patches)
+    maps, expectations = _learn(search, *scored, extend_expectation, before)
     return with_learned(knn, search_=search, expectations_=expectations), maps
 
 

@@ -109,9 +109,9 @@ class BankSearch:
         banks of the routes stood one after the other, -1 where there is none.
         """
         grid, (rows, places) = features.shape[:3], counted_rows(features)
-        left_out = None if groups is None else groups[places // (grid[1] * grid[2])]
+        exclude = None if groups is None else groups[places // (grid[1] * grid[2])]
         indexes = [self.indexes[route] for route in routes]
-        squared, nearest = _query_together(indexes, rows, self.n_context, left_out)
+        squared, nearest = _query_together(indexes, rows, self.n_context, exclude)
         means = _mean_distance(squared[:, : self.n_neighbors], self.metric)
         distances = np.zeros(math.prod(grid), dtype=means.dtype)
         neighbors = np.full((len(distances), nearest.shape[1]), -1)
@@ -235,8 +235,8 @@ def _score(search, patches, expectations, own_routes, groups=None):
             patches.values.mark_ignored(features, images, categories)
             check_counted(np.isnan(features[..., 0]), images)
         ignored[images] = np.isnan(features[..., 0])
-        left_out = None if groups is None else groups[images]
-        distance, entries = search.find(features, key, left_out)
+        own_groups = None if groups is None else groups[images]
+        distance, entries = search.find(features, key, own_groups)
         distances[images] = distance
         if surprise is not None:
             expectation = join_expectations([expectations[route] for route in key])

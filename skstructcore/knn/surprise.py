@@ -107,11 +107,11 @@ def fit_expectation(
     floor = max(_FLOOR * float(np.median(lesson.distances)), np.finfo(np.float32).tiny)
     no_sums = np.zeros((3, n_entries + 1))
     nothing = DistanceExpectation(np.zeros(n_entries), np.ones(n_entries), floor, no_sums)
-    return extend_expectation(nothing, lesson)
+    return extend_expectation(lesson, nothing)
 
 
 def extend_expectation(
-    expectation: DistanceExpectation, lesson: Lesson
+    lesson: Lesson, expectation: DistanceExpectation
 ) -> tuple[DistanceExpectation, NDArray[np.float32]]:
     """Learn from more training patches what distances are normal, see `fit_expectation`.
 

@@ -338,12 +338,12 @@ class ApproximateSearch:
         spare = int(np.bincount(groups).max(initial=0))
         indices, _ = self.graph.query(queries, k=min(k + spare, len(bank)), epsilon=_EPSILON)
         indices = np.sort(indices.astype(np.int64), axis=1)
-        left_out = indices < 0
+        excluded = indices < 0
         if len(groups):
-            left_out |= groups[indices] == query_groups[:, None]
+            excluded |= groups[indices] == query_groups[:, None]
         differences = (queries.astype(np.float64) - bank[chosen] for chosen in indices.T)
         distances = np.stack([np.einsum("ij,ij->i", d, d) for d in differences], axis=1)
-        distances[left_out] = np.inf
+        distances[excluded] = np.inf
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         distances = np.take_along_axis(distances, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
