@@ -17,7 +17,8 @@ from skstructcore import (
     estimate_time,
     make_structcore,
 )
-from skstructcore.bank.memory import _left_of_control_groups, available_memory, shape_of_fit
+from skstructcore._utils.computing import _left_of_control_groups, available_memory
+from skstructcore.bank.memory import shape_of_fit
 from skstructcore.bank.training import good_images
 from skstructcore.cli import main
 from skstructcore.features._networks import Network

@@ -1,4 +1,4 @@
-"""Devices, threads and worker processes; slices of work, and bars that show its progress."""
+"""Devices, memory, threads and worker processes; slices of work, and bars of its progress."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,42 @@ def device_memory(advice: str):
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"The memory of the GPU is not enough: {advice}. {error}") from error
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take: of the machine, or of the container it is in."""
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_left_of_control_groups()])
+
+
+def _left_of_control_groups(root=Path("/")):
+    """What the limits of Linux containers leave; page cache that can be dropped is free."""
+    top, file, left = root / "sys/fs/cgroup", root / "proc/self/cgroup", []
+    of_v1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    hierarchies = {
+        "": (top, "memory.max", "memory.current", "inactive_file"),
+        "memory": (top / "memory", *of_v1),
+    }
+    for line in file.read_text().splitlines() if file.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        for controller in hierarchies.keys() & controllers.split(","):
+            top, *names = hierarchies[controller]
+            # In a container the path may be that of the host: its own folder is the top.
+            folder = top / path.strip("/")
+            for place in (folder, *folder.parents):
+                if place.is_relative_to(top):
+                    left += _left_of(place, *names)
+    return left
+
+
+def _left_of(folder, limit, used, cache):
+    try:
+        most, taken = (int((folder / name).read_text()) for name in (limit, used))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return [max(most - taken + int(stat.get(cache, 0)), 0)]
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return []
 
 
 def parts(n, size):

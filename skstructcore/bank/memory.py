@@ -1,15 +1,15 @@
-"""How much memory a fit takes, worked out from shapes before it begins, and how much there is."""
+"""How much memory a fit takes, worked out from shapes before it begins."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._utils.computing import available_memory
 from .._utils.rows import LazyRows
 from ..neighbors.streaming import least_memory
 from .build import entries_of
@@ -173,42 +173,6 @@ class MemoryEstimate:
         names = "network", "patches", "extraction", "selection", "held_out"
         parts = ", ".join(f"{n.replace('_', ' ')} {megabytes(getattr(self, n))}" for n in names)
         return f"{megabytes(self.peak)} of {megabytes(self.available)} available ({parts})"
-
-
-def available_memory() -> int:
-    """Bytes that this process can still take: of the machine, or of the container it is in."""
-    import psutil
-
-    return min([psutil.virtual_memory().available, *_left_of_control_groups()])
-
-
-def _left_of_control_groups(root=Path("/")):
-    """What the limits of Linux containers leave; page cache that can be dropped is free."""
-    top, file, left = root / "sys/fs/cgroup", root / "proc/self/cgroup", []
-    of_v1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-    hierarchies = {
-        "": (top, "memory.max", "memory.current", "inactive_file"),
-        "memory": (top / "memory", *of_v1),
-    }
-    for line in file.read_text().splitlines() if file.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        for controller in hierarchies.keys() & controllers.split(","):
-            top, *names = hierarchies[controller]
-            # In a container the path may be that of the host: its own folder is the top.
-            folder = top / path.strip("/")
-            for place in (folder, *folder.parents):
-                if place.is_relative_to(top):
-                    left += _left_of(place, *names)
-    return left
-
-
-def _left_of(folder, limit, used, cache):
-    try:
-        most, taken = (int((folder / name).read_text()) for name in (limit, used))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [max(most - taken + int(stat.get(cache, 0)), 0)]
-    except (OSError, ValueError):  # there is none, or it is "max"
-        return []
 
 
 def megabytes(n_bytes: float) -> str:
