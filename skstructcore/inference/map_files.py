@@ -105,9 +105,9 @@ class MapWriter:
                 elif form == "overlay":
                     shown = images.seen_through(self._view).read(i)
                     picture = _overlay(shown, placed, self._thresholds[routes[i]])
-                else:
-                    picture = draw_mask(regions[i], placed.shape)
-                    picture = picture if picture.max() > 255 else picture.astype(np.uint8)
+                else:  # "mask"
+                    mask = draw_mask(regions[i], placed.shape)
+                    picture = mask.astype(np.min_scalar_type(mask.max()))  # 8 bits, if they suffice
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, durable=False) as file:
                     Image.fromarray(picture).save(file, format="png", pnginfo=drawn_from)
@@ -120,7 +120,7 @@ def _places(images):
     base = os.path.commonpath(map(os.path.dirname, files)) if files else ""
     places = [_place(images, i, base) for i in range(len(images))]
     stems, whole = Counter(str(place.with_suffix("")) for place in places), set(map(str, places))
-    # "a.png.bmp" without its suffix is "a.png", which is the whole name of another image.
+    # Where "a.png" keeps its suffix, its file is "a.png.png", which "a.png.bmp" must not have too.
     return base, frozenset(s for s, count in stems.items() if count > 1 or s in whole)
 
 
@@ -217,8 +217,9 @@ def save_maps(
     images = as_images(images)
     writer = MapWriter(fitted, images, {"map": folder, "overlay": overlays, "mask": masks})
     left = images[[i for i in range(len(images)) if not writer.has_drawn(images, i)]]
+    options = {"on_error": on_error, "n_jobs": n_jobs, "shard_size": shard_size, "verbose": verbose}
     failed = {}
-    for scores, _ in iter_shards(pipe, left, writer, on_error, n_jobs, shard_size, verbose):
+    for scores, _ in iter_shards(pipe, left, writer, **options):
         failed |= scores.set_index("file")["error"].dropna().to_dict()
     return failed
 

@@ -94,8 +94,8 @@ def score_images(
     cannot be read, is ``np.where(table["is_anomalous"].fillna(True), -1, 1)`` and
     ``-table["anomaly_score"]``.
     """
-    shards = iter_shards(pipe, images, None, on_error, n_jobs, shard_size, verbose)
-    return pd.concat([scores for scores, _ in shards], ignore_index=True)
+    options = {"on_error": on_error, "n_jobs": n_jobs, "shard_size": shard_size, "verbose": verbose}
+    return pd.concat(iter_scores(pipe, images, **options), ignore_index=True)
 
 
 def iter_scores(
@@ -111,14 +111,15 @@ def iter_scores(
 
     Parameters are those of `score_images`; the index holds positions among all images.
     """
-    shards = iter_shards(pipe, images, None, on_error, n_jobs, shard_size, verbose)
-    yield from (scores for scores, _ in shards)
+    options = {"on_error": on_error, "n_jobs": n_jobs, "shard_size": shard_size, "verbose": verbose}
+    yield from (scores for scores, _ in iter_shards(pipe, images, **options))
 
 
 def iter_shards(
     pipe: Pipeline | StrPath,
     images: ImagesLike,
     on_maps: OnMaps | None = None,
+    *,
     on_error: OnError = "skip",
     n_jobs: int | None = None,
     shard_size: int = 64,
