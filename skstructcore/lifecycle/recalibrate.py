@@ -190,14 +190,13 @@ def _calibrate(scorer, fresh, weight_old):
 
 def _with_scores(calibration, fresh, weight_old):
     """The same statistics, with decisions learned from the scores of fresh images."""
-    old, base = calibration.decision, calibration.base_decision
-    how = fresh["group"], weight_old, old.rule
-    decision = _fresh_decision(old, fresh["raw_score"], *how)
-    base_decision = _fresh_decision(base, fresh["base"], *how, decide_by_base)
-    return replace(calibration, decision=decision, base_decision=base_decision)
+    old, base, groups = calibration.decision, calibration.base_decision, fresh["group"]
+    decision = _fresh_decision(old, fresh["raw_score"], groups, weight_old, old.rule)
+    base = _fresh_decision(base, fresh["base"], groups, weight_old, old.rule, decide_by_base)
+    return replace(calibration, decision=decision, base_decision=base)
 
 
-def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
+def _fresh_decision(old, scores, groups, weight_old, rule, learn=decide):
     """A decision by fresh scores; at a weight, or where they are few, by old ones too."""
     # A plain quantile of a few fresh scores promises nothing.
     rule = "guaranteed" if rule == "quantile" else rule
@@ -208,7 +207,7 @@ def _fresh_decision(old, scores, groups, weight_old, rule, how=decide):
         held_out = _moved(known, held_out, weight_old)
     elif weight_old > 0:
         held_out = _joined(known, held_out, weight_old)
-    return how(held_out, old.asked_rate, rule)
+    return learn(held_out, old.asked_rate, rule)
 
 
 def _joined(old, fresh, weight):
