@@ -104,14 +104,10 @@ class DriftMonitor:
     Attributes
     ----------
     alarms_ : list of DriftAlarm
-        All alarms so far. A test that has given one is over: when the line has been put right
-        or the pipeline recalibrated, begin a new monitor.
+        All alarms so far. A test that has given one is over: when the line has been put right, or
+        `recalibrate` has set a threshold for what it looks like now, begin a new monitor.
     n_images_ : int
         How many images came.
-
-    See Also
-    --------
-    recalibrate : A threshold for what the line looks like now.
 
     Notes
     -----

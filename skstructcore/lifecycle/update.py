@@ -78,7 +78,6 @@ def update(
 
     See Also
     --------
-    recalibrate : A new threshold alone.
     add_category : A new product.
 
     Notes
