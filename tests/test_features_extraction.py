@@ -31,7 +31,7 @@ def extraction(X, network, cache=None):
         network=lambda: network,
         cache=cache,
         on_cpu=False,
-        n_jobs=2,
+        n_threads=2,
     )
 
 

@@ -84,7 +84,7 @@ def test_tiles_do_not_show_where_each_patch_is_seen_alone(tile, overlap, on_cpu)
         network=lambda: means,
         cache=None,
         on_cpu=on_cpu,
-        n_jobs=2,
+        n_threads=2,
         tiling=tiling,
     )
     grids = list(extraction.iter_batches(4))
@@ -128,7 +128,7 @@ def test_other_devices_get_batches_of_tiles():
         network=lambda: network,
         cache=None,
         on_cpu=False,
-        n_jobs=2,
+        n_threads=2,
         tiling=tiling,
     )
     list(extraction.iter_batches(8))
@@ -139,9 +139,9 @@ def test_other_devices_get_batches_of_tiles():
 def by_halves():
     """Makes the extraction of images in two tiles each, by a network that is given."""
 
-    def make(n_images, n_jobs, network):
+    def make(n_images, n_threads, network):
         images, tiling = as_images(photos(n_images, 8, 16)), Tiling((8, 16), (8, 8), 0, (4, 4))
-        options = dict(network=lambda: network, cache=None, on_cpu=True, n_jobs=n_jobs)
+        options = dict(network=lambda: network, cache=None, on_cpu=True, n_threads=n_threads)
         return TiledExtraction(
             images, (2, 4, 1), read=lambda images, i: images.array(i), tiling=tiling, **options
         )

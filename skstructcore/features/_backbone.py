@@ -13,7 +13,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
 from .._utils.computing import find_device
 from ._cache import FeatureCache, to_json
-from ._extraction import Extraction, TiledExtraction, Tiling, shared_network
+from ._extraction import Extraction, TiledExtraction, Tiling, n_threads_for, shared_network
 from ._lazy import LazyTransformer
 from ._parameters import CONSTRAINTS, DECIDING
 from ._picture import digest_of, find_picture, mean_colours
@@ -172,12 +172,13 @@ class PatchFeatures(ClassNamePrefixFeaturesOutMixin, LazyTransformer):
 
     def _iter_features(self, images, on_read=None):
         picture, is_tiled = self.picture_, self.tiling is not None
+        on_cpu = _device_and_dtype(self.device, self.dtype)[0].type == "cpu"
         options = {
             "read": picture.sliceable_pixels if is_tiled else picture.pixels,
             "network": functools.cache(self.network),
             "cache": self._cache(),
-            "on_cpu": _device_and_dtype(self.device, self.dtype)[0].type == "cpu",
-            "n_jobs": self.n_jobs,
+            "on_cpu": on_cpu,
+            "n_threads": n_threads_for(self.n_jobs, on_cpu),
             "on_read": on_read,
             **({"tiling": self.tiling} if is_tiled else {}),
         }

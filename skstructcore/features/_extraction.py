@@ -9,8 +9,9 @@ import math
 import operator
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, groupby, islice, product
 
@@ -18,6 +19,8 @@ import joblib
 import numpy as np
 
 from .._utils.computing import device_memory, parts, progress_bar
+from ..images.image_list import ImageList
+from ._cache import FeatureCache
 
 _N_BATCHES_BEGUN = 3  # of pixels: one is handed out, two are in work
 _RUNTIME = 10 * 2**20  # bytes that torch sets up for the first pass of a network
@@ -51,6 +54,7 @@ def keep_networks(n):
         _n_kept = max(_n_kept, n)
 
 
+@dataclass(eq=False)
 class Extraction:
     """One run over a list of images.
 
@@ -58,21 +62,16 @@ class Extraction:
     own: small networks gain little from several threads on one image, and the features of an
     image depend neither on the batch it is in nor on the number of threads. On other devices
     the threads decode, and the network gets whole batches.
-
-    `shape` is that of the features of one image; `read(images, i)` gives its levels; `network()`
-    the loaded network, asked for only if it is needed; `cache` may have features already.
-    `on_read(i, pixels)`, if given, gets what is read of each image, for which cached ones are read.
     """
 
-    def __init__(self, images, shape, *, read, network, cache, on_cpu, n_jobs, on_read=None):
-        self.images = images
-        self.shape = shape
-        self.read = read
-        self.network = network
-        self.cache = cache
-        self.on_cpu = on_cpu
-        self.n_threads = n_threads_for(n_jobs, on_cpu)
-        self.on_read = on_read
+    images: ImageList
+    shape: tuple[int, ...]  # of the features of one image
+    read: Callable  # with the images and a position: its levels
+    network: Callable  # gives the loaded network, asked for only if it is needed
+    cache: FeatureCache | None  # which may have features already
+    on_cpu: bool
+    n_threads: int
+    on_read: Callable | None = None  # gets position and levels of each image, cached ones too
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(n_in_batch, *shape)`, in the order of the images."""
@@ -245,6 +244,7 @@ def _jobs_of_tiles(n_threads, on_cpu, batch_size):
     return (1, 2 * n_threads) if on_cpu else (batch_size, _N_BATCHES_BEGUN)
 
 
+@dataclass(eq=False)
 class TiledExtraction(Extraction):
     """One run over a list of images in tiles: the memory of one grid and of some tiles.
 
@@ -253,9 +253,7 @@ class TiledExtraction(Extraction):
     on the CPU, on the batch size.
     """
 
-    def __init__(self, *args, tiling, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.tiling = tiling
+    tiling: Tiling = field(kw_only=True)
 
     def iter_batches(self, batch_size, verbose=0):
         """Yield float32 arrays `(1, *shape)`; `batch_size` counts tiles."""

@@ -38,8 +38,8 @@ class LazyFeatures(LazyRows):
     backbone twice (unless the feature estimator has a `memory`).
 
     A fitted feature estimator, the `backbone`, computes them; `functions` are applied to each batch
-    one after the other, and give `n_features` (None: those of the backbone). `categories` are what
-    each image shows, as far as `ignore` depends on that; see `showing`.
+    one after the other, see `map`, and give `n_features`. `categories` are what each image shows,
+    as far as `ignore` depends on that; see `showing`.
 
     Examples
     --------
@@ -58,19 +58,12 @@ class LazyFeatures(LazyRows):
     dtype = np.dtype(np.float32)
     ndim = 4
 
-    def __init__(
-        self,
-        images: ImageList,
-        backbone: LazyTransformer,
-        functions: Sequence[Callable[[NDArray[np.floating]], NDArray[np.floating]]] = (),
-        n_features: int | None = None,
-        categories: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, images: ImageList, backbone: LazyTransformer) -> None:
         self.images = images
         self.backbone = backbone
-        self.functions = tuple(functions)
-        self.n_features = backbone.n_features_out_ if n_features is None else int(n_features)
-        self.categories = categories
+        self.functions = ()
+        self.n_features = backbone.n_features_out_
+        self.categories = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -241,8 +234,7 @@ class LazyTransformer(ContainerOutputMixin, TransformerMixin, BaseEstimator, ABC
 
         Parameters
         ----------
-        X : folder, sequence of paths, PIL images or arrays, or ndarray
-            Images in any form that `skstructcore.images.as_images` takes.
+        X : see `fit`
 
         Returns
         -------

@@ -358,13 +358,12 @@ def _fold(conv, norm):
     sizes = conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride)
     plain = nn.Conv2d(*sizes, groups=conv.groups)
     plain.load_state_dict(folded.state_dict())
-    if not isinstance(padding, nn.ZeroPad2d):
-        return plain, nn.Identity()
-    left, right, top, bottom = padding.padding
-    if left == right and top == bottom:  # else (stride 2) the padding stays a step of its own
+    if isinstance(padding, nn.ZeroPad2d):
+        left, right, top, bottom = padding.padding
+        if left != right or top != bottom:  # with stride 2 the padding stays a step of its own
+            return nn.Sequential(padding, plain), nn.Identity()
         plain.padding = (top, left)
-        return plain, nn.Identity()
-    return nn.Sequential(padding, plain), nn.Identity()
+    return plain, nn.Identity()
 
 
 class _LiveTensors(TorchDispatchMode):

@@ -129,12 +129,10 @@ class JoinedFeatures(_BaseComposition, LazyTransformer):
                 raise ValueError(f"features[{position}] is there twice: pass a clone of it.")
             of_first, of_part = (asked_framing(p.image_size, p.crop) for p in (first, part))
             if of_first != of_part:
-                name, values = "crop", (first.crop, part.crop)
-                if of_first.size != of_part.size:
-                    name, values = "image_size", (of_first.size, of_part.size)
+                name = "crop" if of_first.size == of_part.size else "image_size"
                 raise ValueError(
                     f"{name} must be the same for all joined features: features[0] has "
-                    f"{values[0]}, features[{position}] {values[1]}."
+                    f"{getattr(first, name)}, features[{position}] {getattr(part, name)}."
                 )
             if part.ignore is not None:
                 raise ValueError(
