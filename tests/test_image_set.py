@@ -171,6 +171,9 @@ def test_masks_of_every_coding_mark_the_same_pixels(drawn):
     np.testing.assert_array_equal(read_mask(write(65535 * mask.astype(np.uint16))), mask)
     np.testing.assert_array_equal(~read_mask(write(255 - 255 * grey)), mask)
     np.testing.assert_array_equal(read_mask(write(Image.fromarray(255 * grey).convert("1"))), mask)
+    for colours in ("CMYK", "YCbCr"):  # of which black is not stored as zeros
+        drawing = Image.fromarray(255 * grey).convert("RGB").convert(colours)
+        np.testing.assert_array_equal(read_mask(write(drawing, "m.tif")), mask)
     palette = Image.fromarray(grey).convert("P")
     np.testing.assert_array_equal(read_mask(write(palette)), mask)
     # Classes: all that are not 0 count, be they ever so near to it.

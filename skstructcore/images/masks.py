@@ -46,7 +46,9 @@ def read_mask(path: StrPath, max_pixels: int | None = None) -> NDArray[np.bool_]
     """
     with reading(f"the mask {os.fspath(path)!r}"):
         image = FileImage(os.fspath(path), max_pixels).decode()
-        values, mode = np.asarray(image), getattr(image, "mode", None)
+        mode = getattr(image, "mode", None)
+        # 0 is white in one of these colours, and no black in the other.
+        values = np.asarray(image.convert("RGB") if mode in ("CMYK", "YCbCr") else image)
         if mode in ("LA", "RGBA"):
             colour, alpha = values[..., :-1], values[..., -1]
             is_cut_out = (colour == colour[0, 0]).all() and (alpha != alpha[0, 0]).any()
