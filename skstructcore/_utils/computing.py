@@ -135,9 +135,9 @@ def progress_bar(*, verbose: object, **options: Any) -> Any:
 
 @contextmanager
 def thread_pool(most=None):
-    """Give a function that runs another on every item, in as many threads as numba is set to use.
+    """Yield ``run(function, items)``, which uses as many threads as numba is set to, or `most`.
 
-    At most `most` threads. Kernels called this way release the interpreter lock. Matrix products
+    Kernels called this way release the interpreter lock. Matrix products
     run on one thread each: their own threads would wait for each other on a busy machine.
     """
     _let_numba_start()

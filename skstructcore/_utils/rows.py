@@ -52,7 +52,7 @@ class LazyRows(ABC):
         """Yield arrays of some rows each, in order."""
 
     def showing(self, categories: ArrayLike | None) -> LazyRows:
-        """The same rows, once it is known which category each image shows."""
+        """The same rows, told which category each image shows."""
         return self
 
     def ignored_share(self) -> float:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 def versions_of(*libraries: str) -> dict[str, str]:
-    """Versions by name; a library without a record of it is left out, as it must cost no result."""
+    """Versions by name; libraries without metadata are left out, which must not fail a run."""
     versions = {}
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

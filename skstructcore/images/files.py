@@ -31,7 +31,7 @@ def list_images(folder: StrPath) -> list[str]:
     """Paths of the image files that lie directly in a folder, at least one, sorted by name.
 
     Folders inside it are not searched. Files count by their suffix, see `images_among`; that others
-    are left out is logged. A link to nothing counts: reading it is an error.
+    are left out is logged. A broken link is listed; reading it is an error.
     """
     folder = Path(folder)
     if not folder.is_dir():

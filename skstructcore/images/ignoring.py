@@ -126,8 +126,8 @@ def find_foreground(pixels: NDArray[np.uint8]) -> Mask:
     """Where the part is, ``(h, w)``, on a plain background that surrounds it; uint8 ``(h, w, 3)``.
 
     The background has the median colour of the outermost pixels; what differs from it clearly more
-    than they do among themselves is the part, without holes and specks. Where that is next to
-    nothing it is all of the image, which must not pass unseen.
+    than they do among themselves is the part, without holes and specks. If that is less than 1 %,
+    the whole image counts as part, so that nothing is missed.
     """
     width = max(1, round(_FRAME * min(pixels.shape[:2])))
     frame = np.ones(pixels.shape[:2], dtype=bool)

@@ -170,7 +170,7 @@ def _with_views(images, views):
         )
     if taken := [item for item in images.items if split_name(item).view is not None]:
         raise ValueError(f"views are places of whole images, but {taken[0]!r} is a view already.")
-    # What a view that is not within its image names cannot be read.
+    # A view beyond its image is named here, and fails when it is read.
     names = [
         [name_view(name, box_in_pixels(box, images.size(i))) for box in boxes]
         for i, name in enumerate(images.items)

@@ -65,8 +65,8 @@ def reason_of(error):
 class OneImage:
     """What can be asked of an image alike, whether it is of a file, an array or one of Pillow.
 
-    `size` (height and width, upright) and `pixel_type` are known without decoding; `view` is the
-    box of the file that is all of it; `array` is itself, if it is an array or a file of NumPy.
+    `size` (height and width, upright) and `pixel_type` are known without decoding. `view` is the
+    part of a file that is meant, if not all; `array` the image, if it is of an array or of NumPy.
     `decode()` gives an upright PIL image as it is stored, or an array; `digest()` tells content.
     """
 
@@ -165,7 +165,7 @@ def read(image, intensity=None):
 
 
 def check_whole(image):
-    """Decode an image to its end, whatever its values stand for: what a model says of them."""
+    """Decode an image completely. Whether a model takes its values is checked elsewhere."""
     decoded = image.decode()
     if isinstance(decoded, Image.Image) and decoded.mode not in DEEP_MODES:
         _to_rgb(decoded)
