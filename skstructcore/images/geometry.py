@@ -227,11 +227,7 @@ def upsample_maps(maps: ArrayLike, size: Size, sigma: float = 0.0) -> NDArray[np
 def resize_matrix(n_in: int, n_out: int, sigma: float) -> NDArray[np.float32]:
     """What each pixel of an axis weighs in each new one, ``(n_out, n_in)``: linear, smoothed."""
     centres = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
-    left = np.minimum(centres.astype(np.int64), max(n_in - 2, 0))
-    weight = centres - left
-    matrix = np.zeros((n_out, n_in))
-    matrix[np.arange(n_out), left] = 1 - weight
-    matrix[np.arange(n_out), np.minimum(left + 1, n_in - 1)] += weight
+    matrix = np.maximum(1 - np.abs(centres[:, np.newaxis] - np.arange(n_in)), 0)
     if sigma > 0:
         from scipy.ndimage import gaussian_filter1d  # slow to import
 
