@@ -1,16 +1,11 @@
 """Types that several signatures share."""
 
-import sys
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike as ArrayLike
 from numpy.typing import NDArray as NDArray
-
-if sys.version_info >= (3, 11):
-    from typing import Self as Self
-else:
-    from typing_extensions import Self as Self  # comes with torch
+from typing_extensions import Self as Self  # comes with torch; in `typing` from Python 3.11 on
 
 RandomState = int | np.random.RandomState | None
 #: How the nearest entries are searched.
