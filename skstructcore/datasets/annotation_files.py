@@ -76,7 +76,7 @@ def load_annotated(
         shapes_of = _coco(Path(annotations), sizes, problems)
     else:
         place = Path(folder if annotations is None else annotations)
-        shapes_of = _beside(Path(folder), place, sizes, problems)
+        shapes_of = _by_file_names(Path(folder), place, sizes, problems)
     problems.raise_any()
     rows = []
     for file, shapes in shapes_of.items():
@@ -89,7 +89,7 @@ def load_annotated(
     return as_image_set(rows, problems, check)
 
 
-def _beside(folder, annotations, sizes, problems):
+def _by_file_names(folder, annotations, sizes, problems):
     """Label and area of each shape of each image; all readers of files below give these."""
     readers = {".json": _labelme, ".xml": _voc, ".txt": partial(_yolo, annotations)}
     shapes_of = {file: [] for file in sizes}

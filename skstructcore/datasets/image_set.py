@@ -45,8 +45,7 @@ class ImageSet:
         "train" or "test" where the data set has a split of its own.
     parts : array-like of shape (n,), default=None
         The part that each image is a view of, see `skstructcore.describe_parts`.
-    max_pixels : int, default=None
-        See `skstructcore.images.as_images`.
+    max_pixels : see `skstructcore.images.as_images`
 
     Attributes
     ----------

@@ -189,15 +189,14 @@ def load_kolektor(root: StrPath, *, check: bool | None = True) -> ImageSet:
         and "defect".
     """
     root = Path(root)
-    parts = [root / name for name in ("train", "test") if (root / name).is_dir()]
-    second = bool(parts)
-    parts = parts or [folder for folder in _folders_in(root) if folder.name.startswith("kos")]
-    if not parts:
+    splits = [root / name for name in ("train", "test") if (root / name).is_dir()]
+    parts = [folder for folder in _folders_in(root) if folder.name.startswith("kos")]
+    if not splits and not parts:
         raise DatasetError(root, ["neither folders train and test nor folders kos01, kos02, …"])
-    ending = "_GT" if second else "_label"
+    ending, column = ("_GT", "split") if splits else ("_label", "group")
     rows, problems = [], Problems(root)
-    for part in parts:
-        by_stem = {path.stem: path for path in _images_in(part)}
+    for folder in splits or parts:
+        by_stem = {path.stem: path for path in _images_in(folder)}
         for stem, path in by_stem.items():
             if stem.endswith(ending):
                 if stem.removesuffix(ending) not in by_stem:
@@ -205,8 +204,8 @@ def load_kolektor(root: StrPath, *, check: bool | None = True) -> ImageSet:
             elif stem + ending not in by_stem:
                 problems.append(f"{path}: no mask {stem}{ending}")
             else:
-                columns = {"split" if second else "group": part.name}
-                rows.append(ImageRow(str(path), "defect", by_stem[stem + ending], **columns))
+                row = ImageRow(str(path), "defect", by_stem[stem + ending])
+                rows.append(row._replace(**{column: folder.name}))
     with ThreadPoolExecutor() as pool:
         marked = list(pool.map(_marks_anything, [row.mask for row in rows]))
     rows = [
@@ -233,10 +232,10 @@ def _images_in(folder):
     return images
 
 
-def masks_of(
+def find_masks(
     files_of: dict[str, Collection[Path]], root: Path, problems: Problems
 ) -> dict[Path, Path | None]:
-    """The masks of the images of each type, `<root>/<type>/<stem>_mask` or `<stem>`, any suffix."""
+    """The masks of the images of each type: `<root>/<type>/<stem>_mask` or `<stem>`, any suffix."""
     mask_of = {}
     for defect, files in files_of.items():
         folder = root / defect
@@ -265,7 +264,7 @@ def _read_tree(folder, groups, good, problems):
     for file in files:
         if file.parent.name in files_of:
             files_of[file.parent.name].append(file)
-    mask_of = masks_of(files_of, folder / "ground_truth", problems)
+    mask_of = find_masks(files_of, folder / "ground_truth", problems)
     group_of = _read_groups(folder, groups, files, problems)
     rows = []
     for file in files:

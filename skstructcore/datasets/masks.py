@@ -148,9 +148,7 @@ def judged_pixels(
     for i in range(len(images)):
         if not anomalous[i]:
             seen[i] = np.zeros(size, dtype=bool)
-            continue
-        mask = images.load_mask(i)
-        if mask is not None and mask.any():
+        elif (mask := images.load_mask(i)) is not None and mask.any():
             seen[i] = mask_as_seen(mask, size, None if geometry is None else geometry.boxes[i])
     judged, masks = [*seen], [*seen.values()]
     out = None if ignored is None else ignored_pixels(ignored[judged], size)

@@ -274,9 +274,7 @@ def paint_copies(
         Good images, in any form that `as_images` takes.
     kinds : sequence of str, default=all of `DEFECTS`
         Kinds of defects; each copy gets one of them, at random.
-    severity : float, default=1.0
-    size : float, default=None
-        Contrast, and longest extent in pixels of the image, see `paint_defect`.
+    severity, size : see `paint_defect`
     random_state : int, RandomState instance or None, default=0
         Seed. Copies that are compared with each other need the same int.
 

@@ -24,7 +24,7 @@ class _Photograph(NamedTuple):
     """Which part of a photograph is used, and how much it is enlarged before cutting."""
 
     file: str
-    box: tuple | None = None  # top, left, bottom, right, in pixels
+    box: tuple = (...,)  # rows and columns
     scale: float = 2.0
     is_stack: bool = False  # of small pictures: the first half are faces, the others are not
 
@@ -40,8 +40,8 @@ PHOTOGRAPHS = {
     "hubble": _Photograph("hubble_deep_field.jpg", scale=1.0),
     "ihc": _Photograph("ihc.png"),
     "moon": _Photograph("moon.png"),
-    "page": _Photograph("page.png", box=(36, 0, 191, 384), scale=3.0),
-    "retina": _Photograph("retina.jpg", box=(250, 250, 1160, 1160), scale=1.0),
+    "page": _Photograph("page.png", box=np.s_[36:191, 0:384], scale=3.0),
+    "retina": _Photograph("retina.jpg", box=np.s_[250:1160, 250:1160], scale=1.0),
 }
 
 
@@ -133,10 +133,7 @@ def _blocks(name, tile_size):
     if photograph.is_stack:
         zoom = side / pixels.shape[1]
         return [_enlarge(patch, zoom) for patch in pixels]
-    if photograph.box is not None:
-        top, left, bottom, right = photograph.box
-        pixels = pixels[top:bottom, left:right]
-    pixels = _enlarge(pixels, photograph.scale)
+    pixels = _enlarge(pixels[photograph.box], photograph.scale)
     n_rows, n_cols = pixels.shape[0] // side, pixels.shape[1] // side
     if n_rows * n_cols < 4:
         grids = ((2, 2), (1, 4), (4, 1))

@@ -20,9 +20,9 @@ from ..images.masks import InvertedMask
 from ..images.reading import ImageReadError
 from .folders import MASK_FOLDERS, folder_labels, walk
 from .image_set import ImageSet
-from .loaders import layout_or_none, masks_of
+from .loaders import find_masks, layout_or_none
 from .rows import DatasetError, ImageRow, Problems, as_image_set
-from .tables import beside, read_rows, read_text
+from .tables import read_rows, read_text, resolve_name
 
 _logger = logging.getLogger(__name__)
 
@@ -80,12 +80,8 @@ def load_images(
         several. A column group and groups of a data set go before.
     split : {"train", "test"}, default="train"
         What is taken of a data set, and of a table with a column split.
-    pages : {"all", "parts", "first"}, default=None
-    views : sequence of boxes or polygons, default=None
-    max_pixels : int, default=None
-        What becomes of files of several images, of several places in each, and of very large
-        files: see `skstructcore.images.as_images`. All pages and views of a file
-        share its label and mask.
+    pages, views, max_pixels : see `skstructcore.images.as_images`
+        All pages and views of a file share its label and mask.
     masks : str or path-like, default=None
         A folder of masks, ``<type>/<stem>.png`` or ``<type>/<stem>_mask.png``. None: masks of a
         table or of a data set only.
@@ -147,7 +143,7 @@ def _with_masks(rows, folder, inverted):
     for row, file in zip(rows, files, strict=True):
         if row.label not in (None, "", GOOD):
             files_of[row.label][file] = None  # a set in order
-    mask_of = masks_of(files_of, folder, problems)
+    mask_of = find_masks(files_of, folder, problems)
     if files_of and not mask_of:
         problems.append(f"no folder of masks is named like a type ({', '.join(sorted(files_of))})")
     problems.raise_any()
@@ -280,9 +276,9 @@ def _lines(name: str, within: tuple[Path, ...] = ()) -> Iterator[str]:
         raise DatasetError(name, [f"the list cannot be read: {reason}"]) from error
     for line in map(str.strip, lines):
         if line.startswith("@"):
-            yield from _lines(beside(path, line[1:]), (*within, path))
+            yield from _lines(resolve_name(path, line[1:]), (*within, path))
         elif line and not line.startswith("#"):
-            yield beside(path, line)
+            yield resolve_name(path, line)
 
 
 def _from_layout(layout, reading):

@@ -67,7 +67,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [{key: row[name] for key, name in zip(lower, names, strict=True)} for row in rows]
 
 
-def beside(table: Path, name: str) -> str:
+def resolve_name(table: Path, name: str) -> str:
     """A name as a table or list means it: from where that is, or else from where one is."""
     for spelled in (name, name.replace("\\", "/")):  # of a table that Windows wrote
         place = str(table.parent / spelled)
@@ -128,7 +128,7 @@ def _row_of(cells, table, split):
         cells["label"] = cells["label"] or ""
     for column in ("file", "mask"):
         if cells.get(column):
-            cells[column] = beside(table, unescape_name(cells[column]))
+            cells[column] = resolve_name(table, unescape_name(cells[column]))
     cells["split"] = (cells.get("split") or "").lower() or split
     if cells["split"] not in (None, "train", "test"):
         raise ValueError(f"a split is 'train' or 'test', not {cells['split']!r}")
@@ -176,8 +176,7 @@ def load_verdicts(path: StrPath, *, max_pixels: int | None = None) -> ImageSet:
         CSV file with the columns ``file``, ``digest`` (of the content, may be empty) and
         ``verdict`` ("good", "defect" or "unsure", or other words of `skstructcore.images.labels`).
         Relative names start where the file is, or else where you are.
-    max_pixels : int, default=None
-        See `skstructcore.images.as_images`.
+    max_pixels : see `skstructcore.images.as_images`
 
     Returns
     -------

@@ -54,11 +54,9 @@ class Results:
             stored = json.loads(path.read_text(encoding="utf-8"))
             row, old = stored["row"], dict(stored["settings"])
             self.table({name: row})  # has numbers or None
-            is_same = stored["scores"] == joblib.hash(scores.read_bytes())
-            is_whole = {*row} == {*_COLUMNS} and is_same
+            if {*row} != {*_COLUMNS} or stored["scores"] != joblib.hash(scores.read_bytes()):
+                raise ValueError("it was not written whole")
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            is_whole = False
-        if not is_whole:
             _logger.warning("%s is damaged and will be computed again", escape_name(str(path)))
             return None
         changed = [

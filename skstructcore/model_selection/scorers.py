@@ -190,12 +190,10 @@ def painted_defects_scorer(
     X : held-out good images, in any form that `as_images` takes
     y : array-like of shape (n,), default=None
         Labels, which must call all images good; None: those of `X` where it has any.
-    kinds : sequence of str, default=all of `DEFECTS`
-        Kinds of defects; each copy gets one, at random.
+    kinds, random_state : see `paint_copies`
+        The same seed and the same image give the same copies, whatever the fold.
     severities : sequence of float, default=(0.25, 0.5, 1.0)
         Contrasts of the defects, see `paint_copies`; each image gets a copy for each.
-    random_state : int, default=0
-        The same seed and the same image give the same copies, whatever the fold.
 
     Raises
     ------
