@@ -143,7 +143,7 @@ def test_pipeline_is_fitted_scored_and_saved(tmp_path):
     [
         (lambda: [], "at least one; got none"),
         (lambda: [fine(), RandomProjection()], "got RandomProjection among them"),
-        (lambda: [fine(), fine().set_params(image_size=64)], r"image_size .*\[0\] has 32, features\[1\] 64"),
+        (lambda: [fine(), fine().set_params(image_size=64)], "image_size .* has 32, .* 64"),
         (lambda: [fine(), fine().set_params(crop=True)], r"crop must be the same"),
         (lambda: [fine(), fine(ignore="background")], r"features\[1\]: give ignore"),
         (lambda: [part := fine(), part], r"features\[1\] is there twice"),
