@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._utils.columns import OF_WHOLE, columns_of, join_rows, take_rows
-from ._utils.rows import LazyRows, iter_batches
+from ._utils.rows import LazyRows, iter_placed
 from ._utils.typing import Self
 from ._utils.validation import check_same_length
 from .images.geometry import Geometry
@@ -264,7 +264,7 @@ class Patches(_ImageContainer):
 
     def iter_batches(self) -> Iterator[NDArray[np.floating]]:
         """Yield arrays ``(b, h, w, n_features)``; lazy values keep their own batches."""
-        return iter_batches(self.values)
+        return (batch for _, batch in iter_placed(self.values))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

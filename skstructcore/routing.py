@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from ._utils.rows import LazyRows, check_counted, counted_rows, iter_batches
+from ._utils.rows import LazyRows, check_counted, counted_rows, iter_placed
 from ._utils.typing import ArrayLike, NDArray, RandomState
 from ._utils.validation import check_number
 from .neighbors.coreset import greedy_k_center
@@ -47,11 +47,11 @@ def pool_patches(
     """Mean of the L2-normalised patches of each image that count: ``(n_images, d)``, float64."""
     places, pooled = np.arange(len(values)) if places is None else places, []
     # Each image is pooled alone, so that its mean does not depend on the others, to the last bit.
-    for batch in iter_batches(values):
-        check_counted(np.isnan(batch[..., 0]), places[len(pooled) :])
+    for rows, batch in iter_placed(values):
+        check_counted(np.isnan(batch[..., 0]), places[rows])
         for image in batch:
-            rows = normalize_rows(counted_rows(image)[0])
-            pooled.append(rows.mean(axis=0, dtype=np.float64))
+            directions = normalize_rows(counted_rows(image)[0])
+            pooled.append(directions.mean(axis=0, dtype=np.float64))
     return np.stack(pooled)
 
 

@@ -60,14 +60,19 @@ class LazyRows(ABC):
         return 0.0
 
 
-def iter_batches(X: LazyRows | NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    """Yield arrays of some rows each, of about 16,384 patches; lazy rows keep their own batches."""
+def iter_placed(
+    X: LazyRows | NDArray[np.floating],
+) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Yield which rows, and an array of these: about 16,384 patches, or batches of lazy rows."""
     if isinstance(X, LazyRows):
-        yield from X.iter_batches()
+        start = 0
+        for batch in X.iter_batches():
+            yield slice(start, start + len(batch)), batch
+            start += len(batch)
         return
     batch_size = max(1, _PATCHES_PER_BATCH // math.prod(X.shape[1:-1]))
     for rows in parts(len(X), batch_size):
-        yield X[rows]
+        yield rows, X[rows]
 
 
 def check_features(estimator, X, *, reset):
@@ -126,8 +131,7 @@ def materialize(
     if not isinstance(X, LazyRows):
         return as_patch_grid(np.asarray(X, dtype=dtype))
     X = X.showing(categories)
-    values, start = np.empty(X.shape, dtype=dtype), 0
-    for batch in X.iter_batches():
-        values[start : start + len(batch)] = batch
-        start += len(batch)
+    values = np.empty(X.shape, dtype=dtype)
+    for rows, batch in iter_placed(X):
+        values[rows] = batch
     return values

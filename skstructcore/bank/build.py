@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from .._utils.computing import end_with_parent, parts
-from .._utils.rows import LazyRows, counted_rows, iter_batches
+from .._utils.rows import LazyRows, counted_rows, iter_placed
 from .._utils.typing import NDArray, RandomState
 from .._utils.warning import warn_user
 from ..containers import MemoryBank, TrainingImages
@@ -194,10 +194,8 @@ def stream_bank(
 
 def _batches(X, images, routes, is_kept):
     """Of each batch the rows of each route, with their images, and the patches that are kept."""
-    done = 0
-    for batch in iter_batches(X):
-        here = slice(done, done + len(batch))
-        done, rows = here.stop, []
+    for here, batch in iter_placed(X):
+        rows = []
         for route in np.unique(routes[here]):
             mine = routes[here] == route
             counted, places = counted_rows(batch[mine])

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._utils.rows import LazyRows, check_counted, counted_rows
+from .._utils.rows import LazyRows, check_counted, counted_rows, iter_placed
 from .._utils.typing import Algorithm, Metric, NDArray
 from ..containers import AnomalyMaps, MemoryBank, Patches
 from ..neighbors.index import NeighborIndex
@@ -178,10 +178,8 @@ def _mean_distance(squared, metric):
 
 def _batches(search, patches, own_routes):
     """Of each batch the images that are compared with the same routes: places, routes, features."""
-    done = 0
-    for batch in patches.iter_batches():
-        images = np.arange(done, done + len(batch))
-        done += len(batch)
+    for rows, batch in iter_placed(patches.values):
+        images = np.arange(rows.start, rows.stop)
         check_counted(np.isnan(batch[..., 0]), images)
         chosen = search.routes_of(batch, None if own_routes is None else own_routes[images])
         for key in np.unique(chosen, axis=0):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 from sklearn.pipeline import Pipeline
 
-from .._utils.rows import counted_rows, iter_batches
+from .._utils.rows import counted_rows, iter_placed
 from .._utils.validation import check_number
 from ..bank.training import digests_of
 from ..images.image_list import ImagesLike
@@ -134,7 +132,8 @@ def _nearest_patches(bank, features):
     """Distance from each bank entry to the nearest patch of each training image; NaN: not given."""
     entries, images = bank.bank_.values, bank.images_.find(digests_of(features))
     nearest = np.full((len(bank.images_), len(entries)), np.nan, dtype=np.float32)
-    for image, patches in zip(images, chain.from_iterable(iter_batches(features)), strict=True):
+    of_images = (patches for _, batch in iter_placed(features) for patches in batch)
+    for image, patches in zip(images, of_images, strict=True):
         if image >= 0:
             rows, _ = counted_rows(np.asarray(patches, dtype=np.float32)[np.newaxis])
             nearest[image] = np.sqrt(NeighborIndex(rows).query(entries)[0][:, 0])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from .._utils.rows import iter_batches
+from .._utils.rows import iter_placed
 from .._utils.validation import check_number
 from ..images.image_list import ImagesLike, as_images
 from ..pipeline.steps import no_features
@@ -70,7 +70,7 @@ def stage_times(pipe: Pipeline, X: ImagesLike, *, n_repeats: int = 50) -> pd.Dat
         image = images[i % len(images) : i % len(images) + 1]
         start = time.perf_counter()
         # Batches, as an array does not know what each category ignores.
-        features = np.concatenate([*iter_batches(pipe[0].transform(image))])
+        features = np.concatenate([batch for _, batch in iter_placed(pipe[0].transform(image))])
         seen = time.perf_counter()
         maps = pipe[1:-1].transform(features)
         searched = time.perf_counter()
