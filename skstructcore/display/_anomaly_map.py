@@ -59,7 +59,6 @@ class AnomalyMapDisplay(Display):
     ----------
     limits : dict of str to tuple of float
         For each method, the values that are drawn transparent and in full colour.
-    figure_ : matplotlib.figure.Figure
     axes_ : ndarray of shape (n_images, 1 + n_methods) of Axes
 
     Examples
@@ -120,12 +119,10 @@ class AnomalyMapDisplay(Display):
 
         Parameters
         ----------
-        pipe, images, y
-            See `ScoreShiftDisplay.from_estimator`. An `ImageSet` brings masks, too.
+        pipe, images, y, axes
+            See `ScoreShiftDisplay.from_estimator` and `plot`. An `ImageSet` brings masks, too.
         others : mapping of str to AnomalyMaps or array of shape (n_images, H, W), default=None
             Maps of other methods for the same images, to stand beside.
-        axes : ndarray of Axes, default=None
-            See `plot`.
         """
         drawing()
         labels, others = labels_of(images, y), {} if others is None else others
@@ -182,7 +179,7 @@ class AnomalyMapDisplay(Display):
         evaluation : Evaluation
         n_cases : int, default=3
             How many images of each of these.
-        axes : ndarray of Axes, default=None
+        axes
             See `plot`.
         """
         check_number(n_cases, "n_cases", 1, closed="left", type=Integral)
@@ -199,16 +196,12 @@ class AnomalyMapDisplay(Display):
         return cls._of(images, ours, view=evaluation.view, rows=rows, **options).plot(axes)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
-        """Draw the images.
+        """Draw the images, and return the display.
 
         Parameters
         ----------
         axes : ndarray of shape (n_images, 1 + n_methods) of Axes, default=None
             None: a figure of its own, with colour bars and a legend.
-
-        Returns
-        -------
-        self : AnomalyMapDisplay
         """
         from matplotlib.colors import ListedColormap
 

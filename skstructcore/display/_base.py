@@ -52,16 +52,12 @@ class Display:
             raise ValueError(f"There is nothing to draw: {self._arrays[0]} is empty.")
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the data.
+        """Draw the data, and return the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
             None: a figure of its own.
-
-        Returns
-        -------
-        self : object
         """
         self._draw(self._begin(ax, self._size))
         return self

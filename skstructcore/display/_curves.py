@@ -126,8 +126,8 @@ class OperatingPointDisplay(ScoredDisplay):
             says, else each is its own.
         """
         groups = getattr(images, "groups", None) if groups is None else groups
-        options = {"false_alarm_rates": false_alarm_rates, "groups": groups, "ax": ax}
-        return super().from_estimator(pipe, images, y, **options)
+        options = {"false_alarm_rates": false_alarm_rates, "groups": groups}
+        return super().from_estimator(pipe, images, y, ax=ax, **options)
 
     @staticmethod
     def _check(scorer, n_images, labels, *, false_alarm_rates=FALSE_ALARM_RATES, groups=None):
@@ -164,10 +164,8 @@ class OperatingPointDisplay(ScoredDisplay):
         table : DataFrame
             Made with images: what is found of painted defects stands for what is found, unless
             defects were among the images.
-        asked_rate : float, default=None
-            See the class.
-        ax : Axes, default=None
-            See `plot`.
+        asked_rate, ax
+            See the class and `plot`.
         """
         # What is found is the same in the rows of all routes.
         table = table.drop_duplicates("false_alarm_rate")
@@ -277,12 +275,10 @@ class RegionOverlapDisplay(Display):
 
         Parameters
         ----------
-        pipe : Pipeline
-            As `make_structcore` builds it.
         images : ImageSet
             With masks, as `evaluate` takes them; types of defects without any are left out.
-        max_fpr, name, ax
-            See the class and `plot`.
+        pipe, max_fpr, name, ax
+            See `ScoreShiftDisplay.from_estimator` and the class.
         """
         drawing()
         check_number(max_fpr, "max_fpr", 0, 1, closed="right")  # errors before the work

@@ -66,10 +66,8 @@ class BankDisplay(Display):
 
         Parameters
         ----------
-        pipe : Pipeline
-            Fitted, as `make_structcore` builds it.
-        ax : Axes, default=None
-            See `plot`.
+        pipe, ax
+            See `ScoreShiftDisplay.from_estimator`.
         """
         estimator = fitted_steps(pipe)[0]
         bank = estimator.bank_
@@ -104,19 +102,10 @@ class BankDisplay(Display):
             ax.legend(title="route", fontsize=8)
 
     def plot_images(self, ax: Axes | None = None) -> Self:
-        """Draw how many entries come from each training image.
+        """Draw how many entries come from each training image; else like `plot`.
 
         A few images with very many entries are unlike all others: look at them, they may be no
         good parts.
-
-        Parameters
-        ----------
-        ax : Axes, default=None
-            See `plot`.
-
-        Returns
-        -------
-        self : BankDisplay
         """
         ax = self._begin(ax, (7.4, 3.2))
         counts = self.entries_per_image()
@@ -167,16 +156,14 @@ class DependenceDisplay(Display):
     def from_estimator(
         cls, pipe: Pipeline, *, route: str | None = None, ax: Axes | None = None
     ) -> Self:
-        """Draw what a fitted pipeline has found in its training images.
+        """Draw what a pipeline that was fitted without groups has found in its training images.
 
         Parameters
         ----------
-        pipe : Pipeline
-            Fitted, as `make_structcore` builds it, without groups of your own.
+        pipe, ax
+            See `ScoreShiftDisplay.from_estimator`.
         route : str, default=None
             One of ``pipe["bank"].dependence_``; None: the only one.
-        ax : Axes, default=None
-            See `plot`.
         """
         by_route = fitted_steps(pipe)[0].dependence_
         if by_route is None:
@@ -276,7 +263,7 @@ class DriftDisplay(Display):
             From `StructCoreScorer.describe`, in the order in which the images were made.
         monitor : DriftMonitor
             It takes the images in.
-        ax : Axes, default=None
+        ax
             See `plot`.
         """
         if not len(described):

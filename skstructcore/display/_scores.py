@@ -192,11 +192,8 @@ class ScoreShiftDisplay(ScoredDisplay):
     Parameters
     ----------
     base, scores : array-like of shape (n_images,)
-        Higher is more anomalous.
-    base_threshold, threshold : float
-        Scores above them are anomalous.
-    labels : array-like of shape (n_images,) of str, default=None
-        "good", or the type of the defect.
+    base_threshold, threshold, labels
+        See `ScoreHistogramDisplay`, for either score.
 
     Examples
     --------

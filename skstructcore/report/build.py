@@ -66,7 +66,7 @@ def report(
     batch_size: int = 64,
     verbose: int = 0,
 ) -> Path:
-    """Write what a fitted pipeline makes of images as one HTML file.
+    """Write what a fitted pipeline makes of images as one HTML file, and return its path.
 
     The file holds everything and asks nothing of any network: what was fitted on what, what each
     false-alarm rate would reject, base against whole scores, and a gallery in which each image
@@ -100,10 +100,6 @@ def report(
         Images that are scored at a time.
     verbose : int, default=0
         Whether to show a progress bar.
-
-    Returns
-    -------
-    path : Path
 
     Raises
     ------
