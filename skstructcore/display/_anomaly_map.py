@@ -130,9 +130,8 @@ class AnomalyMapDisplay(Display):
         scorer = fitted_steps(pipe)[-1]
         maps = pipe[:-1].transform(images)
         described = scorer.describe(maps)
-        every = {_OURS: _in_thresholds(maps, described, scorer), **others}
-        options = {"titles": _titles(images, described, labels), "thresholds": {_OURS: 1.0}}
-        return cls._of(images, every, view=intensity_of(pipe), **options).plot(axes)
+        options = {"view": intensity_of(pipe), "others": others}
+        return cls._judged(images, labels, maps, described, scorer, **options).plot(axes)
 
     @classmethod
     def from_predictions(
@@ -191,9 +190,17 @@ class AnomalyMapDisplay(Display):
             chosen += mine
             rows += [heading] * len(mine)
         images, described = evaluation.images[chosen], scores.iloc[chosen]
-        ours = {_OURS: _in_thresholds(evaluation.maps[chosen], described, evaluation.scorer)}
-        options = {"titles": _titles(images, described, images.y), "thresholds": {_OURS: 1.0}}
-        return cls._of(images, ours, view=evaluation.view, rows=rows, **options).plot(axes)
+        judged = images, images.y, evaluation.maps[chosen], described, evaluation.scorer
+        return cls._judged(*judged, view=evaluation.view, rows=rows).plot(axes)
+
+    @classmethod
+    def _judged(cls, images, labels, maps, described, scorer, *, others=(), **options):
+        """Of maps as the scorer looks at them, divided by the threshold of their route."""
+        seen = at_pixels(maps) if scorer.resolution == "full" else maps
+        limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
+        every = {_OURS: replace(seen, values=seen.values / limits), **dict(others)}
+        titles = _titles(images, described, labels)
+        return cls._of(images, every, titles=titles, thresholds={_OURS: 1.0}, **options)
 
     def plot(self, axes: NDArray[np.object_] | None = None) -> Self:
         """Draw the images, and return the display.
@@ -263,13 +270,6 @@ def _check_maps(images, maps, y=None):
         if np.ndim(stack) != 3:
             raise ValueError(f"{name} must have the shape (n_images, H, W), got {np.shape(stack)}.")
     return listed
-
-
-def _in_thresholds(maps, described, scorer):
-    """Maps as the scorer looks at them, in units of the base score's threshold of their route."""
-    limits = base_thresholds(described, scorer)[:, np.newaxis, np.newaxis]
-    seen = at_pixels(maps) if scorer.resolution == "full" else maps
-    return replace(seen, values=seen.values / limits)
 
 
 def _titles(images, described, labels):

@@ -148,11 +148,10 @@ def check_described(described: pd.DataFrame, *columns: str) -> None:
     missing = [name for name in columns if name not in getattr(described, "columns", ())]
     if missing:
         raise ValueError(f"described must be what describe returns: there is no {missing[0]!r}.")
-    missing = described[list(columns)].isna()
-    if missing.any(axis=None):
-        image = int(missing.any(axis=1).to_numpy().argmax())
-        name = missing.iloc[image].idxmax()
+    missing = np.argwhere(described[list(columns)].isna())
+    if len(missing):
+        image, column = missing[0]
         raise ValueError(
-            f"Image {image} of the table has no score ({name} is missing): leave out what could "
-            "not be judged."
+            f"Image {image} of the table has no score ({columns[column]} is missing): leave out "
+            "what could not be judged."
         )
