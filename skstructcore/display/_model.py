@@ -18,7 +18,7 @@ from ..lifecycle.drift import DriftMonitor
 from ..pipeline.describe import describe
 from ..pipeline.steps import fitted_steps
 from ._base import Display
-from .style import BLUE, GREY, ORANGE, as_text, drawing, label_styles, legend_beside, line_style
+from .style import BLUE, GREY, ORANGE, as_text, by_label, drawing, legend_beside, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,10 +85,8 @@ class BankDisplay(Display):
         return np.bincount(self.image_index, minlength=self.n_images or 0)
 
     def _draw(self, ax):
-        routes = np.full(len(self.coordinates), "images") if self.routes is None else self.routes
         options = {"cmap": "cividis", "vmin": 0, "vmax": max(int(self.image_index.max()), 1)}
-        for route, style in label_styles(routes).items():
-            mine = routes == route
+        for route, style, mine in by_label(self.routes, len(self.coordinates)):
             drawn = ax.scatter(
                 *self.coordinates[mine].T, c=self.image_index[mine], marker=style["marker"],
                 s=18, alpha=0.8, linewidths=0, label=as_text(route), **options,
@@ -236,7 +234,6 @@ class DriftDisplay(Display):
     def __post_init__(self) -> None:
         if missing := [name for name in self.log10_evidence if name not in self.log10_alarm]:
             raise ValueError(f"log10_alarm has no entry for the tests {missing}.")
-        self.alarms = list(self.alarms)
 
     @classmethod
     def from_estimator(cls, pipe: Pipeline, images: ImagesLike, *, ax: Axes | None = None) -> Self:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..images.labels import GOOD
+from ..images.labels import GOOD, UNLABELLED
 from ..routing import UNKNOWN
 from ..scoring.table import base_thresholds, z_columns
 from ._base import ScoredDisplay, check_described
-from .style import BLUE, GREY, ORANGE, around, as_text, label_styles, legend_beside
+from .style import BLUE, GREY, ORANGE, around, as_text, by_label, label_styles, legend_beside
 
 _CALIBRATION = "good, calibration"
 
@@ -27,9 +27,9 @@ _REGIONS = {
 
 
 def members_of(labels: NDArray | None, n_images: int) -> dict[str, NDArray[np.bool_]]:
-    """Which images are good and which are defects; "images" are all, if nothing is known."""
+    """Which images are good and which are defects; all are `UNLABELLED`, if nothing is known."""
     if labels is None:
-        return {"images": np.ones(n_images, dtype=bool)}
+        return {UNLABELLED: np.ones(n_images, dtype=bool)}
     return {GOOD: labels == GOOD, "defects": labels != GOOD}
 
 
@@ -240,13 +240,11 @@ class ScoreShiftDisplay(ScoredDisplay):
         return pd.DataFrame(rows, list(_REGIONS)).T.fillna(0).astype(int)
 
     def _draw(self, ax):
-        labels = np.full(len(self.base), "images") if self.labels is None else self.labels
-        styles = label_styles(labels)
-        for label in sorted(styles, key=lambda label: label != GOOD):  # defects above good images
-            mine = labels == label
+        marks = by_label(self.labels, len(self.base))
+        for label, style, mine in sorted(marks, key=lambda mark: mark[0] != GOOD):  # defects above
             ax.scatter(
                 self.base[mine], self.scores[mine], s=22, alpha=0.75, linewidths=0.4,
-                edgecolors="white", label=f"{as_text(label)} ({mine.sum()})", **styles[label],
+                edgecolors="white", label=f"{as_text(label)} ({mine.sum()})", **style,
             )  # fmt: skip
         # The margins leave room for the words in the corners.
         ax.set_xlim(around(self.base, self.base_threshold, 0.08))
@@ -268,8 +266,8 @@ class ScoreShiftDisplay(ScoredDisplay):
             ys = (y, top) if is_top else (bottom, y)
             ax.fill_between(xs, *ys, color=color, alpha=0.1, hatch=hatch, linewidth=0, zorder=0)
             members = counts[name]
-            if "images" in members:
-                lines = [f"{members['images']} images"]
+            if UNLABELLED in members:
+                lines = [f"{members[UNLABELLED]} images"]
             else:
                 lines = [of_defects.format(members["defects"]), of_good.format(members[GOOD])]
             place = 0.99 if is_right else 0.01, 0.985 if is_top else 0.015
@@ -341,13 +339,20 @@ class RoutingDisplay(ScoredDisplay):
 
     def _draw(self, ax):
         rows, n_images = list(self.route_names), len(self.ratio)
-        labels = np.full(n_images, "images") if self.labels is None else self.labels.astype(str)
+        labels = None if self.labels is None else self.labels.astype(str)
         # Marks of one row are spread, by a fixed seed, so that each call draws the same picture.
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, n_images)
         heights = np.array([rows.index(name) for name in self.nearest_route]) + shift
-        for label, style in label_styles(labels).items():
-            places = self.ratio[labels == label], heights[labels == label]
-            ax.plot(*places, ls="", label=as_text(label), alpha=0.6, ms=5, **style)
+        for label, style, mine in by_label(labels, n_images):
+            ax.plot(
+                self.ratio[mine],
+                heights[mine],
+                ls="",
+                label=as_text(label),
+                alpha=0.6,
+                ms=5,
+                **style,
+            )
         ax.axvline(1, color="0.3", ls="--", lw=1)
         ax.text(1, 1, f" {UNKNOWN} →", fontsize=9, va="bottom", transform=ax.get_xaxis_transform())
         ax.set_xscale("log", subs=(2, 5))

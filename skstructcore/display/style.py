@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .._utils.files import escape_name
 from .._utils.versions import import_extra
-from ..images.labels import GOOD
+from ..images.labels import GOOD, UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,13 +57,19 @@ def as_text(name: object) -> str:
 
 
 def label_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """A colour and a marker for each label; good images, and "images" of no label, share one."""
-    styles, usual = {}, (GOOD, "images")
+    """A colour and a marker for each label; good images, and those of no label, share one."""
+    styles, usual = {}, (GOOD, UNLABELLED)
     others = cycle(zip(_LABEL_COLORS, _LABEL_MARKERS, strict=True))
     for label in dict.fromkeys(labels):
         color, marker = (BLUE, "o") if label in usual else next(others)
         styles[label] = {"color": color, "marker": marker}
     return styles
+
+
+def by_label(labels: NDArray[Any] | None, n_images: int) -> list[tuple[str, dict, NDArray]]:
+    """For each label its style, and which images have it; None: all are `UNLABELLED`."""
+    labels = np.full(n_images, UNLABELLED) if labels is None else labels
+    return [(label, style, labels == label) for label, style in label_styles(labels).items()]
 
 
 def line_style(k: int) -> dict[str, str]:

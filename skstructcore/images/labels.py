@@ -13,6 +13,7 @@ from .._utils.validation import check_same_length
 
 GOOD = "good"
 ANOMALOUS = "anomalous"  # the type of a defect of which numbers say no more
+UNLABELLED = "images"  # what pictures call all images, where no labels are known
 #: Words that say that an image is good; case, spaces, points and hyphens do not count.
 GOOD_WORDS = tuple(
     "good normal nominal ok okay pass passed accept accepted defect-free no-defect "

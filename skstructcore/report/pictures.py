@@ -11,7 +11,7 @@ from PIL import Image
 
 from .._utils.pages import base64_of
 from ..display import ScoreShiftDisplay
-from ..display.style import around, label_styles, overlay_colors
+from ..display.style import around, by_label, overlay_colors
 from ..images.labels import GOOD
 from .words import shift_in_words
 
@@ -84,14 +84,13 @@ def draw_shift(shift: ScoreShiftDisplay, positions: Sequence[int]) -> dict[str, 
     """
     x, x_axis = _on_axis(shift.base, shift.base_threshold, _ACROSS)
     y, y_axis = _on_axis(shift.scores, shift.threshold, _UP)
-    labels = np.full(len(x), "images") if shift.labels is None else shift.labels
-    styles, groups = label_styles(labels), []
-    for label in sorted(set(labels), key=lambda label: (label != GOOD, label)):
-        mine = np.flatnonzero(labels == label)
-        mine = mine[np.argsort(shift.scores[mine], kind="stable")]
+    order, groups = np.argsort(shift.scores, kind="stable"), []
+    for label, style, mine in by_label(shift.labels, len(x)):
+        mine = order[mine[order]]
         marks = [{"i": int(positions[k]), "x": f"{x[k]:.1f}", "y": f"{y[k]:.1f}"} for k in mine]
-        look = {"color": styles[label]["color"], "path": _MARKS[styles[label]["marker"]]}
+        look = {"color": style["color"], "path": _MARKS[style["marker"]]}
         groups.append({"name": label, **look, "marks": marks})
+    groups.sort(key=lambda group: (group["name"] != GOOD, group["name"]))
     counts = shift.counts()
     return {
         "groups": groups,

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from .._utils.versions import versions_of
 from .._version import __version__
-from ..images.labels import GOOD
+from ..images.labels import GOOD, UNLABELLED
 from ..pipeline.steps import fitted_steps
 from ..routing import UNKNOWN
 from ..scoring.decision import ROUNDING, percent
@@ -133,9 +133,9 @@ def shift_in_words(counts: pd.DataFrame) -> str:
     gained, lost = counts["only_score"], counts["only_base"]
     if gained.sum() + lost.sum() == 0:
         return f"{start} changes no decision on these images."
-    if "images" in counts.index:
+    if UNLABELLED in counts.index:
         return (
-            f"{start} rejects {gained['images']} more images and accepts {lost['images']} that "
+            f"{start} rejects {gained[UNLABELLED]} more images and accepts {lost[UNLABELLED]} that "
             "would be rejected. Without labels it is open which are right: look at the images in "
             "the coloured fields."
         )
